@@ -1,0 +1,95 @@
+"""``predict``: colour, type and embedding of images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..spec import VARIANTS
+
+if TYPE_CHECKING:
+    from ..predict import Prediction, Predictor
+
+_SHOWN = 3
+
+
+def add_parsers(commands: Any) -> None:
+    predict = commands.add_parser("predict", help="tell colour, type and embedding of images")
+    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a vehicle crop")
+    predict.add_argument("--labels", type=Path, help="PAMTRI label CSV with the images' keypoints")
+    predict.add_argument(
+        "--weights",
+        default="card",
+        help="'card' (default), 'none' for an untrained network, or a file",
+    )
+    predict.add_argument("--card", type=Path, help="a model card (default: this module's)")
+    predict.add_argument("--variant", choices=VARIANTS, help="input variant, with --weights none")
+    predict.add_argument("--batch", type=positive, default=8, help="images at a time (8)")
+    predict.add_argument("--json", action="store_true", help="print JSON, with the embeddings")
+    predict.set_defaults(run=_predict)
+
+
+def positive(text: str) -> int:
+    """An argument that is a whole number of at least 1."""
+    value = int(text) if text.isascii() and text.isdigit() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return value
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from ..labels import read_labels
+    from ..predict import Predictor
+
+    rows = read_labels(options.labels) if options.labels else {}
+    keypoints = [
+        rows[image.name].keypoints if image.name in rows else None for image in options.images
+    ]
+    predictor = Predictor(
+        weights=None if options.weights == "none" else options.weights,
+        card=options.card,
+        variant=options.variant,
+        batch_size=options.batch,
+    )
+    predictions = predictor.predict(options.images, keypoints)
+    if options.json:
+        print(json.dumps([_as_json(prediction) for prediction in predictions], indent=1))
+        return
+    _print_header(predictor)
+    for prediction in predictions:
+        _print(prediction)
+
+
+def _print_header(predictor: Predictor) -> None:
+    network = predictor.network
+    report = network.load_report
+    print(f"network    {network.spec.variant}, {network.spec.channels} channels")
+    print(f"weights    {report or 'none: random values, what follows means nothing'}")
+
+
+def _print(prediction: Prediction) -> None:
+    print(f"\n{prediction.source}")
+    for name, probabilities in (
+        ("colour", prediction.color_probabilities),
+        ("type", prediction.type_probabilities),
+    ):
+        if probabilities:
+            best = list(probabilities.items())[:_SHOWN]
+            print(f"  {name:9}" + ", ".join(f"{label} {value:.1%}" for label, value in best))
+    embedding = prediction.embedding
+    print(f"  embedding {embedding.size} values, norm {(embedding**2).sum() ** 0.5:.4g}")
+    print(f"  pose      {'36 keypoints' if prediction.pose_given else 'missing'}")
+
+
+def _as_json(prediction: Prediction) -> dict[str, Any]:
+    return {
+        "image": prediction.source,
+        "color": prediction.color,
+        "color_probabilities": prediction.color_probabilities,
+        "type": prediction.type,
+        "type_probabilities": prediction.type_probabilities,
+        "pose_given": prediction.pose_given,
+        "embedding": prediction.embedding.tolist(),
+    }

@@ -1,0 +1,70 @@
+"""What a card or a weights file holds, without building the network."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from .card import ModelCard
+from .download import cached_path, file_sha256, is_verified
+from .spec import NetworkSpec, spec_from_shapes
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """A weights file: its architecture and its size.
+
+    Attributes:
+        path, sha256: the file.
+        spec: the architecture that its names and shapes state.
+        tensors: entries that belong to the network.
+        values: numbers in them, moving statistics included.
+        training_state: further entries, of an optimizer or training loop.
+    """
+
+    path: Path
+    sha256: str
+    spec: NetworkSpec
+    tensors: int
+    values: int
+    training_state: int
+
+
+@dataclass(frozen=True)
+class CardInfo:
+    """A card, and whether its asset is at hand.
+
+    Attributes:
+        card: the card.
+        path: where its asset is, or would be, in the cache.
+        verified: whether a copy with the right sha256 lies there.
+        weights: what that copy holds, else None.
+    """
+
+    card: ModelCard
+    path: Path
+    verified: bool
+    weights: WeightsInfo | None
+
+
+def describe_weights(path: str | Path) -> WeightsInfo:
+    """Read a ``.ckpt`` or ``.safetensors`` file; raises as :func:`multitasknet.read_weights`."""
+    from .checkpoint import read_weights
+
+    weights = read_weights(path)
+    return WeightsInfo(
+        path=weights.path,
+        sha256=file_sha256(weights.path),
+        spec=spec_from_shapes(weights.shapes, str(weights.path)),
+        tensors=len(weights.arrays),
+        values=sum(math.prod(shape) for shape in weights.shapes.values()),
+        training_state=len(weights.training_state),
+    )
+
+
+def describe_card(card: ModelCard, cache_dir: str | Path | None = None) -> CardInfo:
+    """Say whether the card's asset is cached and verified, and what it holds; downloads nothing."""
+    path = cached_path(card.asset, cache_dir)
+    verified = is_verified(card.asset, cache_dir)
+    return CardInfo(card, path, verified, describe_weights(path) if verified else None)

@@ -1,0 +1,170 @@
+"""From an image and its keypoints to the network's inputs, as the weights were trained on them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from .errors import MultiTaskNetError
+from .keypoints import (
+    MAP_SIZE,
+    NUM_KEYPOINTS,
+    SURFACES,
+    check_keypoints,
+    heatmaps,
+    pose_vector,
+    segment,
+    visible_surfaces,
+)
+from .spec import Variant, check_size
+
+ImageInput: TypeAlias = "str | Path | Image.Image | np.ndarray"
+
+RGB_MEAN = (0.485, 0.456, 0.406)
+RGB_STD = (0.229, 0.224, 0.225)
+MAP_MEAN = 0.449
+MAP_STD = 0.226
+
+
+class ImageError(MultiTaskNetError, ValueError):
+    """An image that cannot be read or has the wrong shape."""
+
+
+def preprocess(
+    image: ImageInput,
+    keypoints: np.ndarray | None = None,
+    variant: str | Variant = "segment",
+    size: tuple[int, int] = (256, 256),
+) -> tuple[np.ndarray, np.ndarray]:
+    """Make the network's inputs from one vehicle crop.
+
+    Args:
+        image: a path, a Pillow image, or a uint8 array ``[H, W, 3]`` in RGB order.
+        keypoints: ``[36, 3]`` of x, y (pixels of the given image) and confidence. None is a pose
+            of zeros: no confidence, no segments, no heatmaps.
+        variant: ``rgb``, ``segment``, ``heatmap`` or ``heatmap+segment``.
+        size: height and width of the result, multiples of 32.
+
+    Returns:
+        ``x``, float32 ``[C, height, width]`` (C = 3, 16, 39 or 52: RGB, heatmaps, segments), and
+        ``p``, float32 ``[108]``.
+
+    Raises:
+        ImageError: the image cannot be read, or is no RGB image.
+        ValueError: unknown variant, bad size, or keypoints of another shape.
+    """
+    variant = Variant.parse(variant)
+    height, width = check_size(size)
+    pixels = read_image(image)
+    pose = (
+        np.zeros((NUM_KEYPOINTS, 3), dtype=np.float32)
+        if keypoints is None
+        else check_keypoints(keypoints)
+    )
+    maps = draw_maps(pose, variant, original=pixels.shape[:2])
+    x = assemble(pixels, maps, size=(height, width))
+    return x, pose_vector(pose, width=pixels.shape[1], height=pixels.shape[0])
+
+
+def read_image(image: ImageInput) -> np.ndarray:
+    """Return uint8 ``[H, W, 3]`` in RGB order; ImageError if that cannot be had.
+
+    A file or Pillow image is turned as its EXIF orientation says, as OpenCV does.
+    """
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise ImageError(
+                f"the image array is {image.dtype} {list(image.shape)}; "
+                f"expected uint8 [H, W, 3] in RGB order"
+            )
+        return image
+    if isinstance(image, Image.Image):
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    if not isinstance(image, str | Path):
+        raise TypeError(
+            f"an image must be a path, a Pillow image or an array, not {type(image).__name__}"
+        )
+    try:
+        with Image.open(image) as file:
+            return np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
+        raise ImageError(
+            f"{image}: the image cannot be read ({reason}); expected a JPEG, PNG or other picture"
+        ) from error
+
+
+def draw_maps(keypoints: np.ndarray, variant: Variant, original: tuple[int, int]) -> np.ndarray:
+    """Draw the variant's pose maps for an image of ``original`` height and width.
+
+    Returns:
+        uint8 ``[C - 3, 64, 64]``: the form in which PAMTRI stores heatmaps, then segments.
+    """
+    height, width = original
+    maps = np.zeros((variant.channels - 3, MAP_SIZE, MAP_SIZE), dtype=np.uint8)
+    if variant.heatmaps:
+        maps[:NUM_KEYPOINTS] = heatmaps(keypoints, width=width, height=height)
+    if variant.segments:
+        for surface in visible_surfaces(keypoints):
+            drawn = segment(keypoints, surface, width=width, height=height)
+            small = resize_bilinear(drawn[..., None], (MAP_SIZE, MAP_SIZE))[..., 0]
+            maps[surface - len(SURFACES)] = np.rint(small)
+    return maps
+
+
+def assemble(pixels: np.ndarray, maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize and normalise an image and its maps into float32 ``[3 + maps, height, width]``.
+
+    Args:
+        pixels: uint8 ``[H, W, 3]``.
+        maps: uint8 ``[M, h, w]``, brought to the image's size first, then to ``size``.
+        size: height and width of the result.
+    """
+    x = np.empty((3 + len(maps), *size), dtype=np.float32)
+    scale = (1 / (255 * np.array(RGB_STD))).astype(np.float32)
+    offset = (np.array(RGB_MEAN) / np.array(RGB_STD)).astype(np.float32)
+    x[:3] = (resize_bilinear(pixels, size) * scale - offset).transpose(2, 0, 1)
+    if len(maps):
+        down = _map_weights(maps.shape[1], pixels.shape[0], size[0])
+        across = _map_weights(maps.shape[2], pixels.shape[1], size[1])
+        across = across / np.float32(255 * MAP_STD)
+        np.matmul(down, maps.astype(np.float32) @ across.T, out=x[3:])
+        x[3:] -= np.float32(MAP_MEAN / MAP_STD)
+    return x
+
+
+def resize_bilinear(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bilinear resize without antialiasing, half-pixel centres: OpenCV's INTER_LINEAR, unrounded.
+
+    Args:
+        pixels: ``[H, W, C]``.
+        size: new height and width.
+
+    Returns:
+        float32 ``[height, width, C]`` on the scale of the input.
+    """
+    top, bottom, down = _neighbours(pixels.shape[0], size[0])
+    left, right, across = _neighbours(pixels.shape[1], size[1])
+    down, across = down[:, None, None], across[None, :, None]
+    rows = pixels[top] * (1 - down) + pixels[bottom] * down
+    return rows[:, left] * (1 - across) + rows[:, right] * across
+
+
+def _neighbours(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each target pixel the two source pixels it lies between, and the second one's weight."""
+    centers = (np.arange(target) + 0.5) * (source / target) - 0.5
+    first = np.floor(centers).astype(int)
+    weights = (centers - first).astype(np.float32)
+    return np.clip(first, 0, source - 1), np.clip(first + 1, 0, source - 1), weights
+
+
+@lru_cache(maxsize=256)
+def _map_weights(stored: int, original: int, target: int) -> np.ndarray:
+    """Both resizes of a stored map, to the image and on to the network, as one matrix."""
+    identity = np.eye(stored, dtype=np.float32)[..., None]
+    at_original = resize_bilinear(identity, (original, stored))
+    return resize_bilinear(at_original, (target, stored))[..., 0]

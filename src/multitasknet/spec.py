@@ -1,0 +1,182 @@
+"""What a network is: input variant, heads and classes, as read off a checkpoint's shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from .errors import MultiTaskNetError
+from .keypoints import NUM_KEYPOINTS, SURFACES
+from .labels import COLORS, TYPES
+
+EMBEDDING_SIZE = 1024
+ATTRIBUTE_SIZE = 512
+POSE_SIZE = 3 * NUM_KEYPOINTS
+SIZE_STEP = 32
+
+
+class SpecError(MultiTaskNetError, ValueError):
+    """Names and shapes that are no MultiTaskNet."""
+
+
+class Variant(str, Enum):
+    """Which maps follow the image's three channels."""
+
+    RGB = "rgb"
+    SEGMENT = "segment"
+    HEATMAP = "heatmap"
+    HEATMAP_SEGMENT = "heatmap+segment"
+
+    @classmethod
+    def parse(cls, value: str | Variant) -> Variant:
+        """The variant of that name; TypeError or ValueError that lists the names."""
+        if not isinstance(value, str):
+            raise TypeError(f"variant must be a string, not {type(value).__name__}")
+        try:
+            return cls(value)
+        except ValueError:
+            raise ValueError(
+                f"variant is {value!r}; expected one of {', '.join(VARIANTS)}"
+            ) from None
+
+    @property
+    def heatmaps(self) -> bool:
+        return self in (Variant.HEATMAP, Variant.HEATMAP_SEGMENT)
+
+    @property
+    def segments(self) -> bool:
+        return self in (Variant.SEGMENT, Variant.HEATMAP_SEGMENT)
+
+    @property
+    def channels(self) -> int:
+        return 3 + NUM_KEYPOINTS * self.heatmaps + len(SURFACES) * self.segments
+
+    def __str__(self) -> str:
+        return self.value
+
+
+VARIANTS = tuple(variant.value for variant in Variant)
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """The architecture of a MultiTaskNet.
+
+    Attributes:
+        variant: which channels the input ``x`` has.
+        keypoint_aware: whether the head takes the pose vector ``p``.
+        multi_task: whether there are colour and type heads beside the identity's.
+        num_ids: rows of the identity classifier.
+        color_names, type_names: class names by index; empty for a single-task network.
+        include_top: whether there are classifiers; without, the output is the embedding.
+        input_size: height and width that the weights were trained on; any multiples of 32 work.
+    """
+
+    variant: Variant = Variant.SEGMENT
+    keypoint_aware: bool = True
+    multi_task: bool = True
+    num_ids: int = 576
+    color_names: tuple[str, ...] = COLORS
+    type_names: tuple[str, ...] = TYPES
+    include_top: bool = True
+    input_size: tuple[int, int] = (256, 256)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the input ``x``."""
+        return self.variant.channels
+
+    @property
+    def num_colors(self) -> int:
+        return len(self.color_names)
+
+    @property
+    def num_types(self) -> int:
+        return len(self.type_names)
+
+    @property
+    def head_inputs(self) -> int:
+        """Columns of the first Dense layers: pooled features, and the pose where it is used."""
+        return EMBEDDING_SIZE + POSE_SIZE * self.keypoint_aware
+
+
+def class_names(count: int, published: tuple[str, ...], kind: str) -> tuple[str, ...]:
+    """The published names if there are as many, else ``color 0``, ``color 1``, ..."""
+    if count == len(published):
+        return published
+    return tuple(f"{kind} {index}" for index in range(count))
+
+
+def check_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Return height and width; ValueError unless both are positive multiples of 32."""
+    valid = isinstance(size, tuple | list) and len(size) == 2
+    if not valid or not all(isinstance(n, int) and n > 0 and n % SIZE_STEP == 0 for n in size):
+        raise ValueError(
+            f"size is {size!r}; expected (height, width), positive multiples of {SIZE_STEP}"
+        )
+    return size[0], size[1]
+
+
+def spec_from_shapes(shapes: Mapping[str, tuple[int, ...]], source: str) -> NetworkSpec:
+    """Read the architecture off parameter names and shapes.
+
+    The stem's input channels give the variant, the columns of the first Dense layer the keypoint
+    awareness, the rows of ``classifier_*`` the class counts. A file without classifiers gives a
+    spec with ``include_top`` False.
+
+    Args:
+        shapes: names as in the published checkpoint, without prefix.
+        source: what to name in an error.
+
+    Raises:
+        SpecError: the names and shapes are no MultiTaskNet.
+    """
+    stem = shapes.get("base.conv0.weight")
+    if stem is None or len(stem) != 4:
+        raise SpecError(
+            f"{source}: no MultiTaskNet checkpoint: it has no 'base.conv0.weight' of four "
+            f"dimensions; its {len(shapes)} entries start with {', '.join(list(shapes)[:3])}"
+        )
+    variants = {variant.channels: variant for variant in Variant}
+    if stem[1] not in variants:
+        raise SpecError(
+            f"{source}: 'base.conv0.weight' takes {stem[1]} channels; expected one of "
+            + ", ".join(f"{channels} ({name})" for channels, name in variants.items())
+        )
+    first = shapes.get("fc_vid.weight", shapes.get("fc.weight"))
+    multi_task = "fc_vid.weight" in shapes
+    include_top = "classifier_vid.weight" in shapes
+    return NetworkSpec(
+        variant=variants[stem[1]],
+        keypoint_aware=first is not None and _is_keypoint_aware(first, source),
+        multi_task=multi_task,
+        num_ids=shapes["classifier_vid.weight"][0] if include_top else 0,
+        color_names=_names(shapes, "classifier_vcolor.weight", COLORS, "color", multi_task),
+        type_names=_names(shapes, "classifier_vtype.weight", TYPES, "type", multi_task),
+        include_top=include_top,
+    )
+
+
+def _names(
+    shapes: Mapping[str, tuple[int, ...]],
+    classifier: str,
+    published: tuple[str, ...],
+    kind: str,
+    multi_task: bool,
+) -> tuple[str, ...]:
+    if not multi_task:
+        return ()
+    return (
+        class_names(shapes[classifier][0], published, kind) if shapes.get(classifier) else published
+    )
+
+
+def _is_keypoint_aware(shape: tuple[int, ...], source: str) -> bool:
+    columns = shape[-1]
+    if columns not in (EMBEDDING_SIZE, EMBEDDING_SIZE + POSE_SIZE):
+        raise SpecError(
+            f"{source}: the first Dense layer takes {columns} columns; expected "
+            f"{EMBEDDING_SIZE + POSE_SIZE} (keypoint-aware) or {EMBEDDING_SIZE}"
+        )
+    return columns != EMBEDDING_SIZE

@@ -1,0 +1,142 @@
+"""Shared parts: a loopback server that can misbehave, and checkpoints in the published layout."""
+
+from __future__ import annotations
+
+import os
+
+# Before any import of MindSpore: its convolutions are 40 times slower on AVX-512 CPUs without it.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from loopback import LoopbackServer
+
+MANIFEST = Path(__file__).parent / "checkpoint_manifest.json"
+CARD = """# MultiTaskNet
+
+---
+
+model-name: MultiTaskNet
+
+backbone-name: PAMTRI
+
+module-type: cv
+
+fine-tunable: True
+
+model-version: {version}
+
+train-dataset: veri
+
+evaluation: top1acc75.57 | coloracc93.2 | typeacc91.5
+
+author: MindSpore team
+
+update-time: 2022-06-22
+
+repo-link: <{repo}>
+
+user-id: MindSpore
+
+used-for: inference
+
+mindspore-version: 1.7
+
+asset:
+
+-
+    file-format: ckpt
+    asset-link: <{url}>
+    asset-sha256: {sha256}
+{mirrors}
+license: Apache2.0
+
+summary: a card of the tests
+
+---
+
+## Introduction
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_foreign_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's own cache."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MULTITASKNET_CACHE", raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[LoopbackServer]:
+    with LoopbackServer() as running:
+        yield running
+
+
+@pytest.fixture
+def write_card(tmp_path: Path) -> Callable[..., Path]:
+    """Write a card like the published one, with any URL and sha256."""
+
+    def write(
+        url: str,
+        content: bytes = b"",
+        *,
+        sha256: str | None = None,
+        mirrors: tuple[str, ...] = (),
+        version: str = "1.7",
+        repo: str = "http://127.0.0.1/models/PAMTRI",
+        path: Path = tmp_path / "cards" / "multitasknet_veri.md",
+    ) -> Path:
+        lines = "".join(f"        - <{mirror}>\n" for mirror in mirrors)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            CARD.format(
+                url=url,
+                sha256=sha256 or hashlib.sha256(content).hexdigest(),
+                mirrors=f"    mirrors:\n{lines}" if mirrors else "",
+                version=version,
+                repo=repo,
+            )
+        )
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def manifest() -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the published layout."""
+    return {name: tuple(shape) for name, shape in json.loads(MANIFEST.read_text())["parameters"]}
+
+
+@pytest.fixture(scope="session")
+def arrays(manifest: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Values for every name of the manifest that keep activations finite."""
+    rng = np.random.default_rng(0)
+
+    def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        if name.endswith(("gamma", "moving_variance")):
+            return rng.uniform(0.5, 1.5, shape).astype(np.float32)
+        scale = 1 / np.sqrt(max(np.prod(shape[1:]), 1))
+        return rng.normal(0, scale, shape).astype(np.float32)
+
+    return {name: draw(name, shape) for name, shape in manifest.items()}
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, arrays: dict[str, np.ndarray]) -> Path:
+    """A file in the layout of the published asset."""
+    return save(tmp_path_factory.mktemp("weights") / "published.ckpt", arrays)
+
+
+def save(path: Path, arrays: dict[str, np.ndarray]) -> Path:
+    """Write arrays with MindSpore's own ``save_checkpoint``."""
+    import mindspore
+
+    entries = [{"name": name, "data": mindspore.Tensor(value)} for name, value in arrays.items()]
+    mindspore.save_checkpoint(entries, str(path))
+    return path

@@ -1,0 +1,122 @@
+"""A real HTTP server on loopback whose answers can be made to go wrong."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class Answer:
+    """How to answer one request.
+
+    Attributes:
+        status: an error status, or 200 (206 where a Range is honoured).
+        cut_after: close the connection after that many bytes of the body.
+        stall_after: go silent after that many bytes.
+        honour_range: whether a Range header is looked at.
+        send_length: whether there is a Content-Length.
+    """
+
+    status: int = 200
+    cut_after: int | None = None
+    stall_after: int | None = None
+    honour_range: bool = True
+    send_length: bool = True
+
+
+@dataclass
+class Resource:
+    """A file: its bytes, its ETag, and answers in order, the last of which stays."""
+
+    content: bytes
+    etag: str | None = '"1"'
+    answers: list[Answer] = field(default_factory=lambda: [Answer()])
+    requests: list[dict[str, str]] = field(default_factory=list)
+    served: int = 0
+
+    def next_answer(self) -> Answer:
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+class LoopbackServer:
+    """Serves :class:`Resource` objects by path; a context manager."""
+
+    def __init__(self) -> None:
+        self.resources: dict[str, Resource] = {}
+        resources = self.resources
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                resource = resources.get(self.path)
+                if resource is None:
+                    return self.send_error(404)
+                resource.requests.append(dict(self.headers))
+                return _answer(self, resource, resource.next_answer())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+
+    def __enter__(self) -> LoopbackServer:
+        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+    @property
+    def socket(self):
+        return self._http.socket
+
+    @socket.setter
+    def socket(self, wrapped) -> None:
+        self._http.socket = wrapped
+
+    def url(self, path: str, scheme: str = "http") -> str:
+        return f"{scheme}://127.0.0.1:{self._http.server_address[1]}{path}"
+
+    def serve(self, path: str, content: bytes, *answers: Answer, etag: str | None = '"1"') -> str:
+        """Add or replace a resource; return its URL."""
+        self.resources[path] = Resource(content, etag, list(answers) or [Answer()])
+        return self.url(path)
+
+
+def _answer(handler: BaseHTTPRequestHandler, resource: Resource, answer: Answer) -> None:
+    if answer.status >= 400:
+        return handler.send_error(answer.status)
+    start = _range_start(handler, resource) if answer.honour_range else 0
+    if start >= len(resource.content) > 0:
+        return handler.send_error(416)
+    body = resource.content[start:]
+    handler.send_response(206 if start else 200)
+    if start:
+        total = len(resource.content)
+        handler.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
+    if resource.etag:
+        handler.send_header("ETag", resource.etag)
+    if answer.send_length:
+        handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    stop = min(x for x in (answer.cut_after, answer.stall_after, len(body)) if x is not None)
+    handler.wfile.write(body[:stop])
+    handler.wfile.flush()
+    resource.served += stop
+    if answer.stall_after is not None:
+        time.sleep(5)
+    handler.close_connection = True
+    return None
+
+
+def _range_start(handler: BaseHTTPRequestHandler, resource: Resource) -> int:
+    requested = handler.headers.get("Range", "")
+    if not requested.startswith("bytes=") or not requested.endswith("-"):
+        return 0
+    if handler.headers.get("If-Range") not in (None, resource.etag):
+        return 0
+    return int(requested[len("bytes=") : -1])

@@ -1,0 +1,105 @@
+"""The card: ours is the published one, and every broken one is refused by name."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from multitasknet import CardError, load_card
+from multitasknet.card import default_card_path
+
+PUBLISHED_SHA256 = "c3f784ae3bc2de07be2f7585b57abcfdaf7f12e70faafeae3f6f5bdf5744103e"
+
+
+def test_our_card_states_what_the_hub_published() -> None:
+    card = load_card(default_card_path())
+    assert (card.name, card.version, card.uid) == (
+        "MultiTaskNet",
+        "1.7",
+        "mindspore/1.7/multitasknet_veri",
+    )
+    assert card.fine_tunable is True
+    assert card.update_time == datetime.date(2022, 6, 22)
+    assert card.figures == {"top1acc": 75.57, "coloracc": 93.2, "typeacc": 91.5}
+    assert card.asset.sha256 == PUBLISHED_SHA256
+    assert card.asset.url.startswith("https://download.mindspore.cn/models/r1.7/multitasknet_")
+    assert str(card.asset.folder) == "mindspore/1.7"
+    mirrors = [re.search(r"/r([\d.]+)/.*_v(\d+)_", url).groups() for url in card.asset.mirrors]
+    assert mirrors == [
+        ("1.3", "130"),
+        ("1.6", "160"),
+        ("1.8", "180"),
+        ("1.9", "190"),
+        ("1.10", "1100"),
+    ]
+
+
+def test_our_card_keeps_the_rules_of_the_hub_client() -> None:
+    text = default_card_path().read_text(encoding="utf-8")
+    assert sum(line.startswith("---") for line in text.splitlines()) == 2
+    header = yaml.safe_load(text.split("\n---\n")[1])
+    free = {"repo-link", "asset", "evaluation"}
+    assert not [key for key, value in header.items() if key not in free and ":" in str(value)]
+
+
+def test_a_version_is_text_and_not_a_number(write_card: Callable[..., Path]) -> None:
+    card = load_card(write_card("https://example.com/a.ckpt", version="1.10"))
+    assert card.version == "1.10"
+    assert str(card.asset.folder) == "mindspore/1.10"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        ("---\n", "", "'---'"),
+        ("\n---\n\n## Intro", "\n\n## Intro", "'---'"),
+        ("model-name: MultiTaskNet", "model-name", "YAML"),
+        ("model-name: MultiTaskNet\n", "", "'model-name' is missing"),
+        ("author: MindSpore team\n", "", "'author' is missing"),
+        ("author: MindSpore team", "author: [a, b]", "'author' is ['a', 'b']"),
+        ("fine-tunable: True", "fine-tunable: perhaps", "'fine-tunable' is 'perhaps'"),
+        ("update-time: 2022-06-22", "update-time: June", "'update-time' is 'June'"),
+        ("user-id: MindSpore", "user-id: ../up", "'user-id' is '../up'"),
+        ("model-version: 1.7", "model-version: ..", "'model-version' is '..'"),
+        ("file-format: ckpt", "file-format: mindir", "'asset' has no entry"),
+        ("asset-sha256: ", "asset-sha256: x", "'asset 1: asset-sha256' is 'x"),
+        ("<https://example.com/a.ckpt>", "ftp://example.com/a.ckpt", "'asset 1: asset-link' is"),
+        ("<https://example.com/a.ckpt>", "file:///etc/passwd", "'asset 1: asset-link' is"),
+        ("/a.ckpt>", "/..%2F..%2Fup.ckpt>", "no plain file name"),
+        ("/a.ckpt>", "/..>", "no plain file name"),
+        ("/a.ckpt>", "/>", "no plain file name"),
+        ("/a.ckpt>", "/.bashrc>", "no plain file name"),
+        ("asset:\n\n-\n", "asset:\n", "'asset' is {"),
+        ("license:", "    mirrors: none\nlicense:", "'asset 1: mirrors' is 'none'"),
+        ("license:", "    mirrors: [x]\nlicense:", "'asset 1: mirrors' is 'x'"),
+    ],
+)
+def test_a_broken_card_is_refused_by_file_and_field(
+    write_card: Callable[..., Path], before: str, after: str, named: str
+) -> None:
+    path = write_card("https://example.com/a.ckpt")
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after, 1))
+    with pytest.raises(CardError) as refused:
+        load_card(path)
+    assert str(path) in str(refused.value)
+    assert named in str(refused.value)
+
+
+def test_a_card_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(CardError, match=r"nowhere\.md: the card cannot be read"):
+        load_card(tmp_path / "nowhere.md")
+
+
+def test_yaml_cannot_run_code(write_card: Callable[..., Path]) -> None:
+    path = write_card("https://example.com/a.ckpt")
+    text = path.read_text()
+    path.write_text(text.replace("summary: a card", "summary: !!python/object/apply:os.getpid []"))
+    with pytest.raises(CardError, match="not valid YAML"):
+        load_card(path)

@@ -1,0 +1,208 @@
+"""From image and keypoints to the network's inputs, against values computed by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from multitasknet import ImageError, preprocess
+from multitasknet.keypoints import SURFACES, heatmaps, pose_vector, segment, visible_surfaces
+from multitasknet.preprocessing import resize_bilinear
+
+MEAN = np.array([0.485, 0.456, 0.406])
+STD = np.array([0.229, 0.224, 0.225])
+
+
+def square_pose(width: int, height: int) -> np.ndarray:
+    """All keypoints without confidence, but the roof's, a rectangle in the image's middle half."""
+    pose = np.zeros((36, 3), dtype=np.float32)
+    corners = [(0.25, 0.25), (0.75, 0.25), (0.75, 0.75), (0.25, 0.75)]
+    for keypoint, (x, y) in zip(SURFACES[9], corners, strict=True):
+        pose[keypoint] = (x * width, y * height, 1)
+    return pose
+
+
+def test_resize_matches_opencv_by_hand() -> None:
+    # Half-pixel centres: target pixel 0 lies at 0.5 * 4 / 2 - 0.5 = 0.5, pixel 1 at 2.5.
+    row = np.array([0, 100, 200, 40], dtype=np.uint8)
+    shrunk = resize_bilinear(np.tile(row, (4, 1))[..., None], (2, 2))[..., 0]
+    np.testing.assert_allclose(shrunk, [[50, 120], [50, 120]], atol=1e-4)
+    # No antialiasing: from 8 to 2, centres 1.5 and 5.5 see two pixels each, not four.
+    comb = np.array([0, 0, 255, 0, 0, 0, 255, 0], dtype=np.uint8)
+    shrunk = resize_bilinear(np.tile(comb, (8, 1))[..., None], (2, 2))[0, :, 0]
+    np.testing.assert_allclose(shrunk, [127.5, 127.5], atol=1e-4)
+    # Enlarged 2 to 4: centres -0.25, 0.25, 0.75, 1.25, the outer two held at the border.
+    enlarged = resize_bilinear(np.array([[[0.0], [200.0]]] * 2), (4, 4))[0, :, 0]
+    np.testing.assert_allclose(enlarged, [0, 50, 150, 200], atol=1e-4)
+
+
+def test_resize_is_within_one_level_of_mindspores_copy_of_opencv() -> None:
+    from mindspore.dataset import vision
+
+    pixels = np.random.default_rng(0).integers(0, 256, (333, 217, 3), dtype=np.uint8)
+    theirs = vision.Resize((256, 256), vision.Inter.LINEAR)(pixels).astype(np.float32)
+    assert np.abs(resize_bilinear(pixels, (256, 256)) - theirs).max() <= 1
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(0)
+)
+def test_resize_stays_within_the_values_and_keeps_a_constant(
+    height: int, width: int, new_height: int, new_width: int, seed: int
+) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    resized = resize_bilinear(pixels, (new_height, new_width))
+    assert resized.shape == (new_height, new_width, 3)
+    assert pixels.min() - 0.01 <= resized.min() <= resized.max() <= pixels.max() + 0.01
+    np.testing.assert_allclose(resize_bilinear(pixels, (height, width)), pixels, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("variant", "channels"),
+    [("rgb", 3), ("segment", 16), ("heatmap", 39), ("heatmap+segment", 52)],
+)
+def test_shapes_and_dtypes(variant: str, channels: int) -> None:
+    image = np.zeros((50, 70, 3), dtype=np.uint8)
+    x, p = preprocess(image, square_pose(70, 50), variant, size=(64, 96))
+    assert (x.shape, x.dtype) == ((channels, 64, 96), np.float32)
+    assert (p.shape, p.dtype) == ((108,), np.float32)
+
+
+def test_rgb_is_normalised_in_channel_order() -> None:
+    image = np.full((20, 30, 3), (10, 100, 250), dtype=np.uint8)
+    x, _ = preprocess(image, None, "rgb")
+    expected = (np.array([10, 100, 250]) / 255 - MEAN) / STD
+    np.testing.assert_allclose(x[:, 100, 100], expected, atol=1e-5)
+    assert np.ptp(x, axis=(1, 2)).max() < 1e-5
+
+
+def test_the_pose_vector_is_relative_to_the_image() -> None:
+    pose = np.zeros((36, 3))
+    pose[0] = (0, 0, 0)
+    pose[1] = (100, 50, 1)
+    pose[2] = (-20, 75, 1.12)
+    p = pose_vector(pose, width=100, height=50)
+    np.testing.assert_allclose(p[:9], [-0.5, -0.5, -0.5, 0.5, 0.5, 0.5, -0.7, 1.0, 0.62], atol=1e-6)
+
+
+def test_without_keypoints_there_is_no_confidence_and_no_map() -> None:
+    x, p = preprocess(np.zeros((40, 40, 3), dtype=np.uint8), None, "heatmap+segment")
+    np.testing.assert_allclose(p[2::3], -0.5)
+    np.testing.assert_allclose(x[3:], -0.449 / 0.226, atol=1e-5)
+
+
+def test_a_segment_is_the_surfaces_filled_polygon() -> None:
+    x, _ = preprocess(np.zeros((200, 160, 3), dtype=np.uint8), square_pose(160, 200), "segment")
+    maps = x[3:] * 0.226 + 0.449
+    assert maps[9, 128, 128] == pytest.approx(1, abs=1e-5)
+    assert maps[9, 40, 128] == pytest.approx(0, abs=1e-5)
+    assert maps[9].mean() == pytest.approx(0.25, abs=0.01)
+    np.testing.assert_allclose(np.delete(maps, 9, axis=0), 0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"confidence": 0.49},
+        {"swap": True},
+        {"flat": True},
+    ],
+    ids=["unsure", "crossed", "collinear"],
+)
+def test_a_segment_that_is_unsure_or_not_convex_is_left_out(change: dict[str, object]) -> None:
+    pose = square_pose(100, 100)
+    assert visible_surfaces(pose) == [9]
+    corner, other = SURFACES[9][0], SURFACES[9][1]
+    if "confidence" in change:
+        pose[corner, 2] = change["confidence"]
+    elif "swap" in change:
+        pose[[corner, other]] = pose[[other, corner]]
+    else:
+        pose[list(SURFACES[9]), 1] = 10
+    assert visible_surfaces(pose) == []
+
+
+def test_a_segment_may_reach_out_of_the_image() -> None:
+    pose = square_pose(100, 100)
+    pose[list(SURFACES[9]), :2] = [(-50, -50), (50, -50), (50, 50), (-50, 50)]
+    drawn = segment(pose, 9, width=100, height=100)
+    assert drawn[:50, :50].min() == 255
+    assert drawn[60:, 60:].max() == 0
+
+
+def test_a_heatmap_peaks_at_its_keypoint_with_its_confidence() -> None:
+    pose = np.zeros((36, 3), dtype=np.float32)
+    pose[4] = (64, 96, 0.6)  # in a 128 x 192 image: a half across, a half down
+    pose[5] = (10, 10, 1.12)
+    pose[6] = (900, 900, 1)
+    maps = heatmaps(pose, width=128, height=192)
+    assert maps.shape == (36, 64, 64)
+    assert np.unravel_index(maps[4].argmax(), (64, 64)) == (32, 32)
+    assert maps[4].max() == round(0.6 * 255)
+    assert maps[4, 32, 34] == round(0.6 * 255 * np.exp(-0.5))  # one sigma is two map pixels
+    assert maps[5].max() == 255
+    assert maps[6].max() == 0
+    assert maps[0].max() == 0
+
+
+def test_files_pillow_images_and_arrays_agree(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 40, 3), dtype=np.uint8)
+    path = tmp_path / "car.png"
+    Image.fromarray(pixels).save(path)
+    from_array = preprocess(pixels, None, "rgb")[0]
+    for image in (path, str(path), Image.fromarray(pixels), Image.open(path)):
+        np.testing.assert_array_equal(preprocess(image, None, "rgb")[0], from_array)
+
+
+@pytest.mark.parametrize(
+    ("image", "named"),
+    [
+        ("nowhere.jpg", "nowhere.jpg: the image cannot be read (no such file)"),
+        (np.zeros((4, 4)), "float64 [4, 4]; expected uint8 [H, W, 3]"),
+        (np.zeros((0, 4, 3), dtype=np.uint8), "uint8 [0, 4, 3]"),
+    ],
+)
+def test_a_bad_image_is_named(image: object, named: str) -> None:
+    with pytest.raises(ImageError) as refused:
+        preprocess(image)
+    assert named in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image at all", b"\xff\xd8\xff\xe0 cut"])
+def test_a_file_that_is_no_image_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.jpg"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=r"broken\.jpg: the image cannot be read"):
+        preprocess(path)
+
+
+def test_a_cut_jpeg_is_refused(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (99, 99, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(whole)
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(whole.read_bytes()[:2000])
+    with pytest.raises(ImageError, match=r"cut\.jpg"):
+        preprocess(cut)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"variant": "depth"}, "rgb, segment, heatmap, heatmap+segment"),
+        ({"size": (100, 256)}, "multiples of 32"),
+        ({"size": 256}, "multiples of 32"),
+        ({"keypoints": np.zeros((35, 3))}, "(36, 3)"),
+        ({"keypoints": np.full((36, 3), np.nan)}, "NaN"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: dict[str, object], named: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        preprocess(np.zeros((9, 9, 3), dtype=np.uint8), **arguments)
+    assert named in str(refused.value)
