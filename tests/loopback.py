@@ -63,7 +63,7 @@ class LoopbackServer:
         self._http.daemon_threads = True
 
     def __enter__(self) -> LoopbackServer:
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:

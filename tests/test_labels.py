@@ -20,7 +20,7 @@ def write(path: Path, *rows: list[str]) -> Path:
 
 
 def changed(column: int, value: str) -> list[str]:
-    return ROW[: column - 1] + [value] + ROW[column:]
+    return [*ROW[: column - 1], value, *ROW[column:]]
 
 
 def test_a_row_is_read_as_it_stands(tmp_path: Path) -> None:

@@ -1,0 +1,285 @@
+"""``create_network``: what comes from the checkpoint, what from arguments, what is refused."""
+
+from __future__ import annotations
+
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import mindspore
+import numpy as np
+import pytest
+from conftest import save
+from loopback import Answer
+from safetensors.numpy import save_file
+
+import hub_conf
+import mindspore_hub_conf
+import multitasknet
+from multitasknet import CheckpointError, DownloadError, create_network, load_weights
+from multitasknet.runtime import needs_guard
+
+
+def values(network) -> dict[str, np.ndarray]:
+    return {parameter.name: parameter.asnumpy() for parameter in network.get_parameters()}
+
+
+def with_training_state(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same weights as MindSpore saves them in training with Adam."""
+    prefixed = {f"network.{name}": value for name, value in arrays.items()}
+    moments = {
+        f"{slot}.{name}": np.ones_like(value)
+        for slot in ("moment1", "moment2")
+        for name, value in prefixed.items()
+        if not name.rpartition(".")[2].startswith("moving_")
+    }
+    scalars = ("learning_rate", "beta1_power", "beta2_power", "global_step")
+    return prefixed | moments | {name: np.ones(1, np.float32) for name in scalars}
+
+
+def test_the_three_entry_points_are_one_function() -> None:
+    assert hub_conf.create_network is multitasknet.create_network
+    assert mindspore_hub_conf.create_network is multitasknet.create_network
+
+
+def test_the_cards_asset_is_downloaded_verified_and_loaded(
+    server, write_card, checkpoint, arrays, tmp_path
+) -> None:
+    content = checkpoint.read_bytes()
+    card = write_card(server.serve("/model.ckpt", content), content)
+    network = create_network(card=card, cache_dir=tmp_path, progress=False)
+    loaded = values(network)
+    assert all(np.array_equal(loaded[name], arrays[name]) for name in arrays)
+    assert len(network.load_report.loaded) == 616
+    assert network.load_report.fresh == network.load_report.left_out == ()
+    again = create_network(card=card, cache_dir=tmp_path, offline=True)
+    assert again.load_report.source == tmp_path / "mindspore" / "1.7" / "model.ckpt"
+
+
+def test_a_wrong_asset_never_becomes_a_network(server, write_card, checkpoint, tmp_path) -> None:
+    content = checkpoint.read_bytes()
+    card = write_card(server.serve("/model.ckpt", content, Answer()), sha256="0" * 64)
+    with pytest.raises(DownloadError, match="wrong sha256"):
+        create_network(card=card, cache_dir=tmp_path, progress=False)
+
+
+def test_the_spec_says_what_a_user_asks_next(checkpoint) -> None:
+    spec = create_network(weights=checkpoint).spec
+    assert (str(spec.variant), spec.channels, spec.num_ids) == ("segment", 16, 575)
+    assert (spec.keypoint_aware, spec.multi_task, spec.input_size) == (True, True, (256, 256))
+    assert spec.color_names[:3] == ("yellow", "orange", "green")
+    assert spec.type_names[-1] == "estate"
+
+
+def test_prefix_and_adam_state_are_taken_off(arrays, tmp_path) -> None:
+    entries = with_training_state(arrays)
+    assert len(entries) == 1368
+    path = save(tmp_path / "training.ckpt", entries)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o400
+    network = create_network(weights=path)
+    loaded = values(network)
+    assert all(np.array_equal(loaded[name], arrays[name]) for name in arrays)
+    assert len(network.load_report.left_out) == 1368 - 616
+    assert "learning_rate" in network.load_report.left_out
+
+
+def test_safetensors_and_half_precision(arrays, tmp_path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({name: value.astype(np.float16) for name, value in arrays.items()}, path)
+    network = create_network(weights=path)
+    name = "fc_vid.weight"
+    np.testing.assert_array_equal(
+        values(network)[name], arrays[name].astype(np.float16).astype(np.float32)
+    )
+
+
+def test_a_saved_network_comes_back(checkpoint, tmp_path) -> None:
+    network = create_network(weights=checkpoint, num_ids=12, num_types=4)
+    path = tmp_path / "tuned.ckpt"
+    mindspore.save_checkpoint(network, str(path))
+    again = create_network(weights=path)
+    assert (again.spec.num_ids, again.spec.num_types) == (12, 4)
+    assert again.spec.type_names == ("type 0", "type 1", "type 2", "type 3")
+    before, after = values(network), values(again)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    ("argument", "classifier"),
+    [
+        ({"num_ids": 100}, "classifier_vid"),
+        ({"num_colors": 12}, "classifier_vcolor"),
+        ({"num_types": 3}, "classifier_vtype"),
+    ],
+)
+def test_another_class_count_makes_that_classifier_fresh(
+    checkpoint, arrays, argument, classifier
+) -> None:
+    network = create_network(weights=checkpoint, **argument)
+    fresh = (f"{classifier}.weight", f"{classifier}.bias")
+    assert network.load_report.fresh == fresh
+    loaded = values(network)
+    assert len(loaded[fresh[0]]) == next(iter(argument.values()))
+    assert all(np.array_equal(loaded[name], arrays[name]) for name in arrays if name not in fresh)
+    assert len(network.trainable_params()) == 374
+
+
+def test_the_checkpoints_own_count_changes_nothing(checkpoint) -> None:
+    assert create_network(weights=checkpoint, num_ids=575).load_report.fresh == ()
+
+
+def test_without_the_top_the_embedding_is_the_same(checkpoint, tmp_path) -> None:
+    x = mindspore.Tensor(np.random.default_rng(0).normal(size=(1, 16, 64, 64)).astype(np.float32))
+    p = mindspore.ops.zeros((1, 108))
+    whole = create_network(weights=checkpoint)
+    bare = create_network(weights=checkpoint, include_top=False)
+    np.testing.assert_allclose(bare(x, p).asnumpy(), whole(x, p)[3].asnumpy(), rtol=1e-5)
+    assert {name.partition(".")[0] for name in bare.load_report.left_out} == {
+        "fc_vcolor",
+        "fc_vtype",
+        "classifier_vid",
+        "classifier_vcolor",
+        "classifier_vtype",
+    }
+    mindspore.save_checkpoint(bare, str(tmp_path / "bare.ckpt"))
+    with pytest.raises(ValueError, match="holds no classifiers; give num_ids"):
+        create_network(weights=tmp_path / "bare.ckpt")
+    topped = create_network(weights=tmp_path / "bare.ckpt", num_ids=5)
+    assert [output.shape[1] for output in topped(x, p)] == [5, 10, 9, 1024]
+
+
+def test_without_weights_it_is_a_fresh_segment_network() -> None:
+    network = create_network(weights=None, num_ids=5)
+    assert (str(network.spec.variant), network.spec.num_ids) == ("segment", 5)
+    assert network.load_report is None
+    assert create_network(weights=None, variant="rgb", include_top=False).spec.channels == 3
+
+
+def test_fresh_weights_follow_the_seed() -> None:
+    def stem(seed: int) -> np.ndarray:
+        mindspore.set_seed(seed)
+        return values(create_network(weights=None))["base.conv0.weight"]
+
+    assert np.array_equal(stem(1), stem(1))
+    assert not np.array_equal(stem(1), stem(2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "named"),
+    [
+        ({"name": "resnet50"}, NotImplementedError, "^resnet50 is not implemented in the repo$"),
+        ({"name": 3}, TypeError, "name must be a string, not int: 3"),
+        ({"weights": 3}, TypeError, "weights must be 'card', a path or None, not int"),
+        ({"weights": "nowhere.ckpt"}, CheckpointError, r"nowhere\.ckpt: there is no such file"),
+        ({"weights": "model.pth"}, CheckpointError, r"ends in \.ckpt or \.safetensors"),
+        ({"card": 3}, TypeError, "card must be a path or a ModelCard, not int"),
+        ({"card": "nowhere.md"}, ValueError, r"nowhere\.md: the card cannot be read"),
+        ({"weights": None, "variant": "depth"}, ValueError, "rgb, segment, heatmap, heatmap+"),
+        ({"weights": None, "variant": 16}, TypeError, "variant must be a string, not int"),
+        ({"weights": None, "num_ids": 0}, ValueError, "num_ids is 0; expected at least 1"),
+        ({"weights": None, "num_ids": "9"}, TypeError, "num_ids must be an integer, not str"),
+        ({"weights": None, "num_types": True}, TypeError, "num_types must be an integer, not bool"),
+        ({"weights": None, "num_colors": 1.5}, TypeError, "num_colors must be an integer"),
+        ({"weights": None, "include_top": 1}, TypeError, "include_top must be True or False"),
+        ({"offline": "yes"}, TypeError, "offline must be True or False, not 'yes'"),
+        ({"num_ids": 3, "include_top": False}, ValueError, "num_ids with include_top=False"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, error, named) -> None:
+    pattern = named if named.startswith("^") else named.replace("heatmap+", r"heatmap\+")
+    with pytest.raises(error, match=pattern):
+        create_network(**arguments)
+
+
+def test_a_contradicted_variant_names_both(checkpoint) -> None:
+    with pytest.raises(ValueError, match=r"variant is 'rgb'.*holds the variant 'segment'"):
+        create_network(weights=checkpoint, variant="rgb")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda entries: entries.pop("base.norm5.beta"), "1 missing: base.norm5.beta"),
+        (lambda entries: entries.update(surprise=np.ones(3, np.float32)), "1 unexpected: surprise"),
+        (
+            lambda entries: entries.update({"base.norm0.beta": np.ones(3, np.float32)}),
+            "base.norm0.beta [3], expected [64]",
+        ),
+        (lambda entries: entries.pop("base.conv0.weight"), "no MultiTaskNet checkpoint"),
+        (
+            lambda entries: entries.update(
+                {"base.conv0.weight": np.ones((64, 5, 7, 7), np.float32)}
+            ),
+            "takes 5 channels; expected one of 3 (rgb), 16 (segment), 39 (heatmap)",
+        ),
+        (
+            lambda entries: entries.update({"fc_vid.weight": np.ones((1024, 900), np.float32)}),
+            "takes 900 columns; expected 1132",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_by_name(arrays, tmp_path, change, named) -> None:
+    entries = dict(arrays)
+    change(entries)
+    path = tmp_path / "odd.safetensors"
+    save_file(entries, path)
+    with pytest.raises(ValueError, match=re.escape(named)) as refused:
+        create_network(weights=path)
+    assert str(path) in str(refused.value)
+
+
+def test_what_does_not_match_is_left_out_only_when_asked(arrays, tmp_path) -> None:
+    entries = dict(arrays) | {"surprise": np.ones(3, np.float32)}
+    del entries["base.norm5.beta"]
+    save_file(entries, tmp_path / "odd.safetensors")
+    network = create_network(weights=None, num_ids=575)
+    before = values(network)
+    with pytest.raises(CheckpointError):
+        load_weights(network, tmp_path / "odd.safetensors")
+    assert all(np.array_equal(before[name], value) for name, value in values(network).items())
+    report = load_weights(network, tmp_path / "odd.safetensors", strict=False)
+    assert report.fresh == ("base.norm5.beta",)
+    assert report.left_out == ("surprise",)
+    assert network.load_report is report
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x08" * 500])
+def test_a_damaged_file_is_refused_in_one_sentence(tmp_path, suffix, content) -> None:
+    path = tmp_path / f"damaged{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(str(path))) as refused:
+        create_network(weights=path)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("facts", "needed"),
+    [
+        ({}, True),
+        ({"version": "2.10.0"}, True),
+        ({"version": "2.8.0"}, False),
+        ({"version": "3.0.0rc1"}, True),
+        ({"device": "Ascend"}, False),
+        ({"has_avx512": False}, False),
+        ({"chosen": "AVX512_CORE"}, False),
+    ],
+)
+def test_the_cpu_guard_decides_by_version_device_and_cpu(facts, needed) -> None:
+    default = {"version": "2.9.0", "device": "CPU", "has_avx512": True, "chosen": None}
+    assert needs_guard(**(default | facts)) is needed
+
+
+def test_importing_the_package_does_not_import_mindspore() -> None:
+    code = "import sys, hub_conf, multitasknet; sys.exit('mindspore' in sys.modules)"
+    root = Path(hub_conf.__file__).parent
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+def test_an_unknown_public_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'creat_network'"):
+        _ = multitasknet.creat_network
+    assert "create_network" in dir(multitasknet)
+    assert all(getattr(multitasknet, name) is not None for name in multitasknet.__all__)

@@ -1,0 +1,183 @@
+"""Through the Hub client: the lines that users write, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from loopback import LoopbackServer
+
+from multitasknet import CardError, hub_install, load_card
+from multitasknet.card import default_card_path
+
+PRELUDE = """
+    import json, logging, sys
+    import mindspore
+    sys.path.insert(0, {tests!r})
+    import hub_client
+    mindspore_hub = hub_client.install()
+    mindspore_hub.manage.set_hub_dir({hub!r})
+    card = {card!r}
+    def say(network, **more):
+        import multitasknet
+        print(json.dumps({{
+            "type": type(network).__name__,
+            "module": multitasknet.__file__,
+            "ids": network.spec.num_ids,
+            "top": network.spec.include_top,
+            "loaded": len(network.load_report.loaded) if network.load_report else None,
+            "trainable": len(network.trainable_params()),
+            **more,
+        }}))
+"""
+
+
+@pytest.fixture
+def hub(
+    tmp_path: Path, server: LoopbackServer, write_card: Callable[..., Path], checkpoint: Path
+) -> Path:
+    """A hub folder with card and module laid, whose links lead to loopback."""
+    content = checkpoint.read_bytes()
+    repo = server.serve("/models/PAMTRI", b"a page")
+    card = write_card(server.serve("/weights/model.ckpt", content), content, repo=repo)
+    hub_install(tmp_path / "hub", card=card)
+    return tmp_path / "hub"
+
+
+def run(hub: Path, code: str) -> dict:
+    prelude = PRELUDE.format(
+        tests=str(Path(__file__).parent),
+        hub=str(hub),
+        card=str(hub / "mindspore" / "1.7" / "multitasknet_veri.md"),
+    )
+    script = textwrap.dedent(prelude) + textwrap.dedent(code)
+    process = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    assert "the client downloads" not in process.stdout
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def downloads(server: LoopbackServer) -> int:
+    """Times that the whole asset went over the wire; the client's own probes read nothing."""
+    resource = server.resources["/weights/model.ckpt"]
+    return len([request for request in resource.requests if "identity" in str(request)])
+
+
+def test_the_plain_call(hub: Path, server: LoopbackServer) -> None:
+    said = run(hub, 'say(mindspore_hub.load("mindspore/1.7/multitasknet_veri"))')
+    assert said["type"] == "MultiTaskNet"
+    assert (said["ids"], said["loaded"], said["trainable"]) == (575, 616, 374)
+    assert said["module"].startswith(str(hub)), "the folder's own module must run"
+    assert downloads(server) == 1
+
+
+def test_the_cards_path(hub: Path, server: LoopbackServer) -> None:
+    # Without set_hub_dir: the asset must still land beside the card, where the client looks.
+    code = """
+        mindspore_hub.manage.set_hub_dir("~/.mscache")
+        say(mindspore_hub.load(card, source="local"))
+    """
+    assert run(hub, code)["loaded"] == 616
+    assert (hub / "mindspore" / "1.7" / "model.ckpt").is_file()
+    assert downloads(server) == 1
+
+
+def test_without_the_top(hub: Path) -> None:
+    code = """
+        import numpy as np
+        network = mindspore_hub.load("mindspore/1.7/multitasknet_veri", include_top=False)
+        x, p = mindspore.ops.zeros((2, 16, 64, 64)), mindspore.ops.zeros((2, 108))
+        say(network, shape=network(x, p).shape)
+    """
+    said = run(hub, code)
+    assert said["top"] is False
+    assert said["shape"] == [2, 1024]
+
+
+def test_another_number_of_identities(hub: Path) -> None:
+    code = """
+        say(mindspore_hub.load(
+            "mindspore/1.7/multitasknet_veri", pretrained=False, num_ids=100
+        ))
+    """
+    said = run(hub, code)
+    assert (said["ids"], said["loaded"], said["trainable"]) == (100, 614, 374)
+
+
+def test_without_weights_nothing_is_downloaded(hub: Path, server: LoopbackServer) -> None:
+    code = """
+        say(mindspore_hub.load(
+            "mindspore/1.7/multitasknet_veri", pretrained=False, weights=None
+        ))
+    """
+    said = run(hub, code)
+    assert (said["ids"], said["loaded"], said["trainable"]) == (576, None, 374)
+    assert downloads(server) == 0
+
+
+@pytest.mark.parametrize("order", [("other", "ours", "other"), ("ours", "other", "ours")])
+def test_beside_another_model_with_a_src_package(
+    hub: Path, server: LoopbackServer, write_card: Callable[..., Path], order: tuple[str, ...]
+) -> None:
+    folder = hub / "mindspore" / "1.7"
+    repo = server.serve("/models/other", b"a page")
+    write_card(server.url("/weights/model.ckpt"), repo=repo, path=folder / "other_veri.md")
+    source = folder / "other" / "src"
+    source.mkdir(parents=True)
+    (source / "__init__.py").touch()
+    (source / "network.py").write_text("from mindspore import nn\nNetwork = nn.ReLU\n")
+    (folder / "other" / "mindspore_hub_conf.py").write_text(
+        "from src.network import Network\n"
+        "def create_network(name, *args, **kwargs):\n    return Network()\n"
+    )
+    code = f"""
+        load = {{
+            "other": lambda: mindspore_hub.load("mindspore/1.7/other_veri", pretrained=False),
+            "ours": lambda: mindspore_hub.load("mindspore/1.7/multitasknet_veri"),
+        }}
+        networks = [load[name]() for name in {order!r}]
+        names = [type(network).__name__ for network in networks]
+        say(networks[{order.index("ours")}], names=names)
+    """
+    said = run(hub, code)
+    assert said["names"] == [{"other": "ReLU", "ours": "MultiTaskNet"}[name] for name in order]
+    assert said["loaded"] == 616
+
+
+def test_installing_again_renews_and_keeps_what_was_not_ours(tmp_path: Path) -> None:
+    folder = tmp_path / "mindspore" / "1.7"
+    (folder / "PAMTRI").mkdir(parents=True)
+    (folder / "PAMTRI" / "mine.py").write_text("x = 1")
+    (folder / "multitasknet_veri.md").write_text("an old card")
+    card = hub_install(tmp_path)
+    (folder / "PAMTRI" / "src" / "multitasknet" / "stale.py").touch()
+    assert hub_install(tmp_path) == card
+    assert card.path == folder / "multitasknet_veri.md"
+    assert card.uid == "mindspore/1.7/multitasknet_veri"
+    assert not (folder / "PAMTRI" / "src" / "multitasknet" / "stale.py").exists()
+    kept = sorted(path.name for path in folder.glob("*.before-multitasknet*"))
+    assert kept == ["PAMTRI.before-multitasknet", "multitasknet_veri.md.before-multitasknet"]
+    assert (folder / kept[0] / "mine.py").read_text() == "x = 1"
+
+
+@pytest.mark.parametrize("version", ["1.3", "1.6", "1.8", "1.9", "1.10"])
+def test_another_version_of_the_hub(tmp_path: Path, version: str) -> None:
+    card = hub_install(tmp_path, version=version)
+    ours = load_card(default_card_path())
+    assert card.uid == f"mindspore/{version}/multitasknet_veri"
+    assert f"/r{version}/" in card.asset.url
+    assert set(card.asset.urls) == set(ours.asset.urls)
+    assert card.asset.sha256 == ours.asset.sha256
+
+
+def test_a_version_that_the_card_does_not_know(tmp_path: Path) -> None:
+    with pytest.raises(CardError, match=r"'2\.0'; the card knows the versions 1\.7, 1\.3, 1\.6"):
+        hub_install(tmp_path, version="2.0")
+    assert not list(tmp_path.rglob("*.md"))

@@ -1,0 +1,171 @@
+"""Predictions and the command line, on the photo that the project ships."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from multitasknet import ImageError, Predictor, create_network, preprocess, read_labels
+from multitasknet.cli import main
+
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+PHOTO = ASSETS / "example.jpg"
+LABELS = ASSETS / "example.csv"
+
+
+@pytest.fixture(scope="module")
+def predictor(checkpoint) -> Predictor:
+    return Predictor(checkpoint, batch_size=2, size=(64, 64))
+
+
+def test_a_prediction_is_what_the_network_says(predictor) -> None:
+    import mindspore
+
+    pose = read_labels(LABELS)[PHOTO.name].keypoints
+    (prediction,) = predictor.predict([PHOTO], [pose])
+    x, p = preprocess(PHOTO, pose, "segment", (64, 64))
+    _, colors, types, embedding = predictor.network(
+        mindspore.Tensor(x[None]), mindspore.Tensor(p[None])
+    )
+    spec = predictor.network.spec
+    assert prediction.color == spec.color_names[int(colors.asnumpy().argmax())]
+    assert prediction.type == spec.type_names[int(types.asnumpy().argmax())]
+    np.testing.assert_allclose(prediction.embedding, embedding.asnumpy()[0], rtol=1e-4, atol=1e-5)
+    assert sum(prediction.color_probabilities.values()) == pytest.approx(1)
+    assert prediction.color_probability == max(prediction.color_probabilities.values())
+    assert next(iter(prediction.type_probabilities)) == prediction.type
+    assert prediction.pose_given is True
+    assert prediction.source == str(PHOTO)
+
+
+def test_batches_and_kinds_of_images_make_no_difference(predictor) -> None:
+    image = Image.open(PHOTO).convert("RGB")
+    other = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    together = predictor.embed([PHOTO, other, np.asarray(image), str(PHOTO), image])
+    assert together.shape == (5, 1024)
+    assert together.dtype == np.float32
+    alone = predictor.embed([other])
+    np.testing.assert_allclose(together[1], alone[0], rtol=1e-3, atol=1e-4)
+    for same in (2, 3, 4):
+        np.testing.assert_allclose(together[same], together[0], rtol=1e-3, atol=1e-4)
+    assert predictor.embed([]).shape == (0, 1024)
+
+
+def test_a_missing_pose_is_said(predictor, caplog) -> None:
+    pose = read_labels(LABELS)[PHOTO.name].keypoints
+    given, missing = predictor.predict([PHOTO, PHOTO], [pose, None])
+    assert (given.pose_given, missing.pose_given) == (True, False)
+    assert "1 of 2 images: no keypoints given: all confidences set to zero" in caplog.text
+    assert not np.allclose(given.embedding, missing.embedding)
+
+
+def test_networks_without_heads_give_embeddings_alone(checkpoint) -> None:
+    bare = Predictor(network=create_network(weights=checkpoint, include_top=False), size=(32, 32))
+    (prediction,) = bare.predict([PHOTO])
+    assert (prediction.color, prediction.color_probabilities) == (None, {})
+    assert prediction.embedding.shape == (1024,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "named"),
+    [
+        (([PHOTO], []), ValueError, "0 keypoints for 1 images"),
+        (([PHOTO], [np.zeros((18, 3))]), ValueError, r"shape \(18, 3\)"),
+        ((str(PHOTO),), TypeError, "images must be a list of images, not str"),
+        ((["nowhere.jpg"],), ImageError, r"nowhere\.jpg"),
+        (([3],), TypeError, "not int"),
+    ],
+)
+def test_wrong_arguments_are_named(predictor, arguments, error, named) -> None:
+    with pytest.raises(error, match=named):
+        predictor.predict(*arguments)
+
+
+def test_the_command_predicts_and_says_that_weights_are_random(capsys) -> None:
+    assert main(["predict", str(PHOTO), "--labels", str(LABELS), "--weights", "none"]) == 0
+    printed = capsys.readouterr().out
+    assert "random values, what follows means nothing" in printed
+    assert "colour" in printed
+    assert "36 keypoints" in printed
+
+
+def test_the_command_prints_json(capsys, checkpoint) -> None:
+    assert main(["predict", str(PHOTO), str(PHOTO), "--weights", str(checkpoint), "--json"]) == 0
+    predictions = json.loads(capsys.readouterr().out)
+    assert len(predictions) == 2
+    assert len(predictions[0]["embedding"]) == 1024
+    assert predictions[0]["pose_given"] is False
+    assert sum(predictions[0]["type_probabilities"].values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["predict", "nowhere.jpg", "--weights", "none"], "nowhere.jpg"),
+        (["predict", str(PHOTO), "--weights", "nowhere.ckpt"], "nowhere.ckpt"),
+        (["predict", str(PHOTO), "--labels", "nowhere.csv"], "nowhere.csv"),
+        (["predict", str(PHOTO), "--card", "nowhere.md"], "nowhere.md"),
+        (["info", "--card", "nowhere.md"], "nowhere.md"),
+        (["info", "--weights", str(PHOTO)], "example.jpg"),
+        (["download", "--offline"], "offline, and no verified copy"),
+        (["hub-install", "--version", "9.9"], "'9.9'"),
+        (["hub-install", "--hub-dir", str(PHOTO)], "cannot be laid there"),
+    ],
+)
+def test_a_users_mistake_is_one_message_and_exit_code_2(capsys, arguments, named) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("multitasknet: error: ")
+    assert named in captured.err
+    assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["predict"], ["fly"], ["predict", "a.jpg", "--batch", "0"]]
+)
+def test_wrong_usage_is_exit_code_2(arguments, capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert "usage: multitasknet" in capsys.readouterr().err
+
+
+def test_info_and_download_on_loopback(capsys, server, write_card, checkpoint, tmp_path) -> None:
+    content = checkpoint.read_bytes()
+    card = str(write_card(server.serve("/model.ckpt", content), content))
+    cache = ["--cache-dir", str(tmp_path / "cache")]
+    assert main(["info", "--card", card, *cache]) == 0
+    assert "cached        no:" in capsys.readouterr().out
+    assert main(["download", "--card", card, *cache]) == 0
+    path = capsys.readouterr().out.strip()
+    assert Path(path).read_bytes() == content
+    assert main(["info", "--card", card, *cache]) == 0
+    printed = capsys.readouterr().out
+    for fact in ("cached          yes, verified", "segment (16 input channels)", "575 identities"):
+        assert fact in printed
+    assert main(["info", "--weights", path]) == 0
+    assert "616 tensors" in capsys.readouterr().out
+
+
+def test_hub_install_by_command(capsys, server, write_card, checkpoint, tmp_path) -> None:
+    content = checkpoint.read_bytes()
+    card = str(write_card(server.serve("/model.ckpt", content), content))
+    arguments = ["hub-install", "--hub-dir", str(tmp_path / "hub"), "--card", card, "--download"]
+    assert main(arguments) == 0
+    assert 'mindspore_hub.load("mindspore/1.7/multitasknet_veri")' in capsys.readouterr().out
+    assert (tmp_path / "hub" / "mindspore" / "1.7" / "model.ckpt").is_file()
+    assert main(arguments) == 0
+
+
+def test_help_needs_no_mindspore() -> None:
+    code = "import sys; from multitasknet.cli import main\ntry: main(['--help'])\n"
+    code += "finally: assert 'mindspore' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"predict" in done.stdout
