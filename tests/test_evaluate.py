@@ -11,7 +11,6 @@ from pathlib import Path
 import drawn
 import numpy as np
 import pytest
-from multitasknet.metrics import evaluate_ranking
 
 from multitasknet import LabelError, Predictor
 from multitasknet import embedding as embedding_module
@@ -19,6 +18,7 @@ from multitasknet.cli import main
 from multitasknet.embedding import embed_split
 from multitasknet.evaluation import attribute_result, dataset_roc, evaluate
 from multitasknet.evaluation_report import retrieval_panels, write_evaluation_report
+from multitasknet.metrics import evaluate_ranking
 from multitasknet.pack import write_pack
 from multitasknet.searching import build_index, find_images, search
 from multitasknet.veri import read_dataset
