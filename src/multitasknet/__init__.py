@@ -22,6 +22,7 @@ _NAMES = {
     "predict": ("Prediction", "Predictor"),
     "preprocessing": ("ImageError", "preprocess"),
     "spec": ("VARIANTS", "NetworkSpec"),
+    "veri": ("read_dataset",),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 
