@@ -11,9 +11,10 @@ from typing import Any
 
 _NAMES = {
     "card": ("Asset", "CardError", "ModelCard", "load_card"),
-    "checkpoint": ("CheckpointError", "LoadReport", "load_weights", "read_weights"),
+    "checkpoint": ("LoadReport", "load_weights"),
+    "converting": ("convert",),
     "download": ("DownloadError", "fetch_asset"),
-    "errors": ("MultiTaskNetError",),
+    "errors": ("MissingExtraError", "MultiTaskNetError"),
     "hub": ("create_network",),
     "hub_folder": ("hub_install",),
     "labels": ("COLORS", "TYPES", "LabelError", "read_labels"),
@@ -21,6 +22,7 @@ _NAMES = {
     "predict": ("Prediction", "Predictor"),
     "preprocessing": ("ImageError", "preprocess"),
     "spec": ("VARIANTS", "NetworkSpec"),
+    "weights": ("CheckpointError", "Weights", "read_weights"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import MultiTaskNetError
-from . import hub, predict
+from . import convert, hub, predict
 
-_COMMANDS = (predict, hub)
+_COMMANDS = (predict, hub, convert)
 _INTERRUPTED = 130
 
 
