@@ -263,7 +263,8 @@ def test_the_command_converts_and_says_what_it_wrote(tmp_path, arrays, capsys) -
     assert "padded as in MindSpore" in printed
     written = tmp_path / "model.ckpt"
     assert stat.S_IMODE(written.stat().st_mode) & stat.S_IRUSR
-    assert all(np.array_equal(read_weights(written).arrays[name], arrays[name]) for name in arrays)
+    read = read_weights(written).arrays
+    assert all(np.array_equal(read[name], arrays[name]) for name in arrays)
     for bad in (str(tmp_path / "model.zip"), str(tmp_path / "nowhere" / "model.ckpt")):
         assert main(["convert", source, bad]) == 2
         assert bad in capsys.readouterr().err

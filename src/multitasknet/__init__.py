@@ -15,6 +15,7 @@ _NAMES = {
     "converting": ("convert",),
     "download": ("DownloadError", "fetch_asset"),
     "errors": ("MissingExtraError", "MultiTaskNetError"),
+    "exporting": ("ExportError", "ExportReport", "export"),
     "hub": ("create_network",),
     "hub_folder": ("hub_install",),
     "labels": ("COLORS", "TYPES", "LabelError", "read_labels"),

@@ -82,7 +82,7 @@ def create_network(
             f"{next(iter(counts))} with include_top=False: there are no classifiers then; "
             f"leave one of the two out"
         )
-    path = _weights_path(weights, card, cache_dir, offline, progress)
+    path = weights_path(weights, card, cache_dir, offline, progress)
 
     from .runtime import guard_cpu
 
@@ -169,13 +169,14 @@ def _names(
     return current if count in (None, len(current)) else class_names(count, published, kind)
 
 
-def _weights_path(
+def weights_path(
     weights: str | Path | None,
     card: str | Path | ModelCard | None,
     cache_dir: str | Path | None,
     offline: bool,
     progress: bool,
 ) -> Path | None:
+    """The file that these arguments of :func:`create_network` mean, downloaded if need be."""
     if weights is None:
         return None
     if not isinstance(weights, str | Path):

@@ -110,6 +110,16 @@ class NetworkSpec:
         """Columns of the first Dense layers: pooled features, and the pose where it is used."""
         return EMBEDDING_SIZE + POSE_SIZE * self.keypoint_aware
 
+    @property
+    def outputs(self) -> dict[str, int]:
+        """The outputs' names and widths, in order."""
+        widths = {"embedding": EMBEDDING_SIZE}
+        if not self.include_top:
+            return widths
+        if self.multi_task:
+            widths = {"color_logits": self.num_colors, "type_logits": self.num_types} | widths
+        return {"id_logits": self.num_ids} | widths
+
 
 def class_names(count: int, published: tuple[str, ...], kind: str) -> tuple[str, ...]:
     """The published names if there are as many, else ``color 0``, ``color 1``, ..."""

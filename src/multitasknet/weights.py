@@ -10,7 +10,7 @@ import numpy as np
 
 from .ckpt_file import read_ckpt
 from .errors import MultiTaskNetError
-from .layouts import TOP, is_trunk, to_published
+from .layouts import TOP, is_trunk, parameter_shapes, to_published
 from .spec import NetworkSpec, spec_from_shapes
 from .torch_file import read_torch
 
@@ -80,6 +80,23 @@ def read_weights(path: str | Path) -> Weights:
         ) from error
     arrays, training_state = to_published(entries)
     return Weights(path, arrays, training_state)
+
+
+def read_whole_network(path: str | Path) -> Weights:
+    """Read weights that need nothing fresh to predict.
+
+    Raises:
+        CheckpointError: as :func:`read_weights`; or entries are missing, unknown or misshapen; or
+            there are no classifiers.
+    """
+    weights = read_weights(path)
+    if not weights.spec.include_top:
+        raise CheckpointError(
+            f"{path}: it holds no classifiers, whose random values would mean nothing; give "
+            f"network=create_network(..., include_top=False) to have embeddings alone"
+        )
+    check_fit(weights, parameter_shapes(weights.spec))
+    return weights
 
 
 def check_fit(

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import MultiTaskNetError
-from . import convert, hub, predict
+from . import convert, export, hub, predict
 
-_COMMANDS = (predict, hub, convert)
+_COMMANDS = (predict, hub, convert, export)
 _INTERRUPTED = 130
 
 

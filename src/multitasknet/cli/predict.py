@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..engines import BACKENDS
 from ..spec import VARIANTS
 
 if TYPE_CHECKING:
@@ -22,13 +23,24 @@ def add_parsers(commands: Any) -> None:
     predict.add_argument(
         "--weights",
         default="card",
-        help="'card' (default), 'none' for an untrained network, or a file",
+        help="'card' (default), 'none' for an untrained network, or a file of weights or of export",
     )
+    add_backend(predict)
     predict.add_argument("--card", type=Path, help="a model card (default: this module's)")
     predict.add_argument("--variant", choices=VARIANTS, help="input variant, with --weights none")
     predict.add_argument("--batch", type=positive, default=8, help="images at a time (8)")
     predict.add_argument("--json", action="store_true", help="print JSON, with the embeddings")
     predict.set_defaults(run=_predict)
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """Add ``--backend``, for every command that runs the network."""
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="auto",
+        help="what runs the network (auto: ONNX Runtime on a CPU if it is installed)",
+    )
 
 
 def positive(text: str) -> int:
@@ -52,6 +64,7 @@ def _predict(options: argparse.Namespace) -> None:
         card=options.card,
         variant=options.variant,
         batch_size=options.batch,
+        backend=options.backend,
     )
     predictions = predictor.predict(options.images, keypoints)
     if options.json:
@@ -63,10 +76,9 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _print_header(predictor: Predictor) -> None:
-    network = predictor.network
-    report = network.load_report
-    print(f"network    {network.spec.variant}, {network.spec.channels} channels")
-    print(f"weights    {report or 'none: random values, what follows means nothing'}")
+    spec, engine = predictor.spec, predictor.engine
+    print(f"network    {spec.variant}, {spec.channels} channels, run by {engine.name}")
+    print(f"weights    {engine.source or 'none: random values, what follows means nothing'}")
 
 
 def _print(prediction: Prediction) -> None:
