@@ -165,8 +165,8 @@ def test_onnx_runtime_predicts_without_importing_mindspore(checkpoint, tmp_path)
     code = f"""
 import sys
 from multitasknet import Predictor
-prediction = Predictor({str(checkpoint)!r}, size=(64, 64), cache_dir={str(tmp_path)!r}).predict([{str(PHOTO)!r}])
-assert prediction[0].embedding.shape == (1024,)
+predictor = Predictor({str(checkpoint)!r}, size=(64, 64), cache_dir={str(tmp_path)!r})
+assert predictor.embed([{str(PHOTO)!r}]).shape == (1, 1024)
 assert not {{"mindspore", "torch"}} & set(sys.modules)
 """
     for _ in ("exports", "finds the export"):

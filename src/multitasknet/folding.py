@@ -27,7 +27,7 @@ class Affine:
 
 @dataclass(frozen=True, eq=False)
 class Linear:
-    """A convolution ``[out, in, k, k]`` or Dense layer ``[out, in]``, and its bias ``[out]`` if any."""
+    """A convolution ``[out, in, k, k]`` or Dense layer ``[out, in]``, and its bias ``[out]``."""
 
     weight: np.ndarray
     bias: np.ndarray | None = None

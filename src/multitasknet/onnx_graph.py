@@ -22,8 +22,8 @@ _LEAK = 0.01
 def build_onnx(arrays: Mapping[str, np.ndarray], metadata: Metadata) -> onnx.ModelProto:
     """Build the model: inputs ``image`` and ``pose``, outputs as ``spec.outputs`` names them.
 
-    Height and width are dynamic, and the batch too unless the metadata fix it. Inputs and outputs are
-    float32 whatever the precision of weights and computation.
+    Height and width are dynamic, and the batch too unless the metadata fix it. Inputs and outputs
+    are float32 whatever the precision of weights and computation.
 
     Args:
         arrays: the network's parameters by published name.
