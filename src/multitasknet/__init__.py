@@ -11,9 +11,11 @@ from typing import Any
 
 _NAMES = {
     "card": ("Asset", "CardError", "ModelCard", "load_card"),
-    "checkpoint": ("CheckpointError", "LoadReport", "load_weights", "read_weights"),
+    "checkpoint": ("LoadReport", "load_weights"),
+    "converting": ("convert",),
     "download": ("DownloadError", "fetch_asset"),
-    "errors": ("MultiTaskNetError",),
+    "errors": ("MissingExtraError", "MultiTaskNetError"),
+    "exporting": ("ExportError", "ExportReport", "export"),
     "hub": ("create_network",),
     "hub_folder": ("hub_install",),
     "index": ("EmbeddingOrigin", "GalleryIndex"),
@@ -23,6 +25,7 @@ _NAMES = {
     "preprocessing": ("ImageError", "preprocess"),
     "spec": ("VARIANTS", "NetworkSpec"),
     "veri": ("read_dataset",),
+    "weights": ("CheckpointError", "Weights", "read_weights"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 

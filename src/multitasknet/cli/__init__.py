@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import MultiTaskNetError
-from . import data, evaluate, hub, predict
+from . import convert, data, evaluate, export, hub, predict
 
-_COMMANDS = (predict, evaluate, data, hub)
+_COMMANDS = (predict, evaluate, data, hub, convert, export)
 _INTERRUPTED = 130
 
 
