@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import MultiTaskNetError
-from . import hub, predict
+from . import hub, predict, synthesize
 
-_COMMANDS = (predict, hub)
+_COMMANDS = (predict, synthesize, hub)
 _INTERRUPTED = 130
 
 
