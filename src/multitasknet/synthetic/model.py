@@ -16,8 +16,8 @@ from ..keypoints import NUM_KEYPOINTS
 from .shell import Shell, box, disc, grid, mirrored, open_box, sectors
 from .vehicle import RGB, Sticker, Vehicle
 
-_BLACK: RGB = (0.03, 0.03, 0.035)
-_RUBBER: RGB = (0.06, 0.06, 0.065)
+_BLACK: RGB = (0.025, 0.025, 0.03)
+_RUBBER: RGB = (0.09, 0.09, 0.095)
 _PLASTIC: RGB = (0.10, 0.10, 0.11)
 _SEAM: RGB = (0.04, 0.04, 0.05)
 _CHROME: RGB = (0.78, 0.79, 0.80)
@@ -522,26 +522,37 @@ def _cabin(frame: _Frame) -> Part:
 
 def _add_windows(part: _PartBuilder, frame: _Frame) -> None:
     vehicle, shell, kind = frame.vehicle, frame.cabin, frame.vehicle.type_name
-    tint = vehicle.glass
-    glass = (tint, tint * 1.08, tint * 1.15)
     part.add(_on_strip(shell, _CABIN_SCREEN, (-0.95, 0.95), (0.04, 0.93)), _BLACK, 0.4)
-    part.add(_on_strip(shell, _CABIN_SCREEN, (-0.91, 0.91), (0.07, 0.9)), glass, 0.75)
+    screen = _on_strip(shell, _CABIN_SCREEN, (-0.91, 0.91), (0.07, 0.9))
+    part.add(screen, _glass(screen, vehicle.glass), 0.75)
     closed = vehicle.cargo == "closed" or frame.is_truck
     if not closed:
         foot = 0.45 if kind == "van" else 0.9
         part.add(_on_strip(shell, _CABIN_BACK, (-0.88, 0.88), (0.1, foot)), _BLACK, 0.4)
-        part.add(_on_strip(shell, _CABIN_BACK, (-0.84, 0.84), (0.13, foot - 0.03)), glass, 0.7)
+        back = _on_strip(shell, _CABIN_BACK, (-0.84, 0.84), (0.13, foot - 0.03))
+        part.add(back, _glass(back, vehicle.glass), 0.7)
     if kind == "van":
         part.add(_on_strip(shell, _CABIN_BACK, (-0.012, 0.012), (0, 1)), _SEAM)
     if kind == "bus":
         part.add(_on_strip(shell, _CABIN_SCREEN, (-0.7, 0.7), (0.82, 0.96)), _BLACK, 0.1)
         part.add(_on_strip(shell, _CABIN_SCREEN, (-0.4, 0.3), (0.86, 0.92)), (0.95, 0.6, 0.1), 0)
+    if kind in ("suv", "van", "hatchback", "mpv", "estate") and vehicle.lamps[2] > 0.35:
+        for side in (-1, 1):
+            lamp = _on_strip(shell, _CABIN_BACK, (side * 0.9, side * 0.99), (0.55, 0.97))
+            part.add(lamp, (0.66, 0.04, 0.05), 0.4)
+    border = _CHROME if vehicle.window_frames else _BLACK
     for first, last in _window_spans(vehicle):
-        frame_color = _CHROME if vehicle.window_frames else _BLACK
-        for margin, color, gloss in ((0.0, frame_color, 0.3), (0.025, glass, 0.75)):
-            window = _window(frame, first, last, margin)
-            part.add(window, color, gloss)
-            part.add(mirrored(window), color, gloss)
+        rim, pane = (_window(frame, first, last, margin) for margin in (0.0, 0.025))
+        for quads, color, gloss in ((rim, border, 0.3), (pane, _glass(pane, vehicle.glass), 0.75)):
+            part.add(quads, color, gloss)
+            part.add(mirrored(quads), color, gloss)
+
+
+def _glass(quads: np.ndarray, tint: float) -> np.ndarray:
+    """Darker towards the seats, lighter towards the roof: ``[F, 3]``."""
+    height = quads[:, :, 2].mean(axis=1, keepdims=True)
+    share = (height - height.min()) / np.ptp(height)
+    return (tint * (0.4 + share) + 0.10 * share**2) * np.array([1.0, 1.06, 1.12])
 
 
 def _window_spans(vehicle: Vehicle) -> list[tuple[float, float]]:
@@ -554,7 +565,7 @@ def _window(frame: _Frame, first: float, last: float, margin: float) -> np.ndarr
     body = frame.body
     tall = body.height - body.belt
     top = 0.72 if frame.vehicle.type_name in ("bus", "van") else 0.84
-    share = np.linspace(0.06 + margin / tall, top - margin / tall, 5)[:, None]
+    share = np.linspace(0.06 + margin / tall, top - margin / tall, 9)[:, None]
     gap = 0.03 + margin
     start, end = frame.pillar(first, share) - gap, frame.pillar(last, share) + gap
     x = start + (end - start) * np.linspace(0, 1, 5)[None]
@@ -578,7 +589,7 @@ def _mirrors(frame: _Frame) -> list[Part]:
 def _roof_parts(frame: _Frame) -> list[Part]:
     vehicle, body, roof = frame.vehicle, frame.body, frame.cabin.profile
     top = body.height + 0.03
-    front, rear = roof[1, 0] - 0.2, roof[2, 0] + 0.2
+    front, rear = roof[1, 0] - 0.32, roof[2, 0] + 0.32
     half = body.width / 2 - body.tumble
     middle = (front + rear) / 2
     parts = []
@@ -628,7 +639,7 @@ def _load_box(frame: _Frame) -> tuple[np.ndarray, np.ndarray]:
 def _chassis_box(frame: _Frame) -> tuple[np.ndarray, np.ndarray]:
     body = frame.body
     half = body.width / 2
-    low = np.array([frame.rear, -half, body.sill])
+    low = np.array([frame.rear + 0.08, -half, body.sill])
     return low, np.array([frame.cab_rear - 0.12, half, body.sill + 0.5])
 
 
@@ -711,5 +722,5 @@ def _on_strip(
 ) -> np.ndarray:
     """A patch on a strip of the crown, fine enough to follow its curve."""
     columns = 2 + int(abs(across[1] - across[0]) / 0.2)
-    rows = np.linspace(along[0], along[1], 5)[:, None]
+    rows = np.linspace(*along, 3 + int(abs(along[1] - along[0]) / 0.1))[:, None]
     return grid(shell.on_strip(index, np.linspace(across[0], across[1], columns)[None], rows))

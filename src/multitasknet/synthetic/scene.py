@@ -23,7 +23,7 @@ from .render import (
 from .vehicle import draw_vehicle
 
 _LEAST_SEEN = 0.6  # share of the seen keypoints that an occluder must leave
-_FAR = 300.0
+_MOST_COVERED = 0.35  # share of the picture that an occluder may take
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,16 +271,18 @@ def _occlude(
         The canvas, and which keypoints the object covers.
     """
     front, mask = canvas.copy(), Image.new("L", canvas.size)
-    kind = rng.choice(["pole", "bush", "wall", "vehicle"])
+    kind = str(rng.choice(["pole", "bush", "wall", "vehicle"]))
     if kind == "vehicle":
         model, moved, turned = _neighbor(rng, camera, light, behind=False)
         paint(front, model, moved, turned, mask)
     else:
-        _paint_object(rng, str(kind), mask)
-        color = _lit(rng.uniform(0.1, 0.7) + rng.normal(0, 0.08, 3), light.ambient + light.sun / 2)
-        front.paste(color, (0, 0), mask)
+        _paint_object(rng, kind, mask)
+        tone = rng.uniform(0.1, 0.6) + rng.normal(0, 0.04, 3)
+        color = tone * [0.6, 1, 0.5] if kind == "bush" else tone
+        front.paste(_lit(color, light.ambient + light.sun / 2), (0, 0), mask)
     covered = _lookup(mask, pixels)
-    if (covered & ~hidden).sum() > (1 - _LEAST_SEEN) * (~hidden).sum():
+    most = (1 - _LEAST_SEEN) * (~hidden).sum()
+    if (covered & ~hidden).sum() > most or np.asarray(mask).mean() > 255 * _MOST_COVERED:
         return canvas, np.zeros(len(hidden), dtype=bool)
     return front, covered
 
