@@ -170,12 +170,13 @@ class _Frame:
 
 
 class _PartBuilder:
-    """Collects faces in painting order and turns their normals outward."""
+    """Collects the faces of one part in painting order."""
 
     def __init__(self, skin: np.ndarray) -> None:
         self._center = skin.reshape(-1, 3).mean(axis=0)
         self._skin = skin
-        self._pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+        self._quads: list[np.ndarray] = []
+        self._looks: list[np.ndarray] = []  # [F, 8]: middle, 1 or -1 for inward, colour, gloss
 
     def add(
         self,
@@ -187,28 +188,37 @@ class _PartBuilder:
         inward: bool = False,
     ) -> None:
         """Add faces that look away from ``around`` (default: the part's middle), or towards it."""
-        quads = np.asarray(quads, float)
-        center = self._center if around is None else around
-        normals = face_normals(quads)
-        outward = ((quads.mean(axis=1) - center) * normals).sum(axis=1) > 0
-        normals[outward == inward] *= -1
-        colors = np.broadcast_to(np.asarray(color, float), (len(quads), 3))
-        self._pieces.append((quads, normals, colors, np.full(len(quads), gloss)))
+        looks = np.empty((len(quads), 8))
+        looks[:, :3] = self._center if around is None else around
+        looks[:, 3] = -1 if inward else 1
+        looks[:, 4:7] = color
+        looks[:, 7] = gloss
+        self._quads.append(quads)
+        self._looks.append(looks)
 
     def build(self) -> Part:
-        quads, normals, colors, gloss = map(np.concatenate, zip(*self._pieces, strict=True))
-        solid = face_normals(self._skin)
-        middles = self._skin.mean(axis=1)
-        solid *= np.sign(((middles - self._center) * solid).sum(axis=1))[:, None]
-        planes = np.concatenate([solid, (solid * middles).sum(axis=1)[:, None]], axis=1)
+        quads, looks = np.concatenate(self._quads), np.concatenate(self._looks)
+        normals = looks[:, 3:4] * _outward_normals(quads, looks[:, :3])
+        solid = _outward_normals(self._skin, self._center)
+        offsets = (solid * self._skin.mean(axis=1)).sum(axis=1)
         points = self._skin.reshape(-1, 3)
-        return Part(quads, normals, colors, gloss, points.min(axis=0), points.max(axis=0), planes)
+        return Part(
+            quads=quads,
+            normals=normals,
+            colors=looks[:, 4:7],
+            gloss=looks[:, 7],
+            low=points.min(axis=0),
+            high=points.max(axis=0),
+            planes=np.column_stack([solid, offsets]),
+        )
 
 
-def face_normals(quads: np.ndarray) -> np.ndarray:
-    """Unit normals by the diagonals; zero for a face without area: ``[F, 3]``."""
+def _outward_normals(quads: np.ndarray, center: np.ndarray) -> np.ndarray:
+    """Unit normals by the diagonals that look away from a point: ``[F, 3]``."""
     normals = np.cross(quads[:, 2] - quads[:, 0], quads[:, 3] - quads[:, 1])
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    away = ((quads.mean(axis=1) - center) * normals).sum(axis=1, keepdims=True)
+    return np.where(away < 0, -normals, normals)
 
 
 def _left_keypoints(frame: _Frame) -> np.ndarray:

@@ -83,7 +83,7 @@ def paint_shadow(image: Image.Image, model: Model, camera: Camera, light: Light)
     cast = Image.new("L", image.size)
     draw = ImageDraw.Draw(cast)
     for part in model.parts:
-        points = part.quads[::3].reshape(-1, 3)
+        points = part.quads[::6].reshape(-1, 3)
         fallen = points - light.direction * (points[:, 2:] / light.direction[2])
         _fill_hull(draw, fallen, camera, round(255 * strength))
     cast = cast.filter(ImageFilter.GaussianBlur(max(light.softness * pixels_a_metre, 0.5)))
@@ -183,6 +183,6 @@ def _fill_hull(draw: ImageDraw.ImageDraw, points: np.ndarray, camera: Camera, fi
 
 def _hull(points: np.ndarray) -> list[tuple[float, float]]:
     """The convex hull, to within a hundredth of its size: the farthest point in each direction."""
-    angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    angles = np.linspace(0, 2 * np.pi, 32, endpoint=False)
     farthest = (points @ np.stack([np.cos(angles), np.sin(angles)])).argmax(axis=0)
     return list(map(tuple, points[farthest].tolist()))

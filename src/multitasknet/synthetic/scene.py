@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 
 import numpy as np
@@ -22,6 +23,7 @@ from .render import (
 )
 from .vehicle import draw_vehicle
 
+_PASSERS_BY = 64
 _LEAST_SEEN = 0.6  # share of the seen keypoints that an occluder must leave
 _MOST_COVERED = 0.35  # share of the picture that an occluder may take
 
@@ -239,15 +241,21 @@ def _neighbor(
     rng: np.random.Generator, camera: Camera, light: Light, *, behind: bool
 ) -> tuple[Model, Camera, Light]:
     """Another vehicle, on the far or on the near side of the one in the picture."""
-    vehicle = draw_vehicle(
-        rng, int(rng.integers(len(TYPES))) + 1, int(rng.integers(len(COLORS))) + 1
-    )
+    model = _passer_by(int(rng.integers(_PASSERS_BY)))
     away = -camera.eye * [1, 1, 0] / np.linalg.norm(camera.eye[:2])
     across = np.array([-away[1], away[0], 0])
     ahead = rng.uniform(4.5, 8) if behind else -rng.uniform(3.2, 4.2)
     place = ahead * away + rng.uniform(-3.5, 3.5) * across
     yaw = rng.uniform(0, 2 * np.pi)
-    return build_model(vehicle), camera.seen_from(place, yaw), light.seen_from(yaw)
+    return model, camera.seen_from(place, yaw), light.seen_from(yaw)
+
+
+@lru_cache(maxsize=_PASSERS_BY)
+def _passer_by(number: int) -> Model:
+    """One of a fixed crowd, the same in every data set; building each costs as much as painting."""
+    rng = np.random.default_rng(number)
+    type_id, color_id = int(rng.integers(len(TYPES))) + 1, int(rng.integers(len(COLORS))) + 1
+    return build_model(draw_vehicle(rng, type_id, color_id))
 
 
 def _paint_on(picture: Image.Image, model: Model, camera: Camera, light: Light) -> Image.Image:
