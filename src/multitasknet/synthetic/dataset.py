@@ -25,13 +25,12 @@ from .camera import draw_station
 from .model import build_model
 from .plan import SPLITS, Picture, SyntheticError, VehiclePlan, make_plan
 from .scene import Shot, shoot
-from .sheet import contact_sheet, draw_overlay
+from .sheet import SHEET_COLUMNS, contact_sheet, draw_overlay
 from .vehicle import draw_vehicle
 
 _LOG = logging.getLogger(__name__)
 _SMALLEST, _LARGEST = 32, 2048
 _MAP_BYTES = 4096  # a 64x64 JPEG takes one block on disk
-_SHEET_SAMPLES = 36
 # What a random stream is for; with the seed, these keep the streams of a data set apart.
 _FOR_VEHICLE, _FOR_CAMERA, _FOR_PICTURE = 1, 2, 3
 
@@ -229,11 +228,14 @@ def _whole_folder(root: Path) -> Iterator[Path]:
 
 
 def _write_sheet(path: Path, folder: Path, rows: list[LabelRow]) -> None:
-    chosen = rows[:: max(len(rows) // _SHEET_SAMPLES, 1)][:_SHEET_SAMPLES]
+    """A row of pictures for each type, every other one with its label drawn in."""
     samples = []
-    for row in chosen:
-        with Image.open(folder / "image_train" / row.image) as image:
-            caption = f"{row.vehicle_id}: {COLORS[row.color_id - 1]} {TYPES[row.type_id - 1]}"
-            samples.append((draw_overlay(image, row.keypoints), caption))
+    for type_id, name in enumerate(TYPES, start=1):
+        of_type = [row for row in rows if row.type_id == type_id]
+        step = max(len(of_type) // SHEET_COLUMNS, 1)
+        for index, row in enumerate(of_type[::step][:SHEET_COLUMNS]):
+            with Image.open(folder / "image_train" / row.image) as image:
+                shown = draw_overlay(image, row.keypoints) if index % 2 else image.copy()
+            samples.append((shown, f"{row.vehicle_id}: {COLORS[row.color_id - 1]} {name}"))
     path.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(samples).save(path)

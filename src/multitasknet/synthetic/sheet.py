@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from ..keypoints import NUM_KEYPOINTS, SURFACES, visible_surfaces
 
 _LEFT, _RIGHT, _HIDDEN = (255, 214, 0), (0, 220, 255), (255, 60, 60)
+SHEET_COLUMNS = 6
 _FILL = 70  # opacity of a surface, of 255
 
 
@@ -42,7 +43,7 @@ def draw_overlay(image: Image.Image, keypoints: np.ndarray) -> Image.Image:
 
 
 def contact_sheet(
-    samples: Sequence[tuple[Image.Image, str]], *, columns: int = 6, cell: int = 192
+    samples: Sequence[tuple[Image.Image, str]], *, columns: int = SHEET_COLUMNS, cell: int = 192
 ) -> Image.Image:
     """Lay images on a white sheet, row by row, each with its caption.
 
