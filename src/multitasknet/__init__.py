@@ -20,8 +20,8 @@ _NAMES = {
     "network": ("MultiTaskNet",),
     "predict": ("Prediction", "Predictor"),
     "preprocessing": ("ImageError", "preprocess"),
-    "synthetic": ("SyntheticData", "SyntheticError", "synthesize"),
     "spec": ("VARIANTS", "NetworkSpec"),
+    "synthetic": ("SyntheticData", "SyntheticError", "synthesize"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -22,7 +22,7 @@ def draw_backdrop(
 def _abstract(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
     """A random gradient with random shapes, as in domain randomisation."""
     corners = rng.integers(30, 226, (2, 2, 3), dtype=np.uint8)
-    picture = Image.fromarray(corners, "RGB").resize(size, Image.Resampling.BILINEAR)
+    picture = Image.fromarray(corners).resize(size, Image.Resampling.BILINEAR)
     draw = ImageDraw.Draw(picture)
     for _ in range(rng.integers(0, 14)):
         x, y = rng.uniform(0, 1, 2) * size
