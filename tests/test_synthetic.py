@@ -38,6 +38,7 @@ from multitasknet.synthetic import (
 )
 from multitasknet.synthetic.camera import Camera, Station, look_at_vehicle
 from multitasknet.synthetic.model import Model, build_model
+from multitasknet.synthetic.objects import occlude
 from multitasknet.synthetic.render import (
     SUPERSAMPLING,
     draw_light,
@@ -163,6 +164,24 @@ def test_a_written_pose_is_one_of_seen_and_hidden_points() -> None:
         assert max(Image.open(io.BytesIO(shot.jpeg)).size) == 96
 
 
+def test_an_occluder_hides_the_keypoints_that_it_covers_and_no_others() -> None:
+    model = model_of("suv", seed=4)
+    camera = camera_at(model, 40, 3.0)
+    light = draw_light(np.random.default_rng(1))
+    before = Image.new("RGB", (160 * SUPERSAMPLING,) * 2, "magenta")  # no object has this colour
+    pose = pose_of(model, camera)
+    count = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        after, covered = occlude(rng, before, camera, light, pose[:, :2], pose[:, 2] == 0)
+        columns, rows = ((pose[:, :2] + 0.5) * SUPERSAMPLING - 0.5).round().astype(int).T
+        changed = (np.asarray(after) != np.asarray(before)).any(axis=2)[rows, columns]
+        np.testing.assert_array_equal(covered, changed)
+        assert covered[pose[:, 2] > 0].mean() <= 0.4
+        count += covered.any()
+    assert count > 5
+
+
 # -- the data set --------------------------------------------------------------------------------
 
 
@@ -253,6 +272,7 @@ def test_the_folder_is_what_pamtri_reads(tmp_path) -> None:
         ({"cameras": 1}, "cameras is 1; expected at least 2"),
         ({"size": 16}, "size is 16; expected 32 to 2048"),
         ({"workers": 0}, "workers is 0"),
+        ({"sheet": "samples.doc"}, "ends in .png or .jpg"),
         ({"seed": -1}, "seed is -1"),
     ],
 )
@@ -286,16 +306,19 @@ def test_folders_that_will_not_do_are_refused(tmp_path, monkeypatch) -> None:
 def test_an_interrupted_run_leaves_nothing(tmp_path) -> None:
     root = tmp_path / "data"
     command = [sys.executable, "-m", "multitasknet", "synthesize", "--output", str(root)]
-    process = subprocess.Popen([*command, "--workers", "2"], stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*command, "--workers", "2"], stderr=subprocess.PIPE, start_new_session=True
+    )
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".data.*/data/image_train/*.jpg")):
+    while len(list(tmp_path.glob(".data.*/data/image_train/*.jpg"))) < 60:
         assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline, "no image was written"
+        assert time.monotonic() < deadline, "no images were written"
         time.sleep(0.05)
-    os.kill(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert b"interrupted" in said
+    assert b"multitasknet: interrupted" in said
+    assert b"Traceback" not in said
     assert not root.exists()
     assert not list(tmp_path.glob(".data.*"))
 

@@ -27,7 +27,7 @@ class Part:
         colors: ``[F, 3]``, R, G, B in 0..1.
         gloss: ``[F]``, the share of mirrored light at right angles.
         low, high: ``[3]``, the bounding box.
-        planes: ``[P, 4]`` outward normal and offset of each face of the solid; none if it is thin.
+        planes: ``[P, 4]`` outward normal and offset of each face of the solid.
     """
 
     quads: np.ndarray
