@@ -48,9 +48,7 @@ def build_model(vehicle: Vehicle) -> Model:
     if vehicle.spoiler:
         parts.append(build_spoiler(frame))
     left = _left_keypoints(frame)
-    keypoints = np.concatenate([left, mirrored(left)])
-    assert keypoints.shape == (NUM_KEYPOINTS, 3)
-    return Model(tuple(parts), keypoints)
+    return Model(tuple(parts), np.concatenate([left, mirrored(left)]))
 
 
 def _left_keypoints(frame: Frame) -> np.ndarray:

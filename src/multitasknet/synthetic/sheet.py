@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from colorsys import hsv_to_rgb
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -29,8 +30,8 @@ def draw_overlay(image: Image.Image, keypoints: np.ndarray) -> Image.Image:
     overlay = Image.new("RGBA", image.size)
     draw = ImageDraw.Draw(overlay)
     for surface in visible_surfaces(keypoints):
-        hue = round(255 * surface / len(SURFACES))
-        color = Image.new("HSV", (1, 1), (hue, 255, 255)).convert("RGB").getpixel((0, 0))
+        hue = surface / len(SURFACES)
+        color = tuple(round(255 * value) for value in hsv_to_rgb(hue, 1, 1))
         corners = [tuple(corner) for corner in keypoints[SURFACES[surface], :2].tolist()]
         draw.polygon(corners, fill=(*color, _FILL), outline=(*color, 255))
     radius = max(image.size) / 110
