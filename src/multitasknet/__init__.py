@@ -24,6 +24,7 @@ _NAMES = {
     "predict": ("Prediction", "Predictor"),
     "preprocessing": ("ImageError", "preprocess"),
     "spec": ("VARIANTS", "NetworkSpec"),
+    "synthetic": ("SyntheticData", "SyntheticError", "synthesize"),
     "veri": ("read_dataset",),
     "weights": ("CheckpointError", "Weights", "read_weights"),
 }

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import MultiTaskNetError
-from . import convert, data, evaluate, export, hub, predict
+from . import convert, data, evaluate, export, hub, predict, synthesize
 
-_COMMANDS = (predict, evaluate, data, hub, convert, export)
+_COMMANDS = (predict, evaluate, data, synthesize, hub, convert, export)
 _INTERRUPTED = 130
 
 
