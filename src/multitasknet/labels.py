@@ -33,6 +33,7 @@ class LabelRow:
         image: the image's file name.
         vehicle_id, color_id, type_id: raw ids as the file states them.
         keypoints: float32 ``[36, 3]``: x and y in pixels of the original image, confidence.
+        origin: where it stands, ``file:line``.
     """
 
     image: str
@@ -40,6 +41,12 @@ class LabelRow:
     color_id: int
     type_id: int
     keypoints: np.ndarray
+    origin: str
+
+
+def class_name(raw_id: int, published: tuple[str, ...], kind: str) -> str:
+    """The name of a raw colour or type id: a published one, else such as ``color 12``."""
+    return published[raw_id - 1] if 1 <= raw_id <= len(published) else f"{kind} {raw_id}"
 
 
 def read_labels(path: str | Path) -> Mapping[str, LabelRow]:
@@ -57,7 +64,7 @@ def read_labels(path: str | Path) -> Mapping[str, LabelRow]:
                 if not fields:
                     continue
                 try:
-                    row = _parse_row(fields)
+                    row = _parse_row(fields, f"{path}:{line}")
                     if row.image in rows:
                         raise ValueError(f"image {row.image!r} has a row already")
                     rows[row.image] = row
@@ -82,7 +89,7 @@ def summarize(problems: list[str]) -> str:
     return "\n".join(lines)
 
 
-def _parse_row(fields: list[str]) -> LabelRow:
+def _parse_row(fields: list[str], origin: str) -> LabelRow:
     if len(fields) != COLUMNS:
         raise ValueError(
             f"{len(fields)} columns; expected {COLUMNS}: image, vehicle id, colour id, type id, "
@@ -97,6 +104,7 @@ def _parse_row(fields: list[str]) -> LabelRow:
         color_id=_integer(fields[2], 3),
         type_id=_integer(fields[3], 4),
         keypoints=np.array(numbers, dtype=np.float32).reshape(NUM_KEYPOINTS, 3),
+        origin=origin,
     )
 
 

@@ -60,14 +60,17 @@ def preprocess(
     variant = Variant.parse(variant)
     height, width = check_size(size)
     pixels = read_image(image)
-    pose = (
-        np.zeros((NUM_KEYPOINTS, 3), dtype=np.float32)
-        if keypoints is None
-        else check_keypoints(keypoints)
-    )
+    pose = pose_or_zeros(keypoints)
     maps = draw_maps(pose, variant, original=pixels.shape[:2])
     x = assemble(pixels, maps, size=(height, width))
     return x, pose_vector(pose, width=pixels.shape[1], height=pixels.shape[0])
+
+
+def pose_or_zeros(keypoints: np.ndarray | None) -> np.ndarray:
+    """The pose as float32 ``[36, 3]``; zeros, that is no confidence, where there is none."""
+    if keypoints is None:
+        return np.zeros((NUM_KEYPOINTS, 3), dtype=np.float32)
+    return check_keypoints(keypoints)
 
 
 def read_image(image: ImageInput) -> np.ndarray:

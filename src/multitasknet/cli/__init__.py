@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import MultiTaskNetError
-from . import hub, predict
+from . import data, hub, predict
 
-_COMMANDS = (predict, hub)
+_COMMANDS = (predict, data, hub)
 _INTERRUPTED = 130
 
 

@@ -1,0 +1,186 @@
+"""Labelled vehicle images: one record an image, three splits a data set."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .labels import COLORS, TYPES, LabelError, class_name, summarize
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "query", "gallery")
+UNKNOWN_CAMERA = -1
+_NAMED = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One image and all that is known of it.
+
+    Attributes:
+        image: the file; in a packed data set the path that it had.
+        vehicle_id: which vehicle it shows.
+        camera_id: which camera took it, -1 if unknown.
+        color_id, type_id: raw ids (see ``labels.COLORS`` and ``labels.TYPES``, 1 first), None if
+            unknown.
+        keypoints: float32 ``[36, 3]`` of x, y (pixels of the image) and confidence, or None.
+        heatmaps, segments: folders of the stored 64x64 maps, None to draw them from the keypoints.
+        origin: where the label stands, ``file:line``.
+    """
+
+    image: Path
+    vehicle_id: int
+    camera_id: int = UNKNOWN_CAMERA
+    color_id: int | None = None
+    type_id: int | None = None
+    keypoints: np.ndarray | None = None
+    heatmaps: Path | None = None
+    segments: Path | None = None
+    origin: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The records of one split, and the MindRecord file that holds their images, if packed."""
+
+    name: str
+    records: tuple[Record, ...] = ()
+    pack: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def vehicle_ids(self) -> np.ndarray:
+        """int64 ``[N]``."""
+        return np.array([record.vehicle_id for record in self.records], dtype=np.int64)
+
+    @property
+    def camera_ids(self) -> np.ndarray:
+        """int64 ``[N]``, -1 where unknown."""
+        return np.array([record.camera_id for record in self.records], dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class VehicleDataset:
+    """A data set: its root and its splits, empty where they were not asked for."""
+
+    root: Path
+    train: Split = Split("train")
+    query: Split = Split("query")
+    gallery: Split = Split("gallery")
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that were read."""
+        return tuple(split for split in (self.train, self.query, self.gallery) if len(split))
+
+
+@dataclass(frozen=True)
+class ClassMaps:
+    """Which raw id is which class: a class's index is the rank of its raw id.
+
+    Attributes:
+        vehicle_ids, color_ids, type_ids: sorted raw ids.
+    """
+
+    vehicle_ids: tuple[int, ...]
+    color_ids: tuple[int, ...]
+    type_ids: tuple[int, ...]
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> ClassMaps:
+        """The classes that occur in the records; unknown colours and types are none."""
+        records = tuple(records)
+        return cls(
+            vehicle_ids=_sorted_ids(record.vehicle_id for record in records),
+            color_ids=_sorted_ids(record.color_id for record in records),
+            type_ids=_sorted_ids(record.type_id for record in records),
+        )
+
+    @property
+    def color_names(self) -> tuple[str, ...]:
+        return tuple(class_name(raw, COLORS, "color") for raw in self.color_ids)
+
+    @property
+    def type_names(self) -> tuple[str, ...]:
+        return tuple(class_name(raw, TYPES, "type") for raw in self.type_ids)
+
+    def identity_index(self, vehicle_id: int) -> int:
+        """The class of a vehicle, -1 if it is none."""
+        return _rank(self.vehicle_ids, vehicle_id)
+
+    def color_index(self, color_id: int | None) -> int:
+        """The class of a colour, -1 if it is unknown or none."""
+        return _rank(self.color_ids, color_id)
+
+    def type_index(self, type_id: int | None) -> int:
+        """The class of a type, -1 if it is unknown or none."""
+        return _rank(self.type_ids, type_id)
+
+
+def check_images(records: Sequence[Record], *, workers: int = 4) -> list[str]:
+    """Decode every image once, at low resolution; return a problem for each that fails."""
+    with ThreadPoolExecutor(workers) as pool:
+        problems = pool.map(_image_problem, records)
+        return [problem for problem in problems if problem]
+
+
+def unmatched_vehicles(dataset: VehicleDataset) -> tuple[int, ...]:
+    """The query vehicles that no gallery image shows."""
+    shown = {record.vehicle_id for record in dataset.gallery.records}
+    return _sorted_ids(
+        record.vehicle_id for record in dataset.query.records if record.vehicle_id not in shown
+    )
+
+
+def warn_of_unmatched(dataset: VehicleDataset) -> None:
+    """Log how many query vehicles the gallery lacks, and which."""
+    missing = unmatched_vehicles(dataset)
+    if not missing:
+        return
+    names = ", ".join(map(str, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
+    logger.warning(
+        "%s: %d query vehicle(s) have no image in the gallery and are left out of the figures: %s",
+        dataset.root,
+        len(missing),
+        names,
+    )
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Raise LabelError with all problems, up to 20, if there are any."""
+    if problems:
+        raise LabelError(summarize(list(problems)))
+
+
+def _image_problem(record: Record) -> str | None:
+    where = f"{record.origin}: image {record.image}"
+    try:
+        if record.image.stat().st_size == 0:
+            return f"{where} is empty; fetch it again"
+        with Image.open(record.image) as image:
+            # JPEGs decode eight times smaller, yet to the last byte: a cut file shows.
+            image.draft("RGB", (1, 1))
+            image.load()
+    except FileNotFoundError:
+        return f"{where} does not exist; remove the label or add the image"
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return f"{where} cannot be read ({error}); fetch it again or remove the label"
+    return None
+
+
+def _sorted_ids(ids: Iterable[int | None]) -> tuple[int, ...]:
+    return tuple(sorted({raw for raw in ids if raw is not None}))
+
+
+def _rank(ids: tuple[int, ...], raw: int | None) -> int:
+    index = -1 if raw is None else int(np.searchsorted(ids, raw))
+    return index if 0 <= index < len(ids) and ids[index] == raw else -1

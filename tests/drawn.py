@@ -1,0 +1,146 @@
+"""Small data sets that the tests draw: coloured rectangles with ids, in all layouts."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from multitasknet.keypoints import SURFACES, heatmaps, segment, visible_surfaces
+
+RGB = {1: (230, 210, 40), 2: (230, 130, 20), 5: (190, 30, 30), 6: (40, 70, 190)}
+SPLIT_FOLDERS = {"train": "train", "query": "query", "gallery": "test"}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One image to be."""
+
+    split: str
+    vehicle: int
+    camera: int
+    index: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.vehicle:04}_c{self.camera:03}_{self.index:08}_0.jpg"
+
+    @property
+    def color(self) -> int:
+        return sorted(RGB)[self.vehicle % len(RGB)]
+
+    @property
+    def kind(self) -> int:
+        return 1 + self.vehicle % 3
+
+    @property
+    def keypoints(self) -> np.ndarray:
+        rng = np.random.default_rng([self.vehicle, self.camera, self.index])
+        pose = rng.uniform(0, 60, (36, 3)).astype(np.float32)
+        pose[:, 2] = rng.uniform(0, 1.1, 36)
+        # The bonnet, always seen: a rectangle.
+        pose[[15, 16, 34, 33]] = [(10, 10, 1), (50, 10, 1), (50, 40, 1), (10, 40, 1)]
+        return pose.round(3)
+
+
+def plan(vehicles: int = 3, cameras: int = 2, images: int = 2) -> list[Drawn]:
+    """Train vehicles 1..n, and others in query (one image a camera) and gallery."""
+    drawn = [
+        Drawn("train", vehicle, camera, index)
+        for vehicle in range(1, vehicles + 1)
+        for camera in range(1, cameras + 1)
+        for index in range(images)
+    ]
+    for vehicle in range(101, 101 + vehicles):
+        for camera in range(1, cameras + 1):
+            drawn.append(Drawn("query", vehicle, camera, 0))
+            drawn += [Drawn("gallery", vehicle, camera, 1 + index) for index in range(images)]
+    return drawn
+
+
+def draw_images(root: Path, drawn: list[Drawn]) -> None:
+    for one in drawn:
+        folder = root / f"image_{SPLIT_FOLDERS[one.split]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng([one.camera, one.index])
+        width, height = 64 + int(rng.integers(20)), 60 + int(rng.integers(20))
+        image = Image.new("RGB", (width, height), tuple(rng.integers(90, 160, 3).tolist()))
+        pen = ImageDraw.Draw(image)
+        pen.rectangle((10, 10 + one.vehicle % 7, 54, 50), fill=RGB[one.color])
+        pen.rectangle((20, 20, 20 + 5 * one.kind, 30), fill=(30, 30, 30))
+        image.save(folder / one.name, quality=90)
+
+
+def pamtri(root: Path, drawn: list[Drawn], *, maps: bool = False) -> Path:
+    """The PAMTRI layout, on request with stored heatmaps and segments."""
+    draw_images(root, drawn)
+    for split, folder in SPLIT_FOLDERS.items():
+        with (root / f"label_{folder}.csv").open("w", newline="") as file:
+            rows = csv.writer(file)
+            for one in drawn:
+                if one.split == split:
+                    pose = one.keypoints.reshape(-1).tolist()
+                    rows.writerow([one.name, one.vehicle, one.color, one.kind, *pose])
+    for one in drawn if maps else ():
+        _store_maps(root, one)
+    return root
+
+
+def _store_maps(root: Path, one: Drawn) -> None:
+    folder, stem = SPLIT_FOLDERS[one.split], Path(one.name).stem
+    with Image.open(root / f"image_{folder}" / one.name) as image:
+        width, height = image.size
+    segments = [np.zeros((height, width), dtype=np.uint8)] * len(SURFACES)
+    for surface in visible_surfaces(one.keypoints):
+        segments[surface] = segment(one.keypoints, surface, width=width, height=height)
+    stacks = {
+        "heatmap": heatmaps(one.keypoints, width=width, height=height),
+        "segment": segments,
+    }
+    for kind, stack in stacks.items():
+        target = root / f"{kind}_{folder}" / stem
+        target.mkdir(parents=True)
+        for index, values in enumerate(stack):
+            Image.fromarray(values).resize((64, 64), Image.Resampling.BILINEAR).save(
+                target / f"{index:02}.jpg", quality=95
+            )
+
+
+def veri(root: Path, drawn: list[Drawn], *, unknown_types: tuple[int, ...] = ()) -> Path:
+    """Raw VeRi: XML labels in gb2312 and lists of names."""
+    draw_images(root, drawn)
+    for name, splits in (("train", ("train",)), ("test", ("query", "gallery"))):
+        items = "".join(
+            f'<Item imageName="{one.name}" vehicleID="{one.vehicle:04}" '
+            f'cameraID="c{one.camera:03}" colorID="{one.color}" '
+            f'typeID="{0 if one.vehicle in unknown_types else one.kind}" />\n'
+            for one in drawn
+            if one.split in splits
+        )
+        text = (
+            '<?xml version="1.0" encoding="gb2312"?>\n<TrainingImages Version="1.0">\n'
+            f'<Items number="1" note="\u8f66">\n{items}</Items>\n</TrainingImages>\n'
+        )
+        (root / f"{name}_label.xml").write_bytes(text.encode("gb2312"))
+    for split, folder in SPLIT_FOLDERS.items():
+        names = [one.name for one in drawn if one.split == split]
+        (root / f"name_{folder}.txt").write_text("\n".join(names) + "\n")
+    return root
+
+
+def plain_csv(root: Path, drawn: list[Drawn]) -> Path:
+    """A folder with CSV files; the gallery leaves camera, colour and type out."""
+    draw_images(root, drawn)
+    for split, folder in SPLIT_FOLDERS.items():
+        with (root / f"{split}.csv").open("w", newline="") as file:
+            rows = csv.writer(file)
+            bare = split == "gallery"
+            rows.writerow(["image", "vehicle_id", *([] if bare else ["camera", "color", "type"])])
+            for one in drawn:
+                if one.split == split:
+                    more = [] if bare else [f"c{one.camera:03}", one.color, "sedan"]
+                    rows.writerow([f"image_{folder}/{one.name}", one.vehicle, *more])
+    return root
