@@ -12,7 +12,7 @@ from PIL import Image
 
 from multitasknet import ImageError, preprocess
 from multitasknet.keypoints import SURFACES, heatmaps, pose_vector, segment, visible_surfaces
-from multitasknet.preprocessing import resize_bilinear
+from multitasknet.preprocessing import assemble, resize_bilinear
 
 MEAN = np.array([0.485, 0.456, 0.406])
 STD = np.array([0.229, 0.224, 0.225])
@@ -89,6 +89,20 @@ def test_the_pose_vector_is_relative_to_the_image() -> None:
     pose[2] = (-20, 75, 1.12)
     p = pose_vector(pose, width=100, height=50)
     np.testing.assert_allclose(p[:9], [-0.5, -0.5, -0.5, 0.5, 0.5, 0.5, -0.7, 1.0, 0.62], atol=1e-6)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([32, 64, 96]), st.integers(0))
+def test_maps_go_to_the_images_size_and_then_to_the_networks(
+    height: int, width: int, target: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    maps = rng.integers(0, 256, (3, 64, 64)) * (rng.random((3, 64, 64)) < 0.001)
+    maps = maps.astype(np.uint8)
+    x = assemble(np.zeros((height, width, 3), dtype=np.uint8), maps, (target, 32))
+    plain = resize_bilinear(maps.transpose(1, 2, 0), (height, width))
+    plain = resize_bilinear(plain, (target, 32)).transpose(2, 0, 1)
+    np.testing.assert_allclose(x[3:], (plain / 255 - 0.449) / 0.226, atol=1e-5)
 
 
 def test_without_keypoints_there_is_no_confidence_and_no_map() -> None:

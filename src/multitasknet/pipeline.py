@@ -13,9 +13,9 @@ from PIL import Image
 
 from .pack import inflate_maps
 from .preprocessing import pose_or_zeros, read_image
-from .records import ClassMaps, Split
+from .records import ClassMaps, Record, Split
 from .samples import Sample, load_sample, select_maps
-from .spec import Variant, check_size
+from .spec import POSE_SIZE, Variant, check_size
 
 # Takes a sample and its index in the split, so that random draws need no state.
 Augmentation: TypeAlias = Callable[[Sample, int], Sample]
@@ -59,13 +59,15 @@ def create_pipeline(
     prepare = _Preparation(split, Variant.parse(variant), check_size(size), class_maps, augment)
     source, columns = _folder_source(order) if split.pack is None else _pack_source(split, order)
     labels = LABEL_COLUMNS if class_maps else ()
-    dataset = source.map(
-        prepare,
+    return source.batch(
+        batch_size,
+        drop_remainder=drop_remainder,
+        # Whole batches: the rows are written where they belong instead of being stacked again.
+        per_batch_map=prepare.from_folder if split.pack is None else prepare.from_pack,
         input_columns=columns,
         output_columns=["image", "pose", "index", *labels],
         num_parallel_workers=min(workers, os.cpu_count() or 1),
     )
-    return dataset.batch(batch_size, drop_remainder=drop_remainder)
 
 
 def _folder_source(order: list[int]) -> tuple[ds.Dataset, list[str]]:
@@ -84,7 +86,7 @@ def _pack_source(split: Split, order: list[int]) -> tuple[ds.Dataset, list[str]]
 
 
 class _Preparation:
-    """One record to one row; a class, so that worker processes can take it along."""
+    """Records to one batch."""
 
     def __init__(
         self,
@@ -97,31 +99,55 @@ class _Preparation:
         self.records = split.records
         self.variant = variant
         self.size = size
-        self.class_maps = class_maps
         self.augment = augment
+        self.labels = None if class_maps is None else _label_table(split, class_maps)
 
-    def __call__(self, index: np.ndarray, *packed: np.ndarray) -> tuple[np.ndarray, ...]:
-        position = int(index)
-        sample = self._unpack(position, *packed) if packed else self._load(position)
-        if self.augment:
-            sample = self.augment(sample, position)
-        return (*sample.inputs(self.size), np.int32(position), *self._labels(position))
+    # MindSpore compares the signatures with the input columns, and adds its batch information.
 
-    def _load(self, position: int) -> Sample:
-        return load_sample(self.records[position], self.variant)
+    def from_folder(self, index: list[np.ndarray], _: object) -> tuple[np.ndarray, ...]:
+        return self._batch(index)
 
-    def _unpack(self, position: int, image: np.ndarray, maps: np.ndarray) -> Sample:
+    def from_pack(
+        self,
+        index: list[np.ndarray],
+        image: list[np.ndarray],
+        maps: list[np.ndarray],
+        _: object,
+    ) -> tuple[np.ndarray, ...]:
+        return self._batch(index, image, maps)
+
+    def _batch(
+        self, indices: list[np.ndarray], *packed: list[np.ndarray]
+    ) -> tuple[np.ndarray, ...]:
+        positions = np.array(indices, dtype=np.int32)
+        x = np.empty((len(positions), self.variant.channels, *self.size), dtype=np.float32)
+        poses = np.empty((len(positions), POSE_SIZE), dtype=np.float32)
+        for row, position in enumerate(positions.tolist()):
+            sample = self._sample(position, *(column[row] for column in packed))
+            _, poses[row] = sample.inputs(self.size, out=x[row])
+        labels = () if self.labels is None else self.labels[:, positions]
+        return (x, poses, positions, *labels)
+
+    def _sample(self, position: int, *packed: np.ndarray) -> Sample:
+        record = self.records[position]
+        sample = self._unpack(record, *packed) if packed else load_sample(record, self.variant)
+        return self.augment(sample, position) if self.augment else sample
+
+    def _unpack(self, record: Record, image: np.ndarray, maps: np.ndarray) -> Sample:
         with Image.open(io.BytesIO(image.tobytes())) as file:
             pixels = read_image(file)
         stored = select_maps(inflate_maps(maps.tobytes()), self.variant)
-        return Sample(pixels, pose_or_zeros(self.records[position].keypoints), stored)
+        return Sample(pixels, pose_or_zeros(record.keypoints), stored)
 
-    def _labels(self, position: int) -> tuple[np.ndarray, ...]:
-        if self.class_maps is None:
-            return ()
-        record = self.records[position]
-        return (
-            np.int32(self.class_maps.identity_index(record.vehicle_id)),
-            np.int32(self.class_maps.color_index(record.color_id)),
-            np.int32(self.class_maps.type_index(record.type_id)),
+
+def _label_table(split: Split, class_maps: ClassMaps) -> np.ndarray:
+    """Class indices, int32 ``[3, N]``, in the order of LABEL_COLUMNS."""
+    rows = [
+        (
+            class_maps.identity_index(record.vehicle_id),
+            class_maps.color_index(record.color_id),
+            class_maps.type_index(record.type_id),
         )
+        for record in split.records
+    ]
+    return np.array(rows, dtype=np.int32).reshape(-1, len(LABEL_COLUMNS)).T

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
@@ -119,24 +120,26 @@ def draw_maps(keypoints: np.ndarray, variant: Variant, original: tuple[int, int]
     return maps
 
 
-def assemble(pixels: np.ndarray, maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def assemble(
+    pixels: np.ndarray,
+    maps: np.ndarray,
+    size: tuple[int, int],
+    *,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """Resize and normalise an image and its maps into float32 ``[3 + maps, height, width]``.
 
     Args:
         pixels: uint8 ``[H, W, 3]``.
         maps: uint8 ``[M, h, w]``, brought to the image's size first, then to ``size``.
         size: height and width of the result.
+        out: where to write the result; a slice of a batch saves a copy of up to 14 MB an image.
     """
-    x = np.empty((3 + len(maps), *size), dtype=np.float32)
+    x = np.empty((3 + len(maps), *size), dtype=np.float32) if out is None else out
     scale = (1 / (255 * np.array(RGB_STD))).astype(np.float32)
     offset = (np.array(RGB_MEAN) / np.array(RGB_STD)).astype(np.float32)
     x[:3] = (resize_bilinear(pixels, size) * scale - offset).transpose(2, 0, 1)
-    if len(maps):
-        down = _map_weights(maps.shape[1], pixels.shape[0], size[0])
-        across = _map_weights(maps.shape[2], pixels.shape[1], size[1])
-        across = across / np.float32(255 * MAP_STD)
-        np.matmul(down, maps.astype(np.float32) @ across.T, out=x[3:])
-        x[3:] -= np.float32(MAP_MEAN / MAP_STD)
+    _resize_maps(maps, original=pixels.shape[:2], out=x[3:])
     return x
 
 
@@ -165,9 +168,53 @@ def _neighbours(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.nd
     return np.clip(first, 0, source - 1), np.clip(first + 1, 0, source - 1), weights
 
 
+@dataclass(frozen=True, eq=False)
+class _MapResize:
+    """Both resizes of a stored map along one axis, to the image and on to the network.
+
+    Attributes:
+        weights: float32 ``[target, stored]``.
+        first, last: the range of target pixels that each stored pixel reaches.
+    """
+
+    weights: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+
+    def reach(self, used: np.ndarray) -> tuple[slice, slice]:
+        """The slice of stored pixels from the first used one to the last, and of their targets."""
+        start, stop = used[0], used[-1]
+        return slice(start, stop + 1), slice(self.first[start], self.last[stop] + 1)
+
+
+def _resize_maps(maps: np.ndarray, original: tuple[int, int], out: np.ndarray) -> None:
+    """Resize and normalise maps into ``out``; only the part of a map that is not zero costs."""
+    out.fill(-MAP_MEAN / MAP_STD)
+    if not len(maps):
+        return
+    down = _map_resize(maps.shape[1], original[0], out.shape[1])
+    across = _map_resize(maps.shape[2], original[1], out.shape[2])
+    used_rows, used_columns = maps.any(axis=2), maps.any(axis=1)
+    for index in np.flatnonzero(used_rows.any(axis=1)):
+        rows, target_rows = down.reach(np.flatnonzero(used_rows[index]))
+        columns, target_columns = across.reach(np.flatnonzero(used_columns[index]))
+        block = maps[index, rows, columns] * np.float32(1 / (255 * MAP_STD))
+        resized = down.weights[target_rows, rows] @ block
+        resized = resized @ across.weights[target_columns, columns].T
+        out[index, target_rows, target_columns] += resized
+
+
 @lru_cache(maxsize=256)
-def _map_weights(stored: int, original: int, target: int) -> np.ndarray:
-    """Both resizes of a stored map, to the image and on to the network, as one matrix."""
+def _map_resize(stored: int, original: int, target: int) -> _MapResize:
     identity = np.eye(stored, dtype=np.float32)[..., None]
     at_original = resize_bilinear(identity, (original, stored))
-    return resize_bilinear(at_original, (target, stored))[..., 0]
+    weights = resize_bilinear(at_original, (target, stored))[..., 0]
+    reached = weights > 0
+    # A stored pixel that no target samples reaches an empty range.
+    last = np.where(reached.any(axis=0), target - 1 - reached[::-1].argmax(axis=0), -1)
+    first = np.where(reached.any(axis=0), reached.argmax(axis=0), target)
+    return _MapResize(
+        weights,
+        first=np.minimum.accumulate(first[::-1])[::-1],
+        last=np.maximum.accumulate(last),
+    )

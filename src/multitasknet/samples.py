@@ -29,11 +29,16 @@ class Sample:
     keypoints: np.ndarray
     maps: np.ndarray
 
-    def inputs(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """The network's ``x``, float32 ``[3 + M, *size]``, and ``p``, float32 ``[108]``."""
+    def inputs(
+        self, size: tuple[int, int], *, out: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The network's ``x``, float32 ``[3 + M, *size]``, and ``p``, float32 ``[108]``.
+
+        ``x`` is written into ``out`` where that is given.
+        """
         height, width = self.pixels.shape[:2]
         pose = pose_vector(self.keypoints, width=width, height=height)
-        return assemble(self.pixels, self.maps, size), pose
+        return assemble(self.pixels, self.maps, size, out=out), pose
 
 
 def load_sample(record: Record, variant: Variant) -> Sample:
