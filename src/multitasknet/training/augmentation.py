@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..keypoints import MAP_SIZE, NUM_KEYPOINTS, SURFACES
+from ..samples import Sample
 
 FLIPS = ("swap", "paper", "none")
 
@@ -21,7 +23,7 @@ _ERASED_ASPECT = (0.3, 3.3)
 
 
 @dataclass(frozen=True)
-class Augmentation:
+class RandomAugmentation:
     """What is done to a training image, and how often.
 
     Attributes:
@@ -45,64 +47,55 @@ class Augmentation:
         if self.flip not in FLIPS:
             raise ValueError(f"flip is {self.flip!r}; expected one of {', '.join(FLIPS)}")
 
-    def __call__(
-        self,
-        pixels: np.ndarray,
-        keypoints: np.ndarray,
-        maps: np.ndarray,
-        rng: np.random.Generator,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Change one image; the arguments stay as they are.
-
-        Args:
-            pixels: uint8 ``[H, W, 3]``.
-            keypoints: float32 ``[36, 3]``, x and y in pixels of the image.
-            maps: uint8 ``[M, 64, 64]``: heatmaps, then segments, as the variant has them.
-            rng: the image's own random numbers, so that neither the order of images nor the
-                number of workers matters.
-        """
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Return a changed copy."""
         if rng.random() < self.crop:
-            pixels, keypoints, maps = random_crop(pixels, keypoints, maps, self.zoom, rng)
+            sample = random_crop(sample, self.zoom, rng)
         if self.flip != "none" and rng.random() < 0.5:
-            pixels, keypoints, maps = mirror(pixels, keypoints, maps, swap=self.flip == "swap")
+            sample = mirror(sample, swap=self.flip == "swap")
         if self.jitter:
-            pixels = jitter(pixels, self.jitter, rng)
+            sample = replace(sample, pixels=jitter(sample.pixels, self.jitter, rng))
         if rng.random() < self.erase:
-            pixels = erase(pixels, rng)
-        return pixels, keypoints, maps
+            sample = replace(sample, pixels=erase(sample.pixels, rng))
+        return sample
+
+    def for_epoch(self, seed: int, epoch: int) -> Callable[[Sample, int], Sample]:
+        """The pipeline's ``augment``: each image has random numbers of its own in each epoch.
+
+        So neither the order of images, nor the number of workers, nor a resume matters.
+        """
+
+        def augment(sample: Sample, index: int) -> Sample:
+            return self(sample, np.random.default_rng((seed, epoch, index)))
+
+        return augment
 
 
-def mirror(
-    pixels: np.ndarray, keypoints: np.ndarray, maps: np.ndarray, *, swap: bool = True
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def mirror(sample: Sample, *, swap: bool = True) -> Sample:
     """Flip left to right; ``swap`` keeps what is called left on the vehicle's left."""
-    mirrored = keypoints.copy()
-    mirrored[:, 0] = pixels.shape[1] - 1 - mirrored[:, 0]
-    maps = maps[:, :, ::-1]
+    keypoints = sample.keypoints.copy()
+    keypoints[:, 0] = sample.pixels.shape[1] - 1 - keypoints[:, 0]
+    maps = sample.maps[:, :, ::-1]
     if swap:
-        mirrored = mirrored[_SWAPPED_KEYPOINTS]
+        keypoints = keypoints[_SWAPPED_KEYPOINTS]
         maps = maps[_swapped_maps(len(maps))]
-    return pixels[:, ::-1], mirrored, maps
+    return Sample(sample.pixels[:, ::-1], keypoints, maps)
 
 
-def random_crop(
-    pixels: np.ndarray,
-    keypoints: np.ndarray,
-    maps: np.ndarray,
-    zoom: float,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def random_crop(sample: Sample, zoom: float, rng: np.random.Generator) -> Sample:
     """Cut out a window ``1 / zoom`` as high and wide, anywhere; maps stay 64x64."""
-    height, width = pixels.shape[:2]
+    height, width = sample.pixels.shape[:2]
     rows, columns = max(round(height / zoom), 1), max(round(width / zoom), 1)
     top = int(rng.integers(height - rows + 1))
     left = int(rng.integers(width - columns + 1))
-    shifted = keypoints - np.array([left, top, 0], dtype=keypoints.dtype)
-    if len(maps):
-        down = _window(top / height, rows / height)
-        across = _window(left / width, columns / width)
-        maps = np.rint(down @ maps.astype(np.float32) @ across.T).astype(np.uint8)
-    return pixels[top : top + rows, left : left + columns], shifted, maps
+    down = _window(top / height, rows / height)
+    across = _window(left / width, columns / width)
+    maps = np.rint(down @ sample.maps.astype(np.float32) @ across.T).astype(np.uint8)
+    return Sample(
+        sample.pixels[top : top + rows, left : left + columns],
+        sample.keypoints - np.array([left, top, 0], dtype=sample.keypoints.dtype),
+        maps,
+    )
 
 
 def jitter(pixels: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
