@@ -16,6 +16,7 @@ _NAMES = {
     "errors": ("MultiTaskNetError",),
     "hub": ("create_network",),
     "hub_folder": ("hub_install",),
+    "index": ("EmbeddingOrigin", "GalleryIndex"),
     "labels": ("COLORS", "TYPES", "LabelError", "read_labels"),
     "network": ("MultiTaskNet",),
     "predict": ("Prediction", "Predictor"),

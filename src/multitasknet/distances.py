@@ -1,0 +1,120 @@
+"""Squared Euclidean distances between embeddings, a block at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .errors import MultiTaskNetError
+
+_ROWS = 256
+
+
+class EmbeddingError(MultiTaskNetError, ValueError):
+    """Embeddings, distances or ids that cannot be used; names the argument and what it must be."""
+
+
+def squared_distances(a: ArrayLike, b: ArrayLike) -> np.ndarray:
+    """Squared Euclidean distances of all rows of ``a`` from all rows of ``b``.
+
+    Args:
+        a, b: embeddings, ``[N, D]`` and ``[M, D]``.
+
+    Returns:
+        float32 ``[N, M]``, rounded from float64: what float32 alone would lose between near
+        neighbours counts in a ranking.
+
+    Raises:
+        EmbeddingError: wrong shapes, empty, or values that are not finite.
+    """
+    a, b = check_embedding_pair("a", a, "b", b)
+    distances = np.empty((len(a), len(b)), dtype=np.float32)
+    start = 0
+    for block in distance_blocks(a, b):
+        distances[start : start + len(block)] = block
+        start += len(block)
+    return distances
+
+
+def distance_blocks(a: np.ndarray, b: np.ndarray, *, rows: int = _ROWS) -> Iterator[np.ndarray]:
+    """The rows of ``squared_distances(a, b)`` in order, at most ``rows`` at a time.
+
+    Args:
+        a, b: as :func:`check_embedding_pair` returned them.
+    """
+    b = b.astype(np.float64)
+    b_norms = np.einsum("nd,nd->n", b, b)
+    for start in range(0, len(a), rows):
+        part = a[start : start + rows].astype(np.float64)
+        block = (-2 * part) @ b.T
+        block += np.einsum("nd,nd->n", part, part)[:, None]
+        block += b_norms
+        # Rounding can leave equal embeddings slightly below zero.
+        yield np.maximum(block, 0, out=block).astype(np.float32)
+
+
+def nearest(distances: np.ndarray, count: int) -> np.ndarray:
+    """Indices of the ``count`` smallest of ``distances`` ``[N]``, nearest first, ties by index."""
+    if count >= len(distances):
+        return np.argsort(distances, kind="stable")
+    bound = np.partition(distances, count - 1)[count - 1]
+    # argpartition would choose among those at the bound at will.
+    candidates = np.flatnonzero(distances <= bound)
+    return candidates[np.argsort(distances[candidates], kind="stable")[:count]]
+
+
+def check_embedding_pair(
+    first_name: str, first: ArrayLike, second_name: str, second: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both as arrays of finite numbers with as many columns; else EmbeddingError."""
+    first = check_embeddings(first_name, first)
+    second = check_embeddings(second_name, second)
+    if first.shape[1] != second.shape[1]:
+        raise EmbeddingError(
+            f"{first_name} is {list(first.shape)} and {second_name} {list(second.shape)}; expected "
+            f"as many columns in both, so take both from the same network"
+        )
+    return first, second
+
+
+def check_embeddings(name: str, values: ArrayLike) -> np.ndarray:
+    """``values`` as an array ``[N, D]`` of finite numbers; EmbeddingError unless they are one."""
+    array = check_numbers(name, values, dimensions=2)
+    if not np.isfinite([array.min(), array.max()]).all():
+        row = np.flatnonzero(~np.isfinite(array).all(axis=1))[0]
+        raise EmbeddingError(
+            f"{name} has NaN or infinity in row {row}; expected finite embeddings, so check the "
+            f"weights and the image that gave this row"
+        )
+    return array
+
+
+def check_numbers(name: str, values: ArrayLike, *, dimensions: int) -> np.ndarray:
+    """``values`` as an array of real numbers that is not empty; else EmbeddingError."""
+    array = np.asarray(values)
+    if array.ndim != dimensions or not array.size or array.dtype.kind not in "fiu":
+        expected = " by ".join(["at least one"] * dimensions)
+        raise EmbeddingError(
+            f"{name} is {array.dtype} {list(array.shape)}; expected real numbers, {expected}"
+        )
+    return array
+
+
+def check_integers(name: str, values: ArrayLike, count: int, counted: str) -> np.ndarray:
+    """``values`` as an integer array ``[count]``, one for each of ``counted``; else an error."""
+    array = np.asarray(values)
+    if array.shape != (count,) or array.dtype.kind not in "iu":
+        raise EmbeddingError(
+            f"{name} is {array.dtype} {list(array.shape)}; expected integers [{count}], one for "
+            f"each {counted}"
+        )
+    return array
+
+
+def check_count(name: str, value: int) -> int:
+    """``value`` if it is an integer of at least 1; else ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} is {value!r}; expected an integer of at least 1")
+    return int(value)

@@ -1,0 +1,252 @@
+"""Ranking metrics, against a reference that says the definition line by line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from multitasknet.distances import EmbeddingError, nearest, squared_distances
+from multitasknet.metrics import (
+    RankingError,
+    RankingResult,
+    evaluate_embeddings,
+    evaluate_ranking,
+)
+
+Case = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def reference(
+    distances: np.ndarray,
+    query_ids: np.ndarray,
+    gallery_ids: np.ndarray,
+    query_cameras: np.ndarray,
+    gallery_cameras: np.ndarray,
+    max_rank: int,
+) -> dict[str, Any]:
+    """CMC, mAP, mINP, skipped queries and average precisions; slow and plain."""
+    ranks_of_matches = []
+    for q in range(len(query_ids)):
+        ranking = sorted(range(len(gallery_ids)), key=lambda g: (distances[q, g], g))
+        ranks, rank = [], 0
+        for g in ranking:
+            same_vehicle = gallery_ids[g] == query_ids[q]
+            if same_vehicle and gallery_cameras[g] == query_cameras[q] != -1:
+                continue
+            rank += 1
+            if same_vehicle:
+                ranks.append(rank)
+        ranks_of_matches.append(ranks)
+    valid = [ranks for ranks in ranks_of_matches if ranks]
+    precisions = [[n / rank for n, rank in enumerate(ranks, 1)] for ranks in valid]
+    return {
+        "cmc": [np.mean([ranks[0] <= k for ranks in valid]) for k in range(1, max_rank + 1)],
+        "mAP": np.mean([np.mean(row) for row in precisions]),
+        "mINP": np.mean([len(ranks) / ranks[-1] for ranks in valid]),
+        "skipped": [q for q, ranks in enumerate(ranks_of_matches) if not ranks],
+        "ap": [
+            np.mean([n / rank for n, rank in enumerate(ranks, 1)]) if ranks else np.nan
+            for ranks in ranks_of_matches
+        ],
+    }
+
+
+def agrees(result: RankingResult, expected: dict[str, Any]) -> None:
+    np.testing.assert_array_equal(result.cmc, expected["cmc"])
+    np.testing.assert_array_equal(result.skipped_queries, expected["skipped"])
+    np.testing.assert_allclose(result.average_precisions, expected["ap"], rtol=1e-14)
+    assert result.mAP == pytest.approx(expected["mAP"], rel=1e-14)
+    assert result.mINP == pytest.approx(expected["mINP"], rel=1e-14)
+    assert result.valid_queries == len(expected["ap"]) - len(expected["skipped"])
+
+
+@st.composite
+def labels(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Few vehicles and cameras, so that all happens: no match, left-out images, no camera."""
+    queries, gallery = draw(st.integers(1, 5)), draw(st.integers(1, 12))
+    vehicles, cameras = st.integers(0, draw(st.integers(0, 3))), st.integers(-1, 2)
+    return (
+        draw(arrays(np.int64, queries, elements=vehicles)),
+        draw(arrays(np.int64, gallery, elements=vehicles)),
+        draw(arrays(np.int64, queries, elements=cameras)),
+        draw(arrays(np.int64, gallery, elements=cameras)),
+    )
+
+
+@st.composite
+def distance_cases(draw: st.DrawFn) -> Case:
+    names = draw(labels())
+    # Between one value for all and hardly a tie; float32 has -0.0 and infinity as well.
+    few = st.sampled_from([0.0, -0.0, 0.5, 1.0, np.inf])
+    many = st.floats(0, 1000, width=32)
+    shape = (len(names[0]), len(names[1]))
+    values = draw(st.sampled_from([few, many]))
+    return draw(arrays(np.float32, shape, elements=values)), *names
+
+
+def has_match(case: Case) -> bool:
+    _, query_ids, gallery_ids, query_cameras, gallery_cameras = case
+    same_camera = (gallery_cameras == query_cameras[:, None]) & (gallery_cameras != -1)
+    return bool(((gallery_ids == query_ids[:, None]) & ~same_camera).any())
+
+
+@settings(max_examples=1000, deadline=None)
+@given(distance_cases().filter(has_match), st.integers(1, 20))
+def test_the_metrics_are_what_the_definition_says(case: Case, max_rank: int) -> None:
+    agrees(evaluate_ranking(*case, max_rank=max_rank), reference(*case, max_rank=max_rank))
+
+
+@settings(max_examples=100, deadline=None)
+@given(distance_cases().filter(lambda case: not has_match(case)))
+def test_without_any_match_there_is_nothing_to_evaluate(case: Case) -> None:
+    with pytest.raises(RankingError, match=f"none of the {len(case[1])} queries"):
+        evaluate_ranking(*case)
+
+
+@settings(max_examples=200, deadline=None)
+@given(labels(), st.integers(1, 6), st.integers(0, 2**32 - 1))
+def test_embeddings_rank_as_their_distances_do_with_any_chunk(
+    names: tuple[np.ndarray, ...], chunk: int, seed: int
+) -> None:
+    # Small whole numbers: exact in any order of summation, and full of ties.
+    rng = np.random.default_rng(seed)
+    queries, gallery = (rng.integers(-2, 3, (len(ids), 3)) for ids in names[:2])
+    distances = ((queries[:, None] - gallery) ** 2).sum(axis=2)
+    try:
+        expected = evaluate_ranking(distances, *names)
+    except RankingError:
+        with pytest.raises(RankingError):
+            evaluate_embeddings(queries, gallery, *names, chunk=chunk)
+    else:
+        result = evaluate_embeddings(queries, gallery, *names, chunk=chunk)
+        np.testing.assert_array_equal(result.cmc, expected.cmc)
+        np.testing.assert_array_equal(result.average_precisions, expected.average_precisions)
+        assert (result.mAP, result.mINP) == (expected.mAP, expected.mINP)
+
+
+def gallery_of(size: int) -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng(0)
+    queries, gallery = rng.normal(size=(20, 16)), rng.normal(size=(size, 16))
+    ids = [rng.integers(0, 9, count) for count in (20, size)]
+    cameras = [rng.integers(-1, 3, count) for count in (20, size)]
+    return queries, gallery, *ids, *cameras
+
+
+def test_the_same_evaluation_twice_is_the_same_to_the_last_bit() -> None:
+    arguments = gallery_of(2000)
+    first, second = evaluate_embeddings(*arguments), evaluate_embeddings(*arguments)
+    assert first.average_precisions.tobytes() == second.average_precisions.tobytes()
+    assert first.cmc.tobytes() == second.cmc.tobytes()
+    assert (first.mAP, first.mINP) == (second.mAP, second.mINP)
+
+
+@pytest.mark.parametrize("decimals", [0, 3, 16])
+def test_a_large_gallery_agrees_with_the_reference(decimals: int) -> None:
+    queries, gallery, *names = gallery_of(2000)
+    distances = squared_distances(queries, gallery).round(decimals)
+    agrees(evaluate_ranking(distances, *names), reference(distances, *names, max_rank=50))
+
+
+def test_a_hand_calculated_case() -> None:
+    result = evaluate_ranking(
+        # The nearest is left out (same vehicle, same camera); matches are then at ranks 2 and 3.
+        distances=[[0.1, 0.2, 0.3, 0.4, 0.5], [0.1, 0.2, 0.3, 0.4, 0.5]],
+        query_ids=[7, 9],
+        gallery_ids=[7, 8, 7, 7, 8],
+        query_cameras=[1, 1],
+        gallery_cameras=[1, 1, 2, -1, 3],
+        max_rank=3,
+    )
+    assert result.cmc.tolist() == [0, 1, 1]
+    assert (result.rank(1), result.rank(3)) == (0, 1)
+    assert result.mAP == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert result.mINP == pytest.approx(2 / 3)
+    assert (result.valid_queries, result.skipped_queries.tolist()) == (1, [1])
+
+
+def test_an_unknown_camera_leaves_nothing_out() -> None:
+    result = evaluate_ranking([[0.0, 1.0]], [1], [1, 2], [-1], [-1, -1])
+    assert (result.rank(1), result.mAP, result.valid_queries) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("k", [0, 4, -1])
+def test_a_rank_beyond_the_evaluated_ones_is_refused(k: int) -> None:
+    result = evaluate_ranking([[0.0]], [1], [1], [1], [2], max_rank=3)
+    assert result.rank(3) == 1
+    with pytest.raises(ValueError, match=f"k is {k}; expected 1 to 3"):
+        result.rank(k)
+
+
+GOOD = {
+    "distances": np.zeros((2, 3), dtype=np.float32),
+    "query_ids": [1, 2],
+    "gallery_ids": [1, 2, 3],
+    "query_cameras": [1, 1],
+    "gallery_cameras": [2, 2, 2],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"distances": [[0, 1, 2], [0, np.nan, 2]]}, r"distances has NaN at \[1, 1\]"),
+        ({"distances": np.zeros(3)}, r"distances is float64 \[3\]; expected real numbers"),
+        ({"distances": np.zeros((0, 3))}, r"distances is float64 \[0, 3\]"),
+        ({"distances": [["a"]]}, r"distances is <U1 \[1, 1\]"),
+        ({"query_ids": [1, 2, 3]}, r"query_ids is int64 \[3\]; expected integers \[2\]"),
+        ({"gallery_ids": [1.0, 2.0, 3.0]}, r"gallery_ids is float64 \[3\]; expected integers"),
+        ({"query_cameras": [[1, 1]]}, r"query_cameras is int64 \[1, 2\]"),
+        ({"gallery_cameras": ["c1", "c2", "c3"]}, r"gallery_cameras is <U2 \[3\]"),
+        ({"max_rank": 0}, "max_rank is 0; expected an integer of at least 1"),
+        ({"gallery_ids": [7, 8, 9]}, "none of the 2 queries has a gallery image"),
+    ],
+)
+def test_bad_arguments_are_named(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        evaluate_ranking(**GOOD | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({0: np.zeros((2, 5))}, r"\[2, 5\] and gallery_embeddings \[3, 4\]; expected as many"),
+        (
+            {1: [[0.0] * 4, [np.inf] * 4, [0.0] * 4]},
+            "gallery_embeddings has NaN or infinity in row 1",
+        ),
+        ({0: np.zeros((0, 4))}, r"query_embeddings is float64 \[0, 4\]"),
+        ({4: [1]}, r"query_cameras is int64 \[1\]; expected integers \[2\]"),
+    ],
+)
+def test_bad_embeddings_are_named(change: dict[int, Any], named: str) -> None:
+    arguments = [np.zeros((2, 4)), np.zeros((3, 4)), *list(GOOD.values())[1:]]
+    for position, value in change.items():
+        arguments[position] = value
+    with pytest.raises(EmbeddingError, match=named):
+        evaluate_embeddings(*arguments)
+
+
+def test_a_chunk_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="chunk is 0"):
+        evaluate_embeddings(*gallery_of(9), chunk=0)
+
+
+def test_distances_are_exact_where_float32_would_cancel() -> None:
+    far = np.full((1, 1024), 100, dtype=np.float32)
+    near = far.copy()
+    near[0, 0] += 0.01
+    exact = ((far.astype(np.float64) - near) ** 2).sum()
+    assert squared_distances(far, near)[0, 0] == pytest.approx(exact, rel=1e-4)
+    assert squared_distances(far, far)[0, 0] == 0
+
+
+@settings(max_examples=300, deadline=None)
+@given(arrays(np.float32, st.integers(1, 30), elements=st.integers(0, 4)), st.integers(1, 35))
+def test_the_nearest_come_in_order_and_ties_by_index(distances: np.ndarray, count: int) -> None:
+    expected = sorted(range(len(distances)), key=lambda index: (distances[index], index))[:count]
+    assert nearest(distances, count).tolist() == expected

@@ -1,0 +1,105 @@
+"""k-reciprocal re-ranking, against the paper's definition in sets and loops."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from multitasknet.metrics import evaluate_ranking
+from multitasknet.reranking import rerank
+
+
+def reference(
+    queries: np.ndarray, gallery: np.ndarray, k1: int, k2: int, lambda_value: float
+) -> list[list[float]]:
+    """Zhong et al., section 3, on the pool of queries and gallery."""
+    pool = [*queries.tolist(), *gallery.tolist()]
+    images = range(len(pool))
+    squared = [[sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) for b in pool] for a in pool]
+    d = [[value / (max(row) or 1) for value in row] for row in squared]
+    order = [sorted(images, key=lambda g: (g != p, squared[p][g], g)) for p in images]
+
+    def reciprocal(p: int, k: int) -> set[int]:
+        return {g for g in order[p][: k + 1] if p in order[g][: k + 1]}
+
+    def expanded(p: int) -> set[int]:
+        members = reciprocal(p, k1)
+        halves = [reciprocal(q, k1 // 2) for q in members]
+        return members.union(*(half for half in halves if 3 * len(members & half) >= 2 * len(half)))
+
+    sets = [expanded(p) for p in images]
+    v = [[math.exp(-d[p][g]) if g in sets[p] else 0 for g in images] for p in images]
+    v = [np.mean([v[g] for g in order[p][:k2]], axis=0) for p in images]
+
+    def jaccard(p: int, g: int) -> float:
+        return 1 - np.minimum(v[p], v[g]).sum() / np.maximum(v[p], v[g]).sum()
+
+    count = len(queries)
+    return [
+        [(1 - lambda_value) * jaccard(p, g) + lambda_value * d[p][g] for g in images[count:]]
+        for p in images[:count]
+    ]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(1, 5),
+    st.integers(1, 14),
+    st.integers(1, 20),
+    st.integers(1, 8),
+    st.sampled_from([0, 0.3, 1]),
+    st.integers(1, 6),
+    st.integers(0, 2**32 - 1),
+)
+def test_reranking_is_what_the_paper_says(
+    queries: int, gallery: int, k1: int, k2: int, lambda_value: float, spread: int, seed: int
+) -> None:
+    # Whole numbers: exact distances, with duplicates and ties when the spread is small.
+    rng = np.random.default_rng(seed)
+    a, b = (rng.integers(-spread, spread + 1, (count, 2)) for count in (queries, gallery))
+    distances = rerank(a, b, k1=k1, k2=k2, lambda_value=lambda_value)
+    assert (distances.shape, distances.dtype) == ((queries, gallery), np.float32)
+    np.testing.assert_allclose(distances, reference(a, b, k1, k2, lambda_value), atol=1e-6)
+
+
+def test_reranking_with_its_defaults_agrees_on_a_larger_pool() -> None:
+    rng = np.random.default_rng(0)
+    centers = rng.normal(size=(8, 32))
+    a, b = (centers[rng.integers(0, 8, n)] + rng.normal(size=(n, 32)) for n in (30, 270))
+    np.testing.assert_allclose(rerank(a, b), reference(a, b, 20, 6, 0.3), atol=1e-6)
+
+
+def test_reranking_raises_the_precision_of_overlapping_clusters() -> None:
+    rng = np.random.default_rng(3)
+    ids = np.repeat(np.arange(12), 25)
+    embeddings = rng.normal(size=(12, 16))[ids] + rng.normal(scale=1.1, size=(300, 16))
+    is_query = np.arange(300) % 25 < 3
+    queries, gallery = embeddings[is_query], embeddings[~is_query]
+    labels = (ids[is_query], ids[~is_query], np.full(36, -1), np.full(264, -1))
+    plain = rerank(queries, gallery, lambda_value=1)
+    assert evaluate_ranking(rerank(queries, gallery), *labels).mAP > (
+        evaluate_ranking(plain, *labels).mAP + 0.02
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"k1": 0}, "k1 is 0; expected an integer"),
+        ({"k2": 2.5}, r"k2 is 2\.5"),
+        ({"lambda_value": 1.1}, r"lambda_value is 1\.1; expected a number from 0 to 1"),
+        ({"lambda_value": float("nan")}, "lambda_value is nan"),
+    ],
+)
+def test_bad_options_are_named(options: dict[str, float], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        rerank(np.zeros((1, 2)), np.zeros((2, 2)), **options)
+
+
+def test_embeddings_of_different_networks_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\[1, 2\] and gallery_embeddings \[2, 3\]; expected"):
+        rerank(np.zeros((1, 2)), np.zeros((2, 3)))
