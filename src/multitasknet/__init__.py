@@ -21,6 +21,7 @@ _NAMES = {
     "network": ("MultiTaskNet",),
     "predict": ("Prediction", "Predictor"),
     "preprocessing": ("ImageError", "preprocess"),
+    "synthetic": ("SyntheticData", "SyntheticError", "synthesize"),
     "spec": ("VARIANTS", "NetworkSpec"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +80,15 @@ def read_labels(path: str | Path) -> Mapping[str, LabelRow]:
     if problems:
         raise LabelError(summarize(problems))
     return rows
+
+
+def write_labels(path: str | Path, rows: Iterable[LabelRow]) -> None:
+    """Write a PAMTRI label CSV that :func:`read_labels` reads; numbers to a hundredth."""
+    with Path(path).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        for row in rows:
+            numbers = [f"{value:.2f}" for value in row.keypoints.ravel().tolist()]
+            writer.writerow([row.image, row.vehicle_id, row.color_id, row.type_id, *numbers])
 
 
 def summarize(problems: list[str]) -> str:

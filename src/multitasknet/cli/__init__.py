@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import MultiTaskNetError
-from . import data, hub, predict
+from . import data, hub, predict, synthesize
 
-_COMMANDS = (predict, data, hub)
+_COMMANDS = (predict, data, synthesize, hub)
 _INTERRUPTED = 130
 
 

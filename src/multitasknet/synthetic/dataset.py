@@ -1,0 +1,239 @@
+"""Write a whole synthetic data set in the PAMTRI layout."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from ..keypoints import NUM_KEYPOINTS
+from ..labels import COLORS, TYPES, LabelRow, write_labels
+from ..preprocessing import draw_maps
+from ..spec import Variant
+from .camera import draw_station
+from .model import build_model
+from .plan import SPLITS, Picture, SyntheticError, VehiclePlan, make_plan
+from .scene import Shot, shoot
+from .sheet import contact_sheet, draw_overlay
+from .vehicle import draw_vehicle
+
+_LOG = logging.getLogger(__name__)
+_SMALLEST, _LARGEST = 32, 2048
+_MAP_BYTES = 4096  # a 64x64 JPEG takes one block on disk
+_SHEET_SAMPLES = 36
+# What a random stream is for; with the seed, these keep the streams of a data set apart.
+_FOR_VEHICLE, _FOR_CAMERA, _FOR_PICTURE = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class SyntheticData:
+    """A finished data set.
+
+    Attributes:
+        root: its folder.
+        vehicles: identities by part: train and test (query and gallery share theirs).
+        images: pictures by split: train, query, test.
+    """
+
+    root: Path
+    vehicles: dict[str, int]
+    images: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a worker needs to make one vehicle's pictures."""
+
+    plan: VehiclePlan
+    folder: Path
+    seed: int
+    size: int
+    maps: Variant
+
+
+def synthesize(
+    root: str | Path,
+    *,
+    vehicles: int = 60,
+    images: int = 12,
+    cameras: int = 6,
+    size: int = 256,
+    seed: int = 0,
+    workers: int = 1,
+    heatmaps: bool = False,
+    segments: bool = False,
+    sheet: str | Path | None = None,
+    progress: bool = False,
+) -> SyntheticData:
+    """Write synthetic vehicles in the PAMTRI layout; the same seed gives the same bytes.
+
+    The folder appears whole at the end: until then all is written to a hidden one beside it.
+    With ``workers`` above 1, a script must call this under ``if __name__ == "__main__"``.
+
+    Args:
+        root: the new folder; it must not exist, or be empty.
+        vehicles: identities for training. A third as many, at least 10, are added for query and
+            gallery.
+        images: pictures of each vehicle.
+        cameras: camera ids.
+        size: the longer side of the pictures in pixels, 32 to 2048.
+        seed: of everything that is random.
+        workers: processes.
+        heatmaps, segments: whether to write the pose maps as files as well.
+        sheet: where to put a picture of samples with keypoints and surfaces drawn in.
+        progress: whether to show a progress bar on stderr.
+
+    Raises:
+        SyntheticError: an argument or the folder will not do; nothing has been written.
+    """
+    root = Path(root)
+    plans = make_plan(vehicles, images, cameras, seed)
+    maps = _map_variant(heatmaps, segments)
+    _check_arguments(root, size, workers, maps, pictures=len(plans) * images)
+    with _whole_folder(root) as folder:
+        for split in SPLITS:
+            (folder / f"image_{split}").mkdir()
+        jobs = [_Job(plan, folder, seed, size, maps) for plan in plans]
+        rows: dict[str, list[LabelRow]] = {split: [] for split in SPLITS}
+        with tqdm(total=len(plans) * images, unit="image", disable=not progress) as bar:
+            for job, labels in zip(jobs, _run(jobs, workers), strict=True):
+                for picture, row in zip(job.plan.pictures, labels, strict=True):
+                    rows[picture.split].append(row)
+                bar.update(len(labels))
+        for split, labels in rows.items():
+            write_labels(folder / f"label_{split}.csv", labels)
+        if sheet:
+            _write_sheet(Path(sheet), folder, rows["train"])
+    _LOG.info("wrote %d images to %s", len(plans) * images, root)
+    return SyntheticData(
+        root=root,
+        vehicles={"train": vehicles, "test": len(plans) - vehicles},
+        images={split: len(labels) for split, labels in rows.items()},
+    )
+
+
+def take_picture(plan: VehiclePlan, picture: Picture, *, seed: int = 0, size: int = 256) -> Shot:
+    """Take one picture of a plan, the very one that :func:`synthesize` writes."""
+    return next(_shots(replace(plan, pictures=(picture,)), seed, size))
+
+
+def _shots(plan: VehiclePlan, seed: int, size: int) -> Iterator[Shot]:
+    identity = _stream(seed, _FOR_VEHICLE, plan.vehicle_id)
+    model = build_model(draw_vehicle(identity, plan.type_id, plan.color_id))
+    for picture in plan.pictures:
+        station = draw_station(_stream(seed, _FOR_CAMERA, picture.camera))
+        rng = _stream(seed, _FOR_PICTURE, picture.vehicle_id, picture.index)
+        yield shoot(model, station, rng, size)
+
+
+def _stream(seed: int, *purpose: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=purpose))
+
+
+def _run(jobs: list[_Job], workers: int) -> Iterable[list[LabelRow]]:
+    if workers == 1:
+        yield from map(_make_vehicle, jobs)
+        return
+    # A forked copy of a process that has loaded MindSpore can hang; a fresh one cannot.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+        try:
+            yield from pool.map(_make_vehicle, jobs)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _make_vehicle(job: _Job) -> list[LabelRow]:
+    """Take and write all pictures of one vehicle; return their label rows."""
+    rows = []
+    for picture, shot in zip(job.plan.pictures, _shots(job.plan, job.seed, job.size), strict=True):
+        # Rounded as the label file states them, so that drawn maps agree with it.
+        keypoints = shot.keypoints.round(2)
+        (job.folder / f"image_{picture.split}" / picture.name).write_bytes(shot.jpeg)
+        if job.maps is not Variant.RGB:
+            _write_maps(job, picture, shot.jpeg, keypoints)
+        plan = job.plan
+        rows.append(LabelRow(picture.name, plan.vehicle_id, plan.color_id, plan.type_id, keypoints))
+    return rows
+
+
+def _write_maps(job: _Job, picture: Picture, jpeg: bytes, keypoints: np.ndarray) -> None:
+    with Image.open(BytesIO(jpeg)) as image:
+        width, height = image.size
+    maps = draw_maps(keypoints, job.maps, original=(height, width))
+    count = NUM_KEYPOINTS if job.maps.heatmaps else 0
+    for name, group in (("heatmap", maps[:count]), ("segment", maps[count:])):
+        if not len(group):
+            continue
+        folder = job.folder / f"{name}_{picture.split}" / Path(picture.name).stem
+        folder.mkdir(parents=True)
+        for index, values in enumerate(group):
+            Image.fromarray(values).save(folder / f"{index:02}.jpg", quality=95)
+
+
+def _map_variant(heatmaps: bool, segments: bool) -> Variant:
+    if heatmaps:
+        return Variant.HEATMAP_SEGMENT if segments else Variant.HEATMAP
+    return Variant.SEGMENT if segments else Variant.RGB
+
+
+def _check_arguments(root: Path, size: int, workers: int, maps: Variant, pictures: int) -> None:
+    if not _SMALLEST <= size <= _LARGEST:
+        raise SyntheticError(f"size is {size}; expected {_SMALLEST} to {_LARGEST} pixels")
+    if workers < 1:
+        raise SyntheticError(f"workers is {workers}; expected at least 1")
+    if root.exists() and not root.is_dir():
+        raise SyntheticError(f"{root} is a file; expected a new or empty folder")
+    if root.is_dir() and any(root.iterdir()):
+        raise SyntheticError(f"{root} is not empty; give a new folder, or empty this one first")
+    existing = next(folder for folder in root.absolute().parents if folder.exists())
+    needed = pictures * (size * size // 3 + (maps.channels - 3) * _MAP_BYTES)
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise SyntheticError(
+            f"{root} needs about {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free; "
+            f"make room, or ask for fewer or smaller images"
+        )
+
+
+@contextmanager
+def _whole_folder(root: Path) -> Iterator[Path]:
+    """A hidden folder beside ``root`` that takes its place at the end, or leaves no trace."""
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        workshop = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
+    except OSError as error:
+        raise SyntheticError(
+            f"{root} cannot be made ({error}); give a folder that you may write to"
+        ) from error
+    try:
+        folder = workshop / "data"
+        folder.mkdir()
+        yield folder
+        if root.is_dir():
+            root.rmdir()
+        folder.replace(root)
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+
+
+def _write_sheet(path: Path, folder: Path, rows: list[LabelRow]) -> None:
+    chosen = rows[:: max(len(rows) // _SHEET_SAMPLES, 1)][:_SHEET_SAMPLES]
+    samples = []
+    for row in chosen:
+        with Image.open(folder / "image_train" / row.image) as image:
+            caption = f"{row.vehicle_id}: {COLORS[row.color_id - 1]} {TYPES[row.type_id - 1]}"
+            samples.append((draw_overlay(image, row.keypoints), caption))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(samples).save(path)

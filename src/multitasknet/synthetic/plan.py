@@ -1,0 +1,108 @@
+"""Which vehicle stands before which camera, and in which split the picture goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import MultiTaskNetError
+from ..labels import COLORS, TYPES
+
+SPLITS = ("train", "query", "test")
+_LEAST_TEST_VEHICLES = 10
+# Roughly what drives about, so that many vehicles share colour and type.
+_COLOR_SHARES = {"white": 4, "black": 3, "gray": 3, "red": 2, "blue": 2}
+_TYPE_SHARES = {"sedan": 4, "suv": 3, "hatchback": 2, "mpv": 1.5, "van": 1.5, "truck": 1.5}
+
+
+class SyntheticError(MultiTaskNetError, ValueError):
+    """A data set that cannot be made as asked for; nothing has been written."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture to take.
+
+    Attributes:
+        split: ``train``, ``query`` or ``test``.
+        vehicle_id, camera: from 1.
+        index: of the picture among its vehicle's.
+    """
+
+    split: str
+    vehicle_id: int
+    camera: int
+    index: int
+
+    @property
+    def name(self) -> str:
+        """The file name, as in VeRi: vehicle, camera, frame, index."""
+        frame = 97 * self.index + 13 * self.vehicle_id
+        return f"{self.vehicle_id:04}_c{self.camera:03}_{frame:08}_{self.index}.jpg"
+
+
+@dataclass(frozen=True)
+class VehiclePlan:
+    """One identity and its pictures."""
+
+    vehicle_id: int
+    type_id: int
+    color_id: int
+    pictures: tuple[Picture, ...]
+
+
+def make_plan(vehicles: int, images: int, cameras: int, seed: int) -> list[VehiclePlan]:
+    """Plan a data set: ``vehicles`` for training, and a third of that, at least 10, for the test.
+
+    Every test vehicle has a quarter of its images (at least one) as queries, each from another
+    camera; the rest are the gallery, which sees it with at least one camera more.
+
+    Raises:
+        SyntheticError: too few vehicles, images or cameras for that.
+    """
+    for name, value, least, why in (
+        ("vehicles", vehicles, 2, "to tell apart"),
+        ("images", images, 2, "of each vehicle: a query and a match"),
+        ("cameras", cameras, 2, "so that every query has a match from another camera"),
+    ):
+        if value < least:
+            raise SyntheticError(f"{name} is {value}; expected at least {least}, {why}")
+    if seed < 0:
+        raise SyntheticError(f"seed is {seed}; expected 0 or more")
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
+    train = _covering_classes(rng, vehicles)
+    held_out = max(_LEAST_TEST_VEHICLES, -(-vehicles // 3))
+    test = _weighted_classes(rng, held_out, *(sorted(set(ids)) for ids in zip(*train, strict=True)))
+    plans = []
+    for vehicle_id, (type_id, color_id) in enumerate(train + test, start=1):
+        order = 1 + rng.permutation(cameras)
+        queries = 0 if vehicle_id <= vehicles else max(1, min(images // 4, cameras))
+        rest = "train" if vehicle_id <= vehicles else "test"
+        pictures = tuple(
+            Picture("query" if i < queries else rest, vehicle_id, int(order[i % cameras]), i)
+            for i in range(images)
+        )
+        plans.append(VehiclePlan(vehicle_id, type_id, color_id, pictures))
+    return plans
+
+
+def _covering_classes(rng: np.random.Generator, count: int) -> list[tuple[int, int]]:
+    """Type and colour of each vehicle; all classes occur as soon as there are ten vehicles."""
+    types, colors = rng.permutation(len(TYPES)) + 1, rng.permutation(len(COLORS)) + 1
+    first = [
+        (int(types[i % len(types)]), int(colors[i % len(colors)]))
+        for i in range(min(count, len(colors)))
+    ]
+    every_type, every_color = range(1, len(TYPES) + 1), range(1, len(COLORS) + 1)
+    return first + _weighted_classes(rng, count - len(first), every_type, every_color)
+
+
+def _weighted_classes(
+    rng: np.random.Generator, count: int, types: range | list[int], colors: range | list[int]
+) -> list[tuple[int, int]]:
+    type_shares = np.array([_TYPE_SHARES.get(TYPES[index - 1], 1.0) for index in types])
+    color_shares = np.array([_COLOR_SHARES.get(COLORS[index - 1], 1.0) for index in colors])
+    drawn_types = rng.choice(types, count, p=type_shares / type_shares.sum())
+    drawn_colors = rng.choice(colors, count, p=color_shares / color_shares.sum())
+    return list(zip(drawn_types.tolist(), drawn_colors.tolist(), strict=True))
