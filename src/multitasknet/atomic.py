@@ -10,8 +10,11 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Hand out a temporary path beside ``path``; put it in its place if the block succeeds."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    """Hand out a temporary path beside ``path``; put it in its place if the block succeeds.
+
+    It keeps the suffix: MindSpore and NumPy append theirs to a path that lacks it.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
+from .parallel import Devices
+
 UNKNOWN = -1
 # Keeps the square root's slope finite where two embeddings coincide.
 _TINY = 1e-12
@@ -45,48 +47,40 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Ten
 
 
 def batch_hard_triplet(
-    anchors: Tensor,
-    anchor_ids: Tensor,
-    others: Tensor,
-    other_ids: Tensor,
-    margin: float | None = 0.3,
+    embeddings: Tensor, identities: Tensor, margin: float | None = 0.3
 ) -> Tensor:
-    """Batch-hard triplet loss with Euclidean distances, averaged over the anchors.
+    """Batch-hard triplet loss with Euclidean distances, averaged over the batch.
 
-    Each anchor meets its farthest embedding of the same vehicle and its nearest of another one; an
-    anchor that lacks either adds nothing. Source: Hermans et al., In Defense of the Triplet Loss,
-    2017, equation 5.
+    Each image meets its farthest of the same vehicle and its nearest of another one; an image that
+    lacks either adds nothing. Source: Hermans et al., In Defense of the Triplet Loss, 2017,
+    equation 5.
 
     Args:
-        anchors: ``[N, D]``; computed on in float32.
-        anchor_ids: int32 ``[N]``.
-        others: ``[M, D]``: usually ``anchors`` again; all devices' embeddings to mine across them.
-        other_ids: int32 ``[M]``.
+        embeddings: ``[N, D]``; computed on in float32.
+        identities: int32 ``[N]``.
         margin: in units of the distance; None for the soft margin, log(1 + exp(.)).
     """
-    anchors = anchors.astype(mstype.float32)
-    others = others.astype(mstype.float32)
-    distances = ops.stop_gradient(_squared_distances(anchors, others))
-    same = (anchor_ids.expand_dims(1) == other_ids.expand_dims(0)).astype(mstype.float32)
+    embeddings = embeddings.astype(mstype.float32)
+    same = (identities.expand_dims(1) == identities.expand_dims(0)).astype(mstype.float32)
+    # Mined on fast but rounded distances; the two that count are computed exactly.
+    distances = ops.stop_gradient(_squared_distances(embeddings))
     farthest = ops.argmax(distances * same - _FAR * (1 - same), 1)
     nearest = ops.argmax(-distances * (1 - same) - _FAR * same, 1)
-    # Mined on fast but rounded distances; the two that count are computed exactly.
-    positive = _distance(anchors, others, farthest)
-    negative = _distance(anchors, others, nearest)
-    positives = same.sum(1)
-    valid = ops.logical_and(positives > 1, positives < others.shape[0]).astype(mstype.float32)
-    excess = positive - negative
+    excess = _distance(embeddings, farthest) - _distance(embeddings, nearest)
     loss = _softplus(excess) if margin is None else ops.relu(excess + margin)
-    return (loss * valid).sum() / anchors.shape[0]
+    positives = same.sum(1)
+    complete = ops.logical_and(positives > 1, positives < embeddings.shape[0])
+    return (loss * complete.astype(mstype.float32)).mean()
 
 
-def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    norms = (a * a).sum(1).expand_dims(1) + (b * b).sum(1).expand_dims(0)
-    return norms - 2 * ops.matmul(a, b.T)
+def _squared_distances(embeddings: Tensor) -> Tensor:
+    norms = (embeddings * embeddings).sum(1)
+    products = ops.matmul(embeddings, embeddings.T)
+    return norms.expand_dims(1) + norms.expand_dims(0) - 2 * products
 
 
-def _distance(anchors: Tensor, others: Tensor, chosen: Tensor) -> Tensor:
-    difference = anchors - ops.gather(others, chosen, 0)
+def _distance(embeddings: Tensor, chosen: Tensor) -> Tensor:
+    difference = embeddings - ops.gather(embeddings, chosen, 0)
     return ops.sqrt((difference * difference).sum(1) + _TINY)
 
 
@@ -101,6 +95,8 @@ class MultiTaskLoss(nn.Cell):
         weights: the weights of the sum.
         smoothing: label smoothing of the identity's cross entropy.
         margin: of the triplet loss; None for the soft margin.
+        devices: if there are several and ``gather`` is set, triplets are mined across their
+            batches; else in each batch.
 
     Inputs:
         - **outputs**: what a MultiTaskNet with classifiers returns.
@@ -114,20 +110,25 @@ class MultiTaskLoss(nn.Cell):
     def __init__(
         self,
         weights: LossWeights | None = None,
+        *,
         smoothing: float = 0.1,
         margin: float | None = 0.3,
+        devices: Devices | None = None,
+        gather: bool = False,
     ) -> None:
         super().__init__()
         weights = weights or LossWeights()
         self.weights = (weights.identity, weights.triplet, weights.color, weights.type)
         self.smoothing = smoothing
         self.margin = margin
+        self.rank = devices.rank if devices else 0
+        self.count = devices.count if devices and gather else 1
+        self.all_gather = ops.AllGather() if self.count > 1 else None
 
     def construct(self, outputs, identity: Tensor, color: Tensor, type: Tensor):
-        embedding = outputs[-1]
         parts = (
             cross_entropy(outputs[0], identity, self.smoothing),
-            batch_hard_triplet(embedding, identity, embedding, identity, self.margin),
+            self.triplet(outputs[-1], identity),
         )
         if len(outputs) == 4:
             parts = (*parts, cross_entropy(outputs[1], color), cross_entropy(outputs[2], type))
@@ -135,3 +136,13 @@ class MultiTaskLoss(nn.Cell):
         for index in range(1, len(parts)):
             total = total + parts[index] * self.weights[index]
         return total, ops.stack(parts)
+
+    def triplet(self, embedding: Tensor, identity: Tensor) -> Tensor:
+        if self.count == 1:
+            return batch_hard_triplet(embedding, identity, self.margin)
+        first, last = self.rank * embedding.shape[0], (self.rank + 1) * embedding.shape[0]
+        gathered = ops.stop_gradient(self.all_gather(embedding))
+        joined = ops.concat((gathered[:first], embedding, gathered[last:]), 0)
+        loss = batch_hard_triplet(joined, self.all_gather(identity), self.margin)
+        # Each device holds the slope of its own part, and the reducer will divide by their number.
+        return loss * self.count - ops.stop_gradient(loss) * (self.count - 1)

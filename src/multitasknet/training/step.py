@@ -12,6 +12,8 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.amp import DynamicLossScaler
 
+from .optimization import set_rate
+
 _SCALE_WINDOW = 1000
 _FIRST_SCALE = 2.0**14
 
@@ -34,12 +36,12 @@ class StepResult:
 
 
 class TrainingStep:
-    """Calls the network on a batch and updates it.
+    """Trains on batches.
 
     Forward and backward run as one compiled graph; the first call of a shape compiles it.
 
     Args:
-        network: in training mode.
+        forward: a network in training mode, or a part of one.
         loss: Cell of (outputs, identity, color, type) that returns (total, parts).
         optimizer: updates ``optimizer.parameters``.
         clip: largest norm of all gradients together; larger ones are scaled down to it.
@@ -49,7 +51,7 @@ class TrainingStep:
 
     def __init__(
         self,
-        network: nn.Cell,
+        forward: Callable,
         loss: nn.Cell,
         optimizer: nn.Optimizer,
         *,
@@ -61,7 +63,7 @@ class TrainingStep:
         self._clip = clip
         self._reducer = reducer
         self.scaler = DynamicLossScaler(_FIRST_SCALE, 2, _SCALE_WINDOW) if scaled else None
-        self._differentiate = _differentiated(network, loss, optimizer.parameters)
+        self._differentiate = _differentiated(forward, loss, optimizer.parameters)
 
     def __call__(self, inputs: tuple[Tensor, ...], labels: tuple[Tensor, ...]) -> StepResult:
         """Train on one batch: ``(x, p)`` and ``(identity, color, type)``."""
@@ -75,6 +77,17 @@ class TrainingStep:
         if self.scaler:
             self.scaler.adjust(Tensor(finite))
         return StepResult(float(total.asnumpy()), parts.asnumpy(), norm, finite)
+
+    @property
+    def state(self) -> list[Parameter]:
+        """What a resumed training needs beside the weights."""
+        weights = {parameter.name for parameter in self._optimizer.parameters}
+        state = [p for p in self._optimizer.get_parameters() if p.name not in weights]
+        return [*state, self.scaler.scale_value, self.scaler.counter] if self.scaler else state
+
+    def set_rate(self, rate: float, trunk_rate: float = 1.0) -> None:
+        """Set the learning rate, see :func:`set_rate`."""
+        set_rate(self._optimizer, rate, trunk_rate)
 
     def gradients(
         self, inputs: tuple[Tensor, ...], labels: tuple[Tensor, ...]
@@ -90,12 +103,14 @@ class TrainingStep:
         return total, parts, gradients
 
 
-def _differentiated(network: nn.Cell, loss: nn.Cell, weights: tuple[Parameter, ...]) -> Callable:
-    def forward(inputs, labels, scale):
-        total, parts = loss(network(*inputs), *labels)
+def _differentiated(
+    forward: Callable, loss: nn.Cell, weights: tuple[Parameter, ...]
+) -> Callable:
+    def scaled_loss(inputs, labels, scale):
+        total, parts = loss(forward(*inputs), *labels)
         return total * scale, total, parts
 
-    return mindspore.jit(mindspore.value_and_grad(forward, None, weights, has_aux=True))
+    return mindspore.jit(mindspore.value_and_grad(scaled_loss, None, weights, has_aux=True))
 
 
 def _global_norm(gradients: tuple[Tensor, ...]) -> float:
