@@ -14,6 +14,7 @@ _NAMES = {
     "checkpoint": ("CheckpointError", "LoadReport", "load_weights", "read_weights"),
     "download": ("DownloadError", "fetch_asset"),
     "errors": ("MultiTaskNetError",),
+    "finetuning": ("FinetuneResult", "finetune"),
     "hub": ("create_network",),
     "hub_folder": ("hub_install",),
     "index": ("EmbeddingOrigin", "GalleryIndex"),

@@ -10,6 +10,7 @@ from .card import ModelCard, default_card_path, load_card
 from .download import fetch_asset
 from .errors import MultiTaskNetError
 from .labels import COLORS, TYPES
+from .side_file import read_side_file
 from .spec import ATTRIBUTE_SIZE, NetworkSpec, Variant, class_names, spec_from_shapes
 
 if TYPE_CHECKING:
@@ -91,6 +92,9 @@ def create_network(
 
     found = read_weights(path)
     spec = spec_from_shapes(found.shapes, str(path))
+    side = read_side_file(path, spec)
+    if side is not None:
+        spec = side.spec
     if wanted not in (None, spec.variant):
         raise VariantError(
             f"variant is {wanted.value!r}, but {path} holds the variant {spec.variant.value!r}; "

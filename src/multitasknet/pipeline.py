@@ -70,6 +70,22 @@ def create_pipeline(
     )
 
 
+def read_images(split: Split, indices: Sequence[int]) -> list[np.ndarray]:
+    """Some images of a split as they are stored, uint8 ``[H, W, 3]`` each."""
+    if split.pack is None:
+        return [read_image(split.records[index].image) for index in indices]
+    stored = ds.MindDataset(
+        str(split.pack), columns_list=["image"], sampler=ds.SubsetSampler(list(indices))
+    )
+    rows = stored.create_tuple_iterator(num_epochs=1, output_numpy=True)
+    return [_decode(image) for (image,) in rows]
+
+
+def _decode(image: np.ndarray) -> np.ndarray:
+    with Image.open(io.BytesIO(image.tobytes())) as file:
+        return read_image(file)
+
+
 def _folder_source(order: list[int]) -> tuple[ds.Dataset, list[str]]:
     source = ds.GeneratorDataset(
         [(np.int32(index),) for index in order], ["index"], shuffle=False, num_parallel_workers=1
@@ -134,10 +150,8 @@ class _Preparation:
         return self.augment(sample, position) if self.augment else sample
 
     def _unpack(self, record: Record, image: np.ndarray, maps: np.ndarray) -> Sample:
-        with Image.open(io.BytesIO(image.tobytes())) as file:
-            pixels = read_image(file)
         stored = select_maps(inflate_maps(maps.tobytes()), self.variant)
-        return Sample(pixels, pose_or_zeros(record.keypoints), stored)
+        return Sample(_decode(image), pose_or_zeros(record.keypoints), stored)
 
 
 def _label_table(split: Split, class_maps: ClassMaps) -> np.ndarray:

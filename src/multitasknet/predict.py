@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from mindspore import Tensor
 
 from .card import ModelCard
+from .download import file_sha256
 from .hub import create_network
 from .network import MultiTaskNet
 from .preprocessing import ImageInput, preprocess
+from .spec import NetworkSpec
 
 logger = logging.getLogger(__name__)
 
@@ -85,10 +89,25 @@ class Predictor:
         self.size = size or self.network.spec.input_size
 
     @property
+    def spec(self) -> NetworkSpec:
+        """What the network is."""
+        return self.network.spec
+
+    @property
     def uses_pose(self) -> bool:
         """Whether keypoints make a difference to this network."""
-        spec = self.network.spec
-        return spec.keypoint_aware or spec.channels > 3
+        return self.spec.keypoint_aware or self.spec.channels > 3
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """The sha256 of the weights file; of the values themselves where there is none."""
+        report = self.network.load_report
+        if report is not None and not report.fresh:
+            return file_sha256(report.source)
+        digest = hashlib.sha256()
+        for parameter in self.network.get_parameters():
+            digest.update(parameter.asnumpy().tobytes())
+        return digest.hexdigest()
 
     def predict(
         self,
@@ -125,26 +144,42 @@ class Predictor:
         batches = [outputs[-1] for outputs in self._run(images, _poses(images, keypoints))]
         return np.concatenate(batches) if batches else np.empty((0, 1024), dtype=np.float32)
 
+    def run(self, x: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Call the network on one batch of inputs as :func:`multitasknet.preprocess` makes them.
+
+        Args:
+            x: float32 ``[N, C, H, W]``.
+            p: float32 ``[N, 108]``.
+
+        Returns:
+            The network's outputs, the embedding last.
+        """
+        self.network.set_train(False)
+        outputs = self.network(Tensor(x), Tensor(p))
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return tuple(output.asnumpy() for output in outputs)
+
+    def warn_of_missing_pose(self, poses: Sequence[np.ndarray | None]) -> None:
+        """Log how many poses are missing, if the network would have used them."""
+        missing = sum(pose is None for pose in poses)
+        if missing and self.uses_pose:
+            logger.warning("%d of %d images: %s", missing, len(poses), MISSING_POSE)
+
     def _run(
         self, images: Sequence[ImageInput], poses: Sequence[np.ndarray | None]
     ) -> Iterator[tuple[np.ndarray, ...]]:
-        missing = sum(pose is None for pose in poses)
-        if missing and self.uses_pose:
-            logger.warning("%d of %d images: %s", missing, len(images), MISSING_POSE)
-        self.network.set_train(False)
+        self.warn_of_missing_pose(poses)
         for start in range(0, len(images), self.batch_size):
             stop = start + self.batch_size
             inputs = [
-                preprocess(image, pose, self.network.spec.variant, self.size)
+                preprocess(image, pose, self.spec.variant, self.size)
                 for image, pose in zip(images[start:stop], poses[start:stop], strict=True)
             ]
             x, p = (np.stack(arrays) for arrays in zip(*inputs, strict=True))
-            outputs = self.network(Tensor(x), Tensor(p))
-            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-            yield tuple(output.asnumpy() for output in outputs)
+            yield self.run(x, p)
 
     def _prediction(self, source: str, row: tuple[np.ndarray, ...], pose_given: bool) -> Prediction:
-        spec = self.network.spec
+        spec = self.spec
         has_attributes = spec.multi_task and spec.include_top
         colors = _ranked(row[1], spec.color_names) if has_attributes else {}
         types = _ranked(row[2], spec.type_names) if has_attributes else {}

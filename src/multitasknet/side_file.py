@@ -27,7 +27,7 @@ class SideFile:
     Attributes:
         spec: the network, with its class names and input size.
         class_maps: which raw id each class stands for.
-        metrics: figures of these weights on query and gallery, 0..1.
+        metrics: figures of these weights on query and gallery, in percent.
         origin: how they came to be: epoch, settings, versions.
     """
 

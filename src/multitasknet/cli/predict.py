@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..spec import VARIANTS
+from .options import add_network_options, make_predictor
 
 if TYPE_CHECKING:
     from ..predict import Prediction, Predictor
@@ -19,40 +19,19 @@ def add_parsers(commands: Any) -> None:
     predict = commands.add_parser("predict", help="tell colour, type and embedding of images")
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a vehicle crop")
     predict.add_argument("--labels", type=Path, help="PAMTRI label CSV with the images' keypoints")
-    predict.add_argument(
-        "--weights",
-        default="card",
-        help="'card' (default), 'none' for an untrained network, or a file",
-    )
-    predict.add_argument("--card", type=Path, help="a model card (default: this module's)")
-    predict.add_argument("--variant", choices=VARIANTS, help="input variant, with --weights none")
-    predict.add_argument("--batch", type=positive, default=8, help="images at a time (8)")
     predict.add_argument("--json", action="store_true", help="print JSON, with the embeddings")
+    add_network_options(predict, batch=8)
     predict.set_defaults(run=_predict)
-
-
-def positive(text: str) -> int:
-    """An argument that is a whole number of at least 1."""
-    value = int(text) if text.isascii() and text.isdigit() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return value
 
 
 def _predict(options: argparse.Namespace) -> None:
     from ..labels import read_labels
-    from ..predict import Predictor
 
     rows = read_labels(options.labels) if options.labels else {}
     keypoints = [
         rows[image.name].keypoints if image.name in rows else None for image in options.images
     ]
-    predictor = Predictor(
-        weights=None if options.weights == "none" else options.weights,
-        card=options.card,
-        variant=options.variant,
-        batch_size=options.batch,
-    )
+    predictor = make_predictor(options)
     predictions = predictor.predict(options.images, keypoints)
     if options.json:
         print(json.dumps([_as_json(prediction) for prediction in predictions], indent=1))

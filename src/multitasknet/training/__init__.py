@@ -1,1 +1,1 @@
-"""The parts of fine-tuning: sampler, augmentation, losses, schedule, optimizer and training loop."""
+"""The parts of fine-tuning: batches, augmentation, losses, schedule, optimizer and loop."""

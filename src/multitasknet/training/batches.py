@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,8 +10,8 @@ import numpy as np
 from mindspore import Tensor
 
 from ..pipeline import LABEL_COLUMNS, create_pipeline
+from ..pipeline import Augmentation as Augment
 from ..records import ClassMaps, Split
-from ..samples import Sample
 from ..spec import NetworkSpec
 from .augmentation import RandomAugmentation
 
@@ -64,7 +64,7 @@ class ImageSource:
         self,
         size: int,
         order: Sequence[int] | None = None,
-        augment: Callable[[Sample, int], Sample] | None = None,
+        augment: Augment | None = None,
     ) -> Iterator[Batch]:
         """Batches in any order, changed by any ``augment``."""
         pipeline = create_pipeline(

@@ -13,7 +13,7 @@ from ..atomic import replacing
 from ..network import MultiTaskNet
 from ..samples import Sample
 from .augmentation import mirror
-from .batches import FeatureSource, ImageSource
+from .batches import Augment, FeatureSource, ImageSource
 from .optimization import TRUNK
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,8 @@ def cached_features(
     *,
     batch_size: int,
     mirrored: bool = False,
-    progress: bool = False,
+    keep: bool = True,
+    show: bool = False,
 ) -> FeatureSource:
     """Return the features of a split, from ``path`` if they lie there, else computed and kept.
 
@@ -36,32 +37,42 @@ def cached_features(
         path: an ``.npz`` file; taken only if trunk, images and settings are the same.
         batch_size: images at a time.
         mirrored: have each image's mirror image as well, as the augmentation flips.
-        progress: draw a progress bar.
+        keep: write what was computed.
+        show: draw a progress bar on a terminal.
     """
     key = _key(network, source, mirrored)
     stored = _read(path, key)
     if stored is None:
         logger.info("computing the trunk's features of %d images", len(source.split))
         views = [None, _mirrored(source.augmentation.flip)] if mirrored else [None]
-        passes = [_pass(network, source, batch_size, augment, progress) for augment in views]
+        passes = [_pass(network, source, batch_size, augment, show) for augment in views]
         features, poses, labels = zip(*passes, strict=True)
         stored = {"features": np.stack(features), "poses": np.stack(poses), "labels": labels[0]}
-        with replacing(path) as temporary:
-            np.savez(temporary, key=key, **stored)
+        if keep:
+            with replacing(path) as temporary:
+                np.savez(temporary, key=key, **stored)
     return FeatureSource(source.split, **stored)
 
 
-def _mirrored(flip: str):
+def _mirrored(flip: str) -> Augment:
     def augment(sample: Sample, index: int) -> Sample:
         return mirror(sample, swap=flip == "swap")
 
     return augment
 
 
-def _pass(network: MultiTaskNet, source: ImageSource, batch_size: int, augment, progress: bool):
+def _pass(
+    network: MultiTaskNet,
+    source: ImageSource,
+    batch_size: int,
+    augment: Augment | None,
+    show: bool,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     network.set_train(False)
     features, poses, labels = [], [], []
-    bar = tqdm(total=len(source.split), desc="features", unit="image", disable=not progress)
+    bar = tqdm(
+        total=len(source.split), desc="features", unit="image", disable=None if show else True
+    )
     with bar:
         for batch in source.read(batch_size, augment=augment):
             features.append(network.pool(batch.inputs[0]).asnumpy())

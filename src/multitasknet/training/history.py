@@ -27,8 +27,8 @@ class EpochRecord:
         skipped: steps without an update, because a gradient overflowed.
         seconds: time of the training alone.
         images_per_second: of this process's training.
-        memory_mb: most memory the process has had, on the host or the device.
-        metrics: figures on query and gallery, 0..1; empty if there was no evaluation.
+        memory_mb: what the process held of the host's memory at the end.
+        metrics: figures on query and gallery, in percent; empty if there was no evaluation.
     """
 
     epoch: int

@@ -10,19 +10,24 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was interrupted and has been saved; says how to go on."""
+    """Training was interrupted and has been kept; says how to go on."""
 
 
 class StopRequest:
     """Notes the first signal; a second one acts as if this were not here. A context manager."""
 
     def __init__(self) -> None:
-        self.received: signal.Signals | None = None
+        self._received = False
         self._before: dict[int, Any] = {}
+
+    def is_set(self) -> bool:
+        """Whether a signal has come."""
+        return self._received
 
     def __enter__(self) -> StopRequest:
         try:
-            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+            for number in _SIGNALS:
+                self._before[number] = signal.signal(number, self._note)
         except ValueError:
             # Only the main thread may set handlers; elsewhere there is nothing to catch.
             self._before = {}
@@ -34,5 +39,5 @@ class StopRequest:
         self._before = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number)
+        self._received = True
         self.__exit__()

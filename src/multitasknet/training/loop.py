@@ -40,17 +40,17 @@ class EpochTrainer:
         trunk_rate: the trunk's learning rate as a part of it.
         seed: of all random draws, together with the epoch and the image.
         devices: the processes that train together.
-        show: draw a progress bar.
+        show: draw a progress bar on a terminal.
     """
 
     step: TrainingStep
     source: Source
     sampler: IdentitySampler
     schedule: Schedule
-    trunk_rate: float = 1.0
-    seed: int = 0
-    devices: Devices = Devices()
-    show: bool = False
+    trunk_rate: float
+    seed: int
+    devices: Devices
+    show: bool
 
     def run(self, progress: Progress, stopped: Callable[[], bool]) -> Progress:
         """Train to the epoch's end, or until ``stopped`` is true in any process.
@@ -65,7 +65,7 @@ class EpochTrainer:
             initial=progress.step,
             desc=f"epoch {progress.epoch + 1}/{self.schedule.epochs}",
             unit="batch",
-            disable=not self.show,
+            disable=None if self.show else True,
         )
         with bar:
             while progress.step < len(batches):

@@ -67,7 +67,9 @@ def load_state(path: Path, network: nn.Cell, step: TrainingStep) -> Progress:
             f"run, or start anew without resuming"
         ) from error
     parameters = _parameters(network, step)
-    missing = [name for name in (*parameters, _EPOCH, _STEP, _SKIPPED, _SECONDS) if name not in stored]
+    missing = [
+        name for name in (*parameters, _EPOCH, _STEP, _SKIPPED, _SECONDS) if name not in stored
+    ]
     if missing:
         raise CheckpointError(
             f"{path}: {len(missing)} entries of the training's state are missing, such as "

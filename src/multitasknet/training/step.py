@@ -94,7 +94,7 @@ class TrainingStep:
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """The loss, its parts, and the gradients of all weights, averaged over the devices."""
         scale = self.scaler.scale_value.value() if self.scaler else Tensor(1.0, mstype.float32)
-        (_, total, parts), gradients = self._differentiate(inputs, labels, scale)
+        (_, total, parts), gradients = self._differentiate(*inputs, *labels, scale)
         gradients = tuple(gradients)
         if self.scaler:
             gradients = self.scaler.unscale(gradients)
@@ -103,11 +103,10 @@ class TrainingStep:
         return total, parts, gradients
 
 
-def _differentiated(
-    forward: Callable, loss: nn.Cell, weights: tuple[Parameter, ...]
-) -> Callable:
-    def scaled_loss(inputs, labels, scale):
-        total, parts = loss(forward(*inputs), *labels)
+def _differentiated(forward: Callable, loss: nn.Cell, weights: tuple[Parameter, ...]) -> Callable:
+    # Tensors one by one: those inside a tuple count as constants, a new graph for every batch.
+    def scaled_loss(x, p, identity, color, type, scale):
+        total, parts = loss(forward(x, p), identity, color, type)
         return total * scale, total, parts
 
     return mindspore.jit(mindspore.value_and_grad(scaled_loss, None, weights, has_aux=True))

@@ -1,74 +1,66 @@
-"""The figures of one epoch: ranking of the gallery for the queries, colour and type accuracy."""
+"""The figures of one epoch, on query and gallery."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
+from mindspore import Tensor
 from tqdm import tqdm
 
-from ..metrics import evaluate_embeddings
+from ..embedding import SplitEmbeddings
+from ..evaluation import evaluate_outputs
+from ..records import VehicleDataset
+from ..spec import NetworkSpec
 from .batches import Source
-
-_RANKS = (1, 5)
 
 
 def validate(
-    forward: Callable,
-    query: Source,
-    gallery: Source,
+    forward: Callable[..., tuple[Tensor, ...]],
+    spec: NetworkSpec,
+    dataset: VehicleDataset,
+    sources: tuple[Source, Source],
     *,
     batch_size: int,
-    progress: bool = False,
+    show: bool = False,
     stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
     """Evaluate a network in inference mode.
 
     Args:
         forward: called with a batch's inputs, returns what a MultiTaskNet does.
-        query, gallery: the images.
+        spec: the network.
+        dataset: with the splits query and gallery.
+        sources: the batches of the two.
         batch_size: images at a time.
-        progress: draw a progress bar.
+        show: draw a progress bar on a terminal.
         stopped: asked between batches.
 
     Returns:
-        ``mAP``, ``rank1``, ``rank5``, and for a multi-task network ``color_accuracy`` and
-        ``type_accuracy`` over query and gallery together, where known; 0..1. None if stopped.
+        The figures of :attr:`multitasknet.evaluation.Evaluation.figures` that are defined, in
+        percent; None if stopped.
     """
+    total = sum(len(source.split) for source in sources)
     outputs = []
-    total = len(query.split) + len(gallery.split)
-    with tqdm(total=total, desc="evaluation", unit="image", disable=not progress) as bar:
-        for source in (query, gallery):
+    with tqdm(total=total, desc="evaluation", unit="image", disable=None if show else True) as bar:
+        for source in sources:
             rows = []
             for batch in source.plain(batch_size):
                 if stopped():
                     return None
-                rows.append(_outputs(forward, batch))
+                rows.append([output.asnumpy() for output in forward(*batch.inputs)])
                 bar.update(len(batch.indices))
             outputs.append([np.concatenate(column) for column in zip(*rows, strict=True)])
-    ranking = evaluate_embeddings(
-        outputs[0][0],
-        outputs[1][0],
-        query.split.vehicle_ids,
-        gallery.split.vehicle_ids,
-        query.split.camera_ids,
-        gallery.split.camera_ids,
+    splits = (_embeddings(source, rows) for source, rows in zip(sources, outputs, strict=True))
+    figures = evaluate_outputs(spec, dataset, *splits).figures
+    return {name: value for name, value in figures.items() if not math.isnan(value)}
+
+
+def _embeddings(source: Source, outputs: list[np.ndarray]) -> SplitEmbeddings:
+    none = np.full(len(source.split), -1)
+    colors, types = (
+        (logits.argmax(axis=1) for logits in outputs[1:3]) if outputs[3:] else (none,) * 2
     )
-    metrics = {"mAP": float(ranking.mAP)}
-    metrics |= {f"rank{k}": ranking.rank(k) for k in _RANKS}
-    names = ("color_accuracy", "type_accuracy")
-    right = [np.concatenate(columns) for columns in zip(*(side[1:] for side in outputs))]
-    return metrics | {
-        name: float(np.nanmean(hits)) for name, hits in zip(names, right) if not np.isnan(hits).all()
-    }
-
-
-def _outputs(forward: Callable, batch) -> list[np.ndarray]:
-    """Embeddings; and 1, 0 or NaN for a right, wrong or unknown colour, and type."""
-    outputs = [output.asnumpy() for output in forward(*batch.inputs)]
-    labels = [column.asnumpy() for column in batch.labels]
-    hits = [
-        np.where(label < 0, np.nan, logits.argmax(axis=1) == label)
-        for logits, label in zip(outputs[1:-1], labels[1:], strict=False)
-    ]
-    return [outputs[-1], *hits]
+    names = np.array([str(record.image) for record in source.split.records])
+    return SplitEmbeddings(names, outputs[-1], colors, types)

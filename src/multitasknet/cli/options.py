@@ -1,0 +1,77 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..spec import SIZE_STEP, VARIANTS
+
+if TYPE_CHECKING:
+    from ..predict import Predictor
+
+
+def add_network_options(parser: argparse.ArgumentParser, *, batch: int) -> None:
+    """Which network to use, and how."""
+    group = parser.add_argument_group("network")
+    group.add_argument(
+        "--weights",
+        default="card",
+        help="'card' (default), 'none' for an untrained network, or a file",
+    )
+    group.add_argument("--card", type=Path, help="a model card (default: this module's)")
+    group.add_argument("--variant", choices=VARIANTS, help="input variant, with --weights none")
+    group.add_argument("--size", type=image_size, help="side of the input in pixels (256)")
+    group.add_argument("--batch", type=positive, default=batch, help=f"images at a time ({batch})")
+    group.add_argument("--offline", action="store_true", help="never touch the network")
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """How many threads prepare images."""
+    count = os.cpu_count() or 1
+    parser.add_argument(
+        "--workers", type=positive, default=count, help=f"threads that prepare images ({count})"
+    )
+
+
+def make_predictor(options: argparse.Namespace) -> Predictor:
+    """The predictor that the options of :func:`add_network_options` ask for."""
+    from ..predict import Predictor
+
+    return Predictor(
+        weights=None if options.weights == "none" else options.weights,
+        card=options.card,
+        variant=options.variant,
+        offline=options.offline,
+        batch_size=options.batch,
+        size=options.size,
+    )
+
+
+def positive(text: str) -> int:
+    """An argument that is a whole number of at least 1."""
+    value = int(text) if text.isascii() and text.isdigit() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return value
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """An argument that is the side of a square input."""
+    side = positive(text)
+    if side % SIZE_STEP:
+        raise argparse.ArgumentTypeError(f"expected a multiple of {SIZE_STEP}, got {text!r}")
+    return side, side
+
+
+def share(text: str) -> float:
+    """An argument between 0 and 1, both excluded."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {text!r}")
+    return value

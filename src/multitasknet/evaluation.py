@@ -1,0 +1,312 @@
+"""Evaluation by VeRi's protocol: ranking of the gallery, colour and type accuracy."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .atomic import replacing
+from .card import ModelCard
+from .embedding import SplitEmbeddings, embed_split, origin_of
+from .errors import MultiTaskNetError
+from .labels import COLORS, TYPES, class_name
+from .metrics import RankingResult, evaluate_embeddings, evaluate_ranking
+from .records import Split, VehicleDataset, warn_of_unmatched
+from .spec import NetworkSpec
+from .threshold import Roc, roc_of_embeddings
+
+if TYPE_CHECKING:
+    from .predict import Predictor
+
+RANKS = (1, 5, 10, 20)
+_MAX_RANK = 50
+# How the card names the figures that this module measures.
+_CARD_NAMES = {"Rank-1": "top1acc", "colour": "coloracc", "type": "typeacc", "mAP": "map"}
+
+
+class EvaluationError(MultiTaskNetError, OSError):
+    """Results that cannot be written."""
+
+
+@dataclass(frozen=True, eq=False)
+class AttributeResult:
+    """How well colour or type was told, over query and gallery together.
+
+    Attributes:
+        names: the network's classes, and behind them those that it does not know but the data has.
+        confusion: int64 ``[C, C]``, images by true and predicted class.
+        unlabelled: images without a label; they count nowhere.
+    """
+
+    names: tuple[str, ...]
+    confusion: np.ndarray
+    unlabelled: int
+
+    @property
+    def accuracy(self) -> float:
+        """Share of labelled images told right, 0..1; NaN if none is labelled."""
+        total = self.confusion.sum()
+        return float(np.trace(self.confusion) / total) if total else float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """All results of one evaluation.
+
+    Attributes:
+        ranking: plain squared Euclidean distances.
+        reranked: the same with k-reciprocal re-ranking, None if not asked for.
+        color, type: None if the network has no such head.
+        query, gallery: what the network said of the images.
+        settings: weights, data and versions that the figures belong to.
+    """
+
+    ranking: RankingResult
+    reranked: RankingResult | None
+    color: AttributeResult | None
+    type: AttributeResult | None
+    query: SplitEmbeddings
+    gallery: SplitEmbeddings
+    settings: dict[str, Any]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Name to value in percent: mAP, mINP, Rank-k, colour and type."""
+        figures = _ranking_figures(self.ranking)
+        for name, result in (("colour", self.color), ("type", self.type)):
+            if result is not None:
+                figures[name] = 100 * result.accuracy
+        return figures
+
+    @property
+    def reranked_figures(self) -> dict[str, float]:
+        """The ranking's figures with re-ranking; empty if not asked for."""
+        return _ranking_figures(self.reranked) if self.reranked else {}
+
+
+def evaluate(
+    predictor: Predictor,
+    dataset: VehicleDataset,
+    *,
+    rerank: bool = False,
+    output: str | Path | None = None,
+    workers: int = 1,
+    progress: bool = True,
+) -> Evaluation:
+    """Evaluate a network on a data set's query and gallery.
+
+    With ``output``, the embeddings are kept in ``<output>/embeddings``, from which an interrupted
+    or repeated evaluation goes on, and the figures are written to ``<output>/metrics.json``.
+
+    Args:
+        predictor: the network, see :class:`multitasknet.Predictor`.
+        dataset: with the splits ``query`` and ``gallery``.
+        rerank: also report k-reciprocal re-ranking (Zhong et al., CVPR 2017).
+        output: a folder for the results.
+        workers: threads that decode and resize.
+        progress: draw progress bars on a terminal.
+
+    Raises:
+        RankingError: no query has a match in the gallery.
+        EvaluationError: the results cannot be written.
+    """
+    query, gallery = _embed(predictor, dataset, output, workers, progress)
+    settings = _settings(predictor, dataset)
+    evaluation = evaluate_outputs(
+        predictor.spec, dataset, query, gallery, rerank=rerank, settings=settings
+    )
+    if output is not None:
+        write_metrics(evaluation, Path(output) / "metrics.json")
+    return evaluation
+
+
+def evaluate_outputs(
+    spec: NetworkSpec,
+    dataset: VehicleDataset,
+    query: SplitEmbeddings,
+    gallery: SplitEmbeddings,
+    *,
+    rerank: bool = False,
+    settings: Mapping[str, Any] | None = None,
+) -> Evaluation:
+    """Evaluate what a network has said of query and gallery already; see :func:`evaluate`."""
+    return Evaluation(
+        ranking=_rank(dataset, query, gallery),
+        reranked=_rank_again(dataset, query, gallery) if rerank else None,
+        color=_attribute(spec, dataset, query, gallery, "color"),
+        type=_attribute(spec, dataset, query, gallery, "type"),
+        query=query,
+        gallery=gallery,
+        settings=dict(settings or {}),
+    )
+
+
+def dataset_roc(
+    predictor: Predictor,
+    dataset: VehicleDataset,
+    *,
+    output: str | Path | None = None,
+    workers: int = 1,
+    progress: bool = True,
+) -> Roc:
+    """The ROC of all pairs of query and gallery images; arguments as in :func:`evaluate`."""
+    query, gallery = _embed(predictor, dataset, output, workers, progress)
+    query_ids, gallery_ids, query_cameras, gallery_cameras = _protocol(dataset)
+    return roc_of_embeddings(
+        np.concatenate([query.embeddings, gallery.embeddings]),
+        np.concatenate([query_ids, gallery_ids]),
+        np.concatenate([query_cameras, gallery_cameras]),
+    )
+
+
+def card_figures(card: ModelCard) -> dict[str, float]:
+    """The card's figures under this module's names."""
+    published = {name.lower(): value for name, value in card.figures.items()}
+    return {ours: published[name] for ours, name in _CARD_NAMES.items() if name in published}
+
+
+def write_metrics(evaluation: Evaluation, path: Path) -> None:
+    """Write figures and settings as JSON; EvaluationError if that fails."""
+    content = {
+        "figures": evaluation.figures,
+        "reranked": evaluation.reranked_figures,
+        "valid_queries": evaluation.ranking.valid_queries,
+        "queries_without_match": len(evaluation.ranking.skipped_queries),
+        "cmc": evaluation.ranking.cmc.tolist(),
+        "settings": evaluation.settings,
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise EvaluationError(f"{path}: the metrics cannot be written: {error}") from error
+
+
+def _embed(
+    predictor: Predictor,
+    dataset: VehicleDataset,
+    output: str | Path | None,
+    workers: int,
+    progress: bool,
+) -> tuple[SplitEmbeddings, SplitEmbeddings]:
+    if not len(dataset.query) or not len(dataset.gallery):
+        raise ValueError("the data set has no query or no gallery; read both splits")
+    warn_of_unmatched(dataset)
+    for split in (dataset.query, dataset.gallery):
+        predictor.warn_of_missing_pose([record.keypoints for record in split.records])
+    folder = None if output is None else Path(output) / "embeddings"
+    try:
+        query, gallery = (
+            embed_split(predictor, split, folder=folder, workers=workers, progress=progress)
+            for split in (dataset.query, dataset.gallery)
+        )
+    except MultiTaskNetError:
+        raise
+    except OSError as error:
+        raise EvaluationError(f"{folder}: the embeddings cannot be kept there: {error}") from error
+    return query, gallery
+
+
+def _ranking_figures(ranking: RankingResult) -> dict[str, float]:
+    figures = {"mAP": 100 * ranking.mAP, "mINP": 100 * ranking.mINP}
+    return figures | {f"Rank-{k}": 100 * ranking.rank(k) for k in RANKS}
+
+
+def _protocol(dataset: VehicleDataset) -> tuple[np.ndarray, ...]:
+    query, gallery = dataset.query, dataset.gallery
+    return query.vehicle_ids, gallery.vehicle_ids, query.camera_ids, gallery.camera_ids
+
+
+def _rank(
+    dataset: VehicleDataset, query: SplitEmbeddings, gallery: SplitEmbeddings
+) -> RankingResult:
+    return evaluate_embeddings(
+        query.embeddings, gallery.embeddings, *_protocol(dataset), max_rank=_MAX_RANK
+    )
+
+
+def _rank_again(
+    dataset: VehicleDataset, query: SplitEmbeddings, gallery: SplitEmbeddings
+) -> RankingResult:
+    from .reranking import rerank
+
+    distances = rerank(query.embeddings, gallery.embeddings)
+    return evaluate_ranking(distances, *_protocol(dataset), max_rank=_MAX_RANK)
+
+
+def _attribute(
+    spec: NetworkSpec,
+    dataset: VehicleDataset,
+    query: SplitEmbeddings,
+    gallery: SplitEmbeddings,
+    kind: str,
+) -> AttributeResult | None:
+    if not (spec.multi_task and spec.include_top):
+        return None
+    known = spec.color_names if kind == "color" else spec.type_names
+    truth = [*_true_names(dataset.query, kind), *_true_names(dataset.gallery, kind)]
+    parts = (query.colors, gallery.colors) if kind == "color" else (query.types, gallery.types)
+    return attribute_result(known, truth, np.concatenate(parts))
+
+
+def attribute_result(
+    known: tuple[str, ...], truth: Sequence[str | None], predicted: np.ndarray
+) -> AttributeResult:
+    """Count true against predicted classes.
+
+    Args:
+        known: the network's classes.
+        truth: each image's class by name, None if unlabelled. A class that the network does not
+            know can only be told wrong.
+        predicted: integers ``[N]``, indices into ``known``.
+    """
+    strange = sorted({name for name in truth if name is not None} - set(known))
+    names = (*known, *strange)
+    index = {name: number for number, name in enumerate(names)}
+    labelled = np.array([name is not None for name in truth], dtype=bool)
+    actual = np.array([index[name] for name in truth if name is not None], dtype=np.int64)
+    confusion = np.zeros((len(names), len(names)), dtype=np.int64)
+    np.add.at(confusion, (actual, predicted[labelled]), 1)
+    return AttributeResult(names, confusion, unlabelled=int((~labelled).sum()))
+
+
+def _true_names(split: Split, kind: str) -> list[str | None]:
+    published = COLORS if kind == "color" else TYPES
+    ids = (getattr(record, f"{kind}_id") for record in split.records)
+    return [None if raw is None else class_name(raw, published, kind) for raw in ids]
+
+
+def _settings(predictor: Predictor, dataset: VehicleDataset) -> dict[str, Any]:
+    origin = origin_of(predictor)
+    return {
+        "data": str(dataset.root),
+        "query_images": len(dataset.query),
+        "gallery_images": len(dataset.gallery),
+        "weights_sha256": origin.weights_sha256,
+        "variant": origin.variant,
+        "input_size": list(origin.input_size),
+        "distance": "squared Euclidean",
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": {
+            "multitasknet": _version("multitasknet"),
+            "mindspore": _version("mindspore"),
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except ModuleNotFoundError:  # run from a checkout or a hub folder
+        return "not installed"

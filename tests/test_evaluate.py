@@ -1,0 +1,293 @@
+"""Evaluation, search and threshold: from a folder of images to figures and pages."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import drawn
+import numpy as np
+import pytest
+
+from multitasknet import LabelError, Predictor
+from multitasknet import embedding as embedding_module
+from multitasknet.cli import main
+from multitasknet.embedding import embed_split
+from multitasknet.evaluation import attribute_result, dataset_roc, evaluate
+from multitasknet.evaluation_report import retrieval_panels, write_evaluation_report
+from multitasknet.metrics import evaluate_ranking
+from multitasknet.pack import write_pack
+from multitasknet.searching import build_index, find_images, search
+from multitasknet.veri import read_dataset
+
+PLAN = drawn.plan()
+SIZE = (32, 32)
+
+
+@pytest.fixture(scope="module")
+def predictor(checkpoint) -> Predictor:
+    return Predictor(checkpoint, size=SIZE, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return drawn.pamtri(tmp_path_factory.mktemp("data") / "pamtri", PLAN)
+
+
+@pytest.fixture(scope="module")
+def dataset(root):
+    return read_dataset(root, ["query", "gallery"])
+
+
+def run(predictor, dataset, **options):
+    return evaluate(predictor, dataset, progress=False, **options)
+
+
+def test_the_figures_are_the_protocols(predictor, dataset) -> None:
+    evaluation = run(predictor, dataset, rerank=True)
+    query, gallery = evaluation.query.embeddings, evaluation.gallery.embeddings
+    distances = ((query[:, None].astype(np.float64) - gallery[None]) ** 2).sum(axis=2)
+    expected = evaluate_ranking(
+        distances,
+        dataset.query.vehicle_ids,
+        dataset.gallery.vehicle_ids,
+        dataset.query.camera_ids,
+        dataset.gallery.camera_ids,
+    )
+    figures = evaluation.figures
+    assert figures["mAP"] == pytest.approx(100 * expected.mAP)
+    assert figures["Rank-5"] == pytest.approx(100 * expected.rank(5))
+    assert list(figures) == [
+        "mAP",
+        "mINP",
+        "Rank-1",
+        "Rank-5",
+        "Rank-10",
+        "Rank-20",
+        "colour",
+        "type",
+    ]
+    assert set(evaluation.reranked_figures) == set(figures) - {"colour", "type"}
+    told = np.concatenate([evaluation.query.colors, evaluation.gallery.colors])
+    truth = [one.color - 1 for split in ("query", "gallery") for one in PLAN if one.split == split]
+    assert figures["colour"] == pytest.approx(100 * np.mean(told == truth))
+
+
+def test_twice_and_from_every_layout_the_figures_are_the_same_to_the_last_bit(
+    predictor, dataset, root, tmp_path
+) -> None:
+    first = run(predictor, dataset, workers=2)
+    pack = write_pack(dataset, tmp_path / "pack", progress=False)
+    for other in (dataset, read_dataset(pack)):
+        again = run(predictor, other, workers=1)
+        assert again.figures == first.figures
+        np.testing.assert_array_equal(again.query.embeddings, first.query.embeddings)
+        np.testing.assert_array_equal(again.gallery.embeddings, first.gallery.embeddings)
+
+
+class Interrupted(Predictor):
+    """A predictor that Ctrl-C stops after some batches."""
+
+    batches_left = 3
+
+    def run(self, x, p):
+        if not self.batches_left:
+            raise KeyboardInterrupt
+        self.batches_left -= 1
+        return super().run(x, p)
+
+
+def test_an_interrupted_run_goes_on_where_it_was(
+    predictor, dataset, tmp_path, monkeypatch, caplog
+) -> None:
+    monkeypatch.setattr(embedding_module, "_PIECE", 4)
+    interrupted = Interrupted(network=predictor.network, size=SIZE, batch_size=4)
+    with pytest.raises(KeyboardInterrupt):
+        run(interrupted, dataset, output=tmp_path)
+    # query 4 + 2 images, gallery 4: three batches
+    assert sorted(path.name for path in (tmp_path / "embeddings").iterdir()) == [
+        "gallery.part-00000000.npz",
+        "query.npz",
+    ]
+    interrupted.batches_left = 2
+    evaluation = run(interrupted, dataset, output=tmp_path)
+    assert "gallery: going on behind 4 finished images" in caplog.text
+    assert sorted(path.name for path in (tmp_path / "embeddings").iterdir()) == [
+        "gallery.npz",
+        "query.npz",
+    ]
+    straight = run(predictor, dataset)
+    np.testing.assert_array_equal(evaluation.gallery.embeddings, straight.gallery.embeddings)
+
+
+def test_kept_embeddings_are_used_only_for_the_same_network_and_data(
+    predictor, dataset, tmp_path
+) -> None:
+    idle = Interrupted(network=predictor.network, size=SIZE, batch_size=4)
+    idle.batches_left = 99
+    first = embed_split(idle, dataset.query, folder=tmp_path, progress=False)
+    assert idle.batches_left == 97
+    embed_split(idle, dataset.query, folder=tmp_path, progress=False)
+    assert idle.batches_left == 97
+    (tmp_path / "query.npz").write_bytes(b"damaged")
+    again = embed_split(idle, dataset.query, folder=tmp_path, progress=False)
+    assert idle.batches_left == 95
+    np.testing.assert_array_equal(first.embeddings, again.embeddings)
+    other = Interrupted(weights=None, variant="rgb", size=SIZE, batch_size=4)
+    other.batches_left = 99
+    embed_split(other, dataset.query, folder=tmp_path, progress=False)
+    assert other.batches_left == 97
+
+
+def test_metrics_json_states_what_the_figures_belong_to(predictor, dataset, tmp_path) -> None:
+    evaluation = run(predictor, dataset, output=tmp_path)
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    assert written["figures"] == evaluation.figures
+    assert written["settings"]["weights_sha256"] == predictor.weights_sha256
+    assert written["settings"]["variant"] == "segment"
+    assert written["settings"]["versions"]["numpy"] == np.__version__
+    assert len(written["cmc"]) == 50
+
+
+def test_attributes_leave_the_unlabelled_out_and_count_strange_classes_as_wrong() -> None:
+    result = attribute_result(
+        ("red", "blue"), ["red", "red", None, "blue", "mauve"], np.array([0, 1, 0, 1, 0])
+    )
+    assert result.names == ("red", "blue", "mauve")
+    assert result.confusion.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
+    assert result.accuracy == 0.5
+    assert result.unlabelled == 1
+    assert np.isnan(attribute_result(("red",), [None], np.array([0])).accuracy)
+
+
+def test_panels_show_best_median_and_worst_with_the_right_verdicts(predictor, dataset) -> None:
+    evaluation = run(predictor, dataset)
+    panels = retrieval_panels(evaluation, dataset, each=1, top=4)
+    assert [panel.title.partition(":")[0] for panel in panels] == ["Best", "Median", "Worst"]
+    for panel in panels:
+        query, *found = panel.shots
+        vehicle = query.name.rpartition("/")[2][:4]
+        camera = query.name.rpartition("_c")[2][:3]
+        assert len(found) == 4
+        for shot in found:
+            same = shot.name.rpartition("/")[2][:4] == vehicle
+            assert shot.verdict == ("match" if same else "miss")
+            assert not (same and f"_c{camera}_" in shot.name)
+
+
+# Search and threshold
+
+
+def test_search_finds_the_image_itself_first(predictor, root) -> None:
+    images = find_images(root / "image_test")
+    index = build_index(predictor, images, progress=False)
+    found = search(predictor, index, images[3:5], top=3, progress=False)
+    assert [matches[0].name for matches in found] == [str(images[3]), str(images[4])]
+    assert all(matches[0].distance == pytest.approx(0, abs=1e-3) for matches in found)
+    grown = build_index(predictor, images[1:], known=index, progress=False)
+    np.testing.assert_array_equal(grown.embeddings, index.embeddings[1:])
+
+
+def test_a_gallery_without_images_or_with_bad_ones_is_named(predictor, tmp_path) -> None:
+    with pytest.raises(LabelError, match="no such folder"):
+        find_images(tmp_path / "nowhere")
+    with pytest.raises(LabelError, match=r"no image ends in \.jpg"):
+        find_images(tmp_path)
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    with pytest.raises(LabelError, match=r"bad\.jpg cannot be read"):
+        build_index(predictor, find_images(tmp_path), progress=False)
+
+
+def test_the_roc_of_a_data_set_counts_its_pairs(predictor, dataset) -> None:
+    roc = dataset_roc(predictor, dataset, progress=False)
+    images = [one for one in PLAN if one.split in ("query", "gallery")]
+    pairs = [(a, b) for i, a in enumerate(images) for b in images[:i]]
+    same = [(a, b) for a, b in pairs if a.vehicle == b.vehicle]
+    assert roc.positives == sum(a.camera != b.camera for a, b in same)
+    assert roc.negatives == len(pairs) - len(same)
+
+
+# The commands
+
+
+def test_the_evaluate_command(root, checkpoint, tmp_path, capsys) -> None:
+    arguments = ["evaluate", "--data", str(root), "--weights", str(checkpoint), "--size", "32"]
+    arguments += ["--output", str(tmp_path / "out"), "--rerank", "--batch", "4"]
+    assert main(arguments) == 0
+    first = capsys.readouterr().out
+    header, *rows = first.splitlines()
+    assert re.split(r"\s{2,}", header.strip()) == ["percent", "this run", "re-ranked", "card"]
+    table = {row.split()[0]: row.split()[1:] for row in rows if row}
+    assert table["Rank-1"][2] == "75.57"
+    assert table["colour"][1] == "93.20"
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == first
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page), "the page must stand alone"
+    assert page.count('<figure class="shot query">') == 6
+    threshold = ["threshold", "--data", str(root), "--weights", str(checkpoint), "--size", "32"]
+    threshold += ["--false-match-rate", "0.1", "--output", str(tmp_path / "out"), "--batch", "4"]
+    assert main(threshold) == 0
+    assert "true-match rate" in capsys.readouterr().out
+
+
+def test_the_search_command(root, checkpoint, tmp_path, capsys) -> None:
+    gallery, index = root / "image_test", tmp_path / "gallery.npz"
+    query = str(sorted((root / "image_query").iterdir())[0])
+    network = ["--weights", str(checkpoint), "--size", "32"]
+    arguments = ["search", "--query", query, "--top", "3", "--index", str(index), *network]
+    assert main([*arguments, "--gallery", str(gallery), "--output", str(tmp_path / "s.html")]) == 0
+    first = capsys.readouterr().out
+    assert first.count(str(gallery)) == 3
+    assert "data:image/jpeg" in (tmp_path / "s.html").read_text()
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == first.replace(f"\n{tmp_path / 's.html'}\n", "")
+    other = ["search", "--query", query, "--index", str(index), "--weights", "none"]
+    assert main([*other, "--size", "32"]) == 2
+    assert "built by another network" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["evaluate", "--data", "nowhere"], "nowhere: there is no such folder"),
+        (["evaluate", "--data", "{train}"], "label_query.csv"),
+        (["search", "--gallery", "nowhere", "--query", "a.jpg"], "nowhere: there is no such"),
+        (["search", "--gallery", "{images}", "--query", "a.jpg"], "a.jpg does not exist"),
+        (["threshold", "--data", "{root}", "--false-match-rate", "1e-9"], "1e-09"),
+    ],
+)
+def test_a_users_mistake_is_one_message_and_exit_code_2(
+    root, tmp_path, checkpoint, capsys, arguments, named
+) -> None:
+    train = tmp_path / "train"
+    shutil.copytree(root / "image_train", train / "image_train")
+    shutil.copy(root / "label_train.csv", train)
+    places = {"train": train, "images": root / "image_test", "root": root}
+    arguments = [argument.format(**places) for argument in arguments]
+    assert main([*arguments, "--weights", str(checkpoint), "--size", "32"]) == 2
+    error = capsys.readouterr().err
+    assert named in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_report_opens_in_a_browser(predictor, dataset, tmp_path, width) -> None:
+    page = tmp_path / "report.html"
+    write_evaluation_report(run(predictor, dataset), dataset, page)
+    script = (
+        "<script>document.body.dataset.wide = document.documentElement.scrollWidth;"
+        "document.body.dataset.broken = [...document.images]"
+        ".filter(i => !i.naturalWidth).length;</script></body>"
+    )
+    page.write_text(page.read_text().replace("</body>", script))
+    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    browser += [f"--window-size={width},900", f"--user-data-dir={tmp_path / 'profile'}"]
+    browser += ["--disable-background-networking", "--no-first-run", page.as_uri()]
+    dom = subprocess.run(browser, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert int(re.search(r'data-wide="(\d+)"', dom)[1]) <= max(width, 500)
+    assert re.search(r'data-broken="(\d+)"', dom)[1] == "0"
