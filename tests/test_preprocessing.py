@@ -12,7 +12,7 @@ from PIL import Image
 
 from multitasknet import ImageError, preprocess
 from multitasknet.keypoints import SURFACES, heatmaps, pose_vector, segment, visible_surfaces
-from multitasknet.preprocessing import assemble, resize_bilinear
+from multitasknet.preprocessing import assemble, read_image, resize_bilinear
 
 MEAN = np.array([0.485, 0.456, 0.406])
 STD = np.array([0.229, 0.224, 0.225])
@@ -172,6 +172,17 @@ def test_files_pillow_images_and_arrays_agree(tmp_path: Path) -> None:
     from_array = preprocess(pixels, None, "rgb")[0]
     for image in (path, str(path), Image.fromarray(pixels), Image.open(path)):
         np.testing.assert_array_equal(preprocess(image, None, "rgb")[0], from_array)
+
+
+def test_exif_orientation_and_other_modes_are_honoured(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 40, 3), dtype=np.uint8)
+    turned = Image.fromarray(np.rot90(pixels).copy())
+    exif = turned.getexif()
+    exif[0x0112] = 6  # to be turned clockwise by a viewer
+    turned.save(tmp_path / "turned.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "turned.png"), pixels)
+    Image.fromarray(pixels).convert("L").save(tmp_path / "gray.png")
+    assert read_image(tmp_path / "gray.png").shape == (60, 40, 3)
 
 
 @pytest.mark.parametrize(

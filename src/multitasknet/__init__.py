@@ -24,6 +24,7 @@ _NAMES = {
     "preprocessing": ("ImageError", "preprocess"),
     "synthetic": ("SyntheticData", "SyntheticError", "synthesize"),
     "spec": ("VARIANTS", "NetworkSpec"),
+    "veri": ("read_dataset",),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 

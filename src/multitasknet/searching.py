@@ -47,7 +47,7 @@ def find_images(folder: str | Path) -> list[Path]:
 
 def build_index(
     predictor: Predictor,
-    images: Sequence[Path],
+    images: Sequence[str | Path],
     *,
     labels: Mapping[str, LabelRow] | None = None,
     known: GalleryIndex | None = None,
@@ -79,7 +79,7 @@ def build_index(
 def search(
     predictor: Predictor,
     index: GalleryIndex,
-    queries: Sequence[Path],
+    queries: Sequence[str | Path],
     *,
     top: int = 10,
     labels: Mapping[str, LabelRow] | None = None,
@@ -112,7 +112,7 @@ def search(
 
 
 def write_search_report(
-    path: str | Path, queries: Sequence[Path], found: Sequence[Sequence[Match]], gallery: int
+    path: str | Path, queries: Sequence[str | Path], found: Sequence[Sequence[Match]], gallery: int
 ) -> Path:
     """Write a self-contained page with each query and what was found for it."""
     from .preprocessing import read_image
@@ -139,7 +139,7 @@ def write_search_report(
 def _embed(
     predictor: Predictor,
     name: str,
-    images: Iterable[Path],
+    images: Iterable[str | Path],
     labels: Mapping[str, LabelRow] | None,
     workers: int,
     progress: bool,
@@ -152,7 +152,7 @@ def _embed(
             keypoints=labels[image.name].keypoints if image.name in labels else None,
             origin=name,
         )
-        for image in images
+        for image in map(Path, images)
     )
     refuse(check_images(records))
     predictor.warn_of_missing_pose([record.keypoints for record in records])
