@@ -23,6 +23,7 @@ _NAMES = {
     "predict": ("Prediction", "Predictor"),
     "preprocessing": ("ImageError", "preprocess"),
     "synthetic": ("SyntheticData", "SyntheticError", "synthesize"),
+    "publishing": ("write_card",),
     "spec": ("VARIANTS", "NetworkSpec"),
     "veri": ("read_dataset",),
 }

@@ -12,6 +12,7 @@ from typing import Any
 import mindspore
 import numpy as np
 import psutil
+import yaml
 from mindspore import Parameter, nn
 
 from .errors import MultiTaskNetError
@@ -156,6 +157,18 @@ class Settings:
             raise FinetuneError(f"{source}: a setting has the wrong type: {error}") from error
 
 
+def read_config(path: str | Path) -> dict[str, Any]:
+    """Read settings from a YAML file; FinetuneError if it is not a mapping of known names."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise FinetuneError(f"{path}: the settings cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise FinetuneError(f"{path}: expected lines of 'setting: value', got {values!r}")
+    Settings.of(values, str(path))
+    return values
+
+
 _CHOICES = {
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
@@ -173,11 +186,13 @@ class FinetuneResult:
         output: the folder with ``best.ckpt``, ``last.ckpt``, ``history.json``, ``report.html``.
         history: settings and epochs.
         checkpoint: the best weights by mAP, with their side file beside them.
+        is_first: whether this is the process that evaluated and wrote; always, but under msrun.
     """
 
     output: Path
     history: History
     checkpoint: Path
+    is_first: bool
 
     @property
     def best(self) -> EpochRecord:
@@ -366,7 +381,9 @@ class _Run:
                 if self.devices.is_first:
                     self._keep_epoch(history, progress)
                     on_epoch(record)
-        return FinetuneResult(self.output, history, self.output / "best.ckpt")
+        return FinetuneResult(
+            self.output, history, self.output / "best.ckpt", self.devices.is_first
+        )
 
     def _epoch(self, progress: Progress, request: StopRequest) -> tuple[Progress, EpochRecord]:
         set_training(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .card import ModelCard
 from .download import cached_path, file_sha256, is_verified
+from .side_file import read_side_file
 from .spec import NetworkSpec, spec_from_shapes
 
 
@@ -17,7 +18,7 @@ class WeightsInfo:
 
     Attributes:
         path, sha256: the file.
-        spec: the architecture that its names and shapes state.
+        spec: the architecture that its names and shapes state, and its side file where it has one.
         tensors: entries that belong to the network.
         values: numbers in them, moving statistics included.
         training_state: further entries, of an optimizer or training loop.
@@ -53,10 +54,12 @@ def describe_weights(path: str | Path) -> WeightsInfo:
     from .checkpoint import read_weights
 
     weights = read_weights(path)
+    spec = spec_from_shapes(weights.shapes, str(weights.path))
+    side = read_side_file(weights.path, spec)
     return WeightsInfo(
         path=weights.path,
         sha256=file_sha256(weights.path),
-        spec=spec_from_shapes(weights.shapes, str(weights.path)),
+        spec=side.spec if side else spec,
         tensors=len(weights.arrays),
         values=sum(math.prod(shape) for shape in weights.shapes.values()),
         training_state=len(weights.training_state),
