@@ -35,6 +35,7 @@ class Asset:
         file_name: the URL's last part, a plain file name.
         folder: the folder below the cache, ``<user-id, lower case>/<model-version>``.
         mirrors: further URLs of the same file, tried in turn.
+        side: the checkpoint's side file, with class names and input size; an asset of its own.
     """
 
     file_format: str
@@ -43,6 +44,7 @@ class Asset:
     file_name: str
     folder: PurePosixPath
     mirrors: tuple[str, ...] = ()
+    side: Asset | None = None
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -248,6 +250,7 @@ def _asset(fields: _Fields, entry: Any, index: int, folder: PurePosixPath) -> As
         )
     part = _Fields(fields.path, entry, prefix=f"asset {index}: ")
     link = part.url("asset-link")
+    name = _file_name(part, "asset-link", link)
     mirrors = entry.get("mirrors") or []
     if not isinstance(mirrors, list):
         raise part.fail("mirrors", f"is {mirrors!r}", "expected a list of URLs")
@@ -255,17 +258,29 @@ def _asset(fields: _Fields, entry: Any, index: int, folder: PurePosixPath) -> As
         file_format=part.text("file-format").lower(),
         url=link,
         sha256=part.sha256("asset-sha256"),
-        file_name=_file_name(part, link),
+        file_name=name,
         folder=folder,
         mirrors=tuple(part.checked_url("mirrors", mirror) for mirror in mirrors),
+        side=_side_asset(part, name, folder),
     )
 
 
-def _file_name(fields: _Fields, link: str) -> str:
+def _side_asset(fields: _Fields, checkpoint: str, folder: PurePosixPath) -> Asset | None:
+    if fields.values.get("side-link") is None:
+        return None
+    link = fields.url("side-link")
+    name = _file_name(fields, "side-link", link)
+    wanted = str(PurePosixPath(checkpoint).with_suffix(".json"))
+    if name != wanted:
+        raise fields.fail("side-link", f"ends in {name!r}", f"expected {wanted!r}")
+    return Asset("json", link, fields.sha256("side-sha256"), name, folder)
+
+
+def _file_name(fields: _Fields, field: str, link: str) -> str:
     name = unquote(urlsplit(link).path.rpartition("/")[2])
     if not _is_plain_name(name):
         raise fields.fail(
-            "asset-link",
+            field,
             f"ends in {name!r}, which is no plain file name",
             "expected a URL that ends in the file's name, such as .../model.ckpt",
         )

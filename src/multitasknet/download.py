@@ -66,7 +66,8 @@ def fetch_asset(
     modification time recorded then, unless ``verify`` is set.
 
     Args:
-        card_or_asset: a card (its checkpoint is meant) or one of its assets.
+        card_or_asset: a card (its checkpoint is meant) or one of its assets. A side file that the
+            card states for it is fetched as well, and lies beside it.
         cache_dir: the cache's root; default as in :func:`default_cache_dir`.
         offline: never touch the network.
         progress: draw a progress bar on a terminal.
@@ -81,6 +82,8 @@ def fetch_asset(
         raise TypeError(
             f"card_or_asset must be a ModelCard or an Asset, not {type(card_or_asset).__name__}"
         )
+    if asset.side is not None:
+        fetch_asset(asset.side, cache_dir, offline, progress, verify=verify, policy=policy)
     path = cached_path(asset, cache_dir)
     if _is_verified(path, asset, anew=verify):
         return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -19,6 +19,7 @@ from .files import make_folder, replacing
 from .labels import COLORS, TYPES, class_name
 from .metrics import RankingResult, evaluate_embeddings, evaluate_ranking
 from .records import Split, VehicleDataset, warn_of_unmatched
+from .spec import NetworkSpec
 from .threshold import Roc, roc_of_embeddings
 
 if TYPE_CHECKING:
@@ -113,18 +114,34 @@ def evaluate(
         OutputError: the results cannot be written.
     """
     query, gallery = _embed(predictor, dataset, output, workers, progress)
-    evaluation = Evaluation(
-        ranking=_rank(dataset, query, gallery),
-        reranked=_rank_again(dataset, query, gallery) if rerank else None,
-        color=_attribute(predictor, dataset, query, gallery, "color"),
-        type=_attribute(predictor, dataset, query, gallery, "type"),
-        query=query,
-        gallery=gallery,
-        settings=_settings(predictor, dataset),
+    settings = _settings(predictor, dataset)
+    evaluation = evaluate_outputs(
+        predictor.spec, dataset, query, gallery, rerank=rerank, settings=settings
     )
     if output is not None:
         write_metrics(evaluation, Path(output) / "metrics.json")
     return evaluation
+
+
+def evaluate_outputs(
+    spec: NetworkSpec,
+    dataset: VehicleDataset,
+    query: SplitEmbeddings,
+    gallery: SplitEmbeddings,
+    *,
+    rerank: bool = False,
+    settings: Mapping[str, Any] | None = None,
+) -> Evaluation:
+    """Evaluate what a network has said of query and gallery already; see :func:`evaluate`."""
+    return Evaluation(
+        ranking=_rank(dataset, query, gallery),
+        reranked=_rank_again(dataset, query, gallery) if rerank else None,
+        color=_attribute(spec, dataset, query, gallery, "color"),
+        type=_attribute(spec, dataset, query, gallery, "type"),
+        query=query,
+        gallery=gallery,
+        settings=dict(settings or {}),
+    )
 
 
 def dataset_roc(
@@ -214,13 +231,12 @@ def _rank_again(
 
 
 def _attribute(
-    predictor: Predictor,
+    spec: NetworkSpec,
     dataset: VehicleDataset,
     query: SplitEmbeddings,
     gallery: SplitEmbeddings,
     kind: str,
 ) -> AttributeResult | None:
-    spec = predictor.spec
     if not (spec.multi_task and spec.include_top):
         return None
     known = spec.color_names if kind == "color" else spec.type_names

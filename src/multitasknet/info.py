@@ -18,7 +18,7 @@ class WeightsInfo:
 
     Attributes:
         path, sha256: the file.
-        spec: the architecture that its names and shapes state.
+        spec: the architecture that its names and shapes state, and its side file where it has one.
         tensors: entries that belong to the network.
         values: numbers in them, moving statistics included.
         training_state: further entries, of an optimizer or training loop.

@@ -41,7 +41,7 @@ class LabelRow:
     color_id: int
     type_id: int
     keypoints: np.ndarray
-    origin: str
+    origin: str = ""
 
 
 def class_name(raw_id: int, published: tuple[str, ...], kind: str) -> str:

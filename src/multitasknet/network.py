@@ -173,7 +173,14 @@ class MultiTaskNet(nn.Cell):
             self.classifier_vtype = nn.Dense(ATTRIBUTE_SIZE, spec.num_types)
 
     def construct(self, x: Tensor, p: Tensor | None = None):
-        features = ops.mean(self.base(x), (2, 3))
+        return self.head(self.pool(x), p)
+
+    def pool(self, x: Tensor) -> Tensor:
+        """The trunk's features, averaged over the image: ``[N, 1024]``."""
+        return ops.mean(self.base(x), (2, 3))
+
+    def head(self, features: Tensor, p: Tensor | None = None):
+        """From pooled features ``[N, 1024]`` to the outputs."""
         if self.keypoint_aware:
             features = ops.concat((features, p), 1)
         embedding = self.embed(features)

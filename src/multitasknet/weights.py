@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from .ckpt_file import read_ckpt
 from .errors import MultiTaskNetError
 from .layouts import TOP, is_trunk, parameter_shapes, to_published
+from .side_file import read_side_file
 from .spec import NetworkSpec, spec_from_shapes
 from .torch_file import read_torch
 
@@ -38,10 +40,17 @@ class Weights:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: array.shape for name, array in self.arrays.items()}
 
-    @property
+    @cached_property
     def spec(self) -> NetworkSpec:
-        """The architecture that names and shapes state; SpecError if they are no MultiTaskNet."""
-        return spec_from_shapes(self.shapes, str(self.path))
+        """The architecture that names and shapes state, with the class names of the side file.
+
+        Raises:
+            SpecError: the names and shapes are no MultiTaskNet.
+            SideFileError: the side file is damaged or belongs to other weights.
+        """
+        spec = spec_from_shapes(self.shapes, str(self.path))
+        side = read_side_file(self.path, spec)
+        return side.spec if side else spec
 
     @property
     def is_trunk(self) -> bool:

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import MultiTaskNetError
-from . import convert, data, evaluate, export, hub, predict, synthesize
+from . import convert, data, evaluate, export, finetune, hub, predict, synthesize
 
-_COMMANDS = (predict, evaluate, data, synthesize, hub, convert, export)
+_COMMANDS = (predict, evaluate, finetune, data, synthesize, hub, convert, export)
 _INTERRUPTED = 130
 
 
@@ -27,8 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MultiTaskNetError as error:
         print(f"multitasknet: error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("multitasknet: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        print(f"multitasknet: {interruption or 'interrupted'}", file=sys.stderr)
         return _INTERRUPTED
     except BrokenPipeError:
         # The reader of a pipe has gone; keep Python from complaining at exit.

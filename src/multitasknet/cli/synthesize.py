@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .predict import positive
+from .options import positive
 
 
 def add_parsers(commands: Any) -> None:

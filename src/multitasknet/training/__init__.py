@@ -1,0 +1,1 @@
+"""The parts of fine-tuning: batches, augmentation, losses, schedule, optimizer and loop."""

@@ -1,0 +1,120 @@
+"""Where batches come from: images through the pipeline, or features computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from mindspore import Tensor
+
+from ..pipeline import LABEL_COLUMNS, create_pipeline
+from ..pipeline import Augmentation as Augment
+from ..records import ClassMaps, Split
+from ..spec import NetworkSpec
+from .augmentation import RandomAugmentation
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One batch.
+
+    Attributes:
+        inputs: what is called with: ``(x, p)``, or ``(features, p)``.
+        labels: identity, color and type, int32 ``[N]``, -1 where unknown.
+        indices: the images' positions in the split.
+    """
+
+    inputs: tuple[Tensor, ...]
+    labels: tuple[Tensor, ...]
+    indices: np.ndarray
+
+
+class Source(Protocol):
+    """Batches of one split."""
+
+    split: Split
+
+    def training(self, batches: np.ndarray, seed: int, epoch: int) -> Iterator[Batch]:
+        """The given batches (rows of indices), changed at random as seed and epoch say."""
+
+    def plain(self, size: int) -> Iterator[Batch]:
+        """All images in order, unchanged, ``size`` at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSource:
+    """Batches for the whole network, from image files or a pack."""
+
+    split: Split
+    spec: NetworkSpec
+    class_maps: ClassMaps
+    augmentation: RandomAugmentation
+    workers: int = 1
+
+    def training(self, batches: np.ndarray, seed: int, epoch: int) -> Iterator[Batch]:
+        augment = self.augmentation.for_epoch(seed, epoch)
+        return self.read(batches.shape[1], order=batches.reshape(-1), augment=augment)
+
+    def plain(self, size: int) -> Iterator[Batch]:
+        return self.read(size)
+
+    def read(
+        self,
+        size: int,
+        order: Sequence[int] | None = None,
+        augment: Augment | None = None,
+    ) -> Iterator[Batch]:
+        """Batches in any order, changed by any ``augment``."""
+        pipeline = create_pipeline(
+            self.split,
+            self.spec.variant,
+            self.spec.input_size,
+            batch_size=size,
+            order=order,
+            class_maps=self.class_maps,
+            augment=augment,
+            workers=self.workers,
+        )
+        for row in pipeline.create_dict_iterator(num_epochs=1, output_numpy=True):
+            yield Batch(
+                inputs=(Tensor(row["image"]), Tensor(row["pose"])),
+                labels=tuple(Tensor(row[name]) for name in LABEL_COLUMNS),
+                indices=row["index"],
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSource:
+    """Batches for the head alone, from the features of a frozen trunk.
+
+    Attributes:
+        split: the images.
+        features: float32 ``[views, N, 1024]``; view 0 is the plain image, 1 its mirror image.
+        poses: float32 ``[views, N, 108]``.
+        labels: int32 ``[3, N]``: identity, color, type.
+    """
+
+    split: Split
+    features: np.ndarray
+    poses: np.ndarray
+    labels: np.ndarray
+
+    def training(self, batches: np.ndarray, seed: int, epoch: int) -> Iterator[Batch]:
+        rng = np.random.default_rng((seed, epoch))
+        views = rng.integers(len(self.features), size=len(self.split))
+        for indices in batches:
+            yield self._batch(indices, views[indices])
+
+    def plain(self, size: int) -> Iterator[Batch]:
+        for start in range(0, len(self.split), size):
+            indices = np.arange(start, min(start + size, len(self.split)))
+            yield self._batch(indices, np.zeros_like(indices))
+
+    def _batch(self, indices: np.ndarray, views: np.ndarray) -> Batch:
+        return Batch(
+            inputs=(Tensor(self.features[views, indices]), Tensor(self.poses[views, indices])),
+            labels=tuple(Tensor(column) for column in self.labels[:, indices]),
+            indices=indices,
+        )

@@ -1,0 +1,36 @@
+"""The page of a training: its curves, epochs and settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..report import line_chart, write_report
+from .history import History
+
+_FIGURES = ("mAP", "Rank-1", "colour", "type")
+
+
+def write_training_report(path: Path, history: History) -> Path:
+    """Write ``report.html``, self-contained."""
+    epochs = history.epochs
+    losses = {
+        name: [(record.epoch, record.losses[name]) for record in epochs]
+        for name in (epochs[0].losses if epochs else ())
+    }
+    evaluated = [(0, history.before), *((record.epoch, record.metrics) for record in epochs)]
+    figures = {
+        name: [(epoch, metrics[name]) for epoch, metrics in evaluated if name in metrics]
+        for name in _FIGURES
+        if any(name in metrics for _, metrics in evaluated)
+    }
+    rates = {"rate": [(record.epoch, record.rate) for record in epochs]}
+    return write_report(
+        path,
+        "training.html",
+        title="MultiTaskNet fine-tuning",
+        history=history,
+        figures=list(figures),
+        losses=line_chart(losses, x_label="epoch", y_label="loss") if losses else "",
+        accuracy=line_chart(figures, x_label="epoch", y_label="percent") if figures else "",
+        rates=line_chart(rates, x_label="epoch", y_label="learning rate") if epochs else "",
+    )

@@ -1,0 +1,105 @@
+"""The fast path for a frozen trunk: its features are computed once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ..files import replacing
+from ..network import MultiTaskNet
+from ..samples import Sample
+from .augmentation import mirror
+from .batches import Augment, FeatureSource, ImageSource
+from .optimization import TRUNK
+
+logger = logging.getLogger(__name__)
+
+
+def cached_features(
+    network: MultiTaskNet,
+    source: ImageSource,
+    path: Path,
+    *,
+    batch_size: int,
+    mirrored: bool = False,
+    keep: bool = True,
+    show: bool = False,
+) -> FeatureSource:
+    """Return the features of a split, from ``path`` if they lie there, else computed and kept.
+
+    Args:
+        network: its trunk makes the features, in inference mode.
+        source: the split's images.
+        path: an ``.npz`` file; taken only if trunk, images and settings are the same.
+        batch_size: images at a time.
+        mirrored: have each image's mirror image as well, as the augmentation flips.
+        keep: write what was computed.
+        show: draw a progress bar on a terminal.
+    """
+    key = _key(network, source, mirrored)
+    stored = _read(path, key)
+    if stored is None:
+        logger.info("computing the trunk's features of %d images", len(source.split))
+        views = [None, _mirrored(source.augmentation.flip)] if mirrored else [None]
+        passes = [_pass(network, source, batch_size, augment, show) for augment in views]
+        features, poses, labels = zip(*passes, strict=True)
+        stored = {"features": np.stack(features), "poses": np.stack(poses), "labels": labels[0]}
+        if keep:
+            with replacing(path) as temporary:
+                np.savez(temporary, key=key, **stored)
+    return FeatureSource(source.split, **stored)
+
+
+def _mirrored(flip: str) -> Augment:
+    def augment(sample: Sample, index: int) -> Sample:
+        return mirror(sample, swap=flip == "swap")
+
+    return augment
+
+
+def _pass(
+    network: MultiTaskNet,
+    source: ImageSource,
+    batch_size: int,
+    augment: Augment | None,
+    show: bool,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    network.set_train(False)
+    features, poses, labels = [], [], []
+    bar = tqdm(
+        total=len(source.split), desc="features", unit="image", disable=None if show else True
+    )
+    with bar:
+        for batch in source.read(batch_size, augment=augment):
+            features.append(network.pool(batch.inputs[0]).asnumpy())
+            poses.append(batch.inputs[1].asnumpy())
+            labels.append(np.stack([column.asnumpy() for column in batch.labels]))
+            bar.update(len(batch.indices))
+    return np.concatenate(features), np.concatenate(poses), np.concatenate(labels, axis=1)
+
+
+def _read(path: Path, key: str) -> dict[str, np.ndarray] | None:
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if str(file["key"]) == key:
+                return {name: file[name] for name in ("features", "poses", "labels")}
+    except (OSError, ValueError, KeyError) as error:
+        logger.warning("%s: not usable (%s), computed again", path, error)
+    return None
+
+
+def _key(network: MultiTaskNet, source: ImageSource, mirrored: bool) -> str:
+    settings = (source.spec.variant, source.spec.input_size, mirrored, source.augmentation.flip)
+    digest = hashlib.sha256(repr((settings, source.class_maps)).encode())
+    for record in source.split.records:
+        digest.update(f"{record.image}\0{record.image.stat().st_size}\0".encode())
+    for parameter in network.get_parameters():
+        if parameter.name.startswith(TRUNK):
+            digest.update(parameter.asnumpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,82 @@
+"""What every epoch came to, kept as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import MultiTaskNetError
+from ..files import replacing
+
+
+class HistoryError(MultiTaskNetError, ValueError):
+    """A history that cannot be read, or belongs to another training."""
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch.
+
+    Attributes:
+        epoch: 1 for the first.
+        losses: means over the epoch: ``total`` and the unweighted parts.
+        rate: learning rate of the last step.
+        skipped: steps without an update, because a gradient overflowed.
+        seconds: time of the training alone.
+        images_per_second: of this process's training.
+        memory_mb: what the process held of the host's memory at the end.
+        metrics: figures on query and gallery, in percent; empty if there was no evaluation.
+    """
+
+    epoch: int
+    losses: Mapping[str, float]
+    rate: float
+    skipped: int
+    seconds: float
+    images_per_second: float
+    memory_mb: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class History:
+    """A training's settings and epochs.
+
+    Attributes:
+        settings: what the training was asked for.
+        before: the figures on query and gallery before the first step.
+        epochs: one record an epoch, in order.
+    """
+
+    settings: Mapping[str, Any]
+    before: Mapping[str, float] = field(default_factory=dict)
+    epochs: tuple[EpochRecord, ...] = ()
+
+    @property
+    def best(self) -> EpochRecord | None:
+        """The epoch with the highest mAP, the first of equals; without figures the last one."""
+        evaluated = [record for record in self.epochs if "mAP" in record.metrics]
+        if not evaluated:
+            return self.epochs[-1] if self.epochs else None
+        return max(evaluated, key=lambda record: record.metrics["mAP"])
+
+
+def write_history(path: Path, history: History) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(asdict(history), indent=1), encoding="utf-8")
+
+
+def read_history(path: Path) -> History:
+    """Raises HistoryError if the file is missing or damaged."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        epochs = tuple(EpochRecord(**record) for record in values["epochs"])
+        return History(values["settings"], values["before"], epochs)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise HistoryError(
+            f"{path}: the history cannot be read ({error}); give the output folder of an earlier "
+            f"run, or start anew in another folder"
+        ) from error

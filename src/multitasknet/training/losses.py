@@ -1,0 +1,148 @@
+"""The multi-task loss: smoothed cross entropies and the batch-hard triplet loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mindspore import Tensor, nn, ops
+from mindspore import dtype as mstype
+
+from .parallel import Devices
+
+UNKNOWN = -1
+# Keeps the square root's slope finite where two embeddings coincide.
+_TINY = 1e-12
+_FAR = 1e30
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """The parts' weights in the sum; the defaults are PAMTRI's (ICCV 2019, section 3.2)."""
+
+    identity: float = 1.0
+    triplet: float = 1.0
+    color: float = 0.125
+    type: float = 0.125
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Label-smoothed cross entropy, averaged over the batch.
+
+    An image of unknown class adds nothing, and counts in the batch's size: so the mean over two
+    devices is the one of their joined batch. Source: Szegedy et al., Rethinking the Inception
+    Architecture, CVPR 2016, section 7.
+
+    Args:
+        logits: ``[N, classes]``; computed on in float32.
+        labels: int32 ``[N]``, -1 for unknown.
+        smoothing: the part of the target that is spread over all classes.
+    """
+    log_probabilities = ops.log_softmax(logits.astype(mstype.float32), -1)
+    # one_hot leaves a row of zeros for -1, on every device.
+    known = (labels != UNKNOWN).astype(mstype.float32).expand_dims(1)
+    classes = logits.shape[1]
+    target = ops.one_hot(labels, classes, Tensor(1.0), Tensor(0.0))
+    target = known * ((1 - smoothing) * target + smoothing / classes)
+    return -(target * log_probabilities).sum() / logits.shape[0]
+
+
+def batch_hard_triplet(
+    embeddings: Tensor, identities: Tensor, margin: float | None = 0.3
+) -> Tensor:
+    """Batch-hard triplet loss with Euclidean distances, averaged over the batch.
+
+    Each image meets its farthest of the same vehicle and its nearest of another one; an image that
+    lacks either adds nothing. Source: Hermans et al., In Defense of the Triplet Loss, 2017,
+    equation 5.
+
+    Args:
+        embeddings: ``[N, D]``; computed on in float32.
+        identities: int32 ``[N]``.
+        margin: in units of the distance; None for the soft margin, log(1 + exp(.)).
+    """
+    embeddings = embeddings.astype(mstype.float32)
+    same = (identities.expand_dims(1) == identities.expand_dims(0)).astype(mstype.float32)
+    # Mined on fast but rounded distances; the two that count are computed exactly.
+    distances = ops.stop_gradient(_squared_distances(embeddings))
+    farthest = ops.argmax(distances * same - _FAR * (1 - same), 1)
+    nearest = ops.argmax(-distances * (1 - same) - _FAR * same, 1)
+    excess = _distance(embeddings, farthest) - _distance(embeddings, nearest)
+    loss = _softplus(excess) if margin is None else ops.relu(excess + margin)
+    positives = same.sum(1)
+    complete = ops.logical_and(positives > 1, positives < embeddings.shape[0])
+    return (loss * complete.astype(mstype.float32)).mean()
+
+
+def _squared_distances(embeddings: Tensor) -> Tensor:
+    norms = (embeddings * embeddings).sum(1)
+    products = ops.matmul(embeddings, embeddings.T)
+    return norms.expand_dims(1) + norms.expand_dims(0) - 2 * products
+
+
+def _distance(embeddings: Tensor, chosen: Tensor) -> Tensor:
+    difference = embeddings - ops.gather(embeddings, chosen, 0)
+    return ops.sqrt((difference * difference).sum(1) + _TINY)
+
+
+def _softplus(x: Tensor) -> Tensor:
+    return ops.relu(x) + ops.log(1 + ops.exp(-ops.abs(x)))
+
+
+class MultiTaskLoss(nn.Cell):
+    """The weighted sum of identity, triplet, colour and type losses.
+
+    Args:
+        weights: the weights of the sum.
+        smoothing: label smoothing of the identity's cross entropy.
+        margin: of the triplet loss; None for the soft margin.
+        devices: if there are several and ``gather`` is set, triplets are mined across their
+            batches; else in each batch.
+
+    Inputs:
+        - **outputs**: what a MultiTaskNet with classifiers returns.
+        - **identity**, **color**, **type**: int32 ``[N]``, -1 for unknown.
+
+    Outputs:
+        The total, float32 scalar; and the unweighted parts, float32 ``[2]`` (identity, triplet) or
+        ``[4]`` (with colour and type).
+    """
+
+    def __init__(
+        self,
+        weights: LossWeights | None = None,
+        *,
+        smoothing: float = 0.1,
+        margin: float | None = 0.3,
+        devices: Devices | None = None,
+        gather: bool = False,
+    ) -> None:
+        super().__init__()
+        weights = weights or LossWeights()
+        self.weights = (weights.identity, weights.triplet, weights.color, weights.type)
+        self.smoothing = smoothing
+        self.margin = margin
+        self.rank = devices.rank if devices else 0
+        self.count = devices.count if devices and gather else 1
+        self.all_gather = ops.AllGather() if self.count > 1 else None
+
+    def construct(self, outputs, identity: Tensor, color: Tensor, type: Tensor):
+        parts = (
+            cross_entropy(outputs[0], identity, self.smoothing),
+            self.triplet(outputs[-1], identity),
+        )
+        if len(outputs) == 4:
+            parts = (*parts, cross_entropy(outputs[1], color), cross_entropy(outputs[2], type))
+        total = parts[0] * self.weights[0]
+        for index in range(1, len(parts)):
+            total = total + parts[index] * self.weights[index]
+        return total, ops.stack(parts)
+
+    def triplet(self, embedding: Tensor, identity: Tensor) -> Tensor:
+        if self.count == 1:
+            return batch_hard_triplet(embedding, identity, self.margin)
+        first, last = self.rank * embedding.shape[0], (self.rank + 1) * embedding.shape[0]
+        gathered = ops.stop_gradient(self.all_gather(embedding))
+        joined = ops.concat((gathered[:first], embedding, gathered[last:]), 0)
+        loss = batch_hard_triplet(joined, self.all_gather(identity), self.margin)
+        # Each device holds the slope of its own part, and the reducer will divide by their number.
+        return loss * self.count - ops.stop_gradient(loss) * (self.count - 1)

@@ -1,0 +1,54 @@
+"""Data-parallel training by MindSpore's own engine: what a process knows of the others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mindspore
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore import dtype as mstype
+from mindspore.communication import get_group_size, get_rank, init
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The processes that train one network together.
+
+    Attributes:
+        rank: this process's number.
+        count: how many there are.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @classmethod
+    def join(cls) -> Devices:
+        """Join the processes that ``msrun`` started; a process of its own is alone."""
+        if os.environ.get("MS_ROLE") != "MS_WORKER":
+            return cls()
+        init()
+        mindspore.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True)
+        return cls(get_rank(), get_group_size())
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes and evaluates."""
+        return self.rank == 0
+
+    def reducer(self, parameters: Sequence[Parameter]) -> nn.Cell | None:
+        """What averages gradients over the processes; None if there is but one."""
+        return nn.DistributedGradReducer(parameters) if self.count > 1 else None
+
+    def average(self, parameters: Sequence[Parameter]) -> None:
+        """Set each parameter to its mean over the processes."""
+        for parameter in parameters if self.count > 1 else ():
+            parameter.set_data(ops.AllReduce()(parameter.value()) / self.count)
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process; a point where all of them meet."""
+        if self.count == 1:
+            return flag
+        return bool(ops.AllReduce()(Tensor([flag], mstype.float32)).asnumpy()[0] > 0)

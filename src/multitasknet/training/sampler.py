@@ -1,0 +1,110 @@
+"""P x K batches: P vehicles, K images of each, drawn anew every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import MultiTaskNetError
+
+
+class SamplerError(MultiTaskNetError, ValueError):
+    """Batches that the data cannot fill."""
+
+
+class IdentitySampler:
+    """Draws the batches of an epoch; the same seed and epoch always give the same batches.
+
+    An epoch has as many batches as give every image one use on average. No vehicle comes twice in
+    a batch. Vehicles get batches in proportion to their number of images, and a vehicle's images
+    take turns, so that all images are used about equally; a vehicle with fewer than K images
+    repeats some in its group. Source: Hermans et al., In Defense of the Triplet Loss, 2017,
+    section 2 (the batches).
+
+    Args:
+        identities: the vehicle of each image, any integers.
+        vehicles: P, vehicles in a batch.
+        images: K, images of each.
+        seed: starts the random numbers, together with the epoch.
+        devices: processes that share an epoch; each gets whole batches, all the same number.
+
+    Raises:
+        SamplerError: fewer vehicles than P.
+    """
+
+    def __init__(
+        self,
+        identities: Sequence[int] | np.ndarray,
+        *,
+        vehicles: int,
+        images: int,
+        seed: int = 0,
+        devices: int = 1,
+    ) -> None:
+        _, inverse, self._counts = np.unique(
+            np.asarray(identities), return_inverse=True, return_counts=True
+        )
+        if len(self._counts) < vehicles:
+            raise SamplerError(
+                f"a batch takes {vehicles} vehicles, but the data have {len(self._counts)}; "
+                f"use a smaller batch or more images of each vehicle"
+            )
+        self._images = np.split(np.argsort(inverse, kind="stable"), np.cumsum(self._counts)[:-1])
+        self._vehicles = vehicles
+        self._group = images
+        self._seed = seed
+        self._devices = devices
+        self._length = self._fillable()
+        self._quotas = self._share_out()
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches that each device gets in every epoch."""
+        return self._length // self._devices
+
+    def epoch(self, epoch: int, device: int = 0) -> np.ndarray:
+        """The batches of one epoch for one device.
+
+        Returns:
+            int64 ``[batches, P * K]``: indices of images; the K of a vehicle stand together.
+        """
+        rng = np.random.default_rng((self._seed, epoch))
+        order = rng.permutation(len(self._counts))
+        # Systematic sampling: whole numbers with the quotas as their means and a fixed sum.
+        ends = np.cumsum(self._quotas[order]).round(9)
+        numbers = np.diff(np.floor(ends + rng.random()), prepend=0).astype(int)
+        groups = np.concatenate(
+            [
+                np.resize(rng.permutation(self._images[vehicle]), (number, self._group))
+                for vehicle, number in zip(order, numbers, strict=True)
+            ]
+        )
+        # A vehicle has at most as many groups as there are batches, and they stand together: dealt
+        # out like cards, no two fall into one batch.
+        batches = groups.reshape(self._vehicles, self._length, self._group).transpose(1, 0, 2)
+        batches = rng.permutation(batches).reshape(self._length, -1)
+        return batches[device :: self._devices]
+
+    def _fillable(self) -> int:
+        """The largest number of batches, a multiple of the devices, with no image overused."""
+        groups = self._counts / self._group
+        length = int(groups.sum()) // self._vehicles // self._devices * self._devices
+        while length > self._devices and (
+            np.minimum(groups, length).sum() < self._vehicles * length
+        ):
+            length -= self._devices
+        return max(length, self._devices)
+
+    def _share_out(self) -> np.ndarray:
+        """Groups of each vehicle in an epoch: in proportion to its images, at most one a batch."""
+        quotas = np.zeros(len(self._counts))
+        capped = np.zeros(len(self._counts), dtype=bool)
+        while True:
+            left = self._length * (self._vehicles - capped.sum())
+            quotas[capped] = self._length
+            quotas[~capped] = self._counts[~capped] * left / max(self._counts[~capped].sum(), 1)
+            over = ~capped & (quotas > self._length)
+            if not over.any():
+                return quotas
+            capped |= over

@@ -1,0 +1,101 @@
+"""A training's whole state in one checkpoint, so that it goes on as if it had not stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mindspore
+import numpy as np
+from mindspore import Parameter, Tensor, nn
+
+from ..checkpoint import CheckpointError
+from ..files import replacing
+from .step import TrainingStep
+
+# Scalars: what reads a checkpoint takes them for training state and leaves them out.
+_EPOCH, _STEP, _SKIPPED, _SECONDS = "epoch", "epoch_step", "epoch_skipped", "epoch_seconds"
+_SUM = "epoch_sum_"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training has come.
+
+    Attributes:
+        epoch: finished epochs.
+        step: finished steps of the epoch in hand.
+        skipped: those of them without an update.
+        seconds: their time.
+        sums: of the losses over those steps, float32.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    sums: Mapping[str, np.float32] = field(default_factory=dict)
+
+
+def save_network(path: Path, network: nn.Cell) -> None:
+    """Write the weights alone, in the published layout."""
+    _save(path, {parameter.name: parameter for parameter in network.get_parameters()})
+
+
+def save_state(path: Path, network: nn.Cell, step: TrainingStep, progress: Progress) -> None:
+    """Write weights, optimizer and progress; the random numbers follow from seed and epoch."""
+    scalars = {
+        _EPOCH: np.int32(progress.epoch),
+        _STEP: np.int32(progress.step),
+        _SKIPPED: np.int32(progress.skipped),
+        _SECONDS: np.float32(progress.seconds),
+    }
+    scalars |= {f"{_SUM}{name}": np.float32(value) for name, value in progress.sums.items()}
+    entries = {name: Tensor(value) for name, value in scalars.items()}
+    _save(path, _parameters(network, step) | entries)
+
+
+def load_state(path: Path, network: nn.Cell, step: TrainingStep) -> Progress:
+    """Put back what :func:`save_state` wrote; CheckpointError if it is not that."""
+    try:
+        stored = mindspore.load_checkpoint(str(path))
+    # MindSpore reports a missing or damaged file in several ways.
+    except Exception as error:
+        raise CheckpointError(
+            f"{path}: the training's state cannot be read; give the output folder of an earlier "
+            f"run, or start anew without resuming"
+        ) from error
+    parameters = _parameters(network, step)
+    missing = [
+        name for name in (*parameters, _EPOCH, _STEP, _SKIPPED, _SECONDS) if name not in stored
+    ]
+    if missing:
+        raise CheckpointError(
+            f"{path}: {len(missing)} entries of the training's state are missing, such as "
+            f"{missing[0]!r}; the file is no state of this training"
+        )
+    for name, parameter in parameters.items():
+        parameter.set_data(Tensor(stored[name].asnumpy()))
+    return Progress(
+        epoch=int(stored[_EPOCH].asnumpy()),
+        step=int(stored[_STEP].asnumpy()),
+        skipped=int(stored[_SKIPPED].asnumpy()),
+        seconds=float(stored[_SECONDS].asnumpy()),
+        sums={
+            name.removeprefix(_SUM): np.float32(value.asnumpy())
+            for name, value in stored.items()
+            if name.startswith(_SUM)
+        },
+    )
+
+
+def _parameters(network: nn.Cell, step: TrainingStep) -> dict[str, Parameter]:
+    parameters = [*network.get_parameters(), *step.state]
+    return {parameter.name: parameter for parameter in parameters}
+
+
+def _save(path: Path, entries: Mapping[str, Tensor]) -> None:
+    with replacing(path) as temporary:
+        named = [{"name": name, "data": value} for name, value in entries.items()]
+        mindspore.save_checkpoint(named, str(temporary))

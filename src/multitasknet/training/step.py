@@ -1,0 +1,117 @@
+"""One training step: forward, backward, clipping, and the update if all is finite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mindspore
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore import dtype as mstype
+from mindspore.amp import DynamicLossScaler
+
+from .optimization import set_rate
+
+_SCALE_WINDOW = 1000
+_FIRST_SCALE = 2.0**14
+
+
+@dataclass(frozen=True, eq=False)
+class StepResult:
+    """What one step did.
+
+    Attributes:
+        total: the loss.
+        parts: float32, the loss's unweighted parts.
+        gradient_norm: of all gradients together, before clipping.
+        updated: whether the weights changed; they do not if a gradient is not finite.
+    """
+
+    total: float
+    parts: np.ndarray
+    gradient_norm: float
+    updated: bool
+
+
+class TrainingStep:
+    """Trains on batches.
+
+    Forward and backward run as one compiled graph; the first call of a shape compiles it.
+
+    Args:
+        forward: a network in training mode, or a part of one.
+        loss: Cell of (outputs, identity, color, type) that returns (total, parts).
+        optimizer: updates ``optimizer.parameters``.
+        clip: largest norm of all gradients together; larger ones are scaled down to it.
+        scaled: scale the loss, for mixed precision: the scale falls when a step overflows.
+        reducer: averages gradients over devices.
+    """
+
+    def __init__(
+        self,
+        forward: Callable,
+        loss: nn.Cell,
+        optimizer: nn.Optimizer,
+        *,
+        clip: float,
+        scaled: bool = False,
+        reducer: nn.Cell | None = None,
+    ) -> None:
+        self._optimizer = optimizer
+        self._clip = clip
+        self._reducer = reducer
+        self.scaler = DynamicLossScaler(_FIRST_SCALE, 2, _SCALE_WINDOW) if scaled else None
+        self._differentiate = _differentiated(forward, loss, optimizer.parameters)
+
+    def __call__(self, inputs: tuple[Tensor, ...], labels: tuple[Tensor, ...]) -> StepResult:
+        """Train on one batch: ``(x, p)`` and ``(identity, color, type)``."""
+        total, parts, gradients = self.gradients(inputs, labels)
+        norm = _global_norm(gradients)
+        finite = math.isfinite(norm)
+        if finite and norm > self._clip:
+            gradients = tuple(gradient * (self._clip / norm) for gradient in gradients)
+        if finite:
+            self._optimizer(gradients)
+        if self.scaler:
+            self.scaler.adjust(Tensor(finite))
+        return StepResult(float(total.asnumpy()), parts.asnumpy(), norm, finite)
+
+    @property
+    def state(self) -> list[Parameter]:
+        """What a resumed training needs beside the weights."""
+        weights = {parameter.name for parameter in self._optimizer.parameters}
+        state = [p for p in self._optimizer.get_parameters() if p.name not in weights]
+        return [*state, self.scaler.scale_value, self.scaler.counter] if self.scaler else state
+
+    def set_rate(self, rate: float, trunk_rate: float = 1.0) -> None:
+        """Set the learning rate, see :func:`set_rate`."""
+        set_rate(self._optimizer, rate, trunk_rate)
+
+    def gradients(
+        self, inputs: tuple[Tensor, ...], labels: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """The loss, its parts, and the gradients of all weights, averaged over the devices."""
+        scale = self.scaler.scale_value.value() if self.scaler else Tensor(1.0, mstype.float32)
+        (_, total, parts), gradients = self._differentiate(*inputs, *labels, scale)
+        gradients = tuple(gradients)
+        if self.scaler:
+            gradients = self.scaler.unscale(gradients)
+        if self._reducer:
+            gradients = self._reducer(gradients)
+        return total, parts, gradients
+
+
+def _differentiated(forward: Callable, loss: nn.Cell, weights: tuple[Parameter, ...]) -> Callable:
+    # Tensors one by one: those inside a tuple count as constants, a new graph for every batch.
+    def scaled_loss(x, p, identity, color, type, scale):
+        total, parts = loss(forward(x, p), identity, color, type)
+        return total * scale, total, parts
+
+    return mindspore.jit(mindspore.value_and_grad(scaled_loss, None, weights, has_aux=True))
+
+
+def _global_norm(gradients: tuple[Tensor, ...]) -> float:
+    squares = [ops.square(gradient.astype(mstype.float32)).sum() for gradient in gradients]
+    return math.sqrt(float(ops.stack(squares).sum().asnumpy()))

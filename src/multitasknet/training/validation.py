@@ -1,0 +1,66 @@
+"""The figures of one epoch, on query and gallery."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from mindspore import Tensor
+from tqdm import tqdm
+
+from ..embedding import SplitEmbeddings
+from ..evaluation import evaluate_outputs
+from ..records import VehicleDataset
+from ..spec import NetworkSpec
+from .batches import Source
+
+
+def validate(
+    forward: Callable[..., tuple[Tensor, ...]],
+    spec: NetworkSpec,
+    dataset: VehicleDataset,
+    sources: tuple[Source, Source],
+    *,
+    batch_size: int,
+    show: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
+    """Evaluate a network in inference mode.
+
+    Args:
+        forward: called with a batch's inputs, returns what a MultiTaskNet does.
+        spec: the network.
+        dataset: with the splits query and gallery.
+        sources: the batches of the two.
+        batch_size: images at a time.
+        show: draw a progress bar on a terminal.
+        stopped: asked between batches.
+
+    Returns:
+        The figures of :attr:`multitasknet.evaluation.Evaluation.figures` that are defined, in
+        percent; None if stopped.
+    """
+    total = sum(len(source.split) for source in sources)
+    outputs = []
+    with tqdm(total=total, desc="evaluation", unit="image", disable=None if show else True) as bar:
+        for source in sources:
+            rows = []
+            for batch in source.plain(batch_size):
+                if stopped():
+                    return None
+                rows.append([output.asnumpy() for output in forward(*batch.inputs)])
+                bar.update(len(batch.indices))
+            outputs.append([np.concatenate(column) for column in zip(*rows, strict=True)])
+    splits = (_embeddings(source, rows) for source, rows in zip(sources, outputs, strict=True))
+    figures = evaluate_outputs(spec, dataset, *splits).figures
+    return {name: value for name, value in figures.items() if not math.isnan(value)}
+
+
+def _embeddings(source: Source, outputs: list[np.ndarray]) -> SplitEmbeddings:
+    none = np.full(len(source.split), -1)
+    colors, types = (
+        (logits.argmax(axis=1) for logits in outputs[1:3]) if outputs[3:] else (none,) * 2
+    )
+    names = np.array([str(record.image) for record in source.split.records])
+    return SplitEmbeddings(names, outputs[-1], colors, types)

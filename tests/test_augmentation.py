@@ -1,0 +1,130 @@
+"""Image and pose change together."""
+
+from __future__ import annotations
+
+import colorsys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from multitasknet.keypoints import SURFACES, heatmaps, segment, visible_surfaces
+from multitasknet.samples import Sample
+from multitasknet.training.augmentation import (
+    RandomAugmentation,
+    erase,
+    jitter,
+    mirror,
+    random_crop,
+)
+
+HEIGHT, WIDTH = 90, 120
+
+
+def sample(seed: int = 0, maps: int = 49) -> Sample:
+    rng = np.random.default_rng(seed)
+    keypoints = rng.uniform(0, 90, (36, 3)).astype(np.float32)
+    keypoints[:, 2] = rng.uniform(0, 1, 36)
+    return Sample(
+        rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8),
+        keypoints,
+        rng.integers(0, 256, (maps, 64, 64), dtype=np.uint8),
+    )
+
+
+def same(a: Sample, b: Sample) -> bool:
+    return (
+        np.array_equal(a.pixels, b.pixels)
+        and np.allclose(a.keypoints, b.keypoints, atol=1e-4)
+        and np.array_equal(a.maps, b.maps)
+    )
+
+
+@given(st.integers(0, 1000), st.sampled_from([0, 13, 36, 49]), st.booleans())
+def test_mirroring_twice_changes_nothing(seed, maps, swap) -> None:
+    once = mirror(sample(seed, maps), swap=swap)
+    assert same(mirror(once, swap=swap), sample(seed, maps))
+
+
+def test_mirroring_exchanges_left_and_right_everywhere() -> None:
+    before = sample()
+    after = mirror(before)
+    np.testing.assert_allclose(after.keypoints[3, 0], WIDTH - 1 - before.keypoints[21, 0])
+    np.testing.assert_allclose(after.keypoints[30, 1:], before.keypoints[12, 1:])
+    np.testing.assert_array_equal(after.maps[3], before.maps[21][:, ::-1])
+    for left, right in ((0, 3), (1, 4), (2, 5)):
+        np.testing.assert_array_equal(after.maps[36 + left], before.maps[36 + right][:, ::-1])
+    for alone in range(6, 13):
+        np.testing.assert_array_equal(after.maps[36 + alone], before.maps[36 + alone][:, ::-1])
+
+
+def test_segments_exchange_as_the_surfaces_of_exchanged_keypoints_do() -> None:
+    mirrored = [tuple((corner + 18) % 36 for corner in corners) for corners in SURFACES]
+    partners = [
+        next(index for index, other in enumerate(SURFACES) if set(other) == set(corners))
+        for corners in mirrored
+    ]
+    assert partners == [3, 4, 5, 0, 1, 2, *range(6, 13)]
+
+
+def test_the_papers_flip_keeps_the_order_of_keypoints_and_maps() -> None:
+    before = sample()
+    after = mirror(before, swap=False)
+    np.testing.assert_allclose(after.keypoints[3, 0], WIDTH - 1 - before.keypoints[3, 0])
+    np.testing.assert_array_equal(after.maps[40], before.maps[40][:, ::-1])
+
+
+def test_a_mirrored_segment_is_the_segment_of_mirrored_keypoints() -> None:
+    keypoints = np.zeros((36, 3), dtype=np.float32)
+    keypoints[[15, 16, 34, 33]] = [(20, 10, 1), (60, 12, 1), (58, 40, 1), (24, 44, 1)]
+    assert visible_surfaces(keypoints) == [11]
+    after = mirror(Sample(np.zeros((64, 64, 3), np.uint8), keypoints, np.zeros((0, 64, 64))))
+    drawn = segment(keypoints, 11, width=64, height=64)
+    np.testing.assert_array_equal(segment(after.keypoints, 11, 64, 64), drawn[:, ::-1])
+
+
+def test_a_crop_moves_keypoints_and_heatmaps_together() -> None:
+    keypoints = np.full((36, 3), (60, 45, 1), dtype=np.float32)
+    before = Sample(
+        np.zeros((HEIGHT, WIDTH, 3), np.uint8), keypoints, heatmaps(keypoints, WIDTH, HEIGHT)
+    )
+    for seed in range(8):
+        after = random_crop(before, 1.5, np.random.default_rng(seed))
+        assert after.pixels.shape == (60, 80, 3)
+        expected = after.keypoints[0, :2] * 64 / (80, 60)
+        row, column = np.unravel_index(after.maps[0].argmax(), (64, 64))
+        assert abs(np.array([column, row]) - expected).max() < 1.5
+
+
+def test_jitter_keeps_the_hue() -> None:
+    rng = np.random.default_rng(0)
+    color = np.array([[[150, 60, 90]]], dtype=np.uint8)
+    hue = colorsys.rgb_to_hsv(*color[0, 0] / 255)[0]
+    for _ in range(20):
+        changed = jitter(color, 0.2, rng)
+        assert colorsys.rgb_to_hsv(*changed[0, 0] / 255)[0] == pytest.approx(hue, abs=0.01)
+
+
+def test_erasing_covers_a_fifth_at_most_and_spares_the_original() -> None:
+    pixels = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
+    for seed in range(20):
+        covered = (erase(pixels, np.random.default_rng(seed)) > 0).all(axis=2).mean()
+        assert 0.01 < covered < 0.21
+    assert not pixels.any()
+
+
+def test_an_images_changes_depend_on_seed_epoch_and_image_alone() -> None:
+    augmentation = RandomAugmentation()
+    first = augmentation.for_epoch(1, 2)(sample(), 3)
+    assert same(augmentation.for_epoch(1, 2)(sample(), 3), first)
+    others = [(0, 2, 3), (1, 1, 3), (1, 2, 4)]
+    changed = [
+        augmentation.for_epoch(seed, epoch)(sample(), index) for seed, epoch, index in others
+    ]
+    assert not any(same(other, first) for other in changed)
+
+
+def test_an_unknown_flip_is_refused() -> None:
+    with pytest.raises(ValueError, match="'mirror'; expected one of swap, paper, none"):
+        RandomAugmentation(flip="mirror")
