@@ -101,10 +101,10 @@ class Interrupted(Predictor):
 
 
 def test_an_interrupted_run_goes_on_where_it_was(
-    predictor, dataset, tmp_path, monkeypatch, caplog
+    predictor, checkpoint, dataset, tmp_path, monkeypatch, caplog
 ) -> None:
     monkeypatch.setattr(embedding_module, "_PIECE", 4)
-    interrupted = Interrupted(network=predictor.network, size=SIZE, batch_size=4)
+    interrupted = Interrupted(checkpoint, size=SIZE, batch_size=4)
     with pytest.raises(KeyboardInterrupt):
         run(interrupted, dataset, output=tmp_path)
     # query 4 + 2 images, gallery 4: three batches
@@ -124,9 +124,9 @@ def test_an_interrupted_run_goes_on_where_it_was(
 
 
 def test_kept_embeddings_are_used_only_for_the_same_network_and_data(
-    predictor, dataset, tmp_path
+    checkpoint, dataset, tmp_path
 ) -> None:
-    idle = Interrupted(network=predictor.network, size=SIZE, batch_size=4)
+    idle = Interrupted(checkpoint, size=SIZE, batch_size=4)
     idle.batches_left = 99
     first = embed_split(idle, dataset.query, folder=tmp_path, progress=False)
     assert idle.batches_left == 97
@@ -146,7 +146,7 @@ def test_metrics_json_states_what_the_figures_belong_to(predictor, dataset, tmp_
     evaluation = run(predictor, dataset, output=tmp_path)
     written = json.loads((tmp_path / "metrics.json").read_text())
     assert written["figures"] == evaluation.figures
-    assert written["settings"]["weights_sha256"] == predictor.weights_sha256
+    assert written["settings"]["weights_sha256"] == predictor.engine.weights_sha256
     assert written["settings"]["variant"] == "segment"
     assert written["settings"]["versions"]["numpy"] == np.__version__
     assert len(written["cmc"]) == 50

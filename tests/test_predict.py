@@ -21,7 +21,7 @@ LABELS = ASSETS / "example.csv"
 
 @pytest.fixture(scope="module")
 def predictor(checkpoint) -> Predictor:
-    return Predictor(checkpoint, batch_size=2, size=(64, 64))
+    return Predictor(checkpoint, batch_size=2, size=(64, 64), backend="mindspore")
 
 
 def test_a_prediction_is_what_the_network_says(predictor) -> None:
@@ -30,10 +30,10 @@ def test_a_prediction_is_what_the_network_says(predictor) -> None:
     pose = read_labels(LABELS)[PHOTO.name].keypoints
     (prediction,) = predictor.predict([PHOTO], [pose])
     x, p = preprocess(PHOTO, pose, "segment", (64, 64))
-    _, colors, types, embedding = predictor.network(
+    _, colors, types, embedding = predictor.engine.network(
         mindspore.Tensor(x[None]), mindspore.Tensor(p[None])
     )
-    spec = predictor.network.spec
+    spec = predictor.spec
     assert prediction.color == spec.color_names[int(colors.asnumpy().argmax())]
     assert prediction.type == spec.type_names[int(types.asnumpy().argmax())]
     np.testing.assert_allclose(prediction.embedding, embedding.asnumpy()[0], rtol=1e-4, atol=1e-5)

@@ -11,9 +11,11 @@ from typing import Any
 
 _NAMES = {
     "card": ("Asset", "CardError", "ModelCard", "load_card"),
-    "checkpoint": ("CheckpointError", "LoadReport", "load_weights", "read_weights"),
+    "checkpoint": ("LoadReport", "load_weights"),
+    "converting": ("convert",),
     "download": ("DownloadError", "fetch_asset"),
-    "errors": ("MultiTaskNetError",),
+    "errors": ("MissingExtraError", "MultiTaskNetError"),
+    "exporting": ("ExportError", "ExportReport", "export"),
     "finetuning": ("FinetuneResult", "finetune"),
     "hub": ("create_network",),
     "hub_folder": ("hub_install",),
@@ -22,10 +24,11 @@ _NAMES = {
     "network": ("MultiTaskNet",),
     "predict": ("Prediction", "Predictor"),
     "preprocessing": ("ImageError", "preprocess"),
-    "synthetic": ("SyntheticData", "SyntheticError", "synthesize"),
     "publishing": ("write_card",),
     "spec": ("VARIANTS", "NetworkSpec"),
+    "synthetic": ("SyntheticData", "SyntheticError", "synthesize"),
     "veri": ("read_dataset",),
+    "weights": ("CheckpointError", "Weights", "read_weights"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from .atomic import replacing
 from .card import Asset, ModelCard
 from .errors import MultiTaskNetError
+from .files import replacing
 
 if TYPE_CHECKING:
     import requests

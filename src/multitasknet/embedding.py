@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from .atomic import replacing
+from .files import make_folder, replacing
 from .index import EmbeddingOrigin
 from .records import Split
 
@@ -68,7 +68,7 @@ def embed_split(
     if folder is None:
         pieces = [piece for _, piece in _compute(predictor, split, 0, workers, progress)]
         return _joined(pieces)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     whole = folder / f"{split.name}.npz"
     key = _key(predictor, split)
     found = _read(whole, key)
@@ -91,7 +91,7 @@ def embed_split(
 def origin_of(predictor: Predictor) -> EmbeddingOrigin:
     """What makes the predictor's embeddings; only those of one origin can be compared."""
     return EmbeddingOrigin(
-        weights_sha256=predictor.weights_sha256,
+        weights_sha256=predictor.engine.weights_sha256,
         variant=str(predictor.spec.variant),
         input_size=predictor.size,
     )
@@ -159,6 +159,7 @@ def _key(predictor: Predictor, split: Split) -> str:
     facts = asdict(origin_of(predictor)) | {
         "data": data.hexdigest(),
         "batch_size": predictor.batch_size,
+        "backend": predictor.engine.name,
     }
     return json.dumps(facts, sort_keys=True)
 

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .atomic import replacing
 from .card import ModelCard
 from .embedding import SplitEmbeddings, embed_split, origin_of
-from .errors import MultiTaskNetError
+from .files import make_folder, replacing
 from .labels import COLORS, TYPES, class_name
 from .metrics import RankingResult, evaluate_embeddings, evaluate_ranking
 from .records import Split, VehicleDataset, warn_of_unmatched
@@ -30,10 +29,6 @@ RANKS = (1, 5, 10, 20)
 _MAX_RANK = 50
 # How the card names the figures that this module measures.
 _CARD_NAMES = {"Rank-1": "top1acc", "colour": "coloracc", "type": "typeacc", "mAP": "map"}
-
-
-class EvaluationError(MultiTaskNetError, OSError):
-    """Results that cannot be written."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +111,7 @@ def evaluate(
 
     Raises:
         RankingError: no query has a match in the gallery.
-        EvaluationError: the results cannot be written.
+        OutputError: the results cannot be written.
     """
     query, gallery = _embed(predictor, dataset, output, workers, progress)
     settings = _settings(predictor, dataset)
@@ -174,7 +169,7 @@ def card_figures(card: ModelCard) -> dict[str, float]:
 
 
 def write_metrics(evaluation: Evaluation, path: Path) -> None:
-    """Write figures and settings as JSON; EvaluationError if that fails."""
+    """Write figures and settings as JSON; OutputError if that fails."""
     content = {
         "figures": evaluation.figures,
         "reranked": evaluation.reranked_figures,
@@ -183,12 +178,9 @@ def write_metrics(evaluation: Evaluation, path: Path) -> None:
         "cmc": evaluation.ranking.cmc.tolist(),
         "settings": evaluation.settings,
     }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise EvaluationError(f"{path}: the metrics cannot be written: {error}") from error
+    make_folder(path.parent)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _embed(
@@ -204,15 +196,10 @@ def _embed(
     for split in (dataset.query, dataset.gallery):
         predictor.warn_of_missing_pose([record.keypoints for record in split.records])
     folder = None if output is None else Path(output) / "embeddings"
-    try:
-        query, gallery = (
-            embed_split(predictor, split, folder=folder, workers=workers, progress=progress)
-            for split in (dataset.query, dataset.gallery)
-        )
-    except MultiTaskNetError:
-        raise
-    except OSError as error:
-        raise EvaluationError(f"{folder}: the embeddings cannot be kept there: {error}") from error
+    query, gallery = (
+        embed_split(predictor, split, folder=folder, workers=workers, progress=progress)
+        for split in (dataset.query, dataset.gallery)
+    )
     return query, gallery
 
 
@@ -294,6 +281,7 @@ def _settings(predictor: Predictor, dataset: VehicleDataset) -> dict[str, Any]:
         "weights_sha256": origin.weights_sha256,
         "variant": origin.variant,
         "input_size": list(origin.input_size),
+        "backend": predictor.engine.name,
         "distance": "squared Euclidean",
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": {

@@ -10,8 +10,8 @@ from .card import ModelCard, default_card_path, load_card
 from .download import fetch_asset
 from .errors import MultiTaskNetError
 from .labels import COLORS, TYPES
-from .side_file import read_side_file
-from .spec import ATTRIBUTE_SIZE, NetworkSpec, Variant, class_names, spec_from_shapes
+from .layouts import HEAD
+from .spec import ATTRIBUTE_SIZE, NetworkSpec, Variant, class_names
 
 if TYPE_CHECKING:
     from .checkpoint import Weights
@@ -43,11 +43,14 @@ def create_network(
 
     The architecture (input variant, keypoint awareness, single or multi task, class counts) comes
     from the checkpoint. The Cell's ``spec`` says what it is, its ``load_report`` what was loaded.
+    A file that holds a trunk alone, such as torchvision's, gets a fresh head of the default
+    architecture; ``variant`` may then ask for more than its three channels, which start at
+    N(0, 0.02).
 
     Args:
         name: ``multitasknet``; the Hub client passes it.
         weights: ``"card"`` downloads, verifies and loads the card's asset; None initialises
-            afresh; a path loads a local ``.ckpt`` or ``.safetensors``.
+            afresh; a path loads a local file, see :func:`multitasknet.read_weights`.
         card: a model card or its path; default is the card that came with this module.
         variant: ``rgb``, ``segment``, ``heatmap`` or ``heatmap+segment``; must be the
             checkpoint's. Without weights the default is ``segment``.
@@ -79,7 +82,7 @@ def create_network(
             f"{next(iter(counts))} with include_top=False: there are no classifiers then; "
             f"leave one of the two out"
         )
-    path = _weights_path(weights, card, cache_dir, offline, progress)
+    path = weights_path(weights, card, cache_dir, offline, progress)
 
     from .runtime import guard_cpu
 
@@ -88,13 +91,12 @@ def create_network(
         spec = replace(_with_counts(NetworkSpec(), counts), variant=wanted or Variant.SEGMENT)
         return _build(replace(spec, include_top=include_top))
 
-    from .checkpoint import read_weights
+    from .checkpoint import read_weights, widen_stem
 
     found = read_weights(path)
-    spec = spec_from_shapes(found.shapes, str(path))
-    side = read_side_file(path, spec)
-    if side is not None:
-        spec = side.spec
+    if found.is_trunk and found.spec.variant is Variant.RGB and wanted is not None:
+        found = widen_stem(found, wanted.channels)
+    spec = found.spec
     if wanted not in (None, spec.variant):
         raise VariantError(
             f"variant is {wanted.value!r}, but {path} holds the variant {spec.variant.value!r}; "
@@ -102,6 +104,9 @@ def create_network(
         )
     if not include_top:
         return _build(replace(spec, include_top=False), found)
+    if found.is_trunk:
+        head = NetworkSpec(variant=spec.variant, stem_pool=spec.stem_pool)
+        return _build(_with_counts(head, counts), found, fresh=HEAD)
     return _build_with_top(spec, counts, found)
 
 
@@ -164,13 +169,14 @@ def _names(
     return current if count in (None, len(current)) else class_names(count, published, kind)
 
 
-def _weights_path(
+def weights_path(
     weights: str | Path | None,
     card: str | Path | ModelCard | None,
     cache_dir: str | Path | None,
     offline: bool,
     progress: bool,
 ) -> Path | None:
+    """The file that these arguments of :func:`create_network` mean, downloaded if need be."""
     if weights is None:
         return None
     if not isinstance(weights, str | Path):

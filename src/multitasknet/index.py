@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .atomic import replacing
 from .distances import (
     EmbeddingError,
     check_count,
@@ -21,6 +20,7 @@ from .distances import (
     squared_distances,
 )
 from .errors import MultiTaskNetError
+from .files import replacing
 
 FAISS_FROM = 100_000
 _QUERIES = 256
@@ -97,20 +97,15 @@ class GalleryIndex:
         return index
 
     def save(self, path: str | Path) -> None:
-        """Write an ``.npz`` file, whole or not at all; GalleryIndexError if it cannot be."""
+        """Write an ``.npz`` file, whole or not at all; OutputError if it cannot be."""
         path = Path(path).expanduser()
-        try:
-            with replacing(path) as temporary, temporary.open("wb") as file:
-                np.savez(
-                    file,
-                    names=np.array(self.names, dtype=np.str_),
-                    embeddings=self.embeddings,
-                    origin=np.array(json.dumps(asdict(self.origin))),
-                )
-        except OSError as error:
-            raise GalleryIndexError(
-                f"{path}: the index cannot be written ({error}); choose another place"
-            ) from error
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                names=np.array(self.names, dtype=np.str_),
+                embeddings=self.embeddings,
+                origin=np.array(json.dumps(asdict(self.origin))),
+            )
 
     def search(
         self, queries: ArrayLike, top: int = 10, *, use_faiss: bool | None = None

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from .card import ModelCard
 from .download import cached_path, file_sha256, is_verified
-from .side_file import read_side_file
-from .spec import NetworkSpec, spec_from_shapes
+from .spec import NetworkSpec
+from .weights import read_weights
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,12 @@ class CardInfo:
 
 
 def describe_weights(path: str | Path) -> WeightsInfo:
-    """Read a ``.ckpt`` or ``.safetensors`` file; raises as :func:`multitasknet.read_weights`."""
-    from .checkpoint import read_weights
-
+    """Say what a weights file holds; raises as :func:`multitasknet.read_weights`."""
     weights = read_weights(path)
-    spec = spec_from_shapes(weights.shapes, str(weights.path))
-    side = read_side_file(weights.path, spec)
     return WeightsInfo(
         path=weights.path,
         sha256=file_sha256(weights.path),
-        spec=side.spec if side else spec,
+        spec=weights.spec,
         tensors=len(weights.arrays),
         values=sum(math.prod(shape) for shape in weights.shapes.values()),
         training_state=len(weights.training_state),

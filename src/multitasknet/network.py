@@ -6,15 +6,20 @@ PAMTRI, ICCV 2019, section 3.2; Huang et al., Densely Connected Convolutional Ne
 
 from __future__ import annotations
 
-from mindspore import Tensor, nn, ops
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import HeNormal
 
-from .spec import ATTRIBUTE_SIZE, EMBEDDING_SIZE, NetworkSpec
+from .spec import (
+    ATTRIBUTE_SIZE,
+    BLOCKS,
+    BOTTLENECK,
+    EMBEDDING_SIZE,
+    GROWTH,
+    STEM_FEATURES,
+    NetworkSpec,
+)
 
-_GROWTH = 32
-_BOTTLENECK = 4 * _GROWTH
-_STEM_FEATURES = 64
-_BLOCKS = (6, 12, 24, 16)
 _LEAK = 0.01
 
 
@@ -37,9 +42,9 @@ class DenseLayer(nn.Cell):
     def __init__(self, inputs: int) -> None:
         super().__init__()
         self.norm1 = nn.BatchNorm2d(inputs)
-        self.conv1 = _conv(inputs, _BOTTLENECK, 1)
-        self.norm2 = nn.BatchNorm2d(_BOTTLENECK)
-        self.conv2 = _conv(_BOTTLENECK, _GROWTH, 3)
+        self.conv1 = _conv(inputs, BOTTLENECK, 1)
+        self.norm2 = nn.BatchNorm2d(BOTTLENECK)
+        self.conv2 = _conv(BOTTLENECK, GROWTH, 3)
 
     def construct(self, x: Tensor) -> Tensor:
         bottleneck = self.conv1(ops.relu(self.norm1(x)))
@@ -51,7 +56,7 @@ class DenseBlock(nn.Cell):
 
     def __init__(self, inputs: int, layers: int) -> None:
         super().__init__()
-        self.cell_list = nn.CellList([DenseLayer(inputs + i * _GROWTH) for i in range(layers)])
+        self.cell_list = nn.CellList([DenseLayer(inputs + i * GROWTH) for i in range(layers)])
 
     def construct(self, x: Tensor) -> Tensor:
         for layer in self.cell_list:
@@ -83,20 +88,38 @@ class Transition(nn.Cell):
         return self.features(x)
 
 
+class SymmetricMaxPool(nn.Cell):
+    """The stem's max pool as PyTorch has it, with the entry that marks it in saved files.
+
+    Even heights and widths need no padding after, and zeros do before: what comes from a ReLU is
+    never below.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.symmetric = Parameter(Tensor(np.ones(1, np.float32)), requires_grad=False)
+        self.pad = nn.ZeroPad2d((1, 0, 1, 0))
+        self.pool = nn.MaxPool2d(3, 2, pad_mode="valid")
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.pool(self.pad(x))
+
+
 class DenseNet121(nn.Cell):
     """The trunk: ``[N, C, H, W]`` to ``[N, 1024, H / 32, W / 32]``, no ReLU after the last norm."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, stem_pool: str) -> None:
         super().__init__()
-        self.conv0 = _conv(channels, _STEM_FEATURES, 7, stride=2)
-        self.norm0 = nn.BatchNorm2d(_STEM_FEATURES)
+        self.conv0 = _conv(channels, STEM_FEATURES, 7, stride=2)
+        self.norm0 = nn.BatchNorm2d(STEM_FEATURES)
+        symmetric = stem_pool == "symmetric"
         # "same" pads after, not before: the weights trained in MindSpore expect that.
-        self.pool0 = nn.MaxPool2d(3, 2, pad_mode="same")
-        features = _STEM_FEATURES
-        for number, layers in enumerate(_BLOCKS, start=1):
+        self.pool0 = SymmetricMaxPool() if symmetric else nn.MaxPool2d(3, 2, pad_mode="same")
+        features = STEM_FEATURES
+        for number, layers in enumerate(BLOCKS, start=1):
             setattr(self, f"denseblock{number}", DenseBlock(features, layers))
-            features += layers * _GROWTH
-            if number < len(_BLOCKS):
+            features += layers * GROWTH
+            if number < len(BLOCKS):
                 setattr(self, f"transition{number}", Transition(features))
                 features //= 2
         self.norm5 = nn.BatchNorm2d(features)
@@ -130,7 +153,7 @@ class MultiTaskNet(nn.Cell):
         super().__init__()
         self.spec = spec
         self.load_report = None
-        self.base = DenseNet121(spec.channels)
+        self.base = DenseNet121(spec.channels, spec.stem_pool)
         self.keypoint_aware = spec.keypoint_aware
         self.multi_task = spec.multi_task
         self.include_top = spec.include_top

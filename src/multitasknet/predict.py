@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
+import os
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from mindspore import Tensor
 
 from .card import ModelCard
-from .download import file_sha256
-from .hub import create_network
-from .network import MultiTaskNet
+from .engines import Backend
+from .engines.opening import open_engine
 from .preprocessing import ImageInput, preprocess
 from .spec import NetworkSpec
+
+if TYPE_CHECKING:
+    from .network import MultiTaskNet
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +59,19 @@ class Predictor:
 
     Args:
         weights, card, variant, cache_dir, offline, progress: as in
-            :func:`multitasknet.create_network`.
+            :func:`multitasknet.create_network`; or ``weights`` is a file that
+            :func:`multitasknet.export` wrote, ``.onnx`` or ``.mindir``.
         network: a Cell of :func:`multitasknet.create_network` to use instead of creating one.
         batch_size: images per call of the network.
         size: height and width of the network's input; default is the network's own.
+        backend: ``mindspore``, ``onnx`` (ONNX Runtime, which imports no MindSpore), or ``auto``:
+            ONNX Runtime on a CPU where it is installed, unless the network is in memory. The
+            weights are brought into an ONNX file in the cache once.
+
+    Attributes:
+        engine: what runs the network; ``engine.source`` says where its weights are from.
+        spec: the :class:`multitasknet.NetworkSpec` of the network.
+        batch_size, size: as given.
     """
 
     def __init__(
@@ -74,11 +86,14 @@ class Predictor:
         progress: bool = True,
         batch_size: int = 8,
         size: tuple[int, int] | None = None,
+        backend: Backend = "auto",
     ) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size is {batch_size!r}; expected an integer of at least 1")
-        self.network = network or create_network(
-            weights=weights,
+        self.engine = open_engine(
+            weights,
+            backend=backend,
+            network=network,
             card=card,
             variant=variant,
             cache_dir=cache_dir,
@@ -86,28 +101,13 @@ class Predictor:
             progress=progress,
         )
         self.batch_size = batch_size
-        self.size = size or self.network.spec.input_size
-
-    @property
-    def spec(self) -> NetworkSpec:
-        """What the network is."""
-        return self.network.spec
+        self.spec: NetworkSpec = self.engine.spec
+        self.size = size or self.spec.input_size
 
     @property
     def uses_pose(self) -> bool:
         """Whether keypoints make a difference to this network."""
         return self.spec.keypoint_aware or self.spec.channels > 3
-
-    @cached_property
-    def weights_sha256(self) -> str:
-        """The sha256 of the weights file; of the values themselves where there is none."""
-        report = self.network.load_report
-        if report is not None and not report.fresh:
-            return file_sha256(report.source)
-        digest = hashlib.sha256()
-        for parameter in self.network.get_parameters():
-            digest.update(parameter.asnumpy().tobytes())
-        return digest.hexdigest()
 
     def predict(
         self,
@@ -152,12 +152,9 @@ class Predictor:
             p: float32 ``[N, 108]``.
 
         Returns:
-            The network's outputs, the embedding last.
+            The outputs that ``spec.outputs`` names, the embedding last.
         """
-        self.network.set_train(False)
-        outputs = self.network(Tensor(x), Tensor(p))
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        return tuple(output.asnumpy() for output in outputs)
+        return self.engine.run(x, p)
 
     def warn_of_missing_pose(self, poses: Sequence[np.ndarray | None]) -> None:
         """Log how many poses are missing, if the network would have used them."""
@@ -169,14 +166,27 @@ class Predictor:
         self, images: Sequence[ImageInput], poses: Sequence[np.ndarray | None]
     ) -> Iterator[tuple[np.ndarray, ...]]:
         self.warn_of_missing_pose(poses)
-        for start in range(0, len(images), self.batch_size):
-            stop = start + self.batch_size
-            inputs = [
-                preprocess(image, pose, self.spec.variant, self.size)
-                for image, pose in zip(images[start:stop], poses[start:stop], strict=True)
-            ]
-            x, p = (np.stack(arrays) for arrays in zip(*inputs, strict=True))
+        for x, p in self._batches(images, poses):
             yield self.run(x, p)
+
+    def _batches(
+        self, images: Sequence[ImageInput], poses: Sequence[np.ndarray | None]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The network's inputs; while one batch is computed, threads prepare the next."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            pending: deque[list[Future]] = deque()
+            for start in range(0, len(images), self.batch_size):
+                stop = start + self.batch_size
+                pending.append(
+                    [
+                        pool.submit(preprocess, image, pose, self.spec.variant, self.size)
+                        for image, pose in zip(images[start:stop], poses[start:stop], strict=True)
+                    ]
+                )
+                if len(pending) > 1:
+                    yield _stacked(pending.popleft())
+            while pending:
+                yield _stacked(pending.popleft())
 
     def _prediction(self, source: str, row: tuple[np.ndarray, ...], pose_given: bool) -> Prediction:
         spec = self.spec
@@ -194,6 +204,11 @@ class Predictor:
             embedding=row[-1],
             pose_given=pose_given,
         )
+
+
+def _stacked(prepared: list[Future]) -> tuple[np.ndarray, np.ndarray]:
+    x, p = zip(*(future.result() for future in prepared), strict=True)
+    return np.stack(x), np.stack(p)
 
 
 def _poses(

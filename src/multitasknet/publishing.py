@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
-from .atomic import replacing
 from .card import CARD_NAME, CardError, ModelCard, load_card
 from .download import file_sha256
+from .files import replacing
 from .info import describe_weights
 from .side_file import read_side_file, side_path
 

@@ -12,14 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .atomic import replacing
-from .errors import MultiTaskNetError
+from .files import make_folder, replacing
 
 _THUMBNAIL = 160
-
-
-class ReportError(MultiTaskNetError, OSError):
-    """A report that cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ def write_report(path: str | Path, template: str, **content: Any) -> Path:
     """Fill a template of ``templates/`` and write the page, whole or not at all.
 
     Raises:
-        ReportError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -64,12 +59,9 @@ def write_report(path: str | Path, template: str, **content: Any) -> Path:
         lstrip_blocks=True,
     )
     page = environment.get_template(template).render(**content)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise ReportError(f"{path}: the report cannot be written: {error}") from error
+    make_folder(path.parent)
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
     return path
 
 

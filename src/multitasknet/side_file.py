@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .atomic import replacing
 from .errors import MultiTaskNetError
+from .files import replacing
 from .records import ClassMaps
 from .spec import NetworkSpec, check_size
 

@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 from .errors import MultiTaskNetError
 from .keypoints import NUM_KEYPOINTS, SURFACES
 from .labels import COLORS, TYPES
 
+GROWTH = 32
+BOTTLENECK = 4 * GROWTH
+STEM_FEATURES = 64
+BLOCKS = (6, 12, 24, 16)
 EMBEDDING_SIZE = 1024
 ATTRIBUTE_SIZE = 512
 POSE_SIZE = 3 * NUM_KEYPOINTS
 SIZE_STEP = 32
+# An entry of its own, so that every file saved from such a network says so.
+SYMMETRIC_POOL = "base.pool0.symmetric"
 
 
 class SpecError(MultiTaskNetError, ValueError):
@@ -71,6 +78,8 @@ class NetworkSpec:
         color_names, type_names: class names by index; empty for a single-task network.
         include_top: whether there are classifiers; without, the output is the embedding.
         input_size: height and width that the weights were trained on; any multiples of 32 work.
+        stem_pool: where the stem's max pool pads, which follows the weights' origin: ``same``
+            (after, not before) for those trained in MindSpore, ``symmetric`` for PyTorch's.
     """
 
     variant: Variant = Variant.SEGMENT
@@ -81,6 +90,7 @@ class NetworkSpec:
     type_names: tuple[str, ...] = TYPES
     include_top: bool = True
     input_size: tuple[int, int] = (256, 256)
+    stem_pool: Literal["same", "symmetric"] = "same"
 
     @property
     def channels(self) -> int:
@@ -99,6 +109,16 @@ class NetworkSpec:
     def head_inputs(self) -> int:
         """Columns of the first Dense layers: pooled features, and the pose where it is used."""
         return EMBEDDING_SIZE + POSE_SIZE * self.keypoint_aware
+
+    @property
+    def outputs(self) -> dict[str, int]:
+        """The outputs' names and widths, in order."""
+        widths = {"embedding": EMBEDDING_SIZE}
+        if not self.include_top:
+            return widths
+        if self.multi_task:
+            widths = {"color_logits": self.num_colors, "type_logits": self.num_types} | widths
+        return {"id_logits": self.num_ids} | widths
 
 
 def class_names(count: int, published: tuple[str, ...], kind: str) -> tuple[str, ...]:
@@ -136,7 +156,9 @@ def spec_from_shapes(shapes: Mapping[str, tuple[int, ...]], source: str) -> Netw
     if stem is None or len(stem) != 4:
         raise SpecError(
             f"{source}: no MultiTaskNet checkpoint: it has no 'base.conv0.weight' of four "
-            f"dimensions; its {len(shapes)} entries start with {', '.join(list(shapes)[:3])}"
+            f"dimensions; its {len(shapes)} entries start with {', '.join(list(shapes)[:3])}. "
+            f"Understood are checkpoints of this network, of NVlabs' PAMTRI and of torchvision's "
+            f"DenseNet-121"
         )
     variants = {variant.channels: variant for variant in Variant}
     if stem[1] not in variants:
@@ -155,6 +177,7 @@ def spec_from_shapes(shapes: Mapping[str, tuple[int, ...]], source: str) -> Netw
         color_names=_names(shapes, "classifier_vcolor.weight", COLORS, "color", multi_task),
         type_names=_names(shapes, "classifier_vtype.weight", TYPES, "type", multi_task),
         include_top=include_top,
+        stem_pool="symmetric" if SYMMETRIC_POOL in shapes else "same",
     )
 
 

@@ -16,7 +16,7 @@ def add_parsers(commands: Any) -> None:
     info = commands.add_parser("info", help="say what a card or a weights file holds")
     source = info.add_mutually_exclusive_group()
     source.add_argument("--card", type=Path, help="a model card (default: this module's)")
-    source.add_argument("--weights", type=Path, help="a .ckpt or .safetensors file")
+    source.add_argument("--weights", type=Path, help="a .ckpt, .safetensors, .pth or .pth.tar file")
     info.add_argument("--cache-dir", type=Path, help="root of the download cache")
     info.set_defaults(run=_info)
 
@@ -52,7 +52,7 @@ def _info(options: argparse.Namespace) -> None:
     from ..info import describe_card, describe_weights
 
     if options.weights:
-        print_rows(_weights_rows(describe_weights(options.weights)))
+        print_rows(weights_rows(describe_weights(options.weights)))
     else:
         print_rows(_card_rows(describe_card(_card(options), options.cache_dir)))
 
@@ -78,12 +78,13 @@ def _card_rows(info: CardInfo) -> dict[str, object]:
         return rows | {"variant": "stated in the file alone; 'multitasknet download' fetches it"}
     return rows | {
         name: value
-        for name, value in _weights_rows(info.weights).items()
+        for name, value in weights_rows(info.weights).items()
         if name not in ("file", "sha256")
     }
 
 
-def _weights_rows(info: WeightsInfo) -> dict[str, object]:
+def weights_rows(info: WeightsInfo) -> dict[str, object]:
+    """What ``info`` and ``convert`` say of a weights file."""
     spec = info.spec
     heads = [f"{spec.num_ids} identities"] if spec.include_top else ["no classifiers"]
     if spec.multi_task and spec.include_top:
@@ -94,6 +95,7 @@ def _weights_rows(info: WeightsInfo) -> dict[str, object]:
         "variant": f"{spec.variant} ({spec.channels} input channels)",
         "pose vector": "used" if spec.keypoint_aware else "not used",
         "classes": ", ".join(heads),
+        "stem pool": f"padded as in {'PyTorch' if spec.stem_pool == 'symmetric' else 'MindSpore'}",
     }
     if spec.multi_task and spec.include_top:
         rows |= {"colours": ", ".join(spec.color_names), "types": ", ".join(spec.type_names)}

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..engines import BACKENDS
 from ..spec import SIZE_STEP, VARIANTS
 
 if TYPE_CHECKING:
@@ -19,12 +20,18 @@ def add_network_options(parser: argparse.ArgumentParser, *, batch: int) -> None:
     group.add_argument(
         "--weights",
         default="card",
-        help="'card' (default), 'none' for an untrained network, or a file",
+        help="'card' (default), 'none' for an untrained network, or a file of weights or of export",
     )
     group.add_argument("--card", type=Path, help="a model card (default: this module's)")
     group.add_argument("--variant", choices=VARIANTS, help="input variant, with --weights none")
     group.add_argument("--size", type=image_size, help="side of the input in pixels (256)")
     group.add_argument("--batch", type=positive, default=batch, help=f"images at a time ({batch})")
+    group.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="auto",
+        help="what runs the network (auto: ONNX Runtime on a CPU if it is installed)",
+    )
     group.add_argument("--offline", action="store_true", help="never touch the network")
 
 
@@ -47,6 +54,7 @@ def make_predictor(options: argparse.Namespace) -> Predictor:
         offline=options.offline,
         batch_size=options.batch,
         size=options.size,
+        backend=options.backend,
     )
 
 

@@ -42,10 +42,9 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _print_header(predictor: Predictor) -> None:
-    network = predictor.network
-    report = network.load_report
-    print(f"network    {network.spec.variant}, {network.spec.channels} channels")
-    print(f"weights    {report or 'none: random values, what follows means nothing'}")
+    spec, engine = predictor.spec, predictor.engine
+    print(f"network    {spec.variant}, {spec.channels} channels, run by {engine.name}")
+    print(f"weights    {engine.source or 'none: random values, what follows means nothing'}")
 
 
 def _print(prediction: Prediction) -> None:

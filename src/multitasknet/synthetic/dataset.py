@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -25,13 +27,12 @@ from .camera import draw_station
 from .model import build_model
 from .plan import SPLITS, Picture, SyntheticError, VehiclePlan, make_plan
 from .scene import Shot, shoot
-from .sheet import contact_sheet, draw_overlay
+from .sheet import SHEET_COLUMNS, contact_sheet, draw_overlay
 from .vehicle import draw_vehicle
 
 _LOG = logging.getLogger(__name__)
 _SMALLEST, _LARGEST = 32, 2048
 _MAP_BYTES = 4096  # a 64x64 JPEG takes one block on disk
-_SHEET_SAMPLES = 36
 # What a random stream is for; with the seed, these keep the streams of a data set apart.
 _FOR_VEHICLE, _FOR_CAMERA, _FOR_PICTURE = 1, 2, 3
 
@@ -100,7 +101,8 @@ def synthesize(
     root = Path(root)
     plans = make_plan(vehicles, images, cameras, seed)
     maps = _map_variant(heatmaps, segments)
-    _check_arguments(root, size, workers, maps, pictures=len(plans) * images)
+    _check_arguments(size, workers, sheet)
+    _check_folder(root, needed=len(plans) * images * _picture_bytes(size, maps))
     with _whole_folder(root) as folder:
         for split in SPLITS:
             (folder / f"image_{split}").mkdir()
@@ -147,11 +149,21 @@ def _run(jobs: list[_Job], workers: int) -> Iterable[list[LabelRow]]:
         return
     # A forked copy of a process that has loaded MindSpore can hang; a fresh one cannot.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+    count = min(workers, len(jobs))
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_leave_ctrl_c) as pool:
         try:
             yield from pool.map(_make_vehicle, jobs)
+        except BrokenProcessPool as error:
+            raise SyntheticError(
+                "a worker process died, perhaps for want of memory; ask for fewer workers"
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _leave_ctrl_c() -> None:
+    """Let the main process alone answer Ctrl-C, which the terminal sends to all."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _make_vehicle(job: _Job) -> list[LabelRow]:
@@ -188,23 +200,32 @@ def _map_variant(heatmaps: bool, segments: bool) -> Variant:
     return Variant.SEGMENT if segments else Variant.RGB
 
 
-def _check_arguments(root: Path, size: int, workers: int, maps: Variant, pictures: int) -> None:
+def _check_arguments(size: int, workers: int, sheet: str | Path | None) -> None:
     if not _SMALLEST <= size <= _LARGEST:
         raise SyntheticError(f"size is {size}; expected {_SMALLEST} to {_LARGEST} pixels")
     if workers < 1:
         raise SyntheticError(f"workers is {workers}; expected at least 1")
+    if sheet and Path(sheet).suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise SyntheticError(f"sheet is {str(sheet)!r}; expected a name that ends in .png or .jpg")
+
+
+def _check_folder(root: Path, needed: int) -> None:
     if root.exists() and not root.is_dir():
         raise SyntheticError(f"{root} is a file; expected a new or empty folder")
     if root.is_dir() and any(root.iterdir()):
         raise SyntheticError(f"{root} is not empty; give a new folder, or empty this one first")
     existing = next(folder for folder in root.absolute().parents if folder.exists())
-    needed = pictures * (size * size // 3 + (maps.channels - 3) * _MAP_BYTES)
     free = shutil.disk_usage(existing).free
     if needed > free:
         raise SyntheticError(
             f"{root} needs about {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free; "
             f"make room, or ask for fewer or smaller images"
         )
+
+
+def _picture_bytes(size: int, maps: Variant) -> int:
+    """Room on disk for one picture with its maps, on the safe side."""
+    return size * size // 3 + (maps.channels - 3) * _MAP_BYTES
 
 
 @contextmanager
@@ -224,16 +245,24 @@ def _whole_folder(root: Path) -> Iterator[Path]:
         if root.is_dir():
             root.rmdir()
         folder.replace(root)
+    except OSError as error:
+        raise SyntheticError(
+            f"{root} could not be finished ({error}) and was taken away again; "
+            f"mend that, and start anew"
+        ) from error
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
 
 
 def _write_sheet(path: Path, folder: Path, rows: list[LabelRow]) -> None:
-    chosen = rows[:: max(len(rows) // _SHEET_SAMPLES, 1)][:_SHEET_SAMPLES]
+    """A row of pictures for each type, every other one with its label drawn in."""
     samples = []
-    for row in chosen:
-        with Image.open(folder / "image_train" / row.image) as image:
-            caption = f"{row.vehicle_id}: {COLORS[row.color_id - 1]} {TYPES[row.type_id - 1]}"
-            samples.append((draw_overlay(image, row.keypoints), caption))
+    for type_id, name in enumerate(TYPES, start=1):
+        of_type = [row for row in rows if row.type_id == type_id]
+        step = max(len(of_type) // SHEET_COLUMNS, 1)
+        for index, row in enumerate(of_type[::step][:SHEET_COLUMNS]):
+            with Image.open(folder / "image_train" / row.image) as image:
+                shown = draw_overlay(image, row.keypoints) if index % 2 else image.copy()
+            samples.append((shown, f"{row.vehicle_id}: {COLORS[row.color_id - 1]} {name}"))
     path.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(samples).save(path)

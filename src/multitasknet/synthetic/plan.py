@@ -17,7 +17,7 @@ _TYPE_SHARES = {"sedan": 4, "suv": 3, "hatchback": 2, "mpv": 1.5, "van": 1.5, "t
 
 
 class SyntheticError(MultiTaskNetError, ValueError):
-    """A data set that cannot be made as asked for; nothing has been written."""
+    """A data set that cannot be made as asked for; its folder is as it was before."""
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,8 @@ def draw_light(rng: np.random.Generator) -> Light:
     brightness = rng.uniform(0.85, 1.12)
     return Light(
         direction=direction,
-        sun=brightness * (0.75 - 0.6 * cloud) * warm,
-        ambient=brightness * (0.52 + 0.33 * cloud) * np.array([0.98, 1.0, 1.03]),
+        sun=brightness * (0.85 - 0.65 * cloud) * warm,
+        ambient=brightness * (0.62 + 0.38 * cloud) * np.array([0.98, 1.0, 1.03]),
         sky=np.array([0.62, 0.74, 0.92]) * (1 - 0.5 * cloud) + 0.42 * cloud,
         ground=np.full(3, rng.uniform(0.2, 0.4)),
         softness=0.05 + 0.3 * cloud,
@@ -83,7 +83,7 @@ def paint_shadow(image: Image.Image, model: Model, camera: Camera, light: Light)
     cast = Image.new("L", image.size)
     draw = ImageDraw.Draw(cast)
     for part in model.parts:
-        points = part.quads[::3].reshape(-1, 3)
+        points = part.quads[::6].reshape(-1, 3)
         fallen = points - light.direction * (points[:, 2:] / light.direction[2])
         _fill_hull(draw, fallen, camera, round(255 * strength))
     cast = cast.filter(ImageFilter.GaussianBlur(max(light.softness * pixels_a_metre, 0.5)))
@@ -163,8 +163,8 @@ def _shade(
     view = view / np.linalg.norm(view, axis=1, keepdims=True)
     cosine = (normal * view).sum(axis=1, keepdims=True)
     mirror = 2 * cosine * normal - view
-    low = 0.62 + 0.38 * np.clip(middle[:, 2:] / 0.9, 0, 1)  # less light arrives near the ground
-    diffuse = light.ambient * (0.62 + 0.38 * normal[:, 2:])
+    low = 0.7 + 0.3 * np.clip(middle[:, 2:] / 0.9, 0, 1)  # less light arrives near the ground
+    diffuse = light.ambient * (0.72 + 0.28 * normal[:, 2:])
     diffuse = low * (diffuse + light.sun * np.maximum(normal @ light.direction, 0)[:, None])
     height = np.clip(mirror[:, 2:] / 0.12 + 0.5, 0, 1)
     zenith = np.clip(mirror[:, 2:], 0, 1)
@@ -182,18 +182,7 @@ def _fill_hull(draw: ImageDraw.ImageDraw, points: np.ndarray, camera: Camera, fi
 
 
 def _hull(points: np.ndarray) -> list[tuple[float, float]]:
-    """The convex hull, by Andrew's monotone chain."""
-    ordered = sorted(set(map(tuple, points.round(2).tolist())))
-
-    def chain(candidates: list[tuple[float, float]]) -> list[tuple[float, float]]:
-        kept: list[tuple[float, float]] = []
-        for x, y in candidates:
-            while len(kept) > 1 and (
-                (kept[-1][0] - kept[-2][0]) * (y - kept[-2][1])
-                <= (kept[-1][1] - kept[-2][1]) * (x - kept[-2][0])
-            ):
-                kept.pop()
-            kept.append((x, y))
-        return kept[:-1]
-
-    return chain(ordered) + chain(ordered[::-1])
+    """The convex hull, to within a hundredth of its size: the farthest point in each direction."""
+    angles = np.linspace(0, 2 * np.pi, 32, endpoint=False)
+    farthest = (points @ np.stack([np.cos(angles), np.sin(angles)])).argmax(axis=0)
+    return list(map(tuple, points[farthest].tolist()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from colorsys import hsv_to_rgb
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -10,6 +11,7 @@ from PIL import Image, ImageDraw
 from ..keypoints import NUM_KEYPOINTS, SURFACES, visible_surfaces
 
 _LEFT, _RIGHT, _HIDDEN = (255, 214, 0), (0, 220, 255), (255, 60, 60)
+SHEET_COLUMNS = 6
 _FILL = 70  # opacity of a surface, of 255
 
 
@@ -28,8 +30,8 @@ def draw_overlay(image: Image.Image, keypoints: np.ndarray) -> Image.Image:
     overlay = Image.new("RGBA", image.size)
     draw = ImageDraw.Draw(overlay)
     for surface in visible_surfaces(keypoints):
-        hue = round(255 * surface / len(SURFACES))
-        color = Image.new("HSV", (1, 1), (hue, 255, 255)).convert("RGB").getpixel((0, 0))
+        hue = surface / len(SURFACES)
+        color = tuple(round(255 * value) for value in hsv_to_rgb(hue, 1, 1))
         corners = [tuple(corner) for corner in keypoints[SURFACES[surface], :2].tolist()]
         draw.polygon(corners, fill=(*color, _FILL), outline=(*color, 255))
     radius = max(image.size) / 110
@@ -42,7 +44,7 @@ def draw_overlay(image: Image.Image, keypoints: np.ndarray) -> Image.Image:
 
 
 def contact_sheet(
-    samples: Sequence[tuple[Image.Image, str]], *, columns: int = 6, cell: int = 192
+    samples: Sequence[tuple[Image.Image, str]], *, columns: int = SHEET_COLUMNS, cell: int = 192
 ) -> Image.Image:
     """Lay images on a white sheet, row by row, each with its caption.
 

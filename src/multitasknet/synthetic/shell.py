@@ -70,6 +70,19 @@ class Shell:
         bulge = self.bulge[index] * (1 - share) + self.bulge[index + 1] * share
         return self._across(point, bulge, across)
 
+    def side_patch(self, x: tuple[float, float], z: tuple[float, float]) -> np.ndarray:
+        """A patch of the left wall between two x and two z, fine enough to follow its curve."""
+        columns = 2 + int(abs(x[1] - x[0]) / 0.25)
+        return grid(self.on_side(np.linspace(*x, columns)[None], np.linspace(*z, 4)[:, None]))
+
+    def strip_patch(
+        self, index: int, across: tuple[float, float], along: tuple[float, float]
+    ) -> np.ndarray:
+        """A patch of the strip from profile corner ``index`` to the next, likewise."""
+        columns = 2 + int(abs(across[1] - across[0]) / 0.2)
+        rows = np.linspace(*along, 3 + int(abs(along[1] - along[0]) / 0.1))[:, None]
+        return grid(self.on_strip(index, np.linspace(*across, columns)[None], rows))
+
     def _rounded(self) -> tuple[np.ndarray, np.ndarray]:
         """Each profile corner as three points of a curve, the middle one at its apex."""
         before = np.roll(self.profile, 1, axis=0) - self.profile

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..atomic import replacing
+from ..files import replacing
 from ..network import MultiTaskNet
 from ..samples import Sample
 from .augmentation import mirror

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..atomic import replacing
 from ..errors import MultiTaskNetError
+from ..files import replacing
 
 
 class HistoryError(MultiTaskNetError, ValueError):

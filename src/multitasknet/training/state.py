@@ -10,8 +10,8 @@ import mindspore
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
-from ..atomic import replacing
 from ..checkpoint import CheckpointError
+from ..files import replacing
 from .step import TrainingStep
 
 # Scalars: what reads a checkpoint takes them for training state and leaves them out.

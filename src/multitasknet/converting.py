@@ -1,0 +1,65 @@
+"""Weights of every origin into a file of the published layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from .files import OutputError, replacing
+from .layouts import parameter_shapes
+from .weights import check_fit, read_weights
+
+Format = Literal["ckpt", "safetensors"]
+FORMATS: tuple[str, ...] = get_args(Format)
+
+
+def convert(source: str | Path, target: str | Path, *, format: Format | None = None) -> Path:
+    """Write the weights in ``source`` to ``target``, under the published names.
+
+    Optimizer state, prefixes and an ImageNet classifier stay behind. A file whose weights come
+    from PyTorch keeps one more entry, ``base.pool0.symmetric``: they need the stem's max pool
+    padded as PyTorch does it. Loaders that are not strict pass over it.
+
+    Args:
+        source: a file that :func:`multitasknet.read_weights` understands.
+        target: the file to write; replaced if it exists.
+        format: ``ckpt`` or ``safetensors``, whose ending is added to the target if it has another;
+            default is the target's ending.
+
+    Returns:
+        The file written.
+
+    Raises:
+        CheckpointError: the source cannot be read, or an entry is missing, unknown or misshapen.
+        OutputError: the target's ending is unknown, or it cannot be written.
+    """
+    target = Path(target).expanduser()
+    format = format or target.suffix.removeprefix(".")
+    if format not in FORMATS:
+        raise OutputError(f"{target}: the format is {format!r}; expected {' or '.join(FORMATS)}")
+    if target.suffix != f".{format}":
+        target = target.with_name(f"{target.name}.{format}")
+    weights = read_weights(source)
+    check_fit(weights, parameter_shapes(weights.spec))
+    arrays = {name: weights.arrays[name] for name in parameter_shapes(weights.spec)}
+    with replacing(target) as part:
+        _write(part, arrays)
+    return target
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    if path.suffix == ".safetensors":
+        from safetensors.numpy import save_file
+
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+        return
+
+    from mindspore import Tensor, save_checkpoint
+
+    entries = [
+        {"name": name, "data": Tensor(np.ascontiguousarray(array))}
+        for name, array in arrays.items()
+    ]
+    save_checkpoint(entries, str(path))

@@ -1,0 +1,55 @@
+"""PyTorch's containers, old and new: tensors are read, code is not run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+
+from .errors import import_extra
+
+
+def read_torch(path: Path) -> dict[str, np.ndarray]:
+    """Read the tensors of a state dict, or of the ``state_dict`` in a training checkpoint.
+
+    Raises:
+        MissingExtraError: PyTorch is not installed.
+        ValueError: the file would run code, or holds something else than named tensors.
+    """
+    torch = import_extra("torch", "torch")
+    try:
+        with torch.serialization.safe_globals(_harmless_numpy()):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        name = re.search(r"GLOBAL (\S+)", str(error))
+        raise ValueError(
+            f"it wants to run code ({name[1]}), which is refused: save its state_dict() alone"
+            if name
+            else "it is no file of torch.save"
+        ) from error
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not state:
+        raise ValueError(f"it holds a {type(content).__name__}, expected a state dict")
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor):
+            raise ValueError(f"its entry {name!r} is a {type(value).__name__}, expected a tensor")
+    return {str(name): _array(value) for name, value in state.items()}
+
+
+def _array(tensor: Any) -> np.ndarray:
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+
+
+def _harmless_numpy() -> list[Any]:
+    """What an accuracy kept beside the weights as a NumPy scalar needs, as NVlabs' files do."""
+    scalar = np.core.multiarray.scalar
+    return [
+        np.dtype,
+        type(np.dtype(np.float32)),
+        type(np.dtype(np.float64)),
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
+    ]

@@ -1,0 +1,165 @@
+"""Reading weights from files of every layout that is understood; needs no MindSpore."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from .ckpt_file import read_ckpt
+from .errors import MultiTaskNetError
+from .layouts import TOP, is_trunk, parameter_shapes, to_published
+from .side_file import read_side_file
+from .spec import NetworkSpec, spec_from_shapes
+from .torch_file import read_torch
+
+
+class CheckpointError(MultiTaskNetError, ValueError):
+    """Weights that cannot be read or do not fit; names the file, the entries and the remedy."""
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """The network's part of a checkpoint.
+
+    Attributes:
+        path: the file.
+        arrays: name, as the published checkpoint has it (no prefix), to values.
+        training_state: entries that only the file's own training had a use for: optimizer state,
+            counters, an ImageNet classifier.
+    """
+
+    path: Path
+    arrays: Mapping[str, np.ndarray]
+    training_state: tuple[str, ...] = ()
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: array.shape for name, array in self.arrays.items()}
+
+    @cached_property
+    def spec(self) -> NetworkSpec:
+        """The architecture that names and shapes state, with the class names of the side file.
+
+        Raises:
+            SpecError: the names and shapes are no MultiTaskNet.
+            SideFileError: the side file is damaged or belongs to other weights.
+        """
+        spec = spec_from_shapes(self.shapes, str(self.path))
+        side = read_side_file(self.path, spec)
+        return side.spec if side else spec
+
+    @property
+    def is_trunk(self) -> bool:
+        """Whether there is no head, as in a file of torchvision's."""
+        return is_trunk(self.arrays)
+
+
+def read_weights(path: str | Path) -> Weights:
+    """Read a file of MindSpore (``.ckpt``), ``.safetensors``, or PyTorch (``.pth``, ``.tar``, ...).
+
+    PyTorch files are those of NVlabs' PAMTRI and torchvision's DenseNet-121, old and new. Pickles
+    that want to run code are refused.
+
+    Raises:
+        CheckpointError: no such file, another format, or a damaged file.
+        MissingExtraError: a PyTorch file, and PyTorch is not installed.
+    """
+    path = Path(path).expanduser()
+    if path.suffix not in _READERS:
+        *most, last = _READERS
+        raise CheckpointError(
+            f"{path}: expected a file that ends in {', '.join(most)} or {last}, got {path.suffix!r}"
+        )
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file; give the path of a checkpoint")
+    try:
+        entries = _READERS[path.suffix](path)
+    except MultiTaskNetError:
+        raise
+    # protobuf, safetensors and torch report damage in many ways, from ValueError to RuntimeError.
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise CheckpointError(
+            f"{path}: the checkpoint cannot be read ({reason}); it is damaged or no "
+            f"{path.suffix} file, fetch or save it again"
+        ) from error
+    arrays, training_state = to_published(entries)
+    return Weights(path, arrays, training_state)
+
+
+def read_whole_network(path: str | Path) -> Weights:
+    """Read weights that need nothing fresh to predict.
+
+    Raises:
+        CheckpointError: as :func:`read_weights`; or entries are missing, unknown or misshapen; or
+            there are no classifiers.
+    """
+    weights = read_weights(path)
+    if not weights.spec.include_top:
+        raise CheckpointError(
+            f"{path}: it holds no classifiers, whose random values would mean nothing; give "
+            f"network=create_network(..., include_top=False) to have embeddings alone"
+        )
+    check_fit(weights, parameter_shapes(weights.spec))
+    return weights
+
+
+def check_fit(
+    weights: Weights,
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    strict: bool = True,
+    fresh: tuple[str, ...] = (),
+) -> None:
+    """Raise CheckpointError unless the weights fit parameters of these names and shapes.
+
+    One message names all missing, unexpected and wrong-shaped entries. Cells named in ``fresh``
+    need nothing; if not ``strict``, only a wrong shape is an error.
+    """
+    arrays = weights.arrays
+    needed = {name: shape for name, shape in shapes.items() if cell_of(name) not in fresh}
+    misshapen = [
+        f"{name} {list(arrays[name].shape)}, expected {list(shape)}"
+        for name, shape in needed.items()
+        if name in arrays and arrays[name].shape != tuple(shape)
+    ]
+    missing = [name for name in needed if name not in arrays] if strict else []
+    unexpected = [
+        name for name in arrays if strict and name not in shapes and cell_of(name) not in TOP
+    ]
+    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
+    parts = [
+        f"{len(names)} {kind}: {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}"
+        for kind, names in kinds.items()
+        if names
+    ]
+    if parts:
+        raise CheckpointError(
+            f"{weights.path}: the weights do not fit the network. {'; '.join(parts)}. Use a "
+            f"checkpoint of this architecture, or load_weights(..., strict=False) to load what "
+            f"fits by name"
+        )
+
+
+def cell_of(name: str) -> str:
+    """The outermost cell that a parameter belongs to, such as ``classifier_vid``."""
+    return name.partition(".")[0]
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors.numpy import load_file
+
+    return load_file(path)
+
+
+_READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
+    ".ckpt": read_ckpt,
+    ".safetensors": _read_safetensors,
+    ".pth": read_torch,
+    ".pt": read_torch,
+    ".tar": read_torch,
+}

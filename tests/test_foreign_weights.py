@@ -1,0 +1,270 @@
+"""Weights from elsewhere: PyTorch files against a PyTorch network, and files with bad intent."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import re
+import stat
+import sys
+from pathlib import Path
+
+import mindspore
+import numpy as np
+import pytest
+from conftest import save
+from safetensors.numpy import save_file
+
+from multitasknet import (
+    CheckpointError,
+    MissingExtraError,
+    MultiTaskNet,
+    NetworkSpec,
+    convert,
+    create_network,
+    read_weights,
+)
+from multitasknet.cli import main
+from multitasknet.layouts import parameter_shapes
+from multitasknet.spec import Variant
+
+torch = pytest.importorskip("torch", reason="pip install 'multitasknet[torch]'")
+from torch_network import TorchNet, trunk  # noqa: E402
+
+HEADS = list(itertools.product((True, False), repeat=2))
+
+
+def inputs(spec: NetworkSpec, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(count, spec.channels, 64, 64)).astype(np.float32)
+    return x, rng.uniform(-0.5, 0.5, (count, 108)).astype(np.float32)
+
+
+def expected(network: TorchNet, spec: NetworkSpec) -> list[np.ndarray]:
+    with torch.no_grad():
+        return [output.numpy() for output in network(*map(torch.from_numpy, inputs(spec)))]
+
+
+def assert_same(network: MultiTaskNet, wanted: list[np.ndarray]) -> None:
+    outputs = network(*map(mindspore.Tensor, inputs(network.spec)))
+    for output, one in zip(outputs, wanted, strict=True):
+        assert np.abs(output.asnumpy() - one).max() <= 1e-4 * np.abs(one).max()
+
+
+def as_nvlabs(network: TorchNet) -> dict:
+    """A training checkpoint as NVlabs saves it: from DataParallel, with a NumPy accuracy."""
+    state = {f"module.{name}": value for name, value in network.state_dict().items()}
+    return {"state_dict": state, "rank1": np.float32(0.9), "epoch": 60}
+
+
+def as_old(state: dict) -> dict:
+    """The names of torchvision's older files."""
+    return {
+        re.sub(r"(\.denselayer.*\.)(norm|conv)([12])", r"\1\2.\3", k): v for k, v in state.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def imagenet() -> dict:
+    """A state dict in torchvision's layout."""
+    torch.manual_seed(5)
+    state = {f"features.{name}": value for name, value in trunk(3).state_dict().items()}
+    return state | {
+        "classifier.weight": torch.zeros(1000, 1024),
+        "classifier.bias": torch.zeros(1000),
+    }
+
+
+@pytest.mark.parametrize("variant", list(Variant))
+@pytest.mark.parametrize(("multi_task", "keypoint_aware"), HEADS)
+def test_every_nvlabs_network_gives_the_same_outputs(
+    tmp_path, variant, multi_task, keypoint_aware
+) -> None:
+    colors = NetworkSpec.color_names if multi_task else ()
+    types = NetworkSpec.type_names if multi_task else ()
+    spec = NetworkSpec(variant, keypoint_aware, multi_task, 7, colors, types, stem_pool="symmetric")
+    foreign = TorchNet(spec)
+    path = tmp_path / "model_best.pth.tar"
+    torch.save(as_nvlabs(foreign), path, _use_new_zipfile_serialization=False)
+    network = create_network(weights=path)
+    assert network.spec == spec
+    assert_same(network, expected(foreign, spec))
+    assert all(name.endswith("num_batches_tracked") for name in network.load_report.left_out)
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
+def test_a_converted_file_keeps_the_origin_of_its_stem_pool(tmp_path, suffix) -> None:
+    spec = NetworkSpec(num_ids=7, stem_pool="symmetric")
+    foreign = TorchNet(spec)
+    torch.save(foreign.state_dict(), tmp_path / "model.pth")
+    converted = convert(tmp_path / "model.pth", tmp_path / f"model{suffix}")
+    network = create_network(weights=converted)
+    assert network.spec == spec
+    assert len(network.trainable_params()) == 374
+    assert_same(network, expected(foreign, spec))
+    mindspore.save_checkpoint(network, str(tmp_path / "again.ckpt"))
+    assert create_network(weights=tmp_path / "again.ckpt").spec == spec
+
+
+def test_a_converted_file_loads_as_the_hub_client_loads(tmp_path, imagenet) -> None:
+    spec = NetworkSpec(num_ids=7)
+    torch.save(TorchNet(spec).state_dict(), tmp_path / "model.pth")
+    converted = convert(tmp_path / "model.pth", tmp_path / "model.ckpt")
+    network = create_network(weights=None, num_ids=7)
+    not_loaded, left = mindspore.load_param_into_net(
+        network, mindspore.load_checkpoint(str(converted))
+    )
+    assert not_loaded == []
+    assert left in ([], ["base.pool0.symmetric"])
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_an_imagenet_trunk_gets_a_fresh_head_and_a_wider_stem(tmp_path, imagenet, old) -> None:
+    torch.save(as_old(imagenet) if old else imagenet, tmp_path / "densenet121.pth")
+    network = create_network(weights=tmp_path / "densenet121.pth", variant="heatmap", num_ids=9)
+    assert network.spec == NetworkSpec(Variant.HEATMAP, num_ids=9, stem_pool="symmetric")
+    report = network.load_report
+    assert {name.partition(".")[0] for name in report.loaded} == {"base"}
+    assert not any(name.startswith("base") for name in report.fresh)
+    assert {"classifier.weight", "classifier.bias"} <= set(report.left_out)
+    stem = network.base.conv0.weight.asnumpy()
+    np.testing.assert_array_equal(stem[:, :3], imagenet["features.conv0.weight"].numpy())
+    assert abs(stem[:, 3:].std() - 0.02) < 1e-3
+    assert abs(stem[:, 3:].mean()) < 1e-3
+
+
+def test_an_imagenet_trunk_alone_is_the_features(tmp_path, imagenet) -> None:
+    torch.save(imagenet, tmp_path / "densenet121.pth")
+    for source in ("densenet121.pth", "trunk.safetensors"):
+        network = create_network(weights=tmp_path / source, include_top=False)
+        assert network.spec.variant is Variant.RGB
+        assert network.load_report.fresh == ()
+        convert(tmp_path / source, tmp_path / "trunk.safetensors")
+    x, _ = inputs(network.spec)
+    features = trunk(3)
+    features.load_state_dict(
+        {k.removeprefix("features."): v for k, v in imagenet.items() if k.startswith("f")}
+    )
+    with torch.no_grad():
+        wanted = features.eval()(torch.from_numpy(x)).mean((2, 3)).numpy()
+    got = network(mindspore.Tensor(x)).asnumpy()
+    assert np.abs(got - wanted).max() <= 1e-4 * np.abs(wanted).max()
+
+
+class Hostile:
+    """A pickle that writes a file when it is loaded by ``pickle.load``."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.witness,)
+
+
+@pytest.mark.parametrize("container", ["zip", "legacy", "pickle"])
+def test_a_pickle_that_wants_to_run_code_is_refused_and_does_not_run(tmp_path, container) -> None:
+    path, witness = tmp_path / "model_best.pth.tar", tmp_path / "witness"
+    content = {"state_dict": {"base.conv0.weight": torch.zeros(1)}, "epoch": Hostile(witness)}
+    if container == "pickle":
+        path.write_bytes(pickle.dumps(content, protocol=2))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=container == "zip")
+    with pytest.raises(CheckpointError, match=r"refused|no file of torch") as refused:
+        create_network(weights=path)
+    assert str(path) in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert not witness.exists()
+    if container != "pickle":
+        torch.load(path, weights_only=False)
+        assert witness.exists(), "the file must be one that would have run"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda state: state.pop("base.norm5.bias"), "1 missing: base.norm5.beta"),
+        (lambda state: state.update(extra=torch.ones(3)), "1 unexpected: extra"),
+        (
+            lambda state: state.update({"base.norm0.bias": torch.ones(3)}),
+            "base.norm0.beta [3], expected [64]",
+        ),
+        (lambda state: state.update(note="hello"), "its entry 'note' is a str"),
+        (
+            lambda state: state.update(
+                {"base.denseblock3.denselayer25.norm1.weight": torch.ones(9)}
+            ),
+            "1 unexpected: base.denseblock3.cell_list.24.norm1.gamma",
+        ),
+        (dict.clear, "expected a state dict"),
+        (
+            lambda state: state.pop("base.conv0.weight"),
+            "of NVlabs' PAMTRI and of torchvision's DenseNet-121",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named_and_nothing_is_written(tmp_path, change, named) -> None:
+    state = dict(TorchNet(NetworkSpec(Variant.RGB, num_ids=2)).state_dict())
+    change(state)
+    torch.save(state, tmp_path / "odd.pth")
+    with pytest.raises(ValueError, match=re.escape(named)):
+        convert(tmp_path / "odd.pth", tmp_path / "odd.safetensors")
+    assert {path.name for path in tmp_path.iterdir()} == {"odd.pth"}
+
+
+def test_without_torch_the_message_names_the_extra(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "model.pth").write_bytes(b"")
+    with pytest.raises(MissingExtraError, match=r"pip install 'multitasknet\[torch\]'"):
+        read_weights(tmp_path / "model.pth")
+
+
+@pytest.mark.parametrize(("multi_task", "keypoint_aware"), HEADS)
+@pytest.mark.parametrize("include_top", [True, False])
+def test_the_layout_is_the_networks(multi_task, keypoint_aware, include_top) -> None:
+    spec = NetworkSpec(
+        Variant.RGB, keypoint_aware, multi_task, 3, include_top=include_top, stem_pool="symmetric"
+    )
+    parameters = MultiTaskNet(spec).get_parameters()
+    assert parameter_shapes(spec) == {one.name: tuple(one.shape) for one in parameters}
+
+
+def test_the_light_reader_agrees_with_mindspores(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {
+        "a": rng.normal(size=(3, 4)).astype(np.float32),
+        "b": rng.normal(size=5).astype(np.float16),
+        "c": np.arange(4, dtype=np.int64),
+        "d": np.float32(2.5),
+        "e": np.array([True, False]),
+    }
+    path = save(tmp_path / "kinds.ckpt", arrays)
+    read = read_weights(path).arrays
+    theirs = mindspore.load_checkpoint(str(path))
+    for name in ("a", "b", "c", "e"):
+        np.testing.assert_array_equal(read[name], theirs[name].asnumpy())
+        assert read[name].dtype == arrays[name].dtype
+    assert read_weights(path).training_state == ("d",)
+
+
+def test_crc_and_half_precision_files_are_read(tmp_path) -> None:
+    value = mindspore.Tensor(np.linspace(-3, 3, 50, dtype=np.float32))
+    entries = [{"name": "wide", "data": value.astype(mindspore.bfloat16)}]
+    mindspore.save_checkpoint(entries, str(tmp_path / "crc.ckpt"), crc_check=True)
+    (wide,) = read_weights(tmp_path / "crc.ckpt").arrays.values()
+    np.testing.assert_allclose(wide, value.asnumpy(), rtol=2**-8)
+
+
+def test_the_command_converts_and_says_what_it_wrote(tmp_path, arrays, capsys) -> None:
+    save_file(arrays, tmp_path / "model.safetensors")
+    source, target = str(tmp_path / "model.safetensors"), tmp_path / "model"
+    assert main(["convert", source, str(target), "--format", "ckpt"]) == 0
+    printed = capsys.readouterr().out
+    assert "segment (16 input channels)" in printed
+    assert "padded as in MindSpore" in printed
+    written = tmp_path / "model.ckpt"
+    assert stat.S_IMODE(written.stat().st_mode) & stat.S_IRUSR
+    read = read_weights(written).arrays
+    assert all(np.array_equal(read[name], arrays[name]) for name in arrays)
+    for bad in (str(tmp_path / "model.zip"), str(tmp_path / "nowhere" / "model.ckpt")):
+        assert main(["convert", source, bad]) == 2
+        assert bad in capsys.readouterr().err

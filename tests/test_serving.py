@@ -1,0 +1,257 @@
+"""Exported files and engines against the Cell, and what a missing or odd part says."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import mindspore
+import numpy as np
+import onnx
+import pytest
+from safetensors.numpy import save_file
+
+import multitasknet.exporting
+from multitasknet import (
+    CheckpointError,
+    ExportError,
+    MissingExtraError,
+    MultiTaskNet,
+    NetworkSpec,
+    Predictor,
+    create_network,
+    export,
+    read_labels,
+)
+from multitasknet.cli import main
+from multitasknet.engines.onnx_engine import OnnxEngine
+from multitasknet.exporting import largest_difference
+from multitasknet.metadata import Metadata
+from multitasknet.onnx_graph import build_onnx
+from multitasknet.spec import Variant
+
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+PHOTO = ASSETS / "example.jpg"
+POSE = read_labels(ASSETS / "example.csv")[PHOTO.name].keypoints
+SMALL = (64, 64)
+HEADS = list(itertools.product((True, False), repeat=3))
+
+
+@pytest.fixture(scope="module")
+def network(checkpoint) -> MultiTaskNet:
+    return create_network(weights=checkpoint)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, network) -> Path:
+    return export(tmp_path_factory.mktemp("onnx") / "model.onnx", network=network, size=SMALL).path
+
+
+def lively(network: MultiTaskNet) -> MultiTaskNet:
+    """Give every norm values that would show if one were folded wrongly."""
+    rng = np.random.default_rng(0)
+    for parameter in network.get_parameters():
+        if parameter.name.endswith(("gamma", "moving_variance")):
+            value = rng.uniform(0.5, 1.5, parameter.shape)
+        elif parameter.name.endswith(("beta", "moving_mean")):
+            value = rng.normal(0, 0.3, parameter.shape)
+        else:
+            continue
+        parameter.set_data(mindspore.Tensor(value.astype(np.float32)))
+    return network.set_train(False)
+
+
+@pytest.mark.parametrize("stem_pool", ["same", "symmetric"])
+@pytest.mark.parametrize(("keypoint_aware", "multi_task", "include_top"), HEADS)
+def test_the_onnx_graph_is_the_cell(keypoint_aware, multi_task, include_top, stem_pool) -> None:
+    names = NetworkSpec() if multi_task else NetworkSpec(color_names=(), type_names=())
+    spec = NetworkSpec(
+        Variant.RGB,
+        keypoint_aware,
+        multi_task,
+        5,
+        names.color_names,
+        names.type_names,
+        include_top,
+        input_size=(64, 96),
+        stem_pool=stem_pool,
+    )
+    cell = lively(MultiTaskNet(spec))
+    arrays = {one.name: one.asnumpy() for one in cell.get_parameters()}
+    engine = OnnxEngine(build_onnx(arrays, Metadata(spec)).SerializeToString())
+    assert engine.spec == spec
+    assert largest_difference(engine, cell, spec) <= 1e-5
+
+
+def test_an_onnx_file_alone_is_enough(exported, network, checkpoint) -> None:
+    model = onnx.load(exported)
+    onnx.checker.check_model(model, full_check=True)
+    inputs = {
+        one.name: [dim.dim_param or dim.dim_value for dim in one.type.tensor_type.shape.dim]
+        for one in model.graph.input
+    }
+    assert inputs == {"image": ["batch", 16, "height", "width"], "pose": ["batch", 108]}
+    assert [one.name for one in model.graph.output] == [
+        "id_logits",
+        "color_logits",
+        "type_logits",
+        "embedding",
+    ]
+    stated = json.loads({entry.key: entry.value for entry in model.metadata_props}["multitasknet"])
+    assert stated["spec"]["variant"] == "segment"
+    assert stated["spec"]["type_names"][0] == "sedan"
+    assert stated["normalization"]["rgb"]["mean"] == [0.485, 0.456, 0.406]
+    assert stated["weights_sha256"] == multitasknet.download.file_sha256(checkpoint)
+    alone = Predictor(exported, batch_size=2)
+    assert (alone.size, alone.engine.name) == (SMALL, "onnx")
+    cell = Predictor(network=network, size=SMALL)
+    for one, other in zip(
+        alone.predict([PHOTO] * 3, [POSE] * 3), cell.predict([PHOTO] * 3, [POSE] * 3), strict=True
+    ):
+        assert (one.color, one.type) == (other.color, other.type)
+        scale = np.abs(other.embedding).max()
+        assert np.abs(one.embedding - other.embedding).max() <= 1e-4 * scale
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("fixed.onnx", {"batch": 3}), ("half.onnx", {"fp16": True}), ("model.mindir", {})],
+)
+def test_other_files_predict_the_same(tmp_path, network, name, options) -> None:
+    report = export(tmp_path / name, network=network, size=SMALL, **options)
+    tolerance = 1e-2 if "fp16" in options else 1e-4
+    assert report.difference <= tolerance
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    poses = [POSE, None, POSE, None]
+    got = Predictor(report.path).embed([PHOTO] * 4, poses)
+    wanted = Predictor(network=network, size=SMALL).embed([PHOTO] * 4, poses)
+    assert np.abs(got - wanted).max() <= tolerance * np.abs(wanted).max()
+
+
+def test_an_export_that_differs_is_an_error_and_leaves_no_file(
+    tmp_path, network, monkeypatch
+) -> None:
+    monkeypatch.setattr(multitasknet.exporting, "TOLERANCES", {"float32": 1e-12})
+    with pytest.raises(ExportError, match=r"differ from the network's by .* the file is not kept"):
+        export(tmp_path / "model.onnx", network=network, size=SMALL)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_auto_is_onnx_runtime_exported_once_into_the_cache(checkpoint, tmp_path, network) -> None:
+    predictor = Predictor(checkpoint, size=SMALL, cache_dir=tmp_path)
+    assert predictor.engine.name == "onnx"
+    (cached,) = (tmp_path / "onnx").iterdir()
+    assert cached.name.startswith(multitasknet.download.file_sha256(checkpoint))
+    before = cached.stat().st_mtime_ns
+    again = Predictor(checkpoint, size=SMALL, cache_dir=tmp_path)
+    assert cached.stat().st_mtime_ns == before
+    wanted = Predictor(network=network, size=SMALL).embed([PHOTO], [POSE])
+    for one in (predictor, again):
+        got = one.embed([PHOTO], [POSE])
+        assert np.abs(got - wanted).max() <= 1e-4 * np.abs(wanted).max()
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(checkpoint, tmp_path, caplog) -> None:
+    (tmp_path / "onnx").write_text("in the way")
+    predictor = Predictor(checkpoint, size=SMALL, cache_dir=tmp_path, backend="onnx")
+    assert predictor.embed([PHOTO], [POSE]).shape == (1, 1024)
+    assert "is not kept" in caplog.text
+
+
+def test_onnx_runtime_predicts_without_importing_mindspore(checkpoint, tmp_path) -> None:
+    code = f"""
+import sys
+from multitasknet import Predictor
+predictor = Predictor({str(checkpoint)!r}, size=(64, 64), cache_dir={str(tmp_path)!r})
+assert predictor.embed([{str(PHOTO)!r}]).shape == (1, 1024)
+assert not {{"mindspore", "torch"}} & set(sys.modules)
+"""
+    for _ in ("exports", "finds the export"):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+def test_networks_in_memory_run_on_either_engine(network) -> None:
+    outputs = [
+        Predictor(network=network, backend=backend, size=SMALL).embed([PHOTO], [POSE])
+        for backend in ("mindspore", "onnx")
+    ]
+    np.testing.assert_allclose(*outputs, rtol=1e-3, atol=1e-4)
+    fresh = Predictor(weights=None, variant="rgb", backend="onnx", size=SMALL)
+    assert (fresh.spec.channels, fresh.engine.source) == (3, "")
+
+
+@pytest.mark.parametrize("module", ["onnxruntime", "onnx"])
+def test_without_the_extra_auto_is_mindspore_and_onnx_names_the_extra(
+    checkpoint, exported, tmp_path, monkeypatch, module
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    for name in [name for name in sys.modules if name.startswith("multitasknet.onnx_graph")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert Predictor(checkpoint, cache_dir=tmp_path).engine.name == "mindspore"
+    with pytest.raises(MissingExtraError, match=r"pip install 'multitasknet\[onnx\]'"):
+        Predictor(checkpoint, cache_dir=tmp_path, backend="onnx")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "named"),
+    [
+        ({"backend": "tensorrt"}, ValueError, "expected one of auto, mindspore, onnx"),
+        ({"weights": "nowhere.onnx"}, ValueError, r"nowhere\.onnx"),
+        ({"weights": "nowhere.mindir"}, ValueError, r"nowhere\.mindir"),
+        ({"weights": "a.onnx", "backend": "mindspore"}, ValueError, "does not run .onnx files"),
+        ({"weights": "a.mindir", "backend": "onnx"}, ValueError, "does not run .mindir files"),
+        ({"weights": "nowhere.ckpt", "backend": "onnx"}, CheckpointError, "there is no such file"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, error, named) -> None:
+    with pytest.raises(error, match=named):
+        Predictor(**arguments)
+
+
+def test_a_contradicted_variant_names_both(checkpoint, exported, tmp_path) -> None:
+    for weights in (checkpoint, exported):
+        with pytest.raises(ValueError, match=r"variant is 'rgb'.*holds the variant 'segment'"):
+            Predictor(weights, variant="rgb", backend="onnx", cache_dir=tmp_path)
+
+
+def test_weights_without_classifiers_are_refused_by_the_engine(arrays, tmp_path) -> None:
+    trunk = {name: value for name, value in arrays.items() if name.startswith("base.")}
+    save_file(trunk, tmp_path / "trunk.safetensors")
+    with pytest.raises(CheckpointError, match="holds no classifiers"):
+        Predictor(tmp_path / "trunk.safetensors", backend="onnx", cache_dir=tmp_path)
+
+
+def test_a_strangers_onnx_file_is_refused(tmp_path) -> None:
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    x, y = (onnx.helper.make_tensor_value_info(name, 1, [1]) for name in "xy")
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([node], "g", [x], [y]),
+        opset_imports=[onnx.helper.make_opsetid("", 13)],
+        ir_version=7,
+    )
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(ValueError, match="no metadata of multitasknet"):
+        Predictor(tmp_path / "other.onnx")
+    (tmp_path / "torn.onnx").write_bytes(b"torn")
+    with pytest.raises(ValueError, match="ONNX Runtime cannot run it"):
+        Predictor(tmp_path / "torn.onnx")
+
+
+def test_the_commands_export_and_predict(tmp_path, checkpoint, capsys) -> None:
+    target = tmp_path / "model.onnx"
+    assert main(["export", "--output", str(target), "--weights", str(checkpoint)]) == 0
+    assert "largest difference from the Cell on 8 inputs: " in capsys.readouterr().out
+    assert main(["predict", str(PHOTO), "--weights", str(target)]) == 0
+    assert "run by onnx" in capsys.readouterr().out
+    for bad in ("model.zip", "nowhere/model.onnx"):
+        command = ["export", "--output", str(tmp_path / bad), "--weights", "none"]
+        assert main(command) == 2
+        assert bad in capsys.readouterr().err
+    command = ["export", "--output", str(tmp_path / "m.mindir"), "--fp16"]
+    assert main(command) == 2
+    assert "fp16 is for ONNX" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
