@@ -313,15 +313,26 @@ class _Run:
         self.devices = devices
         self.show = show
         self.class_maps = class_maps(dataset.train.records)
+        sampler = IdentitySampler(
+            dataset.train.vehicle_ids,
+            vehicles=settings.batch // settings.instances,
+            images=settings.instances,
+            seed=settings.seed,
+            devices=devices.count,
+        )
         self.network = self._network()
+        if self.is_mixed:
+            # Converts the cells in place; names and float32 weights stay.
+            mindspore.amp.auto_mixed_precision(self.network, "O2")
         freeze(self.network, settings.freeze)
-        self.forward, sources = self._sources(workers)
+        forward, sources = self._sources(workers)
+        self.forward = forward
         self.evaluated = sources[1:]
         optimizer = create_optimizer(
             self.network, kind=settings.optimizer, weight_decay=settings.weight_decay
         )
         self.step = TrainingStep(
-            self.forward,
+            forward,
             self._loss(),
             optimizer,
             clip=settings.clip,
@@ -331,13 +342,7 @@ class _Run:
         self.trainer = EpochTrainer(
             self.step,
             sources[0],
-            IdentitySampler(
-                dataset.train.vehicle_ids,
-                vehicles=settings.batch // settings.instances,
-                images=settings.instances,
-                seed=settings.seed,
-                devices=devices.count,
-            ),
+            sampler,
             Schedule(
                 settings.lr,
                 settings.epochs,

@@ -75,7 +75,7 @@ def _pass(
     )
     with bar:
         for batch in source.read(batch_size, augment=augment):
-            features.append(network.pool(batch.inputs[0]).asnumpy())
+            features.append(network.pool(batch.inputs[0]).asnumpy().astype(np.float32))
             poses.append(batch.inputs[1].asnumpy())
             labels.append(np.stack([column.asnumpy() for column in batch.labels]))
             bar.update(len(batch.indices))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mindspore import Parameter, Tensor, nn
+from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 
 OPTIMIZERS = ("adam", "sgd")
@@ -44,7 +44,7 @@ def set_training(network: nn.Cell, choice: str = "none", *, statistics: bool = T
     network.set_train(True)
     for name, cell in network.cells_and_names():
         if isinstance(cell, nn.BatchNorm2d):
-            cell.set_train(statistics and not name.startswith(FROZEN[choice]))
+            cell.set_train(statistics and not f"{name}.".startswith(FROZEN[choice]))
 
 
 def create_optimizer(
@@ -82,7 +82,8 @@ def set_rate(optimizer: nn.Optimizer, rate: float, trunk_rate: float = 1.0) -> N
     by_group = {current.name: (current, parameter) for parameter, current in owners}
     for current, parameter in by_group.values():
         value = rate * trunk_rate if _in_trunk(parameter) else rate
-        current.set_data(Tensor(value, mstype.float32))
+        # Not set_data: the compiled graph would keep the rate that it was compiled with.
+        ops.assign(current, Tensor(value, mstype.float32))
 
 
 def _in_trunk(parameter: Parameter) -> bool:

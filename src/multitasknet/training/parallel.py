@@ -45,7 +45,7 @@ class Devices:
     def average(self, parameters: Sequence[Parameter]) -> None:
         """Set each parameter to its mean over the processes."""
         for parameter in parameters if self.count > 1 else ():
-            parameter.set_data(ops.AllReduce()(parameter.value()) / self.count)
+            ops.assign(parameter, ops.AllReduce()(parameter.value()) / self.count)
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process; a point where all of them meet."""

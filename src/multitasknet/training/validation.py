@@ -49,7 +49,8 @@ def validate(
             for batch in source.plain(batch_size):
                 if stopped():
                     return None
-                rows.append([output.asnumpy() for output in forward(*batch.inputs)])
+                outputs_of = forward(*batch.inputs)
+                rows.append([output.asnumpy().astype(np.float32) for output in outputs_of])
                 bar.update(len(batch.indices))
             outputs.append([np.concatenate(column) for column in zip(*rows, strict=True)])
     splits = (_embeddings(source, rows) for source, rows in zip(sources, outputs, strict=True))

@@ -1,0 +1,232 @@
+"""This package's training beside the model zoo's recipe, and a training step beside PyTorch's.
+
+    python benchmarks/finetune.py recipes [--epochs 6] [--size 64] [--seeds 3]
+    python benchmarks/finetune.py step [--size 128] [--batch 16]
+
+``recipes`` makes synthetic vehicles (60 to train on, seed 0) and trains from fresh weights, the same
+number of steps for both, in turn: P x K batches, warm-up and cosine, left and right exchanged by the
+flip, no decay of norms and biases; against random batches, a constant rate, keypoints that drift
+from pass to pass, a flip that exchanges nothing, and decay of everything. ``step`` times forward,
+backward and update in turn (A B A B ...); PyTorch's needs torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+
+import mindspore
+import numpy as np
+from mindspore import Tensor, nn
+
+from multitasknet import MultiTaskNet, NetworkSpec, read_dataset, synthesize
+from multitasknet.finetuning import class_maps
+from multitasknet.records import VehicleDataset
+from multitasknet.samples import Sample
+from multitasknet.training.augmentation import RandomAugmentation
+from multitasknet.training.batches import ImageSource
+from multitasknet.training.loop import EpochTrainer
+from multitasknet.training.losses import MultiTaskLoss
+from multitasknet.training.optimization import create_optimizer, set_rate, set_training
+from multitasknet.training.parallel import Devices
+from multitasknet.training.sampler import IdentitySampler
+from multitasknet.training.schedule import Schedule
+from multitasknet.training.state import Progress
+from multitasknet.training.step import TrainingStep
+from multitasknet.training.validation import validate
+
+TESTS = Path(__file__).resolve().parents[1] / "tests"
+VEHICLES, INSTANCES = 8, 4
+BATCH = VEHICLES * INSTANCES
+SHOWN = ("mAP", "Rank-1", "colour", "type")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True, dest="command")
+    recipes = commands.add_parser("recipes")
+    recipes.add_argument("--epochs", type=int, default=6)
+    recipes.add_argument("--size", type=int, default=64)
+    recipes.add_argument("--seeds", type=int, default=3)
+    recipes.add_argument("--rate", type=float, default=3e-4)
+    step = commands.add_parser("step")
+    step.add_argument("--size", type=int, default=128)
+    step.add_argument("--batch", type=int, default=16)
+    step.add_argument("--runs", type=int, default=5)
+    options = parser.parse_args()
+    if options.command == "recipes":
+        compare_recipes(options.epochs, options.size, options.seeds, options.rate)
+    else:
+        compare_steps(options.size, options.batch, options.runs)
+
+
+@dataclass(frozen=True)
+class RandomBatches:
+    """The model zoo's order: all images, shuffled."""
+
+    images: int
+    seed: int
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return self.images // BATCH
+
+    def epoch(self, epoch: int, device: int = 0) -> np.ndarray:
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.images)
+        return order[: self.batches_per_epoch * BATCH].reshape(-1, BATCH)
+
+
+@dataclass(frozen=True)
+class DriftingAugmentation:
+    """The model zoo's: keypoints are scaled to the input in place, once more in every pass."""
+
+    plain: RandomAugmentation
+    size: int
+
+    def for_epoch(self, seed: int, epoch: int) -> Callable[[Sample, int], Sample]:
+        augment = self.plain.for_epoch(seed, epoch)
+
+        def drifting(sample: Sample, index: int) -> Sample:
+            height, width = sample.pixels.shape[:2]
+            scale = np.array([self.size / width, self.size / height, 1], dtype=np.float32)
+            return augment(replace(sample, keypoints=sample.keypoints * scale**epoch), index)
+
+        return drifting
+
+
+def compare_recipes(epochs: int, size: int, seeds: int, rate: float) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        synthesize(Path(folder) / "data", vehicles=60, images=12, cameras=6, size=size, seed=0)
+        dataset = read_dataset(Path(folder) / "data")
+        print(f"{'':24}" + "".join(f"{name:>9}" for name in SHOWN))
+        for seed in range(seeds):
+            for name, train in (("this recipe", train_ours), ("model zoo's", train_theirs)):
+                figures = train(dataset, epochs, size, seed, rate)
+                cells = "".join(f"{figures[figure]:9.2f}" for figure in SHOWN)
+                print(f"seed {seed}, {name:16}{cells}", flush=True)
+
+
+def train_ours(dataset: VehicleDataset, epochs: int, size: int, seed: int, rate: float) -> dict:
+    network = fresh_network(seed, size)
+    optimizer = create_optimizer(network)
+    sampler = IdentitySampler(
+        dataset.train.vehicle_ids, vehicles=VEHICLES, images=INSTANCES, seed=seed
+    )
+    augmentation = RandomAugmentation(erase=0.0)
+    schedule = Schedule(rate, epochs, warmup=1)
+    return train(dataset, network, optimizer, sampler, augmentation, schedule, seed)
+
+
+def train_theirs(dataset: VehicleDataset, epochs: int, size: int, seed: int, rate: float) -> dict:
+    network = fresh_network(seed, size)
+    everything = [{"params": network.trainable_params(), "lr": 0.0, "weight_decay": 5e-4}]
+    optimizer = nn.Adam(everything, learning_rate=0.0)
+    augmentation = RandomAugmentation(flip="paper", erase=0.0, jitter=0.0)
+    return train(
+        dataset,
+        network,
+        optimizer,
+        RandomBatches(len(dataset.train), seed),
+        DriftingAugmentation(augmentation, size),
+        Schedule(rate, epochs, kind="constant"),
+        seed,
+    )
+
+
+def fresh_network(seed: int, size: int) -> MultiTaskNet:
+    mindspore.set_seed(seed)
+    return MultiTaskNet(NetworkSpec(num_ids=60, input_size=(size, size)))
+
+
+def train(dataset, network, optimizer, sampler, augmentation, schedule, seed) -> dict[str, float]:
+    maps = class_maps(dataset.train.records)
+    train, *tested = (
+        ImageSource(split, network.spec, maps, augmentation, workers=2)
+        for split in (dataset.train, dataset.query, dataset.gallery)
+    )
+    step = TrainingStep(network, MultiTaskLoss(smoothing=0.1), optimizer, clip=50.0)
+    trainer = EpochTrainer(
+        step, train, sampler, schedule, trunk_rate=1.0, seed=seed, devices=Devices(), show=False
+    )
+    set_training(network)
+    for epoch in range(schedule.epochs):
+        trainer.run(Progress(epoch), stopped=lambda: False)
+    network.set_train(False)
+    return validate(network, network.spec, dataset, tuple(tested), batch_size=BATCH)
+
+
+def compare_steps(size: int, batch: int, runs: int) -> None:
+    rng = np.random.default_rng(0)
+    arrays = (
+        rng.normal(size=(batch, 16, size, size)).astype(np.float32),
+        rng.uniform(-0.5, 0.5, (batch, 108)).astype(np.float32),
+        np.repeat(np.arange(batch // INSTANCES), INSTANCES).astype(np.int32),
+    )
+    steps = {"MindSpore, this package": mindspore_step(*arrays)}
+    try:
+        steps["PyTorch, eager"] = torch_step(*arrays)
+    except ModuleNotFoundError:
+        print("PyTorch is not installed: pip install torch")
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for run in range(runs + 1):
+        for name, step in steps.items():
+            started = time.perf_counter()
+            step()
+            if run:  # the first compiles, or fills caches
+                seconds[name].append(time.perf_counter() - started)
+    for name, times in seconds.items():
+        median = statistics.median(times)
+        print(f"{name:26}{batch / median:7.2f} images/s {median:7.3f} s a step of {batch}")
+
+
+def mindspore_step(x: np.ndarray, p: np.ndarray, ids: np.ndarray) -> Callable[[], object]:
+    network = MultiTaskNet(NetworkSpec(num_ids=60))
+    set_training(network)
+    optimizer = create_optimizer(network)
+    set_rate(optimizer, 3e-4)
+    step = TrainingStep(network, MultiTaskLoss(), optimizer, clip=50.0)
+    inputs, labels = (Tensor(x), Tensor(p)), (Tensor(ids), Tensor(ids), Tensor(ids))
+    return lambda: step(inputs, labels)
+
+
+def torch_step(x: np.ndarray, p: np.ndarray, ids: np.ndarray) -> Callable[[], object]:
+    import torch
+    from torch.nn import functional
+
+    sys.path.insert(0, str(TESTS))
+    from torch_network import TorchNet
+
+    network = TorchNet(NetworkSpec(num_ids=60)).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-4, weight_decay=5e-4)
+    image, pose, labels = torch.from_numpy(x), torch.from_numpy(p), torch.from_numpy(ids).long()
+
+    def triplet(embedding: torch.Tensor) -> torch.Tensor:
+        distances = torch.cdist(embedding, embedding)
+        same = labels[:, None] == labels
+        farthest = distances.masked_fill(~same, -1).amax(1)
+        nearest = distances.masked_fill(same, torch.inf).amin(1)
+        return torch.relu(farthest - nearest + 0.3).mean()
+
+    def step() -> float:
+        optimizer.zero_grad()
+        *logits, embedding = network(image, pose)
+        loss = sum(functional.cross_entropy(one, labels) for one in logits) + triplet(embedding)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 50.0)
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+if __name__ == "__main__":
+    main()

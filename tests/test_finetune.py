@@ -1,0 +1,270 @@
+"""Whole trainings on small drawn data: results, resuming, stopping, publishing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import drawn
+import numpy as np
+import pytest
+
+from multitasknet import create_network, finetune, read_weights, write_card
+from multitasknet.cli import main
+from multitasknet.finetuning import FinetuneError
+from multitasknet.side_file import SideFileError
+from multitasknet.training.interruption import Interrupted
+from multitasknet.training.loop import TrainingError
+from multitasknet.training.optimization import FROZEN
+from multitasknet.training.sampler import SamplerError
+
+# The head alone trains in a moment; what the loop does is the same.
+FAST = {
+    "weights": "none",
+    "variant": "rgb",
+    "size": 32,
+    "epochs": 3,
+    "batch": 8,
+    "instances": 2,
+    "lr": 1e-3,
+    "freeze": "trunk",
+    "progress": False,
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return drawn.pamtri(tmp_path_factory.mktemp("data"), drawn.plan(6, 2, 3))
+
+
+@pytest.fixture(scope="module")
+def straight(data, tmp_path_factory):
+    """Three epochs without a break."""
+    return finetune(data, tmp_path_factory.mktemp("straight") / "run", **FAST)
+
+
+@pytest.fixture
+def output(straight, tmp_path) -> Path:
+    """A folder that already has the trunk's features, which are the same in all these runs."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for path in straight.output.glob("features_*.npz"):
+        shutil.copy(path, folder)
+    return folder
+
+
+def losses(history) -> list[dict]:
+    """What does not depend on the clock."""
+    return [(record.losses, record.metrics, record.rate) for record in history.epochs]
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    expected, found = read_weights(one).arrays, read_weights(other).arrays
+    assert expected.keys() == found.keys()
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+
+
+def test_a_training_leaves_weights_history_and_curves(straight) -> None:
+    assert [record.epoch for record in straight.history.epochs] == [1, 2, 3]
+    assert straight.history.epochs[-1].losses["total"] < straight.history.epochs[0].losses["total"]
+    assert straight.best.metrics["mAP"] == max(
+        record.metrics["mAP"] for record in straight.history.epochs
+    )
+    written = json.loads((straight.output / "history.json").read_text())
+    assert [record["epoch"] for record in written["epochs"]] == [1, 2, 3]
+    assert written["before"]["mAP"] > 0
+    page = (straight.output / "report.html").read_text()
+    assert page.count("<svg") == 3
+    assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", page)
+
+
+def test_the_checkpoint_has_the_published_layout(straight, manifest) -> None:
+    names = read_weights(straight.checkpoint).arrays
+    assert names.keys() == manifest.keys()
+    assert read_weights(straight.output / "last.ckpt").arrays.keys() == manifest.keys()
+
+
+def test_a_loaded_checkpoint_knows_its_classes_and_size(straight) -> None:
+    network = create_network(weights=straight.checkpoint)
+    assert network.load_report.fresh == network.load_report.left_out == ()
+    assert network.spec.input_size == (32, 32)
+    assert network.spec.num_ids == 6
+    side = json.loads(straight.checkpoint.with_suffix(".json").read_text())
+    assert side["vehicle_ids"] == [1, 2, 3, 4, 5, 6]
+    assert side["metrics"] == straight.best.metrics
+    assert side["origin"]["epoch"] == straight.best.epoch
+
+
+def test_a_frozen_trunk_stays_as_it_was_and_its_features_are_kept(straight, data, output) -> None:
+    one = finetune(data, output, **FAST | {"epochs": 1})
+    before, after = (read_weights(run.output / "last.ckpt").arrays for run in (one, straight))
+    for name in before:
+        same = np.array_equal(before[name], after[name])
+        assert same == name.startswith("base."), name
+    assert {path.name for path in straight.output.glob("*.npz")} == {
+        "features_train.npz",
+        "features_query.npz",
+        "features_gallery.npz",
+    }
+
+
+def test_a_run_that_is_interrupted_in_an_epoch_goes_on_bit_for_bit(straight, data, output) -> None:
+    def interrupt(record) -> None:
+        if record.epoch == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted, match=r"epoch 2 of 3.*--resume"):
+        finetune(data, output, on_epoch=interrupt, **FAST)
+    resumed = finetune(data, output, resume=True, progress=False)
+    assert losses(resumed.history) == losses(straight.history)
+    assert_same_weights(straight.output / "last.ckpt", output / "last.ckpt")
+    assert_same_weights(straight.checkpoint, resumed.checkpoint)
+
+
+def test_a_run_that_dies_loses_the_epoch_in_hand_and_no_more(straight, data, output) -> None:
+    def die(record) -> None:
+        if record.epoch == 2:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        finetune(data, output, on_epoch=die, **FAST)
+    seen = []
+    resumed = finetune(
+        data, output, resume=True, progress=False, on_epoch=lambda record: seen.append(record.epoch)
+    )
+    assert seen == [3]
+    assert losses(resumed.history) == losses(straight.history)
+    assert_same_weights(straight.output / "last.ckpt", output / "last.ckpt")
+
+
+def test_sigterm_stops_the_command_and_names_the_way_on(data, output, tmp_path) -> None:
+    command = [sys.executable, "-m", "multitasknet", "finetune", "--data", str(data)]
+    command += ["--output", str(output)]
+    settings = tmp_path / "settings.yaml"
+    fast = {name: value for name, value in FAST.items() if name != "progress"}
+    settings.write_text(json.dumps(fast | {"epochs": 500}))
+    with subprocess.Popen(
+        [*command, "--config", str(settings)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        for _ in range(600):
+            if (output / "last.ckpt").exists() or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors.decode()
+    assert f"--output {output} --resume" in errors.decode()
+    assert len(json.loads((output / "history.json").read_text())["epochs"]) < 500
+    assert list(output.glob(".*.tmp*")) == []
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_batchs_images(data, output) -> None:
+    with pytest.raises(TrainingError, match=r"epoch 1, batch \d: .*image_train/0\d+_c00\d.*\.jpg"):
+        finetune(data, output, **FAST | {"lr": 1e30, "warmup": 0.0})
+    assert not (output / "best.ckpt").exists()
+
+
+def test_mixed_precision_comes_close_to_single(straight, data, output) -> None:
+    mixed = finetune(data, output, **FAST | {"precision": "mixed"})
+    for ours, theirs in zip(losses(mixed.history), losses(straight.history), strict=True):
+        assert ours[0]["total"] == pytest.approx(theirs[0]["total"], rel=0.05)
+    assert {value.dtype for value in read_weights(mixed.checkpoint).arrays.values()} == {
+        np.dtype(np.float32)
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"epoch": 3}, FinetuneError, "unknown setting 'epoch'; expected some of weights, card"),
+        ({"epochs": 0}, FinetuneError, "epochs is 0; expected a whole number of at least 1"),
+        ({"epochs": 2.5}, FinetuneError, "epochs is 2.5"),
+        ({"freeze": "all"}, FinetuneError, "freeze is 'all'; expected one of none, stages, trunk"),
+        ({"batch": 9}, FinetuneError, "batch is 9 and instances is 2"),
+        ({"instances": 1}, FinetuneError, "at least 2 images of each"),
+        ({"lr": 0.0}, FinetuneError, "lr is 0.0; expected more than 0"),
+        ({"size": 40}, FinetuneError, "multiples of 32"),
+        ({"batch": 14}, SamplerError, "takes 7 vehicles, but the data have 6"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(data, tmp_path, settings, error, message) -> None:
+    with pytest.raises(error, match=message):
+        finetune(data, tmp_path / "run", **FAST | settings)
+    assert not (tmp_path / "run" / "history.json").exists()
+
+
+def test_another_training_is_neither_overwritten_nor_resumed(straight, data, tmp_path) -> None:
+    with pytest.raises(FinetuneError, match="a training lies here already"):
+        finetune(data, straight.output, **FAST)
+    with pytest.raises(FinetuneError, match=r"lr is 0.5, but the training to resume has 0.001"):
+        finetune(data, straight.output, resume=True, lr=0.5)
+    assert main(["finetune", "--data", str(data), "--output", str(tmp_path), "--resume"]) == 2
+
+
+def test_a_side_file_of_other_weights_is_refused(straight, tmp_path) -> None:
+    (tmp_path / "other.ckpt").write_bytes(straight.checkpoint.read_bytes())
+    side = json.loads(straight.checkpoint.with_suffix(".json").read_text())
+    for change, message in (
+        ({"colors": ["red"]}, "states 1 colours, but the checkpoint has 10"),
+        ({"size": "big"}, "cannot be read"),
+        ({"format": 9}, "format is 9"),
+    ):
+        (tmp_path / "other.json").write_text(json.dumps(side | change))
+        with pytest.raises(SideFileError, match=message):
+            create_network(weights=tmp_path / "other.ckpt")
+
+
+def test_finetune_publish_and_load_are_a_circle(straight, server, tmp_path, capsys) -> None:
+    url = server.serve("/v1/best.ckpt", straight.checkpoint.read_bytes())
+    server.serve("/v1/best.json", straight.checkpoint.with_suffix(".json").read_bytes())
+    folder = url.rpartition("/")[0]
+    assert main(["card", str(straight.output), "--url", folder, "--version", "2.0"]) == 0
+    assert url in capsys.readouterr().out
+    network = create_network(
+        card=straight.output / "multitasknet_veri.md", cache_dir=tmp_path, progress=False
+    )
+    assert network.spec == create_network(weights=straight.checkpoint).spec
+    assert network.spec.input_size == (32, 32)
+    assert network.load_report.source == tmp_path / "mindspore" / "2.0" / "best.ckpt"
+    assert_same_weights(straight.checkpoint, network.load_report.source)
+    card = write_card(straight.output, url=folder)
+    assert card.figures["map"] == pytest.approx(straight.best.metrics["mAP"], abs=0.01)
+
+
+def test_a_card_needs_trained_weights_and_plain_fields(straight, tmp_path, capsys) -> None:
+    assert main(["card", str(tmp_path), "--url", "http://127.0.0.1/x"]) == 2
+    assert "give the output folder" in capsys.readouterr().err
+    arguments = ["card", str(straight.output), "--url", "http://127.0.0.1/x"]
+    assert main([*arguments, "--author", "A: B"]) == 2
+    assert "author is 'A: B'; expected one line without a colon" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_whole_network_resumes_bit_for_bit(data, tmp_path) -> None:
+    settings = FAST | {"freeze": "stages", "epochs": 2, "lr": 1e-4, "workers": 2}
+    whole = finetune(data, tmp_path / "whole", **settings)
+
+    def interrupt(record) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        finetune(data, tmp_path / "run", on_epoch=interrupt, **settings | {"workers": 1})
+    resumed = finetune(data, tmp_path / "run", resume=True, progress=False)
+    assert losses(resumed.history) == losses(whole.history)
+    assert_same_weights(tmp_path / "whole" / "last.ckpt", tmp_path / "run" / "last.ckpt")
+    statistics = read_weights(tmp_path / "run" / "last.ckpt").arrays
+    moved = {
+        name.removesuffix(".moving_mean")
+        for name, values in statistics.items()
+        if name.endswith(".moving_mean") and values.any()
+    }
+    assert {"base.norm5", "base.denseblock3.cell_list.0.norm1"} <= moved
+    assert not any(name.startswith(FROZEN["stages"]) for name in moved)

@@ -1,0 +1,157 @@
+"""One step: groups of the optimizer, frozen parts, clipping, overflow, state."""
+
+from __future__ import annotations
+
+import mindspore
+import numpy as np
+import pytest
+from mindspore import Tensor, nn
+
+from multitasknet import MultiTaskNet, NetworkSpec
+from multitasknet.network import DenseLayer
+from multitasknet.training.optimization import create_optimizer, freeze, set_rate, set_training
+from multitasknet.training.state import Progress, load_state, save_state
+from multitasknet.training.step import TrainingStep
+
+
+class Small(nn.Cell):
+    """A network small enough to work out by hand: one weight, one bias, in and off the trunk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = nn.Dense(1, 1, weight_init="ones", bias_init="zeros")
+        self.fc_vid = nn.Dense(1, 1, weight_init="ones", bias_init="zeros")
+
+    def construct(self, x, p):
+        return self.fc_vid(self.base(x)) + 0 * p
+
+
+class Squared(nn.Cell):
+    def construct(self, outputs, identity, color, type):
+        loss = (outputs * outputs).sum()
+        return loss, mindspore.ops.stack((loss, loss))
+
+
+def values(network: nn.Cell) -> dict[str, float]:
+    return {parameter.name: parameter.asnumpy().item() for parameter in network.get_parameters()}
+
+
+def batch(value: float) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    column = Tensor(np.array([[value]], dtype=np.float32))
+    return (column, column), (column, column, column)
+
+
+def small_step(**options) -> tuple[Small, TrainingStep]:
+    network = Small()
+    optimizer = create_optimizer(network, kind="sgd", weight_decay=0.0)
+    return network, TrainingStep(network, Squared(), optimizer, **{"clip": 1e9, **options})
+
+
+def test_weight_decay_acts_on_weights_and_on_nothing_else() -> None:
+    network = DenseLayer(4)
+    optimizer = create_optimizer(network, kind="sgd", weight_decay=0.5)
+    set_rate(optimizer, 0.1)
+    before = {parameter.name: parameter.asnumpy().copy() for parameter in optimizer.parameters}
+    optimizer(tuple(mindspore.ops.zeros_like(parameter) for parameter in optimizer.parameters))
+    shrunk = {
+        parameter.name: parameter.asnumpy() / before[parameter.name]
+        for parameter in optimizer.parameters
+        if before[parameter.name].any()
+    }
+    assert set(shrunk) == {"norm1.gamma", "conv1.weight", "norm2.gamma", "conv2.weight"}
+    for name, ratio in shrunk.items():
+        np.testing.assert_allclose(ratio, 0.95 if name.endswith(".weight") else 1, rtol=1e-5)
+
+
+def test_a_step_follows_the_gradient_and_the_trunk_follows_more_slowly() -> None:
+    network, step = small_step()
+    step.set_rate(0.01, trunk_rate=0.5)
+    # The output is 3, its square's slope 6; both weights see 6 x 3, both biases 6.
+    result = step(*batch(3))
+    assert (result.total, result.updated) == (pytest.approx(9), True)
+    assert result.gradient_norm == pytest.approx(np.sqrt(2 * 18**2 + 2 * 6**2))
+    assert values(network) == {
+        "base.weight": pytest.approx(1 - 0.005 * 18),
+        "base.bias": pytest.approx(-0.005 * 6),
+        "fc_vid.weight": pytest.approx(1 - 0.01 * 18),
+        "fc_vid.bias": pytest.approx(-0.01 * 6),
+    }
+
+
+def test_the_rate_can_change_from_step_to_step() -> None:
+    network, step = small_step()
+    step.set_rate(0.0)
+    step(*batch(3))
+    before = values(network)
+    step.set_rate(0.01)
+    step(*batch(3))
+    assert before["fc_vid.weight"] == 1
+    # The first step moved nothing, but left its momentum of 0.9.
+    assert values(network)["fc_vid.weight"] == pytest.approx(1 - 0.01 * 1.9 * 18)
+
+
+def test_a_large_gradient_is_scaled_down_to_the_clip() -> None:
+    network, step = small_step(clip=1.0)
+    step.set_rate(1.0)
+    before = np.array(list(values(network).values()))
+    step(*batch(3))
+    after = np.array(list(values(network).values()))
+    assert np.linalg.norm(after - before) == pytest.approx(1.0, rel=1e-5)
+
+
+def test_the_scaled_loss_gives_the_same_step() -> None:
+    (plain, step), (scaled, scaled_step) = small_step(), small_step(scaled=True)
+    for one in (step, scaled_step):
+        one.set_rate(0.01)
+        one(*batch(3))
+    assert values(scaled) == pytest.approx(values(plain), rel=1e-5)
+
+
+def test_an_overflow_skips_the_step_and_halves_the_scale() -> None:
+    network, step = small_step(scaled=True)
+    step.set_rate(0.01)
+    before, scale = values(network), float(step.scaler.scale_value.asnumpy())
+    # The loss is finite, its gradient times the scale is not.
+    result = step(*batch(1e18))
+    assert np.isfinite(result.total)
+    assert not result.updated
+    assert values(network) == before
+    assert float(step.scaler.scale_value.asnumpy()) == scale / 2
+
+
+def test_the_state_holds_all_that_the_next_steps_need(tmp_path) -> None:
+    network, step = small_step(scaled=True)
+    step.set_rate(0.01)
+    step(*batch(1))
+    progress = Progress(2, 5, 1, 2.5, {"total": np.float32(0.1), "identity": np.float32(7)})
+    save_state(tmp_path / "last.ckpt", network, step, progress)
+    step(*batch(2))
+    other, other_step = small_step(scaled=True)
+    assert load_state(tmp_path / "last.ckpt", other, other_step) == progress
+    other_step.set_rate(0.01)
+    other_step(*batch(2))
+    # Momentum makes the second step depend on the first.
+    assert values(other) == values(network)
+
+
+@pytest.mark.parametrize(
+    ("choice", "still"),
+    [("none", ()), ("stages", ("base.conv0.", "base.denseblock2.")), ("trunk", ("base.",))],
+)
+def test_a_frozen_part_keeps_weights_and_statistics(choice, still) -> None:
+    network = MultiTaskNet(NetworkSpec(num_ids=3))
+    freeze(network, choice)
+    set_training(network, choice)
+    trainable = {parameter.name for parameter in network.trainable_params()}
+    norms = {
+        name: cell.training
+        for name, cell in network.cells_and_names()
+        if isinstance(cell, nn.BatchNorm2d)
+    }
+    assert not any(name.startswith(still) for name in trainable if still)
+    assert "classifier_vid.weight" in trainable
+    assert ("base.norm5.gamma" in trainable) == (choice != "trunk")
+    assert norms["base.norm5"] == (choice != "trunk")
+    assert norms["base.norm0"] == (choice == "none")
+    set_training(network, choice, statistics=False)
+    assert not network.base.norm5.training

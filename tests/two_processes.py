@@ -1,0 +1,79 @@
+"""What each process of the two-process test does; started by ``msrun``."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+
+import sys
+from pathlib import Path
+
+import mindspore
+import numpy as np
+from mindspore import Tensor
+
+from multitasknet import MultiTaskNet, NetworkSpec, finetune
+from multitasknet.spec import Variant
+from multitasknet.training.losses import MultiTaskLoss
+from multitasknet.training.optimization import create_optimizer, set_training
+from multitasknet.training.parallel import Devices
+from multitasknet.training.step import TrainingStep
+
+BATCH = 16
+
+
+def joined_batch() -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    """Both processes' images together; some colours and types are unknown."""
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(BATCH, 3, 32, 32)), rng.uniform(-0.5, 0.5, (BATCH, 108))
+    labels = np.repeat(np.arange(4), 4), rng.integers(-1, 10, BATCH), rng.integers(-1, 9, BATCH)
+    return (
+        tuple(array.astype(np.float32) for array in inputs),
+        tuple(array.astype(np.int32) for array in labels),
+    )
+
+
+def gradients(devices: Devices) -> dict[str, np.ndarray]:
+    """Of this process's part of the batch, averaged over the processes."""
+    mindspore.set_seed(0)
+    network = MultiTaskNet(NetworkSpec(Variant.RGB, num_ids=4))
+    set_training(network, statistics=False)
+    optimizer = create_optimizer(network)
+    step = TrainingStep(
+        network,
+        MultiTaskLoss(devices=devices, gather=True),
+        optimizer,
+        clip=1e9,
+        reducer=devices.reducer(optimizer.parameters),
+    )
+    share = BATCH // devices.count
+    part = slice(devices.rank * share, (devices.rank + 1) * share)
+    inputs, labels = (tuple(Tensor(array[part]) for array in arrays) for arrays in joined_batch())
+    found = step.gradients(inputs, labels)[2]
+    names = [parameter.name for parameter in optimizer.parameters]
+    return {name: value.asnumpy() for name, value in zip(names, found, strict=True)}
+
+
+def run(data: Path, output: Path) -> None:
+    devices = Devices.join()
+    found = gradients(devices)
+    np.savez(output / f"gradients_{devices.rank}.npz", **found)
+    result = finetune(
+        data,
+        output / "run",
+        weights="none",
+        variant="rgb",
+        size=32,
+        epochs=2,
+        batch=4,
+        instances=2,
+        freeze="trunk",
+        gather=True,
+        progress=False,
+    )
+    (output / f"rank_{devices.rank}.txt").write_text(str(result.is_first))
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]), Path(sys.argv[2]))
