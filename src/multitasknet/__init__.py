@@ -22,6 +22,7 @@ _NAMES = {
     "network": ("MultiTaskNet",),
     "predict": ("Prediction", "Predictor"),
     "preprocessing": ("ImageError", "preprocess"),
+    "quantizing": ("QuantizationError", "QuantizationReport", "quantize"),
     "spec": ("VARIANTS", "NetworkSpec"),
     "weights": ("CheckpointError", "Weights", "read_weights"),
 }

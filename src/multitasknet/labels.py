@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +73,12 @@ def read_labels(path: str | Path) -> Mapping[str, LabelRow]:
     if problems:
         raise LabelError(summarize(problems))
     return rows
+
+
+def keypoints_of(images: Sequence[Path], labels: str | Path | None) -> list[np.ndarray | None]:
+    """For each image the keypoints that the label file has under its name, else None."""
+    rows = read_labels(labels) if labels else {}
+    return [rows[image.name].keypoints if image.name in rows else None for image in images]
 
 
 def summarize(problems: list[str]) -> str:

@@ -52,13 +52,10 @@ def positive(text: str) -> int:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from ..labels import read_labels
+    from ..labels import keypoints_of
     from ..predict import Predictor
 
-    rows = read_labels(options.labels) if options.labels else {}
-    keypoints = [
-        rows[image.name].keypoints if image.name in rows else None for image in options.images
-    ]
+    keypoints = keypoints_of(options.images, options.labels)
     predictor = Predictor(
         weights=None if options.weights == "none" else options.weights,
         card=options.card,
