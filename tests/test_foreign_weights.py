@@ -25,8 +25,8 @@ from multitasknet import (
     read_weights,
 )
 from multitasknet.cli import main
-from multitasknet.layouts import parameter_shapes
 from multitasknet.spec import Variant
+from multitasknet.weights.layouts import parameter_shapes
 
 torch = pytest.importorskip("torch", reason="pip install 'multitasknet[torch]'")
 from torch_network import TorchNet, trunk  # noqa: E402

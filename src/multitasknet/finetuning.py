@@ -15,13 +15,12 @@ import psutil
 import yaml
 from mindspore import Parameter, nn
 
+from .data.records import ClassMaps, Record, VehicleDataset, warn_of_unmatched
 from .errors import MultiTaskNetError
 from .hub import create_network
 from .labels import COLORS, TYPES
 from .network import MultiTaskNet
-from .records import ClassMaps, Record, VehicleDataset, warn_of_unmatched
 from .runtime import guard_cpu
-from .side_file import SideFile, write_side_file
 from .spec import NetworkSpec, check_size
 from .training.augmentation import FLIPS, RandomAugmentation
 from .training.batches import ImageSource, Source
@@ -39,6 +38,7 @@ from .training.state import Progress, load_state, save_network, save_state
 from .training.step import TrainingStep
 from .training.validation import validate
 from .veri import read_dataset
+from .weights.side_file import SideFile, write_side_file
 
 logger = logging.getLogger(__name__)
 

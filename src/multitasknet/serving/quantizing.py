@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .engines.onnx_engine import OnnxEngine
-from .errors import MultiTaskNetError, import_extra
-from .files import replacing
-from .predict import Predictor
-from .preprocessing import ImageInput
+from ..engines.onnx_engine import OnnxEngine
+from ..errors import MultiTaskNetError, import_extra
+from ..files import replacing
+from ..predict import Predictor
+from ..preprocessing import ImageInput
 
 Batches: TypeAlias = "Iterator[tuple[np.ndarray, np.ndarray]]"
 
