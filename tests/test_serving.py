@@ -12,6 +12,7 @@ import mindspore
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 from safetensors.numpy import save_file
 
 import multitasknet.exporting
@@ -22,11 +23,16 @@ from multitasknet import (
     MultiTaskNet,
     NetworkSpec,
     Predictor,
+    QuantizationError,
     create_network,
     export,
+    preprocess,
+    quantize,
     read_labels,
 )
 from multitasknet.cli import main
+from multitasknet.engines import mindspore_engine
+from multitasknet.engines.mindspore_engine import MindSporeEngine
 from multitasknet.engines.onnx_engine import OnnxEngine
 from multitasknet.exporting import largest_difference
 from multitasknet.metadata import Metadata
@@ -66,7 +72,7 @@ def lively(network: MultiTaskNet) -> MultiTaskNet:
 
 @pytest.mark.parametrize("stem_pool", ["same", "symmetric"])
 @pytest.mark.parametrize(("keypoint_aware", "multi_task", "include_top"), HEADS)
-def test_the_onnx_graph_is_the_cell(keypoint_aware, multi_task, include_top, stem_pool) -> None:
+def test_the_engines_are_the_cell(keypoint_aware, multi_task, include_top, stem_pool) -> None:
     names = NetworkSpec() if multi_task else NetworkSpec(color_names=(), type_names=())
     spec = NetworkSpec(
         Variant.RGB,
@@ -84,6 +90,18 @@ def test_the_onnx_graph_is_the_cell(keypoint_aware, multi_task, include_top, ste
     engine = OnnxEngine(build_onnx(arrays, Metadata(spec)).SerializeToString())
     assert engine.spec == spec
     assert largest_difference(engine, cell, spec) <= 1e-5
+    native = MindSporeEngine(cell)
+    assert largest_difference(native, cell, spec) <= 1e-5
+
+
+def test_the_compiled_network_is_the_same(network, monkeypatch) -> None:
+    monkeypatch.setattr(mindspore_engine, "_RUNS_BEFORE_COMPILING", 1)
+    engine = MindSporeEngine(network)
+    x, p = (
+        np.stack(parts) for parts in zip(preprocess(PHOTO, POSE, "segment", SMALL), strict=True)
+    )
+    for one, other in zip(engine.run(x, p), engine.run(x, p), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_an_onnx_file_alone_is_enough(exported, network, checkpoint) -> None:
@@ -255,3 +273,49 @@ def test_the_commands_export_and_predict(tmp_path, checkpoint, capsys) -> None:
     assert main(command) == 2
     assert "fp16 is for ONNX" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def crops(count: int) -> list[np.ndarray]:
+    """Different parts of the photo."""
+    photo = np.asarray(Image.open(PHOTO).convert("RGB"))
+    return [np.ascontiguousarray(photo[3 * i :, 2 * i :]) for i in range(count)]
+
+
+def test_int8_says_what_it_costs_and_predicts(exported, tmp_path) -> None:
+    exact = Predictor(exported, batch_size=3)
+    report = quantize(tmp_path / "int8.onnx", exact, crops(8))
+    assert (report.calibrated_on, report.compared_on) == (6, 2)
+    assert 0.99 <= report.embedding_cosine < 1
+    assert 0.9 < report.least_cosine <= report.embedding_cosine
+    assert report.color_agreement in (0, 0.5, 1)
+    assert report.path.stat().st_size < exported.stat().st_size / 3
+    small = Predictor(report.path)
+    assert small.engine.metadata.precision == "int8"
+    one, other = (predictor.embed(crops(8))[6:] for predictor in (small, exact))
+    cosines = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+    assert cosines.mean() == pytest.approx(report.embedding_cosine, abs=2e-3)
+
+
+def test_int8_that_costs_too_much_or_cannot_be_made_is_refused(exported, network, tmp_path) -> None:
+    exact = Predictor(exported)
+    target = tmp_path / "int8.onnx"
+    for arguments, named in (
+        ((target, exact, crops(2)), "mean cosine with float32 is"),
+        ((target, exact, crops(1)), "1 images; expected at least 2"),
+        ((tmp_path / "int8.mindir", exact, crops(2)), "ends in .onnx"),
+        ((target, Predictor(network=network), crops(2)), "backend='onnx'"),
+    ):
+        with pytest.raises(QuantizationError, match=named):
+            quantize(*arguments, min_cosine=1.5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_quantizes(exported, tmp_path, capsys) -> None:
+    for index, crop in enumerate(crops(4)):
+        Image.fromarray(crop).save(tmp_path / f"{index}.png")
+    images = sorted(map(str, tmp_path.glob("*.png")))
+    target = str(tmp_path / "int8.onnx")
+    assert main(["quantize", *images, "--weights", str(exported), "--output", target]) == 0
+    printed = capsys.readouterr().out
+    assert "calibrated on  3 images" in printed
+    assert "the same for" in printed

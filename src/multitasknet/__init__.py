@@ -25,6 +25,7 @@ _NAMES = {
     "predict": ("Prediction", "Predictor"),
     "preprocessing": ("ImageError", "preprocess"),
     "publishing": ("write_card",),
+    "quantizing": ("QuantizationError", "QuantizationReport", "quantize"),
     "spec": ("VARIANTS", "NetworkSpec"),
     "synthetic": ("SyntheticData", "SyntheticError", "synthesize"),
     "veri": ("read_dataset",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +89,12 @@ def write_labels(path: str | Path, rows: Iterable[LabelRow]) -> None:
         for row in rows:
             numbers = [f"{value:.2f}" for value in row.keypoints.ravel().tolist()]
             writer.writerow([row.image, row.vehicle_id, row.color_id, row.type_id, *numbers])
+
+
+def keypoints_of(images: Sequence[Path], labels: str | Path | None) -> list[np.ndarray | None]:
+    """For each image the keypoints that the label file has under its name, else None."""
+    rows = read_labels(labels) if labels else {}
+    return [rows[image.name].keypoints if image.name in rows else None for image in images]
 
 
 def summarize(problems: list[str]) -> str:

@@ -105,16 +105,22 @@ class SymmetricMaxPool(nn.Cell):
         return self.pool(self.pad(x))
 
 
+def stem_pool(spec: NetworkSpec) -> nn.Cell:
+    """The stem's max pool, which has to pad as it did where the weights were trained."""
+    if spec.stem_pool == "symmetric":
+        return SymmetricMaxPool()
+    # "same" pads after, not before, as MindSpore does.
+    return nn.MaxPool2d(3, 2, pad_mode="same")
+
+
 class DenseNet121(nn.Cell):
     """The trunk: ``[N, C, H, W]`` to ``[N, 1024, H / 32, W / 32]``, no ReLU after the last norm."""
 
-    def __init__(self, channels: int, stem_pool: str) -> None:
+    def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
-        self.conv0 = _conv(channels, STEM_FEATURES, 7, stride=2)
+        self.conv0 = _conv(spec.channels, STEM_FEATURES, 7, stride=2)
         self.norm0 = nn.BatchNorm2d(STEM_FEATURES)
-        symmetric = stem_pool == "symmetric"
-        # "same" pads after, not before: the weights trained in MindSpore expect that.
-        self.pool0 = SymmetricMaxPool() if symmetric else nn.MaxPool2d(3, 2, pad_mode="same")
+        self.pool0 = stem_pool(spec)
         features = STEM_FEATURES
         for number, layers in enumerate(BLOCKS, start=1):
             setattr(self, f"denseblock{number}", DenseBlock(features, layers))
@@ -144,16 +150,20 @@ class MultiTaskNet(nn.Cell):
         type_logits [N, num_types], embedding [N, 1024])``; single-task ``(id_logits, embedding)``;
         without classifiers ``embedding`` alone.
 
+    Args:
+        spec: the architecture.
+        trunk: what computes the features, instead of a fresh DenseNet-121.
+
     Attributes:
         spec: the :class:`~multitasknet.NetworkSpec` it was built from.
         load_report: the :class:`~multitasknet.LoadReport` of the last load, or None.
     """
 
-    def __init__(self, spec: NetworkSpec) -> None:
+    def __init__(self, spec: NetworkSpec, trunk: nn.Cell | None = None) -> None:
         super().__init__()
         self.spec = spec
         self.load_report = None
-        self.base = DenseNet121(spec.channels, spec.stem_pool)
+        self.base = trunk or DenseNet121(spec)
         self.keypoint_aware = spec.keypoint_aware
         self.multi_task = spec.multi_task
         self.include_top = spec.include_top

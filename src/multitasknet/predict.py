@@ -166,13 +166,16 @@ class Predictor:
         self, images: Sequence[ImageInput], poses: Sequence[np.ndarray | None]
     ) -> Iterator[tuple[np.ndarray, ...]]:
         self.warn_of_missing_pose(poses)
-        for x, p in self._batches(images, poses):
+        for x, p in self.prepare(images, poses):
             yield self.run(x, p)
 
-    def _batches(
+    def prepare(
         self, images: Sequence[ImageInput], poses: Sequence[np.ndarray | None]
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The network's inputs; while one batch is computed, threads prepare the next."""
+        """The network's inputs, ``[N, C, H, W]`` and ``[N, 108]``, a batch at a time.
+
+        While one batch is used, threads prepare the next.
+        """
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             pending: deque[list[Future]] = deque()
             for start in range(0, len(images), self.batch_size):

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import MultiTaskNetError
-from . import convert, data, evaluate, export, finetune, hub, predict, synthesize
+from . import convert, data, demo, evaluate, export, finetune, hub, predict, synthesize
 
-_COMMANDS = (predict, evaluate, finetune, data, synthesize, hub, convert, export)
+_COMMANDS = (demo, predict, evaluate, finetune, data, synthesize, hub, convert, export)
 _INTERRUPTED = 130
 
 

@@ -25,6 +25,20 @@ def add_parsers(commands: Any) -> None:
     export.add_argument("--fp16", action="store_true", help="ONNX in float16: half the size")
     export.set_defaults(run=_export)
 
+    quantize = commands.add_parser(
+        "quantize", help="write the network as INT8 ONNX, and say what that costs"
+    )
+    quantize.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="to calibrate on")
+    quantize.add_argument("--output", type=Path, required=True, help="the file to write, .onnx")
+    quantize.add_argument("--labels", type=Path, help="PAMTRI label CSV with the keypoints")
+    quantize.add_argument("--weights", default="card", help="'card' (default) or a file")
+    quantize.add_argument("--card", type=Path, help="a model card (default: this module's)")
+    quantize.add_argument("--batch", type=positive, default=8, help="images at a time (8)")
+    quantize.add_argument(
+        "--min-cosine", type=float, default=0.99, help="keep the file from there on (0.99)"
+    )
+    quantize.set_defaults(run=_quantize)
+
 
 def _batch(text: str) -> int | None:
     return None if text == "dynamic" else positive(text)
@@ -43,3 +57,31 @@ def _export(options: argparse.Namespace) -> None:
     )
     print(report.path)
     print(f"largest difference from the Cell on {CHECKED_INPUTS} inputs: {report.difference:.1e}")
+
+
+def _quantize(options: argparse.Namespace) -> None:
+    from ..labels import keypoints_of
+    from ..predict import Predictor
+    from ..quantizing import quantize
+    from .hub import print_rows
+
+    predictor = Predictor(
+        options.weights, card=options.card, backend="onnx", batch_size=options.batch
+    )
+    report = quantize(
+        options.output,
+        predictor,
+        options.images,
+        keypoints_of(options.images, options.labels),
+        min_cosine=options.min_cosine,
+    )
+    rows: dict[str, object] = {
+        "file": report.path,
+        "calibrated on": f"{report.calibrated_on} images",
+        "compared on": f"{report.compared_on} other images, with float32",
+        "embeddings": f"cosine {report.embedding_cosine:.4f}, least {report.least_cosine:.4f}",
+    }
+    if report.color_agreement is not None:
+        rows["colour"] = f"the same for {report.color_agreement:.1%}"
+        rows["type"] = f"the same for {report.type_agreement:.1%}"
+    print_rows(rows)

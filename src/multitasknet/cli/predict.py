@@ -25,12 +25,9 @@ def add_parsers(commands: Any) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from ..labels import read_labels
+    from ..labels import keypoints_of
 
-    rows = read_labels(options.labels) if options.labels else {}
-    keypoints = [
-        rows[image.name].keypoints if image.name in rows else None for image in options.images
-    ]
+    keypoints = keypoints_of(options.images, options.labels)
     predictor = make_predictor(options)
     predictions = predictor.predict(options.images, keypoints)
     if options.json:

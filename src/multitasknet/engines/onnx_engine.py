@@ -37,6 +37,7 @@ class OnnxEngine:
         self, model: str | Path | bytes, *, source: str = "", threads: int | None = None
     ) -> None:
         runtime = import_extra("onnxruntime", "onnx")
+        self._model = model
         self.source = source or ("" if isinstance(model, bytes) else str(model))
         named = self.source or "the model"
         options = runtime.SessionOptions()
@@ -67,5 +68,13 @@ class OnnxEngine:
         return run_in_batches(self._run, x, p, self.metadata.batch)
 
     def _run(self, x: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, ...]:
-        inputs = {"image": x, "pose": p} if self.spec.keypoint_aware else {"image": x}
+        inputs = dict(zip(self.named_inputs, (x, p), strict=False))
         return tuple(self._session.run(list(self.spec.outputs), inputs))
+
+    @property
+    def named_inputs(self) -> tuple[str, ...]:
+        return ("image", "pose") if self.spec.keypoint_aware else ("image",)
+
+    def content(self) -> bytes:
+        """The model as it was opened."""
+        return self._model if isinstance(self._model, bytes) else Path(self._model).read_bytes()
