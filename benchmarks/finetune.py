@@ -3,12 +3,11 @@
     python benchmarks/finetune.py recipes [--epochs 6] [--size 64] [--seeds 3]
     python benchmarks/finetune.py step [--size 128] [--batch 16]
 
-``recipes`` makes synthetic vehicles (60 to train on, seed 0) and trains from fresh weights, the
-same number of steps for both, in turn: P x K batches, warm-up and cosine, left and right exchanged
-by the
-flip, no decay of norms and biases; against random batches, a constant rate, keypoints that drift
-from pass to pass, a flip that exchanges nothing, and decay of everything. ``step`` times forward,
-backward and update in turn (A B A B ...); PyTorch's needs torch.
+``recipes`` makes synthetic vehicles (60 to train on, seed 0) and trains from fresh weights, in turn
+and for the same number of epochs: P x K batches, warm-up and cosine, left and right exchanged by
+the flip, no decay of norms and biases; against random batches, a constant rate, keypoints that
+drift from pass to pass, a flip that exchanges nothing, and decay of everything. ``step`` times
+forward, backward and update in turn (A B A B ...); PyTorch's needs torch.
 """
 
 from __future__ import annotations

@@ -104,7 +104,9 @@ def test_a_loaded_checkpoint_knows_its_classes_and_size(straight) -> None:
 
 
 def test_a_frozen_trunk_stays_as_it_was_and_its_features_are_kept(straight, data, output) -> None:
-    one = finetune(data, output, **FAST | {"epochs": 1})
+    one = finetune(data, output, tensorboard=True, **FAST | {"epochs": 1})
+    (events,) = (output / "events").iterdir()
+    assert b"figures/mAP" in events.read_bytes()
     before, after = (read_weights(run.output / "last.ckpt").arrays for run in (one, straight))
     for name in before:
         same = np.array_equal(before[name], after[name])

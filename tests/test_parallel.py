@@ -50,7 +50,8 @@ def test_two_processes_have_the_gradients_of_one_and_the_first_alone_writes(tmp_
         with np.load(tmp_path / f"gradients_{rank}.npz") as found:
             assert set(found) == set(expected)
             for name, value in expected.items():
-                np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+                difference = np.abs(found[name] - value).max()
+                assert difference <= 1e-5 * np.abs(value).max(), name
     assert (tmp_path / "rank_0.txt").read_text() == "True"
     assert (tmp_path / "rank_1.txt").read_text() == "False"
     history = json.loads((tmp_path / "run" / "history.json").read_text())

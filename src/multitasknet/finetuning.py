@@ -25,6 +25,7 @@ from .spec import NetworkSpec, check_size
 from .training.augmentation import FLIPS, RandomAugmentation
 from .training.batches import ImageSource, Source
 from .training.curves import write_training_report
+from .training.events import EventWriter
 from .training.features import cached_features
 from .training.history import EpochRecord, History, read_history, write_history
 from .training.interruption import Interrupted, StopRequest
@@ -207,6 +208,7 @@ def finetune(
     device: str | None = None,
     workers: int = 1,
     progress: bool = True,
+    tensorboard: bool = False,
     on_epoch: Callable[[EpochRecord], None] = lambda record: None,
     **settings: Any,
 ) -> FinetuneResult:
@@ -224,6 +226,7 @@ def finetune(
         device: ``CPU``, ``Ascend`` or ``GPU``; None for MindSpore's choice.
         workers: threads that prepare images.
         progress: draw progress bars.
+        tensorboard: write TensorBoard events to ``output/events`` as well.
         on_epoch: called with each epoch's record.
         settings: fields of :class:`Settings`.
 
@@ -235,6 +238,7 @@ def finetune(
         SamplerError: fewer vehicles than a batch takes.
         TrainingError: the loss is not finite or has exploded; names the batch's images.
         Interrupted: SIGINT or SIGTERM came; the state is kept. A KeyboardInterrupt.
+        EventsError: ``tensorboard`` without its extra.
         LabelError, CheckpointError, DownloadError: from the data set and the weights.
     """
     output = Path(output)
@@ -250,8 +254,21 @@ def finetune(
     output.mkdir(parents=True, exist_ok=True)
     guard_cpu()
     mindspore.set_seed(chosen.seed)
+    if tensorboard and devices.is_first:
+        events = EventWriter(output / "events")
+        on_epoch = _both(events.write, on_epoch)
     run = _Run(chosen, dataset, output, devices, workers, progress and devices.is_first)
     return run.finish(history, resume, on_epoch)
+
+
+def _both(
+    first: Callable[[EpochRecord], None], second: Callable[[EpochRecord], None]
+) -> Callable[[EpochRecord], None]:
+    def call(record: EpochRecord) -> None:
+        first(record)
+        second(record)
+
+    return call
 
 
 def class_maps(records: tuple[Record, ...]) -> ClassMaps:

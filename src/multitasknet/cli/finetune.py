@@ -29,6 +29,9 @@ def add_parsers(commands: Any) -> None:
     finetune.add_argument("--resume", action="store_true", help="go on in DIR")
     finetune.add_argument("--config", type=Path, metavar="YAML", help="settings by name")
     finetune.add_argument("--device", choices=("CPU", "Ascend", "GPU"), help="where to compute")
+    finetune.add_argument(
+        "--tensorboard", action="store_true", help="write TensorBoard events to DIR/events"
+    )
     add_workers(finetune)
     _add_settings(finetune)
     finetune.set_defaults(run=_finetune)
@@ -97,6 +100,7 @@ def _finetune(options: argparse.Namespace) -> None:
         resume=options.resume,
         device=options.device,
         workers=options.workers,
+        tensorboard=options.tensorboard,
         on_epoch=_print_epoch,
         **settings,
     )

@@ -27,8 +27,9 @@ class Devices:
     @classmethod
     def join(cls) -> Devices:
         """Join the processes that ``msrun`` started; a process of its own is alone."""
-        if os.environ.get("MS_ROLE") != "MS_WORKER":
+        if "MS_ROLE" not in os.environ:
             return cls()
+        # The scheduler, which msrun starts as well, stays in there until the workers are done.
         init()
         mindspore.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True)
         return cls(get_rank(), get_group_size())

@@ -1,0 +1,36 @@
+"""Epochs as TensorBoard events; needs the extra ``tensorboard``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import MultiTaskNetError
+from .history import EpochRecord
+
+
+class EventsError(MultiTaskNetError, ImportError):
+    """The library that writes events is not installed."""
+
+
+class EventWriter:
+    """Writes each epoch's losses, figures, rate and speed below a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise EventsError(
+                "TensorBoard events need tensorboardX; pip install 'multitasknet[tensorboard]'"
+            ) from error
+        self._writer = SummaryWriter(str(folder))
+
+    def write(self, record: EpochRecord) -> None:
+        groups = {
+            "loss": record.losses,
+            "figures": record.metrics,
+            "training": {"rate": record.rate, "images_per_second": record.images_per_second},
+        }
+        for group, values in groups.items():
+            for name, value in values.items():
+                self._writer.add_scalar(f"{group}/{name}", value, record.epoch)
+        self._writer.flush()
