@@ -238,7 +238,7 @@ def finetune(
         SamplerError: fewer vehicles than a batch takes.
         TrainingError: the loss is not finite or has exploded; names the batch's images.
         Interrupted: SIGINT or SIGTERM came; the state is kept. A KeyboardInterrupt.
-        EventsError: ``tensorboard`` without its extra.
+        MissingExtraError: ``tensorboard`` without its extra.
         LabelError, CheckpointError, DownloadError: from the data set and the weights.
     """
     output = Path(output)
