@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multitasknet import EmbeddingOrigin, GalleryIndex, index
+from multitasknet import EmbeddingOrigin, GalleryIndex
 from multitasknet.files import OutputError
+from multitasknet.ranking import index
 from multitasknet.ranking.distances import EmbeddingError
 from multitasknet.ranking.index import GalleryIndexError
 
