@@ -29,9 +29,9 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from multitasknet import MultiTaskNet, NetworkSpec, read_dataset, synthesize
+from multitasknet.data.records import VehicleDataset
+from multitasknet.data.samples import Sample
 from multitasknet.finetuning import class_maps
-from multitasknet.records import VehicleDataset
-from multitasknet.samples import Sample
 from multitasknet.training.augmentation import RandomAugmentation
 from multitasknet.training.batches import ImageSource
 from multitasknet.training.loop import EpochTrainer

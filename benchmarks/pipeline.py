@@ -23,10 +23,10 @@ import cv2
 import mindspore.dataset as ds
 import numpy as np
 
+from multitasknet.data.pack import write_pack
+from multitasknet.data.pipeline import create_pipeline
+from multitasknet.data.records import Record, Split
 from multitasknet.keypoints import heatmaps, segment, visible_surfaces
-from multitasknet.pack import write_pack
-from multitasknet.pipeline import create_pipeline
-from multitasknet.records import Record, Split
 from multitasknet.spec import Variant
 from multitasknet.veri import read_dataset
 

@@ -1,11 +1,11 @@
 """Images/s and peak memory of every engine beside PyTorch's modes, on the same topology.
 
-    python benchmarks/serving.py [--variants rgb segment heatmap] [--batches 1 8 32] [--rounds 5]
+    python benchmarks/serving.py [--variants segment rgb heatmap] [--batches 1 8 32] [--rounds 5]
 
 Each engine lives in a process of its own; they run in turn (A B C A B C ...), one at a time, so
 that what disturbs the machine disturbs all. Then end to end from JPEG files, and a cold start.
-Writes serving.json and serving.svg beside this file. Weights are random; nothing is downloaded.
-Needs the extras [onnx] and [torch], and matplotlib.
+Writes serving.json, serving.md and serving.svg beside this file. Weights are random; nothing is
+downloaded. Needs the extras [onnx] and [torch], and matplotlib.
 """
 
 from __future__ import annotations
@@ -41,26 +41,29 @@ assert {backend!r} != "onnx" or "mindspore" not in sys.modules
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--variants", nargs="+", default=["rgb", "segment", "heatmap"])
+    parser.add_argument("--variants", nargs="+", default=["segment", "rgb", "heatmap"])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32])
     parser.add_argument("--rounds", type=int, default=5, help="counted runs of each (5)")
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=ENGINES)
     options = parser.parse_args()
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
-    rows = []
+    rows: list[dict] = []
+    figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for variant in options.variants:
             files = prepare(Path(folder), variant)
+            load = os.getloadavg()[0]
             rows += side_by_side(files, variant, options)
-        figures = {
-            "cpus": os.cpu_count(),
-            "load": os.getloadavg()[0],
-            "forward": rows,
-            "end_to_end": end_to_end(files, options.rounds),
-            "cold_start": cold_start(files, options.rounds),
-        }
-    (HERE / "serving.json").write_text(json.dumps(figures, indent=1) + "\n")
-    draw(rows, HERE / "serving.svg")
+            figures = {
+                "cpus": os.cpu_count(),
+                "load": {**figures.get("load", {}), variant: [load, os.getloadavg()[0]]},
+                "forward": rows,
+                "end_to_end": end_to_end(files, options.rounds),
+                "cold_start": cold_start(files, options.rounds),
+            }
+            (HERE / "serving.json").write_text(json.dumps(figures, indent=1) + "\n")
+            (HERE / "serving.md").write_text(report(figures))
+            draw(rows, HERE / "serving.svg")
 
 
 # The engines: each takes the prepared files and gives what runs a batch.
@@ -150,13 +153,20 @@ ENGINES: dict[str, Callable[[dict[str, str]], Run]] = {
     "MindSpore, the Cell": mindspore_cell,
     "MindSpore, folded": mindspore_folded,
     "MindSpore, folded, graph": mindspore_compiled,
-    "ONNX": onnx_engine,
-    "ONNX INT8": onnx_int8,
+    "ONNX, ours": onnx_engine,
+    "ONNX INT8, ours": onnx_int8,
     "PyTorch eager": torch_eager,
     "PyTorch channels-last": torch_channels_last,
     "PyTorch compile": torch_compiled,
     "ONNX Runtime, PyTorch's export": torch_export,
 }
+
+RATIOS = (
+    ("MindSpore, best mode / PyTorch, best mode (1)", "MindSpore", "PyTorch"),
+    ("ONNX / PyTorch, best mode (1.5)", "ONNX, ours", "PyTorch"),
+    ("ONNX / ONNX Runtime on PyTorch's export (1)", "ONNX, ours", "ONNX Runtime"),
+    ("INT8 / ONNX (1.6)", "ONNX INT8, ours", "ONNX, ours"),
+)
 
 
 def prepare(folder: Path, variant: str) -> dict[str, str]:
@@ -239,11 +249,11 @@ def side_by_side(files: dict[str, str], variant: str, options: argparse.Namespac
     for batch in options.batches:
         times: dict[str, list[float]] = {name: [] for name in workers}
         memory = {}
-        for turn in range(options.rounds + 2):
+        for turn in range(options.rounds + 1):
             for name, worker in workers.items():
                 worker.send(batch)
                 seconds, memory[name] = worker.recv()
-                if turn > 1:  # the first ones compile, and warm up
+                if turn:  # the first compiles, and warms up
                     times[name].append(seconds)
         for name in workers:
             rate = batch / statistics.median(times[name])
@@ -323,6 +333,46 @@ def cold_start(files: dict[str, str], rounds: int) -> dict[str, float]:
     return medians
 
 
+def report(figures: dict[str, Any]) -> str:
+    """The figures as Markdown tables: images/s (peak MB), and the ratios that have goals."""
+    rows = figures["forward"]
+    columns = list(dict.fromkeys((row["variant"], row["batch"]) for row in rows))
+    cells = {(row["engine"], row["variant"], row["batch"]): row for row in rows}
+    names = [f"{variant}, {batch}" for variant, batch in columns]
+    lines = [
+        "# Serving: images/s (peak MB) by variant and batch",
+        "",
+        f"Written by `serving.py`; {figures['cpus']} cores. Best of the rounds (the medians are in "
+        "`serving.json`), 256x256, float32 unless said. Load average before and after: "
+        f"{figures['load']}.",
+        "",
+        "| engine | " + " | ".join(names) + " |",
+        "| --- |" + " ---: |" * len(columns),
+    ]
+    for engine in dict.fromkeys(row["engine"] for row in rows):
+        found = [cells[(engine, *column)] for column in columns]
+        texts = [f"{row['best']:.1f} ({row['peak_megabytes']})" for row in found]
+        lines.append(f"| {engine} | " + " | ".join(texts) + " |")
+    lines += ["", "| ratio (goal) | " + " | ".join(names) + " |"]
+    lines.append("| --- |" + " ---: |" * len(columns))
+    for title, ours, theirs in RATIOS:
+        ratios = [_best(cells, ours, column) / _best(cells, theirs, column) for column in columns]
+        lines.append(f"| {title} | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " |")
+    for title, values in (("end_to_end", "images/s from JPEG files"), ("cold_start", "s")):
+        texts = [f"{name} {value} {values}" for name, value in figures[title].items()]
+        lines += ["", f"{title.replace('_', ' ').capitalize()}: {', '.join(texts)}."]
+    return "\n".join(lines) + "\n"
+
+
+def _best(cells: dict[tuple, dict], start: str, column: tuple[str, int]) -> float:
+    """Images/s of the fastest engine whose name starts so."""
+    return max(
+        row["best"]
+        for (engine, *place), row in cells.items()
+        if engine.startswith(start) and tuple(place) == column
+    )
+
+
 def draw(rows: list[dict], path: Path) -> None:
     import matplotlib
 
@@ -339,7 +389,7 @@ def draw(rows: list[dict], path: Path) -> None:
     for axis, variant in zip(axes[0], variants, strict=True):
         for index, batch in enumerate(batches):
             rates = {
-                row["engine"]: row["images_per_second"]
+                row["engine"]: row["best"]
                 for row in rows
                 if (row["variant"], row["batch"]) == (variant, batch)
             }

@@ -12,8 +12,8 @@ import mindspore
 import numpy as np
 
 import hub_conf
-from multitasknet.pipeline import create_pipeline
-from multitasknet.records import ClassMaps
+from multitasknet.data.pipeline import create_pipeline
+from multitasknet.data.records import ClassMaps
 from multitasknet.training.losses import cross_entropy
 from multitasknet.veri import read_dataset
 

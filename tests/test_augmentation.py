@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from multitasknet.data.samples import Sample
 from multitasknet.keypoints import SURFACES, heatmaps, segment, visible_surfaces
-from multitasknet.samples import Sample
 from multitasknet.training.augmentation import (
     RandomAugmentation,
     erase,

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from multitasknet import LabelError
 from multitasknet.cli import main
-from multitasknet.pack import PackError, write_pack
-from multitasknet.pipeline import create_pipeline
+from multitasknet.data.pack import PackError, write_pack
+from multitasknet.data.pipeline import create_pipeline
+from multitasknet.data.records import ClassMaps, Record, unmatched_vehicles, warn_of_unmatched
+from multitasknet.data.samples import load_sample
 from multitasknet.preprocessing import preprocess
-from multitasknet.records import ClassMaps, Record, unmatched_vehicles, warn_of_unmatched
-from multitasknet.samples import load_sample
 from multitasknet.spec import Variant
 from multitasknet.veri import read_dataset
 

@@ -15,11 +15,11 @@ import pytest
 from multitasknet import LabelError, Predictor
 from multitasknet import embedding as embedding_module
 from multitasknet.cli import main
+from multitasknet.data.pack import write_pack
 from multitasknet.embedding import embed_split
 from multitasknet.evaluation import attribute_result, dataset_roc, evaluate
 from multitasknet.evaluation_report import retrieval_panels, write_evaluation_report
 from multitasknet.metrics import evaluate_ranking
-from multitasknet.pack import write_pack
 from multitasknet.searching import build_index, find_images, search
 from multitasknet.veri import read_dataset
 

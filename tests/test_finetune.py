@@ -20,12 +20,12 @@ import pytest
 from multitasknet import create_network, finetune, read_weights, write_card
 from multitasknet.cli import main
 from multitasknet.finetuning import FinetuneError
-from multitasknet.side_file import SideFileError
 from multitasknet.training.history import EpochRecord
 from multitasknet.training.interruption import Interrupted
 from multitasknet.training.loop import TrainingError
 from multitasknet.training.optimization import FROZEN
 from multitasknet.training.sampler import SamplerError
+from multitasknet.weights.side_file import SideFileError
 
 # The head alone trains in a moment; what the loop does is the same.
 FAST = {

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multitasknet import EmbeddingOrigin, GalleryIndex, index
-from multitasknet.distances import EmbeddingError
 from multitasknet.files import OutputError
-from multitasknet.index import GalleryIndexError
+from multitasknet.ranking.distances import EmbeddingError
+from multitasknet.ranking.index import GalleryIndexError
 
 ORIGIN = EmbeddingOrigin("ab" * 32, "segment", (256, 256))
 

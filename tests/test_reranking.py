@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multitasknet.metrics import evaluate_ranking
-from multitasknet.reranking import rerank
+from multitasknet.ranking.reranking import rerank
 
 
 def reference(

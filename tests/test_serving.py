@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-import multitasknet.exporting
+import multitasknet.serving.exporting
 from multitasknet import (
     CheckpointError,
     ExportError,
@@ -34,9 +34,9 @@ from multitasknet.cli import main
 from multitasknet.engines import mindspore_engine
 from multitasknet.engines.mindspore_engine import MindSporeEngine
 from multitasknet.engines.onnx_engine import OnnxEngine
-from multitasknet.exporting import largest_difference
-from multitasknet.metadata import Metadata
-from multitasknet.onnx_graph import build_onnx
+from multitasknet.serving.exporting import largest_difference
+from multitasknet.serving.metadata import Metadata
+from multitasknet.serving.onnx_graph import build_onnx
 from multitasknet.spec import Variant
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -152,7 +152,7 @@ def test_other_files_predict_the_same(tmp_path, network, name, options) -> None:
 def test_an_export_that_differs_is_an_error_and_leaves_no_file(
     tmp_path, network, monkeypatch
 ) -> None:
-    monkeypatch.setattr(multitasknet.exporting, "TOLERANCES", {"float32": 1e-12})
+    monkeypatch.setattr(multitasknet.serving.exporting, "TOLERANCES", {"float32": 1e-12})
     with pytest.raises(ExportError, match=r"differ from the network's by .* the file is not kept"):
         export(tmp_path / "model.onnx", network=network, size=SMALL)
     assert list(tmp_path.iterdir()) == []
@@ -207,7 +207,9 @@ def test_without_the_extra_auto_is_mindspore_and_onnx_names_the_extra(
     checkpoint, exported, tmp_path, monkeypatch, module
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    for name in [name for name in sys.modules if name.startswith("multitasknet.onnx_graph")]:
+    for name in [
+        name for name in sys.modules if name.startswith("multitasknet.serving.onnx_graph")
+    ]:
         monkeypatch.delitem(sys.modules, name)
     assert Predictor(checkpoint, cache_dir=tmp_path).engine.name == "mindspore"
     with pytest.raises(MissingExtraError, match=r"pip install 'multitasknet\[onnx\]'"):

@@ -10,7 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multitasknet.threshold import ThresholdError, roc_of_embeddings, roc_of_pairs, threshold_at
+from multitasknet.ranking.threshold import (
+    ThresholdError,
+    roc_of_embeddings,
+    roc_of_pairs,
+    threshold_at,
+)
 
 PAIRS = st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=2, max_size=40)
 

@@ -11,25 +11,25 @@ from typing import Any
 
 _NAMES = {
     "card": ("Asset", "CardError", "ModelCard", "load_card"),
-    "checkpoint": ("LoadReport", "load_weights"),
-    "converting": ("convert",),
+    "weights.loading": ("LoadReport", "load_weights"),
+    "weights.converting": ("convert",),
     "download": ("DownloadError", "fetch_asset"),
     "errors": ("MissingExtraError", "MultiTaskNetError"),
-    "exporting": ("ExportError", "ExportReport", "export"),
+    "serving.exporting": ("ExportError", "ExportReport", "export"),
     "finetuning": ("FinetuneResult", "finetune"),
     "hub": ("create_network",),
     "hub_folder": ("hub_install",),
-    "index": ("EmbeddingOrigin", "GalleryIndex"),
+    "ranking.index": ("EmbeddingOrigin", "GalleryIndex"),
     "labels": ("COLORS", "TYPES", "LabelError", "read_labels"),
     "network": ("MultiTaskNet",),
     "predict": ("Prediction", "Predictor"),
     "preprocessing": ("ImageError", "preprocess"),
     "publishing": ("write_card",),
-    "quantizing": ("QuantizationError", "QuantizationReport", "quantize"),
+    "serving.quantizing": ("QuantizationError", "QuantizationReport", "quantize"),
     "spec": ("VARIANTS", "NetworkSpec"),
     "synthetic": ("SyntheticData", "SyntheticError", "synthesize"),
     "veri": ("read_dataset",),
-    "weights": ("CheckpointError", "Weights", "read_weights"),
+    "weights.reading": ("CheckpointError", "Weights", "read_weights"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 

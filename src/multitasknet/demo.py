@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .data.records import Record, VehicleDataset
 from .errors import MultiTaskNetError
 from .evaluation import Evaluation, evaluate
 from .evaluation_report import retrieval_panels
@@ -18,7 +19,6 @@ from .files import make_folder
 from .labels import COLORS, TYPES, class_name
 from .metrics import evaluate_ranking
 from .predict import Prediction, Predictor
-from .records import Record, VehicleDataset
 from .report import Panel, Shot, line_chart, thumbnail, write_report
 from .synthetic import draw_overlay, synthesize
 from .training.history import EpochRecord

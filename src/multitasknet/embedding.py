@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
+from .data.records import Split
 from .files import make_folder, replacing
-from .index import EmbeddingOrigin
-from .records import Split
+from .ranking.index import EmbeddingOrigin
 
 if TYPE_CHECKING:
     from .predict import Predictor
@@ -101,7 +101,7 @@ def _compute(
     predictor: Predictor, split: Split, done: int, workers: int, progress: bool
 ) -> Iterator[tuple[int, SplitEmbeddings]]:
     """The pieces behind the first ``done`` images, each with its first image's index."""
-    from .pipeline import create_pipeline
+    from .data.pipeline import create_pipeline
 
     total = len(split)
     with tqdm(

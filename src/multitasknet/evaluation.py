@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .card import ModelCard
+from .data.records import Split, VehicleDataset, warn_of_unmatched
 from .embedding import SplitEmbeddings, embed_split, origin_of
 from .files import make_folder, replacing
 from .labels import COLORS, TYPES, class_name
 from .metrics import RankingResult, evaluate_embeddings, evaluate_ranking
-from .records import Split, VehicleDataset, warn_of_unmatched
+from .ranking.threshold import Roc, roc_of_embeddings
 from .spec import NetworkSpec
-from .threshold import Roc, roc_of_embeddings
 
 if TYPE_CHECKING:
     from .predict import Predictor
@@ -224,7 +224,7 @@ def _rank(
 def _rank_again(
     dataset: VehicleDataset, query: SplitEmbeddings, gallery: SplitEmbeddings
 ) -> RankingResult:
-    from .reranking import rerank
+    from .ranking.reranking import rerank
 
     distances = rerank(query.embeddings, gallery.embeddings)
     return evaluate_ranking(distances, *_protocol(dataset), max_rank=_MAX_RANK)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .distances import nearest, squared_distances
+from .data.pipeline import read_images
+from .data.records import VehicleDataset
 from .evaluation import Evaluation
 from .metrics import same_camera
-from .pipeline import read_images
-from .records import VehicleDataset
+from .ranking.distances import nearest, squared_distances
 from .report import Panel, Shot, line_chart, thumbnail, write_report
 
 _TOP = 10

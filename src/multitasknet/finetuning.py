@@ -15,13 +15,12 @@ import psutil
 import yaml
 from mindspore import Parameter, nn
 
+from .data.records import ClassMaps, Record, VehicleDataset, warn_of_unmatched
 from .errors import MultiTaskNetError
 from .hub import create_network
 from .labels import COLORS, TYPES
 from .network import MultiTaskNet
-from .records import ClassMaps, Record, VehicleDataset, warn_of_unmatched
 from .runtime import guard_cpu
-from .side_file import SideFile, write_side_file
 from .spec import NetworkSpec, check_size
 from .training.augmentation import FLIPS, RandomAugmentation
 from .training.batches import ImageSource, Source
@@ -40,6 +39,7 @@ from .training.state import Progress, load_state, save_network, save_state
 from .training.step import TrainingStep
 from .training.validation import validate
 from .veri import read_dataset
+from .weights.side_file import SideFile, write_side_file
 
 logger = logging.getLogger(__name__)
 
@@ -238,7 +238,7 @@ def finetune(
         SamplerError: fewer vehicles than a batch takes.
         TrainingError: the loss is not finite or has exploded; names the batch's images.
         Interrupted: SIGINT or SIGTERM came; the state is kept. A KeyboardInterrupt.
-        EventsError: ``tensorboard`` without its extra.
+        MissingExtraError: ``tensorboard`` without its extra.
         LabelError, CheckpointError, DownloadError: from the data set and the weights.
     """
     output = Path(output)

@@ -10,12 +10,12 @@ from .card import ModelCard, default_card_path, load_card
 from .download import fetch_asset
 from .errors import MultiTaskNetError
 from .labels import COLORS, TYPES
-from .layouts import HEAD
 from .spec import ATTRIBUTE_SIZE, NetworkSpec, Variant, class_names
+from .weights.layouts import HEAD
 
 if TYPE_CHECKING:
-    from .checkpoint import Weights
     from .network import MultiTaskNet
+    from .weights.loading import Weights
 
 _NAME = "multitasknet"
 _CARD = "card"
@@ -91,7 +91,7 @@ def create_network(
         spec = replace(_with_counts(NetworkSpec(), counts), variant=wanted or Variant.SEGMENT)
         return _build(replace(spec, include_top=include_top))
 
-    from .checkpoint import read_weights, widen_stem
+    from .weights.loading import read_weights, widen_stem
 
     found = read_weights(path)
     if found.is_trunk and found.spec.variant is Variant.RGB and wanted is not None:
@@ -139,8 +139,8 @@ def _build(
 ) -> MultiTaskNet:
     from mindspore.nn.utils import no_init_parameters
 
-    from .checkpoint import load_weights
     from .network import MultiTaskNet
+    from .weights.loading import load_weights
 
     if weights is None or fresh:
         network = MultiTaskNet(spec)

@@ -9,7 +9,7 @@ from pathlib import Path
 from .card import ModelCard
 from .download import cached_path, file_sha256, is_verified
 from .spec import NetworkSpec
-from .weights import read_weights
+from .weights.reading import read_weights
 
 
 @dataclass(frozen=True)

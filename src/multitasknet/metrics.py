@@ -9,7 +9,8 @@ from itertools import chain
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .distances import (
+from .errors import MultiTaskNetError
+from .ranking.distances import (
     EmbeddingError,
     check_count,
     check_embedding_pair,
@@ -17,7 +18,6 @@ from .distances import (
     check_numbers,
     distance_blocks,
 )
-from .errors import MultiTaskNetError
 
 UNKNOWN_CAMERA = -1
 

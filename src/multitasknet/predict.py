@@ -61,7 +61,8 @@ class Predictor:
         weights, card, variant, cache_dir, offline, progress: as in
             :func:`multitasknet.create_network`; or ``weights`` is a file that
             :func:`multitasknet.export` wrote, ``.onnx`` or ``.mindir``.
-        network: a Cell of :func:`multitasknet.create_network` to use instead of creating one.
+        network: a Cell of :func:`multitasknet.create_network` to use instead of creating one,
+            with the weights that it has now: later training does not reach the predictor.
         batch_size: images per call of the network.
         size: height and width of the network's input; default is the network's own.
         backend: ``mindspore``, ``onnx`` (ONNX Runtime, which imports no MindSpore), or ``auto``:
@@ -126,7 +127,7 @@ class Predictor:
             ImageError: an image cannot be read; nothing is predicted then.
             ValueError: keypoints of another number or shape.
         """
-        poses = _poses(images, keypoints)
+        poses = check_poses(images, keypoints)
         predictions: list[Prediction] = []
         for outputs in self._run(images, poses):
             for row in zip(*outputs, strict=True):
@@ -141,7 +142,7 @@ class Predictor:
         keypoints: Sequence[np.ndarray | None] | None = None,
     ) -> np.ndarray:
         """Return the embeddings alone, float32 ``[N, 1024]``; arguments as in :meth:`predict`."""
-        batches = [outputs[-1] for outputs in self._run(images, _poses(images, keypoints))]
+        batches = [outputs[-1] for outputs in self._run(images, check_poses(images, keypoints))]
         return np.concatenate(batches) if batches else np.empty((0, 1024), dtype=np.float32)
 
     def run(self, x: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -214,9 +215,10 @@ def _stacked(prepared: list[Future]) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(x), np.stack(p)
 
 
-def _poses(
+def check_poses(
     images: Sequence[ImageInput], keypoints: Sequence[np.ndarray | None] | None
 ) -> Sequence[np.ndarray | None]:
+    """One pose an image, or None; TypeError or ValueError if the two do not go together."""
     if isinstance(images, str | Path) or not isinstance(images, Sequence):
         raise TypeError(f"images must be a list of images, not {type(images).__name__}")
     if keypoints is None:

@@ -9,7 +9,7 @@ from .card import CARD_NAME, CardError, ModelCard, load_card
 from .download import file_sha256
 from .files import replacing
 from .info import describe_weights
-from .side_file import read_side_file, side_path
+from .weights.side_file import read_side_file, side_path
 
 _TEMPLATE = """# {name}
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .data.records import Record, Split, check_images, refuse
 from .embedding import embed_split, origin_of
-from .index import GalleryIndex
 from .labels import LabelError, LabelRow
-from .records import Record, Split, check_images, refuse
+from .ranking.index import GalleryIndex
 from .report import Panel, Shot, thumbnail, write_report
 
 if TYPE_CHECKING:

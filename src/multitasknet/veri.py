@@ -22,9 +22,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.parsers import expat
 
-from .labels import COLORS, TYPES, LabelError, LabelRow, read_labels
-from .pack import MANIFEST, read_pack
-from .records import (
+from .data.pack import MANIFEST, read_pack
+from .data.records import (
     SPLITS,
     UNKNOWN_CAMERA,
     ClassMaps,
@@ -34,6 +33,7 @@ from .records import (
     check_images,
     refuse,
 )
+from .labels import COLORS, TYPES, LabelError, LabelRow, read_labels
 
 __all__ = ["ClassMaps", "Record", "Split", "VehicleDataset", "read_dataset"]
 

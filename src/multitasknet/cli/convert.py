@@ -20,8 +20,8 @@ def add_parsers(commands: Any) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
-    from ..converting import convert
     from ..info import describe_weights
+    from ..weights.converting import convert
     from .hub import print_rows, weights_rows
 
     written = convert(options.source, options.target, format=options.format)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..records import Split, VehicleDataset
+    from ..data.records import Split, VehicleDataset
 
 
 def add_parsers(commands: Any) -> None:
@@ -22,7 +22,7 @@ def add_parsers(commands: Any) -> None:
 
 
 def _data(options: argparse.Namespace) -> None:
-    from ..records import warn_of_unmatched
+    from ..data.records import warn_of_unmatched
     from ..veri import read_dataset
 
     dataset = read_dataset(options.root)
@@ -31,7 +31,7 @@ def _data(options: argparse.Namespace) -> None:
 
 
 def _pack(options: argparse.Namespace) -> None:
-    from ..pack import write_pack
+    from ..data.pack import write_pack
     from ..veri import read_dataset
 
     dataset = read_dataset(options.root)

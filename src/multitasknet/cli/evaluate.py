@@ -90,8 +90,8 @@ def _print_figures(evaluation: Evaluation, published: dict[str, float]) -> None:
 
 def _search(options: argparse.Namespace) -> None:
     from ..embedding import origin_of
-    from ..index import GalleryIndex
     from ..labels import read_labels
+    from ..ranking.index import GalleryIndex
     from ..searching import build_index, find_images, search, write_search_report
 
     has_index = options.index is not None and options.index.is_file()
@@ -118,7 +118,7 @@ def _search(options: argparse.Namespace) -> None:
 
 def _threshold(options: argparse.Namespace) -> None:
     from ..evaluation import dataset_roc
-    from ..threshold import threshold_at
+    from ..ranking.threshold import threshold_at
     from ..veri import read_dataset
 
     dataset = read_dataset(options.data, ["query", "gallery"])

@@ -45,7 +45,7 @@ def _batch(text: str) -> int | None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from ..exporting import CHECKED_INPUTS, export
+    from ..serving.exporting import CHECKED_INPUTS, export
 
     report = export(
         options.output,
@@ -62,7 +62,7 @@ def _export(options: argparse.Namespace) -> None:
 def _quantize(options: argparse.Namespace) -> None:
     from ..labels import keypoints_of
     from ..predict import Predictor
-    from ..quantizing import quantize
+    from ..serving.quantizing import quantize
     from .hub import print_rows
 
     predictor = Predictor(

@@ -12,8 +12,8 @@ from mindspore import Tensor, nn
 
 from ..download import file_sha256
 from ..errors import MultiTaskNetError
-from ..metadata import Metadata
 from ..network import MultiTaskNet
+from ..serving.metadata import Metadata
 from ..spec import POSE_SIZE
 from . import run_in_batches
 

@@ -11,8 +11,8 @@ import numpy as np
 from mindspore import Tensor
 
 from ..download import file_sha256
-from ..folded_cell import fold_cell
 from ..network import MultiTaskNet
+from ..serving.folded_cell import fold_cell
 
 # Compiling a graph takes seconds, once an input shape, and saves a quarter of each run.
 _RUNS_BEFORE_COMPILING = 20

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import MultiTaskNetError, import_extra
-from ..metadata import Metadata
+from ..serving.metadata import Metadata
 from . import run_in_batches
 
 

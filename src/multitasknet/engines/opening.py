@@ -12,7 +12,7 @@ from ..card import ModelCard
 from ..download import default_cache_dir, file_sha256
 from ..files import replacing
 from ..hub import VariantError, create_network, weights_path
-from ..metadata import Metadata
+from ..serving.metadata import Metadata
 from ..spec import Variant
 from . import BACKENDS, Backend, Engine
 
@@ -105,7 +105,7 @@ def _with_variant(engine: Engine, variant: str | None) -> Engine:
 
 
 def _model_of(network: MultiTaskNet) -> bytes:
-    from ..onnx_graph import build_onnx
+    from ..serving.onnx_graph import build_onnx
 
     arrays = {parameter.name: parameter.asnumpy() for parameter in network.get_parameters()}
     return build_onnx(arrays, Metadata(network.spec)).SerializeToString()
@@ -116,7 +116,7 @@ def _cached_model(path: Path, cache_dir: str | Path | None) -> Path | bytes:
 
     Its name holds the weights' sha256. If the cache cannot be written, the content is returned.
     """
-    from ..weights import read_whole_network
+    from ..weights.reading import read_whole_network
 
     sha256 = file_sha256(path) if path.is_file() else ""
     root = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
@@ -124,7 +124,7 @@ def _cached_model(path: Path, cache_dir: str | Path | None) -> Path | bytes:
     if cached.is_file():
         return cached
 
-    from ..onnx_graph import build_onnx
+    from ..serving.onnx_graph import build_onnx
 
     found = read_whole_network(path)
     content = build_onnx(found.arrays, Metadata(found.spec, sha256)).SerializeToString()

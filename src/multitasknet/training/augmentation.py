@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..data.samples import Sample
 from ..keypoints import MAP_SIZE, NUM_KEYPOINTS, SURFACES
-from ..samples import Sample
 
 FLIPS = ("swap", "paper", "none")
 

@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 from mindspore import Tensor
 
-from ..pipeline import LABEL_COLUMNS, create_pipeline
-from ..pipeline import Augmentation as Augment
-from ..records import ClassMaps, Split
+from ..data.pipeline import LABEL_COLUMNS, create_pipeline
+from ..data.pipeline import Augmentation as Augment
+from ..data.records import ClassMaps, Split
 from ..spec import NetworkSpec
 from .augmentation import RandomAugmentation
 

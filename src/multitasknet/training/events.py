@@ -4,25 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import MultiTaskNetError
+from ..errors import import_extra
 from .history import EpochRecord
-
-
-class EventsError(MultiTaskNetError, ImportError):
-    """The library that writes events is not installed."""
 
 
 class EventWriter:
     """Writes each epoch's losses, figures, rate and speed below a folder."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError as error:
-            raise EventsError(
-                "TensorBoard events need tensorboardX; pip install 'multitasknet[tensorboard]'"
-            ) from error
-        self._writer = SummaryWriter(str(folder))
+        writers = import_extra("tensorboardX", "tensorboard")
+        self._writer = writers.SummaryWriter(str(folder))
 
     def write(self, record: EpochRecord) -> None:
         groups = {

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ..data.samples import Sample
 from ..files import replacing
 from ..network import MultiTaskNet
-from ..samples import Sample
 from .augmentation import mirror
 from .batches import Augment, FeatureSource, ImageSource
 from .optimization import TRUNK

@@ -10,8 +10,8 @@ import mindspore
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
-from ..checkpoint import CheckpointError
 from ..files import replacing
+from ..weights.loading import CheckpointError
 from .step import TrainingStep
 
 # Scalars: what reads a checkpoint takes them for training state and leaves them out.

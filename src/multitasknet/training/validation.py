@@ -9,9 +9,9 @@ import numpy as np
 from mindspore import Tensor
 from tqdm import tqdm
 
+from ..data.records import VehicleDataset
 from ..embedding import SplitEmbeddings
 from ..evaluation import evaluate_outputs
-from ..records import VehicleDataset
 from ..spec import NetworkSpec
 from .batches import Source
 

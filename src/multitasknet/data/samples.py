@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .keypoints import MAP_SIZE, NUM_KEYPOINTS, pose_vector
-from .labels import LabelError
-from .preprocessing import assemble, draw_maps, pose_or_zeros, read_image
+from ..keypoints import MAP_SIZE, NUM_KEYPOINTS, pose_vector
+from ..labels import LabelError
+from ..preprocessing import assemble, draw_maps, pose_or_zeros, read_image
+from ..spec import Variant
 from .records import Record
-from .spec import Variant
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .errors import import_extra
+from ..errors import import_extra
+from ..spec import POSE_SIZE
 from .folding import Affine, FoldedLayer, FoldedNetwork, FoldedTransition, Linear, fold
 from .metadata import Metadata
-from .spec import POSE_SIZE
 
 onnx = import_extra("onnx", "onnx")
 

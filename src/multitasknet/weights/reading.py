@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import MultiTaskNetError
+from ..spec import NetworkSpec, spec_from_shapes
 from .ckpt_file import read_ckpt
-from .errors import MultiTaskNetError
 from .layouts import TOP, is_trunk, parameter_shapes, to_published
 from .side_file import read_side_file
-from .spec import NetworkSpec, spec_from_shapes
 from .torch_file import read_torch
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .errors import MultiTaskNetError
+from ..errors import MultiTaskNetError
 
 _ROWS = 256
 

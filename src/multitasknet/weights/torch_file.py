@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import import_extra
+from ..errors import import_extra
 
 
 def read_torch(path: Path) -> dict[str, np.ndarray]:

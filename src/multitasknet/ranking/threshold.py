@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..errors import MultiTaskNetError
+from ..metrics import UNKNOWN_CAMERA, same_camera
 from .distances import (
     EmbeddingError,
     check_embeddings,
@@ -14,8 +16,6 @@ from .distances import (
     check_numbers,
     squared_distances,
 )
-from .errors import MultiTaskNetError
-from .metrics import UNKNOWN_CAMERA, same_camera
 
 _ROWS = 256
 

@@ -11,11 +11,11 @@ import mindspore.dataset as ds
 import numpy as np
 from PIL import Image
 
+from ..preprocessing import pose_or_zeros, read_image
+from ..spec import POSE_SIZE, Variant, check_size
 from .pack import inflate_maps
-from .preprocessing import pose_or_zeros, read_image
 from .records import ClassMaps, Record, Split
 from .samples import Sample, load_sample, select_maps
-from .spec import POSE_SIZE, Variant, check_size
 
 # Takes a sample and its index in the split, so that random draws need no state.
 Augmentation: TypeAlias = Callable[[Sample, int], Sample]

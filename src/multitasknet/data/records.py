@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .labels import COLORS, TYPES, LabelError, class_name, summarize
+from ..labels import COLORS, TYPES, LabelError, class_name, summarize
 
 logger = logging.getLogger(__name__)
 

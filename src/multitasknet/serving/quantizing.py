@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .engines.onnx_engine import OnnxEngine
-from .errors import MultiTaskNetError, import_extra
-from .files import replacing
-from .predict import Predictor
-from .preprocessing import ImageInput
+from ..engines.onnx_engine import OnnxEngine
+from ..errors import MultiTaskNetError, import_extra
+from ..files import replacing
+from ..predict import Predictor, check_poses
+from ..preprocessing import ImageInput
 
 Batches: TypeAlias = "Iterator[tuple[np.ndarray, np.ndarray]]"
 
@@ -83,7 +83,7 @@ def quantize(
         raise QuantizationError(f"{len(images)} images; expected at least {MIN_IMAGES}")
     if engine.metadata.batch is not None:
         raise QuantizationError(f"{engine.source}: it has a fixed batch; export it without")
-    poses = [None] * len(images) if keypoints is None else keypoints
+    poses = check_poses(images, keypoints)
     split = min(max(round(len(images) * _CALIBRATION_SHARE), 1), len(images) - 1)
     with replacing(output) as part:
         _write(part, engine, predictor.prepare(images[:split], poses[:split]))

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from .errors import MultiTaskNetError
-from .keypoints import MAP_SIZE
-from .labels import LabelError
-from .preprocessing import read_image
+from ..errors import MultiTaskNetError
+from ..keypoints import MAP_SIZE
+from ..labels import LabelError
+from ..preprocessing import read_image
+from ..spec import Variant
 from .records import Record, Split, VehicleDataset
 from .samples import load_maps
-from .spec import Variant
 
 MANIFEST = "pack.json"
 NUM_MAPS = Variant.HEATMAP_SEGMENT.channels - 3

@@ -7,9 +7,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from .files import OutputError, replacing
+from ..files import OutputError, replacing
 from .layouts import parameter_shapes
-from .weights import check_fit, read_weights
+from .reading import check_fit, read_weights
 
 Format = Literal["ckpt", "safetensors"]
 FORMATS: tuple[str, ...] = get_args(Format)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from ..network import MultiTaskNet, stem_pool
 from .folding import Affine, FoldedLayer, FoldedNetwork, FoldedTransition, Linear, fold
-from .network import MultiTaskNet, stem_pool
 
 _EPSILON = 1e-5
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from .spec import (
+from ..spec import (
     ATTRIBUTE_SIZE,
     BLOCKS,
     BOTTLENECK,

@@ -10,7 +10,7 @@ import numpy as np
 from mindspore import Tensor, nn
 from mindspore.common.initializer import Normal, initializer
 
-from .weights import CheckpointError, Weights, cell_of, check_fit, read_weights
+from .reading import CheckpointError, Weights, cell_of, check_fit, read_weights
 
 __all__ = ["CheckpointError", "LoadReport", "Weights", "load_weights", "read_weights", "widen_stem"]
 

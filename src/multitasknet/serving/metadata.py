@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
-from .errors import MultiTaskNetError
-from .preprocessing import MAP_MEAN, MAP_STD, RGB_MEAN, RGB_STD
-from .spec import NetworkSpec, Variant
+from ..errors import MultiTaskNetError
+from ..preprocessing import MAP_MEAN, MAP_STD, RGB_MEAN, RGB_STD
+from ..spec import NetworkSpec, Variant
 
 _KEY = "multitasknet"
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..errors import MultiTaskNetError
+from ..files import replacing
 from .distances import (
     EmbeddingError,
     check_count,
@@ -19,8 +21,6 @@ from .distances import (
     nearest,
     squared_distances,
 )
-from .errors import MultiTaskNetError
-from .files import replacing
 
 FAISS_FROM = 100_000
 _QUERIES = 256

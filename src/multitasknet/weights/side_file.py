@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .errors import MultiTaskNetError
-from .files import replacing
-from .records import ClassMaps
-from .spec import NetworkSpec, check_size
+from ..data.records import ClassMaps
+from ..errors import MultiTaskNetError
+from ..files import replacing
+from ..spec import NetworkSpec, check_size
 
 _FORMAT = 1
 

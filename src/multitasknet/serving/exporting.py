@@ -8,13 +8,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from .card import ModelCard
-from .download import file_sha256
-from .engines import Engine
-from .errors import MultiTaskNetError
-from .files import replacing
+from ..card import ModelCard
+from ..download import file_sha256
+from ..engines import Engine
+from ..errors import MultiTaskNetError
+from ..files import replacing
+from ..spec import POSE_SIZE, NetworkSpec, check_size
 from .metadata import Metadata
-from .spec import POSE_SIZE, NetworkSpec, check_size
 
 Format = Literal["onnx", "mindir"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -88,7 +88,7 @@ def export(
         raise ValueError(f"batch is {batch!r}; expected an integer of at least 1, or None")
     writer = _write_onnx if format == "onnx" else _write_mindir
     if network is None:
-        from .hub import create_network
+        from ..hub import create_network
 
         network = create_network(
             weights=weights, card=card, cache_dir=cache_dir, offline=offline, progress=progress
@@ -141,7 +141,7 @@ def _output(output: str | Path, format: str | None) -> tuple[Path, str]:
 
 
 def _write_onnx(path: Path, network: Any, metadata: Metadata) -> Engine:
-    from .engines.onnx_engine import OnnxEngine
+    from ..engines.onnx_engine import OnnxEngine
     from .onnx_graph import build_onnx, onnx
 
     arrays = {parameter.name: parameter.asnumpy() for parameter in network.get_parameters()}
@@ -152,7 +152,7 @@ def _write_onnx(path: Path, network: Any, metadata: Metadata) -> Engine:
 
 
 def _write_mindir(path: Path, network: Any, metadata: Metadata) -> Engine:
-    from .engines.mindir_engine import MindirEngine, write_mindir
+    from ..engines.mindir_engine import MindirEngine, write_mindir
 
     write_mindir(path, network, metadata)
     return MindirEngine(path)

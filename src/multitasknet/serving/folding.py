@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .spec import BLOCKS, EMBEDDING_SIZE, NetworkSpec
+from ..spec import BLOCKS, EMBEDDING_SIZE, NetworkSpec
 
 _EPSILON = 1e-5
 

@@ -1,0 +1,1 @@
+"""Data sets: records, samples, packs, and the input pipeline."""

@@ -1,0 +1,1 @@
+"""Distances, re-ranking, thresholds and search; pure NumPy."""

@@ -1,0 +1,1 @@
+"""The network for other runtimes: folded, exported, quantised."""

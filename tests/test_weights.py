@@ -1,0 +1,79 @@
+"""Reading and converting weights, as far as it needs no PyTorch."""
+
+from __future__ import annotations
+
+import itertools
+import stat
+import sys
+
+import mindspore
+import numpy as np
+import pytest
+from conftest import save
+from safetensors.numpy import save_file
+
+from multitasknet import MissingExtraError, MultiTaskNet, NetworkSpec, read_weights
+from multitasknet.cli import main
+from multitasknet.spec import Variant
+from multitasknet.weights.layouts import parameter_shapes
+
+HEADS = list(itertools.product((True, False), repeat=2))
+
+
+def test_without_torch_the_message_names_the_extra(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "model.pth").write_bytes(b"")
+    with pytest.raises(MissingExtraError, match=r"pip install 'multitasknet\[torch\]'"):
+        read_weights(tmp_path / "model.pth")
+
+
+@pytest.mark.parametrize(("multi_task", "keypoint_aware"), HEADS)
+@pytest.mark.parametrize("include_top", [True, False])
+def test_the_layout_is_the_networks(multi_task, keypoint_aware, include_top) -> None:
+    spec = NetworkSpec(
+        Variant.RGB, keypoint_aware, multi_task, 3, include_top=include_top, stem_pool="symmetric"
+    )
+    parameters = MultiTaskNet(spec).get_parameters()
+    assert parameter_shapes(spec) == {one.name: tuple(one.shape) for one in parameters}
+
+
+def test_the_light_reader_agrees_with_mindspores(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {
+        "a": rng.normal(size=(3, 4)).astype(np.float32),
+        "b": rng.normal(size=5).astype(np.float16),
+        "c": np.arange(4, dtype=np.int64),
+        "d": np.float32(2.5),
+        "e": np.array([True, False]),
+    }
+    path = save(tmp_path / "kinds.ckpt", arrays)
+    read = read_weights(path).arrays
+    theirs = mindspore.load_checkpoint(str(path))
+    for name in ("a", "b", "c", "e"):
+        np.testing.assert_array_equal(read[name], theirs[name].asnumpy())
+        assert read[name].dtype == arrays[name].dtype
+    assert read_weights(path).training_state == ("d",)
+
+
+def test_crc_and_half_precision_files_are_read(tmp_path) -> None:
+    value = mindspore.Tensor(np.linspace(-3, 3, 50, dtype=np.float32))
+    entries = [{"name": "wide", "data": value.astype(mindspore.bfloat16)}]
+    mindspore.save_checkpoint(entries, str(tmp_path / "crc.ckpt"), crc_check=True)
+    (wide,) = read_weights(tmp_path / "crc.ckpt").arrays.values()
+    np.testing.assert_allclose(wide, value.asnumpy(), rtol=2**-8)
+
+
+def test_the_command_converts_and_says_what_it_wrote(tmp_path, arrays, capsys) -> None:
+    save_file(arrays, tmp_path / "model.safetensors")
+    source, target = str(tmp_path / "model.safetensors"), tmp_path / "model"
+    assert main(["convert", source, str(target), "--format", "ckpt"]) == 0
+    printed = capsys.readouterr().out
+    assert "segment (16 input channels)" in printed
+    assert "padded as in MindSpore" in printed
+    written = tmp_path / "model.ckpt"
+    assert stat.S_IMODE(written.stat().st_mode) & stat.S_IRUSR
+    read = read_weights(written).arrays
+    assert all(np.array_equal(read[name], arrays[name]) for name in arrays)
+    for bad in (str(tmp_path / "model.zip"), str(tmp_path / "nowhere" / "model.ckpt")):
+        assert main(["convert", source, bad]) == 2
+        assert bad in capsys.readouterr().err
