@@ -26,7 +26,7 @@ from .veri import read_dataset
 
 logger = logging.getLogger(__name__)
 
-_SAMPLES = 12
+_SAMPLES = 11
 _PREDICTED = 6
 _CHANCE_DRAWS = 20
 
