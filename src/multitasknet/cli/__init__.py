@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"multitasknet: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interruption:
-        print(f"multitasknet: {interruption or 'interrupted'}", file=sys.stderr)
+        print(f"multitasknet: {str(interruption) or 'interrupted'}", file=sys.stderr)
         return _INTERRUPTED
     except BrokenPipeError:
         # The reader of a pipe has gone; keep Python from complaining at exit.

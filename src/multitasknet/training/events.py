@@ -12,8 +12,8 @@ class EventWriter:
     """Writes each epoch's losses, figures, rate and speed below a folder."""
 
     def __init__(self, folder: Path) -> None:
-        writers = import_extra("tensorboardX", "tensorboard")
-        self._writer = writers.SummaryWriter(str(folder))
+        self._library = import_extra("tensorboardX", "tensorboard")
+        self._folder = folder
 
     def write(self, record: EpochRecord) -> None:
         groups = {
@@ -21,7 +21,9 @@ class EventWriter:
             "figures": record.metrics,
             "training": {"rate": record.rate, "images_per_second": record.images_per_second},
         }
-        for group, values in groups.items():
-            for name, value in values.items():
-                self._writer.add_scalar(f"{group}/{name}", value, record.epoch)
-        self._writer.flush()
+        # A file an epoch: only closing one brings all of it to the disk.
+        suffix = f".epoch-{record.epoch:04}"
+        with self._library.SummaryWriter(str(self._folder), filename_suffix=suffix) as writer:
+            for group, values in groups.items():
+                for name, value in values.items():
+                    writer.add_scalar(f"{group}/{name}", value, record.epoch)
