@@ -111,6 +111,7 @@ def test_the_command_prints_json(capsys, checkpoint) -> None:
         (["predict", str(PHOTO), "--weights", "nowhere.ckpt"], "nowhere.ckpt"),
         (["predict", str(PHOTO), "--labels", "nowhere.csv"], "nowhere.csv"),
         (["predict", str(PHOTO), "--card", "nowhere.md"], "nowhere.md"),
+        (["predict", str(PHOTO), "--weights", "a.mindir", "--backend", "onnx"], "use 'auto'"),
         (["info", "--card", "nowhere.md"], "nowhere.md"),
         (["info", "--weights", str(PHOTO)], "example.jpg"),
         (["download", "--offline"], "offline, and no verified copy"),

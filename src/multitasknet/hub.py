@@ -15,7 +15,7 @@ from .weights.layouts import HEAD
 
 if TYPE_CHECKING:
     from .network import MultiTaskNet
-    from .weights.loading import Weights
+    from .weights.reading import Weights
 
 _NAME = "multitasknet"
 _CARD = "card"
@@ -91,7 +91,8 @@ def create_network(
         spec = replace(_with_counts(NetworkSpec(), counts), variant=wanted or Variant.SEGMENT)
         return _build(replace(spec, include_top=include_top))
 
-    from .weights.loading import read_weights, widen_stem
+    from .weights.loading import widen_stem
+    from .weights.reading import read_weights
 
     found = read_weights(path)
     if found.is_trunk and found.spec.variant is Variant.RGB and wanted is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..card import ModelCard
 from ..download import default_cache_dir, file_sha256
+from ..errors import MultiTaskNetError
 from ..files import replacing
 from ..hub import VariantError, create_network, weights_path
 from ..serving.metadata import Metadata
@@ -25,6 +26,10 @@ logger = logging.getLogger(__name__)
 _GRAPH_VERSION = 1
 # Where an Ascend accelerator shows itself, for which MindSpore is the right engine.
 _ASCEND_DEVICE = Path("/dev/davinci_manager")
+
+
+class BackendError(MultiTaskNetError, ValueError):
+    """A backend that does not run the given file."""
 
 
 def open_engine(
@@ -90,7 +95,7 @@ def _exported(path: Path, backend: str) -> Engine:
 
         guard_cpu()
         return MindirEngine(path)
-    raise ValueError(
+    raise BackendError(
         f"{path}: the backend {backend!r} does not run {path.suffix} files; use 'auto'"
     )
 

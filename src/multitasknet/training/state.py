@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 
 from ..files import replacing
-from ..weights.loading import CheckpointError
+from ..weights.reading import CheckpointError
 from .step import TrainingStep
 
 # Scalars: what reads a checkpoint takes them for training state and leaves them out.

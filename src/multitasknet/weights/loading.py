@@ -10,9 +10,7 @@ import numpy as np
 from mindspore import Tensor, nn
 from mindspore.common.initializer import Normal, initializer
 
-from .reading import CheckpointError, Weights, cell_of, check_fit, read_weights
-
-__all__ = ["CheckpointError", "LoadReport", "Weights", "load_weights", "read_weights", "widen_stem"]
+from .reading import Weights, cell_of, check_fit, read_weights
 
 logger = logging.getLogger(__name__)
 
