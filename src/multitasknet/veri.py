@@ -25,7 +25,6 @@ from xml.parsers import expat
 from .data.pack import MANIFEST, read_pack
 from .data.records import (
     SPLITS,
-    UNKNOWN_CAMERA,
     ClassMaps,
     Record,
     Split,
@@ -34,6 +33,7 @@ from .data.records import (
     refuse,
 )
 from .labels import COLORS, TYPES, LabelError, LabelRow, read_labels
+from .metrics import UNKNOWN_CAMERA
 
 __all__ = ["ClassMaps", "Record", "Split", "VehicleDataset", "read_dataset"]
 

@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 
 from ..labels import COLORS, TYPES, LabelError, class_name, summarize
+from ..metrics import UNKNOWN_CAMERA
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "query", "gallery")
-UNKNOWN_CAMERA = -1
 _NAMED = 10
 
 
