@@ -95,7 +95,7 @@ def _fill_cache(folder: Path) -> Path:
     import mindspore
 
     from multitasknet import create_network, load_card
-    from multitasknet.card import default_card_path
+    from multitasknet.hub.card import default_card_path
 
     asset = load_card(default_card_path()).asset
     path = folder / asset.folder / asset.file_name

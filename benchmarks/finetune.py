@@ -31,9 +31,9 @@ from mindspore import Tensor, nn
 from multitasknet import MultiTaskNet, NetworkSpec, read_dataset, synthesize
 from multitasknet.data.records import VehicleDataset
 from multitasknet.data.samples import Sample
-from multitasknet.finetuning import class_maps
 from multitasknet.training.augmentation import RandomAugmentation
 from multitasknet.training.batches import ImageSource
+from multitasknet.training.finetuning import class_maps
 from multitasknet.training.loop import EpochTrainer
 from multitasknet.training.losses import MultiTaskLoss
 from multitasknet.training.optimization import create_optimizer, set_rate, set_training
@@ -155,7 +155,7 @@ def train(dataset, network, optimizer, sampler, augmentation, schedule, seed) ->
     )
     step = TrainingStep(network, MultiTaskLoss(smoothing=0.1), optimizer, clip=50.0)
     trainer = EpochTrainer(
-        step, train, sampler, schedule, trunk_rate=1.0, seed=seed, devices=Devices(), show=False
+        step, train, sampler, schedule, backbone_rate=1.0, seed=seed, devices=Devices(), show=False
     )
     set_training(network)
     for epoch in range(schedule.epochs):

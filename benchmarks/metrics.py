@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from multitasknet.metrics import evaluate_embeddings, evaluate_ranking
 from multitasknet.ranking.distances import distance_blocks, squared_distances
-from multitasknet.ranking.index import EmbeddingOrigin, GalleryIndex
+from multitasknet.ranking.metrics import evaluate_embeddings, evaluate_ranking
 from multitasknet.ranking.reranking import rerank
 from multitasknet.ranking.threshold import roc_of_embeddings
+from multitasknet.retrieval.index import EmbeddingOrigin, GalleryIndex
 
 QUERIES, GALLERY, VEHICLES, CAMERAS, COLUMNS = 1_678, 11_579, 200, 20, 1_024
 LABELS = ("query_ids", "gallery_ids", "query_cameras", "gallery_cameras")

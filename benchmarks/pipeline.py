@@ -23,12 +23,13 @@ import cv2
 import mindspore.dataset as ds
 import numpy as np
 
+from multitasknet.data.layouts import read_dataset
 from multitasknet.data.pack import write_pack
 from multitasknet.data.pipeline import create_pipeline
 from multitasknet.data.records import Record, Split
-from multitasknet.keypoints import heatmaps, segment, visible_surfaces
-from multitasknet.spec import Variant
-from multitasknet.veri import read_dataset
+from multitasknet.models.multitasknet.spec import Variant
+from multitasknet.vehicle.keypoints import visible_surfaces
+from multitasknet.vehicle.maps import heatmaps, segment
 
 SIZE = (256, 256)
 BATCH = 8

@@ -80,26 +80,26 @@ def mindspore_cell(files: dict[str, str]) -> Run:
 
 def mindspore_folded(files: dict[str, str]) -> Run:
     from multitasknet import create_network
-    from multitasknet.engines.mindspore_engine import MindSporeEngine
+    from multitasknet.inference.mindspore_engine import MindSporeEngine
 
     return MindSporeEngine(create_network(weights=files["weights"])).run
 
 
 def mindspore_compiled(files: dict[str, str]) -> Run:
-    from multitasknet.engines import mindspore_engine
+    from multitasknet.inference import mindspore_engine
 
     mindspore_engine._RUNS_BEFORE_COMPILING = 0
     return mindspore_folded(files)
 
 
 def onnx_engine(files: dict[str, str]) -> Run:
-    from multitasknet.engines.onnx_engine import OnnxEngine
+    from multitasknet.inference.onnx_engine import OnnxEngine
 
     return OnnxEngine(files["onnx"]).run
 
 
 def onnx_int8(files: dict[str, str]) -> Run:
-    from multitasknet.engines.onnx_engine import OnnxEngine
+    from multitasknet.inference.onnx_engine import OnnxEngine
 
     return OnnxEngine(files["int8"]).run
 
@@ -180,7 +180,7 @@ def _prepare(folder: Path, variant: str) -> dict[str, str]:
     import torch
 
     from multitasknet import NetworkSpec, Predictor, convert, quantize
-    from multitasknet.spec import Variant
+    from multitasknet.models.multitasknet.spec import Variant
 
     folder.mkdir()
     names = ("weights.pth", "weights.ckpt", "int8.onnx", "torch.onnx")
@@ -223,7 +223,7 @@ def _torch_network(files: dict[str, str]) -> Any:
     import torch
 
     from multitasknet import NetworkSpec
-    from multitasknet.spec import Variant
+    from multitasknet.models.multitasknet.spec import Variant
 
     network = _torch_class()(NetworkSpec(Variant(files["variant"])))
     network.load_state_dict(torch.load(files["state"], weights_only=True))
@@ -231,7 +231,7 @@ def _torch_network(files: dict[str, str]) -> Any:
 
 
 def inputs(variant: str, batch: int) -> tuple[np.ndarray, np.ndarray]:
-    from multitasknet.spec import Variant
+    from multitasknet.models.multitasknet.spec import Variant
 
     rng = np.random.default_rng(batch)
     x = rng.normal(size=(batch, Variant(variant).channels, 256, 256)).astype(np.float32)

@@ -12,10 +12,10 @@ import mindspore
 import numpy as np
 
 import hub_conf
+from multitasknet.data.layouts import read_dataset
 from multitasknet.data.pipeline import create_pipeline
-from multitasknet.data.records import ClassMaps
 from multitasknet.training.losses import cross_entropy
-from multitasknet.veri import read_dataset
+from multitasknet.vehicle.attributes import ClassMaps
 
 
 def main(root: str, weights: str | None = "card", epochs: int = 1) -> None:

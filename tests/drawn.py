@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from multitasknet.keypoints import SURFACES, heatmaps, segment, visible_surfaces
+from multitasknet.vehicle.maps import draw_heatmaps, draw_segments
 
 RGB = {1: (230, 210, 40), 2: (230, 130, 20), 5: (190, 30, 30), 6: (40, 70, 190)}
 SPLIT_FOLDERS = {"train": "train", "query": "query", "gallery": "test"}
@@ -93,20 +93,18 @@ def _store_maps(root: Path, one: Drawn) -> None:
     folder, stem = SPLIT_FOLDERS[one.split], Path(one.name).stem
     with Image.open(root / f"image_{folder}" / one.name) as image:
         width, height = image.size
-    segments = [np.zeros((height, width), dtype=np.uint8)] * len(SURFACES)
-    for surface in visible_surfaces(one.keypoints):
-        segments[surface] = segment(one.keypoints, surface, width=width, height=height)
+    # The writer of segments does not look at the confidences.
+    sure = one.keypoints.copy()
+    sure[:, 2] = 1
     stacks = {
-        "heatmap": heatmaps(one.keypoints, width=width, height=height),
-        "segment": segments,
+        "heatmap": draw_heatmaps(one.keypoints, width=width, height=height),
+        "segment": draw_segments(sure, width=width, height=height),
     }
     for kind, stack in stacks.items():
         target = root / f"{kind}_{folder}" / stem
         target.mkdir(parents=True)
         for index, values in enumerate(stack):
-            Image.fromarray(values).resize((64, 64), Image.Resampling.BILINEAR).save(
-                target / f"{index:02}.jpg", quality=95
-            )
+            Image.fromarray(values).save(target / f"{index:02}.jpg", quality=95)
 
 
 def veri(root: Path, drawn: list[Drawn], *, unknown_types: tuple[int, ...] = ()) -> Path:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from multitasknet import CardError, load_card
-from multitasknet.card import default_card_path
+from multitasknet.hub.card import default_card_path
 
 PUBLISHED_SHA256 = "c3f784ae3bc2de07be2f7585b57abcfdaf7f12e70faafeae3f6f5bdf5744103e"
 
@@ -25,7 +25,7 @@ def test_our_card_states_what_the_hub_published() -> None:
     )
     assert card.fine_tunable is True
     assert card.update_time == datetime.date(2022, 6, 22)
-    assert card.figures == {"top1acc": 75.57, "coloracc": 93.2, "typeacc": 91.5}
+    assert card.metrics == {"top1acc": 75.57, "coloracc": 93.2, "typeacc": 91.5}
     assert card.asset.sha256 == PUBLISHED_SHA256
     assert card.asset.url.startswith("https://download.mindspore.cn/models/r1.7/multitasknet_")
     assert str(card.asset.folder) == "mindspore/1.7"

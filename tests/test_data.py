@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from multitasknet import LabelError
+from multitasknet import LabelError, NetworkSpec
 from multitasknet.cli import main
+from multitasknet.data.layouts import read_dataset
 from multitasknet.data.pack import PackError, write_pack
 from multitasknet.data.pipeline import create_pipeline
-from multitasknet.data.records import ClassMaps, Record, unmatched_vehicles, warn_of_unmatched
+from multitasknet.data.records import Record, unmatched_vehicles, warn_of_unmatched
 from multitasknet.data.samples import load_sample
-from multitasknet.preprocessing import preprocess
-from multitasknet.spec import Variant
-from multitasknet.veri import read_dataset
+from multitasknet.models.multitasknet.preprocessing import preprocess
+from multitasknet.models.multitasknet.spec import Variant
+from multitasknet.vehicle.attributes import ClassMaps
 
 PLAN = drawn.plan()
 LAYOUTS = {"pamtri": drawn.pamtri, "veri": drawn.veri, "csv": drawn.plain_csv}
@@ -219,11 +221,25 @@ def test_stored_maps_are_used_and_agree_with_drawn_ones(
     (drawn_record, *_), (stored_record, *_) = (
         read_dataset(roots[layout], ["query"]).query.records for layout in ("pamtri", "stored")
     )
-    from_keypoints = load_sample(drawn_record, variant)
-    from_disk = load_sample(replace(stored_record, keypoints=None), variant)
+    from_keypoints = load_sample(drawn_record, NetworkSpec(variant))
+    from_disk = load_sample(stored_record, NetworkSpec(variant))
     assert from_disk.maps.shape == from_keypoints.maps.shape == (variant.channels - 3, 64, 64)
     difference = np.abs(from_disk.maps.astype(int) - from_keypoints.maps)
     assert difference.mean() < 4 if variant is not Variant.RGB else difference.size == 0
+
+
+def test_stored_segments_are_blacked_where_a_corner_is_unsure(tmp_path: Path) -> None:
+    root = drawn.pamtri(tmp_path / "data", PLAN[:1] + PLAN[-1:], maps=True)
+    (record,) = read_dataset(root, ["train"]).train.records
+    keypoints = np.ones((36, 3), dtype=np.float32)
+    keypoints[15, 2] = 0.49  # a corner of surfaces 0, 1, 10 and 11
+    for path in record.segments.iterdir():
+        Image.new("L", (64, 64), 255).save(path)
+    sample = load_sample(replace(record, keypoints=keypoints), NetworkSpec(Variant.SEGMENT))
+    black = [index for index, segment in enumerate(sample.maps) if not segment.any()]
+    assert black == [0, 1, 10, 11]
+    without_pose = load_sample(replace(record, keypoints=None), NetworkSpec(Variant.SEGMENT))
+    assert without_pose.maps.all()
 
 
 def test_a_missing_stored_map_is_named(tmp_path: Path) -> None:
@@ -231,7 +247,7 @@ def test_a_missing_stored_map_is_named(tmp_path: Path) -> None:
     (record,) = read_dataset(root, ["train"]).train.records
     (record.heatmaps / "07.jpg").unlink()
     with pytest.raises(LabelError, match=r"07\.jpg: the stored map cannot be read"):
-        load_sample(record, Variant.HEATMAP)
+        load_sample(record, NetworkSpec(Variant.HEATMAP))
 
 
 def test_a_pack_appears_whole_or_not_at_all(roots: dict[str, Path], tmp_path: Path) -> None:
@@ -286,7 +302,7 @@ def test_every_pass_and_any_number_of_workers_give_the_same(
 ) -> None:
     split = read_dataset(roots[layout]).train
     pipeline = create_pipeline(
-        split, Variant.HEATMAP_SEGMENT, (64, 32), batch_size=5, workers=workers
+        split, NetworkSpec(Variant.HEATMAP_SEGMENT), (64, 32), batch_size=5, workers=workers
     )
     first, *others = passes(pipeline, 3)
     assert [batch[0].shape[0] for batch in first] == [5, 5, 2]
@@ -311,12 +327,12 @@ def test_every_pass_and_any_number_of_workers_give_the_same(
 def test_order_labels_augmentation_and_remainder(roots: dict[str, Path], layout: str) -> None:
     split = read_dataset(roots[layout]).train
 
-    def darken(sample, index):
+    def darken(sample, index, place):
         return replace(sample, pixels=np.zeros_like(sample.pixels))
 
     pipeline = create_pipeline(
         split,
-        Variant.RGB,
+        NetworkSpec(Variant.RGB),
         (32, 32),
         batch_size=2,
         order=[7, 0, 7, 11, 3],
@@ -335,7 +351,9 @@ def test_order_labels_augmentation_and_remainder(roots: dict[str, Path], layout:
 @given(order=st.lists(st.integers(0, 11), min_size=1, max_size=9), batch=st.integers(1, 4))
 def test_any_order_comes_out_as_given(roots: dict[str, Path], order: list[int], batch: int) -> None:
     split = read_dataset(roots["pack"]).train
-    pipeline = create_pipeline(split, Variant.RGB, (32, 32), batch_size=batch, order=order)
+    pipeline = create_pipeline(
+        split, NetworkSpec(Variant.RGB), (32, 32), batch_size=batch, order=order
+    )
     (batches,) = passes(pipeline, 1)
     assert [index for one in batches for index in one[2].tolist()] == order
 

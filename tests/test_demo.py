@@ -8,7 +8,7 @@ import pytest
 
 from multitasknet.cli import main
 from multitasknet.demo import FULL, QUICK, DemoError, DemoPlan, run_demo
-from multitasknet.finetuning import Settings
+from multitasknet.training.settings import Settings
 
 TINY = DemoPlan(
     vehicles=8,

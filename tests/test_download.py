@@ -18,8 +18,8 @@ import trustme
 from loopback import Answer, LoopbackServer
 
 from multitasknet import DownloadError, fetch_asset, load_card
-from multitasknet.card import Asset, ModelCard
-from multitasknet.download import RetryPolicy, cached_path, default_cache_dir
+from multitasknet.hub.cache import RetryPolicy, cached_path, default_cache_dir
+from multitasknet.hub.card import Asset, ModelCard
 
 CONTENT = os.urandom(3_000_000)
 OTHER = os.urandom(3_000_000)

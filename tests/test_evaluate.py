@@ -1,4 +1,4 @@
-"""Evaluation, search and threshold: from a folder of images to figures and pages."""
+"""Evaluation, search and threshold: from a folder of images to metrics and pages."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 
 from multitasknet import LabelError, Predictor
-from multitasknet import embedding as embedding_module
 from multitasknet.cli import main
+from multitasknet.data.layouts import read_dataset
 from multitasknet.data.pack import write_pack
-from multitasknet.embedding import embed_split
-from multitasknet.evaluation import attribute_result, dataset_roc, evaluate
-from multitasknet.evaluation_report import retrieval_panels, write_evaluation_report
-from multitasknet.metrics import evaluate_ranking
-from multitasknet.searching import build_index, find_images, search
-from multitasknet.veri import read_dataset
+from multitasknet.evaluation.report import retrieval_panels, write_evaluation_report
+from multitasknet.evaluation.results import attribute_result
+from multitasknet.evaluation.run import dataset_roc, evaluate
+from multitasknet.ranking.metrics import evaluate_ranking
+from multitasknet.retrieval import embedding as embedding_module
+from multitasknet.retrieval.embedding import embed_split
+from multitasknet.retrieval.search import build_index, find_images, search
 
 PLAN = drawn.plan()
 SIZE = (32, 32)
@@ -57,23 +58,23 @@ def test_the_figures_are_the_protocols(predictor, dataset) -> None:
         dataset.query.camera_ids,
         dataset.gallery.camera_ids,
     )
-    figures = evaluation.figures
-    assert figures["mAP"] == pytest.approx(100 * expected.mAP)
-    assert figures["Rank-5"] == pytest.approx(100 * expected.rank(5))
-    assert list(figures) == [
+    metrics = evaluation.metrics
+    assert metrics["mAP"] == pytest.approx(100 * expected.mAP)
+    assert metrics["Rank-5"] == pytest.approx(100 * expected.rank(5))
+    assert list(metrics) == [
         "mAP",
         "mINP",
         "Rank-1",
         "Rank-5",
         "Rank-10",
         "Rank-20",
-        "colour",
+        "color",
         "type",
     ]
-    assert set(evaluation.reranked_figures) == set(figures) - {"colour", "type"}
+    assert set(evaluation.reranked_metrics) == set(metrics) - {"color", "type"}
     told = np.concatenate([evaluation.query.colors, evaluation.gallery.colors])
     truth = [one.color - 1 for split in ("query", "gallery") for one in PLAN if one.split == split]
-    assert figures["colour"] == pytest.approx(100 * np.mean(told == truth))
+    assert metrics["color"] == pytest.approx(100 * np.mean(told == truth))
 
 
 def test_twice_and_from_every_layout_the_figures_are_the_same_to_the_last_bit(
@@ -83,7 +84,7 @@ def test_twice_and_from_every_layout_the_figures_are_the_same_to_the_last_bit(
     pack = write_pack(dataset, tmp_path / "pack", progress=False)
     for other in (dataset, read_dataset(pack)):
         again = run(predictor, other, workers=1)
-        assert again.figures == first.figures
+        assert again.metrics == first.metrics
         np.testing.assert_array_equal(again.query.embeddings, first.query.embeddings)
         np.testing.assert_array_equal(again.gallery.embeddings, first.gallery.embeddings)
 
@@ -145,7 +146,7 @@ def test_kept_embeddings_are_used_only_for_the_same_network_and_data(
 def test_metrics_json_states_what_the_figures_belong_to(predictor, dataset, tmp_path) -> None:
     evaluation = run(predictor, dataset, output=tmp_path)
     written = json.loads((tmp_path / "metrics.json").read_text())
-    assert written["figures"] == evaluation.figures
+    assert written["metrics"] == evaluation.metrics
     assert written["settings"]["weights_sha256"] == predictor.engine.weights_sha256
     assert written["settings"]["variant"] == "segment"
     assert written["settings"]["versions"]["numpy"] == np.__version__
@@ -222,7 +223,7 @@ def test_the_evaluate_command(root, checkpoint, tmp_path, capsys) -> None:
     assert re.split(r"\s{2,}", header.strip()) == ["percent", "this run", "re-ranked", "card"]
     table = {row.split()[0]: row.split()[1:] for row in rows if row}
     assert table["Rank-1"][2] == "75.57"
-    assert table["colour"][1] == "93.20"
+    assert table["color"][1] == "93.20"
     assert main(arguments) == 0
     assert capsys.readouterr().out == first
     page = (tmp_path / "out" / "report.html").read_text()

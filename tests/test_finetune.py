@@ -19,13 +19,13 @@ import pytest
 
 from multitasknet import create_network, finetune, read_weights, write_card
 from multitasknet.cli import main
-from multitasknet.finetuning import FinetuneError
 from multitasknet.training.history import EpochRecord
 from multitasknet.training.interruption import Interrupted
 from multitasknet.training.loop import TrainingError
 from multitasknet.training.optimization import FROZEN
 from multitasknet.training.sampler import SamplerError
-from multitasknet.weights.side_file import SideFileError
+from multitasknet.training.settings import FinetuneError
+from multitasknet.weights.sidecar import SidecarError
 
 # The head alone trains in a moment; what the loop does is the same.
 FAST = {
@@ -36,7 +36,7 @@ FAST = {
     "batch": 8,
     "instances": 2,
     "lr": 1e-3,
-    "freeze": "trunk",
+    "freeze": "backbone",
     "progress": False,
 }
 
@@ -70,7 +70,7 @@ def killed(straight, tmp_path) -> Path:
 
 @pytest.fixture
 def output(straight, tmp_path) -> Path:
-    """A folder that already has the trunk's features, which are the same in all these runs."""
+    """A folder that already has the backbone's features, which are the same in all these runs."""
     folder = tmp_path / "run"
     folder.mkdir()
     for path in straight.output.glob("features_*.npz"):
@@ -121,10 +121,12 @@ def test_a_loaded_checkpoint_knows_its_classes_and_size(straight) -> None:
     assert side["origin"]["epoch"] == straight.best.epoch
 
 
-def test_a_frozen_trunk_stays_as_it_was_and_its_features_are_kept(straight, data, output) -> None:
+def test_a_frozen_backbone_stays_as_it_was_and_its_features_are_kept(
+    straight, data, output
+) -> None:
     one = finetune(data, output, tensorboard=True, **FAST | {"epochs": 1})
     (events,) = (output / "events").iterdir()
-    assert b"figures/mAP" in events.read_bytes()
+    assert b"metrics/mAP" in events.read_bytes()
     before, after = (read_weights(run.output / "last.ckpt").arrays for run in (one, straight))
     for name in before:
         same = np.array_equal(before[name], after[name])
@@ -201,7 +203,11 @@ def test_mixed_precision_comes_close_to_single(straight, data, output) -> None:
         ({"epoch": 3}, FinetuneError, "unknown setting 'epoch'; expected some of weights, card"),
         ({"epochs": 0}, FinetuneError, "epochs is 0; expected a whole number of at least 1"),
         ({"epochs": 2.5}, FinetuneError, "epochs is 2.5"),
-        ({"freeze": "all"}, FinetuneError, "freeze is 'all'; expected one of none, stages, trunk"),
+        (
+            {"freeze": "all"},
+            FinetuneError,
+            "freeze is 'all'; expected one of none, stages, backbone",
+        ),
         ({"batch": 9}, FinetuneError, "batch is 9 and instances is 2"),
         ({"instances": 1}, FinetuneError, "at least 2 images of each"),
         ({"lr": 0.0}, FinetuneError, "lr is 0.0; expected more than 0"),
@@ -223,7 +229,7 @@ def test_another_training_is_neither_overwritten_nor_resumed(straight, data, tmp
     assert main(["finetune", "--data", str(data), "--output", str(tmp_path), "--resume"]) == 2
 
 
-def test_a_side_file_of_other_weights_is_refused(straight, tmp_path) -> None:
+def test_a_sidecar_of_other_weights_is_refused(straight, tmp_path) -> None:
     (tmp_path / "other.ckpt").write_bytes(straight.checkpoint.read_bytes())
     side = json.loads(straight.checkpoint.with_suffix(".json").read_text())
     for change, message in (
@@ -232,7 +238,7 @@ def test_a_side_file_of_other_weights_is_refused(straight, tmp_path) -> None:
         ({"format": 9}, "format is 9"),
     ):
         (tmp_path / "other.json").write_text(json.dumps(side | change))
-        with pytest.raises(SideFileError, match=message):
+        with pytest.raises(SidecarError, match=message):
             create_network(weights=tmp_path / "other.ckpt")
 
 
@@ -250,7 +256,7 @@ def test_finetune_publish_and_load_are_a_circle(straight, server, tmp_path, caps
     assert network.load_report.source == tmp_path / "mindspore" / "2.0" / "best.ckpt"
     assert_same_weights(straight.checkpoint, network.load_report.source)
     card = write_card(straight.output, url=folder)
-    assert card.figures["map"] == pytest.approx(straight.best.metrics["mAP"], abs=0.01)
+    assert card.metrics["map"] == pytest.approx(straight.best.metrics["mAP"], abs=0.01)
 
 
 def test_a_card_needs_trained_weights_and_plain_fields(straight, tmp_path, capsys) -> None:

@@ -18,10 +18,10 @@ from multitasknet import (
     convert,
     create_network,
 )
-from multitasknet.spec import Variant
+from multitasknet.models.multitasknet.spec import Variant
 
 torch = pytest.importorskip("torch", reason="pip install 'multitasknet[torch]'")
-from torch_network import TorchNet, trunk  # noqa: E402
+from torch_network import TorchNet, backbone  # noqa: E402
 
 HEADS = list(itertools.product((True, False), repeat=2))
 
@@ -60,7 +60,7 @@ def as_old(state: dict) -> dict:
 def imagenet() -> dict:
     """A state dict in torchvision's layout."""
     torch.manual_seed(5)
-    state = {f"features.{name}": value for name, value in trunk(3).state_dict().items()}
+    state = {f"features.{name}": value for name, value in backbone(3).state_dict().items()}
     return state | {
         "classifier.weight": torch.zeros(1000, 1024),
         "classifier.bias": torch.zeros(1000),
@@ -111,7 +111,7 @@ def test_a_converted_file_loads_as_the_hub_client_loads(tmp_path, imagenet) -> N
 
 
 @pytest.mark.parametrize("old", [False, True])
-def test_an_imagenet_trunk_gets_a_fresh_head_and_a_wider_stem(tmp_path, imagenet, old) -> None:
+def test_an_imagenet_backbone_gets_a_fresh_head_and_a_wider_stem(tmp_path, imagenet, old) -> None:
     torch.save(as_old(imagenet) if old else imagenet, tmp_path / "densenet121.pth")
     network = create_network(weights=tmp_path / "densenet121.pth", variant="heatmap", num_ids=9)
     assert network.spec == NetworkSpec(Variant.HEATMAP, num_ids=9, stem_pool="symmetric")
@@ -125,15 +125,15 @@ def test_an_imagenet_trunk_gets_a_fresh_head_and_a_wider_stem(tmp_path, imagenet
     assert abs(stem[:, 3:].mean()) < 1e-3
 
 
-def test_an_imagenet_trunk_alone_is_the_features(tmp_path, imagenet) -> None:
+def test_an_imagenet_backbone_alone_is_the_features(tmp_path, imagenet) -> None:
     torch.save(imagenet, tmp_path / "densenet121.pth")
-    for source in ("densenet121.pth", "trunk.safetensors"):
+    for source in ("densenet121.pth", "backbone.safetensors"):
         network = create_network(weights=tmp_path / source, include_top=False)
         assert network.spec.variant is Variant.RGB
         assert network.load_report.fresh == ()
-        convert(tmp_path / source, tmp_path / "trunk.safetensors")
+        convert(tmp_path / source, tmp_path / "backbone.safetensors")
     x, _ = inputs(network.spec)
-    features = trunk(3)
+    features = backbone(3)
     features.load_state_dict(
         {k.removeprefix("features."): v for k, v in imagenet.items() if k.startswith("f")}
     )

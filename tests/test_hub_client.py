@@ -13,7 +13,7 @@ import pytest
 from loopback import LoopbackServer
 
 from multitasknet import CardError, hub_install, load_card
-from multitasknet.card import default_card_path
+from multitasknet.hub.card import default_card_path
 
 PRELUDE = """
     import json, logging, sys

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from multitasknet import EmbeddingOrigin, GalleryIndex
 from multitasknet.files import OutputError
-from multitasknet.ranking import index
 from multitasknet.ranking.distances import EmbeddingError
-from multitasknet.ranking.index import GalleryIndexError
+from multitasknet.retrieval import index
+from multitasknet.retrieval.index import GalleryIndexError
 
 ORIGIN = EmbeddingOrigin("ab" * 32, "segment", (256, 256))
 

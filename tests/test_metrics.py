@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from multitasknet.metrics import (
+from multitasknet.ranking.distances import EmbeddingError, nearest, squared_distances
+from multitasknet.ranking.metrics import (
     RankingError,
     RankingResult,
     evaluate_embeddings,
     evaluate_ranking,
 )
-from multitasknet.ranking.distances import EmbeddingError, nearest, squared_distances
 
 Case = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from multitasknet import MultiTaskNet, NetworkSpec, create_network
-from multitasknet.spec import Variant
+from multitasknet.models.multitasknet.spec import Variant
 
 
 @pytest.fixture(scope="module")

@@ -24,13 +24,13 @@ def predictor(checkpoint) -> Predictor:
     return Predictor(checkpoint, batch_size=2, size=(64, 64), backend="mindspore")
 
 
-def test_a_prediction_is_what_the_network_says(predictor) -> None:
+def test_a_prediction_is_what_the_network_says(predictor, checkpoint) -> None:
     import mindspore
 
     pose = read_labels(LABELS)[PHOTO.name].keypoints
     (prediction,) = predictor.predict([PHOTO], [pose])
     x, p = preprocess(PHOTO, pose, "segment", (64, 64))
-    _, colors, types, embedding = predictor.engine.network(
+    _, colors, types, embedding = create_network(weights=checkpoint)(
         mindspore.Tensor(x[None]), mindspore.Tensor(p[None])
     )
     spec = predictor.spec
@@ -116,7 +116,7 @@ def test_the_command_prints_json(capsys, checkpoint) -> None:
         (["info", "--weights", str(PHOTO)], "example.jpg"),
         (["download", "--offline"], "offline, and no verified copy"),
         (["hub-install", "--version", "9.9"], "'9.9'"),
-        (["hub-install", "--hub-dir", str(PHOTO)], "cannot be laid there"),
+        (["hub-install", "--hub-dir", str(PHOTO)], "cannot be installed there"),
     ],
 )
 def test_a_users_mistake_is_one_message_and_exit_code_2(capsys, arguments, named) -> None:

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from multitasknet import ImageError, preprocess
-from multitasknet.keypoints import SURFACES, heatmaps, pose_vector, segment, visible_surfaces
-from multitasknet.preprocessing import assemble, read_image, resize_bilinear
+from multitasknet.images import read_image, resize
+from multitasknet.models.multitasknet.preprocessing import pose_vector, write_inputs
+from multitasknet.vehicle.keypoints import SURFACES, visible_surfaces
+from multitasknet.vehicle.maps import draw_heatmaps, draw_segments
+from multitasknet.vehicle.sample import Sample
 
 MEAN = np.array([0.485, 0.456, 0.406])
 STD = np.array([0.229, 0.224, 0.225])
@@ -30,14 +33,14 @@ def square_pose(width: int, height: int) -> np.ndarray:
 def test_resize_matches_opencv_by_hand() -> None:
     # Half-pixel centres: target pixel 0 lies at 0.5 * 4 / 2 - 0.5 = 0.5, pixel 1 at 2.5.
     row = np.array([0, 100, 200, 40], dtype=np.uint8)
-    shrunk = resize_bilinear(np.tile(row, (4, 1))[..., None], (2, 2))[..., 0]
+    shrunk = resize(np.tile(row, (4, 1)), (2, 2))
     np.testing.assert_allclose(shrunk, [[50, 120], [50, 120]], atol=1e-4)
     # No antialiasing: from 8 to 2, centres 1.5 and 5.5 see two pixels each, not four.
     comb = np.array([0, 0, 255, 0, 0, 0, 255, 0], dtype=np.uint8)
-    shrunk = resize_bilinear(np.tile(comb, (8, 1))[..., None], (2, 2))[0, :, 0]
-    np.testing.assert_allclose(shrunk, [127.5, 127.5], atol=1e-4)
+    shrunk = resize(np.tile(comb, (8, 1)), (2, 2))[0]
+    np.testing.assert_array_equal(shrunk, [128, 128])
     # Enlarged 2 to 4: centres -0.25, 0.25, 0.75, 1.25, the outer two held at the border.
-    enlarged = resize_bilinear(np.array([[[0.0], [200.0]]] * 2), (4, 4))[0, :, 0]
+    enlarged = resize(np.array([[0, 200]] * 2, dtype=np.uint8), (4, 4))[0]
     np.testing.assert_allclose(enlarged, [0, 50, 150, 200], atol=1e-4)
 
 
@@ -46,7 +49,7 @@ def test_resize_is_within_one_level_of_mindspores_copy_of_opencv() -> None:
 
     pixels = np.random.default_rng(0).integers(0, 256, (333, 217, 3), dtype=np.uint8)
     theirs = vision.Resize((256, 256), vision.Inter.LINEAR)(pixels).astype(np.float32)
-    assert np.abs(resize_bilinear(pixels, (256, 256)) - theirs).max() <= 1
+    assert np.abs(resize(pixels, (256, 256)) - theirs).max() <= 1
 
 
 @settings(deadline=None, max_examples=40)
@@ -57,10 +60,10 @@ def test_resize_stays_within_the_values_and_keeps_a_constant(
     height: int, width: int, new_height: int, new_width: int, seed: int
 ) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    resized = resize_bilinear(pixels, (new_height, new_width))
+    resized = resize(pixels, (new_height, new_width))
     assert resized.shape == (new_height, new_width, 3)
-    assert pixels.min() - 0.01 <= resized.min() <= resized.max() <= pixels.max() + 0.01
-    np.testing.assert_allclose(resize_bilinear(pixels, (height, width)), pixels, atol=1e-3)
+    assert pixels.min() <= resized.min() <= resized.max() <= pixels.max()
+    np.testing.assert_array_equal(resize(pixels, (height, width)), pixels)
 
 
 @pytest.mark.parametrize(
@@ -99,10 +102,12 @@ def test_maps_go_to_the_images_size_and_then_to_the_networks(
     rng = np.random.default_rng(seed)
     maps = rng.integers(0, 256, (3, 64, 64)) * (rng.random((3, 64, 64)) < 0.001)
     maps = maps.astype(np.uint8)
-    x = assemble(np.zeros((height, width, 3), dtype=np.uint8), maps, (target, 32))
-    plain = resize_bilinear(maps.transpose(1, 2, 0), (height, width))
-    plain = resize_bilinear(plain, (target, 32)).transpose(2, 0, 1)
-    np.testing.assert_allclose(x[3:], (plain / 255 - 0.449) / 0.226, atol=1e-5)
+    x = np.empty((6, target, 32), dtype=np.float32)
+    pixels, pose = np.zeros((height, width, 3), dtype=np.uint8), np.zeros((36, 3), np.float32)
+    write_inputs(Sample(pixels, pose, maps), {"image": x})
+    # All three as one picture's channels, in one resize after the other.
+    plain = resize(resize(maps.transpose(1, 2, 0), (height, width)), (target, 32))
+    np.testing.assert_allclose(x[3:], (plain.transpose(2, 0, 1) / 255 - 0.449) / 0.226, atol=1e-5)
 
 
 def test_without_keypoints_there_is_no_confidence_and_no_map() -> None:
@@ -142,27 +147,58 @@ def test_a_segment_that_is_unsure_or_not_convex_is_left_out(change: dict[str, ob
     assert visible_surfaces(pose) == []
 
 
+def test_convexity_is_decided_on_rounded_corners() -> None:
+    pose = square_pose(100, 100)
+    corners = list(SURFACES[9])
+    # A dent of less than half a pixel: concave as given, a straight line once rounded.
+    pose[corners, :2] = [(10, 10), (50, 10.4), (90, 10), (50, 90)]
+    assert visible_surfaces(pose) == []
+    # Convex by less than rounding leaves of it.
+    pose[corners, :2] = [(10, 10), (50, 9.6), (90, 10), (50, 90)]
+    assert visible_surfaces(pose) == []
+    pose[corners, :2] = [(10, 10), (50, 9.4), (90, 10), (50, 90)]
+    assert visible_surfaces(pose) == [9]
+
+
 def test_a_segment_may_reach_out_of_the_image() -> None:
     pose = square_pose(100, 100)
     pose[list(SURFACES[9]), :2] = [(-50, -50), (50, -50), (50, 50), (-50, 50)]
-    drawn = segment(pose, 9, width=100, height=100)
-    assert drawn[:50, :50].min() == 255
-    assert drawn[60:, 60:].max() == 0
+    drawn = draw_segments(pose, width=100, height=100)[9]
+    assert drawn[:31, :31].min() == 255
+    assert drawn[34:, 34:].max() == 0
 
 
-def test_a_heatmap_peaks_at_its_keypoint_with_its_confidence() -> None:
+def test_a_heatmap_lies_in_the_pose_networks_square() -> None:
+    # Of 1.25 times the longer side, around the centre: in a 128 x 192 image 240 pixels, of which
+    # a map pixel covers 3.75.
     pose = np.zeros((36, 3), dtype=np.float32)
-    pose[4] = (64, 96, 0.6)  # in a 128 x 192 image: a half across, a half down
-    pose[5] = (10, 10, 1.12)
+    pose[4] = (64, 96, 0.6)  # the centre
+    pose[5] = (64 + 37.5, 96 - 75, 1.12)
     pose[6] = (900, 900, 1)
-    maps = heatmaps(pose, width=128, height=192)
+    maps = draw_heatmaps(pose, width=128, height=192)
     assert maps.shape == (36, 64, 64)
     assert np.unravel_index(maps[4].argmax(), (64, 64)) == (32, 32)
-    assert maps[4].max() == round(0.6 * 255)
-    assert maps[4, 32, 34] == round(0.6 * 255 * np.exp(-0.5))  # one sigma is two map pixels
+    assert maps[4].max() == int(0.6 * 255)
+    assert maps[4, 32, 34] == int(0.6 * 255 * np.exp(-0.5))  # one sigma is two map pixels
+    assert np.unravel_index(maps[5].argmax(), (64, 64)) == (12, 42)
     assert maps[5].max() == 255
     assert maps[6].max() == 0
     assert maps[0].max() == 0
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(20, 600), st.integers(20, 600), st.integers(0))
+def test_heatmaps_peak_where_pamtri_puts_them(width: int, height: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pose = rng.uniform(0, 1, (36, 3)).astype(np.float32) * (width, height, 1)
+    pose[:, 2] = 1
+    side = 1.25 * max(width, height)
+    for keypoint, heatmap in zip(
+        pose, draw_heatmaps(pose, width=width, height=height), strict=True
+    ):
+        row, column = np.unravel_index(heatmap.argmax(), (64, 64))
+        assert abs(column - ((keypoint[0] - width / 2) / side + 0.5) * 64) <= 0.51
+        assert abs(row - ((keypoint[1] - height / 2) / side + 0.5) * 64) <= 0.51
 
 
 def test_files_pillow_images_and_arrays_agree(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multitasknet.metrics import evaluate_ranking
+from multitasknet.ranking.metrics import evaluate_ranking
 from multitasknet.ranking.reranking import rerank
 
 

@@ -24,10 +24,8 @@ from PIL import Image, ImageFilter
 
 from multitasknet import preprocess, read_labels
 from multitasknet.cli import main
-from multitasknet.keypoints import visible_surfaces
-from multitasknet.labels import COLUMNS, TYPES, LabelRow
-from multitasknet.preprocessing import draw_maps, resize_bilinear
-from multitasknet.spec import Variant
+from multitasknet.data.labels import COLUMNS, LabelRow
+from multitasknet.images import resize
 from multitasknet.synthetic import (
     SyntheticError,
     contact_sheet,
@@ -39,13 +37,11 @@ from multitasknet.synthetic import (
 from multitasknet.synthetic.camera import Camera, Station, look_at_vehicle
 from multitasknet.synthetic.model import Model, build_model
 from multitasknet.synthetic.objects import occlude
-from multitasknet.synthetic.render import (
-    SUPERSAMPLING,
-    draw_light,
-    hidden_by_solids,
-    paint,
-)
+from multitasknet.synthetic.render import SUPERSAMPLING, draw_light, hidden_by_solids, paint
 from multitasknet.synthetic.vehicle import draw_vehicle
+from multitasknet.vehicle.attributes import TYPES
+from multitasknet.vehicle.keypoints import visible_surfaces
+from multitasknet.vehicle.maps import draw_maps
 
 SMALL = {"vehicles": 2, "images": 2, "cameras": 2, "size": 64}
 STRAIGHT = Station(3, 2.5, 0.0, (1, 1, 1), 1, 1, 0, 0, 0, 90)
@@ -254,7 +250,7 @@ def test_the_folder_is_what_pamtri_reads(tmp_path) -> None:
     x, p = preprocess(image, row.keypoints, "heatmap+segment", (64, 64))
     assert (x.shape, p.shape) == ((52, 64, 64), (108,))
     width, height = Image.open(image).size
-    drawn = draw_maps(row.keypoints, Variant.HEATMAP_SEGMENT, original=(height, width))
+    drawn = draw_maps(row.keypoints, heatmaps=True, segments=True, height=height, width=width)
     stored = [root / f"heatmap_test/{image.stem}/{k:02}.jpg" for k in range(36)]
     stored += [root / f"segment_test/{image.stem}/{k:02}.jpg" for k in range(13)]
     for path, expected in zip(stored, drawn, strict=True):
@@ -377,7 +373,7 @@ def shape_features(pixels: np.ndarray, row: LabelRow) -> np.ndarray:
     confidence = row.keypoints[:, 2]
     if confidence[18:].sum() > confidence[:18].sum():
         pixels = pixels[:, ::-1]
-    down, across = np.gradient(resize_bilinear(pixels, (80, 80)).mean(axis=2))
+    down, across = np.gradient(resize(pixels, (80, 80)).mean(axis=2))
     direction = (np.arctan2(down, across) % np.pi / np.pi * 8).astype(int) % 8
     strength = np.hypot(down, across)
     cells = [
@@ -400,7 +396,7 @@ def corner_features(pixels: np.ndarray, row: LabelRow) -> np.ndarray:
             corner = pixels[top : top + height // 6, left : left + width // 6]
             middle = left + width / 12, top + height / 12
             near = (np.abs(x - middle[0]) < width / 7) & (np.abs(y - middle[1]) < height / 7)
-            small = resize_bilinear(corner, (6, 6))
+            small = resize(corner, (6, 6)).astype(np.float32)
             corners.append(np.full_like(small, 128) if near.any() else small)
     return np.stack(corners).ravel()
 

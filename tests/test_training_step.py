@@ -8,14 +8,14 @@ import pytest
 from mindspore import Tensor, nn
 
 from multitasknet import MultiTaskNet, NetworkSpec
-from multitasknet.network import DenseLayer
+from multitasknet.models.multitasknet.network import DenseLayer
 from multitasknet.training.optimization import create_optimizer, freeze, set_rate, set_training
 from multitasknet.training.state import Progress, load_state, save_state
 from multitasknet.training.step import TrainingStep
 
 
 class Small(nn.Cell):
-    """A network small enough to work out by hand: one weight, one bias, in and off the trunk."""
+    """A network small enough to work out by hand: one weight, one bias, in and off the backbone."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,9 +63,9 @@ def test_weight_decay_acts_on_weights_and_on_nothing_else() -> None:
         np.testing.assert_allclose(ratio, 0.95 if name.endswith(".weight") else 1, rtol=1e-5)
 
 
-def test_a_step_follows_the_gradient_and_the_trunk_follows_more_slowly() -> None:
+def test_a_step_follows_the_gradient_and_the_backbone_follows_more_slowly() -> None:
     network, step = small_step()
-    step.set_rate(0.01, trunk_rate=0.5)
+    step.set_rate(0.01, backbone_rate=0.5)
     # The output is 3, its square's slope 6; both weights see 6 x 3, both biases 6.
     result = step(*batch(3))
     assert (result.total, result.updated) == (pytest.approx(9), True)
@@ -136,7 +136,7 @@ def test_the_state_holds_all_that_the_next_steps_need(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("choice", "still"),
-    [("none", ()), ("stages", ("base.conv0.", "base.denseblock2.")), ("trunk", ("base.",))],
+    [("none", ()), ("stages", ("base.conv0.", "base.denseblock2.")), ("backbone", ("base.",))],
 )
 def test_a_frozen_part_keeps_weights_and_statistics(choice, still) -> None:
     network = MultiTaskNet(NetworkSpec(num_ids=3))
@@ -150,8 +150,8 @@ def test_a_frozen_part_keeps_weights_and_statistics(choice, still) -> None:
     }
     assert not any(name.startswith(still) for name in trainable if still)
     assert "classifier_vid.weight" in trainable
-    assert ("base.norm5.gamma" in trainable) == (choice != "trunk")
-    assert norms["base.norm5"] == (choice != "trunk")
+    assert ("base.norm5.gamma" in trainable) == (choice != "backbone")
+    assert norms["base.norm5"] == (choice != "backbone")
     assert norms["base.norm0"] == (choice == "none")
     set_training(network, choice, statistics=False)
     assert not network.base.norm5.training

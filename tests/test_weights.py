@@ -14,8 +14,8 @@ from safetensors.numpy import save_file
 
 from multitasknet import MissingExtraError, MultiTaskNet, NetworkSpec, read_weights
 from multitasknet.cli import main
-from multitasknet.spec import Variant
-from multitasknet.weights.layouts import parameter_shapes
+from multitasknet.models.multitasknet.layout import parameter_shapes
+from multitasknet.models.multitasknet.spec import Variant
 
 HEADS = list(itertools.product((True, False), repeat=2))
 

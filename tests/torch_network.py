@@ -40,7 +40,7 @@ def transition(inputs: int) -> nn.Sequential:
     )
 
 
-def trunk(channels: int) -> nn.Sequential:
+def backbone(channels: int) -> nn.Sequential:
     parts: OrderedDict[str, nn.Module] = OrderedDict(
         conv0=nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False),
         norm0=nn.BatchNorm2d(64),
@@ -65,7 +65,7 @@ class TorchNet(nn.Module):
         super().__init__()
         torch.manual_seed(seed)
         self.keypoint_aware, self.multi_task = spec.keypoint_aware, spec.multi_task
-        self.base = trunk(spec.channels)
+        self.base = backbone(spec.channels)
         if spec.multi_task:
             self.fc_vid = nn.Linear(spec.head_inputs, 1024)
             self.fc_vcolor = nn.Linear(spec.head_inputs, 512)

@@ -14,7 +14,7 @@ import numpy as np
 from mindspore import Tensor
 
 from multitasknet import MultiTaskNet, NetworkSpec, finetune
-from multitasknet.spec import Variant
+from multitasknet.models.multitasknet.spec import Variant
 from multitasknet.training.losses import MultiTaskLoss
 from multitasknet.training.optimization import create_optimizer, set_training
 from multitasknet.training.parallel import Devices
@@ -68,7 +68,7 @@ def run(data: Path, output: Path) -> None:
         epochs=2,
         batch=4,
         instances=2,
-        freeze="trunk",
+        freeze="backbone",
         gather=True,
         progress=False,
     )

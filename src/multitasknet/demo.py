@@ -11,18 +11,22 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .data.layouts import read_dataset
 from .data.records import Record, VehicleDataset
 from .errors import MultiTaskNetError
-from .evaluation import Evaluation, evaluate
-from .evaluation_report import retrieval_panels
+from .evaluation.report import retrieval_panels
+from .evaluation.results import Evaluation
+from .evaluation.run import evaluate
 from .files import make_folder
-from .labels import COLORS, TYPES, class_name
-from .metrics import evaluate_ranking
-from .predict import Prediction, Predictor
-from .report import Panel, Shot, line_chart, thumbnail, write_report
+from .inference.predictor import Predictor
+from .models.multitasknet.decoding import Prediction
+from .ranking.metrics import evaluate_ranking
+from .report.charts import line_chart
+from .report.page import Panel, Shot, write_page
+from .report.pictures import thumbnail
 from .synthetic import draw_overlay, synthesize
 from .training.history import EpochRecord
-from .veri import read_dataset
+from .vehicle.attributes import COLORS, TYPES, class_name
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +78,8 @@ class DemoResult:
 
     Attributes:
         report: the page.
-        chance: figures of a random ranking, and of always naming the commonest colour and type.
-        before, after: figures on vehicles that were not trained on, in percent.
+        chance: metrics of a random ranking, and of always naming the commonest colour and type.
+        before, after: metrics on vehicles that were not trained on, in percent.
     """
 
     report: Path
@@ -106,7 +110,7 @@ def run_demo(
     Raises:
         DemoError: the folder is not empty.
     """
-    from .finetuning import finetune
+    from .training.finetuning import finetune
 
     output = Path(output)
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
@@ -140,7 +144,7 @@ def run_demo(
         name: [(record.epoch, record.losses[name]) for record in training.history.epochs]
         for name in training.history.epochs[0].losses
     }
-    report = write_report(
+    report = write_page(
         output / "report.html",
         "demo.html",
         title="MultiTaskNet demo",
@@ -152,22 +156,22 @@ def run_demo(
         losses=line_chart(losses, x_label="epoch", y_label="loss"),
         cmc=_cmc_chart(before, after),
         chance=chance,
-        before=before.figures,
-        after=after.figures,
+        before=before.metrics,
+        after=after.metrics,
         predictions=_predictions(training.checkpoint, dataset, plan),
         panels_before=retrieval_panels(before, dataset, each=1, top=8),
         panels_after=retrieval_panels(after, dataset, each=2, top=8),
         color=after.color,
         type=after.type,
     )
-    return DemoResult(report, chance, before.figures, after.figures)
+    return DemoResult(report, chance, before.metrics, after.metrics)
 
 
 def _starting_weights(output: Path, online: bool) -> Path:
     """The network as users create it, kept so that the same one is evaluated and trained."""
     import mindspore
 
-    from .hub import create_network
+    from .hub.networks import create_network
 
     mindspore.set_seed(0)
     network = create_network(weights="card" if online else None)
@@ -201,7 +205,7 @@ def _chance(dataset: VehicleDataset) -> dict[str, float]:
     return {
         "mAP": 100 * float(np.mean([ranking.mAP for ranking in rankings])),
         "Rank-1": 100 * float(np.mean([ranking.rank(1) for ranking in rankings])),
-        "colour": 100 * _commonest([record.color_id for record in records]),
+        "color": 100 * _commonest([record.color_id for record in records]),
         "type": 100 * _commonest([record.type_id for record in records]),
     }
 

@@ -1,13 +1,22 @@
-"""Output files that are whole or not there."""
+"""Files: output that is whole or not there, and hashes."""
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import MultiTaskNetError
+
+logger = logging.getLogger(__name__)
+
+# This package's folder: in a checkout below src/, in a hub folder below its code's src/.
+PACKAGE = Path(__file__).resolve().parent
+_CHUNK = 1 << 20
 
 
 class OutputError(MultiTaskNetError, OSError):
@@ -22,6 +31,20 @@ def make_folder(folder: Path) -> None:
         raise OutputError(
             f"{folder}: the folder cannot be made ({error.strerror or error}); choose another"
         ) from error
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return running_sha256(file).hexdigest()
+
+
+def running_sha256(file: BinaryIO) -> hashlib._Hash:
+    """The hash of an open file from where it stands to its end, to go on with."""
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+    return digest
 
 
 @contextmanager
@@ -43,3 +66,26 @@ def replacing(target: Path) -> Iterator[Path]:
             f"{target}: cannot be written ({error.strerror or error}); choose another path, in a "
             f"folder that exists"
         ) from error
+
+
+def keep(folder: Path, key: str, suffix: str, content: bytes) -> Path:
+    """Keep what can be made again, under a name that holds its key and its own sha256.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    make_folder(folder)
+    path = folder / f"{key}-{hashlib.sha256(content).hexdigest()}{suffix}"
+    with replacing(path) as part:
+        part.write_bytes(content)
+    return path
+
+
+def find_kept(folder: Path, key: str, suffix: str) -> Path | None:
+    """What :func:`keep` wrote for that key; None if it is not there, or not to the last byte."""
+    for path in sorted(folder.glob(f"{key}-*{suffix}")):
+        if path.stem.endswith(file_sha256(path)):
+            return path
+        logger.warning("%s is damaged; it is made again", path)
+        path.unlink()
+    return None

@@ -1,41 +1,67 @@
-"""The CPU guard: keeps MindSpore off oneDNN's slow path."""
+"""The processor: how much of it this process may use, and MindSpore kept off oneDNN's slow path."""
 
 from __future__ import annotations
 
 import logging
+import math
 import os
+import platform
+from functools import lru_cache
+from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
 _VARIABLE = "ONEDNN_MAX_CPU_ISA"
 _FIRST_SLOW_VERSION = (2, 9)
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: by its affinity and its control group, not the machine's."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(min(cores or 1, _cores_of_quota(_QUOTA)), 1)
+
+
+def has_cpu_feature(name: str) -> bool:
+    """Whether the processor has an instruction set, such as ``AVX512F`` or ``AVX512VNNI``."""
+    # Where numpy.show_runtime() takes it from, on every operating system.
+    from numpy.core._multiarray_umath import __cpu_features__
+
+    return bool(__cpu_features__.get(name))
+
+
+def sums_int8_exactly() -> bool:
+    """Whether products of uint8 and int8 are summed in 32 bits: not on x86 without VNNI."""
+    if platform.machine().lower() not in ("x86_64", "amd64", "x86"):
+        return True
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        flags = ""
+    return has_cpu_feature("AVX512VNNI") or " avx_vnni" in flags
 
 
 def guard_cpu() -> bool:
-    """Limit oneDNN to AVX2 where its AVX-512 convolutions are 40 times slower.
+    """Limit MindSpore's oneDNN to AVX2 where its AVX-512 convolutions are 40 times slower.
 
     That is: MindSpore 2.9 or newer, on a CPU with AVX-512, and nothing chosen by the user. It must
-    run before the first operator does; oneDNN reads the variable once.
+    run before the first operator does. oneDNN reads the variable once, at its first convolution,
+    so one is run here and the variable taken back: other libraries, and other processes, have a
+    oneDNN of their own, which AVX-512 does not slow down.
 
     Returns:
-        Whether the variable was set by this call.
+        Whether this call set a limit.
     """
     import mindspore
 
     if not needs_guard(
         version=mindspore.__version__,
         device=mindspore.get_context("device_target"),
-        has_avx512=_has_avx512(),
+        has_avx512=has_cpu_feature("AVX512F"),
         chosen=os.environ.get(_VARIABLE),
     ):
         return False
-    os.environ[_VARIABLE] = "AVX2"
-    logger.warning(
-        "set %s=AVX2: MindSpore %s is about 40 times slower on this AVX-512 CPU without it",
-        _VARIABLE,
-        mindspore.__version__,
-    )
-    return True
+    return _limit_onednn()
 
 
 def needs_guard(*, version: str, device: str, has_avx512: bool, chosen: str | None) -> bool:
@@ -45,8 +71,31 @@ def needs_guard(*, version: str, device: str, has_avx512: bool, chosen: str | No
     return tuple(int(part) for part in version.split(".")[:2]) >= _FIRST_SLOW_VERSION
 
 
-def _has_avx512() -> bool:
-    # Where numpy.show_runtime() takes it from, on every operating system.
-    from numpy.core._multiarray_umath import __cpu_features__
+@lru_cache(maxsize=1)
+def _limit_onednn() -> bool:
+    import mindspore
+    import numpy as np
+    from mindspore import Tensor, ops
 
-    return bool(__cpu_features__.get("AVX512F"))
+    logger.warning(
+        "limiting oneDNN to AVX2 for MindSpore %s, which is about 40 times slower on this AVX-512 "
+        "CPU without it (%s=AVX2, taken back at once; set it yourself to choose)",
+        mindspore.__version__,
+        _VARIABLE,
+    )
+    one = Tensor(np.ones((1, 1, 1, 1), np.float32))
+    os.environ[_VARIABLE] = "AVX2"
+    try:
+        ops.Conv2D(1, 1)(one, one).asnumpy()
+    finally:
+        del os.environ[_VARIABLE]
+    return True
+
+
+def _cores_of_quota(path: Path) -> int:
+    """What a control group (version 2) leaves of the machine; all of it where there is none."""
+    try:
+        quota, period = path.read_text().split()
+        return math.ceil(int(quota) / int(period))
+    except (OSError, ValueError):  # no such file, or "max"
+        return os.cpu_count() or 1

@@ -20,7 +20,7 @@ def add_parsers(commands: Any) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
-    from ..info import describe_weights
+    from ..hub.info import describe_weights
     from ..weights.converting import convert
     from .hub import print_rows, weights_rows
 

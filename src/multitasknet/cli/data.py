@@ -22,8 +22,8 @@ def add_parsers(commands: Any) -> None:
 
 
 def _data(options: argparse.Namespace) -> None:
+    from ..data.layouts import read_dataset
     from ..data.records import warn_of_unmatched
-    from ..veri import read_dataset
 
     dataset = read_dataset(options.root)
     warn_of_unmatched(dataset)
@@ -31,8 +31,8 @@ def _data(options: argparse.Namespace) -> None:
 
 
 def _pack(options: argparse.Namespace) -> None:
+    from ..data.layouts import read_dataset
     from ..data.pack import write_pack
-    from ..veri import read_dataset
 
     dataset = read_dataset(options.root)
     print(write_pack(dataset, options.output))

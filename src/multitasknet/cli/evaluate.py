@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .options import add_network_options, add_workers, make_predictor, positive, share
 
 if TYPE_CHECKING:
-    from ..evaluation import Evaluation
+    from ..evaluation.results import Evaluation
 
 
 def add_parsers(commands: Any) -> None:
@@ -51,13 +51,14 @@ def add_parsers(commands: Any) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from ..card import default_card_path, load_card
-    from ..evaluation import card_figures, evaluate
-    from ..evaluation_report import write_evaluation_report
-    from ..veri import read_dataset
+    from ..data.layouts import read_dataset
+    from ..evaluation.report import write_evaluation_report
+    from ..evaluation.results import card_metrics
+    from ..evaluation.run import evaluate
+    from ..hub.card import default_card_path, load_card
 
     dataset = read_dataset(options.data, ["query", "gallery"])
-    published = card_figures(load_card(options.card or default_card_path()))
+    published = card_metrics(load_card(options.card or default_card_path()))
     predictor = make_predictor(options)
     evaluation = evaluate(
         predictor,
@@ -66,20 +67,20 @@ def _evaluate(options: argparse.Namespace) -> None:
         output=options.output,
         workers=options.workers,
     )
-    _print_figures(evaluation, published)
+    _print_metrics(evaluation, published)
     if options.output:
         report = options.output / "report.html"
         write_evaluation_report(evaluation, dataset, report, published=published)
         print(f"\n{report}\n{options.output / 'metrics.json'}")
 
 
-def _print_figures(evaluation: Evaluation, published: dict[str, float]) -> None:
-    columns = {"this run": evaluation.figures}
+def _print_metrics(evaluation: Evaluation, published: dict[str, float]) -> None:
+    columns = {"this run": evaluation.metrics}
     if evaluation.reranked:
-        columns["re-ranked"] = evaluation.reranked_figures
+        columns["re-ranked"] = evaluation.reranked_metrics
     columns["card"] = published
     print(f"{'percent':10}" + "".join(f"{name:>12}" for name in columns))
-    for figure in evaluation.figures:
+    for figure in evaluation.metrics:
         values = (column.get(figure) for column in columns.values())
         cells = ("" if value is None else f"{value:.2f}" for value in values)
         print(f"{figure:10}" + "".join(f"{cell:>12}" for cell in cells))
@@ -89,10 +90,10 @@ def _print_figures(evaluation: Evaluation, published: dict[str, float]) -> None:
 
 
 def _search(options: argparse.Namespace) -> None:
-    from ..embedding import origin_of
-    from ..labels import read_labels
-    from ..ranking.index import GalleryIndex
-    from ..searching import build_index, find_images, search, write_search_report
+    from ..data.labels import read_labels
+    from ..retrieval.embedding import origin_of
+    from ..retrieval.index import GalleryIndex
+    from ..retrieval.search import build_index, find_images, search, write_search_report
 
     has_index = options.index is not None and options.index.is_file()
     if options.gallery is None and not has_index:
@@ -117,9 +118,9 @@ def _search(options: argparse.Namespace) -> None:
 
 
 def _threshold(options: argparse.Namespace) -> None:
-    from ..evaluation import dataset_roc
+    from ..data.layouts import read_dataset
+    from ..evaluation.run import dataset_roc
     from ..ranking.threshold import threshold_at
-    from ..veri import read_dataset
 
     dataset = read_dataset(options.data, ["query", "gallery"])
     predictor = make_predictor(options)

@@ -45,14 +45,14 @@ def _batch(text: str) -> int | None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from ..serving.exporting import CHECKED_INPUTS, export
+    from ..inference.export import CHECKED_INPUTS, export
 
     report = export(
         options.output,
         format=options.format,
         weights=None if options.weights == "none" else options.weights,
         card=options.card,
-        batch=options.batch,
+        fixed_batch=options.batch,
         fp16=options.fp16,
     )
     print(report.path)
@@ -60,9 +60,9 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _quantize(options: argparse.Namespace) -> None:
-    from ..labels import keypoints_of
-    from ..predict import Predictor
-    from ..serving.quantizing import quantize
+    from ..data.labels import keypoints_of
+    from ..inference.predictor import Predictor
+    from ..inference.quantization import quantize
     from .hub import print_rows
 
     predictor = Predictor(

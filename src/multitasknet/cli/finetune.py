@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..spec import VARIANTS
+from ..models.multitasknet.spec import VARIANTS
 from .options import add_workers, image_size, positive
 
 if TYPE_CHECKING:
     from ..training.history import EpochRecord
 
-_SHOWN = ("mAP", "Rank-1", "colour", "type")
+_SHOWN = ("mAP", "Rank-1", "color", "type")
 
 
 def add_parsers(commands: Any) -> None:
@@ -63,10 +63,10 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--milestones", type=float, nargs="+", metavar="EPOCH", help="for steps: rate x 0.1 there"
     )
-    group.add_argument("--trunk-rate", type=float, help="the trunk's part of the rate (1)")
+    group.add_argument("--backbone-rate", type=float, help="the backbone's part of the rate (1)")
     group.add_argument("--weight-decay", type=float, help="on weights only (0.0005)")
     group.add_argument("--clip", type=float, help="largest norm of the gradient (50)")
-    group.add_argument("--freeze", choices=("none", "stages", "trunk"), help="(none)")
+    group.add_argument("--freeze", choices=("none", "stages", "backbone"), help="(none)")
     group.add_argument("--freeze-statistics", action="store_true", help="of all batch norms")
     group.add_argument("--smoothing", type=float, help="of the identity labels (0.1)")
     margin = group.add_mutually_exclusive_group()
@@ -89,7 +89,8 @@ def _side(text: str) -> int:
 
 
 def _finetune(options: argparse.Namespace) -> None:
-    from ..finetuning import Settings, finetune, read_config
+    from ..training.finetuning import finetune
+    from ..training.settings import Settings, read_config
 
     settings = read_config(options.config) if options.config else {}
     given = vars(options)
@@ -107,7 +108,7 @@ def _finetune(options: argparse.Namespace) -> None:
     if not result.is_first:
         return
     best = result.best
-    print(f"\nbest: epoch {best.epoch}, {_figures(best.metrics)}")
+    print(f"\nbest: epoch {best.epoch}, {_metrics(best.metrics)}")
     print(f"{result.checkpoint}\n{result.output / 'report.html'}")
 
 
@@ -116,18 +117,18 @@ def _print_epoch(record: EpochRecord) -> None:
     print(f"epoch {record.epoch}: {losses}")
     print(
         f"  rate {record.rate:.3g}, {record.images_per_second:.1f} images/s, "
-        f"{record.memory_mb:.0f} MB, {_figures(record.metrics)}",
+        f"{record.memory_mb:.0f} MB, {_metrics(record.metrics)}",
         flush=True,
     )
 
 
-def _figures(metrics: dict[str, float]) -> str:
+def _metrics(metrics: dict[str, float]) -> str:
     shown = (f"{name} {metrics[name]:.2f}" for name in _SHOWN if name in metrics)
     return ", ".join(shown) or "not evaluated"
 
 
 def _card(options: argparse.Namespace) -> None:
-    from ..publishing import write_card
+    from ..hub.publishing import write_card
 
     names = ("name", "user", "version", "dataset", "author", "license", "repo", "summary")
     fields = {name: getattr(options, name) for name in names if hasattr(options, name)}

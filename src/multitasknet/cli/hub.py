@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..card import ModelCard, default_card_path, load_card
+from ..hub.card import ModelCard, default_card_path, load_card
 
 if TYPE_CHECKING:
-    from ..info import CardInfo, WeightsInfo
+    from ..hub.info import CardInfo, WeightsInfo
 
 
 def add_parsers(commands: Any) -> None:
@@ -28,11 +28,11 @@ def add_parsers(commands: Any) -> None:
     download.set_defaults(run=_download)
 
     install = commands.add_parser(
-        "hub-install", help="lay card and module into the hub folder, for mindspore_hub.load"
+        "hub-install", help="install card and module into the hub folder, for mindspore_hub.load"
     )
     install.add_argument("--hub-dir", type=Path, help="the hub folder (default: ~/.mscache)")
     install.add_argument("--card", type=Path, help="a model card (default: this module's)")
-    install.add_argument("--version", help="the Hub's version to lay it for, such as 1.9")
+    install.add_argument("--version", help="the Hub's version to install it for, such as 1.9")
     install.add_argument("--download", action="store_true", help="fetch the weights as well")
     install.set_defaults(run=_hub_install)
 
@@ -49,7 +49,7 @@ def _card(options: argparse.Namespace) -> ModelCard:
 
 
 def _info(options: argparse.Namespace) -> None:
-    from ..info import describe_card, describe_weights
+    from ..hub.info import describe_card, describe_weights
 
     if options.weights:
         print_rows(weights_rows(describe_weights(options.weights)))
@@ -59,14 +59,14 @@ def _info(options: argparse.Namespace) -> None:
 
 def _card_rows(info: CardInfo) -> dict[str, object]:
     card = info.card
-    figures = ", ".join(f"{name} {value}" for name, value in card.figures.items())
+    metrics = ", ".join(f"{name} {value}" for name, value in card.metrics.items())
     rows: dict[str, object] = {
         "card": card.path,
         "uid": card.uid,
         "model": f"{card.name} ({card.backbone_name}), {card.module_type}",
         "author": f"{card.author}, {card.update_time}",
         "trained on": card.train_dataset,
-        "figures": f"{figures or 'none'} (as published)",
+        "metrics": f"{metrics or 'none'} (as published)",
         "licence": card.license,
         "fine-tunable": "yes" if card.fine_tunable else "no",
         "asset": card.asset.url,
@@ -106,7 +106,7 @@ def weights_rows(info: WeightsInfo) -> dict[str, object]:
 
 
 def _download(options: argparse.Namespace) -> None:
-    from ..download import fetch_asset
+    from ..hub.cache import fetch_asset
 
     path = fetch_asset(
         _card(options), options.cache_dir, offline=options.offline, verify=options.verify
@@ -115,15 +115,15 @@ def _download(options: argparse.Namespace) -> None:
 
 
 def _hub_install(options: argparse.Namespace) -> None:
-    from ..hub_folder import hub_install
+    from ..hub.install import hub_install
 
     card = hub_install(options.hub_dir, card=options.card, version=options.version)
     root = card.path.parents[len(card.folder.parts)]
-    print(f"laid {card.uid} into {root}; it loads with")
+    print(f"installed {card.uid} into {root}; it loads with")
     if options.hub_dir:
         print(f"  mindspore_hub.manage.set_hub_dir({str(root)!r})")
     print(f'  mindspore_hub.load("{card.uid}")')
     if options.download:
-        from ..download import fetch_asset
+        from ..hub.cache import fetch_asset
 
         print(f"weights: {fetch_asset(card, root)}")

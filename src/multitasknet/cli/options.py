@@ -7,11 +7,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..engines import BACKENDS
-from ..spec import SIZE_STEP, VARIANTS
+from ..inference.engine import BACKENDS
+from ..models.definition import SIZE_STEP
+from ..models.multitasknet.spec import VARIANTS
 
 if TYPE_CHECKING:
-    from ..predict import Predictor
+    from ..inference.predictor import Predictor
 
 
 def add_network_options(parser: argparse.ArgumentParser, *, batch: int) -> None:
@@ -45,7 +46,7 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
 
 def make_predictor(options: argparse.Namespace) -> Predictor:
     """The predictor that the options of :func:`add_network_options` ask for."""
-    from ..predict import Predictor
+    from ..inference.predictor import Predictor
 
     return Predictor(
         weights=None if options.weights == "none" else options.weights,

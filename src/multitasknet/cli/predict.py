@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from .options import add_network_options, make_predictor
 
 if TYPE_CHECKING:
-    from ..predict import Prediction, Predictor
+    from ..inference.predictor import Predictor
+    from ..models.multitasknet.decoding import Prediction
 
 _SHOWN = 3
 
@@ -25,7 +26,7 @@ def add_parsers(commands: Any) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from ..labels import keypoints_of
+    from ..data.labels import keypoints_of
 
     keypoints = keypoints_of(options.images, options.labels)
     predictor = make_predictor(options)

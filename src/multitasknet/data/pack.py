@@ -15,16 +15,14 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import MultiTaskNetError
-from ..keypoints import MAP_SIZE
-from ..labels import LabelError
-from ..preprocessing import read_image
-from ..spec import Variant
+from ..images import read_image
+from ..vehicle.maps import MAP_SIZE, NUM_MAPS
+from .labels import LabelError
 from .records import Record, Split, VehicleDataset
 from .samples import load_maps
 
 MANIFEST = "pack.json"
-NUM_MAPS = Variant.HEATMAP_SEGMENT.channels - 3
-_FORMAT = 1
+_FORMAT = 2
 _UNKNOWN = -1
 
 
@@ -105,7 +103,7 @@ def _write_split(folder: Path, split: Split, progress: bool) -> None:
 
 def _image_row(record: Record) -> dict[str, bytes]:
     original = read_image(record.image).shape[:2]
-    maps = load_maps(record, Variant.HEATMAP_SEGMENT, original)
+    maps = load_maps(record, original)
     return {"image": record.image.read_bytes(), "maps": zlib.compress(maps.tobytes(), 1)}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..labels import COLORS, TYPES, LabelError, class_name, summarize
-from ..metrics import UNKNOWN_CAMERA
+from ..images import UNREADABLE
+from ..vehicle.attributes import sorted_ids
+from ..vehicle.cameras import UNKNOWN_CAMERA
+from .labels import LabelError, summarize
 
 logger = logging.getLogger(__name__)
 
@@ -83,49 +85,6 @@ class VehicleDataset:
         return tuple(split for split in (self.train, self.query, self.gallery) if len(split))
 
 
-@dataclass(frozen=True)
-class ClassMaps:
-    """Which raw id is which class: a class's index is the rank of its raw id.
-
-    Attributes:
-        vehicle_ids, color_ids, type_ids: sorted raw ids.
-    """
-
-    vehicle_ids: tuple[int, ...]
-    color_ids: tuple[int, ...]
-    type_ids: tuple[int, ...]
-
-    @classmethod
-    def of(cls, records: Iterable[Record]) -> ClassMaps:
-        """The classes that occur in the records; unknown colours and types are none."""
-        records = tuple(records)
-        return cls(
-            vehicle_ids=_sorted_ids(record.vehicle_id for record in records),
-            color_ids=_sorted_ids(record.color_id for record in records),
-            type_ids=_sorted_ids(record.type_id for record in records),
-        )
-
-    @property
-    def color_names(self) -> tuple[str, ...]:
-        return tuple(class_name(raw, COLORS, "color") for raw in self.color_ids)
-
-    @property
-    def type_names(self) -> tuple[str, ...]:
-        return tuple(class_name(raw, TYPES, "type") for raw in self.type_ids)
-
-    def identity_index(self, vehicle_id: int) -> int:
-        """The class of a vehicle, -1 if it is none."""
-        return _rank(self.vehicle_ids, vehicle_id)
-
-    def color_index(self, color_id: int | None) -> int:
-        """The class of a colour, -1 if it is unknown or none."""
-        return _rank(self.color_ids, color_id)
-
-    def type_index(self, type_id: int | None) -> int:
-        """The class of a type, -1 if it is unknown or none."""
-        return _rank(self.type_ids, type_id)
-
-
 def check_images(records: Sequence[Record], *, workers: int = 4) -> list[str]:
     """Decode every image once, at low resolution; return a problem for each that fails."""
     with ThreadPoolExecutor(workers) as pool:
@@ -136,7 +95,7 @@ def check_images(records: Sequence[Record], *, workers: int = 4) -> list[str]:
 def unmatched_vehicles(dataset: VehicleDataset) -> tuple[int, ...]:
     """The query vehicles that no gallery image shows."""
     shown = {record.vehicle_id for record in dataset.gallery.records}
-    return _sorted_ids(
+    return sorted_ids(
         record.vehicle_id for record in dataset.query.records if record.vehicle_id not in shown
     )
 
@@ -148,7 +107,7 @@ def warn_of_unmatched(dataset: VehicleDataset) -> None:
         return
     names = ", ".join(map(str, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
     logger.warning(
-        "%s: %d query vehicle(s) have no image in the gallery and are left out of the figures: %s",
+        "%s: %d query vehicle(s) have no image in the gallery and are left out of the metrics: %s",
         dataset.root,
         len(missing),
         names,
@@ -172,15 +131,6 @@ def _image_problem(record: Record) -> str | None:
             image.load()
     except FileNotFoundError:
         return f"{where} does not exist; remove the label or add the image"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         return f"{where} cannot be read ({error}); fetch it again or remove the label"
     return None
-
-
-def _sorted_ids(ids: Iterable[int | None]) -> tuple[int, ...]:
-    return tuple(sorted({raw for raw in ids if raw is not None}))
-
-
-def _rank(ids: tuple[int, ...], raw: int | None) -> int:
-    index = -1 if raw is None else int(np.searchsorted(ids, raw))
-    return index if 0 <= index < len(ids) and ids[index] == raw else -1

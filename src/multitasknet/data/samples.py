@@ -1,47 +1,34 @@
-"""One image in memory with its pose and its maps: what augmentation changes, before sizing."""
+"""Records and pictures as samples in memory, and samples as batches of network inputs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ..keypoints import MAP_SIZE, NUM_KEYPOINTS, pose_vector
-from ..labels import LabelError
-from ..preprocessing import assemble, draw_maps, pose_or_zeros, read_image
-from ..spec import Variant
+from ..images import UNREADABLE, read_image
+from ..models import find_network
+from ..models.definition import Spec
+from ..vehicle.keypoints import NUM_KEYPOINTS, SURFACES, pose_or_zeros
+from ..vehicle.maps import MAP_SIZE, draw_heatmaps, draw_maps, draw_segments, gate_segments
+from ..vehicle.sample import Sample
+from .labels import LabelError
 from .records import Record
 
 
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """An image with its pose.
-
-    Attributes:
-        pixels: uint8 ``[H, W, 3]``, RGB.
-        keypoints: float32 ``[36, 3]`` of x, y (pixels) and confidence.
-        maps: uint8 ``[M, 64, 64]``: the variant's heatmaps, then its segments.
-    """
-
-    pixels: np.ndarray
-    keypoints: np.ndarray
-    maps: np.ndarray
-
-    def inputs(
-        self, size: tuple[int, int], *, out: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The network's ``x``, float32 ``[3 + M, *size]``, and ``p``, float32 ``[108]``.
-
-        ``x`` is written into ``out`` where that is given.
-        """
-        height, width = self.pixels.shape[:2]
-        pose = pose_vector(self.keypoints, width=width, height=height)
-        return assemble(self.pixels, self.maps, size, out=out), pose
+def make_sample(pixels: np.ndarray, keypoints: np.ndarray | None, spec: Spec) -> Sample:
+    """A picture and its pose, with the maps that the network takes drawn from the pose."""
+    pose = pose_or_zeros(keypoints)
+    height, width = pixels.shape[:2]
+    maps = draw_maps(
+        pose, heatmaps=spec.heatmaps, segments=spec.segments, height=height, width=width
+    )
+    return Sample(pixels, pose, maps)
 
 
-def load_sample(record: Record, variant: Variant) -> Sample:
+def load_sample(record: Record, spec: Spec) -> Sample:
     """Read a record's image, and its maps from disk where present, else from its keypoints.
 
     Raises:
@@ -49,30 +36,50 @@ def load_sample(record: Record, variant: Variant) -> Sample:
         LabelError: a stored map is missing or is not 64x64.
     """
     pixels = read_image(record.image)
-    pose = pose_or_zeros(record.keypoints)
-    return Sample(pixels, pose, load_maps(record, variant, pixels.shape[:2]))
+    maps = load_maps(record, pixels.shape[:2], heatmaps=spec.heatmaps, segments=spec.segments)
+    return Sample(pixels, pose_or_zeros(record.keypoints), maps)
 
 
-def load_maps(record: Record, variant: Variant, original: tuple[int, int]) -> np.ndarray:
-    """The variant's maps, uint8 ``[M, 64, 64]``; ``original`` is the image's height and width."""
+def load_maps(
+    record: Record, original: tuple[int, int], *, heatmaps: bool = True, segments: bool = True
+) -> np.ndarray:
+    """A record's maps, uint8 ``[M, 64, 64]``; ``original`` is the image's height and width.
+
+    Stored segments are blacked where a corner's confidence is below 0.5, as drawn ones are: what
+    writes them does not look at the confidence, what PAMTRI loads them with does.
+    """
+    height, width = original
     pose = pose_or_zeros(record.keypoints)
     parts = [np.zeros((0, MAP_SIZE, MAP_SIZE), dtype=np.uint8)]
-    for wanted, alone, folder in (
-        (variant.heatmaps, Variant.HEATMAP, record.heatmaps),
-        (variant.segments, Variant.SEGMENT, record.segments),
-    ):
-        if wanted and folder is None:
-            parts.append(draw_maps(pose, alone, original))
-        elif wanted:
-            parts.append(_read_maps(folder, alone.channels - 3))
+    if heatmaps and record.heatmaps is None:
+        parts.append(draw_heatmaps(pose, width=width, height=height))
+    elif heatmaps:
+        parts.append(_read_maps(record.heatmaps, NUM_KEYPOINTS))
+    if segments and record.segments is None:
+        parts.append(draw_segments(pose, width=width, height=height))
+    elif segments:
+        stored = _read_maps(record.segments, len(SURFACES))
+        parts.append(stored if record.keypoints is None else gate_segments(stored, pose))
     return np.concatenate(parts)
 
 
-def select_maps(maps: np.ndarray, variant: Variant) -> np.ndarray:
-    """The variant's part of all 49 maps."""
-    first = 0 if variant.heatmaps else NUM_KEYPOINTS
-    last = len(maps) if variant.segments else NUM_KEYPOINTS
-    return maps[first:last]
+def empty_inputs(spec: Spec, size: tuple[int, int], count: int) -> dict[str, np.ndarray]:
+    """Float32 arrays, uninitialised, for the inputs of that many samples."""
+    return {
+        name: np.empty((count, *shape), dtype=np.float32)
+        for name, shape in spec.input_shapes(size).items()
+    }
+
+
+def batch_inputs(
+    samples: Sequence[Sample], spec: Spec, size: tuple[int, int]
+) -> tuple[np.ndarray, ...]:
+    """The network's inputs for some samples, in its order."""
+    network = find_network(spec.network)
+    inputs = empty_inputs(spec, size, len(samples))
+    for row, sample in enumerate(samples):
+        network.write_inputs(sample, {name: array[row] for name, array in inputs.items()})
+    return tuple(inputs.values())
 
 
 def _read_maps(folder: Path, count: int) -> np.ndarray:
@@ -83,7 +90,7 @@ def _read_map(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("L"))
-    except (OSError, SyntaxError, ValueError) as error:
+    except UNREADABLE as error:
         raise LabelError(
             f"{path}: the stored map cannot be read ({error}); store all maps of an image, or none"
         ) from error

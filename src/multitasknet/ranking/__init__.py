@@ -1,1 +1,1 @@
-"""Distances, re-ranking, thresholds and search; pure NumPy."""
+"""Distances, metrics, re-ranking and thresholds; pure NumPy."""

@@ -38,10 +38,10 @@ def rerank(
     What the paper leaves open: queries and gallery form one pool; an image is its own first
     neighbour, in addition to k1 and k1 // 2 others and counted among the k2; d is the squared
     Euclidean distance over the largest that p has in the pool. The authors' code asks for more
-    than two thirds and normalises each image's weights, which the paper does not: its figures
+    than two thirds and normalises each image's weights, which the paper does not: its metrics
     differ a little from these.
 
-    The figures of one query depend on the other queries; report them beside the plain ones. Never
+    The metrics of one query depend on the other queries; report them beside the plain ones. Never
     holds more than a block of the pool's distances; wants SciPy, which MindSpore brings.
 
     Args:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import MultiTaskNetError
-from ..metrics import UNKNOWN_CAMERA, same_camera
+from ..vehicle.cameras import UNKNOWN_CAMERA, same_camera
 from .distances import (
     EmbeddingError,
     check_embeddings,

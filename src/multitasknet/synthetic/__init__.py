@@ -1,9 +1,9 @@
 """Synthetic vehicles with exact labels, in the PAMTRI layout: data that anyone can have."""
 
+from ..report.overlay import contact_sheet, draw_overlay
 from .dataset import SyntheticData, synthesize, take_picture
 from .plan import Picture, SyntheticError, VehiclePlan, make_plan
 from .scene import Shot
-from .sheet import contact_sheet, draw_overlay
 
 __all__ = [
     "Picture",

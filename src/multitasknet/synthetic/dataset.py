@@ -19,15 +19,15 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..keypoints import NUM_KEYPOINTS
-from ..labels import COLORS, TYPES, LabelRow, write_labels
-from ..preprocessing import draw_maps
-from ..spec import Variant
+from ..data.labels import LabelRow, write_labels
+from ..report.overlay import SHEET_COLUMNS, contact_sheet, draw_overlay
+from ..vehicle.attributes import COLORS, TYPES
+from ..vehicle.keypoints import NUM_KEYPOINTS, count_maps
+from ..vehicle.maps import draw_maps
 from .camera import draw_station
 from .model import build_model
 from .plan import SPLITS, Picture, SyntheticError, VehiclePlan, make_plan
 from .scene import Shot, shoot
-from .sheet import SHEET_COLUMNS, contact_sheet, draw_overlay
 from .vehicle import draw_vehicle
 
 _LOG = logging.getLogger(__name__)
@@ -60,7 +60,8 @@ class _Job:
     folder: Path
     seed: int
     size: int
-    maps: Variant
+    heatmaps: bool
+    segments: bool
 
 
 def synthesize(
@@ -100,13 +101,13 @@ def synthesize(
     """
     root = Path(root)
     plans = make_plan(vehicles, images, cameras, seed)
-    maps = _map_variant(heatmaps, segments)
     _check_arguments(size, workers, sheet)
+    maps = count_maps(heatmaps=heatmaps, segments=segments)
     _check_folder(root, needed=len(plans) * images * _picture_bytes(size, maps))
     with _whole_folder(root) as folder:
         for split in SPLITS:
             (folder / f"image_{split}").mkdir()
-        jobs = [_Job(plan, folder, seed, size, maps) for plan in plans]
+        jobs = [_Job(plan, folder, seed, size, heatmaps, segments) for plan in plans]
         rows: dict[str, list[LabelRow]] = {split: [] for split in SPLITS}
         with tqdm(total=len(plans) * images, unit="image", disable=not progress) as bar:
             for job, labels in zip(jobs, _run(jobs, workers), strict=True):
@@ -173,7 +174,7 @@ def _make_vehicle(job: _Job) -> list[LabelRow]:
         # Rounded as the label file states them, so that drawn maps agree with it.
         keypoints = shot.keypoints.round(2)
         (job.folder / f"image_{picture.split}" / picture.name).write_bytes(shot.jpeg)
-        if job.maps is not Variant.RGB:
+        if job.heatmaps or job.segments:
             _write_maps(job, picture, shot.jpeg, keypoints)
         plan = job.plan
         rows.append(LabelRow(picture.name, plan.vehicle_id, plan.color_id, plan.type_id, keypoints))
@@ -183,8 +184,10 @@ def _make_vehicle(job: _Job) -> list[LabelRow]:
 def _write_maps(job: _Job, picture: Picture, jpeg: bytes, keypoints: np.ndarray) -> None:
     with Image.open(BytesIO(jpeg)) as image:
         width, height = image.size
-    maps = draw_maps(keypoints, job.maps, original=(height, width))
-    count = NUM_KEYPOINTS if job.maps.heatmaps else 0
+    maps = draw_maps(
+        keypoints, heatmaps=job.heatmaps, segments=job.segments, height=height, width=width
+    )
+    count = NUM_KEYPOINTS if job.heatmaps else 0
     for name, group in (("heatmap", maps[:count]), ("segment", maps[count:])):
         if not len(group):
             continue
@@ -192,12 +195,6 @@ def _write_maps(job: _Job, picture: Picture, jpeg: bytes, keypoints: np.ndarray)
         folder.mkdir(parents=True)
         for index, values in enumerate(group):
             Image.fromarray(values).save(folder / f"{index:02}.jpg", quality=95)
-
-
-def _map_variant(heatmaps: bool, segments: bool) -> Variant:
-    if heatmaps:
-        return Variant.HEATMAP_SEGMENT if segments else Variant.HEATMAP
-    return Variant.SEGMENT if segments else Variant.RGB
 
 
 def _check_arguments(size: int, workers: int, sheet: str | Path | None) -> None:
@@ -223,9 +220,9 @@ def _check_folder(root: Path, needed: int) -> None:
         )
 
 
-def _picture_bytes(size: int, maps: Variant) -> int:
+def _picture_bytes(size: int, maps: int) -> int:
     """Room on disk for one picture with its maps, on the safe side."""
-    return size * size // 3 + (maps.channels - 3) * _MAP_BYTES
+    return size * size // 3 + maps * _MAP_BYTES
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..keypoints import NUM_KEYPOINTS
+from ..vehicle.keypoints import NUM_KEYPOINTS
 from .bodywork import build_lower
 from .cabin import build_cabin, build_mirrors, build_roof_parts, build_spoiler
 from .cargo import build_load, chassis_box, load_box

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..labels import COLORS, TYPES
+from ..vehicle.attributes import COLORS, TYPES
 from .backdrop import lit
 from .camera import Camera
 from .model import Model, build_model

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import MultiTaskNetError
-from ..labels import COLORS, TYPES
+from ..vehicle.attributes import COLORS, TYPES
 
 SPLITS = ("train", "query", "test")
 _LEAST_TEST_VEHICLES = 10

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..keypoints import NUM_KEYPOINTS
+from ..vehicle.keypoints import NUM_KEYPOINTS
 from .backdrop import draw_backdrop
 from .camera import Camera, Station, look_at_vehicle
 from .lens import encode, through_lens

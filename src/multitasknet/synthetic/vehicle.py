@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..labels import COLORS, TYPES
+from ..vehicle.attributes import COLORS, TYPES
 
 RGB = tuple[float, float, float]
 

@@ -8,14 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..data.samples import Sample
-from ..keypoints import MAP_SIZE, NUM_KEYPOINTS, SURFACES
+from ..vehicle.keypoints import MIRRORED_KEYPOINTS
+from ..vehicle.maps import MAP_SIZE, mirrored_maps
 
 FLIPS = ("swap", "paper", "none")
 
-_HALF = NUM_KEYPOINTS // 2
-_SWAPPED_KEYPOINTS = np.roll(np.arange(NUM_KEYPOINTS), _HALF)
-# Surfaces 0..2 are the left side, 3..5 the right; every other one is its own mirror image.
-_SWAPPED_SURFACES = np.array([3, 4, 5, 0, 1, 2, *range(6, len(SURFACES))])
 # The mean colour: an erased patch is all but zero after normalisation.
 _ERASED = np.array([124, 116, 104], dtype=np.uint8)
 _ERASED_AREA = (0.02, 0.2)
@@ -59,14 +56,21 @@ class RandomAugmentation:
             sample = replace(sample, pixels=erase(sample.pixels, rng))
         return sample
 
-    def for_epoch(self, seed: int, epoch: int) -> Callable[[Sample, int], Sample]:
-        """The pipeline's ``augment``: each image has random numbers of its own in each epoch.
+    def for_epoch(
+        self, seed: int, epoch: int, *, rank: int = 0, first: int = 0
+    ) -> Callable[[Sample, int, int], Sample]:
+        """The pipeline's ``augment``: each use of an image in an epoch has random numbers of its own.
 
-        So neither the order of images, nor the number of workers, nor a resume matters.
+        They depend on its place in the epoch, and not on the number of workers.
+
+        Args:
+            seed, epoch: of the training.
+            rank: the process that trains on it.
+            first: place of the first image, in a resumed epoch.
         """
 
-        def augment(sample: Sample, index: int) -> Sample:
-            return self(sample, np.random.default_rng((seed, epoch, index)))
+        def augment(sample: Sample, index: int, place: int) -> Sample:
+            return self(sample, np.random.default_rng((seed, epoch, index, rank, first + place)))
 
         return augment
 
@@ -77,8 +81,8 @@ def mirror(sample: Sample, *, swap: bool = True) -> Sample:
     keypoints[:, 0] = sample.pixels.shape[1] - 1 - keypoints[:, 0]
     maps = sample.maps[:, :, ::-1]
     if swap:
-        keypoints = keypoints[_SWAPPED_KEYPOINTS]
-        maps = maps[_swapped_maps(len(maps))]
+        keypoints = keypoints[MIRRORED_KEYPOINTS]
+        maps = maps[mirrored_maps(len(maps))]
     return Sample(sample.pixels[:, ::-1], keypoints, maps)
 
 
@@ -117,17 +121,6 @@ def erase(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     pixels = pixels.copy()
     pixels[top : top + rows, left : left + columns] = _ERASED
     return pixels
-
-
-def _swapped_maps(count: int) -> np.ndarray:
-    """The order of mirrored maps: 36 heatmaps and 13 segments, either, both or none."""
-    heatmaps = count // NUM_KEYPOINTS * NUM_KEYPOINTS
-    return np.concatenate(
-        [
-            _SWAPPED_KEYPOINTS[:heatmaps],
-            heatmaps + _SWAPPED_SURFACES[: count - heatmaps],
-        ]
-    )
 
 
 def _window(start: float, extent: float) -> np.ndarray:

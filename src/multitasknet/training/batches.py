@@ -11,8 +11,9 @@ from mindspore import Tensor
 
 from ..data.pipeline import LABEL_COLUMNS, create_pipeline
 from ..data.pipeline import Augmentation as Augment
-from ..data.records import ClassMaps, Split
-from ..spec import NetworkSpec
+from ..data.records import Split
+from ..models.multitasknet.spec import NetworkSpec
+from ..vehicle.attributes import ClassMaps
 from .augmentation import RandomAugmentation
 
 
@@ -31,13 +32,30 @@ class Batch:
     indices: np.ndarray
 
 
+@dataclass(frozen=True)
+class Draw:
+    """Which random numbers some batches get.
+
+    Attributes:
+        seed: of the training.
+        epoch: from 0.
+        rank: the process that trains on them.
+        step: of the epoch, at which the first of the batches is trained on.
+    """
+
+    seed: int
+    epoch: int
+    rank: int = 0
+    step: int = 0
+
+
 class Source(Protocol):
     """Batches of one split."""
 
     split: Split
 
-    def training(self, batches: np.ndarray, seed: int, epoch: int) -> Iterator[Batch]:
-        """The given batches (rows of indices), changed at random as seed and epoch say."""
+    def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
+        """The given batches (rows of indices), changed at random as ``draw`` says."""
 
     def plain(self, size: int) -> Iterator[Batch]:
         """All images in order, unchanged, ``size`` at a time."""
@@ -53,8 +71,9 @@ class ImageSource:
     augmentation: RandomAugmentation
     workers: int = 1
 
-    def training(self, batches: np.ndarray, seed: int, epoch: int) -> Iterator[Batch]:
-        augment = self.augmentation.for_epoch(seed, epoch)
+    def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
+        first = draw.step * batches.shape[1]
+        augment = self.augmentation.for_epoch(draw.seed, draw.epoch, rank=draw.rank, first=first)
         return self.read(batches.shape[1], order=batches.reshape(-1), augment=augment)
 
     def plain(self, size: int) -> Iterator[Batch]:
@@ -69,7 +88,7 @@ class ImageSource:
         """Batches in any order, changed by any ``augment``."""
         pipeline = create_pipeline(
             self.split,
-            self.spec.variant,
+            self.spec,
             self.spec.input_size,
             batch_size=size,
             order=order,
@@ -87,7 +106,7 @@ class ImageSource:
 
 @dataclass(frozen=True, eq=False)
 class FeatureSource:
-    """Batches for the head alone, from the features of a frozen trunk.
+    """Batches for the head alone, from the features of a frozen backbone.
 
     Attributes:
         split: the images.
@@ -101,8 +120,8 @@ class FeatureSource:
     poses: np.ndarray
     labels: np.ndarray
 
-    def training(self, batches: np.ndarray, seed: int, epoch: int) -> Iterator[Batch]:
-        rng = np.random.default_rng((seed, epoch))
+    def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
+        rng = np.random.default_rng((draw.seed, draw.epoch))
         views = rng.integers(len(self.features), size=len(self.split))
         for indices in batches:
             yield self._batch(indices, views[indices])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..report import line_chart, write_report
+from ..report.charts import line_chart
+from ..report.page import write_page
 from .history import History
 
-_FIGURES = ("mAP", "Rank-1", "colour", "type")
+_METRICS = ("mAP", "Rank-1", "color", "type")
 
 
 def write_training_report(path: Path, history: History) -> Path:
@@ -18,19 +19,19 @@ def write_training_report(path: Path, history: History) -> Path:
         for name in (epochs[0].losses if epochs else ())
     }
     evaluated = [(0, history.before), *((record.epoch, record.metrics) for record in epochs)]
-    figures = {
+    metrics = {
         name: [(epoch, metrics[name]) for epoch, metrics in evaluated if name in metrics]
-        for name in _FIGURES
+        for name in _METRICS
         if any(name in metrics for _, metrics in evaluated)
     }
     rates = {"rate": [(record.epoch, record.rate) for record in epochs]}
-    return write_report(
+    return write_page(
         path,
         "training.html",
         title="MultiTaskNet fine-tuning",
         history=history,
-        figures=list(figures),
+        metrics=list(metrics),
         losses=line_chart(losses, x_label="epoch", y_label="loss") if losses else "",
-        accuracy=line_chart(figures, x_label="epoch", y_label="percent") if figures else "",
+        accuracy=line_chart(metrics, x_label="epoch", y_label="percent") if metrics else "",
         rates=line_chart(rates, x_label="epoch", y_label="learning rate") if epochs else "",
     )

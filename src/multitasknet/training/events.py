@@ -9,7 +9,7 @@ from .history import EpochRecord
 
 
 class EventWriter:
-    """Writes each epoch's losses, figures, rate and speed below a folder."""
+    """Writes each epoch's losses, metrics, rate and speed below a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._library = import_extra("tensorboardX", "tensorboard")
@@ -18,7 +18,7 @@ class EventWriter:
     def write(self, record: EpochRecord) -> None:
         groups = {
             "loss": record.losses,
-            "figures": record.metrics,
+            "metrics": record.metrics,
             "training": {"rate": record.rate, "images_per_second": record.images_per_second},
         }
         # A file an epoch: only closing one brings all of it to the disk.

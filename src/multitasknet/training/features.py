@@ -1,4 +1,4 @@
-"""The fast path for a frozen trunk: its features are computed once and kept."""
+"""The fast path for a frozen backbone: its features are computed once and kept."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 from ..data.samples import Sample
 from ..files import replacing
-from ..network import MultiTaskNet
+from ..models.multitasknet.network import MultiTaskNet
 from .augmentation import mirror
 from .batches import Augment, FeatureSource, ImageSource
-from .optimization import TRUNK
+from .optimization import BACKBONE
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +32,9 @@ def cached_features(
     """Return the features of a split, from ``path`` if they lie there, else computed and kept.
 
     Args:
-        network: its trunk makes the features, in inference mode.
+        network: its backbone makes the features, in inference mode.
         source: the split's images.
-        path: an ``.npz`` file; taken only if trunk, images and settings are the same.
+        path: an ``.npz`` file; taken only if backbone, images and settings are the same.
         batch_size: images at a time.
         mirrored: have each image's mirror image as well, as the augmentation flips.
         keep: write what was computed.
@@ -43,7 +43,7 @@ def cached_features(
     key = _key(network, source, mirrored)
     stored = _read(path, key)
     if stored is None:
-        logger.info("computing the trunk's features of %d images", len(source.split))
+        logger.info("computing the backbone's features of %d images", len(source.split))
         views = [None, _mirrored(source.augmentation.flip)] if mirrored else [None]
         passes = [_pass(network, source, batch_size, augment, show) for augment in views]
         features, poses, labels = zip(*passes, strict=True)
@@ -55,7 +55,7 @@ def cached_features(
 
 
 def _mirrored(flip: str) -> Augment:
-    def augment(sample: Sample, index: int) -> Sample:
+    def augment(sample: Sample, index: int, place: int) -> Sample:
         return mirror(sample, swap=flip == "swap")
 
     return augment
@@ -100,6 +100,6 @@ def _key(network: MultiTaskNet, source: ImageSource, mirrored: bool) -> str:
     for record in source.split.records:
         digest.update(f"{record.image}\0{record.image.stat().st_size}\0".encode())
     for parameter in network.get_parameters():
-        if parameter.name.startswith(TRUNK):
+        if parameter.name.startswith(BACKBONE):
             digest.update(parameter.asnumpy().tobytes())
     return digest.hexdigest()

@@ -28,7 +28,7 @@ class EpochRecord:
         seconds: time of the training alone.
         images_per_second: of this process's training.
         memory_mb: what the process held of the host's memory at the end.
-        metrics: figures on query and gallery, in percent; empty if there was no evaluation.
+        metrics: metrics on query and gallery, in percent; empty if there was no evaluation.
     """
 
     epoch: int
@@ -47,7 +47,7 @@ class History:
 
     Attributes:
         settings: what the training was asked for.
-        before: the figures on query and gallery before the first step.
+        before: the metrics on query and gallery before the first step.
         epochs: one record an epoch, in order.
     """
 
@@ -57,7 +57,7 @@ class History:
 
     @property
     def best(self) -> EpochRecord | None:
-        """The epoch with the highest mAP, the first of equals; without figures the last one."""
+        """The epoch with the highest mAP, the first of equals; without metrics the last one."""
         evaluated = [record for record in self.epochs if "mAP" in record.metrics]
         if not evaluated:
             return self.epochs[-1] if self.epochs else None

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import MultiTaskNetError
-from .batches import Batch, Source
+from .batches import Batch, Draw, Source
 from .parallel import Devices
 from .sampler import IdentitySampler
 from .schedule import Schedule
@@ -37,7 +37,7 @@ class EpochTrainer:
         source: the training images.
         sampler: draws the batches.
         schedule: the learning rate.
-        trunk_rate: the trunk's learning rate as a part of it.
+        backbone_rate: the backbone's learning rate as a part of it.
         seed: of all random draws, together with the epoch and the image.
         devices: the processes that train together.
         show: draw a progress bar on a terminal.
@@ -47,7 +47,7 @@ class EpochTrainer:
     source: Source
     sampler: IdentitySampler
     schedule: Schedule
-    trunk_rate: float
+    backbone_rate: float
     seed: int
     devices: Devices
     show: bool
@@ -59,7 +59,8 @@ class EpochTrainer:
             TrainingError: the loss or a gradient is not finite, or the loss has exploded.
         """
         batches = self.sampler.epoch(progress.epoch, self.devices.rank)
-        left = self.source.training(batches[progress.step :], self.seed, progress.epoch)
+        draw = Draw(self.seed, progress.epoch, self.devices.rank, progress.step)
+        left = self.source.training(batches[progress.step :], draw)
         bar = tqdm(
             total=len(batches),
             initial=progress.step,
@@ -84,7 +85,7 @@ class EpochTrainer:
 
     def _train(self, batch: Batch, progress: Progress, steps: int) -> StepResult:
         rate = self.schedule.at(progress.epoch + progress.step / steps)
-        self.step.set_rate(rate, self.trunk_rate)
+        self.step.set_rate(rate, self.backbone_rate)
         result = self.step(batch.inputs, batch.labels)
         if not math.isfinite(result.total) or result.total > _EXPLODED:
             raise self._failure(f"the loss is {result.total:g}", batch, progress)

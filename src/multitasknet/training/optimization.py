@@ -1,4 +1,4 @@
-"""Optimizers whose groups do what they should: weight decay on weights, a slower trunk."""
+"""Optimizers whose groups do what they should: weight decay on weights, a slower backbone."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 
 OPTIMIZERS = ("adam", "sgd")
-TRUNK = "base."
-# What each choice of ``freeze`` holds fixed: PAMTRI's trunk, or its stem and first two blocks.
+BACKBONE = "base."
+# What each choice of ``freeze`` holds fixed: PAMTRI's backbone, or its stem and first two blocks.
 FROZEN = {
     "none": (),
     "stages": tuple(
-        f"{TRUNK}{part}."
+        f"{BACKBONE}{part}."
         for part in (
             "conv0",
             "norm0",
@@ -21,7 +21,7 @@ FROZEN = {
             "transition2",
         )
     ),
-    "trunk": (TRUNK,),
+    "backbone": (BACKBONE,),
 }
 _MOMENTUM = 0.9
 
@@ -60,13 +60,15 @@ def create_optimizer(
     trainable = network.trainable_params()
     groups = [
         {
-            "params": [p for p in trainable if (_in_trunk(p), _decays(p)) == (in_trunk, decays)],
+            "params": [
+                p for p in trainable if (_in_backbone(p), _decays(p)) == (in_backbone, decays)
+            ],
             # A rate of its own makes it a parameter that can be set without a new graph.
             "lr": 0.0,
             # The zero must be explicit: a group without an entry gets the optimizer's decay.
             "weight_decay": weight_decay if decays else 0.0,
         }
-        for in_trunk in (True, False)
+        for in_backbone in (True, False)
         for decays in (True, False)
     ]
     groups = [group for group in groups if group["params"]]
@@ -76,18 +78,18 @@ def create_optimizer(
     return nn.Adam(groups, learning_rate=0.0)
 
 
-def set_rate(optimizer: nn.Optimizer, rate: float, trunk_rate: float = 1.0) -> None:
-    """Set the learning rate of the next step; ``trunk_rate`` is the trunk's part of it."""
+def set_rate(optimizer: nn.Optimizer, rate: float, backbone_rate: float = 1.0) -> None:
+    """Set the learning rate of the next step; ``backbone_rate`` is the backbone's part of it."""
     owners = zip(optimizer.parameters, optimizer.learning_rate, strict=True)
     by_group = {current.name: (current, parameter) for parameter, current in owners}
     for current, parameter in by_group.values():
-        value = rate * trunk_rate if _in_trunk(parameter) else rate
+        value = rate * backbone_rate if _in_backbone(parameter) else rate
         # Not set_data: the compiled graph would keep the rate that it was compiled with.
         ops.assign(current, Tensor(value, mstype.float32))
 
 
-def _in_trunk(parameter: Parameter) -> bool:
-    return parameter.name.startswith(TRUNK)
+def _in_backbone(parameter: Parameter) -> bool:
+    return parameter.name.startswith(BACKBONE)
 
 
 def _decays(parameter: Parameter) -> bool:

@@ -85,9 +85,9 @@ class TrainingStep:
         state = [p for p in self._optimizer.get_parameters() if p.name not in weights]
         return [*state, self.scaler.scale_value, self.scaler.counter] if self.scaler else state
 
-    def set_rate(self, rate: float, trunk_rate: float = 1.0) -> None:
+    def set_rate(self, rate: float, backbone_rate: float = 1.0) -> None:
         """Set the learning rate, see :func:`set_rate`."""
-        set_rate(self._optimizer, rate, trunk_rate)
+        set_rate(self._optimizer, rate, backbone_rate)
 
     def gradients(
         self, inputs: tuple[Tensor, ...], labels: tuple[Tensor, ...]

@@ -1,4 +1,4 @@
-"""The figures of one epoch, on query and gallery."""
+"""The metrics of one epoch, on query and gallery."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from mindspore import Tensor
 from tqdm import tqdm
 
 from ..data.records import VehicleDataset
-from ..embedding import SplitEmbeddings
-from ..evaluation import evaluate_outputs
-from ..spec import NetworkSpec
+from ..evaluation.run import evaluate_outputs
+from ..models.multitasknet.spec import NetworkSpec
+from ..retrieval.embedding import SplitEmbeddings
 from .batches import Source
 
 
@@ -38,7 +38,7 @@ def validate(
         stopped: asked between batches.
 
     Returns:
-        The figures of :attr:`multitasknet.evaluation.Evaluation.figures` that are defined, in
+        The metrics of :attr:`multitasknet.evaluation.Evaluation.metrics` that are defined, in
         percent; None if stopped.
     """
     total = sum(len(source.split) for source in sources)
@@ -54,8 +54,8 @@ def validate(
                 bar.update(len(batch.indices))
             outputs.append([np.concatenate(column) for column in zip(*rows, strict=True)])
     splits = (_embeddings(source, rows) for source, rows in zip(sources, outputs, strict=True))
-    figures = evaluate_outputs(spec, dataset, *splits).figures
-    return {name: value for name, value in figures.items() if not math.isnan(value)}
+    metrics = evaluate_outputs(spec, dataset, *splits).metrics
+    return {name: value for name, value in metrics.items() if not math.isnan(value)}
 
 
 def _embeddings(source: Source, outputs: list[np.ndarray]) -> SplitEmbeddings:

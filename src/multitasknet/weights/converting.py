@@ -8,7 +8,6 @@ from typing import Literal, get_args
 import numpy as np
 
 from ..files import OutputError, replacing
-from .layouts import parameter_shapes
 from .reading import check_fit, read_weights
 
 Format = Literal["ckpt", "safetensors"]
@@ -42,8 +41,9 @@ def convert(source: str | Path, target: str | Path, *, format: Format | None = N
     if target.suffix != f".{format}":
         target = target.with_name(f"{target.name}.{format}")
     weights = read_weights(source)
-    check_fit(weights, parameter_shapes(weights.spec))
-    arrays = {name: weights.arrays[name] for name in parameter_shapes(weights.spec)}
+    shapes = weights.network.parameter_shapes(weights.spec)
+    check_fit(weights, shapes)
+    arrays = {name: weights.arrays[name] for name in shapes}
     with replacing(target) as part:
         _write(part, arrays)
     return target

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mindspore import Tensor, nn
-from mindspore.common.initializer import Normal, initializer
 
-from .reading import Weights, cell_of, check_fit, read_weights
-
-logger = logging.getLogger(__name__)
-
-_STEM = "base.conv0.weight"
-_STEM_SIGMA = 0.02
+from ..files import file_sha256
+from ..models import find_network
+from ..models.definition import Network, Plan
+from .reading import CheckpointError, Weights, cell_of, check_fit, read_weights
 
 
 @dataclass(frozen=True)
@@ -83,11 +80,43 @@ def load_weights(
     return report
 
 
-def widen_stem(weights: Weights, channels: int) -> Weights:
-    """The same weights for an input of more channels: the further ones start at N(0, 0.02)."""
-    stem = weights.arrays[_STEM]
-    features, given, *kernel = stem.shape
-    more = initializer(Normal(_STEM_SIGMA), (features, channels - given, *kernel)).init_data()
-    logger.info("%s: %d channels beyond the file's %d are fresh", _STEM, channels - given, given)
-    widened = np.concatenate((stem.astype(np.float32, copy=False), more.asnumpy()), axis=1)
-    return replace(weights, arrays={**weights.arrays, _STEM: widened})
+def build(network: Network, plan: Plan, found: Weights | None) -> nn.Cell:
+    """Build a Cell, in inference mode, and load what the plan takes from the file."""
+    needs_values = found is None or bool(plan.fresh)
+    cell = network.build(plan.spec) if needs_values else _without_values(network, plan.spec)
+    cell.set_train(False)
+    if found is not None:
+        load_weights(cell, replace(found, arrays=plan.arrays), fresh=plan.fresh)
+    return cell
+
+
+def source_sha256(cell: nn.Cell, report: LoadReport | None) -> str:
+    """The sha256 of the file that a Cell's values are in; empty if they have changed since."""
+    if report is None or report.fresh:
+        return ""
+    try:
+        arrays = read_weights(report.source).arrays
+    except CheckpointError:
+        return ""
+    unchanged = all(
+        np.array_equal(parameter.asnumpy(), arrays[parameter.name])
+        for parameter in cell.get_parameters()
+    )
+    return file_sha256(report.source) if unchanged else ""
+
+
+def frozen_copy(cell: nn.Cell) -> nn.Cell:
+    """A Cell of the same values in inference mode, which later training does not reach."""
+    twin = _without_values(find_network(cell.spec.network), cell.spec)
+    values = {parameter.name: parameter for parameter in cell.get_parameters()}
+    for parameter in twin.get_parameters():
+        parameter.set_data(Tensor(values[parameter.name].asnumpy()))
+    return twin.set_train(False)
+
+
+def _without_values(network: Network, spec: Any) -> nn.Cell:
+    """A Cell whose values are about to be set: not drawing initial ones halves the time."""
+    from mindspore.nn.utils import no_init_parameters
+
+    with no_init_parameters():
+        return network.build(spec)

@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import MultiTaskNetError
-from ..spec import NetworkSpec, spec_from_shapes
+from ..models import DEFAULT_NETWORK, all_networks, find_network
+from ..models.definition import Network, Shapes
 from .ckpt_file import read_ckpt
-from .layouts import TOP, is_trunk, parameter_shapes, to_published
-from .side_file import read_side_file
+from .sidecar import read_sidecar
 from .torch_file import read_torch
 
 
@@ -23,16 +24,18 @@ class CheckpointError(MultiTaskNetError, ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """The network's part of a checkpoint.
+    """A network's part of a file.
 
     Attributes:
         path: the file.
+        network: whose weights they are.
         arrays: name, as the published checkpoint has it (no prefix), to values.
         training_state: entries that only the file's own training had a use for: optimizer state,
             counters, an ImageNet classifier.
     """
 
     path: Path
+    network: Network
     arrays: Mapping[str, np.ndarray]
     training_state: tuple[str, ...] = ()
 
@@ -41,28 +44,27 @@ class Weights:
         return {name: array.shape for name, array in self.arrays.items()}
 
     @cached_property
-    def spec(self) -> NetworkSpec:
-        """The architecture that names and shapes state, with the class names of the side file.
+    def spec(self) -> Any:
+        """The architecture that names and shapes state, with the class names of the sidecar.
 
         Raises:
-            SpecError: the names and shapes are no MultiTaskNet.
-            SideFileError: the side file is damaged or belongs to other weights.
+            SpecError: the names and shapes are no such network.
+            SidecarError: the sidecar is damaged or belongs to other weights.
         """
-        spec = spec_from_shapes(self.shapes, str(self.path))
-        side = read_side_file(self.path, spec)
-        return side.spec if side else spec
-
-    @property
-    def is_trunk(self) -> bool:
-        """Whether there is no head, as in a file of torchvision's."""
-        return is_trunk(self.arrays)
+        spec = self.network.spec_from_shapes(self.shapes, str(self.path))
+        sidecar = read_sidecar(self.path, spec)
+        return sidecar.spec if sidecar else spec
 
 
-def read_weights(path: str | Path) -> Weights:
+def read_weights(path: str | Path, network: Network | None = None) -> Weights:
     """Read a file of MindSpore (``.ckpt``), ``.safetensors``, or PyTorch (``.pth``, ``.tar``, ...).
 
     PyTorch files are those of NVlabs' PAMTRI and torchvision's DenseNet-121, old and new. Pickles
     that want to run code are refused.
+
+    Args:
+        path: the file.
+        network: whose weights it holds; default is what its names tell.
 
     Raises:
         CheckpointError: no such file, another format, or a damaged file.
@@ -87,11 +89,17 @@ def read_weights(path: str | Path) -> Weights:
             f"{path}: the checkpoint cannot be read ({reason}); it is damaged or no "
             f"{path.suffix} file, fetch or save it again"
         ) from error
-    arrays, training_state = to_published(entries)
-    return Weights(path, arrays, training_state)
+    network = network or _network_of(entries)
+    arrays, training_state = network.to_published(entries)
+    return Weights(path, network, arrays, training_state)
 
 
-def read_whole_network(path: str | Path) -> Weights:
+def _network_of(entries: Mapping[str, np.ndarray]) -> Network:
+    known = (network for network in all_networks() if network.recognizes(tuple(entries)))
+    return next(known, find_network(DEFAULT_NETWORK))
+
+
+def read_complete_weights(path: str | Path) -> Weights:
     """Read weights that need nothing fresh to predict.
 
     Raises:
@@ -99,18 +107,18 @@ def read_whole_network(path: str | Path) -> Weights:
             there are no classifiers.
     """
     weights = read_weights(path)
-    if not weights.spec.include_top:
+    if not weights.spec.is_complete:
         raise CheckpointError(
             f"{path}: it holds no classifiers, whose random values would mean nothing; give "
             f"network=create_network(..., include_top=False) to have embeddings alone"
         )
-    check_fit(weights, parameter_shapes(weights.spec))
+    check_fit(weights, weights.network.parameter_shapes(weights.spec))
     return weights
 
 
 def check_fit(
     weights: Weights,
-    shapes: Mapping[str, tuple[int, ...]],
+    shapes: Shapes,
     *,
     strict: bool = True,
     fresh: tuple[str, ...] = (),
@@ -129,7 +137,9 @@ def check_fit(
     ]
     missing = [name for name in needed if name not in arrays] if strict else []
     unexpected = [
-        name for name in arrays if strict and name not in shapes and cell_of(name) not in TOP
+        name
+        for name in arrays
+        if strict and name not in shapes and cell_of(name) not in weights.network.OPTIONAL_CELLS
     ]
     kinds = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
     parts = [

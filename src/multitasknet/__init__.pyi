@@ -1,0 +1,80 @@
+from .data.labels import LabelError, read_labels
+from .data.layouts import read_dataset
+from .errors import MissingExtraError, MultiTaskNetError
+from .evaluation.run import evaluate
+from .hub.cache import DownloadError, fetch_asset
+from .hub.card import Asset, CardError, ModelCard, load_card
+from .hub.install import hub_install
+from .hub.networks import create_network
+from .hub.publishing import write_card
+from .images import ImageError
+from .inference.export import ExportError, ExportReport, export
+from .inference.predictor import Predictor
+from .inference.quantization import QuantizationError, QuantizationReport, quantize
+from .models.multitasknet.decoding import Prediction
+from .models.multitasknet.network import MultiTaskNet
+from .models.multitasknet.preprocessing import preprocess
+from .models.multitasknet.spec import VARIANTS, NetworkSpec
+from .ranking.metrics import evaluate_ranking
+from .ranking.threshold import threshold_at
+from .retrieval.index import EmbeddingOrigin, GalleryIndex
+from .retrieval.search import build_index, search
+from .synthetic import SyntheticData, SyntheticError, synthesize
+from .training.finetuning import FinetuneResult, finetune
+from .vehicle.attributes import COLORS, TYPES
+from .weights.converting import convert
+from .weights.loading import LoadReport, load_weights
+from .weights.reading import CheckpointError, Weights, read_weights
+
+__all__ = [
+    "COLORS",
+    "TYPES",
+    "VARIANTS",
+    "Asset",
+    "CardError",
+    "CheckpointError",
+    "DownloadError",
+    "EmbeddingOrigin",
+    "ExportError",
+    "ExportReport",
+    "FinetuneResult",
+    "GalleryIndex",
+    "ImageError",
+    "LabelError",
+    "LoadReport",
+    "MissingExtraError",
+    "ModelCard",
+    "MultiTaskNet",
+    "MultiTaskNetError",
+    "NetworkSpec",
+    "Prediction",
+    "Predictor",
+    "QuantizationError",
+    "QuantizationReport",
+    "SyntheticData",
+    "SyntheticError",
+    "Weights",
+    "__version__",
+    "build_index",
+    "convert",
+    "create_network",
+    "evaluate",
+    "evaluate_ranking",
+    "export",
+    "fetch_asset",
+    "finetune",
+    "hub_install",
+    "load_card",
+    "load_weights",
+    "preprocess",
+    "quantize",
+    "read_dataset",
+    "read_labels",
+    "read_weights",
+    "search",
+    "synthesize",
+    "threshold_at",
+    "write_card",
+]
+
+__version__: str

@@ -1,0 +1,1 @@
+"""Evaluating a network on a data set."""

@@ -1,0 +1,123 @@
+"""What an evaluation comes to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..files import make_folder, replacing
+from ..hub.card import ModelCard
+from ..ranking.metrics import RankingResult
+from ..retrieval.embedding import SplitEmbeddings
+
+RANKS = (1, 5, 10, 20)
+# How the card names the metrics that this module measures.
+_CARD_NAMES = {"Rank-1": "top1acc", "color": "coloracc", "type": "typeacc", "mAP": "map"}
+
+
+@dataclass(frozen=True, eq=False)
+class AttributeResult:
+    """How well colour or type was told, over query and gallery together.
+
+    Attributes:
+        names: the network's classes, and behind them those that it does not know but the data has.
+        confusion: int64 ``[C, C]``, images by true and predicted class.
+        unlabelled: images without a label; they count nowhere.
+    """
+
+    names: tuple[str, ...]
+    confusion: np.ndarray
+    unlabelled: int
+
+    @property
+    def accuracy(self) -> float:
+        """Share of labelled images told right, 0..1; NaN if none is labelled."""
+        total = self.confusion.sum()
+        return float(np.trace(self.confusion) / total) if total else float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """All results of one evaluation.
+
+    Attributes:
+        ranking: plain squared Euclidean distances.
+        reranked: the same with k-reciprocal re-ranking, None if not asked for.
+        color, type: None if the network has no such head.
+        query, gallery: what the network said of the images.
+        settings: weights, data and versions that the metrics belong to.
+    """
+
+    ranking: RankingResult
+    reranked: RankingResult | None
+    color: AttributeResult | None
+    type: AttributeResult | None
+    query: SplitEmbeddings
+    gallery: SplitEmbeddings
+    settings: dict[str, Any]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Name to value in percent: mAP, mINP, Rank-k, colour and type."""
+        metrics = _ranking_metrics(self.ranking)
+        for name, result in (("color", self.color), ("type", self.type)):
+            if result is not None:
+                metrics[name] = 100 * result.accuracy
+        return metrics
+
+    @property
+    def reranked_metrics(self) -> dict[str, float]:
+        """The ranking's metrics with re-ranking; empty if not asked for."""
+        return _ranking_metrics(self.reranked) if self.reranked else {}
+
+
+def attribute_result(
+    known: tuple[str, ...], truth: Sequence[str | None], predicted: np.ndarray
+) -> AttributeResult:
+    """Count true against predicted classes.
+
+    Args:
+        known: the network's classes.
+        truth: each image's class by name, None if unlabelled. A class that the network does not
+            know can only be told wrong.
+        predicted: integers ``[N]``, indices into ``known``.
+    """
+    strange = sorted({name for name in truth if name is not None} - set(known))
+    names = (*known, *strange)
+    index = {name: number for number, name in enumerate(names)}
+    labelled = np.array([name is not None for name in truth], dtype=bool)
+    actual = np.array([index[name] for name in truth if name is not None], dtype=np.int64)
+    confusion = np.zeros((len(names), len(names)), dtype=np.int64)
+    np.add.at(confusion, (actual, predicted[labelled]), 1)
+    return AttributeResult(names, confusion, unlabelled=int((~labelled).sum()))
+
+
+def card_metrics(card: ModelCard) -> dict[str, float]:
+    """The card's metrics under this module's names."""
+    published = {name.lower(): value for name, value in card.metrics.items()}
+    return {ours: published[name] for ours, name in _CARD_NAMES.items() if name in published}
+
+
+def write_metrics(evaluation: Evaluation, path: Path) -> None:
+    """Write metrics and settings as JSON; OutputError if that fails."""
+    content = {
+        "metrics": evaluation.metrics,
+        "reranked": evaluation.reranked_metrics,
+        "valid_queries": evaluation.ranking.valid_queries,
+        "queries_without_match": len(evaluation.ranking.skipped_queries),
+        "cmc": evaluation.ranking.cmc.tolist(),
+        "settings": evaluation.settings,
+    }
+    make_folder(path.parent)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _ranking_metrics(ranking: RankingResult) -> dict[str, float]:
+    metrics = {"mAP": 100 * ranking.mAP, "mINP": 100 * ranking.mINP}
+    return metrics | {f"Rank-{k}": 100 * ranking.rank(k) for k in RANKS}

@@ -1,0 +1,191 @@
+"""Evaluation by VeRi's protocol: ranking of the gallery, colour and type accuracy."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data.records import Split, VehicleDataset, warn_of_unmatched
+from ..models.multitasknet.spec import NetworkSpec
+from ..ranking.metrics import RankingResult, evaluate_embeddings, evaluate_ranking
+from ..ranking.threshold import Roc, roc_of_embeddings
+from ..retrieval.embedding import SplitEmbeddings, embed_split, origin_of
+from ..vehicle.attributes import COLORS, TYPES, class_name
+from .results import AttributeResult, Evaluation, attribute_result, write_metrics
+
+if TYPE_CHECKING:
+    from ..inference.predictor import Predictor
+
+_MAX_RANK = 50
+
+
+def evaluate(
+    predictor: Predictor,
+    dataset: VehicleDataset,
+    *,
+    rerank: bool = False,
+    output: str | Path | None = None,
+    workers: int = 1,
+    progress: bool = True,
+) -> Evaluation:
+    """Evaluate a network on a data set's query and gallery.
+
+    With ``output``, the embeddings are kept in ``<output>/embeddings``, from which an interrupted
+    or repeated evaluation goes on, and the metrics are written to ``<output>/metrics.json``.
+
+    Args:
+        predictor: the network, see :class:`multitasknet.Predictor`.
+        dataset: with the splits ``query`` and ``gallery``.
+        rerank: also report k-reciprocal re-ranking (Zhong et al., CVPR 2017).
+        output: a folder for the results.
+        workers: threads that decode and resize.
+        progress: draw progress bars on a terminal.
+
+    Raises:
+        RankingError: no query has a match in the gallery.
+        OutputError: the results cannot be written.
+    """
+    query, gallery = _embed(predictor, dataset, output, workers, progress)
+    settings = _settings(predictor, dataset)
+    evaluation = evaluate_outputs(
+        predictor.spec, dataset, query, gallery, rerank=rerank, settings=settings
+    )
+    if output is not None:
+        write_metrics(evaluation, Path(output) / "metrics.json")
+    return evaluation
+
+
+def evaluate_outputs(
+    spec: NetworkSpec,
+    dataset: VehicleDataset,
+    query: SplitEmbeddings,
+    gallery: SplitEmbeddings,
+    *,
+    rerank: bool = False,
+    settings: Mapping[str, Any] | None = None,
+) -> Evaluation:
+    """Evaluate what a network has said of query and gallery already; see :func:`evaluate`."""
+    return Evaluation(
+        ranking=_rank(dataset, query, gallery),
+        reranked=_rank_again(dataset, query, gallery) if rerank else None,
+        color=_attribute(spec, dataset, query, gallery, "color"),
+        type=_attribute(spec, dataset, query, gallery, "type"),
+        query=query,
+        gallery=gallery,
+        settings=dict(settings or {}),
+    )
+
+
+def dataset_roc(
+    predictor: Predictor,
+    dataset: VehicleDataset,
+    *,
+    output: str | Path | None = None,
+    workers: int = 1,
+    progress: bool = True,
+) -> Roc:
+    """The ROC of all pairs of query and gallery images; arguments as in :func:`evaluate`."""
+    query, gallery = _embed(predictor, dataset, output, workers, progress)
+    query_ids, gallery_ids, query_cameras, gallery_cameras = _protocol(dataset)
+    return roc_of_embeddings(
+        np.concatenate([query.embeddings, gallery.embeddings]),
+        np.concatenate([query_ids, gallery_ids]),
+        np.concatenate([query_cameras, gallery_cameras]),
+    )
+
+
+def _embed(
+    predictor: Predictor,
+    dataset: VehicleDataset,
+    output: str | Path | None,
+    workers: int,
+    progress: bool,
+) -> tuple[SplitEmbeddings, SplitEmbeddings]:
+    if not len(dataset.query) or not len(dataset.gallery):
+        raise ValueError("the data set has no query or no gallery; read both splits")
+    warn_of_unmatched(dataset)
+    for split in (dataset.query, dataset.gallery):
+        predictor.warn_of_missing_pose([record.keypoints for record in split.records])
+    folder = None if output is None else Path(output) / "embeddings"
+    query, gallery = (
+        embed_split(predictor, split, folder=folder, workers=workers, progress=progress)
+        for split in (dataset.query, dataset.gallery)
+    )
+    return query, gallery
+
+
+def _protocol(dataset: VehicleDataset) -> tuple[np.ndarray, ...]:
+    query, gallery = dataset.query, dataset.gallery
+    return query.vehicle_ids, gallery.vehicle_ids, query.camera_ids, gallery.camera_ids
+
+
+def _rank(
+    dataset: VehicleDataset, query: SplitEmbeddings, gallery: SplitEmbeddings
+) -> RankingResult:
+    return evaluate_embeddings(
+        query.embeddings, gallery.embeddings, *_protocol(dataset), max_rank=_MAX_RANK
+    )
+
+
+def _rank_again(
+    dataset: VehicleDataset, query: SplitEmbeddings, gallery: SplitEmbeddings
+) -> RankingResult:
+    from ..ranking.reranking import rerank
+
+    distances = rerank(query.embeddings, gallery.embeddings)
+    return evaluate_ranking(distances, *_protocol(dataset), max_rank=_MAX_RANK)
+
+
+def _attribute(
+    spec: NetworkSpec,
+    dataset: VehicleDataset,
+    query: SplitEmbeddings,
+    gallery: SplitEmbeddings,
+    kind: str,
+) -> AttributeResult | None:
+    if not (spec.multi_task and spec.include_top):
+        return None
+    known = spec.color_names if kind == "color" else spec.type_names
+    truth = [*_true_names(dataset.query, kind), *_true_names(dataset.gallery, kind)]
+    parts = (query.colors, gallery.colors) if kind == "color" else (query.types, gallery.types)
+    return attribute_result(known, truth, np.concatenate(parts))
+
+
+def _true_names(split: Split, kind: str) -> list[str | None]:
+    published = COLORS if kind == "color" else TYPES
+    ids = (getattr(record, f"{kind}_id") for record in split.records)
+    return [None if raw is None else class_name(raw, published, kind) for raw in ids]
+
+
+def _settings(predictor: Predictor, dataset: VehicleDataset) -> dict[str, Any]:
+    origin = origin_of(predictor)
+    return {
+        "data": str(dataset.root),
+        "query_images": len(dataset.query),
+        "gallery_images": len(dataset.gallery),
+        "weights_sha256": origin.weights_sha256,
+        "variant": origin.variant,
+        "input_size": list(origin.input_size),
+        "backend": predictor.engine.name,
+        "distance": "squared Euclidean",
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": {
+            "multitasknet": _version("multitasknet"),
+            "mindspore": _version("mindspore"),
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except ModuleNotFoundError:  # run from a checkout or a hub folder
+        return "not installed"

@@ -1,0 +1,1 @@
+"""Model cards, the asset cache, and the networks that come from them."""

@@ -1,0 +1,70 @@
+"""What a card or a weights file holds, without building the network."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..files import file_sha256
+from ..weights.reading import read_weights
+from .cache import cached_path, is_verified
+from .card import ModelCard
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """A weights file: its architecture and its size.
+
+    Attributes:
+        path, sha256: the file.
+        spec: the architecture that its names and shapes state, and its sidecar where it has one.
+        tensors: entries that belong to the network.
+        values: numbers in them, moving statistics included.
+        training_state: further entries, of an optimizer or training loop.
+    """
+
+    path: Path
+    sha256: str
+    spec: Any
+    tensors: int
+    values: int
+    training_state: int
+
+
+@dataclass(frozen=True)
+class CardInfo:
+    """A card, and whether its asset is at hand.
+
+    Attributes:
+        card: the card.
+        path: where its asset is, or would be, in the cache.
+        verified: whether a copy with the right sha256 lies there.
+        weights: what that copy holds, else None.
+    """
+
+    card: ModelCard
+    path: Path
+    verified: bool
+    weights: WeightsInfo | None
+
+
+def describe_weights(path: str | Path) -> WeightsInfo:
+    """Say what a weights file holds; raises as :func:`multitasknet.read_weights`."""
+    weights = read_weights(path)
+    return WeightsInfo(
+        path=weights.path,
+        sha256=file_sha256(weights.path),
+        spec=weights.spec,
+        tensors=len(weights.arrays),
+        values=sum(math.prod(shape) for shape in weights.shapes.values()),
+        training_state=len(weights.training_state),
+    )
+
+
+def describe_card(card: ModelCard, cache_dir: str | Path | None = None) -> CardInfo:
+    """Say whether the card's asset is cached and verified, and what it holds; downloads nothing."""
+    path = cached_path(card.asset, cache_dir)
+    verified = is_verified(card.asset, cache_dir)
+    return CardInfo(card, path, verified, describe_weights(path) if verified else None)

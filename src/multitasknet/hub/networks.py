@@ -1,0 +1,108 @@
+"""``create_network``: what the MindSpore Hub client calls, and users too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from ..models import DEFAULT_NETWORK, find_network
+from .card import ModelCard
+from .source import CARD, WeightsSource
+
+if TYPE_CHECKING:
+    from mindspore import nn
+
+    from ..models.multitasknet.network import MultiTaskNet
+
+
+@overload
+def create_network(
+    name: Literal["multitasknet"] = "multitasknet",
+    *,
+    weights: str | Path | None = ...,
+    card: str | Path | ModelCard | None = ...,
+    variant: str | None = ...,
+    num_ids: int | None = ...,
+    num_colors: int | None = ...,
+    num_types: int | None = ...,
+    include_top: bool = ...,
+    cache_dir: str | Path | None = ...,
+    offline: bool = ...,
+    progress: bool = ...,
+) -> MultiTaskNet: ...
+
+
+@overload
+def create_network(
+    name: str,
+    *,
+    weights: str | Path | None = ...,
+    card: str | Path | ModelCard | None = ...,
+    cache_dir: str | Path | None = ...,
+    offline: bool = ...,
+    progress: bool = ...,
+    **options: Any,
+) -> nn.Cell: ...
+
+
+def create_network(
+    name: str = DEFAULT_NETWORK,
+    *,
+    weights: str | Path | None = CARD,
+    card: str | Path | ModelCard | None = None,
+    cache_dir: str | Path | None = None,
+    offline: bool = False,
+    progress: bool = True,
+    **options: Any,
+) -> Any:
+    """Create a network; all its weights are trainable.
+
+    The architecture (for MultiTaskNet: input variant, keypoint awareness, single or multi task,
+    class counts) comes from the checkpoint. The Cell's ``spec`` says what it is, its
+    ``load_report`` what was loaded. A file that holds a backbone alone, such as torchvision's,
+    gets a fresh head of the default architecture; ``variant`` may then ask for more than its three
+    channels, which start at N(0, 0.02).
+
+    Args:
+        name: ``multitasknet``; the Hub client passes it.
+        weights: ``"card"`` downloads, verifies and loads the card's asset; None initialises
+            afresh; a path loads a local file, see :func:`multitasknet.read_weights`.
+        card: a model card or its path; default is the network's own, that came with this module.
+        cache_dir: the root of the download cache, see :func:`multitasknet.fetch_asset`.
+        offline: never touch the network.
+        progress: draw a progress bar while downloading.
+        options: the network's own. For MultiTaskNet:
+
+            - ``variant``: ``rgb``, ``segment``, ``heatmap`` or ``heatmap+segment``; must be the
+              checkpoint's. Without weights the default is ``segment``.
+            - ``num_ids``, ``num_colors``, ``num_types``: class counts. One that differs from the
+              checkpoint's makes that classifier start fresh, all else is loaded.
+            - ``include_top``: if False, no classifiers: the Cell returns the ``[N, 1024]``
+              embedding.
+
+    Returns:
+        The Cell, in inference mode: for MultiTaskNet a :class:`multitasknet.MultiTaskNet`.
+
+    Raises:
+        NotImplementedError: an unknown name.
+        TypeError, ValueError: an argument that is not allowed, or contradicts the checkpoint.
+        CardError, DownloadError, CheckpointError: as :func:`multitasknet.load_card`,
+            :func:`multitasknet.fetch_asset` and :func:`multitasknet.load_weights` raise them.
+    """
+    source = WeightsSource(weights, card, cache_dir, offline, progress)
+    return create_from(source, name, **options)
+
+
+def create_from(source: WeightsSource, name: str = DEFAULT_NETWORK, **options: Any) -> Any:
+    """:func:`create_network` for weights that are stated as one."""
+    network = find_network(name)
+    network.check_options(options)
+    path = source.fetch(network.NAME)
+
+    from ..runtime import guard_cpu
+    from ..weights.loading import build
+    from ..weights.reading import read_weights
+
+    guard_cpu()
+    found = None if path is None else read_weights(path, network)
+    return build(network, network.plan(found, options), found)

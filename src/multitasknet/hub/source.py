@@ -1,0 +1,70 @@
+"""Which weights are meant, and the file that they are in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..models import DEFAULT_NETWORK
+from .cache import fetch_asset
+from .card import ModelCard, default_card_path, load_card
+
+CARD = "card"
+
+
+@dataclass(frozen=True)
+class WeightsSource:
+    """Which weights to use; all functions that take weights take these five by keyword.
+
+    Attributes:
+        weights: ``"card"`` downloads, verifies and means the card's asset; None is no weights; a
+            path is a local file, see :func:`multitasknet.read_weights`.
+        card: a model card or its path; default is the network's own.
+        cache_dir: the root of the download cache, see :func:`multitasknet.fetch_asset`.
+        offline: never touch the network.
+        progress: draw a progress bar while downloading.
+
+    Raises:
+        TypeError: a field is of another type.
+    """
+
+    weights: str | Path | None = CARD
+    card: str | Path | ModelCard | None = None
+    cache_dir: str | Path | None = None
+    offline: bool = False
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.weights, str | Path | None):
+            raise TypeError(
+                f"weights must be 'card', a path or None, not {type(self.weights).__name__}: "
+                f"{self.weights!r}"
+            )
+        if not isinstance(self.card, str | Path | ModelCard | None):
+            raise TypeError(
+                f"card must be a path or a ModelCard, not {type(self.card).__name__}: {self.card!r}"
+            )
+        for name in ("offline", "progress"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
+
+    @property
+    def suffix(self) -> str:
+        """The ending of a local file; empty for the card's asset and for none."""
+        return "" if self.weights in (None, CARD) else Path(str(self.weights)).suffix
+
+    def fetch(self, network: str = DEFAULT_NETWORK) -> Path | None:
+        """The file, downloaded if need be; None if there is none.
+
+        Raises:
+            CardError, DownloadError: as :func:`multitasknet.load_card` and
+                :func:`multitasknet.fetch_asset`.
+        """
+        if self.weights is None:
+            return None
+        if self.weights != CARD:
+            return Path(self.weights).expanduser()
+        card = default_card_path(network) if self.card is None else self.card
+        if not isinstance(card, ModelCard):
+            card = load_card(card)
+        return fetch_asset(card, self.cache_dir, self.offline, self.progress)

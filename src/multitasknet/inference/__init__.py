@@ -1,0 +1,1 @@
+"""Running a network: engines, predictor, export, quantisation."""

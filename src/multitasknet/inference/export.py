@@ -1,0 +1,157 @@
+"""Files for other runtimes, each checked against the Cell before it is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from ..errors import MultiTaskNetError
+from ..files import replacing
+from ..hub.card import ModelCard
+from ..hub.source import CARD, WeightsSource
+from ..models.definition import check_size
+from .engine import Engine
+from .metadata import Metadata
+
+Format = Literal["onnx", "mindir"]
+FORMATS: tuple[str, ...] = get_args(Format)
+
+CHECKED_INPUTS = 8
+# Largest difference over largest value, output by output; half precision keeps 11 bits.
+TOLERANCES = {"float32": 1e-4, "float16": 1e-2}
+
+
+class ExportError(MultiTaskNetError, ValueError):
+    """An exported file that does not give what the network gives; it was not kept."""
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """A file that was written.
+
+    Attributes:
+        path: the file.
+        metadata: what it says of itself.
+        difference: the largest difference from the Cell on eight inputs, relative to the largest
+            value of that output.
+    """
+
+    path: Path
+    metadata: Metadata
+    difference: float
+
+
+def export(
+    output: str | Path,
+    *,
+    format: Format | None = None,
+    weights: str | Path | None = CARD,
+    network: Any = None,
+    card: str | Path | ModelCard | None = None,
+    fixed_batch: int | None = None,
+    fp16: bool = False,
+    size: tuple[int, int] | None = None,
+    cache_dir: str | Path | None = None,
+    offline: bool = False,
+    progress: bool = True,
+) -> ExportReport:
+    """Write a network as ONNX or MindIR, and check the file against the Cell.
+
+    MultiTaskNet's inputs are ``image`` (float32 ``[N, C, H, W]``) and ``pose`` (float32
+    ``[N, 108]``, if the network is keypoint-aware), its outputs ``id_logits``, ``color_logits``,
+    ``type_logits`` and ``embedding``, as far as the network has them. An ONNX file takes any
+    height and width that are multiples of 32, and its metadata is enough to predict from it:
+    ``Predictor("model.onnx")``.
+
+    Args:
+        output: the file to write; replaced if it exists.
+        format: ``onnx`` or ``mindir``; default is the output's ending.
+        weights, card, cache_dir, offline, progress: as in :func:`multitasknet.create_network`.
+        network: a Cell to export instead.
+        fixed_batch: the only batch size that the file is to take; default is any.
+        fp16: keep and compute in float16 (ONNX only): half the size, not faster on a CPU.
+        size: height and width to note as input size, and to check on; default is the network's.
+
+    Raises:
+        ExportError: the file's outputs differ from the Cell's by more than 1e-4 (with ``fp16``,
+            1e-2), or the arguments contradict one another. No file is left.
+        MissingExtraError: the package ``onnx`` or ``onnxruntime`` is not installed.
+        OutputError: the file cannot be written.
+    """
+    output, format = _output(output, format)
+    if fp16 and format == "mindir":
+        raise ExportError("fp16 is for ONNX files; leave it out, or export to ONNX")
+    if fixed_batch is not None and (type(fixed_batch) is not int or fixed_batch < 1):
+        raise ValueError(
+            f"fixed_batch is {fixed_batch!r}; expected an integer of at least 1, or None"
+        )
+    if network is None:
+        from ..hub.networks import create_from
+
+        network = create_from(WeightsSource(weights, card, cache_dir, offline, progress))
+    from ..weights.loading import source_sha256
+
+    network.set_train(False)
+    metadata = Metadata(
+        spec=replace(network.spec, input_size=check_size(size or network.spec.input_size)),
+        weights_sha256=source_sha256(network, network.load_report),
+        precision="float16" if fp16 else "float32",
+        batch=fixed_batch,
+    )
+    with replacing(output) as part:
+        engine = _write(part, network, metadata)
+        difference = largest_difference(engine, network, metadata.spec)
+        if not difference <= TOLERANCES[metadata.precision]:
+            raise ExportError(
+                f"{output}: its outputs differ from the network's by {difference:.1e}, expected at "
+                f"most {TOLERANCES[metadata.precision]:.0e}; the file is not kept"
+            )
+    return ExportReport(output, metadata, difference)
+
+
+def largest_difference(engine: Engine, network: Any, spec: Any) -> float:
+    """Run both on eight inputs; the largest difference relative to that output's largest value."""
+    from mindspore import Tensor
+
+    rng = np.random.default_rng(0)
+    inputs = [
+        rng.normal(size=(CHECKED_INPUTS, *shape)).astype(np.float32)
+        for shape in spec.input_shapes(spec.input_size).values()
+    ]
+    wanted = network(*map(Tensor, inputs))
+    wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+    got = engine.run(*inputs)
+    return max(
+        float(np.abs(one - other).max() / np.abs(other).max())
+        for one, other in zip(got, (output.asnumpy() for output in wanted), strict=True)
+    )
+
+
+def _output(output: str | Path, format: str | None) -> tuple[Path, str]:
+    """The file and its format; the format's ending is added if the file has another."""
+    output = Path(output).expanduser()
+    format = format or output.suffix.removeprefix(".")
+    if format not in FORMATS:
+        raise ExportError(f"{output}: the format is {format!r}; expected {' or '.join(FORMATS)}")
+    if output.suffix != f".{format}":
+        output = output.with_name(f"{output.name}.{format}")
+    return output, format
+
+
+def _write(path: Path, network: Any, metadata: Metadata) -> Engine:
+    if path.suffix == ".mindir":
+        from .mindir_engine import MindirEngine, write_mindir
+
+        write_mindir(path, network, metadata)
+        return MindirEngine(path)
+
+    from .onnx_engine import OnnxEngine
+    from .onnx_file import build_onnx, check
+
+    model = build_onnx(network, metadata)
+    check(model)
+    path.write_bytes(model.SerializeToString())
+    return OnnxEngine(path)

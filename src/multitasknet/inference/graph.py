@@ -1,0 +1,193 @@
+"""Passes over an exported ONNX graph; each serves every network, and none changes what it gives.
+
+Exact but for rounding: a batch norm behind a convolution becomes part of it; one that stands alone
+becomes a convolution of one channel each, which INT8 knows and CPUs run as fast; a 1x1 convolution
+changes places with the mean that follows it, and runs on a quarter of the pixels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import import_extra
+
+onnx = import_extra("onnx", "onnx")
+import_extra("onnx.version_converter", "onnx")
+
+# The oldest that has INT8 a channel; runtimes of 2020 read it.
+_OPSET, _IR_VERSION = 13, 7
+
+
+def simplify(model: Any) -> Any:
+    """The model with fewer and cheaper operators."""
+    graph = _Graph(model.graph)
+    graph.fold_norms()
+    graph.pool_before_pointwise()
+    graph.write_back()
+    model = onnx.version_converter.convert_version(model, _OPSET)
+    model.ir_version = _IR_VERSION
+    return model
+
+
+def to_half(model: Any) -> None:
+    """Keep and compute in float16; inputs and outputs stay float32."""
+    graph = model.graph
+    for initializer in graph.initializer:
+        value = onnx.numpy_helper.to_array(initializer)
+        if value.dtype == np.float32:
+            half = onnx.numpy_helper.from_array(value.astype(np.float16), initializer.name)
+            initializer.CopyFrom(half)
+    halves = {one.name: f"{one.name}.half" for one in (*graph.input, *graph.output)}
+    for node in graph.node:
+        node.input[:] = [halves.get(name, name) for name in node.input]
+        node.output[:] = [halves.get(name, name) for name in node.output]
+    del graph.value_info[:]
+    to_float16, to_float = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+    nodes = [
+        *(_cast(one.name, halves[one.name], to_float16) for one in graph.input),
+        *graph.node,
+        *(_cast(halves[one.name], one.name, to_float) for one in graph.output),
+    ]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def name_ends(
+    model: Any,
+    inputs: Mapping[str, Sequence[int | str]],
+    outputs: Mapping[str, Sequence[int | str]],
+) -> None:
+    """Give inputs and outputs, in order, these names and dimensions; a name is a dynamic one."""
+    graph = model.graph
+    graph.name = "network"
+    model.producer_name = "multitasknet"
+    renamed = {}
+    for ends, wanted in ((graph.input, inputs), (graph.output, outputs)):
+        found = [one.name for one in ends][: len(wanted)]
+        renamed |= dict(zip(found, wanted, strict=True))
+        del ends[:]
+        ends.extend(
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, list(shape))
+            for name, shape in wanted.items()
+        )
+    del graph.value_info[:]
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+
+
+def _cast(source: str, target: str, to: int) -> Any:
+    return onnx.helper.make_node("Cast", [source], [target], f"cast.{target}", to=to)
+
+
+class _Graph:
+    """A graph's nodes and constants, and who makes and uses what."""
+
+    def __init__(self, graph: Any) -> None:
+        self._graph = graph
+        self.nodes = list(graph.node)
+        self.constants = {one.name: onnx.numpy_helper.to_array(one) for one in graph.initializer}
+
+    def fold_norms(self) -> None:
+        makers, uses = self._makers(), self._uses()
+        kept = []
+        for node in self.nodes:
+            if node.op_type != "BatchNormalization":
+                kept.append(node)
+                continue
+            maker = makers.get(node.input[0])
+            if maker is not None and self._is_bare_conv(maker) and uses[node.input[0]] == 1:
+                self._into_conv(maker, node)
+            else:
+                kept.append(self._as_depthwise(node))
+        self.nodes = kept
+
+    def pool_before_pointwise(self) -> None:
+        makers, uses = self._makers(), self._uses()
+        for position, pool in enumerate(self.nodes):
+            if pool.op_type != "AveragePool" or uses[pool.input[0]] != 1:
+                continue
+            conv = makers.get(pool.input[0])
+            if conv is None:
+                continue
+            if not self._is_pointwise(conv) or any(_attributes(pool).get("pads", [0])):
+                continue
+            between = pool.input[0]
+            pool.input[0], conv.output[0] = conv.input[0], pool.output[0]
+            pool.output[0] = conv.input[0] = between
+            before = self.nodes.index(conv)
+            self.nodes[before], self.nodes[position] = pool, conv
+
+    def write_back(self) -> None:
+        used = {name for node in self.nodes for name in node.input}
+        del self._graph.node[:], self._graph.initializer[:]
+        self._graph.node.extend(self.nodes)
+        self._graph.initializer.extend(
+            onnx.numpy_helper.from_array(np.ascontiguousarray(value), name)
+            for name, value in self.constants.items()
+            if name in used
+        )
+        # MindSpore's older writers list the constants among the inputs as well.
+        inputs = [one for one in self._graph.input if one.name not in self.constants]
+        del self._graph.input[:]
+        self._graph.input.extend(inputs)
+
+    def _makers(self) -> dict[str, Any]:
+        return {name: node for node in self.nodes for name in node.output}
+
+    def _uses(self) -> Counter[str]:
+        ends = [one.name for one in self._graph.output]
+        return Counter([*(name for node in self.nodes for name in node.input), *ends])
+
+    def _affine(self, norm: Any) -> tuple[np.ndarray, np.ndarray]:
+        """A norm's scale and shift, float64 ``[C]`` each, to be rounded once."""
+        gamma, beta, mean, variance = (
+            self.constants[name].astype(np.float64) for name in norm.input[1:]
+        )
+        scale = gamma / np.sqrt(variance + _attributes(norm)["epsilon"])
+        return scale, beta - mean * scale
+
+    def _into_conv(self, conv: Any, norm: Any) -> None:
+        scale, shift = self._affine(norm)
+        weight = self.constants[conv.input[1]] * scale[:, None, None, None]
+        conv.input[1:] = self._new(norm, weight, shift)
+        conv.output[0] = norm.output[0]
+
+    def _as_depthwise(self, norm: Any) -> Any:
+        scale, shift = self._affine(norm)
+        constants = self._new(norm, scale[:, None, None, None], shift)
+        return onnx.helper.make_node(
+            "Conv",
+            [norm.input[0], *constants],
+            [norm.output[0]],
+            norm.name,
+            kernel_shape=[1, 1],
+            group=len(scale),
+        )
+
+    def _new(self, norm: Any, weight: np.ndarray, bias: np.ndarray) -> tuple[str, str]:
+        names = f"{norm.output[0]}.weight", f"{norm.output[0]}.bias"
+        for name, value in zip(names, (weight, bias), strict=True):
+            self.constants[name] = value.astype(np.float32)
+        return names
+
+    def _is_bare_conv(self, node: Any) -> bool:
+        return node.op_type == "Conv" and len(node.input) == 2 and node.input[1] in self.constants
+
+    def _is_pointwise(self, node: Any) -> bool:
+        if node.op_type != "Conv":
+            return False
+        attributes = _attributes(node)
+        return (
+            self.constants[node.input[1]].shape[2:] == (1, 1)
+            and set(attributes.get("strides", [1])) == {1}
+            and not any(attributes.get("pads", [0]))
+        )
+
+
+def _attributes(node: Any) -> dict[str, Any]:
+    return {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}

@@ -1,0 +1,68 @@
+"""What an exported file says of itself, so that it alone is enough to predict from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import MultiTaskNetError
+from ..models import DEFAULT_NETWORK, find_network
+
+_KEY = "multitasknet"
+_PRECISIONS = ("float32", "float16", "int8")
+
+
+class MetadataError(MultiTaskNetError, ValueError):
+    """A file that this package did not export, or whose metadata is damaged."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What stands in the metadata of an exported file.
+
+    Attributes:
+        spec: the architecture, with class names and input size.
+        weights_sha256: of the file that the weights came from; empty if they are no file's.
+        precision: ``float32``, ``float16`` or ``int8``.
+        batch: the only batch size that the file takes; None for any.
+    """
+
+    spec: Any
+    weights_sha256: str = ""
+    precision: str = "float32"
+    batch: int | None = None
+
+    def as_strings(self) -> dict[str, str]:
+        """As names and values for a file; the normalisation is added for other readers."""
+        network = find_network(self.spec.network)
+        value = {
+            "network": network.NAME,
+            "spec": network.spec_to_json(self.spec),
+            "weights_sha256": self.weights_sha256,
+            "precision": self.precision,
+            "batch": self.batch,
+            "normalization": network.normalization(),
+        }
+        return {_KEY: json.dumps(value)}
+
+    @classmethod
+    def from_strings(cls, strings: Mapping[str, str], source: str) -> Metadata:
+        """Read back; MetadataError that names ``source`` if that cannot be done."""
+        try:
+            value = json.loads(strings[_KEY])
+            # The first release knew one network, and did not name it.
+            network = find_network(value.get("network", DEFAULT_NETWORK))
+            batch, precision = value["batch"], value["precision"]
+            if precision not in _PRECISIONS:
+                raise ValueError(f"precision is {precision!r}")
+            if batch is not None and (type(batch) is not int or batch < 1):
+                raise ValueError(f"batch is {batch!r}")
+            spec = network.spec_from_json(value["spec"])
+            return cls(spec, str(value["weights_sha256"]), precision, batch)
+        except (KeyError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+            raise MetadataError(
+                f"{source}: it has no metadata of multitasknet ({type(error).__name__}: {error}); "
+                f"write it with 'multitasknet export'"
+            ) from error

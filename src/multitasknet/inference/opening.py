@@ -1,0 +1,149 @@
+"""Which engine runs which weights."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ..errors import MultiTaskNetError
+from ..files import file_sha256, find_kept, keep
+from ..hub.cache import default_cache_dir
+from ..hub.networks import create_from
+from ..hub.source import WeightsSource
+from ..weights.reading import read_complete_weights
+from ..weights.sidecar import sidecar_path
+from .engine import BACKENDS, Backend, Engine
+from .metadata import Metadata
+
+logger = logging.getLogger(__name__)
+
+# In the names of cached files: raise it whenever the same weights give another graph.
+_GRAPH_VERSION = 2
+# Where an Ascend accelerator shows itself, for which MindSpore is the right engine.
+_ASCEND_DEVICE = Path("/dev/davinci_manager")
+_EXPORTED = (".onnx", ".mindir")
+
+
+class BackendError(MultiTaskNetError, ValueError):
+    """A backend that does not run the given file."""
+
+
+def open_engine(
+    source: WeightsSource,
+    *,
+    backend: Backend = "auto",
+    network: Any = None,
+    threads: int | None = None,
+    **options: Any,
+) -> Engine:
+    """Open the engine for weights as :class:`multitasknet.Predictor` takes them.
+
+    Args:
+        source: which weights.
+        backend: what is to run them.
+        network: a Cell to run instead.
+        threads: of one run, where ONNX Runtime runs it; default is one a usable core.
+        options: of :func:`multitasknet.create_network`, such as ``variant``.
+
+    Raises:
+        BackendError: the backend does not run such a file.
+        ValueError: no such backend, or the weights are not what the options ask for.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}; expected one of {', '.join(BACKENDS)}")
+    if network is None and source.suffix in _EXPORTED:
+        exported = _open_exported(Path(str(source.weights)).expanduser(), backend, threads)
+        return _as_asked(exported, options)
+    in_memory = network is not None or source.weights is None
+    if backend == "mindspore" or (backend == "auto" and (in_memory or not _onnx_is_best())):
+        from .mindspore_engine import MindSporeEngine
+
+        return MindSporeEngine(network or create_from(source, **options))
+
+    from .onnx_engine import OnnxEngine
+
+    if in_memory:
+        cell = network or create_from(source, **options)
+        return OnnxEngine(
+            _model_of(cell, Metadata(cell.spec)),
+            source=str(cell.load_report or ""),
+            threads=threads,
+        )
+    path = source.fetch()
+    assert path is not None
+    model = _cached_model(path, source.cache_dir)
+    return _as_asked(OnnxEngine(model, source=str(path), threads=threads), options)
+
+
+def _onnx_is_best() -> bool:
+    """Whether ONNX Runtime is installed and the CPU is what there is to compute on."""
+    if find_spec("onnxruntime") is None or find_spec("onnx") is None:
+        return False
+    if "mindspore" in sys.modules:
+        return sys.modules["mindspore"].get_context("device_target") == "CPU"
+    return not _ASCEND_DEVICE.exists()
+
+
+def _open_exported(path: Path, backend: str, threads: int | None) -> Engine:
+    if path.suffix == ".onnx" and backend != "mindspore":
+        from .onnx_engine import OnnxEngine
+
+        return OnnxEngine(path, threads=threads)
+    if path.suffix == ".mindir" and backend != "onnx":
+        from ..runtime import guard_cpu
+        from .mindir_engine import MindirEngine
+
+        guard_cpu()
+        return MindirEngine(path)
+    raise BackendError(
+        f"{path}: the backend {backend!r} does not run {path.suffix} files; use 'auto'"
+    )
+
+
+def _as_asked(engine: Engine, options: dict[str, Any]) -> Engine:
+    """The engine, if its network is what the options ask for; else a ValueError."""
+    for name, wanted in options.items():
+        found = getattr(engine.spec, name)
+        if wanted is not None and type(found)(wanted) != found:
+            raise BackendError(
+                f"{name} is {str(wanted)!r}, but {engine.source} holds the {name} {str(found)!r}; "
+                f"leave {name} out, or give weights of that {name}"
+            )
+    return engine
+
+
+def _model_of(cell: Any, metadata: Metadata) -> bytes:
+    from .onnx_file import build_onnx
+
+    return build_onnx(cell, metadata).SerializeToString()
+
+
+def _cached_model(path: Path, cache_dir: str | Path | None) -> Path | bytes:
+    """The weights as an ONNX file in the cache, written the first time and verified after.
+
+    Its name holds the hashes of weights and sidecar. If the cache cannot be written, the content
+    is returned.
+    """
+    folder = (default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()) / "onnx"
+    sha256 = file_sha256(path) if path.is_file() else ""
+    sidecar = sidecar_path(path)
+    named = file_sha256(sidecar)[:16] if sidecar.is_file() else "plain"
+    key = f"{sha256}-{named}-v{_GRAPH_VERSION}"
+    try:
+        found = find_kept(folder, key, ".onnx")
+    except OSError:
+        found = None
+    if found is not None:
+        return found
+    spec = read_complete_weights(path).spec
+    logger.info("%s: bringing it into an ONNX file, once", path)
+    cell = create_from(WeightsSource(path), spec.network)
+    content = _model_of(cell, Metadata(spec, sha256))
+    try:
+        return keep(folder, key, ".onnx", content)
+    except OSError as error:
+        logger.warning("%s: the exported network is not kept (%s)", folder, error)
+        return content

@@ -1,0 +1,35 @@
+"""The networks: a folder each, which holds all that is true of that network alone.
+
+The rest of the package knows a network by its :class:`~.definition.Network` and its spec.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from .definition import Network
+
+# The one table of networks: name, as the Hub client passes it, to the module that defines it.
+NETWORKS = {"multitasknet": ".multitasknet.definition"}
+DEFAULT_NETWORK = "multitasknet"
+
+
+def find_network(name: str) -> Network:
+    """The definition of the network of that name, in any case.
+
+    Raises:
+        NotImplementedError: there is no such network; the message is the model zoo's.
+        TypeError: the name is no string.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string, not {type(name).__name__}: {name!r}")
+    if name.lower() not in NETWORKS:
+        raise NotImplementedError(f"{name} is not implemented in the repo")
+    return cast("Network", import_module(NETWORKS[name.lower()], __name__))
+
+
+def all_networks() -> tuple[Network, ...]:
+    """The definitions of all networks, in the table's order."""
+    return tuple(map(find_network, NETWORKS))

@@ -1,0 +1,160 @@
+"""What every network states of itself, for the rooms that work with any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+
+from ..errors import MultiTaskNetError
+from ..vehicle.sample import Sample
+
+if TYPE_CHECKING:
+    from mindspore import nn
+
+Shapes = Mapping[str, tuple[int, ...]]
+Arrays = Mapping[str, np.ndarray]
+
+SIZE_STEP = 32
+
+
+class SpecError(MultiTaskNetError, ValueError):
+    """Names and shapes that are no network of this package."""
+
+
+class Spec(Protocol):
+    """An architecture: a frozen dataclass of plain values.
+
+    Attributes:
+        network: the name of the network that it is of.
+        input_size: height and width that the weights were trained on.
+    """
+
+    network: ClassVar[str]
+
+    @property
+    def input_size(self) -> tuple[int, int]: ...
+
+    @property
+    def heatmaps(self) -> bool:
+        """Whether heatmaps follow the image's channels."""
+
+    @property
+    def segments(self) -> bool:
+        """Whether segments do."""
+
+    @property
+    def uses_pose(self) -> bool:
+        """Whether keypoints make a difference to this network."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether weights of it need nothing fresh to predict."""
+
+    @property
+    def outputs(self) -> dict[str, int]:
+        """The outputs' names and widths, in order."""
+
+    def input_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+        """The inputs' names and shapes without the batch, in order, for a height and width."""
+
+
+class Checkpoint(Protocol):
+    """A file's values under published names, see :class:`multitasknet.Weights`."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def arrays(self) -> Arrays: ...
+
+    @property
+    def shapes(self) -> Shapes: ...
+
+    @property
+    def spec(self) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is to be built: a Cell of ``spec``, with ``arrays`` but for the cells in ``fresh``.
+
+    Attributes:
+        spec: the architecture.
+        arrays: values by published name, None for a network with initial values.
+        fresh: outermost cells that keep their initial values.
+    """
+
+    spec: Any
+    arrays: Arrays | None = None
+    fresh: tuple[str, ...] = ()
+
+
+class Network(Protocol):
+    """One network. A module of these names is one; ``spec`` is always its own :class:`Spec`.
+
+    Attributes:
+        NAME: as the Hub client passes it.
+        CARD: the file name of its card in ``assets/``.
+        UNDERSTOOD: whose files it reads, for error messages.
+        OPTIONAL_CELLS: outermost cells that a file may hold without the network having them.
+        BACKBONE: prefix of the backbone's parameters.
+    """
+
+    NAME: str
+    CARD: str
+    UNDERSTOOD: str
+    OPTIONAL_CELLS: tuple[str, ...]
+    BACKBONE: str
+
+    def recognizes(self, names: Sequence[str]) -> bool:
+        """Whether entries of these names are this network's, in any layout it reads."""
+
+    def to_published(self, entries: Arrays) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+        """A file's entries by published name, and the names of those left out."""
+
+    def parameter_shapes(self, spec: Any) -> Shapes:
+        """Names and shapes of all parameters, moving statistics included."""
+
+    def spec_from_shapes(self, shapes: Shapes, source: str) -> Any:
+        """The architecture that names and shapes state; SpecError that names ``source``."""
+
+    def spec_to_json(self, spec: Any) -> dict[str, Any]:
+        """All of a spec as plain values."""
+
+    def spec_from_json(self, values: Mapping[str, Any]) -> Any:
+        """Back from :meth:`spec_to_json`; KeyError, TypeError or ValueError if it is not that."""
+
+    def spec_to_sidecar(self, spec: Any) -> dict[str, Any]:
+        """What a checkpoint's tensors cannot say of the spec."""
+
+    def spec_from_sidecar(self, spec: Any, values: Mapping[str, Any]) -> Any:
+        """The spec with what :meth:`spec_to_sidecar` wrote; errors as above."""
+
+    def plan(self, found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
+        """What :func:`multitasknet.create_network` is to build, given a file and its options."""
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """TypeError or ValueError for options that no file can make right."""
+
+    def build(self, spec: Any) -> nn.Cell:
+        """The Cell, with initial values."""
+
+    def write_inputs(self, sample: Sample, out: Mapping[str, np.ndarray]) -> None:
+        """Write a sample's inputs into float32 arrays of ``spec.input_shapes(size)``."""
+
+    def normalization(self) -> dict[str, Any]:
+        """How pixels become inputs, for readers of exported files."""
+
+
+def check_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Return height and width; ValueError unless both are positive multiples of 32."""
+    valid = isinstance(size, tuple | list) and len(size) == 2
+    if not valid or not all(isinstance(n, int) and n > 0 and n % SIZE_STEP == 0 for n in size):
+        raise ValueError(
+            f"size is {size!r}; expected (height, width), positive multiples of {SIZE_STEP}"
+        )
+    return size[0], size[1]

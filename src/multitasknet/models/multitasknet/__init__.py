@@ -1,0 +1,4 @@
+"""MultiTaskNet of PAMTRI: identity, colour and type of a vehicle from its picture and its pose.
+
+Source: Tang et al., PAMTRI: Pose-Aware Multi-Task Learning for Vehicle Re-Identification, ICCV 2019.
+"""

@@ -1,0 +1,135 @@
+"""What ``create_network`` builds for a file and the options that came with it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ...vehicle.attributes import COLORS, TYPES, class_names
+from ..definition import Arrays, Checkpoint, Plan, Shapes
+from .layout import HEAD, is_backbone
+from .spec import ATTRIBUTE_SIZE, NetworkSpec, Variant, VariantError
+
+logger = logging.getLogger(__name__)
+
+_COUNTS = ("num_ids", "num_colors", "num_types")
+_OPTIONS = ("variant", *_COUNTS, "include_top")
+_STEM = "base.conv0.weight"
+_STEM_SIGMA = 0.02
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """TypeError or ValueError for options of ``create_network`` that no file can make right."""
+    unknown = [name for name in options if name not in _OPTIONS]
+    if unknown:
+        raise TypeError(
+            f"create_network() got an unexpected keyword argument {unknown[0]!r}; "
+            f"multitasknet takes {', '.join(_OPTIONS)}"
+        )
+    if options.get("variant") is not None:
+        Variant.parse(options["variant"])
+    counts = _class_counts(options)
+    include_top = options.get("include_top", True)
+    if not isinstance(include_top, bool):
+        raise TypeError(f"include_top must be True or False, not {include_top!r}")
+    if counts and not include_top:
+        raise ValueError(
+            f"{next(iter(counts))} with include_top=False: there are no classifiers then; "
+            f"leave one of the two out"
+        )
+
+
+def plan(found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
+    """What is to be built; see :func:`multitasknet.create_network` for the options.
+
+    Raises:
+        VariantError, ValueError: an option contradicts the file.
+    """
+    variant = options.get("variant")
+    wanted = None if variant is None else Variant.parse(variant)
+    counts = _class_counts(options)
+    include_top = options.get("include_top", True)
+    if found is None:
+        spec = replace(_with_counts(NetworkSpec(), counts), variant=wanted or Variant.SEGMENT)
+        return Plan(replace(spec, include_top=include_top))
+    spec, arrays = found.spec, found.arrays
+    backbone_alone = is_backbone(arrays)
+    if backbone_alone and spec.variant is Variant.RGB and wanted is not None:
+        arrays = _widen_stem(arrays, wanted.channels)
+        spec = replace(spec, variant=wanted)
+    if wanted not in (None, spec.variant):
+        raise VariantError(
+            f"variant is {wanted.value!r}, but {found.path} holds the variant "
+            f"{spec.variant.value!r}; leave variant out, or give weights of that variant"
+        )
+    if not include_top:
+        return Plan(replace(spec, include_top=False), arrays)
+    if backbone_alone:
+        head = NetworkSpec(variant=spec.variant, stem_pool=spec.stem_pool)
+        return Plan(_with_counts(head, counts), arrays, fresh=HEAD)
+    _check_counts(spec, counts, found)
+    asked = replace(_with_counts(spec, counts), include_top=True)
+    return Plan(asked, arrays, fresh=_fresh_cells(asked, found.shapes))
+
+
+def _class_counts(options: Mapping[str, Any]) -> dict[str, int]:
+    given = {name: options[name] for name in _COUNTS if options.get(name) is not None}
+    for name, count in given.items():
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise TypeError(f"{name} must be an integer, not {type(count).__name__}: {count!r}")
+        if count < 1:
+            raise ValueError(f"{name} is {count}; expected at least 1")
+    return given
+
+
+def _check_counts(spec: NetworkSpec, counts: Mapping[str, int], found: Checkpoint) -> None:
+    extra = [name for name in counts if name != "num_ids"]
+    if extra and not spec.multi_task:
+        raise ValueError(f"{extra[0]} is given, but {found.path} is a single-task network")
+    if not spec.include_top and "num_ids" not in counts:
+        raise ValueError(
+            f"{found.path} holds no classifiers; give num_ids for a fresh one, or include_top=False"
+        )
+
+
+def _with_counts(spec: NetworkSpec, counts: Mapping[str, int]) -> NetworkSpec:
+    return replace(
+        spec,
+        num_ids=counts.get("num_ids", spec.num_ids),
+        color_names=_names(counts.get("num_colors"), spec.color_names, COLORS, "color"),
+        type_names=_names(counts.get("num_types"), spec.type_names, TYPES, "type"),
+    )
+
+
+def _names(
+    count: int | None, current: tuple[str, ...], published: tuple[str, ...], kind: str
+) -> tuple[str, ...]:
+    if count is None or count == len(current):
+        return current
+    return class_names(count, published, kind)
+
+
+def _fresh_cells(spec: NetworkSpec, shapes: Shapes) -> tuple[str, ...]:
+    """The cells of the top that the file has not, or has with another number of classes."""
+    rows = {"classifier_vid": spec.num_ids}
+    if spec.multi_task:
+        rows |= {"fc_vcolor": ATTRIBUTE_SIZE, "classifier_vcolor": spec.num_colors}
+        rows |= {"fc_vtype": ATTRIBUTE_SIZE, "classifier_vtype": spec.num_types}
+    found = {name.removesuffix(".weight"): shape[0] for name, shape in shapes.items() if shape}
+    return tuple(cell for cell, count in rows.items() if found.get(cell) != count)
+
+
+def _widen_stem(arrays: Arrays, channels: int) -> Arrays:
+    """The same values for an input of more channels: the further ones start at N(0, 0.02)."""
+    from mindspore.common.initializer import Normal, initializer
+
+    stem = arrays[_STEM]
+    features, given, *kernel = stem.shape
+    more = initializer(Normal(_STEM_SIGMA), (features, channels - given, *kernel)).init_data()
+    logger.info("%s: %d channels beyond the file's %d are fresh", _STEM, channels - given, given)
+    widened = np.concatenate((stem.astype(np.float32, copy=False), more.asnumpy()), axis=1)
+    return {**arrays, _STEM: widened}

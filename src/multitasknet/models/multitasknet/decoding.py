@@ -1,0 +1,60 @@
+"""From the network's outputs to what it says of a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from .spec import NetworkSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the network says of one image.
+
+    Attributes:
+        source: the image's path, or ``image <index>``.
+        color, type: the likeliest class; None if the network has no such head.
+        color_probability, type_probability: its softmax probability, 0..1.
+        color_probabilities, type_probabilities: all classes, likeliest first.
+        embedding: float32 ``[1024]``; compare by squared Euclidean distance.
+        pose_given: whether keypoints were given for the image.
+    """
+
+    source: str
+    color: str | None
+    color_probability: float | None
+    color_probabilities: dict[str, float]
+    type: str | None
+    type_probability: float | None
+    type_probabilities: dict[str, float]
+    embedding: np.ndarray
+    pose_given: bool
+
+
+def decode(
+    row: Mapping[str, np.ndarray], spec: NetworkSpec, *, source: str, pose_given: bool
+) -> Prediction:
+    """One image's outputs by name, without the batch, as a :class:`Prediction`."""
+    colors = _ranked(row["color_logits"], spec.color_names) if spec.has_attributes else {}
+    types = _ranked(row["type_logits"], spec.type_names) if spec.has_attributes else {}
+    return Prediction(
+        source=source,
+        color=next(iter(colors), None),
+        color_probability=next(iter(colors.values()), None),
+        color_probabilities=colors,
+        type=next(iter(types), None),
+        type_probability=next(iter(types.values()), None),
+        type_probabilities=types,
+        embedding=row["embedding"],
+        pose_given=pose_given,
+    )
+
+
+def _ranked(logits: np.ndarray, names: tuple[str, ...]) -> dict[str, float]:
+    weights = np.exp(logits.astype(np.float64) - logits.max())
+    probabilities = weights / weights.sum()
+    order = np.argsort(-probabilities, kind="stable")
+    return {names[index]: float(probabilities[index]) for index in order}

@@ -1,0 +1,97 @@
+"""MultiTaskNet as the rest of the package knows it: a :class:`~..definition.Network`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from ..definition import check_size
+from .building import check_options, plan
+from .layout import BACKBONE, parameter_shapes, recognizes, to_published
+from .layout import TOP as OPTIONAL_CELLS
+from .preprocessing import normalization, write_inputs
+from .spec import NetworkSpec, Variant, spec_from_shapes
+
+if TYPE_CHECKING:
+    from .network import MultiTaskNet
+
+__all__ = [
+    "BACKBONE",
+    "CARD",
+    "NAME",
+    "OPTIONAL_CELLS",
+    "UNDERSTOOD",
+    "build",
+    "check_options",
+    "normalization",
+    "parameter_shapes",
+    "plan",
+    "recognizes",
+    "spec_from_json",
+    "spec_from_shapes",
+    "spec_from_sidecar",
+    "spec_to_json",
+    "spec_to_sidecar",
+    "to_published",
+    "write_inputs",
+]
+
+NAME = "multitasknet"
+CARD = "multitasknet_veri.md"
+UNDERSTOOD = "checkpoints of MultiTaskNet, of NVlabs' PAMTRI and of torchvision's DenseNet-121"
+
+
+def build(spec: NetworkSpec) -> MultiTaskNet:
+    """The Cell, with initial values."""
+    from .network import MultiTaskNet
+
+    return MultiTaskNet(spec)
+
+
+def spec_to_json(spec: NetworkSpec) -> dict[str, Any]:
+    """All of a spec as plain values."""
+    return asdict(spec) | {"variant": spec.variant.value}
+
+
+def spec_from_json(values: Mapping[str, Any]) -> NetworkSpec:
+    """Back from :func:`spec_to_json`; KeyError, TypeError or ValueError if it is not that."""
+    spec = NetworkSpec(**values)
+    return replace(
+        spec,
+        variant=Variant(spec.variant),
+        color_names=tuple(map(str, spec.color_names)),
+        type_names=tuple(map(str, spec.type_names)),
+        input_size=check_size(spec.input_size),
+    )
+
+
+def spec_to_sidecar(spec: NetworkSpec) -> dict[str, Any]:
+    """What a checkpoint's tensors cannot say of the spec."""
+    return {
+        "variant": spec.variant.value,
+        "size": list(spec.input_size),
+        "colors": list(spec.color_names),
+        "types": list(spec.type_names),
+    }
+
+
+def spec_from_sidecar(spec: NetworkSpec, values: Mapping[str, Any]) -> NetworkSpec:
+    """The spec with the class names and input size of its sidecar; errors as above.
+
+    Another number of classes than the checkpoint has is a ValueError.
+    """
+    named = replace(
+        spec,
+        color_names=tuple(map(str, values["colors"])) if spec.multi_task else (),
+        type_names=tuple(map(str, values["types"])) if spec.multi_task else (),
+        input_size=check_size(values["size"]),
+    )
+    for kind, stated, found in (
+        ("colours", named.num_colors, spec.num_colors),
+        ("types", named.num_types, spec.num_types),
+        ("vehicles", len(values["vehicle_ids"]), spec.num_ids),
+    ):
+        if spec.include_top and stated != found:
+            raise ValueError(f"it states {stated} {kind}, but the checkpoint has {found}")
+    return named

@@ -1,0 +1,153 @@
+"""Parameter names: the published layout, the ones that are brought into it, and their shapes.
+
+The published layout is that of the Hub's checkpoint. PyTorch layouts are those of torchvision's
+DenseNet-121 (``features.denseblock1.denselayer1.norm1.weight``, or ``norm.1.weight`` in older
+files) and of NVlabs' PAMTRI (``base.`` in place of ``features.``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from ..definition import Shapes
+from .spec import (
+    ATTRIBUTE_SIZE,
+    BLOCKS,
+    BOTTLENECK,
+    EMBEDDING_SIZE,
+    GROWTH,
+    STEM_FEATURES,
+    SYMMETRIC_POOL,
+    NetworkSpec,
+)
+
+BACKBONE = "base."
+CLASSIFIERS = ("classifier_vid", "classifier_vcolor", "classifier_vtype")
+# What a network without classifiers has no use for.
+TOP = (*CLASSIFIERS, "fc_vcolor", "fc_vtype")
+HEAD = (*TOP, "fc_vid", "fc")
+
+_ROOTS = rf"(?:base|{'|'.join(HEAD)})"
+_OURS = re.compile(rf"^(?:network\.)*{_ROOTS}\.")
+_PREFIX = re.compile(r"^(?:network\.)+")
+# Optimizers keep one tensor a weight under its name: moment1.network.base.conv0.weight.
+_OPTIMIZER_SLOT = re.compile(rf"^(?!network\.)\w+\.(?:network\.)*{_ROOTS}\.")
+
+_TORCH = re.compile(r"^(?:module\.)*(?:features|base)\..*\.denselayer1\.")
+_TORCH_LEFT_OUT = re.compile(r"\.num_batches_tracked$|^classifier\.(?:weight|bias)$")
+_TORCH_NORM = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+}
+
+
+def to_published(
+    entries: Mapping[str, np.ndarray],
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Bring a file's entries into the published layout.
+
+    Returns:
+        The arrays by published name, and the names of entries that only the file's own training
+        had a use for. What is not understood keeps its name, for a strict load to refuse.
+    """
+    if any(_TORCH.match(name) for name in entries):
+        return _from_torch(entries)
+    arrays, left_out = {}, []
+    for name, array in entries.items():
+        if _OPTIMIZER_SLOT.match(name) or (array.size <= 1 and not _OURS.match(name)):
+            left_out.append(name)
+        else:
+            arrays[_PREFIX.sub("", name)] = array
+    return arrays, tuple(left_out)
+
+
+def parameter_shapes(spec: NetworkSpec) -> Shapes:
+    """Names and shapes of all parameters of such a network, moving statistics included."""
+    return dict([*_backbone(spec), *_head(spec)])
+
+
+def _from_torch(
+    entries: Mapping[str, np.ndarray],
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    plain = {re.sub(r"^(?:module\.)+", "", name): name for name in entries}
+    left_out = [name for name in plain if _TORCH_LEFT_OUT.search(name)]
+    arrays = {
+        _published_name(name): entries[stored]
+        for name, stored in plain.items()
+        if name not in left_out
+    }
+    arrays[SYMMETRIC_POOL] = np.ones(1, np.float32)
+    return arrays, tuple(left_out)
+
+
+def _published_name(name: str) -> str:
+    name = re.sub(r"^features\.", "base.", name)
+    name = re.sub(r"\.denselayer(\d+)\.", lambda layer: f".cell_list.{int(layer[1]) - 1}.", name)
+    name = re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", name)
+    name = re.sub(r"\.(transition\d)\.", r".\1.features.", name)
+    stem, _, leaf = name.rpartition(".")
+    if re.search(r"\.norm\d?$", stem):
+        return f"{stem}.{_TORCH_NORM.get(leaf, leaf)}"
+    return name
+
+
+def _backbone(spec: NetworkSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield "base.conv0.weight", (STEM_FEATURES, spec.channels, 7, 7)
+    yield from _norm("base.norm0", STEM_FEATURES)
+    if spec.stem_pool == "symmetric":
+        yield SYMMETRIC_POOL, (1,)
+    features = STEM_FEATURES
+    for number, layers in enumerate(BLOCKS, start=1):
+        for layer in range(layers):
+            name = f"base.denseblock{number}.cell_list.{layer}"
+            yield from _norm(f"{name}.norm1", features)
+            yield f"{name}.conv1.weight", (BOTTLENECK, features, 1, 1)
+            yield from _norm(f"{name}.norm2", BOTTLENECK)
+            yield f"{name}.conv2.weight", (GROWTH, BOTTLENECK, 3, 3)
+            features += GROWTH
+        if number < len(BLOCKS):
+            name = f"base.transition{number}.features"
+            yield from _norm(f"{name}.norm", features)
+            yield f"{name}.conv.weight", (features // 2, features, 1, 1)
+            features //= 2
+    yield from _norm("base.norm5", features)
+
+
+def _norm(name: str, features: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for leaf in _TORCH_NORM.values():
+        yield f"{name}.{leaf}", (features,)
+
+
+def _head(spec: NetworkSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
+    dense: list[tuple[str, int, int]] = []
+    if spec.multi_task:
+        dense.append(("fc_vid", EMBEDDING_SIZE, spec.head_inputs))
+    elif spec.keypoint_aware:
+        dense.append(("fc", EMBEDDING_SIZE, spec.head_inputs))
+    if spec.include_top:
+        dense.append(("classifier_vid", spec.num_ids, EMBEDDING_SIZE))
+    if spec.include_top and spec.multi_task:
+        dense += [
+            ("fc_vcolor", ATTRIBUTE_SIZE, spec.head_inputs),
+            ("fc_vtype", ATTRIBUTE_SIZE, spec.head_inputs),
+            ("classifier_vcolor", spec.num_colors, ATTRIBUTE_SIZE),
+            ("classifier_vtype", spec.num_types, ATTRIBUTE_SIZE),
+        ]
+    for name, rows, columns in dense:
+        yield f"{name}.weight", (rows, columns)
+        yield f"{name}.bias", (rows,)
+
+
+def recognizes(names: Sequence[str]) -> bool:
+    """Whether entries of these names are of this network, in any layout."""
+    return any(_OURS.match(name) or _TORCH.match(name) for name in names)
+
+
+def is_backbone(names: Iterable[str]) -> bool:
+    """Whether these are the backbone's parameters alone."""
+    return all(name.startswith(BACKBONE) for name in names)

@@ -1,0 +1,106 @@
+"""From a picture and its pose to the network's inputs, as the weights were trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ...images import RGB_MEAN, RGB_STD, ImageInput, read_image, resize
+from ...vehicle.keypoints import pose_or_zeros
+from ...vehicle.maps import draw_maps
+from ...vehicle.sample import Sample
+from ..definition import check_size
+from .spec import POSE_SIZE, Variant
+
+# The means of the colours' own.
+MAP_MEAN = 0.449
+MAP_STD = 0.226
+
+_PIXELS = np.arange(256) / 255
+_NORMALIZED_RGB = ((_PIXELS[:, None] - RGB_MEAN) / RGB_STD).astype(np.float32)
+_NORMALIZED_MAP = ((_PIXELS - MAP_MEAN) / MAP_STD).astype(np.float32)
+
+
+def preprocess(
+    image: ImageInput,
+    keypoints: np.ndarray | None = None,
+    variant: str | Variant = "segment",
+    size: tuple[int, int] = (256, 256),
+) -> tuple[np.ndarray, np.ndarray]:
+    """Make the network's inputs from one vehicle crop.
+
+    Args:
+        image: a path, a Pillow image, or a uint8 array ``[H, W, 3]`` in RGB order.
+        keypoints: ``[36, 3]`` of x, y (pixels of the given image) and confidence. None is a pose
+            of zeros: no confidence, no segments, no heatmaps.
+        variant: ``rgb``, ``segment``, ``heatmap`` or ``heatmap+segment``.
+        size: height and width of the result, multiples of 32.
+
+    Returns:
+        ``x``, float32 ``[C, height, width]`` (C = 3, 16, 39 or 52: RGB, heatmaps, segments), and
+        ``p``, float32 ``[108]``.
+
+    Raises:
+        ImageError: the image cannot be read, or is no RGB image.
+        ValueError: unknown variant, bad size, or keypoints of another shape.
+    """
+    variant = Variant.parse(variant)
+    height, width = check_size(size)
+    pixels = read_image(image)
+    pose = pose_or_zeros(keypoints)
+    maps = draw_maps(
+        pose,
+        heatmaps=variant.heatmaps,
+        segments=variant.segments,
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+    )
+    x = np.empty((variant.channels, height, width), dtype=np.float32)
+    p = np.empty(POSE_SIZE, dtype=np.float32)
+    write_inputs(Sample(pixels, pose, maps), {"image": x, "pose": p})
+    return x, p
+
+
+def write_inputs(sample: Sample, out: Mapping[str, np.ndarray]) -> None:
+    """Write a sample's inputs into float32 arrays of ``spec.input_shapes(size)``.
+
+    Picture and maps are resized and rounded as upstream did: maps to the picture's size first.
+    """
+    x = out["image"]
+    size = x.shape[1:]
+    _normalize(resize(sample.pixels, size), out=x[:3])
+    original = sample.pixels.shape[:2]
+    for stored, channel in zip(sample.maps, x[3:], strict=True):
+        if stored.any():
+            cv2.LUT(resize(resize(stored, original), size), _NORMALIZED_MAP, dst=channel)
+        else:
+            channel.fill(_NORMALIZED_MAP[0])
+    if "pose" in out:
+        out["pose"][:] = pose_vector(sample.keypoints, width=original[1], height=original[0])
+
+
+def pose_vector(keypoints: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The network's input ``p``: float32 ``[108]`` of (x / W - 0.5, y / H - 0.5, conf - 0.5).
+
+    ``width`` and ``height`` are those of the image that x and y are pixels of.
+    """
+    scale = np.array([width, height, 1], dtype=np.float32)
+    return (keypoints / scale - np.float32(0.5)).astype(np.float32).reshape(-1)
+
+
+def normalization() -> dict[str, Any]:
+    """How pixels become inputs, for readers of exported files."""
+    return {
+        "scale": "pixels / 255, then (value - mean) / std",
+        "rgb": {"mean": RGB_MEAN, "std": RGB_STD},
+        "maps": {"mean": MAP_MEAN, "std": MAP_STD},
+    }
+
+
+def _normalize(pixels: np.ndarray, out: np.ndarray) -> None:
+    for color, channel in enumerate(cv2.split(pixels)):
+        # A table look-up writes into place; its result is what the formula gives, to the bit.
+        cv2.LUT(channel, _NORMALIZED_RGB[:, color].copy(), dst=out[color])

@@ -1,0 +1,217 @@
+"""What a network is: input variant, heads and classes, as read off a checkpoint's shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar, Literal
+
+from ...errors import MultiTaskNetError
+from ...vehicle.attributes import COLORS, TYPES, class_names
+from ...vehicle.keypoints import NUM_KEYPOINTS, count_maps
+from ..definition import Shapes, SpecError
+
+GROWTH = 32
+BOTTLENECK = 4 * GROWTH
+STEM_FEATURES = 64
+BLOCKS = (6, 12, 24, 16)
+EMBEDDING_SIZE = 1024
+ATTRIBUTE_SIZE = 512
+POSE_SIZE = 3 * NUM_KEYPOINTS
+# An entry of its own, so that every file saved from such a network says so.
+SYMMETRIC_POOL = "base.pool0.symmetric"
+
+
+class VariantError(MultiTaskNetError, ValueError):
+    """The variant that was asked for is not the checkpoint's."""
+
+
+class Variant(str, Enum):
+    """Which maps follow the image's three channels."""
+
+    RGB = "rgb"
+    SEGMENT = "segment"
+    HEATMAP = "heatmap"
+    HEATMAP_SEGMENT = "heatmap+segment"
+
+    @classmethod
+    def parse(cls, value: str | Variant) -> Variant:
+        """The variant of that name; TypeError or ValueError that lists the names."""
+        if not isinstance(value, str):
+            raise TypeError(f"variant must be a string, not {type(value).__name__}")
+        try:
+            return cls(value)
+        except ValueError:
+            raise ValueError(
+                f"variant is {value!r}; expected one of {', '.join(VARIANTS)}"
+            ) from None
+
+    @property
+    def heatmaps(self) -> bool:
+        return self in (Variant.HEATMAP, Variant.HEATMAP_SEGMENT)
+
+    @property
+    def segments(self) -> bool:
+        return self in (Variant.SEGMENT, Variant.HEATMAP_SEGMENT)
+
+    @property
+    def channels(self) -> int:
+        return 3 + count_maps(heatmaps=self.heatmaps, segments=self.segments)
+
+    def __str__(self) -> str:
+        return self.value
+
+
+VARIANTS = tuple(variant.value for variant in Variant)
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """The architecture of a MultiTaskNet.
+
+    Attributes:
+        variant: which channels the input ``x`` has.
+        keypoint_aware: whether the head takes the pose vector ``p``.
+        multi_task: whether there are colour and type heads beside the identity's.
+        num_ids: rows of the identity classifier.
+        color_names, type_names: class names by index; empty for a single-task network.
+        include_top: whether there are classifiers; without, the output is the embedding.
+        input_size: height and width that the weights were trained on; any multiples of 32 work.
+        stem_pool: where the stem's max pool pads, which follows the weights' origin: ``same``
+            (after, not before) for those trained in MindSpore, ``symmetric`` for PyTorch's.
+    """
+
+    network: ClassVar[str] = "multitasknet"
+
+    variant: Variant = Variant.SEGMENT
+    keypoint_aware: bool = True
+    multi_task: bool = True
+    num_ids: int = 576
+    color_names: tuple[str, ...] = COLORS
+    type_names: tuple[str, ...] = TYPES
+    include_top: bool = True
+    input_size: tuple[int, int] = (256, 256)
+    stem_pool: Literal["same", "symmetric"] = "same"
+
+    @property
+    def channels(self) -> int:
+        """Channels of the input ``x``."""
+        return self.variant.channels
+
+    @property
+    def heatmaps(self) -> bool:
+        return self.variant.heatmaps
+
+    @property
+    def segments(self) -> bool:
+        return self.variant.segments
+
+    @property
+    def uses_pose(self) -> bool:
+        """Whether keypoints make a difference to this network."""
+        return self.keypoint_aware or self.channels > 3
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there are classifiers, whose random values would mean nothing."""
+        return self.include_top
+
+    @property
+    def has_attributes(self) -> bool:
+        """Whether there are colour and type among the outputs."""
+        return self.multi_task and self.include_top
+
+    @property
+    def num_colors(self) -> int:
+        return len(self.color_names)
+
+    @property
+    def num_types(self) -> int:
+        return len(self.type_names)
+
+    @property
+    def head_inputs(self) -> int:
+        """Columns of the first Dense layers: pooled features, and the pose where it is used."""
+        return EMBEDDING_SIZE + POSE_SIZE * self.keypoint_aware
+
+    @property
+    def outputs(self) -> dict[str, int]:
+        """The outputs' names and widths, in order."""
+        widths = {"embedding": EMBEDDING_SIZE}
+        if not self.include_top:
+            return widths
+        if self.multi_task:
+            widths = {"color_logits": self.num_colors, "type_logits": self.num_types} | widths
+        return {"id_logits": self.num_ids} | widths
+
+    def input_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+        """The inputs' names and shapes without the batch, in order, for a height and width."""
+        shapes: dict[str, tuple[int, ...]] = {"image": (self.channels, *size)}
+        return shapes | {"pose": (POSE_SIZE,)} if self.keypoint_aware else shapes
+
+
+def spec_from_shapes(shapes: Shapes, source: str) -> NetworkSpec:
+    """Read the architecture off parameter names and shapes.
+
+    The stem's input channels give the variant, the columns of the first Dense layer the keypoint
+    awareness, the rows of ``classifier_*`` the class counts. A file without classifiers gives a
+    spec with ``include_top`` False.
+
+    Args:
+        shapes: names as in the published checkpoint, without prefix.
+        source: what to name in an error.
+
+    Raises:
+        SpecError: the names and shapes are no MultiTaskNet.
+    """
+    stem = shapes.get("base.conv0.weight")
+    if stem is None or len(stem) != 4:
+        raise SpecError(
+            f"{source}: no MultiTaskNet checkpoint: it has no 'base.conv0.weight' of four "
+            f"dimensions; its {len(shapes)} entries start with {', '.join(list(shapes)[:3])}. "
+            f"Understood are checkpoints of this network, of NVlabs' PAMTRI and of torchvision's "
+            f"DenseNet-121"
+        )
+    variants = {variant.channels: variant for variant in Variant}
+    if stem[1] not in variants:
+        raise SpecError(
+            f"{source}: 'base.conv0.weight' takes {stem[1]} channels; expected one of "
+            + ", ".join(f"{channels} ({name})" for channels, name in variants.items())
+        )
+    first = shapes.get("fc_vid.weight", shapes.get("fc.weight"))
+    multi_task = "fc_vid.weight" in shapes
+    include_top = "classifier_vid.weight" in shapes
+    return NetworkSpec(
+        variant=variants[stem[1]],
+        keypoint_aware=first is not None and _is_keypoint_aware(first, source),
+        multi_task=multi_task,
+        num_ids=shapes["classifier_vid.weight"][0] if include_top else 0,
+        color_names=_names(shapes, "classifier_vcolor.weight", COLORS, "color", multi_task),
+        type_names=_names(shapes, "classifier_vtype.weight", TYPES, "type", multi_task),
+        include_top=include_top,
+        stem_pool="symmetric" if SYMMETRIC_POOL in shapes else "same",
+    )
+
+
+def _names(
+    shapes: Shapes,
+    classifier: str,
+    published: tuple[str, ...],
+    kind: str,
+    multi_task: bool,
+) -> tuple[str, ...]:
+    if not multi_task:
+        return ()
+    return (
+        class_names(shapes[classifier][0], published, kind) if shapes.get(classifier) else published
+    )
+
+
+def _is_keypoint_aware(shape: tuple[int, ...], source: str) -> bool:
+    columns = shape[-1]
+    if columns not in (EMBEDDING_SIZE, EMBEDDING_SIZE + POSE_SIZE):
+        raise SpecError(
+            f"{source}: the first Dense layer takes {columns} columns; expected "
+            f"{EMBEDDING_SIZE + POSE_SIZE} (keypoint-aware) or {EMBEDDING_SIZE}"
+        )
+    return columns != EMBEDDING_SIZE

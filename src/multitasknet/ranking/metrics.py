@@ -1,0 +1,181 @@
+"""Ranking quality of a re-identification: CMC, mAP and mINP by VeRi's protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..errors import MultiTaskNetError
+from ..vehicle.cameras import same_camera
+from .distances import (
+    EmbeddingError,
+    check_count,
+    check_embedding_pair,
+    check_integers,
+    check_numbers,
+    distance_blocks,
+)
+
+
+class RankingError(MultiTaskNetError, ValueError):
+    """Queries and gallery have nothing to evaluate; says what is missing."""
+
+
+@dataclass(frozen=True, eq=False)
+class RankingResult:
+    """How well a gallery was ranked.
+
+    Attributes:
+        cmc: float64 ``[max_rank]``: entry k - 1 is the share of valid queries with a match among
+            their k nearest gallery images. It reaches 1 at the gallery's size and stays there.
+        mAP: mean of the average precisions over valid queries.
+        mINP: mean inverse negative penalty over valid queries.
+        valid_queries: number of queries with at least one match.
+        skipped_queries: int64, indices of the other queries; they count nowhere.
+        average_precisions: float64 ``[Q]``, NaN for a skipped query.
+    """
+
+    cmc: np.ndarray
+    mAP: float  # noqa: N815 (the field's own spelling)
+    mINP: float  # noqa: N815
+    valid_queries: int
+    skipped_queries: np.ndarray
+    average_precisions: np.ndarray
+
+    def rank(self, k: int) -> float:
+        """Rank-k accuracy, 0..1; ValueError unless k is from 1 to ``max_rank``."""
+        if not 1 <= k <= len(self.cmc):
+            raise ValueError(f"k is {k!r}; expected 1 to {len(self.cmc)}, the max_rank evaluated")
+        return float(self.cmc[k - 1])
+
+
+def evaluate_ranking(
+    distances: ArrayLike,
+    query_ids: ArrayLike,
+    gallery_ids: ArrayLike,
+    query_cameras: ArrayLike,
+    gallery_cameras: ArrayLike,
+    max_rank: int = 50,
+) -> RankingResult:
+    """Evaluate a matrix of distances.
+
+    For each query, gallery images of the same vehicle and the same camera are left out (Liu et al.,
+    VeRi, ECCV 2016). Camera -1 is unknown: it equals no camera, so nothing is left out for it.
+    The rest is ranked by distance, equal distances in gallery order. A query's matches are the
+    images of its vehicle; average precision is the mean of the precision at each match, and the
+    inverse negative penalty is the number of matches over the rank of the last one (Ye et al.,
+    "Deep Learning for Person Re-identification", TPAMI 2021).
+
+    Args:
+        distances: real numbers ``[Q, G]``, smaller is nearer; infinity is allowed, NaN is not.
+        query_ids, query_cameras: integers ``[Q]``.
+        gallery_ids, gallery_cameras: integers ``[G]``.
+        max_rank: length of the CMC; may exceed the gallery.
+
+    Raises:
+        EmbeddingError: wrong shapes or types, empty, or NaN.
+        RankingError: no query has a match.
+        ValueError: ``max_rank`` is no integer of at least 1.
+    """
+    distances = check_numbers("distances", distances, dimensions=2)
+    # The smallest of numbers is NaN if one is, at no cost in memory.
+    if np.isnan(distances.min()):
+        query, image = np.argwhere(np.isnan(distances))[0]
+        raise EmbeddingError(f"distances has NaN at [{query}, {image}]; expected numbers")
+    queries = _Labels.checked("query", query_ids, query_cameras, distances.shape[0])
+    gallery = _Labels.checked("gallery", gallery_ids, gallery_cameras, distances.shape[1])
+    return _evaluate(distances, queries, gallery, check_count("max_rank", max_rank))
+
+
+def evaluate_embeddings(
+    query_embeddings: ArrayLike,
+    gallery_embeddings: ArrayLike,
+    query_ids: ArrayLike,
+    gallery_ids: ArrayLike,
+    query_cameras: ArrayLike,
+    gallery_cameras: ArrayLike,
+    max_rank: int = 50,
+    chunk: int = 256,
+) -> RankingResult:
+    """Evaluate embeddings by squared Euclidean distance, as :func:`evaluate_ranking` does.
+
+    Args:
+        query_embeddings, gallery_embeddings: finite numbers ``[Q, D]`` and ``[G, D]``.
+        query_ids, gallery_ids, query_cameras, gallery_cameras, max_rank: as there.
+        chunk: queries at a time; no more of the distance matrix is ever held.
+
+    Raises:
+        EmbeddingError, RankingError, ValueError: as there.
+    """
+    query_embeddings, gallery_embeddings = check_embedding_pair(
+        "query_embeddings", query_embeddings, "gallery_embeddings", gallery_embeddings
+    )
+    queries = _Labels.checked("query", query_ids, query_cameras, len(query_embeddings))
+    gallery = _Labels.checked("gallery", gallery_ids, gallery_cameras, len(gallery_embeddings))
+    blocks = distance_blocks(query_embeddings, gallery_embeddings, rows=check_count("chunk", chunk))
+    rows = chain.from_iterable(blocks)
+    return _evaluate(rows, queries, gallery, check_count("max_rank", max_rank))
+
+
+@dataclass(frozen=True, eq=False)
+class _Labels:
+    ids: np.ndarray
+    cameras: np.ndarray
+
+    @classmethod
+    def checked(cls, side: str, ids: ArrayLike, cameras: ArrayLike, count: int) -> _Labels:
+        return cls(
+            check_integers(f"{side}_ids", ids, count, f"{side} image"),
+            check_integers(f"{side}_cameras", cameras, count, f"{side} image"),
+        )
+
+
+def _evaluate(
+    rows: Iterable[np.ndarray], queries: _Labels, gallery: _Labels, max_rank: int
+) -> RankingResult:
+    first_ranks = np.zeros(len(queries.ids), dtype=np.int64)
+    average_precisions = np.full(len(queries.ids), np.nan)
+    inverse_penalties = np.full(len(queries.ids), np.nan)
+    labels = zip(queries.ids, queries.cameras, strict=True)
+    for query, (distances, (vehicle, camera)) in enumerate(zip(rows, labels, strict=True)):
+        same_vehicle = gallery.ids == vehicle
+        kept = ~(same_vehicle & same_camera(gallery.cameras, camera))
+        matches = np.flatnonzero(same_vehicle[kept])
+        if not len(matches):
+            continue
+        ranks = _ranks(distances[kept], matches)
+        first_ranks[query] = ranks[0]
+        average_precisions[query] = np.mean(np.arange(1, len(ranks) + 1) / ranks)
+        inverse_penalties[query] = len(ranks) / ranks[-1]
+    valid = first_ranks > 0
+    if not valid.any():
+        raise RankingError(
+            f"none of the {len(valid)} queries has a gallery image of its vehicle from another "
+            f"camera; check the ids and cameras of query and gallery"
+        )
+    return RankingResult(
+        cmc=np.mean(first_ranks[valid, None] <= np.arange(1, max_rank + 1), axis=0),
+        mAP=float(average_precisions[valid].mean()),
+        mINP=float(inverse_penalties[valid].mean()),
+        valid_queries=int(valid.sum()),
+        skipped_queries=np.flatnonzero(~valid),
+        average_precisions=average_precisions,
+    )
+
+
+def _ranks(distances: np.ndarray, matches: np.ndarray) -> np.ndarray:
+    """Ranks, from 1 and ascending, of the entries at ``matches`` among all ``distances``."""
+    ordered = np.sort(distances)
+    wanted = np.sort(distances[matches])
+    before = np.searchsorted(ordered, wanted, side="left")
+    through = np.searchsorted(ordered, wanted, side="right")
+    if (through - before == 1).all():
+        return before + 1
+    # Only a stable argsort knows the order among ties; it takes several times as long.
+    is_match = np.zeros(len(distances), dtype=bool)
+    is_match[matches] = True
+    return np.flatnonzero(is_match[np.argsort(distances, kind="stable")]) + 1

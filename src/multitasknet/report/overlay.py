@@ -1,0 +1,66 @@
+"""Pictures of the data: keypoints and surfaces drawn in, and many samples on one sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from colorsys import hsv_to_rgb
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from ..vehicle.keypoints import NUM_KEYPOINTS, SURFACES, visible_surfaces
+
+_LEFT, _RIGHT, _HIDDEN = (255, 214, 0), (0, 220, 255), (255, 60, 60)
+SHEET_COLUMNS = 6
+_FILL = 70  # opacity of a surface, of 255
+
+
+def draw_overlay(image: Image.Image, keypoints: np.ndarray) -> Image.Image:
+    """Draw the surfaces that the label makes visible, and the keypoints.
+
+    Left keypoints are yellow, right ones blue, hidden ones (confidence below 0.5) small and red.
+
+    Args:
+        image: the picture that the keypoints belong to.
+        keypoints: ``[36, 3]``, x and y in its pixels.
+
+    Returns:
+        A new RGB image of the same size.
+    """
+    overlay = Image.new("RGBA", image.size)
+    draw = ImageDraw.Draw(overlay)
+    for surface in visible_surfaces(keypoints):
+        hue = surface / len(SURFACES)
+        color = tuple(round(255 * value) for value in hsv_to_rgb(hue, 1, 1))
+        corners = [tuple(corner) for corner in keypoints[SURFACES[surface], :2].tolist()]
+        draw.polygon(corners, fill=(*color, _FILL), outline=(*color, 255))
+    radius = max(image.size) / 110
+    for index, (x, y, confidence) in enumerate(keypoints.tolist()):
+        seen = confidence >= 0.5
+        color = (_LEFT if index < NUM_KEYPOINTS // 2 else _RIGHT) if seen else _HIDDEN
+        reach = radius if seen else radius / 2
+        draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=(*color, 255))
+    return Image.alpha_composite(image.convert("RGBA"), overlay).convert("RGB")
+
+
+def contact_sheet(
+    samples: Sequence[tuple[Image.Image, str]], *, columns: int = SHEET_COLUMNS, cell: int = 192
+) -> Image.Image:
+    """Lay images on a white sheet, row by row, each with its caption.
+
+    Args:
+        samples: images of any size, with captions.
+        columns: cells in a row.
+        cell: width and height of a cell in pixels, without the caption.
+    """
+    line = 14
+    rows = -(-len(samples) // columns)
+    sheet = Image.new("RGB", (columns * cell, rows * (cell + line)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, (image, caption) in enumerate(samples):
+        left, top = index % columns * cell, index // columns * (cell + line)
+        small = image.copy()
+        small.thumbnail((cell - 4, cell - 4))
+        sheet.paste(small, (left + (cell - small.width) // 2, top + (cell - small.height) // 2))
+        draw.text((left + 4, top + cell), caption, fill=(60, 60, 60))
+    return sheet

@@ -1,0 +1,1 @@
+"""Embedding galleries and searching them."""

@@ -1,0 +1,162 @@
+"""Searching a folder of vehicle crops by example."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..data.labels import LabelError, LabelRow
+from ..data.records import Record, Split, check_images, refuse
+from ..report.page import Panel, Shot, write_page
+from ..report.pictures import thumbnail
+from .embedding import embed_split, origin_of
+from .index import GalleryIndex
+
+if TYPE_CHECKING:
+    from ..inference.predictor import Predictor
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+
+@dataclass(frozen=True)
+class Match:
+    """A gallery image found for a query.
+
+    Attributes:
+        name: its path, as in the index.
+        distance: squared Euclidean, smaller is nearer.
+    """
+
+    name: str
+    distance: float
+
+
+def find_images(folder: str | Path) -> list[Path]:
+    """All pictures in a folder and below, sorted; LabelError if there is none."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise LabelError(f"{folder}: there is no such folder; give a folder of vehicle crops")
+    images = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not images:
+        raise LabelError(f"{folder}: no image ends in {', '.join(IMAGE_SUFFIXES)}")
+    return images
+
+
+def build_index(
+    predictor: Predictor,
+    images: Sequence[str | Path],
+    *,
+    labels: Mapping[str, LabelRow] | None = None,
+    known: GalleryIndex | None = None,
+    workers: int = 1,
+    progress: bool = True,
+) -> GalleryIndex:
+    """Embed images for searching.
+
+    Args:
+        predictor: the network.
+        images: their paths; they become the index's names.
+        labels: keypoints by file name, see :func:`multitasknet.read_labels`.
+        known: an index of the same network whose images need not be embedded again.
+        workers: threads that decode and resize.
+        progress: draw a progress bar on a terminal.
+
+    Raises:
+        LabelError: an image is missing or cannot be read.
+    """
+    rows = {} if known is None else dict(zip(known.names, known.embeddings, strict=True))
+    fresh = [image for image in images if str(image) not in rows]
+    if fresh:
+        embedded = _embed(predictor, "gallery", fresh, labels, workers, progress)
+        rows |= dict(zip(map(str, fresh), embedded, strict=True))
+    names = tuple(map(str, images))
+    return GalleryIndex(names, np.stack([rows[name] for name in names]), origin_of(predictor))
+
+
+def search(
+    predictor: Predictor,
+    index: GalleryIndex,
+    queries: Sequence[str | Path],
+    *,
+    top: int = 10,
+    labels: Mapping[str, LabelRow] | None = None,
+    use_faiss: bool | None = None,
+    progress: bool = True,
+) -> list[list[Match]]:
+    """The nearest gallery images of each query, nearest first.
+
+    Args:
+        predictor: the network that built the index.
+        index: see :func:`build_index`.
+        queries: paths of vehicle crops.
+        top: images a query.
+        labels: keypoints by file name.
+        use_faiss: as in :meth:`multitasknet.GalleryIndex.search`.
+        progress: draw a progress bar on a terminal.
+
+    Raises:
+        LabelError: an image is missing or cannot be read.
+    """
+    embedded = _embed(predictor, "queries", queries, labels, 1, progress)
+    distances, positions = index.search(embedded, top, use_faiss=use_faiss)
+    return [
+        [
+            Match(index.names[position], float(distance))
+            for position, distance in zip(row_positions, row_distances, strict=True)
+        ]
+        for row_positions, row_distances in zip(positions, distances, strict=True)
+    ]
+
+
+def write_search_report(
+    path: str | Path, queries: Sequence[str | Path], found: Sequence[Sequence[Match]], gallery: int
+) -> Path:
+    """Write a self-contained page with each query and what was found for it."""
+    from ..images import read_image
+
+    panels = [
+        Panel(
+            str(query),
+            (
+                Shot(thumbnail(read_image(query)), "query", str(query), "query"),
+                *(
+                    Shot(thumbnail(read_image(match.name)), f"{match.distance:.3g}", match.name)
+                    for match in matches
+                ),
+            ),
+        )
+        for query, matches in zip(queries, found, strict=True)
+    ]
+    title = "MultiTaskNet search"
+    return write_page(
+        path, "search.html", title=title, panels=panels, queries=len(queries), gallery=gallery
+    )
+
+
+def _embed(
+    predictor: Predictor,
+    name: str,
+    images: Iterable[str | Path],
+    labels: Mapping[str, LabelRow] | None,
+    workers: int,
+    progress: bool,
+) -> np.ndarray:
+    labels = labels or {}
+    records = tuple(
+        Record(
+            image,
+            vehicle_id=0,
+            keypoints=labels[image.name].keypoints if image.name in labels else None,
+            origin=name,
+        )
+        for image in map(Path, images)
+    )
+    refuse(check_images(records))
+    predictor.warn_of_missing_pose([record.keypoints for record in records])
+    return embed_split(
+        predictor, Split(name, records), workers=workers, progress=progress
+    ).embeddings

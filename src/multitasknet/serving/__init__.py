@@ -1,1 +1,0 @@
-"""The network for other runtimes: folded, exported, quantised."""

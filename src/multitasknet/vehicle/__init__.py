@@ -1,0 +1,1 @@
+"""What a vehicle is to this field: keypoints, surfaces, maps, colours, types, cameras."""

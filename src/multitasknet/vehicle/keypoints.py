@@ -1,0 +1,94 @@
+"""The 36 vehicle keypoints, their left-right pairs, and the surfaces that they span.
+
+Keypoints 0..17 lie on the vehicle's left side, 18..35 are their mirror images on the right.
+Everywhere in this package a pose is an array ``[36, 3]`` of x, y (pixels of the original image,
+possibly outside it) and confidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+NUM_KEYPOINTS = 36
+SEEN_FROM = 0.5
+
+# Each surface is a quadrilateral of keypoints: three on the left side, three on the right, then
+# rear bumper, boot, rear window, roof, windscreen, bonnet, front.
+SURFACES = (
+    (5, 15, 16, 17),
+    (5, 6, 12, 15),
+    (6, 10, 11, 12),
+    (23, 33, 34, 35),
+    (23, 24, 30, 33),
+    (24, 28, 29, 30),
+    (10, 11, 29, 28),
+    (11, 12, 30, 29),
+    (12, 13, 31, 30),
+    (13, 14, 32, 31),
+    (14, 15, 33, 32),
+    (15, 16, 34, 33),
+    (16, 17, 35, 34),
+)
+
+# What each keypoint and surface becomes in a mirror: left and right change places.
+MIRRORED_KEYPOINTS = np.roll(np.arange(NUM_KEYPOINTS), NUM_KEYPOINTS // 2)
+MIRRORED_SURFACES = np.array([3, 4, 5, 0, 1, 2, *range(6, len(SURFACES))])
+
+
+def count_maps(*, heatmaps: bool, segments: bool) -> int:
+    """How many maps these kinds have together."""
+    return NUM_KEYPOINTS * heatmaps + len(SURFACES) * segments
+
+
+def check_keypoints(keypoints: np.ndarray) -> np.ndarray:
+    """Return the pose as float32 ``[36, 3]``; ValueError if it is not one."""
+    given = np.asarray(keypoints)
+    if given.shape != (NUM_KEYPOINTS, 3):
+        raise ValueError(
+            f"keypoints have shape {given.shape}; expected ({NUM_KEYPOINTS}, 3): x, y, confidence"
+        )
+    with np.errstate(over="ignore"):
+        pose = given.astype(np.float32)
+    if not np.isfinite(pose).all():
+        raise ValueError("keypoints hold NaN or infinity; expected finite numbers")
+    return pose
+
+
+def pose_or_zeros(keypoints: np.ndarray | None) -> np.ndarray:
+    """The pose as float32 ``[36, 3]``; zeros, that is no confidence, where there is none."""
+    if keypoints is None:
+        return np.zeros((NUM_KEYPOINTS, 3), dtype=np.float32)
+    return check_keypoints(keypoints)
+
+
+def confident_surfaces(keypoints: np.ndarray) -> list[int]:
+    """The surfaces whose four corners all have a confidence of at least 0.5."""
+    return [
+        index
+        for index, corners in enumerate(SURFACES)
+        if (keypoints[corners, 2] >= SEEN_FROM).all()
+    ]
+
+
+def visible_surfaces(keypoints: np.ndarray) -> list[int]:
+    """The surfaces that can be drawn: confident, and strictly convex as :func:`corners_of`."""
+    return [
+        surface
+        for surface in confident_surfaces(keypoints)
+        if _is_strictly_convex(corners_of(keypoints, surface))
+    ]
+
+
+def corners_of(keypoints: np.ndarray, surface: int) -> np.ndarray:
+    """A surface's corners, rounded to whole pixels as PAMTRI does: int64 ``[4, 2]``."""
+    indices: Sequence[int] = SURFACES[surface]
+    return keypoints[indices, :2].round().astype(np.int64)
+
+
+def _is_strictly_convex(corners: np.ndarray) -> bool:
+    edges = np.roll(corners, -1, axis=0) - corners
+    following = np.roll(edges, -1, axis=0)
+    turns = edges[:, 0] * following[:, 1] - edges[:, 1] * following[:, 0]
+    return bool((turns > 0).all() or (turns < 0).all())

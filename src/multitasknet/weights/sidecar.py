@@ -1,0 +1,85 @@
+"""The sidecar ``<name>.json`` of a checkpoint: what its tensors cannot say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import MultiTaskNetError
+from ..files import replacing
+from ..models import find_network
+from ..vehicle.attributes import ClassMaps
+
+_FORMAT = 1
+
+
+class SidecarError(MultiTaskNetError, ValueError):
+    """A sidecar that cannot be read or does not fit its checkpoint."""
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What travels beside a checkpoint.
+
+    Attributes:
+        spec: the network, with its class names and input size.
+        class_maps: which raw id each class stands for.
+        metrics: metrics of these weights on query and gallery, in percent.
+        origin: how they came to be: epoch, settings, versions.
+    """
+
+    spec: Any
+    class_maps: ClassMaps
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+
+def sidecar_path(checkpoint: Path) -> Path:
+    """Where a checkpoint's sidecar is."""
+    return checkpoint.with_suffix(".json")
+
+
+def write_sidecar(checkpoint: Path, sidecar: Sidecar) -> Path:
+    """Write the sidecar of a checkpoint, whole or not at all."""
+    path = sidecar_path(checkpoint)
+    network = find_network(sidecar.spec.network)
+    values = {
+        "format": _FORMAT,
+        "network": network.NAME,
+        **network.spec_to_sidecar(sidecar.spec),
+        "vehicle_ids": list(sidecar.class_maps.vehicle_ids),
+        "color_ids": list(sidecar.class_maps.color_ids),
+        "type_ids": list(sidecar.class_maps.type_ids),
+        "metrics": dict(sidecar.metrics),
+        "origin": dict(sidecar.origin),
+    }
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
+    return path
+
+
+def read_sidecar(checkpoint: Path, spec: Any) -> Sidecar | None:
+    """Read the sidecar of a checkpoint of that ``spec``; None if it has none.
+
+    Raises:
+        SidecarError: the file is damaged, or states other class counts than the checkpoint has.
+    """
+    path = sidecar_path(checkpoint)
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values.get("format") != _FORMAT:
+            raise ValueError(f"format is {values.get('format')!r}, expected {_FORMAT}")
+        ids = (tuple(map(int, values[f"{kind}_ids"])) for kind in ("vehicle", "color", "type"))
+        named = find_network(spec.network).spec_from_sidecar(spec, values)
+        return Sidecar(named, ClassMaps(*ids), values["metrics"], values["origin"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SidecarError(
+            f"{path}: the sidecar of {checkpoint.name} cannot be read ({error!r}); the two do not "
+            f"belong together or it is damaged, fetch or write both again, or remove it to go "
+            f"without class names"
+        ) from error
