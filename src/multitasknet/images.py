@@ -98,7 +98,7 @@ def fill_polygon(corners: np.ndarray, *, height: int, width: int) -> np.ndarray:
     canvas = np.zeros((height, width), dtype=np.uint8)
     # OpenCV computes in 32 bits with 16 of them behind the point.
     reachable = np.clip(corners, -(2**14), 2**14).astype(np.int32)
-    cv2.fillPoly(canvas, [reachable], 255)
+    cv2.fillPoly(canvas, [reachable], (255,))
     return canvas
 
 

@@ -25,9 +25,9 @@ def usable_cores() -> int:
 def has_cpu_feature(name: str) -> bool:
     """Whether the processor has an instruction set, such as ``AVX512F`` or ``AVX512VNNI``."""
     # Where numpy.show_runtime() takes it from, on every operating system.
-    from numpy.core._multiarray_umath import __cpu_features__
+    from numpy.core import _multiarray_umath as features
 
-    return bool(__cpu_features__.get(name))
+    return bool(features.__cpu_features__.get(name))
 
 
 def sums_int8_exactly() -> bool:

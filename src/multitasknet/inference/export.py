@@ -81,8 +81,8 @@ def export(
         MissingExtraError: the package ``onnx`` or ``onnxruntime`` is not installed.
         OutputError: the file cannot be written.
     """
-    output, format = _output(output, format)
-    if fp16 and format == "mindir":
+    output = _with_ending(output, format)
+    if fp16 and output.suffix == ".mindir":
         raise ExportError("fp16 is for ONNX files; leave it out, or export to ONNX")
     if fixed_batch is not None and (type(fixed_batch) is not int or fixed_batch < 1):
         raise ValueError(
@@ -130,15 +130,13 @@ def largest_difference(engine: Engine, network: Any, spec: Any) -> float:
     )
 
 
-def _output(output: str | Path, format: str | None) -> tuple[Path, str]:
-    """The file and its format; the format's ending is added if the file has another."""
+def _with_ending(output: str | Path, format: str | None) -> Path:
+    """The file; the format's ending is added if it has another."""
     output = Path(output).expanduser()
-    format = format or output.suffix.removeprefix(".")
-    if format not in FORMATS:
-        raise ExportError(f"{output}: the format is {format!r}; expected {' or '.join(FORMATS)}")
-    if output.suffix != f".{format}":
-        output = output.with_name(f"{output.name}.{format}")
-    return output, format
+    wanted = format or output.suffix.removeprefix(".")
+    if wanted not in FORMATS:
+        raise ExportError(f"{output}: the format is {wanted!r}; expected {' or '.join(FORMATS)}")
+    return output if output.suffix == f".{wanted}" else output.with_name(f"{output.name}.{wanted}")
 
 
 def _write(path: Path, network: Any, metadata: Metadata) -> Engine:

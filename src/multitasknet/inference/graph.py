@@ -65,7 +65,7 @@ def name_ends(
     graph = model.graph
     graph.name = "network"
     model.producer_name = "multitasknet"
-    renamed = {}
+    renamed: dict[str, str] = {}
     for ends, wanted in ((graph.input, inputs), (graph.output, outputs)):
         found = [one.name for one in ends][: len(wanted)]
         renamed |= dict(zip(found, wanted, strict=True))

@@ -103,7 +103,7 @@ def quantize(
 
 def _write(path: Path, engine: OnnxEngine, batches: Batches) -> None:
     onnx = import_extra("onnx", "onnx")
-    tools = import_extra("onnxruntime.quantization", "onnx")
+    tools: Any = import_extra("onnxruntime.quantization", "onnx")
     inputs = list(engine.input_names)
 
     class Reader(tools.CalibrationDataReader):

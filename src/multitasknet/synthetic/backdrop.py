@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -76,7 +78,7 @@ def _paint_ground(
 def _paint_strip(
     draw: ImageDraw.ImageDraw,
     camera: Camera,
-    y: tuple[float, float],
+    y: Sequence[float],
     color: tuple[int, int, int],
     dash: float = 0,
 ) -> None:
@@ -120,15 +122,15 @@ def _textured(rng: np.random.Generator, picture: Image.Image) -> Image.Image:
     width, height = picture.size
     coarse = rng.normal(0, rng.uniform(2, 10), (max(height // 16, 2), max(width // 16, 2)))
     fine = rng.normal(0, rng.uniform(1, 7), (max(height // 2, 2), max(width // 2, 2)))
-    stains = sum(
+    stains = [
         np.asarray(
             Image.fromarray(noise.astype(np.float32)).resize(
                 picture.size, Image.Resampling.BILINEAR
             )
         )
         for noise in (coarse, fine)
-    )
-    return to_image(np.asarray(picture) + stains[..., None])
+    ]
+    return to_image(np.asarray(picture) + (stains[0] + stains[1])[..., None])
 
 
 def lit(color: tuple[float, float, float] | np.ndarray, level: np.ndarray) -> tuple[int, int, int]:

@@ -194,8 +194,8 @@ def _sticker_quads(frame: Frame, sticker: Sticker) -> list[np.ndarray]:
         return [
             shell.strip_patch(
                 strip,
-                np.clip((middle - half, middle + half), -0.95, 0.95),
-                np.clip((v, v + 0.6 * step), 0.05, 0.95),
+                np.clip((middle - half, middle + half), -0.95, 0.95).tolist(),
+                np.clip((v, v + 0.6 * step), 0.05, 0.95).tolist(),
             )
             for v in sticker.v + step * np.arange(sticker.stripes)
         ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .frame import Frame
@@ -66,9 +68,9 @@ def _cargo(frame: Frame) -> Part:
             ]
             part.add(np.array([corners]), rib_color)
     part.add(_rear_panel(low[0], (-0.02, 0.02), (low[2], high[2])), SEAM)
-    for side in (-0.55, 0.55):
-        y = side * high[1]
-        part.add(_rear_panel(low[0], (y - 0.02, y + 0.02), (low[2], high[2])), CHROME, 0.3)
+    for share in (-0.55, 0.55):
+        bar = share * high[1]
+        part.add(_rear_panel(low[0], (bar - 0.02, bar + 0.02), (low[2], high[2])), CHROME, 0.3)
     return part.build()
 
 
@@ -84,5 +86,5 @@ def _panels(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.concatenate(panels)
 
 
-def _rear_panel(x: float, y: tuple[float, float], z: tuple[float, float]) -> np.ndarray:
+def _rear_panel(x: float, y: Sequence[float], z: Sequence[float]) -> np.ndarray:
     return np.array([[(x, y[0], z[0]), (x, y[1], z[0]), (x, y[1], z[1]), (x, y[0], z[1])]])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .shell import Shell
@@ -95,7 +97,7 @@ class Frame:
         swell = 0.4 if self.boxy else 1.0
         return Shell(np.array(profile), swell * bulge, radius, self.greenhouse, 0.07)
 
-    def pillar(self, share: float, height: np.ndarray) -> np.ndarray:
+    def pillar(self, share: float, height: float | np.ndarray) -> Any:
         """x of the way from the windscreen (0) to the rear window (1) at a share of the height."""
         (x15, _), (x14, _), (x13, _), (x12, _) = self.cabin.profile
         margin = 0.07 if self.boxy else 0.13

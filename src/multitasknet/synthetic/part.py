@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +52,7 @@ class PartBuilder:
     def add(
         self,
         quads: np.ndarray,
-        color: RGB | np.ndarray,
+        color: Sequence[float] | np.ndarray,
         gloss: float = 0.05,
         *,
         around: np.ndarray | None = None,
@@ -66,7 +67,9 @@ class PartBuilder:
         self._quads.append(quads)
         self._looks.append(looks)
 
-    def add_both(self, quads: np.ndarray, color: RGB | np.ndarray, gloss: float = 0.05) -> None:
+    def add_both(
+        self, quads: np.ndarray, color: Sequence[float] | np.ndarray, gloss: float = 0.05
+    ) -> None:
         """Add faces of the left side, and their mirror images on the right."""
         self.add(quads, color, gloss)
         self.add(mirrored(quads), color, gloss)

@@ -5,7 +5,7 @@ Everything is ``[F, 4, 3]`` quadrilaterals in metres; a triangle repeats its las
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,18 +70,25 @@ class Shell:
         bulge = self.bulge[index] * (1 - share) + self.bulge[index + 1] * share
         return self._across(point, bulge, across)
 
-    def side_patch(self, x: tuple[float, float], z: tuple[float, float]) -> np.ndarray:
+    def side_patch(self, x: Sequence[float], z: Sequence[float]) -> np.ndarray:
         """A patch of the left wall between two x and two z, fine enough to follow its curve."""
         columns = 2 + int(abs(x[1] - x[0]) / 0.25)
-        return grid(self.on_side(np.linspace(*x, columns)[None], np.linspace(*z, 4)[:, None]))
+        return grid(
+            self.on_side(
+                np.linspace(x[0], x[1], columns)[None], np.linspace(z[0], z[1], 4)[:, None]
+            )
+        )
 
     def strip_patch(
-        self, index: int, across: tuple[float, float], along: tuple[float, float]
+        self,
+        index: int,
+        across: Sequence[float],
+        along: Sequence[float],
     ) -> np.ndarray:
         """A patch of the strip from profile corner ``index`` to the next, likewise."""
         columns = 2 + int(abs(across[1] - across[0]) / 0.2)
-        rows = np.linspace(*along, 3 + int(abs(along[1] - along[0]) / 0.1))[:, None]
-        return grid(self.on_strip(index, np.linspace(*across, columns)[None], rows))
+        rows = np.linspace(along[0], along[1], 3 + int(abs(along[1] - along[0]) / 0.1))[:, None]
+        return grid(self.on_strip(index, np.linspace(across[0], across[1], columns)[None], rows))
 
     def _rounded(self) -> tuple[np.ndarray, np.ndarray]:
         """Each profile corner as three points of a curve, the middle one at its apex."""

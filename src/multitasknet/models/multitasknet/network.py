@@ -6,6 +6,8 @@ PAMTRI, ICCV 2019, section 3.2; Huang et al., Densely Connected Convolutional Ne
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import HeNormal
@@ -21,6 +23,8 @@ from .spec import (
 )
 
 _LEAK = 0.01
+# One Tensor, or several: see the docstring of MultiTaskNet.
+Outputs: TypeAlias = "Tensor | tuple[Tensor, ...]"
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -115,7 +119,7 @@ def stem_pool(spec: NetworkSpec) -> nn.Cell:
 
 
 class DenseNet121(nn.Cell):
-    """The backbone: ``[N, C, H, W]`` to ``[N, 1024, H / 32, W / 32]``, no ReLU after the last norm."""
+    """The backbone: ``[N, C, H, W]`` to ``[N, 1024, H / 32, W / 32]``; no ReLU at its end."""
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
@@ -182,14 +186,14 @@ class MultiTaskNet(nn.Cell):
             self.classifier_vcolor = nn.Dense(ATTRIBUTE_SIZE, spec.num_colors)
             self.classifier_vtype = nn.Dense(ATTRIBUTE_SIZE, spec.num_types)
 
-    def construct(self, x: Tensor, p: Tensor | None = None):
+    def construct(self, x: Tensor, p: Tensor | None = None) -> Outputs:
         return self.head(self.pool(x), p)
 
     def pool(self, x: Tensor) -> Tensor:
         """The backbone's features, averaged over the image: ``[N, 1024]``."""
         return ops.mean(self.base(x), (2, 3))
 
-    def head(self, features: Tensor, p: Tensor | None = None):
+    def head(self, features: Tensor, p: Tensor | None = None) -> Outputs:
         """From pooled features ``[N, 1024]`` to the outputs."""
         if self.keypoint_aware:
             features = ops.concat((features, p), 1)

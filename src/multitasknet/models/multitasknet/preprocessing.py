@@ -70,9 +70,9 @@ def write_inputs(sample: Sample, out: Mapping[str, np.ndarray]) -> None:
     Picture and maps are resized and rounded as upstream did: maps to the picture's size first.
     """
     x = out["image"]
-    size = x.shape[1:]
+    size = x.shape[1], x.shape[2]
     _normalize(resize(sample.pixels, size), out=x[:3])
-    original = sample.pixels.shape[:2]
+    original = sample.pixels.shape[0], sample.pixels.shape[1]
     for stored, channel in zip(sample.maps, x[3:], strict=True):
         if stored.any():
             cv2.LUT(resize(resize(stored, original), size), _NORMALIZED_MAP, dst=channel)
