@@ -9,7 +9,9 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from conftest import save
 from loopback import LoopbackServer
 
 from multitasknet import CardError, hub_install, load_card
@@ -68,6 +70,41 @@ def downloads(server: LoopbackServer) -> int:
     """Times that the whole asset went over the wire; the client's own probes read nothing."""
     resource = server.resources["/weights/model.ckpt"]
     return len([request for request in resource.requests if "identity" in str(request)])
+
+
+def test_two_hub_folders_in_one_process_keep_to_their_own_cards(
+    tmp_path: Path,
+    server: LoopbackServer,
+    write_card: Callable[..., Path],
+    checkpoint: Path,
+    arrays,
+) -> None:
+    other = {name: 2 * values for name, values in arrays.items()}
+    contents = checkpoint.read_bytes(), save(tmp_path / "other.ckpt", other).read_bytes()
+    repo = server.serve("/models/PAMTRI", b"a page")
+    hubs = []
+    for name, content in zip(("one", "two"), contents, strict=True):
+        url = server.serve(f"/{name}/model.ckpt", content)
+        card = write_card(url, content, repo=repo, path=tmp_path / name / "multitasknet_veri.md")
+        hub_install(tmp_path / f"hub {name}", card=card)
+        hubs.append(tmp_path / f"hub {name}")
+    said = run(
+        hubs[0],
+        f"""
+        networks = [mindspore_hub.load("mindspore/1.7/multitasknet_veri")]
+        mindspore_hub.manage.set_hub_dir({str(hubs[1])!r})
+        networks.append(mindspore_hub.load("mindspore/1.7/multitasknet_veri", pretrained=False))
+        say(
+            networks[0],
+            bias=[float(one.fc_vid.bias.asnumpy()[0]) for one in networks],
+            sources=[str(one.load_report.source) for one in networks],
+        )
+        """,
+    )
+    first = float(arrays["fc_vid.bias"][0])
+    assert said["bias"] == pytest.approx([first, 2 * first])
+    own = [source.startswith(str(hub)) for source, hub in zip(said["sources"], hubs, strict=True)]
+    assert all(own)
 
 
 def test_the_plain_call(hub: Path, server: LoopbackServer) -> None:

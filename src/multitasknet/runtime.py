@@ -19,7 +19,7 @@ _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 def usable_cores() -> int:
     """Cores that this process may use: by its affinity and its control group, not the machine's."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(min(cores or 1, _cores_of_quota(_QUOTA)), 1)
+    return max(min(cores or 1, cores_of_quota(_QUOTA)), 1)
 
 
 def has_cpu_feature(name: str) -> bool:
@@ -92,7 +92,7 @@ def _limit_onednn() -> bool:
     return True
 
 
-def _cores_of_quota(path: Path) -> int:
+def cores_of_quota(path: Path) -> int:
     """What a control group (version 2) leaves of the machine; all of it where there is none."""
     try:
         quota, period = path.read_text().split()
