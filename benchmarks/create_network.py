@@ -33,7 +33,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=5, help="counted runs of each process (5)")
     runs = parser.parse_args().runs
-    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
     with tempfile.TemporaryDirectory() as folder:
         card = _fill_cache(Path(folder))
         print_costs(CREATE.format(card=str(card), cache=folder), runs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import mindspore
@@ -27,6 +28,7 @@ from multitasknet import (
     preprocess,
     quantize,
     read_labels,
+    read_weights,
 )
 from multitasknet.cli import main
 from multitasknet.files import file_sha256
@@ -38,6 +40,8 @@ from multitasknet.inference.mindspore_engine import MindSporeEngine
 from multitasknet.inference.onnx_engine import OnnxEngine
 from multitasknet.inference.onnx_file import build_onnx
 from multitasknet.models.multitasknet.spec import Variant
+from multitasknet.vehicle.attributes import ClassMaps
+from multitasknet.weights.sidecar import Sidecar, write_sidecar
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 PHOTO = ASSETS / "example.jpg"
@@ -176,6 +180,46 @@ def test_auto_is_onnx_runtime_exported_once_into_the_cache(checkpoint, tmp_path,
     for one in (predictor, again):
         got = one.embed([PHOTO], [POSE])
         assert np.abs(got - wanted).max() <= 1e-4 * np.abs(wanted).max()
+
+
+def test_a_changed_sidecar_arrives_through_the_cache(checkpoint, tmp_path) -> None:
+    weights = tmp_path / "own.ckpt"
+    weights.write_bytes(checkpoint.read_bytes())
+    spec = read_weights(weights).spec
+    ids = ClassMaps(tuple(range(spec.num_ids)), tuple(range(1, 11)), tuple(range(1, 10)))
+    for first in ("vermilion", "ochre"):
+        names = (first, *spec.color_names[1:])
+        named = replace(spec, color_names=names, input_size=(64, 32))
+        write_sidecar(weights, Sidecar(named, ids))
+        predictor = Predictor(weights, cache_dir=tmp_path / "cache")
+        assert (predictor.spec.color_names[0], predictor.size) == (first, (64, 32))
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty"])
+def test_a_damaged_file_in_the_cache_is_made_again(
+    checkpoint, tmp_path, network, damage, caplog
+) -> None:
+    Predictor(checkpoint, cache_dir=tmp_path)
+    (cached,) = (tmp_path / "onnx").iterdir()
+    content = bytearray(cached.read_bytes())
+    if damage == "flipped":
+        content[len(content) // 2 : len(content) // 2 + 65536] = bytes(65536)
+    cached.write_bytes({"flipped": content, "cut": content[:1000], "empty": b""}[damage])
+    got = Predictor(checkpoint, size=SMALL, cache_dir=tmp_path).embed([PHOTO], [POSE])
+    wanted = Predictor(network=network, size=SMALL).embed([PHOTO], [POSE])
+    assert np.abs(got - wanted).max() <= 1e-4 * np.abs(wanted).max()
+    assert "is damaged; it is made again" in caplog.text
+
+
+def test_an_export_of_changed_weights_is_not_said_to_be_the_files(checkpoint, tmp_path) -> None:
+    changed = create_network(weights=checkpoint)
+    bias = changed.classifier_vcolor.bias
+    bias.set_data(bias + 1)
+    report = export(tmp_path / "changed.onnx", network=changed, size=SMALL)
+    assert report.metadata.weights_sha256 == ""
+    original = Predictor(checkpoint, cache_dir=tmp_path).engine.weights_sha256
+    assert original == file_sha256(checkpoint)
+    assert Predictor(report.path).engine.weights_sha256 != original
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(checkpoint, tmp_path, caplog) -> None:
