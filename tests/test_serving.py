@@ -144,6 +144,18 @@ def test_an_onnx_file_alone_is_enough(exported, network, checkpoint) -> None:
         assert np.abs(one.embedding - other.embedding).max() <= 1e-4 * scale
 
 
+@pytest.mark.parametrize("size", [(128, 256), (256, 256)])
+def test_height_width_and_batch_are_dynamic(exported, network, size) -> None:
+    engine = OnnxEngine(exported)
+    assert engine.spec.input_size == SMALL
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(3, 16, *size)).astype(np.float32)
+    p = rng.uniform(-0.5, 0.5, (3, 108)).astype(np.float32)
+    wanted = [one.asnumpy() for one in network(mindspore.Tensor(x), mindspore.Tensor(p))]
+    for got, other in zip(engine.run(x, p), wanted, strict=True):
+        assert np.abs(got - other).max() <= 1e-4 * np.abs(other).max()
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [("fixed.onnx", {"fixed_batch": 3}), ("half.onnx", {"fp16": True}), ("model.mindir", {})],
