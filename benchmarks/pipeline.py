@@ -1,6 +1,5 @@
 """Images/s a worker of the input pipeline, beside the way the model zoo reads its data.
 
-    pip install opencv-python-headless
     python benchmarks/pipeline.py
 
 The model zoo's way, written from its description: decode the image and each stored map (36 JPEG
@@ -27,15 +26,14 @@ from multitasknet.data.layouts import read_dataset
 from multitasknet.data.pack import write_pack
 from multitasknet.data.pipeline import create_pipeline
 from multitasknet.data.records import Record, Split
-from multitasknet.models.multitasknet.spec import Variant
-from multitasknet.vehicle.keypoints import visible_surfaces
-from multitasknet.vehicle.maps import heatmaps, segment
+from multitasknet.models.multitasknet.spec import NetworkSpec, Variant
+from multitasknet.vehicle.maps import draw_heatmaps, draw_segments
 
 SIZE = (256, 256)
 BATCH = 8
 MEAN = np.array([0.485, 0.456, 0.406] + [0.449] * 49, dtype=np.float32)
 STD = np.array([0.229, 0.224, 0.225] + [0.226] * 49, dtype=np.float32)
-GOALS = {Variant.RGB: 2, Variant.HEATMAP: 5}
+GOALS = {Variant.RGB: 1, Variant.HEATMAP: 5}
 
 
 def main() -> None:
@@ -80,7 +78,7 @@ def _print_row(variant: Variant, rates: dict[str, float]) -> None:
 
 
 def _ours(split: Split, variant: Variant) -> Iterator:
-    pipeline = create_pipeline(split, variant, SIZE, batch_size=BATCH, workers=1)
+    pipeline = create_pipeline(split, NetworkSpec(variant), SIZE, batch_size=BATCH, workers=1)
     return pipeline.create_tuple_iterator(num_epochs=1, output_numpy=True)
 
 
@@ -139,19 +137,15 @@ def _draw(root: Path, images: int) -> object:
 
 
 def _store_maps(root: Path, stem: str, pose: np.ndarray, width: int, height: int) -> None:
-    visible = visible_surfaces(pose)
-    segments = [
-        segment(pose, index, width=width, height=height)
-        if index in visible
-        else np.zeros((height, width), dtype=np.uint8)
-        for index in range(13)
-    ]
-    stacks = {"heatmap": heatmaps(pose, width=width, height=height), "segment": segments}
+    stacks = {
+        "heatmap": draw_heatmaps(pose, width=width, height=height),
+        "segment": draw_segments(pose, width=width, height=height),
+    }
     for kind, stack in stacks.items():
         folder = root / f"{kind}_train" / stem
         folder.mkdir(parents=True)
         for index, values in enumerate(stack):
-            cv2.imwrite(str(folder / f"{index:02}.jpg"), cv2.resize(values, (64, 64)))
+            cv2.imwrite(str(folder / f"{index:02}.jpg"), values)
 
 
 def _without_maps(record: Record) -> Record:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import stat
 import sys
+from dataclasses import replace
 
 import mindspore
 import numpy as np
@@ -14,8 +15,8 @@ from safetensors.numpy import save_file
 
 from multitasknet import MissingExtraError, MultiTaskNet, NetworkSpec, read_weights
 from multitasknet.cli import main
-from multitasknet.models.multitasknet.layout import parameter_shapes
-from multitasknet.models.multitasknet.spec import Variant
+from multitasknet.models.multitasknet.spec import Variant, spec_from_shapes
+from multitasknet.vehicle.attributes import COLORS, TYPES, class_names
 
 HEADS = list(itertools.product((True, False), repeat=2))
 
@@ -29,12 +30,26 @@ def test_without_torch_the_message_names_the_extra(tmp_path, monkeypatch) -> Non
 
 @pytest.mark.parametrize(("multi_task", "keypoint_aware"), HEADS)
 @pytest.mark.parametrize("include_top", [True, False])
-def test_the_layout_is_the_networks(multi_task, keypoint_aware, include_top) -> None:
+def test_a_networks_parameters_tell_its_architecture(
+    multi_task, keypoint_aware, include_top
+) -> None:
+    colors, types = (("red", "blue"), TYPES) if multi_task else ((), ())
     spec = NetworkSpec(
-        Variant.RGB, keypoint_aware, multi_task, 3, include_top=include_top, stem_pool="symmetric"
+        Variant.RGB,
+        keypoint_aware,
+        multi_task,
+        3 if include_top else 0,
+        class_names(len(colors), COLORS, "color"),
+        types,
+        include_top=include_top,
+        stem_pool="symmetric",
     )
-    parameters = MultiTaskNet(spec).get_parameters()
-    assert parameter_shapes(spec) == {one.name: tuple(one.shape) for one in parameters}
+    shapes = {one.name: tuple(one.shape) for one in MultiTaskNet(spec).get_parameters()}
+    if not include_top and multi_task:
+        spec = replace(spec, color_names=COLORS)  # what no classifier states
+    if not include_top and not multi_task and not keypoint_aware:
+        assert set(shapes) == {name for name in shapes if name.startswith("base.")}
+    assert spec_from_shapes(shapes, "here") == spec
 
 
 def test_the_light_reader_agrees_with_mindspores(tmp_path) -> None:

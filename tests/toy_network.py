@@ -46,12 +46,6 @@ def to_published(entries: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarra
     return dict(entries), ()
 
 
-def parameter_shapes(spec: ToySpec) -> dict[str, tuple[int, ...]]:
-    norms = {f"toynorm.{leaf}": (spec.width,) for leaf in ("gamma", "beta")}
-    norms |= {f"toynorm.moving_{leaf}": (spec.width,) for leaf in ("mean", "variance")}
-    return {"toyconv.weight": (spec.width, 3, 3, 3)} | norms
-
-
 def spec_from_shapes(shapes: Mapping[str, tuple[int, ...]], source: str) -> ToySpec:
     if "toyconv.weight" not in shapes:
         raise SpecError(f"{source}: no toy")

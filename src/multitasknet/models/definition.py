@@ -116,9 +116,6 @@ class Network(Protocol):
     def to_published(self, entries: Arrays) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
         """A file's entries by published name, and the names of those left out."""
 
-    def parameter_shapes(self, spec: Any) -> Shapes:
-        """Names and shapes of all parameters, moving statistics included."""
-
     def spec_from_shapes(self, shapes: Shapes, source: str) -> Any:
         """The architecture that names and shapes state; SpecError that names ``source``."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -72,7 +73,7 @@ def _message_class() -> type[Message]:
     """The message as MindSpore declares it, in a pool of its own: names may be taken otherwise."""
     field = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="ckpt", package="ckpt")
-    declarations = {
+    declarations: dict[str, list[tuple[str, Any, Any, str | None]]] = {
         "Tensor": [
             ("dims", field.LABEL_REPEATED, field.TYPE_INT64, None),
             ("tensor_type", field.LABEL_REQUIRED, field.TYPE_STRING, None),

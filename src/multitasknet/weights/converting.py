@@ -40,8 +40,10 @@ def convert(source: str | Path, target: str | Path, *, format: Format | None = N
         raise OutputError(f"{target}: the format is {format!r}; expected {' or '.join(FORMATS)}")
     if target.suffix != f".{format}":
         target = target.with_name(f"{target.name}.{format}")
+    from .loading import parameter_shapes
+
     weights = read_weights(source)
-    shapes = weights.network.parameter_shapes(weights.spec)
+    shapes = parameter_shapes(weights.network, weights.spec)
     check_fit(weights, shapes)
     arrays = {name: weights.arrays[name] for name in shapes}
     with replacing(target) as part:

@@ -11,7 +11,7 @@ from mindspore import Tensor, nn
 
 from ..files import file_sha256
 from ..models import find_network
-from ..models.definition import Network, Plan
+from ..models.definition import Network, Plan, Shapes
 from .reading import CheckpointError, Weights, cell_of, check_fit, read_weights
 
 
@@ -85,7 +85,7 @@ def build(network: Network, plan: Plan, found: Weights | None) -> nn.Cell:
     needs_values = found is None or bool(plan.fresh)
     cell = network.build(plan.spec) if needs_values else _without_values(network, plan.spec)
     cell.set_train(False)
-    if found is not None:
+    if found is not None and plan.arrays is not None:
         load_weights(cell, replace(found, arrays=plan.arrays), fresh=plan.fresh)
     return cell
 
@@ -120,3 +120,9 @@ def _without_values(network: Network, spec: Any) -> nn.Cell:
 
     with no_init_parameters():
         return network.build(spec)
+
+
+def parameter_shapes(network: Network, spec: Any) -> Shapes:
+    """Names and shapes of all parameters of such a network, moving statistics included."""
+    cell = _without_values(network, spec)
+    return {parameter.name: tuple(parameter.shape) for parameter in cell.get_parameters()}

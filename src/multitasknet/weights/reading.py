@@ -103,8 +103,7 @@ def read_complete_weights(path: str | Path) -> Weights:
     """Read weights that need nothing fresh to predict.
 
     Raises:
-        CheckpointError: as :func:`read_weights`; or entries are missing, unknown or misshapen; or
-            there are no classifiers.
+        CheckpointError: as :func:`read_weights`; or there are no classifiers.
     """
     weights = read_weights(path)
     if not weights.spec.is_complete:
@@ -112,7 +111,6 @@ def read_complete_weights(path: str | Path) -> Weights:
             f"{path}: it holds no classifiers, whose random values would mean nothing; give "
             f"network=create_network(..., include_top=False) to have embeddings alone"
         )
-    check_fit(weights, weights.network.parameter_shapes(weights.spec))
     return weights
 
 

@@ -45,7 +45,7 @@ def _array(tensor: Any) -> np.ndarray:
 
 def _harmless_numpy() -> list[Any]:
     """What an accuracy kept beside the weights as a NumPy scalar needs, as NVlabs' files do."""
-    scalar = np.core.multiarray.scalar
+    scalar: Any = np.core.multiarray.scalar  # type: ignore[attr-defined]
     return [
         np.dtype,
         type(np.dtype(np.float32)),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..definition import check_size
 from .building import check_options, plan
-from .layout import BACKBONE, parameter_shapes, recognizes, to_published
+from .layout import BACKBONE, recognizes, to_published
 from .layout import TOP as OPTIONAL_CELLS
 from .preprocessing import normalization, write_inputs
 from .spec import NetworkSpec, Variant, spec_from_shapes
@@ -25,7 +25,6 @@ __all__ = [
     "build",
     "check_options",
     "normalization",
-    "parameter_shapes",
     "plan",
     "recognizes",
     "spec_from_json",

@@ -1,4 +1,4 @@
-"""Parameter names: the published layout, the ones that are brought into it, and their shapes.
+"""Parameter names: the published layout, and the ones that are brought into it.
 
 The published layout is that of the Hub's checkpoint. PyTorch layouts are those of torchvision's
 DenseNet-121 (``features.denseblock1.denselayer1.norm1.weight``, or ``norm.1.weight`` in older
@@ -8,21 +8,11 @@ files) and of NVlabs' PAMTRI (``base.`` in place of ``features.``).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from ..definition import Shapes
-from .spec import (
-    ATTRIBUTE_SIZE,
-    BLOCKS,
-    BOTTLENECK,
-    EMBEDDING_SIZE,
-    GROWTH,
-    STEM_FEATURES,
-    SYMMETRIC_POOL,
-    NetworkSpec,
-)
+from .spec import SYMMETRIC_POOL
 
 BACKBONE = "base."
 CLASSIFIERS = ("classifier_vid", "classifier_vcolor", "classifier_vtype")
@@ -66,11 +56,6 @@ def to_published(
     return arrays, tuple(left_out)
 
 
-def parameter_shapes(spec: NetworkSpec) -> Shapes:
-    """Names and shapes of all parameters of such a network, moving statistics included."""
-    return dict([*_backbone(spec), *_head(spec)])
-
-
 def _from_torch(
     entries: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
@@ -94,53 +79,6 @@ def _published_name(name: str) -> str:
     if re.search(r"\.norm\d?$", stem):
         return f"{stem}.{_TORCH_NORM.get(leaf, leaf)}"
     return name
-
-
-def _backbone(spec: NetworkSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield "base.conv0.weight", (STEM_FEATURES, spec.channels, 7, 7)
-    yield from _norm("base.norm0", STEM_FEATURES)
-    if spec.stem_pool == "symmetric":
-        yield SYMMETRIC_POOL, (1,)
-    features = STEM_FEATURES
-    for number, layers in enumerate(BLOCKS, start=1):
-        for layer in range(layers):
-            name = f"base.denseblock{number}.cell_list.{layer}"
-            yield from _norm(f"{name}.norm1", features)
-            yield f"{name}.conv1.weight", (BOTTLENECK, features, 1, 1)
-            yield from _norm(f"{name}.norm2", BOTTLENECK)
-            yield f"{name}.conv2.weight", (GROWTH, BOTTLENECK, 3, 3)
-            features += GROWTH
-        if number < len(BLOCKS):
-            name = f"base.transition{number}.features"
-            yield from _norm(f"{name}.norm", features)
-            yield f"{name}.conv.weight", (features // 2, features, 1, 1)
-            features //= 2
-    yield from _norm("base.norm5", features)
-
-
-def _norm(name: str, features: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    for leaf in _TORCH_NORM.values():
-        yield f"{name}.{leaf}", (features,)
-
-
-def _head(spec: NetworkSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
-    dense: list[tuple[str, int, int]] = []
-    if spec.multi_task:
-        dense.append(("fc_vid", EMBEDDING_SIZE, spec.head_inputs))
-    elif spec.keypoint_aware:
-        dense.append(("fc", EMBEDDING_SIZE, spec.head_inputs))
-    if spec.include_top:
-        dense.append(("classifier_vid", spec.num_ids, EMBEDDING_SIZE))
-    if spec.include_top and spec.multi_task:
-        dense += [
-            ("fc_vcolor", ATTRIBUTE_SIZE, spec.head_inputs),
-            ("fc_vtype", ATTRIBUTE_SIZE, spec.head_inputs),
-            ("classifier_vcolor", spec.num_colors, ATTRIBUTE_SIZE),
-            ("classifier_vtype", spec.num_types, ATTRIBUTE_SIZE),
-        ]
-    for name, rows, columns in dense:
-        yield f"{name}.weight", (rows, columns)
-        yield f"{name}.bias", (rows,)
 
 
 def recognizes(names: Sequence[str]) -> bool:

@@ -12,16 +12,12 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import HeNormal
 
-from .spec import (
-    ATTRIBUTE_SIZE,
-    BLOCKS,
-    BOTTLENECK,
-    EMBEDDING_SIZE,
-    GROWTH,
-    STEM_FEATURES,
-    NetworkSpec,
-)
+from .spec import ATTRIBUTE_SIZE, EMBEDDING_SIZE, NetworkSpec
 
+GROWTH = 32
+BOTTLENECK = 4 * GROWTH
+STEM_FEATURES = 64
+BLOCKS = (6, 12, 24, 16)
 _LEAK = 0.01
 # One Tensor, or several: see the docstring of MultiTaskNet.
 Outputs: TypeAlias = "Tensor | tuple[Tensor, ...]"

@@ -11,10 +11,6 @@ from ...vehicle.attributes import COLORS, TYPES, class_names
 from ...vehicle.keypoints import NUM_KEYPOINTS, count_maps
 from ..definition import Shapes, SpecError
 
-GROWTH = 32
-BOTTLENECK = 4 * GROWTH
-STEM_FEATURES = 64
-BLOCKS = (6, 12, 24, 16)
 EMBEDDING_SIZE = 1024
 ATTRIBUTE_SIZE = 512
 POSE_SIZE = 3 * NUM_KEYPOINTS
