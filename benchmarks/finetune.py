@@ -33,11 +33,11 @@ from multitasknet.data.records import VehicleDataset
 from multitasknet.data.samples import Sample
 from multitasknet.training.augmentation import RandomAugmentation
 from multitasknet.training.batches import ImageSource
-from multitasknet.training.finetuning import class_maps
 from multitasknet.training.loop import EpochTrainer
 from multitasknet.training.losses import MultiTaskLoss
 from multitasknet.training.optimization import create_optimizer, set_rate, set_training
 from multitasknet.training.parallel import Devices
+from multitasknet.training.preparation import class_maps
 from multitasknet.training.sampler import IdentitySampler
 from multitasknet.training.schedule import Schedule
 from multitasknet.training.state import Progress
@@ -105,7 +105,7 @@ class DriftingAugmentation:
 
 def compare_recipes(epochs: int, size: int, seeds: int, rate: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        synthesize(Path(folder) / "data", vehicles=60, images=12, cameras=6, size=size, seed=0)
+        synthesize(Path(folder) / "data", vehicles=60, images=12, cameras=6, pixels=size, seed=0)
         dataset = read_dataset(Path(folder) / "data")
         print(f"{'':24}" + "".join(f"{name:>9}" for name in SHOWN))
         for seed in range(seeds):

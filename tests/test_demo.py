@@ -16,7 +16,7 @@ TINY = DemoPlan(
     cameras=2,
     pixels=48,
     size=32,
-    settings={"epochs": 1, "batch": 8, "instances": 2, "lr": 1e-3},
+    settings={"epochs": 1, "batch_size": 8, "instances": 2, "lr": 1e-3},
 )
 
 

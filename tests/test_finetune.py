@@ -33,7 +33,7 @@ FAST = {
     "variant": "rgb",
     "size": 32,
     "epochs": 3,
-    "batch": 8,
+    "batch_size": 8,
     "instances": 2,
     "lr": 1e-3,
     "freeze": "backbone",
@@ -208,11 +208,11 @@ def test_mixed_precision_comes_close_to_single(straight, data, output) -> None:
             FinetuneError,
             "freeze is 'all'; expected one of none, stages, backbone",
         ),
-        ({"batch": 9}, FinetuneError, "batch is 9 and instances is 2"),
+        ({"batch_size": 9}, FinetuneError, "batch_size is 9 and instances is 2"),
         ({"instances": 1}, FinetuneError, "at least 2 images of each"),
         ({"lr": 0.0}, FinetuneError, "lr is 0.0; expected more than 0"),
         ({"size": 40}, FinetuneError, "multiples of 32"),
-        ({"batch": 14}, SamplerError, "takes 7 vehicles, but the data have 6"),
+        ({"batch_size": 14}, SamplerError, "takes 7 vehicles, but the data have 6"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(data, tmp_path, settings, error, message) -> None:

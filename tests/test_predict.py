@@ -97,7 +97,7 @@ def test_the_command_predicts_and_says_that_weights_are_random(capsys) -> None:
 
 def test_the_command_prints_json(capsys, checkpoint) -> None:
     assert main(["predict", str(PHOTO), str(PHOTO), "--weights", str(checkpoint), "--json"]) == 0
-    predictions = json.loads(capsys.readouterr().out)
+    predictions = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(predictions) == 2
     assert len(predictions[0]["embedding"]) == 1024
     assert predictions[0]["pose_given"] is False

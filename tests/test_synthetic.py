@@ -43,7 +43,7 @@ from multitasknet.vehicle.attributes import TYPES
 from multitasknet.vehicle.keypoints import visible_surfaces
 from multitasknet.vehicle.maps import draw_maps
 
-SMALL = {"vehicles": 2, "images": 2, "cameras": 2, "size": 64}
+SMALL = {"vehicles": 2, "images": 2, "cameras": 2, "pixels": 64}
 STRAIGHT = Station(3, 2.5, 0.0, (1, 1, 1), 1, 1, 0, 0, 0, 90)
 VIEWS = [(yaw, height) for yaw in range(10, 360, 35) for height in (1.2, 3.0, 7.0)]
 
@@ -350,7 +350,7 @@ def test_an_overlay_marks_keypoints_and_leaves_the_image_alone() -> None:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("synthetic") / "data"
-    synthesize(root, vehicles=60, images=6, cameras=4, size=96, workers=2)
+    synthesize(root, vehicles=60, images=6, cameras=4, pixels=96, workers=2)
     return root
 
 

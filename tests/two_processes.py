@@ -66,7 +66,7 @@ def run(data: Path, output: Path) -> None:
         variant="rgb",
         size=32,
         epochs=2,
-        batch=4,
+        batch_size=4,
         instances=2,
         freeze="backbone",
         gather=True,

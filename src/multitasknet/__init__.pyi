@@ -1,5 +1,6 @@
 from .data.labels import LabelError, read_labels
 from .data.layouts import read_dataset
+from .data.pipeline import create_pipeline
 from .errors import MissingExtraError, MultiTaskNetError
 from .evaluation.run import evaluate
 from .hub.cache import DownloadError, fetch_asset
@@ -21,7 +22,8 @@ from .retrieval.index import EmbeddingOrigin, GalleryIndex
 from .retrieval.search import build_index, search
 from .synthetic import SyntheticData, SyntheticError, synthesize
 from .training.finetuning import FinetuneResult, finetune
-from .vehicle.attributes import COLORS, TYPES
+from .training.losses import MultiTaskLoss
+from .vehicle.attributes import COLORS, TYPES, ClassMaps
 from .weights.converting import convert
 from .weights.loading import LoadReport, load_weights
 from .weights.reading import CheckpointError, Weights, read_weights
@@ -33,6 +35,7 @@ __all__ = [
     "Asset",
     "CardError",
     "CheckpointError",
+    "ClassMaps",
     "DownloadError",
     "EmbeddingOrigin",
     "ExportError",
@@ -44,6 +47,7 @@ __all__ = [
     "LoadReport",
     "MissingExtraError",
     "ModelCard",
+    "MultiTaskLoss",
     "MultiTaskNet",
     "MultiTaskNetError",
     "NetworkSpec",
@@ -58,6 +62,7 @@ __all__ = [
     "build_index",
     "convert",
     "create_network",
+    "create_pipeline",
     "evaluate",
     "evaluate_ranking",
     "export",

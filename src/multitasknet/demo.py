@@ -121,7 +121,7 @@ def run_demo(
         vehicles=plan.vehicles,
         images=plan.images,
         cameras=plan.cameras,
-        size=plan.pixels,
+        pixels=plan.pixels,
         workers=workers,
         progress=progress,
     )
@@ -242,18 +242,21 @@ def _predictions(weights: Path, dataset: VehicleDataset, plan: DemoPlan) -> Pane
 def _predicted(record: Record, prediction: Prediction) -> Shot:
     with Image.open(record.image) as image:
         picture = thumbnail(np.asarray(image.convert("RGB")))
-    told = (
+    predicted = (
         f"{prediction.color} {prediction.color_probability:.0%}, "
         f"{prediction.type} {prediction.type_probability:.0%}"
     )
     truth = _truth(record)
     right = truth == f"{prediction.color} {prediction.type}"
-    return Shot(picture, f"{told} (is {truth})", record.image.name, "match" if right else "miss")
+    return Shot(
+        picture, f"{predicted} (is {truth})", record.image.name, "match" if right else "miss"
+    )
 
 
 def _truth(record: Record) -> str:
-    color = class_name(record.color_id, COLORS, "color")
-    return f"{color} {class_name(record.type_id, TYPES, 'type')}"
+    # Synthetic vehicles have both.
+    color = class_name(record.color_id or 0, COLORS, "color")
+    return f"{color} {class_name(record.type_id or 0, TYPES, 'type')}"
 
 
 def _cmc_chart(before: Evaluation, after: Evaluation) -> object:

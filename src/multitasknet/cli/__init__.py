@@ -8,10 +8,22 @@ import os
 import sys
 from collections.abc import Sequence
 
+from .. import __version__
 from ..errors import MultiTaskNetError
-from . import convert, data, demo, evaluate, export, finetune, hub, predict, synthesize
+from . import card, convert, data, demo, evaluate, export, finetune, hub, predict, synthesize
 
-_COMMANDS = (demo, predict, evaluate, finetune, data, synthesize, hub, convert, export)
+_COMMANDS = (
+    demo,
+    predict,
+    evaluate,
+    finetune,
+    card,
+    data,
+    synthesize,
+    hub,
+    convert,
+    export,
+)
 _INTERRUPTED = 130
 
 
@@ -42,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Vehicle re-identification with colour and type (PAMTRI) for MindSpore Hub.",
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="say more on stderr")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add_parsers(commands)

@@ -22,7 +22,8 @@ def add_parsers(commands: Any) -> None:
 def _convert(options: argparse.Namespace) -> None:
     from ..hub.info import describe_weights
     from ..weights.converting import convert
-    from .hub import print_rows, weights_rows
+    from .hub import weights_rows
+    from .options import print_rows
 
     written = convert(options.source, options.target, format=options.format)
     print_rows(weights_rows(describe_weights(written)))

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import add_network_options, add_workers, make_predictor, positive, share
+from .options import (
+    add_json,
+    add_network_options,
+    add_workers,
+    check_images,
+    make_predictor,
+    positive,
+    print_json,
+    share,
+)
 
 if TYPE_CHECKING:
     from ..evaluation.results import Evaluation
+    from ..retrieval.search import Match
 
 
 def add_parsers(commands: Any) -> None:
@@ -19,6 +31,7 @@ def add_parsers(commands: Any) -> None:
     evaluate.add_argument(
         "--output", type=Path, metavar="DIR", help="for embeddings, metrics.json and report.html"
     )
+    add_json(evaluate)
     add_workers(evaluate)
     add_network_options(evaluate, batch=32)
     evaluate.set_defaults(run=_evaluate)
@@ -31,6 +44,7 @@ def add_parsers(commands: Any) -> None:
     search.add_argument("--top", type=positive, default=10, help="images a query (10)")
     search.add_argument("--faiss", action="store_true", default=None, help="search with FAISS")
     search.add_argument("--output", type=Path, metavar="HTML", help="a page with the pictures")
+    add_json(search)
     add_workers(search)
     add_network_options(search, batch=32)
     search.set_defaults(run=_search, usage=search.error)
@@ -45,6 +59,7 @@ def add_parsers(commands: Any) -> None:
     threshold.add_argument(
         "--output", type=Path, metavar="DIR", help="the --output of evaluate, to reuse embeddings"
     )
+    add_json(threshold)
     add_workers(threshold)
     add_network_options(threshold, batch=32)
     threshold.set_defaults(run=_threshold)
@@ -67,11 +82,17 @@ def _evaluate(options: argparse.Namespace) -> None:
         output=options.output,
         workers=options.workers,
     )
-    _print_metrics(evaluation, published)
+    if options.json:
+        print_json([evaluation.as_json()])
+    else:
+        _print_metrics(evaluation, published)
+    if not predictor.engine.source:
+        print("multitasknet: the weights are random; these metrics mean nothing", file=sys.stderr)
     if options.output:
         report = options.output / "report.html"
         write_evaluation_report(evaluation, dataset, report, published=published)
-        print(f"\n{report}\n{options.output / 'metrics.json'}")
+        stream = sys.stderr if options.json else sys.stdout
+        print(f"\n{report}\n{options.output / 'metrics.json'}", file=stream)
 
 
 def _print_metrics(evaluation: Evaluation, published: dict[str, float]) -> None:
@@ -85,7 +106,8 @@ def _print_metrics(evaluation: Evaluation, published: dict[str, float]) -> None:
         cells = ("" if value is None else f"{value:.2f}" for value in values)
         print(f"{figure:10}" + "".join(f"{cell:>12}" for cell in cells))
     ranking = evaluation.ranking
-    print(f"{ranking.valid_queries} queries", end="")
+    count = ranking.valid_queries
+    print(f"{count} {'query' if count == 1 else 'queries'}", end="")
     print(f", {len(ranking.skipped_queries)} without a match left out")
 
 
@@ -98,23 +120,44 @@ def _search(options: argparse.Namespace) -> None:
     has_index = options.index is not None and options.index.is_file()
     if options.gallery is None and not has_index:
         options.usage("give --gallery, or an --index that exists")
-    labels = read_labels(options.labels) if options.labels else None
     images = find_images(options.gallery) if options.gallery else None
+    check_images(options.query)
+    labels = read_labels(options.labels) if options.labels else None
     predictor = make_predictor(options)
-    index = GalleryIndex.load(options.index, origin_of(predictor)) if has_index else None
-    if images is not None:
-        index = build_index(predictor, images, labels=labels, known=index, workers=options.workers)
+    known = GalleryIndex.load(options.index, origin_of(predictor)) if has_index else None
+    if images is None:
+        assert known is not None
+        index = known
+    else:
+        index = build_index(predictor, images, labels=labels, known=known, workers=options.workers)
         if options.index:
             index.save(options.index)
     found = search(
         predictor, index, options.query, top=options.top, labels=labels, use_faiss=options.faiss
     )
-    for query, matches in zip(options.query, found, strict=True):
+    if options.json:
+        print_json(
+            {"query": query, "matches": [asdict(match) for match in matches]}
+            for query, matches in zip(options.query, found, strict=True)
+        )
+    else:
+        _print_matches(options.query, found)
+    if options.output:
+        page = write_search_report(
+            options.output,
+            options.query,
+            found,
+            gallery=len(index.names),
+            weights=predictor.engine.source,
+        )
+        print(f"\n{page}", file=sys.stderr if options.json else sys.stdout)
+
+
+def _print_matches(queries: list[Path], found: list[list[Match]]) -> None:
+    for query, matches in zip(queries, found, strict=True):
         print(f"\n{query}")
         for rank, match in enumerate(matches, start=1):
             print(f"  {rank:3}  {match.distance:10.4g}  {match.name}")
-    if options.output:
-        print(f"\n{write_search_report(options.output, options.query, found, len(index.names))}")
 
 
 def _threshold(options: argparse.Namespace) -> None:
@@ -126,6 +169,9 @@ def _threshold(options: argparse.Namespace) -> None:
     predictor = make_predictor(options)
     roc = dataset_roc(predictor, dataset, output=options.output, workers=options.workers)
     chosen = threshold_at(roc, options.false_match_rate)
+    if options.json:
+        print_json([asdict(chosen)])
+        return
     print(f"distance          {chosen.distance:.6g} (squared Euclidean; at most this is a match)")
     print(f"false-match rate  {chosen.false_match_rate:.3g} ({chosen.false_matches} pairs)")
     print(f"true-match rate   {chosen.true_match_rate:.3g}")

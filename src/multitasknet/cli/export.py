@@ -1,4 +1,4 @@
-"""``export``: the network as an ONNX or MindIR file."""
+"""``export`` and ``quantize``: the network as a file for other runtimes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .options import positive
+from .options import (
+    add_renamed,
+    add_source_options,
+    check_images,
+    image_size,
+    positive,
+    print_rows,
+    weights_of,
+)
 
 
 def add_parsers(commands: Any) -> None:
@@ -15,13 +23,12 @@ def add_parsers(commands: Any) -> None:
     )
     export.add_argument("--output", type=Path, required=True, help="the file to write")
     export.add_argument("--format", choices=("onnx", "mindir"), help="default: the output's ending")
+    add_source_options(export, weights="'card' (default), 'none' for random values, or a file")
+    export.add_argument("--size", type=image_size, help="side of the input in pixels (256)")
     export.add_argument(
-        "--weights", default="card", help="'card' (default), 'none' for random values, or a file"
+        "--fixed-batch", type=_batch, metavar="N", help="the only batch size that the file takes"
     )
-    export.add_argument("--card", type=Path, help="a model card (default: this module's)")
-    export.add_argument(
-        "--batch", type=_batch, metavar="N", help="a fixed batch size (default: 'dynamic')"
-    )
+    add_renamed(export, "--batch", "--fixed-batch", type=_batch)
     export.add_argument("--fp16", action="store_true", help="ONNX in float16: half the size")
     export.set_defaults(run=_export)
 
@@ -31,9 +38,10 @@ def add_parsers(commands: Any) -> None:
     quantize.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="to calibrate on")
     quantize.add_argument("--output", type=Path, required=True, help="the file to write, .onnx")
     quantize.add_argument("--labels", type=Path, help="PAMTRI label CSV with the keypoints")
-    quantize.add_argument("--weights", default="card", help="'card' (default) or a file")
-    quantize.add_argument("--card", type=Path, help="a model card (default: this module's)")
-    quantize.add_argument("--batch", type=positive, default=8, help="images at a time (8)")
+    add_source_options(quantize, weights="'card' (default) or a file")
+    quantize.add_argument("--size", type=image_size, help="side of the input in pixels (256)")
+    quantize.add_argument("--batch-size", type=positive, default=8, help="images at a time (8)")
+    add_renamed(quantize, "--batch", "--batch-size", type=positive)
     quantize.add_argument(
         "--min-cosine", type=float, default=0.99, help="keep the file from there on (0.99)"
     )
@@ -50,9 +58,12 @@ def _export(options: argparse.Namespace) -> None:
     report = export(
         options.output,
         format=options.format,
-        weights=None if options.weights == "none" else options.weights,
+        weights=weights_of(options),
         card=options.card,
-        fixed_batch=options.batch,
+        cache_dir=options.cache_dir,
+        offline=options.offline,
+        fixed_batch=options.fixed_batch,
+        size=options.size,
         fp16=options.fp16,
     )
     print(report.path)
@@ -60,13 +71,19 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _quantize(options: argparse.Namespace) -> None:
+    check_images(options.images)
     from ..data.labels import keypoints_of
     from ..inference.predictor import Predictor
     from ..inference.quantization import quantize
-    from .hub import print_rows
 
     predictor = Predictor(
-        options.weights, card=options.card, backend="onnx", batch_size=options.batch
+        options.weights,
+        card=options.card,
+        cache_dir=options.cache_dir,
+        offline=options.offline,
+        size=options.size,
+        backend="onnx",
+        batch_size=options.batch_size,
     )
     report = quantize(
         options.output,

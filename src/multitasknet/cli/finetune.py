@@ -1,13 +1,14 @@
-"""``finetune`` and ``card``."""
+"""``finetune``: its options are made from the settings."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..models.multitasknet.spec import VARIANTS
-from .options import add_workers, image_size, positive
+from ..training.settings import Rule, Settings
+from .options import add_renamed, add_workers, positive
 
 if TYPE_CHECKING:
     from ..training.history import EpochRecord
@@ -29,72 +30,46 @@ def add_parsers(commands: Any) -> None:
     finetune.add_argument("--resume", action="store_true", help="go on in DIR")
     finetune.add_argument("--config", type=Path, metavar="YAML", help="settings by name")
     finetune.add_argument("--device", choices=("CPU", "Ascend", "GPU"), help="where to compute")
+    finetune.add_argument("--cache-dir", type=Path, help="root of the download cache")
+    finetune.add_argument("--offline", action="store_true", help="never touch the network")
     finetune.add_argument(
         "--tensorboard", action="store_true", help="write TensorBoard events to DIR/events"
     )
     add_workers(finetune)
-    _add_settings(finetune)
+    group = finetune.add_argument_group("settings", argument_default=argparse.SUPPRESS)
+    for name, rule in Settings.rules().items():
+        _add_setting(group, name, rule)
+    group.add_argument("--soft-margin", dest="margin", action="store_const", const=None)
+    add_renamed(group, "--batch", "--batch-size", type=positive)
+    add_renamed(group, "--trunk-rate", "--backbone-rate", type=float)
     finetune.set_defaults(run=_finetune)
 
-    card = commands.add_parser("card", help="write a Hub model card for a training's best weights")
-    card.add_argument("directory", type=Path, metavar="DIR", help="the --output of finetune")
-    card.add_argument(
-        "--url", required=True, help="the folder where best.ckpt and best.json will be published"
-    )
-    for name in ("name", "user", "version", "dataset", "author", "license", "repo", "summary"):
-        card.add_argument(f"--{name}", default=argparse.SUPPRESS, help=f"the card's {name}")
-    card.set_defaults(run=_card)
 
-
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    """The fields of Settings; what is not given stays out of the parsed options."""
-    group = parser.add_argument_group("settings", argument_default=argparse.SUPPRESS)
-    group.add_argument("--weights", help="'card', 'none' or a file (card)")
-    group.add_argument("--card", help="a model card (this module's)")
-    group.add_argument("--variant", choices=VARIANTS, help="input variant (that of the weights)")
-    group.add_argument("--size", type=_side, help="side of the input in pixels (256)")
-    group.add_argument("--epochs", type=positive, help="uses of every image (10)")
-    group.add_argument("--batch", type=positive, help="images a batch and device (32)")
-    group.add_argument("--instances", type=positive, help="images of each vehicle in it (4)")
-    group.add_argument("--optimizer", choices=("adam", "sgd"), help="(adam)")
-    group.add_argument("--lr", type=float, help="learning rate (0.0003)")
-    group.add_argument("--schedule", choices=("cosine", "steps", "constant"), help="(cosine)")
-    group.add_argument("--warmup", type=float, help="epochs of warm-up (1)")
+def _add_setting(group: Any, name: str, rule: Rule) -> None:
+    option = f"--{name.replace('_', '-')}"
+    if rule.kind is bool:
+        group.add_argument(option, action="store_true", help=rule.help)
+        return
+    default = getattr(Settings, name)
+    if name == "milestones":
+        group.add_argument(option, type=float, nargs="+", metavar="EPOCH", help=rule.help)
+        return
+    # The range, and old words among the choices, are for the settings to check.
     group.add_argument(
-        "--milestones", type=float, nargs="+", metavar="EPOCH", help="for steps: rate x 0.1 there"
+        option,
+        type=rule.kind,
+        metavar=f"{{{','.join(rule.choices)}}}" if rule.choices else name.upper(),
+        help=rule.help if default is None else f"{rule.help} ({default})",
     )
-    group.add_argument("--backbone-rate", type=float, help="the backbone's part of the rate (1)")
-    group.add_argument("--weight-decay", type=float, help="on weights only (0.0005)")
-    group.add_argument("--clip", type=float, help="largest norm of the gradient (50)")
-    group.add_argument("--freeze", choices=("none", "stages", "backbone"), help="(none)")
-    group.add_argument("--freeze-statistics", action="store_true", help="of all batch norms")
-    group.add_argument("--smoothing", type=float, help="of the identity labels (0.1)")
-    margin = group.add_mutually_exclusive_group()
-    margin.add_argument("--margin", type=float, help="of the triplet loss (0.3)")
-    margin.add_argument("--soft-margin", dest="margin", action="store_const", const=None)
-    for name, default in (("triplet", 1), ("color", 0.125), ("type", 0.125)):
-        group.add_argument(f"--{name}-weight", type=float, help=f"in the loss ({default})")
-    group.add_argument("--crop", type=float, help="share of images to zoom into (0.5)")
-    group.add_argument("--flip", choices=("swap", "paper", "none"), help="(swap)")
-    group.add_argument("--erase", type=float, help="share of images to erase a part of (0.5)")
-    group.add_argument("--jitter", type=float, help="of brightness and contrast (0.2)")
-    group.add_argument("--gather", action="store_true", help="mine triplets across devices")
-    group.add_argument("--precision", choices=("auto", "float32", "mixed"), help="(auto)")
-    group.add_argument("--evaluate-every", type=positive, metavar="EPOCHS", help="(1)")
-    group.add_argument("--seed", type=int, help="of all that is random (0)")
-
-
-def _side(text: str) -> int:
-    return image_size(text)[0]
 
 
 def _finetune(options: argparse.Namespace) -> None:
     from ..training.finetuning import finetune
-    from ..training.settings import Settings, read_config
+    from ..training.settings import read_config
 
     settings = read_config(options.config) if options.config else {}
     given = vars(options)
-    settings |= {name: given[name] for name in Settings.__dataclass_fields__ if name in given}
+    settings |= {name: given[name] for name in Settings.rules() if name in given}
     result = finetune(
         options.data,
         options.output,
@@ -103,12 +78,14 @@ def _finetune(options: argparse.Namespace) -> None:
         workers=options.workers,
         tensorboard=options.tensorboard,
         on_epoch=_print_epoch,
+        cache_dir=options.cache_dir,
+        offline=options.offline,
         **settings,
     )
     if not result.is_first:
         return
     best = result.best
-    print(f"\nbest: epoch {best.epoch}, {_metrics(best.metrics)}")
+    print(f"\nbest: epoch {best.epoch}, {_shown(best.metrics)}")
     print(f"{result.checkpoint}\n{result.output / 'report.html'}")
 
 
@@ -117,22 +94,11 @@ def _print_epoch(record: EpochRecord) -> None:
     print(f"epoch {record.epoch}: {losses}")
     print(
         f"  rate {record.rate:.3g}, {record.images_per_second:.1f} images/s, "
-        f"{record.memory_mb:.0f} MB, {_metrics(record.metrics)}",
+        f"{record.memory_mb:.0f} MB, {_shown(record.metrics)}",
         flush=True,
     )
 
 
-def _metrics(metrics: dict[str, float]) -> str:
+def _shown(metrics: Mapping[str, float]) -> str:
     shown = (f"{name} {metrics[name]:.2f}" for name in _SHOWN if name in metrics)
     return ", ".join(shown) or "not evaluated"
-
-
-def _card(options: argparse.Namespace) -> None:
-    from ..hub.publishing import write_card
-
-    names = ("name", "user", "version", "dataset", "author", "license", "repo", "summary")
-    fields = {name: getattr(options, name) for name in names if hasattr(options, name)}
-    card = write_card(options.directory, url=options.url, **fields)
-    print(card.path)
-    print(f"publish these two beside each other, then create_network(card={str(card.path)!r}):")
-    print(f"  {card.asset.url}\n  {card.asset.side.url}")

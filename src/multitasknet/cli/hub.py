@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..hub.card import ModelCard, default_card_path, load_card
+from .options import add_json, add_source_options, print_json, print_rows
 
 if TYPE_CHECKING:
     from ..hub.info import CardInfo, WeightsInfo
@@ -18,12 +19,11 @@ def add_parsers(commands: Any) -> None:
     source.add_argument("--card", type=Path, help="a model card (default: this module's)")
     source.add_argument("--weights", type=Path, help="a .ckpt, .safetensors, .pth or .pth.tar file")
     info.add_argument("--cache-dir", type=Path, help="root of the download cache")
+    add_json(info)
     info.set_defaults(run=_info)
 
     download = commands.add_parser("download", help="fetch and verify the card's weights")
-    download.add_argument("--card", type=Path, help="a model card (default: this module's)")
-    download.add_argument("--cache-dir", type=Path, help="root of the download cache")
-    download.add_argument("--offline", action="store_true", help="only look into the cache")
+    add_source_options(download)
     download.add_argument("--verify", action="store_true", help="hash a cached file again")
     download.set_defaults(run=_download)
 
@@ -37,13 +37,6 @@ def add_parsers(commands: Any) -> None:
     install.set_defaults(run=_hub_install)
 
 
-def print_rows(rows: dict[str, object]) -> None:
-    """Print names and values in two columns."""
-    width = max(map(len, rows))
-    for name, value in rows.items():
-        print(f"{name:{width}}  {value}")
-
-
 def _card(options: argparse.Namespace) -> ModelCard:
     return load_card(options.card or default_card_path())
 
@@ -52,9 +45,13 @@ def _info(options: argparse.Namespace) -> None:
     from ..hub.info import describe_card, describe_weights
 
     if options.weights:
-        print_rows(weights_rows(describe_weights(options.weights)))
+        rows = weights_rows(describe_weights(options.weights))
     else:
-        print_rows(_card_rows(describe_card(_card(options), options.cache_dir)))
+        rows = _card_rows(describe_card(_card(options), options.cache_dir))
+    if options.json:
+        print_json([rows])
+    else:
+        print_rows(rows)
 
 
 def _card_rows(info: CardInfo) -> dict[str, object]:

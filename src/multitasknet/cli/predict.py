@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import add_network_options, make_predictor
+from .options import add_json, add_network_options, check_images, make_predictor, print_json
 
 if TYPE_CHECKING:
     from ..inference.predictor import Predictor
@@ -17,22 +16,23 @@ _SHOWN = 3
 
 
 def add_parsers(commands: Any) -> None:
-    predict = commands.add_parser("predict", help="tell colour, type and embedding of images")
+    predict = commands.add_parser("predict", help="predict colour, type and embedding of images")
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a vehicle crop")
     predict.add_argument("--labels", type=Path, help="PAMTRI label CSV with the images' keypoints")
-    predict.add_argument("--json", action="store_true", help="print JSON, with the embeddings")
+    add_json(predict)
     add_network_options(predict, batch=8)
     predict.set_defaults(run=_predict)
 
 
 def _predict(options: argparse.Namespace) -> None:
+    check_images(options.images)
     from ..data.labels import keypoints_of
 
     keypoints = keypoints_of(options.images, options.labels)
     predictor = make_predictor(options)
     predictions = predictor.predict(options.images, keypoints)
     if options.json:
-        print(json.dumps([_as_json(prediction) for prediction in predictions], indent=1))
+        print_json(map(_as_json, predictions))
         return
     _print_header(predictor)
     for prediction in predictions:

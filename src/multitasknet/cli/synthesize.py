@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
-from .options import positive
+from ..runtime import usable_cores
+from .options import add_renamed, positive
 
 
 def add_parsers(commands: Any) -> None:
@@ -26,10 +26,11 @@ def add_parsers(commands: Any) -> None:
     )
     parser.add_argument("--images", type=positive, default=12, help="images of each vehicle (12)")
     parser.add_argument("--cameras", type=positive, default=6, help="camera ids (6)")
-    parser.add_argument("--size", type=positive, default=256, help="longer side in pixels (256)")
+    parser.add_argument("--pixels", type=positive, default=256, help="longer side (256)")
+    add_renamed(parser, "--size", "--pixels", type=positive)
     parser.add_argument("--seed", type=int, default=0, help="of all that is random (0)")
     parser.add_argument(
-        "--workers", type=positive, default=os.cpu_count() or 1, help="processes (all cores)"
+        "--workers", type=positive, default=usable_cores(), help="processes (all cores)"
     )
     parser.add_argument("--heatmaps", action="store_true", help="write the 36 heatmaps as files")
     parser.add_argument("--segments", action="store_true", help="write the 13 segments as files")
@@ -47,7 +48,7 @@ def _synthesize(options: argparse.Namespace) -> None:
         vehicles=options.vehicles,
         images=options.images,
         cameras=options.cameras,
-        size=options.size,
+        pixels=options.pixels,
         seed=options.seed,
         workers=options.workers,
         heatmaps=options.heatmaps,

@@ -102,8 +102,8 @@ def _write_split(folder: Path, split: Split, progress: bool) -> None:
 
 
 def _image_row(record: Record) -> dict[str, bytes]:
-    original = read_image(record.image).shape[:2]
-    maps = load_maps(record, original)
+    height, width = read_image(record.image).shape[:2]
+    maps = load_maps(record, (height, width))
     return {"image": record.image.read_bytes(), "maps": zlib.compress(maps.tobytes(), 1)}
 
 

@@ -36,7 +36,8 @@ def load_sample(record: Record, spec: Spec) -> Sample:
         LabelError: a stored map is missing or is not 64x64.
     """
     pixels = read_image(record.image)
-    maps = load_maps(record, pixels.shape[:2], heatmaps=spec.heatmaps, segments=spec.segments)
+    original = pixels.shape[0], pixels.shape[1]
+    maps = load_maps(record, original, heatmaps=spec.heatmaps, segments=spec.segments)
     return Sample(pixels, pose_or_zeros(record.keypoints), maps)
 
 
@@ -51,13 +52,13 @@ def load_maps(
     height, width = original
     pose = pose_or_zeros(record.keypoints)
     parts = [np.zeros((0, MAP_SIZE, MAP_SIZE), dtype=np.uint8)]
-    if heatmaps and record.heatmaps is None:
-        parts.append(draw_heatmaps(pose, width=width, height=height))
-    elif heatmaps:
+    if heatmaps and record.heatmaps:
         parts.append(_read_maps(record.heatmaps, NUM_KEYPOINTS))
-    if segments and record.segments is None:
+    elif heatmaps:
+        parts.append(draw_heatmaps(pose, width=width, height=height))
+    if segments and not record.segments:
         parts.append(draw_segments(pose, width=width, height=height))
-    elif segments:
+    elif segments and record.segments:
         stored = _read_maps(record.segments, len(SURFACES))
         parts.append(stored if record.keypoints is None else gate_segments(stored, pose))
     return np.concatenate(parts)

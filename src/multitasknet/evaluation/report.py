@@ -15,6 +15,7 @@ from ..report.page import Panel, Shot, write_page
 from ..report.pictures import thumbnail
 from ..vehicle.cameras import same_camera
 from .results import Evaluation
+from .run import RANDOM
 
 _TOP = 10
 _EACH = 3
@@ -42,6 +43,7 @@ def write_evaluation_report(
         "evaluation.html",
         title=title,
         settings=evaluation.settings,
+        random=evaluation.settings.get("weights") == RANDOM,
         ranking=evaluation.ranking,
         metrics=evaluation.metrics,
         reranked=evaluation.reranked_metrics,

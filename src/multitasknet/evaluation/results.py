@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ _CARD_NAMES = {"Rank-1": "top1acc", "color": "coloracc", "type": "typeacc", "mAP
 
 @dataclass(frozen=True, eq=False)
 class AttributeResult:
-    """How well colour or type was told, over query and gallery together.
+    """How well colour or type was predicted, over query and gallery together.
 
     Attributes:
         names: the network's classes, and behind them those that it does not know but the data has.
@@ -36,7 +37,7 @@ class AttributeResult:
 
     @property
     def accuracy(self) -> float:
-        """Share of labelled images told right, 0..1; NaN if none is labelled."""
+        """Share of labelled images predicted right, 0..1; NaN if none is labelled."""
         total = self.confusion.sum()
         return float(np.trace(self.confusion) / total) if total else float("nan")
 
@@ -70,6 +71,17 @@ class Evaluation:
                 metrics[name] = 100 * result.accuracy
         return metrics
 
+    def as_json(self) -> dict[str, Any]:
+        """Metrics and settings as plain values; a metric that is not defined is null."""
+        return {
+            "metrics": _defined(self.metrics),
+            "reranked": _defined(self.reranked_metrics),
+            "valid_queries": self.ranking.valid_queries,
+            "queries_without_match": len(self.ranking.skipped_queries),
+            "cmc": self.ranking.cmc.tolist(),
+            "settings": self.settings,
+        }
+
     @property
     def reranked_metrics(self) -> dict[str, float]:
         """The ranking's metrics with re-ranking; empty if not asked for."""
@@ -84,7 +96,7 @@ def attribute_result(
     Args:
         known: the network's classes.
         truth: each image's class by name, None if unlabelled. A class that the network does not
-            know can only be told wrong.
+            know can only be predicted wrong.
         predicted: integers ``[N]``, indices into ``known``.
     """
     strange = sorted({name for name in truth if name is not None} - set(known))
@@ -105,17 +117,14 @@ def card_metrics(card: ModelCard) -> dict[str, float]:
 
 def write_metrics(evaluation: Evaluation, path: Path) -> None:
     """Write metrics and settings as JSON; OutputError if that fails."""
-    content = {
-        "metrics": evaluation.metrics,
-        "reranked": evaluation.reranked_metrics,
-        "valid_queries": evaluation.ranking.valid_queries,
-        "queries_without_match": len(evaluation.ranking.skipped_queries),
-        "cmc": evaluation.ranking.cmc.tolist(),
-        "settings": evaluation.settings,
-    }
+    content = json.dumps(evaluation.as_json(), indent=1, allow_nan=False)
     make_folder(path.parent)
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(f"{content}\n", encoding="utf-8")
+
+
+def _defined(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else value for name, value in metrics.items()}
 
 
 def _ranking_metrics(ranking: RankingResult) -> dict[str, float]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ..inference.predictor import Predictor
 
 _MAX_RANK = 50
+# What reports call weights that come from nowhere.
+RANDOM = "random values"
 
 
 def evaluate(
@@ -120,7 +122,9 @@ def _embed(
     return query, gallery
 
 
-def _protocol(dataset: VehicleDataset) -> tuple[np.ndarray, ...]:
+def _protocol(
+    dataset: VehicleDataset,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     query, gallery = dataset.query, dataset.gallery
     return query.vehicle_ids, gallery.vehicle_ids, query.camera_ids, gallery.camera_ids
 
@@ -166,6 +170,7 @@ def _true_names(split: Split, kind: str) -> list[str | None]:
 def _settings(predictor: Predictor, dataset: VehicleDataset) -> dict[str, Any]:
     origin = origin_of(predictor)
     return {
+        "weights": predictor.engine.source or RANDOM,
         "data": str(dataset.root),
         "query_images": len(dataset.query),
         "gallery_images": len(dataset.gallery),

@@ -33,8 +33,8 @@ def hub_install(
     Args:
         hub_dir: the hub folder; default as in :func:`multitasknet.hub.cache.default_cache_dir`.
         card: another card than the one that came with this module, such as of a fine-tuned model.
-        version: the Hub's version to install it for, such as ``1.9``; default is the card's own. The
-            card must list a mirror of that version.
+        version: the Hub's version to install it for, such as ``1.9``; default is the card's own.
+            The card must list a mirror of that version.
 
     Returns:
         The card as installed.
@@ -54,7 +54,8 @@ def hub_install(
         _install(folder, source, text)
     except OSError as error:
         raise HubFolderError(
-            f"{folder}: card and module cannot be installed there ({error}); choose another hub folder"
+            f"{folder}: card and module cannot be installed there ({error}); choose another hub "
+            f"folder"
         ) from error
     return load_card(folder / source.path.name)
 

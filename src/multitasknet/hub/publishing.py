@@ -119,6 +119,7 @@ def write_card(
     info = describe_weights(checkpoint)
     network = find_network(info.spec.network)
     side = read_sidecar(checkpoint, info.spec)
+    assert side is not None
     path = checkpoint.with_name(network.CARD)
     content = _TEMPLATE.format(
         **texts,

@@ -19,6 +19,7 @@ def line_chart(
     from markupsafe import Markup
     from matplotlib import rc_context
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     # Text stays text, and the same lines give the same bytes.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "multitasknet"}):
@@ -27,6 +28,8 @@ def line_chart(
         for name, points in series.items():
             axes.plot(*zip(*points, strict=True), label=name, marker="o", markersize=3)
         axes.set(xlabel=x_label, ylabel=y_label)
+        if all(float(x).is_integer() for points in series.values() for x, _ in points):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         if y_limits:

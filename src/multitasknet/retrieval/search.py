@@ -113,9 +113,21 @@ def search(
 
 
 def write_search_report(
-    path: str | Path, queries: Sequence[str | Path], found: Sequence[Sequence[Match]], gallery: int
+    path: str | Path,
+    queries: Sequence[str | Path],
+    found: Sequence[Sequence[Match]],
+    *,
+    gallery: int,
+    weights: str = "",
 ) -> Path:
-    """Write a self-contained page with each query and what was found for it."""
+    """Write a self-contained page with each query and what was found for it.
+
+    Args:
+        path: the file.
+        queries, found: what was searched for, and :func:`search`'s result.
+        gallery: images searched in.
+        weights: where the weights are from; empty if they are random.
+    """
     from ..images import read_image
 
     panels = [
@@ -133,7 +145,14 @@ def write_search_report(
     ]
     title = "MultiTaskNet search"
     return write_page(
-        path, "search.html", title=title, panels=panels, queries=len(queries), gallery=gallery
+        path,
+        "search.html",
+        title=title,
+        panels=panels,
+        queries=len(queries),
+        gallery=gallery,
+        weights=weights,
+        random=not weights,
     )
 
 

@@ -70,7 +70,7 @@ def synthesize(
     vehicles: int = 60,
     images: int = 12,
     cameras: int = 6,
-    size: int = 256,
+    pixels: int = 256,
     seed: int = 0,
     workers: int = 1,
     heatmaps: bool = False,
@@ -89,7 +89,7 @@ def synthesize(
             gallery.
         images: pictures of each vehicle.
         cameras: camera ids.
-        size: the longer side of the pictures in pixels, 32 to 2048.
+        pixels: the longer side of the pictures, 32 to 2048.
         seed: of everything that is random.
         workers: processes.
         heatmaps, segments: whether to write the pose maps as files as well.
@@ -101,15 +101,17 @@ def synthesize(
     """
     root = Path(root)
     plans = make_plan(vehicles, images, cameras, seed)
-    _check_arguments(size, workers, sheet)
+    _check_arguments(pixels, workers, sheet)
     maps = count_maps(heatmaps=heatmaps, segments=segments)
-    _check_folder(root, needed=len(plans) * images * _picture_bytes(size, maps))
+    _check_folder(root, needed=len(plans) * images * _picture_bytes(pixels, maps))
     with _whole_folder(root) as folder:
         for split in SPLITS:
             (folder / f"image_{split}").mkdir()
-        jobs = [_Job(plan, folder, seed, size, heatmaps, segments) for plan in plans]
+        jobs = [_Job(plan, folder, seed, pixels, heatmaps, segments) for plan in plans]
         rows: dict[str, list[LabelRow]] = {split: [] for split in SPLITS}
-        with tqdm(total=len(plans) * images, unit="image", disable=not progress) as bar:
+        with tqdm(
+            total=len(plans) * images, unit="image", disable=None if progress else True
+        ) as bar:
             for job, labels in zip(jobs, _run(jobs, workers), strict=True):
                 for picture, row in zip(job.plan.pictures, labels, strict=True):
                     rows[picture.split].append(row)
@@ -197,9 +199,9 @@ def _write_maps(job: _Job, picture: Picture, jpeg: bytes, keypoints: np.ndarray)
             Image.fromarray(values).save(folder / f"{index:02}.jpg", quality=95)
 
 
-def _check_arguments(size: int, workers: int, sheet: str | Path | None) -> None:
-    if not _SMALLEST <= size <= _LARGEST:
-        raise SyntheticError(f"size is {size}; expected {_SMALLEST} to {_LARGEST} pixels")
+def _check_arguments(pixels: int, workers: int, sheet: str | Path | None) -> None:
+    if not _SMALLEST <= pixels <= _LARGEST:
+        raise SyntheticError(f"pixels is {pixels}; expected {_SMALLEST} to {_LARGEST} pixels")
     if workers < 1:
         raise SyntheticError(f"workers is {workers}; expected at least 1")
     if sheet and Path(sheet).suffix.lower() not in (".png", ".jpg", ".jpeg"):

@@ -10,8 +10,7 @@ import numpy as np
 from ..data.samples import Sample
 from ..vehicle.keypoints import MIRRORED_KEYPOINTS
 from ..vehicle.maps import MAP_SIZE, mirrored_maps
-
-FLIPS = ("swap", "paper", "none")
+from .settings import FLIPS
 
 # The mean colour: an erased patch is all but zero after normalisation.
 _ERASED = np.array([124, 116, 104], dtype=np.uint8)
@@ -59,9 +58,9 @@ class RandomAugmentation:
     def for_epoch(
         self, seed: int, epoch: int, *, rank: int = 0, first: int = 0
     ) -> Callable[[Sample, int, int], Sample]:
-        """The pipeline's ``augment``: each use of an image in an epoch has random numbers of its own.
+        """The pipeline's ``augment``: each use of an image in an epoch is changed anew.
 
-        They depend on its place in the epoch, and not on the number of workers.
+        The random numbers depend on its place in the epoch, and not on the number of workers.
 
         Args:
             seed, epoch: of the training.

@@ -52,7 +52,8 @@ class Draw:
 class Source(Protocol):
     """Batches of one split."""
 
-    split: Split
+    @property
+    def split(self) -> Split: ...
 
     def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
         """The given batches (rows of indices), changed at random as ``draw`` says."""
@@ -82,7 +83,7 @@ class ImageSource:
     def read(
         self,
         size: int,
-        order: Sequence[int] | None = None,
+        order: Sequence[int] | np.ndarray | None = None,
         augment: Augment | None = None,
     ) -> Iterator[Batch]:
         """Batches in any order, changed by any ``augment``."""
@@ -91,7 +92,7 @@ class ImageSource:
             self.spec,
             self.spec.input_size,
             batch_size=size,
-            order=order,
+            order=None if order is None else np.asarray(order).tolist(),
             class_maps=self.class_maps,
             augment=augment,
             workers=self.workers,

@@ -11,7 +11,7 @@ from .history import History
 _METRICS = ("mAP", "Rank-1", "color", "type")
 
 
-def write_training_report(path: Path, history: History) -> Path:
+def write_training_report(path: Path, history: History, *, data: Path | str = "") -> Path:
     """Write ``report.html``, self-contained."""
     epochs = history.epochs
     losses = {
@@ -30,6 +30,7 @@ def write_training_report(path: Path, history: History) -> Path:
         "training.html",
         title="MultiTaskNet fine-tuning",
         history=history,
+        data=str(data),
         metrics=list(metrics),
         losses=line_chart(losses, x_label="epoch", y_label="loss") if losses else "",
         accuracy=line_chart(metrics, x_label="epoch", y_label="percent") if metrics else "",

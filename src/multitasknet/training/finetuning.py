@@ -2,47 +2,30 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import mindspore
-import numpy as np
 import psutil
-from mindspore import Parameter, nn
 
 from ..data.layouts import read_dataset
-from ..data.records import Record, VehicleDataset, warn_of_unmatched
-from ..hub.networks import create_network
-from ..models.multitasknet.network import MultiTaskNet
-from ..models.multitasknet.spec import NetworkSpec
+from ..data.records import VehicleDataset
+from ..files import make_folder
+from ..hub.source import WeightsSource
 from ..runtime import guard_cpu
-from ..vehicle.attributes import COLORS, TYPES, ClassMaps
-from ..weights.sidecar import Sidecar, write_sidecar
-from .augmentation import RandomAugmentation
-from .batches import ImageSource, Source
-from .curves import write_training_report
 from .events import EventWriter
-from .features import cached_features
-from .history import EpochRecord, History, read_history, write_history
+from .folder import RunFolder
+from .history import EpochRecord, History, read_history
 from .interruption import Interrupted, StopRequest
-from .loop import EpochTrainer, mean_losses
-from .losses import LossWeights, MultiTaskLoss
-from .optimization import create_optimizer, freeze, set_training
+from .loop import mean_losses
+from .optimization import moving_statistics, set_training
 from .parallel import Devices
-from .sampler import IdentitySampler
-from .schedule import Schedule
-from .settings import FinetuneError, Settings
-from .state import Progress, load_state, save_network, save_state
-from .step import TrainingStep
+from .preparation import Parts, prepare
+from .settings import FinetuneError, Settings, renamed
+from .state import Progress, load_state, save_state
 from .validation import validate
-
-logger = logging.getLogger(__name__)
-
-PRECISIONS = ("auto", "float32", "mixed")
 
 
 @dataclass(frozen=True)
@@ -51,8 +34,8 @@ class FinetuneResult:
 
     Attributes:
         output: the folder with ``best.ckpt``, ``last.ckpt``, ``history.json``, ``report.html``.
-        history: settings and epochs.
-        checkpoint: the best weights by mAP, with their side file beside them.
+        history: settings and epochs, at least one.
+        checkpoint: the best weights by mAP, with their sidecar beside them.
         is_first: whether this is the process that evaluated and wrote; always, but under msrun.
     """
 
@@ -63,7 +46,10 @@ class FinetuneResult:
 
     @property
     def best(self) -> EpochRecord:
-        return self.history.best
+        """The epoch that ``checkpoint`` is of."""
+        best = self.history.best
+        assert best is not None
+        return best
 
 
 def finetune(
@@ -76,6 +62,8 @@ def finetune(
     progress: bool = True,
     tensorboard: bool = False,
     on_epoch: Callable[[EpochRecord], None] = lambda record: None,
+    cache_dir: str | Path | None = None,
+    offline: bool = False,
     **settings: Any,
 ) -> FinetuneResult:
     """Train the network on a data set's train split, evaluate it on query and gallery.
@@ -94,7 +82,9 @@ def finetune(
         progress: draw progress bars.
         tensorboard: write TensorBoard events to ``output/events`` as well.
         on_epoch: called with each epoch's record.
-        settings: fields of :class:`Settings`.
+        cache_dir, offline: as in :func:`multitasknet.create_network`.
+        settings: fields of :class:`multitasknet.training.settings.Settings`; ``weights`` and
+            ``card`` among them.
 
     Returns:
         The :class:`FinetuneResult`.
@@ -108,69 +98,71 @@ def finetune(
         LabelError, CheckpointError, DownloadError: from the data set and the weights.
     """
     output = Path(output)
-    if device:
-        mindspore.set_context(device_target=device)
+    _choose_device(device)
     devices = Devices.join()
-    chosen, history = _history(output, resume, settings)
+    chosen, history = _settings_of(output, resume, settings)
     # No process may write before all have looked.
     devices.any(False)
     dataset = data if isinstance(data, VehicleDataset) else read_dataset(data)
     if not len(dataset.train):
         raise FinetuneError(f"{dataset.root}: the data set has no train split; nothing to train on")
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     guard_cpu()
     mindspore.set_seed(chosen.seed)
+    show = progress and devices.is_first
+    weights = None if chosen.weights == "none" else chosen.weights
+    source = WeightsSource(weights, chosen.card, cache_dir, offline, show)
+    parts = prepare(chosen, dataset, output, devices, source, workers=workers, show=show)
+    writers = [on_epoch]
     if tensorboard and devices.is_first:
-        events = EventWriter(output / "events")
-        on_epoch = _both(events.write, on_epoch)
-    run = _Run(chosen, dataset, output, devices, workers, progress and devices.is_first)
-    return run.finish(history, resume, on_epoch)
+        writers.insert(0, EventWriter(output / "events").write)
+    run = _Run(chosen, dataset, RunFolder(output, dataset.root), devices, parts, show)
+    for record in run.epochs(history, resume):
+        for write in writers if devices.is_first else ():
+            write(record)
+    return FinetuneResult(output, run.history, run.folder.best, devices.is_first)
 
 
-def _both(
-    first: Callable[[EpochRecord], None], second: Callable[[EpochRecord], None]
-) -> Callable[[EpochRecord], None]:
-    def call(record: EpochRecord) -> None:
-        first(record)
-        second(record)
-
-    return call
-
-
-def class_maps(records: tuple[Record, ...]) -> ClassMaps:
-    """The classes to train; ids of the published numbering keep it, so that loaded heads stay."""
-    found = ClassMaps.of(records)
-    return replace(
-        found,
-        color_ids=_published(found.color_ids, len(COLORS)),
-        type_ids=_published(found.type_ids, len(TYPES)),
-    )
+def _choose_device(device: str | None) -> None:
+    if device is None:
+        return
+    try:
+        mindspore.set_context(device_target=device)
+    except (RuntimeError, ValueError) as error:
+        raise FinetuneError(
+            f"device is {device!r}, which this machine or this MindSpore has not; leave it out"
+        ) from error
 
 
-def _published(ids: tuple[int, ...], count: int) -> tuple[int, ...]:
-    published = tuple(range(1, count + 1))
-    return published if set(ids) <= set(published) else ids
-
-
-def _history(output: Path, resume: bool, settings: Mapping[str, Any]) -> tuple[Settings, History]:
-    path = output / "history.json"
+def _settings_of(
+    output: Path, resume: bool, settings: Mapping[str, Any]
+) -> tuple[Settings, History]:
+    """The settings to train with, and the history so far."""
+    folder = RunFolder(output, output)
     if not resume:
-        if path.exists():
+        if folder.history.exists():
             raise FinetuneError(
                 f"{output}: a training lies here already; go on with it (resume), or give another "
                 f"folder"
             )
         chosen = Settings.of(settings, "settings")
         return chosen, History(_plain(chosen))
-    history = read_history(path)
-    chosen = Settings.of(history.settings, str(path))
-    for name, value in _plain(Settings.of({**history.settings, **settings}, "settings")).items():
-        if value != history.settings[name]:
+    history = read_history(folder.history)
+    if history.epochs and not folder.last.is_file():
+        raise FinetuneError(
+            f"{folder.last}: there is no such file, though {len(history.epochs)} epochs are "
+            f"trained; put it back, or start anew in another folder"
+        )
+    before = Settings.of(history.settings, str(folder.history))
+    given = renamed(settings, "settings")
+    asked = Settings.of({**_plain(before), **given}, "settings")
+    for name, value in _plain(asked).items():
+        if value != _plain(before)[name]:
             raise FinetuneError(
                 f"{output}: {name} is {value!r}, but the training to resume has "
-                f"{history.settings[name]!r}; leave it out, or start anew in another folder"
+                f"{_plain(before)[name]!r}; leave it out, or start anew in another folder"
             )
-    return chosen, history
+    return before, replace(history, settings=_plain(before))
 
 
 def _plain(settings: Settings) -> dict[str, Any]:
@@ -178,255 +170,103 @@ def _plain(settings: Settings) -> dict[str, Any]:
     return asdict(settings) | {"milestones": list(settings.milestones)}
 
 
+@dataclass(eq=False)
 class _Run:
-    """One training: its network, its data, and its folder."""
+    """The epochs of one training, with the history that grows with them."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        dataset: VehicleDataset,
-        output: Path,
-        devices: Devices,
-        workers: int,
-        show: bool,
-    ) -> None:
-        self.settings = settings
-        self.dataset = dataset
-        self.output = output
-        self.devices = devices
-        self.show = show
-        self.class_maps = class_maps(dataset.train.records)
-        sampler = IdentitySampler(
-            dataset.train.vehicle_ids,
-            vehicles=settings.batch // settings.instances,
-            images=settings.instances,
-            seed=settings.seed,
-            devices=devices.count,
-        )
-        self.network = self._network()
-        if self.is_mixed:
-            # Converts the cells in place; names and float32 weights stay.
-            mindspore.amp.auto_mixed_precision(self.network, "O2")
-        freeze(self.network, settings.freeze)
-        forward, sources = self._sources(workers)
-        self.forward = forward
-        self.evaluated = sources[1:]
-        optimizer = create_optimizer(
-            self.network, kind=settings.optimizer, weight_decay=settings.weight_decay
-        )
-        self.step = TrainingStep(
-            forward,
-            self._loss(),
-            optimizer,
-            clip=settings.clip,
-            scaled=self.is_mixed,
-            reducer=devices.reducer(optimizer.parameters),
-        )
-        self.trainer = EpochTrainer(
-            self.step,
-            sources[0],
-            sampler,
-            Schedule(
-                settings.lr,
-                settings.epochs,
-                kind=settings.schedule,
-                warmup=settings.warmup,
-                milestones=settings.milestones,
-            ),
-            backbone_rate=settings.backbone_rate,
-            seed=settings.seed,
-            devices=devices,
-            show=show,
-        )
+    settings: Settings
+    dataset: VehicleDataset
+    folder: RunFolder
+    devices: Devices
+    parts: Parts
+    show: bool
+    history: History = field(default_factory=lambda: History({}))
 
-    @property
-    def is_mixed(self) -> bool:
-        on_cpu = mindspore.get_context("device_target") == "CPU"
-        chosen = self.settings.precision
-        return chosen == "mixed" or (chosen == "auto" and not on_cpu)
-
-    def finish(
-        self, history: History, resume: bool, on_epoch: Callable[[EpochRecord], None]
-    ) -> FinetuneResult:
-        """Train from where the folder stands to the last epoch."""
+    def epochs(self, history: History, resume: bool) -> Iterator[EpochRecord]:
+        """Train from where the folder stands to the last epoch; each is kept before it is given."""
+        self.history = history
         with StopRequest() as request:
-            state = self.output / "last.ckpt"
-            if resume and state.exists():
-                progress = load_state(state, self.network, self.step)
-            else:
-                progress = Progress()
-                self._write(history)
-                before = self._evaluate(request)
-                if self.devices.any(before is None):
-                    self._stop(progress)
-                history = replace(history, before=before)
-                self._write(history)
+            progress = self._start(request, resume)
             # An epoch that was written down, but not kept, runs once more.
-            history = replace(history, epochs=history.epochs[: progress.epoch])
+            self.history = replace(self.history, epochs=self.history.epochs[: progress.epoch])
             while progress.epoch < self.settings.epochs:
                 progress, record = self._epoch(progress, request)
-                history = replace(history, epochs=(*history.epochs, record))
+                self.history = replace(self.history, epochs=(*self.history.epochs, record))
                 if self.devices.is_first:
-                    self._keep_epoch(history, progress)
-                    on_epoch(record)
-        return FinetuneResult(
-            self.output, history, self.output / "best.ckpt", self.devices.is_first
-        )
+                    parts = self.parts
+                    self.folder.keep_epoch(
+                        self.history, parts.network, parts.class_maps, parts.trainer.step, progress
+                    )
+                yield record
+
+    def _start(self, request: StopRequest, resume: bool) -> Progress:
+        parts, folder = self.parts, self.folder
+        if resume and folder.last.is_file():
+            return load_state(folder.last, parts.network, parts.trainer.step)
+        self._write()
+        metrics = self._evaluate(request, Progress())
+        self.history = replace(self.history, before=metrics)
+        self._write()
+        return Progress()
 
     def _epoch(self, progress: Progress, request: StopRequest) -> tuple[Progress, EpochRecord]:
-        set_training(
-            self.network, self.settings.freeze, statistics=not self.settings.freeze_statistics
-        )
-        progress = self.trainer.run(progress, request.is_set)
-        if not self.trainer.is_over(progress):
+        network, trainer = self.parts.network, self.parts.trainer
+        set_training(network, self.settings.freeze, statistics=not self.settings.freeze_statistics)
+        progress = trainer.run(progress, request.is_set)
+        # Also before a stop is kept: all processes resume from the one state.
+        self.devices.average(moving_statistics(network))
+        if not trainer.is_over(progress):
             self._stop(progress)
-        self.devices.average(_statistics(self.network))
         due = (progress.epoch + 1) % self.settings.evaluate_every == 0
         is_last = progress.epoch + 1 == self.settings.epochs
-        metrics = self._evaluate(request) if due or is_last else {}
-        if self.devices.any(metrics is None):
-            self._stop(progress)
+        metrics = self._evaluate(request, progress) if due or is_last else {}
         return Progress(progress.epoch + 1), self._record(progress, metrics)
+
+    def _evaluate(self, request: StopRequest, progress: Progress) -> dict[str, float]:
+        """The metrics in percent, empty without query and gallery; stops if that is asked for."""
+        parts = self.parts
+        metrics: dict[str, float] | None = {}
+        if parts.evaluated and self.devices.is_first:
+            parts.network.set_train(False)
+            metrics = validate(
+                parts.forward,
+                parts.network.spec,
+                self.dataset,
+                parts.evaluated,
+                batch_size=self.settings.batch_size,
+                show=self.show,
+                stopped=request.is_set,
+            )
+        if self.devices.any(metrics is None) or metrics is None:
+            self._stop(progress)
+        return metrics or {}
 
     def _stop(self, progress: Progress) -> None:
         # Before the first step there is nothing to keep: a resume starts afresh.
         if self.devices.is_first and progress != Progress():
-            save_state(self.output / "last.ckpt", self.network, self.step, progress)
+            parts = self.parts
+            save_state(self.folder.last, parts.network, parts.trainer.step, progress)
         raise Interrupted(
             f"interrupted in epoch {progress.epoch + 1} of {self.settings.epochs}, the state is "
-            f"kept in {self.output}; go on with: multitasknet finetune --data {self.dataset.root} "
-            f"--output {self.output} --resume"
-        )
-
-    def _evaluate(self, request: StopRequest) -> dict[str, float] | None:
-        """The metrics in percent, empty without query and gallery; None if stopped."""
-        if not self.evaluated or not self.devices.is_first:
-            return {}
-        self.network.set_train(False)
-        return validate(
-            self.forward,
-            self.network.spec,
-            self.dataset,
-            self.evaluated,
-            batch_size=self.settings.batch,
-            show=self.show,
-            stopped=request.is_set,
+            f"kept in {self.folder.path}; go on with: multitasknet finetune --data "
+            f"{self.dataset.root} --output {self.folder.path} --resume"
         )
 
     def _record(self, progress: Progress, metrics: Mapping[str, float]) -> EpochRecord:
-        steps = self.trainer.sampler.batches_per_epoch
-        images = steps * self.settings.batch
+        trainer = self.parts.trainer
+        steps = trainer.sampler.batches_per_epoch
+        images = steps * self.settings.batch_size
         return EpochRecord(
             epoch=progress.epoch + 1,
             losses=mean_losses(progress),
-            rate=self.trainer.schedule.at(progress.epoch + (steps - 1) / steps),
+            rate=trainer.schedule.at(progress.epoch + (steps - 1) / steps),
             skipped=progress.skipped,
             seconds=progress.seconds,
             images_per_second=images / max(progress.seconds, 1e-9),
-            memory_mb=_memory(),
+            memory_mb=psutil.Process().memory_info().rss / 2**20,
             metrics=metrics,
         )
 
-    def _keep_epoch(self, history: History, progress: Progress) -> None:
-        record = history.epochs[-1]
-        if history.best is record:
-            save_network(self.output / "best.ckpt", self.network)
-            write_sidecar(self.output / "best.ckpt", self._sidecar(record, history))
-        self._write(history)
-        # Last of all: what a resume starts from must find all else in place.
-        write_sidecar(self.output / "last.ckpt", self._sidecar(record, history))
-        save_state(self.output / "last.ckpt", self.network, self.step, progress)
-
-    def _write(self, history: History) -> None:
+    def _write(self) -> None:
         if self.devices.is_first:
-            write_history(self.output / "history.json", history)
-            write_training_report(self.output / "report.html", history)
-
-    def _sidecar(self, record: EpochRecord, history: History) -> Sidecar:
-        origin = {
-            "epoch": record.epoch,
-            "data": str(self.dataset.root),
-            "settings": history.settings,
-            "versions": {"mindspore": mindspore.__version__, "numpy": np.__version__},
-        }
-        return Sidecar(self.network.spec, self.class_maps, record.metrics, origin)
-
-    def _network(self) -> MultiTaskNet:
-        maps, size = self.class_maps, self.settings.size
-        create = partial(
-            create_network,
-            weights=None if self.settings.weights == "none" else self.settings.weights,
-            card=self.settings.card,
-            variant=self.settings.variant,
-            num_ids=len(maps.vehicle_ids),
-            progress=self.show,
-        )
-        network = create()
-        counts = {"num_colors": len(maps.color_ids), "num_types": len(maps.type_ids)}
-        if network.spec.multi_task and counts != _attribute_counts(network.spec):
-            network = create(**counts)
-        if network.load_report:
-            logger.info("%s", network.load_report)
-        # From here on the weights are no longer those of a file.
-        network.load_report = None
-        network.spec = replace(
-            network.spec,
-            input_size=(size, size),
-            color_names=maps.color_names if network.spec.multi_task else (),
-            type_names=maps.type_names if network.spec.multi_task else (),
-        )
-        return network
-
-    def _loss(self) -> MultiTaskLoss:
-        settings = self.settings
-        return MultiTaskLoss(
-            LossWeights(1.0, settings.triplet_weight, settings.color_weight, settings.type_weight),
-            smoothing=settings.smoothing,
-            margin=settings.margin,
-            devices=self.devices,
-            gather=settings.gather,
-        )
-
-    def _sources(self, workers: int) -> tuple[Callable, list[Source]]:
-        """What is trained, and the batches for it: of train, and of query and gallery."""
-        settings, dataset = self.settings, self.dataset
-        augmentation = RandomAugmentation(
-            crop=settings.crop, flip=settings.flip, erase=settings.erase, jitter=settings.jitter
-        )
-        splits = [dataset.train]
-        if len(dataset.query) and len(dataset.gallery):
-            warn_of_unmatched(dataset)
-            splits += [dataset.query, dataset.gallery]
-        sources = [
-            ImageSource(split, self.network.spec, self.class_maps, augmentation, workers)
-            for split in splits
-        ]
-        if settings.freeze != "backbone":
-            return self.network, sources
-        mirrored = (settings.flip != "none", False, False)
-        return self.network.head, [
-            cached_features(
-                self.network,
-                source,
-                self.output / f"features_{source.split.name}.npz",
-                batch_size=settings.batch,
-                mirrored=twice,
-                show=self.show,
-                keep=self.devices.is_first,
-            )
-            for source, twice in zip(sources, mirrored, strict=False)
-        ]
-
-
-def _attribute_counts(spec: NetworkSpec) -> dict[str, int]:
-    return {"num_colors": spec.num_colors, "num_types": spec.num_types}
-
-
-def _statistics(network: nn.Cell) -> list[Parameter]:
-    """The batch norms' moving means and variances."""
-    names = ("moving_mean", "moving_variance")
-    return [parameter for parameter in network.get_parameters() if parameter.name.endswith(names)]
-
-
-def _memory() -> float:
-    return psutil.Process().memory_info().rss / 2**20
+            self.folder.write(self.history)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
@@ -123,10 +124,12 @@ class MultiTaskLoss(nn.Cell):
         self.margin = margin
         self.rank = devices.rank if devices else 0
         self.count = devices.count if devices and gather else 1
-        self.all_gather = ops.AllGather() if self.count > 1 else None
+        self.all_gather: Any = ops.AllGather() if self.count > 1 else None
 
-    def construct(self, outputs, identity: Tensor, color: Tensor, type: Tensor):
-        parts = (
+    def construct(
+        self, outputs: tuple[Tensor, ...], identity: Tensor, color: Tensor, type: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        parts: tuple[Tensor, ...] = (
             cross_entropy(outputs[0], identity, self.smoothing),
             self.triplet(outputs[-1], identity),
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 
-OPTIMIZERS = ("adam", "sgd")
 BACKBONE = "base."
 # What each choice of ``freeze`` holds fixed: PAMTRI's backbone, or its stem and first two blocks.
 FROZEN = {
@@ -94,3 +93,9 @@ def _in_backbone(parameter: Parameter) -> bool:
 
 def _decays(parameter: Parameter) -> bool:
     return parameter.name.endswith(".weight")
+
+
+def moving_statistics(network: nn.Cell) -> list[Parameter]:
+    """The batch norms' moving means and variances."""
+    names = ("moving_mean", "moving_variance")
+    return [parameter for parameter in network.get_parameters() if parameter.name.endswith(names)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-SCHEDULES = ("cosine", "steps", "constant")
+from .settings import SCHEDULES
+
 _WARMUP_START = 0.01
 
 

@@ -99,3 +99,5 @@ def _save(path: Path, entries: Mapping[str, Tensor]) -> None:
     with replacing(path) as temporary:
         named = [{"name": name, "data": value} for name, value in entries.items()]
         mindspore.save_checkpoint(named, str(temporary))
+        # MindSpore leaves it read-only, and a copy of it could not be overwritten.
+        temporary.chmod(0o644)

@@ -79,6 +79,11 @@ class TrainingStep:
         return StepResult(float(total.asnumpy()), parts.asnumpy(), norm, finite)
 
     @property
+    def is_unscaled(self) -> bool:
+        """Whether no scale is left that could be lowered after an overflow."""
+        return self.scaler is None or float(self.scaler.scale_value.asnumpy()) <= 1
+
+    @property
     def state(self) -> list[Parameter]:
         """What a resumed training needs beside the weights."""
         weights = {parameter.name for parameter in self._optimizer.parameters}
@@ -105,7 +110,9 @@ class TrainingStep:
 
 def _differentiated(forward: Callable, loss: nn.Cell, weights: tuple[Parameter, ...]) -> Callable:
     # Tensors one by one: those inside a tuple count as constants, a new graph for every batch.
-    def scaled_loss(x, p, identity, color, type, scale):
+    def scaled_loss(
+        x: Tensor, p: Tensor, identity: Tensor, color: Tensor, type: Tensor, scale: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         total, parts = loss(forward(x, p), identity, color, type)
         return total * scale, total, parts
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from mindspore import Tensor
@@ -20,7 +20,7 @@ def validate(
     forward: Callable[..., tuple[Tensor, ...]],
     spec: NetworkSpec,
     dataset: VehicleDataset,
-    sources: tuple[Source, Source],
+    sources: Sequence[Source],
     *,
     batch_size: int,
     show: bool = False,

@@ -35,11 +35,11 @@ def convert(source: str | Path, target: str | Path, *, format: Format | None = N
         OutputError: the target's ending is unknown, or it cannot be written.
     """
     target = Path(target).expanduser()
-    format = format or target.suffix.removeprefix(".")
-    if format not in FORMATS:
-        raise OutputError(f"{target}: the format is {format!r}; expected {' or '.join(FORMATS)}")
-    if target.suffix != f".{format}":
-        target = target.with_name(f"{target.name}.{format}")
+    wanted = format or target.suffix.removeprefix(".")
+    if wanted not in FORMATS:
+        raise OutputError(f"{target}: the format is {wanted!r}; expected {' or '.join(FORMATS)}")
+    if target.suffix != f".{wanted}":
+        target = target.with_name(f"{target.name}.{wanted}")
     from .loading import parameter_shapes
 
     weights = read_weights(source)

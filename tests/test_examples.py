@@ -1,0 +1,39 @@
+"""The examples run as they stand, with public names alone."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import drawn
+import numpy as np
+
+from multitasknet import create_network, read_weights
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def test_examples_use_public_names_only() -> None:
+    for example in EXAMPLES.glob("*.py"):
+        imported = re.findall(r"^(?:from|import) (multitasknet\S*)", example.read_text(), re.M)
+        assert set(imported) == {"multitasknet"}
+
+
+def test_the_finetuning_example_trains_given_weights(tmp_path) -> None:
+    import mindspore
+
+    root = drawn.pamtri(tmp_path / "data", drawn.plan(2, 2, 2))
+    start = tmp_path / "start.ckpt"
+    mindspore.save_checkpoint(create_network(weights=None, num_ids=7), str(start))
+    command = [sys.executable, str(EXAMPLES / "finetune.py"), "--data", str(root), "--size", "32"]
+    command += ["--weights", str(start), "--batch-size", "4", "--output", str(tmp_path / "t.ckpt")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "start.ckpt: " in done.stdout
+    assert done.stdout.count("loss is") == 2
+    tuned, before = read_weights(tmp_path / "t.ckpt"), read_weights(start)
+    assert tuned.spec.num_ids == 2
+    name = "base.conv0.weight"
+    assert not np.array_equal(tuned.arrays[name], before.arrays[name])
