@@ -1,0 +1,89 @@
+"""Every code block of README and docs runs, or says in a comment above it why it does not."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from multitasknet import create_network, synthesize
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+_BLOCK = re.compile(
+    r"(?:^<!-- (?P<mark>.+?) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.M | re.S
+)
+# Why a block may stay unrun; the test command is what runs this.
+_MARKS = re.compile(r"not run: .{5,}|needs the network|test command")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A code block and where it starts."""
+
+    language: str
+    code: str
+    mark: str | None
+    line: int
+
+
+def blocks_of(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(
+            found["language"],
+            found["code"],
+            found["mark"],
+            text.count("\n", 0, found.start("code")) + 1,
+        )
+        for found in _BLOCK.finditer(text)
+    ]
+
+
+@pytest.fixture(scope="module")
+def supplies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the pages take as given: a data set ROOT, crops, a picture, and weights."""
+    import mindspore
+
+    folder = tmp_path_factory.mktemp("supplies")
+    synthesize(folder / "ROOT", vehicles=4, images=4, cameras=2, pixels=48)
+    shutil.copytree(folder / "ROOT" / "image_test", folder / "crops")
+    shutil.copytree(ROOT / "assets", folder / "assets")
+    shutil.copy(next((folder / "ROOT" / "image_query").iterdir()), folder / "car.jpg")
+    mindspore.save_checkpoint(create_network(weights=None, num_ids=4), str(folder / "tuned.ckpt"))
+    return folder
+
+
+def test_there_are_pages_and_their_marks_are_known() -> None:
+    blocks = [block for page in PAGES for block in blocks_of(page)]
+    assert sum(block.mark is None and block.language in ("sh", "python") for block in blocks) > 10
+    for block in blocks:
+        assert block.language in ("sh", "python", "text"), block
+        assert block.mark is None or _MARKS.fullmatch(block.mark), block
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_of_a_page_runs(
+    page: Path, supplies: Path, tmp_path: Path, monkeypatch
+) -> None:
+    shutil.copytree(supplies, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    names: dict[str, object] = {"__name__": "page"}
+    for block in blocks_of(page):
+        where = f"{page.name}:{block.line}"
+        if block.mark is not None or block.language == "text":
+            continue
+        if block.language == "python":
+            exec(compile(block.code, where, "exec"), names)
+            continue
+        done = subprocess.run(
+            ["bash", "-euc", block.code], capture_output=True, text=True, env=environment
+        )
+        assert done.returncode == 0, f"{where}\n{done.stdout}\n{done.stderr}"
