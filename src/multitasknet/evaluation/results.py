@@ -15,6 +15,8 @@ from ..hub.card import ModelCard
 from ..ranking.metrics import RankingResult
 from ..retrieval.embedding import SplitEmbeddings
 
+# What settings name as the weights if they are no file's.
+RANDOM = "random values"
 RANKS = (1, 5, 10, 20)
 # How the card names the metrics that this module measures.
 _CARD_NAMES = {"Rank-1": "top1acc", "color": "coloracc", "type": "typeacc", "mAP": "map"}
@@ -63,10 +65,11 @@ class Evaluation:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Name to value in percent: mAP, mINP, Rank-k, colour and type."""
+        """Name to value in percent: mAP, mINP, Rank-k, and where images are labelled colour and
+        type."""
         metrics = _ranking_metrics(self.ranking)
         for name, result in (("color", self.color), ("type", self.type)):
-            if result is not None:
+            if result is not None and result.confusion.any():
                 metrics[name] = 100 * result.accuracy
         return metrics
 
@@ -115,7 +118,9 @@ def write_metrics(evaluation: Evaluation, path: Path) -> None:
     }
     make_folder(path.parent)
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(
+            json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
 
 
 def _ranking_metrics(ranking: RankingResult) -> dict[str, float]:
