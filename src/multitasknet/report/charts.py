@@ -31,6 +31,8 @@ def line_chart(
         axes.spines[["top", "right"]].set_visible(False)
         if y_limits:
             axes.set_ylim(*y_limits)
+        if all(float(x).is_integer() for points in series.values() for x, _ in points):
+            axes.xaxis.get_major_locator().set_params(integer=True)
         if x_log:
             axes.set_xscale("log")
         if len(series) > 1:
