@@ -143,6 +143,38 @@ def test_kept_embeddings_are_used_only_for_the_same_network_and_data(
     assert other.batches_left == 97
 
 
+def test_embeddings_of_another_precision_are_computed_anew(checkpoint, dataset, tmp_path) -> None:
+    counted = Interrupted(checkpoint, size=SIZE, batch_size=4)
+    counted.batches_left = 4
+    embed_split(counted, dataset.query, folder=tmp_path, progress=False)
+    assert counted.batches_left == 2
+    counted.engine.precision = "int8"
+    embed_split(counted, dataset.query, folder=tmp_path, progress=False)
+    assert counted.batches_left == 0
+
+
+@pytest.mark.parametrize("kept", [0, 100])
+def test_an_empty_or_cut_file_of_embeddings_is_made_again(
+    predictor, dataset, tmp_path, caplog, kept
+) -> None:
+    first = embed_split(predictor, dataset.query, folder=tmp_path, progress=False)
+    path = tmp_path / "query.npz"
+    path.write_bytes(path.read_bytes()[:kept])
+    again = embed_split(predictor, dataset.query, folder=tmp_path, progress=False)
+    np.testing.assert_array_equal(first.embeddings, again.embeddings)
+    assert "query.npz is damaged" in caplog.text
+
+
+def test_a_replaced_gallery_picture_is_embedded_anew(predictor, root, tmp_path) -> None:
+    images = [Path(shutil.copy(image, tmp_path)) for image in find_images(root / "image_test")[:3]]
+    index = build_index(predictor, images, progress=False)
+    query = find_images(root / "image_query")[-1]
+    shutil.copy(query, images[0])
+    grown = build_index(predictor, images, known=index, progress=False)
+    assert not np.array_equal(grown.embeddings[0], index.embeddings[0])
+    np.testing.assert_array_equal(grown.embeddings[1:], index.embeddings[1:])
+
+
 def test_metrics_json_states_what_the_figures_belong_to(predictor, dataset, tmp_path) -> None:
     evaluation = run(predictor, dataset, output=tmp_path)
     written = json.loads((tmp_path / "metrics.json").read_text())

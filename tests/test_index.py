@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def test_an_index_is_read_as_it_was_written(tmp_path: Path) -> None:
     [
         (EmbeddingOrigin("cd" * 32, "segment", (256, 256)), "weights_sha256 abab"),
         (EmbeddingOrigin("ab" * 32, "rgb", (256, 256)), "variant segment, not rgb"),
+        (EmbeddingOrigin("ab" * 32, "segment", (256, 256), "int8"), "precision float32, not int8"),
         (EmbeddingOrigin("ab" * 32, "segment", (64, 64)), r"input_size \(256, 256\), not \(64"),
     ],
 )
@@ -127,11 +129,33 @@ def test_search_is_a_stable_sort_by_distance(
 
 
 def test_search_is_exact_across_its_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "_IMAGES", 7)
-    monkeypatch.setattr(index, "_QUERIES", 3)
+    monkeypatch.setattr(index, "_PAIRS", 300)
     gallery, queries = whole_numbers(0, 100, 1), whole_numbers(1, 8, 1)
     distances, indices = make(gallery).search(queries, 20)
     assert (distances.tolist(), indices.tolist()) == brute_force(queries, gallery, 20)
+
+
+@pytest.mark.parametrize("scale", [1e-10, 1.0, 1e15])
+def test_near_neighbours_far_from_the_origin_come_in_exact_order(scale: float) -> None:
+    rng = np.random.default_rng(0)
+    gallery = (scale * (1 + rng.normal(scale=1e-4, size=(500, 64)))).astype(np.float32)
+    query = gallery[:2].astype(np.float64)
+    expected = ((query[:, None] - gallery) ** 2).sum(axis=2)
+    _, indices = make(gallery).search(gallery[:2], top=10)
+    found = np.take_along_axis(expected, indices, axis=1)
+    np.testing.assert_allclose(
+        found, np.sort(expected, axis=1)[:, :10], rtol=1e-6, atol=1e-10 * scale**2
+    )
+
+
+def test_an_index_of_the_first_release_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "old.npz"
+    origin = {"weights_sha256": "ab" * 32, "variant": "segment", "input_size": [256, 256]}
+    np.savez(
+        path, names=np.array(["a"]), embeddings=np.ones((1, 2), "f4"), origin=json.dumps(origin)
+    )
+    with pytest.raises(GalleryIndexError, match=r"earlier release wrote it.*build it again"):
+        GalleryIndex.load(path)
 
 
 def test_a_gallery_image_finds_itself_first() -> None:
@@ -150,13 +174,16 @@ def test_faiss_finds_the_same_distances() -> None:
     np.testing.assert_array_equal(found[0], actual)
 
 
-def test_a_large_gallery_asks_for_faiss_and_can_do_without(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_large_gallery_is_searched_without_faiss_unless_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     gallery = whole_numbers(0, 100_001, 9)
     with pytest.raises(GalleryIndexError, match=r"pip install multitasknet\[search\]"):
-        make(gallery).search(gallery[:1])
+        make(gallery).search(gallery[:1], use_faiss=True)
+    _, indices = make(gallery).search(gallery[-1:], top=2)
+    assert indices.tolist() == brute_force(gallery[-1:], gallery, 2)[1]
+    assert "searching 100001 images exactly in NumPy" in caplog.text
     _, indices = make(gallery).search(gallery[-1:], top=2, use_faiss=False)
     assert indices.tolist() == brute_force(gallery[-1:], gallery, 2)[1]
     make(gallery[:-1]).search(gallery[:1])

@@ -1,4 +1,4 @@
-"""k-reciprocal re-ranking, against the paper's definition in sets and loops."""
+"""k-reciprocal re-ranking, against the authors' steps in sets and loops."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multitasknet.ranking.metrics import evaluate_ranking
-from multitasknet.ranking.reranking import rerank
+from multitasknet.ranking.reranking import RerankingError, rerank
 
 
 def reference(
     queries: np.ndarray, gallery: np.ndarray, k1: int, k2: int, lambda_value: float
 ) -> list[list[float]]:
-    """Zhong et al., section 3, on the pool of queries and gallery."""
+    """Zhong et al., the steps of their released code, on the pool of queries and gallery."""
     pool = [*queries.tolist(), *gallery.tolist()]
     images = range(len(pool))
     squared = [[sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) for b in pool] for a in pool]
@@ -28,11 +28,12 @@ def reference(
 
     def expanded(p: int) -> set[int]:
         members = reciprocal(p, k1)
-        halves = [reciprocal(q, k1 // 2) for q in members]
-        return members.union(*(half for half in halves if 3 * len(members & half) >= 2 * len(half)))
+        halves = [reciprocal(q, int(np.around(k1 / 2))) for q in members]
+        return members.union(*(half for half in halves if len(members & half) > 2 / 3 * len(half)))
 
     sets = [expanded(p) for p in images]
     v = [[math.exp(-d[p][g]) if g in sets[p] else 0 for g in images] for p in images]
+    v = [[value / sum(row) for value in row] for row in v]
     v = [np.mean([v[g] for g in order[p][:k2]], axis=0) for p in images]
 
     def jaccard(p: int, g: int) -> float:
@@ -55,7 +56,7 @@ def reference(
     st.integers(1, 6),
     st.integers(0, 2**32 - 1),
 )
-def test_reranking_is_what_the_paper_says(
+def test_reranking_is_what_the_authors_code_says(
     queries: int, gallery: int, k1: int, k2: int, lambda_value: float, spread: int, seed: int
 ) -> None:
     # Whole numbers: exact distances, with duplicates and ties when the spread is small.
@@ -98,6 +99,13 @@ def test_reranking_raises_the_precision_of_overlapping_clusters() -> None:
 def test_bad_options_are_named(options: dict[str, float], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         rerank(np.zeros((1, 2)), np.zeros((2, 2)), **options)
+
+
+def test_a_pool_that_memory_does_not_hold_is_refused_with_the_numbers() -> None:
+    queries = np.broadcast_to(np.zeros((1, 2), np.float32), (100_000, 2))
+    gallery = np.broadcast_to(np.zeros((1, 2), np.float32), (1_000_000, 2))
+    with pytest.raises(RerankingError, match=r"100,000 queries against 1,000,000 .* fewer images"):
+        rerank(queries, gallery)
 
 
 def test_embeddings_of_different_networks_are_refused() -> None:

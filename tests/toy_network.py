@@ -17,6 +17,7 @@ CARD = "toy.md"
 UNDERSTOOD = "checkpoints of the toy"
 OPTIONAL_CELLS = ()
 BACKBONE = "toyconv."
+PREPROCESSING = 1
 
 
 @dataclass(frozen=True)

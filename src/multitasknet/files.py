@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from .errors import MultiTaskNetError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 logger = logging.getLogger(__name__)
 
@@ -89,3 +92,28 @@ def find_kept(folder: Path, key: str, suffix: str) -> Path | None:
         logger.warning("%s is damaged; it is made again", path)
         path.unlink()
     return None
+
+
+def keep_arrays(path: Path, key: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays that can be computed again, with the key of what made them; OutputError."""
+    import numpy as np
+
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, key=np.array(key), **arrays)
+
+
+def read_arrays(path: Path, key: str, names: Sequence[str]) -> dict[str, np.ndarray] | None:
+    """What :func:`keep_arrays` wrote under that key; None if there is nothing that can be used."""
+    import numpy as np
+
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            if stored["key"].item() != key:
+                return None
+            return {name: stored[name] for name in names}
+    # NumPy, zipfile and zlib report damage in many ways, from EOFError to RuntimeError.
+    except Exception as error:
+        logger.warning("%s is damaged (%r); computing it again", path, error)
+        return None

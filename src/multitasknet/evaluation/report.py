@@ -14,8 +14,7 @@ from ..report.charts import line_chart
 from ..report.page import Panel, Shot, write_page
 from ..report.pictures import thumbnail
 from ..vehicle.cameras import same_camera
-from .results import Evaluation
-from .run import RANDOM
+from .results import RANDOM, Evaluation
 
 _TOP = 10
 _EACH = 3

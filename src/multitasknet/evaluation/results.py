@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from ..hub.card import ModelCard
 from ..ranking.metrics import RankingResult
 from ..retrieval.embedding import SplitEmbeddings
 
+# What settings name as the weights if they are no file's.
+RANDOM = "random values"
 RANKS = (1, 5, 10, 20)
 # How the card names the metrics that this module measures.
 _CARD_NAMES = {"Rank-1": "top1acc", "color": "coloracc", "type": "typeacc", "mAP": "map"}
@@ -64,18 +65,19 @@ class Evaluation:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Name to value in percent: mAP, mINP, Rank-k, colour and type."""
+        """Name to value in percent: mAP, mINP, Rank-k, and where images are labelled colour and
+        type."""
         metrics = _ranking_metrics(self.ranking)
         for name, result in (("color", self.color), ("type", self.type)):
-            if result is not None:
+            if result is not None and result.confusion.any():
                 metrics[name] = 100 * result.accuracy
         return metrics
 
     def as_json(self) -> dict[str, Any]:
-        """Metrics and settings as plain values; a metric that is not defined is null."""
+        """Metrics and settings as plain values."""
         return {
-            "metrics": _defined(self.metrics),
-            "reranked": _defined(self.reranked_metrics),
+            "metrics": self.metrics,
+            "reranked": self.reranked_metrics,
             "valid_queries": self.ranking.valid_queries,
             "queries_without_match": len(self.ranking.skipped_queries),
             "cmc": self.ranking.cmc.tolist(),
@@ -121,10 +123,6 @@ def write_metrics(evaluation: Evaluation, path: Path) -> None:
     make_folder(path.parent)
     with replacing(path) as temporary:
         temporary.write_text(f"{content}\n", encoding="utf-8")
-
-
-def _defined(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: None if math.isnan(value) else value for name, value in metrics.items()}
 
 
 def _ranking_metrics(ranking: RankingResult) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -17,14 +18,15 @@ from ..ranking.metrics import RankingResult, evaluate_embeddings, evaluate_ranki
 from ..ranking.threshold import Roc, roc_of_embeddings
 from ..retrieval.embedding import SplitEmbeddings, embed_split, origin_of
 from ..vehicle.attributes import COLORS, TYPES, class_name
-from .results import AttributeResult, Evaluation, attribute_result, write_metrics
+from ..vehicle.cameras import UNKNOWN_CAMERA
+from .results import RANDOM, AttributeResult, Evaluation, attribute_result, write_metrics
 
 if TYPE_CHECKING:
     from ..inference.predictor import Predictor
 
+logger = logging.getLogger(__name__)
+
 _MAX_RANK = 50
-# What reports call weights that come from nowhere.
-RANDOM = "random values"
 
 
 def evaluate(
@@ -112,6 +114,7 @@ def _embed(
     if not len(dataset.query) or not len(dataset.gallery):
         raise ValueError("the data set has no query or no gallery; read both splits")
     warn_of_unmatched(dataset)
+    _warn_of_shared_images(dataset)
     for split in (dataset.query, dataset.gallery):
         predictor.warn_of_missing_pose([record.keypoints for record in split.records])
     folder = None if output is None else Path(output) / "embeddings"
@@ -120,6 +123,22 @@ def _embed(
         for split in (dataset.query, dataset.gallery)
     )
     return query, gallery
+
+
+def _warn_of_shared_images(dataset: VehicleDataset) -> None:
+    """Without its camera, a query that is in the gallery too is its own first match."""
+    shown = {record.image for record in dataset.gallery.records}
+    shared = sum(
+        record.image in shown and record.camera_id == UNKNOWN_CAMERA
+        for record in dataset.query.records
+    )
+    if shared:
+        logger.warning(
+            "%s: %d of the queries are in the gallery themselves, without a camera that would "
+            "leave them out: they find themselves, and the metrics are too high",
+            dataset.root,
+            shared,
+        )
 
 
 def _protocol(
@@ -170,14 +189,15 @@ def _true_names(split: Split, kind: str) -> list[str | None]:
 def _settings(predictor: Predictor, dataset: VehicleDataset) -> dict[str, Any]:
     origin = origin_of(predictor)
     return {
-        "weights": predictor.engine.source or RANDOM,
         "data": str(dataset.root),
         "query_images": len(dataset.query),
         "gallery_images": len(dataset.gallery),
+        "weights": predictor.engine.source or RANDOM,
         "weights_sha256": origin.weights_sha256,
         "variant": origin.variant,
         "input_size": list(origin.input_size),
         "backend": predictor.engine.name,
+        "precision": origin.precision,
         "distance": "squared Euclidean",
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": {

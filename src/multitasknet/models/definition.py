@@ -102,6 +102,7 @@ class Network(Protocol):
         UNDERSTOOD: whose files it reads, for error messages.
         OPTIONAL_CELLS: outermost cells that a file may hold without the network having them.
         BACKBONE: prefix of the backbone's parameters.
+        PREPROCESSING: version of what makes the inputs; another one gives other values.
     """
 
     NAME: str
@@ -109,6 +110,7 @@ class Network(Protocol):
     UNDERSTOOD: str
     OPTIONAL_CELLS: tuple[str, ...]
     BACKBONE: str
+    PREPROCESSING: int
 
     def recognizes(self, names: Sequence[str]) -> bool:
         """Whether entries of these names are this network's, in any layout it reads."""

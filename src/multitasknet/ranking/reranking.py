@@ -10,14 +10,22 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 from numpy.typing import ArrayLike
 
+from ..errors import MultiTaskNetError
 from .distances import check_count, check_embedding_pair, distance_blocks, nearest
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix, spmatrix
+    from scipy.sparse import csr_matrix
 
 _PAIRS = 4096
+# A value and its column in a sparse matrix.
+_ENTRY_BYTES = 12
+
+
+class RerankingError(MultiTaskNetError, MemoryError):
+    """A pool that is too large to re-rank; says how large, and what is free."""
 
 
 def rerank(
@@ -30,16 +38,16 @@ def rerank(
 ) -> np.ndarray:
     """Distances that also weigh how far two images share their nearest neighbours.
 
-    As in the paper's section 3: the k-reciprocal neighbours R(p, k1) of an image p are joined by
-    R(q, k1 / 2) of each member q that has at least two thirds of it in common with them; the set
-    is encoded with weights exp(-d), the encodings are averaged over the k2 nearest images and
-    compared by Jaccard distance, which is mixed with the original distance d.
+    The steps are those of the code that the authors released with the paper. Queries and gallery
+    form one pool, and an image is its own first neighbour, in addition to k1 others and counted
+    among the k2. The distance d is the squared Euclidean one over the largest that p has in the
+    pool. The k-reciprocal neighbours R(p, k1) of an image p are joined by R(q, k1 / 2) of each
+    member q that has more than two thirds of it in common with them (k1 / 2 rounded, halves to
+    even). The set is encoded with weights exp(-d) over their sum; the encodings are averaged over
+    the k2 nearest images and compared by Jaccard distance, which is mixed with d.
 
-    What the paper leaves open: queries and gallery form one pool; an image is its own first
-    neighbour, in addition to k1 and k1 // 2 others and counted among the k2; d is the squared
-    Euclidean distance over the largest that p has in the pool. The authors' code asks for more
-    than two thirds and normalises each image's weights, which the paper does not: its metrics
-    differ a little from these.
+    The paper itself (section 3) asks for at least two thirds, and does not divide the weights by
+    their sum; the metrics that it gives differ a little from these.
 
     The metrics of one query depend on the other queries; report them beside the plain ones. Never
     holds more than a block of the pool's distances; wants SciPy, which MindSpore brings.
@@ -54,6 +62,7 @@ def rerank(
 
     Raises:
         EmbeddingError: wrong shapes, empty, or values that are not finite.
+        RerankingError: the memory that is free would not do.
         ValueError: ``k1``, ``k2`` or ``lambda_value`` out of range.
     """
     queries, gallery = check_embedding_pair(
@@ -63,8 +72,9 @@ def rerank(
     check_count("k2", k2)
     if not 0 <= lambda_value <= 1:
         raise ValueError(f"lambda_value is {lambda_value!r}; expected a number from 0 to 1")
+    _check_memory(len(queries), len(gallery), queries.shape[1], k1, k2)
     neighbors, scales, distances = _survey(queries, gallery, max(k1 + 1, k2))
-    members = _expanded(_reciprocal(neighbors, k1 + 1), _reciprocal(neighbors, k1 // 2 + 1))
+    members = _expanded(_reciprocal(neighbors, k1 + 1), _reciprocal(neighbors, round(k1 / 2) + 1))
     encodings = _encoded(members, np.concatenate([queries, gallery]), scales)
     averaged = _adjacency(neighbors[:, :k2]) @ encodings / min(k2, len(neighbors))
     for query, jaccard in enumerate(_jaccard_rows(averaged, len(queries))):
@@ -106,10 +116,10 @@ def _reciprocal(neighbors: np.ndarray, width: int) -> csr_matrix:
 
 
 def _expanded(reciprocal: csr_matrix, half: csr_matrix) -> csr_matrix:
-    """Each image's set with the half sets of its members that share two thirds with it."""
+    """Each image's set with the half sets of members that share more than two thirds with it."""
     shared = (reciprocal @ half.T).multiply(reciprocal).tocoo()
     sizes = half.getnnz(axis=1)
-    shared.data = (3 * shared.data >= 2 * sizes[shared.col]).astype(np.int32)
+    shared.data = (3 * shared.data > 2 * sizes[shared.col]).astype(np.int32)
     return (reciprocal + shared.tocsr() @ half).tocsr()
 
 
@@ -122,22 +132,33 @@ def _encoded(members: csr_matrix, pool: np.ndarray, scales: np.ndarray) -> csr_m
         part = slice(start, start + _PAIRS)
         difference = pool[rows[part]].astype(np.float64) - pool[columns[part]]
         distances[part] = np.einsum("nd,nd->n", difference, difference)
-    members.data = np.exp(-distances / scales[rows])
+    weights = np.exp(-distances / scales[rows])
+    # CSR lists its entries row by row, as nonzero() does.
+    members.data = weights / np.bincount(rows, weights)[rows]
     return members
 
 
 def _jaccard_rows(encodings: csr_matrix, num_queries: int) -> Iterator[np.ndarray]:
     """Of each query in turn, the Jaccard distances from the gallery, ``[G]``."""
     queries, by_member = encodings[:num_queries], encodings[num_queries:].tocsc()
-    query_sums, gallery_sums = _row_sums(queries), _row_sums(by_member)
     for query in range(num_queries):
         own = slice(queries.indptr[query], queries.indptr[query + 1])
         common = by_member[:, queries.indices[own]]
         common.data = np.minimum(common.data, np.repeat(queries.data[own], np.diff(common.indptr)))
-        smaller = _row_sums(common)
-        # The sum of the greater weights is what the two sums have beyond the smaller ones'.
-        yield 1 - smaller / (query_sums[query] + gallery_sums - smaller)
+        smaller = np.asarray(common.sum(axis=1)).ravel()
+        # Each encoding's sum is 1, so this is the sum of the greater weights.
+        yield 1 - smaller / (2 - smaller)
 
 
-def _row_sums(matrix: spmatrix) -> np.ndarray:
-    return np.asarray(matrix.sum(axis=1)).ravel()
+def _check_memory(queries: int, gallery: int, columns: int, k1: int, k2: int) -> None:
+    """Refuse what cannot end well: the result, the pool in float64 and its sparse encodings."""
+    images = queries + gallery
+    encodings = _ENTRY_BYTES * min(2 * (k1 + 1), images) * (1 + k2)
+    needed = 4 * queries * gallery + images * (12 * columns + encodings)
+    available = psutil.virtual_memory().available
+    if needed > available:
+        raise RerankingError(
+            f"re-ranking {queries:,} queries against {gallery:,} images takes about "
+            f"{needed / 1e9:,.1f} GB of memory, and {available / 1e9:,.1f} GB are free; re-rank "
+            f"fewer images, such as the queries in parts or each query's nearest thousand"
+        )

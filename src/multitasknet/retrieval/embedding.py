@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import zipfile
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from ..data.records import Split
-from ..files import make_folder, replacing
+from ..data.records import Record, Split
+from ..files import file_sha256, keep_arrays, make_folder, read_arrays
+from ..models import find_network
+from ..models.definition import Spec
 from .index import EmbeddingOrigin
 
 if TYPE_CHECKING:
@@ -55,8 +57,8 @@ def embed_split(
     """Embed all images of a split.
 
     With a folder, the result is saved there as ``<split>.npz``, and a later call with the same
-    weights, settings and data reads it; an interrupted call leaves the pieces that it had finished,
-    and the next one goes on behind them.
+    weights, precision, backend, settings and pictures reads it; an interrupted call leaves the
+    pieces that it had finished, and the next one goes on behind them.
 
     Args:
         predictor: the network.
@@ -94,7 +96,27 @@ def origin_of(predictor: Predictor) -> EmbeddingOrigin:
         weights_sha256=predictor.engine.weights_sha256,
         variant=str(predictor.spec.variant),
         input_size=predictor.size,
+        precision=predictor.engine.precision,
+        preprocessing=find_network(predictor.spec.network).PREPROCESSING,
     )
+
+
+def fingerprint(record: Record, spec: Spec) -> str:
+    """What the embedding of an image in a folder depends on, beside the network: sha256 of the
+    sizes and times of its files, and of its keypoints."""
+    files = [record.image]
+    for wanted, folder in ((spec.heatmaps, record.heatmaps), (spec.segments, record.segments)):
+        files += sorted(folder.iterdir()) if wanted and folder is not None else []
+    digest = hashlib.sha256()
+    for file in files:
+        status = file.stat()
+        digest.update(f"{file.name}\0{status.st_size} {status.st_mtime_ns}\0".encode())
+    digest.update(_pose_bytes(record))
+    return digest.hexdigest()
+
+
+def _pose_bytes(record: Record) -> bytes:
+    return b"" if record.keypoints is None else record.keypoints.tobytes()
 
 
 def _compute(
@@ -151,12 +173,11 @@ def _key(predictor: Predictor, split: Split) -> str:
     """What the results depend on; a file with another key is not used."""
     data = hashlib.sha256()
     for record in split.records:
-        data.update(str(record.image).encode())
-        if record.keypoints is not None:
-            data.update(record.keypoints.tobytes())
-        if split.pack is None:
-            status = record.image.stat()
-            data.update(f"{status.st_size} {status.st_mtime_ns}".encode())
+        packed = split.pack is not None
+        content = _pose_bytes(record) if packed else fingerprint(record, predictor.spec).encode()
+        data.update(os.fsencode(record.image) + b"\0" + content)
+    if split.pack is not None:
+        data.update(file_sha256(split.pack).encode())
     facts = asdict(origin_of(predictor)) | {
         "data": data.hexdigest(),
         "batch_size": predictor.batch_size,
@@ -192,20 +213,10 @@ _COLUMNS = ("names", "embeddings", "colors", "types")
 
 
 def _write(path: Path, piece: SplitEmbeddings, key: str) -> None:
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        columns = {name: getattr(piece, name) for name in _COLUMNS}
-        np.savez(file, key=np.array(key), **columns)
+    keep_arrays(path, key, {name: getattr(piece, name) for name in _COLUMNS})
 
 
 def _read(path: Path, key: str) -> SplitEmbeddings | None:
     """The stored results, None if there are none for this key."""
-    if not path.is_file():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            if stored["key"].item() != key:
-                return None
-            return SplitEmbeddings(*(stored[name] for name in _COLUMNS))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        logger.warning("%s is damaged; computing it again", path)
-        return None
+    stored = read_arrays(path, key, _COLUMNS)
+    return None if stored is None else SplitEmbeddings(**stored)

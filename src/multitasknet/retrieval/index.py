@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -16,15 +18,19 @@ from ..files import replacing
 from ..ranking.distances import (
     EmbeddingError,
     check_count,
-    check_embedding_pair,
     check_embeddings,
+    check_same_width,
     nearest,
     squared_distances,
 )
 
+logger = logging.getLogger(__name__)
+
 FAISS_FROM = 100_000
-_QUERIES = 256
-_IMAGES = 8192
+# Pairs of a query and an image that are compared at once.
+_PAIRS = 1 << 24
+# Largest squared distance that is left to float32.
+_FLOAT32_REACH = 1e37
 
 
 class GalleryIndexError(MultiTaskNetError, ValueError):
@@ -36,14 +42,18 @@ class EmbeddingOrigin:
     """What made embeddings; those of different origins cannot be compared.
 
     Attributes:
-        weights_sha256: of the weights file.
+        weights_sha256: of the weights file, or of the values if they are no file's.
         variant: the network's input variant.
         input_size: height and width that images were brought to.
+        precision: that the network ran in, ``float32``, ``float16`` or ``int8``.
+        preprocessing: version of what makes the network's inputs.
     """
 
     weights_sha256: str
     variant: str
     input_size: tuple[int, int]
+    precision: str = "float32"
+    preprocessing: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +64,8 @@ class GalleryIndex:
         names: one for each image.
         embeddings: finite float32 ``[N, D]``.
         origin: what made them.
+        fingerprints: of each image when it was embedded, so that :func:`multitasknet.build_index`
+            knows a picture that changed; empty for embeddings that are none of its own.
 
     Raises:
         EmbeddingError: the embeddings are something else, or as many as there are names.
@@ -62,6 +74,7 @@ class GalleryIndex:
     names: tuple[str, ...]
     embeddings: np.ndarray
     origin: EmbeddingOrigin
+    fingerprints: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_embeddings("embeddings", self.embeddings)
@@ -69,6 +82,11 @@ class GalleryIndex:
             raise EmbeddingError(
                 f"embeddings is {self.embeddings.dtype} {list(self.embeddings.shape)}; expected "
                 f"float32, one row for each of the {len(self.names)} names"
+            )
+        if self.fingerprints and len(self.fingerprints) != len(self.names):
+            raise EmbeddingError(
+                f"{len(self.fingerprints)} fingerprints for {len(self.names)} names; expected one "
+                f"for each, or none"
             )
 
     @classmethod
@@ -105,6 +123,7 @@ class GalleryIndex:
                 names=np.array(self.names, dtype=np.str_),
                 embeddings=self.embeddings,
                 origin=np.array(json.dumps(asdict(self.origin))),
+                fingerprints=np.array(self.fingerprints, dtype=np.str_),
             )
 
     def search(
@@ -118,7 +137,7 @@ class GalleryIndex:
         Args:
             queries: finite numbers ``[Q, D]``.
             top: images a query; all of them if the gallery has fewer.
-            use_faiss: default is to use it above 100,000 images.
+            use_faiss: default is to use it above 100,000 images, if it is installed.
 
         Returns:
             Squared distances, float32 ``[Q, top]`` ascending, and rows of the gallery, int64
@@ -129,32 +148,61 @@ class GalleryIndex:
             GalleryIndexError: FAISS is wanted and not installed.
             ValueError: ``top`` is no integer of at least 1.
         """
-        queries, _ = check_embedding_pair("queries", queries, "embeddings", self.embeddings)
+        queries = check_embeddings("queries", queries)
+        check_same_width("queries", queries, "embeddings", self.embeddings)
         top = min(check_count("top", top), len(self.names))
         if use_faiss is None:
-            use_faiss = len(self.names) > FAISS_FROM
+            use_faiss = len(self.names) > FAISS_FROM and self._has_faiss
         if use_faiss:
             return self._faiss.search(np.ascontiguousarray(queries, dtype=np.float32), top)
-        parts = [
-            self._search_part(queries[start : start + _QUERIES], top)
-            for start in range(0, len(queries), _QUERIES)
-        ]
-        distances, indices = zip(*parts, strict=True)
-        return np.concatenate(distances), np.concatenate(indices)
+        step = max(_PAIRS // len(self.names), 1)
+        blocks = (queries[start : start + step] for start in range(0, len(queries), step))
+        found = [one for block in blocks for one in self._search_block(block, top)]
+        distances, indices = zip(*found, strict=True)
+        return np.stack(distances), np.stack(indices)
 
-    def _search_part(self, queries: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-        best = [np.empty(0, dtype=np.float32)] * len(queries)
-        indices = [np.empty(0, dtype=np.int64)] * len(queries)
-        for start in range(0, len(self.names), _IMAGES):
-            block = squared_distances(queries, self.embeddings[start : start + _IMAGES])
-            numbers = np.arange(start, start + block.shape[1])
-            for query, row in enumerate(block):
-                # What was found so far stands first and in order, so ties stay in order too.
-                found = np.concatenate([best[query], row])
-                chosen = nearest(found, top)
-                best[query] = found[chosen]
-                indices[query] = np.concatenate([indices[query], numbers])[chosen]
-        return np.stack(best), np.stack(indices)
+    def _search_block(
+        self, queries: np.ndarray, top: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Exact distances of those that can be among the nearest as float32 tells it."""
+        exact = queries.astype(np.float64)
+        reach = np.linalg.norm(exact, axis=1) + np.sqrt(self._squared_norms.max())
+        everything = np.arange(len(self.names))
+        if reach.max() ** 2 > _FLOAT32_REACH:
+            candidates = [everything] * len(queries)
+        else:
+            # Smaller by the query's own norm, which changes no order.
+            rough = exact.astype(np.float32) @ self.embeddings.T
+            rough *= -2
+            rough += self._squared_norms.astype(np.float32)
+            # What rounding can add up to in a sum of so many products.
+            slack = (queries.shape[1] + 8) * (2.0**-24 * reach**2 + 2.0**-140)
+            bounds = np.partition(rough, top - 1, axis=1)[:, top - 1] + 2 * slack
+            candidates = [
+                np.flatnonzero(row <= bound) for row, bound in zip(rough, bounds, strict=True)
+            ]
+        for query, rows in zip(exact, candidates, strict=True):
+            distances = squared_distances(query[None], self.embeddings[rows])[0]
+            chosen = nearest(distances, top)
+            yield distances[chosen], rows[chosen]
+
+    @cached_property
+    def _squared_norms(self) -> np.ndarray:
+        """float64 ``[N]``."""
+        return np.einsum("nd,nd->n", self.embeddings, self.embeddings, dtype=np.float64)
+
+    @property
+    def _has_faiss(self) -> bool:
+        try:
+            import faiss  # noqa: F401
+        except ImportError:
+            logger.warning(
+                "searching %d images exactly in NumPy; FAISS is faster ('pip install "
+                "multitasknet[search]')",
+                len(self.names),
+            )
+            return False
+        return True
 
     @cached_property
     def _faiss(self) -> Any:
@@ -174,10 +222,13 @@ class GalleryIndex:
         with np.load(path, allow_pickle=False) as arrays:
             origin = json.loads(arrays["origin"].item())
             origin["input_size"] = tuple(origin["input_size"])
+            if "preprocessing" not in origin:
+                raise ValueError("an earlier release wrote it, and not what made each embedding")
             return cls(
                 names=tuple(arrays["names"].tolist()),
                 embeddings=arrays["embeddings"],
                 origin=EmbeddingOrigin(**origin),
+                fingerprints=tuple(arrays["fingerprints"].tolist()),
             )
 
     def _check_origin(self, path: Path, expected: EmbeddingOrigin) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,13 @@ from ..data.labels import LabelError, LabelRow
 from ..data.records import Record, Split, check_images, refuse
 from ..report.page import Panel, Shot, write_page
 from ..report.pictures import thumbnail
-from .embedding import embed_split, origin_of
+from .embedding import embed_split, fingerprint, origin_of
 from .index import GalleryIndex
 
 if TYPE_CHECKING:
     from ..inference.predictor import Predictor
+
+logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
@@ -61,20 +64,32 @@ def build_index(
         predictor: the network.
         images: their paths; they become the index's names.
         labels: keypoints by file name, see :func:`multitasknet.read_labels`.
-        known: an index of the same network whose images need not be embedded again.
+        known: an index whose embeddings are taken over where network, picture and keypoints are
+            still the same.
         workers: threads that decode and resize.
         progress: draw a progress bar on a terminal.
 
     Raises:
         LabelError: an image is missing or cannot be read.
     """
-    rows = {} if known is None else dict(zip(known.names, known.embeddings, strict=True))
-    fresh = [image for image in images if str(image) not in rows]
-    if fresh:
-        embedded = _embed(predictor, "gallery", fresh, labels, workers, progress)
-        rows |= dict(zip(map(str, fresh), embedded, strict=True))
+    origin = origin_of(predictor)
+    records = _records("gallery", images, labels)
+    refuse(check_images([record for record in records if not record.image.is_file()]))
     names = tuple(map(str, images))
-    return GalleryIndex(names, np.stack([rows[name] for name in names]), origin_of(predictor))
+    prints = [fingerprint(record, predictor.spec) for record in records]
+    keys = list(zip(names, prints, strict=True))
+    rows: dict[tuple[str, str], np.ndarray] = {}
+    if known is not None and known.origin == origin and known.fingerprints:
+        pairs = zip(known.names, known.fingerprints, strict=True)
+        rows = dict(zip(pairs, known.embeddings, strict=True))
+    fresh = {key: record for key, record in zip(keys, records, strict=True) if key not in rows}
+    if fresh:
+        rows |= zip(
+            fresh,
+            _embed(predictor, Split("gallery", tuple(fresh.values())), workers, progress),
+            strict=True,
+        )
+    return GalleryIndex(names, np.stack([rows[key] for key in keys]), origin, tuple(prints))
 
 
 def search(
@@ -101,7 +116,13 @@ def search(
     Raises:
         LabelError: an image is missing or cannot be read.
     """
-    embedded = _embed(predictor, "queries", queries, labels, 1, progress)
+    records = _records("queries", queries, labels)
+    inside = len({record.image for record in records} & set(map(Path, index.names)))
+    if inside:
+        logger.warning(
+            "%d of the queries are in the gallery themselves, and find themselves", inside
+        )
+    embedded = _embed(predictor, Split("queries", records), 1, progress)
     distances, positions = index.search(embedded, top, use_faiss=use_faiss)
     return [
         [
@@ -156,16 +177,11 @@ def write_search_report(
     )
 
 
-def _embed(
-    predictor: Predictor,
-    name: str,
-    images: Iterable[str | Path],
-    labels: Mapping[str, LabelRow] | None,
-    workers: int,
-    progress: bool,
-) -> np.ndarray:
+def _records(
+    name: str, images: Iterable[str | Path], labels: Mapping[str, LabelRow] | None
+) -> tuple[Record, ...]:
     labels = labels or {}
-    records = tuple(
+    return tuple(
         Record(
             image,
             vehicle_id=0,
@@ -174,8 +190,9 @@ def _embed(
         )
         for image in map(Path, images)
     )
-    refuse(check_images(records))
-    predictor.warn_of_missing_pose([record.keypoints for record in records])
-    return embed_split(
-        predictor, Split(name, records), workers=workers, progress=progress
-    ).embeddings
+
+
+def _embed(predictor: Predictor, split: Split, workers: int, progress: bool) -> np.ndarray:
+    refuse(check_images(split.records))
+    predictor.warn_of_missing_pose([record.keypoints for record in split.records])
+    return embed_split(predictor, split, workers=workers, progress=progress).embeddings

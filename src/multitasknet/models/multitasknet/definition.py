@@ -10,7 +10,7 @@ from ..definition import check_size
 from .building import check_options, plan
 from .layout import BACKBONE, recognizes, to_published
 from .layout import TOP as OPTIONAL_CELLS
-from .preprocessing import normalization, write_inputs
+from .preprocessing import PREPROCESSING, normalization, write_inputs
 from .spec import NetworkSpec, Variant, spec_from_shapes
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ __all__ = [
     "CARD",
     "NAME",
     "OPTIONAL_CELLS",
+    "PREPROCESSING",
     "UNDERSTOOD",
     "build",
     "check_options",
@@ -86,6 +87,9 @@ def spec_from_sidecar(spec: NetworkSpec, values: Mapping[str, Any]) -> NetworkSp
         type_names=tuple(map(str, values["types"])) if spec.multi_task else (),
         input_size=check_size(values["size"]),
     )
+    for names in (named.color_names, named.type_names):
+        if len(set(names)) < len(names):
+            raise ValueError(f"two of its classes have one name: {', '.join(names)}")
     for kind, stated, found in (
         ("colours", named.num_colors, spec.num_colors),
         ("types", named.num_types, spec.num_types),

@@ -15,6 +15,9 @@ from ...vehicle.sample import Sample
 from ..definition import check_size
 from .spec import POSE_SIZE, Variant
 
+# Raised whenever the same picture and pose give other inputs: what is kept is then made again.
+PREPROCESSING = 2
+
 # The means of the colours' own.
 MAP_MEAN = 0.449
 MAP_STD = 0.226
