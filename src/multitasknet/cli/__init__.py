@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import MultiTaskNetError
-from . import convert, data, demo, evaluate, export, finetune, hub, predict, synthesize
+from . import card, convert, data, demo, evaluate, export, finetune, hub, predict, synthesize
 
-_COMMANDS = (demo, predict, evaluate, finetune, data, synthesize, hub, convert, export)
+_COMMANDS = (demo, predict, evaluate, finetune, card, data, synthesize, hub, convert, export)
 _INTERRUPTED = 130
 
 

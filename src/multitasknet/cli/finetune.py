@@ -1,4 +1,4 @@
-"""``finetune`` and ``card``."""
+"""``finetune``: training."""
 
 from __future__ import annotations
 
@@ -35,15 +35,6 @@ def add_parsers(commands: Any) -> None:
     add_workers(finetune)
     _add_settings(finetune)
     finetune.set_defaults(run=_finetune)
-
-    card = commands.add_parser("card", help="write a Hub model card for a training's best weights")
-    card.add_argument("directory", type=Path, metavar="DIR", help="the --output of finetune")
-    card.add_argument(
-        "--url", required=True, help="the folder where best.ckpt and best.json will be published"
-    )
-    for name in ("name", "user", "version", "dataset", "author", "license", "repo", "summary"):
-        card.add_argument(f"--{name}", default=argparse.SUPPRESS, help=f"the card's {name}")
-    card.set_defaults(run=_card)
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
@@ -125,14 +116,3 @@ def _print_epoch(record: EpochRecord) -> None:
 def _metrics(metrics: dict[str, float]) -> str:
     shown = (f"{name} {metrics[name]:.2f}" for name in _SHOWN if name in metrics)
     return ", ".join(shown) or "not evaluated"
-
-
-def _card(options: argparse.Namespace) -> None:
-    from ..hub.publishing import write_card
-
-    names = ("name", "user", "version", "dataset", "author", "license", "repo", "summary")
-    fields = {name: getattr(options, name) for name in names if hasattr(options, name)}
-    card = write_card(options.directory, url=options.url, **fields)
-    print(card.path)
-    print(f"publish these two beside each other, then create_network(card={str(card.path)!r}):")
-    print(f"  {card.asset.url}\n  {card.asset.side.url}")
