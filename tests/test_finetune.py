@@ -17,7 +17,7 @@ import drawn
 import numpy as np
 import pytest
 
-from multitasknet import create_network, finetune, read_weights, write_card
+from multitasknet import CardError, create_network, finetune, read_weights, write_card
 from multitasknet.cli import main
 from multitasknet.training.history import EpochRecord
 from multitasknet.training.interruption import Interrupted
@@ -265,6 +265,17 @@ def test_a_card_needs_trained_weights_and_plain_fields(straight, tmp_path, capsy
     arguments = ["card", str(straight.output), "--url", "http://127.0.0.1/x"]
     assert main([*arguments, "--author", "A: B"]) == 2
     assert "author is 'A: B'; expected one line without a colon" in capsys.readouterr().err
+
+
+def test_a_cards_fields_survive_and_a_bad_one_does_not_replace_it(straight) -> None:
+    card = write_card(
+        straight.output, url="http://127.0.0.1/x", name=">", summary="Fleet #2, tuned"
+    )
+    assert (card.name, card.summary) == (">", "Fleet #2, tuned")
+    before = card.path.read_bytes()
+    with pytest.raises(CardError, match="asset-link"):
+        write_card(straight.output, url="foo")
+    assert card.path.read_bytes() == before
 
 
 @pytest.mark.slow

@@ -164,6 +164,14 @@ def test_hub_install_by_command(capsys, server, write_card, checkpoint, tmp_path
     assert main(arguments) == 0
 
 
+def test_a_code_folder_that_is_no_plain_name_is_refused(write_card, tmp_path, capsys) -> None:
+    card = write_card("https://example.com/a.ckpt", repo="https://example.com/x#/.")
+    hub = tmp_path / "hub"
+    assert main(["hub-install", "--hub-dir", str(hub), "--card", str(card)]) == 2
+    assert "'repo-link' ends in '.'" in capsys.readouterr().err
+    assert list((hub / "mindspore").iterdir()) == [hub / "mindspore" / "1.7"]
+
+
 def test_help_needs_no_mindspore() -> None:
     code = "import sys; from multitasknet.cli import main\ntry: main(['--help'])\n"
     code += "finally: assert 'mindspore' not in sys.modules"

@@ -127,7 +127,7 @@ def _eight_bits(image: Image.Image) -> np.ndarray:
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > 0xFFFF:
         raise ImageError(
-            f"its pixels are {values.dtype}, {values.min():g} to {values.max():g}: what is white is "
-            f"not stated; save it with 8 or 16 bits a channel"
+            f"its pixels are {values.dtype}, {values.min():g} to {values.max():g}: what is white "
+            f"is not stated; save it with 8 or 16 bits a channel"
         )
     return (values.astype(np.uint32) * 255 // 0xFFFF).astype(np.uint8)

@@ -120,8 +120,8 @@ def is_verified(asset: Asset, cache_dir: str | Path | None = None) -> bool:
 def default_cache_dir() -> Path:
     """The hub's own folder, so that the Hub client and this package share one file.
 
-    In this order: ``MULTITASKNET_CACHE``; the hub folder that this very module was installed into; the
-    folder set in ``mindspore_hub`` if that is imported; ``~/.mscache``.
+    In this order: ``MULTITASKNET_CACHE``; the hub folder that this very module was installed into;
+    the folder set in ``mindspore_hub`` if that is imported; ``~/.mscache``.
     """
     if os.environ.get(CACHE_VARIABLE):
         return Path(os.environ[CACHE_VARIABLE]).expanduser()

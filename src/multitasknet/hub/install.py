@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import MultiTaskNetError
 from ..files import PACKAGE
 from .cache import INSTALLED_MARKER, OLD_MARKER, default_cache_dir
-from .card import CardError, ModelCard, default_card_path, load_card
+from .card import CardError, ModelCard, default_card_path, is_plain_name, load_card
 
 _ENTRY_POINTS = ("hub_conf.py", "mindspore_hub_conf.py")
 
@@ -33,8 +33,8 @@ def hub_install(
     Args:
         hub_dir: the hub folder; default as in :func:`multitasknet.hub.cache.default_cache_dir`.
         card: another card than the one that came with this module, such as of a fine-tuned model.
-        version: the Hub's version to install it for, such as ``1.9``; default is the card's own. The
-            card must list a mirror of that version.
+        version: the Hub's version to install it for, such as ``1.9``; default is the card's own.
+            The card must list a mirror of that version.
 
     Returns:
         The card as installed.
@@ -54,7 +54,7 @@ def hub_install(
         _install(folder, source, text)
     except OSError as error:
         raise HubFolderError(
-            f"{folder}: card and module cannot be installed there ({error}); choose another hub folder"
+            f"{folder}: card and module cannot be installed there ({error}); choose another"
         ) from error
     return load_card(folder / source.path.name)
 
@@ -63,6 +63,11 @@ def _install(folder: Path, source: ModelCard, text: str) -> None:
     from filelock import FileLock
 
     code_name = source.repo_link.rstrip("/").rpartition("/")[2]
+    if not is_plain_name(code_name):
+        raise CardError(
+            f"{source.path}: field 'repo-link' ends in {code_name!r}; expected a plain name, it "
+            f"becomes the code's folder"
+        )
     code, card = folder / code_name, folder / source.path.name
     with (
         FileLock(folder / ".hub-install.lock"),
