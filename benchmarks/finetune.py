@@ -105,7 +105,7 @@ class DriftingAugmentation:
 
 def compare_recipes(epochs: int, size: int, seeds: int, rate: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        synthesize(Path(folder) / "data", vehicles=60, images=12, cameras=6, size=size, seed=0)
+        synthesize(Path(folder) / "data", vehicles=60, images=12, cameras=6, pixels=size, seed=0)
         dataset = read_dataset(Path(folder) / "data")
         print(f"{'':24}" + "".join(f"{name:>9}" for name in SHOWN))
         for seed in range(seeds):

@@ -40,7 +40,7 @@ def measure(vehicles: int, workers: int, size: int, maps: bool) -> tuple[float, 
         data = synthesize(
             Path(folder) / "data",
             vehicles=vehicles,
-            size=size,
+            pixels=size,
             workers=workers,
             heatmaps=maps,
             segments=maps,

@@ -216,7 +216,7 @@ def test_the_roc_of_a_data_set_counts_its_pairs(predictor, dataset) -> None:
 
 def test_the_evaluate_command(root, checkpoint, tmp_path, capsys) -> None:
     arguments = ["evaluate", "--data", str(root), "--weights", str(checkpoint), "--size", "32"]
-    arguments += ["--output", str(tmp_path / "out"), "--rerank", "--batch", "4"]
+    arguments += ["--output", str(tmp_path / "out"), "--rerank", "--batch-size", "4"]
     assert main(arguments) == 0
     first = capsys.readouterr().out
     header, *rows = first.splitlines()
@@ -230,7 +230,14 @@ def test_the_evaluate_command(root, checkpoint, tmp_path, capsys) -> None:
     assert not re.search(r"(src|href)=\"(?!data:|#)", page), "the page must stand alone"
     assert page.count('<figure class="shot query">') == 6
     threshold = ["threshold", "--data", str(root), "--weights", str(checkpoint), "--size", "32"]
-    threshold += ["--false-match-rate", "0.1", "--output", str(tmp_path / "out"), "--batch", "4"]
+    threshold += [
+        "--false-match-rate",
+        "0.1",
+        "--output",
+        str(tmp_path / "out"),
+        "--batch-size",
+        "4",
+    ]
     assert main(threshold) == 0
     assert "true-match rate" in capsys.readouterr().out
 

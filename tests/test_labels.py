@@ -43,7 +43,7 @@ def test_a_row_is_read_as_it_stands(tmp_path: Path) -> None:
         (changed(51, "inf"), "column 51 is 'inf'"),
         (changed(112, ""), "column 112 is ''"),
         (changed(2, "1_000"), "column 2 is '1_000'; expected a whole number"),
-        (changed(2, "１２"), "column 2 is '１２'; expected a whole number"),
+        (changed(2, "\uff11\uff12"), "column 2 is '\uff11\uff12'; expected a whole number"),
         (changed(3, "-3"), "column 3 is '-3'; expected a class id"),
         (changed(4, "-1"), "column 4 is '-1'; expected a class id"),
         (changed(60, "1e39"), "column 60 is '1e39'; expected a finite number"),

@@ -266,7 +266,7 @@ def test_the_folder_is_what_pamtri_reads(tmp_path) -> None:
         ({"vehicles": 1}, "vehicles is 1; expected at least 2"),
         ({"images": 1}, "images is 1; expected at least 2"),
         ({"cameras": 1}, "cameras is 1; expected at least 2"),
-        ({"size": 16}, "size is 16; expected 32 to 2048"),
+        ({"pixels": 16}, "pixels is 16; expected 32 to 2048"),
         ({"workers": 0}, "workers is 0"),
         ({"sheet": "samples.doc"}, "ends in .png or .jpg"),
         ({"seed": -1}, "seed is -1"),
@@ -321,7 +321,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path) -> None:
 
 def test_the_command_writes_a_data_set_and_a_sheet(tmp_path, capsys) -> None:
     root, sheet = tmp_path / "data", tmp_path / "sheet.jpg"
-    arguments = ["--vehicles", "2", "--images", "2", "--cameras", "2", "--size", "48"]
+    arguments = ["--vehicles", "2", "--images", "2", "--cameras", "2", "--pixels", "48"]
     command = ["synthesize", "--output", str(root), *arguments, "--workers", "1"]
     assert main([*command, "--sheet", str(sheet)]) == 0
     assert "4 train, 10 query, 10 test images of 2 + 10 vehicles" in capsys.readouterr().out
@@ -350,7 +350,7 @@ def test_an_overlay_marks_keypoints_and_leaves_the_image_alone() -> None:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("synthetic") / "data"
-    synthesize(root, vehicles=60, images=6, cameras=4, size=96, workers=2)
+    synthesize(root, vehicles=60, images=6, cameras=4, pixels=96, workers=2)
     return root
 
 

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from .. import __version__
 from ..errors import MultiTaskNetError
 from . import card, convert, data, demo, evaluate, export, finetune, hub, predict, synthesize
 
@@ -41,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="multitasknet",
         description="Vehicle re-identification with colour and type (PAMTRI) for MindSpore Hub.",
     )
+    parser.add_argument("--version", action="version", version=f"multitasknet {__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="say more on stderr")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in _COMMANDS:

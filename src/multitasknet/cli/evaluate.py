@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import add_network_options, add_workers, make_predictor, positive, share
+from .options import (
+    add_network_options,
+    add_workers,
+    check_images_exist,
+    make_predictor,
+    positive,
+    share,
+)
 
 if TYPE_CHECKING:
     from ..evaluation.results import Evaluation
@@ -60,6 +67,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     dataset = read_dataset(options.data, ["query", "gallery"])
     published = card_metrics(load_card(options.card or default_card_path()))
     predictor = make_predictor(options)
+    if options.weights == "none":
+        print("random weights: this run's metrics mean nothing")
     evaluation = evaluate(
         predictor,
         dataset,
@@ -98,6 +107,7 @@ def _search(options: argparse.Namespace) -> None:
     has_index = options.index is not None and options.index.is_file()
     if options.gallery is None and not has_index:
         options.usage("give --gallery, or an --index that exists")
+    check_images_exist(options.query)
     labels = read_labels(options.labels) if options.labels else None
     images = find_images(options.gallery) if options.gallery else None
     predictor = make_predictor(options)

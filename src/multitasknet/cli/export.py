@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .options import positive
+from .options import add_renamed, check_images_exist, positive
 
 
 def add_parsers(commands: Any) -> None:
@@ -20,8 +20,9 @@ def add_parsers(commands: Any) -> None:
     )
     export.add_argument("--card", type=Path, help="a model card (default: this module's)")
     export.add_argument(
-        "--batch", type=_batch, metavar="N", help="a fixed batch size (default: 'dynamic')"
+        "--fixed-batch", type=_batch, metavar="N", help="a fixed batch size (default: 'dynamic')"
     )
+    add_renamed(export, "--batch", "--fixed-batch", type=_batch)
     export.add_argument("--fp16", action="store_true", help="ONNX in float16: half the size")
     export.set_defaults(run=_export)
 
@@ -33,7 +34,8 @@ def add_parsers(commands: Any) -> None:
     quantize.add_argument("--labels", type=Path, help="PAMTRI label CSV with the keypoints")
     quantize.add_argument("--weights", default="card", help="'card' (default) or a file")
     quantize.add_argument("--card", type=Path, help="a model card (default: this module's)")
-    quantize.add_argument("--batch", type=positive, default=8, help="images at a time (8)")
+    quantize.add_argument("--batch-size", type=positive, default=8, help="images at a time (8)")
+    add_renamed(quantize, "--batch", "--batch-size", type=positive)
     quantize.add_argument(
         "--min-cosine", type=float, default=0.99, help="keep the file from there on (0.99)"
     )
@@ -52,7 +54,7 @@ def _export(options: argparse.Namespace) -> None:
         format=options.format,
         weights=None if options.weights == "none" else options.weights,
         card=options.card,
-        fixed_batch=options.batch,
+        fixed_batch=options.fixed_batch,
         fp16=options.fp16,
     )
     print(report.path)
@@ -65,8 +67,9 @@ def _quantize(options: argparse.Namespace) -> None:
     from ..inference.quantization import quantize
     from .hub import print_rows
 
+    check_images_exist(options.images)
     predictor = Predictor(
-        options.weights, card=options.card, backend="onnx", batch_size=options.batch
+        options.weights, card=options.card, backend="onnx", batch_size=options.batch_size
     )
     report = quantize(
         options.output,

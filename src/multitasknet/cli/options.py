@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..images import ImageError
 from ..inference.engine import BACKENDS
 from ..models.definition import SIZE_STEP
 from ..models.multitasknet.spec import VARIANTS
@@ -26,13 +29,18 @@ def add_network_options(parser: argparse.ArgumentParser, *, batch: int) -> None:
     group.add_argument("--card", type=Path, help="a model card (default: this module's)")
     group.add_argument("--variant", choices=VARIANTS, help="input variant, with --weights none")
     group.add_argument("--size", type=image_size, help="side of the input in pixels (256)")
-    group.add_argument("--batch", type=positive, default=batch, help=f"images at a time ({batch})")
+    group.add_argument(
+        "--batch-size", type=positive, default=batch, help=f"images at a time ({batch})"
+    )
+    add_renamed(group, "--batch", "--batch-size", type=positive)
     group.add_argument(
         "--backend",
         choices=BACKENDS,
         default="auto",
         help="what runs the network (auto: ONNX Runtime on a CPU if it is installed)",
     )
+    group.add_argument("--threads", type=positive, help="of ONNX Runtime (all usable cores)")
+    group.add_argument("--cache-dir", type=Path, help="root of the download cache")
     group.add_argument("--offline", action="store_true", help="never touch the network")
 
 
@@ -52,11 +60,37 @@ def make_predictor(options: argparse.Namespace) -> Predictor:
         weights=None if options.weights == "none" else options.weights,
         card=options.card,
         variant=options.variant,
+        cache_dir=options.cache_dir,
         offline=options.offline,
-        batch_size=options.batch,
+        batch_size=options.batch_size,
         size=options.size,
         backend=options.backend,
+        threads=options.threads,
     )
+
+
+def add_renamed(parser: Any, old: str, new: str, **arguments: Any) -> None:
+    """Accept an option's former name for one release, with a warning."""
+    dest = new.removeprefix("--").replace("-", "_")
+    hidden = argparse.SUPPRESS
+    parser.add_argument(
+        old, dest=dest, action=_Renamed, const=new, default=hidden, help=hidden, **arguments
+    )
+
+
+class _Renamed(argparse.Action):
+    def __call__(
+        self, parser: Any, namespace: Any, values: Any, option_string: str | None = None
+    ) -> None:
+        print(f"multitasknet: warning: {option_string} is now {self.const}", file=sys.stderr)
+        setattr(namespace, self.dest, values)
+
+
+def check_images_exist(images: Sequence[Path]) -> None:
+    """Name an image that is missing, before seconds go into loading what runs the network."""
+    for image in images:
+        if not image.exists():
+            raise ImageError(f"{image}: there is no such image; give the path of a picture")
 
 
 def positive(text: str) -> int:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import add_network_options, make_predictor
+from .options import add_network_options, check_images_exist, make_predictor
 
 if TYPE_CHECKING:
     from ..inference.predictor import Predictor
@@ -17,10 +17,12 @@ _SHOWN = 3
 
 
 def add_parsers(commands: Any) -> None:
-    predict = commands.add_parser("predict", help="tell colour, type and embedding of images")
+    predict = commands.add_parser("predict", help="predict colour, type and embedding of images")
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a vehicle crop")
     predict.add_argument("--labels", type=Path, help="PAMTRI label CSV with the images' keypoints")
-    predict.add_argument("--json", action="store_true", help="print JSON, with the embeddings")
+    predict.add_argument(
+        "--json", action="store_true", help="print a JSON object per image, a line each"
+    )
     add_network_options(predict, batch=8)
     predict.set_defaults(run=_predict)
 
@@ -28,11 +30,13 @@ def add_parsers(commands: Any) -> None:
 def _predict(options: argparse.Namespace) -> None:
     from ..data.labels import keypoints_of
 
+    check_images_exist(options.images)
     keypoints = keypoints_of(options.images, options.labels)
     predictor = make_predictor(options)
     predictions = predictor.predict(options.images, keypoints)
     if options.json:
-        print(json.dumps([_as_json(prediction) for prediction in predictions], indent=1))
+        for prediction in predictions:
+            print(json.dumps(_as_json(prediction), allow_nan=False))
         return
     _print_header(predictor)
     for prediction in predictions:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .options import positive
+from .options import add_renamed, positive
 
 
 def add_parsers(commands: Any) -> None:
@@ -26,7 +26,8 @@ def add_parsers(commands: Any) -> None:
     )
     parser.add_argument("--images", type=positive, default=12, help="images of each vehicle (12)")
     parser.add_argument("--cameras", type=positive, default=6, help="camera ids (6)")
-    parser.add_argument("--size", type=positive, default=256, help="longer side in pixels (256)")
+    parser.add_argument("--pixels", type=positive, default=256, help="the longer side (256)")
+    add_renamed(parser, "--size", "--pixels", type=positive)
     parser.add_argument("--seed", type=int, default=0, help="of all that is random (0)")
     parser.add_argument(
         "--workers", type=positive, default=os.cpu_count() or 1, help="processes (all cores)"
@@ -47,7 +48,7 @@ def _synthesize(options: argparse.Namespace) -> None:
         vehicles=options.vehicles,
         images=options.images,
         cameras=options.cameras,
-        size=options.size,
+        pixels=options.pixels,
         seed=options.seed,
         workers=options.workers,
         heatmaps=options.heatmaps,

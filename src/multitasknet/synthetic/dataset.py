@@ -7,6 +7,7 @@ import multiprocessing
 import shutil
 import signal
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -70,13 +71,14 @@ def synthesize(
     vehicles: int = 60,
     images: int = 12,
     cameras: int = 6,
-    size: int = 256,
+    pixels: int = 256,
     seed: int = 0,
     workers: int = 1,
     heatmaps: bool = False,
     segments: bool = False,
     sheet: str | Path | None = None,
     progress: bool = False,
+    size: int | None = None,
 ) -> SyntheticData:
     """Write synthetic vehicles in the PAMTRI layout; the same seed gives the same bytes.
 
@@ -89,27 +91,33 @@ def synthesize(
             gallery.
         images: pictures of each vehicle.
         cameras: camera ids.
-        size: the longer side of the pictures in pixels, 32 to 2048.
+        pixels: the longer side of the pictures in pixels, 32 to 2048.
         seed: of everything that is random.
         workers: processes.
         heatmaps, segments: whether to write the pose maps as files as well.
         sheet: where to put a picture of samples with keypoints and surfaces drawn in.
-        progress: whether to show a progress bar on stderr.
+        progress: whether to show a progress bar on stderr, where that is a terminal.
+        size: the former name of ``pixels``, accepted for one release.
 
     Raises:
         SyntheticError: an argument or the folder will not do; nothing has been written.
     """
+    if size is not None:
+        warnings.warn("size= is now pixels=", FutureWarning, stacklevel=2)
+        pixels = size
     root = Path(root)
     plans = make_plan(vehicles, images, cameras, seed)
-    _check_arguments(size, workers, sheet)
+    _check_arguments(pixels, workers, sheet)
     maps = count_maps(heatmaps=heatmaps, segments=segments)
-    _check_folder(root, needed=len(plans) * images * _picture_bytes(size, maps))
+    _check_folder(root, needed=len(plans) * images * _picture_bytes(pixels, maps))
     with _whole_folder(root) as folder:
         for split in SPLITS:
             (folder / f"image_{split}").mkdir()
-        jobs = [_Job(plan, folder, seed, size, heatmaps, segments) for plan in plans]
+        jobs = [_Job(plan, folder, seed, pixels, heatmaps, segments) for plan in plans]
         rows: dict[str, list[LabelRow]] = {split: [] for split in SPLITS}
-        with tqdm(total=len(plans) * images, unit="image", disable=not progress) as bar:
+        with tqdm(
+            total=len(plans) * images, unit="image", disable=None if progress else True
+        ) as bar:
             for job, labels in zip(jobs, _run(jobs, workers), strict=True):
                 for picture, row in zip(job.plan.pictures, labels, strict=True):
                     rows[picture.split].append(row)
@@ -199,7 +207,7 @@ def _write_maps(job: _Job, picture: Picture, jpeg: bytes, keypoints: np.ndarray)
 
 def _check_arguments(size: int, workers: int, sheet: str | Path | None) -> None:
     if not _SMALLEST <= size <= _LARGEST:
-        raise SyntheticError(f"size is {size}; expected {_SMALLEST} to {_LARGEST} pixels")
+        raise SyntheticError(f"pixels is {size}; expected {_SMALLEST} to {_LARGEST} pixels")
     if workers < 1:
         raise SyntheticError(f"workers is {workers}; expected at least 1")
     if sheet and Path(sheet).suffix.lower() not in (".png", ".jpg", ".jpeg"):

@@ -105,7 +105,8 @@ def check_values(weights: Weights) -> None:
     }
     if any(kinds.values()):
         raise CheckpointError(
-            f"{weights.path}: expected finite floats. {_name_entries(kinds)}. Fetch or save it again"
+            f"{weights.path}: expected finite floats. {_name_entries(kinds)}. "
+            f"Fetch or save it again"
         )
 
 
