@@ -43,7 +43,7 @@ from multitasknet.vehicle.attributes import TYPES
 from multitasknet.vehicle.keypoints import visible_surfaces
 from multitasknet.vehicle.maps import draw_maps
 
-SMALL = {"vehicles": 2, "images": 2, "cameras": 2, "size": 64}
+SMALL = {"vehicles": 2, "images": 2, "cameras": 2, "pixels": 64}
 STRAIGHT = Station(3, 2.5, 0.0, (1, 1, 1), 1, 1, 0, 0, 0, 90)
 VIEWS = [(yaw, height) for yaw in range(10, 360, 35) for height in (1.2, 3.0, 7.0)]
 
@@ -450,3 +450,8 @@ def rank1(query: list, gallery: list, features: Callable[..., np.ndarray]) -> fl
         distance[cameras == row.image.split("_")[1]] = np.inf
         hits.append(ids[distance.argmin()] == row.vehicle_id)
     return float(np.mean(hits))
+
+
+def test_the_former_name_of_pixels_is_accepted_with_a_warning(tmp_path: Path) -> None:
+    with pytest.warns(FutureWarning, match="size= is now pixels="), pytest.raises(SyntheticError):
+        synthesize(tmp_path / "data", vehicles=2, images=2, cameras=2, size=16)
