@@ -250,6 +250,31 @@ def test_a_missing_stored_map_is_named(tmp_path: Path) -> None:
         load_sample(record, NetworkSpec(Variant.HEATMAP))
 
 
+def test_a_partly_filled_folder_of_maps_is_named_when_the_data_are_read(tmp_path: Path) -> None:
+    root = drawn.pamtri(tmp_path / "data", PLAN[:1] + PLAN[-1:], maps=True)
+    (record,) = read_dataset(root, ["train"]).train.records
+    (record.segments / "12.jpg").unlink()
+    with pytest.raises(LabelError, match=r"12\.jpg: the stored map is missing"):
+        read_dataset(root, ["train"])
+
+
+def test_class_0_of_a_csv_is_a_class(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "b.png")
+    rows = "image,vehicle_id,color,type\na.png,1,0,unknown\nb.png,1,1,\n"
+    (tmp_path / "train.csv").write_text(rows)
+    records = read_dataset(tmp_path).train.records
+    assert [(record.color_id, record.type_id) for record in records] == [(0, None), (1, None)]
+    assert ClassMaps.of(records).color_ids == (0, 1)
+
+
+def test_an_id_that_64_bits_do_not_hold_is_named(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "train.csv").write_text(f"image,vehicle_id\na.png,{2**63}\n")
+    with pytest.raises(LabelError, match=rf"train\.csv:2: vehicle_id is {2**63}"):
+        read_dataset(tmp_path)
+
+
 def test_a_pack_appears_whole_or_not_at_all(roots: dict[str, Path], tmp_path: Path) -> None:
     dataset = read_dataset(roots["pamtri"])
     with pytest.raises(PackError, match="something is there already"):
@@ -270,6 +295,9 @@ def test_a_pack_appears_whole_or_not_at_all(roots: dict[str, Path], tmp_path: Pa
         lambda root: (root / "pack.json").write_text("{"),
         lambda root: (root / "pack.json").write_text('{"format": 9, "splits": ["gallery"]}'),
         lambda root: (root / "gallery.npz").write_bytes(b"odd"),
+        lambda root: (root / "gallery.npz").write_bytes(b""),
+        lambda root: (root / "gallery.npz").write_bytes((root / "gallery.npz").read_bytes()[:-60]),
+        lambda root: (root / "gallery.mindrecord.db").unlink(),
         lambda root: (root / "gallery.mindrecord").unlink(),
     ],
 )
@@ -281,6 +309,17 @@ def test_a_damaged_pack_is_refused(tmp_path: Path, spoil: Callable[[Path], objec
     spoil(pack)
     with pytest.raises(LabelError, match="the pack is damaged"):
         read_dataset(pack)
+
+
+def test_images_of_another_pack_do_not_pass_under_these_labels(tmp_path: Path) -> None:
+    root = drawn.pamtri(tmp_path / "data", PLAN)
+    pack = write_pack(read_dataset(root), tmp_path / "pack", progress=False)
+    for suffix in (".mindrecord", ".mindrecord.db"):
+        (pack / f"gallery{suffix}").replace(pack / f"query{suffix}")
+    with pytest.raises(
+        LabelError, match=r"query\.mindrecord and query\.npz do not belong together"
+    ):
+        read_dataset(pack, ["query"])
 
 
 # The pipeline

@@ -17,8 +17,16 @@ import drawn
 import numpy as np
 import pytest
 
-from multitasknet import create_network, finetune, read_weights, write_card
+from multitasknet import (
+    CardError,
+    create_network,
+    finetune,
+    read_dataset,
+    read_weights,
+    write_card,
+)
 from multitasknet.cli import main
+from multitasknet.data.pack import write_pack
 from multitasknet.training.history import EpochRecord
 from multitasknet.training.interruption import Interrupted
 from multitasknet.training.loop import TrainingError
@@ -267,6 +275,17 @@ def test_a_card_needs_trained_weights_and_plain_fields(straight, tmp_path, capsy
     assert "author is 'A: B'; expected one line without a colon" in capsys.readouterr().err
 
 
+def test_a_cards_fields_survive_and_a_bad_one_does_not_replace_it(straight) -> None:
+    card = write_card(
+        straight.output, url="http://127.0.0.1/x", name=">", summary="Fleet #2, tuned"
+    )
+    assert (card.name, card.summary) == (">", "Fleet #2, tuned")
+    before = card.path.read_bytes()
+    with pytest.raises(CardError, match="asset-link"):
+        write_card(straight.output, url="foo")
+    assert card.path.read_bytes() == before
+
+
 @pytest.mark.slow
 def test_the_whole_network_resumes_bit_for_bit(data, tmp_path) -> None:
     settings = FAST | {"freeze": "stages", "epochs": 2, "lr": 1e-4, "workers": 2}
@@ -282,3 +301,42 @@ def test_the_whole_network_resumes_bit_for_bit(data, tmp_path) -> None:
     }
     assert {"base.norm5", "base.denseblock3.cell_list.0.norm1"} <= moved
     assert not any(name.startswith(FROZEN["stages"]) for name in moved)
+
+
+def test_a_pack_trains_and_resumes_when_its_originals_are_gone(data, tmp_path) -> None:
+    root = shutil.copytree(data, tmp_path / "data")
+    pack = write_pack(read_dataset(root), tmp_path / "pack", progress=False)
+    shutil.rmtree(root)
+    finetune(pack, tmp_path / "run", progress=False, **FAST | {"epochs": 1})
+    assert (tmp_path / "run" / "features_train.npz").is_file()
+
+
+def test_a_resume_without_its_state_is_refused(straight, data, tmp_path) -> None:
+    run = shutil.copytree(straight.output, tmp_path / "run")
+    (run / "last.ckpt").unlink()
+    before = (run / "history.json").read_bytes()
+    with pytest.raises(FinetuneError, match=r"last\.ckpt: there is no such file"):
+        finetune(data, run, resume=True)
+    assert (run / "history.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "other labels"])
+def test_features_that_are_damaged_or_of_other_labels_are_computed_again(
+    data, output, tmp_path, damage, caplog
+) -> None:
+    folder = tmp_path / "again"
+    folder.mkdir()
+    root = shutil.copytree(data, tmp_path / "data")
+    # The features that the fixture's folder has are of these very pictures and labels.
+    kept = (output / "features_train.npz").read_bytes()
+    (folder / "features_train.npz").write_bytes(
+        {"empty": b"", "cut": kept[:500], "other labels": kept}[damage]
+    )
+    if damage == "other labels":
+        table = root / "label_train.csv"
+        first, *others = table.read_text().splitlines()
+        name, vehicle, _, *rest = first.split(",")
+        table.write_text("\n".join([",".join([name, vehicle, "10", *rest]), *others]) + "\n")
+    finetune(root, folder, progress=False, **FAST | {"epochs": 1})
+    assert (folder / "features_train.npz").read_bytes() != kept
+    assert ("is damaged" in caplog.text) is (damage != "other labels")

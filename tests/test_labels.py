@@ -15,7 +15,7 @@ ROW = ["a.jpg", "12", "5", "1", *[str(n / 10) for n in range(108)]]
 
 
 def write(path: Path, *rows: list[str]) -> Path:
-    path.write_text("".join(",".join(row) + "\n" for row in rows))
+    path.write_text("".join(",".join(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
 
@@ -42,6 +42,11 @@ def test_a_row_is_read_as_it_stands(tmp_path: Path) -> None:
         (changed(50, "nan"), "column 50 is 'nan'; expected a finite number"),
         (changed(51, "inf"), "column 51 is 'inf'"),
         (changed(112, ""), "column 112 is ''"),
+        (changed(2, "1_000"), "column 2 is '1_000'; expected a whole number"),
+        (changed(2, "\uff11\uff12"), "column 2 is '\uff11\uff12'; expected a whole number"),
+        (changed(3, "-3"), "column 3 is '-3'; expected a class id"),
+        (changed(4, "-1"), "column 4 is '-1'; expected a class id"),
+        (changed(60, "1e39"), "column 60 is '1e39'; expected a finite number"),
     ],
 )
 def test_a_bad_row_is_named_by_file_line_and_value(
@@ -51,6 +56,19 @@ def test_a_bad_row_is_named_by_file_line_and_value(
     with pytest.raises(LabelError) as refused:
         read_labels(path)
     assert str(refused.value).startswith(f"{path}:2: {named}")
+
+
+def test_large_ids_stay_apart(tmp_path: Path) -> None:
+    ids = ("20221231235959001", "20221231235959002", "12.0")
+    rows = [[f"{index}.jpg", text, *ROW[2:]] for index, text in enumerate(ids)]
+    read = read_labels(write(tmp_path / "label.csv", *rows)).values()
+    assert [row.vehicle_id for row in read] == [20221231235959001, 20221231235959002, 12]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
+    path = write(tmp_path / "label.csv", ROW)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert list(read_labels(path)) == ["a.jpg"]
 
 
 def test_all_problems_come_at_once_up_to_twenty(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_a_users_mistake_is_one_message_and_exit_code_2(capsys, arguments, named
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["predict"], ["fly"], ["predict", "a.jpg", "--batch", "0"]]
+    "arguments", [[], ["predict"], ["fly"], ["predict", "a.jpg", "--batch-size", "0"]]
 )
 def test_wrong_usage_is_exit_code_2(arguments, capsys) -> None:
     with pytest.raises(SystemExit) as stopped:
@@ -162,6 +162,28 @@ def test_hub_install_by_command(capsys, server, write_card, checkpoint, tmp_path
     assert 'mindspore_hub.load("mindspore/1.7/multitasknet_veri")' in capsys.readouterr().out
     assert (tmp_path / "hub" / "mindspore" / "1.7" / "model.ckpt").is_file()
     assert main(arguments) == 0
+
+
+def test_a_code_folder_that_is_no_plain_name_is_refused(write_card, tmp_path, capsys) -> None:
+    card = write_card("https://example.com/a.ckpt", repo="https://example.com/x#/.")
+    hub = tmp_path / "hub"
+    assert main(["hub-install", "--hub-dir", str(hub), "--card", str(card)]) == 2
+    assert "'repo-link' ends in '.'" in capsys.readouterr().err
+    assert list((hub / "mindspore").iterdir()) == [hub / "mindspore" / "1.7"]
+
+
+def test_a_missing_image_is_named_before_anything_large_is_imported() -> None:
+    code = (
+        "import sys; from multitasknet.cli import main\ncode = main(['predict', 'nowhere.jpg'])\n"
+    )
+    code += "assert not {'mindspore', 'onnxruntime'} & set(sys.modules); sys.exit(code)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (done.returncode, b"nowhere.jpg" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_former_option_is_accepted_with_a_warning(capsys) -> None:
+    assert main(["predict", str(PHOTO), "--labels", "nowhere.csv", "--batch", "4"]) == 2
+    assert "--batch is called --batch-size now" in capsys.readouterr().err
 
 
 def test_help_needs_no_mindspore() -> None:

@@ -243,6 +243,35 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path, content: bytes) -> Non
         preprocess(path)
 
 
+def test_16_bit_grey_keeps_its_shades(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    pixels = read_image(tmp_path / "ramp.png")
+    assert (pixels.min(), pixels.max()) == (0, 255)
+    np.testing.assert_allclose(pixels[..., 0], ramp / 257, atol=1)
+
+
+def test_a_float_picture_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)).save(tmp_path / "f.tif")
+    with pytest.raises(ImageError, match=r"f\.tif.*what is white is not stated"):
+        read_image(tmp_path / "f.tif")
+
+
+def test_transparent_pixels_show_no_hidden_color(tmp_path: Path) -> None:
+    Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / "alpha.png")
+    palette = Image.new("P", (8, 8), 1)
+    palette.putpalette([0, 0, 0, 255, 0, 0])
+    palette.save(tmp_path / "palette.png", transparency=1)
+    for name in ("alpha.png", "palette.png"):
+        assert np.unique(read_image(tmp_path / name)).tolist() == [128]
+
+
+def test_a_cmyk_jpeg_keeps_its_color(tmp_path: Path) -> None:
+    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "cmyk.jpg")
+    red, green, blue = read_image(tmp_path / "cmyk.jpg")[8, 8]
+    assert red > 200 and green < 60 and blue < 60
+
+
 def test_a_cut_jpeg_is_refused(tmp_path: Path) -> None:
     whole = tmp_path / "whole.jpg"
     noise = np.random.default_rng(0).integers(0, 256, (99, 99, 3), dtype=np.uint8)

@@ -81,3 +81,17 @@ def test_devices_share_an_epoch_without_overlap() -> None:
 def test_too_few_vehicles_are_refused_with_both_numbers() -> None:
     with pytest.raises(SamplerError, match=r"takes 8 vehicles, but the data have 3"):
         IdentitySampler([1, 1, 2, 2, 3, 3], vehicles=8, images=4)
+
+
+def test_over_20_epochs_a_vehicle_meets_most_others_in_every_epoch() -> None:
+    ids = identities([60] * 100)
+    sampler = IdentitySampler(ids, vehicles=8, images=4)
+    met = []
+    for epoch in range(20):
+        vehicles = np.unique(ids, return_inverse=True)[1][sampler.epoch(epoch)][:, ::4]
+        meetings = np.zeros((100, 100), dtype=bool)
+        for batch in vehicles:
+            meetings[np.ix_(batch, batch)] = True
+        met.append(meetings.sum(axis=1).mean() - 1)
+    # 15 batches with 7 others each, drawn at random from 99, hold 66 different ones.
+    assert np.mean(met) > 60

@@ -266,7 +266,7 @@ def test_the_folder_is_what_pamtri_reads(tmp_path) -> None:
         ({"vehicles": 1}, "vehicles is 1; expected at least 2"),
         ({"images": 1}, "images is 1; expected at least 2"),
         ({"cameras": 1}, "cameras is 1; expected at least 2"),
-        ({"size": 16}, "size is 16; expected 32 to 2048"),
+        ({"pixels": 16}, "pixels is 16; expected 32 to 2048"),
         ({"workers": 0}, "workers is 0"),
         ({"sheet": "samples.doc"}, "ends in .png or .jpg"),
         ({"seed": -1}, "seed is -1"),
@@ -321,7 +321,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path) -> None:
 
 def test_the_command_writes_a_data_set_and_a_sheet(tmp_path, capsys) -> None:
     root, sheet = tmp_path / "data", tmp_path / "sheet.jpg"
-    arguments = ["--vehicles", "2", "--images", "2", "--cameras", "2", "--size", "48"]
+    arguments = ["--vehicles", "2", "--images", "2", "--cameras", "2", "--pixels", "48"]
     command = ["synthesize", "--output", str(root), *arguments, "--workers", "1"]
     assert main([*command, "--sheet", str(sheet)]) == 0
     assert "4 train, 10 query, 10 test images of 2 + 10 vehicles" in capsys.readouterr().out
@@ -450,3 +450,8 @@ def rank1(query: list, gallery: list, features: Callable[..., np.ndarray]) -> fl
         distance[cameras == row.image.split("_")[1]] = np.inf
         hits.append(ids[distance.argmin()] == row.vehicle_id)
     return float(np.mean(hits))
+
+
+def test_the_former_name_of_pixels_is_accepted_with_a_warning(tmp_path: Path) -> None:
+    with pytest.warns(FutureWarning, match="size= is now pixels="), pytest.raises(SyntheticError):
+        synthesize(tmp_path / "data", vehicles=2, images=2, cameras=2, size=16)

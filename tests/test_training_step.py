@@ -119,6 +119,19 @@ def test_an_overflow_skips_the_step_and_halves_the_scale() -> None:
     assert float(step.scaler.scale_value.asnumpy()) == scale / 2
 
 
+def test_an_overflow_at_the_smallest_scale_is_hopeless() -> None:
+    _, step = small_step(scaled=True)
+    step.set_rate(0.01)
+    results = [step(*batch(1e19)) for _ in range(15)]
+    assert [result.is_hopeless for result in results] == [False] * 14 + [True]
+
+
+def test_a_kept_state_can_be_overwritten_by_its_owner(tmp_path) -> None:
+    network, step = small_step()
+    save_state(tmp_path / "last.ckpt", network, step, Progress())
+    assert (tmp_path / "last.ckpt").stat().st_mode & 0o600 == 0o600
+
+
 def test_the_state_holds_all_that_the_next_steps_need(tmp_path) -> None:
     network, step = small_step(scaled=True)
     step.set_rate(0.01)

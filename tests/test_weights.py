@@ -13,10 +13,20 @@ import pytest
 from conftest import save
 from safetensors.numpy import save_file
 
-from multitasknet import MissingExtraError, MultiTaskNet, NetworkSpec, read_weights
+from multitasknet import (
+    CheckpointError,
+    MissingExtraError,
+    MultiTaskNet,
+    NetworkSpec,
+    convert,
+    read_weights,
+)
 from multitasknet.cli import main
+from multitasknet.files import OutputError
+from multitasknet.hub.info import describe_weights
 from multitasknet.models.multitasknet.spec import Variant, spec_from_shapes
-from multitasknet.vehicle.attributes import COLORS, TYPES, class_names
+from multitasknet.vehicle.attributes import COLORS, TYPES, ClassMaps, class_names
+from multitasknet.weights.sidecar import Sidecar, write_sidecar
 
 HEADS = list(itertools.product((True, False), repeat=2))
 
@@ -92,3 +102,39 @@ def test_the_command_converts_and_says_what_it_wrote(tmp_path, arrays, capsys) -
     for bad in (str(tmp_path / "model.zip"), str(tmp_path / "nowhere" / "model.ckpt")):
         assert main(["convert", source, bad]) == 2
         assert bad in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (lambda array: np.full_like(array, np.nan), "with NaN or infinity"),
+        (lambda array: np.full_like(array, np.inf), "with NaN or infinity"),
+        (lambda array: array.astype(np.int8), "of integers or bools"),
+        (lambda array: array > 0, "of integers or bools"),
+    ],
+)
+def test_values_that_are_no_weights_are_named(tmp_path, arrays, suffix, spoil, named) -> None:
+    name = "base.conv0.weight"
+    path = tmp_path / f"model{suffix}"
+    spoilt = arrays | {name: spoil(arrays[name])}
+    save_file(spoilt, path) if suffix == ".safetensors" else save(path, spoilt)
+    with pytest.raises(CheckpointError, match=rf"1 {named}: {name}"):
+        describe_weights(path)
+    with pytest.raises(CheckpointError, match=rf"1 {named}: {name}"):
+        convert(path, tmp_path / "target.ckpt")
+
+
+def test_convert_takes_the_sidecar_along_and_no_strangers(tmp_path, arrays) -> None:
+    source = tmp_path / "model.safetensors"
+    save_file(arrays, source)
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(OutputError, match=r"other\.json: would be read as the sidecar"):
+        convert(source, tmp_path / "other.ckpt")
+    assert not (tmp_path / "other.ckpt").exists()
+    spec = read_weights(source).spec
+    named = replace(spec, color_names=tuple(f"shade {n}" for n in range(spec.num_colors)))
+    ids = ClassMaps(*(tuple(range(n)) for n in (spec.num_ids, spec.num_colors, spec.num_types)))
+    write_sidecar(source, Sidecar(named, ids))
+    converted = convert(source, tmp_path / "other.ckpt")
+    assert read_weights(converted).spec == named

@@ -71,13 +71,20 @@ def read_image(image: ImageInput) -> np.ndarray:
 
 def decode_image(content: bytes) -> np.ndarray:
     """The picture in a file's bytes, uint8 ``[H, W, 3]``; one of UNREADABLE if there is none."""
-    # OpenCV decodes twice as fast, but would pad a cut file with grey and say nothing.
-    if content.startswith(_JPEG_START) and content.endswith(_JPEG_END):
-        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-        if decoded is not None:
-            return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    decoded = _decode_jpeg(content, cv2.IMREAD_COLOR)
+    if decoded is not None:
+        return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
     with Image.open(io.BytesIO(content)) as file:
         return _upright_rgb(file)
+
+
+def decode_gray(content: bytes) -> np.ndarray:
+    """The picture in a file's bytes, uint8 ``[H, W]``; errors as above."""
+    decoded = _decode_jpeg(content, cv2.IMREAD_GRAYSCALE)
+    if decoded is not None:
+        return decoded
+    with Image.open(io.BytesIO(content)) as file:
+        return np.asarray(file.convert("L"))
 
 
 def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -109,6 +116,13 @@ def encode_jpeg(pixels: np.ndarray, quality: int) -> bytes:
     return content.tobytes()
 
 
+def _decode_jpeg(content: bytes, flags: int) -> np.ndarray | None:
+    # OpenCV decodes twice as fast, but would pad a cut file with grey and say nothing.
+    if not (content.startswith(_JPEG_START) and content.endswith(_JPEG_END)):
+        return None
+    return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+
+
 def _upright_rgb(image: Image.Image) -> np.ndarray:
     # Both conversions copy; most images need neither.
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
@@ -127,7 +141,7 @@ def _eight_bits(image: Image.Image) -> np.ndarray:
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > 0xFFFF:
         raise ImageError(
-            f"its pixels are {values.dtype}, {values.min():g} to {values.max():g}, which does not "
-            f"say what white is; save it with 8 or 16 bits a channel"
+            f"its pixels are {values.dtype}, {values.min():g} to {values.max():g}: "
+            f"what is white is not stated; save it with 8 or 16 bits a channel"
         )
     return (values.astype(np.uint32) * 255 // 0xFFFF).astype(np.uint8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,8 @@ from ..vehicle.keypoints import NUM_KEYPOINTS
 
 COLUMNS = 4 + 3 * NUM_KEYPOINTS
 _MOST_PROBLEMS = 20
+_WHOLE = re.compile(r"([+-]?[0-9]+)(?:\.0*)?")
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class LabelError(MultiTaskNetError, ValueError):
@@ -50,7 +52,7 @@ def read_labels(path: str | Path) -> Mapping[str, LabelRow]:
     rows: dict[str, LabelRow] = {}
     problems: list[str] = []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             for line, fields in enumerate(csv.reader(file), start=1):
                 if not fields:
                     continue
@@ -107,18 +109,27 @@ def _parse_row(fields: list[str], origin: str) -> LabelRow:
     return LabelRow(
         image=fields[0].strip(),
         vehicle_id=_integer(fields[1], 2),
-        color_id=_integer(fields[2], 3),
-        type_id=_integer(fields[3], 4),
+        color_id=_class(fields[2], 3),
+        type_id=_class(fields[3], 4),
         keypoints=np.array(numbers, dtype=np.float32).reshape(NUM_KEYPOINTS, 3),
         origin=origin,
     )
 
 
 def _integer(text: str, column: int) -> int:
-    value = _number(text, column)
-    if value != int(value):
+    _number(text, column)
+    # Never through float, in which ids above 2**53 become one another.
+    whole = _WHOLE.fullmatch(text.strip())
+    if not whole:
         raise ValueError(f"column {column} is {text!r}; expected a whole number")
-    return int(value)
+    return int(whole[1])
+
+
+def _class(text: str, column: int) -> int:
+    value = _integer(text, column)
+    if value < 0:
+        raise ValueError(f"column {column} is {text!r}; expected a class id, 0 where unknown")
+    return value
 
 
 def _number(text: str, column: int) -> float:
@@ -126,6 +137,6 @@ def _number(text: str, column: int) -> float:
         value = float(text)
     except ValueError:
         raise ValueError(f"column {column} is {text!r}; expected a number") from None
-    if not math.isfinite(value):
+    if not abs(value) <= _LARGEST:
         raise ValueError(f"column {column} is {text!r}; expected a finite number")
     return value

@@ -9,7 +9,7 @@ Layouts, told apart by what lies in the root:
   ``name_query.txt``, ``name_test.txt`` and ``image_<split>/``. No keypoints.
 - CSV: ``train.csv``, ``query.csv``, ``gallery.csv`` with a header; the columns ``image`` (path
   below the root) and ``vehicle_id``, and optionally ``camera``, ``color`` and ``type`` (name or
-  number).
+  number, 0 is one as any other; empty or ``unknown`` where it is not known).
 - A pack, as ``multitasknet pack`` writes it.
 """
 
@@ -26,7 +26,7 @@ from ..vehicle.attributes import COLORS, TYPES
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from .labels import LabelError, LabelRow, read_labels
 from .pack import MANIFEST, read_pack
-from .records import SPLITS, Record, Split, VehicleDataset, check_images, refuse
+from .records import SPLITS, Record, Split, VehicleDataset, check_ids, check_images, refuse
 
 _FOLDER = {"train": "train", "query": "query", "gallery": "test"}
 _CAMERA_IN_NAME = re.compile(r"^\d+_c(\d+)_")
@@ -94,6 +94,7 @@ def _checked(layout: _Layout, root: Path, name: str, check: bool) -> Split:
     records = layout.read(root, name)
     if not records:
         raise LabelError(f"{root}: the split {name!r} is empty; expected at least one image")
+    refuse(check_ids(records))
     if check:
         refuse(check_images(records))
     return Split(name, tuple(records))
@@ -287,7 +288,7 @@ def _camera(text: str) -> int:
 
 def _class(text: str, names: tuple[str, ...], field: str) -> int | None:
     text = text.strip().lower()
-    if text in ("", "0", "unknown"):
+    if text in ("", "unknown"):
         return None
     if text in names:
         return names.index(text) + 1

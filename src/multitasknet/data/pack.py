@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -22,8 +23,9 @@ from .records import Record, Split, VehicleDataset
 from .samples import load_maps
 
 MANIFEST = "pack.json"
-_FORMAT = 2
+_FORMAT = 3
 _UNKNOWN = -1
+_EDGE = 1 << 20
 
 
 class PackError(MultiTaskNetError, OSError):
@@ -77,9 +79,10 @@ def read_pack(root: Path, splits: Sequence[str] | None) -> VehicleDataset:
                 f"{', '.join(manifest['splits'])}"
             )
         return VehicleDataset(root, **{name: _read_split(root, name) for name in names})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, LabelError):
-            raise
+    except LabelError:
+        raise
+    # NumPy and zipfile report damage in many ways, from EOFError to NotImplementedError.
+    except Exception as error:
         raise LabelError(f"{root}: the pack is damaged ({error}); pack it again") from error
 
 
@@ -98,7 +101,9 @@ def _write_split(folder: Path, split: Split, progress: bool) -> None:
     for row in map(_image_row, rows):
         writer.write_raw_data([row])
     writer.commit()
-    np.savez(_file(folder, split.name, ".npz"), **_label_columns(split.records))
+    labels = _label_columns(split.records)
+    fingerprint = _fingerprint(_file(folder, split.name, ".mindrecord"))
+    np.savez(_file(folder, split.name, ".npz"), fingerprint=fingerprint, **labels)
 
 
 def _image_row(record: Record) -> dict[str, bytes]:
@@ -123,10 +128,10 @@ def _label_columns(records: Sequence[Record]) -> dict[str, np.ndarray]:
 
 def _read_split(root: Path, name: str) -> Split:
     pack = _file(root, name, ".mindrecord")
-    if not pack.is_file():
-        raise ValueError(f"{pack.name} is missing")
     with np.load(_file(root, name, ".npz"), allow_pickle=False) as stored:
         columns = dict(stored)
+    if columns["fingerprint"] != _fingerprint(pack):
+        raise ValueError(f"{pack.name} and {name}.npz do not belong together")
     records = tuple(
         replace(record, origin=f"{pack}:{index}")
         for index, record in enumerate(_records(columns), start=1)
@@ -151,6 +156,17 @@ def _records(columns: dict[str, Any]) -> Iterator[Record]:
 
 def _file(folder: Path, split: str, suffix: str) -> Path:
     return folder / f"{split}{suffix}"
+
+
+def _fingerprint(pack: Path) -> str:
+    """Tells images apart without reading all: the size, the first and the last MiB, the index."""
+    digest = hashlib.sha256(str(pack.stat().st_size).encode())
+    with pack.open("rb") as file:
+        digest.update(file.read(_EDGE))
+        file.seek(max(pack.stat().st_size - _EDGE, 0))
+        digest.update(file.read())
+    digest.update(pack.with_name(f"{pack.name}.db").read_bytes())
+    return digest.hexdigest()
 
 
 def _to_number(raw_id: int | None) -> int:

@@ -14,12 +14,14 @@ from PIL import Image
 from ..images import UNREADABLE
 from ..vehicle.attributes import sorted_ids
 from ..vehicle.cameras import UNKNOWN_CAMERA
+from ..vehicle.keypoints import NUM_KEYPOINTS, SURFACES
 from .labels import LabelError, summarize
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "query", "gallery")
 _NAMED = 10
+_LARGEST_ID = 2**63 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +87,22 @@ class VehicleDataset:
         return tuple(split for split in (self.train, self.query, self.gallery) if len(split))
 
 
+def check_ids(records: Sequence[Record]) -> list[str]:
+    """Return a problem for each id that 64 bits do not hold."""
+    names = ("vehicle_id", "camera_id", "color_id", "type_id")
+    return [
+        f"{record.origin}: {name} is {value}; expected {-_LARGEST_ID} to {_LARGEST_ID}"
+        for record in records
+        for name in names
+        if abs(value := getattr(record, name) or 0) > _LARGEST_ID
+    ]
+
+
 def check_images(records: Sequence[Record], *, workers: int = 4) -> list[str]:
-    """Decode every image once, at low resolution; return a problem for each that fails."""
+    """Decode every image once, at low resolution, and look for its stored maps.
+
+    Returns a problem for each image that fails.
+    """
     with ThreadPoolExecutor(workers) as pool:
         problems = pool.map(_image_problem, records)
         return [problem for problem in problems if problem]
@@ -133,4 +149,16 @@ def _image_problem(record: Record) -> str | None:
         return f"{where} does not exist; remove the label or add the image"
     except UNREADABLE as error:
         return f"{where} cannot be read ({error}); fetch it again or remove the label"
+    return _maps_problem(record.heatmaps, NUM_KEYPOINTS) or _maps_problem(
+        record.segments, len(SURFACES)
+    )
+
+
+def _maps_problem(folder: Path | None, count: int) -> str | None:
+    if folder is None:
+        return None
+    there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    for name in (f"{index:02}.jpg" for index in range(count)):
+        if name not in there:
+            return f"{folder / name}: the stored map is missing; store all of an image, or none"
     return None

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from ..images import UNREADABLE, read_image
+from ..images import UNREADABLE, decode_gray, read_image
 from ..models import find_network
 from ..models.definition import Spec
 from ..vehicle.keypoints import NUM_KEYPOINTS, SURFACES, pose_or_zeros
@@ -89,8 +88,7 @@ def _read_maps(folder: Path, count: int) -> np.ndarray:
 
 def _read_map(path: Path) -> np.ndarray:
     try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("L"))
+        pixels = decode_gray(path.read_bytes())
     except UNREADABLE as error:
         raise LabelError(
             f"{path}: the stored map cannot be read ({error}); store all maps of an image, or none"

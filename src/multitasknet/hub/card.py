@@ -139,11 +139,11 @@ def default_card_path(network: str = DEFAULT_NETWORK) -> Path:
     return in_wheel if in_wheel.is_file() else PACKAGE.parents[1] / "assets" / name
 
 
-class _TextLoader(yaml.SafeLoader):
+class TextLoader(yaml.SafeLoader):
     """PyYAML's safe loader without numbers and dates: a version 1.10 must not become 1.1."""
 
 
-_TextLoader.yaml_implicit_resolvers = {
+TextLoader.yaml_implicit_resolvers = {
     first: [
         (tag, pattern)
         for tag, pattern in resolvers
@@ -168,7 +168,7 @@ def _front_matter(path: Path) -> Mapping[str, Any]:
             f"'{_FENCE}', found {len(fences)} such lines; compare it with a card of the Hub"
         )
     try:
-        header = yaml.load("\n".join(lines[fences[0] + 1 : fences[1]]), Loader=_TextLoader)
+        header = yaml.load("\n".join(lines[fences[0] + 1 : fences[1]]), Loader=TextLoader)
     except yaml.YAMLError as error:
         raise CardError(f"{path}: the front matter is not valid YAML: {error}") from error
     if not isinstance(header, dict):
@@ -230,7 +230,7 @@ class _Fields:
 
     def path_part(self, field: str) -> str:
         value = self.text(field)
-        if not _is_plain_name(value):
+        if not is_plain_name(value):
             raise self.fail(field, f"is {value!r}", "expected a plain name, it becomes a folder")
         return value
 
@@ -284,7 +284,7 @@ def _side_asset(fields: _Fields, checkpoint: str, folder: PurePosixPath) -> Asse
 
 def _file_name(fields: _Fields, field: str, link: str) -> str:
     name = unquote(urlsplit(link).path.rpartition("/")[2])
-    if not _is_plain_name(name):
+    if not is_plain_name(name):
         raise fields.fail(
             field,
             f"ends in {name!r}, which is no plain file name",
@@ -293,5 +293,5 @@ def _file_name(fields: _Fields, field: str, link: str) -> str:
     return name
 
 
-def _is_plain_name(name: str) -> bool:
+def is_plain_name(name: str) -> bool:
     return bool(re.fullmatch(r"[^\s./\\:\x00-\x1f][^/\\:\x00-\x1f]*", name))

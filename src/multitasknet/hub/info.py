@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import file_sha256
-from ..weights.reading import read_weights
+from ..weights.reading import check_values, read_weights
 from .cache import cached_path, is_verified
 from .card import ModelCard
 
@@ -51,8 +51,14 @@ class CardInfo:
 
 
 def describe_weights(path: str | Path) -> WeightsInfo:
-    """Say what a weights file holds; raises as :func:`multitasknet.read_weights`."""
+    """Say what a weights file holds.
+
+    Raises:
+        CheckpointError: as :func:`multitasknet.read_weights`, or values that are NaN, infinite or
+            no floats.
+    """
     weights = read_weights(path)
+    check_values(weights)
     return WeightsInfo(
         path=weights.path,
         sha256=file_sha256(weights.path),

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import MultiTaskNetError
 from ..files import PACKAGE
 from .cache import INSTALLED_MARKER, OLD_MARKER, default_cache_dir
-from .card import CardError, ModelCard, default_card_path, load_card
+from .card import CardError, ModelCard, default_card_path, is_plain_name, load_card
 
 _ENTRY_POINTS = ("hub_conf.py", "mindspore_hub_conf.py")
 
@@ -64,6 +64,11 @@ def _install(folder: Path, source: ModelCard, text: str) -> None:
     from filelock import FileLock
 
     code_name = source.repo_link.rstrip("/").rpartition("/")[2]
+    if not is_plain_name(code_name):
+        raise CardError(
+            f"{source.path}: field 'repo-link' ends in {code_name!r}; expected a plain name, it "
+            f"becomes the code's folder"
+        )
     code, card = folder / code_name, folder / source.path.name
     with (
         FileLock(folder / ".hub-install.lock"),

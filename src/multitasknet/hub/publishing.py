@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import datetime
+import json
 from pathlib import Path
+
+import yaml
 
 from ..files import file_sha256, replacing
 from ..models import find_network
 from ..weights.sidecar import read_sidecar, sidecar_path
-from .card import CardError, ModelCard, load_card
+from .card import CardError, ModelCard, TextLoader, load_card
 from .info import describe_weights
 
 _TEMPLATE = """# {name}
 
 ---
 
-model-name: {name}
+model-name: {header[name]}
 
 backbone-name: PAMTRI
 
@@ -23,19 +26,19 @@ module-type: cv
 
 fine-tunable: True
 
-model-version: {version}
+model-version: {header[version]}
 
-train-dataset: {dataset}
+train-dataset: {header[dataset]}
 
 evaluation: {evaluation}
 
-author: {author}
+author: {header[author]}
 
 update-time: {date}
 
 repo-link: <{repo}>
 
-user-id: {user}
+user-id: {header[user]}
 
 used-for: inference
 
@@ -50,9 +53,9 @@ asset:
     side-link: <{url}/{side}>
     side-sha256: {side_sha256}
 
-license: {license}
+license: {header[license]}
 
-summary: {summary}
+summary: {header[summary]}
 
 ---
 
@@ -122,7 +125,8 @@ def write_card(
     assert side is not None
     path = checkpoint.with_name(network.CARD)
     content = _TEMPLATE.format(
-        **texts,
+        name=name,
+        header={field: _yaml_text(text) for field, text in texts.items()},
         evaluation=" | ".join(
             f"{theirs}{side.metrics[ours]:.2f}"
             for ours, theirs in _METRICS.items()
@@ -147,4 +151,22 @@ def write_card(
     )
     with replacing(path) as temporary:
         temporary.write_text(content, encoding="utf-8")
+        _check_card(temporary, path)
     return load_card(path)
+
+
+def _yaml_text(text: str) -> str:
+    """The text as a YAML value: as it stands where YAML reads it so, else in quotes."""
+    try:
+        plain = yaml.load(f"field: {text}", Loader=TextLoader) == {"field": text}
+    except yaml.YAMLError:
+        plain = False
+    return text if plain else json.dumps(text, ensure_ascii=False)
+
+
+def _check_card(written: Path, target: Path) -> None:
+    """Refuse a card that does not load, before it takes the place of one that does."""
+    try:
+        load_card(written)
+    except CardError as error:
+        raise CardError(str(error).replace(str(written), str(target))) from error

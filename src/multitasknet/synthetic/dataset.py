@@ -7,6 +7,7 @@ import multiprocessing
 import shutil
 import signal
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -77,6 +78,7 @@ def synthesize(
     segments: bool = False,
     sheet: str | Path | None = None,
     progress: bool = False,
+    size: int | None = None,
 ) -> SyntheticData:
     """Write synthetic vehicles in the PAMTRI layout; the same seed gives the same bytes.
 
@@ -94,11 +96,15 @@ def synthesize(
         workers: processes.
         heatmaps, segments: whether to write the pose maps as files as well.
         sheet: where to put a picture of samples with keypoints and surfaces drawn in.
-        progress: whether to show a progress bar on stderr.
+        progress: whether to show a progress bar on stderr, where that is a terminal.
+        size: the former name of ``pixels``, accepted for one release.
 
     Raises:
         SyntheticError: an argument or the folder will not do; nothing has been written.
     """
+    if size is not None:
+        warnings.warn("size= is now pixels=", FutureWarning, stacklevel=2)
+        pixels = size
     root = Path(root)
     plans = make_plan(vehicles, images, cameras, seed)
     _check_arguments(pixels, workers, sheet)

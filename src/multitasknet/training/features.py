@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from ..data.samples import Sample
+from ..data.records import Split
 from ..files import replacing
 from ..models.multitasknet.network import MultiTaskNet
+from ..vehicle.sample import Sample
 from .augmentation import mirror
 from .batches import Augment, FeatureSource, ImageSource
 from .optimization import BACKBONE
 
 logger = logging.getLogger(__name__)
+
+# What NumPy raises for a file that is empty, cut or changed.
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def cached_features(
@@ -34,7 +40,8 @@ def cached_features(
     Args:
         network: its backbone makes the features, in inference mode.
         source: the split's images.
-        path: an ``.npz`` file; taken only if backbone, images and settings are the same.
+        path: an ``.npz`` file; taken only if backbone, images, keypoints, labels and settings
+            are the same, and it is whole.
         batch_size: images at a time.
         mirrored: have each image's mirror image as well, as the augmentation flips.
         keep: write what was computed.
@@ -89,16 +96,33 @@ def _read(path: Path, key: str) -> dict[str, np.ndarray] | None:
         with np.load(path, allow_pickle=False) as file:
             if str(file["key"]) == key:
                 return {name: file[name] for name in ("features", "poses", "labels")}
-    except (OSError, ValueError, KeyError) as error:
-        logger.warning("%s: not usable (%s), computed again", path, error)
+    except _DAMAGED as error:
+        logger.warning("%s is damaged (%s); computing it again", path, error)
     return None
+
+
+def _identity(split: Split) -> bytes:
+    """A digest of the images and all that is known of them; a pack stands for its images."""
+    digest = hashlib.sha256(b"" if split.pack is None else _stamp(split.pack))
+    for record in split.records:
+        facts = (record.image, record.vehicle_id, record.color_id, record.type_id)
+        digest.update(repr((*facts, record.heatmaps, record.segments)).encode())
+        if record.keypoints is not None:
+            digest.update(record.keypoints.tobytes())
+        if split.pack is None:
+            digest.update(_stamp(record.image))
+    return digest.digest()
+
+
+def _stamp(path: Path) -> bytes:
+    status = path.stat()
+    return f"{status.st_size} {status.st_mtime_ns}".encode()
 
 
 def _key(network: MultiTaskNet, source: ImageSource, mirrored: bool) -> str:
     settings = (source.spec.variant, source.spec.input_size, mirrored, source.augmentation.flip)
     digest = hashlib.sha256(repr((settings, source.class_maps)).encode())
-    for record in source.split.records:
-        digest.update(f"{record.image}\0{record.image.stat().st_size}\0".encode())
+    digest.update(_identity(source.split))
     for parameter in network.get_parameters():
         if parameter.name.startswith(BACKBONE):
             digest.update(parameter.asnumpy().tobytes())

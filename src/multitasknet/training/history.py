@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +73,23 @@ def read_history(path: Path) -> History:
     """Raises HistoryError if the file is missing or damaged."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        epochs = tuple(EpochRecord(**record) for record in values["epochs"])
-        return History(values["settings"], values["before"], epochs)
+        epochs = tuple(_epoch(record) for record in values["epochs"])
+        return History(dict(values["settings"]), _numbers(values["before"]), epochs)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise HistoryError(
             f"{path}: the history cannot be read ({error}); give the output folder of an earlier "
             f"run, or start anew in another folder"
         ) from error
+
+
+def _epoch(values: dict[str, Any]) -> EpochRecord:
+    record = EpochRecord(**values)
+    _numbers({name: one for name, one in values.items() if name not in ("losses", "metrics")})
+    return replace(record, losses=_numbers(record.losses), metrics=_numbers(record.metrics))
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+    for name, value in dict(values).items():
+        if not isinstance(value, int | float):
+            raise TypeError(f"{name} is {value!r}, not a number")
+    return dict(values)

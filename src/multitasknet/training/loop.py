@@ -89,7 +89,7 @@ class EpochTrainer:
         result = self.step(batch.inputs, batch.labels)
         if not math.isfinite(result.total) or result.total > _EXPLODED:
             raise self._failure(f"the loss is {result.total:g}", batch, progress)
-        if not result.updated and self.step.is_unscaled:
+        if result.is_hopeless:
             raise self._failure("a gradient is not finite", batch, progress)
         return result
 

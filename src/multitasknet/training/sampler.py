@@ -19,8 +19,8 @@ class IdentitySampler:
     An epoch has as many batches as give every image one use on average. No vehicle comes twice in
     a batch. Vehicles get batches in proportion to their number of images, and a vehicle's images
     take turns, so that all images are used about equally; a vehicle with fewer than K images
-    repeats some in its group. Source: Hermans et al., In Defense of the Triplet Loss, 2017,
-    section 2 (the batches).
+    repeats some in its group. Which vehicles meet is drawn anew for every batch. Source: Hermans
+    et al., In Defense of the Triplet Loss, 2017, section 2 (the batches).
 
     Args:
         identities: the vehicle of each image, any integers.
@@ -80,11 +80,27 @@ class IdentitySampler:
                 for vehicle, number in zip(order, numbers, strict=True)
             ]
         )
-        # A vehicle has at most as many groups as there are batches, and they stand together: dealt
-        # out like cards, no two fall into one batch.
-        batches = groups.reshape(self._vehicles, self._length, self._group).transpose(1, 0, 2)
-        batches = rng.permutation(batches).reshape(self._length, -1)
+        starts = np.cumsum(numbers) - numbers
+        batches = groups[self._meetings(starts, numbers, rng)].reshape(self._length, -1)
         return batches[device :: self._devices]
+
+    def _meetings(
+        self, starts: np.ndarray, numbers: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Which groups meet in each batch, ``[batches, P]``: any, but no two of one vehicle."""
+        left, used = numbers.copy(), np.zeros_like(numbers)
+        drawn = np.empty((self._length, self._vehicles), dtype=int)
+        for row, batch in enumerate(drawn):
+            # The P largest of log(left) + Gumbel noise: drawn without repeats, by groups left.
+            waiting = np.flatnonzero(left)
+            keys = np.log(left[waiting]) + rng.gumbel(size=len(waiting))
+            # One with a group for every batch that is left must be in each of them.
+            keys[left[waiting] == self._length - row] = np.inf
+            chosen = waiting[np.argpartition(-keys, self._vehicles - 1)[: self._vehicles]]
+            batch[:] = starts[chosen] + used[chosen]
+            used[chosen] += 1
+            left[chosen] -= 1
+        return rng.permutation(drawn)
 
     def _fillable(self) -> int:
         """The largest number of batches, a multiple of the devices, with no image overused."""

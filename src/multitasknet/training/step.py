@@ -27,12 +27,14 @@ class StepResult:
         parts: float32, the loss's unweighted parts.
         gradient_norm: of all gradients together, before clipping.
         updated: whether the weights changed; they do not if a gradient is not finite.
+        is_hopeless: it is not finite, and no smaller scale of the loss is left to try.
     """
 
     total: float
     parts: np.ndarray
     gradient_norm: float
     updated: bool
+    is_hopeless: bool
 
 
 class TrainingStep:
@@ -74,14 +76,14 @@ class TrainingStep:
             gradients = tuple(gradient * (self._clip / norm) for gradient in gradients)
         if finite:
             self._optimizer(gradients)
+        is_hopeless = not finite and self._scale <= 1
         if self.scaler:
             self.scaler.adjust(Tensor(finite))
-        return StepResult(float(total.asnumpy()), parts.asnumpy(), norm, finite)
+        return StepResult(float(total.asnumpy()), parts.asnumpy(), norm, finite, is_hopeless)
 
     @property
-    def is_unscaled(self) -> bool:
-        """Whether no scale is left that could be lowered after an overflow."""
-        return self.scaler is None or float(self.scaler.scale_value.asnumpy()) <= 1
+    def _scale(self) -> float:
+        return float(self.scaler.scale_value.asnumpy()) if self.scaler else 1.0
 
     @property
     def state(self) -> list[Parameter]:

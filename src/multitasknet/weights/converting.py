@@ -9,6 +9,7 @@ import numpy as np
 
 from ..files import OutputError, replacing
 from .reading import check_fit, read_weights
+from .sidecar import read_sidecar, sidecar_path, write_sidecar
 
 Format = Literal["ckpt", "safetensors"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -23,7 +24,7 @@ def convert(source: str | Path, target: str | Path, *, format: Format | None = N
 
     Args:
         source: a file that :func:`multitasknet.read_weights` understands.
-        target: the file to write; replaced if it exists.
+        target: the file to write; replaced if it exists. The source's sidecar goes beside it.
         format: ``ckpt`` or ``safetensors``, whose ending is added to the target if it has another;
             default is the target's ending.
 
@@ -32,7 +33,8 @@ def convert(source: str | Path, target: str | Path, *, format: Format | None = N
 
     Raises:
         CheckpointError: the source cannot be read, or an entry is missing, unknown or misshapen.
-        OutputError: the target's ending is unknown, or it cannot be written.
+        OutputError: the target's ending is unknown, or it cannot be written, or a
+            ``.json`` lies beside it that is not the source's sidecar.
     """
     target = Path(target).expanduser()
     wanted = format or target.suffix.removeprefix(".")
@@ -46,8 +48,17 @@ def convert(source: str | Path, target: str | Path, *, format: Format | None = N
     shapes = parameter_shapes(weights.network, weights.spec)
     check_fit(weights, shapes)
     arrays = {name: weights.arrays[name] for name in shapes}
+    sidecar = read_sidecar(weights.path, weights.spec)
+    stranger = sidecar_path(target)
+    if sidecar is None and stranger.exists():
+        raise OutputError(
+            f"{stranger}: would be read as the sidecar of {target.name}, and {weights.path} has "
+            f"none; move it away or choose another target"
+        )
     with replacing(target) as part:
         _write(part, arrays)
+    if sidecar:
+        write_sidecar(target, sidecar)
     return target
 
 

@@ -94,6 +94,30 @@ def read_weights(path: str | Path, network: Network | None = None) -> Weights:
     return Weights(path, network, arrays, training_state)
 
 
+def check_values(weights: Weights) -> None:
+    """Raise CheckpointError, with the entries' names, unless all values are finite floats."""
+    arrays = weights.arrays
+    kinds = {
+        "of integers or bools": [n for n, a in arrays.items() if a.dtype.kind != "f"],
+        "with NaN or infinity": [
+            n for n, a in arrays.items() if a.dtype.kind == "f" and not np.isfinite(a).all()
+        ],
+    }
+    if any(kinds.values()):
+        raise CheckpointError(
+            f"{weights.path}: expected finite floats. {_name_entries(kinds)}. "
+            f"Fetch or save it again"
+        )
+
+
+def _name_entries(kinds: Mapping[str, list[str]]) -> str:
+    return "; ".join(
+        f"{len(names)} {kind}: {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}"
+        for kind, names in kinds.items()
+        if names
+    )
+
+
 def _network_of(entries: Mapping[str, np.ndarray]) -> Network:
     known = (network for network in all_networks() if network.recognizes(tuple(entries)))
     return next(known, find_network(DEFAULT_NETWORK))
@@ -121,11 +145,12 @@ def check_fit(
     strict: bool = True,
     fresh: tuple[str, ...] = (),
 ) -> None:
-    """Raise CheckpointError unless the weights fit parameters of these names and shapes.
+    """Raise CheckpointError unless the weights are finite and fit these names and shapes.
 
     One message names all missing, unexpected and wrong-shaped entries. Cells named in ``fresh``
     need nothing; if not ``strict``, only a wrong shape is an error.
     """
+    check_values(weights)
     arrays = weights.arrays
     needed = {name: shape for name, shape in shapes.items() if cell_of(name) not in fresh}
     misshapen = [
@@ -140,14 +165,9 @@ def check_fit(
         if strict and name not in shapes and cell_of(name) not in weights.network.OPTIONAL_CELLS
     ]
     kinds = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
-    parts = [
-        f"{len(names)} {kind}: {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}"
-        for kind, names in kinds.items()
-        if names
-    ]
-    if parts:
+    if any(kinds.values()):
         raise CheckpointError(
-            f"{weights.path}: the weights do not fit the network. {'; '.join(parts)}. Use a "
+            f"{weights.path}: the weights do not fit the network. {_name_entries(kinds)}. Use a "
             f"checkpoint of this architecture, or load_weights(..., strict=False) to load what "
             f"fits by name"
         )
