@@ -307,7 +307,7 @@ def test_a_pack_trains_and_resumes_when_its_originals_are_gone(data, tmp_path) -
     root = shutil.copytree(data, tmp_path / "data")
     pack = write_pack(read_dataset(root), tmp_path / "pack", progress=False)
     shutil.rmtree(root)
-    finetune(pack, tmp_path / "run", progress=False, **FAST | {"epochs": 1})
+    finetune(pack, tmp_path / "run", **FAST | {"epochs": 1})
     assert (tmp_path / "run" / "features_train.npz").is_file()
 
 
@@ -337,6 +337,6 @@ def test_features_that_are_damaged_or_of_other_labels_are_computed_again(
         first, *others = table.read_text().splitlines()
         name, vehicle, _, *rest = first.split(",")
         table.write_text("\n".join([",".join([name, vehicle, "10", *rest]), *others]) + "\n")
-    finetune(root, folder, progress=False, **FAST | {"epochs": 1})
+    finetune(root, folder, **FAST | {"epochs": 1})
     assert (folder / "features_train.npz").read_bytes() != kept
     assert ("is damaged" in caplog.text) is (damage != "other labels")
