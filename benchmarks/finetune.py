@@ -13,16 +13,13 @@ forward, backward and update in turn (A B A B ...); PyTorch's needs torch.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 import mindspore
 import numpy as np
@@ -30,7 +27,6 @@ from mindspore import Tensor, nn
 
 from multitasknet import MultiTaskNet, NetworkSpec, read_dataset, synthesize
 from multitasknet.data.records import VehicleDataset
-from multitasknet.data.samples import Sample
 from multitasknet.training.augmentation import RandomAugmentation
 from multitasknet.training.batches import ImageSource
 from multitasknet.training.loop import EpochTrainer
@@ -43,11 +39,12 @@ from multitasknet.training.schedule import Schedule
 from multitasknet.training.state import Progress
 from multitasknet.training.step import TrainingStep
 from multitasknet.training.validation import validate
+from multitasknet.vehicle.sample import Sample
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 VEHICLES, INSTANCES = 8, 4
 BATCH = VEHICLES * INSTANCES
-SHOWN = ("mAP", "Rank-1", "colour", "type")
+SHOWN = ("mAP", "Rank-1", "color", "type")
 
 
 def main() -> None:
@@ -92,13 +89,16 @@ class DriftingAugmentation:
     plain: RandomAugmentation
     size: int
 
-    def for_epoch(self, seed: int, epoch: int) -> Callable[[Sample, int], Sample]:
-        augment = self.plain.for_epoch(seed, epoch)
+    def for_epoch(
+        self, seed: int, epoch: int, *, rank: int = 0, first: int = 0
+    ) -> Callable[[Sample, int, int], Sample]:
+        augment = self.plain.for_epoch(seed, epoch, rank=rank, first=first)
 
-        def drifting(sample: Sample, index: int) -> Sample:
+        def drifting(sample: Sample, index: int, place: int) -> Sample:
             height, width = sample.pixels.shape[:2]
             scale = np.array([self.size / width, self.size / height, 1], dtype=np.float32)
-            return augment(replace(sample, keypoints=sample.keypoints * scale**epoch), index)
+            moved = replace(sample, keypoints=sample.keypoints * scale**epoch)
+            return augment(moved, index, place)
 
         return drifting
 
@@ -108,11 +108,20 @@ def compare_recipes(epochs: int, size: int, seeds: int, rate: float) -> None:
         synthesize(Path(folder) / "data", vehicles=60, images=12, cameras=6, pixels=size, seed=0)
         dataset = read_dataset(Path(folder) / "data")
         print(f"{'':24}" + "".join(f"{name:>9}" for name in SHOWN))
+        recipes = {"this recipe": train_ours, "model zoo's": train_theirs}
+        metrics: dict[str, list[dict[str, float]]] = {name: [] for name in recipes}
         for seed in range(seeds):
-            for name, train in (("this recipe", train_ours), ("model zoo's", train_theirs)):
-                figures = train(dataset, epochs, size, seed, rate)
-                cells = "".join(f"{figures[figure]:9.2f}" for figure in SHOWN)
-                print(f"seed {seed}, {name:16}{cells}", flush=True)
+            for name, train in recipes.items():
+                metrics[name].append(train(dataset, epochs, size, seed, rate))
+                print_row(f"seed {seed}, {name}", [metrics[name][-1][one] for one in SHOWN])
+        for name, runs in metrics.items():
+            columns = [[run[one] for run in runs] for one in SHOWN]
+            print_row(f"mean, {name}", map(statistics.mean, columns))
+            print_row(f"spread, {name}", [max(column) - min(column) for column in columns])
+
+
+def print_row(name: str, values: Iterable[float]) -> None:
+    print(f"{name:24}" + "".join(f"{value:9.2f}" for value in values), flush=True)
 
 
 def train_ours(dataset: VehicleDataset, epochs: int, size: int, seed: int, rate: float) -> dict:

@@ -263,7 +263,9 @@ def test_a_read_only_cache_with_the_file_in_it_is_enough(
 def run_fetch(card: ModelCard, cache: Path, before: str = "") -> subprocess.Popen[str]:
     """Fetch in a process of its own."""
     code = f"""
-        import resource, sys
+        import resource, signal, sys
+        # A background job ignores it, and its children inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         from multitasknet import DownloadError, fetch_asset, load_card
         {before}
         try:

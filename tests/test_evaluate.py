@@ -12,7 +12,14 @@ import drawn
 import numpy as np
 import pytest
 
-from multitasknet import LabelError, Predictor
+from multitasknet import (
+    LabelError,
+    Predictor,
+    create_network,
+    export,
+    quantize,
+    read_labels,
+)
 from multitasknet.cli import main
 from multitasknet.data.layouts import read_dataset
 from multitasknet.data.pack import write_pack
@@ -151,6 +158,68 @@ def test_embeddings_of_another_precision_are_computed_anew(checkpoint, dataset, 
     counted.engine.precision = "int8"
     embed_split(counted, dataset.query, folder=tmp_path, progress=False)
     assert counted.batches_left == 0
+
+
+def test_float32_and_int8_of_the_same_weights_are_kept_apart(checkpoint, dataset, tmp_path) -> None:
+    exact = Predictor(export(tmp_path / "f.onnx", weights=checkpoint, size=SIZE).path)
+    images = [record.image for record in dataset.gallery.records]
+    quantize(tmp_path / "i.onnx", exact, images, min_cosine=0)
+    kept = [
+        embed_split(predictor, dataset.query, folder=tmp_path / "kept", progress=False).embeddings
+        for predictor in (exact, Predictor(tmp_path / "i.onnx"))
+    ]
+    assert not np.array_equal(*kept)
+
+
+def test_a_network_trained_further_is_evaluated_anew(dataset, tmp_path) -> None:
+    network = create_network(weights=None, num_ids=3)
+
+    def kept() -> np.ndarray:
+        predictor = Predictor(network=network, size=SIZE)
+        return embed_split(predictor, dataset.query, folder=tmp_path, progress=False).embeddings
+
+    first = kept()
+    np.testing.assert_array_equal(kept(), first)
+    network.fc_vid.bias.set_data(network.fc_vid.bias + 1)
+    assert not np.array_equal(kept(), first)
+
+
+def test_a_pack_made_anew_from_other_pictures_is_evaluated_anew(predictor, root, tmp_path) -> None:
+    own = Path(shutil.copytree(root, tmp_path / "own"))
+    embeddings = []
+    for _ in range(2):
+        pack = write_pack(read_dataset(own, ["query"]), tmp_path / "pack", progress=False)
+        split = read_dataset(pack).query
+        kept = embed_split(predictor, split, folder=tmp_path / "kept", progress=False)
+        embeddings.append(kept.embeddings)
+        shutil.rmtree(pack)
+        first, *_, last = sorted((own / "image_query").iterdir())
+        shutil.copy(last, first)
+    assert not np.array_equal(embeddings[0][0], embeddings[1][0])
+    np.testing.assert_array_equal(embeddings[0][1:], embeddings[1][1:])
+
+
+def test_keypoints_that_come_later_count(predictor, root) -> None:
+    images = find_images(root / "image_query")
+    labels = read_labels(root / "label_query.csv")
+    without = build_index(predictor, images, progress=False)
+    with_pose = build_index(predictor, images, labels=labels, known=without, progress=False)
+    assert not np.isclose(with_pose.embeddings, without.embeddings).all(axis=1).any()
+
+
+def test_metrics_without_any_labelled_colour_are_still_json(predictor, tmp_path) -> None:
+    root = drawn.plain_csv(tmp_path / "data", PLAN)
+    for name in ("query", "gallery"):
+        rows = [line.split(",")[:2] for line in (root / f"{name}.csv").read_text().splitlines()]
+        (root / f"{name}.csv").write_text("".join(f"{','.join(row)}\n" for row in rows))
+    run(predictor, read_dataset(root, ["query", "gallery"]), output=tmp_path)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    written = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=refuse)
+    assert "mAP" in written["metrics"]
+    assert "color" not in written["metrics"]
 
 
 @pytest.mark.parametrize("kept", [0, 100])

@@ -303,7 +303,11 @@ def test_an_interrupted_run_leaves_nothing(tmp_path) -> None:
     root = tmp_path / "data"
     command = [sys.executable, "-m", "multitasknet", "synthesize", "--output", str(root)]
     process = subprocess.Popen(
-        [*command, "--workers", "2"], stderr=subprocess.PIPE, start_new_session=True
+        [*command, "--workers", "2"],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # A background job ignores it, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while len(list(tmp_path.glob(".data.*/data/image_train/*.jpg"))) < 60:
