@@ -122,10 +122,9 @@ class FeatureSource:
     labels: np.ndarray
 
     def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
-        rng = np.random.default_rng((draw.seed, draw.epoch))
-        views = rng.integers(len(self.features), size=len(self.split))
-        for indices in batches:
-            yield self._batch(indices, views[indices])
+        for step, indices in enumerate(batches, start=draw.step):
+            rng = np.random.default_rng((draw.seed, draw.epoch, draw.rank, step))
+            yield self._batch(indices, rng.integers(len(self.features), size=len(indices)))
 
     def plain(self, size: int) -> Iterator[Batch]:
         for start in range(0, len(self.split), size):
