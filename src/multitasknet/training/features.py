@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from ..data.records import Split
-from ..files import replacing
+from ..files import keep_arrays, read_arrays
 from ..models.multitasknet.network import MultiTaskNet
 from ..vehicle.sample import Sample
 from .augmentation import mirror
@@ -20,9 +18,6 @@ from .batches import Augment, FeatureSource, ImageSource
 from .optimization import BACKBONE
 
 logger = logging.getLogger(__name__)
-
-# What NumPy raises for a file that is empty, cut or changed.
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def cached_features(
@@ -48,7 +43,7 @@ def cached_features(
         show: draw a progress bar on a terminal.
     """
     key = _key(network, source, mirrored)
-    stored = _read(path, key)
+    stored = read_arrays(path, key, ("features", "poses", "labels"))
     if stored is None:
         logger.info("computing the backbone's features of %d images", len(source.split))
         views = [None, _mirrored(source.augmentation.flip)] if mirrored else [None]
@@ -56,8 +51,7 @@ def cached_features(
         features, poses, labels = zip(*passes, strict=True)
         stored = {"features": np.stack(features), "poses": np.stack(poses), "labels": labels[0]}
         if keep:
-            with replacing(path) as temporary:
-                np.savez(temporary, key=key, **stored)
+            keep_arrays(path, key, stored)
     return FeatureSource(source.split, **stored)
 
 
@@ -87,18 +81,6 @@ def _pass(
             labels.append(np.stack([column.asnumpy() for column in batch.labels]))
             bar.update(len(batch.indices))
     return np.concatenate(features), np.concatenate(poses), np.concatenate(labels, axis=1)
-
-
-def _read(path: Path, key: str) -> dict[str, np.ndarray] | None:
-    if not path.is_file():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if str(file["key"]) == key:
-                return {name: file[name] for name in ("features", "poses", "labels")}
-    except _DAMAGED as error:
-        logger.warning("%s is damaged (%s); computing it again", path, error)
-    return None
 
 
 def _identity(split: Split) -> bytes:
