@@ -14,7 +14,6 @@ from multitasknet.vehicle.sample import Sample
 
 NAME = "toy"
 CARD = "toy.md"
-UNDERSTOOD = "checkpoints of the toy"
 OPTIONAL_CELLS = ()
 BACKBONE = "toyconv."
 PREPROCESSING = 1

@@ -99,17 +99,13 @@ class Network(Protocol):
     Attributes:
         NAME: as the Hub client passes it.
         CARD: the file name of its card in ``assets/``.
-        UNDERSTOOD: whose files it reads, for error messages.
         OPTIONAL_CELLS: outermost cells that a file may hold without the network having them.
-        BACKBONE: prefix of the backbone's parameters.
         PREPROCESSING: version of what makes the inputs; another one gives other values.
     """
 
     NAME: str
     CARD: str
-    UNDERSTOOD: str
     OPTIONAL_CELLS: tuple[str, ...]
-    BACKBONE: str
     PREPROCESSING: int
 
     def recognizes(self, names: Sequence[str]) -> bool:

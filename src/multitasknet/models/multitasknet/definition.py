@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..definition import check_size
 from .building import check_options, plan
-from .layout import BACKBONE, recognizes, to_published
+from .layout import recognizes, to_published
 from .layout import TOP as OPTIONAL_CELLS
 from .preprocessing import PREPROCESSING, normalization, write_inputs
 from .spec import NetworkSpec, Variant, spec_from_shapes
@@ -17,12 +17,10 @@ if TYPE_CHECKING:
     from .network import MultiTaskNet
 
 __all__ = [
-    "BACKBONE",
     "CARD",
     "NAME",
     "OPTIONAL_CELLS",
     "PREPROCESSING",
-    "UNDERSTOOD",
     "build",
     "check_options",
     "normalization",
@@ -39,7 +37,6 @@ __all__ = [
 
 NAME = "multitasknet"
 CARD = "multitasknet_veri.md"
-UNDERSTOOD = "checkpoints of MultiTaskNet, of NVlabs' PAMTRI and of torchvision's DenseNet-121"
 
 
 def build(spec: NetworkSpec) -> MultiTaskNet:
