@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..definition import check_size
 from .building import check_options, plan
-from .layout import recognizes, to_published
 from .layout import TOP as OPTIONAL_CELLS
+from .layout import recognizes, to_published
 from .preprocessing import PREPROCESSING, normalization, write_inputs
 from .spec import NetworkSpec, Variant, spec_from_shapes
 
