@@ -16,6 +16,8 @@ from .models.multitasknet.decoding import Prediction
 from .models.multitasknet.network import MultiTaskNet
 from .models.multitasknet.preprocessing import preprocess
 from .models.multitasknet.spec import VARIANTS, NetworkSpec
+from .models.poseestnet.network import PoseEstNet
+from .models.poseestnet.spec import PoseSpec
 from .ranking.metrics import evaluate_ranking
 from .ranking.threshold import threshold_at
 from .retrieval.index import EmbeddingOrigin, GalleryIndex
@@ -51,6 +53,8 @@ __all__ = [
     "MultiTaskNet",
     "MultiTaskNetError",
     "NetworkSpec",
+    "PoseEstNet",
+    "PoseSpec",
     "Prediction",
     "Predictor",
     "QuantizationError",

@@ -33,7 +33,7 @@ class Engine(Protocol):
         """Of the weights file whose values these are; of what is run, if they are no file's."""
 
     def run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        """From float32 inputs, as ``spec.input_shapes`` names them, to those of ``spec.outputs``.
+        """From float32 inputs, as ``spec.input_shapes`` names them, to ``spec.output_shapes``.
 
         Inputs beyond those that the network takes are passed over.
         """

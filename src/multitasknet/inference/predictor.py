@@ -99,13 +99,14 @@ class Predictor:
             ValueError: keypoints of another number or shape.
         """
         poses = check_poses(images, keypoints)
+        names = self.spec.output_shapes(self.size)
         predictions: list[Prediction] = []
         for outputs in self._run(images, poses):
             for row in zip(*outputs, strict=True):
                 index = len(predictions)
                 predictions.append(
                     decode(
-                        dict(zip(self.spec.outputs, row, strict=True)),
+                        dict(zip(names, row, strict=True)),
                         self.spec,
                         source=_source(images[index], index),
                         pose_given=poses[index] is not None,
@@ -129,7 +130,7 @@ class Predictor:
             inputs: ``x``, float32 ``[N, C, H, W]``, and ``p``, float32 ``[N, 108]``.
 
         Returns:
-            The outputs that ``spec.outputs`` names, the embedding last.
+            The outputs that ``spec.output_shapes`` names, the embedding last.
         """
         return self.engine.run(*inputs)
 
