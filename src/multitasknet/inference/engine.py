@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
 Backend = Literal["auto", "mindspore", "onnx"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
+
+# MindSpore's kernels do not bear several threads of one process: its engines take turns.
+MINDSPORE_TURN = Lock()
 
 Run = Callable[..., tuple[np.ndarray, ...]]
 

@@ -89,7 +89,10 @@ def read_weights(path: str | Path, network: Network | None = None) -> Weights:
             f"{path}: the checkpoint cannot be read ({reason}); it is damaged or no "
             f"{path.suffix} file, fetch or save it again"
         ) from error
-    network = network or _network_of(entries)
+    found = _network_of(entries)
+    if network is not None and found is not None:
+        check_network(found.NAME, network.NAME, str(path))
+    network = network or found or find_network(DEFAULT_NETWORK)
     arrays, training_state = network.to_published(entries)
     return Weights(path, network, arrays, training_state)
 
@@ -118,22 +121,30 @@ def _name_entries(kinds: Mapping[str, list[str]]) -> str:
     )
 
 
-def _network_of(entries: Mapping[str, np.ndarray]) -> Network:
-    known = (network for network in all_networks() if network.recognizes(tuple(entries)))
-    return next(known, find_network(DEFAULT_NETWORK))
+def check_network(found: str, wanted: str, source: str) -> None:
+    """Raise CheckpointError, which names both, if weights are another network's."""
+    if found != wanted:
+        raise CheckpointError(
+            f"{source}: holds {found}; expected {wanted}. Give weights of {wanted}, or use them "
+            f"for {found}"
+        )
 
 
-def read_complete_weights(path: str | Path) -> Weights:
-    """Read weights that need nothing fresh to predict.
+def _network_of(entries: Mapping[str, np.ndarray]) -> Network | None:
+    return next((one for one in all_networks() if one.recognizes(tuple(entries))), None)
+
+
+def read_complete_weights(path: str | Path, network: Network | None = None) -> Weights:
+    """Read weights that need nothing fresh to predict; arguments as in :func:`read_weights`.
 
     Raises:
-        CheckpointError: as :func:`read_weights`; or there are no classifiers.
+        CheckpointError: as :func:`read_weights`; or there is no top.
     """
-    weights = read_weights(path)
+    weights = read_weights(path, network)
     if not weights.spec.is_complete:
         raise CheckpointError(
-            f"{path}: it holds no classifiers, whose random values would mean nothing; give "
-            f"network=create_network(..., include_top=False) to have embeddings alone"
+            f"{path}: it holds no classifiers or last layer, whose random values would "
+            f"mean nothing; give network=create_network(..., include_top=False) for features alone"
         )
     return weights
 
