@@ -9,9 +9,11 @@ from pathlib import Path
 
 from ..errors import MultiTaskNetError
 from ..files import PACKAGE
-from .cache import INSTALLED_MARKER, OLD_MARKER, default_cache_dir
+from .cache import INSTALLED_MARKER, default_cache_dir
 from .card import CardError, ModelCard, default_card_path, is_plain_name, load_card
 
+# The first release's name for it.
+OLD_MARKER = ".laid-by-multitasknet"
 _ENTRY_POINTS = ("hub_conf.py", "mindspore_hub_conf.py")
 
 
