@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from ..models import DEFAULT_NETWORK, find_network
 
 _FENCE = "---"
 _PLAIN_NAME = r"[^\s./\\:\x00-\x1f][^/\\:\x00-\x1f]*"
+# What cards call the metrics that an evaluation measures.
+PUBLISHED_METRICS = {"Rank-1": "top1acc", "mAP": "map", "color": "coloracc", "type": "typeacc"}
 _METRIC = re.compile(r"\s*(.*?[A-Za-z])[\s=:]*(\d+(?:\.\d+)?)%?\s*")
 
 
@@ -142,11 +145,15 @@ def default_card_path(network: str = DEFAULT_NETWORK) -> Path:
     return in_wheel if in_wheel.is_file() else PACKAGE.parents[1] / "assets" / name
 
 
-class TextLoader(yaml.SafeLoader):
+class _TextLoader(yaml.SafeLoader):
     """PyYAML's safe loader without numbers and dates: a version 1.10 must not become 1.1."""
 
 
-TextLoader.yaml_implicit_resolvers = {
+class _TextDumper(yaml.SafeDumper):
+    """Its counterpart: what it leaves without quotes, that loader reads back as text."""
+
+
+_TextLoader.yaml_implicit_resolvers = _TextDumper.yaml_implicit_resolvers = {
     first: [
         (tag, pattern)
         for tag, pattern in resolvers
@@ -154,6 +161,17 @@ TextLoader.yaml_implicit_resolvers = {
     ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+# As the Hub spells them.
+_TextDumper.add_representer(
+    bool, lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:bool", str(value))
+)
+
+
+def write_front_matter(fields: Mapping[str, Any]) -> str:
+    """Lines that :func:`read_front_matter` reads, fences included, with air between the fields."""
+    options: dict[str, Any] = {"Dumper": _TextDumper, "sort_keys": False, "allow_unicode": True}
+    lines = (yaml.dump({name: fields[name]}, width=math.inf, **options) for name in fields)
+    return "\n".join((f"{_FENCE}\n", *lines, f"{_FENCE}\n"))
 
 
 def read_front_matter(path: Path) -> dict[str, Any]:
@@ -172,7 +190,7 @@ def read_front_matter(path: Path) -> dict[str, Any]:
             f"'{_FENCE}', found {len(fences)} such lines; compare it with a card of the Hub"
         )
     try:
-        header = yaml.load("\n".join(lines[fences[0] + 1 : fences[1]]), Loader=TextLoader)
+        header = yaml.load("\n".join(lines[fences[0] + 1 : fences[1]]), Loader=_TextLoader)
     except yaml.YAMLError as error:
         raise CardError(f"{path}: the front matter is not valid YAML: {error}") from error
     if not isinstance(header, dict):

@@ -33,9 +33,7 @@ def create_network(
 
 
 @overload
-def create_network(
-    name: str, *, weights: str | Path | None = ..., **options: Any
-) -> nn.Cell: ...
+def create_network(name: str, *, weights: str | Path | None = ..., **options: Any) -> nn.Cell: ...
 
 
 def create_network(
