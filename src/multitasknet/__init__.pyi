@@ -3,8 +3,9 @@ from .data.layouts import read_dataset
 from .data.pipeline import create_pipeline
 from .errors import MissingExtraError, MultiTaskNetError
 from .evaluation.run import evaluate
-from .hub.cache import DownloadError, fetch_asset
+from .hub.cache import fetch_asset
 from .hub.card import Asset, CardError, ModelCard, load_card
+from .hub.download import DownloadError
 from .hub.install import hub_install
 from .hub.networks import create_network
 from .hub.publishing import write_card

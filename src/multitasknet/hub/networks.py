@@ -47,16 +47,7 @@ def create_network(
 
 
 @overload
-def create_network(
-    name: str,
-    *,
-    weights: str | Path | None = ...,
-    card: str | Path | ModelCard | None = ...,
-    cache_dir: str | Path | None = ...,
-    offline: bool = ...,
-    progress: bool = ...,
-    **options: Any,
-) -> nn.Cell: ...
+def create_network(name: str, *, weights: str | Path | None = ..., **options: Any) -> nn.Cell: ...
 
 
 def create_network(
