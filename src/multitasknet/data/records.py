@@ -49,6 +49,16 @@ class Record:
     segments: Path | None = None
     origin: str = ""
 
+    @property
+    def heatmap_files(self) -> list[Path]:
+        """The stored heatmaps in order; empty where they are drawn."""
+        return _map_files(self.heatmaps, NUM_KEYPOINTS)
+
+    @property
+    def segment_files(self) -> list[Path]:
+        """The stored segments in order; empty where they are drawn."""
+        return _map_files(self.segments, len(SURFACES))
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -149,16 +159,17 @@ def _image_problem(record: Record) -> str | None:
         return f"{where} does not exist; remove the label or add the image"
     except UNREADABLE as error:
         return f"{where} cannot be read ({error}); fetch it again or remove the label"
-    return _maps_problem(record.heatmaps, NUM_KEYPOINTS) or _maps_problem(
-        record.segments, len(SURFACES)
-    )
+    return _maps_problem(record.heatmap_files) or _maps_problem(record.segment_files)
 
 
-def _maps_problem(folder: Path | None, count: int) -> str | None:
-    if folder is None:
+def _map_files(folder: Path | None, count: int) -> list[Path]:
+    return [folder / f"{index:02}.jpg" for index in range(count)] if folder else []
+
+
+def _maps_problem(files: list[Path]) -> str | None:
+    # A folder is listed once instead of asking the disk for every map.
+    there = {path for folder in {file.parent for file in files} for path in folder.glob("*")}
+    missing = [file for file in files if file not in there]
+    if not missing:
         return None
-    there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    for name in (f"{index:02}.jpg" for index in range(count)):
-        if name not in there:
-            return f"{folder / name}: the stored map is missing; store all of an image, or none"
-    return None
+    return f"{missing[0]}: the stored map is missing; store all of an image, or none"

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from ..data.records import Record, Split
+from ..data.records import Split
+from ..data.samples import pose_bytes, sample_fingerprint
 from ..files import file_sha256, keep_arrays, make_folder, read_arrays
 from ..models import find_network
-from ..models.definition import Spec
 from .index import EmbeddingOrigin
 
 if TYPE_CHECKING:
@@ -101,24 +101,6 @@ def origin_of(predictor: Predictor) -> EmbeddingOrigin:
     )
 
 
-def fingerprint(record: Record, spec: Spec) -> str:
-    """What the embedding of an image in a folder depends on, beside the network: sha256 of the
-    sizes and times of its files, and of its keypoints."""
-    files = [record.image]
-    for wanted, folder in ((spec.heatmaps, record.heatmaps), (spec.segments, record.segments)):
-        files += sorted(folder.iterdir()) if wanted and folder is not None else []
-    digest = hashlib.sha256()
-    for file in files:
-        status = file.stat()
-        digest.update(f"{file.name}\0{status.st_size} {status.st_mtime_ns}\0".encode())
-    digest.update(_pose_bytes(record))
-    return digest.hexdigest()
-
-
-def _pose_bytes(record: Record) -> bytes:
-    return b"" if record.keypoints is None else record.keypoints.tobytes()
-
-
 def _compute(
     predictor: Predictor, split: Split, done: int, workers: int, progress: bool
 ) -> Iterator[tuple[int, SplitEmbeddings]]:
@@ -174,7 +156,9 @@ def _key(predictor: Predictor, split: Split) -> str:
     data = hashlib.sha256()
     for record in split.records:
         packed = split.pack is not None
-        content = _pose_bytes(record) if packed else fingerprint(record, predictor.spec).encode()
+        content = (
+            pose_bytes(record) if packed else sample_fingerprint(record, predictor.spec).encode()
+        )
         data.update(os.fsencode(record.image) + b"\0" + content)
     if split.pack is not None:
         data.update(file_sha256(split.pack).encode())

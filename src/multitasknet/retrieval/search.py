@@ -12,9 +12,10 @@ import numpy as np
 
 from ..data.labels import LabelError, LabelRow
 from ..data.records import Record, Split, check_images, refuse
+from ..data.samples import sample_fingerprint
 from ..report.page import Panel, Shot, write_page
 from ..report.pictures import thumbnail
-from .embedding import embed_split, fingerprint, origin_of
+from .embedding import embed_split, origin_of
 from .index import GalleryIndex
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def build_index(
     records = _records("gallery", images, labels)
     refuse(check_images([record for record in records if not record.image.is_file()]))
     names = tuple(map(str, images))
-    prints = [fingerprint(record, predictor.spec) for record in records]
+    prints = [sample_fingerprint(record, predictor.spec) for record in records]
     keys = list(zip(names, prints, strict=True))
     rows: dict[tuple[str, str], np.ndarray] = {}
     if known is not None and known.origin == origin and known.fingerprints:
