@@ -15,12 +15,12 @@ from ..images import UNREADABLE
 from ..vehicle.attributes import sorted_ids
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from ..vehicle.keypoints import NUM_KEYPOINTS, SURFACES
-from .labels import LabelError, summarize
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "query", "gallery")
 _NAMED = 10
+_WORKERS = 4
 _LARGEST_ID = 2**63 - 1
 
 
@@ -108,14 +108,13 @@ def check_ids(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def check_images(records: Sequence[Record], *, workers: int = 4) -> list[str]:
+def check_images(records: Sequence[Record]) -> list[str]:
     """Decode every image once, at low resolution, and look for its stored maps.
 
     Returns a problem for each image that fails.
     """
-    with ThreadPoolExecutor(workers) as pool:
-        problems = pool.map(_image_problem, records)
-        return [problem for problem in problems if problem]
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        return [problem for problem in pool.map(_image_problem, records) if problem]
 
 
 def unmatched_vehicles(dataset: VehicleDataset) -> tuple[int, ...]:
@@ -138,12 +137,6 @@ def warn_of_unmatched(dataset: VehicleDataset) -> None:
         len(missing),
         names,
     )
-
-
-def refuse(problems: Sequence[str]) -> None:
-    """Raise LabelError with all problems, up to 20, if there are any."""
-    if problems:
-        raise LabelError(summarize(list(problems)))
 
 
 def _image_problem(record: Record) -> str | None:

@@ -87,20 +87,15 @@ def pose_bytes(record: Record) -> bytes:
     return b"" if record.keypoints is None else record.keypoints.tobytes()
 
 
-def empty_inputs(spec: Spec, size: tuple[int, int], count: int) -> dict[str, np.ndarray]:
-    """Float32 arrays, uninitialised, for the inputs of that many samples."""
-    return {
-        name: np.empty((count, *shape), dtype=np.float32)
-        for name, shape in spec.input_shapes(size).items()
-    }
-
-
 def batch_inputs(
     samples: Sequence[Sample], spec: Spec, size: tuple[int, int]
 ) -> tuple[np.ndarray, ...]:
-    """The network's inputs for some samples, in its order."""
+    """The network's inputs for some samples, in its order; float32."""
     network = find_network(spec.network)
-    inputs = empty_inputs(spec, size, len(samples))
+    inputs = {
+        name: np.empty((len(samples), *shape), dtype=np.float32)
+        for name, shape in spec.input_shapes(size).items()
+    }
     for row, sample in enumerate(samples):
         network.write_inputs(sample, {name: array[row] for name, array in inputs.items()})
     return tuple(inputs.values())

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data.labels import LabelError, LabelRow
-from ..data.records import Record, Split, check_images, refuse
+from ..data.labels import LabelError, LabelRow, refuse
+from ..data.records import Record, Split, check_images
 from ..data.samples import sample_fingerprint
 from ..report.page import Panel, Shot, write_page
 from ..report.pictures import thumbnail
