@@ -21,7 +21,6 @@ _MOST_PROBLEMS = 20
 _WHOLE = re.compile(r"([+-]?[0-9]+)(?:\.0*)?")
 _LARGEST = float(np.finfo(np.float32).max)
 
-
 Row = TypeVar("Row")
 Parsed = TypeVar("Parsed", bound="_HasImage")
 
@@ -75,9 +74,11 @@ def write_labels(path: str | Path, rows: Iterable[LabelRow]) -> None:
             writer.writerow([row.image, row.vehicle_id, row.color_id, row.type_id, *numbers])
 
 
-def keypoints_of(images: Sequence[Path], labels: str | Path | None) -> list[np.ndarray | None]:
-    """For each image the keypoints that the label file has under its name, else None."""
-    rows = read_labels(labels) if labels else {}
+def keypoints_of(
+    images: Sequence[Path], labels: str | Path | Mapping[str, LabelRow] | None
+) -> list[np.ndarray | None]:
+    """For each image the keypoints that the label file or its rows have under its name, or None."""
+    rows = read_labels(labels) if isinstance(labels, str | Path) else labels or {}
     return [rows[image.name].keypoints if image.name in rows else None for image in images]
 
 

@@ -160,8 +160,8 @@ def _map_files(folder: Path | None, count: int) -> list[Path]:
 
 
 def _maps_problem(files: list[Path]) -> str | None:
-    # A folder is listed once instead of asking the disk for every map.
-    there = {path for folder in {file.parent for file in files} for path in folder.glob("*")}
+    # Their folder is listed once instead of asking the disk for every map.
+    there = set(files[0].parent.glob("*")) if files else set()
     missing = [file for file in files if file not in there]
     if not missing:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ..vehicle.keypoints import pose_or_zeros
 from ..vehicle.maps import MAP_SIZE, draw_heatmaps, draw_maps, draw_segments, gate_segments
 from ..vehicle.sample import Sample
 from .labels import LabelError
-from .records import Record
+from .records import Record, Split
 
 
 def make_sample(pixels: np.ndarray, keypoints: np.ndarray | None, spec: Spec) -> Sample:
@@ -74,7 +75,7 @@ def sample_fingerprint(record: Record, spec: Spec) -> str:
     files += record.heatmap_files if spec.heatmaps else []
     files += record.segment_files if spec.segments else []
     try:
-        return fingerprint(files, pose_bytes(record))
+        return fingerprint(files, _pose_bytes(record))
     except OSError as error:
         raise LabelError(
             f"{error.filename}: cannot be read ({error.strerror}); fetch it again or "
@@ -82,9 +83,13 @@ def sample_fingerprint(record: Record, spec: Spec) -> str:
         ) from error
 
 
-def pose_bytes(record: Record) -> bytes:
-    """The keypoints' bytes; empty where there are none."""
-    return b"" if record.keypoints is None else record.keypoints.tobytes()
+def split_fingerprint(split: Split, spec: Spec) -> str:
+    """What a split's samples are loaded from, their order and names; LabelError as above."""
+    names = (os.fsencode(record.image) for record in split.records)
+    if split.pack is not None:
+        return fingerprint([split.pack], *names, *map(_pose_bytes, split.records))
+    prints = (sample_fingerprint(record, spec).encode() for record in split.records)
+    return fingerprint([], *names, *prints)
 
 
 def batch_inputs(
@@ -99,6 +104,10 @@ def batch_inputs(
     for row, sample in enumerate(samples):
         network.write_inputs(sample, {name: array[row] for name, array in inputs.items()})
     return tuple(inputs.values())
+
+
+def _pose_bytes(record: Record) -> bytes:
+    return b"" if record.keypoints is None else record.keypoints.tobytes()
 
 
 def _read_maps(files: Sequence[Path]) -> np.ndarray:
