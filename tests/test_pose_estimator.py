@@ -148,11 +148,11 @@ def test_weights_of_the_other_network_are_refused_by_name(
     checkpoint: Path, pose_checkpoint: Path
 ) -> None:
     for backend in ("mindspore", "onnx"):
-        with pytest.raises(CheckpointError, match="expected .*poseestnet.* multitasknet"):
+        with pytest.raises(CheckpointError, match=r"expected .*poseestnet.* multitasknet"):
             PoseEstimator(checkpoint, backend=backend)
-        with pytest.raises(CheckpointError, match="expected .*multitasknet.* poseestnet"):
+        with pytest.raises(CheckpointError, match=r"expected .*multitasknet.* poseestnet"):
             Predictor(pose_checkpoint, backend=backend)
-    with pytest.raises(CheckpointError, match="expected .*multitasknet.* poseestnet"):
+    with pytest.raises(CheckpointError, match=r"expected .*multitasknet.* poseestnet"):
         create_network("multitasknet", weights=pose_checkpoint)
     with pytest.raises(
         CheckpointError,

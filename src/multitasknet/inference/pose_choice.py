@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MultiTaskNetError
-from ..hub.cache import is_verified
+from ..hub.cache import cached_path, is_verified
 from ..hub.card import load_card
 from ..hub.source import CARD, default_card_path
 from .pose_estimator import NAME, PoseEstimator
@@ -49,7 +49,7 @@ def open_pose_estimator(
         return None
     if pose == AUTO:
         asset = load_card(default_card_path(NAME)).asset
-        if not is_verified(asset, cache_dir):
+        if not is_verified(cached_path(asset, cache_dir), asset):
             return None
         logger.info("missing poses are estimated by %s", asset.file_name)
         return PoseEstimator(CARD, cache_dir=cache_dir, **(options | {"offline": True}))
