@@ -47,6 +47,11 @@ def test_a_wide_picture_fills_80_percent_of_the_input_in_the_middle() -> None:
     assert np.allclose(ref.to_input(corners, 300, 100), [*wanted, (128, 128)])
 
 
+def test_a_tall_picture_has_its_height_as_measure() -> None:
+    assert np.allclose(ref.to_input(np.array([0, 0]), 100, 300), (128 - 102.4 / 3, 25.6))
+    assert ref.to_image(np.array([32, 64]), 100, 300).tolist() == [50, 150 + 187.5]
+
+
 def test_a_quarter_turn_takes_right_to_up() -> None:
     points = np.array([(210, 100), (100, 210)])  # right of and below the centre by 110 of side 250
     arm = 110 * 256 / 250
@@ -81,12 +86,12 @@ def test_the_border_is_mixed_with_0() -> None:
 
 def test_mirroring_mirrors_the_input_but_for_a_column(picture: np.ndarray) -> None:
     picture = picture[:150, :201]
-    visible = np.arange(36) % 3 == 0
+    visible = np.arange(36) < 10
     joints = np.stack((np.arange(36.0), 2 * np.arange(36.0)), -1)
     flipped, moved, seen, cx = ref.mirror(picture, joints, visible)
     assert np.allclose(ref.warp(flipped, cx=cx)[:, 1:], ref.warp(picture)[:, :0:-1])
     assert moved[0].tolist() == [201 - 1 - 18, 36] and moved[18].tolist() == [200, 0]
-    assert seen[0] == visible[18] and seen[20] == visible[2]
+    assert np.flatnonzero(seen).tolist() == list(range(18, 28))
     before, after = ref.to_input(joints, 201, 150), ref.to_input(moved, 201, 150, cx=cx)
     assert np.allclose(after[18:, 0], 256 - before[:18, 0])
 
@@ -254,6 +259,12 @@ def test_the_mean_is_pooled_but_a_group_is_not() -> None:
 def test_heatmap_bytes_are_clipped_and_truncated() -> None:
     values = np.array([-0.5, 0, 0.5, 0.999, 1, 1.12])
     assert ref.heatmap_bytes(values).tolist() == [0, 0, 127, 254, 255, 255]
+
+
+def test_surfaces_are_mirror_images_or_span_both_sides() -> None:
+    left, right, across = ref.QUADS[:3], ref.QUADS[3:6], ref.QUADS[6:]
+    assert [{joint + 18 for joint in quad} for quad in left] == [set(quad) for quad in right]
+    assert list(across) == [(a, a + 1, a + 19, a + 18) for a in range(10, 17)]
 
 
 BOX = np.array([(16, 16), (48, 16), (48, 48), (16, 48)], float)

@@ -222,8 +222,9 @@ def imagenet_state(
 
     It lacks the pose network's ``final_layer.weight`` and ``.bias``, and has a classification head
     with a ``final_layer.0`` and ``.1`` of its own, and the fuse layers to all four branches at the
-    end of stage 4. ``nested`` names the head as ``hrnet_w32-36af842e.pth`` does, ``head.0.`` for
-    ``incre_modules.`` and so on (mmpose, issue 1054; ``fc`` is assumed).
+    end of stage 4: the 1,956 names and shapes of timm's ``hrnet_w32``. ``nested`` names the head as
+    ``hrnet_w32-36af842e.pth`` does, ``head.0.`` for ``incre_modules.`` (mmpose, issue 1054);
+    ``head.1``, ``head.2`` and ``fc`` are assumed.
     """
     state = OrderedDict(
         (name, value)

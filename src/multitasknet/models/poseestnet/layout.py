@@ -21,8 +21,11 @@ _SLOT = re.compile(rf"^(?!net\.|network\.)\w+\.(?:net\.|network\.)*{_ROOTS}\.")
 _SCHEDULE = "learning_rate"
 
 _TORCH_PREFIX = re.compile(r"^(?:module\.)+")
+# ImageNet's classifier, under the names of two collections, and the exchanges that it alone needs.
 _TORCH_LEFT_OUT = re.compile(
-    r"\.num_batches_tracked$|^(?:incre_modules|downsamp_modules|classifier|final_layer\.\d)\."
+    r"\.num_batches_tracked$"
+    r"|^(?:incre_modules|downsamp_modules|classifier|final_layer\.\d|head|fc)\."
+    r"|^stage4\.2\.fuse_layers\.[123]\."
 )
 _TORCH_NORM = {
     "weight": "gamma",
