@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ...vehicle.pose import check_convention
 from ..definition import check_size
 from .building import check_options, plan
+from .layout import FROZEN, recognizes, to_published
 from .layout import TOP as OPTIONAL_CELLS
-from .layout import recognizes, to_published
 from .preprocessing import PREPROCESSING, normalization, write_inputs
 from .spec import NetworkSpec, Variant, spec_from_shapes
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CARD",
+    "FROZEN",
     "NAME",
     "OPTIONAL_CELLS",
     "PREPROCESSING",
