@@ -108,7 +108,6 @@ def write_card(
     )
     header = read_front_matter(published.path) | texts
     header |= {
-        "fine-tunable": True,
         "evaluation": " | ".join(measured) or "none",
         "update-time": datetime.date.today().isoformat(),
         "repo-link": f"<{repo or published.repo_link}>",
