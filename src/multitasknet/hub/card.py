@@ -159,12 +159,8 @@ class _TextDumper(yaml.SafeDumper):
 
 
 _TextLoader.yaml_implicit_resolvers = _TextDumper.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern)
-        for tag, pattern in resolvers
-        if tag.rsplit(":", 1)[-1] not in ("float", "int", "timestamp")
-    ]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    first: [kind for kind in kinds if not kind[0].endswith((":float", ":int", ":timestamp"))]
+    for first, kinds in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 
 
