@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -48,6 +48,18 @@ def running_sha256(file: BinaryIO) -> hashlib._Hash:
     while chunk := file.read(_CHUNK):
         digest.update(chunk)
     return digest
+
+
+def fingerprint(files: Iterable[Path], *facts: bytes) -> str:
+    """What a kept result depends on, as hexadecimal digits: the files' contents, and other facts.
+
+    Neither names nor sizes nor times count, which two files can share. OSError where a file cannot
+    be read.
+    """
+    digest = hashlib.sha256()
+    for part in (*(file_sha256(file).encode() for file in files), *facts):
+        digest.update(b"%d:" % len(part) + part)
+    return digest.hexdigest()
 
 
 @contextmanager

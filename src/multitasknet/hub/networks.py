@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mindspore import nn
 
     from ..models.multitasknet.network import MultiTaskNet
+    from ..models.poseestnet.network import PoseEstNet
 
 
 @overload
@@ -30,6 +31,19 @@ def create_network(
     offline: bool = ...,
     progress: bool = ...,
 ) -> MultiTaskNet: ...
+
+
+@overload
+def create_network(
+    name: Literal["poseestnet"],
+    *,
+    weights: str | Path | None = ...,
+    card: str | Path | ModelCard | None = ...,
+    include_top: bool = ...,
+    cache_dir: str | Path | None = ...,
+    offline: bool = ...,
+    progress: bool = ...,
+) -> PoseEstNet: ...
 
 
 @overload
@@ -53,15 +67,15 @@ def create_network(
     gets a fresh head of the default architecture.
 
     Args:
-        name: a network of :data:`multitasknet.models.NETWORKS`, in any case; the Hub client passes
-            it.
+        name: ``multitasknet`` or ``poseestnet``; the Hub client passes it.
         weights: ``"card"`` downloads, verifies and loads the card's asset; None initialises
             afresh; a path loads a local file, see :func:`multitasknet.read_weights`.
         card: a model card or its path; default is the network's own, that came with this module.
         cache_dir: the root of the download cache, see :func:`multitasknet.fetch_asset`.
         offline: never touch the network.
         progress: draw a progress bar while downloading.
-        options: the network's own. For MultiTaskNet:
+        options: the network's own. For PoseEstNet ``include_top``: if False, no last layer. For
+            MultiTaskNet:
 
             - ``variant``: ``rgb``, ``segment``, ``heatmap`` or ``heatmap+segment``; must be the
               checkpoint's. Without weights the default is ``segment``. Of a backbone alone it may
@@ -72,7 +86,8 @@ def create_network(
               embedding.
 
     Returns:
-        The Cell, in inference mode: for MultiTaskNet a :class:`multitasknet.MultiTaskNet`.
+        The Cell, in inference mode: a :class:`multitasknet.MultiTaskNet` or
+        :class:`multitasknet.PoseEstNet`.
 
     Raises:
         NotImplementedError: an unknown name.

@@ -114,17 +114,23 @@ def read_weights(path: str | Path, network: Network | None = None) -> Weights:
     return Weights(path, owner, *owner.to_published(entries))
 
 
+def check_network(found: str, wanted: str, source: str) -> None:
+    """Raise CheckpointError, which names both, if a network is another one."""
+    if found != wanted:
+        raise CheckpointError(f"{source}: expected {wanted}, but it is {found}; use it as that")
+
+
 def _networks_of(names: Sequence[str]) -> list[Network]:
     return [network for network in all_networks() if network.recognizes(names)]
 
 
-def read_complete_weights(path: str | Path) -> Weights:
-    """Read weights that need nothing fresh to predict.
+def read_complete_weights(path: str | Path, network: Network | None = None) -> Weights:
+    """Read weights that need nothing fresh to predict; arguments as in :func:`read_weights`.
 
     Raises:
-        CheckpointError: as :func:`read_weights`; or there are no classifiers.
+        CheckpointError: as :func:`read_weights`; or there is no top.
     """
-    weights = read_weights(path)
+    weights = read_weights(path, network)
     if not weights.spec.is_complete:
         raise CheckpointError(
             f"{path}: it holds no classifiers, or no other last layer that {weights.network.NAME} "
