@@ -39,12 +39,26 @@ def help_of(command: str, capsys: pytest.CaptureFixture) -> str:
         ),
         ("--card", ["predict", "evaluate", "search", "export", "quantize", "finetune", "info"]),
         ("--cache-dir", ["predict", "evaluate", "export", "quantize", "finetune", "download"]),
-        ("--offline", ["predict", "evaluate", "search", "export", "finetune", "download"]),
+        (
+            "--offline",
+            ["predict", "evaluate", "search", "export", "finetune", "download", "hub-install"],
+        ),
         ("--size", ["predict", "evaluate", "search", "threshold", "export", "finetune"]),
         ("--batch-size", ["predict", "evaluate", "search", "quantize", "finetune"]),
         ("--backend", ["predict", "evaluate", "search", "threshold"]),
-        ("--threads", ["predict", "evaluate", "search", "threshold"]),
-        ("--json", ["predict", "evaluate", "search", "threshold", "info"]),
+        ("--threads", ["predict", "evaluate", "search", "threshold", "quantize"]),
+        (
+            "--json",
+            ["predict", "evaluate", "search", "threshold", "quantize"],
+        ),
+        (
+            "--json",
+            ["data", "info", "card", "convert", "export"],
+        ),
+        (
+            "--network",
+            ["info", "download", "card", "convert", "export", "hub-install", "quantize"],
+        ),
     ],
 )
 def test_an_option_is_called_the_same_everywhere(option, commands, capsys) -> None:

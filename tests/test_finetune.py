@@ -254,8 +254,13 @@ def test_finetune_publish_and_load_are_a_circle(straight, server, tmp_path, caps
     url = server.serve("/v1/best.ckpt", straight.checkpoint.read_bytes())
     server.serve("/v1/best.json", straight.checkpoint.with_suffix(".json").read_bytes())
     folder = url.rpartition("/")[0]
-    assert main(["card", str(straight.output), "--url", folder, "--version", "2.0"]) == 0
+    command = ["card", str(straight.output), "--url", folder, "--version", "2.0"]
+    assert main(command) == 0
     assert url in capsys.readouterr().out
+    assert main([*command, "--network", "MultiTaskNet", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["publish"] == [url, f"{folder}/best.json"]
+    assert Path(said["card"]).is_file()
     network = create_network(
         card=straight.output / "multitasknet_veri.md", cache_dir=tmp_path, progress=False
     )

@@ -73,6 +73,10 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise TypeError("the toy takes a width")
 
 
+def describe(spec: ToySpec) -> dict[str, str]:
+    return {"width": f"{spec.width} means"}
+
+
 def plan(found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
     if found is None:
         return Plan(ToySpec(**options))

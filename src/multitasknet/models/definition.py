@@ -131,6 +131,9 @@ class Network(Protocol):
     def spec_from_sidecar(self, spec: Any, values: Mapping[str, Any]) -> Any:
         """The spec with what :meth:`spec_to_sidecar` wrote; errors as above."""
 
+    def describe(self, spec: Any) -> dict[str, str]:
+        """What there is to know of a spec, for people: names and values, in order."""
+
     def plan(self, found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
         """What :func:`multitasknet.create_network` is to build, given a file and its options."""
 

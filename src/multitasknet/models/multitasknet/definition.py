@@ -25,6 +25,7 @@ __all__ = [
     "PREPROCESSING",
     "build",
     "check_options",
+    "describe",
     "normalization",
     "plan",
     "recognizes",
@@ -101,3 +102,19 @@ def spec_from_sidecar(spec: NetworkSpec, values: Mapping[str, Any]) -> NetworkSp
         if spec.include_top and stated != found:
             raise ValueError(f"it states {stated} {kind}, but the checkpoint has {found}")
     return named
+
+
+def describe(spec: NetworkSpec) -> dict[str, str]:
+    """What there is to know of a spec, for people: names and values, in order."""
+    classes = [f"{spec.num_ids} identities"] if spec.include_top else ["no classifiers"]
+    if spec.has_attributes:
+        classes += [f"{spec.num_colors} colours", f"{spec.num_types} types"]
+    rows = {
+        "variant": f"{spec.variant} ({spec.channels} input channels)",
+        "pose vector": "used" if spec.keypoint_aware else "not used",
+        "classes": ", ".join(classes),
+        "stem pool": f"padded as in {'PyTorch' if spec.stem_pool == 'symmetric' else 'MindSpore'}",
+    }
+    if spec.has_attributes:
+        rows |= {"colours": ", ".join(spec.color_names), "types": ", ".join(spec.type_names)}
+    return rows

@@ -1,40 +1,41 @@
-"""``finetune``: its options are made from the settings."""
+"""``finetune``, its options made from the settings, and ``demo``, the whole product in one run."""
 
 from __future__ import annotations
 
 import argparse
+import webbrowser
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..training.history import shown
 from ..training.settings import Rule, all_rules
-from .options import add_renamed, add_workers, positive
+from .options import add_command, add_options, add_renamed, given, positive, print_table
 
 if TYPE_CHECKING:
     from ..training.history import EpochRecord
 
+_HOW = ("resume", "device", "workers", "tensorboard", "cache_dir", "offline")
+_FOLDER = "multitasknet-demo"
+
 
 def add_parsers(commands: Any) -> None:
-    finetune = commands.add_parser(
-        "finetune",
-        help="train on a data set",
-        description="Train on a data set. A setting that is not given is taken from --config, or "
-        "with --resume from the training to go on with, else as printed here in brackets.",
+    finetune = add_command(commands, "finetune", _finetune, "train on a data set")
+    finetune.description = (
+        "Train on a data set. A setting that is not given is taken from --config, or with "
+        "--resume from the training to go on with, else as printed here in brackets."
     )
-    finetune.add_argument("--data", type=Path, required=True, help="PAMTRI, VeRi, CSV or pack")
+    add_options(finetune, "--data", "--cache-dir", "--offline", "--workers")
     finetune.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="a new folder for the results"
     )
     finetune.add_argument("--resume", action="store_true", help="go on in DIR")
     finetune.add_argument("--config", type=Path, metavar="YAML", help="settings by name")
     finetune.add_argument("--device", choices=("CPU", "Ascend", "GPU"), help="where to compute")
-    finetune.add_argument("--cache-dir", type=Path, help="root of the download cache")
-    finetune.add_argument("--offline", action="store_true", help="never touch the network")
     finetune.add_argument(
         "--tensorboard", action="store_true", help="write TensorBoard events to DIR/events"
     )
-    add_workers(finetune)
     group = finetune.add_argument_group("settings", argument_default=argparse.SUPPRESS)
     margin = group.add_mutually_exclusive_group()
     for name, rule in all_rules().items():
@@ -42,7 +43,15 @@ def add_parsers(commands: Any) -> None:
     margin.add_argument("--soft-margin", dest="margin", action="store_const", const=None)
     add_renamed(group, "--batch", "--batch-size", type=positive)
     add_renamed(group, "--trunk-rate", "--backbone-rate", type=float)
-    finetune.set_defaults(run=_finetune)
+
+    demo = add_command(commands, "demo", _demo, "make data, train, evaluate and report, offline")
+    demo.add_argument(
+        "--output", type=Path, metavar="DIR", help=f"a new folder ({_FOLDER}, {_FOLDER}-2, ...)"
+    )
+    demo.add_argument("--quick", action="store_true", help="about a minute instead of ten")
+    demo.add_argument("--online", action="store_true", help="start from the card's weights")
+    demo.add_argument("--open", action="store_true", help="open the report in a browser")
+    add_options(demo, "--workers")
 
 
 def _add_setting(group: Any, name: str, rule: Rule) -> None:
@@ -67,20 +76,8 @@ def _finetune(options: argparse.Namespace) -> None:
     from ..training.settings import read_config
 
     settings = read_config(options.config) if options.config else {}
-    given = vars(options)
-    settings |= {name: given[name] for name in all_rules() if name in given}
-    result = finetune(
-        options.data,
-        options.output,
-        resume=options.resume,
-        device=options.device,
-        workers=options.workers,
-        tensorboard=options.tensorboard,
-        on_epoch=_print_epoch,
-        cache_dir=options.cache_dir,
-        offline=options.offline,
-        **settings,
-    )
+    settings |= given(options, (*_HOW, *all_rules()))
+    result = finetune(options.data, options.output, on_epoch=_print_epoch, **settings)
     if not result.is_first:
         return
     best = result.best
@@ -100,3 +97,26 @@ def _print_epoch(record: EpochRecord) -> None:
 
 def _shown(metrics: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {metrics[name]:.2f}" for name in shown(metrics)) or "not evaluated"
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from ..demo import FULL, QUICK, run_demo
+
+    result = run_demo(
+        options.output or _free_folder(),
+        QUICK if options.quick else FULL,
+        online=options.online,
+        workers=options.workers,
+        on_epoch=_print_epoch,
+    )
+    print()
+    columns = {"chance": result.chance, "before": result.before, "after": result.after}
+    print_table("unseen vehicles", columns, decimals=1)
+    print(f"\n{result.report}")
+    if options.open:
+        webbrowser.open(result.report.resolve().as_uri())
+
+
+def _free_folder() -> Path:
+    names = (f"{_FOLDER}-{number}" if number > 1 else _FOLDER for number in count(1))
+    return next(path for path in map(Path, names) if not path.exists())
