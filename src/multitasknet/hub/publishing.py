@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import file_sha256, replacing
+from ..models.definition import Shapes
 from ..weights.sidecar import read_sidecar, sidecar_path
 from .card import (
     PUBLISHED_METRICS,
@@ -137,9 +138,12 @@ def write_card(
 
 
 def _interface(spec: Any) -> dict[str, str]:
-    shapes = spec.input_shapes(spec.input_size).items()
     return {
         "size": "x".join(map(str, spec.input_size)),
-        "inputs": ", ".join(f"`{name}` [N, {', '.join(map(str, size))}]" for name, size in shapes),
-        "outputs": ", ".join(f"`{name}` ({width})" for name, width in spec.outputs.items()),
+        "inputs": _shapes(spec.input_shapes(spec.input_size)),
+        "outputs": _shapes(spec.output_shapes(spec.input_size)),
     }
+
+
+def _shapes(shapes: Shapes) -> str:
+    return ", ".join(f"`{name}` [N, {', '.join(map(str, one))}]" for name, one in shapes.items())

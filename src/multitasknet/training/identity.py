@@ -10,6 +10,8 @@ from typing import Any
 
 from ..data.records import warn_of_unmatched
 from ..hub.networks import create_from
+from ..inference.kept_poses import estimate_missing
+from ..inference.pose_choice import open_pose_estimator
 from ..models.multitasknet.network import MultiTaskNet
 from ..vehicle.attributes import COLORS, TYPES, ClassMaps, Labelled
 from .augmentation import RandomAugmentation
@@ -25,6 +27,27 @@ logger = logging.getLogger(__name__)
 LOSSES = ("identity", "triplet", "color", "type")
 METRIC = "mAP"
 HIGHER_IS_BETTER = True
+
+
+def complete(job: Job) -> Job:
+    """The job, with estimated poses for the images without keypoints, see the setting ``pose``."""
+    dataset, weights = job.dataset, job.weights
+    if all(record.keypoints is not None for split in dataset.splits for record in split.records):
+        return job
+    estimator = open_pose_estimator(
+        job.settings.pose,
+        cache_dir=weights.cache_dir,
+        offline=weights.offline,
+        progress=weights.progress,
+    )
+    fill = partial(estimate_missing, estimator=estimator, folder=dataset.root, progress=job.show)
+    # The first process estimates; the others wait, and find what it has kept.
+    for turn in (job.devices.is_first, not job.devices.is_first):
+        if turn:
+            train, query, gallery = map(fill, (dataset.train, dataset.query, dataset.gallery))
+            dataset = replace(dataset, train=train, query=query, gallery=gallery)
+        job.devices.any(False)
+    return replace(job, dataset=dataset)
 
 
 def create_sampler(job: Job) -> IdentitySampler:

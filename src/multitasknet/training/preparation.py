@@ -36,7 +36,8 @@ def prepare(job: Job) -> Training:
     """Create the network and all that trains it."""
     settings = job.settings
     task = find_task(settings)
-    # First, since it may find that the data will not do.
+    job = task.complete(job)
+    # Early, since it may find that the data will not do.
     sampler = task.create_sampler(job)
     network = task.create_network(job)
     mixed = _is_mixed(settings.precision)

@@ -77,6 +77,9 @@ class Task(Protocol):
     METRIC: str
     HIGHER_IS_BETTER: bool
 
+    def complete(self, job: Job) -> Job:
+        """The job, with what the task adds to its data set, such as estimated poses."""
+
     def create_sampler(self, job: Job) -> Sampler:
         """What draws the batches; a MultiTaskNetError if the data set cannot be trained on."""
 

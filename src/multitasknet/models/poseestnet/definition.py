@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...vehicle.pose import check_convention
 from ..definition import Checkpoint, Plan, check_size
-from .layout import recognizes, to_published, to_torch
+from .layout import FROZEN, recognizes, to_published, to_torch
 from .preprocessing import PREPROCESSING, normalization, write_inputs
 from .spec import PoseSpec, spec_from_shapes
 
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CARD",
+    "FROZEN",
     "NAME",
     "OPTIONAL_CELLS",
     "PREPROCESSING",
     "build",
     "check_options",
+    "describe",
     "normalization",
     "plan",
     "recognizes",
@@ -68,6 +70,18 @@ def build(spec: PoseSpec) -> PoseEstNet:
     from .network import PoseEstNet
 
     return PoseEstNet(spec)
+
+
+def describe(spec: PoseSpec) -> dict[str, str]:
+    """What a spec says, for people, by name."""
+    height, width = spec.input_size
+    return {
+        "input": f"RGB, {height}x{width}",
+        "last layer": f"{'with' if spec.final_bias else 'without'} bias"
+        if spec.include_top
+        else "none",
+        "confidences": spec.pose_convention,
+    }
 
 
 def spec_to_json(spec: PoseSpec) -> dict[str, Any]:
