@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 
 from ..images import UNREADABLE
-from ..vehicle.attributes import sorted_ids
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from ..vehicle.keypoints import NUM_KEYPOINTS, SURFACES
 
@@ -119,10 +118,8 @@ def check_images(records: Sequence[Record]) -> list[str]:
 
 def unmatched_vehicles(dataset: VehicleDataset) -> tuple[int, ...]:
     """The query vehicles that no gallery image shows."""
-    shown = {record.vehicle_id for record in dataset.gallery.records}
-    return sorted_ids(
-        record.vehicle_id for record in dataset.query.records if record.vehicle_id not in shown
-    )
+    missing = np.setdiff1d(dataset.query.vehicle_ids, dataset.gallery.vehicle_ids)
+    return tuple(missing.tolist())
 
 
 def warn_of_unmatched(dataset: VehicleDataset) -> None:

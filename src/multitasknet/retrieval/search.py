@@ -14,8 +14,7 @@ from ..data.labels import LabelError, LabelRow, keypoints_of, refuse
 from ..data.records import Record, Split, check_images
 from ..data.samples import sample_fingerprint
 from ..images import read_image
-from ..report.page import Panel, Shot, write_page
-from ..report.pictures import thumbnail
+from ..report.page import Panel, Shot, thumbnail, write_page
 from .embedding import embed_split, origin_of
 from .index import GalleryIndex
 
@@ -137,11 +136,9 @@ def write_search_report(
     gallery: int,
     weights: str = "",
 ) -> Path:
-    """Write a self-contained page with each query and what was found for it.
+    """Write a self-contained page with each query and what :func:`search` found for it.
 
     Args:
-        path: the file.
-        queries, found: what was searched for, and :func:`search`'s result.
         gallery: images searched in.
         weights: where the weights are from; empty if they are random.
     """
