@@ -31,8 +31,7 @@ class Record:
         image: the file; in a packed data set the path that it had.
         vehicle_id: which vehicle it shows.
         camera_id: which camera took it, -1 if unknown.
-        color_id, type_id: raw ids (see ``labels.COLORS`` and ``labels.TYPES``, 1 first), None if
-            unknown.
+        color_id, type_id: raw ids, of ``COLORS`` and ``TYPES`` 1 first; None if unknown.
         keypoints: float32 ``[36, 3]`` of x, y (pixels of the image) and confidence, or None.
         heatmaps, segments: folders of the stored 64x64 maps, None to draw them from the keypoints.
         origin: where the label stands, ``file:line``.

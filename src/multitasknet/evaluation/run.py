@@ -45,9 +45,7 @@ def evaluate(
     Args:
         dataset: with the splits ``query`` and ``gallery``.
         rerank: also report k-reciprocal re-ranking (Zhong et al., CVPR 2017).
-        output: a folder for the results.
         workers: threads that decode and resize.
-        progress: draw progress bars on a terminal.
 
     Raises:
         RankingError: no query has a match in the gallery.
