@@ -118,13 +118,13 @@ def parse_rows(
     return parsed
 
 
-def refuse(problems: Sequence[str]) -> None:
+def refuse(problems: Iterable[str]) -> None:
     """Raise LabelError with the first 20 problems, and how many more there are, if any."""
-    if not problems:
-        return
-    more = len(problems) - _MOST_PROBLEMS
-    rest = [f"... and {more} more"] if more > 0 else []
-    raise LabelError("\n".join([*problems[:_MOST_PROBLEMS], *rest]))
+    lines = list(problems)
+    if len(lines) > _MOST_PROBLEMS:
+        lines[_MOST_PROBLEMS:] = [f"... and {len(lines) - _MOST_PROBLEMS} more"]
+    if lines:
+        raise LabelError("\n".join(lines))
 
 
 def _parse_row(fields: list[str], origin: str) -> tuple[str, LabelRow]:

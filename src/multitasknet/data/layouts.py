@@ -24,7 +24,7 @@ from xml.parsers import expat
 
 from ..vehicle.attributes import COLORS, TYPES
 from ..vehicle.cameras import UNKNOWN_CAMERA
-from .labels import LabelError, parse_rows, read_csv, read_labels, readable, refuse
+from .labels import LabelError, parse_rows, read_csv, read_labels, readable
 from .pack import MANIFEST, read_pack
 from .records import SPLITS, Record, Split, VehicleDataset, check_ids, check_images
 
@@ -99,9 +99,9 @@ def _read_split(layout: _Layout, root: Path, name: str, check: bool) -> Split:
     records = layout.read(root, layout.label_file(root, name), _FOLDER[name])
     if not records:
         raise LabelError(f"{root}: the split {name!r} is empty; expected at least one image")
-    refuse(check_ids(records))
+    check_ids(records)
     if check:
-        refuse(check_images(records))
+        check_images(records)
     return Split(name, tuple(records))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from PIL import Image
 from ..images import UNREADABLE
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from ..vehicle.keypoints import NUM_KEYPOINTS, SURFACES
+from .labels import refuse
 
 logger = logging.getLogger(__name__)
 
@@ -95,24 +96,20 @@ class VehicleDataset:
         return tuple(split for split in (self.train, self.query, self.gallery) if len(split))
 
 
-def check_ids(records: Sequence[Record]) -> list[str]:
-    """Return a problem for each id that 64 bits do not hold."""
-    names = ("vehicle_id", "camera_id", "color_id", "type_id")
-    return [
+def check_ids(records: Sequence[Record]) -> None:
+    """LabelError names the ids that 64 bits do not hold."""
+    refuse(
         f"{record.origin}: {name} is {value}; expected {-_LARGEST_ID} to {_LARGEST_ID}"
         for record in records
-        for name in names
+        for name in ("vehicle_id", "camera_id", "color_id", "type_id")
         if abs(value := getattr(record, name) or 0) > _LARGEST_ID
-    ]
+    )
 
 
-def check_images(records: Sequence[Record]) -> list[str]:
-    """Decode every image once, at low resolution, and look for its stored maps.
-
-    Returns a problem for each image that fails.
-    """
+def check_images(records: Iterable[Record]) -> None:
+    """Decode every image once, at low resolution; LabelError names those that fail or lack maps."""
     with ThreadPoolExecutor(_WORKERS) as pool:
-        return [problem for problem in pool.map(_image_problem, records) if problem]
+        refuse(problem for problem in pool.map(_image_problem, records) if problem)
 
 
 def unmatched_vehicles(dataset: VehicleDataset) -> tuple[int, ...]:

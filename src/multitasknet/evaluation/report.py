@@ -25,7 +25,6 @@ def write_evaluation_report(
     dataset: VehicleDataset,
     path: str | Path,
     *,
-    title: str = "MultiTaskNet evaluation",
     published: Mapping[str, float] | None = None,
 ) -> Path:
     """Write a self-contained page of the results on ``dataset``, where the pictures come from.
@@ -38,16 +37,13 @@ def write_evaluation_report(
     return write_page(
         path,
         "evaluation.html",
-        title=title,
+        title="MultiTaskNet evaluation",
+        evaluation=evaluation,
         settings=evaluation.settings,
-        random=evaluation.settings.get("weights") == RANDOM,
-        ranking=evaluation.ranking,
-        metrics=evaluation.metrics,
         reranked=evaluation.reranked_metrics,
+        random=evaluation.settings.get("weights") == RANDOM,
         card=dict(published or {}),
         cmc=cmc_chart(rankings),
-        color=evaluation.color,
-        type=evaluation.type,
         panels=retrieval_panels(evaluation, dataset),
     )
 

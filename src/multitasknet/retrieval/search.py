@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data.labels import LabelError, LabelRow, keypoints_of, refuse
+from ..data.labels import LabelError, LabelRow, keypoints_of
 from ..data.records import Record, Split, check_images
 from ..data.samples import sample_fingerprint
 from ..images import read_image
@@ -73,7 +73,7 @@ def build_index(
     """
     origin = origin_of(predictor)
     records = _records("gallery", images, labels)
-    refuse(check_images([record for record in records if not record.image.is_file()]))
+    check_images(record for record in records if not record.image.is_file())
     prints = tuple(sample_fingerprint(record, predictor.spec) for record in records)
     rows: dict[str, np.ndarray] = {}
     if known is not None and known.origin == origin and known.fingerprints:
@@ -172,6 +172,6 @@ def _records(
 
 
 def _embed(predictor: Predictor, split: Split, workers: int, progress: bool) -> np.ndarray:
-    refuse(check_images(split.records))
+    check_images(split.records)
     predictor.warn_of_missing_pose([record.keypoints for record in split.records])
     return embed_split(predictor, split, workers=workers, progress=progress).embeddings
