@@ -110,19 +110,20 @@ def _embed(
     output: str | Path | None,
     workers: int,
     progress: bool,
-) -> tuple[SplitEmbeddings, SplitEmbeddings]:
+) -> list[SplitEmbeddings]:
+    """What the network says of query and gallery."""
     if not len(dataset.query) or not len(dataset.gallery):
         raise ValueError("the data set has no query or no gallery; read both splits")
     warn_of_unmatched(dataset)
     _warn_of_shared_images(dataset)
-    for split in (dataset.query, dataset.gallery):
+    splits = dataset.query, dataset.gallery
+    for split in splits:
         predictor.warn_of_missing_pose([record.keypoints for record in split.records])
     folder = None if output is None else Path(output) / "embeddings"
-    query, gallery = (
+    return [
         embed_split(predictor, split, folder=folder, workers=workers, progress=progress)
-        for split in (dataset.query, dataset.gallery)
-    )
-    return query, gallery
+        for split in splits
+    ]
 
 
 def _warn_of_shared_images(dataset: VehicleDataset) -> None:
