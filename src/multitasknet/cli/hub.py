@@ -114,13 +114,13 @@ def _download(options: argparse.Namespace) -> None:
 def _hub_install(options: argparse.Namespace) -> None:
     from ..hub.install import hub_install
 
-    card = hub_install(options.hub_dir, card=options.card, version=options.version)
-    root = card.path.parents[len(card.folder.parts)]
-    print(f"installed {card.uid} into {root}; it loads with")
-    if options.hub_dir:
-        print(f"  mindspore_hub.manage.set_hub_dir({str(root)!r})")
-    print(f'  mindspore_hub.load("{card.uid}")')
-    if options.download:
-        from ..hub.cache import fetch_asset
+    for card in hub_install(options.hub_dir, card=options.card, version=options.version):
+        root = card.path.parents[len(card.folder.parts)]
+        print(f"installed {card.uid} into {root}; it loads with")
+        if options.hub_dir:
+            print(f"  mindspore_hub.manage.set_hub_dir({str(root)!r})")
+        print(f'  mindspore_hub.load("{card.uid}")')
+        if options.download:
+            from ..hub.cache import fetch_asset
 
-        print(f"weights: {fetch_asset(card, root)}")
+            print(f"weights: {fetch_asset(card, root)}")

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from ..models.multitasknet.decoding import Prediction
 
 _SHOWN = 3
+_POSES = {
+    "given": "36 keypoints, given",
+    "estimated": "36 keypoints, estimated, mean confidence {0.confidence:.2f}",
+    "neutral": "missing: a neutral one was taken",
+}
 
 
 def add_parsers(commands: Any) -> None:
@@ -56,7 +61,7 @@ def _print(prediction: Prediction) -> None:
             print(f"  {name:9}" + ", ".join(f"{label} {value:.1%}" for label, value in best))
     embedding = prediction.embedding
     print(f"  embedding {embedding.size} values, norm {(embedding**2).sum() ** 0.5:.4g}")
-    print(f"  pose      {'36 keypoints' if prediction.pose_given else 'missing'}")
+    print(f"  pose      {_POSES[prediction.pose.origin].format(prediction.pose)}")
 
 
 def _as_json(prediction: Prediction) -> dict[str, Any]:
@@ -67,5 +72,10 @@ def _as_json(prediction: Prediction) -> dict[str, Any]:
         "type": prediction.type,
         "type_probabilities": prediction.type_probabilities,
         "pose_given": prediction.pose_given,
+        "pose": {
+            "origin": prediction.pose.origin,
+            "confidence": prediction.pose.confidence,
+            "keypoints": prediction.pose.keypoints.tolist(),
+        },
         "embedding": prediction.embedding.tolist(),
     }
