@@ -10,20 +10,9 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import MultiTaskNetError
-from . import card, convert, data, demo, evaluate, export, finetune, hub, predict, synthesize
+from . import data, export, hub, inference, training
 
-_COMMANDS = (
-    demo,
-    predict,
-    evaluate,
-    finetune,
-    card,
-    data,
-    synthesize,
-    hub,
-    convert,
-    export,
-)
+_COMMANDS = (inference, training, data, hub, export)
 _INTERRUPTED = 130
 
 
