@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +138,11 @@ def write_card(
 
 
 def _interface(spec: Any) -> dict[str, str]:
-    shapes = spec.input_shapes(spec.input_size).items()
+    def named(shapes: Mapping[str, tuple[int, ...]]) -> str:
+        return ", ".join(f"`{name}` [N, {', '.join(map(str, shapes[name]))}]" for name in shapes)
+
     return {
         "size": "x".join(map(str, spec.input_size)),
-        "inputs": ", ".join(f"`{name}` [N, {', '.join(map(str, size))}]" for name, size in shapes),
-        "outputs": ", ".join(f"`{name}` ({width})" for name, width in spec.outputs.items()),
+        "inputs": named(spec.input_shapes(spec.input_size)),
+        "outputs": named(spec.output_shapes(spec.input_size)),
     }
