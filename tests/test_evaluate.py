@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import drawn
 import numpy as np
 import pytest
+from PIL import Image
 
 from multitasknet import (
+    GalleryIndex,
     LabelError,
+    NetworkSpec,
     Predictor,
     create_network,
     export,
@@ -23,9 +28,13 @@ from multitasknet import (
 from multitasknet.cli import main
 from multitasknet.data.layouts import read_dataset
 from multitasknet.data.pack import write_pack
+from multitasknet.data.records import Record, Split
+from multitasknet.data.samples import sample_fingerprint
 from multitasknet.evaluation.report import retrieval_panels, write_evaluation_report
 from multitasknet.evaluation.results import attribute_result
 from multitasknet.evaluation.run import dataset_roc, evaluate
+from multitasknet.files import fingerprint
+from multitasknet.models.multitasknet.spec import Variant
 from multitasknet.ranking.metrics import evaluate_ranking
 from multitasknet.retrieval import embedding as embedding_module
 from multitasknet.retrieval.embedding import embed_split
@@ -242,6 +251,54 @@ def test_a_replaced_gallery_picture_is_embedded_anew(predictor, root, tmp_path) 
     grown = build_index(predictor, images, known=index, progress=False)
     assert not np.array_equal(grown.embeddings[0], index.embeddings[0])
     np.testing.assert_array_equal(grown.embeddings[1:], index.embeddings[1:])
+
+
+def test_a_picture_replaced_by_one_of_the_same_size_and_time_is_embedded_anew(
+    predictor, tmp_path
+) -> None:
+    image = tmp_path / "a.bmp"
+    split = Split("query", (Record(image, vehicle_id=0),))
+
+    def draw(color: str) -> tuple[np.ndarray, GalleryIndex]:
+        Image.new("RGB", (32, 32), color).save(image)
+        os.utime(image, ns=(0, 0))
+        kept = embed_split(predictor, split, folder=tmp_path / "kept", progress=False)
+        return kept.embeddings, build_index(predictor, [image], known=known, progress=False)
+
+    known = None
+    red, known = draw("red")
+    blue, index = draw("blue")
+    assert not np.array_equal(blue, red)
+    assert not np.array_equal(index.embeddings, known.embeddings)
+
+
+def test_a_stored_map_replaced_by_one_of_the_same_size_and_time_counts(tmp_path) -> None:
+    root = drawn.pamtri(tmp_path / "data", PLAN[:1] + PLAN[-1:], maps=True)
+    (record,) = read_dataset(root, ["train"]).train.records
+    spec = NetworkSpec(Variant.SEGMENT)
+    first = sample_fingerprint(record, spec)
+    stored = record.segments / "03.jpg"
+    times = stored.stat()
+    stored.write_bytes(stored.read_bytes()[::-1])
+    os.utime(stored, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert sample_fingerprint(record, spec) != first
+    assert sample_fingerprint(record, NetworkSpec(Variant.RGB)) == sample_fingerprint(
+        replace(record, segments=None), NetworkSpec(Variant.RGB)
+    )
+
+
+def test_a_copy_of_a_picture_has_its_fingerprint(root, tmp_path) -> None:
+    (image, *_) = find_images(root / "image_query")
+    copy = Path(shutil.copyfile(image, tmp_path / "copy.jpg"))
+    assert fingerprint([copy], b"x") == fingerprint([image], b"x")
+    assert fingerprint([copy], b"x") != fingerprint([image], b"y")
+    assert fingerprint([copy], b"x", b"y") != fingerprint([copy], b"xy")
+
+
+def test_a_picture_that_cannot_be_opened_is_named(predictor, tmp_path) -> None:
+    split = Split("query", (Record(tmp_path / "gone.jpg", vehicle_id=0),))
+    with pytest.raises(LabelError, match=r"gone\.jpg: cannot be read"):
+        embed_split(predictor, split, folder=tmp_path / "kept", progress=False)
 
 
 def test_metrics_json_states_what_the_figures_belong_to(predictor, dataset, tmp_path) -> None:

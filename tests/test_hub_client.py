@@ -192,9 +192,9 @@ def test_installing_again_renews_and_keeps_what_was_not_ours(tmp_path: Path) -> 
     (folder / "PAMTRI").mkdir(parents=True)
     (folder / "PAMTRI" / "mine.py").write_text("x = 1")
     (folder / "multitasknet_veri.md").write_text("an old card")
-    card = hub_install(tmp_path)
+    (card,) = hub_install(tmp_path, network="multitasknet")
     (folder / "PAMTRI" / "src" / "multitasknet" / "stale.py").touch()
-    assert hub_install(tmp_path) == card
+    assert hub_install(tmp_path, network="MultiTaskNet") == (card,)
     assert card.path == folder / "multitasknet_veri.md"
     assert card.uid == "mindspore/1.7/multitasknet_veri"
     assert not (folder / "PAMTRI" / "src" / "multitasknet" / "stale.py").exists()
@@ -205,7 +205,7 @@ def test_installing_again_renews_and_keeps_what_was_not_ours(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("version", ["1.3", "1.6", "1.8", "1.9", "1.10"])
 def test_another_version_of_the_hub(tmp_path: Path, version: str) -> None:
-    card = hub_install(tmp_path, version=version)
+    (card,) = hub_install(tmp_path, version=version, network="multitasknet")
     ours = load_card(default_card_path())
     assert card.uid == f"mindspore/{version}/multitasknet_veri"
     assert f"/r{version}/" in card.asset.url

@@ -30,12 +30,11 @@ class ToySpec:
     width: int = 4
     input_size: tuple[int, int] = (64, 32)
 
-    @property
-    def outputs(self) -> dict[str, int]:
-        return {"means": self.width}
-
     def input_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         return {"picture": (3, *size)}
+
+    def output_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+        return {"means": (self.width,)}
 
 
 def recognizes(names: Sequence[str]) -> bool:

@@ -3,19 +3,24 @@ from .data.layouts import read_dataset
 from .data.pipeline import create_pipeline
 from .errors import MissingExtraError, MultiTaskNetError
 from .evaluation.run import evaluate
-from .hub.cache import DownloadError, fetch_asset
+from .hub.cache import fetch_asset
 from .hub.card import Asset, CardError, ModelCard, load_card
+from .hub.download import DownloadError
 from .hub.install import hub_install
 from .hub.networks import create_network
 from .hub.publishing import write_card
 from .images import ImageError
 from .inference.export import ExportError, ExportReport, export
+from .inference.pose_choice import PoseError
+from .inference.pose_estimator import PoseEstimator
 from .inference.predictor import Predictor
 from .inference.quantization import QuantizationError, QuantizationReport, quantize
 from .models.multitasknet.decoding import Prediction
 from .models.multitasknet.network import MultiTaskNet
 from .models.multitasknet.preprocessing import preprocess
 from .models.multitasknet.spec import VARIANTS, NetworkSpec
+from .models.poseestnet.network import PoseEstNet
+from .models.poseestnet.spec import PoseSpec
 from .ranking.metrics import evaluate_ranking
 from .ranking.threshold import threshold_at
 from .retrieval.index import EmbeddingOrigin, GalleryIndex
@@ -24,6 +29,7 @@ from .synthetic import SyntheticData, SyntheticError, synthesize
 from .training.finetuning import FinetuneResult, finetune
 from .training.losses import MultiTaskLoss
 from .vehicle.attributes import COLORS, TYPES, ClassMaps
+from .vehicle.pose import Pose
 from .weights.converting import convert
 from .weights.loading import LoadReport, load_weights
 from .weights.reading import CheckpointError, Weights, read_weights
@@ -51,6 +57,11 @@ __all__ = [
     "MultiTaskNet",
     "MultiTaskNetError",
     "NetworkSpec",
+    "Pose",
+    "PoseError",
+    "PoseEstNet",
+    "PoseEstimator",
+    "PoseSpec",
     "Prediction",
     "Predictor",
     "QuantizationError",

@@ -1,12 +1,15 @@
-"""The PAMTRI label format: class names, and CSV rows with 36 keypoints an image."""
+"""The PAMTRI label CSV, 36 keypoints an image; and what reading any label file takes."""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
+from xml.parsers import expat
 
 import numpy as np
 
@@ -17,6 +20,14 @@ COLUMNS = 4 + 3 * NUM_KEYPOINTS
 _MOST_PROBLEMS = 20
 _WHOLE = re.compile(r"([+-]?[0-9]+)(?:\.0*)?")
 _LARGEST = float(np.finfo(np.float32).max)
+
+Row = TypeVar("Row")
+Parsed = TypeVar("Parsed", bound="_HasImage")
+
+
+class _HasImage(Protocol):
+    @property
+    def image(self) -> object: ...
 
 
 class LabelError(MultiTaskNetError, ValueError):
@@ -48,31 +59,10 @@ def read_labels(path: str | Path) -> Mapping[str, LabelRow]:
     Raises:
         LabelError: the file cannot be read, is empty, or has faulty or duplicate rows.
     """
-    path = Path(path)
-    rows: dict[str, LabelRow] = {}
-    problems: list[str] = []
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            for line, fields in enumerate(csv.reader(file), start=1):
-                if not fields:
-                    continue
-                try:
-                    row = _parse_row(fields, f"{path}:{line}")
-                    if row.image in rows:
-                        raise ValueError(f"image {row.image!r} has a row already")
-                    rows[row.image] = row
-                except ValueError as error:
-                    problems.append(f"{path}:{line}: {error}")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise LabelError(
-            f"{path}: the label file cannot be read ({error}); give a PAMTRI label CSV, "
-            f"{COLUMNS} columns a row"
-        ) from error
-    if not rows and not problems:
-        problems.append(f"{path}: the file has no rows; expected {COLUMNS} columns a row")
-    if problems:
-        raise LabelError(summarize(problems))
-    return rows
+    rows = parse_rows(read_csv(Path(path)), _parse_row)
+    if not rows:
+        raise LabelError(f"{path}: the file has no rows; expected {COLUMNS} columns a row")
+    return {row.image: row for row in rows}
 
 
 def write_labels(path: str | Path, rows: Iterable[LabelRow]) -> None:
@@ -84,17 +74,62 @@ def write_labels(path: str | Path, rows: Iterable[LabelRow]) -> None:
             writer.writerow([row.image, row.vehicle_id, row.color_id, row.type_id, *numbers])
 
 
-def keypoints_of(images: Sequence[Path], labels: str | Path | None) -> list[np.ndarray | None]:
-    """For each image the keypoints that the label file has under its name, else None."""
-    rows = read_labels(labels) if labels else {}
+def keypoints_of(
+    images: Sequence[Path], labels: str | Path | Mapping[str, LabelRow] | None
+) -> list[np.ndarray | None]:
+    """For each image the keypoints that the label file or its rows have under its name, or None."""
+    rows = read_labels(labels) if isinstance(labels, str | Path) else labels or {}
     return [rows[image.name].keypoints if image.name in rows else None for image in images]
 
 
-def summarize(problems: list[str]) -> str:
-    """The first 20 problems, a line each, and how many more there are."""
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Whatever keeps a label file from being read, as LabelError."""
+    try:
+        yield
+    except (OSError, UnicodeDecodeError, csv.Error, expat.ExpatError) as error:
+        raise LabelError(
+            f"{path}: the label file cannot be read ({error}); check path and file"
+        ) from error
+
+
+def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """The rows that are not blank, each behind its place, ``file:line``."""
+    with readable(path), path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.reader(file)
+        yield from ((f"{path}:{rows.line_num}", fields) for fields in rows if fields)
+
+
+def parse_rows(
+    rows: Iterable[tuple[str, Row]],
+    parse: Callable[[Row, str], Parsed],
+    again: str = "has a row already",
+) -> list[Parsed]:
+    """What ``parse`` makes of each row and its place; LabelError names all faults at once.
+
+    A fault is a ValueError of ``parse``, or an image that comes again.
+    """
+    parsed: dict[object, Parsed] = {}
+    problems = []
+    for origin, row in rows:
+        try:
+            entry = parse(row, origin)
+            if entry.image in parsed:
+                raise ValueError(f"image {str(entry.image)!r} {again}")
+            parsed[entry.image] = entry
+        except ValueError as error:
+            problems.append(f"{origin}: {error}")
+    refuse(problems)
+    return list(parsed.values())
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Raise LabelError with the first 20 problems, and how many more there are, if any."""
+    if not problems:
+        return
     more = len(problems) - _MOST_PROBLEMS
-    lines = problems[:_MOST_PROBLEMS] + ([f"... and {more} more"] if more > 0 else [])
-    return "\n".join(lines)
+    rest = [f"... and {more} more"] if more > 0 else []
+    raise LabelError("\n".join([*problems[:_MOST_PROBLEMS], *rest]))
 
 
 def _parse_row(fields: list[str], origin: str) -> LabelRow:

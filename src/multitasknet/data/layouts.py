@@ -15,18 +15,18 @@ Layouts, told apart by what lies in the root:
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from xml.parsers import expat
 
 from ..vehicle.attributes import COLORS, TYPES
 from ..vehicle.cameras import UNKNOWN_CAMERA
-from .labels import LabelError, LabelRow, read_labels
+from .labels import LabelError, parse_rows, read_csv, read_labels, readable, refuse
 from .pack import MANIFEST, read_pack
-from .records import SPLITS, Record, Split, VehicleDataset, check_ids, check_images, refuse
+from .records import SPLITS, Record, Split, VehicleDataset, check_ids, check_images
 
 _FOLDER = {"train": "train", "query": "query", "gallery": "test"}
 _CAMERA_IN_NAME = re.compile(r"^\d+_c(\d+)_")
@@ -60,38 +60,43 @@ def read_dataset(
     if (root / MANIFEST).is_file():
         return read_pack(root, splits)
     layout = _layout_of(root)
-    names = splits or [name for name in SPLITS if (root / layout.label_file(name)).is_file()]
-    return VehicleDataset(root, **{name: _checked(layout, root, name, check) for name in names})
+    names = splits or [name for name in SPLITS if layout.label_file(root, name).is_file()]
+    return VehicleDataset(root, **{name: _read_split(layout, root, name, check) for name in names})
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How to tell a layout, where a split's labels are in it, and how to read them."""
+    """A layout: what lies in its root, a split's label file there, and how that is read.
+
+    ``read`` takes the root, the label file and what the split's folders end in.
+    """
 
     pattern: str
-    label_file: Callable[[str], str]
-    read: Callable[[Path, str], list[Record]]
+    labels: str
+    read: Callable[[Path, Path, str], list[Record]]
+
+    def label_file(self, root: Path, split: str) -> Path:
+        return root / self.labels.format(split=split, folder=_FOLDER[split])
 
 
 def _layout_of(root: Path) -> _Layout:
     if not root.is_dir():
         raise LabelError(f"{root}: there is no such folder; give the root of a data set")
-    layouts = (
-        _Layout("label_*.csv", lambda split: f"label_{_FOLDER[split]}.csv", _read_pamtri),
-        _Layout("*_label.xml", lambda split: f"name_{_FOLDER[split]}.txt", _read_veri),
-        _Layout("*.csv", lambda split: f"{split}.csv", _read_csv),
+    for layout in (
+        _Layout("label_*.csv", "label_{folder}.csv", _read_pamtri),
+        _Layout("*_label.xml", "name_{folder}.txt", _read_veri),
+        _Layout("*.csv", "{split}.csv", _read_csv),
+    ):
+        if any(root.glob(layout.pattern)):
+            return layout
+    raise LabelError(
+        f"{root}: no known layout; expected label_<split>.csv (PAMTRI), train_label.xml and "
+        f"test_label.xml (VeRi), train.csv, query.csv and gallery.csv, or a pack"
     )
-    found = [layout for layout in layouts if any(root.glob(layout.pattern))]
-    if not found:
-        raise LabelError(
-            f"{root}: no known layout; expected label_<split>.csv (PAMTRI), train_label.xml and "
-            f"test_label.xml (VeRi), train.csv, query.csv and gallery.csv, or a pack"
-        )
-    return found[0]
 
 
-def _checked(layout: _Layout, root: Path, name: str, check: bool) -> Split:
-    records = layout.read(root, name)
+def _read_split(layout: _Layout, root: Path, name: str, check: bool) -> Split:
+    records = layout.read(root, layout.label_file(root, name), _FOLDER[name])
     if not records:
         raise LabelError(f"{root}: the split {name!r} is empty; expected at least one image")
     refuse(check_ids(records))
@@ -103,161 +108,106 @@ def _checked(layout: _Layout, root: Path, name: str, check: bool) -> Split:
 # PAMTRI
 
 
-def _read_pamtri(root: Path, split: str) -> list[Record]:
-    folder = _FOLDER[split]
-    rows = read_labels(root / f"label_{folder}.csv")
-    images = root / f"image_{folder}"
-    # Few folders are listed once instead of asking the disk for every image.
-    stored = {kind: _subfolders(root / f"{kind}_{folder}") for kind in ("heatmap", "segment")}
-    return [_pamtri_record(row, images, stored) for row in rows.values()]
-
-
-def _pamtri_record(row: LabelRow, images: Path, stored: dict[str, dict[str, Path]]) -> Record:
-    stem = Path(row.image).stem
-    camera = _CAMERA_IN_NAME.match(row.image)
-    return Record(
-        image=images / row.image,
-        vehicle_id=row.vehicle_id,
-        camera_id=int(camera[1]) if camera else UNKNOWN_CAMERA,
-        color_id=row.color_id or None,
-        type_id=row.type_id or None,
-        keypoints=row.keypoints,
-        heatmaps=stored["heatmap"].get(stem),
-        segments=stored["segment"].get(stem),
-        origin=row.origin,
-    )
+def _read_pamtri(root: Path, labels: Path, folder: str) -> list[Record]:
+    heatmaps, segments = (_subfolders(root / f"{kind}_{folder}") for kind in ("heatmap", "segment"))
+    return [
+        Record(
+            image=root / f"image_{folder}" / row.image,
+            vehicle_id=row.vehicle_id,
+            camera_id=_camera_in(row.image),
+            color_id=row.color_id or None,
+            type_id=row.type_id or None,
+            keypoints=row.keypoints,
+            heatmaps=heatmaps.get(Path(row.image).stem),
+            segments=segments.get(Path(row.image).stem),
+            origin=row.origin,
+        )
+        for row in read_labels(labels).values()
+    ]
 
 
 def _subfolders(folder: Path) -> dict[str, Path]:
+    # Listed once instead of asking the disk for every image.
     return {entry.name: entry for entry in folder.iterdir()} if folder.is_dir() else {}
+
+
+def _camera_in(name: str) -> int:
+    camera = _CAMERA_IN_NAME.match(name)
+    return int(camera[1]) if camera else UNKNOWN_CAMERA
 
 
 # VeRi as shipped
 
 
-def _read_veri(root: Path, split: str) -> list[Record]:
-    folder = _FOLDER[split]
-    names_file = root / f"name_{folder}.txt"
-    labels_file = root / ("train_label.xml" if split == "train" else "test_label.xml")
-    labels = _read_xml(labels_file)
-    records, problems, seen = [], [], set()
-    for line, name in enumerate(_read_lines(names_file), start=1):
-        origin = f"{names_file}:{line}"
-        if not name:
-            continue
-        if name in seen:
-            problems.append(f"{origin}: image {name!r} is listed already")
-        elif name not in labels:
-            problems.append(f"{origin}: image {name!r} has no item in {labels_file}")
-        else:
-            image = root / f"image_{folder}" / name
-            records.append(replace(labels[name], image=image, origin=origin))
-        seen.add(name)
-    refuse(problems)
-    return records
+def _read_veri(root: Path, names: Path, folder: str) -> list[Record]:
+    labels = root / ("train_label.xml" if folder == "train" else "test_label.xml")
+    items = parse_rows(_xml_items(labels), _xml_record, "has an item already")
+    labelled = {str(item.image): item for item in items}
+
+    def find(name: str, origin: str) -> Record:
+        if name not in labelled:
+            raise ValueError(f"image {name!r} has no item in {labels}")
+        return replace(labelled[name], image=root / f"image_{folder}" / name, origin=origin)
+
+    return parse_rows(_lines(names), find, "is listed already")
 
 
-def _read_xml(path: Path) -> dict[str, Record]:
-    """The items of a VeRi label file, keyed by image name."""
-    records: dict[str, Record] = {}
-    problems: list[str] = []
+def _xml_items(path: Path) -> list[tuple[str, dict[str, str]]]:
+    """The attributes of a VeRi label file's items, each behind its place."""
+    items = []
     parser = expat.ParserCreate()
 
-    def start(tag: str, attributes: dict[str, str]) -> None:
-        if "imageName" not in attributes:
-            return
-        try:
-            record = _xml_record(attributes)
-        except ValueError as error:
-            problems.append(f"{path}:{parser.CurrentLineNumber}: {error}")
-            return
-        if record.image.name in records:
-            line = parser.CurrentLineNumber
-            problems.append(f"{path}:{line}: image {record.image.name!r} has an item already")
-        records[record.image.name] = record
+    def start(_: str, attributes: dict[str, str]) -> None:
+        if "imageName" in attributes:
+            items.append((f"{path}:{parser.CurrentLineNumber}", attributes))
 
     parser.StartElementHandler = start
-    try:
+    with readable(path):
         # Text, not bytes: expat does not know the gb2312 that the file declares.
         parser.Parse(path.read_text(encoding="gb2312"), True)
-    except (OSError, UnicodeDecodeError, expat.ExpatError) as error:
-        raise LabelError(f"{path}: the label file cannot be read: {error}") from error
-    refuse(problems)
-    return records
+    return items
 
 
-def _xml_record(attributes: dict[str, str]) -> Record:
+def _xml_record(attributes: dict[str, str], origin: str) -> Record:
     return Record(
         image=Path(attributes["imageName"]),
         vehicle_id=_whole(attributes.get("vehicleID", ""), "vehicleID"),
         camera_id=_camera(attributes.get("cameraID", "")),
         color_id=_whole(attributes.get("colorID", ""), "colorID") or None,
         type_id=_whole(attributes.get("typeID", ""), "typeID") or None,
+        origin=origin,
     )
 
 
-def _read_lines(path: Path) -> list[str]:
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabelError(f"{path}: the list of images cannot be read: {error}") from error
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines that are not blank, each behind its place."""
+    with readable(path):
+        lines = path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield f"{path}:{number}", line.strip()
 
 
 # CSV with a header
 
 
-@dataclass(frozen=True)
-class _CsvRow:
-    line: int
-    values: dict[str, str]
-
-
-def _read_csv(root: Path, split: str) -> list[Record]:
-    path = root / f"{split}.csv"
-    records, problems, seen = [], [], set()
-    for row in _csv_rows(path):
-        try:
-            record = _csv_record(root, row.values)
-            if record.image in seen:
-                raise ValueError(f"image {row.values['image']!r} has a row already")
-            seen.add(record.image)
-            records.append(replace(record, origin=f"{path}:{row.line}"))
-        except ValueError as error:
-            problems.append(f"{path}:{row.line}: {error}")
-    refuse(problems)
-    return records
-
-
-def _csv_rows(path: Path) -> Iterator[_CsvRow]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = [name.strip() for name in next(reader, [])]
-            _check_header(path, header)
-            for fields in reader:
-                if not fields:
-                    continue
-                # A missing field reads as empty, and is named as such; a surplus one is a fault.
-                values = dict(zip(header, [*fields, *[""] * len(header)], strict=False))
-                values["columns"] = str(len(fields)) if len(fields) != len(header) else ""
-                yield _CsvRow(reader.line_num, values)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise LabelError(f"{path}: the label file cannot be read: {error}") from error
-
-
-def _check_header(path: Path, header: list[str]) -> None:
-    missing = [name for name in _CSV_COLUMNS[:2] if name not in header]
-    surplus = [name for name in header if name not in _CSV_COLUMNS]
-    if missing or surplus or len(set(header)) != len(header):
+def _read_csv(root: Path, path: Path, _: str) -> list[Record]:
+    rows = read_csv(path)
+    origin, fields = next(rows, (f"{path}:1", []))
+    header = [name.strip() for name in fields]
+    missing = {"image", "vehicle_id"} - set(header)
+    if missing or not set(header) <= set(_CSV_COLUMNS) or len(set(header)) != len(header):
         raise LabelError(
-            f"{path}:1: the header is {','.join(header)!r}; expected {','.join(_CSV_COLUMNS)}, "
+            f"{origin}: the header is {','.join(header)!r}; expected {','.join(_CSV_COLUMNS)}, "
             f"of which image and vehicle_id must be there"
         )
+    return parse_rows(rows, partial(_csv_record, root, header))
 
 
-def _csv_record(root: Path, values: dict[str, str]) -> Record:
-    if values["columns"]:
-        raise ValueError(f"{values['columns']} columns; expected as many as in the header")
+def _csv_record(root: Path, header: list[str], fields: list[str], origin: str) -> Record:
+    if len(fields) != len(header):
+        raise ValueError(f"{len(fields)} columns; expected as many as in the header")
+    values = dict(zip(header, fields, strict=True))
     if not values["image"].strip():
         raise ValueError("image is empty; expected a path below the data set's root")
     return Record(
@@ -266,6 +216,7 @@ def _csv_record(root: Path, values: dict[str, str]) -> Record:
         camera_id=_camera(values.get("camera", "")),
         color_id=_class(values.get("color", ""), COLORS, "color"),
         type_id=_class(values.get("type", ""), TYPES, "type"),
+        origin=origin,
     )
 
 

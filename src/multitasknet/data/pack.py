@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from ..errors import MultiTaskNetError
-from ..images import read_image
-from ..vehicle.maps import MAP_SIZE, NUM_MAPS
+from ..files import make_folder, replacing
+from ..images import decode_image, read_image
+from ..models.definition import Spec
+from ..vehicle.keypoints import pose_or_zeros
+from ..vehicle.maps import MAP_SIZE, NUM_MAPS, select_maps
+from ..vehicle.sample import Sample
 from .labels import LabelError
 from .records import Record, Split, VehicleDataset
-from .samples import load_maps
+from .samples import load_maps, make_sample
 
 MANIFEST = "pack.json"
 _FORMAT = 3
 _UNKNOWN = -1
+_IDS = ("vehicle_id", "camera_id", "color_id", "type_id")
 _EDGE = 1 << 20
 
 
 class PackError(MultiTaskNetError, OSError):
-    """A pack that cannot be written or read."""
+    """A pack that cannot be written."""
 
 
 def write_pack(dataset: VehicleDataset, output: str | Path, *, progress: bool = True) -> Path:
@@ -39,25 +40,19 @@ def write_pack(dataset: VehicleDataset, output: str | Path, *, progress: bool = 
     maps, deflated) and ``<split>.npz`` (labels and keypoints). The folder appears only when whole.
 
     Raises:
-        PackError: the folder exists already and is not empty, or cannot be written.
+        PackError: the folder exists already and is not empty.
+        OutputError: it cannot be written.
     """
     output = Path(output)
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise PackError(f"{output}: something is there already; give a new or empty folder")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}-"))
-        try:
-            for split in dataset.splits:
-                _write_split(scratch, split, progress)
-            manifest = {"format": _FORMAT, "splits": [split.name for split in dataset.splits]}
-            (scratch / MANIFEST).write_text(json.dumps(manifest))
-            scratch.chmod(0o755)
-            scratch.replace(output)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    except OSError as error:
-        raise PackError(f"{output}: the pack cannot be written: {error}") from error
+    make_folder(output.parent)
+    with replacing(output) as scratch:
+        scratch.mkdir()
+        for split in dataset.splits:
+            _write_split(scratch, split, progress)
+        manifest = {"format": _FORMAT, "splits": [split.name for split in dataset.splits]}
+        (scratch / MANIFEST).write_text(json.dumps(manifest))
     return output
 
 
@@ -86,24 +81,28 @@ def read_pack(root: Path, splits: Sequence[str] | None) -> VehicleDataset:
         raise LabelError(f"{root}: the pack is damaged ({error}); pack it again") from error
 
 
-def inflate_maps(deflated: bytes) -> np.ndarray:
-    """All maps of an image, uint8 ``[49, 64, 64]``."""
-    flat = np.frombuffer(zlib.decompress(deflated), dtype=np.uint8)
-    return flat.reshape(NUM_MAPS, MAP_SIZE, MAP_SIZE)
+def load_packed(record: Record, spec: Spec, image: np.ndarray, deflated: np.ndarray) -> Sample:
+    """A packed record as a sample, from the two columns of its row."""
+    pixels = decode_image(image.tobytes())
+    if record.estimated:
+        return make_sample(pixels, record.keypoints, spec)
+    flat = np.frombuffer(zlib.decompress(deflated.tobytes()), dtype=np.uint8)
+    maps = flat.reshape(NUM_MAPS, MAP_SIZE, MAP_SIZE)
+    wanted = select_maps(maps, heatmaps=spec.heatmaps, segments=spec.segments)
+    return Sample(pixels, pose_or_zeros(record.keypoints), wanted)
 
 
 def _write_split(folder: Path, split: Split, progress: bool) -> None:
     from mindspore.mindrecord import FileWriter
 
-    writer = FileWriter(str(_file(folder, split.name, ".mindrecord")), shard_num=1)
+    pack = folder / f"{split.name}.mindrecord"
+    writer = FileWriter(str(pack), shard_num=1)
     writer.add_schema({"image": {"type": "bytes"}, "maps": {"type": "bytes"}}, "vehicle images")
-    rows = tqdm(split.records, desc=f"pack {split.name}", disable=None if progress else True)
-    for row in map(_image_row, rows):
-        writer.write_raw_data([row])
+    for record in tqdm(split.records, f"pack {split.name}", disable=None if progress else True):
+        writer.write_raw_data([_image_row(record)])
     writer.commit()
     labels = _label_columns(split.records)
-    fingerprint = _fingerprint(_file(folder, split.name, ".mindrecord"))
-    np.savez(_file(folder, split.name, ".npz"), fingerprint=fingerprint, **labels)
+    np.savez(pack.with_suffix(".npz"), fingerprint=_fingerprint(pack), **labels)
 
 
 def _image_row(record: Record) -> dict[str, bytes]:
@@ -114,48 +113,41 @@ def _image_row(record: Record) -> dict[str, bytes]:
 
 def _label_columns(records: Sequence[Record]) -> dict[str, np.ndarray]:
     poses = [record.keypoints for record in records]
-    known = np.array([pose is not None for pose in poses])
-    return {
+    columns = {
         "images": np.array([str(record.image) for record in records]),
-        "vehicle_ids": np.array([record.vehicle_id for record in records]),
-        "camera_ids": np.array([record.camera_id for record in records]),
-        "color_ids": np.array([_to_number(record.color_id) for record in records]),
-        "type_ids": np.array([_to_number(record.type_id) for record in records]),
-        "has_keypoints": known,
+        "has_keypoints": np.array([pose is not None for pose in poses]),
         "keypoints": np.array([pose for pose in poses if pose is not None], dtype=np.float32),
     }
+    for name in _IDS:
+        ids = (getattr(record, name) for record in records)
+        columns[f"{name}s"] = np.array([_UNKNOWN if raw is None else raw for raw in ids])
+    return columns
 
 
 def _read_split(root: Path, name: str) -> Split:
-    pack = _file(root, name, ".mindrecord")
-    with np.load(_file(root, name, ".npz"), allow_pickle=False) as stored:
+    pack = root / f"{name}.mindrecord"
+    with np.load(pack.with_suffix(".npz"), allow_pickle=False) as stored:
         columns = dict(stored)
     if columns["fingerprint"] != _fingerprint(pack):
         raise ValueError(f"{pack.name} and {name}.npz do not belong together")
-    records = tuple(
-        replace(record, origin=f"{pack}:{index}")
-        for index, record in enumerate(_records(columns), start=1)
-    )
-    return Split(name, records, pack)
+    return Split(name, tuple(_records(columns, pack)), pack)
 
 
-def _records(columns: dict[str, Any]) -> Iterator[Record]:
+def _records(columns: dict[str, np.ndarray], pack: Path) -> Iterator[Record]:
     poses = iter(columns["keypoints"])
-    names = ("images", "vehicle_ids", "camera_ids", "color_ids", "type_ids", "has_keypoints")
+    names = ("images", "has_keypoints", *(f"{name}s" for name in _IDS))
     rows = zip(*(columns[name].tolist() for name in names), strict=True)
-    for image, vehicle_id, camera_id, color_id, type_id, has_keypoints in rows:
+    for index, (image, has_keypoints, vehicle_id, camera_id, *raw) in enumerate(rows, start=1):
+        color_id, type_id = (None if one == _UNKNOWN else one for one in raw)
         yield Record(
             image=Path(image),
             vehicle_id=vehicle_id,
             camera_id=camera_id,
-            color_id=_from_number(color_id),
-            type_id=_from_number(type_id),
+            color_id=color_id,
+            type_id=type_id,
             keypoints=next(poses) if has_keypoints else None,
+            origin=f"{pack}:{index}",
         )
-
-
-def _file(folder: Path, split: str, suffix: str) -> Path:
-    return folder / f"{split}{suffix}"
 
 
 def _fingerprint(pack: Path) -> str:
@@ -167,11 +159,3 @@ def _fingerprint(pack: Path) -> str:
         digest.update(file.read())
     digest.update(pack.with_name(f"{pack.name}.db").read_bytes())
     return digest.hexdigest()
-
-
-def _to_number(raw_id: int | None) -> int:
-    return _UNKNOWN if raw_id is None else raw_id
-
-
-def _from_number(number: int) -> int | None:
-    return None if number == _UNKNOWN else number

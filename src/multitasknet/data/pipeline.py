@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import mindspore.dataset as ds
 import numpy as np
 
 from ..images import decode_image, read_image
-from ..models import find_network
 from ..models.definition import Spec, check_size
 from ..runtime import usable_cores
 from ..vehicle.attributes import ClassMaps
-from ..vehicle.keypoints import pose_or_zeros
-from ..vehicle.maps import select_maps
 from ..vehicle.sample import Sample
-from .pack import inflate_maps
+from .pack import load_packed
 from .records import Record, Split
-from .samples import empty_inputs, load_sample
+from .samples import batch_inputs, load_sample
 
 # Takes a sample, its index in the split and its place in the order, so that random draws need no
 # state.
@@ -60,15 +59,15 @@ def create_pipeline(
         with ``class_maps`` the labels (int32 ``[N]``, -1 where unknown).
     """
     order = list(range(len(split)) if order is None else order)
-    prepare = _Preparation(split, spec, check_size(size), class_maps, augment)
-    source, columns = _folder_source(order) if split.pack is None else _pack_source(split, order)
     labels = LABEL_COLUMNS if class_maps else ()
+    source = _folder_source(order) if split.pack is None else _pack_source(split.pack, order)
     return source.batch(
         batch_size,
         drop_remainder=drop_remainder,
         # Whole batches: the rows are written where they belong instead of being stacked again.
-        per_batch_map=prepare.from_folder if split.pack is None else prepare.from_pack,
-        input_columns=columns,
+        per_batch_map=_Preparation(
+            split.records, spec, check_size(size), _label_table(split, class_maps), augment
+        ),
         output_columns=[*spec.input_shapes(size), "index", *labels],
         num_parallel_workers=min(workers, usable_cores()),
     )
@@ -85,82 +84,49 @@ def read_images(split: Split, indices: Sequence[int]) -> list[np.ndarray]:
     return [decode_image(image.tobytes()) for (image,) in rows]
 
 
-def _folder_source(order: list[int]) -> tuple[ds.Dataset, list[str]]:
-    rows = [(np.int32(index), np.int32(place)) for place, index in enumerate(order)]
-    columns = ["index", "place"]
-    source = ds.GeneratorDataset(rows, columns, shuffle=False, num_parallel_workers=1)
-    return source, columns
-
-
-def _pack_source(split: Split, order: list[int]) -> tuple[ds.Dataset, list[str]]:
+def _folder_source(order: list[int]) -> ds.Dataset:
     rows = {"index": np.array(order, np.int32), "place": np.arange(len(order), dtype=np.int32)}
-    places = ds.NumpySlicesDataset(rows, shuffle=False)
+    return ds.NumpySlicesDataset(rows, shuffle=False, num_parallel_workers=1)
+
+
+def _pack_source(pack: Path, order: list[int]) -> ds.Dataset:
     images = ds.MindDataset(
-        str(split.pack), columns_list=["image", "maps"], sampler=ds.SubsetSampler(order)
+        str(pack), columns_list=["image", "maps"], sampler=ds.SubsetSampler(order)
     )
-    return ds.zip((places, images)), ["index", "place", "image", "maps"]
+    return ds.zip((_folder_source(order), images))
 
 
+@dataclass(frozen=True, eq=False)
 class _Preparation:
     """Records to one batch."""
 
-    def __init__(
-        self,
-        split: Split,
-        spec: Spec,
-        size: tuple[int, int],
-        class_maps: ClassMaps | None,
-        augment: Augmentation | None,
-    ) -> None:
-        self.records = split.records
-        self.spec = spec
-        self.network = find_network(spec.network)
-        self.size = size
-        self.augment = augment
-        self.labels = None if class_maps is None else _label_table(split, class_maps)
+    records: Sequence[Record]
+    spec: Spec
+    size: tuple[int, int]
+    labels: np.ndarray
+    augment: Augmentation | None
 
-    # MindSpore compares the signatures with the input columns, and adds its batch information.
-
-    def from_folder(
-        self, index: list[np.ndarray], place: list[np.ndarray], _: object
+    def __call__(
+        self, indices: list[np.ndarray], places: list[np.ndarray], *rest: Any
     ) -> tuple[np.ndarray, ...]:
-        return self._batch(index, place)
-
-    def from_pack(
-        self,
-        index: list[np.ndarray],
-        place: list[np.ndarray],
-        image: list[np.ndarray],
-        maps: list[np.ndarray],
-        _: object,
-    ) -> tuple[np.ndarray, ...]:
-        return self._batch(index, place, image, maps)
-
-    def _batch(
-        self, indices: list[np.ndarray], places: list[np.ndarray], *packed: list[np.ndarray]
-    ) -> tuple[np.ndarray, ...]:
+        *packed, _ = rest  # MindSpore's batch information
         positions = np.array(indices, dtype=np.int32)
-        inputs = empty_inputs(self.spec, self.size, len(positions))
-        for row, position in enumerate(positions.tolist()):
-            sample = self._sample(position, *(column[row] for column in packed))
-            if self.augment:
-                sample = self.augment(sample, position, int(places[row]))
-            self.network.write_inputs(sample, {name: one[row] for name, one in inputs.items()})
-        labels = () if self.labels is None else self.labels[:, positions]
-        return (*inputs.values(), positions, *labels)
+        rows = zip(positions.tolist(), places, *packed, strict=True)
+        samples = [self._sample(*row) for row in rows]
+        inputs = batch_inputs(samples, self.spec, self.size)
+        return (*inputs, positions, *self.labels[:, positions])
 
-    def _sample(self, position: int, *packed: np.ndarray) -> Sample:
+    def _sample(self, position: int, place: np.ndarray, *packed: np.ndarray) -> Sample:
         record = self.records[position]
-        return self._unpack(record, *packed) if packed else load_sample(record, self.spec)
-
-    def _unpack(self, record: Record, image: np.ndarray, maps: np.ndarray) -> Sample:
-        stored = inflate_maps(maps.tobytes())
-        wanted = select_maps(stored, heatmaps=self.spec.heatmaps, segments=self.spec.segments)
-        return Sample(decode_image(image.tobytes()), pose_or_zeros(record.keypoints), wanted)
+        load = load_packed if packed else load_sample
+        sample = load(record, self.spec, *packed)
+        return self.augment(sample, position, int(place)) if self.augment else sample
 
 
-def _label_table(split: Split, class_maps: ClassMaps) -> np.ndarray:
-    """Class indices, int32 ``[3, N]``, in the order of LABEL_COLUMNS."""
+def _label_table(split: Split, class_maps: ClassMaps | None) -> np.ndarray:
+    """Class indices, int32 ``[3, N]``, in the order of LABEL_COLUMNS; none without class maps."""
+    if class_maps is None:
+        return np.empty((0, len(split)), dtype=np.int32)
     rows = [
         (
             class_maps.identity_index(record.vehicle_id),

@@ -15,12 +15,12 @@ from ..images import UNREADABLE
 from ..vehicle.attributes import sorted_ids
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from ..vehicle.keypoints import NUM_KEYPOINTS, SURFACES
-from .labels import LabelError, summarize
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "query", "gallery")
 _NAMED = 10
+_WORKERS = 4
 _LARGEST_ID = 2**63 - 1
 
 
@@ -35,6 +35,7 @@ class Record:
         color_id, type_id: raw ids (see ``labels.COLORS`` and ``labels.TYPES``, 1 first), None if
             unknown.
         keypoints: float32 ``[36, 3]`` of x, y (pixels of the image) and confidence, or None.
+        estimated: whether a pose network found the keypoints; else the label states them.
         heatmaps, segments: folders of the stored 64x64 maps, None to draw them from the keypoints.
         origin: where the label stands, ``file:line``.
     """
@@ -45,9 +46,20 @@ class Record:
     color_id: int | None = None
     type_id: int | None = None
     keypoints: np.ndarray | None = None
+    estimated: bool = False
     heatmaps: Path | None = None
     segments: Path | None = None
     origin: str = ""
+
+    @property
+    def heatmap_files(self) -> list[Path]:
+        """The stored heatmaps in order; empty where they are drawn."""
+        return _map_files(self.heatmaps, NUM_KEYPOINTS)
+
+    @property
+    def segment_files(self) -> list[Path]:
+        """The stored segments in order; empty where they are drawn."""
+        return _map_files(self.segments, len(SURFACES))
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,14 +110,13 @@ def check_ids(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def check_images(records: Sequence[Record], *, workers: int = 4) -> list[str]:
+def check_images(records: Sequence[Record]) -> list[str]:
     """Decode every image once, at low resolution, and look for its stored maps.
 
     Returns a problem for each image that fails.
     """
-    with ThreadPoolExecutor(workers) as pool:
-        problems = pool.map(_image_problem, records)
-        return [problem for problem in problems if problem]
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        return [problem for problem in pool.map(_image_problem, records) if problem]
 
 
 def unmatched_vehicles(dataset: VehicleDataset) -> tuple[int, ...]:
@@ -130,12 +141,6 @@ def warn_of_unmatched(dataset: VehicleDataset) -> None:
     )
 
 
-def refuse(problems: Sequence[str]) -> None:
-    """Raise LabelError with all problems, up to 20, if there are any."""
-    if problems:
-        raise LabelError(summarize(list(problems)))
-
-
 def _image_problem(record: Record) -> str | None:
     where = f"{record.origin}: image {record.image}"
     try:
@@ -149,16 +154,17 @@ def _image_problem(record: Record) -> str | None:
         return f"{where} does not exist; remove the label or add the image"
     except UNREADABLE as error:
         return f"{where} cannot be read ({error}); fetch it again or remove the label"
-    return _maps_problem(record.heatmaps, NUM_KEYPOINTS) or _maps_problem(
-        record.segments, len(SURFACES)
-    )
+    return _maps_problem(record.heatmap_files) or _maps_problem(record.segment_files)
 
 
-def _maps_problem(folder: Path | None, count: int) -> str | None:
-    if folder is None:
+def _map_files(folder: Path | None, count: int) -> list[Path]:
+    return [folder / f"{index:02}.jpg" for index in range(count)] if folder else []
+
+
+def _maps_problem(files: list[Path]) -> str | None:
+    # Their folder is listed once instead of asking the disk for every map.
+    there = set(files[0].parent.glob("*")) if files else set()
+    missing = [file for file in files if file not in there]
+    if not missing:
         return None
-    there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    for name in (f"{index:02}.jpg" for index in range(count)):
-        if name not in there:
-            return f"{folder / name}: the stored map is missing; store all of an image, or none"
-    return None
+    return f"{missing[0]}: the stored map is missing; store all of an image, or none"

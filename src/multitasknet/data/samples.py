@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from ..files import fingerprint
 from ..images import UNREADABLE, decode_gray, read_image
 from ..models import find_network
 from ..models.definition import Spec
-from ..vehicle.keypoints import NUM_KEYPOINTS, SURFACES, pose_or_zeros
+from ..vehicle.keypoints import pose_or_zeros
 from ..vehicle.maps import MAP_SIZE, draw_heatmaps, draw_maps, draw_segments, gate_segments
 from ..vehicle.sample import Sample
 from .labels import LabelError
-from .records import Record
+from .records import Record, Split
 
 
 def make_sample(pixels: np.ndarray, keypoints: np.ndarray | None, spec: Spec) -> Sample:
@@ -52,38 +54,64 @@ def load_maps(
     pose = pose_or_zeros(record.keypoints)
     parts = [np.zeros((0, MAP_SIZE, MAP_SIZE), dtype=np.uint8)]
     if heatmaps and record.heatmaps:
-        parts.append(_read_maps(record.heatmaps, NUM_KEYPOINTS))
+        parts.append(_read_maps(record.heatmap_files))
     elif heatmaps:
         parts.append(draw_heatmaps(pose, width=width, height=height))
-    if segments and not record.segments:
-        parts.append(draw_segments(pose, width=width, height=height))
-    elif segments and record.segments:
-        stored = _read_maps(record.segments, len(SURFACES))
+    if segments and record.segments:
+        stored = _read_maps(record.segment_files)
         parts.append(stored if record.keypoints is None else gate_segments(stored, pose))
+    elif segments:
+        parts.append(draw_segments(pose, width=width, height=height))
     return np.concatenate(parts)
 
 
-def empty_inputs(spec: Spec, size: tuple[int, int], count: int) -> dict[str, np.ndarray]:
-    """Float32 arrays, uninitialised, for the inputs of that many samples."""
-    return {
-        name: np.empty((count, *shape), dtype=np.float32)
-        for name, shape in spec.input_shapes(size).items()
-    }
+def sample_fingerprint(record: Record, spec: Spec) -> str:
+    """What a sample is loaded from: a digest of its files' contents and of its keypoints.
+
+    Raises:
+        LabelError: a file cannot be read.
+    """
+    files = [record.image]
+    files += record.heatmap_files if spec.heatmaps else []
+    files += record.segment_files if spec.segments else []
+    try:
+        return fingerprint(files, _pose_bytes(record))
+    except OSError as error:
+        raise LabelError(
+            f"{error.filename}: cannot be read ({error.strerror}); fetch it again or "
+            f"remove its label"
+        ) from error
+
+
+def split_fingerprint(split: Split, spec: Spec) -> str:
+    """What a split's samples are loaded from, their order and names; LabelError as above."""
+    names = (os.fsencode(record.image) for record in split.records)
+    if split.pack is not None:
+        return fingerprint([split.pack], *names, *map(_pose_bytes, split.records))
+    prints = (sample_fingerprint(record, spec).encode() for record in split.records)
+    return fingerprint([], *names, *prints)
 
 
 def batch_inputs(
     samples: Sequence[Sample], spec: Spec, size: tuple[int, int]
 ) -> tuple[np.ndarray, ...]:
-    """The network's inputs for some samples, in its order."""
+    """The network's inputs for some samples, in its order; float32."""
     network = find_network(spec.network)
-    inputs = empty_inputs(spec, size, len(samples))
+    inputs = {
+        name: np.empty((len(samples), *shape), dtype=np.float32)
+        for name, shape in spec.input_shapes(size).items()
+    }
     for row, sample in enumerate(samples):
         network.write_inputs(sample, {name: array[row] for name, array in inputs.items()})
     return tuple(inputs.values())
 
 
-def _read_maps(folder: Path, count: int) -> np.ndarray:
-    return np.stack([_read_map(folder / f"{index:02}.jpg") for index in range(count)])
+def _pose_bytes(record: Record) -> bytes:
+    return b"" if record.keypoints is None else record.keypoints.tobytes()
+
+
+def _read_maps(files: Sequence[Path]) -> np.ndarray:
+    return np.stack([_read_map(file) for file in files])
 
 
 def _read_map(path: Path) -> np.ndarray:

@@ -67,36 +67,33 @@ def retrieval_panels(
         "Median": ranked[middle : middle + each],
         "Worst": ranked[-each:],
     }
-    seen: set[int] = set()
-    panels = []
+    # The groups of a few queries overlap.
+    chosen: dict[int, str] = {}
     for name, queries in groups.items():
         for query in queries.tolist():
-            if query not in seen:
-                seen.add(query)
-                panels.append(_panel(name, query, evaluation, dataset, top))
-    return panels
+            chosen.setdefault(query, name)
+    return [_panel(name, query, evaluation, dataset, top) for query, name in chosen.items()]
 
 
 def _panel(
     name: str, query: int, evaluation: Evaluation, dataset: VehicleDataset, top: int
 ) -> Panel:
-    record = dataset.query.records[query]
-    gallery_ids, gallery_cameras = dataset.gallery.vehicle_ids, dataset.gallery.camera_ids
-    same_vehicle = gallery_ids == record.vehicle_id
-    kept = np.flatnonzero(~(same_vehicle & same_camera(record.camera_id, gallery_cameras)))
+    record, gallery = dataset.query.records[query], dataset.gallery
+    same_vehicle = gallery.vehicle_ids == record.vehicle_id
+    left_out = same_vehicle & same_camera(record.camera_id, gallery.camera_ids)
+    kept = np.flatnonzero(~left_out)
     distances = squared_distances(
         evaluation.query.embeddings[[query]], evaluation.gallery.embeddings[kept]
     )[0]
     order = nearest(distances, min(top, len(kept)))
-    shown = kept[order]
+    shown = kept[order].tolist()
     (query_pixels,) = read_images(dataset.query, [query])
     shots = [Shot(thumbnail(query_pixels), "query", str(record.image), "query")]
-    for position, pixels, distance in zip(
-        shown, read_images(dataset.gallery, shown.tolist()), distances[order], strict=True
-    ):
+    rows = zip(shown, read_images(gallery, shown), distances[order], strict=True)
+    for position, pixels, distance in rows:
         verdict = "match" if same_vehicle[position] else "miss"
-        found = dataset.gallery.records[position]
-        shots.append(Shot(thumbnail(pixels), f"{distance:.3g}", str(found.image), verdict))
+        image = gallery.records[position].image
+        shots.append(Shot(thumbnail(pixels), f"{distance:.3g}", str(image), verdict))
     precision = evaluation.ranking.average_precisions[query]
     camera = f", camera {record.camera_id}" if record.camera_id >= 0 else ""
     title = f"{name}: vehicle {record.vehicle_id}{camera}, AP {100 * precision:.1f} %"

@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 
 from ..files import make_folder, replacing
-from ..hub.card import ModelCard
+from ..hub.card import PUBLISHED_METRICS, ModelCard
 from ..ranking.metrics import RankingResult
 from ..retrieval.embedding import SplitEmbeddings
 
 # What settings name as the weights if they are no file's.
 RANDOM = "random values"
 RANKS = (1, 5, 10, 20)
-# How the card names the metrics that this module measures.
-_CARD_NAMES = {"Rank-1": "top1acc", "color": "coloracc", "type": "typeacc", "mAP": "map"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +112,7 @@ def attribute_result(
 def card_metrics(card: ModelCard) -> dict[str, float]:
     """The card's metrics under this module's names."""
     published = {name.lower(): value for name, value in card.metrics.items()}
-    return {ours: published[name] for ours, name in _CARD_NAMES.items() if name in published}
+    return {ours: published[name] for ours, name in PUBLISHED_METRICS.items() if name in published}
 
 
 def write_metrics(evaluation: Evaluation, path: Path) -> None:

@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..data.records import Split, VehicleDataset, warn_of_unmatched
+from ..data.records import VehicleDataset, warn_of_unmatched
+from ..inference.kept_poses import complete_poses
 from ..models.multitasknet.spec import NetworkSpec
-from ..ranking.metrics import RankingResult, evaluate_embeddings, evaluate_ranking
+from ..ranking import reranking
+from ..ranking.metrics import evaluate_embeddings, evaluate_ranking
 from ..ranking.threshold import Roc, roc_of_embeddings
 from ..retrieval.embedding import SplitEmbeddings, embed_split, origin_of
 from ..vehicle.attributes import COLORS, TYPES, class_name
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from ..inference.predictor import Predictor
 
 logger = logging.getLogger(__name__)
-
-_MAX_RANK = 50
 
 
 def evaluate(
@@ -75,11 +75,16 @@ def evaluate_outputs(
     settings: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Evaluate what a network has said of query and gallery already; see :func:`evaluate`."""
+    embeddings, labels = (query.embeddings, gallery.embeddings), _labels(dataset)
+    has_attributes = spec.multi_task and spec.include_top
+    reranked = evaluate_ranking(reranking.rerank(*embeddings), *labels) if rerank else None
+    colors = np.concatenate([query.colors, gallery.colors])
+    types = np.concatenate([query.types, gallery.types])
     return Evaluation(
-        ranking=_rank(dataset, query, gallery),
-        reranked=_rank_again(dataset, query, gallery) if rerank else None,
-        color=_attribute(spec, dataset, query, gallery, "color"),
-        type=_attribute(spec, dataset, query, gallery, "type"),
+        ranking=evaluate_embeddings(*embeddings, *labels),
+        reranked=reranked,
+        color=_attribute("color", dataset, spec.color_names, colors) if has_attributes else None,
+        type=_attribute("type", dataset, spec.type_names, types) if has_attributes else None,
         query=query,
         gallery=gallery,
         settings=dict(settings or {}),
@@ -95,12 +100,12 @@ def dataset_roc(
     progress: bool = True,
 ) -> Roc:
     """The ROC of all pairs of query and gallery images; arguments as in :func:`evaluate`."""
-    query, gallery = _embed(predictor, dataset, output, workers, progress)
-    query_ids, gallery_ids, query_cameras, gallery_cameras = _protocol(dataset)
+    outputs = _embed(predictor, dataset, output, workers, progress)
+    splits = dataset.query, dataset.gallery
     return roc_of_embeddings(
-        np.concatenate([query.embeddings, gallery.embeddings]),
-        np.concatenate([query_ids, gallery_ids]),
-        np.concatenate([query_cameras, gallery_cameras]),
+        np.concatenate([one.embeddings for one in outputs]),
+        np.concatenate([split.vehicle_ids for split in splits]),
+        np.concatenate([split.camera_ids for split in splits]),
     )
 
 
@@ -115,12 +120,14 @@ def _embed(
         raise ValueError("the data set has no query or no gallery; read both splits")
     warn_of_unmatched(dataset)
     _warn_of_shared_images(dataset)
-    for split in (dataset.query, dataset.gallery):
-        predictor.warn_of_missing_pose([record.keypoints for record in split.records])
+    splits = [
+        complete_poses(predictor, split, folder=dataset.root, progress=progress)
+        for split in (dataset.query, dataset.gallery)
+    ]
     folder = None if output is None else Path(output) / "embeddings"
     query, gallery = (
         embed_split(predictor, split, folder=folder, workers=workers, progress=progress)
-        for split in (dataset.query, dataset.gallery)
+        for split in splits
     )
     return query, gallery
 
@@ -141,49 +148,23 @@ def _warn_of_shared_images(dataset: VehicleDataset) -> None:
         )
 
 
-def _protocol(
-    dataset: VehicleDataset,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _labels(dataset: VehicleDataset) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """As :func:`multitasknet.evaluate_ranking` takes them behind the distances."""
     query, gallery = dataset.query, dataset.gallery
     return query.vehicle_ids, gallery.vehicle_ids, query.camera_ids, gallery.camera_ids
 
 
-def _rank(
-    dataset: VehicleDataset, query: SplitEmbeddings, gallery: SplitEmbeddings
-) -> RankingResult:
-    return evaluate_embeddings(
-        query.embeddings, gallery.embeddings, *_protocol(dataset), max_rank=_MAX_RANK
-    )
-
-
-def _rank_again(
-    dataset: VehicleDataset, query: SplitEmbeddings, gallery: SplitEmbeddings
-) -> RankingResult:
-    from ..ranking.reranking import rerank
-
-    distances = rerank(query.embeddings, gallery.embeddings)
-    return evaluate_ranking(distances, *_protocol(dataset), max_rank=_MAX_RANK)
-
-
 def _attribute(
-    spec: NetworkSpec,
+    kind: Literal["color", "type"],
     dataset: VehicleDataset,
-    query: SplitEmbeddings,
-    gallery: SplitEmbeddings,
-    kind: str,
-) -> AttributeResult | None:
-    if not (spec.multi_task and spec.include_top):
-        return None
-    known = spec.color_names if kind == "color" else spec.type_names
-    truth = [*_true_names(dataset.query, kind), *_true_names(dataset.gallery, kind)]
-    parts = (query.colors, gallery.colors) if kind == "color" else (query.types, gallery.types)
-    return attribute_result(known, truth, np.concatenate(parts))
-
-
-def _true_names(split: Split, kind: str) -> list[str | None]:
+    known: tuple[str, ...],
+    predicted: np.ndarray,
+) -> AttributeResult:
     published = COLORS if kind == "color" else TYPES
-    ids = (getattr(record, f"{kind}_id") for record in split.records)
-    return [None if raw is None else class_name(raw, published, kind) for raw in ids]
+    records = (*dataset.query.records, *dataset.gallery.records)
+    ids = (getattr(record, f"{kind}_id") for record in records)
+    truth = [None if raw is None else class_name(raw, published, kind) for raw in ids]
+    return attribute_result(known, truth, predicted)
 
 
 def _settings(predictor: Predictor, dataset: VehicleDataset) -> dict[str, Any]:
@@ -198,15 +179,23 @@ def _settings(predictor: Predictor, dataset: VehicleDataset) -> dict[str, Any]:
         "input_size": list(origin.input_size),
         "backend": predictor.engine.name,
         "precision": origin.precision,
+        "poses": _poses(predictor, dataset),
         "distance": "squared Euclidean",
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": {
-            "multitasknet": _version("multitasknet"),
-            "mindspore": _version("mindspore"),
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": {name: _version(name) for name in ("multitasknet", "mindspore", "numpy")}
+        | {"python": platform.python_version()},
     }
+
+
+def _poses(predictor: Predictor, dataset: VehicleDataset) -> str:
+    """Where the poses are from, in words."""
+    records = (*dataset.query.records, *dataset.gallery.records)
+    missing = sum(record.keypoints is None for record in records)
+    if not missing or not predictor.spec.uses_pose:
+        return "given" if predictor.spec.uses_pose else "not used"
+    estimator = predictor.pose_estimator
+    rest = "neutral" if estimator is None else f"estimated by {estimator.engine.source or RANDOM}"
+    return f"{len(records) - missing} given, {missing} {rest}"
 
 
 def _version(package: str) -> str:

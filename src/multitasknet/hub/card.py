@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -17,7 +18,9 @@ from ..files import PACKAGE
 from ..models import DEFAULT_NETWORK, find_network
 
 _FENCE = "---"
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_PLAIN_NAME = r"[^\s./\\:\x00-\x1f][^/\\:\x00-\x1f]*"
+# What cards call the metrics that an evaluation measures.
+PUBLISHED_METRICS = {"Rank-1": "top1acc", "mAP": "map", "color": "coloracc", "type": "typeacc"}
 _METRIC = re.compile(r"\s*(.*?[A-Za-z])[\s=:]*(\d+(?:\.\d+)?)%?\s*")
 
 
@@ -33,7 +36,6 @@ class Asset:
         file_format: ``ckpt``, ``mindir``, ...
         url: where the file is published.
         sha256: 64 lower-case hexadecimal digits.
-        file_name: the URL's last part, a plain file name.
         folder: the folder below the cache, ``<user-id, lower case>/<model-version>``.
         mirrors: further URLs of the same file, tried in turn.
         side: the checkpoint's side file, with class names and input size; an asset of its own.
@@ -42,10 +44,14 @@ class Asset:
     file_format: str
     url: str
     sha256: str
-    file_name: str
     folder: PurePosixPath
     mirrors: tuple[str, ...] = ()
     side: Asset | None = None
+
+    @property
+    def file_name(self) -> str:
+        """The URL's last part; a card whose URL ends in no plain file name is refused."""
+        return unquote(urlsplit(self.url).path.rpartition("/")[2])
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -109,7 +115,7 @@ def load_card(path: str | Path) -> ModelCard:
         CardError: the file cannot be read, or a field is missing, mistyped or unsafe.
     """
     path = Path(path)
-    fields = _Fields(path, _front_matter(path))
+    fields = _Fields(path, read_front_matter(path))
     folder = PurePosixPath(fields.path_part("user-id").lower(), fields.path_part("model-version"))
     return ModelCard(
         path=path,
@@ -119,7 +125,7 @@ def load_card(path: str | Path) -> ModelCard:
         fine_tunable=fields.boolean("fine-tunable"),
         version=fields.text("model-version"),
         train_dataset=fields.text("train-dataset"),
-        evaluation=fields.text("evaluation", default=""),
+        evaluation=fields.text("evaluation") if fields.has("evaluation") else "",
         author=fields.text("author"),
         update_time=fields.date("update-time"),
         repo_link=fields.url("repo-link"),
@@ -139,11 +145,15 @@ def default_card_path(network: str = DEFAULT_NETWORK) -> Path:
     return in_wheel if in_wheel.is_file() else PACKAGE.parents[1] / "assets" / name
 
 
-class TextLoader(yaml.SafeLoader):
+class _TextLoader(yaml.SafeLoader):
     """PyYAML's safe loader without numbers and dates: a version 1.10 must not become 1.1."""
 
 
-TextLoader.yaml_implicit_resolvers = {
+class _TextDumper(yaml.SafeDumper):
+    """Its counterpart: what it leaves without quotes, that loader reads back as text."""
+
+
+_TextLoader.yaml_implicit_resolvers = _TextDumper.yaml_implicit_resolvers = {
     first: [
         (tag, pattern)
         for tag, pattern in resolvers
@@ -151,9 +161,21 @@ TextLoader.yaml_implicit_resolvers = {
     ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+# As the Hub spells them.
+_TextDumper.add_representer(
+    bool, lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:bool", str(value))
+)
 
 
-def _front_matter(path: Path) -> Mapping[str, Any]:
+def write_front_matter(fields: Mapping[str, Any]) -> str:
+    """Lines that :func:`read_front_matter` reads, fences included, with air between the fields."""
+    options: dict[str, Any] = {"Dumper": _TextDumper, "sort_keys": False, "allow_unicode": True}
+    lines = (yaml.dump({name: fields[name]}, width=math.inf, **options) for name in fields)
+    return "\n".join((f"{_FENCE}\n", *lines, f"{_FENCE}\n"))
+
+
+def read_front_matter(path: Path) -> dict[str, Any]:
+    """The fields between the card's two fences, unchecked; CardError if there are none."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -168,7 +190,7 @@ def _front_matter(path: Path) -> Mapping[str, Any]:
             f"'{_FENCE}', found {len(fences)} such lines; compare it with a card of the Hub"
         )
     try:
-        header = yaml.load("\n".join(lines[fences[0] + 1 : fences[1]]), Loader=TextLoader)
+        header = yaml.load("\n".join(lines[fences[0] + 1 : fences[1]]), Loader=_TextLoader)
     except yaml.YAMLError as error:
         raise CardError(f"{path}: the front matter is not valid YAML: {error}") from error
     if not isinstance(header, dict):
@@ -187,18 +209,23 @@ class _Fields:
     def fail(self, field: str, problem: str, remedy: str) -> CardError:
         return CardError(f"{self.path}: field '{self.prefix}{field}' {problem}; {remedy}")
 
+    def has(self, field: str) -> bool:
+        return self.values.get(field) is not None
+
     def get(self, field: str, kind: type, wanted: str) -> Any:
-        if self.values.get(field) is None:
+        value = self.values.get(field)
+        if value is None:
             raise self.fail(field, "is missing", f"add a line '{field}: ...' with {wanted}")
-        value = self.values[field]
         if not isinstance(value, kind):
             raise self.fail(field, f"is {value!r}", f"expected {wanted}")
         return value
 
-    def text(self, field: str, default: str | None = None) -> str:
-        if default is not None and self.values.get(field) is None:
-            return default
-        return self.get(field, str, "one line of text").strip()
+    def text(self, field: str, form: str = "(?s).*", wanted: str = "one line of text") -> str:
+        """A text, which must match the regular expression ``form``."""
+        value = self.get(field, str, "one line of text").strip()
+        if not re.fullmatch(form, value):
+            raise self.fail(field, f"is {value!r}", f"expected {wanted}")
+        return value
 
     def boolean(self, field: str) -> bool:
         return self.get(field, bool, "True or False")
@@ -221,77 +248,54 @@ class _Fields:
         return link
 
     def sha256(self, field: str) -> str:
-        value = self.text(field).lower()
-        if not _SHA256.fullmatch(value):
-            raise self.fail(
-                field, f"is {value!r}", "expected 64 hexadecimal digits, as sha256sum prints"
-            )
-        return value
+        wanted = "64 hexadecimal digits, as sha256sum prints"
+        return self.text(field, "[0-9a-fA-F]{64}", wanted).lower()
 
     def path_part(self, field: str) -> str:
-        value = self.text(field)
-        if not is_plain_name(value):
-            raise self.fail(field, f"is {value!r}", "expected a plain name, it becomes a folder")
-        return value
+        return self.text(field, _PLAIN_NAME, "a plain name, it becomes a folder")
 
 
 def _assets(fields: _Fields, folder: PurePosixPath) -> tuple[Asset, ...]:
+    assets = []
     entries = fields.get("asset", list, "a list with at least one ckpt file")
-    assets = tuple(
-        _asset(fields, entry, index, folder) for index, entry in enumerate(entries, start=1)
-    )
+    for number, entry in enumerate(entries, start=1):
+        if not isinstance(entry, dict):
+            problem = f"has {entry!r} as entry {number}"
+            raise fields.fail("asset", problem, "expected file-format, asset-link, ...")
+        assets.append(_asset(_Fields(fields.path, entry, f"asset {number}: "), folder))
     if not any(asset.file_format == "ckpt" for asset in assets):
-        raise fields.fail(
-            "asset",
-            "has no entry with 'file-format: ckpt'",
-            "add the checkpoint with its asset-link and asset-sha256",
-        )
-    return assets
+        remedy = "add the checkpoint with its asset-link and asset-sha256"
+        raise fields.fail("asset", "has no entry with 'file-format: ckpt'", remedy)
+    return tuple(assets)
 
 
-def _asset(fields: _Fields, entry: Any, index: int, folder: PurePosixPath) -> Asset:
-    if not isinstance(entry, dict):
-        raise fields.fail(
-            "asset", f"has {entry!r} as entry {index}", "expected file-format, asset-link, ..."
-        )
-    part = _Fields(fields.path, entry, prefix=f"asset {index}: ")
-    link = part.url("asset-link")
-    name = _file_name(part, "asset-link", link)
-    mirrors = entry.get("mirrors") or []
+def _asset(fields: _Fields, folder: PurePosixPath) -> Asset:
+    asset = _file(fields, "asset", fields.text("file-format").lower(), folder)
+    mirrors = fields.values.get("mirrors") or []
     if not isinstance(mirrors, list):
-        raise part.fail("mirrors", f"is {mirrors!r}", "expected a list of URLs")
-    return Asset(
-        file_format=part.text("file-format").lower(),
-        url=link,
-        sha256=part.sha256("asset-sha256"),
-        file_name=name,
-        folder=folder,
-        mirrors=tuple(part.checked_url("mirrors", mirror) for mirror in mirrors),
-        side=_side_asset(part, name, folder),
-    )
+        raise fields.fail("mirrors", f"is {mirrors!r}", "expected a list of URLs")
+    urls = tuple(fields.checked_url("mirrors", mirror) for mirror in mirrors)
+    if not fields.has("side-link"):
+        return replace(asset, mirrors=urls)
+    side = _file(fields, "side", "json", folder)
+    wanted = PurePosixPath(asset.file_name).with_suffix(".json").name
+    if side.file_name != wanted:
+        raise fields.fail("side-link", f"ends in {side.file_name!r}", f"expected {wanted!r}")
+    return replace(asset, mirrors=urls, side=side)
 
 
-def _side_asset(fields: _Fields, checkpoint: str, folder: PurePosixPath) -> Asset | None:
-    if fields.values.get("side-link") is None:
-        return None
-    link = fields.url("side-link")
-    name = _file_name(fields, "side-link", link)
-    wanted = str(PurePosixPath(checkpoint).with_suffix(".json"))
-    if name != wanted:
-        raise fields.fail("side-link", f"ends in {name!r}", f"expected {wanted!r}")
-    return Asset("json", link, fields.sha256("side-sha256"), name, folder)
-
-
-def _file_name(fields: _Fields, field: str, link: str) -> str:
-    name = unquote(urlsplit(link).path.rpartition("/")[2])
-    if not is_plain_name(name):
+def _file(fields: _Fields, kind: str, file_format: str, folder: PurePosixPath) -> Asset:
+    """What ``<kind>-link`` and ``<kind>-sha256`` state."""
+    link, sha256 = fields.url(f"{kind}-link"), fields.sha256(f"{kind}-sha256")
+    asset = Asset(file_format, link, sha256, folder)
+    if not is_plain_name(asset.file_name):
         raise fields.fail(
-            field,
-            f"ends in {name!r}, which is no plain file name",
+            f"{kind}-link",
+            f"ends in {asset.file_name!r}, which is no plain file name",
             "expected a URL that ends in the file's name, such as .../model.ckpt",
         )
-    return name
+    return asset
 
 
 def is_plain_name(name: str) -> bool:
-    return bool(re.fullmatch(r"[^\s./\\:\x00-\x1f][^/\\:\x00-\x1f]*", name))
+    return bool(re.fullmatch(_PLAIN_NAME, name))

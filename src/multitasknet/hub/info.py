@@ -72,5 +72,5 @@ def describe_weights(path: str | Path) -> WeightsInfo:
 def describe_card(card: ModelCard, cache_dir: str | Path | None = None) -> CardInfo:
     """Say whether the card's asset is cached and verified, and what it holds; downloads nothing."""
     path = cached_path(card.asset, cache_dir)
-    verified = is_verified(card.asset, cache_dir)
+    verified = is_verified(path, card.asset)
     return CardInfo(card, path, verified, describe_weights(path) if verified else None)

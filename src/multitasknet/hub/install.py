@@ -1,17 +1,22 @@
-"""Installing card and module into a hub folder, so that ``mindspore_hub.load(uid)`` finds both."""
+"""Installing cards and module into a hub folder, so that ``mindspore_hub.load(uid)`` finds both."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable, Mapping
+from itertools import count
 from pathlib import Path
 
 from ..errors import MultiTaskNetError
 from ..files import PACKAGE
-from .cache import INSTALLED_MARKER, OLD_MARKER, default_cache_dir
+from ..models import NETWORKS, find_network
+from .cache import INSTALLED_MARKER, default_cache_dir
 from .card import CardError, ModelCard, default_card_path, is_plain_name, load_card
 
+# The second is the first release's name for it.
+_MARKERS = (INSTALLED_MARKER, ".laid-by-multitasknet")
 _ENTRY_POINTS = ("hub_conf.py", "mindspore_hub_conf.py")
 
 
@@ -24,85 +29,115 @@ def hub_install(
     *,
     card: str | Path | None = None,
     version: str | None = None,
-) -> ModelCard:
-    """Install card and module into the hub folder; running it again renews both.
+    network: str | None = None,
+) -> tuple[ModelCard, ...]:
+    """Install cards and module into the hub folder; running it again renews both.
 
-    Afterwards ``mindspore_hub.load(card.uid)`` works. A card or code folder that stands there and
-    was not installed by this function is kept beside it under the name ``*.before-multitasknet``.
+    Afterwards ``mindspore_hub.load(card.uid)`` works for each card. Cards whose ``repo-link`` ends
+    in the same name share one code folder, which serves every network: by the card installed last,
+    or else by the one that came with this module. A card or code folder that stands there and was
+    not installed by this function is kept beside it under the name ``*.before-multitasknet``.
 
     Args:
         hub_dir: the hub folder; default as in :func:`multitasknet.hub.cache.default_cache_dir`.
-        card: another card than the one that came with this module, such as of a fine-tuned model.
-        version: the Hub's version to install it for, such as ``1.9``; default is the card's own.
-            The card must list a mirror of that version.
+        card: a card to install, such as of a fine-tuned model; default is those of all networks
+            that came with this module.
+        version: the Hub's version to install for, such as ``1.9``; default is the card's own. The
+            card must list a mirror of that version.
+        network: install this network's card only.
 
     Returns:
-        The card as installed.
+        The cards as installed.
 
     Raises:
-        CardError: the card is broken, or lists no mirror of that version.
+        CardError: a card is broken, is of another network, or lists no mirror of that version.
         HubFolderError: the folder cannot be written.
+        NotImplementedError: an unknown network.
     """
-    source = load_card(default_card_path() if card is None else card)
-    text = source.path.read_text(encoding="utf-8")
-    if version not in (None, source.version):
-        text = _text_for_version(source, text, version)
     root = default_cache_dir() if hub_dir is None else Path(hub_dir).expanduser()
-    folder = root / source.folder.with_name(version or source.version)
+    wanted = tuple(NETWORKS) if network is None else (find_network(network).NAME,)
+    paths = map(default_card_path, wanted) if card is None else [card]
+    sources = [load_card(path) for path in paths]
+    for source in sources:
+        if source.network not in wanted:
+            raise CardError(
+                f"{source.path}: field 'model-name' is {source.name!r}, in lower case the "
+                f"network's name; expected {' or '.join(wanted)}"
+            )
+    # All of them before the first is written.
+    texts = [_text_for_version(source, version or source.version) for source in sources]
+    return tuple(
+        _install(source, text, root / source.folder.with_name(version or source.version))
+        for source, text in zip(sources, texts, strict=True)
+    )
+
+
+def _install(source: ModelCard, text: str, folder: Path) -> ModelCard:
+    card = folder / source.path.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _install(folder, source, text)
+        _replace(folder / _code_name(source), card, source.network, text.encode())
     except OSError as error:
         raise HubFolderError(
             f"{folder}: card and module cannot be installed there ({error}); choose another hub "
             f"folder"
         ) from error
-    return load_card(folder / source.path.name)
+    return load_card(card)
 
 
-def _install(folder: Path, source: ModelCard, text: str) -> None:
+def _code_name(card: ModelCard) -> str:
+    name = card.repo_link.rstrip("/").rpartition("/")[2]
+    if not is_plain_name(name):
+        raise CardError(
+            f"{card.path}: field 'repo-link' ends in {name!r}; expected a plain name, it becomes "
+            f"the code's folder"
+        )
+    return name
+
+
+def _replace(code: Path, card: Path, network: str, content: bytes) -> None:
     from filelock import FileLock
 
-    code_name = source.repo_link.rstrip("/").rpartition("/")[2]
-    if not is_plain_name(code_name):
-        raise CardError(
-            f"{source.path}: field 'repo-link' ends in {code_name!r}; expected a plain name, it "
-            f"becomes the code's folder"
-        )
-    code, card = folder / code_name, folder / source.path.name
     with (
-        FileLock(folder / ".hub-install.lock"),
-        tempfile.TemporaryDirectory(dir=folder, prefix=".hub-install-") as scratch,
+        FileLock(card.with_name(".hub-install.lock")),
+        tempfile.TemporaryDirectory(dir=card.parent, prefix=".hub-install-") as scratch,
     ):
+        own = default_card_path(network).name
+        ours = any((code / marker).is_file() for marker in _MARKERS)
+        installed = _contents((code / "assets").glob("*.md")) if ours else {}
+        cards = _contents(map(default_card_path, NETWORKS)) | installed | {own: content}
         new_code, new_card = Path(scratch, "code"), Path(scratch, "card.md")
-        _copy_module(new_code, default_card_path(source.network).name, text)
-        new_card.write_text(text, encoding="utf-8")
-        ours = any((code / marker).is_file() for marker in (INSTALLED_MARKER, OLD_MARKER))
-        for old, new in ((code, new_code), (card, new_card)):
-            if old.exists() and ours:
-                old.rename(Path(scratch, f"old {old.name}"))
-            elif old.exists():
-                old.rename(_free_name(old))
+        _copy_module(new_code, cards)
+        new_card.write_bytes(content)
+        known = card.is_file() and card.read_bytes() in (content, installed.get(own))
+        for old, new, disposable in ((code, new_code, ours), (card, new_card, known)):
+            if old.exists():
+                old.rename(Path(scratch, f"old {old.name}") if disposable else _free_name(old))
             new.rename(old)
 
 
-def _copy_module(target: Path, card_name: str, card_text: str) -> None:
+def _contents(files: Iterable[Path]) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in files if file.is_file()}
+
+
+def _copy_module(target: Path, cards: Mapping[str, bytes]) -> None:
     # In a checkout the entry points stand above src/, in an installation beside the package.
     home = next(place for place in PACKAGE.parents[:2] if (place / _ENTRY_POINTS[0]).is_file())
-    shutil.copytree(
-        PACKAGE,
-        target / "src" / PACKAGE.name,
-        ignore=shutil.ignore_patterns("__pycache__", "assets"),
-    )
+    unwanted = shutil.ignore_patterns("__pycache__", "assets")
+    shutil.copytree(PACKAGE, target / "src" / PACKAGE.name, ignore=unwanted)
     for name in _ENTRY_POINTS:
         shutil.copy(home / name, target / name)
     (target / "assets").mkdir()
-    (target / "assets" / card_name).write_text(card_text, encoding="utf-8")
+    for name, content in cards.items():
+        (target / "assets" / name).write_bytes(content)
     (target / INSTALLED_MARKER).touch()
 
 
-def _text_for_version(card: ModelCard, text: str, version: str) -> str:
-    """The same card for another version of the Hub: its own version and URL first."""
+def _text_for_version(card: ModelCard, version: str) -> str:
+    """The card for a version of the Hub: that version and its URL first."""
+    text = card.path.read_text(encoding="utf-8")
+    if version == card.version:
+        return text
     published = card.asset.url
     mirror = next((url for url in card.asset.mirrors if f"/r{version}/" in url), None)
     if mirror is None:
@@ -112,15 +147,11 @@ def _text_for_version(card: ModelCard, text: str, version: str) -> str:
             f"versions {', '.join(known) or card.version}"
         )
     swap = {published: mirror, mirror: published}
-    pattern = "|".join(re.escape(url) for url in swap)
-    text = re.sub(pattern, lambda match: swap[match[0]], text)
+    text = re.sub("|".join(map(re.escape, swap)), lambda match: swap[match[0]], text)
     return re.sub(r"(?m)^model-version:.*$", f"model-version: {version}", text, count=1)
 
 
 def _free_name(path: Path) -> Path:
-    candidate = path.with_name(f"{path.name}.before-multitasknet")
-    number = 1
-    while candidate.exists():
-        number += 1
-        candidate = path.with_name(f"{path.name}.before-multitasknet-{number}")
-    return candidate
+    kept = f"{path.name}.before-multitasknet"
+    names = (kept if number == 1 else f"{kept}-{number}" for number in count(1))
+    return next(path.with_name(name) for name in names if not path.with_name(name).exists())

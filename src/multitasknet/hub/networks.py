@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mindspore import nn
 
     from ..models.multitasknet.network import MultiTaskNet
+    from ..models.poseestnet.network import PoseEstNet
 
 
 @overload
@@ -34,15 +35,19 @@ def create_network(
 
 @overload
 def create_network(
-    name: str,
+    name: Literal["poseestnet"],
     *,
     weights: str | Path | None = ...,
     card: str | Path | ModelCard | None = ...,
+    include_top: bool = ...,
     cache_dir: str | Path | None = ...,
     offline: bool = ...,
     progress: bool = ...,
-    **options: Any,
-) -> nn.Cell: ...
+) -> PoseEstNet: ...
+
+
+@overload
+def create_network(name: str, *, weights: str | Path | None = ..., **options: Any) -> nn.Cell: ...
 
 
 def create_network(
@@ -64,14 +69,15 @@ def create_network(
     channels, which start at N(0, 0.02).
 
     Args:
-        name: ``multitasknet``; the Hub client passes it.
+        name: ``multitasknet`` or ``poseestnet``; the Hub client passes it.
         weights: ``"card"`` downloads, verifies and loads the card's asset; None initialises
             afresh; a path loads a local file, see :func:`multitasknet.read_weights`.
         card: a model card or its path; default is the network's own, that came with this module.
         cache_dir: the root of the download cache, see :func:`multitasknet.fetch_asset`.
         offline: never touch the network.
         progress: draw a progress bar while downloading.
-        options: the network's own. For MultiTaskNet:
+        options: the network's own. For PoseEstNet ``include_top``: if False, no last layer. For
+            MultiTaskNet:
 
             - ``variant``: ``rgb``, ``segment``, ``heatmap`` or ``heatmap+segment``; must be the
               checkpoint's. Without weights the default is ``segment``.
@@ -81,7 +87,8 @@ def create_network(
               embedding.
 
     Returns:
-        The Cell, in inference mode: for MultiTaskNet a :class:`multitasknet.MultiTaskNet`.
+        The Cell, in inference mode: a :class:`multitasknet.MultiTaskNet` or
+        :class:`multitasknet.PoseEstNet`.
 
     Raises:
         NotImplementedError: an unknown name.

@@ -3,67 +3,30 @@
 from __future__ import annotations
 
 import datetime
-import json
 from pathlib import Path
 
-import yaml
-
 from ..files import file_sha256, replacing
-from ..models import find_network
 from ..weights.sidecar import read_sidecar, sidecar_path
-from .card import CardError, ModelCard, TextLoader, load_card
+from .card import (
+    PUBLISHED_METRICS,
+    CardError,
+    ModelCard,
+    default_card_path,
+    load_card,
+    read_front_matter,
+    write_front_matter,
+)
 from .info import describe_weights
 
-_TEMPLATE = """# {name}
+_PAGE = """# {name}
 
----
-
-model-name: {header[name]}
-
-backbone-name: PAMTRI
-
-module-type: cv
-
-fine-tunable: True
-
-model-version: {header[version]}
-
-train-dataset: {header[dataset]}
-
-evaluation: {evaluation}
-
-author: {header[author]}
-
-update-time: {date}
-
-repo-link: <{repo}>
-
-user-id: {header[user]}
-
-used-for: inference
-
-mindspore-version: {mindspore}
-
-asset:
-
--
-    file-format: ckpt
-    asset-link: <{url}/{file}>
-    asset-sha256: {sha256}
-    side-link: <{url}/{side}>
-    side-sha256: {side_sha256}
-
-license: {header[license]}
-
-summary: {header[summary]}
-
----
-
+{header}
 ## Introduction
 
-{name} is a DenseNet-121 that takes a vehicle crop and the vehicle's pose, and gives an embedding to
-compare vehicles by, the colour and the type (Tang et al., PAMTRI, ICCV 2019). Input variant
-`{variant}`, {size}x{size} pixels; {ids} identities, {colors} colours, {types} types.
+Weights for the network of `{published}`, trained on {dataset} at {height}x{width} pixels.
+
+- Inputs: {inputs}
+- Outputs: {outputs}
 
 ## Use
 
@@ -73,31 +36,30 @@ import mindspore_hub
 network = mindspore_hub.load("{uid}")
 ```
 
-or, with the module alone, `hub_conf.create_network(card="{card}")`.
+or, with the module alone, `hub_conf.create_network("{network}", card="{card}")`.
 """
-# How cards name the metrics that an evaluation measures.
-_METRICS = {"Rank-1": "top1acc", "mAP": "map", "color": "coloracc", "type": "typeacc"}
 
 
 def write_card(
     directory: str | Path,
     *,
     url: str,
-    name: str = "MultiTaskNet",
+    name: str | None = None,
     user: str = "MindSpore",
     version: str = "1.0",
     dataset: str = "custom",
     author: str = "unknown",
     license: str = "Apache2.0",
-    repo: str = "https://gitee.com/mindspore/models/tree/master/research/cv/PAMTRI",
-    summary: str = "Vehicle re-identification with colour and type, fine-tuned",
+    repo: str | None = None,
+    summary: str | None = None,
 ) -> ModelCard:
     """Write the Hub model card of a fine-tuned network's ``best.ckpt``.
 
     Args:
         directory: the output folder of :func:`multitasknet.finetune`. The card is written there.
         url: where ``best.ckpt`` and ``best.json`` will be published: the folder's URL.
-        name, user, version, dataset, author, license, repo, summary: fields of the card.
+        name, user, version, dataset, author, license, repo, summary: fields of the card; name and
+            repo are those of the network's published card where they are not given.
 
     Returns:
         The card, read back and checked.
@@ -107,66 +69,73 @@ def write_card(
         CheckpointError, SpecError, SidecarError: the weights or their sidecar are damaged.
     """
     checkpoint = Path(directory) / "best.ckpt"
-    if not checkpoint.is_file() or not sidecar_path(checkpoint).is_file():
+    side = sidecar_path(checkpoint)
+    if not checkpoint.is_file() or not side.is_file():
         raise CardError(
             f"{directory}: there is no best.ckpt with its best.json; give the output folder of "
             f"'multitasknet finetune'"
         )
-    texts = {"name": name, "author": author, "dataset": dataset, "summary": summary}
-    texts |= {"user": user, "version": version, "license": license}
+    info = describe_weights(checkpoint)
+    spec, sidecar = info.spec, read_sidecar(checkpoint, info.spec)
+    assert sidecar is not None
+    published = load_card(default_card_path(spec.network))
+    name = published.name if name is None else name
+    texts = {
+        "model-name": name,
+        "model-version": version,
+        "train-dataset": dataset,
+        "author": author,
+        "user-id": user,
+        "license": license,
+        "summary": f"{name}, fine-tuned" if summary is None else summary,
+    }
     for field, text in texts.items():
         if ":" in text or "\n" in text or not text.strip():
             raise CardError(
                 f"{field} is {text!r}; expected one line without a colon, the Hub takes no other"
             )
-    info = describe_weights(checkpoint)
-    network = find_network(info.spec.network)
-    side = read_sidecar(checkpoint, info.spec)
-    assert side is not None
-    path = checkpoint.with_name(network.CARD)
-    content = _TEMPLATE.format(
+    asset = {
+        "file-format": "ckpt",
+        "asset-link": f"<{url.rstrip('/')}/{checkpoint.name}>",
+        "asset-sha256": info.sha256,
+        "side-link": f"<{url.rstrip('/')}/{side.name}>",
+        "side-sha256": file_sha256(side),
+    }
+    measured = (
+        f"{theirs}{sidecar.metrics[ours]:.2f}"
+        for ours, theirs in PUBLISHED_METRICS.items()
+        if ours in sidecar.metrics
+    )
+    header = read_front_matter(published.path) | texts
+    header |= {
+        "fine-tunable": True,
+        "evaluation": " | ".join(measured) or "none",
+        "update-time": datetime.date.today().isoformat(),
+        "repo-link": f"<{repo or published.repo_link}>",
+        "mindspore-version": ".".join(sidecar.origin["versions"]["mindspore"].split(".")[:2]),
+        "asset": [asset],
+    }
+    path = checkpoint.with_name(published.path.name)
+    page = _PAGE.format(
         name=name,
-        header={field: _yaml_text(text) for field, text in texts.items()},
-        evaluation=" | ".join(
-            f"{theirs}{side.metrics[ours]:.2f}"
-            for ours, theirs in _METRICS.items()
-            if ours in side.metrics
-        )
-        or "none",
-        date=datetime.date.today().isoformat(),
-        repo=repo,
-        mindspore=".".join(side.origin["versions"]["mindspore"].split(".")[:2]),
-        url=url.rstrip("/"),
-        file=checkpoint.name,
-        sha256=info.sha256,
-        side=sidecar_path(checkpoint).name,
-        side_sha256=file_sha256(sidecar_path(checkpoint)),
-        variant=side.spec.variant,
-        size=side.spec.input_size[0],
-        ids=side.spec.num_ids,
-        colors=side.spec.num_colors,
-        types=side.spec.num_types,
+        header=write_front_matter(header),
+        published=published.uid,
+        dataset=dataset,
+        height=spec.input_size[0],
+        width=spec.input_size[1],
+        inputs=", ".join(
+            f"`{name}` {['N', *shape]}".replace("'", "")
+            for name, shape in spec.input_shapes(spec.input_size).items()
+        ),
+        outputs=", ".join(f"`{name}` ({width})" for name, width in spec.outputs.items()),
         uid=f"{user.lower()}/{version}/{path.stem}",
+        network=spec.network,
         card=path.name,
     )
-    with replacing(path) as temporary:
-        temporary.write_text(content, encoding="utf-8")
-        _check_card(temporary, path)
+    with replacing(path) as part:
+        part.write_text(page, encoding="utf-8")
+        try:
+            load_card(part)  # before it takes the place of a card that loads
+        except CardError as error:
+            raise CardError(str(error).replace(str(part), str(path))) from error
     return load_card(path)
-
-
-def _yaml_text(text: str) -> str:
-    """The text as a YAML value: as it stands where YAML reads it so, else in quotes."""
-    try:
-        plain = yaml.load(f"field: {text}", Loader=TextLoader) == {"field": text}
-    except yaml.YAMLError:
-        plain = False
-    return text if plain else json.dumps(text, ensure_ascii=False)
-
-
-def _check_card(written: Path, target: Path) -> None:
-    """Refuse a card that does not load, before it takes the place of one that does."""
-    try:
-        load_card(written)
-    except CardError as error:
-        raise CardError(str(error).replace(str(written), str(target))) from error

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
 Backend = Literal["auto", "mindspore", "onnx"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
+
+# MindSpore's kernels do not bear several threads of one process: its engines take turns.
+MINDSPORE_TURN = Lock()
 
 Run = Callable[..., tuple[np.ndarray, ...]]
 
@@ -33,7 +37,7 @@ class Engine(Protocol):
         """Of the weights file whose values these are; of what is run, if they are no file's."""
 
     def run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        """From float32 inputs, as ``spec.input_shapes`` names them, to those of ``spec.outputs``.
+        """From float32 inputs, as ``spec.input_shapes`` names them, to ``spec.output_shapes``.
 
         Inputs beyond those that the network takes are passed over.
         """

@@ -2,7 +2,8 @@
 
 Exact but for rounding: a batch norm behind a convolution becomes part of it; one that stands alone
 becomes a convolution of one channel each, which INT8 knows and CPUs run as fast; a 1x1 convolution
-changes places with the mean that follows it, and runs on a quarter of the pixels.
+changes places with the mean that follows it, and runs on a quarter of the pixels; a resize to a
+constant size becomes one by a constant factor, so that height and width stay free.
 """
 
 from __future__ import annotations
@@ -24,9 +25,12 @@ _OPSET, _IR_VERSION = 13, 7
 
 def simplify(model: Any) -> Any:
     """The model with fewer and cheaper operators."""
+    # Before the passes, which leave the graph without its constants until it is written back.
+    shapes = _inferred_shapes(model)
     graph = _Graph(model.graph)
     graph.fold_norms()
     graph.pool_before_pointwise()
+    graph.resize_by_factor(shapes)
     graph.write_back()
     model = onnx.version_converter.convert_version(model, _OPSET)
     model.ir_version = _IR_VERSION
@@ -80,6 +84,11 @@ def name_ends(
         node.output[:] = [renamed.get(name, name) for name in node.output]
 
 
+def _inferred_shapes(model: Any) -> dict[str, list[int]]:
+    values = onnx.shape_inference.infer_shapes(model).graph.value_info
+    return {one.name: [d.dim_value for d in one.type.tensor_type.shape.dim] for one in values}
+
+
 def _cast(source: str, target: str, to: int) -> Any:
     return onnx.helper.make_node("Cast", [source], [target], f"cast.{target}", to=to)
 
@@ -121,6 +130,20 @@ class _Graph:
             pool.output[0] = conv.input[0] = between
             before = self.nodes.index(conv)
             self.nodes[before], self.nodes[position] = pool, conv
+
+    def resize_by_factor(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        """``shapes`` are those of the values in the graph, for the inputs it was exported with."""
+        makers = self._makers()
+        for node in self.nodes:
+            if node.op_type != "Resize" or len(node.input) < 4:
+                continue
+            source, sizes = node.input[0], _attributes(makers[node.input[3]])["value"]
+            wanted = onnx.numpy_helper.to_array(sizes).astype(np.float32)
+            scales = f"{node.output[0]}.scales"
+            self.constants[scales] = wanted / np.array(shapes[source], np.float32)
+            node.input[:] = [source, "", scales]
+        uses = self._uses()
+        self.nodes = [n for n in self.nodes if n.op_type != "Constant" or uses[n.output[0]]]
 
     def write_back(self) -> None:
         used = {name for node in self.nodes for name in node.input}

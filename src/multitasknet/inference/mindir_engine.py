@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import mindspore
@@ -14,7 +13,7 @@ from mindspore import Tensor, nn
 
 from ..errors import MultiTaskNetError
 from ..files import file_sha256
-from .engine import run_in_batches
+from .engine import MINDSPORE_TURN, run_in_batches
 from .metadata import Metadata
 
 
@@ -23,7 +22,7 @@ class MindirError(MultiTaskNetError, ValueError):
 
 
 class MindirEngine:
-    """Runs a file of :func:`multitasknet.export`; threads take turns, see ``MindSporeEngine``.
+    """Runs a file of :func:`multitasknet.export`; threads take turns.
 
     Raises:
         MindirError: no MindIR file, or a damaged one.
@@ -38,7 +37,6 @@ class MindirEngine:
         self.precision = self.metadata.precision
         self.source = str(path)
         self._inputs = len(self.spec.input_shapes(self.spec.input_size))
-        self._lock = Lock()
         try:
             self._cell = nn.GraphCell(mindspore.load(str(path)))
         # MindSpore reports damage in several ways.
@@ -53,7 +51,7 @@ class MindirEngine:
         return run_in_batches(self._run, inputs[: self._inputs], self.metadata.batch)
 
     def _run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        with self._lock:
+        with MINDSPORE_TURN:
             outputs = self._cell(*map(Tensor, inputs))
             outputs = outputs if isinstance(outputs, tuple) else (outputs,)
             return tuple(output.asnumpy() for output in outputs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from functools import cached_property
-from threading import Lock
 from typing import Any
 
 import mindspore
@@ -13,16 +12,14 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ..weights.loading import frozen_copy, source_sha256
+from .engine import MINDSPORE_TURN
 
 # Compiling a graph takes seconds, once an input shape, and saves a quarter of each run.
 _RUNS_BEFORE_COMPILING = 20
 
 
 class MindSporeEngine:
-    """Runs a network of :func:`multitasknet.create_network` with the weights that it has now.
-
-    MindSpore's kernels do not bear several threads of one process, so they take turns.
-    """
+    """Runs a network of :func:`multitasknet.create_network` with the weights that it has now."""
 
     name = "mindspore"
     precision = "float32"
@@ -34,14 +31,13 @@ class MindSporeEngine:
         self._cell = frozen_copy(cell)
         self._compiled = mindspore.jit(self._cell.construct)
         self._runs: Counter[tuple[int, ...]] = Counter()
-        self._lock = Lock()
 
     @cached_property
     def weights_sha256(self) -> str:
         return source_sha256(self._cell, self._report) or _values_sha256(self._cell)
 
     def run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        with self._lock:
+        with MINDSPORE_TURN:
             self._runs[inputs[0].shape] += 1
             often = self._runs[inputs[0].shape] > _RUNS_BEFORE_COMPILING
             outputs = (self._compiled if often else self._cell)(*map(Tensor, inputs))

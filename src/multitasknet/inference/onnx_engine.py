@@ -74,11 +74,15 @@ class OnnxEngine:
 
     def _run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         named = dict(zip(self.input_names, inputs, strict=False))
-        return tuple(self._session.run(list(self.spec.outputs), named))
+        return tuple(self._session.run(list(self.output_names), named))
 
     @property
     def input_names(self) -> tuple[str, ...]:
         return tuple(self.spec.input_shapes(self.spec.input_size))
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return tuple(self.spec.output_shapes(self.spec.input_size))
 
     def content(self) -> bytes:
         """The model as it was opened."""

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from ..models.definition import Shapes
 from .graph import name_ends, onnx, simplify, to_half
 from .metadata import Metadata
 
@@ -22,15 +23,25 @@ def build_onnx(cell: Any, metadata: Metadata) -> Any:
     spec = metadata.spec
     model = simplify(_exported(cell, spec))
     batch = metadata.batch or "batch"
-    inputs = {
-        name: [batch, shape[0], "height", "width"] if len(shape) == 3 else [batch, *shape]
-        for name, shape in spec.input_shapes(spec.input_size).items()
-    }
-    name_ends(model, inputs, {name: [batch, width] for name, width in spec.outputs.items()})
+    name_ends(
+        model,
+        _dimensions(spec.input_shapes(spec.input_size), batch, ("height", "width")),
+        _dimensions(spec.output_shapes(spec.input_size), batch, ("map_height", "map_width")),
+    )
     if metadata.precision == "float16":
         to_half(model)
     onnx.helper.set_model_props(model, metadata.as_strings())
     return model
+
+
+def _dimensions(
+    shapes: Shapes, batch: int | str, planes: tuple[str, str]
+) -> dict[str, list[int | str]]:
+    """Shapes with the batch, and with names for the height and width of planes."""
+    return {
+        name: [batch, shape[0], *planes] if len(shape) == 3 else [batch, *shape]
+        for name, shape in shapes.items()
+    }
 
 
 def _exported(cell: Any, spec: Any) -> Any:

@@ -13,7 +13,8 @@ from ..files import file_sha256, find_kept, keep
 from ..hub.cache import default_cache_dir
 from ..hub.networks import create_from
 from ..hub.source import WeightsSource
-from ..weights.reading import read_complete_weights
+from ..models import DEFAULT_NETWORK, find_network
+from ..weights.reading import check_network, read_complete_weights
 from ..weights.sidecar import sidecar_path
 from .engine import BACKENDS, Backend, Engine
 from .metadata import Metadata
@@ -33,6 +34,7 @@ class BackendError(MultiTaskNetError, ValueError):
 
 def open_engine(
     source: WeightsSource,
+    name: str = DEFAULT_NETWORK,
     *,
     backend: Backend = "auto",
     network: Any = None,
@@ -43,6 +45,7 @@ def open_engine(
 
     Args:
         source: which weights.
+        name: the network that they must be of.
         backend: what is to run them.
         network: a Cell to run instead.
         threads: of one run, where ONNX Runtime runs it; default is one a usable core.
@@ -50,31 +53,35 @@ def open_engine(
 
     Raises:
         BackendError: the backend does not run such a file.
+        CheckpointError: the weights are another network's.
         ValueError: no such backend, or the weights are not what the options ask for.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}; expected one of {', '.join(BACKENDS)}")
-    if network is None and source.suffix in _EXPORTED:
+    if network is not None:
+        check_network(network.spec.network, name, "the network that is given")
+    elif source.suffix in _EXPORTED:
         exported = _open_exported(Path(str(source.weights)).expanduser(), backend, threads)
+        check_network(exported.spec.network, name, exported.source)
         return _as_asked(exported, options)
     in_memory = network is not None or source.weights is None
     if backend == "mindspore" or (backend == "auto" and (in_memory or not _onnx_is_best())):
         from .mindspore_engine import MindSporeEngine
 
-        return MindSporeEngine(network or create_from(source, **options))
+        return MindSporeEngine(network or create_from(source, name, **options))
 
     from .onnx_engine import OnnxEngine
 
     if in_memory:
-        cell = network or create_from(source, **options)
+        cell = network or create_from(source, name, **options)
         return OnnxEngine(
             _model_of(cell, Metadata(cell.spec)),
             source=str(cell.load_report or ""),
             threads=threads,
         )
-    path = source.fetch()
+    path = source.fetch(name)
     assert path is not None
-    model = _cached_model(path, source.cache_dir)
+    model = _cached_model(path, name, source.cache_dir)
     return _as_asked(OnnxEngine(model, source=str(path), threads=threads), options)
 
 
@@ -121,7 +128,7 @@ def _model_of(cell: Any, metadata: Metadata) -> bytes:
     return build_onnx(cell, metadata).SerializeToString()
 
 
-def _cached_model(path: Path, cache_dir: str | Path | None) -> Path | bytes:
+def _cached_model(path: Path, name: str, cache_dir: str | Path | None) -> Path | bytes:
     """The weights as an ONNX file in the cache, written the first time and verified after.
 
     Its name holds the hashes of weights and sidecar. If the cache cannot be written, the content
@@ -131,16 +138,16 @@ def _cached_model(path: Path, cache_dir: str | Path | None) -> Path | bytes:
     sha256 = file_sha256(path) if path.is_file() else ""
     sidecar = sidecar_path(path)
     named = file_sha256(sidecar)[:16] if sidecar.is_file() else "plain"
-    key = f"{sha256}-{named}-v{_GRAPH_VERSION}"
+    key = f"{name}-{sha256}-{named}-v{_GRAPH_VERSION}"
     try:
         found = find_kept(folder, key, ".onnx")
     except OSError:
         found = None
     if found is not None:
         return found
-    spec = read_complete_weights(path).spec
+    spec = read_complete_weights(path, find_network(name)).spec
     logger.info("%s: bringing it into an ONNX file, once", path)
-    cell = create_from(WeightsSource(path), spec.network)
+    cell = create_from(WeightsSource(path), name)
     content = _model_of(cell, Metadata(spec, sha256))
     try:
         return keep(folder, key, ".onnx", content)

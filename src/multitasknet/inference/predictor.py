@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,27 +14,30 @@ import numpy as np
 from ..data.samples import batch_inputs, make_sample
 from ..hub.card import ModelCard
 from ..hub.source import CARD, WeightsSource
-from ..images import ImageInput, read_image
-from ..models.definition import check_size
+from ..images import ImageInput
 from ..models.multitasknet.decoding import Prediction, decode
 from ..models.multitasknet.spec import NetworkSpec
 from ..runtime import usable_cores
+from ..vehicle.pose import Pose
 from ..vehicle.sample import Sample
 from .engine import Backend
-from .opening import open_engine
+from .pose_choice import AUTO, open_pose_estimator
+from .pose_estimator import PoseEstimator
+from .runner import Runner, ahead, check_images
 
 if TYPE_CHECKING:
     from ..models.multitasknet.network import MultiTaskNet
 
 logger = logging.getLogger(__name__)
 
+NAME = "multitasknet"
 MISSING_POSE = (
     "no keypoints given: all confidences set to zero, no segments or heatmaps; "
     "expect lower accuracy than with a pose"
 )
 
 
-class Predictor:
+class Predictor(Runner):
     """The network, ready for images; any number of threads may share it.
 
     Args:
@@ -49,12 +52,18 @@ class Predictor:
             ONNX Runtime on a CPU where it is installed, unless the network is in memory. The
             weights are brought into an ONNX file in the cache once, by MindSpore.
         threads: of one run of ONNX Runtime; default is one for each core that the process may use.
+        pose: where images without keypoints get them from: ``auto`` (the published pose network
+            if it is in the cache, else a neutral pose; nothing is downloaded), ``none`` (a neutral
+            pose), ``card`` (the published pose network, downloaded once), a file of pose weights,
+            or a :class:`multitasknet.PoseEstimator`.
 
     Attributes:
         engine: what runs the network; ``engine.source`` says where its weights are from.
         spec: the :class:`multitasknet.NetworkSpec` of the network.
         batch_size, size: as given.
     """
+
+    spec: NetworkSpec
 
     def __init__(
         self,
@@ -70,16 +79,35 @@ class Predictor:
         size: tuple[int, int] | None = None,
         backend: Backend = "auto",
         threads: int | None = None,
+        pose: str | Path | PoseEstimator = AUTO,
     ) -> None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size!r}; expected an integer of at least 1")
-        source = WeightsSource(weights, card, cache_dir, offline, progress)
-        self.engine = open_engine(
-            source, backend=backend, network=network, threads=threads, variant=variant
+        super().__init__(
+            NAME,
+            WeightsSource(weights, card, cache_dir, offline, progress),
+            network=network,
+            batch_size=batch_size,
+            size=size,
+            backend=backend,
+            threads=threads,
+            variant=variant,
         )
-        self.batch_size = batch_size
-        self.spec: NetworkSpec = self.engine.spec
-        self.size = check_size(size or self.spec.input_size)
+        self._open_pose_estimator = partial(
+            open_pose_estimator,
+            pose,
+            cache_dir=cache_dir,
+            offline=offline,
+            progress=progress,
+            batch_size=batch_size,
+            backend=backend,
+            threads=threads,
+        )
+        if pose != AUTO:
+            self.pose_estimator  # noqa: B018, a mistake in what was asked for shows now
+
+    @cached_property
+    def pose_estimator(self) -> PoseEstimator | None:
+        """What finds missing keypoints; None if nothing does, or nothing would be better."""
+        return self._open_pose_estimator() if self.spec.uses_pose else None
 
     def predict(
         self,
@@ -91,26 +119,22 @@ class Predictor:
         Args:
             images: paths, Pillow images or uint8 arrays ``[H, W, 3]`` (RGB), in any mix.
             keypoints: for each image ``[36, 3]`` of x, y (pixels of that image) and confidence, or
-                None where there is no pose. Images without one are predicted on a neutral pose,
-                which is logged and noted in the result.
+                None where there is no pose. Images without one get it from the pose estimator; if
+                there is none they are predicted on a neutral pose, which is logged. The result
+                holds the pose and says which it is.
 
         Raises:
             ImageError: an image cannot be read; nothing is predicted then.
             ValueError: keypoints of another number or shape.
         """
-        poses = check_poses(images, keypoints)
+        names = self.spec.output_shapes(self.size)
         predictions: list[Prediction] = []
-        for outputs in self._run(images, poses):
-            for row in zip(*outputs, strict=True):
+        for inputs, poses in self._prepare(images, check_poses(images, keypoints)):
+            for pose, *row in zip(poses, *self.run(*inputs), strict=True):
                 index = len(predictions)
-                predictions.append(
-                    decode(
-                        dict(zip(self.spec.outputs, row, strict=True)),
-                        self.spec,
-                        source=_source(images[index], index),
-                        pose_given=poses[index] is not None,
-                    )
-                )
+                outputs = dict(zip(names, row, strict=True))
+                source = _source(images[index], index)
+                predictions.append(decode(outputs, self.spec, source=source, pose=pose))
         return predictions
 
     def embed(
@@ -119,63 +143,68 @@ class Predictor:
         keypoints: Sequence[np.ndarray | None] | None = None,
     ) -> np.ndarray:
         """Return the embeddings alone, float32 ``[N, 1024]``; arguments as in :meth:`predict`."""
-        batches = [outputs[-1] for outputs in self._run(images, check_poses(images, keypoints))]
+        batches = [self.run(*inputs)[-1] for inputs in self.prepare(images, keypoints)]
         return np.concatenate(batches) if batches else np.empty((0, 1024), dtype=np.float32)
 
-    def run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Call the network on one batch of inputs as :func:`multitasknet.preprocess` makes them.
-
-        Args:
-            inputs: ``x``, float32 ``[N, C, H, W]``, and ``p``, float32 ``[N, 108]``.
-
-        Returns:
-            The outputs that ``spec.outputs`` names, the embedding last.
-        """
-        return self.engine.run(*inputs)
-
-    def warn_of_missing_pose(self, poses: Sequence[np.ndarray | None]) -> None:
-        """Log how many poses are missing, if the network would have used them."""
-        missing = sum(pose is None for pose in poses)
-        if missing and self.spec.uses_pose:
-            logger.warning("%d of %d images: %s", missing, len(poses), MISSING_POSE)
-
     def prepare(
-        self, images: Sequence[ImageInput], poses: Sequence[np.ndarray | None]
+        self, images: Sequence[ImageInput], keypoints: Sequence[np.ndarray | None] | None = None
     ) -> Iterator[tuple[np.ndarray, ...]]:
         """The network's inputs, as :meth:`run` takes them, a batch at a time.
 
-        While one batch is used, threads prepare the next.
+        While one batch is used, threads prepare the next ones. Arguments as in :meth:`predict`.
         """
+        for inputs, _ in self._prepare(images, check_poses(images, keypoints)):
+            yield inputs
+
+    def warn_of_missing_pose(self, keypoints: Sequence[np.ndarray | None]) -> None:
+        """Log how many poses will be neutral, if the network would have used them."""
+        missing = sum(one is None for one in keypoints)
+        if missing and self.spec.uses_pose and self.pose_estimator is None:
+            logger.warning("%d of %d images: %s", missing, len(keypoints), MISSING_POSE)
+
+    def _prepare(
+        self, images: Sequence[ImageInput], keypoints: Sequence[np.ndarray | None]
+    ) -> Iterator[tuple[tuple[np.ndarray, ...], list[Pose]]]:
+        """Batches of inputs with their poses: reading, pose network and drawing run abreast."""
+        self.warn_of_missing_pose(keypoints)
+        given = [Pose.of(one) for one in keypoints]
+        return ahead(self._assemble(ahead(self._with_poses(self.read_ahead(images), given))))
+
+    def _with_poses(
+        self, batches: Iterator[list[np.ndarray]], given: list[Pose]
+    ) -> Iterator[tuple[list[np.ndarray], list[Pose]]]:
+        start = 0
+        for pixels in batches:
+            poses = given[start : start + len(pixels)]
+            start += len(pixels)
+            yield pixels, self._estimated(pixels, poses)
+
+    def _estimated(self, pixels: list[np.ndarray], poses: list[Pose]) -> list[Pose]:
+        """The poses, estimated where they are neutral."""
+        missing = [row for row, pose in enumerate(poses) if pose.origin == "neutral"]
+        if self.pose_estimator is None or not missing:
+            return poses
+        found = self.pose_estimator.estimate_pixels([pixels[row] for row in missing])
+        by_row = dict(zip(missing, found, strict=True))
+        return [by_row.get(row, pose) for row, pose in enumerate(poses)]
+
+    def _assemble(
+        self, batches: Iterator[tuple[list[np.ndarray], list[Pose]]]
+    ) -> Iterator[tuple[tuple[np.ndarray, ...], list[Pose]]]:
         with ThreadPoolExecutor(usable_cores()) as pool:
-            pending: deque[list[Future[Sample]]] = deque()
-            for start in range(0, len(images), self.batch_size):
-                rows = range(start, min(start + self.batch_size, len(images)))
-                pending.append([pool.submit(self._sample, images[i], poses[i]) for i in rows])
-                if len(pending) > 1:
-                    yield self._batch(pending.popleft())
-            while pending:
-                yield self._batch(pending.popleft())
+            for pixels, poses in batches:
+                samples = list(pool.map(self._sample, pixels, poses))
+                yield batch_inputs(samples, self.spec, self.size), poses
 
-    def _run(
-        self, images: Sequence[ImageInput], poses: Sequence[np.ndarray | None]
-    ) -> Iterator[tuple[np.ndarray, ...]]:
-        self.warn_of_missing_pose(poses)
-        for inputs in self.prepare(images, poses):
-            yield self.run(*inputs)
-
-    def _sample(self, image: ImageInput, pose: np.ndarray | None) -> Sample:
-        return make_sample(read_image(image), pose, self.spec)
-
-    def _batch(self, samples: list[Future[Sample]]) -> tuple[np.ndarray, ...]:
-        return batch_inputs([one.result() for one in samples], self.spec, self.size)
+    def _sample(self, pixels: np.ndarray, pose: Pose) -> Sample:
+        return make_sample(pixels, pose.keypoints, self.spec)
 
 
 def check_poses(
     images: Sequence[ImageInput], keypoints: Sequence[np.ndarray | None] | None
 ) -> Sequence[np.ndarray | None]:
     """One pose an image, or None; TypeError or ValueError if the two do not go together."""
-    if isinstance(images, str | Path) or not isinstance(images, Sequence):
-        raise TypeError(f"images must be a list of images, not {type(images).__name__}")
+    check_images(images)
     if keypoints is None:
         return [None] * len(images)
     if len(keypoints) != len(images):

@@ -134,7 +134,7 @@ def _drop(quantized: OnnxEngine, engine: OnnxEngine, batches: Batches) -> dict[s
     """The fields of a report that tell the two apart."""
     pairs = [(quantized.run(*batch), engine.run(*batch)) for batch in batches]
     ours, exact = (
-        dict(zip(engine.spec.outputs, map(np.concatenate, zip(*runs, strict=True)), strict=True))
+        dict(zip(engine.output_names, map(np.concatenate, zip(*runs, strict=True)), strict=True))
         for runs in zip(*pairs, strict=True)
     )
     cosines = _cosines(ours["embedding"], exact["embedding"])

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from .definition import Network
 
 # The one table of networks: name, as the Hub client passes it, to the module that defines it.
-NETWORKS = {"multitasknet": ".multitasknet.definition"}
+NETWORKS = {
+    "multitasknet": ".multitasknet.definition",
+    "poseestnet": ".poseestnet.definition",
+}
 DEFAULT_NETWORK = "multitasknet"
 
 

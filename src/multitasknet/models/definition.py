@@ -54,12 +54,11 @@ class Spec(Protocol):
     def is_complete(self) -> bool:
         """Whether weights of it need nothing fresh to predict."""
 
-    @property
-    def outputs(self) -> dict[str, int]:
-        """The outputs' names and widths, in order."""
-
     def input_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         """The inputs' names and shapes without the batch, in order, for a height and width."""
+
+    def output_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+        """The same of the outputs."""
 
 
 class Checkpoint(Protocol):

@@ -31,10 +31,8 @@ def squared_distances(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     """
     a, b = check_embedding_pair("a", a, "b", b)
     distances = np.empty((len(a), len(b)), dtype=np.float32)
-    start = 0
-    for block in distance_blocks(a, b):
-        distances[start : start + len(block)] = block
-        start += len(block)
+    for start, block in zip(range(0, len(a), _ROWS), distance_blocks(a, b), strict=True):
+        distances[start : start + _ROWS] = block
     return distances
 
 
@@ -107,6 +105,16 @@ def check_numbers(name: str, values: ArrayLike, *, dimensions: int) -> np.ndarra
             f"{name} is {array.dtype} {list(array.shape)}; expected real numbers, {expected}"
         )
     return array
+
+
+def check_distances(values: ArrayLike, *, dimensions: int) -> np.ndarray:
+    """``values`` as an array of real numbers, infinity among them but no NaN; else an error."""
+    distances = check_numbers("distances", values, dimensions=dimensions)
+    # The smallest of numbers is NaN if one is, at no cost in memory.
+    if np.isnan(distances.min()):
+        place = np.argwhere(np.isnan(distances))[0].tolist()
+        raise EmbeddingError(f"distances has NaN at {place}; expected numbers")
+    return distances
 
 
 def check_integers(name: str, values: ArrayLike, count: int, counted: str) -> np.ndarray:

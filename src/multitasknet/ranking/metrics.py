@@ -12,11 +12,10 @@ from numpy.typing import ArrayLike
 from ..errors import MultiTaskNetError
 from ..vehicle.cameras import same_camera
 from .distances import (
-    EmbeddingError,
     check_count,
+    check_distances,
     check_embedding_pair,
     check_integers,
-    check_numbers,
     distance_blocks,
 )
 
@@ -81,11 +80,7 @@ def evaluate_ranking(
         RankingError: no query has a match.
         ValueError: ``max_rank`` is no integer of at least 1.
     """
-    distances = check_numbers("distances", distances, dimensions=2)
-    # The smallest of numbers is NaN if one is, at no cost in memory.
-    if np.isnan(distances.min()):
-        query, image = np.argwhere(np.isnan(distances))[0]
-        raise EmbeddingError(f"distances has NaN at [{query}, {image}]; expected numbers")
+    distances = check_distances(distances, dimensions=2)
     queries = _Labels.checked("query", query_ids, query_cameras, distances.shape[0])
     gallery = _Labels.checked("gallery", gallery_ids, gallery_cameras, distances.shape[1])
     return _evaluate(distances, queries, gallery, check_count("max_rank", max_rank))

@@ -11,9 +11,9 @@ from ..errors import MultiTaskNetError
 from ..vehicle.cameras import UNKNOWN_CAMERA, same_camera
 from .distances import (
     EmbeddingError,
+    check_distances,
     check_embeddings,
     check_integers,
-    check_numbers,
     squared_distances,
 )
 
@@ -73,10 +73,7 @@ def roc_of_pairs(distances: ArrayLike, same_vehicle: ArrayLike) -> Roc:
         EmbeddingError: wrong shapes or types, empty, or NaN.
         ThresholdError: no pair of the same vehicle, or none of different ones.
     """
-    distances = check_numbers("distances", distances, dimensions=1)
-    if np.isnan(distances.min()):
-        pair = np.flatnonzero(np.isnan(distances))[0]
-        raise EmbeddingError(f"distances has NaN at [{pair}]; expected numbers")
+    distances = check_distances(distances, dimensions=1)
     same = np.asarray(same_vehicle)
     if same.shape != distances.shape or same.dtype != bool:
         raise EmbeddingError(
@@ -108,9 +105,8 @@ def roc_of_embeddings(
     if cameras is None:
         cameras = np.full(len(ids), UNKNOWN_CAMERA)
     cameras = check_integers("cameras", cameras, len(embeddings), "embedding")
-    thresholds, positives = np.unique(
-        _positive_distances(embeddings, ids, cameras), return_counts=True
-    )
+    matching = _positive_distances(embeddings, ids, cameras)
+    thresholds, positives = np.unique(matching, return_counts=True)
     false_matches = np.zeros(len(thresholds), dtype=np.int64)
     negatives = 0
     for start in range(0, len(ids), _ROWS):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import os
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from ..data.records import Record, Split
-from ..files import file_sha256, keep_arrays, make_folder, read_arrays
+from ..data.samples import split_fingerprint
+from ..files import keep_arrays, make_folder, read_arrays
 from ..models import find_network
-from ..models.definition import Spec
 from .index import EmbeddingOrigin
 
 if TYPE_CHECKING:
@@ -60,31 +58,31 @@ def embed_split(
     weights, precision, backend, settings and pictures reads it; an interrupted call leaves the
     pieces that it had finished, and the next one goes on behind them.
 
-    Args:
-        predictor: the network.
-        split: its images.
-        folder: where results are kept.
-        workers: threads that decode and resize.
-        progress: draw a progress bar on a terminal.
+    Raises:
+        LabelError: a folder is given, and an image's file cannot be read.
+        OutputError: the folder cannot be written.
     """
     if folder is None:
-        pieces = [piece for _, piece in _compute(predictor, split, 0, workers, progress)]
-        return _joined(pieces)
+        return _joined(list(_compute(predictor, split, 0, workers, progress)))
     make_folder(folder)
-    whole = folder / f"{split.name}.npz"
     key = _key(predictor, split)
+    whole = folder / f"{split.name}.npz"
     found = _read(whole, key)
     if found is not None:
         logger.info("%s: read from %s", split.name, whole)
         return found
-    pieces = _finished_pieces(folder, split, key)
-    if pieces:
-        logger.warning("%s: going on behind %d finished images", split.name, _count(pieces))
-    for start, piece in _compute(predictor, split, _count(pieces), workers, progress):
-        _write(_piece_path(folder, split, start), piece, key)
+    starts = range(0, len(split), _PIECE)
+    paths = [folder / f"{split.name}.part-{start:08}.npz" for start in starts]
+    pieces = _finished(paths, key)
+    done = sum(len(piece.names) for piece in pieces)
+    if done:
+        logger.warning("%s: going on behind %d finished images", split.name, done)
+    computed = _compute(predictor, split, done, workers, progress)
+    for path, piece in zip(paths[len(pieces) :], computed, strict=True):
+        keep_arrays(path, key, vars(piece))
         pieces.append(piece)
     joined = _joined(pieces)
-    _write(whole, joined, key)
+    keep_arrays(whole, key, vars(joined))
     for path in folder.glob(f"{split.name}.part-*.npz"):
         path.unlink()
     return joined
@@ -101,68 +99,43 @@ def origin_of(predictor: Predictor) -> EmbeddingOrigin:
     )
 
 
-def fingerprint(record: Record, spec: Spec) -> str:
-    """What the embedding of an image in a folder depends on, beside the network: sha256 of the
-    sizes and times of its files, and of its keypoints."""
-    files = [record.image]
-    for wanted, folder in ((spec.heatmaps, record.heatmaps), (spec.segments, record.segments)):
-        files += sorted(folder.iterdir()) if wanted and folder is not None else []
-    digest = hashlib.sha256()
-    for file in files:
-        status = file.stat()
-        digest.update(f"{file.name}\0{status.st_size} {status.st_mtime_ns}\0".encode())
-    digest.update(_pose_bytes(record))
-    return digest.hexdigest()
-
-
-def _pose_bytes(record: Record) -> bytes:
-    return b"" if record.keypoints is None else record.keypoints.tobytes()
-
-
 def _compute(
     predictor: Predictor, split: Split, done: int, workers: int, progress: bool
-) -> Iterator[tuple[int, SplitEmbeddings]]:
-    """The pieces behind the first ``done`` images, each with its first image's index."""
+) -> Iterator[SplitEmbeddings]:
+    """The pieces behind the first ``done`` images."""
     from ..data.pipeline import create_pipeline
 
-    total = len(split)
     with tqdm(
         desc=f"embed {split.name}",
         initial=done,
-        total=total,
+        total=len(split),
         unit="image",
         disable=None if progress else True,
     ) as bar:
-        for start in range(done, total, _PIECE):
-            stop = min(start + _PIECE, total)
+        for start in range(done, len(split), _PIECE):
+            records = split.records[start : start + _PIECE]
             pipeline = create_pipeline(
                 split,
                 predictor.spec,
                 predictor.size,
                 batch_size=predictor.batch_size,
-                order=range(start, stop),
+                order=range(start, start + len(records)),
                 workers=workers,
             )
             batches = []
-            rows = pipeline.create_tuple_iterator(num_epochs=1, output_numpy=True)
-            for *inputs, indices in rows:
+            for *inputs, indices in pipeline.create_tuple_iterator(num_epochs=1, output_numpy=True):
                 batches.append(predictor.run(*inputs))
                 bar.update(len(indices))
-            yield start, _piece(predictor, split, start, stop, batches)
+            outputs = [np.concatenate(columns) for columns in zip(*batches, strict=True)]
+            yield _piece(records, outputs, predictor.spec.has_attributes)
 
 
 def _piece(
-    predictor: Predictor,
-    split: Split,
-    start: int,
-    stop: int,
-    batches: list[tuple[np.ndarray, ...]],
+    records: Sequence[Record], outputs: list[np.ndarray], has_attributes: bool
 ) -> SplitEmbeddings:
-    outputs = [np.concatenate(columns) for columns in zip(*batches, strict=True)]
-    has_attributes = predictor.spec.has_attributes
-    none = np.full(stop - start, _NO_CLASS)
+    none = np.full(len(records), _NO_CLASS)
     return SplitEmbeddings(
-        names=np.array([str(record.image) for record in split.records[start:stop]]),
+        names=np.array([str(record.image) for record in records]),
         embeddings=outputs[-1].astype(np.float32, copy=False),
         colors=outputs[1].argmax(axis=1) if has_attributes else none,
         types=outputs[2].argmax(axis=1) if has_attributes else none,
@@ -171,52 +144,32 @@ def _piece(
 
 def _key(predictor: Predictor, split: Split) -> str:
     """What the results depend on; a file with another key is not used."""
-    data = hashlib.sha256()
-    for record in split.records:
-        packed = split.pack is not None
-        content = _pose_bytes(record) if packed else fingerprint(record, predictor.spec).encode()
-        data.update(os.fsencode(record.image) + b"\0" + content)
-    if split.pack is not None:
-        data.update(file_sha256(split.pack).encode())
     facts = asdict(origin_of(predictor)) | {
-        "data": data.hexdigest(),
+        "data": split_fingerprint(split, predictor.spec),
         "batch_size": predictor.batch_size,
         "backend": predictor.engine.name,
     }
     return json.dumps(facts, sort_keys=True)
 
 
-def _finished_pieces(folder: Path, split: Split, key: str) -> list[SplitEmbeddings]:
+def _finished(paths: list[Path], key: str) -> list[SplitEmbeddings]:
+    """What the first of these files hold, up to one that is missing or of another key."""
     pieces = []
-    for start in range(0, len(split), _PIECE):
-        piece = _read(_piece_path(folder, split, start), key)
+    for path in paths:
+        piece = _read(path, key)
         if piece is None:
             break
         pieces.append(piece)
     return pieces
 
 
-def _piece_path(folder: Path, split: Split, start: int) -> Path:
-    return folder / f"{split.name}.part-{start:08}.npz"
-
-
-def _count(pieces: list[SplitEmbeddings]) -> int:
-    return sum(len(piece.names) for piece in pieces)
-
-
 def _joined(pieces: list[SplitEmbeddings]) -> SplitEmbeddings:
-    columns = ([getattr(piece, name) for piece in pieces] for name in _COLUMNS)
-    return SplitEmbeddings(*(np.concatenate(column) for column in columns))
-
-
-_COLUMNS = ("names", "embeddings", "colors", "types")
-
-
-def _write(path: Path, piece: SplitEmbeddings, key: str) -> None:
-    keep_arrays(path, key, {name: getattr(piece, name) for name in _COLUMNS})
+    columns = zip(*(vars(piece).values() for piece in pieces), strict=True)
+    return SplitEmbeddings(*map(np.concatenate, columns))
 
 
 def _read(path: Path, key: str) -> SplitEmbeddings | None:
     """The stored results, None if there are none for this key."""
-    stored = read_arrays(path, key, _COLUMNS)
+    names = [field.name for field in fields(SplitEmbeddings)]
+    stored = read_arrays(path, key, names)
     return None if stored is None else SplitEmbeddings(**stored)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from ..ranking.distances import (
 logger = logging.getLogger(__name__)
 
 FAISS_FROM = 100_000
+_INSTALL = "'pip install multitasknet[search]'"
 # Pairs of a query and an image that are compared at once.
 _PAIRS = 1 << 24
 # Largest squared distance that is left to float32.
@@ -110,8 +111,16 @@ class GalleryIndex:
             raise GalleryIndexError(
                 f"{path}: this is no gallery index, or a damaged one ({error}); build it again"
             ) from error
-        if expected is not None:
-            index._check_origin(path, expected)
+        if expected is not None and index.origin != expected:
+            differing = [
+                f"{name} {value}, not {getattr(expected, name)}"
+                for name, value in vars(index.origin).items()
+                if value != getattr(expected, name)
+            ]
+            raise GalleryIndexError(
+                f"{path}: the index was built by another network ({'; '.join(differing)}); build "
+                f"it again with the weights to search with, or search with those of the index"
+            )
         return index
 
     def save(self, path: str | Path) -> None:
@@ -151,10 +160,19 @@ class GalleryIndex:
         queries = check_embeddings("queries", queries)
         check_same_width("queries", queries, "embeddings", self.embeddings)
         top = min(check_count("top", top), len(self.names))
-        if use_faiss is None:
-            use_faiss = len(self.names) > FAISS_FROM and self._has_faiss
-        if use_faiss:
-            return self._faiss.search(np.ascontiguousarray(queries, dtype=np.float32), top)
+        if use_faiss or (use_faiss is None and len(self.names) > FAISS_FROM):
+            if self._faiss is not None:
+                return self._faiss.search(np.ascontiguousarray(queries, dtype=np.float32), top)
+            if use_faiss:
+                raise GalleryIndexError(
+                    f"searching {len(self.names)} images with FAISS needs the package faiss; run "
+                    f"{_INSTALL}, or pass use_faiss=False to search in NumPy"
+                )
+            logger.warning(
+                "searching %d images exactly in NumPy; FAISS is faster (%s)",
+                len(self.names),
+                _INSTALL,
+            )
         step = max(_PAIRS // len(self.names), 1)
         blocks = (queries[start : start + step] for start in range(0, len(queries), step))
         found = [one for block in blocks for one in self._search_block(block, top)]
@@ -164,55 +182,38 @@ class GalleryIndex:
     def _search_block(
         self, queries: np.ndarray, top: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Exact distances of those that can be among the nearest as float32 tells it."""
         exact = queries.astype(np.float64)
-        reach = np.linalg.norm(exact, axis=1) + np.sqrt(self._squared_norms.max())
-        everything = np.arange(len(self.names))
-        if reach.max() ** 2 > _FLOAT32_REACH:
-            candidates = [everything] * len(queries)
-        else:
-            # Smaller by the query's own norm, which changes no order.
-            rough = exact.astype(np.float32) @ self.embeddings.T
-            rough *= -2
-            rough += self._squared_norms.astype(np.float32)
-            # What rounding can add up to in a sum of so many products.
-            slack = (queries.shape[1] + 8) * (2.0**-24 * reach**2 + 2.0**-140)
-            bounds = np.partition(rough, top - 1, axis=1)[:, top - 1] + 2 * slack
-            candidates = [
-                np.flatnonzero(row <= bound) for row, bound in zip(rough, bounds, strict=True)
-            ]
-        for query, rows in zip(exact, candidates, strict=True):
+        for query, rows in zip(exact, self._candidates(exact, top), strict=True):
             distances = squared_distances(query[None], self.embeddings[rows])[0]
             chosen = nearest(distances, top)
             yield distances[chosen], rows[chosen]
+
+    def _candidates(self, queries: np.ndarray, top: int) -> list[np.ndarray]:
+        """Of each float64 query the rows that can be among its nearest, as float32 tells it."""
+        reach = np.linalg.norm(queries, axis=1) + np.sqrt(self._squared_norms.max())
+        if reach.max() ** 2 > _FLOAT32_REACH:
+            return [np.arange(len(self.names))] * len(queries)
+        # Smaller by the query's own norm, which changes no order.
+        rough = queries.astype(np.float32) @ self.embeddings.T
+        rough *= -2
+        rough += self._squared_norms.astype(np.float32)
+        # What rounding can add up to in a sum of so many products.
+        slack = (queries.shape[1] + 8) * (2.0**-24 * reach**2 + 2.0**-140)
+        bounds = np.partition(rough, top - 1, axis=1)[:, top - 1] + 2 * slack
+        return [np.flatnonzero(row <= bound) for row, bound in zip(rough, bounds, strict=True)]
 
     @cached_property
     def _squared_norms(self) -> np.ndarray:
         """float64 ``[N]``."""
         return np.einsum("nd,nd->n", self.embeddings, self.embeddings, dtype=np.float64)
 
-    @property
-    def _has_faiss(self) -> bool:
-        try:
-            import faiss  # noqa: F401
-        except ImportError:
-            logger.warning(
-                "searching %d images exactly in NumPy; FAISS is faster ('pip install "
-                "multitasknet[search]')",
-                len(self.names),
-            )
-            return False
-        return True
-
     @cached_property
-    def _faiss(self) -> Any:
+    def _faiss(self) -> Any | None:
+        """FAISS's index of the same rows; None if it is not installed."""
         try:
             import faiss
-        except ImportError as error:
-            raise GalleryIndexError(
-                f"searching {len(self.names)} images with FAISS needs the package faiss; run "
-                f"'pip install multitasknet[search]', or pass use_faiss=False to search in NumPy"
-            ) from error
+        except ImportError:
+            return None
         flat = faiss.IndexFlatL2(self.embeddings.shape[1])
         flat.add(np.ascontiguousarray(self.embeddings))
         return flat
@@ -229,16 +230,4 @@ class GalleryIndex:
                 embeddings=arrays["embeddings"],
                 origin=EmbeddingOrigin(**origin),
                 fingerprints=tuple(arrays["fingerprints"].tolist()),
-            )
-
-    def _check_origin(self, path: Path, expected: EmbeddingOrigin) -> None:
-        differing = [
-            f"{field.name} {getattr(self.origin, field.name)}, not {getattr(expected, field.name)}"
-            for field in fields(EmbeddingOrigin)
-            if getattr(self.origin, field.name) != getattr(expected, field.name)
-        ]
-        if differing:
-            raise GalleryIndexError(
-                f"{path}: the index was built by another network ({'; '.join(differing)}); build "
-                f"it again with the weights to search with, or search with those of the index"
             )

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data.labels import LabelError, LabelRow
-from ..data.records import Record, Split, check_images, refuse
+from ..data.labels import LabelError, LabelRow, keypoints_of, refuse
+from ..data.records import Record, Split, check_images
+from ..data.samples import sample_fingerprint
+from ..images import read_image
+from ..inference.kept_poses import complete_poses
 from ..report.page import Panel, Shot, write_page
 from ..report.pictures import thumbnail
-from .embedding import embed_split, fingerprint, origin_of
+from .embedding import embed_split, origin_of
 from .index import GalleryIndex
 
 if TYPE_CHECKING:
@@ -55,6 +58,7 @@ def build_index(
     *,
     labels: Mapping[str, LabelRow] | None = None,
     known: GalleryIndex | None = None,
+    folder: str | Path | None = None,
     workers: int = 1,
     progress: bool = True,
 ) -> GalleryIndex:
@@ -66,6 +70,8 @@ def build_index(
         labels: keypoints by file name, see :func:`multitasknet.read_labels`.
         known: an index whose embeddings are taken over where network, picture and keypoints are
             still the same.
+        folder: where estimated poses are kept, such as the folder of the images; default is the
+            cache.
         workers: threads that decode and resize.
         progress: draw a progress bar on a terminal.
 
@@ -75,8 +81,10 @@ def build_index(
     origin = origin_of(predictor)
     records = _records("gallery", images, labels)
     refuse(check_images([record for record in records if not record.image.is_file()]))
+    kept = None if folder is None else Path(folder)
+    records = _complete(predictor, Split("gallery", records), kept, progress).records
     names = tuple(map(str, images))
-    prints = [fingerprint(record, predictor.spec) for record in records]
+    prints = tuple(sample_fingerprint(record, predictor.spec) for record in records)
     keys = list(zip(names, prints, strict=True))
     rows: dict[tuple[str, str], np.ndarray] = {}
     if known is not None and known.origin == origin and known.fingerprints:
@@ -84,12 +92,9 @@ def build_index(
         rows = dict(zip(pairs, known.embeddings, strict=True))
     fresh = {key: record for key, record in zip(keys, records, strict=True) if key not in rows}
     if fresh:
-        rows |= zip(
-            fresh,
-            _embed(predictor, Split("gallery", tuple(fresh.values())), workers, progress),
-            strict=True,
-        )
-    return GalleryIndex(names, np.stack([rows[key] for key in keys]), origin, tuple(prints))
+        split = Split("gallery", tuple(fresh.values()))
+        rows |= zip(fresh, _embed(predictor, split, workers, progress), strict=True)
+    return GalleryIndex(names, np.stack([rows[key] for key in keys]), origin, prints)
 
 
 def search(
@@ -122,14 +127,12 @@ def search(
         logger.warning(
             "%d of the queries are in the gallery themselves, and find themselves", inside
         )
-    embedded = _embed(predictor, Split("queries", records), 1, progress)
-    distances, positions = index.search(embedded, top, use_faiss=use_faiss)
+    queried = _complete(predictor, Split("queries", records), None, progress)
+    embedded = _embed(predictor, queried, 1, progress)
+    found = zip(*index.search(embedded, top, use_faiss=use_faiss), strict=True)
     return [
-        [
-            Match(index.names[position], float(distance))
-            for position, distance in zip(row_positions, row_distances, strict=True)
-        ]
-        for row_positions, row_distances in zip(positions, distances, strict=True)
+        [Match(index.names[row], float(distance)) for distance, row in zip(*nearest, strict=True)]
+        for nearest in found
     ]
 
 
@@ -149,26 +152,14 @@ def write_search_report(
         gallery: images searched in.
         weights: where the weights are from; empty if they are random.
     """
-    from ..images import read_image
-
     panels = [
-        Panel(
-            str(query),
-            (
-                Shot(thumbnail(read_image(query)), "query", str(query), "query"),
-                *(
-                    Shot(thumbnail(read_image(match.name)), f"{match.distance:.3g}", match.name)
-                    for match in matches
-                ),
-            ),
-        )
+        Panel(str(query), (_shot(query, "query", "query"), *map(_match_shot, matches)))
         for query, matches in zip(queries, found, strict=True)
     ]
-    title = "MultiTaskNet search"
     return write_page(
         path,
         "search.html",
-        title=title,
+        title="MultiTaskNet search",
         panels=panels,
         queries=len(queries),
         gallery=gallery,
@@ -177,22 +168,32 @@ def write_search_report(
     )
 
 
+def _shot(image: str | Path, caption: str, verdict: str = "") -> Shot:
+    return Shot(thumbnail(read_image(image)), caption, str(image), verdict)
+
+
+def _match_shot(match: Match) -> Shot:
+    return _shot(match.name, f"{match.distance:.3g}")
+
+
 def _records(
-    name: str, images: Iterable[str | Path], labels: Mapping[str, LabelRow] | None
+    origin: str, images: Sequence[str | Path], labels: Mapping[str, LabelRow] | None
 ) -> tuple[Record, ...]:
-    labels = labels or {}
+    paths = [Path(image) for image in images]
+    poses = keypoints_of(paths, labels)
     return tuple(
-        Record(
-            image,
-            vehicle_id=0,
-            keypoints=labels[image.name].keypoints if image.name in labels else None,
-            origin=name,
-        )
-        for image in map(Path, images)
+        Record(image, vehicle_id=0, keypoints=pose, origin=origin)
+        for image, pose in zip(paths, poses, strict=True)
     )
+
+
+def _complete(predictor: Predictor, split: Split, folder: Path | None, progress: bool) -> Split:
+    """The split with estimated poses where there are none."""
+    if predictor.pose_estimator is not None:
+        refuse(check_images([one for one in split.records if one.keypoints is None]))
+    return complete_poses(predictor, split, folder=folder, progress=progress)
 
 
 def _embed(predictor: Predictor, split: Split, workers: int, progress: bool) -> np.ndarray:
     refuse(check_images(split.records))
-    predictor.warn_of_missing_pose([record.keypoints for record in split.records])
     return embed_split(predictor, split, workers=workers, progress=progress).embeddings

@@ -32,6 +32,46 @@ SURFACES = (
     (16, 17, 35, 34),
 )
 
+# Of the left side, by what they lie on.
+KEYPOINT_GROUPS = {
+    "Wheel": (0, 1),
+    "Fender": (2, 3, 4, 5, 6, 7, 8, 9),
+    "Back": (10, 11),
+    "Front": (16, 17),
+    "WindshieldBack": (12, 13),
+    "WindshieldFront": (14, 15),
+}
+_ONE_SIDE = (
+    "rear wheel",
+    "front wheel",
+    *(f"front arch {number}" for number in range(1, 5)),
+    *(f"rear arch {number}" for number in range(1, 5)),
+    "rear bumper",
+    "boot corner",
+    "rear screen low",
+    "rear screen high",
+    "windscreen high",
+    "windscreen low",
+    "bonnet front",
+    "front bumper",
+)
+KEYPOINT_NAMES = tuple(f"{side} {name}" for side in ("left", "right") for name in _ONE_SIDE)
+# What each keypoint of one side is at the other end: wheels, arches, bumpers, bonnet and boot,
+# screens.
+_OTHER_END = np.array([1, 0, 6, 7, 8, 9, 2, 3, 4, 5, 17, 16, 15, 14, 13, 12, 11, 10])
+FRONT_REAR_KEYPOINTS = np.concatenate((_OTHER_END, _OTHER_END + NUM_KEYPOINTS // 2))
+# The surfaces' edges, each once, and each wheel to its arch: pairs of keypoints.
+SKELETON = tuple(
+    sorted(
+        {
+            (min(pair), max(pair))
+            for corners in SURFACES
+            for pair in zip(corners, (*corners[1:], corners[0]), strict=True)
+        }
+        | {(0, 6), (0, 9), (1, 2), (1, 5), (18, 24), (18, 27), (19, 20), (19, 23)}
+    )
+)
+
 # What each keypoint and surface becomes in a mirror: left and right change places.
 MIRRORED_KEYPOINTS = np.roll(np.arange(NUM_KEYPOINTS), NUM_KEYPOINTS // 2)
 MIRRORED_SURFACES = np.array([3, 4, 5, 0, 1, 2, *range(6, len(SURFACES))])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from ..files import OutputError, replacing
 from .reading import check_fit, read_weights
@@ -18,9 +19,9 @@ FORMATS: tuple[str, ...] = get_args(Format)
 def convert(source: str | Path, target: str | Path, *, format: Format | None = None) -> Path:
     """Write the weights in ``source`` to ``target``, under the published names.
 
-    Optimizer state, prefixes and an ImageNet classifier stay behind. A file whose weights come
-    from PyTorch keeps one more entry, ``base.pool0.symmetric``: they need the stem's max pool
-    padded as PyTorch does it. Loaders that are not strict pass over it.
+    Optimizer state, prefixes and an ImageNet classifier stay behind. What weights from PyTorch
+    need beyond the published layout becomes a further entry, such as MultiTaskNet's
+    ``base.pool0.symmetric``; loaders that are not strict pass over it.
 
     Args:
         source: a file that :func:`multitasknet.read_weights` understands.
@@ -47,7 +48,6 @@ def convert(source: str | Path, target: str | Path, *, format: Format | None = N
     weights = read_weights(source)
     shapes = parameter_shapes(weights.network, weights.spec)
     check_fit(weights, shapes)
-    arrays = {name: weights.arrays[name] for name in shapes}
     sidecar = read_sidecar(weights.path, weights.spec)
     stranger = sidecar_path(target)
     if sidecar is None and stranger.exists():
@@ -56,7 +56,7 @@ def convert(source: str | Path, target: str | Path, *, format: Format | None = N
             f"none; move it away or choose another target"
         )
     with replacing(target) as part:
-        _write(part, arrays)
+        _write(part, {name: np.ascontiguousarray(weights.arrays[name]) for name in shapes})
     if sidecar:
         write_sidecar(target, sidecar)
     return target
@@ -64,15 +64,10 @@ def convert(source: str | Path, target: str | Path, *, format: Format | None = N
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     if path.suffix == ".safetensors":
-        from safetensors.numpy import save_file
-
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+        save_file(arrays, path)
         return
 
     from mindspore import Tensor, save_checkpoint
 
-    entries = [
-        {"name": name, "data": Tensor(np.ascontiguousarray(array))}
-        for name, array in arrays.items()
-    ]
+    entries = [{"name": name, "data": Tensor(array)} for name, array in arrays.items()]
     save_checkpoint(entries, str(path))

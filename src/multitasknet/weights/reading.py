@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load_file
 
 from ..errors import MultiTaskNetError
-from ..models import DEFAULT_NETWORK, all_networks, find_network
+from ..models import DEFAULT_NETWORK, NETWORKS, all_networks, find_network
 from ..models.definition import Network, Shapes
 from .ckpt_file import read_ckpt
 from .sidecar import read_sidecar
 from .torch_file import read_torch
+
+_READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
+    ".ckpt": read_ckpt,
+    ".safetensors": load_file,
+    ".pth": read_torch,
+    ".pt": read_torch,
+    ".tar": read_torch,
+}
 
 
 class CheckpointError(MultiTaskNetError, ValueError):
@@ -48,9 +57,19 @@ class Weights:
         """The architecture that names and shapes state, with the class names of the sidecar.
 
         Raises:
+            CheckpointError: the names are another network's, or no network's.
             SpecError: the names and shapes are no such network.
             SidecarError: the sidecar is damaged or belongs to other weights.
         """
+        names = tuple(self.arrays)
+        if not self.network.recognizes(names):
+            owners = _networks_of(names)
+            wanted = [self.network.NAME] if owners else NETWORKS
+            raise CheckpointError(
+                f"{self.path}: expected a checkpoint of {' or '.join(wanted)}; its {len(names)} "
+                f"entries start with {', '.join(names[:3])}, which are names of "
+                f"{' and '.join(network.NAME for network in owners) or 'no such network'}"
+            )
         spec = self.network.spec_from_shapes(self.shapes, str(self.path))
         sidecar = read_sidecar(self.path, spec)
         return sidecar.spec if sidecar else spec
@@ -59,8 +78,8 @@ class Weights:
 def read_weights(path: str | Path, network: Network | None = None) -> Weights:
     """Read a file of MindSpore (``.ckpt``), ``.safetensors``, or PyTorch (``.pth``, ``.tar``, ...).
 
-    PyTorch files are those of NVlabs' PAMTRI and torchvision's DenseNet-121, old and new. Pickles
-    that want to run code are refused.
+    PyTorch's layouts are those that the network's definition lists, such as NVlabs' and
+    torchvision's. Pickles that want to run code are refused.
 
     Args:
         path: the file.
@@ -89,53 +108,46 @@ def read_weights(path: str | Path, network: Network | None = None) -> Weights:
             f"{path}: the checkpoint cannot be read ({reason}); it is damaged or no "
             f"{path.suffix} file, fetch or save it again"
         ) from error
-    network = network or _network_of(entries)
-    arrays, training_state = network.to_published(entries)
-    return Weights(path, network, arrays, training_state)
+    # Entries that no network knows are kept all the same; the spec is what they have not.
+    owners = _networks_of(tuple(entries)) if network is None else [network]
+    owner = owners[0] if owners else find_network(DEFAULT_NETWORK)
+    return Weights(path, owner, *owner.to_published(entries))
+
+
+def check_network(found: str, wanted: str, source: str) -> None:
+    """Raise CheckpointError, which names both, if a network is another one."""
+    if found != wanted:
+        raise CheckpointError(f"{source}: expected {wanted}, but it is {found}; use it as that")
+
+
+def _networks_of(names: Sequence[str]) -> list[Network]:
+    return [network for network in all_networks() if network.recognizes(names)]
+
+
+def read_complete_weights(path: str | Path, network: Network | None = None) -> Weights:
+    """Read weights that need nothing fresh to predict; arguments as in :func:`read_weights`.
+
+    Raises:
+        CheckpointError: as :func:`read_weights`; or there is no top.
+    """
+    weights = read_weights(path, network)
+    if not weights.spec.is_complete:
+        raise CheckpointError(
+            f"{path}: it holds no classifiers, or no other last layer that {weights.network.NAME} "
+            f"needs, whose random values would mean nothing; give network=create_network(...), "
+            f"with include_top=False where that exists, to have what comes before them"
+        )
+    return weights
 
 
 def check_values(weights: Weights) -> None:
     """Raise CheckpointError, with the entries' names, unless all values are finite floats."""
-    arrays = weights.arrays
-    kinds = {
-        "of integers or bools": [n for n, a in arrays.items() if a.dtype.kind != "f"],
-        "with NaN or infinity": [
-            n for n, a in arrays.items() if a.dtype.kind == "f" and not np.isfinite(a).all()
-        ],
+    floats = {name: array for name, array in weights.arrays.items() if array.dtype.kind == "f"}
+    faults = {
+        "of integers or bools": [name for name in weights.arrays if name not in floats],
+        "with NaN or infinity": [n for n, array in floats.items() if not np.isfinite(array).all()],
     }
-    if any(kinds.values()):
-        raise CheckpointError(
-            f"{weights.path}: expected finite floats. {_name_entries(kinds)}. "
-            f"Fetch or save it again"
-        )
-
-
-def _name_entries(kinds: Mapping[str, list[str]]) -> str:
-    return "; ".join(
-        f"{len(names)} {kind}: {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}"
-        for kind, names in kinds.items()
-        if names
-    )
-
-
-def _network_of(entries: Mapping[str, np.ndarray]) -> Network:
-    known = (network for network in all_networks() if network.recognizes(tuple(entries)))
-    return next(known, find_network(DEFAULT_NETWORK))
-
-
-def read_complete_weights(path: str | Path) -> Weights:
-    """Read weights that need nothing fresh to predict.
-
-    Raises:
-        CheckpointError: as :func:`read_weights`; or there are no classifiers.
-    """
-    weights = read_weights(path)
-    if not weights.spec.is_complete:
-        raise CheckpointError(
-            f"{path}: it holds no classifiers, whose random values would mean nothing; give "
-            f"network=create_network(..., include_top=False) to have embeddings alone"
-        )
-    return weights
+    _refuse(weights, "expected finite floats", faults, "Fetch or save it again")
 
 
 def check_fit(
@@ -151,43 +163,39 @@ def check_fit(
     need nothing; if not ``strict``, only a wrong shape is an error.
     """
     check_values(weights)
-    arrays = weights.arrays
+    arrays, optional = weights.arrays, weights.network.OPTIONAL_CELLS
     needed = {name: shape for name, shape in shapes.items() if cell_of(name) not in fresh}
-    misshapen = [
-        f"{name} {list(arrays[name].shape)}, expected {list(shape)}"
-        for name, shape in needed.items()
-        if name in arrays and arrays[name].shape != tuple(shape)
-    ]
-    missing = [name for name in needed if name not in arrays] if strict else []
-    unexpected = [
-        name
-        for name in arrays
-        if strict and name not in shapes and cell_of(name) not in weights.network.OPTIONAL_CELLS
-    ]
-    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
-    if any(kinds.values()):
-        raise CheckpointError(
-            f"{weights.path}: the weights do not fit the network. {_name_entries(kinds)}. Use a "
-            f"checkpoint of this architecture, or load_weights(..., strict=False) to load what "
-            f"fits by name"
-        )
+    faults = {
+        "missing": [name for name in needed if strict and name not in arrays],
+        "unexpected": [
+            name
+            for name in arrays
+            if strict and name not in shapes and cell_of(name) not in optional
+        ],
+        "of another shape": [
+            f"{name} {list(arrays[name].shape)}, expected {list(shape)}"
+            for name, shape in needed.items()
+            if name in arrays and arrays[name].shape != tuple(shape)
+        ],
+    }
+    remedy = (
+        "Use a checkpoint of this architecture, or load_weights(..., strict=False) to load what "
+        "fits by name"
+    )
+    _refuse(weights, "the weights do not fit the network", faults, remedy)
+
+
+def _refuse(weights: Weights, problem: str, faults: Mapping[str, list[str]], remedy: str) -> None:
+    """Raise CheckpointError that names the entries at fault, kind by kind, if there are any."""
+    named = "; ".join(
+        f"{len(names)} {kind}: {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}"
+        for kind, names in faults.items()
+        if names
+    )
+    if named:
+        raise CheckpointError(f"{weights.path}: {problem}. {named}. {remedy}")
 
 
 def cell_of(name: str) -> str:
     """The outermost cell that a parameter belongs to, such as ``classifier_vid``."""
     return name.partition(".")[0]
-
-
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors.numpy import load_file
-
-    return load_file(path)
-
-
-_READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
-    ".ckpt": read_ckpt,
-    ".safetensors": _read_safetensors,
-    ".pth": read_torch,
-    ".pt": read_torch,
-    ".tar": read_torch,
-}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import MultiTaskNetError
-from ..files import replacing
+from ..files import write_json
 from ..models import find_network
 from ..vehicle.attributes import ClassMaps
 
@@ -50,14 +50,11 @@ def write_sidecar(checkpoint: Path, sidecar: Sidecar) -> Path:
         "format": _FORMAT,
         "network": network.NAME,
         **network.spec_to_sidecar(sidecar.spec),
-        "vehicle_ids": list(sidecar.class_maps.vehicle_ids),
-        "color_ids": list(sidecar.class_maps.color_ids),
-        "type_ids": list(sidecar.class_maps.type_ids),
+        **asdict(sidecar.class_maps),
         "metrics": dict(sidecar.metrics),
         "origin": dict(sidecar.origin),
     }
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
+    write_json(path, values, indent=1)
     return path
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...vehicle.pose import Pose
 from .spec import NetworkSpec
 
 
@@ -20,7 +21,8 @@ class Prediction:
         color_probability, type_probability: its softmax probability, 0..1.
         color_probabilities, type_probabilities: all classes, likeliest first.
         embedding: float32 ``[1024]``; compare by squared Euclidean distance.
-        pose_given: whether keypoints were given for the image.
+        pose: the keypoints that it was predicted with, and whether they were given with the image,
+            estimated, or neutral.
     """
 
     source: str
@@ -31,11 +33,16 @@ class Prediction:
     type_probability: float | None
     type_probabilities: dict[str, float]
     embedding: np.ndarray
-    pose_given: bool
+    pose: Pose
+
+    @property
+    def pose_given(self) -> bool:
+        """Whether keypoints were given for the image."""
+        return self.pose.origin == "given"
 
 
 def decode(
-    row: Mapping[str, np.ndarray], spec: NetworkSpec, *, source: str, pose_given: bool
+    row: Mapping[str, np.ndarray], spec: NetworkSpec, *, source: str, pose: Pose
 ) -> Prediction:
     """One image's outputs by name, without the batch, as a :class:`Prediction`."""
     colors = _ranked(row["color_logits"], spec.color_names) if spec.has_attributes else {}
@@ -49,7 +56,7 @@ def decode(
         type_probability=next(iter(types.values()), None),
         type_probabilities=types,
         embedding=row["embedding"],
-        pose_given=pose_given,
+        pose=pose,
     )
 
 

@@ -22,6 +22,8 @@ HEAD = (*TOP, "fc_vid", "fc")
 
 _ROOTS = rf"(?:base|{'|'.join(HEAD)})"
 _OURS = re.compile(rf"^(?:network\.)*{_ROOTS}\.")
+# Without fc, which other networks have as well.
+_MARK = re.compile(rf"^(?:network\.)*(?:base|fc_vid|{'|'.join(TOP)})\.")
 _PREFIX = re.compile(r"^(?:network\.)+")
 # Optimizers keep one tensor a weight under its name: moment1.network.base.conv0.weight.
 _OPTIMIZER_SLOT = re.compile(rf"^(?!network\.)\w+\.(?:network\.)*{_ROOTS}\.")
@@ -83,7 +85,7 @@ def _published_name(name: str) -> str:
 
 def recognizes(names: Sequence[str]) -> bool:
     """Whether entries of these names are of this network, in any layout."""
-    return any(_OURS.match(name) or _TORCH.match(name) for name in names)
+    return any(_MARK.match(name) or _TORCH.match(name) for name in names)
 
 
 def is_backbone(names: Iterable[str]) -> bool:

@@ -130,20 +130,20 @@ class NetworkSpec:
         """Columns of the first Dense layers: pooled features, and the pose where it is used."""
         return EMBEDDING_SIZE + POSE_SIZE * self.keypoint_aware
 
-    @property
-    def outputs(self) -> dict[str, int]:
-        """The outputs' names and widths, in order."""
-        widths = {"embedding": EMBEDDING_SIZE}
-        if not self.include_top:
-            return widths
-        if self.multi_task:
-            widths = {"color_logits": self.num_colors, "type_logits": self.num_types} | widths
-        return {"id_logits": self.num_ids} | widths
-
     def input_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         """The inputs' names and shapes without the batch, in order, for a height and width."""
         shapes: dict[str, tuple[int, ...]] = {"image": (self.channels, *size)}
         return shapes | {"pose": (POSE_SIZE,)} if self.keypoint_aware else shapes
+
+    def output_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+        """The outputs' names and shapes without the batch, in order, the same for any size."""
+        shapes: dict[str, tuple[int, ...]] = {"embedding": (EMBEDDING_SIZE,)}
+        if not self.include_top:
+            return shapes
+        if self.multi_task:
+            shapes = {"type_logits": (self.num_types,)} | shapes
+            shapes = {"color_logits": (self.num_colors,)} | shapes
+        return {"id_logits": (self.num_ids,)} | shapes
 
 
 def spec_from_shapes(shapes: Shapes, source: str) -> NetworkSpec:

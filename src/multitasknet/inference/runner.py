@@ -1,0 +1,80 @@
+"""A network that is ready for pictures: what every one of them needs, whatever it says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..hub.source import WeightsSource
+from ..images import ImageInput, read_image
+from ..models.definition import check_size
+from ..runtime import usable_cores
+from .engine import Backend
+from .opening import open_engine
+
+T = TypeVar("T")
+_END: Any = object()
+
+
+class Runner:
+    """An engine, and pictures read for it ahead of time; see the classes that build on it.
+
+    Attributes:
+        engine: what runs the network; ``engine.source`` says where its weights are from.
+        spec: the network's architecture.
+        batch_size: pictures per call of the network.
+        size: height and width of its input.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: WeightsSource,
+        *,
+        network: Any,
+        batch_size: int,
+        size: tuple[int, int] | None,
+        backend: Backend,
+        threads: int | None,
+        **options: Any,
+    ) -> None:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size!r}; expected an integer of at least 1")
+        self.engine = open_engine(
+            source, name, backend=backend, network=network, threads=threads, **options
+        )
+        self.batch_size = batch_size
+        self.spec = self.engine.spec
+        self.size = check_size(size or self.spec.input_size)
+
+    def run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Call the network on one batch of inputs, to the outputs that ``spec`` names."""
+        return self.engine.run(*inputs)
+
+    def read_ahead(self, images: Sequence[ImageInput]) -> Iterator[list[np.ndarray]]:
+        """The pictures, uint8 ``[H, W, 3]`` each, a batch at a time; ImageError."""
+        return ahead(self._read(images))
+
+    def _read(self, images: Sequence[ImageInput]) -> Iterator[list[np.ndarray]]:
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            for start in range(0, len(images), self.batch_size):
+                yield list(pool.map(read_image, images[start : start + self.batch_size]))
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items, each made by a thread while the one before it is used."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, items, _END)
+        while (item := following.result()) is not _END:
+            following = thread.submit(next, items, _END)
+            yield item
+
+
+def check_images(images: Sequence[ImageInput]) -> None:
+    """TypeError unless it is a list of images."""
+    if isinstance(images, str | Path) or not isinstance(images, Sequence):
+        raise TypeError(f"images must be a list of images, not {type(images).__name__}")

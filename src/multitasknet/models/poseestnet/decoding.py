@@ -1,0 +1,117 @@
+"""From the network's maps to keypoints."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+
+from ...vehicle.keypoints import MIRRORED_KEYPOINTS
+from .preprocessing import frame_transform
+from .spec import STRIDE
+
+Decoding = Literal["published", "dark"]
+DECODINGS: tuple[str, ...] = get_args(Decoding)
+
+_QUARTER = 0.25
+_BLUR_KERNEL = 11
+_LEAST = 1e-10
+
+
+def unmirrored(maps: np.ndarray) -> np.ndarray:
+    """The maps of a mirrored input as those of the input itself: float32 ``[N, 36, h, w]``.
+
+    Mirrored back, left and right keypoints exchanged, then moved one column to the right as the
+    published flip test does, which leaves the first column as it was.
+    """
+    turned = maps[:, MIRRORED_KEYPOINTS, :, ::-1]
+    return np.concatenate((turned[..., :1], turned[..., :-1]), axis=-1)
+
+
+def find_peaks(maps: np.ndarray, decode: Decoding = "published") -> np.ndarray:
+    """Where each map is largest.
+
+    Args:
+        maps: float32 ``[N, 36, h, w]``.
+        decode: ``published``: the largest cell, moved a quarter of a cell towards the larger
+            neighbour on each axis. ``dark``: the top of a paraboloid through the logarithm of the
+            smoothed map (Zhang et al., Distribution-Aware Coordinate Representation for Human Pose
+            Estimation, CVPR 2020).
+
+    Returns:
+        float32 ``[N, 36, 3]``: x and y in cells, and the map's largest value. Where that is not
+        above zero, the cell is the first.
+    """
+    count, joints, height, width = maps.shape
+    flat = maps.reshape(count, joints, -1)
+    best = flat.argmax(2)
+    values = np.take_along_axis(flat, best[..., None], 2)[..., 0]
+    best = np.where(values > 0, best, 0)
+    column, row = best % width, best // width
+    cells = np.stack((column, row), axis=2).astype(np.float32)
+    inner = (column > 1) & (column < width - 1) & (row > 1) & (row < height - 1)
+    image, joint = np.nonzero(inner)
+    x, y = column[inner], row[inner]
+    if decode == "published":
+        across = maps[image, joint, y, x + 1] - maps[image, joint, y, x - 1]
+        down = maps[image, joint, y + 1, x] - maps[image, joint, y - 1, x]
+        cells[inner] += np.float32(_QUARTER) * np.sign(np.stack((across, down), axis=1))
+    else:
+        cells[inner] += _tops(_log_smoothed(maps), image, joint, y, x)
+    return np.concatenate((cells, values[..., None]), axis=2).astype(np.float32)
+
+
+def keypoints_in_image(
+    peaks: np.ndarray, *, width: int, height: int, size: tuple[int, int]
+) -> np.ndarray:
+    """One picture's peaks ``[36, 3]`` in pixels of the picture; confidences stay as they are.
+
+    ``width`` and ``height`` are the picture's, ``size`` the network's input height and width.
+    """
+    transform = frame_transform(width, height, size)
+    keypoints = peaks.astype(np.float64)
+    keypoints[:, :2] = (keypoints[:, :2] * STRIDE - transform[:, 2]) / transform[[0, 1], [0, 1]]
+    return keypoints.astype(np.float32)
+
+
+def stored_heatmaps(maps: np.ndarray) -> np.ndarray:
+    """Maps as PAMTRI stores them for MultiTaskNet: uint8, 255 times the value, cut off."""
+    return np.clip(maps * 255, 0, 255).astype(np.uint8)
+
+
+def _log_smoothed(maps: np.ndarray) -> np.ndarray:
+    """The logarithm of the maps, smoothed; each keeps its own largest value."""
+    smooth = np.empty_like(maps)
+    for source, target in zip(
+        maps.reshape(-1, *maps.shape[2:]), smooth.reshape(-1, *maps.shape[2:]), strict=True
+    ):
+        cv2.GaussianBlur(source, (_BLUR_KERNEL, _BLUR_KERNEL), 0, dst=target)
+    most = maps.max((2, 3), keepdims=True) / np.maximum(smooth.max((2, 3), keepdims=True), _LEAST)
+    return np.log(np.maximum(smooth * most, _LEAST))
+
+
+def _tops(
+    logs: np.ndarray, image: np.ndarray, joint: np.ndarray, y: np.ndarray, x: np.ndarray
+) -> np.ndarray:
+    """One Newton step from cells to the top around them, ``[M, 2]``, at most a cell; else none."""
+
+    def at(down: int, right: int) -> np.ndarray:
+        return logs[image, joint, y + down, x + right].astype(np.float64)
+
+    gradient = np.stack((at(0, 1) - at(0, -1), at(1, 0) - at(-1, 0)), axis=1) / 2
+    xx = at(0, 1) - 2 * at(0, 0) + at(0, -1)
+    yy = at(1, 0) - 2 * at(0, 0) + at(-1, 0)
+    xy = (at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1)) / 4
+    determinant = xx * yy - xy**2
+    is_top = (determinant > 0) & (xx < 0)
+    safe = np.where(is_top, determinant, 1)
+    step = (
+        -np.stack(
+            (yy * gradient[:, 0] - xy * gradient[:, 1], xx * gradient[:, 1] - xy * gradient[:, 0]),
+            axis=1,
+        )
+        / safe[:, None]
+    )
+    kept = is_top & (np.abs(step) <= 1).all(1)
+    return np.where(kept[:, None], step, 0).astype(np.float32)

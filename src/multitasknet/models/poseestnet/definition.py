@@ -1,0 +1,102 @@
+"""PoseEstNet as the rest of the package knows it: a :class:`~..definition.Network`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from ..definition import Checkpoint, Plan, check_size
+from .layout import recognizes, to_published, to_torch
+from .preprocessing import PREPROCESSING, normalization, write_inputs
+from .spec import PoseSpec, spec_from_shapes
+
+if TYPE_CHECKING:
+    from .network import PoseEstNet
+
+__all__ = [
+    "CARD",
+    "NAME",
+    "OPTIONAL_CELLS",
+    "PREPROCESSING",
+    "build",
+    "check_options",
+    "describe",
+    "normalization",
+    "plan",
+    "recognizes",
+    "spec_from_json",
+    "spec_from_shapes",
+    "spec_from_sidecar",
+    "spec_to_json",
+    "spec_to_sidecar",
+    "to_published",
+    "to_torch",
+    "write_inputs",
+]
+
+NAME = "poseestnet"
+# Misspelt by its publisher, and known by that name.
+CARD = "poseestnet_veir.md"
+OPTIONAL_CELLS = ("final_layer",)
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """TypeError for options of ``create_network`` that this network does not have."""
+    for name in options:
+        if name != "include_top":
+            raise TypeError(
+                f"create_network() got an unexpected keyword argument {name!r}; poseestnet takes "
+                f"include_top"
+            )
+    include_top = options.get("include_top", True)
+    if not isinstance(include_top, bool):
+        raise TypeError(f"include_top must be True or False, not {include_top!r}")
+
+
+def plan(found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
+    """What is to be built: of a file without last layer, that layer is fresh."""
+    include_top = options.get("include_top", True)
+    if found is None:
+        return Plan(PoseSpec(include_top=include_top))
+    fresh = () if found.spec.include_top or not include_top else OPTIONAL_CELLS
+    return Plan(replace(found.spec, include_top=include_top), found.arrays, fresh=fresh)
+
+
+def build(spec: PoseSpec) -> PoseEstNet:
+    """The Cell, with initial values."""
+    from .network import PoseEstNet
+
+    return PoseEstNet(spec)
+
+
+def spec_to_json(spec: PoseSpec) -> dict[str, Any]:
+    """All of a spec as plain values."""
+    return asdict(spec)
+
+
+def spec_from_json(values: Mapping[str, Any]) -> PoseSpec:
+    """Back from :func:`spec_to_json`; KeyError, TypeError or ValueError if it is not that."""
+    spec = PoseSpec(**values)
+    return replace(spec, input_size=check_size(spec.input_size))
+
+
+def spec_to_sidecar(spec: PoseSpec) -> dict[str, Any]:
+    """What a checkpoint's tensors cannot say of the spec."""
+    return {"size": list(spec.input_size)}
+
+
+def spec_from_sidecar(spec: PoseSpec, values: Mapping[str, Any]) -> PoseSpec:
+    """The spec with the input size of its sidecar; errors as above."""
+    return replace(spec, input_size=check_size(values["size"]))
+
+
+def describe(spec: PoseSpec) -> dict[str, str]:
+    """What there is to know of a spec, for people: names and values, in order."""
+    (maps,) = spec.output_shapes(spec.input_size).values()
+    kind = "heatmaps, one a keypoint" if spec.include_top else "features, no last layer"
+    return {
+        "input size": "x".join(map(str, spec.input_size)),
+        "output": f"{'x'.join(map(str, maps))} {kind}",
+        "last bias": "there, as in NVlabs' weights" if spec.final_bias else "none",
+    }

@@ -1,0 +1,40 @@
+"""A vehicle's pose in one picture, and where it is from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from .keypoints import check_keypoints, pose_or_zeros
+
+PoseOrigin: TypeAlias = Literal["given", "estimated", "neutral"]
+
+
+@dataclass(frozen=True, eq=False)
+class Pose:
+    """36 keypoints.
+
+    Attributes:
+        keypoints: float32 ``[36, 3]`` of x, y (pixels of the picture) and confidence.
+        origin: ``given`` with the picture, ``estimated`` by a pose network, or ``neutral``: no
+            pose is known, all is zero.
+        heatmaps: the pose network's maps, float32 ``[36, h, w]``, where they were asked for.
+    """
+
+    keypoints: np.ndarray
+    origin: PoseOrigin
+    heatmaps: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, keypoints: np.ndarray | None) -> Pose:
+        """A given pose, or the neutral one for None; ValueError if it is no pose."""
+        if keypoints is None:
+            return cls(pose_or_zeros(None), "neutral")
+        return cls(check_keypoints(keypoints), "given")
+
+    @property
+    def confidence(self) -> float:
+        """The keypoints' mean confidence."""
+        return float(self.keypoints[:, 2].mean())

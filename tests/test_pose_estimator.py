@@ -1,0 +1,147 @@
+"""From a photo alone: the pose network's keypoints, and MultiTaskNet fed with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from multitasknet import (
+    CheckpointError,
+    ImageError,
+    PoseError,
+    PoseEstimator,
+    Predictor,
+    create_network,
+    read_labels,
+)
+from multitasknet.data.samples import batch_inputs, make_sample
+from multitasknet.inference.pose_choice import open_pose_estimator
+from multitasknet.models.poseestnet.decoding import unmirrored
+from multitasknet.vehicle.keypoints import MIRRORED_KEYPOINTS
+
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+PHOTO = ASSETS / "example.jpg"
+GIVEN = read_labels(ASSETS / "example.csv")[PHOTO.name].keypoints
+
+
+@pytest.fixture(scope="module")
+def estimator(pose_checkpoint: Path) -> PoseEstimator:
+    return PoseEstimator(pose_checkpoint, backend="mindspore", batch_size=2, size=(64, 64))
+
+
+@pytest.fixture(scope="module")
+def predictor(checkpoint: Path, estimator: PoseEstimator) -> Predictor:
+    return Predictor(checkpoint, backend="mindspore", batch_size=2, size=(64, 64), pose=estimator)
+
+
+def test_a_pose_is_in_pixels_of_the_image_whatever_its_kind(estimator: PoseEstimator) -> None:
+    image = Image.open(PHOTO).convert("RGB")
+    twice = image.resize((2 * image.width, 2 * image.height), Image.Resampling.NEAREST)
+    poses = estimator.estimate([PHOTO, np.asarray(image), image, twice], heatmaps=True)
+    assert [pose.origin for pose in poses] == ["estimated"] * 4
+    first = poses[0]
+    assert (first.keypoints.shape, first.keypoints.dtype) == ((36, 3), np.float32)
+    assert first.heatmaps is not None
+    np.testing.assert_allclose(first.keypoints[:, 2], first.heatmaps.max((1, 2)))
+    assert first.confidence == pytest.approx(first.keypoints[:, 2].mean())
+    for same in poses[1:3]:
+        np.testing.assert_allclose(same.keypoints, first.keypoints, rtol=1e-3, atol=1e-2)
+    # A cell of the 16x16 maps is a sixteenth of the frame; the picture's pixels are its own.
+    moved = np.abs(poses[3].keypoints[:, :2] / 2 - first.keypoints[:, :2])
+    assert np.median(moved) < 1.25 * max(image.size) / 16
+    assert poses[1].heatmaps is not None
+    assert estimator.estimate([PHOTO])[0].heatmaps is None
+    assert estimator.estimate([]) == []
+
+
+def test_the_flip_test_averages_with_the_mirrored_input(estimator: PoseEstimator) -> None:
+    image = np.asarray(Image.open(PHOTO).convert("RGB"))
+    (x,) = batch_inputs([make_sample(image, None, estimator.spec)], estimator.spec, (64, 64))
+    (one,), (other,) = estimator.run(x), estimator.run(np.ascontiguousarray(x[..., ::-1]))
+    back = unmirrored(other)
+    assert back[0, 3, 5, 7] == other[0, MIRRORED_KEYPOINTS[3], 5, 16 - 1 - 6]
+    (pose,) = estimator.estimate([image], heatmaps=True)
+    np.testing.assert_allclose(pose.heatmaps, (one + back)[0] / 2, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (2500, 40)])
+def test_a_picture_without_a_vehicle_gives_a_pose_all_the_same(
+    estimator: PoseEstimator, size: tuple[int, int]
+) -> None:
+    (pose,) = estimator.estimate([np.full((*size, 3), 128, np.uint8)])
+    assert np.isfinite(pose.keypoints).all()
+
+
+def test_what_is_no_picture_is_named(estimator: PoseEstimator, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(PHOTO.read_bytes()[:2000])
+    with pytest.raises(ImageError, match=r"broken\.jpg"):
+        estimator.estimate([PHOTO, broken])
+    with pytest.raises(TypeError, match="must be a list"):
+        estimator.estimate(PHOTO)
+
+
+def test_missing_poses_are_estimated_and_given_ones_kept(
+    predictor: Predictor, estimator: PoseEstimator, caplog: pytest.LogCaptureFixture
+) -> None:
+    given, estimated, also = predictor.predict([PHOTO, PHOTO, PHOTO], [GIVEN, None, None])
+    assert [one.pose.origin for one in (given, estimated, also)] == [
+        "given",
+        "estimated",
+        "estimated",
+    ]
+    np.testing.assert_array_equal(given.pose.keypoints, GIVEN)
+    (pose,) = estimator.estimate([PHOTO])
+    np.testing.assert_allclose(estimated.pose.keypoints, pose.keypoints, rtol=1e-3, atol=1e-2)
+    (by_hand,) = predictor.predict([PHOTO], [estimated.pose.keypoints])
+    np.testing.assert_allclose(by_hand.embedding, estimated.embedding, rtol=1e-3, atol=1e-4)
+    assert np.abs(given.embedding - estimated.embedding).max() > 1e-2
+    assert "no keypoints" not in caplog.text
+
+
+def test_no_pose_network_is_downloaded_unless_asked_for(checkpoint: Path, tmp_path: Path) -> None:
+    for word in ("auto", "none"):
+        predictor = Predictor(
+            checkpoint, backend="mindspore", size=(64, 64), cache_dir=tmp_path, pose=word
+        )
+        assert predictor.pose_estimator is None
+    with pytest.raises(PoseError, match="expected auto, none, card, or a file"):
+        open_pose_estimator("crad")
+
+
+def test_auto_takes_the_published_weights_that_are_in_the_cache(
+    pose_checkpoint: Path, write_card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from multitasknet import load_card
+    from multitasknet.hub.cache import cached_path
+    from multitasknet.inference import pose_choice, pose_estimator
+
+    card = write_card("http://127.0.0.1:1/pose.ckpt", pose_checkpoint.read_bytes())
+    place = cached_path(load_card(card).asset, tmp_path)
+    place.parent.mkdir(parents=True)
+    place.write_bytes(pose_checkpoint.read_bytes())
+    monkeypatch.setattr(pose_choice, "default_card_path", lambda _: card)
+    monkeypatch.setattr("multitasknet.hub.source.default_card_path", lambda _: card)
+    found = open_pose_estimator("auto", cache_dir=tmp_path, backend="mindspore")
+    assert isinstance(found, pose_estimator.PoseEstimator)
+    assert "pose.ckpt: 1461 loaded" in found.engine.source
+
+
+def test_weights_of_the_other_network_are_refused_by_name(
+    checkpoint: Path, pose_checkpoint: Path
+) -> None:
+    for backend in ("mindspore", "onnx"):
+        with pytest.raises(CheckpointError, match=r"expected .*poseestnet.* multitasknet"):
+            PoseEstimator(checkpoint, backend=backend)
+        with pytest.raises(CheckpointError, match=r"expected .*multitasknet.* poseestnet"):
+            Predictor(pose_checkpoint, backend=backend)
+    with pytest.raises(CheckpointError, match=r"expected .*multitasknet.* poseestnet"):
+        create_network("multitasknet", weights=pose_checkpoint)
+    with pytest.raises(
+        CheckpointError,
+        match="the network that is given: expected multitasknet, but it is poseestnet",
+    ):
+        Predictor(network=create_network("poseestnet", weights=None))

@@ -1,0 +1,175 @@
+"""PoseEstNet beside a PyTorch HRNet-W32, and what is around it beside a plain reference."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mindspore
+import numpy as np
+import pose_reference as reference
+import pytest
+
+from multitasknet import PoseSpec, create_network, export, read_weights
+from multitasknet.data.samples import batch_inputs, make_sample
+from multitasknet.evaluation.keypoint_metrics import published_metrics
+from multitasknet.hub.source import WeightsSource
+from multitasknet.inference.opening import open_engine
+from multitasknet.models.poseestnet.decoding import (
+    find_peaks,
+    keypoints_in_image,
+    stored_heatmaps,
+    unmirrored,
+)
+from multitasknet.vehicle.maps import draw_segments
+
+MANIFEST = Path(__file__).parent / "poseestnet_manifest.json"
+CASES = 1000
+SIZE = (256, 256)
+
+
+@pytest.fixture(scope="module")
+def torch_network():
+    pytest.importorskip("torch", reason="pip install 'multitasknet[torch]'")
+    from torch_hrnet import PoseHighResolutionNet
+
+    return PoseHighResolutionNet()
+
+
+@pytest.fixture(scope="module")
+def nvlabs_file(torch_network, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As NVlabs saves it: from DataParallel, in a training checkpoint."""
+    import torch
+
+    state = {f"module.{name}": value for name, value in torch_network.state_dict().items()}
+    path = tmp_path_factory.mktemp("nvlabs") / "model_best.pth.tar"
+    torch.save({"state_dict": state, "epoch": 210, "perf": np.float32(82.2)}, path)
+    return path
+
+
+def test_names_shapes_and_their_order_are_the_published_ones() -> None:
+    wanted = json.loads(MANIFEST.read_text())["parameters"]
+    network = create_network("poseestnet", weights=None)
+    assert [[name, list(one.shape)] for name, one in network.parameters_and_names()] == wanted
+
+
+def test_every_engine_gives_what_pytorch_gives(torch_network, nvlabs_file, tmp_path) -> None:
+    import torch
+
+    x = np.random.default_rng(0).normal(size=(2, 3, 64, 96)).astype(np.float32)
+    with torch.no_grad():
+        wanted = torch_network(torch.from_numpy(x)).numpy()
+    cell = create_network("poseestnet", weights=nvlabs_file)
+    assert cell.spec == PoseSpec(final_bias=True)
+    files = [
+        export(tmp_path / "pose.onnx", network=cell, size=(64, 64)).path,
+        export(tmp_path / "pose.mindir", network=cell, size=(64, 96)).path,
+    ]
+    outputs = [cell(mindspore.Tensor(x)).asnumpy()]
+    outputs += [open_engine(WeightsSource(one), "poseestnet").run(x)[0] for one in files]
+    for output in outputs:
+        assert output.shape == (2, 36, 16, 24)
+        assert np.abs(output - wanted).max() <= 1e-4 * np.abs(wanted).max()
+
+
+def test_an_imagenet_file_is_a_backbone_with_a_fresh_last_layer(torch_network, tmp_path) -> None:
+    import torch
+    from torch_hrnet import imagenet_state, published_names
+
+    for nested in (False, True):
+        path = tmp_path / f"hrnet_w32-{nested}.pth"
+        torch.save(imagenet_state(torch_network, nested=nested), path)
+        network = create_network("poseestnet", weights=path)
+        assert network.load_report.fresh == ("final_layer.weight",)
+        assert len(network.load_report.loaded) == 1460
+        values = published_names(torch_network.state_dict())
+        for parameter in network.get_parameters():
+            if parameter.name != "final_layer.weight":
+                np.testing.assert_array_equal(parameter.asnumpy(), values[parameter.name])
+        assert not read_weights(path).spec.is_complete
+
+
+def test_the_input_is_the_reference_warp() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        height, width = rng.integers(20, 500, 2)
+        small = rng.uniform(0, 255, (max(height // 16, 2), max(width // 16, 2), 3))
+        rows = np.linspace(0, small.shape[0] - 1, height)
+        columns = np.linspace(0, small.shape[1] - 1, width)
+        smooth = reference.sample(small, np.stack(np.meshgrid(columns, rows), -1))
+        image = smooth.round().astype(np.uint8)
+        (x,) = batch_inputs([make_sample(image, None, PoseSpec())], PoseSpec(), SIZE)
+        levels = np.abs(x[0] - reference.normalise(reference.warp(image))) * 255 * 0.225
+        # OpenCV looks places up to 1/32 of a pixel, and rounds: at the border that shows.
+        assert levels.mean() < 0.5
+        assert np.quantile(levels, 0.99) < 8
+
+
+def random_maps(rng: np.random.Generator) -> np.ndarray:
+    """Maps with tops anywhere, at the border too, with plateaus, and some that are negative."""
+    maps = rng.normal(0, 0.05, (36, 64, 64))
+    for one in maps:
+        x, y = rng.integers(0, 64, 2)
+        rows, columns = np.mgrid[:64, :64]
+        one += rng.uniform(-0.2, 1.2) * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 8)
+    maps[0] = -1
+    maps[1] = np.round(maps[1], 1)
+    return maps.astype(np.float32)
+
+
+def test_decoding_and_flip_test_agree_with_the_reference_on_random_cases() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(CASES // 4):
+        width, height = (int(side) for side in rng.integers(1, 3000, 2))
+        pair = np.stack([random_maps(rng), random_maps(rng)])
+        averaged = (pair[:1] + unmirrored(pair[1:])) * np.float32(0.5)
+        wanted = reference.flip_average(*pair.astype(np.float64))
+        np.testing.assert_allclose(averaged[0], wanted, atol=1e-6)
+        for maps in (*pair, averaged[0]):
+            cells, confidences = reference.decode(maps)
+            (peaks,) = find_peaks(maps[None])
+            np.testing.assert_array_equal(peaks[:, :2], cells)
+            np.testing.assert_array_equal(peaks[:, 2], confidences.astype(np.float32))
+            keypoints = keypoints_in_image(peaks, width=width, height=height, size=SIZE)
+            places = reference.to_image(cells, width, height)
+            np.testing.assert_allclose(keypoints[:, :2], places, atol=2e-6 * max(width, height))
+        np.testing.assert_array_equal(stored_heatmaps(pair[0]), reference.heatmap_bytes(pair[0]))
+
+
+def test_the_published_metric_agrees_with_the_reference_on_random_cases() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(CASES):
+        count = int(rng.integers(1, 40))
+        truth = rng.uniform(0, 300, (count, 36, 3))
+        truth[..., 2] = rng.random((count, 36)) < rng.uniform(0.1, 1)
+        estimates = truth + rng.normal(0, rng.uniform(0.1, 2), truth.shape)
+        wanted = reference.published_metric(
+            estimates[..., :2], estimates[..., 2], truth[..., :2], truth[..., 2]
+        )
+        got = published_metrics(estimates, truth)
+        assert got == pytest.approx(wanted, nan_ok=True, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels"), [("Mean", 0.5 * 0.25 * 1060**0.5), ("Mean@0.1", 0.11 * 0.25 * 1060**0.5)]
+)
+def test_the_published_thresholds_are_the_known_ones(name: str, pixels: float) -> None:
+    assert pixels == pytest.approx({"Mean": 4.07, "Mean@0.1": 0.895}[name], abs=5e-4)
+    truth = np.ones((1060, 36, 3))
+    for moved, share in ((pixels - 1e-6, 100), (pixels + 1e-6, 0)):
+        estimates = truth + np.array([moved, 0, 0])
+        assert published_metrics(estimates, truth)[name] == share
+
+
+def test_segments_are_those_of_the_reference() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        width, height = (int(side) for side in rng.integers(60, 400, 2))
+        points = rng.integers(0, (width, height), (36, 2)).astype(np.float32)
+        drawn = draw_segments(
+            np.concatenate((points, np.ones((36, 1), np.float32)), 1), width=width, height=height
+        )
+        wanted = reference.segment_bytes(points, width, height)
+        # OpenCV fills the pixels that the outline passes as well.
+        off = np.abs(drawn.astype(int) - wanted.astype(int)) > 2
+        assert off.mean((1, 2)).max() < 0.04

@@ -1,0 +1,75 @@
+"""PoseEstNet: names and shapes of the published file, and what else it is read from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mindspore
+import numpy as np
+import pytest
+
+from multitasknet import PoseEstNet, PoseSpec, create_network, load_weights, read_weights
+from multitasknet.models.poseestnet.layout import recognizes
+from multitasknet.models.poseestnet.spec import spec_from_shapes
+
+
+@pytest.fixture(scope="module")
+def network() -> PoseEstNet:
+    return create_network("poseestnet", weights=None)
+
+
+def test_without_last_layer_it_gives_the_features(network: PoseEstNet) -> None:
+    headless = create_network("poseestnet", weights=None, include_top=False)
+    x = np.ones((1, 3, 32, 64), np.float32)
+    assert headless(mindspore.Tensor(x)).shape == (1, 32, 8, 16)
+    assert network(mindspore.Tensor(x)).shape == (1, 36, 8, 16)
+    assert len(network.trainable_params()) == 877
+    assert len(headless.trainable_params()) == 876
+
+
+def test_a_training_checkpoint_of_the_model_zoo_loads(network: PoseEstNet, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    values = {
+        p.name: rng.uniform(0.5, 1, p.shape).astype(np.float32) for p in network.get_parameters()
+    }
+    trained = {f"net.{name}": value for name, value in values.items()}
+    trained |= {f"moment1.net.{name}": value for name, value in values.items()}
+    trained |= {f"moment2.net.{name}": value for name, value in values.items()}
+    trained |= {"global_step": np.ones(1, np.int32), "beta1_power": np.float32(0.9)}
+    trained |= {"learning_rate": np.full(14700, 1e-3, np.float32)}
+    path = tmp_path / "zoo.ckpt"
+    mindspore.save_checkpoint(
+        [{"name": name, "data": mindspore.Tensor(value)} for name, value in trained.items()],
+        str(path),
+    )
+    weights = read_weights(path)
+    assert (weights.network.NAME, weights.spec) == ("poseestnet", PoseSpec())
+    assert len(weights.training_state) == 2 * 1461 + 3
+    fresh = create_network("poseestnet", weights=None)
+    report = load_weights(fresh, path)
+    assert (len(report.loaded), report.fresh) == (1461, ())
+    for parameter in fresh.get_parameters():
+        np.testing.assert_array_equal(parameter.asnumpy(), values[parameter.name])
+
+
+def test_other_networks_with_a_conv1_and_a_layer1_are_not_taken_for_it() -> None:
+    assert recognizes(["module.stage4.2.branches.3.0.conv1.weight"])
+    assert not recognizes(["conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "fc.weight"])
+
+
+@pytest.mark.parametrize(
+    ("width", "keypoints", "problem"),
+    [(48, 36, "width 48; expected 32"), (32, 17, "gives 17 keypoints; expected the 36")],
+)
+def test_another_hrnet_is_refused_by_what_it_is(width: int, keypoints: int, problem: str) -> None:
+    shapes = {
+        "stage2.0.branches.0.0.conv1.weight": (width, width, 3, 3),
+        "final_layer.weight": (keypoints, width, 1, 1),
+    }
+    with pytest.raises(ValueError, match=problem):
+        spec_from_shapes(shapes, "a.pth")
+
+
+def test_options_it_does_not_have_are_named() -> None:
+    with pytest.raises(TypeError, match="'num_ids'; poseestnet takes include_top"):
+        create_network("poseestnet", weights=None, num_ids=4)
