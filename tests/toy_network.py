@@ -17,6 +17,7 @@ CARD = "toy.md"
 OPTIONAL_CELLS = ()
 BACKBONE = "toyconv."
 PREPROCESSING = 1
+FROZEN = {"none": (), "stages": (), "backbone": (BACKBONE,)}
 
 
 @dataclass(frozen=True)

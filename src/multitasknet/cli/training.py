@@ -9,14 +9,14 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..training.settings import Rule, Settings
+from ..training.history import shown
+from ..training.settings import Rule, all_rules
 from .options import add_command, add_options, add_renamed, given, positive, print_table
 
 if TYPE_CHECKING:
     from ..training.history import EpochRecord
 
 _HOW = ("resume", "device", "workers", "tensorboard", "cache_dir", "offline")
-_SHOWN = ("mAP", "Rank-1", "color", "type")
 _FOLDER = "multitasknet-demo"
 
 
@@ -37,9 +37,10 @@ def add_parsers(commands: Any) -> None:
         "--tensorboard", action="store_true", help="write TensorBoard events to DIR/events"
     )
     group = finetune.add_argument_group("settings", argument_default=argparse.SUPPRESS)
-    for name, rule in Settings.rules().items():
-        _add_setting(group, name, rule)
-    group.add_argument("--soft-margin", dest="margin", action="store_const", const=None)
+    margin = group.add_mutually_exclusive_group()
+    for name, rule in all_rules().items():
+        _add_setting(margin if name == "margin" else group, name, rule)
+    margin.add_argument("--soft-margin", dest="margin", action="store_const", const=None)
     add_renamed(group, "--batch", "--batch-size", type=positive)
     add_renamed(group, "--trunk-rate", "--backbone-rate", type=float)
 
@@ -58,8 +59,7 @@ def _add_setting(group: Any, name: str, rule: Rule) -> None:
     if rule.kind is bool:
         group.add_argument(option, action="store_true", help=rule.help)
         return
-    default = getattr(Settings, name)
-    if name == "milestones":
+    if rule.many:
         group.add_argument(option, type=float, nargs="+", metavar="EPOCH", help=rule.help)
         return
     # The range, and old words among the choices, are for the settings to check.
@@ -67,7 +67,7 @@ def _add_setting(group: Any, name: str, rule: Rule) -> None:
         option,
         type=rule.kind,
         metavar=f"{{{','.join(rule.choices)}}}" if rule.choices else name.upper(),
-        help=rule.help if default is None else f"{rule.help} ({default})",
+        help=rule.help if rule.default is None else f"{rule.help} ({rule.default})",
     )
 
 
@@ -76,7 +76,7 @@ def _finetune(options: argparse.Namespace) -> None:
     from ..training.settings import read_config
 
     settings = read_config(options.config) if options.config else {}
-    settings |= given(options, (*_HOW, *Settings.rules()))
+    settings |= given(options, (*_HOW, *all_rules()))
     result = finetune(options.data, options.output, on_epoch=_print_epoch, **settings)
     if not result.is_first:
         return
@@ -96,8 +96,7 @@ def _print_epoch(record: EpochRecord) -> None:
 
 
 def _shown(metrics: Mapping[str, float]) -> str:
-    shown = (f"{name} {metrics[name]:.2f}" for name in _SHOWN if name in metrics)
-    return ", ".join(shown) or "not evaluated"
+    return ", ".join(f"{name} {metrics[name]:.2f}" for name in shown(metrics)) or "not evaluated"
 
 
 def _demo(options: argparse.Namespace) -> None:
