@@ -14,7 +14,7 @@ from .options import (
     add_options,
     add_renamed,
     check_images,
-    check_network,
+    check_weights,
     given,
     make_predictor,
     network_of,
@@ -47,7 +47,7 @@ def add_parsers(commands: Any) -> None:
     quantize = add_command(commands, "quantize", _quantize, "write INT8 ONNX and say what it costs")
     quantize.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="to calibrate on")
     quantize.add_argument("--output", type=Path, required=True, help="the file to write, .onnx")
-    add_options(quantize, "--labels", "--network", *SOURCE, "--pose", "--size", "--threads")
+    add_options(quantize, "--labels", "--pose", "--network", *SOURCE, "--size", "--threads")
     add_options(quantize, "--json")
     add_batch_size(quantize, 8)
     quantize.add_argument(
@@ -63,11 +63,9 @@ def _batch(text: str) -> int | None:
 def _convert(options: argparse.Namespace) -> None:
     from ..hub.info import describe_weights
     from ..weights.converting import convert
-    from ..weights.reading import read_weights
     from .hub import weights_rows
 
-    if options.network:
-        check_network(options, read_weights(options.source).network.NAME, options.source)
+    check_weights(options, options.source)
     written = convert(options.source, options.target, format=options.format)
     print_rows(weights_rows(describe_weights(written)), as_json=options.json)
 
@@ -91,8 +89,11 @@ def _export(options: argparse.Namespace) -> None:
 def _quantize(options: argparse.Namespace) -> None:
     check_images(options.images)
     from ..data.labels import keypoints_of
+    from ..inference.predictor import NAME
     from ..inference.quantization import quantize
 
+    if options.network not in (None, NAME):
+        options.usage(f"argument --network: INT8 files are made of {NAME} alone")
     keypoints = keypoints_of(options.images, options.labels)
     predictor = make_predictor(options)
     report = quantize(

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import add_command, add_options, card_of, check_network, given, print_json, print_rows
+from .options import add_command, add_options, card_of, check_weights, given, print_json, print_rows
 
 if TYPE_CHECKING:
     from ..hub.info import CardInfo, WeightsInfo
@@ -47,9 +47,8 @@ def _info(options: argparse.Namespace) -> None:
     if options.weights == "card":
         rows = _card_rows(describe_card(card_of(options), options.cache_dir))
     else:
-        info = describe_weights(options.weights)
-        check_network(options, info.spec.network, info.path)
-        rows = weights_rows(info)
+        check_weights(options, options.weights)
+        rows = weights_rows(describe_weights(options.weights))
     print_rows(rows, as_json=options.json)
 
 
@@ -100,11 +99,8 @@ def _download(options: argparse.Namespace) -> None:
 
 def _card(options: argparse.Namespace) -> None:
     from ..hub.publishing import write_card
-    from ..weights.reading import read_weights
 
-    if options.network:
-        best = options.directory / "best.ckpt"
-        check_network(options, read_weights(best).network.NAME, best)
+    check_weights(options, options.directory / "best.ckpt")
     card = write_card(options.directory, url=options.url, **given(options, _FIELDS))
     urls = [asset.url for asset in (card.asset, card.asset.side) if asset]
     if options.json:
@@ -119,9 +115,7 @@ def _hub_install(options: argparse.Namespace) -> None:
     from ..hub.cache import fetch_asset
     from ..hub.install import hub_install
 
-    for card in hub_install(
-        options.hub_dir, card=options.card, version=options.version, network=options.network
-    ):
+    for card in hub_install(options.hub_dir, **given(options, ("card", "version", "network"))):
         root = card.path.parents[len(card.folder.parts)]
         print(f"installed {card.uid} into {root}; it loads with")
         if options.hub_dir:

@@ -25,7 +25,6 @@ from .options import (
 if TYPE_CHECKING:
     from ..evaluation.results import Evaluation
     from ..models.multitasknet.decoding import Prediction
-    from ..retrieval.search import Match
 
 _SHOWN = 3
 _POSES = {
@@ -104,11 +103,13 @@ def _print(prediction: Prediction) -> None:
 
 def _as_json(prediction: Prediction) -> dict[str, Any]:
     attributes = given(prediction, _ATTRIBUTES)
-    embedding = prediction.embedding.tolist()
-    pose = prediction.pose
-    keypoints = pose.keypoints.tolist()
-    described = {"origin": pose.origin, "confidence": pose.confidence, "keypoints": keypoints}
-    return {"image": prediction.source, **attributes, "pose": described, "embedding": embedding}
+    pose = given(prediction.pose, ("origin", "confidence"))
+    return {
+        "image": prediction.source,
+        **attributes,
+        "pose": pose | {"keypoints": prediction.pose.keypoints.tolist()},
+        "embedding": prediction.embedding.tolist(),
+    }
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -163,14 +164,8 @@ def _search(options: argparse.Namespace) -> None:
     predictor = make_predictor(options)
     index = GalleryIndex.load(options.index, origin_of(predictor)) if has_index else None
     if images:
-        index = build_index(
-            predictor,
-            images,
-            labels=labels,
-            known=index,
-            folder=options.gallery,
-            workers=options.workers,
-        )
+        how = given(options, ("workers",)) | {"labels": labels, "folder": options.gallery}
+        index = build_index(predictor, images, known=index, **how)
         if options.index:
             index.save(options.index)
     assert index is not None
@@ -183,7 +178,10 @@ def _search(options: argparse.Namespace) -> None:
             for query, matches in zip(options.query, found, strict=True)
         )
     else:
-        _print_matches(options.query, found)
+        for query, matches in zip(options.query, found, strict=True):
+            print(f"\n{query}")
+            for rank, match in enumerate(matches, start=1):
+                print(f"  {rank:3}  {match.distance:10.4g}  {match.name}")
     if options.output:
         page = write_search_report(
             options.output,
@@ -193,13 +191,6 @@ def _search(options: argparse.Namespace) -> None:
             weights=predictor.engine.source,
         )
         print(f"\n{page}", file=sys.stderr if options.json else sys.stdout)
-
-
-def _print_matches(queries: list[Path], found: list[list[Match]]) -> None:
-    for query, matches in zip(queries, found, strict=True):
-        print(f"\n{query}")
-        for rank, match in enumerate(matches, start=1):
-            print(f"  {rank:3}  {match.distance:10.4g}  {match.name}")
 
 
 def _threshold(options: argparse.Namespace) -> None:

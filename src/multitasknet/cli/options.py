@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MultiTaskNetError
 from ..inference.engine import BACKENDS
-from ..models import DEFAULT_NETWORK, NETWORKS
+from ..models import DEFAULT_NETWORK, NETWORKS, find_network
 from ..models.definition import SIZE_STEP
 from ..models.multitasknet.spec import VARIANTS
 from ..runtime import usable_cores
@@ -21,10 +20,6 @@ if TYPE_CHECKING:
     from ..inference.predictor import Predictor
 
 SOURCE = ("--weights", "--card", "--cache-dir", "--offline")
-
-
-class NetworkError(MultiTaskNetError, ValueError):
-    """A card or weights of another network than the one asked for."""
 
 
 def add_command(
@@ -58,10 +53,7 @@ def add_options(parser: Any, *names: str) -> None:
         },
         "--size": {"type": image_size, "help": "side of the input in pixels (the weights')"},
         "--threads": {"type": positive, "help": "of ONNX Runtime (all usable cores)"},
-        "--weights": {
-            "default": "card",
-            "help": "'card' (default), 'none' for random values, or a file",
-        },
+        "--weights": {"default": "card", "help": "'card' (default), 'none' (random) or a file"},
         "--workers": {
             "type": positive,
             "default": cores,
@@ -81,9 +73,9 @@ def add_batch_size(parser: Any, default: int) -> None:
 
 
 def add_predictor_options(parser: argparse.ArgumentParser, *, batch: int) -> None:
-    """All that :func:`make_predictor` reads; it predicts with the default network."""
+    """All that :func:`make_predictor` reads."""
     group = parser.add_argument_group("network")
-    add_options(group, *SOURCE, "--pose", "--size", "--threads")
+    add_options(group, *SOURCE, "--size", "--threads", "--pose")
     group.add_argument("--variant", choices=VARIANTS, help="input variant, with --weights none")
     group.add_argument(
         "--backend",
@@ -92,7 +84,7 @@ def add_predictor_options(parser: argparse.ArgumentParser, *, batch: int) -> Non
         help="what runs the network (auto: ONNX Runtime on a CPU if it is installed)",
     )
     add_batch_size(group, batch)
-    parser.set_defaults(network=DEFAULT_NETWORK)
+    parser.set_defaults(network=None)
 
 
 def add_renamed(parser: Any, old: str, new: str, **options: Any) -> None:
@@ -137,18 +129,20 @@ def network_of(options: argparse.Namespace) -> str:
 def card_of(options: argparse.Namespace) -> ModelCard:
     """The card of ``--card``, else that of ``--network``; an error if the two contradict."""
     from ..hub.card import default_card_path, load_card
+    from ..weights.reading import check_network
 
     card = load_card(options.card or default_card_path(options.network or DEFAULT_NETWORK))
-    check_network(options, card.network, card.path)
+    if options.network:
+        check_network(card.network, options.network, str(card.path))
     return card
 
 
-def check_network(options: argparse.Namespace, found: str, source: object) -> None:
-    """Raise NetworkError if a network was found that is not the one asked for."""
-    if options.network not in (None, found) and found in NETWORKS:
-        raise NetworkError(
-            f"{source}: it is of the network {found}; expected one of {options.network}"
-        )
+def check_weights(options: argparse.Namespace, path: Path) -> None:
+    """Raise CheckpointError if ``--network`` asks for another network than the file's."""
+    from ..weights.reading import read_weights
+
+    if options.network:
+        _ = read_weights(path, find_network(options.network)).spec
 
 
 def make_predictor(options: argparse.Namespace) -> Predictor:
@@ -156,9 +150,7 @@ def make_predictor(options: argparse.Namespace) -> Predictor:
     from ..inference.predictor import Predictor
 
     how = given(options, ("variant", "batch_size", "size", "backend", "threads", "pose"))
-    predictor = Predictor(**source_of(options), **how)
-    check_network(options, predictor.spec.network, predictor.engine.source)
-    return predictor
+    return Predictor(**source_of(options), **how)
 
 
 def check_images(paths: Sequence[Path]) -> None:

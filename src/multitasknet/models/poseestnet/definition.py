@@ -72,18 +72,6 @@ def build(spec: PoseSpec) -> PoseEstNet:
     return PoseEstNet(spec)
 
 
-def describe(spec: PoseSpec) -> dict[str, str]:
-    """What a spec says, for people, by name."""
-    height, width = spec.input_size
-    return {
-        "input": f"RGB, {height}x{width}",
-        "last layer": f"{'with' if spec.final_bias else 'without'} bias"
-        if spec.include_top
-        else "none",
-        "confidences": spec.pose_convention,
-    }
-
-
 def spec_to_json(spec: PoseSpec) -> dict[str, Any]:
     """All of a spec as plain values."""
     return asdict(spec)
@@ -111,3 +99,15 @@ def spec_from_sidecar(spec: PoseSpec, values: Mapping[str, Any]) -> PoseSpec:
         input_size=check_size(values["size"]),
         pose_convention=check_convention(values["pose_convention"]),
     )
+
+
+def describe(spec: PoseSpec) -> dict[str, str]:
+    """What there is to know of a spec, for people: names and values, in order."""
+    (maps,) = spec.output_shapes(spec.input_size).values()
+    kind = "heatmaps, one a keypoint" if spec.include_top else "features, no last layer"
+    return {
+        "input size": "x".join(map(str, spec.input_size)),
+        "output": f"{'x'.join(map(str, maps))} {kind}",
+        "last bias": "there, as in NVlabs' weights" if spec.final_bias else "none",
+        "confidences": spec.pose_convention,
+    }
