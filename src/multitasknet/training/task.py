@@ -21,15 +21,10 @@ from .settings import Settings
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A training as it was asked for.
+    """A training as :func:`.finetuning.finetune` was asked for it.
 
     Attributes:
         settings: of the class that belongs to the network.
-        dataset: what to train and validate on.
-        output: the folder for results.
-        weights: where training starts.
-        devices: the processes that train together.
-        workers: threads that prepare images.
         show: draw progress bars on a terminal.
     """
 
