@@ -14,7 +14,7 @@ from PIL import Image
 from .data.layouts import read_dataset
 from .data.records import Record, VehicleDataset
 from .errors import MultiTaskNetError
-from .evaluation.report import retrieval_panels
+from .evaluation.report import cmc_chart, retrieval_panels
 from .evaluation.results import Evaluation
 from .evaluation.run import evaluate
 from .files import make_folder
@@ -22,8 +22,7 @@ from .inference.predictor import Predictor
 from .models.multitasknet.decoding import Prediction
 from .ranking.metrics import evaluate_ranking
 from .report.charts import line_chart
-from .report.page import Panel, Shot, write_page
-from .report.pictures import thumbnail
+from .report.page import Panel, Shot, thumbnail, write_page
 from .synthetic import draw_overlay, synthesize
 from .training.history import EpochRecord
 from .vehicle.attributes import COLORS, TYPES, class_name
@@ -154,7 +153,7 @@ def run_demo(
         unseen=len(set(dataset.query.vehicle_ids.tolist())),
         samples=_samples(dataset),
         losses=line_chart(losses, x_label="epoch", y_label="loss"),
-        cmc=_cmc_chart(before, after),
+        cmc=cmc_chart({"before training": before.ranking, "after": after.ranking}, max_rank=20),
         chance=chance,
         before=before.metrics,
         after=after.metrics,
@@ -257,13 +256,3 @@ def _truth(record: Record) -> str:
     # Synthetic vehicles have both.
     color = class_name(record.color_id or 0, COLORS, "color")
     return f"{color} {class_name(record.type_id or 0, TYPES, 'type')}"
-
-
-def _cmc_chart(before: Evaluation, after: Evaluation) -> object:
-    curves = {"before training": before.ranking, "after": after.ranking}
-    return line_chart(
-        {name: list(enumerate(100 * one.cmc[:20], start=1)) for name, one in curves.items()},
-        x_label="k",
-        y_label="Rank-k, percent",
-        y_limits=(0, 102),
-    )
