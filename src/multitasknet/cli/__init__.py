@@ -10,12 +10,25 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import MultiTaskNetError
-from . import card, convert, data, demo, evaluate, export, finetune, hub, predict, synthesize
+from . import (
+    card,
+    convert,
+    data,
+    demo,
+    evaluate,
+    evaluate_pose,
+    export,
+    finetune,
+    hub,
+    predict,
+    synthesize,
+)
 
 _COMMANDS = (
     demo,
     predict,
     evaluate,
+    evaluate_pose,
     finetune,
     card,
     data,
