@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -145,59 +145,3 @@ def read_arrays(path: Path, key: str, names: Sequence[str]) -> dict[str, np.ndar
     except Exception as error:
         logger.warning("%s is damaged (%r); computing it again", path, error)
         return None
-
-
-def arrays_in_pieces(
-    folder: Path,
-    name: str,
-    key: str,
-    *,
-    rows: int,
-    piece: int,
-    columns: Sequence[str],
-    compute: Callable[[int], Iterator[Mapping[str, np.ndarray]]],
-) -> dict[str, np.ndarray]:
-    """Arrays that take long to compute, kept in a folder as ``<name>.npz``.
-
-    A later call of the same key reads them. An interrupted one leaves the pieces that it had
-    finished, and the next goes on behind them.
-
-    Args:
-        key: what the arrays depend on.
-        rows: of the arrays.
-        piece: rows that are written at once: what an interruption can cost.
-        columns: the arrays' names.
-        compute: gives the pieces behind the first so many rows.
-
-    Raises:
-        OutputError: the folder cannot be written.
-    """
-    make_folder(folder)
-    whole = folder / f"{name}.npz"
-    found = read_arrays(whole, key, columns)
-    if found is not None:
-        logger.info("%s: read from %s", name, whole)
-        return found
-    paths = [folder / f"{name}.part-{start:08}.npz" for start in range(0, rows, piece)]
-    pieces: list[Mapping[str, np.ndarray]] = []
-    while len(pieces) < len(paths) and (known := read_arrays(paths[len(pieces)], key, columns)):
-        pieces.append(known)
-    done = min(len(pieces) * piece, rows)
-    if done:
-        logger.warning("%s: going on behind %d finished images", name, done)
-    for path, made in zip(paths[len(pieces) :], compute(done), strict=True):
-        keep_arrays(path, key, made)
-        pieces.append(made)
-    joined = join_arrays(pieces)
-    keep_arrays(whole, key, joined)
-    for path in folder.glob(f"{name}.part-*.npz"):
-        path.unlink()
-    return joined
-
-
-def join_arrays(pieces: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Arrays of the same names, row behind row."""
-    import numpy as np
-
-    pieces = list(pieces)
-    return {name: np.concatenate([one[name] for one in pieces]) for name in pieces[0]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -13,12 +14,14 @@ from tqdm import tqdm
 
 from ..data.records import Record, Split
 from ..data.samples import split_fingerprint
-from ..files import arrays_in_pieces, join_arrays
+from ..files import keep_arrays, make_folder, read_arrays
 from ..models import find_network
 from .index import EmbeddingOrigin
 
 if TYPE_CHECKING:
     from ..inference.predictor import Predictor
+
+logger = logging.getLogger(__name__)
 
 # Images whose results are written at once: what an interruption can cost.
 _PIECE = 512
@@ -59,22 +62,30 @@ def embed_split(
         LabelError: a folder is given, and an image's file cannot be read.
         OutputError: the folder cannot be written.
     """
-
-    def compute(done: int) -> Iterator[dict[str, np.ndarray]]:
-        return _compute(predictor, split, done, workers, progress)
-
     if folder is None:
-        return SplitEmbeddings(**join_arrays(compute(0)))
-    stored = arrays_in_pieces(
-        folder,
-        split.name,
-        _key(predictor, split),
-        rows=len(split),
-        piece=_PIECE,
-        columns=[field.name for field in fields(SplitEmbeddings)],
-        compute=compute,
-    )
-    return SplitEmbeddings(**stored)
+        return _joined(list(_compute(predictor, split, 0, workers, progress)))
+    make_folder(folder)
+    key, whole = _key(predictor, split), folder / f"{split.name}.npz"
+    if found := _read(whole, key):
+        logger.info("%s: read from %s", split.name, whole)
+        return found
+    starts = range(0, len(split), _PIECE)
+    paths = [folder / f"{split.name}.part-{start:08}.npz" for start in starts]
+    pieces: list[SplitEmbeddings] = []
+    while len(pieces) < len(paths) and (piece := _read(paths[len(pieces)], key)):
+        pieces.append(piece)
+    done = sum(len(piece.names) for piece in pieces)
+    if done:
+        logger.warning("%s: going on behind %d finished images", split.name, done)
+    computed = _compute(predictor, split, done, workers, progress)
+    for path, piece in zip(paths[len(pieces) :], computed, strict=True):
+        keep_arrays(path, key, vars(piece))
+        pieces.append(piece)
+    joined = _joined(pieces)
+    keep_arrays(whole, key, vars(joined))
+    for path in folder.glob(f"{split.name}.part-*.npz"):
+        path.unlink()
+    return joined
 
 
 def origin_of(predictor: Predictor) -> EmbeddingOrigin:
@@ -90,7 +101,7 @@ def origin_of(predictor: Predictor) -> EmbeddingOrigin:
 
 def _compute(
     predictor: Predictor, split: Split, done: int, workers: int, progress: bool
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Iterator[SplitEmbeddings]:
     """The pieces behind the first ``done`` images."""
     from ..data.pipeline import create_pipeline
 
@@ -119,15 +130,14 @@ def _compute(
 
 def _piece(
     records: Sequence[Record], outputs: list[np.ndarray], has_attributes: bool
-) -> dict[str, np.ndarray]:
-    """The columns of SplitEmbeddings."""
+) -> SplitEmbeddings:
     none = np.full(len(records), _NO_CLASS)
-    return {
-        "names": np.array([str(record.image) for record in records]),
-        "embeddings": outputs[-1].astype(np.float32, copy=False),
-        "colors": outputs[1].argmax(axis=1) if has_attributes else none,
-        "types": outputs[2].argmax(axis=1) if has_attributes else none,
-    }
+    return SplitEmbeddings(
+        names=np.array([str(record.image) for record in records]),
+        embeddings=outputs[-1].astype(np.float32, copy=False),
+        colors=outputs[1].argmax(axis=1) if has_attributes else none,
+        types=outputs[2].argmax(axis=1) if has_attributes else none,
+    )
 
 
 def _key(predictor: Predictor, split: Split) -> str:
@@ -138,3 +148,15 @@ def _key(predictor: Predictor, split: Split) -> str:
         "backend": predictor.engine.name,
     }
     return json.dumps(facts, sort_keys=True)
+
+
+def _joined(pieces: list[SplitEmbeddings]) -> SplitEmbeddings:
+    columns = zip(*(vars(piece).values() for piece in pieces), strict=True)
+    return SplitEmbeddings(*map(np.concatenate, columns))
+
+
+def _read(path: Path, key: str) -> SplitEmbeddings | None:
+    """The stored results, None if there are none for this key."""
+    names = [field.name for field in fields(SplitEmbeddings)]
+    stored = read_arrays(path, key, names)
+    return None if stored is None else SplitEmbeddings(**stored)
