@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import mindspore
 import numpy as np
 import pytest
 from PIL import Image
@@ -26,19 +25,6 @@ from multitasknet.vehicle.keypoints import MIRRORED_KEYPOINTS
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 PHOTO = ASSETS / "example.jpg"
 GIVEN = read_labels(ASSETS / "example.csv")[PHOTO.name].keypoints
-
-
-@pytest.fixture(scope="module")
-def pose_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights of a scale that keeps the maps around one."""
-    network = create_network("poseestnet", weights=None)
-    for parameter in network.get_parameters():
-        if parameter.name.endswith("weight"):
-            scale = 40 if parameter.name.startswith("final_layer") else 0.6
-            parameter.set_data(parameter * scale)
-    path = tmp_path_factory.mktemp("pose") / "pose.ckpt"
-    mindspore.save_checkpoint(network, str(path))
-    return path
 
 
 @pytest.fixture(scope="module")

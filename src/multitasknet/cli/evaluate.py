@@ -129,7 +129,14 @@ def _search(options: argparse.Namespace) -> None:
         assert known is not None
         index = known
     else:
-        index = build_index(predictor, images, labels=labels, known=known, workers=options.workers)
+        index = build_index(
+            predictor,
+            images,
+            labels=labels,
+            known=known,
+            folder=options.gallery,
+            workers=options.workers,
+        )
         if options.index:
             index.save(options.index)
     found = search(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .options import (
+    add_pose,
     add_renamed,
     add_source_options,
     check_images,
@@ -38,6 +39,7 @@ def add_parsers(commands: Any) -> None:
     quantize.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="to calibrate on")
     quantize.add_argument("--output", type=Path, required=True, help="the file to write, .onnx")
     quantize.add_argument("--labels", type=Path, help="PAMTRI label CSV with the keypoints")
+    add_pose(quantize)
     add_source_options(quantize, weights="'card' (default) or a file")
     quantize.add_argument("--size", type=image_size, help="side of the input in pixels (256)")
     quantize.add_argument("--batch-size", type=positive, default=8, help="images at a time (8)")
@@ -83,6 +85,7 @@ def _quantize(options: argparse.Namespace) -> None:
         offline=options.offline,
         size=options.size,
         backend="onnx",
+        pose=options.pose,
         batch_size=options.batch_size,
     )
     report = quantize(

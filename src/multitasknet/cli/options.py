@@ -47,7 +47,18 @@ def add_network_options(parser: argparse.ArgumentParser, *, batch: int) -> None:
         default="auto",
         help="what runs the network (auto: ONNX Runtime on a CPU if it is installed)",
     )
+    add_pose(group)
     group.add_argument("--threads", type=positive, help="of ONNX Runtime (all usable cores)")
+
+
+def add_pose(parser: Any) -> None:
+    """Where the poses of images without keypoints come from."""
+    parser.add_argument(
+        "--pose",
+        default="auto",
+        help="for images without keypoints: 'auto' (the published pose network if it is in the "
+        "cache, else a neutral pose), 'none', 'card' (download it), or a file of pose weights",
+    )
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
@@ -94,6 +105,7 @@ def make_predictor(options: argparse.Namespace) -> Predictor:
         size=options.size,
         backend=options.backend,
         threads=options.threads,
+        pose=options.pose,
     )
 
 

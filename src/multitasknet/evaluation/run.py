@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..data.records import VehicleDataset, warn_of_unmatched
+from ..inference.kept_poses import complete_poses
 from ..models.multitasknet.spec import NetworkSpec
 from ..ranking import reranking
 from ..ranking.metrics import evaluate_embeddings, evaluate_ranking
@@ -17,7 +18,14 @@ from ..ranking.threshold import Roc, roc_of_embeddings
 from ..retrieval.embedding import SplitEmbeddings, embed_split
 from ..vehicle.attributes import COLORS, TYPES, class_name
 from ..vehicle.cameras import UNKNOWN_CAMERA
-from .results import AttributeResult, Evaluation, attribute_result, run_settings, write_metrics
+from .results import (
+    RANDOM,
+    AttributeResult,
+    Evaluation,
+    attribute_result,
+    run_settings,
+    write_metrics,
+)
 
 if TYPE_CHECKING:
     from ..inference.predictor import Predictor
@@ -107,19 +115,21 @@ def _embed(
     output: str | Path | None,
     workers: int,
     progress: bool,
-) -> tuple[SplitEmbeddings, SplitEmbeddings]:
+) -> list[SplitEmbeddings]:
+    """What the network says of query and gallery."""
     if not len(dataset.query) or not len(dataset.gallery):
         raise ValueError("the data set has no query or no gallery; read both splits")
     warn_of_unmatched(dataset)
     _warn_of_shared_images(dataset)
-    for split in (dataset.query, dataset.gallery):
-        predictor.warn_of_missing_pose([record.keypoints for record in split.records])
-    folder = None if output is None else Path(output) / "embeddings"
-    query, gallery = (
-        embed_split(predictor, split, folder=folder, workers=workers, progress=progress)
+    splits = [
+        complete_poses(predictor, split, folder=dataset.root, progress=progress)
         for split in (dataset.query, dataset.gallery)
-    )
-    return query, gallery
+    ]
+    folder = None if output is None else Path(output) / "embeddings"
+    return [
+        embed_split(predictor, split, folder=folder, workers=workers, progress=progress)
+        for split in splits
+    ]
 
 
 def _warn_of_shared_images(dataset: VehicleDataset) -> None:
@@ -163,6 +173,18 @@ def _settings(predictor: Predictor, dataset: VehicleDataset) -> dict[str, Any]:
         "query_images": len(dataset.query),
         "gallery_images": len(dataset.gallery),
         "variant": str(predictor.spec.variant),
+        "poses": _poses(predictor, dataset),
         "distance": "squared Euclidean",
         **run_settings(predictor),
     }
+
+
+def _poses(predictor: Predictor, dataset: VehicleDataset) -> str:
+    """Where the poses are from, in words."""
+    records = (*dataset.query.records, *dataset.gallery.records)
+    missing = sum(record.keypoints is None for record in records)
+    if not missing or not predictor.spec.uses_pose:
+        return "given" if predictor.spec.uses_pose else "not used"
+    estimator = predictor.pose_estimator
+    rest = "neutral" if estimator is None else f"estimated by {estimator.engine.source or RANDOM}"
+    return f"{len(records) - missing} given, {missing} {rest}"

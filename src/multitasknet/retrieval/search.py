@@ -14,6 +14,7 @@ from ..data.labels import LabelError, LabelRow, keypoints_of
 from ..data.records import Record, Split, check_images
 from ..data.samples import sample_fingerprint
 from ..images import read_image
+from ..inference.kept_poses import complete_poses
 from ..report.page import Panel, Shot, thumbnail, write_page
 from .embedding import embed_split, origin_of
 from .index import GalleryIndex
@@ -56,6 +57,7 @@ def build_index(
     *,
     labels: Mapping[str, LabelRow] | None = None,
     known: GalleryIndex | None = None,
+    folder: str | Path | None = None,
     workers: int = 1,
     progress: bool = True,
 ) -> GalleryIndex:
@@ -66,6 +68,8 @@ def build_index(
         labels: keypoints by file name, see :func:`multitasknet.read_labels`.
         known: an index whose embeddings are taken over where network, picture and keypoints are
             still the same.
+        folder: where estimated poses are kept, such as the folder of the images; default is the
+            cache.
         workers: threads that decode and resize.
 
     Raises:
@@ -74,6 +78,8 @@ def build_index(
     origin = origin_of(predictor)
     records = _records("gallery", images, labels)
     check_images(record for record in records if not record.image.is_file())
+    kept = None if folder is None else Path(folder)
+    records = _complete(predictor, Split("gallery", records), kept, progress).records
     prints = tuple(sample_fingerprint(record, predictor.spec) for record in records)
     rows: dict[str, np.ndarray] = {}
     if known is not None and known.origin == origin and known.fingerprints:
@@ -114,7 +120,8 @@ def search(
         logger.warning(
             "%d of the queries are in the gallery themselves, and find themselves", inside
         )
-    embedded = _embed(predictor, Split("queries", records), 1, progress)
+    queried = _complete(predictor, Split("queries", records), None, progress)
+    embedded = _embed(predictor, queried, 1, progress)
     found = zip(*index.search(embedded, top, use_faiss=use_faiss), strict=True)
     return [
         [Match(index.names[row], float(distance)) for distance, row in zip(*one, strict=True)]
@@ -171,7 +178,13 @@ def _records(
     )
 
 
+def _complete(predictor: Predictor, split: Split, folder: Path | None, progress: bool) -> Split:
+    """The split with estimated poses where there are none."""
+    if predictor.pose_estimator is not None:
+        check_images(one for one in split.records if one.keypoints is None)
+    return complete_poses(predictor, split, folder=folder, progress=progress)
+
+
 def _embed(predictor: Predictor, split: Split, workers: int, progress: bool) -> np.ndarray:
     check_images(split.records)
-    predictor.warn_of_missing_pose([record.keypoints for record in split.records])
     return embed_split(predictor, split, workers=workers, progress=progress).embeddings
