@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from multitasknet import (
     ImageError,
     PoseError,
     PoseEstimator,
+    PoseSpec,
     Predictor,
     create_network,
     read_labels,
@@ -20,7 +22,9 @@ from multitasknet import (
 from multitasknet.data.samples import batch_inputs, make_sample
 from multitasknet.inference.pose_choice import open_pose_estimator
 from multitasknet.models.poseestnet.decoding import unmirrored
+from multitasknet.vehicle.attributes import ClassMaps
 from multitasknet.vehicle.keypoints import MIRRORED_KEYPOINTS
+from multitasknet.weights.sidecar import Sidecar, SidecarError, sidecar_path, write_sidecar
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 PHOTO = ASSETS / "example.jpg"
@@ -145,3 +149,21 @@ def test_weights_of_the_other_network_are_refused_by_name(
         match="the network that is given: expected multitasknet, but it is poseestnet",
     ):
         Predictor(network=create_network("poseestnet", weights=None))
+
+
+def test_a_pose_convention_travels_in_the_sidecar_and_a_wrong_one_is_said(
+    pose_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights = shutil.copy(pose_checkpoint, tmp_path / "own.ckpt")
+    spec = PoseSpec(input_size=(32, 32), pose_convention="visibility")
+    write_sidecar(weights, Sidecar(spec, ClassMaps((), (), ())))
+    estimator = PoseEstimator(weights, backend="mindspore")
+    assert (estimator.spec, estimator.size) == (spec, (32, 32))
+    identity = create_network(weights=None)
+    assert Predictor(network=identity, size=(32, 32), pose=estimator).pose_estimator
+    assert "were trained on 'published'" in caplog.text
+    sidecar_path(weights).write_text(
+        sidecar_path(weights).read_text().replace("visibility", "guess")
+    )
+    with pytest.raises(SidecarError, match="pose_convention is 'guess'"):
+        PoseEstimator(weights, backend="mindspore")

@@ -10,33 +10,9 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import MultiTaskNetError
-from . import (
-    card,
-    convert,
-    data,
-    demo,
-    evaluate,
-    evaluate_pose,
-    export,
-    finetune,
-    hub,
-    predict,
-    synthesize,
-)
+from . import data, evaluate_pose, export, hub, inference, training
 
-_COMMANDS = (
-    demo,
-    predict,
-    evaluate,
-    evaluate_pose,
-    finetune,
-    card,
-    data,
-    synthesize,
-    hub,
-    convert,
-    export,
-)
+_COMMANDS = (inference, evaluate_pose, training, data, hub, export)
 _INTERRUPTED = 130
 
 

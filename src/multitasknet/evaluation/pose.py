@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ..data.labels import LabelError
 from ..data.records import SPLITS, Record, Split, VehicleDataset
-from ..data.samples import split_fingerprint
-from ..files import arrays_in_pieces, join_arrays
 from ..hub.card import ModelCard
-from ..inference.runner import ahead
-from ..models import find_network
+from ..inference.kept_poses import estimate_missing
 from ..vehicle.attributes import TYPES, class_name
-from ..vehicle.keypoints import NUM_KEYPOINTS
+from ..vehicle.keypoints import NUM_KEYPOINTS, pose_or_zeros
 from .keypoint_metrics import (
     GROUPS,
     OCTANTS,
@@ -45,8 +42,8 @@ logger = logging.getLogger(__name__)
 AS_PUBLISHED = "as published; not a PCK"
 # Of the longer side: how near an estimate must be for its confidence to have been right.
 CALIBRATED_AT = 0.1
-# About how many images' results are written at once: what an interruption can cost.
-_PIECE = 128
+# Images in memory.
+_AT_ONCE = 64
 _UNKNOWN, _UNCLEAR = "unknown", "unclear"
 
 
@@ -202,20 +199,20 @@ def evaluate_pose(
 ) -> PoseEvaluation:
     """Estimate the keypoints of all images that have labelled ones, and compare.
 
-    With ``output``, the estimates are kept in ``<output>/poses``, from which an interrupted or
-    repeated evaluation goes on, and the metrics are written to ``<output>/metrics.json``.
+    The estimates are kept beside the data, by picture, weights and settings: an interrupted or
+    repeated evaluation goes on from them.
 
     Args:
         splits: as in :func:`evaluated_splits`.
+        output: a folder for ``metrics.json``.
         workers: threads that read and decode.
 
     Raises:
-        LabelError: no image has keypoints, a split is missing, or an image cannot be opened.
+        LabelError: no image has keypoints, or a split is missing.
         ImageError: an image cannot be read.
         OutputError: the results cannot be written.
     """
     chosen = evaluated_splits(dataset, splits)
-    folder = None if output is None else Path(output) / "poses"
     places = [
         (split, index)
         for split in chosen
@@ -231,11 +228,10 @@ def evaluate_pose(
             unlabelled,
             total,
         )
-    estimated = join_arrays(
-        _estimate(estimator, split, indices, folder, workers, progress)
+    found = {
+        split.name: _estimate(estimator, split, dataset.root, workers, progress).records
         for split in chosen
-        if (indices := [index for one, index in places if one is split])
-    )
+    }
     settings = {
         "data": str(dataset.root),
         "splits": [split.name for split in chosen],
@@ -244,9 +240,13 @@ def evaluate_pose(
         "unit": "longer side of the picture",
         **run_settings(estimator),
     }
-    truth = np.array([split.records[index].keypoints for split, index in places])
     evaluation = PoseEvaluation(
-        tuple(places), estimated["keypoints"], truth, estimated["sides"], unlabelled, settings
+        tuple(places),
+        estimates=np.array([found[split.name][index].keypoints for split, index in places]),
+        truth=np.array([split.records[index].keypoints for split, index in places]),
+        sides=_longer_sides(places, workers),
+        unlabelled=unlabelled,
+        settings=settings,
     )
     if output is not None:
         write_metrics(evaluation.as_json(), Path(output) / "metrics.json")
@@ -288,66 +288,32 @@ def published_card_metrics(card: ModelCard) -> dict[str, float]:
 
 def _is_labelled(record: Record) -> bool:
     # All zero is the neutral pose: none is known.
-    return record.keypoints is not None and bool(record.keypoints.any())
+    return record.keypoints is not None and not record.estimated and bool(record.keypoints.any())
 
 
 def _estimate(
-    estimator: PoseEstimator,
-    split: Split,
-    indices: list[int],
-    folder: Path | None,
-    workers: int,
-    progress: bool,
-) -> dict[str, np.ndarray]:
-    """Of some images of a split the keypoints, ``[N, 36, 3]``, and the longer sides, ``[N]``."""
+    estimator: PoseEstimator, split: Split, folder: Path, workers: int, progress: bool
+) -> Split:
+    """The split with estimates instead of labelled keypoints, and nothing where there are none."""
+    nothing = pose_or_zeros(None)
+    records = tuple(
+        replace(record, keypoints=None if _is_labelled(record) else nothing)
+        for record in split.records
+    )
+    without = replace(split, records=records)
+    return estimate_missing(without, estimator, folder=folder, workers=workers, progress=progress)
+
+
+def _longer_sides(places: Sequence[tuple[Split, int]], workers: int) -> np.ndarray:
     from ..data.pipeline import read_images
 
-    batch = estimator.batch_size
-    piece = max(_PIECE // batch, 1) * batch
-
-    def compute(done: int) -> Iterator[dict[str, np.ndarray]]:
-        hidden = None if progress else True
-        with tqdm(
-            desc=split.name, total=len(indices), initial=done, unit="image", disable=hidden
-        ) as bar:
-            for start in range(done, len(indices), piece):
-                end = min(start + piece, len(indices))
-                batches = (indices[one : min(one + batch, end)] for one in range(start, end, batch))
-                keypoints, sides = [], []
-                for pixels in ahead(read_images(split, one, workers=workers) for one in batches):
-                    keypoints += [pose.keypoints for pose in estimator.estimate_pixels(pixels)]
-                    sides += [max(one.shape[:2]) for one in pixels]
-                    bar.update(len(pixels))
-                yield {"keypoints": np.stack(keypoints), "sides": np.array(sides, np.float64)}
-
-    if folder is None:
-        return join_arrays(compute(0))
-    return arrays_in_pieces(
-        folder,
-        split.name,
-        _key(estimator, split, indices),
-        rows=len(indices),
-        piece=piece,
-        columns=("keypoints", "sides"),
-        compute=compute,
-    )
-
-
-def _key(estimator: PoseEstimator, split: Split, indices: list[int]) -> str:
-    """What the estimates depend on; the labels are no part of it."""
-    records = tuple(replace(split.records[index], keypoints=None) for index in indices)
-    facts = {
-        "weights_sha256": estimator.engine.weights_sha256,
-        "size": estimator.size,
-        "precision": estimator.engine.precision,
-        "preprocessing": find_network(estimator.spec.network).PREPROCESSING,
-        "flip_test": estimator.flip_test,
-        "decode": estimator.decode,
-        "batch_size": estimator.batch_size,
-        "backend": estimator.engine.name,
-        "data": split_fingerprint(replace(split, records=records), estimator.spec),
-    }
-    return json.dumps(facts, sort_keys=True)
+    sides: list[int] = []
+    for split, group in groupby(places, key=itemgetter(0)):
+        indices = [index for _, index in group]
+        for start in range(0, len(indices), _AT_ONCE):
+            images = read_images(split, indices[start : start + _AT_ONCE], workers=workers)
+            sides += [max(one.shape[:2]) for one in images]
+    return np.array(sides, dtype=np.float64)
 
 
 def _percent(score: KeypointScore) -> dict[str, float]:
