@@ -2,6 +2,7 @@ from .data.labels import LabelError, read_labels
 from .data.layouts import read_dataset
 from .data.pipeline import create_pipeline
 from .errors import MissingExtraError, MultiTaskNetError
+from .evaluation.pose import PoseEvaluation, evaluate_pose
 from .evaluation.run import evaluate
 from .hub.cache import fetch_asset
 from .hub.card import Asset, CardError, ModelCard, load_card
@@ -61,6 +62,7 @@ __all__ = [
     "PoseError",
     "PoseEstNet",
     "PoseEstimator",
+    "PoseEvaluation",
     "PoseSpec",
     "Prediction",
     "Predictor",
@@ -75,6 +77,7 @@ __all__ = [
     "create_network",
     "create_pipeline",
     "evaluate",
+    "evaluate_pose",
     "evaluate_ranking",
     "export",
     "fetch_asset",

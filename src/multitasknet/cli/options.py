@@ -17,9 +17,12 @@ from ..runtime import usable_cores
 
 if TYPE_CHECKING:
     from ..hub.card import ModelCard
+    from ..inference.pose_estimator import PoseEstimator
     from ..inference.predictor import Predictor
 
 SOURCE = ("--weights", "--card", "--cache-dir", "--offline")
+POSE_NETWORK = "poseestnet"
+_DECODINGS = ("published", "dark")
 
 
 def add_command(
@@ -35,6 +38,11 @@ def add_options(parser: Any, *names: str) -> None:
     """Add the shared options of these names to a parser or a group of one."""
     cores = usable_cores()
     shared: dict[str, dict[str, Any]] = {
+        "--backend": {
+            "choices": BACKENDS,
+            "default": "auto",
+            "help": "what runs the network (auto: ONNX Runtime on a CPU if it is installed)",
+        },
         "--cache-dir": {"type": Path, "help": "root of the download cache"},
         "--card": {"type": Path, "help": "a model card (default: the network's own)"},
         "--data": {"type": Path, "required": True, "help": "PAMTRI, VeRi, CSV or pack"},
@@ -75,16 +83,27 @@ def add_batch_size(parser: Any, default: int) -> None:
 def add_predictor_options(parser: argparse.ArgumentParser, *, batch: int) -> None:
     """All that :func:`make_predictor` reads."""
     group = parser.add_argument_group("network")
-    add_options(group, *SOURCE, "--size", "--threads", "--pose")
+    add_options(group, *SOURCE, "--pose", "--size", "--threads", "--backend")
     group.add_argument("--variant", choices=VARIANTS, help="input variant, with --weights none")
-    group.add_argument(
-        "--backend",
-        choices=BACKENDS,
-        default="auto",
-        help="what runs the network (auto: ONNX Runtime on a CPU if it is installed)",
-    )
     add_batch_size(group, batch)
     parser.set_defaults(network=None)
+
+
+def add_pose_options(parser: argparse.ArgumentParser) -> None:
+    """All that :func:`make_pose_estimator` reads."""
+    group = parser.add_argument_group("pose network")
+    add_options(group, *SOURCE, "--size", "--threads", "--backend")
+    group.add_argument("--batch-size", type=positive, default=8, help="images at a time (8)")
+    group.add_argument(
+        "--no-flip-test",
+        dest="flip_test",
+        action="store_false",
+        help="leave the mirrored image out: twice as fast, less accurate",
+    )
+    group.add_argument(
+        "--decode", choices=_DECODINGS, default="published", help="from a map to a place"
+    )
+    parser.set_defaults(network=POSE_NETWORK)
 
 
 def add_renamed(parser: Any, old: str, new: str, **options: Any) -> None:
@@ -151,6 +170,14 @@ def make_predictor(options: argparse.Namespace) -> Predictor:
 
     how = given(options, ("variant", "batch_size", "size", "backend", "threads", "pose"))
     return Predictor(**source_of(options), **how)
+
+
+def make_pose_estimator(options: argparse.Namespace) -> PoseEstimator:
+    """The estimator that the options ask for, see :func:`add_pose_options`."""
+    from ..inference.pose_estimator import PoseEstimator
+
+    how = ("batch_size", "size", "backend", "threads", "flip_test", "decode")
+    return PoseEstimator(**source_of(options), **given(options, how))
 
 
 def check_images(paths: Sequence[Path]) -> None:

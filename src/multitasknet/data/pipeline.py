@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -73,10 +74,11 @@ def create_pipeline(
     )
 
 
-def read_images(split: Split, indices: Sequence[int]) -> list[np.ndarray]:
-    """Some images of a split as they are stored, uint8 ``[H, W, 3]`` each."""
+def read_images(split: Split, indices: Sequence[int], *, workers: int = 1) -> list[np.ndarray]:
+    """Some images of a split as they are stored, uint8 ``[H, W, 3]`` each; ImageError."""
     if split.pack is None:
-        return [read_image(split.records[index].image) for index in indices]
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(read_image, (split.records[index].image for index in indices)))
     stored = ds.MindDataset(
         str(split.pack), columns_list=["image"], sampler=ds.SubsetSampler(list(indices))
     )

@@ -1,17 +1,24 @@
 """How far estimated keypoints are from the true ones. NumPy only.
 
 Everywhere: estimates and truth are float arrays ``[N, 36, 3]`` of x, y (pixels) and confidence or
-visibility; a true keypoint is visible from 0.5 on, else it is hidden, but its place is known.
+visibility. A true keypoint is visible from 0.5 on, else hidden. The place of a hidden one is known,
+unless it is (0, 0), as annotation tools write what was not marked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..vehicle.keypoints import FRONT_REAR_KEYPOINTS, KEYPOINT_GROUPS, MIRRORED_KEYPOINTS, SEEN_FROM
+from ..vehicle.keypoints import (
+    FRONT_REAR_KEYPOINTS,
+    KEYPOINT_GROUPS,
+    MIRRORED_KEYPOINTS,
+    NUM_KEYPOINTS,
+    SEEN_FROM,
+)
 
 THRESHOLDS = (0.05, 0.1, 0.2)
 # Of PAMTRI's evaluation, in units of its scale: what "Mean" and "Mean@0.1" allow.
@@ -20,67 +27,26 @@ _PUBLISHED_SCALE = 0.25
 _BINS = 10
 _SWAP_REACH = 0.1
 
+# Left and right together.
+GROUPS = {
+    name: (*group, *MIRRORED_KEYPOINTS[list(group)].tolist())
+    for name, group in KEYPOINT_GROUPS.items()
+}
 
-@dataclass(frozen=True, eq=False)
-class KeypointErrors:
-    """Distances of estimates from the truth.
+
+@dataclass(frozen=True)
+class KeypointScore:
+    """How near some keypoints are found.
 
     Attributes:
-        relative: float64 ``[N, 36]``, in units of the picture's longer side.
-        visible: bool ``[N, 36]``.
-        confidences: float64 ``[N, 36]``, the estimates'.
+        count: how many keypoints; if there are none, the rest is NaN.
+        pck: by threshold the share, 0..1, that is at most so far away.
+        nme: the mean distance; all distances are in units of the picture's longer side.
     """
 
-    relative: np.ndarray
-    visible: np.ndarray
-    confidences: np.ndarray
-
-    @classmethod
-    def of(cls, estimates: np.ndarray, truth: np.ndarray, sides: np.ndarray) -> KeypointErrors:
-        """``sides`` are the pictures' longer sides in pixels, ``[N]``."""
-        distances = np.linalg.norm(estimates[..., :2] - truth[..., :2].astype(np.float64), axis=2)
-        return cls(
-            distances / np.asarray(sides)[:, None],
-            truth[..., 2] >= SEEN_FROM,
-            estimates[..., 2].astype(np.float64),
-        )
-
-    def pck(self, threshold: float, chosen: np.ndarray | None = None) -> float:
-        """Share of keypoints at most ``threshold`` away, 0..1; of the visible ones by default.
-
-        Yang and Ramanan, Articulated Human Detection with Flexible Mixtures of Parts, PAMI 2013,
-        with the longer side of the vehicle's box. NaN if none is chosen.
-        """
-        chosen = self.visible if chosen is None else chosen
-        return float((self.relative[chosen] <= threshold).mean()) if chosen.any() else float("nan")
-
-    def nme(self, chosen: np.ndarray | None = None) -> float:
-        """The mean distance in units of the longer side; arguments and NaN as in :meth:`pck`."""
-        chosen = self.visible if chosen is None else chosen
-        return float(self.relative[chosen].mean()) if chosen.any() else float("nan")
-
-    def by_group(self, threshold: float) -> dict[str, float]:
-        """:meth:`pck` of each group's visible keypoints."""
-        return {name: self.pck(threshold, self._of(group)) for name, group in _GROUPS.items()}
-
-    def _of(self, group: tuple[int, ...]) -> np.ndarray:
-        chosen = np.zeros_like(self.visible)
-        chosen[:, group] = self.visible[:, group]
-        return chosen
-
-    def calibration(self, threshold: float) -> list[CalibrationBin]:
-        """How often visible keypoints of about one confidence are at most ``threshold`` away."""
-        confidences = np.clip(self.confidences[self.visible], 0, 1)
-        right = self.relative[self.visible] <= threshold
-        bins = np.minimum((confidences * _BINS).astype(int), _BINS - 1)
-        return [
-            CalibrationBin(
-                float(confidences[bins == one].mean()),
-                float(right[bins == one].mean()),
-                int((bins == one).sum()),
-            )
-            for one in np.unique(bins)
-        ]
+    count: int
+    pck: dict[float, float]
+    nme: float
 
 
 @dataclass(frozen=True)
@@ -92,11 +58,92 @@ class CalibrationBin:
     count: int
 
 
-# Left and right together.
-_GROUPS = {
-    name: (*group, *(int(MIRRORED_KEYPOINTS[one]) for one in group))
-    for name, group in KEYPOINT_GROUPS.items()
-}
+@dataclass(frozen=True, eq=False)
+class KeypointErrors:
+    """Distances of estimates from the truth.
+
+    Attributes:
+        relative: float64 ``[N, 36]``, in units of the picture's longer side.
+        visible, hidden: bool ``[N, 36]``; neither where the true place is not known.
+        confidences: float64 ``[N, 36]``, the estimates'.
+    """
+
+    relative: np.ndarray
+    visible: np.ndarray
+    hidden: np.ndarray
+    confidences: np.ndarray
+
+    @classmethod
+    def of(cls, estimates: np.ndarray, truth: np.ndarray, sides: np.ndarray) -> KeypointErrors:
+        """``sides`` are the pictures' longer sides in pixels, ``[N]``."""
+        distances = np.linalg.norm(estimates[..., :2] - truth[..., :2].astype(np.float64), axis=2)
+        visible = _visible(truth)
+        return cls(
+            distances / np.asarray(sides)[:, None],
+            visible,
+            _placed(truth) & ~visible,
+            estimates[..., 2].astype(np.float64),
+        )
+
+    def pck(self, threshold: float, chosen: np.ndarray | None = None) -> float:
+        """Share of keypoints at most ``threshold`` away, 0..1; of the visible ones by default.
+
+        Yang and Ramanan, Articulated Human Detection with Flexible Mixtures of Parts, PAMI 2013,
+        with the longer side of the vehicle's box. NaN if none is chosen.
+        """
+        near = self.relative[self.visible if chosen is None else chosen] <= threshold
+        return float(near.mean()) if near.size else float("nan")
+
+    def nme(self, chosen: np.ndarray | None = None) -> float:
+        """The mean distance in units of the longer side; arguments and NaN as in :meth:`pck`."""
+        distances = self.relative[self.visible if chosen is None else chosen]
+        return float(distances.mean()) if distances.size else float("nan")
+
+    def score(self, chosen: np.ndarray) -> KeypointScore:
+        """All of that for some keypoints, bool ``[N, 36]``."""
+        pck = {threshold: self.pck(threshold, chosen) for threshold in THRESHOLDS}
+        return KeypointScore(int(chosen.sum()), pck, self.nme(chosen))
+
+    def by_image(self) -> np.ndarray:
+        """The mean distance of each picture's visible keypoints: float64 ``[N]``, NaN without."""
+        return _means(self.relative, self.visible, axis=1)
+
+    def calibration(
+        self, threshold: float, chosen: np.ndarray | None = None
+    ) -> list[CalibrationBin]:
+        """How often keypoints of about one confidence are at most ``threshold`` away.
+
+        Of the visible ones by default. Confidences count as 0 below and as 1 above.
+        """
+        chosen = self.visible if chosen is None else chosen
+        confidences = np.clip(self.confidences[chosen], 0, 1)
+        right = self.relative[chosen] <= threshold
+        bins = np.minimum((confidences * _BINS).astype(int), _BINS - 1)
+        return [
+            CalibrationBin(
+                float(confidences[bins == one].mean()),
+                float(right[bins == one].mean()),
+                int((bins == one).sum()),
+            )
+            for one in np.unique(bins)
+        ]
+
+
+def calibration_error(bins: Sequence[CalibrationBin]) -> float:
+    """The expected calibration error, 0..1: how far confidence and share are apart, on average.
+
+    Naeini et al., Obtaining Well Calibrated Probabilities Using Bayesian Binning, AAAI 2015. NaN
+    without keypoints.
+    """
+    count = sum(one.count for one in bins)
+    apart = sum(one.count * abs(one.right - one.confidence) for one in bins)
+    return apart / count if count else float("nan")
+
+
+def published_thresholds(count: int) -> dict[str, float]:
+    """What :func:`published_metrics` allows for that many pictures, in pixels."""
+    scale = _PUBLISHED_SCALE * float(np.sqrt(count))
+    return {name: factor * scale for name, factor in _PUBLISHED.items()}
 
 
 def published_metrics(estimates: np.ndarray, truth: np.ndarray) -> dict[str, float]:
@@ -107,40 +154,42 @@ def published_metrics(estimates: np.ndarray, truth: np.ndarray) -> dict[str, flo
     error has a third component, the confidence less the visibility. Kept as it is, to compare.
     Groups are plain means over their keypoints; NaN where one is visible in no picture.
     """
-    scale = _PUBLISHED_SCALE * np.sqrt(len(estimates))
-    errors = np.linalg.norm(estimates.astype(np.float64) - truth, axis=2)
-    visible = truth[..., 2] >= SEEN_FROM
-    near = (errors <= _PUBLISHED["Mean"] * scale) & visible
-    counts = visible.sum(0)
-    shares = np.divide(near.sum(0), counts, out=np.full(counts.shape, np.nan), where=counts > 0)
-    metrics = {name: 100 * float(shares[list(group)].mean()) for name, group in _GROUPS.items()}
-    for name, threshold in _PUBLISHED.items():
-        within = errors[visible] <= threshold * scale
+    thresholds = published_thresholds(len(estimates))
+    visible = _visible(truth)
+    stated = np.concatenate((truth[..., :2].astype(np.float64), visible[..., None]), axis=2)
+    errors = np.linalg.norm(estimates - stated, axis=2)
+    shares = _means(errors <= thresholds["Mean"], visible, axis=0)
+    metrics = {name: 100 * float(shares[list(group)].mean()) for name, group in GROUPS.items()}
+    for name, threshold in thresholds.items():
+        within = errors[visible] <= threshold
         metrics[name] = 100 * float(within.mean()) if within.size else float("nan")
     return metrics
 
 
-def swap_shares(estimates: np.ndarray, truth: np.ndarray, sides: np.ndarray) -> Mapping[str, float]:
-    """Share of visible keypoints found where their counterpart is: left-right and front-rear.
+def swap_shares(estimates: np.ndarray, truth: np.ndarray, sides: np.ndarray) -> dict[str, float]:
+    """Share of visible keypoints, 0..1, that are found where their counterpart is.
 
-    Such an estimate lies within a tenth of the longer side of its counterpart's true place, and not
-    of its own.
+    Their counterpart on the other side (``left-right``), at the other end (``front-rear``), or
+    both (``half turn``). Such an estimate lies within a tenth of the longer side of its
+    counterpart's true place, and not of its own. NaN if no keypoint is visible.
     """
     reach = _SWAP_REACH * np.asarray(sides)[:, None]
-    visible = truth[..., 2] >= SEEN_FROM
+    visible, placed = _visible(truth), _placed(truth)
     places = truth[..., :2].astype(np.float64)
 
     def near(order: np.ndarray) -> np.ndarray:
-        return np.linalg.norm(estimates[..., :2] - places[:, order], axis=2) <= reach
+        distances = np.linalg.norm(estimates[..., :2] - places[:, order], axis=2)
+        return (distances <= reach) & placed[:, order]
 
-    own = near(np.arange(places.shape[1]))
-    return {
-        name: float((near(order) & ~own)[visible].mean()) if visible.any() else float("nan")
-        for name, order in (
-            ("left-right", MIRRORED_KEYPOINTS),
-            ("front-rear", FRONT_REAR_KEYPOINTS),
-        )
+    wrong = visible & ~near(np.arange(NUM_KEYPOINTS))
+    orders = {
+        "left-right": MIRRORED_KEYPOINTS,
+        "front-rear": FRONT_REAR_KEYPOINTS,
+        "half turn": MIRRORED_KEYPOINTS[FRONT_REAR_KEYPOINTS],
     }
+    if not visible.any():
+        return dict.fromkeys(orders, float("nan"))
+    return {name: float((near(order) & wrong)[visible].mean()) for name, order in orders.items()}
 
 
 OCTANTS = (
@@ -153,15 +202,42 @@ OCTANTS = (
     "right",
     "front right",
 )
-_FRONT, _REAR = (16, 17, 34, 35), (10, 11, 28, 29)
-_LEFT, _RIGHT = tuple(range(10)), tuple(range(18, 28))
+UNCLEAR = -1
+_LEFT = np.arange(NUM_KEYPOINTS // 2)
+# Wheel, arch, bumper, boot and screen of the rear, on both sides.
+_REAR = np.add.outer((0, NUM_KEYPOINTS // 2), (0, 6, 7, 8, 9, 10, 11, 12, 13)).ravel()
+# How much farther apart keypoints of the two ends are than those of the two sides.
+_LENGTH = 2
 
 
 def octants(truth: np.ndarray) -> np.ndarray:
-    """From where each vehicle is seen, as its visible keypoints tell: int ``[N]`` in OCTANTS."""
-    visible = truth[..., 2] >= SEEN_FROM
-    front, rear, left, right = (
-        visible[:, group].mean(1) for group in (_FRONT, _REAR, _LEFT, _RIGHT)
-    )
-    angles = np.arctan2(left - right, front - rear)
-    return np.round(angles / (np.pi / 4)).astype(int) % len(OCTANTS)
+    """From where each vehicle is seen: int ``[N]``, places in OCTANTS; -1 where that is unclear.
+
+    Told by how far apart in x left and right keypoints lie, and those of front and rear: seen from
+    the front, what is left is on the right of the picture; seen from the left, the front is left.
+    """
+    x, placed = truth[..., 0].astype(np.float64), _placed(truth)
+
+    def apart(these: np.ndarray, those: np.ndarray) -> np.ndarray:
+        return _means(x[:, these] - x[:, those], placed[:, these] & placed[:, those], axis=1)
+
+    across = apart(_LEFT, MIRRORED_KEYPOINTS[_LEFT])
+    along = apart(_REAR, FRONT_REAR_KEYPOINTS[_REAR])
+    clear = np.hypot(across, along) > 0
+    angles = np.arctan2(along, _LENGTH * across, out=np.zeros_like(along), where=clear)
+    return np.where(clear, np.round(angles / (np.pi / 4)).astype(int) % len(OCTANTS), UNCLEAR)
+
+
+def _visible(truth: np.ndarray) -> np.ndarray:
+    return truth[..., 2] >= SEEN_FROM
+
+
+def _placed(truth: np.ndarray) -> np.ndarray:
+    return _visible(truth) | (truth[..., :2] != 0).any(axis=2)
+
+
+def _means(values: np.ndarray, chosen: np.ndarray, axis: int) -> np.ndarray:
+    """Means of the chosen values, NaN where there are none."""
+    counts = chosen.sum(axis)
+    sums = np.where(chosen, values, 0).sum(axis)
+    return np.divide(sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0)

@@ -52,21 +52,29 @@ def retrieval_panels(
     evaluation: Evaluation, dataset: VehicleDataset, *, each: int = _EACH, top: int = _TOP
 ) -> list[Panel]:
     """The best, median and worst queries by average precision, ``each`` of them, with results."""
-    precisions = evaluation.ranking.average_precisions
-    valid = np.flatnonzero(~np.isnan(precisions))
-    ranked = valid[np.argsort(-precisions[valid], kind="stable")]
+    chosen = best_median_worst(evaluation.ranking.average_precisions, each)
+    return [_panel(name, query, evaluation, dataset, top) for query, name in chosen.items()]
+
+
+def best_median_worst(values: np.ndarray, each: int = _EACH) -> dict[int, str]:
+    """Places of the largest, middle and least values, ``each`` of them, and which they are.
+
+    NaN is none of them; a place comes once.
+    """
+    valid = np.flatnonzero(~np.isnan(values))
+    ranked = valid[np.argsort(-values[valid], kind="stable")]
     middle = max(len(ranked) // 2 - each // 2, 0)
     groups = {
         "Best": ranked[:each],
         "Median": ranked[middle : middle + each],
         "Worst": ranked[-each:],
     }
-    # The groups of a few queries overlap.
+    # The groups of a few overlap.
     chosen: dict[int, str] = {}
-    for name, queries in groups.items():
-        for query in queries.tolist():
-            chosen.setdefault(query, name)
-    return [_panel(name, query, evaluation, dataset, top) for query, name in chosen.items()]
+    for name, places in groups.items():
+        for place in places.tolist():
+            chosen.setdefault(place, name)
+    return chosen
 
 
 def _panel(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +17,9 @@ from ..files import make_folder, replacing
 from ..hub.card import PUBLISHED_METRICS, ModelCard
 from ..ranking.metrics import RankingResult
 from ..retrieval.embedding import SplitEmbeddings
+
+if TYPE_CHECKING:
+    from ..inference.runner import Runner
 
 # What settings name as the weights if they are no file's.
 RANDOM = "random values"
@@ -111,9 +117,23 @@ def card_metrics(card: ModelCard) -> dict[str, float]:
     return {ours: published[name] for ours, name in PUBLISHED_METRICS.items() if name in published}
 
 
-def write_metrics(evaluation: Evaluation, path: Path) -> None:
+def run_settings(runner: Runner) -> dict[str, Any]:
+    """Weights, backend, time and versions that metrics belong to."""
+    return {
+        "weights": runner.engine.source or RANDOM,
+        "weights_sha256": runner.engine.weights_sha256,
+        "input_size": list(runner.size),
+        "backend": runner.engine.name,
+        "precision": runner.engine.precision,
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": {name: _version(name) for name in ("multitasknet", "mindspore", "numpy")}
+        | {"python": platform.python_version()},
+    }
+
+
+def write_metrics(metrics: Mapping[str, Any], path: Path) -> None:
     """Write metrics and settings as JSON; OutputError if that fails."""
-    content = json.dumps(evaluation.as_json(), indent=1, allow_nan=False)
+    content = json.dumps(metrics, indent=1, allow_nan=False)
     make_folder(path.parent)
     with replacing(path) as temporary:
         temporary.write_text(f"{content}\n", encoding="utf-8")
@@ -122,3 +142,10 @@ def write_metrics(evaluation: Evaluation, path: Path) -> None:
 def _ranking_metrics(ranking: RankingResult) -> dict[str, float]:
     metrics = {"mAP": 100 * ranking.mAP, "mINP": 100 * ranking.mINP}
     return metrics | {f"Rank-{k}": 100 * ranking.rank(k) for k in RANKS}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except ModuleNotFoundError:  # run from a checkout or a hub folder
+        return "not installed"

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import platform
 from collections.abc import Mapping
-from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,10 +15,17 @@ from ..models.multitasknet.spec import NetworkSpec
 from ..ranking import reranking
 from ..ranking.metrics import evaluate_embeddings, evaluate_ranking
 from ..ranking.threshold import Roc, roc_of_embeddings
-from ..retrieval.embedding import SplitEmbeddings, embed_split, origin_of
+from ..retrieval.embedding import SplitEmbeddings, embed_split
 from ..vehicle.attributes import COLORS, TYPES, class_name
 from ..vehicle.cameras import UNKNOWN_CAMERA
-from .results import RANDOM, AttributeResult, Evaluation, attribute_result, write_metrics
+from .results import (
+    RANDOM,
+    AttributeResult,
+    Evaluation,
+    attribute_result,
+    run_settings,
+    write_metrics,
+)
 
 if TYPE_CHECKING:
     from ..inference.predictor import Predictor
@@ -58,7 +62,7 @@ def evaluate(
         predictor.spec, dataset, query, gallery, rerank=rerank, settings=settings
     )
     if output is not None:
-        write_metrics(evaluation, Path(output) / "metrics.json")
+        write_metrics(evaluation.as_json(), Path(output) / "metrics.json")
     return evaluation
 
 
@@ -164,22 +168,14 @@ def _attribute(
 
 
 def _settings(predictor: Predictor, dataset: VehicleDataset) -> dict[str, Any]:
-    origin = origin_of(predictor)
     return {
         "data": str(dataset.root),
         "query_images": len(dataset.query),
         "gallery_images": len(dataset.gallery),
-        "weights": predictor.engine.source or RANDOM,
-        "weights_sha256": origin.weights_sha256,
-        "variant": origin.variant,
-        "input_size": list(origin.input_size),
-        "backend": predictor.engine.name,
-        "precision": origin.precision,
+        "variant": str(predictor.spec.variant),
         "poses": _poses(predictor, dataset),
         "distance": "squared Euclidean",
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": {name: _version(name) for name in ("multitasknet", "mindspore", "numpy")}
-        | {"python": platform.python_version()},
+        **run_settings(predictor),
     }
 
 
@@ -192,10 +188,3 @@ def _poses(predictor: Predictor, dataset: VehicleDataset) -> str:
     estimator = predictor.pose_estimator
     rest = "neutral" if estimator is None else f"estimated by {estimator.engine.source or RANDOM}"
     return f"{len(records) - missing} given, {missing} {rest}"
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except ModuleNotFoundError:  # run from a checkout or a hub folder
-        return "not installed"

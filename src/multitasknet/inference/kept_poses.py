@@ -32,6 +32,7 @@ def estimate_missing(
     estimator: PoseEstimator | None,
     *,
     folder: Path | None = None,
+    workers: int = 1,
     progress: bool = True,
 ) -> Split:
     """The split with keypoints for the records that have none.
@@ -44,6 +45,7 @@ def estimate_missing(
         estimator: what finds them; None leaves the split as it is.
         folder: where they are kept, such as the data set's root; the cache if that is None or
             cannot be written.
+        workers: threads that read and decode.
         progress: draw a progress bar on a terminal.
 
     Raises:
@@ -62,7 +64,7 @@ def estimate_missing(
         hidden = None if progress else True
         with tqdm(desc=f"pose {split.name}", total=len(rows), unit="image", disable=hidden) as bar:
             for batch in _batches(rows, estimator.batch_size):
-                poses = estimator.estimate_pixels(read_images(split, batch))
+                poses = estimator.estimate_pixels(read_images(split, batch, workers=workers))
                 fresh = {
                     pictures[row]: pose.keypoints for row, pose in zip(batch, poses, strict=True)
                 }

@@ -1,0 +1,77 @@
+"""``evaluate-pose``: how near estimated keypoints are to labelled ones."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .options import (
+    add_command,
+    add_options,
+    add_pose_options,
+    card_of,
+    make_pose_estimator,
+    print_json,
+    print_table,
+)
+
+if TYPE_CHECKING:
+    from ..evaluation.pose import PoseEvaluation
+
+_SPLITS = ("train", "query", "gallery")
+
+
+def add_parsers(commands: Any) -> None:
+    parser = add_command(
+        commands, "evaluate-pose", _evaluate_pose, "measure how near estimated keypoints are"
+    )
+    add_options(parser, "--data", "--json", "--workers")
+    parser.add_argument(
+        "--split",
+        nargs="+",
+        choices=_SPLITS,
+        help="which images (those that are there but train; train if it is alone)",
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="for metrics.json, report.html")
+    add_pose_options(parser)
+
+
+def _evaluate_pose(options: argparse.Namespace) -> None:
+    from ..data.layouts import read_dataset
+    from ..evaluation.pose import evaluate_pose, evaluated_splits, published_card_metrics
+    from ..evaluation.pose_report import write_pose_report
+
+    # The labels first: a split that is not evaluated needs no check of its images.
+    labels = read_dataset(options.data, options.split, check=False)
+    names = [split.name for split in evaluated_splits(labels, options.split)]
+    dataset = read_dataset(options.data, names)
+    published = published_card_metrics(card_of(options))
+    estimator = make_pose_estimator(options)
+    evaluation = evaluate_pose(
+        estimator, dataset, splits=names, output=options.output, workers=options.workers
+    )
+    if options.json:
+        print_json([evaluation.as_json()])
+    else:
+        _print_metrics(evaluation, published)
+    if not estimator.engine.source:
+        print("multitasknet: the weights are random; these metrics mean nothing", file=sys.stderr)
+    if options.output:
+        report = options.output / "report.html"
+        write_pose_report(evaluation, report, published=published)
+        stream = sys.stderr if options.json else sys.stdout
+        print(f"\n{report}\n{options.output / 'metrics.json'}", file=stream)
+
+
+def _print_metrics(evaluation: PoseEvaluation, published: dict[str, float]) -> None:
+    from ..evaluation.pose import AS_PUBLISHED
+
+    overall = evaluation.overall
+    visible, hidden = overall.visible.count, overall.hidden.count
+    print_table("percent", {"this run": evaluation.metrics}, decimals=2)
+    print(f"{overall.images} images, {visible} visible and {hidden} hidden keypoints", end="")
+    print(f", {evaluation.unlabelled} images without keypoints left out")
+    print(f"\n{AS_PUBLISHED}")
+    print_table("percent", {"this run": evaluation.published, "card": published}, decimals=2)

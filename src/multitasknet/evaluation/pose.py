@@ -1,0 +1,339 @@
+"""Evaluation of keypoints: estimates beside what the labels of a data set state."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data.labels import LabelError
+from ..data.records import SPLITS, Record, Split, VehicleDataset
+from ..hub.card import ModelCard
+from ..inference.kept_poses import estimate_missing
+from ..vehicle.attributes import TYPES, class_name
+from ..vehicle.keypoints import NUM_KEYPOINTS, pose_or_zeros
+from .keypoint_metrics import (
+    GROUPS,
+    OCTANTS,
+    CalibrationBin,
+    KeypointErrors,
+    KeypointScore,
+    calibration_error,
+    octants,
+    published_metrics,
+    published_thresholds,
+    swap_shares,
+)
+from .results import run_settings, write_metrics
+
+if TYPE_CHECKING:
+    from ..inference.pose_estimator import PoseEstimator
+
+logger = logging.getLogger(__name__)
+
+AS_PUBLISHED = "as published; not a PCK"
+# Of the longer side: how near an estimate must be for its confidence to have been right.
+CALIBRATED_AT = 0.1
+# Images in memory.
+_AT_ONCE = 64
+_UNKNOWN, _UNCLEAR = "unknown", "unclear"
+
+
+@dataclass(frozen=True)
+class PartScore:
+    """A part of the data: how many images it has, and its visible and its hidden keypoints."""
+
+    images: int
+    visible: KeypointScore
+    hidden: KeypointScore
+
+
+@dataclass(frozen=True, eq=False)
+class PoseEvaluation:
+    """Estimated keypoints beside the true ones of N images, and what that comes to.
+
+    Attributes:
+        places: each image's split, and its index there.
+        estimates, truth: float32 ``[N, 36, 3]`` of x, y (pixels of the image) and confidence. A
+            true keypoint is visible from 0.5 on.
+        sides: the images' longer sides in pixels, ``[N]``: the unit of all distances.
+        unlabelled: images without keypoints, which are left out.
+        settings: weights, data and versions that the metrics belong to.
+    """
+
+    places: tuple[tuple[Split, int], ...]
+    estimates: np.ndarray
+    truth: np.ndarray
+    sides: np.ndarray
+    unlabelled: int
+    settings: dict[str, Any]
+
+    @property
+    def records(self) -> list[Record]:
+        """What is known of each image."""
+        return [split.records[index] for split, index in self.places]
+
+    @cached_property
+    def errors(self) -> KeypointErrors:
+        """How far each keypoint is from its true place."""
+        return KeypointErrors.of(self.estimates, self.truth, self.sides)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Name to value in percent; NaN where there is no such keypoint.
+
+        PCK at three shares of the longer side, the mean distance (NME), swaps and the expected
+        calibration error (ECE) of the visible keypoints; PCK and NME of the hidden ones.
+        """
+        metrics = _percent(self.overall.visible)
+        metrics |= {
+            f"hidden {name}": value for name, value in _percent(self.overall.hidden).items()
+        }
+        metrics |= {f"{name} swaps": 100 * share for name, share in self.swaps.items()}
+        return metrics | {"ECE": 100 * calibration_error(self.calibration["visible"])}
+
+    @property
+    def published(self) -> dict[str, float]:
+        """PAMTRI's own figures in percent, see ``keypoint_metrics``: as published; not a PCK."""
+        return published_metrics(self.estimates, self.truth)
+
+    @property
+    def swaps(self) -> dict[str, float]:
+        """Share of visible keypoints, 0..1, that are found where their counterpart is."""
+        return swap_shares(self.estimates, self.truth, self.sides)
+
+    @property
+    def calibration(self) -> dict[str, list[CalibrationBin]]:
+        """The reliability curves of visible and hidden keypoints, for PCK@0.1."""
+        chosen = {"visible": self.errors.visible, "hidden": self.errors.hidden}
+        return {name: self.errors.calibration(CALIBRATED_AT, one) for name, one in chosen.items()}
+
+    @property
+    def overall(self) -> PartScore:
+        """Of all images and keypoints."""
+        return self._score(self._everywhere)
+
+    @property
+    def by_group(self) -> dict[str, PartScore]:
+        """Of each keypoint group, left and right together."""
+        return {name: self._score(self._everywhere, group) for name, group in GROUPS.items()}
+
+    @property
+    def by_type(self) -> dict[str, PartScore]:
+        """Of each vehicle type that occurs."""
+        ids = [record.type_id for record in self.records]
+        known = sorted({one for one in ids if one is not None})
+        names = {raw: class_name(raw, TYPES, "type") for raw in known}
+        return self._by_name(
+            [*names.values(), _UNKNOWN], [_UNKNOWN if one is None else names[one] for one in ids]
+        )
+
+    @property
+    def by_octant(self) -> dict[str, PartScore]:
+        """Of each side that vehicles are seen from, as their true keypoints tell."""
+        names = (*OCTANTS, _UNCLEAR)  # -1 is the last
+        return self._by_name(names, [names[one] for one in octants(self.truth)])
+
+    def as_json(self) -> dict[str, Any]:
+        """All of that as plain values; what is not defined is None."""
+        return {
+            "metrics": _defined(self.metrics),
+            "published": {
+                "note": AS_PUBLISHED,
+                "thresholds_in_pixels": published_thresholds(len(self.places)),
+                "metrics": _defined(self.published),
+            },
+            "images": len(self.places),
+            "images_without_keypoints": self.unlabelled,
+            "keypoints": {
+                "visible": self.overall.visible.count,
+                "hidden": self.overall.hidden.count,
+            },
+            **{
+                name: {part: _as_json(score) for part, score in getattr(self, name).items()}
+                for name in ("by_group", "by_type", "by_octant")
+            },
+            "calibration": {
+                name: {
+                    "ECE": _or_none(100 * calibration_error(bins)),
+                    "right_at": CALIBRATED_AT,
+                    "bins": [vars(one) for one in bins],
+                }
+                for name, bins in self.calibration.items()
+            },
+            "settings": self.settings,
+        }
+
+    def _by_name(self, order: Sequence[str], names: list[str]) -> dict[str, PartScore]:
+        """Of the images of each name, in that order; names without images are left out."""
+        places = {name: np.flatnonzero([one == name for one in names]) for name in order}
+        return {name: self._score(chosen) for name, chosen in places.items() if len(chosen)}
+
+    @property
+    def _everywhere(self) -> np.ndarray:
+        return np.arange(len(self.places))
+
+    def _score(self, images: np.ndarray, group: Sequence[int] = range(NUM_KEYPOINTS)) -> PartScore:
+        chosen = np.zeros_like(self.errors.visible)
+        chosen[images[:, None], list(group)] = True
+        visible, hidden = self.errors.visible & chosen, self.errors.hidden & chosen
+        return PartScore(len(images), self.errors.score(visible), self.errors.score(hidden))
+
+
+def evaluate_pose(
+    estimator: PoseEstimator,
+    dataset: VehicleDataset,
+    *,
+    splits: Sequence[str] | None = None,
+    output: str | Path | None = None,
+    workers: int = 1,
+    progress: bool = True,
+) -> PoseEvaluation:
+    """Estimate the keypoints of all images that have labelled ones, and compare.
+
+    The estimates are kept beside the data, by picture, weights and settings: an interrupted or
+    repeated evaluation goes on from them.
+
+    Args:
+        splits: as in :func:`evaluated_splits`.
+        output: a folder for ``metrics.json``.
+        workers: threads that read and decode.
+
+    Raises:
+        LabelError: no image has keypoints, or a split is missing.
+        ImageError: an image cannot be read.
+        OutputError: the results cannot be written.
+    """
+    chosen = evaluated_splits(dataset, splits)
+    places = [
+        (split, index)
+        for split in chosen
+        for index, record in enumerate(split.records)
+        if _is_labelled(record)
+    ]
+    total = sum(map(len, chosen))
+    unlabelled = total - len(places)
+    if unlabelled:
+        logger.warning(
+            "%s: %d of %d images have no keypoints and are left out",
+            dataset.root,
+            unlabelled,
+            total,
+        )
+    found = {
+        split.name: _estimate(estimator, split, dataset.root, workers, progress).records
+        for split in chosen
+    }
+    settings = {
+        "data": str(dataset.root),
+        "splits": [split.name for split in chosen],
+        "flip_test": estimator.flip_test,
+        "decode": estimator.decode,
+        "unit": "longer side of the picture",
+        **run_settings(estimator),
+    }
+    evaluation = PoseEvaluation(
+        tuple(places),
+        estimates=np.array([found[split.name][index].keypoints for split, index in places]),
+        truth=np.array([split.records[index].keypoints for split, index in places]),
+        sides=_longer_sides(places, workers),
+        unlabelled=unlabelled,
+        settings=settings,
+    )
+    if output is not None:
+        write_metrics(evaluation.as_json(), Path(output) / "metrics.json")
+    return evaluation
+
+
+def evaluated_splits(
+    dataset: VehicleDataset, names: Sequence[str] | None = None
+) -> tuple[Split, ...]:
+    """The splits to evaluate: those named, else all but ``train``, or ``train`` if it is alone.
+
+    Raises:
+        LabelError: a split is not there, or none of their images has keypoints.
+    """
+    there = {split.name: split for split in dataset.splits}
+    for name in names or ():
+        if name not in SPLITS:
+            raise ValueError(f"split is {name!r}; expected some of {', '.join(SPLITS)}")
+        if name not in there:
+            raise LabelError(
+                f"{dataset.root}: there is no split {name!r}; it has {', '.join(there)}"
+            )
+    chosen = dict.fromkeys(names or [name for name in there if name != "train"] or there)
+    splits = tuple(there[name] for name in chosen)
+    if not any(_is_labelled(record) for split in splits for record in split.records):
+        images = sum(map(len, splits))
+        raise LabelError(
+            f"{dataset.root}: none of the {images} images ({', '.join(chosen) or 'no split'}) has "
+            f"keypoints; expected the PAMTRI layout, whose label_<split>.csv states 36 an image, "
+            f"or a pack made of it"
+        )
+    return splits
+
+
+def published_card_metrics(card: ModelCard) -> dict[str, float]:
+    """What the card states of the published metric, under its name; empty if it states nothing."""
+    return {"Mean": card.metrics["acc"]} if "acc" in card.metrics else {}
+
+
+def _is_labelled(record: Record) -> bool:
+    # All zero is the neutral pose: none is known.
+    return record.keypoints is not None and not record.estimated and bool(record.keypoints.any())
+
+
+def _estimate(
+    estimator: PoseEstimator, split: Split, folder: Path, workers: int, progress: bool
+) -> Split:
+    """The split with estimates instead of labelled keypoints, and nothing where there are none."""
+    nothing = pose_or_zeros(None)
+    records = tuple(
+        replace(record, keypoints=None if _is_labelled(record) else nothing)
+        for record in split.records
+    )
+    without = replace(split, records=records)
+    return estimate_missing(without, estimator, folder=folder, workers=workers, progress=progress)
+
+
+def _longer_sides(places: Sequence[tuple[Split, int]], workers: int) -> np.ndarray:
+    from ..data.pipeline import read_images
+
+    sides: list[int] = []
+    for split, group in groupby(places, key=itemgetter(0)):
+        indices = [index for _, index in group]
+        for start in range(0, len(indices), _AT_ONCE):
+            images = read_images(split, indices[start : start + _AT_ONCE], workers=workers)
+            sides += [max(one.shape[:2]) for one in images]
+    return np.array(sides, dtype=np.float64)
+
+
+def _percent(score: KeypointScore) -> dict[str, float]:
+    pck = {f"PCK@{threshold:g}": 100 * share for threshold, share in score.pck.items()}
+    return pck | {"NME": 100 * score.nme}
+
+
+def _as_json(part: PartScore) -> dict[str, Any]:
+    return {
+        "images": part.images,
+        **{
+            name: {"keypoints": score.count, **_defined(_percent(score))}
+            for name, score in (("visible", part.visible), ("hidden", part.hidden))
+        },
+    }
+
+
+def _defined(values: dict[str, float]) -> dict[str, float | None]:
+    return {name: _or_none(value) for name, value in values.items()}
+
+
+def _or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None

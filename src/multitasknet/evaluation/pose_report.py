@@ -1,0 +1,111 @@
+"""The page of a pose evaluation: metrics, curves, and what the keypoints look like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..data.pipeline import read_images
+from ..report.charts import bar_chart, line_chart
+from ..report.comparison import SIDE, draw_comparison
+from ..report.page import Panel, Shot, thumbnail, write_page
+from .keypoint_metrics import THRESHOLDS, calibration_error, published_thresholds
+from .pose import AS_PUBLISHED, CALIBRATED_AT, PartScore, PoseEvaluation
+from .report import best_median_worst
+from .results import RANDOM
+
+_EACH = 3
+_CURVE = np.arange(31) / 100
+_PERCENT = (0, 102)
+
+
+def write_pose_report(
+    evaluation: PoseEvaluation,
+    path: str | Path,
+    *,
+    published: Mapping[str, float] | None = None,
+) -> Path:
+    """Write a self-contained page of the results; OutputError.
+
+    ``published`` are figures to print beside those of the published metric, such as the card's.
+    """
+    tables = {
+        "keypoint group": evaluation.by_group,
+        "vehicle type": evaluation.by_type,
+        "yaw octant": evaluation.by_octant,
+    }
+    return write_page(
+        path,
+        "pose_evaluation.html",
+        title="PoseEstNet evaluation",
+        evaluation=evaluation,
+        settings=evaluation.settings,
+        random=evaluation.settings["weights"] == RANDOM,
+        thresholds=THRESHOLDS,
+        as_published=AS_PUBLISHED,
+        published_thresholds=published_thresholds(len(evaluation.places)),
+        card=dict(published or {}),
+        calibrated_at=CALIBRATED_AT,
+        calibration_error=calibration_error,
+        pck=_pck_chart(evaluation),
+        reliability=_reliability_chart(evaluation),
+        tables={name: (scores, _bars(scores)) for name, scores in tables.items()},
+        panels=pose_panels(evaluation),
+    )
+
+
+def pose_panels(evaluation: PoseEvaluation, *, each: int = _EACH) -> list[Panel]:
+    """The best, median and worst images by the mean distance of their visible keypoints."""
+    distances = evaluation.errors.by_image()
+    panels: dict[str, list[Shot]] = {}
+    for place, name in best_median_worst(-distances, each).items():
+        split, index = evaluation.places[place]
+        (pixels,) = read_images(split, [index])
+        drawn = draw_comparison(pixels, evaluation.estimates[place], evaluation.truth[place])
+        image = split.records[index].image
+        caption = f"{100 * distances[place]:.1f} %: {image.name}"
+        panels.setdefault(name, []).append(Shot(thumbnail(drawn, SIDE), caption, str(image)))
+    return [Panel(name, tuple(shots)) for name, shots in panels.items()]
+
+
+def _pck_chart(evaluation: PoseEvaluation) -> object:
+    errors = evaluation.errors
+    chosen = {"visible": errors.visible, "hidden": errors.hidden}
+    return line_chart(
+        {
+            name: [(100 * one, 100 * errors.pck(one, keypoints)) for one in _CURVE]
+            for name, keypoints in chosen.items()
+            if keypoints.any()
+        },
+        x_label="distance, percent of the longer side",
+        y_label="keypoints at most so far away, percent",
+        y_limits=_PERCENT,
+    )
+
+
+def _reliability_chart(evaluation: PoseEvaluation) -> object:
+    curves = {
+        name: [(one.confidence, 100 * one.right) for one in bins]
+        for name, bins in evaluation.calibration.items()
+        if bins
+    }
+    return line_chart(
+        {**curves, "as it should be": [(0, 0), (1, 100)]},
+        x_label="confidence",
+        y_label=f"keypoints within {CALIBRATED_AT:g}, percent",
+        y_limits=_PERCENT,
+    )
+
+
+def _bars(scores: Mapping[str, PartScore]) -> object:
+    return bar_chart(
+        {
+            "visible": [100 * one.visible.pck[CALIBRATED_AT] for one in scores.values()],
+            "hidden": [100 * one.hidden.pck[CALIBRATED_AT] for one in scores.values()],
+        },
+        list(scores),
+        y_label=f"PCK@{CALIBRATED_AT:g}, percent",
+        y_limits=_PERCENT,
+    )

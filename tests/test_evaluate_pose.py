@@ -1,0 +1,478 @@
+"""Evaluation of keypoints: known offsets give known metrics, and pages show them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import drawn
+import mindspore
+import numpy as np
+import pytest
+from PIL import Image
+
+from multitasknet import LabelError, create_network, evaluate_pose, read_dataset, synthesize
+from multitasknet.cli import main
+from multitasknet.data.pack import write_pack
+from multitasknet.data.records import Record, VehicleDataset
+from multitasknet.evaluation.keypoint_metrics import (
+    OCTANTS,
+    UNCLEAR,
+    KeypointErrors,
+    calibration_error,
+    octants,
+    published_metrics,
+    swap_shares,
+)
+from multitasknet.evaluation.pose import evaluated_splits
+from multitasknet.evaluation.pose_report import pose_panels, write_pose_report
+from multitasknet.images import read_image
+from multitasknet.models.poseestnet.spec import PoseSpec
+from multitasknet.report.comparison import SIDE, draw_comparison
+from multitasknet.vehicle.keypoints import FRONT_REAR_KEYPOINTS, MIRRORED_KEYPOINTS
+from multitasknet.vehicle.pose import Pose
+
+Change = Callable[[np.ndarray, int, Record], np.ndarray]
+
+
+def moved(visible: float, hidden: float) -> Change:
+    """Estimates to the right of the truth, in units of the longer side."""
+
+    def change(truth: np.ndarray, side: int, record: Record) -> np.ndarray:
+        estimate = truth.copy()
+        estimate[:, 0] += side * np.where(truth[:, 2] >= 0.5, visible, hidden)
+        return estimate
+
+    return change
+
+
+class Stub:
+    """Knows the pictures of a data set, and says of each the truth, changed."""
+
+    def __init__(self, dataset: VehicleDataset, change: Change, *, source: str = "a file") -> None:
+        self.engine = SimpleNamespace(
+            weights_sha256="0", source=source, name="stub", precision="float32"
+        )
+        self.spec, self.size, self.batch_size = PoseSpec(), (256, 256), 3
+        self.flip_test, self.decode = True, "published"
+        # Every stub estimates for itself.
+        self.origin = str(id(self))
+        self.known = {
+            read_image(record.image).tobytes(): record
+            for split in dataset.splits
+            for record in split.records
+        }
+        self.change = change
+        self.batches_left = 99
+
+    def estimate_pixels(self, pixels: list[np.ndarray]) -> list[Pose]:
+        if not self.batches_left:
+            raise KeyboardInterrupt
+        self.batches_left -= 1
+        poses = []
+        for one in pixels:
+            record = self.known[one.tobytes()]
+            changed = self.change(record.keypoints, max(one.shape[:2]), record)
+            poses.append(Pose(changed.astype(np.float32), "estimated"))
+        return poses
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "synthetic"
+    return synthesize(folder, vehicles=2, images=2, cameras=2, pixels=64).root
+
+
+@pytest.fixture(scope="module")
+def dataset(root: Path) -> VehicleDataset:
+    return read_dataset(root)
+
+
+def run(estimator, dataset: VehicleDataset, **options):
+    return evaluate_pose(estimator, dataset, progress=False, **options)
+
+
+def rewritten(root: Path, target: Path, change: Callable[[list[list[str]]], list[list[str]]]):
+    """A copy of a data set with other rows in its query labels."""
+    shutil.copytree(root, target)
+    labels = target / "label_query.csv"
+    with labels.open(newline="") as file:
+        rows = change(list(csv.reader(file)))
+    with labels.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return target
+
+
+# The metrics
+
+
+def test_known_offsets_give_known_metrics(dataset) -> None:
+    evaluation = run(Stub(dataset, moved(0.07, 0.15)), dataset)
+    metrics = evaluation.metrics
+    assert [metrics[f"PCK@{one}"] for one in (0.05, 0.1, 0.2)] == [0, 100, 100]
+    assert [metrics[f"hidden PCK@{one}"] for one in (0.05, 0.1, 0.2)] == [0, 0, 100]
+    assert metrics["NME"] == pytest.approx(7, abs=1e-4)
+    assert metrics["hidden NME"] == pytest.approx(15, abs=1e-4)
+    # 20 images allow 0.56 pixels, and these are 4 away.
+    assert evaluation.published["Mean"] == 0
+    records = [*dataset.query.records, *dataset.gallery.records]
+    assert evaluation.records == records
+    np.testing.assert_array_equal(evaluation.truth, [record.keypoints for record in records])
+    np.testing.assert_array_equal(evaluation.sides, [64] * len(records))
+    perfect = run(Stub(dataset, moved(0, 0)), dataset)
+    assert perfect.published["Mean@0.1"] == perfect.metrics["PCK@0.05"] == 100
+    assert {perfect.metrics[f"{name} swaps"] for name in perfect.swaps} == {0}
+    assert perfect.metrics["ECE"] == 0
+
+
+def test_parts_are_apart_and_come_to_the_whole(dataset) -> None:
+    first = dataset.query.records[0].type_id
+
+    def change(truth: np.ndarray, side: int, record: Record) -> np.ndarray:
+        estimate = moved(0, 0.15)(truth, side, record)
+        if record.type_id == first:
+            estimate[[0, 18], 1] += 0.3 * side
+        return estimate
+
+    evaluation = run(Stub(dataset, change), dataset)
+    for parts in (evaluation.by_group, evaluation.by_type, evaluation.by_octant):
+        for kind in ("visible", "hidden"):
+            counts = [getattr(part, kind).count for part in parts.values()]
+            assert sum(counts) == getattr(evaluation.overall, kind).count
+    assert evaluation.by_group["Wheel"].visible.pck[0.2] < 1
+    assert {part.visible.nme for name, part in evaluation.by_group.items() if name != "Wheel"} == {
+        0
+    }
+    worse = {name for name, part in evaluation.by_type.items() if part.visible.nme > 0}
+    assert len(worse) == 1
+    assert len(evaluation.by_type) == len({one.type_id for one in evaluation.records}) > 1
+    assert sum(part.images for part in evaluation.by_type.values()) == len(evaluation.places)
+    assert sum(part.images for part in evaluation.by_octant.values()) == len(evaluation.places)
+
+
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [
+        ("left-right", MIRRORED_KEYPOINTS),
+        ("front-rear", FRONT_REAR_KEYPOINTS),
+        ("half turn", MIRRORED_KEYPOINTS[FRONT_REAR_KEYPOINTS]),
+    ],
+)
+def test_swaps_are_counted_by_kind(name: str, order: np.ndarray) -> None:
+    # Every keypoint at a place of its own, a tenth of the longer side and more from all others.
+    places = np.stack(np.meshgrid(np.arange(6), np.arange(6)), -1).reshape(36, 2) * 20.0
+    truth = np.concatenate((places, np.ones((36, 1))), 1)[None]
+    truth[0, 0] = (0, 0, 0)  # not marked
+    estimates = truth.copy()
+    swapped = [3, 12, 20, int(np.flatnonzero(order == 0)[0])]
+    estimates[0, swapped, :2] = truth[0, order[swapped], :2]
+    shares = swap_shares(estimates, truth, np.array([120]))
+    # Where keypoint 0 is nobody knows.
+    assert shares.pop(name) == pytest.approx(3 / 35)
+    assert set(shares.values()) == {0}
+
+
+def test_what_is_not_marked_is_neither_visible_nor_hidden() -> None:
+    truth = np.full((1, 36, 3), 0.2)
+    truth[0, :10] = 0
+    truth[0, 10:15] = (0, 0, 1)
+    errors = KeypointErrors.of(truth, truth, np.array([1]))
+    assert (errors.visible.sum(), errors.hidden.sum()) == (5, 21)
+
+
+def test_calibration_is_of_each_kind_and_its_error_is_the_mean_gap(dataset) -> None:
+    def change(truth: np.ndarray, side: int, record: Record) -> np.ndarray:
+        estimate = moved(0, 0.15)(truth, side, record)
+        estimate[:, 2] = np.where(truth[:, 2] >= 0.5, 0.75, 1.3)
+        return estimate
+
+    evaluation = run(Stub(dataset, change), dataset)
+    (visible,), (hidden,) = evaluation.calibration["visible"], evaluation.calibration["hidden"]
+    assert (visible.confidence, visible.right) == (0.75, 1)
+    assert (hidden.confidence, hidden.right) == (1, 0)
+    assert visible.count + hidden.count == evaluation.truth[..., 2].size
+    assert evaluation.metrics["ECE"] == pytest.approx(25)
+    assert calibration_error([visible, hidden]) == pytest.approx(
+        (0.25 * visible.count + hidden.count) / (visible.count + hidden.count)
+    )
+
+
+@pytest.mark.parametrize("octant", range(8))
+def test_the_octant_is_where_the_vehicle_is_seen_from(octant: int) -> None:
+    from multitasknet.synthetic.camera import draw_station, look_at_vehicle
+    from multitasknet.synthetic.model import build_model
+    from multitasknet.synthetic.vehicle import draw_vehicle
+
+    for type_id in range(1, 10):
+        rng = np.random.default_rng(type_id)
+        model = build_model(draw_vehicle(rng, type_id, 1))
+        camera = look_at_vehicle(
+            draw_station(rng), yaw=octant * np.pi / 4, distance=15, height=4, target=np.zeros(3)
+        )
+        pixels, _ = camera.project(model.keypoints)
+        pose = np.concatenate((pixels, np.ones((36, 1))), 1)
+        assert OCTANTS[octants(pose[None])[0]] == OCTANTS[octant]
+    assert octants(np.zeros((1, 36, 3))).tolist() == [UNCLEAR]
+
+
+def test_the_published_metric_takes_visibility_as_yes_or_no() -> None:
+    truth = np.full((16, 36, 3), 0.6)
+    estimates = truth + np.array([0, 0, 0.4])
+    # 16 images: half a pixel; the confidence is 1, as that of a visible keypoint should be.
+    assert published_metrics(estimates, truth)["Mean@0.1"] == 100
+
+
+# Data
+
+
+def test_the_splits_are_those_that_are_there_but_train(root, dataset, tmp_path) -> None:
+    def names(data, *asked):
+        return [split.name for split in evaluated_splits(data, asked or None)]
+
+    assert names(dataset) == ["query", "gallery"]
+    assert names(dataset, "train", "query") == ["train", "query"]
+    assert names(read_dataset(root, ["train"])) == ["train"]
+    with pytest.raises(LabelError, match="no split 'gallery'; it has query"):
+        names(read_dataset(root, ["query"]), "gallery")
+    with pytest.raises(ValueError, match="expected some of train, query, gallery"):
+        names(dataset, "test")
+    with pytest.raises(LabelError, match="none of the 0 images"):
+        names(VehicleDataset(tmp_path))
+
+
+def test_images_without_keypoints_are_left_out_and_said(root, tmp_path, caplog) -> None:
+    def without(rows: list[list[str]]) -> list[list[str]]:
+        return [[*row[:4], *["0"] * 108] if index < 3 else row for index, row in enumerate(rows)]
+
+    dataset = read_dataset(rewritten(root, tmp_path / "some", without))
+    evaluation = run(Stub(dataset, moved(0, 0)), dataset)
+    assert evaluation.unlabelled == 3
+    assert len(evaluation.places) == 17
+    assert evaluation.as_json()["images_without_keypoints"] == 3
+    assert "3 of 20 images have no keypoints and are left out" in caplog.text
+
+
+def test_a_pack_gives_the_same(dataset, tmp_path) -> None:
+    stub = Stub(dataset, moved(0.07, 0.15))
+    pack = read_dataset(write_pack(dataset, tmp_path / "pack", progress=False))
+    plain, packed = run(stub, dataset, workers=2), run(stub, pack)
+    np.testing.assert_array_equal(packed.estimates, plain.estimates)
+    assert packed.metrics == plain.metrics
+    assert len(pose_panels(packed)) == 3
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_was(root, dataset, tmp_path) -> None:
+    own = read_dataset(shutil.copytree(root, tmp_path / "own"))
+    stub = Stub(own, moved(0.07, 0.15))
+    stub.batches_left = 6
+    # 10 images a split, 3 a batch: of 8 batches 6 are done.
+    with pytest.raises(KeyboardInterrupt):
+        run(stub, own)
+    stub.batches_left = 2
+    evaluation = run(stub, own)
+    assert stub.batches_left == 0
+    assert run(stub, own).metrics == evaluation.metrics
+    straight = run(Stub(dataset, moved(0.07, 0.15)), dataset)
+    np.testing.assert_array_equal(evaluation.estimates, straight.estimates)
+
+
+def test_estimates_are_kept_by_origin_and_picture_and_not_by_label(root, tmp_path) -> None:
+    own = Path(shutil.copytree(root, tmp_path / "own"))
+
+    def batches(origin: str = "one") -> int:
+        dataset = read_dataset(own, ["query"])
+        stub = Stub(dataset, moved(0, 0))
+        stub.origin = origin
+        run(stub, dataset)
+        return 99 - stub.batches_left
+
+    assert [batches(), batches(), batches("another"), batches()] == [4, 0, 4, 0]
+    labels = own / "label_query.csv"
+    labels.write_text(labels.read_text().replace("1.00\n", "0.20\n"))
+    assert batches() == 0
+    first, *_, last = sorted((own / "image_query").iterdir())
+    Image.open(last).rotate(180).save(first)
+    assert batches() == 1
+
+
+# The page
+
+
+def test_metrics_json_states_all_and_no_nan(dataset, tmp_path) -> None:
+    def seen(truth: np.ndarray, side: int, record: Record) -> np.ndarray:
+        return truth
+
+    everything = read_dataset(dataset.root, ["query"])
+    for record in everything.query.records:
+        record.keypoints[:, 2] = 1
+    evaluation = run(Stub(everything, seen), everything, output=tmp_path)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    written = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=refuse)
+    assert written["metrics"]["PCK@0.1"] == 100
+    assert written["metrics"]["hidden PCK@0.1"] is None
+    assert written["published"]["note"] == "as published; not a PCK"
+    assert written["settings"]["splits"] == ["query"]
+    assert written["by_group"]["Wheel"]["visible"]["keypoints"] == 40
+    # What has no hidden keypoint can be drawn all the same.
+    write_pose_report(evaluation, tmp_path / "report.html")
+
+
+def test_a_true_place_is_a_ring_a_hidden_one_a_square_and_an_estimate_a_dot() -> None:
+    pixels = np.full((SIDE // 2, SIDE, 3), 128, np.uint8)
+    truth, estimate = np.zeros((36, 3)), np.full((36, 3), -99.0)
+    truth[0], truth[1] = (100, 100, 1), (300, 100, 0.2)
+    estimate[:2] = (100, 160, 1), (300, 160, 1)
+    drawn_in = draw_comparison(pixels, estimate, truth).astype(int)
+    for x, reach in ((100, SIDE / 55), (300, SIDE / 92)):
+        assert (drawn_in[100, x + round(reach) - 1 : x + round(reach) + 3].min(1) > 200).any()
+        assert (drawn_in[100, x + 2 : x + 4] == 128).all(), "a ring is no disc"
+        assert drawn_in[160, x].tolist() == [255, 214, 0]
+        assert not (drawn_in[130, x - 1 : x + 2] == 128).all()
+    assert (drawn_in[91, 91] == 128).all(), "a ring has no corners"
+    corner = round(SIDE / 92)
+    assert (drawn_in[100 - corner - 1 : 100 - corner + 1, 300 - corner] > 200).any()
+    assert (drawn_in[:, 400:] == 128).all(), "a place that is not marked is drawn nowhere"
+
+
+def test_the_panels_are_the_best_median_and_worst_images(dataset) -> None:
+    images = sorted(record.image for record in dataset.query.records)
+
+    def change(truth: np.ndarray, side: int, record: Record) -> np.ndarray:
+        return moved(0.01 * (1 + images.index(record.image)), 0)(truth, side, record)
+
+    evaluation = run(Stub(dataset, change), dataset, splits=["query"])
+    panels = pose_panels(evaluation, each=1)
+    assert [panel.title for panel in panels] == ["Best", "Median", "Worst"]
+    shown = [panel.shots[0] for panel in panels]
+    assert [shot.name for shot in shown] == [str(images[place]) for place in (0, 5, 9)]
+    assert shown[2].caption == f"10.0 %: {images[9].name}"
+
+
+@pytest.mark.parametrize("source", ["pose.ckpt", ""])
+def test_the_page_stands_alone_and_names_weights_and_data(dataset, tmp_path, source) -> None:
+    evaluation = run(Stub(dataset, moved(0.07, 0.15), source=source), dataset)
+    page = write_pose_report(evaluation, tmp_path / "r.html", published={"Mean": 82.2}).read_text()
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page)
+    assert ('class="warning"' in page) == (not source)
+    for told in (str(dataset.root), source or "random values", "not a PCK", "82.2", "PCK@0.05"):
+        assert told in page
+    assert page.count('<figure class="shot') == 9
+    assert page.count("<svg") == 5
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_page_opens_in_a_browser(dataset, tmp_path, width) -> None:
+    path = write_pose_report(
+        run(Stub(dataset, moved(0.07, 0.15)), dataset), tmp_path / "report.html"
+    )
+    script = (
+        "<script>document.body.dataset.wide = document.documentElement.scrollWidth;"
+        "document.body.dataset.broken = [...document.images]"
+        ".filter(i => !i.naturalWidth).length;</script></body>"
+    )
+    path.write_text(path.read_text().replace("</body>", script))
+    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    browser += [f"--window-size={width},900", f"--user-data-dir={tmp_path / 'profile'}"]
+    browser += ["--disable-background-networking", "--no-first-run", path.as_uri()]
+    dom = subprocess.run(browser, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert int(re.search(r'data-wide="(\d+)"', dom)[1]) <= max(width, 500)
+    assert re.search(r'data-broken="(\d+)"', dom)[1] == "0"
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def pose_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pose") / "pose.ckpt"
+    mindspore.save_checkpoint(create_network("poseestnet", weights=None), str(path))
+    return path
+
+
+NETWORK = ["--backend", "mindspore", "--size", "64", "--batch-size", "5", "--no-flip-test"]
+
+
+def test_the_evaluate_pose_command(root, pose_checkpoint, tmp_path, capsys, monkeypatch) -> None:
+    out = tmp_path / "out"
+    arguments = ["evaluate-pose", "--data", str(root), "--split", "query", *NETWORK]
+    arguments += ["--weights", str(pose_checkpoint), "--output", str(out), "--decode", "dark"]
+    assert main(arguments) == 0
+    text = capsys.readouterr().out
+    for told in ("PCK@0.05", "hidden NME", "left-right swaps", "ECE", "as published; not a PCK"):
+        assert told in text
+    assert re.search(r"^Mean +\d+\.\d\d +82\.20$", text, re.MULTILINE)
+    assert "10 images, " in text
+    assert 'class="warning"' not in (out / "report.html").read_text()
+
+    from multitasknet import PoseEstimator
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("estimates are kept")
+
+    monkeypatch.setattr(PoseEstimator, "estimate_pixels", never)
+    assert main([*arguments, "--json"]) == 0
+    printed = capsys.readouterr()
+    (line,) = printed.out.splitlines()
+    written = json.loads((out / "metrics.json").read_text())
+    assert json.loads(line) == written
+    assert written["settings"]["decode"] == "dark"
+    assert written["settings"]["flip_test"] is False
+    assert str(out / "report.html") in printed.err
+
+
+def test_random_weights_are_said_to_be_random(root, tmp_path, capsys) -> None:
+    arguments = ["evaluate-pose", "--data", str(root), "--split", "query", *NETWORK]
+    assert main([*arguments, "--weights", "none", "--output", str(tmp_path)]) == 0
+    assert "the weights are random" in capsys.readouterr().err
+    assert 'class="warning"' in (tmp_path / "report.html").read_text()
+
+
+def broken(root: Path, tmp_path: Path) -> Path:
+    target = Path(shutil.copytree(root, tmp_path / "broken"))
+    image = sorted((target / "image_query").iterdir())[0]
+    image.write_bytes(image.read_bytes()[:200])
+    return target
+
+
+def empty(root: Path, tmp_path: Path) -> Path:
+    return rewritten(root, tmp_path / "empty", lambda rows: [])
+
+
+def unlabelled(root: Path, tmp_path: Path) -> Path:
+    return drawn.veri(tmp_path / "veri", drawn.plan())
+
+
+def no_query(root: Path, tmp_path: Path) -> Path:
+    target = Path(shutil.copytree(root, tmp_path / "less"))
+    (target / "label_query.csv").unlink()
+    return target
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (broken, "cannot be read"),
+        (empty, "label_query.csv: the file has no rows"),
+        (unlabelled, r"none of the \d+ images \(query\) has keypoints; expected the PAMTRI"),
+        (no_query, "label_query.csv"),
+    ],
+)
+def test_a_users_mistake_is_one_message_and_exit_code_2(
+    root, tmp_path, capsys, make: Callable[[Path, Path], Path], named: str
+) -> None:
+    data = make(root, tmp_path)
+    assert main(["evaluate-pose", "--data", str(data), "--split", "query", "--weights", "x"]) == 2
+    error = capsys.readouterr().err
+    assert re.search(named, error)
+    assert "Traceback" not in error
+    assert len(error.splitlines()) == 1
