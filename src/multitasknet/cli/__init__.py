@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import MultiTaskNetError
-from . import card, convert, data, demo, evaluate, export, finetune, hub, predict, synthesize
+from . import card, convert, data, demo, evaluate, export, finetune, hub, pose, predict, synthesize
 
 _COMMANDS = (
     demo,
     predict,
+    pose,
     evaluate,
     finetune,
     card,

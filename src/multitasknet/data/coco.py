@@ -96,9 +96,7 @@ def read_coco(path: str | Path) -> Mapping[str, LabelRow]:
                 f"category"
             )
         keypoints = _keypoints(annotation)[_order(category)]
-        return LabelRow(
-            image=image, keypoints=keypoints, origin=origin, **_ids(annotation, image)
-        )
+        return LabelRow(image=image, keypoints=keypoints, origin=origin, **_ids(annotation, image))
 
     rows = parse_rows(_places(content, path, names), parse, "has an annotation already")
     if not rows:

@@ -30,7 +30,7 @@ from .labels import LabelError, parse_rows, read_csv, read_labels, readable, ref
 from .pack import MANIFEST, read_pack
 from .records import SPLITS, Record, Split, VehicleDataset, check_ids, check_images
 
-_FOLDER = {"train": "train", "query": "query", "gallery": "test"}
+FOLDERS = {"train": "train", "query": "query", "gallery": "test"}
 _CAMERA_IN_NAME = re.compile(r"^\d+_c(\d+)_")
 _CAMERA = re.compile(r"c?(\d+)")
 _CSV_COLUMNS = ("image", "vehicle_id", "camera", "color", "type")
@@ -78,7 +78,7 @@ class _Layout:
     read: Callable[[Path, Path, str], list[Record]]
 
     def label_file(self, root: Path, split: str) -> Path:
-        return root / self.labels.format(split=split, folder=_FOLDER[split])
+        return root / self.labels.format(split=split, folder=FOLDERS[split])
 
 
 def _layout_of(root: Path) -> _Layout:
@@ -100,7 +100,7 @@ def _layout_of(root: Path) -> _Layout:
 
 
 def _read_split(layout: _Layout, root: Path, name: str, check: bool) -> Split:
-    records = layout.read(root, layout.label_file(root, name), _FOLDER[name])
+    records = layout.read(root, layout.label_file(root, name), FOLDERS[name])
     if not records:
         raise LabelError(f"{root}: the split {name!r} is empty; expected at least one image")
     refuse(check_ids(records))
