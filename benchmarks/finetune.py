@@ -29,12 +29,12 @@ from multitasknet import MultiTaskNet, NetworkSpec, read_dataset, synthesize
 from multitasknet.data.records import VehicleDataset
 from multitasknet.training.augmentation import RandomAugmentation
 from multitasknet.training.batches import ImageSource
+from multitasknet.training.identity import LOSSES, class_maps
 from multitasknet.training.loop import EpochTrainer
 from multitasknet.training.losses import MultiTaskLoss
-from multitasknet.training.optimization import create_optimizer, set_rate, set_training
+from multitasknet.training.optimization import create_optimizer, set_training
 from multitasknet.training.parallel import Devices
-from multitasknet.training.preparation import class_maps
-from multitasknet.training.sampler import IdentitySampler
+from multitasknet.training.sampler import IdentitySampler, ShuffledSampler
 from multitasknet.training.schedule import Schedule
 from multitasknet.training.state import Progress
 from multitasknet.training.step import TrainingStep
@@ -64,22 +64,6 @@ def main() -> None:
         compare_recipes(options.epochs, options.size, options.seeds, options.rate)
     else:
         compare_steps(options.size, options.batch, options.runs)
-
-
-@dataclass(frozen=True)
-class RandomBatches:
-    """The model zoo's order: all images, shuffled."""
-
-    images: int
-    seed: int
-
-    @property
-    def batches_per_epoch(self) -> int:
-        return self.images // BATCH
-
-    def epoch(self, epoch: int, device: int = 0) -> np.ndarray:
-        order = np.random.default_rng((self.seed, epoch)).permutation(self.images)
-        return order[: self.batches_per_epoch * BATCH].reshape(-1, BATCH)
 
 
 @dataclass(frozen=True)
@@ -137,14 +121,14 @@ def train_ours(dataset: VehicleDataset, epochs: int, size: int, seed: int, rate:
 
 def train_theirs(dataset: VehicleDataset, epochs: int, size: int, seed: int, rate: float) -> dict:
     network = fresh_network(seed, size)
-    everything = [{"params": network.trainable_params(), "lr": 0.0, "weight_decay": 5e-4}]
-    optimizer = nn.Adam(everything, learning_rate=0.0)
+    everything = [{"params": network.trainable_params(), "lr": 1.0, "weight_decay": 5e-4}]
+    optimizer = nn.Adam(everything, learning_rate=1.0)
     augmentation = RandomAugmentation(flip="paper", erase=0.0, jitter=0.0)
     return train(
         dataset,
         network,
         optimizer,
-        RandomBatches(len(dataset.train), seed),
+        ShuffledSampler(len(dataset.train), BATCH, seed),
         DriftingAugmentation(augmentation, size),
         Schedule(rate, epochs, kind="constant"),
         seed,
@@ -164,7 +148,7 @@ def train(dataset, network, optimizer, sampler, augmentation, schedule, seed) ->
     )
     step = TrainingStep(network, MultiTaskLoss(smoothing=0.1), optimizer, clip=50.0)
     trainer = EpochTrainer(
-        step, train, sampler, schedule, backbone_rate=1.0, seed=seed, devices=Devices(), show=False
+        step, train, sampler, schedule, losses=LOSSES, seed=seed, devices=Devices(), show=False
     )
     set_training(network)
     for epoch in range(schedule.epochs):
@@ -201,8 +185,8 @@ def mindspore_step(x: np.ndarray, p: np.ndarray, ids: np.ndarray) -> Callable[[]
     network = MultiTaskNet(NetworkSpec(num_ids=60))
     set_training(network)
     optimizer = create_optimizer(network)
-    set_rate(optimizer, 3e-4)
     step = TrainingStep(network, MultiTaskLoss(), optimizer, clip=50.0)
+    step.set_rate(3e-4)
     inputs, labels = (Tensor(x), Tensor(p)), (Tensor(ids), Tensor(ids), Tensor(ids))
     return lambda: step(inputs, labels)
 

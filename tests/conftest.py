@@ -133,6 +133,23 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, arrays: dict[str, np.nd
     return save(tmp_path_factory.mktemp("weights") / "published.ckpt", arrays)
 
 
+@pytest.fixture(scope="session")
+def pose_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of a scale that keeps the maps around one."""
+    import mindspore
+
+    from multitasknet import create_network
+
+    network = create_network("poseestnet", weights=None)
+    for parameter in network.get_parameters():
+        if parameter.name.endswith("weight"):
+            scale = 40 if parameter.name.startswith("final_layer") else 0.6
+            parameter.set_data(parameter * scale)
+    path = tmp_path_factory.mktemp("pose") / "pose.ckpt"
+    mindspore.save_checkpoint(network, str(path))
+    return path
+
+
 def save(path: Path, arrays: dict[str, np.ndarray]) -> Path:
     """Write arrays with MindSpore's own ``save_checkpoint``."""
     import mindspore

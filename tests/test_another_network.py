@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import toy_network
 from toy_network import ToySpec
 
 from multitasknet import convert, create_network, export, read_dataset, read_weights
+from multitasknet.cli import main
 from multitasknet.data.pipeline import create_pipeline
 from multitasknet.data.samples import batch_inputs, make_sample
 from multitasknet.hub.info import describe_weights
@@ -22,6 +24,7 @@ from multitasknet.models import NETWORKS
 from multitasknet.vehicle.attributes import ClassMaps
 from multitasknet.weights.sidecar import Sidecar, write_sidecar
 
+EXAMPLE = Path(__file__).resolve().parents[1] / "assets" / "example.jpg"
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 
 
@@ -78,3 +81,52 @@ def test_its_inputs_come_from_any_data_set(tmp_path: Path) -> None:
     ((pictures, _),) = pipeline.create_tuple_iterator(num_epochs=1, output_numpy=True)
     assert (pictures.shape, pictures.dtype) == ((2, 3, 32, 64), np.float32)
     assert 0.1 < pictures.mean() < 0.9
+
+
+def test_the_commands_tell_it_by_its_weights(weights: Path, tmp_path: Path, capsys) -> None:
+    def said(*command: object) -> dict:
+        assert main([*map(str, command), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    info = said("info", "--weights", weights)
+    assert (info["network"], info["width"]) == ("toy", "5 means")
+    assert said("convert", weights, tmp_path / "b.safetensors", "--network", "toy")["width"]
+    for stated in ([], ["--network", "toy"]):
+        report = said("export", "--output", tmp_path / "a.onnx", "--weights", weights, *stated)
+        assert report["metadata"]["spec"]["width"] == 5
+    random = ["--network", "toy", "--weights", "none"]
+    report = said("export", "--output", tmp_path / "r.onnx", *random)
+    assert report["metadata"]["spec"]["width"] == 4
+
+
+def test_its_card_is_taken_for_its_name(write_card, tmp_path: Path, monkeypatch, capsys) -> None:
+    card = write_card("http://127.0.0.1/toy.ckpt", path=tmp_path / "assets" / "toy.md")
+    card.write_text(card.read_text().replace("model-name: MultiTaskNet", "model-name: Toy"))
+    monkeypatch.setattr("multitasknet.hub.card.PACKAGE", tmp_path)
+    assert main(["info", "--network", "toy"]) == 0
+    assert "Toy (PAMTRI)" in capsys.readouterr().out
+    assert main(["download", "--network", "toy", "--offline"]) == 2
+    assert "toy.ckpt" in capsys.readouterr().err
+
+
+def test_another_network_than_asked_for_is_refused(
+    weights: Path, tmp_path: Path, write_card, capsys
+) -> None:
+    best = weights.rename(tmp_path / "best.ckpt")
+    published = write_card("http://127.0.0.1/a.ckpt")
+    output = ["--output", tmp_path / "b.onnx"]
+    for source, asked, command in (
+        (best, "multitasknet", ["info", "--weights", best]),
+        (best, "multitasknet", ["convert", best, tmp_path / "b.ckpt"]),
+        (best, "multitasknet", ["export", "--weights", best, *output]),
+        (best, "multitasknet", ["quantize", EXAMPLE, EXAMPLE, "--weights", best, *output]),
+        (best, "multitasknet", ["card", tmp_path, "--url", "http://127.0.0.1/x"]),
+        (best, None, ["predict", EXAMPLE, "--weights", best]),
+        (published, "toy", ["info", "--card", published]),
+        (published, "toy", ["export", "--card", published, *output]),
+        (published, "toy", ["hub-install", "--card", published, "--hub-dir", tmp_path / "hub"]),
+    ):
+        stated = ["--network", asked] if asked else []
+        assert main([*map(str, command), *stated]) == 2
+        assert capsys.readouterr().err.startswith(f"multitasknet: error: {source}: ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "cards"]

@@ -17,7 +17,8 @@ from multitasknet.training.augmentation import (
     mirror,
     random_crop,
 )
-from multitasknet.training.batches import Draw, FeatureSource
+from multitasknet.training.batches import Draw
+from multitasknet.training.features import FeatureSource
 from multitasknet.vehicle.keypoints import SURFACES, visible_surfaces
 from multitasknet.vehicle.maps import draw_heatmaps, draw_segments
 from multitasknet.vehicle.sample import Sample
@@ -145,7 +146,7 @@ def test_an_unknown_flip_is_refused() -> None:
 def test_kept_features_are_mirrored_anew_for_each_use_and_alike_after_a_resume() -> None:
     features = np.arange(2 * 4 * 1024, dtype=np.float32).reshape(2, 4, 1024)
     poses, labels = np.zeros((2, 4, 108), np.float32), np.zeros((3, 4), np.int32)
-    source = FeatureSource(Split("train"), features, poses, labels)
+    source = FeatureSource(Split("train"), (features, poses), labels)
     batches = np.array([[0, 0, 0, 0]] * 8)
 
     def views(step: int, epoch: int = 0, rank: int = 0) -> list[list[bool]]:

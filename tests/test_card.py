@@ -47,6 +47,12 @@ def test_our_card_keeps_the_rules_of_the_hub_client() -> None:
     assert not [key for key, value in header.items() if key not in free and ":" in str(value)]
 
 
+def test_a_date_may_lack_leading_zeros_as_on_the_hub(write_card: Callable[..., Path]) -> None:
+    path = write_card("https://example.com/a.ckpt")
+    path.write_text(path.read_text().replace("2022-06-22", "2023-2-17"))
+    assert load_card(path).update_time == datetime.date(2023, 2, 17)
+
+
 def test_a_version_is_text_and_not_a_number(write_card: Callable[..., Path]) -> None:
     card = load_card(write_card("https://example.com/a.ckpt", version="1.10"))
     assert card.version == "1.10"

@@ -13,7 +13,12 @@ import yaml
 
 from multitasknet import __version__
 from multitasknet.cli import main
-from multitasknet.training.settings import FinetuneError, Settings, read_config
+from multitasknet.training.settings import (
+    FinetuneError,
+    IdentitySettings,
+    Settings,
+    read_config,
+)
 
 PHOTO = Path(__file__).resolve().parents[1] / "assets" / "example.jpg"
 
@@ -34,12 +39,26 @@ def help_of(command: str, capsys: pytest.CaptureFixture) -> str:
         ),
         ("--card", ["predict", "evaluate", "search", "export", "quantize", "finetune", "info"]),
         ("--cache-dir", ["predict", "evaluate", "export", "quantize", "finetune", "download"]),
-        ("--offline", ["predict", "evaluate", "search", "export", "finetune", "download"]),
+        (
+            "--offline",
+            ["predict", "evaluate", "search", "export", "finetune", "download", "hub-install"],
+        ),
         ("--size", ["predict", "evaluate", "search", "threshold", "export", "finetune"]),
         ("--batch-size", ["predict", "evaluate", "search", "quantize", "finetune"]),
         ("--backend", ["predict", "evaluate", "search", "threshold"]),
-        ("--threads", ["predict", "evaluate", "search", "threshold"]),
-        ("--json", ["predict", "evaluate", "search", "threshold", "info"]),
+        ("--threads", ["predict", "evaluate", "search", "threshold", "quantize"]),
+        (
+            "--json",
+            ["predict", "evaluate", "search", "threshold", "quantize"],
+        ),
+        (
+            "--json",
+            ["data", "info", "card", "convert", "export"],
+        ),
+        (
+            "--network",
+            ["info", "download", "card", "convert", "export", "hub-install", "quantize"],
+        ),
     ],
 )
 def test_an_option_is_called_the_same_everywhere(option, commands, capsys) -> None:
@@ -130,11 +149,21 @@ def test_a_setting_is_checked_wherever_it_comes_from(name, tmp_path, capsys) -> 
 
 def test_every_setting_is_an_option_with_its_default(capsys) -> None:
     text = help_of("finetune", capsys)
-    for name, rule in Settings.rules().items():
+    for name, rule in IdentitySettings.rules().items():
         option = f"--{name.replace('_', '-')}"
         assert option in text
         if rule.kind is float and rule.least == 0 and name != "milestones":
-            assert f"({getattr(Settings, name)})" in text
+            assert f"({getattr(IdentitySettings, name)})" in text
+
+
+@pytest.mark.parametrize(
+    "options", [["--margin", "0.5", "--soft-margin"], ["--soft-margin", "--margin", "0.5"]]
+)
+def test_a_margin_and_the_soft_margin_together_are_refused(options, tmp_path, capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["finetune", "--data", "x", "--output", str(tmp_path / "run"), *options])
+    assert stopped.value.code == 2
+    assert "margin: not allowed with argument --" in capsys.readouterr().err
 
 
 def test_the_first_releases_words_for_settings_hold_with_a_warning(caplog) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -409,6 +410,17 @@ def test_the_data_command_prints_a_table(
         assert table[0].split() == ["train", "query", "gallery"]
         images = next(line for line in table if line.startswith("images"))
         assert images.split()[1:] == ["12", "6", "12"]
+
+
+def test_the_data_command_prints_an_object_for_each_split(
+    roots: dict[str, Path], capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["data", str(roots["stored"]), "--json"]) == 0
+    splits = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["split"] for one in splits] == ["train", "query", "gallery"]
+    assert [one["images"] for one in splits] == [12, 6, 12]
+    assert all(one["with_keypoints"] == one["stored_segments"] == one["images"] for one in splits)
+    assert all(one["colors"] == 3 for one in splits)
 
 
 def test_the_pack_command(

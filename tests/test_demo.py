@@ -26,6 +26,8 @@ def test_the_demo_tells_the_whole_story_on_one_page(tmp_path) -> None:
     for part in ("The data", "What training did", "Colour and type", "Finding a vehicle again"):
         assert part in page
     assert "without any download" in page
+    for named in ("data", "before.ckpt", "training/best.ckpt"):
+        assert f"<code>{tmp_path / 'demo' / named}</code>" in page
     assert page.count('<figure class="shot query">') >= 6
     assert not re.search(r"(src|href)=\"(?!data:|#)", page), "the page must stand alone"
     assert set(result.before) == set(result.after) >= set(result.chance)

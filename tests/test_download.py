@@ -332,3 +332,16 @@ def test_the_default_cache_is_the_hubs_own_folder(
 def test_what_is_no_card_is_refused(cache: Path) -> None:
     with pytest.raises(TypeError, match="ModelCard or an Asset, not str"):
         fetch_asset("card.md", cache)
+
+
+def test_what_one_url_began_another_goes_on_with(
+    write_card: Callable[..., Path], cache: Path, server: LoopbackServer
+) -> None:
+    right = server.serve("/right.ckpt", CONTENT)
+    for name, begun in (("half", CONTENT), ("wrong", OTHER)):
+        url = server.serve(f"/{name}.ckpt", begun, Answer(cut_after=2_000_000), Answer(503))
+        served = server.resources["/right.ckpt"].served
+        card = load_card(write_card(url, CONTENT, mirrors=(right,)))
+        assert fetch(card, cache / name).read_bytes() == CONTENT
+        served = server.resources["/right.ckpt"].served - served
+        assert (served < len(CONTENT)) == (begun == CONTENT), name

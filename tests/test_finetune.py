@@ -27,10 +27,10 @@ from multitasknet import (
 )
 from multitasknet.cli import main
 from multitasknet.data.pack import write_pack
+from multitasknet.models.multitasknet.definition import FROZEN
 from multitasknet.training.history import EpochRecord
 from multitasknet.training.interruption import Interrupted
 from multitasknet.training.loop import TrainingError
-from multitasknet.training.optimization import FROZEN
 from multitasknet.training.sampler import SamplerError
 from multitasknet.training.settings import FinetuneError
 from multitasknet.weights.sidecar import SidecarError
@@ -254,8 +254,13 @@ def test_finetune_publish_and_load_are_a_circle(straight, server, tmp_path, caps
     url = server.serve("/v1/best.ckpt", straight.checkpoint.read_bytes())
     server.serve("/v1/best.json", straight.checkpoint.with_suffix(".json").read_bytes())
     folder = url.rpartition("/")[0]
-    assert main(["card", str(straight.output), "--url", folder, "--version", "2.0"]) == 0
+    command = ["card", str(straight.output), "--url", folder, "--version", "2.0"]
+    assert main(command) == 0
     assert url in capsys.readouterr().out
+    assert main([*command, "--network", "MultiTaskNet", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["publish"] == [url, f"{folder}/best.json"]
+    assert Path(said["card"]).is_file()
     network = create_network(
         card=straight.output / "multitasknet_veri.md", cache_dir=tmp_path, progress=False
     )
@@ -318,6 +323,21 @@ def test_a_resume_without_its_state_is_refused(straight, data, tmp_path) -> None
     with pytest.raises(FinetuneError, match=r"last\.ckpt: there is no such file"):
         finetune(data, run, resume=True)
     assert (run / "history.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("written", [0, 1])
+def test_a_run_that_died_before_its_first_state_starts_afresh(
+    straight, data, output, written
+) -> None:
+    history = json.loads((straight.output / "history.json").read_text())
+    history["epochs"] = history["epochs"][:written]
+    (output / "history.json").write_text(json.dumps(history))
+    if written:
+        shutil.copy(straight.checkpoint, output)
+    resumed = finetune(data, output, resume=True, progress=False)
+    assert losses(resumed.history) == losses(straight.history)
+    assert_same_weights(straight.output / "last.ckpt", output / "last.ckpt")
+    assert_same_weights(straight.checkpoint, resumed.checkpoint)
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "other labels"])

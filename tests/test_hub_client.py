@@ -9,12 +9,15 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+import mindspore
 import pytest
+import toy_network
 from conftest import save
 from loopback import LoopbackServer
 
-from multitasknet import CardError, hub_install, load_card
+from multitasknet import CardError, create_network, hub_install, load_card
 from multitasknet.hub.card import default_card_path
+from multitasknet.models import NETWORKS
 
 PRELUDE = """
     import json, logging, sys
@@ -201,6 +204,64 @@ def test_installing_again_renews_and_keeps_what_was_not_ours(tmp_path: Path) -> 
     kept = sorted(path.name for path in folder.glob("*.before-multitasknet*"))
     assert kept == ["PAMTRI.before-multitasknet", "multitasknet_veri.md.before-multitasknet"]
     assert (folder / kept[0] / "mine.py").read_text() == "x = 1"
+
+
+@pytest.fixture
+def toy_card(write_card: Callable[..., Path], monkeypatch, tmp_path: Path) -> Callable[..., Path]:
+    """Write the card of a second network, which is in the table."""
+    monkeypatch.setitem(NETWORKS, "toy", toy_network.__name__)
+
+    def write(url: str, content: bytes = b"", **options: str) -> Path:
+        card = write_card(url, content, path=tmp_path / "cards" / "toy.md", **options)
+        card.write_text(card.read_text().replace("model-name: MultiTaskNet", "model-name: Toy"))
+        return card
+
+    return write
+
+
+def test_two_networks_share_a_code_folder(
+    hub: Path, server: LoopbackServer, toy_card: Callable[..., Path], tmp_path: Path
+) -> None:
+    mindspore.save_checkpoint(
+        create_network("toy", weights=None, width=5), str(tmp_path / "a.ckpt")
+    )
+    content = (tmp_path / "a.ckpt").read_bytes()
+    url, repo = server.serve("/weights/toy.ckpt", content), server.url("/models/PAMTRI")
+    hub_install(hub, card=toy_card(url, content, repo=repo))
+    table = hub / "mindspore" / "1.7" / "PAMTRI" / "src" / "multitasknet" / "models" / "__init__.py"
+    table.write_text(f'{table.read_text()}\nNETWORKS["toy"] = "toy_network"\n')
+    said = run(
+        hub,
+        """
+        toy = mindspore_hub.load("mindspore/1.7/toy")
+        ours = mindspore_hub.load("mindspore/1.7/multitasknet_veri")
+        say(ours, toy=[type(toy).__name__, toy.spec.width, len(toy.load_report.loaded)])
+        """,
+    )
+    assert (said["type"], said["ids"], said["loaded"]) == ("MultiTaskNet", 575, 616)
+    assert said["toy"] == ["Toy", 5, 5]
+
+
+def test_the_cards_of_all_networks_are_installed_unless_one_is_named(
+    tmp_path: Path, toy_card: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards = {name: default_card_path(name) for name in NETWORKS}
+    cards["toy"] = toy_card("https://example.com/toy.ckpt")
+    monkeypatch.setattr("multitasknet.hub.install.default_card_path", cards.__getitem__)
+    folder = tmp_path / "hub" / "mindspore" / "1.7"
+    (toy,) = hub_install(tmp_path / "hub", network="Toy")
+    assert (toy.path, toy.uid) == (folder / "toy.md", "mindspore/1.7/toy")
+    assert sorted(path.name for path in folder.glob("*.md")) == ["toy.md"]
+    (folder / "PAMTRI" / "assets" / "toy.md").write_text("installed before")
+    hub_install(tmp_path / "hub", network="multitasknet")
+    assert (folder / "PAMTRI" / "assets" / "toy.md").read_text() == "installed before"
+    toy.path.write_text("from the Hub")
+    assert [card.network for card in hub_install(tmp_path / "hub")] == list(NETWORKS)
+    assert toy.path.read_bytes() == cards["toy"].read_bytes()
+    assert (folder / "toy.md.before-multitasknet").read_text() == "from the Hub"
+    assert len(list(folder.glob("*.before-multitasknet*"))) == 1
+    with pytest.raises(CardError, match=r"'model-name' is 'Toy'.*expected multitasknet"):
+        hub_install(tmp_path / "hub", card=cards["toy"], network="multitasknet")
 
 
 @pytest.mark.parametrize("version", ["1.3", "1.6", "1.8", "1.9", "1.10"])

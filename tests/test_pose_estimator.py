@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
-import mindspore
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,6 +14,7 @@ from multitasknet import (
     ImageError,
     PoseError,
     PoseEstimator,
+    PoseSpec,
     Predictor,
     create_network,
     read_labels,
@@ -21,24 +22,13 @@ from multitasknet import (
 from multitasknet.data.samples import batch_inputs, make_sample
 from multitasknet.inference.pose_choice import open_pose_estimator
 from multitasknet.models.poseestnet.decoding import unmirrored
+from multitasknet.vehicle.attributes import ClassMaps
 from multitasknet.vehicle.keypoints import MIRRORED_KEYPOINTS
+from multitasknet.weights.sidecar import Sidecar, SidecarError, sidecar_path, write_sidecar
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 PHOTO = ASSETS / "example.jpg"
 GIVEN = read_labels(ASSETS / "example.csv")[PHOTO.name].keypoints
-
-
-@pytest.fixture(scope="module")
-def pose_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights of a scale that keeps the maps around one."""
-    network = create_network("poseestnet", weights=None)
-    for parameter in network.get_parameters():
-        if parameter.name.endswith("weight"):
-            scale = 40 if parameter.name.startswith("final_layer") else 0.6
-            parameter.set_data(parameter * scale)
-    path = tmp_path_factory.mktemp("pose") / "pose.ckpt"
-    mindspore.save_checkpoint(network, str(path))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +149,21 @@ def test_weights_of_the_other_network_are_refused_by_name(
         match="the network that is given: expected multitasknet, but it is poseestnet",
     ):
         Predictor(network=create_network("poseestnet", weights=None))
+
+
+def test_a_pose_convention_travels_in_the_sidecar_and_a_wrong_one_is_said(
+    pose_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights = shutil.copy(pose_checkpoint, tmp_path / "own.ckpt")
+    spec = PoseSpec(input_size=(32, 32), pose_convention="visibility")
+    write_sidecar(weights, Sidecar(spec, ClassMaps((), (), ())))
+    estimator = PoseEstimator(weights, backend="mindspore")
+    assert (estimator.spec, estimator.size) == (spec, (32, 32))
+    identity = create_network(weights=None)
+    assert Predictor(network=identity, size=(32, 32), pose=estimator).pose_estimator
+    assert "were trained on 'published'" in caplog.text
+    sidecar_path(weights).write_text(
+        sidecar_path(weights).read_text().replace("visibility", "guess")
+    )
+    with pytest.raises(SidecarError, match="pose_convention is 'guess'"):
+        PoseEstimator(weights, backend="mindspore")

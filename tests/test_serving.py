@@ -332,6 +332,11 @@ def test_the_commands_export_and_predict(tmp_path, checkpoint, capsys) -> None:
     assert "largest difference from the Cell on 8 inputs: " in capsys.readouterr().out
     assert main(["predict", str(PHOTO), "--weights", str(target)]) == 0
     assert "run by onnx" in capsys.readouterr().out
+    options = ["--weights", str(checkpoint), "--size", "32", "--json"]
+    assert main(["export", "--output", str(target), *options]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["path"], said["metadata"]["spec"]["input_size"]) == (str(target), [32, 32])
+    assert said["difference"] < 1e-4
     for bad in ("model.zip", "nowhere/model.onnx"):
         command = ["export", "--output", str(tmp_path / bad), "--weights", "none"]
         assert main(command) == 2
@@ -387,7 +392,8 @@ def test_the_command_quantizes(exported, tmp_path, capsys) -> None:
         Image.fromarray(crop).save(tmp_path / f"{index}.png")
     images = sorted(map(str, tmp_path.glob("*.png")))
     target = str(tmp_path / "int8.onnx")
-    assert main(["quantize", *images, "--weights", str(exported), "--output", target]) == 0
+    command = ["quantize", *images, "--weights", str(exported), "--output", target]
+    assert main([*command, "--threads", "1"]) == 0
     printed = capsys.readouterr().out
     assert "calibrated on  3 images" in printed
     assert "the same for" in printed

@@ -8,8 +8,9 @@ import pytest
 from mindspore import Tensor, nn
 
 from multitasknet import MultiTaskNet, NetworkSpec
+from multitasknet.models.multitasknet.definition import FROZEN
 from multitasknet.models.multitasknet.network import DenseLayer
-from multitasknet.training.optimization import create_optimizer, freeze, set_rate, set_training
+from multitasknet.training.optimization import create_optimizer, freeze, set_training
 from multitasknet.training.state import Progress, load_state, save_state
 from multitasknet.training.step import TrainingStep
 
@@ -41,16 +42,18 @@ def batch(value: float) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     return (column, column), (column, column, column)
 
 
-def small_step(**options) -> tuple[Small, TrainingStep]:
+def small_step(backbone_rate: float = 1.0, **options) -> tuple[Small, TrainingStep]:
     network = Small()
-    optimizer = create_optimizer(network, kind="sgd", weight_decay=0.0)
+    optimizer = create_optimizer(
+        network, kind="sgd", weight_decay=0.0, backbone=("base.",), backbone_rate=backbone_rate
+    )
     return network, TrainingStep(network, Squared(), optimizer, **{"clip": 1e9, **options})
 
 
 def test_weight_decay_acts_on_weights_and_on_nothing_else() -> None:
     network = DenseLayer(4)
     optimizer = create_optimizer(network, kind="sgd", weight_decay=0.5)
-    set_rate(optimizer, 0.1)
+    TrainingStep(network, Squared(), optimizer, clip=1e9).set_rate(0.1)
     before = {parameter.name: parameter.asnumpy().copy() for parameter in optimizer.parameters}
     optimizer(tuple(mindspore.ops.zeros_like(parameter) for parameter in optimizer.parameters))
     shrunk = {
@@ -64,8 +67,8 @@ def test_weight_decay_acts_on_weights_and_on_nothing_else() -> None:
 
 
 def test_a_step_follows_the_gradient_and_the_backbone_follows_more_slowly() -> None:
-    network, step = small_step()
-    step.set_rate(0.01, backbone_rate=0.5)
+    network, step = small_step(backbone_rate=0.5)
+    step.set_rate(0.01)
     # The output is 3, its square's slope 6; both weights see 6 x 3, both biases 6.
     result = step(*batch(3))
     assert (result.total, result.updated) == (pytest.approx(9), True)
@@ -153,8 +156,8 @@ def test_the_state_holds_all_that_the_next_steps_need(tmp_path) -> None:
 )
 def test_a_frozen_part_keeps_weights_and_statistics(choice, still) -> None:
     network = MultiTaskNet(NetworkSpec(num_ids=3))
-    freeze(network, choice)
-    set_training(network, choice)
+    freeze(network, FROZEN[choice])
+    set_training(network, FROZEN[choice])
     trainable = {parameter.name for parameter in network.trainable_params()}
     norms = {
         name: cell.training
@@ -166,5 +169,5 @@ def test_a_frozen_part_keeps_weights_and_statistics(choice, still) -> None:
     assert ("base.norm5.gamma" in trainable) == (choice != "backbone")
     assert norms["base.norm5"] == (choice != "backbone")
     assert norms["base.norm0"] == (choice == "none")
-    set_training(network, choice, statistics=False)
+    set_training(network, FROZEN[choice], statistics=False)
     assert not network.base.norm5.training

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import stat
 import sys
 from dataclasses import replace
@@ -95,6 +96,9 @@ def test_the_command_converts_and_says_what_it_wrote(tmp_path, arrays, capsys) -
     printed = capsys.readouterr().out
     assert "segment (16 input channels)" in printed
     assert "padded as in MindSpore" in printed
+    assert main(["convert", source, str(target), "--format", "ckpt", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["file"], said["network"]) == (f"{target}.ckpt", "multitasknet")
     written = tmp_path / "model.ckpt"
     assert stat.S_IMODE(written.stat().st_mode) & stat.S_IRUSR
     read = read_weights(written).arrays

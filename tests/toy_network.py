@@ -17,6 +17,7 @@ CARD = "toy.md"
 OPTIONAL_CELLS = ()
 BACKBONE = "toyconv."
 PREPROCESSING = 1
+FROZEN = {"none": (), "stages": (), "backbone": (BACKBONE,)}
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,10 @@ def spec_from_sidecar(spec: ToySpec, values: Mapping[str, Any]) -> ToySpec:
 def check_options(options: Mapping[str, Any]) -> None:
     if set(options) - {"width"}:
         raise TypeError("the toy takes a width")
+
+
+def describe(spec: ToySpec) -> dict[str, str]:
+    return {"width": f"{spec.width} means"}
 
 
 def plan(found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:

@@ -148,6 +148,8 @@ def run_demo(
         output / "report.html",
         "demo.html",
         title="MultiTaskNet demo",
+        settings=after.settings,
+        start=start,
         plan=plan,
         online=online,
         images=sum(len(split) for split in dataset.splits),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from .errors import MultiTaskNetError
 
@@ -82,21 +81,6 @@ def replacing(target: Path) -> Iterator[Path]:
             f"{target}: cannot be written ({error.strerror or error}); choose another path, in a "
             f"folder that exists"
         ) from error
-
-
-def write_json(path: Path, values: Mapping[str, Any], indent: int | None = None) -> None:
-    """Write a JSON object, whole or not at all; OutputError as :func:`replacing`."""
-    with replacing(path) as part:
-        part.write_text(json.dumps(values, indent=indent), encoding="utf-8")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """What :func:`write_json` wrote; empty if the file is missing, damaged or of another kind."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
 
 
 def keep(folder: Path, key: str, suffix: str, content: bytes) -> Path:

@@ -19,14 +19,7 @@ RGB_MEAN = (0.485, 0.456, 0.406)
 RGB_STD = (0.229, 0.224, 0.225)
 
 # What Pillow raises for files that are no picture, damaged or too large.
-UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    RuntimeError,
-    NotImplementedError,
-    Image.DecompressionBombError,
-)
+UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError)
 _GROUND = (128, 128, 128)
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 

@@ -54,14 +54,13 @@ def guard_cpu() -> bool:
     """
     import mindspore
 
-    if not needs_guard(
+    needed = needs_guard(
         version=mindspore.__version__,
         device=mindspore.get_context("device_target"),
         has_avx512=has_cpu_feature("AVX512F"),
         chosen=os.environ.get(_VARIABLE),
-    ):
-        return False
-    return _limit_onednn()
+    )
+    return needed and _limit_onednn()
 
 
 def needs_guard(*, version: str, device: str, has_avx512: bool, chosen: str | None) -> bool:

@@ -10,21 +10,9 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import MultiTaskNetError
-from . import card, convert, data, demo, evaluate, export, finetune, hub, pose, predict, synthesize
+from . import data, export, hub, inference, pose, training
 
-_COMMANDS = (
-    demo,
-    predict,
-    pose,
-    evaluate,
-    finetune,
-    card,
-    data,
-    synthesize,
-    hub,
-    convert,
-    export,
-)
+_COMMANDS = (inference, pose, training, data, hub, export)
 _INTERRUPTED = 130
 
 

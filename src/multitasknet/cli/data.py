@@ -1,4 +1,4 @@
-"""``data`` and ``pack``."""
+"""``data``, ``pack`` and ``synthesize``: data sets checked, packed and drawn."""
 
 from __future__ import annotations
 
@@ -6,19 +6,56 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .options import (
+    add_command,
+    add_options,
+    add_renamed,
+    given,
+    positive,
+    print_json,
+    print_table,
+)
+
 if TYPE_CHECKING:
-    from ..data.records import Split, VehicleDataset
+    from ..data.records import Split
+
+_LABELS = {"colors": "colours"}
+_SIZES = {
+    "vehicles": (60, "vehicles to train on; a third as many, at least 10, are added to test on"),
+    "images": (12, "images of each vehicle"),
+    "cameras": (6, "camera ids"),
+    "pixels": (256, "longer side"),
+}
+_DRAWN = (*_SIZES, "seed", "workers", "heatmaps", "segments", "sheet")
 
 
 def add_parsers(commands: Any) -> None:
-    data = commands.add_parser("data", help="check a data set and print its statistics")
+    data = add_command(commands, "data", _data, "check a data set and print its statistics")
     data.add_argument("root", type=Path, metavar="ROOT", help="PAMTRI, VeRi, CSV folder or pack")
-    data.set_defaults(run=_data)
+    add_options(data, "--json")
 
-    pack = commands.add_parser("pack", help="write a data set as MindRecord, for repeated runs")
+    pack = add_command(commands, "pack", _pack, "write a data set as MindRecord, to be reused")
     pack.add_argument("root", type=Path, metavar="ROOT", help="PAMTRI, VeRi or CSV folder")
     pack.add_argument("output", type=Path, metavar="OUT", help="a new folder")
-    pack.set_defaults(run=_pack)
+
+    draw = add_command(
+        commands,
+        "synthesize",
+        _synthesize,
+        "write synthetic vehicles with exact labels, in the PAMTRI layout: train, query and test "
+        "(the gallery); the same seed gives the same bytes",
+    )
+    draw.add_argument("--output", type=Path, required=True, help="a new or empty folder")
+    for name, (default, help) in _SIZES.items():
+        draw.add_argument(f"--{name}", type=positive, default=default, help=f"{help} ({default})")
+    add_renamed(draw, "--size", "--pixels", type=positive)
+    draw.add_argument("--seed", type=int, default=0, help="of all that is random (0)")
+    for name, maps in (("heatmaps", 36), ("segments", 13)):
+        draw.add_argument(
+            f"--{name}", action="store_true", help=f"write the {maps} {name} as files"
+        )
+    draw.add_argument("--sheet", type=Path, help="write a picture of samples, with their labels")
+    add_options(draw, "--workers")
 
 
 def _data(options: argparse.Namespace) -> None:
@@ -27,39 +64,45 @@ def _data(options: argparse.Namespace) -> None:
 
     dataset = read_dataset(options.root)
     warn_of_unmatched(dataset)
-    _print_statistics(dataset)
+    counts = {split.name: _counts(split) for split in dataset.splits}
+    if options.json:
+        print_json({"split": name} | one for name, one in counts.items())
+        return
+    columns = {
+        split: {_LABELS.get(name, name.replace("_", " ")): count for name, count in one.items()}
+        for split, one in counts.items()
+    }
+    print_table("", columns)
 
 
 def _pack(options: argparse.Namespace) -> None:
     from ..data.layouts import read_dataset
     from ..data.pack import write_pack
 
-    dataset = read_dataset(options.root)
-    print(write_pack(dataset, options.output))
+    print(write_pack(read_dataset(options.root), options.output))
 
 
-def _print_statistics(dataset: VehicleDataset) -> None:
-    columns = {split.name: _statistics(split) for split in dataset.splits}
-    names = next(iter(columns.values()))
-    print(" " * 18 + "".join(f"{name:>12}" for name in columns))
-    for row in names:
-        print(f"{row:18}" + "".join(f"{column[row]:>12}" for column in columns.values()))
-
-
-def _statistics(split: Split) -> dict[str, str]:
+def _counts(split: Split) -> dict[str, int]:
     records = split.records
     return {
-        "images": f"{len(records):,}",
-        "vehicles": f"{len({record.vehicle_id for record in records}):,}",
-        "cameras": str(len({record.camera_id for record in records} - {-1})),
-        "colours": str(len({record.color_id for record in records} - {None})),
-        "types": str(len({record.type_id for record in records} - {None})),
-        "unknown type": _count(record.type_id is None for record in records),
-        "with keypoints": _count(record.keypoints is not None for record in records),
-        "stored heatmaps": _count(record.heatmaps is not None for record in records),
-        "stored segments": _count(record.segments is not None for record in records),
+        "images": len(records),
+        "vehicles": len({record.vehicle_id for record in records}),
+        "cameras": len({record.camera_id for record in records} - {-1}),
+        "colors": len({record.color_id for record in records} - {None}),
+        "types": len({record.type_id for record in records} - {None}),
+        "unknown_type": sum(record.type_id is None for record in records),
+        "with_keypoints": sum(record.keypoints is not None for record in records),
+        "stored_heatmaps": sum(record.heatmaps is not None for record in records),
+        "stored_segments": sum(record.segments is not None for record in records),
     }
 
 
-def _count(flags: Any) -> str:
-    return f"{sum(flags):,}"
+def _synthesize(options: argparse.Namespace) -> None:
+    from ..synthetic import synthesize
+
+    data = synthesize(options.output, progress=True, **given(options, _DRAWN))
+    people = data.vehicles
+    counts = ", ".join(f"{count} {split}" for split, count in data.images.items())
+    print(f"{data.root}: {counts} images of {people['train']} + {people['test']} vehicles")
+    if options.sheet:
+        print(f"samples: {options.sheet}")

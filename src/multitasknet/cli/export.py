@@ -1,55 +1,75 @@
-"""``export`` and ``quantize``: the network as a file for other runtimes."""
+"""``convert``, ``export`` and ``quantize``: the network as a file for others."""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from .options import (
+    SOURCE,
+    add_batch_size,
+    add_command,
+    add_options,
     add_renamed,
-    add_source_options,
     check_images,
-    image_size,
+    check_network,
+    given,
+    make_predictor,
+    network_of,
     positive,
+    print_json,
     print_rows,
-    weights_of,
+    source_of,
 )
 
 
 def add_parsers(commands: Any) -> None:
-    export = commands.add_parser(
-        "export", help="write the network as ONNX or MindIR, checked against the Cell"
+    convert = add_command(commands, "convert", _convert, "bring weights into the published layout")
+    convert.add_argument("source", type=Path, help="a .ckpt, .safetensors, .pth or .pth.tar file")
+    convert.add_argument("target", type=Path, help="the file to write")
+    convert.add_argument(
+        "--format", choices=("ckpt", "safetensors"), help="default: the target's ending"
     )
+    add_options(convert, "--network", "--json")
+
+    export = add_command(commands, "export", _export, "write ONNX or MindIR, checked on the Cell")
     export.add_argument("--output", type=Path, required=True, help="the file to write")
     export.add_argument("--format", choices=("onnx", "mindir"), help="default: the output's ending")
-    add_source_options(export, weights="'card' (default), 'none' for random values, or a file")
-    export.add_argument("--size", type=image_size, help="side of the input in pixels (256)")
+    add_options(export, "--network", *SOURCE, "--size", "--json")
     export.add_argument(
         "--fixed-batch", type=_batch, metavar="N", help="the only batch size that the file takes"
     )
     add_renamed(export, "--batch", "--fixed-batch", type=_batch)
     export.add_argument("--fp16", action="store_true", help="ONNX in float16: half the size")
-    export.set_defaults(run=_export)
 
-    quantize = commands.add_parser(
-        "quantize", help="write the network as INT8 ONNX, and say what that costs"
-    )
+    quantize = add_command(commands, "quantize", _quantize, "write INT8 ONNX and say what it costs")
     quantize.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="to calibrate on")
     quantize.add_argument("--output", type=Path, required=True, help="the file to write, .onnx")
-    quantize.add_argument("--labels", type=Path, help="PAMTRI label CSV with the keypoints")
-    add_source_options(quantize, weights="'card' (default) or a file")
-    quantize.add_argument("--size", type=image_size, help="side of the input in pixels (256)")
-    quantize.add_argument("--batch-size", type=positive, default=8, help="images at a time (8)")
-    add_renamed(quantize, "--batch", "--batch-size", type=positive)
+    add_options(quantize, "--labels", "--network", *SOURCE, "--pose", "--size", "--threads")
+    add_options(quantize, "--json")
+    add_batch_size(quantize, 8)
     quantize.add_argument(
         "--min-cosine", type=float, default=0.99, help="keep the file from there on (0.99)"
     )
-    quantize.set_defaults(run=_quantize)
+    quantize.set_defaults(variant=None, backend="onnx")
 
 
 def _batch(text: str) -> int | None:
     return None if text == "dynamic" else positive(text)
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from ..hub.info import describe_weights
+    from ..weights.converting import convert
+    from ..weights.reading import read_weights
+    from .hub import weights_rows
+
+    if options.network:
+        check_network(options, read_weights(options.source).network.NAME, options.source)
+    written = convert(options.source, options.target, format=options.format)
+    print_rows(weights_rows(describe_weights(written)), as_json=options.json)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -57,15 +77,13 @@ def _export(options: argparse.Namespace) -> None:
 
     report = export(
         options.output,
-        format=options.format,
-        weights=weights_of(options),
-        card=options.card,
-        cache_dir=options.cache_dir,
-        offline=options.offline,
-        fixed_batch=options.fixed_batch,
-        size=options.size,
-        fp16=options.fp16,
+        name=network_of(options),
+        **source_of(options),
+        **given(options, ("format", "fixed_batch", "size", "fp16")),
     )
+    if options.json:
+        print_json([asdict(report)])
+        return
     print(report.path)
     print(f"largest difference from the Cell on {CHECKED_INPUTS} inputs: {report.difference:.1e}")
 
@@ -73,25 +91,16 @@ def _export(options: argparse.Namespace) -> None:
 def _quantize(options: argparse.Namespace) -> None:
     check_images(options.images)
     from ..data.labels import keypoints_of
-    from ..inference.predictor import Predictor
     from ..inference.quantization import quantize
 
-    predictor = Predictor(
-        options.weights,
-        card=options.card,
-        cache_dir=options.cache_dir,
-        offline=options.offline,
-        size=options.size,
-        backend="onnx",
-        batch_size=options.batch_size,
-    )
+    keypoints = keypoints_of(options.images, options.labels)
+    predictor = make_predictor(options)
     report = quantize(
-        options.output,
-        predictor,
-        options.images,
-        keypoints_of(options.images, options.labels),
-        min_cosine=options.min_cosine,
+        options.output, predictor, options.images, keypoints, min_cosine=options.min_cosine
     )
+    if options.json:
+        print_json([asdict(report)])
+        return
     rows: dict[str, object] = {
         "file": report.path,
         "calibrated on": f"{report.calibrated_on} images",

@@ -1,4 +1,4 @@
-"""``info``, ``download`` and ``hub-install``."""
+"""``info``, ``download``, ``card`` and ``hub-install``."""
 
 from __future__ import annotations
 
@@ -6,52 +6,51 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..hub.card import ModelCard, default_card_path, load_card
-from .options import add_json, add_source_options, print_json, print_rows
+from .options import add_command, add_options, card_of, check_network, given, print_json, print_rows
 
 if TYPE_CHECKING:
     from ..hub.info import CardInfo, WeightsInfo
 
+_FIELDS = ("name", "user", "version", "dataset", "author", "license", "repo", "summary")
+
 
 def add_parsers(commands: Any) -> None:
-    info = commands.add_parser("info", help="say what a card or a weights file holds")
-    source = info.add_mutually_exclusive_group()
-    source.add_argument("--card", type=Path, help="a model card (default: this module's)")
-    source.add_argument("--weights", type=Path, help="a .ckpt, .safetensors, .pth or .pth.tar file")
-    info.add_argument("--cache-dir", type=Path, help="root of the download cache")
-    add_json(info)
-    info.set_defaults(run=_info)
+    info = add_command(commands, "info", _info, "say what a card or a weights file holds")
+    add_options(info.add_mutually_exclusive_group(), "--card", "--weights")
+    add_options(info, "--network", "--cache-dir", "--json")
 
-    download = commands.add_parser("download", help="fetch and verify the card's weights")
-    add_source_options(download)
+    download = add_command(commands, "download", _download, "fetch and verify the card's weights")
+    add_options(download, "--network", "--card", "--cache-dir", "--offline")
     download.add_argument("--verify", action="store_true", help="hash a cached file again")
-    download.set_defaults(run=_download)
 
-    install = commands.add_parser(
-        "hub-install", help="install card and module into the hub folder, for mindspore_hub.load"
+    card = add_command(commands, "card", _card, "write a Hub model card for a training's weights")
+    card.add_argument("directory", type=Path, metavar="DIR", help="the --output of finetune")
+    card.add_argument(
+        "--url", required=True, help="the folder where best.ckpt and best.json will be published"
+    )
+    for name in _FIELDS:
+        card.add_argument(f"--{name}", default=argparse.SUPPRESS, help=f"the card's {name}")
+    add_options(card, "--network", "--json")
+
+    install = add_command(
+        commands, "hub-install", _hub_install, "install card and module for mindspore_hub.load"
     )
     install.add_argument("--hub-dir", type=Path, help="the hub folder (default: ~/.mscache)")
-    install.add_argument("--card", type=Path, help="a model card (default: this module's)")
+    add_options(install, "--network", "--card", "--offline")
     install.add_argument("--version", help="the Hub's version to install it for, such as 1.9")
     install.add_argument("--download", action="store_true", help="fetch the weights as well")
-    install.set_defaults(run=_hub_install)
-
-
-def _card(options: argparse.Namespace) -> ModelCard:
-    return load_card(options.card or default_card_path())
 
 
 def _info(options: argparse.Namespace) -> None:
     from ..hub.info import describe_card, describe_weights
 
-    if options.weights:
-        rows = weights_rows(describe_weights(options.weights))
+    if options.weights == "card":
+        rows = _card_rows(describe_card(card_of(options), options.cache_dir))
     else:
-        rows = _card_rows(describe_card(_card(options), options.cache_dir))
-    if options.json:
-        print_json([rows])
-    else:
-        print_rows(rows)
+        info = describe_weights(options.weights)
+        check_network(options, info.spec.network, info.path)
+        rows = weights_rows(info)
+    print_rows(rows, as_json=options.json)
 
 
 def _card_rows(info: CardInfo) -> dict[str, object]:
@@ -73,30 +72,18 @@ def _card_rows(info: CardInfo) -> dict[str, object]:
     }
     if info.weights is None:
         return rows | {"variant": "stated in the file alone; 'multitasknet download' fetches it"}
-    return rows | {
-        name: value
-        for name, value in weights_rows(info.weights).items()
-        if name not in ("file", "sha256")
-    }
+    return rows | weights_rows(info.weights)
 
 
 def weights_rows(info: WeightsInfo) -> dict[str, object]:
     """What ``info`` and ``convert`` say of a weights file."""
-    spec = info.spec
-    heads = [f"{spec.num_ids} identities"] if spec.include_top else ["no classifiers"]
-    if spec.multi_task and spec.include_top:
-        heads += [f"{spec.num_colors} colours", f"{spec.num_types} types"]
-    rows: dict[str, object] = {
+    from ..models import find_network
+
+    return {
         "file": info.path,
         "sha256": info.sha256,
-        "variant": f"{spec.variant} ({spec.channels} input channels)",
-        "pose vector": "used" if spec.keypoint_aware else "not used",
-        "classes": ", ".join(heads),
-        "stem pool": f"padded as in {'PyTorch' if spec.stem_pool == 'symmetric' else 'MindSpore'}",
-    }
-    if spec.multi_task and spec.include_top:
-        rows |= {"colours": ", ".join(spec.color_names), "types": ", ".join(spec.type_names)}
-    return rows | {
+        "network": info.spec.network,
+        **find_network(info.spec.network).describe(info.spec),
         "parameters": f"{info.tensors} tensors, {info.values:,} values",
         "training state": f"{info.training_state} further entries",
     }
@@ -106,21 +93,39 @@ def _download(options: argparse.Namespace) -> None:
     from ..hub.cache import fetch_asset
 
     path = fetch_asset(
-        _card(options), options.cache_dir, offline=options.offline, verify=options.verify
+        card_of(options), options.cache_dir, offline=options.offline, verify=options.verify
     )
     print(path)
 
 
+def _card(options: argparse.Namespace) -> None:
+    from ..hub.publishing import write_card
+    from ..weights.reading import read_weights
+
+    if options.network:
+        best = options.directory / "best.ckpt"
+        check_network(options, read_weights(best).network.NAME, best)
+    card = write_card(options.directory, url=options.url, **given(options, _FIELDS))
+    urls = [asset.url for asset in (card.asset, card.asset.side) if asset]
+    if options.json:
+        print_json([{"card": card.path, "uid": card.uid, "publish": urls}])
+        return
+    print(card.path)
+    print(f"publish these two beside each other, then create_network(card={str(card.path)!r}):")
+    print(*(f"  {url}" for url in urls), sep="\n")
+
+
 def _hub_install(options: argparse.Namespace) -> None:
+    from ..hub.cache import fetch_asset
     from ..hub.install import hub_install
 
-    for card in hub_install(options.hub_dir, card=options.card, version=options.version):
+    for card in hub_install(
+        options.hub_dir, card=options.card, version=options.version, network=options.network
+    ):
         root = card.path.parents[len(card.folder.parts)]
         print(f"installed {card.uid} into {root}; it loads with")
         if options.hub_dir:
             print(f"  mindspore_hub.manage.set_hub_dir({str(root)!r})")
         print(f'  mindspore_hub.load("{card.uid}")')
         if options.download:
-            from ..hub.cache import fetch_asset
-
-            print(f"weights: {fetch_asset(card, root)}")
+            print(f"weights: {fetch_asset(card, root, offline=options.offline)}")

@@ -1,65 +1,120 @@
-"""Options that several commands share: each means the same everywhere."""
+"""Options that several commands share, each said once, and what the commands do with them."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import MultiTaskNetError
 from ..inference.engine import BACKENDS
+from ..models import DEFAULT_NETWORK, NETWORKS
 from ..models.definition import SIZE_STEP
 from ..models.multitasknet.spec import VARIANTS
 from ..runtime import usable_cores
 
 if TYPE_CHECKING:
+    from ..hub.card import ModelCard
+    from ..inference.pose_estimator import PoseEstimator
     from ..inference.predictor import Predictor
 
-
-def add_source_options(parser: argparse.ArgumentParser, *, weights: str = "") -> None:
-    """Which weights; ``weights`` says what the command takes, empty for the card's alone."""
-    if weights:
-        parser.add_argument("--weights", default="card", help=weights)
-    parser.add_argument("--card", type=Path, help="a model card (default: this module's)")
-    parser.add_argument("--cache-dir", type=Path, help="root of the download cache")
-    parser.add_argument("--offline", action="store_true", help="never touch the network")
+SOURCE = ("--weights", "--card", "--cache-dir", "--offline")
 
 
-def add_network_options(parser: argparse.ArgumentParser, *, batch: int) -> None:
-    """Which network to use, and how."""
-    group = parser.add_argument_group("network")
-    add_source_options(
-        group,  # type: ignore[arg-type]
-        weights="'card' (default), 'none' for an untrained network, or a file of weights or export",
+class NetworkError(MultiTaskNetError, ValueError):
+    """A card or weights of another network than the one asked for."""
+
+
+def add_command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], None], help: str
+) -> argparse.ArgumentParser:
+    """Add a command that ``run`` does."""
+    parser = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+    parser.set_defaults(run=run, usage=parser.error)
+    return parser
+
+
+def add_options(parser: Any, *names: str) -> None:
+    """Add the shared options of these names to a parser or a group of one."""
+    cores = usable_cores()
+    shared: dict[str, dict[str, Any]] = {
+        "--backend": {
+            "choices": BACKENDS,
+            "default": "auto",
+            "help": "what runs the network (auto: ONNX Runtime on a CPU if it is installed)",
+        },
+        "--cache-dir": {"type": Path, "help": "root of the download cache"},
+        "--card": {"type": Path, "help": "a model card (default: the network's own)"},
+        "--data": {"type": Path, "required": True, "help": "PAMTRI, NVlabs, VeRi, CSV or pack"},
+        "--json": {"action": "store_true", "help": "print JSON, an object per line"},
+        "--labels": {"type": Path, "help": "the images' keypoints: label CSV or COCO JSON"},
+        "--network": {
+            "choices": tuple(NETWORKS),
+            "type": str.lower,
+            "help": f"default: what the file or card states, else {DEFAULT_NETWORK}",
+        },
+        "--offline": {"action": "store_true", "help": "download nothing"},
+        "--pose": {
+            "default": "auto",
+            "help": "for images without keypoints: 'auto' (the published pose network if it is in "
+            "the cache, else a neutral pose), 'none', 'card' (download it), or a file",
+        },
+        "--size": {"type": image_size, "help": "side of the input in pixels (the weights')"},
+        "--threads": {"type": positive, "help": "of ONNX Runtime (all usable cores)"},
+        "--weights": {
+            "default": "card",
+            "help": "'card' (default), 'none' for random values, or a file",
+        },
+        "--workers": {
+            "type": positive,
+            "default": cores,
+            "help": f"threads or processes ({cores})",
+        },
+    }
+    for name in names:
+        parser.add_argument(name, **shared[name])
+
+
+def add_batch_size(parser: Any, default: int) -> None:
+    """Images per call of the network."""
+    parser.add_argument(
+        "--batch-size", type=positive, default=default, help=f"images at a time ({default})"
     )
+    add_renamed(parser, "--batch", "--batch-size", type=positive)
+
+
+def add_predictor_options(parser: argparse.ArgumentParser, *, batch: int) -> None:
+    """All that :func:`make_predictor` reads; it predicts with the default network."""
+    group = parser.add_argument_group("network")
+    add_options(group, *SOURCE, "--pose", "--size", "--backend", "--threads")
     group.add_argument("--variant", choices=VARIANTS, help="input variant, with --weights none")
-    group.add_argument("--size", type=image_size, help="side of the input in pixels (256)")
+    add_batch_size(group, batch)
+    parser.set_defaults(network=DEFAULT_NETWORK)
+
+
+def add_estimator_options(parser: argparse.ArgumentParser, *, batch: int) -> None:
+    """All that :func:`make_estimator` reads."""
+    group = parser.add_argument_group("pose network")
+    add_options(group, *SOURCE, "--size", "--backend", "--threads")
     group.add_argument(
         "--batch-size", type=positive, default=batch, help=f"images at a time ({batch})"
     )
-    add_renamed(group, "--batch", "--batch-size", type=positive)
     group.add_argument(
-        "--backend",
-        choices=BACKENDS,
-        default="auto",
-        help="what runs the network (auto: ONNX Runtime on a CPU if it is installed)",
+        "--no-flip-test",
+        dest="flip_test",
+        action="store_false",
+        help="leave the mirrored image out: twice as fast, less accurate",
     )
-    group.add_argument("--threads", type=positive, help="of ONNX Runtime (all usable cores)")
-
-
-def add_workers(parser: argparse.ArgumentParser) -> None:
-    """How many threads prepare images."""
-    count = usable_cores()
-    parser.add_argument(
-        "--workers", type=positive, default=count, help=f"threads that prepare images ({count})"
+    group.add_argument(
+        "--decode",
+        choices=("published", "dark"),
+        default="published",
+        help="how a map becomes a place (published)",
     )
-
-
-def add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON, an object per line")
+    parser.set_defaults(network="poseestnet")
 
 
 def add_renamed(parser: Any, old: str, new: str, **options: Any) -> None:
@@ -75,26 +130,68 @@ def add_renamed(parser: Any, old: str, new: str, **options: Any) -> None:
     parser.add_argument(old, action=Renamed, **options)
 
 
-def weights_of(options: argparse.Namespace) -> str | None:
-    """What ``--weights`` means to the package."""
-    return None if options.weights == "none" else options.weights
+def given(options: object, names: Iterable[str]) -> dict[str, Any]:
+    """The options of these names that have a value, as keyword arguments."""
+    return {name: getattr(options, name) for name in names if hasattr(options, name)}
+
+
+def source_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Which weights, as the package's functions take it."""
+    return {
+        "weights": None if options.weights == "none" else options.weights,
+        "card": card_of(options) if options.weights == "card" else None,
+        **given(options, ("cache_dir", "offline")),
+    }
+
+
+def network_of(options: argparse.Namespace) -> str:
+    """The network's name: as ``--network`` says, else as the weights do."""
+    from ..weights.reading import read_weights
+
+    if options.network or options.weights == "none":
+        return options.network or DEFAULT_NETWORK
+    if options.weights != "card":
+        return read_weights(options.weights).network.NAME
+    stated = card_of(options).network
+    return stated if stated in NETWORKS else DEFAULT_NETWORK
+
+
+def card_of(options: argparse.Namespace) -> ModelCard:
+    """The card of ``--card``, else that of ``--network``; an error if the two contradict."""
+    from ..hub.card import default_card_path, load_card
+
+    card = load_card(options.card or default_card_path(options.network or DEFAULT_NETWORK))
+    check_network(options, card.network, card.path)
+    return card
+
+
+def check_network(options: argparse.Namespace, found: str, source: object) -> None:
+    """Raise NetworkError if a network was found that is not the one asked for."""
+    if options.network not in (None, found) and found in NETWORKS:
+        raise NetworkError(
+            f"{source}: it is of the network {found}; expected one of {options.network}"
+        )
 
 
 def make_predictor(options: argparse.Namespace) -> Predictor:
-    """The predictor that the options of :func:`add_network_options` ask for."""
+    """The predictor that the options ask for, see :func:`add_predictor_options`."""
     from ..inference.predictor import Predictor
 
-    return Predictor(
-        weights_of(options),
-        card=options.card,
-        variant=options.variant,
-        cache_dir=options.cache_dir,
-        offline=options.offline,
-        batch_size=options.batch_size,
-        size=options.size,
-        backend=options.backend,
-        threads=options.threads,
-    )
+    how = given(options, ("variant", "batch_size", "size", "backend", "threads", "pose"))
+    predictor = Predictor(**source_of(options), **how)
+    check_network(options, predictor.spec.network, predictor.engine.source)
+    return predictor
+
+
+def make_estimator(options: argparse.Namespace) -> PoseEstimator:
+    """The pose network that the options ask for, see :func:`add_estimator_options`."""
+    from ..inference.pose_estimator import PoseEstimator
+
+    how = ("batch_size", "size", "backend", "threads", "flip_test", "decode")
+    estimator = PoseEstimator(**source_of(options), **given(options, how))
+    if not estimator.engine.source:
+        print("multitasknet: the weights are random; these poses mean nothing", file=sys.stderr)
+    return estimator
 
 
 def check_images(paths: Sequence[Path]) -> None:
@@ -109,14 +206,31 @@ def check_images(paths: Sequence[Path]) -> None:
 def print_json(results: Iterable[Any]) -> None:
     """An object per line; what is no number is null."""
     for result in results:
-        print(json.dumps(_defined(result), allow_nan=False, default=str))
+        text = json.dumps(result, default=str)
+        print(json.dumps(json.loads(text, parse_constant=lambda _: None)))
 
 
-def print_rows(rows: dict[str, object]) -> None:
-    """Print names and values in two columns."""
+def print_rows(rows: Mapping[str, object], *, as_json: bool = False) -> None:
+    """Print names and values in two columns, or as a JSON object."""
+    if as_json:
+        print_json([rows])
+        return
     width = max(map(len, rows))
     for name, value in rows.items():
         print(f"{name:{width}}  {value}")
+
+
+def print_table(
+    corner: str, columns: Mapping[str, Mapping[str, float]], *, decimals: int = 0
+) -> None:
+    """Print columns of numbers by name; the longest column has all names."""
+    names = max((list(column) for column in columns.values()), key=len)
+    width = max(map(len, [corner, *names]))
+    print(f"{corner:{width}}" + "".join(f"{title:>12}" for title in columns))
+    for name in names:
+        values = (column.get(name) for column in columns.values())
+        cells = ("" if value is None else f"{value:,.{decimals}f}" for value in values)
+        print(f"{name:{width}}" + "".join(f"{cell:>12}" for cell in cells))
 
 
 def positive(text: str) -> int:
@@ -137,18 +251,7 @@ def image_size(text: str) -> tuple[int, int]:
 
 def share(text: str) -> float:
     """An argument between 0 and 1, both excluded."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
+    value = float(text)
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {text!r}")
     return value
-
-
-def _defined(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _defined(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_defined(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

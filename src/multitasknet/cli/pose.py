@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MultiTaskNetError
-from ..inference.engine import BACKENDS
 from .options import (
-    add_json,
-    add_source_options,
+    add_command,
+    add_estimator_options,
+    add_options,
     check_images,
-    image_size,
-    positive,
+    make_estimator,
     print_json,
     print_rows,
-    weights_of,
 )
 
 if TYPE_CHECKING:
@@ -29,28 +27,23 @@ if TYPE_CHECKING:
     from ..inference.pose_estimator import PoseEstimator
     from ..vehicle.pose import Pose
 
-_DECODINGS = ("published", "dark")
-_IMAGES = ("hardlink", "copy")
-
 
 class PoseCommandError(MultiTaskNetError, ValueError):
     """Options that do not go together."""
 
 
 def add_parsers(commands: Any) -> None:
-    pose = commands.add_parser(
-        "pose",
-        help="find the 36 keypoints of vehicles",
-        description="Find the 36 keypoints of the vehicles in images, or give a data set keypoints "
-        "and write it in the PAMTRI layout.",
-    )
+    pose = add_command(commands, "pose", _pose, "find the 36 keypoints of vehicles in images")
     pose.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="a vehicle crop")
-    pose.add_argument("--data", type=Path, metavar="ROOT", help="PAMTRI, NVlabs, VeRi or CSV")
+    pose.add_argument(
+        "--data", type=Path, metavar="ROOT", help="of a whole data set: PAMTRI, NVlabs, VeRi, CSV"
+    )
     pose.add_argument(
         "--output",
         type=Path,
         metavar="PATH",
-        help="label file to write, .csv (PAMTRI) or .json (COCO); with --data the new data set",
+        help="label file to write, .csv (PAMTRI) or .json (COCO); with --data a new folder, which "
+        "becomes the data set in the PAMTRI layout",
     )
     pose.add_argument("--overlay", type=Path, metavar="DIR", help="draw what is found, as PNG")
     pose.add_argument(
@@ -59,37 +52,12 @@ def add_parsers(commands: Any) -> None:
     pose.add_argument(
         "--images",
         dest="placing",
-        choices=_IMAGES,
+        choices=("hardlink", "copy"),
         help="with --data: how images get there (hardlink, where that works)",
     )
-    add_json(pose)
-    _add_network_options(pose)
-    pose.set_defaults(run=_pose)
-
-
-def _add_network_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("pose network")
-    words = "'card' (default), 'none' for random values, or a file of weights or export"
-    add_source_options(group, weights=words)  # type: ignore[arg-type]
-    group.add_argument("--pose", dest="weights", default=argparse.SUPPRESS, help="as --weights")
-    group.add_argument("--size", type=image_size, help="side of the input in pixels (256)")
-    group.add_argument("--batch-size", type=positive, default=8, help="images at a time (8)")
-    group.add_argument(
-        "--backend",
-        choices=BACKENDS,
-        default="auto",
-        help="what runs the network (auto: ONNX Runtime on a CPU if it is installed)",
-    )
-    group.add_argument("--threads", type=positive, help="of ONNX Runtime (all usable cores)")
-    group.add_argument(
-        "--no-flip-test",
-        dest="flip_test",
-        action="store_false",
-        help="leave the mirrored image out: twice as fast, less accurate",
-    )
-    group.add_argument(
-        "--decode", choices=_DECODINGS, default="published", help="from a map to a place"
-    )
+    add_options(pose, "--json")
+    add_estimator_options(pose, batch=8)
+    pose.add_argument("--pose", dest="weights", default=argparse.SUPPRESS, help="as --weights")
 
 
 def _pose(options: argparse.Namespace) -> None:
@@ -121,26 +89,6 @@ def _check_options(options: argparse.Namespace) -> None:
             )
 
 
-def _make_estimator(options: argparse.Namespace) -> PoseEstimator:
-    from ..inference.pose_estimator import PoseEstimator
-
-    estimator = PoseEstimator(
-        weights_of(options),
-        card=options.card,
-        cache_dir=options.cache_dir,
-        offline=options.offline,
-        batch_size=options.batch_size,
-        size=options.size,
-        backend=options.backend,
-        threads=options.threads,
-        flip_test=options.flip_test,
-        decode=options.decode,
-    )
-    if not estimator.engine.source:
-        print("multitasknet: the weights are random; these poses mean nothing", file=sys.stderr)
-    return estimator
-
-
 def _pose_images(options: argparse.Namespace) -> None:
     from ..data.labels import LabelRow, vehicle_in
     from ..files import make_folder
@@ -150,7 +98,7 @@ def _pose_images(options: argparse.Namespace) -> None:
             make_folder(folder)
     rows: list[LabelRow] = []
     sizes: dict[str, tuple[int, int]] = {}
-    for path, pixels, pose in _estimated(_make_estimator(options), options.images):
+    for path, pixels, pose in _estimated(make_estimator(options), options.images):
         if options.json:
             print_json([_as_json(path, pose)])
         else:
@@ -215,14 +163,11 @@ def _pose_data(options: argparse.Namespace) -> None:
     check_output(options.output)
     dataset = read_dataset(options.data)
     data = estimate_dataset(
-        _make_estimator(options),
+        make_estimator(options),
         dataset,
         options.output,
         maps=options.maps,
         images=options.placing or "hardlink",
     )
     rows: dict[str, object] = {"data": data.root, **data.images, "renamed": data.renamed}
-    if options.json:
-        print_json([rows])
-    else:
-        print_rows(rows)
+    print_rows(rows, as_json=options.json)

@@ -20,7 +20,7 @@ from ..vehicle.maps import MAP_SIZE, NUM_MAPS, select_maps
 from ..vehicle.sample import Sample
 from .labels import LabelError
 from .records import Record, Split, VehicleDataset
-from .samples import load_maps
+from .samples import load_maps, make_sample
 
 MANIFEST = "pack.json"
 _FORMAT = 3
@@ -83,10 +83,13 @@ def read_pack(root: Path, splits: Sequence[str] | None) -> VehicleDataset:
 
 def load_packed(record: Record, spec: Spec, image: np.ndarray, deflated: np.ndarray) -> Sample:
     """A packed record as a sample, from the two columns of its row."""
+    pixels = decode_image(image.tobytes())
+    if record.estimated:
+        return make_sample(pixels, record.keypoints, spec)
     flat = np.frombuffer(zlib.decompress(deflated.tobytes()), dtype=np.uint8)
     maps = flat.reshape(NUM_MAPS, MAP_SIZE, MAP_SIZE)
     wanted = select_maps(maps, heatmaps=spec.heatmaps, segments=spec.segments)
-    return Sample(decode_image(image.tobytes()), pose_or_zeros(record.keypoints), wanted)
+    return Sample(pixels, pose_or_zeros(record.keypoints), wanted)
 
 
 def _write_split(folder: Path, split: Split, progress: bool) -> None:

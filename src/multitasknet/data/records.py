@@ -35,6 +35,7 @@ class Record:
         color_id, type_id: raw ids (see ``labels.COLORS`` and ``labels.TYPES``, 1 first), None if
             unknown.
         keypoints: float32 ``[36, 3]`` of x, y (pixels of the image) and confidence, or None.
+        estimated: whether a pose network found the keypoints; else the label states them.
         heatmaps, segments: folders of the stored 64x64 maps, None to draw them from the keypoints.
         origin: where the label stands, ``file:line``.
     """
@@ -45,6 +46,7 @@ class Record:
     color_id: int | None = None
     type_id: int | None = None
     keypoints: np.ndarray | None = None
+    estimated: bool = False
     heatmaps: Path | None = None
     segments: Path | None = None
     origin: str = ""

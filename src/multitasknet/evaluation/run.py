@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..data.records import VehicleDataset, warn_of_unmatched
+from ..inference.kept_poses import complete_poses
 from ..models.multitasknet.spec import NetworkSpec
 from ..ranking import reranking
 from ..ranking.metrics import evaluate_embeddings, evaluate_ranking
@@ -119,12 +120,14 @@ def _embed(
         raise ValueError("the data set has no query or no gallery; read both splits")
     warn_of_unmatched(dataset)
     _warn_of_shared_images(dataset)
-    for split in (dataset.query, dataset.gallery):
-        predictor.warn_of_missing_pose([record.keypoints for record in split.records])
+    splits = [
+        complete_poses(predictor, split, folder=dataset.root, progress=progress)
+        for split in (dataset.query, dataset.gallery)
+    ]
     folder = None if output is None else Path(output) / "embeddings"
     query, gallery = (
         embed_split(predictor, split, folder=folder, workers=workers, progress=progress)
-        for split in (dataset.query, dataset.gallery)
+        for split in splits
     )
     return query, gallery
 
@@ -176,11 +179,23 @@ def _settings(predictor: Predictor, dataset: VehicleDataset) -> dict[str, Any]:
         "input_size": list(origin.input_size),
         "backend": predictor.engine.name,
         "precision": origin.precision,
+        "poses": _poses(predictor, dataset),
         "distance": "squared Euclidean",
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": {name: _version(name) for name in ("multitasknet", "mindspore", "numpy")}
         | {"python": platform.python_version()},
     }
+
+
+def _poses(predictor: Predictor, dataset: VehicleDataset) -> str:
+    """Where the poses are from, in words."""
+    records = (*dataset.query.records, *dataset.gallery.records)
+    missing = sum(record.keypoints is None for record in records)
+    if not missing or not predictor.spec.uses_pose:
+        return "given" if predictor.spec.uses_pose else "not used"
+    estimator = predictor.pose_estimator
+    rest = "neutral" if estimator is None else f"estimated by {estimator.engine.source or RANDOM}"
+    return f"{len(records) - missing} given, {missing} {rest}"
 
 
 def _version(package: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..files import PACKAGE, file_sha256, read_json, write_json
+from ..files import PACKAGE, file_sha256, replacing
 from .card import Asset, ModelCard
 from .download import DownloadError, RetryPolicy, by_hand, download
 
@@ -67,7 +68,7 @@ def fetch_asset(
             # Another process may have brought it while this one waited.
             if not is_verified(path, asset):
                 download(asset, path, progress=progress, policy=policy or RetryPolicy())
-                write_json(_record_of(path), _state(path, asset))
+                _keep_record(*_record(path, asset))
     except DownloadError:
         raise
     except OSError as error:
@@ -103,8 +104,8 @@ def is_verified(path: Path, asset: Asset, *, anew: bool = False) -> bool:
     """Whether the asset lies there with the right sha256: as recorded, or hashed ``anew``."""
     if not path.is_file():
         return False
-    record, state = _record_of(path), _state(path, asset)
-    if not anew and read_json(record) == state:
+    record, state = _record(path, asset)
+    if not anew and record.is_file() and record.read_bytes() == state.encode():
         logger.debug(
             "%s: unchanged since it was verified; 'multitasknet download --verify' hashes it again",
             path,
@@ -114,7 +115,7 @@ def is_verified(path: Path, asset: Asset, *, anew: bool = False) -> bool:
     intact = actual == asset.sha256
     with contextlib.suppress(OSError):  # a read-only cache is verified on every call instead
         if intact:
-            write_json(record, state)
+            _keep_record(record, state)
         else:
             record.unlink(missing_ok=True)
     if not intact:
@@ -122,13 +123,16 @@ def is_verified(path: Path, asset: Asset, *, anew: bool = False) -> bool:
     return intact
 
 
-def _record_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.verified.json")
-
-
-def _state(path: Path, asset: Asset) -> dict[str, Any]:
+def _record(path: Path, asset: Asset) -> tuple[Path, str]:
+    """Where it stands that a file was verified, and what stands there if it has not changed."""
     status = path.stat()
-    return {"sha256": asset.sha256, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    state = {"sha256": asset.sha256, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    return path.with_name(f"{path.name}.verified.json"), json.dumps(state)
+
+
+def _keep_record(record: Path, state: str) -> None:
+    with replacing(record) as part:
+        part.write_text(state, encoding="utf-8")
 
 
 def _lock(path: Path) -> AcquireReturnProxy:

@@ -19,6 +19,10 @@ from ..models import DEFAULT_NETWORK, find_network
 
 _FENCE = "---"
 _PLAIN_NAME = r"[^\s./\\:\x00-\x1f][^/\\:\x00-\x1f]*"
+# Regular expressions, and what to call it that they match.
+_SHA256 = ("[0-9a-fA-F]{64}", "64 hexadecimal digits, as sha256sum prints")
+_URL = (r"(?i)<?https?://[\w\[][^\s<>]*>?", "a URL that starts with https://")
+_FOLDER = (_PLAIN_NAME, "a plain name, it becomes a folder")
 # What cards call the metrics that an evaluation measures.
 PUBLISHED_METRICS = {"Rank-1": "top1acc", "mAP": "map", "color": "coloracc", "type": "typeacc"}
 _METRIC = re.compile(r"\s*(.*?[A-Za-z])[\s=:]*(\d+(?:\.\d+)?)%?\s*")
@@ -116,20 +120,21 @@ def load_card(path: str | Path) -> ModelCard:
     """
     path = Path(path)
     fields = _Fields(path, read_front_matter(path))
-    folder = PurePosixPath(fields.path_part("user-id").lower(), fields.path_part("model-version"))
+    user, version = (fields.text(field, *_FOLDER) for field in ("user-id", "model-version"))
+    folder = PurePosixPath(user.lower(), version)
     return ModelCard(
         path=path,
         name=fields.text("model-name"),
         backbone_name=fields.text("backbone-name"),
         module_type=fields.text("module-type"),
-        fine_tunable=fields.boolean("fine-tunable"),
-        version=fields.text("model-version"),
+        fine_tunable=fields.get("fine-tunable", bool, "True or False"),
+        version=version,
         train_dataset=fields.text("train-dataset"),
         evaluation=fields.text("evaluation") if fields.has("evaluation") else "",
         author=fields.text("author"),
         update_time=fields.date("update-time"),
         repo_link=fields.url("repo-link"),
-        user_id=fields.text("user-id"),
+        user_id=user,
         used_for=fields.text("used-for"),
         mindspore_version=fields.text("mindspore-version"),
         assets=_assets(fields, folder),
@@ -154,24 +159,17 @@ class _TextDumper(yaml.SafeDumper):
 
 
 _TextLoader.yaml_implicit_resolvers = _TextDumper.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern)
-        for tag, pattern in resolvers
-        if tag.rsplit(":", 1)[-1] not in ("float", "int", "timestamp")
-    ]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    first: [kind for kind in kinds if not kind[0].endswith((":float", ":int", ":timestamp"))]
+    for first, kinds in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-# As the Hub spells them.
-_TextDumper.add_representer(
-    bool, lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:bool", str(value))
-)
 
 
 def write_front_matter(fields: Mapping[str, Any]) -> str:
     """Lines that :func:`read_front_matter` reads, fences included, with air between the fields."""
-    options: dict[str, Any] = {"Dumper": _TextDumper, "sort_keys": False, "allow_unicode": True}
-    lines = (yaml.dump({name: fields[name]}, width=math.inf, **options) for name in fields)
-    return "\n".join((f"{_FENCE}\n", *lines, f"{_FENCE}\n"))
+    text = yaml.dump(
+        fields, Dumper=_TextDumper, sort_keys=False, allow_unicode=True, width=math.inf
+    )
+    return "\n".join((_FENCE, re.sub(r"(?m)^(?=\w)", "\n", text), _FENCE, ""))
 
 
 def read_front_matter(path: Path) -> dict[str, Any]:
@@ -227,32 +225,16 @@ class _Fields:
             raise self.fail(field, f"is {value!r}", f"expected {wanted}")
         return value
 
-    def boolean(self, field: str) -> bool:
-        return self.get(field, bool, "True or False")
-
     def date(self, field: str) -> datetime.date:
         value = self.text(field)
         try:
-            return datetime.date.fromisoformat(value)
+            # The Hub's cards have 2023-2-17 as well, which fromisoformat refuses.
+            return datetime.datetime.strptime(value, "%Y-%m-%d").date()
         except ValueError as error:
             raise self.fail(field, f"is {value!r}", "expected a date as YYYY-MM-DD") from error
 
     def url(self, field: str) -> str:
-        return self.checked_url(field, self.text(field))
-
-    def checked_url(self, field: str, value: Any) -> str:
-        link = value.strip().removeprefix("<").removesuffix(">") if isinstance(value, str) else ""
-        parts = urlsplit(link)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise self.fail(field, f"is {value!r}", "expected a URL that starts with https://")
-        return link
-
-    def sha256(self, field: str) -> str:
-        wanted = "64 hexadecimal digits, as sha256sum prints"
-        return self.text(field, "[0-9a-fA-F]{64}", wanted).lower()
-
-    def path_part(self, field: str) -> str:
-        return self.text(field, _PLAIN_NAME, "a plain name, it becomes a folder")
+        return self.text(field, *_URL).removeprefix("<").removesuffix(">")
 
 
 def _assets(fields: _Fields, folder: PurePosixPath) -> tuple[Asset, ...]:
@@ -274,7 +256,7 @@ def _asset(fields: _Fields, folder: PurePosixPath) -> Asset:
     mirrors = fields.values.get("mirrors") or []
     if not isinstance(mirrors, list):
         raise fields.fail("mirrors", f"is {mirrors!r}", "expected a list of URLs")
-    urls = tuple(fields.checked_url("mirrors", mirror) for mirror in mirrors)
+    urls = tuple(replace(fields, values={"mirrors": url}).url("mirrors") for url in mirrors)
     if not fields.has("side-link"):
         return replace(asset, mirrors=urls)
     side = _file(fields, "side", "json", folder)
@@ -286,8 +268,8 @@ def _asset(fields: _Fields, folder: PurePosixPath) -> Asset:
 
 def _file(fields: _Fields, kind: str, file_format: str, folder: PurePosixPath) -> Asset:
     """What ``<kind>-link`` and ``<kind>-sha256`` state."""
-    link, sha256 = fields.url(f"{kind}-link"), fields.sha256(f"{kind}-sha256")
-    asset = Asset(file_format, link, sha256, folder)
+    link, sha256 = fields.url(f"{kind}-link"), fields.text(f"{kind}-sha256", *_SHA256)
+    asset = Asset(file_format, link, sha256.lower(), folder)
     if not is_plain_name(asset.file_name):
         raise fields.fail(
             f"{kind}-link",

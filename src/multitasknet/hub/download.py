@@ -1,4 +1,8 @@
-"""Downloading an asset: resumed after a break, hashed while it streams, whole or not there."""
+"""Downloading an asset: resumed after a break, hashed while it streams, whole or not there.
+
+All URLs of an asset are of one file: what came from one is resumed from any, and its sha256 tells
+whether the parts fit.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import MultiTaskNetError
-from ..files import file_sha256, read_json, running_sha256, write_json
+from ..files import file_sha256, running_sha256
 from .card import Asset
 
 if TYPE_CHECKING:
@@ -58,15 +62,16 @@ def download(asset: Asset, path: Path, *, progress: bool, policy: RetryPolicy) -
     """
     import requests
 
+    part = path.with_name(f"{path.name}.part")
+    if part.is_file() and file_sha256(part) == asset.sha256:
+        part.replace(path)
+        return
     failures: dict[str, _TransferError] = {}
     with requests.Session() as session:
         # requests knows REQUESTS_CA_BUNDLE, OpenSSL's own variable it does not.
         session.verify = os.environ.get("SSL_CERT_FILE") or True
         session.headers["Accept-Encoding"] = "identity"
-        transfer = _Transfer(asset, path, session, progress, policy)
-        part = transfer.part
-        if part.is_file() and file_sha256(part) == asset.sha256:
-            return transfer.finish()
+        transfer = _Transfer(asset, part, session, progress, policy)
         for attempt in range(policy.rounds):
             live = [url for url in asset.urls if url not in failures or not failures[url].final]
             if attempt and live:
@@ -78,7 +83,8 @@ def download(asset: Asset, path: Path, *, progress: bool, policy: RetryPolicy) -
                     logger.info("%s: %s", url, error)
                     failures[url] = error
                 else:
-                    return transfer.finish()
+                    part.replace(path)
+                    return
     kept = f"\nThe part at {part} is kept; the next call resumes it." if part.is_file() else ""
     raise DownloadError(
         f"the asset could not be downloaded:{_by_reason(failures)}{kept}\n{by_hand(asset, path)}"
@@ -103,95 +109,66 @@ def _by_reason(failures: dict[str, _TransferError]) -> str:
 
 @dataclass(frozen=True)
 class _Transfer:
-    """What all attempts at one file share."""
+    """What all attempts at one file share; ``part`` holds the bytes so far."""
 
     asset: Asset
-    path: Path
+    part: Path
     session: requests.Session
     progress: bool
     policy: RetryPolicy
 
-    @property
-    def part(self) -> Path:
-        """The bytes so far."""
-        return self.path.with_name(f"{self.path.name}.part")
-
-    @property
-    def origin(self) -> Path:
-        """Which remote file they belong to."""
-        return self.path.with_name(f"{self.path.name}.part.json")
-
-    def finish(self) -> None:
-        self.part.replace(self.path)
-        self.origin.unlink(missing_ok=True)
-
     def run(self, url: str) -> None:
         """Try one URL again, at once, as long as each broken attempt got further than the last."""
         while True:
-            before = self._kept(url)
+            before = self._kept()
             try:
                 return self._attempt(url, before)
             except _TransferError as error:
-                reached = self._kept(url)
-                if error.final or reached <= before:
+                if error.final or self._kept() <= before:
                     raise
-                logger.info("%s: %s; resuming at byte %d", url, error, reached)
+                logger.info("%s: %s; resuming at byte %d", url, error, self._kept())
 
-    def _kept(self, url: str) -> int:
-        """Bytes so far that are of this URL."""
-        ours = self.part.is_file() and read_json(self.origin).get("url") == url
-        return self.part.stat().st_size if ours else 0
+    def _kept(self) -> int:
+        return self.part.stat().st_size if self.part.is_file() else 0
 
     def _attempt(self, url: str, kept: int) -> None:
         """One request: stream the body behind what is there, hash all of it, compare."""
         import requests
 
         with self._request(url, kept) as response:
-            resumed = response.status_code == requests.codes.partial_content
-            if response.status_code == requests.codes.requested_range_not_satisfiable or (
-                resumed
-                and not response.headers.get("Content-Range", "").startswith(f"bytes {kept}-")
-            ):
-                self._discard()
-                raise _TransferError("the partial file does not fit the remote one; starting again")
-            if not response.ok:
+            resumed = kept > 0 and response.status_code == requests.codes.partial_content
+            beyond = kept > 0 and response.status_code == requests.codes.range_not_satisfiable
+            if not response.ok and not beyond:
                 status = f"HTTP status {response.status_code} {response.reason}"
                 raise _TransferError(status, final=400 <= response.status_code < 500)
-            try:
-                actual = self._store(response, url, kept if resumed else 0)
-            except requests.RequestException as error:
-                raise _TransferError(f"the transfer broke: {_reason(error)}") from error
+            actual = "" if beyond else self._store(response, kept if resumed else 0)
             # Without a length, a cut connection looks like the end of the file.
-            whole = "Content-Length" in response.headers and not resumed
-        if actual != self.asset.sha256:
-            self._discard()
-            raise _TransferError(
-                f"wrong sha256: expected {self.asset.sha256}, actual {actual}", final=whole
-            )
-
-    def _discard(self) -> None:
-        # The bytes go before their origin: never a mix of two files.
+            whole = "Content-Length" in response.headers
+        if actual == self.asset.sha256:
+            return
         self.part.unlink(missing_ok=True)
-        self.origin.unlink(missing_ok=True)
+        if not resumed and not beyond:
+            wrong = f"wrong sha256: expected {self.asset.sha256}, actual {actual}"
+            raise _TransferError(wrong, final=whole)
+        logger.info("%s: the part does not fit the remote file; starting again", url)
+        self._attempt(url, 0)
 
     def _request(self, url: str, kept: int) -> requests.Response:
+        headers = {"Range": f"bytes={kept}-"} if kept else {}
         timeout = (self.policy.connect_timeout, self.policy.read_timeout)
-        validator = read_json(self.origin).get("validator")
-        headers = {"Range": f"bytes={kept}-", "If-Range": validator} if kept else {}
         try:
             return self.session.get(url, headers=headers, stream=True, timeout=timeout)
         except OSError as error:  # also what requests raises, and a missing certificate file
             raise _TransferError(_reason(error)) from error
 
-    def _store(self, response: requests.Response, url: str, kept: int) -> str:
+    def _store(self, response: requests.Response, kept: int) -> str:
         """Write the body behind the first ``kept`` bytes; return the sha256 of the whole file."""
+        import requests
         from tqdm import tqdm
 
-        if not kept:
-            self._discard()
-            write_json(self.origin, {"url": url, "validator": _validator(response)})
         length = response.headers.get("Content-Length")
         with self.part.open("ab+") as file:
+            file.truncate(kept)
             file.seek(0)
             digest = running_sha256(file)
             with tqdm.wrapattr(
@@ -199,22 +176,19 @@ class _Transfer:
                 "write",
                 total=kept + int(length) if length else None,
                 initial=kept,
-                desc=self.path.name[:40],
+                desc=self.part.stem[:40],
                 # None: drawn on a terminal only
                 disable=None if self.progress else True,
             ) as counted:
-                for chunk in response.iter_content(_CHUNK):
-                    counted.write(chunk)
-                    digest.update(chunk)
+                try:
+                    for chunk in response.iter_content(_CHUNK):
+                        counted.write(chunk)
+                        digest.update(chunk)
+                except requests.RequestException as error:
+                    raise _TransferError(f"the transfer broke: {_reason(error)}") from error
             file.flush()
             os.fsync(file.fileno())
         return digest.hexdigest()
-
-
-def _validator(response: requests.Response) -> str | None:
-    """What If-Range can be asked with: a strong ETag, else the modification date."""
-    etag = response.headers.get("ETag")
-    return etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
 
 
 def _reason(error: OSError) -> str:

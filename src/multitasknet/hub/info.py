@@ -40,14 +40,16 @@ class CardInfo:
     Attributes:
         card: the card.
         path: where its asset is, or would be, in the cache.
-        verified: whether a copy with the right sha256 lies there.
-        weights: what that copy holds, else None.
+        weights: what the copy there holds, None if there is none with the right sha256.
     """
 
     card: ModelCard
     path: Path
-    verified: bool
     weights: WeightsInfo | None
+
+    @property
+    def verified(self) -> bool:
+        return self.weights is not None
 
 
 def describe_weights(path: str | Path) -> WeightsInfo:
@@ -72,5 +74,4 @@ def describe_weights(path: str | Path) -> WeightsInfo:
 def describe_card(card: ModelCard, cache_dir: str | Path | None = None) -> CardInfo:
     """Say whether the card's asset is cached and verified, and what it holds; downloads nothing."""
     path = cached_path(card.asset, cache_dir)
-    verified = is_verified(path, card.asset)
-    return CardInfo(card, path, verified, describe_weights(path) if verified else None)
+    return CardInfo(card, path, describe_weights(path) if is_verified(path, card.asset) else None)

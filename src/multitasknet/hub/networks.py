@@ -47,7 +47,7 @@ def create_network(
 
 
 @overload
-def create_network(name: str, *, weights: str | Path | None = ..., **options: Any) -> nn.Cell: ...
+def create_network(name: str, **options: Any) -> nn.Cell: ...
 
 
 def create_network(
@@ -62,11 +62,9 @@ def create_network(
 ) -> Any:
     """Create a network; all its weights are trainable.
 
-    The architecture (for MultiTaskNet: input variant, keypoint awareness, single or multi task,
-    class counts) comes from the checkpoint. The Cell's ``spec`` says what it is, its
+    The architecture comes from the checkpoint. The Cell's ``spec`` says what it is, its
     ``load_report`` what was loaded. A file that holds a backbone alone, such as torchvision's,
-    gets a fresh head of the default architecture; ``variant`` may then ask for more than its three
-    channels, which start at N(0, 0.02).
+    gets a fresh head of the default architecture.
 
     Args:
         name: ``multitasknet`` or ``poseestnet``; the Hub client passes it.
@@ -80,7 +78,8 @@ def create_network(
             MultiTaskNet:
 
             - ``variant``: ``rgb``, ``segment``, ``heatmap`` or ``heatmap+segment``; must be the
-              checkpoint's. Without weights the default is ``segment``.
+              checkpoint's. Without weights the default is ``segment``. Of a backbone alone it may
+              ask for more than its three channels, which start at N(0, 0.02).
             - ``num_ids``, ``num_colors``, ``num_types``: class counts. One that differs from the
               checkpoint's makes that classifier start fresh, all else is loaded.
             - ``include_top``: if False, no classifiers: the Cell returns the ``[N, 1024]``

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from typing import Any
 
 from ..files import file_sha256, replacing
 from ..weights.sidecar import read_sidecar, sidecar_path
@@ -23,7 +24,7 @@ _PAGE = """# {name}
 {header}
 ## Introduction
 
-Weights for the network of `{published}`, trained on {dataset} at {height}x{width} pixels.
+Weights for the network of `{published}`, trained on {dataset} at {size} pixels.
 
 - Inputs: {inputs}
 - Outputs: {outputs}
@@ -94,48 +95,51 @@ def write_card(
             raise CardError(
                 f"{field} is {text!r}; expected one line without a colon, the Hub takes no other"
             )
+    folder = url.rstrip("/")
     asset = {
         "file-format": "ckpt",
-        "asset-link": f"<{url.rstrip('/')}/{checkpoint.name}>",
+        "asset-link": f"<{folder}/{checkpoint.name}>",
         "asset-sha256": info.sha256,
-        "side-link": f"<{url.rstrip('/')}/{side.name}>",
+        "side-link": f"<{folder}/{side.name}>",
         "side-sha256": file_sha256(side),
     }
-    measured = (
+    measured = [
         f"{theirs}{sidecar.metrics[ours]:.2f}"
         for ours, theirs in PUBLISHED_METRICS.items()
         if ours in sidecar.metrics
-    )
+    ]
     header = read_front_matter(published.path) | texts
     header |= {
-        "fine-tunable": True,
         "evaluation": " | ".join(measured) or "none",
         "update-time": datetime.date.today().isoformat(),
         "repo-link": f"<{repo or published.repo_link}>",
         "mindspore-version": ".".join(sidecar.origin["versions"]["mindspore"].split(".")[:2]),
         "asset": [asset],
     }
-    path = checkpoint.with_name(published.path.name)
+    card = checkpoint.with_name(published.path.name)
     page = _PAGE.format(
         name=name,
         header=write_front_matter(header),
         published=published.uid,
         dataset=dataset,
-        height=spec.input_size[0],
-        width=spec.input_size[1],
-        inputs=", ".join(
-            f"`{name}` {['N', *shape]}".replace("'", "")
-            for name, shape in spec.input_shapes(spec.input_size).items()
-        ),
-        outputs=", ".join(f"`{name}` ({width})" for name, width in spec.outputs.items()),
-        uid=f"{user.lower()}/{version}/{path.stem}",
+        uid=f"{user.lower()}/{version}/{card.stem}",
         network=spec.network,
-        card=path.name,
+        card=card.name,
+        **_interface(spec),
     )
-    with replacing(path) as part:
+    with replacing(card) as part:
         part.write_text(page, encoding="utf-8")
         try:
             load_card(part)  # before it takes the place of a card that loads
         except CardError as error:
-            raise CardError(str(error).replace(str(part), str(path))) from error
-    return load_card(path)
+            raise CardError(str(error).replace(str(part), str(card))) from error
+    return load_card(card)
+
+
+def _interface(spec: Any) -> dict[str, str]:
+    shapes = spec.input_shapes(spec.input_size).items()
+    return {
+        "size": "x".join(map(str, spec.input_size)),
+        "inputs": ", ".join(f"`{name}` [N, {', '.join(map(str, size))}]" for name, size in shapes),
+        "outputs": ", ".join(f"`{name}` ({width})" for name, width in spec.outputs.items()),
+    }

@@ -16,16 +16,7 @@ CARD = "card"
 class WeightsSource:
     """Which weights to use; all functions that take weights take these five by keyword.
 
-    Attributes:
-        weights: ``"card"`` downloads, verifies and means the card's asset; None is no weights; a
-            path is a local file, see :func:`multitasknet.read_weights`.
-        card: a model card or its path; default is the network's own.
-        cache_dir: the root of the download cache, see :func:`multitasknet.fetch_asset`.
-        offline: never touch the network.
-        progress: draw a progress bar while downloading.
-
-    Raises:
-        TypeError: a field is of another type.
+    :func:`multitasknet.create_network` says what each means. TypeError if one is of another type.
     """
 
     weights: str | Path | None = CARD

@@ -12,6 +12,7 @@ from ..errors import MultiTaskNetError
 from ..files import replacing
 from ..hub.card import ModelCard
 from ..hub.source import CARD, WeightsSource
+from ..models import DEFAULT_NETWORK
 from ..models.definition import check_size
 from .engine import Engine
 from .metadata import Metadata
@@ -49,6 +50,7 @@ def export(
     *,
     format: Format | None = None,
     weights: str | Path | None = CARD,
+    name: str = DEFAULT_NETWORK,
     network: Any = None,
     card: str | Path | ModelCard | None = None,
     fixed_batch: int | None = None,
@@ -70,6 +72,7 @@ def export(
         output: the file to write; replaced if it exists.
         format: ``onnx`` or ``mindir``; default is the output's ending.
         weights, card, cache_dir, offline, progress: as in :func:`multitasknet.create_network`.
+        name: of the network whose weights they are.
         network: a Cell to export instead.
         fixed_batch: the only batch size that the file is to take; default is any.
         fp16: keep and compute in float16 (ONNX only): half the size, not faster on a CPU.
@@ -91,7 +94,7 @@ def export(
     if network is None:
         from ..hub.networks import create_from
 
-        network = create_from(WeightsSource(weights, card, cache_dir, offline, progress))
+        network = create_from(WeightsSource(weights, card, cache_dir, offline, progress), name)
     from ..weights.loading import source_sha256
 
     network.set_train(False)

@@ -113,8 +113,8 @@ def _open_exported(path: Path, backend: str, threads: int | None) -> Engine:
 def _as_asked(engine: Engine, options: dict[str, Any]) -> Engine:
     """The engine, if its network is what the options ask for; else a ValueError."""
     for name, wanted in options.items():
-        found = getattr(engine.spec, name)
-        if wanted is not None and type(found)(wanted) != found:
+        found = getattr(engine.spec, name, None)
+        if wanted is not None and str(wanted) != str(found):
             raise BackendError(
                 f"{name} is {str(wanted)!r}, but {engine.source} holds the {name} {str(found)!r}; "
                 f"leave {name} out, or give weights of that {name}"

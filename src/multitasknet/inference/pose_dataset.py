@@ -25,7 +25,6 @@ from ..errors import MultiTaskNetError
 from ..files import OutputError, fingerprint, make_folder
 from ..images import encode_jpeg, resize
 from ..models.poseestnet.decoding import stored_heatmaps
-from ..models.poseestnet.preprocessing import PREPROCESSING
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from ..vehicle.keypoints import NUM_KEYPOINTS
 from ..vehicle.maps import MAP_SIZE, draw_segments
@@ -179,7 +178,8 @@ class _Journal:
         os.truncate(path, sum(map(len, lines)))
         for line in lines[1:]:
             self.poses += [np.array(pose).reshape(NUM_KEYPOINTS, 3) for pose in json.loads(line)]
-        logger.warning("%s: going on behind %d finished images", path.parent, len(self.poses))
+        if self.poses:
+            logger.warning("%s: going on behind %d images", path.parent, len(self.poses))
 
     def add(self, poses: Sequence[np.ndarray]) -> None:
         """Note a batch whose files are all written."""
@@ -235,17 +235,7 @@ def _new_name(record: Record, place: int, step: int, taken: Counter[str]) -> str
 
 def _key(estimator: PoseEstimator, tasks: Sequence[_Task], maps: bool) -> str:
     """What the result depends on."""
-    engine = estimator.engine
-    made_by = [
-        engine.weights_sha256,
-        engine.precision,
-        engine.name,
-        *estimator.size,
-        estimator.flip_test,
-        estimator.decode,
-        PREPROCESSING,
-        maps,
-    ]
+    made_by = [estimator.origin, estimator.engine.name, maps]
     facts = json.dumps([made_by, [task.fact for task in tasks]]).encode()
     return fingerprint([task.record.image for task in tasks], facts)
 
@@ -323,6 +313,5 @@ def _writing(folder: Path) -> Iterator[None]:
         if isinstance(error, MultiTaskNetError):
             raise
         raise OutputError(
-            f"{folder}: cannot be written ({error.strerror or error}); mend that, and the same "
-            f"command goes on"
+            f"{folder}: cannot be finished ({error}); mend that, and the same command goes on"
         ) from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ from ..models.poseestnet.decoding import (
     keypoints_in_image,
     unmirrored,
 )
+from ..models.poseestnet.preprocessing import PREPROCESSING
 from ..models.poseestnet.spec import PoseSpec
 from ..vehicle.keypoints import pose_or_zeros
 from ..vehicle.pose import Pose
@@ -84,6 +87,19 @@ class PoseEstimator(Runner):
             )
         self.flip_test = flip_test
         self.decode: Decoding = decode
+
+    @cached_property
+    def origin(self) -> str:
+        """All that makes an estimate of a picture, as JSON; other estimators have another one."""
+        facts = {
+            "weights_sha256": self.engine.weights_sha256,
+            "precision": self.engine.precision,
+            "size": self.size,
+            "flip_test": self.flip_test,
+            "decode": self.decode,
+            "preprocessing": PREPROCESSING,
+        }
+        return json.dumps(facts, sort_keys=True)
 
     def estimate(self, images: Sequence[ImageInput], *, heatmaps: bool = False) -> list[Pose]:
         """Find the keypoints of vehicle crops.

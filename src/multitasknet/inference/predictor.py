@@ -107,7 +107,15 @@ class Predictor(Runner):
     @cached_property
     def pose_estimator(self) -> PoseEstimator | None:
         """What finds missing keypoints; None if nothing does, or nothing would be better."""
-        return self._open_pose_estimator() if self.spec.uses_pose else None
+        estimator = self._open_pose_estimator() if self.spec.uses_pose else None
+        if estimator and estimator.spec.pose_convention != self.spec.pose_convention:
+            logger.warning(
+                "the pose network's confidences are those of the convention %r, but these weights "
+                "were trained on %r: expect lower accuracy",
+                estimator.spec.pose_convention,
+                self.spec.pose_convention,
+            )
+        return estimator
 
     def predict(
         self,

@@ -100,12 +100,15 @@ class Network(Protocol):
         CARD: the file name of its card in ``assets/``.
         OPTIONAL_CELLS: outermost cells that a file may hold without the network having them.
         PREPROCESSING: version of what makes the inputs; another one gives other values.
+        FROZEN: for each choice of ``freeze`` in training (``none``, ``stages``, ``backbone``), how
+            the names of the parameters begin that it holds fixed.
     """
 
     NAME: str
     CARD: str
     OPTIONAL_CELLS: tuple[str, ...]
     PREPROCESSING: int
+    FROZEN: Mapping[str, tuple[str, ...]]
 
     def recognizes(self, names: Sequence[str]) -> bool:
         """Whether entries of these names are this network's, in any layout it reads."""
@@ -127,6 +130,9 @@ class Network(Protocol):
 
     def spec_from_sidecar(self, spec: Any, values: Mapping[str, Any]) -> Any:
         """The spec with what :meth:`spec_to_sidecar` wrote; errors as above."""
+
+    def describe(self, spec: Any) -> dict[str, str]:
+        """What there is to know of a spec, for people: names and values, in order."""
 
     def plan(self, found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
         """What :func:`multitasknet.create_network` is to build, given a file and its options."""

@@ -14,6 +14,7 @@ from ..data.labels import LabelError, LabelRow, keypoints_of, refuse
 from ..data.records import Record, Split, check_images
 from ..data.samples import sample_fingerprint
 from ..images import read_image
+from ..inference.kept_poses import complete_poses
 from ..report.page import Panel, Shot, write_page
 from ..report.pictures import thumbnail
 from .embedding import embed_split, origin_of
@@ -57,6 +58,7 @@ def build_index(
     *,
     labels: Mapping[str, LabelRow] | None = None,
     known: GalleryIndex | None = None,
+    folder: str | Path | None = None,
     workers: int = 1,
     progress: bool = True,
 ) -> GalleryIndex:
@@ -68,6 +70,8 @@ def build_index(
         labels: keypoints by file name, see :func:`multitasknet.read_labels`.
         known: an index whose embeddings are taken over where network, picture and keypoints are
             still the same.
+        folder: where estimated poses are kept, such as the folder of the images; default is the
+            cache.
         workers: threads that decode and resize.
         progress: draw a progress bar on a terminal.
 
@@ -77,6 +81,8 @@ def build_index(
     origin = origin_of(predictor)
     records = _records("gallery", images, labels)
     refuse(check_images([record for record in records if not record.image.is_file()]))
+    kept = None if folder is None else Path(folder)
+    records = _complete(predictor, Split("gallery", records), kept, progress).records
     names = tuple(map(str, images))
     prints = tuple(sample_fingerprint(record, predictor.spec) for record in records)
     keys = list(zip(names, prints, strict=True))
@@ -121,7 +127,8 @@ def search(
         logger.warning(
             "%d of the queries are in the gallery themselves, and find themselves", inside
         )
-    embedded = _embed(predictor, Split("queries", records), 1, progress)
+    queried = _complete(predictor, Split("queries", records), None, progress)
+    embedded = _embed(predictor, queried, 1, progress)
     found = zip(*index.search(embedded, top, use_faiss=use_faiss), strict=True)
     return [
         [Match(index.names[row], float(distance)) for distance, row in zip(*nearest, strict=True)]
@@ -180,7 +187,13 @@ def _records(
     )
 
 
+def _complete(predictor: Predictor, split: Split, folder: Path | None, progress: bool) -> Split:
+    """The split with estimated poses where there are none."""
+    if predictor.pose_estimator is not None:
+        refuse(check_images([one for one in split.records if one.keypoints is None]))
+    return complete_poses(predictor, split, folder=folder, progress=progress)
+
+
 def _embed(predictor: Predictor, split: Split, workers: int, progress: bool) -> np.ndarray:
     refuse(check_images(split.records))
-    predictor.warn_of_missing_pose([record.keypoints for record in split.records])
     return embed_split(predictor, split, workers=workers, progress=progress).embeddings

@@ -6,9 +6,7 @@ from pathlib import Path
 
 from ..report.charts import line_chart
 from ..report.page import write_page
-from .history import History
-
-_METRICS = ("mAP", "Rank-1", "color", "type")
+from .history import History, shown
 
 
 def write_training_report(path: Path, history: History, *, data: Path | str = "") -> Path:
@@ -21,14 +19,13 @@ def write_training_report(path: Path, history: History, *, data: Path | str = ""
     evaluated = [(0, history.before), *((record.epoch, record.metrics) for record in epochs)]
     metrics = {
         name: [(epoch, metrics[name]) for epoch, metrics in evaluated if name in metrics]
-        for name in _METRICS
-        if any(name in metrics for _, metrics in evaluated)
+        for name in shown(name for _, metrics in evaluated for name in metrics)
     }
     rates = {"rate": [(record.epoch, record.rate) for record in epochs]}
     return write_page(
         path,
         "training.html",
-        title="MultiTaskNet fine-tuning",
+        title="Fine-tuning",
         history=history,
         data=str(data),
         metrics=list(metrics),

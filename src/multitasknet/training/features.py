@@ -4,20 +4,56 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from mindspore import Tensor
 from tqdm import tqdm
 
 from ..data.records import Split
 from ..files import keep_arrays, read_arrays
+from ..models.multitasknet.definition import FROZEN
 from ..models.multitasknet.network import MultiTaskNet
 from ..vehicle.sample import Sample
 from .augmentation import mirror
-from .batches import Augment, FeatureSource, ImageSource
-from .optimization import BACKBONE
+from .batches import Augment, Batch, Draw, ImageSource
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSource:
+    """Batches for the head alone, from the features of a frozen backbone.
+
+    Attributes:
+        split: the images.
+        inputs: of the head: features, float32 ``[views, N, 1024]``, and for a keypoint-aware
+            network poses, ``[views, N, 108]``. View 0 is the plain image, 1 its mirror image.
+        labels: int32 ``[3, N]``: identity, color, type.
+    """
+
+    split: Split
+    inputs: tuple[np.ndarray, ...]
+    labels: np.ndarray
+
+    def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
+        for step, indices in enumerate(batches, start=draw.step):
+            rng = np.random.default_rng((draw.seed, draw.epoch, draw.rank, step))
+            yield self._batch(indices, rng.integers(len(self.inputs[0]), size=len(indices)))
+
+    def plain(self, size: int) -> Iterator[Batch]:
+        for start in range(0, len(self.split), size):
+            indices = np.arange(start, min(start + size, len(self.split)))
+            yield self._batch(indices, np.zeros_like(indices))
+
+    def _batch(self, indices: np.ndarray, views: np.ndarray) -> Batch:
+        return Batch(
+            inputs=tuple(Tensor(one[views, indices]) for one in self.inputs),
+            labels=tuple(Tensor(column) for column in self.labels[:, indices]),
+            indices=indices,
+        )
 
 
 def cached_features(
@@ -43,16 +79,17 @@ def cached_features(
         show: draw a progress bar on a terminal.
     """
     key = _key(network, source, mirrored)
-    stored = read_arrays(path, key, ("features", "poses", "labels"))
+    inputs = ("features", "poses") if network.spec.keypoint_aware else ("features",)
+    stored = read_arrays(path, key, (*inputs, "labels"))
     if stored is None:
         logger.info("computing the backbone's features of %d images", len(source.split))
         views = [None, _mirrored(source.augmentation.flip)] if mirrored else [None]
         passes = [_pass(network, source, batch_size, augment, show) for augment in views]
-        features, poses, labels = zip(*passes, strict=True)
-        stored = {"features": np.stack(features), "poses": np.stack(poses), "labels": labels[0]}
+        *columns, labels = zip(*passes, strict=True)
+        stored = dict(zip(inputs, map(np.stack, columns), strict=True)) | {"labels": labels[0].T}
         if keep:
             keep_arrays(path, key, stored)
-    return FeatureSource(source.split, **stored)
+    return FeatureSource(source.split, tuple(stored[name] for name in inputs), stored["labels"])
 
 
 def _mirrored(flip: str) -> Augment:
@@ -68,19 +105,21 @@ def _pass(
     batch_size: int,
     augment: Augment | None,
     show: bool,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> list[np.ndarray]:
+    """Features, the other inputs, and labels ``[N, 3]``, of all images."""
     network.set_train(False)
-    features, poses, labels = [], [], []
+    rows = []
     bar = tqdm(
         total=len(source.split), desc="features", unit="image", disable=None if show else True
     )
     with bar:
         for batch in source.read(batch_size, augment=augment):
-            features.append(network.pool(batch.inputs[0]).asnumpy().astype(np.float32))
-            poses.append(batch.inputs[1].asnumpy())
-            labels.append(np.stack([column.asnumpy() for column in batch.labels]))
+            image, *others = batch.inputs
+            arrays = [network.pool(image).asnumpy().astype(np.float32)]
+            arrays += [one.asnumpy() for one in others]
+            rows.append([*arrays, np.stack([one.asnumpy() for one in batch.labels], axis=1)])
             bar.update(len(batch.indices))
-    return np.concatenate(features), np.concatenate(poses), np.concatenate(labels, axis=1)
+    return [np.concatenate(column) for column in zip(*rows, strict=True)]
 
 
 def _identity(split: Split) -> bytes:
@@ -102,10 +141,11 @@ def _stamp(path: Path) -> bytes:
 
 
 def _key(network: MultiTaskNet, source: ImageSource, mirrored: bool) -> str:
-    settings = (source.spec.variant, source.spec.input_size, mirrored, source.augmentation.flip)
+    spec, flip = network.spec, source.augmentation.flip
+    settings = (spec.variant, spec.input_size, mirrored, flip)
     digest = hashlib.sha256(repr((settings, source.class_maps)).encode())
     digest.update(_identity(source.split))
     for parameter in network.get_parameters():
-        if parameter.name.startswith(BACKBONE):
+        if parameter.name.startswith(FROZEN["backbone"]):
             digest.update(parameter.asnumpy().tobytes())
     return digest.hexdigest()

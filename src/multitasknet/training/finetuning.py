@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import mindspore
 import psutil
@@ -22,10 +24,10 @@ from .interruption import Interrupted, StopRequest
 from .loop import mean_losses
 from .optimization import moving_statistics, set_training
 from .parallel import Devices
-from .preparation import Parts, prepare
+from .preparation import Training, prepare
 from .settings import FinetuneError, Settings, renamed
-from .state import Progress, load_state, save_state
-from .validation import validate
+from .state import Progress
+from .task import Job, find_task
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class FinetuneResult:
     Attributes:
         output: the folder with ``best.ckpt``, ``last.ckpt``, ``history.json``, ``report.html``.
         history: settings and epochs, at least one.
-        checkpoint: the best weights by mAP, with their sidecar beside them.
+        checkpoint: the best weights by the task's metric, with their sidecar beside them.
         is_first: whether this is the process that evaluated and wrote; always, but under msrun.
     """
 
@@ -66,14 +68,15 @@ def finetune(
     offline: bool = False,
     **settings: Any,
 ) -> FinetuneResult:
-    """Train the network on a data set's train split, evaluate it on query and gallery.
+    """Train a network on a data set's train split, and validate it after every epoch.
 
     The same settings and seed give the same weights; on a CPU to the last bit, also if the training
     was interrupted and resumed in between. Under ``msrun`` the processes train together.
 
     Args:
-        data: the data set or its root, see :func:`multitasknet.read_dataset`. Without query and
-            gallery there are no metrics, and the last epoch counts as the best.
+        data: the data set or its root, see :func:`multitasknet.read_dataset`. MultiTaskNet is
+            validated on query and gallery; without them there are no metrics, and the last epoch
+            counts as the best.
         output: the folder for results; a new one, unless ``resume`` is set.
         resume: go on where the training in ``output`` stopped. Its settings hold; one that is
             given must be the same.
@@ -83,8 +86,8 @@ def finetune(
         tensorboard: write TensorBoard events to ``output/events`` as well.
         on_epoch: called with each epoch's record.
         cache_dir, offline: as in :func:`multitasknet.create_network`.
-        settings: fields of :class:`multitasknet.training.settings.Settings`; ``weights`` and
-            ``card`` among them.
+        settings: fields of the network's :class:`multitasknet.training.settings.Settings`;
+            ``network``, ``weights`` and ``card`` among them.
 
     Returns:
         The :class:`FinetuneResult`.
@@ -100,7 +103,8 @@ def finetune(
     output = Path(output)
     _choose_device(device)
     devices = Devices.join()
-    chosen, history = _settings_of(output, resume, settings)
+    folder = RunFolder(output, output)
+    chosen, history = _resumed(folder, settings) if resume else _fresh(folder, settings)
     # No process may write before all have looked.
     devices.any(False)
     dataset = data if isinstance(data, VehicleDataset) else read_dataset(data)
@@ -112,15 +116,15 @@ def finetune(
     show = progress and devices.is_first
     weights = None if chosen.weights == "none" else chosen.weights
     source = WeightsSource(weights, chosen.card, cache_dir, offline, show)
-    parts = prepare(chosen, dataset, output, devices, source, workers=workers, show=show)
+    job = Job(chosen, dataset, output, source, devices, workers, show)
     writers = [on_epoch]
     if tensorboard and devices.is_first:
         writers.insert(0, EventWriter(output / "events").write)
-    run = _Run(chosen, dataset, RunFolder(output, dataset.root), devices, parts, show)
-    for record in run.epochs(history, resume):
+    run = _Run(job, prepare(job), replace(folder, data=dataset.root), history)
+    for record in run.epochs(resume):
         for write in writers if devices.is_first else ():
             write(record)
-    return FinetuneResult(output, run.history, run.folder.best, devices.is_first)
+    return FinetuneResult(output, run.history, folder.best, devices.is_first)
 
 
 def _choose_device(device: str | None) -> None:
@@ -134,128 +138,114 @@ def _choose_device(device: str | None) -> None:
         ) from error
 
 
-def _settings_of(
-    output: Path, resume: bool, settings: Mapping[str, Any]
-) -> tuple[Settings, History]:
-    """The settings to train with, and the history so far."""
-    folder = RunFolder(output, output)
-    if not resume:
-        if folder.history.exists():
-            raise FinetuneError(
-                f"{output}: a training lies here already; go on with it (resume), or give another "
-                f"folder"
-            )
-        chosen = Settings.of(settings, "settings")
-        return chosen, History(_plain(chosen))
-    history = read_history(folder.history)
-    if history.epochs and not folder.last.is_file():
+def _fresh(folder: RunFolder, settings: Mapping[str, Any]) -> tuple[Settings, History]:
+    """The settings of a new training, and its history so far."""
+    if folder.history.exists():
         raise FinetuneError(
-            f"{folder.last}: there is no such file, though {len(history.epochs)} epochs are "
-            f"trained; put it back, or start anew in another folder"
+            f"{folder.path}: a training lies here already; go on with it (resume), or give another "
+            f"folder"
         )
-    before = Settings.of(history.settings, str(folder.history))
-    given = renamed(settings, "settings")
-    asked = Settings.of({**_plain(before), **given}, "settings")
-    for name, value in _plain(asked).items():
-        if value != _plain(before)[name]:
+    chosen = Settings.of(settings, "settings")
+    task = find_task(chosen)
+    return chosen, History(
+        chosen.as_json(), metric=task.METRIC, higher_is_better=task.HIGHER_IS_BETTER
+    )
+
+
+def _resumed(folder: RunFolder, settings: Mapping[str, Any]) -> tuple[Settings, History]:
+    """The settings of the training that lies there, and its history so far."""
+    history = read_history(folder.history)
+    if not folder.last.is_file():
+        if len(history.epochs) > 1:
             raise FinetuneError(
-                f"{output}: {name} is {value!r}, but the training to resume has "
-                f"{_plain(before)[name]!r}; leave it out, or start anew in another folder"
+                f"{folder.last}: there is no such file, though {len(history.epochs)} epochs are "
+                f"trained; put it back, or start anew in another folder"
             )
-    return before, replace(history, settings=_plain(before))
-
-
-def _plain(settings: Settings) -> dict[str, Any]:
-    """The settings as JSON gives them back."""
-    return asdict(settings) | {"milestones": list(settings.milestones)}
+        # It died while its first epoch was written down, before there was a state to go on from.
+        history = replace(history, epochs=())
+    kept = Settings.of(history.settings, str(folder.history))
+    known = kept.as_json()
+    given = renamed(settings, "settings")
+    for name, value in json.loads(json.dumps(given, default=str)).items():
+        if name in known and value != known[name]:
+            raise FinetuneError(
+                f"{folder.path}: {name} is {value!r}, but the training to resume has "
+                f"{known[name]!r}; leave it out, or start anew in another folder"
+            )
+    Settings.of({**known, **given}, "settings")
+    return kept, replace(history, settings=known)
 
 
 @dataclass(eq=False)
 class _Run:
     """The epochs of one training, with the history that grows with them."""
 
-    settings: Settings
-    dataset: VehicleDataset
+    job: Job
+    training: Training
     folder: RunFolder
-    devices: Devices
-    parts: Parts
-    show: bool
-    history: History = field(default_factory=lambda: History({}))
+    history: History
 
-    def epochs(self, history: History, resume: bool) -> Iterator[EpochRecord]:
+    def epochs(self, resume: bool) -> Iterator[EpochRecord]:
         """Train from where the folder stands to the last epoch; each is kept before it is given."""
-        self.history = history
         with StopRequest() as request:
             progress = self._start(request, resume)
             # An epoch that was written down, but not kept, runs once more.
             self.history = replace(self.history, epochs=self.history.epochs[: progress.epoch])
-            while progress.epoch < self.settings.epochs:
+            while progress.epoch < self.job.settings.epochs:
                 progress, record = self._epoch(progress, request)
                 self.history = replace(self.history, epochs=(*self.history.epochs, record))
-                if self.devices.is_first:
-                    parts = self.parts
-                    self.folder.keep_epoch(
-                        self.history, parts.network, parts.class_maps, parts.trainer.step, progress
-                    )
+                if self.job.devices.is_first:
+                    self.folder.keep_epoch(self.history, self.training, progress)
                 yield record
 
     def _start(self, request: StopRequest, resume: bool) -> Progress:
-        parts, folder = self.parts, self.folder
-        if resume and folder.last.is_file():
-            return load_state(folder.last, parts.network, parts.trainer.step)
+        if resume and self.folder.last.is_file():
+            return self.folder.load_state(self.training)
         self._write()
-        metrics = self._evaluate(request, Progress())
-        self.history = replace(self.history, before=metrics)
+        self.history = replace(self.history, before=self._validate(request, Progress()))
         self._write()
         return Progress()
 
     def _epoch(self, progress: Progress, request: StopRequest) -> tuple[Progress, EpochRecord]:
-        network, trainer = self.parts.network, self.parts.trainer
-        set_training(network, self.settings.freeze, statistics=not self.settings.freeze_statistics)
+        settings, trainer = self.job.settings, self.training.trainer
+        set_training(
+            self.training.network, self.training.frozen, statistics=not settings.freeze_statistics
+        )
         progress = trainer.run(progress, request.is_set)
         # Also before a stop is kept: all processes resume from the one state.
-        self.devices.average(moving_statistics(network))
+        self.job.devices.average(moving_statistics(self.training.network))
         if not trainer.is_over(progress):
             self._stop(progress)
-        due = (progress.epoch + 1) % self.settings.evaluate_every == 0
-        is_last = progress.epoch + 1 == self.settings.epochs
-        metrics = self._evaluate(request, progress) if due or is_last else {}
-        return Progress(progress.epoch + 1), self._record(progress, metrics)
+        number = progress.epoch + 1
+        due = number % settings.evaluate_every == 0 or number == settings.epochs
+        metrics = self._validate(request, progress) if due else {}
+        return Progress(number), self._record(progress, metrics)
 
-    def _evaluate(self, request: StopRequest, progress: Progress) -> dict[str, float]:
-        """The metrics in percent, empty without query and gallery; stops if that is asked for."""
-        parts = self.parts
-        metrics: dict[str, float] | None = {}
-        if parts.evaluated and self.devices.is_first:
-            parts.network.set_train(False)
-            metrics = validate(
-                parts.forward,
-                parts.network.spec,
-                self.dataset,
-                parts.evaluated,
-                batch_size=self.settings.batch_size,
-                show=self.show,
-                stopped=request.is_set,
-            )
-        if self.devices.any(metrics is None) or metrics is None:
+    def _validate(self, request: StopRequest, progress: Progress) -> Mapping[str, float]:
+        """The metrics that are defined, on the first process; stops if that is asked for."""
+        metrics: Mapping[str, float] | None = {}
+        if self.job.devices.is_first:
+            self.training.network.set_train(False)
+            metrics = self.training.parts.validate(request.is_set)
+        if self.job.devices.any(metrics is None):
             self._stop(progress)
-        return metrics or {}
+        return {name: value for name, value in (metrics or {}).items() if not math.isnan(value)}
 
-    def _stop(self, progress: Progress) -> None:
+    def _stop(self, progress: Progress) -> NoReturn:
         # Before the first step there is nothing to keep: a resume starts afresh.
-        if self.devices.is_first and progress != Progress():
-            parts = self.parts
-            save_state(self.folder.last, parts.network, parts.trainer.step, progress)
+        if self.job.devices.is_first and progress != Progress():
+            self.folder.keep_state(self.training, progress)
+        path = self.folder.path
         raise Interrupted(
-            f"interrupted in epoch {progress.epoch + 1} of {self.settings.epochs}, the state is "
-            f"kept in {self.folder.path}; go on with: multitasknet finetune --data "
-            f"{self.dataset.root} --output {self.folder.path} --resume"
+            f"interrupted in epoch {progress.epoch + 1} of {self.job.settings.epochs}, the state "
+            f"is kept in {path}; go on with: multitasknet finetune --data "
+            f"{self.folder.data} --output {path} --resume"
         )
 
     def _record(self, progress: Progress, metrics: Mapping[str, float]) -> EpochRecord:
-        trainer = self.parts.trainer
+        trainer = self.training.trainer
         steps = trainer.sampler.batches_per_epoch
-        images = steps * self.settings.batch_size
+        images = steps * self.job.settings.batch_size
         return EpochRecord(
             epoch=progress.epoch + 1,
             losses=mean_losses(progress),
@@ -268,5 +258,5 @@ class _Run:
         )
 
     def _write(self) -> None:
-        if self.devices.is_first:
+        if self.job.devices.is_first:
             self.folder.write(self.history)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mindspore
 import numpy as np
 
-from ..vehicle.attributes import ClassMaps
 from ..weights.sidecar import Sidecar, write_sidecar
 from .curves import write_training_report
-from .history import EpochRecord, History, write_history
-from .state import Progress, save_network, save_state
-from .step import TrainingStep
+from .history import History, write_history
+from .preparation import Training
+from .state import Progress, load_state, save_network, save_state
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """The best weights by mAP, with a sidecar."""
+        """The best weights by the task's metric, with a sidecar."""
         return self.path / "best.ckpt"
 
     @property
@@ -48,29 +46,28 @@ class RunFolder:
         write_history(self.history, history)
         write_training_report(self.path / "report.html", history, data=self.data)
 
-    def keep_epoch(
-        self,
-        history: History,
-        network: Any,
-        class_maps: ClassMaps,
-        step: TrainingStep,
-        progress: Progress,
-    ) -> None:
+    def keep_epoch(self, history: History, training: Training, progress: Progress) -> None:
         """Keep all that the last epoch came to."""
-        record = history.epochs[-1]
-        sidecar = Sidecar(network.spec, class_maps, record.metrics, self._origin(record, history))
+        record, network = history.epochs[-1], training.network
+        origin = {
+            "epoch": record.epoch,
+            "data": str(self.data),
+            "settings": history.settings,
+            "versions": {"mindspore": mindspore.__version__, "numpy": np.__version__},
+        }
+        sidecar = Sidecar(network.spec, training.parts.class_maps, record.metrics, origin)
         if history.best is record:
             save_network(self.best, network)
             write_sidecar(self.best, sidecar)
         self.write(history)
         # Last of all: what a resume starts from must find all else in place.
         write_sidecar(self.last, sidecar)
-        save_state(self.last, network, step, progress)
+        self.keep_state(training, progress)
 
-    def _origin(self, record: EpochRecord, history: History) -> dict[str, Any]:
-        return {
-            "epoch": record.epoch,
-            "data": str(self.data),
-            "settings": history.settings,
-            "versions": {"mindspore": mindspore.__version__, "numpy": np.__version__},
-        }
+    def keep_state(self, training: Training, progress: Progress) -> None:
+        """Keep what a resume starts from."""
+        save_state(self.last, training.network, training.trainer.step, progress)
+
+    def load_state(self, training: Training) -> Progress:
+        """Go back to what was kept."""
+        return load_state(self.last, training.network, training.trainer.step)

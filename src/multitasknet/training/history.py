@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import MultiTaskNetError
 from ..files import replacing
+
+_SHOWN = ("mAP", "Rank-1", "color", "type")
 
 
 class HistoryError(MultiTaskNetError, ValueError):
@@ -28,7 +30,7 @@ class EpochRecord:
         seconds: time of the training alone.
         images_per_second: of this process's training.
         memory_mb: what the process held of the host's memory at the end.
-        metrics: metrics on query and gallery, in percent; empty if there was no evaluation.
+        metrics: what the validation came to; empty if there was none.
     """
 
     epoch: int
@@ -47,21 +49,32 @@ class History:
 
     Attributes:
         settings: what the training was asked for.
-        before: the metrics on query and gallery before the first step.
+        before: the metrics before the first step.
         epochs: one record an epoch, in order.
+        metric: which metric decides what the best epoch is.
+        higher_is_better: whether its highest value does, or its lowest.
     """
 
     settings: Mapping[str, Any]
     before: Mapping[str, float] = field(default_factory=dict)
     epochs: tuple[EpochRecord, ...] = ()
+    metric: str = "mAP"
+    higher_is_better: bool = True
 
     @property
     def best(self) -> EpochRecord | None:
-        """The epoch with the highest mAP, the first of equals; without metrics the last one."""
-        evaluated = [record for record in self.epochs if "mAP" in record.metrics]
+        """The best epoch by the metric, the first of equals; without metrics the last one."""
+        evaluated = [record for record in self.epochs if self.metric in record.metrics]
         if not evaluated:
             return self.epochs[-1] if self.epochs else None
-        return max(evaluated, key=lambda record: record.metrics["mAP"])
+        choose = max if self.higher_is_better else min
+        return choose(evaluated, key=lambda record: record.metrics[self.metric])
+
+
+def shown(metrics: Iterable[str]) -> list[str]:
+    """Which of these metrics to print and draw: of MultiTaskNet's many a few, of others all."""
+    found = list(dict.fromkeys(metrics))
+    return [name for name in _SHOWN if name in found] or found
 
 
 def write_history(path: Path, history: History) -> None:
@@ -73,8 +86,14 @@ def read_history(path: Path) -> History:
     """Raises HistoryError if the file is missing or damaged."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        epochs = tuple(_epoch(record) for record in values["epochs"])
-        return History(dict(values["settings"]), _numbers(values["before"]), epochs)
+        return History(
+            settings=dict(values["settings"]),
+            before=_numbers(values["before"]),
+            epochs=tuple(_epoch(record) for record in values["epochs"]),
+            # The first release knew but one.
+            metric=str(values.get("metric", "mAP")),
+            higher_is_better=bool(values.get("higher_is_better", True)),
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise HistoryError(
             f"{path}: the history cannot be read ({error}); give the output folder of an earlier "

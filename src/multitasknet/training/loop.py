@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tqdm import tqdm
@@ -13,12 +13,11 @@ from tqdm import tqdm
 from ..errors import MultiTaskNetError
 from .batches import Batch, Draw, Source
 from .parallel import Devices
-from .sampler import IdentitySampler
+from .sampler import Sampler
 from .schedule import Schedule
 from .state import Progress
 from .step import StepResult, TrainingStep
 
-PARTS = ("identity", "triplet", "color", "type")
 # A loss of this size never comes back to anything good.
 _EXPLODED = 1e4
 _NAMED = 8
@@ -37,7 +36,7 @@ class EpochTrainer:
         source: the training images.
         sampler: draws the batches.
         schedule: the learning rate.
-        backbone_rate: the backbone's learning rate as a part of it.
+        losses: names of the loss's parts.
         seed: of all random draws, together with the epoch and the image.
         devices: the processes that train together.
         show: draw a progress bar on a terminal.
@@ -45,9 +44,9 @@ class EpochTrainer:
 
     step: TrainingStep
     source: Source
-    sampler: IdentitySampler
+    sampler: Sampler
     schedule: Schedule
-    backbone_rate: float
+    losses: tuple[str, ...]
     seed: int
     devices: Devices
     show: bool
@@ -72,7 +71,7 @@ class EpochTrainer:
             while progress.step < len(batches):
                 started = time.perf_counter()
                 result = self._train(next(left), progress, len(batches))
-                progress = _advanced(progress, result, time.perf_counter() - started)
+                progress = self._advanced(progress, result, time.perf_counter() - started)
                 bar.set_postfix(loss=f"{result.total:.3f}", refresh=False)
                 bar.update()
                 if self.devices.any(stopped()):
@@ -84,14 +83,28 @@ class EpochTrainer:
         return progress.step >= self.sampler.batches_per_epoch
 
     def _train(self, batch: Batch, progress: Progress, steps: int) -> StepResult:
-        rate = self.schedule.at(progress.epoch + progress.step / steps)
-        self.step.set_rate(rate, self.backbone_rate)
+        self.step.set_rate(self.schedule.at(progress.epoch + progress.step / steps))
         result = self.step(batch.inputs, batch.labels)
         if not math.isfinite(result.total) or result.total > _EXPLODED:
             raise self._failure(f"the loss is {result.total:g}", batch, progress)
         if result.is_hopeless:
             raise self._failure("a gradient is not finite", batch, progress)
         return result
+
+    def _advanced(self, progress: Progress, result: StepResult, seconds: float) -> Progress:
+        losses = {"total": result.total, **dict(zip(self.losses, result.parts, strict=False))}
+        # Single precision throughout, as the state keeps it: a resumed sum is the same sum.
+        sums = {
+            name: np.float32(progress.sums.get(name, 0)) + np.float32(value)
+            for name, value in losses.items()
+        }
+        return replace(
+            progress,
+            step=progress.step + 1,
+            skipped=progress.skipped + (not result.updated),
+            seconds=progress.seconds + seconds,
+            sums=sums,
+        )
 
     def _failure(self, problem: str, batch: Batch, progress: Progress) -> TrainingError:
         names = [str(self.source.split.records[index].image) for index in batch.indices]
@@ -106,18 +119,3 @@ class EpochTrainer:
 def mean_losses(progress: Progress) -> Mapping[str, float]:
     """The epoch's mean losses so far."""
     return {name: float(value) / progress.step for name, value in progress.sums.items()}
-
-
-def _advanced(progress: Progress, result: StepResult, seconds: float) -> Progress:
-    losses = {"total": result.total, **dict(zip(PARTS, result.parts, strict=False))}
-    return Progress(
-        epoch=progress.epoch,
-        step=progress.step + 1,
-        skipped=progress.skipped + (not result.updated),
-        seconds=progress.seconds + seconds,
-        # Single precision throughout, as the state keeps it: a resumed sum is the same sum.
-        sums={
-            name: np.float32(progress.sums.get(name, 0)) + np.float32(value)
-            for name, value in losses.items()
-        },
-    )

@@ -1,8 +1,10 @@
-"""P x K batches: P vehicles, K images of each, drawn anew every epoch."""
+"""What draws the batches of an epoch; P x K batches: P vehicles, K images of each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -11,6 +13,53 @@ from ..errors import MultiTaskNetError
 
 class SamplerError(MultiTaskNetError, ValueError):
     """Batches that the data cannot fill."""
+
+
+class Sampler(Protocol):
+    """Draws the batches of an epoch; the same epoch always has the same batches."""
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches that each device gets in every epoch."""
+
+    def epoch(self, epoch: int, device: int = 0) -> np.ndarray:
+        """The batches of one epoch for one device: indices of images, ``[batches, N]``."""
+
+
+@dataclass(frozen=True)
+class ShuffledSampler:
+    """All images in a random order; those that fill no batch wait for another epoch.
+
+    Attributes:
+        images: how many there are.
+        batch_size: images in a batch.
+        seed: starts the random numbers, together with the epoch.
+        devices: processes that share an epoch; each gets whole batches, all the same number.
+
+    Raises:
+        SamplerError: too few images for a batch on each device.
+    """
+
+    images: int
+    batch_size: int
+    seed: int = 0
+    devices: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.batches_per_epoch:
+            raise SamplerError(
+                f"{self.devices} batches of {self.batch_size} images are trained on at once, but "
+                f"the data have {self.images}; use a smaller batch or more images"
+            )
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return self.images // (self.batch_size * self.devices)
+
+    def epoch(self, epoch: int, device: int = 0) -> np.ndarray:
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.images)
+        used = self.batches_per_epoch * self.devices * self.batch_size
+        return order[:used].reshape(-1, self.batch_size)[device :: self.devices]
 
 
 class IdentitySampler:
@@ -60,7 +109,6 @@ class IdentitySampler:
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches that each device gets in every epoch."""
         return self._length // self._devices
 
     def epoch(self, epoch: int, device: int = 0) -> np.ndarray:

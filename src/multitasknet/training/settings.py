@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+from collections import ChainMap
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
 from ..errors import MultiTaskNetError
+from ..models import DEFAULT_NETWORK
 from ..models.definition import check_size
 from ..models.multitasknet.spec import VARIANTS
 
@@ -23,6 +26,7 @@ FREEZES = ("none", "stages", "backbone")
 FLIPS = ("swap", "paper", "none")
 PRECISIONS = ("auto", "float32", "mixed")
 _OLD_NAMES = {"batch": "batch_size", "trunk_rate": "backbone_rate"}
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
 class FinetuneError(MultiTaskNetError, ValueError):
@@ -36,37 +40,45 @@ class Rule:
     Attributes:
         help: what it is, for people.
         kind: its type; whole numbers pass for floats.
+        default: its value if nothing is said.
         choices: the only values, if there are any.
         least, most: the range, ends included.
         above: the range's lower end, excluded.
         optional: whether None is a value too.
+        many: whether it is a list of such values.
     """
 
     help: str
     kind: type
+    default: Any = None
     choices: tuple[str, ...] = ()
     least: float = -math.inf
     most: float = math.inf
     above: float = -math.inf
     optional: bool = False
+    many: bool = False
 
     @property
     def expected(self) -> str:
         """What a value must be, in words."""
         if self.choices:
             return f"one of {', '.join(self.choices)}"
-        names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-        words = [names[self.kind]]
+        words = [_KINDS[self.kind]]
         if self.above > -math.inf:
             words = [f"more than {self.above:g}"]
         if self.least > -math.inf:
             words.append(f"of at least {self.least:g}")
         if self.most < math.inf:
             words.append(f"of at most {self.most:g}")
-        return " ".join(words)
+        return f"{'a list, each ' * self.many}{' '.join(words)}"
 
     def allows(self, value: Any) -> bool:
         """Whether a value is of that kind and in that range."""
+        if self.many:
+            return isinstance(value, list | tuple) and all(map(self._allows_one, value))
+        return self._allows_one(value)
+
+    def _allows_one(self, value: Any) -> bool:
         if value is None:
             return self.optional
         kinds = (int, float) if self.kind is float else (self.kind,)
@@ -77,76 +89,59 @@ class Rule:
         return math.isfinite(value) and self.above < value and self.least <= value <= self.most
 
 
-def _setting(default: Any, help: str, *, kind: type | None = None, **limits: Any) -> Any:
-    rule = Rule(help, kind or type(default), **limits)
+def setting(default: Any, help: str, *, kind: type | None = None, **limits: Any) -> Any:
+    """A field of :class:`Settings`; the rest are fields of its :class:`Rule`."""
+    rule = Rule(help, kind or type(default), default, **limits)
     return field(default=default, metadata={"rule": rule})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a training; :meth:`rules` says what each is and may be."""
+    """The settings of a training, whatever the network; :meth:`rules` says what each may be.
 
-    weights: str = _setting("card", "'card', 'none' for fresh weights, or a file")
-    card: str | None = _setting(
+    Attributes:
+        TASK: the module that trains by these, a :class:`.task.Task`.
+    """
+
+    TASK: ClassVar[str] = ""
+
+    weights: str = setting("card", "'card', 'none' for fresh weights, or a file")
+    card: str | None = setting(
         None, "a model card instead of the network's", kind=str, optional=True
     )
-    variant: str | None = _setting(
-        None, "input variant instead of the weights'", kind=str, choices=VARIANTS, optional=True
+    network: str = setting(DEFAULT_NETWORK, "the network to train")
+    size: int = setting(256, "side of the input in pixels, a multiple of 32", least=32)
+    epochs: int = setting(10, "uses of every image, on average", least=1)
+    batch_size: int = setting(32, "images per batch and device", least=1)
+    optimizer: str = setting("adam", "the optimizer", choices=OPTIMIZERS)
+    lr: float = setting(3e-4, "learning rate after the warm-up", above=0)
+    schedule: str = setting("cosine", "of the learning rate", choices=SCHEDULES)
+    warmup: float = setting(1.0, "epochs of warm-up", least=0)
+    milestones: tuple[float, ...] = setting(
+        (), "for steps: epochs at which the rate falls to a tenth", kind=float, least=0, many=True
     )
-    size: int = _setting(256, "side of the input in pixels, a multiple of 32", least=32)
-    epochs: int = _setting(10, "uses of every image, on average", least=1)
-    batch_size: int = _setting(32, "images per batch and device", least=1)
-    instances: int = _setting(4, "images of each vehicle in a batch", least=1)
-    optimizer: str = _setting("adam", "the optimizer", choices=OPTIMIZERS)
-    lr: float = _setting(3e-4, "learning rate after the warm-up", above=0)
-    schedule: str = _setting("cosine", "of the learning rate", choices=SCHEDULES)
-    warmup: float = _setting(1.0, "epochs of warm-up", least=0)
-    milestones: tuple[float, ...] = _setting(
-        (), "for steps: epochs at which the rate falls to a tenth", kind=float, least=0
-    )
-    backbone_rate: float = _setting(1.0, "the backbone's part of the learning rate", least=0)
-    weight_decay: float = _setting(
+    backbone_rate: float = setting(1.0, "the backbone's part of the learning rate", least=0)
+    weight_decay: float = setting(
         5e-4, "L2 penalty on weights; norms and biases have none", least=0
     )
-    clip: float = _setting(50.0, "largest norm of the gradient", above=0)
-    freeze: str = _setting(
+    clip: float = setting(50.0, "largest norm of the gradient", above=0)
+    freeze: str = setting(
         "none",
         "stages: stem and first two blocks; backbone: its features are computed once",
         choices=FREEZES,
     )
-    freeze_statistics: bool = _setting(False, "keep the statistics of all batch norms")
-    smoothing: float = _setting(0.1, "label smoothing of the identity loss", least=0, most=1)
-    margin: float | None = _setting(
-        0.3, "of the triplet loss; None is the soft margin", least=0, optional=True
-    )
-    triplet_weight: float = _setting(1.0, "of the triplet loss; the identity's is 1", least=0)
-    color_weight: float = _setting(0.125, "of the colour loss", least=0)
-    type_weight: float = _setting(0.125, "of the type loss", least=0)
-    crop: float = _setting(0.5, "share of images to zoom into", least=0, most=1)
-    flip: str = _setting(
-        "swap", "mirror images: exchange left and right, or as the paper", choices=FLIPS
-    )
-    erase: float = _setting(0.5, "share of images to erase a part of", least=0, most=1)
-    jitter: float = _setting(0.2, "of brightness and contrast", least=0, most=1)
-    gather: bool = _setting(False, "mine triplets across all devices")
-    precision: str = _setting(
+    freeze_statistics: bool = setting(False, "keep the statistics of all batch norms")
+    precision: str = setting(
         "auto", "mixed is float16 with loss scaling; auto is mixed but on a CPU", choices=PRECISIONS
     )
-    evaluate_every: int = _setting(1, "epochs between two evaluations", least=1)
-    seed: int = _setting(0, "of all that is random", least=0, most=2**32 - 1)
+    evaluate_every: int = setting(1, "epochs between two evaluations", least=1)
+    seed: int = setting(0, "of all that is random", least=0, most=2**32 - 1)
 
     def __post_init__(self) -> None:
         for name, rule in self.rules().items():
             value = getattr(self, name)
-            values = value if name == "milestones" and isinstance(value, tuple) else (value,)
-            if not all(rule.allows(one) for one in values):
+            if not rule.allows(value):
                 raise FinetuneError(f"{name} is {value!r}; expected {rule.expected}")
-        alone = self.instances < 2 or self.batch_size == self.instances
-        if alone or self.batch_size % self.instances:
-            raise FinetuneError(
-                f"batch_size is {self.batch_size} and instances is {self.instances}; expected at "
-                f"least 2 images of each of at least 2 vehicles, and a batch that they divide"
-            )
         try:
             check_size((self.size, self.size))
         except ValueError as error:
@@ -157,29 +152,78 @@ class Settings:
         """What each setting is and may be, by name."""
         return {one.name: one.metadata["rule"] for one in fields(cls)}
 
-    @classmethod
-    def of(cls, values: Mapping[str, Any], source: str) -> Settings:
-        """From names and values, as a YAML file or a history holds them.
+    def as_json(self) -> dict[str, Any]:
+        """The settings as a history gives them back."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @staticmethod
+    def of(values: Mapping[str, Any], source: str) -> Settings:
+        """From names and values, as a YAML file or a history holds them, for their network.
 
         Raises:
             FinetuneError: a name is unknown or a value not allowed.
         """
         values = renamed(values, source)
-        unknown = [name for name in values if name not in cls.rules()]
+        network = values.get("network", DEFAULT_NETWORK)
+        kind = SETTINGS.get(str(network))
+        if kind is None:
+            raise FinetuneError(
+                f"{source}: network is {network!r}; expected one of {', '.join(SETTINGS)}"
+            )
+        unknown = [name for name in values if name not in kind.rules()]
         if unknown:
             raise FinetuneError(
                 f"{source}: unknown setting {unknown[0]!r}; expected some of "
-                f"{', '.join(cls.rules())}"
-            )
-        milestones = values.get("milestones", ())
-        if not isinstance(milestones, list | tuple):
-            raise FinetuneError(
-                f"{source}: milestones is {milestones!r}; expected a list of numbers"
+                f"{', '.join(kind.rules())}"
             )
         try:
-            return cls(**values | {"milestones": tuple(milestones)})
+            return kind(**values)
         except FinetuneError as error:
             raise FinetuneError(f"{source}: {error}") from error
+
+
+@dataclass(frozen=True)
+class IdentitySettings(Settings):
+    """MultiTaskNet's settings."""
+
+    TASK: ClassVar[str] = ".identity"
+
+    variant: str | None = setting(
+        None, "input variant instead of the weights'", kind=str, choices=VARIANTS, optional=True
+    )
+    instances: int = setting(4, "images of each vehicle in a batch", least=1)
+    smoothing: float = setting(0.1, "label smoothing of the identity loss", least=0, most=1)
+    margin: float | None = setting(
+        0.3, "of the triplet loss; None is the soft margin", least=0, optional=True
+    )
+    triplet_weight: float = setting(1.0, "of the triplet loss; the identity's is 1", least=0)
+    color_weight: float = setting(0.125, "of the colour loss", least=0)
+    type_weight: float = setting(0.125, "of the type loss", least=0)
+    crop: float = setting(0.5, "share of images to zoom into", least=0, most=1)
+    flip: str = setting(
+        "swap", "mirror images: exchange left and right, or as the paper", choices=FLIPS
+    )
+    erase: float = setting(0.5, "share of images to erase a part of", least=0, most=1)
+    jitter: float = setting(0.2, "of brightness and contrast", least=0, most=1)
+    gather: bool = setting(False, "mine triplets across all devices")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        alone = self.instances < 2 or self.batch_size == self.instances
+        if alone or self.batch_size % self.instances:
+            raise FinetuneError(
+                f"batch_size is {self.batch_size} and instances is {self.instances}; expected at "
+                f"least 2 images of each of at least 2 vehicles, and a batch that they divide"
+            )
+
+
+# Which settings, and through them which task, belong to a network.
+SETTINGS: dict[str, type[Settings]] = {"multitasknet": IdentitySettings}
+
+
+def all_rules() -> dict[str, Rule]:
+    """The rules of all networks' settings; where they differ, the first network's."""
+    return dict(ChainMap(*(kind.rules() for kind in SETTINGS.values())))
 
 
 def renamed(values: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -204,6 +248,6 @@ def read_config(path: str | Path) -> dict[str, Any]:
         raise FinetuneError(f"{path}: the settings cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise FinetuneError(f"{path}: expected lines of 'setting: value', got {values!r}")
-    values = {str(name): value for name, value in values.items()}
+    values = renamed({str(name): value for name, value in values.items()}, str(path))
     Settings.of(values, str(path))
-    return renamed(values, str(path))
+    return values

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 
 import mindspore
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.amp import DynamicLossScaler
-
-from .optimization import set_rate
 
 _SCALE_WINDOW = 1000
 _FIRST_SCALE = 2.0**14
@@ -38,14 +37,15 @@ class StepResult:
 
 
 class TrainingStep:
-    """Trains on batches.
+    """Trains on batches, of any number of inputs and labels.
 
     Forward and backward run as one compiled graph; the first call of a shape compiles it.
 
     Args:
-        forward: a network in training mode, or a part of one.
-        loss: Cell of (outputs, identity, color, type) that returns (total, parts).
-        optimizer: updates ``optimizer.parameters``.
+        forward: a network in training mode, or a part of one, called with a batch's inputs.
+        loss: Cell of the outputs and then the labels that returns (total, parts).
+        optimizer: updates ``optimizer.parameters``; its learning rates are relative to the one to
+            be set, see :func:`.optimization.create_optimizer`.
         clip: largest norm of all gradients together; larger ones are scaled down to it.
         scaled: scale the loss, for mixed precision: the scale falls when a step overflows.
         reducer: averages gradients over devices.
@@ -62,13 +62,15 @@ class TrainingStep:
         reducer: nn.Cell | None = None,
     ) -> None:
         self._optimizer = optimizer
+        rates = {rate.name: rate for rate in optimizer.learning_rate}
+        self._rates = [(rate, float(rate.asnumpy())) for rate in rates.values()]
         self._clip = clip
         self._reducer = reducer
         self.scaler = DynamicLossScaler(_FIRST_SCALE, 2, _SCALE_WINDOW) if scaled else None
-        self._differentiate = _differentiated(forward, loss, optimizer.parameters)
+        self._differentiated = cache(partial(_differentiated, forward, loss, optimizer.parameters))
 
     def __call__(self, inputs: tuple[Tensor, ...], labels: tuple[Tensor, ...]) -> StepResult:
-        """Train on one batch: ``(x, p)`` and ``(identity, color, type)``."""
+        """Train on one batch."""
         total, parts, gradients = self.gradients(inputs, labels)
         norm = _global_norm(gradients)
         finite = math.isfinite(norm)
@@ -92,16 +94,19 @@ class TrainingStep:
         state = [p for p in self._optimizer.get_parameters() if p.name not in weights]
         return [*state, self.scaler.scale_value, self.scaler.counter] if self.scaler else state
 
-    def set_rate(self, rate: float, backbone_rate: float = 1.0) -> None:
-        """Set the learning rate, see :func:`set_rate`."""
-        set_rate(self._optimizer, rate, backbone_rate)
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of the next step; the backbone gets its part of it."""
+        for current, part in self._rates:
+            # Not set_data: the compiled graph would keep the rate that it was compiled with.
+            ops.assign(current, Tensor(rate * part, mstype.float32))
 
     def gradients(
         self, inputs: tuple[Tensor, ...], labels: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """The loss, its parts, and the gradients of all weights, averaged over the devices."""
         scale = self.scaler.scale_value.value() if self.scaler else Tensor(1.0, mstype.float32)
-        (_, total, parts), gradients = self._differentiate(*inputs, *labels, scale)
+        differentiate = self._differentiated(len(inputs))
+        (_, total, parts), gradients = differentiate(*inputs, *labels, scale)
         gradients = tuple(gradients)
         if self.scaler:
             gradients = self.scaler.unscale(gradients)
@@ -110,13 +115,13 @@ class TrainingStep:
         return total, parts, gradients
 
 
-def _differentiated(forward: Callable, loss: nn.Cell, weights: tuple[Parameter, ...]) -> Callable:
+def _differentiated(
+    forward: Callable, loss: nn.Cell, weights: tuple[Parameter, ...], inputs: int
+) -> Callable:
     # Tensors one by one: those inside a tuple count as constants, a new graph for every batch.
-    def scaled_loss(
-        x: Tensor, p: Tensor, identity: Tensor, color: Tensor, type: Tensor, scale: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        total, parts = loss(forward(x, p), identity, color, type)
-        return total * scale, total, parts
+    def scaled_loss(*tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        total, parts = loss(forward(*tensors[:inputs]), *tensors[inputs:-1])
+        return total * tensors[-1], total, parts
 
     return mindspore.jit(mindspore.value_and_grad(scaled_loss, None, weights, has_aux=True))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -21,10 +20,10 @@ def validate(
     spec: NetworkSpec,
     dataset: VehicleDataset,
     sources: Sequence[Source],
+    stopped: Callable[[], bool] = lambda: False,
     *,
     batch_size: int,
     show: bool = False,
-    stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
     """Evaluate a network in inference mode.
 
@@ -32,15 +31,17 @@ def validate(
         forward: called with a batch's inputs, returns what a MultiTaskNet does.
         spec: the network.
         dataset: with the splits query and gallery.
-        sources: the batches of the two.
+        sources: the batches of the two, or none.
+        stopped: asked between batches.
         batch_size: images at a time.
         show: draw a progress bar on a terminal.
-        stopped: asked between batches.
 
     Returns:
-        The metrics of :attr:`multitasknet.evaluation.Evaluation.metrics` that are defined, in
-        percent; None if stopped.
+        What :attr:`.evaluation.results.Evaluation.metrics` is, in percent; empty without sources,
+        None if stopped.
     """
+    if not sources:
+        return {}
     total = sum(len(source.split) for source in sources)
     outputs = []
     with tqdm(total=total, desc="evaluation", unit="image", disable=None if show else True) as bar:
@@ -54,8 +55,7 @@ def validate(
                 bar.update(len(batch.indices))
             outputs.append([np.concatenate(column) for column in zip(*rows, strict=True)])
     splits = (_embeddings(source, rows) for source, rows in zip(sources, outputs, strict=True))
-    metrics = evaluate_outputs(spec, dataset, *splits).metrics
-    return {name: value for name, value in metrics.items() if not math.isnan(value)}
+    return evaluate_outputs(spec, dataset, *splits).metrics
 
 
 def _embeddings(source: Source, outputs: list[np.ndarray]) -> SplitEmbeddings:

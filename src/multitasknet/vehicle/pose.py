@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast, get_args
 
 import numpy as np
 
 from .keypoints import SEEN_FROM, check_keypoints, pose_or_zeros
 
 PoseOrigin: TypeAlias = Literal["given", "estimated", "neutral"]
+# What a keypoint's confidence means. "published": the height of PoseEstNet's map, for hidden
+# keypoints too, which it finds as well as it can. "visibility": 1 where a keypoint is seen, less
+# than 0.5 where something hides it.
+PoseConvention: TypeAlias = Literal["published", "visibility"]
+POSE_CONVENTIONS: tuple[str, ...] = get_args(PoseConvention)
+
+
+def check_convention(name: str) -> PoseConvention:
+    """The convention of that name; ValueError that lists them."""
+    if name not in POSE_CONVENTIONS:
+        raise ValueError(
+            f"pose_convention is {name!r}; expected one of {', '.join(POSE_CONVENTIONS)}"
+        )
+    return cast("PoseConvention", name)
 
 
 @dataclass(frozen=True, eq=False)

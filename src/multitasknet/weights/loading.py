@@ -63,21 +63,18 @@ def load_weights(
     """
     if not isinstance(weights, Weights):
         weights = read_weights(weights)
-    parameters = {parameter.name: parameter for parameter in network.get_parameters()}
-    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
-    check_fit(weights, shapes, strict=strict, fresh=fresh)
-    arrays = weights.arrays
-    loaded = [name for name in parameters if name in arrays and cell_of(name) not in fresh]
+    check_fit(weights, _shapes(network), strict=strict, fresh=fresh)
+    parameters, arrays = network.parameters_dict(), weights.arrays
+    loaded = tuple(name for name in parameters if name in arrays and cell_of(name) not in fresh)
     for name in loaded:
         parameters[name].set_data(Tensor(arrays[name].astype(np.float32, copy=False)))
-    report = LoadReport(
+    network.load_report = LoadReport(
         source=weights.path,
-        loaded=tuple(loaded),
+        loaded=loaded,
         fresh=tuple(name for name in parameters if name not in loaded),
         left_out=tuple(name for name in arrays if name not in parameters) + weights.training_state,
     )
-    network.load_report = report
-    return report
+    return network.load_report
 
 
 def build(network: Network, plan: Plan, found: Weights | None) -> nn.Cell:
@@ -98,19 +95,17 @@ def source_sha256(cell: nn.Cell, report: LoadReport | None) -> str:
         arrays = read_weights(report.source).arrays
     except CheckpointError:
         return ""
-    unchanged = all(
-        np.array_equal(parameter.asnumpy(), arrays[parameter.name])
-        for parameter in cell.get_parameters()
-    )
+    values = cell.parameters_dict()
+    unchanged = all(np.array_equal(values[name].asnumpy(), arrays[name]) for name in values)
     return file_sha256(report.source) if unchanged else ""
 
 
 def frozen_copy(cell: nn.Cell) -> nn.Cell:
     """A Cell of the same values in inference mode, which later training does not reach."""
     twin = _without_values(find_network(cell.spec.network), cell.spec)
-    values = {parameter.name: parameter for parameter in cell.get_parameters()}
-    for parameter in twin.get_parameters():
-        parameter.set_data(Tensor(values[parameter.name].asnumpy()))
+    values = cell.parameters_dict()
+    for name, parameter in twin.parameters_dict().items():
+        parameter.set_data(Tensor(values[name].asnumpy()))
     return twin.set_train(False)
 
 
@@ -124,5 +119,8 @@ def _without_values(network: Network, spec: Any) -> nn.Cell:
 
 def parameter_shapes(network: Network, spec: Any) -> Shapes:
     """Names and shapes of all parameters of such a network, moving statistics included."""
-    cell = _without_values(network, spec)
-    return {parameter.name: tuple(parameter.shape) for parameter in cell.get_parameters()}
+    return _shapes(_without_values(network, spec))
+
+
+def _shapes(cell: nn.Cell) -> Shapes:
+    return {name: tuple(values.shape) for name, values in cell.parameters_dict().items()}

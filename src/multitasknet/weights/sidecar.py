@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MultiTaskNetError
-from ..files import write_json
+from ..files import replacing
 from ..models import find_network
 from ..vehicle.attributes import ClassMaps
 
@@ -54,7 +54,8 @@ def write_sidecar(checkpoint: Path, sidecar: Sidecar) -> Path:
         "metrics": dict(sidecar.metrics),
         "origin": dict(sidecar.origin),
     }
-    write_json(path, values, indent=1)
+    with replacing(path) as part:
+        part.write_text(json.dumps(values, indent=1), encoding="utf-8")
     return path
 
 

@@ -36,11 +36,10 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
     for name, value in state.items():
         if not isinstance(value, torch.Tensor):
             raise ValueError(f"its entry {name!r} is a {type(value).__name__}, expected a tensor")
-    return {str(name): _array(value) for name, value in state.items()}
-
-
-def _array(tensor: Any) -> np.ndarray:
-    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    return {
+        str(name): (value.float() if value.is_floating_point() else value).numpy()
+        for name, value in state.items()
+    }
 
 
 def _harmless_numpy() -> list[Any]:

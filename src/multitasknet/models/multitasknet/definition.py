@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from ...vehicle.pose import check_convention
 from ..definition import check_size
 from .building import check_options, plan
+from .layout import FROZEN, recognizes, to_published
 from .layout import TOP as OPTIONAL_CELLS
-from .layout import recognizes, to_published
 from .preprocessing import PREPROCESSING, normalization, write_inputs
 from .spec import NetworkSpec, Variant, spec_from_shapes
 
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CARD",
+    "FROZEN",
     "NAME",
     "OPTIONAL_CELLS",
     "PREPROCESSING",
     "build",
     "check_options",
+    "describe",
     "normalization",
     "plan",
     "recognizes",
@@ -60,6 +63,7 @@ def spec_from_json(values: Mapping[str, Any]) -> NetworkSpec:
         color_names=tuple(map(str, spec.color_names)),
         type_names=tuple(map(str, spec.type_names)),
         input_size=check_size(spec.input_size),
+        pose_convention=check_convention(spec.pose_convention),
     )
 
 
@@ -70,6 +74,7 @@ def spec_to_sidecar(spec: NetworkSpec) -> dict[str, Any]:
         "size": list(spec.input_size),
         "colors": list(spec.color_names),
         "types": list(spec.type_names),
+        "pose_convention": spec.pose_convention,
     }
 
 
@@ -83,6 +88,8 @@ def spec_from_sidecar(spec: NetworkSpec, values: Mapping[str, Any]) -> NetworkSp
         color_names=tuple(map(str, values["colors"])) if spec.multi_task else (),
         type_names=tuple(map(str, values["types"])) if spec.multi_task else (),
         input_size=check_size(values["size"]),
+        # The first release knew one convention, and did not name it.
+        pose_convention=check_convention(values.get("pose_convention", spec.pose_convention)),
     )
     for names in (named.color_names, named.type_names):
         if len(set(names)) < len(names):
@@ -95,3 +102,19 @@ def spec_from_sidecar(spec: NetworkSpec, values: Mapping[str, Any]) -> NetworkSp
         if spec.include_top and stated != found:
             raise ValueError(f"it states {stated} {kind}, but the checkpoint has {found}")
     return named
+
+
+def describe(spec: NetworkSpec) -> dict[str, str]:
+    """What there is to know of a spec, for people: names and values, in order."""
+    classes = [f"{spec.num_ids} identities"] if spec.include_top else ["no classifiers"]
+    if spec.has_attributes:
+        classes += [f"{spec.num_colors} colours", f"{spec.num_types} types"]
+    rows = {
+        "variant": f"{spec.variant} ({spec.channels} input channels)",
+        "pose vector": "used" if spec.keypoint_aware else "not used",
+        "classes": ", ".join(classes),
+        "stem pool": f"padded as in {'PyTorch' if spec.stem_pool == 'symmetric' else 'MindSpore'}",
+    }
+    if spec.has_attributes:
+        rows |= {"colours": ", ".join(spec.color_names), "types": ", ".join(spec.type_names)}
+    return rows

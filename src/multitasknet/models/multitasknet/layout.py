@@ -15,6 +15,15 @@ import numpy as np
 from .spec import SYMMETRIC_POOL
 
 BACKBONE = "base."
+# What each choice of ``freeze`` holds fixed: the backbone, or its stem and first two blocks.
+FROZEN: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "stages": tuple(
+        f"{BACKBONE}{part}."
+        for part in ("conv0", "norm0", "denseblock1", "transition1", "denseblock2", "transition2")
+    ),
+    "backbone": (BACKBONE,),
+}
 CLASSIFIERS = ("classifier_vid", "classifier_vcolor", "classifier_vtype")
 # What a network without classifiers has no use for.
 TOP = (*CLASSIFIERS, "fc_vcolor", "fc_vtype")

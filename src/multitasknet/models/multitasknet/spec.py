@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from ...errors import MultiTaskNetError
 from ...vehicle.attributes import COLORS, TYPES, class_names
 from ...vehicle.keypoints import NUM_KEYPOINTS, count_maps
+from ...vehicle.pose import PoseConvention
 from ..definition import Shapes, SpecError
 
 EMBEDDING_SIZE = 1024
@@ -75,6 +76,7 @@ class NetworkSpec:
         input_size: height and width that the weights were trained on; any multiples of 32 work.
         stem_pool: where the stem's max pool pads, which follows the weights' origin: ``same``
             (after, not before) for those trained in MindSpore, ``symmetric`` for PyTorch's.
+        pose_convention: what the confidences meant that the weights were trained on.
     """
 
     network: ClassVar[str] = "multitasknet"
@@ -88,6 +90,7 @@ class NetworkSpec:
     include_top: bool = True
     input_size: tuple[int, int] = (256, 256)
     stem_pool: Literal["same", "symmetric"] = "same"
+    pose_convention: PoseConvention = "published"
 
     @property
     def channels(self) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from ...vehicle.pose import check_convention
 from ..definition import Checkpoint, Plan, check_size
 from .layout import recognizes, to_published, to_torch
 from .preprocessing import PREPROCESSING, normalization, write_inputs
@@ -77,14 +78,22 @@ def spec_to_json(spec: PoseSpec) -> dict[str, Any]:
 def spec_from_json(values: Mapping[str, Any]) -> PoseSpec:
     """Back from :func:`spec_to_json`; KeyError, TypeError or ValueError if it is not that."""
     spec = PoseSpec(**values)
-    return replace(spec, input_size=check_size(spec.input_size))
+    return replace(
+        spec,
+        input_size=check_size(spec.input_size),
+        pose_convention=check_convention(spec.pose_convention),
+    )
 
 
 def spec_to_sidecar(spec: PoseSpec) -> dict[str, Any]:
     """What a checkpoint's tensors cannot say of the spec."""
-    return {"size": list(spec.input_size)}
+    return {"size": list(spec.input_size), "pose_convention": spec.pose_convention}
 
 
 def spec_from_sidecar(spec: PoseSpec, values: Mapping[str, Any]) -> PoseSpec:
-    """The spec with the input size of its sidecar; errors as above."""
-    return replace(spec, input_size=check_size(values["size"]))
+    """The spec with what :func:`spec_to_sidecar` wrote; errors as above."""
+    return replace(
+        spec,
+        input_size=check_size(values["size"]),
+        pose_convention=check_convention(values["pose_convention"]),
+    )

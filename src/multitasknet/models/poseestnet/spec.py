@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ...vehicle.keypoints import NUM_KEYPOINTS
+from ...vehicle.pose import PoseConvention
 from ..definition import Shapes, SpecError
 
 # Channels of the four branches: HRNet-W32.
@@ -24,6 +25,7 @@ class PoseSpec:
         include_top: whether there is the last layer; without, the outputs are its 32 inputs.
         final_bias: whether the last layer has a bias: NVlabs' weights have one, published ones not.
         input_size: height and width that the weights were trained on; any multiples of 32 work.
+        pose_convention: what its confidences mean.
     """
 
     network: ClassVar[str] = "poseestnet"
@@ -34,6 +36,7 @@ class PoseSpec:
     include_top: bool = True
     final_bias: bool = False
     input_size: tuple[int, int] = (256, 256)
+    pose_convention: PoseConvention = "published"
 
     @property
     def is_complete(self) -> bool:

@@ -1,4 +1,4 @@
-"""``evaluate``, ``search`` and ``threshold``."""
+"""``predict``, ``evaluate``, ``search`` and ``threshold``: what the network says of images."""
 
 from __future__ import annotations
 
@@ -9,60 +9,106 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .options import (
-    add_json,
-    add_network_options,
-    add_workers,
+    add_command,
+    add_options,
+    add_predictor_options,
+    card_of,
     check_images,
+    given,
     make_predictor,
     positive,
     print_json,
+    print_table,
     share,
 )
 
 if TYPE_CHECKING:
     from ..evaluation.results import Evaluation
+    from ..models.multitasknet.decoding import Prediction
     from ..retrieval.search import Match
+
+_SHOWN = 3
+_POSES = {
+    "given": "36 keypoints, given",
+    "estimated": "36 keypoints, estimated, mean confidence {0.confidence:.2f}",
+    "neutral": "missing: a neutral one was taken",
+}
+_ATTRIBUTES = ("color", "color_probabilities", "type", "type_probabilities", "pose_given")
 
 
 def add_parsers(commands: Any) -> None:
-    evaluate = commands.add_parser("evaluate", help="mAP, Rank-k, colour and type on a data set")
-    evaluate.add_argument("--data", type=Path, required=True, help="PAMTRI, VeRi, CSV or pack")
+    predict = add_command(commands, "predict", _predict, "predict colour, type and embedding")
+    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a vehicle crop")
+    add_options(predict, "--labels", "--json")
+    add_predictor_options(predict, batch=8)
+
+    evaluate = add_command(commands, "evaluate", _evaluate, "measure mAP, Rank-k, colour and type")
+    add_options(evaluate, "--data", "--json", "--workers")
     evaluate.add_argument("--rerank", action="store_true", help="k-reciprocal re-ranking as well")
     evaluate.add_argument(
         "--output", type=Path, metavar="DIR", help="for embeddings, metrics.json and report.html"
     )
-    add_json(evaluate)
-    add_workers(evaluate)
-    add_network_options(evaluate, batch=32)
-    evaluate.set_defaults(run=_evaluate)
+    add_predictor_options(evaluate, batch=32)
 
-    search = commands.add_parser("search", help="find the vehicles of some images in a gallery")
+    search = add_command(commands, "search", _search, "find the vehicles of images in a gallery")
     search.add_argument("--gallery", type=Path, metavar="DIR", help="a folder of vehicle crops")
     search.add_argument("--index", type=Path, metavar="FILE", help="keep the embeddings (.npz)")
     search.add_argument("--query", type=Path, nargs="+", required=True, metavar="IMAGE")
-    search.add_argument("--labels", type=Path, help="PAMTRI label CSV with keypoints")
+    add_options(search, "--labels", "--json", "--workers")
     search.add_argument("--top", type=positive, default=10, help="images a query (10)")
     search.add_argument("--faiss", action="store_true", default=None, help="search with FAISS")
     search.add_argument("--output", type=Path, metavar="HTML", help="a page with the pictures")
-    add_json(search)
-    add_workers(search)
-    add_network_options(search, batch=32)
-    search.set_defaults(run=_search, usage=search.error)
+    add_predictor_options(search, batch=32)
 
-    threshold = commands.add_parser(
-        "threshold", help="the distance at a wanted false-match rate, from labelled images"
-    )
-    threshold.add_argument("--data", type=Path, required=True, help="PAMTRI, VeRi, CSV or pack")
+    threshold = add_command(commands, "threshold", _threshold, "the distance at a false-match rate")
+    add_options(threshold, "--data", "--json", "--workers")
     threshold.add_argument(
         "--false-match-rate", type=share, default=0.001, help="share of different pairs (0.001)"
     )
     threshold.add_argument(
         "--output", type=Path, metavar="DIR", help="the --output of evaluate, to reuse embeddings"
     )
-    add_json(threshold)
-    add_workers(threshold)
-    add_network_options(threshold, batch=32)
-    threshold.set_defaults(run=_threshold)
+    add_predictor_options(threshold, batch=32)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    check_images(options.images)
+    from ..data.labels import keypoints_of
+
+    keypoints = keypoints_of(options.images, options.labels)
+    predictor = make_predictor(options)
+    predictions = predictor.predict(options.images, keypoints)
+    if options.json:
+        print_json(map(_as_json, predictions))
+        return
+    spec, engine = predictor.spec, predictor.engine
+    print(f"network    {spec.variant}, {spec.channels} channels, run by {engine.name}")
+    print(f"weights    {engine.source or 'none: random values, what follows means nothing'}")
+    for prediction in predictions:
+        _print(prediction)
+
+
+def _print(prediction: Prediction) -> None:
+    print(f"\n{prediction.source}")
+    for name, probabilities in (
+        ("colour", prediction.color_probabilities),
+        ("type", prediction.type_probabilities),
+    ):
+        if probabilities:
+            best = list(probabilities.items())[:_SHOWN]
+            print(f"  {name:9}" + ", ".join(f"{label} {value:.1%}" for label, value in best))
+    embedding = prediction.embedding
+    print(f"  embedding {embedding.size} values, norm {(embedding**2).sum() ** 0.5:.4g}")
+    print(f"  pose      {_POSES[prediction.pose.origin].format(prediction.pose)}")
+
+
+def _as_json(prediction: Prediction) -> dict[str, Any]:
+    attributes = given(prediction, _ATTRIBUTES)
+    embedding = prediction.embedding.tolist()
+    pose = prediction.pose
+    keypoints = pose.keypoints.tolist()
+    described = {"origin": pose.origin, "confidence": pose.confidence, "keypoints": keypoints}
+    return {"image": prediction.source, **attributes, "pose": described, "embedding": embedding}
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -70,17 +116,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     from ..evaluation.report import write_evaluation_report
     from ..evaluation.results import card_metrics
     from ..evaluation.run import evaluate
-    from ..hub.card import default_card_path, load_card
 
     dataset = read_dataset(options.data, ["query", "gallery"])
-    published = card_metrics(load_card(options.card or default_card_path()))
+    published = card_metrics(card_of(options))
     predictor = make_predictor(options)
     evaluation = evaluate(
-        predictor,
-        dataset,
-        rerank=options.rerank,
-        output=options.output,
-        workers=options.workers,
+        predictor, dataset, rerank=options.rerank, output=options.output, workers=options.workers
     )
     if options.json:
         print_json([evaluation.as_json()])
@@ -100,11 +141,7 @@ def _print_metrics(evaluation: Evaluation, published: dict[str, float]) -> None:
     if evaluation.reranked:
         columns["re-ranked"] = evaluation.reranked_metrics
     columns["card"] = published
-    print(f"{'percent':10}" + "".join(f"{name:>12}" for name in columns))
-    for figure in evaluation.metrics:
-        values = (column.get(figure) for column in columns.values())
-        cells = ("" if value is None else f"{value:.2f}" for value in values)
-        print(f"{figure:10}" + "".join(f"{cell:>12}" for cell in cells))
+    print_table("percent", columns, decimals=2)
     ranking = evaluation.ranking
     count = ranking.valid_queries
     print(f"{count} {'query' if count == 1 else 'queries'}", end="")
@@ -124,14 +161,19 @@ def _search(options: argparse.Namespace) -> None:
     check_images(options.query)
     labels = read_labels(options.labels) if options.labels else None
     predictor = make_predictor(options)
-    known = GalleryIndex.load(options.index, origin_of(predictor)) if has_index else None
-    if images is None:
-        assert known is not None
-        index = known
-    else:
-        index = build_index(predictor, images, labels=labels, known=known, workers=options.workers)
+    index = GalleryIndex.load(options.index, origin_of(predictor)) if has_index else None
+    if images:
+        index = build_index(
+            predictor,
+            images,
+            labels=labels,
+            known=index,
+            folder=options.gallery,
+            workers=options.workers,
+        )
         if options.index:
             index.save(options.index)
+    assert index is not None
     found = search(
         predictor, index, options.query, top=options.top, labels=labels, use_faiss=options.faiss
     )

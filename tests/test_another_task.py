@@ -1,0 +1,131 @@
+"""A second network trains by the same machinery: its task is a module, its settings a class."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import drawn
+import numpy as np
+import pytest
+import toy_network
+import toy_task
+from mindspore import Tensor, nn, ops
+from toy_task import ToySettings
+
+from multitasknet import create_network, finetune, read_weights
+from multitasknet.models import NETWORKS
+from multitasknet.training.history import EpochRecord, History
+from multitasknet.training.interruption import Interrupted
+from multitasknet.training.loop import TrainingError
+from multitasknet.training.sampler import SamplerError
+from multitasknet.training.settings import SETTINGS, FinetuneError
+
+TOY = {
+    "network": "toy",
+    "weights": "none",
+    "size": 32,
+    "epochs": 4,
+    "batch_size": 8,
+    "lr": 0.03,
+    "schedule": "steps",
+    "milestones": [3],
+    "progress": False,
+}
+
+
+class Steep(nn.Cell):
+    """A finite loss whose slope is not."""
+
+    def construct(self, outputs: Tensor, colors: Tensor, weights: Tensor) -> tuple:
+        loss = ops.sqrt(0 * outputs).mean()
+        return loss, ops.stack((loss,))
+
+
+@pytest.fixture(autouse=True)
+def _in_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NETWORKS, "toy", toy_network.__name__)
+    monkeypatch.setitem(SETTINGS, "toy", ToySettings)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return drawn.pamtri(tmp_path_factory.mktemp("data"), drawn.plan(6, 2, 3))
+
+
+def test_it_trains_validates_and_keeps_the_best_by_its_own_metric(
+    data: Path, tmp_path: Path
+) -> None:
+    result = finetune(data, tmp_path / "run", **TOY)
+    records = result.history.epochs
+    assert [set(record.losses) for record in records] == [{"total", "distance"}] * 4
+    assert records[-1].losses["distance"] < records[0].losses["distance"] / 2
+    assert records[3].rate == pytest.approx(records[2].rate / 10)
+    errors = [record.metrics["error"] for record in records]
+    assert min(errors) < result.history.before["error"]
+    assert "undefined" not in records[0].metrics
+    assert result.best.metrics["error"] == min(errors)
+    written = json.loads((result.output / "history.json").read_text())
+    assert (written["metric"], written["higher_is_better"]) == ("error", False)
+    assert written["settings"]["network"] == "toy"
+    assert "margin" not in written["settings"]
+    page = (result.output / "report.html").read_text()
+    assert f"the best by error is epoch {result.best.epoch}" in page
+    network = create_network("toy", weights=result.checkpoint)
+    assert network.spec.input_size == (32, 32)
+    sidecar = json.loads(result.checkpoint.with_suffix(".json").read_text())
+    assert (sidecar["network"], sidecar["metrics"]) == ("toy", result.best.metrics)
+
+
+def test_it_resumes_bit_for_bit_from_the_middle_of_an_epoch(data: Path, tmp_path: Path) -> None:
+    def interrupt(record: EpochRecord) -> None:
+        if record.epoch == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    straight = finetune(data, tmp_path / "straight", **TOY)
+    with pytest.raises(Interrupted, match="epoch 2 of 4"):
+        finetune(data, tmp_path / "run", on_epoch=interrupt, **TOY)
+    resumed = finetune(data, tmp_path / "run", resume=True, progress=False)
+    assert resumed.history.metric == "error"
+    for ours, theirs in zip(resumed.history.epochs, straight.history.epochs, strict=True):
+        assert (ours.losses, ours.metrics) == (theirs.losses, theirs.metrics)
+    expected = read_weights(straight.output / "last.ckpt").arrays
+    for name, value in read_weights(resumed.output / "last.ckpt").arrays.items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"margin": 0.3}, FinetuneError, "unknown setting 'margin'; expected some of .*, noise"),
+        ({"noise": -1.0}, FinetuneError, "noise is -1.0; expected a number of at least 0"),
+        ({"network": "zoo"}, FinetuneError, "network is 'zoo'; expected one of multitasknet, toy"),
+        ({"batch_size": 40}, SamplerError, "1 batches of 40 images .* the data have 36"),
+    ],
+)
+def test_it_has_settings_and_checks_of_its_own(data, tmp_path, settings, error, message) -> None:
+    with pytest.raises(error, match=message):
+        finetune(data, tmp_path / "run", **TOY | settings)
+
+
+def test_a_loss_scale_that_falls_to_one_ends_with_the_batchs_images(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toy_task, "Distance", Steep)
+    # Four batches an epoch: 2**14 falls to 1 in 14 of them, and the 15th is the last.
+    with pytest.raises(TrainingError, match=r"epoch 4, batch 3: a gradient is not finite.*\.jpg"):
+        finetune(data, tmp_path / "run", **TOY | {"precision": "mixed", "epochs": 9})
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert [record["skipped"] for record in history["epochs"]] == [4, 4, 4]
+
+
+def test_the_lowest_value_is_the_best_where_lower_is_better() -> None:
+    records = tuple(
+        EpochRecord(number, {}, 0.1, 0, 1.0, 1.0, 1.0, {"error": error})
+        for number, error in enumerate((3.0, 1.0, 2.0, 1.0), start=1)
+    )
+    assert History({}, epochs=records, metric="error", higher_is_better=False).best is records[1]
+    assert History({}, epochs=records, metric="error").best is records[0]
+    assert History({}, epochs=records).best is records[-1]

@@ -1,0 +1,94 @@
+"""How the toy is trained: to tell a picture's colours. A second task, with a loss of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from multitasknet.data.records import Split
+from multitasknet.data.samples import batch_inputs, load_sample
+from multitasknet.hub.networks import create_from
+from multitasknet.training.batches import Batch, Draw
+from multitasknet.training.sampler import ShuffledSampler
+from multitasknet.training.settings import Settings, setting
+from multitasknet.training.task import Job, Parts
+
+LOSSES = ("distance",)
+METRIC = "error"
+HIGHER_IS_BETTER = False
+
+
+@dataclass(frozen=True)
+class ToySettings(Settings):
+    TASK: ClassVar[str] = __name__
+
+    noise: float = setting(0.01, "of the training pictures", least=0)
+
+
+@dataclass(frozen=True)
+class ToySource:
+    """Pictures, and as labels their mean colours and what each counts."""
+
+    split: Split
+    spec: Any
+    noise: float
+
+    def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
+        for step, indices in enumerate(batches, start=draw.step):
+            yield self._batch(
+                indices, np.random.default_rng((draw.seed, draw.epoch, draw.rank, step))
+            )
+
+    def plain(self, size: int) -> Iterator[Batch]:
+        for start in range(0, len(self.split), size):
+            yield self._batch(np.arange(start, min(start + size, len(self.split))), None)
+
+    def _batch(self, indices: np.ndarray, rng: np.random.Generator | None) -> Batch:
+        samples = [load_sample(self.split.records[index], self.spec) for index in indices]
+        (pictures,) = batch_inputs(samples, self.spec, self.spec.input_size)
+        colors = pictures.mean((2, 3))
+        if rng is not None:
+            pictures = pictures + rng.normal(0, self.noise, pictures.shape).astype(np.float32)
+        weights = np.ones_like(colors)
+        return Batch((Tensor(pictures),), (Tensor(colors), Tensor(weights)), indices)
+
+
+class Distance(nn.Cell):
+    def construct(self, outputs: Tensor, colors: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        loss = (weights * (outputs - colors) ** 2).mean()
+        return loss, ops.stack((loss,))
+
+
+def create_sampler(job: Job) -> ShuffledSampler:
+    settings = job.settings
+    return ShuffledSampler(
+        len(job.dataset.train), settings.batch_size, settings.seed, job.devices.count
+    )
+
+
+def create_network(job: Job) -> nn.Cell:
+    network = create_from(job.weights, "toy", width=3)
+    network.spec = replace(network.spec, input_size=(job.settings.size, job.settings.size))
+    return network
+
+
+def prepare(job: Job, network: Any) -> Parts:
+    source = ToySource(job.dataset.train, network.spec, job.settings.noise)
+
+    def validate(stopped: Callable[[], bool]) -> dict[str, float] | None:
+        errors = []
+        for batch in source.plain(8):
+            if stopped():
+                return None
+            outputs = network(*batch.inputs).asnumpy()
+            errors.append(np.abs(outputs - batch.labels[0].asnumpy()).mean(1))
+        return {
+            "images": len(job.dataset.train),
+            METRIC: 100 * float(np.concatenate(errors).mean()),
+        }
+
+    return Parts(network, Distance(), source, validate)
