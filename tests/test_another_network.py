@@ -129,4 +129,4 @@ def test_another_network_than_asked_for_is_refused(
         stated = ["--network", asked] if asked else []
         assert main([*map(str, command), *stated]) == 2
         assert capsys.readouterr().err.startswith(f"multitasknet: error: {source}: ")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "cards", "home"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "cards"]

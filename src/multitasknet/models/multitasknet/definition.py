@@ -112,6 +112,7 @@ def describe(spec: NetworkSpec) -> dict[str, str]:
     rows = {
         "variant": f"{spec.variant} ({spec.channels} input channels)",
         "pose vector": "used" if spec.keypoint_aware else "not used",
+        "confidences": spec.pose_convention,
         "classes": ", ".join(classes),
         "stem pool": f"padded as in {'PyTorch' if spec.stem_pool == 'symmetric' else 'MindSpore'}",
     }
