@@ -27,18 +27,19 @@ from mindspore import Tensor, nn
 
 from multitasknet import MultiTaskNet, NetworkSpec, read_dataset, synthesize
 from multitasknet.data.records import VehicleDataset
+from multitasknet.hub.source import WeightsSource
 from multitasknet.training.augmentation import RandomAugmentation
 from multitasknet.training.batches import ImageSource
-from multitasknet.training.identity import LOSSES, class_maps
+from multitasknet.training.identity import LOSSES, class_maps, validate
 from multitasknet.training.loop import EpochTrainer
 from multitasknet.training.losses import MultiTaskLoss
 from multitasknet.training.optimization import create_optimizer, set_training
-from multitasknet.training.parallel import Devices
 from multitasknet.training.sampler import IdentitySampler, ShuffledSampler
 from multitasknet.training.schedule import Schedule
+from multitasknet.training.settings import IdentitySettings
 from multitasknet.training.state import Progress
 from multitasknet.training.step import TrainingStep
-from multitasknet.training.validation import validate
+from multitasknet.training.task import Job
 from multitasknet.vehicle.sample import Sample
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
@@ -147,14 +148,14 @@ def train(dataset, network, optimizer, sampler, augmentation, schedule, seed) ->
         for split in (dataset.train, dataset.query, dataset.gallery)
     )
     step = TrainingStep(network, MultiTaskLoss(smoothing=0.1), optimizer, clip=50.0)
-    trainer = EpochTrainer(
-        step, train, sampler, schedule, losses=LOSSES, seed=seed, devices=Devices(), show=False
-    )
+    settings = IdentitySettings(seed=seed, batch_size=BATCH)
+    job = Job(settings, dataset, Path(), WeightsSource(None))
+    trainer = EpochTrainer(job, step, train, sampler, schedule, LOSSES)
     set_training(network)
     for epoch in range(schedule.epochs):
         trainer.run(Progress(epoch), stopped=lambda: False)
     network.set_train(False)
-    return validate(network, network.spec, dataset, tuple(tested), batch_size=BATCH)
+    return validate(job, network, network.spec, tested, stopped=lambda: False)
 
 
 def compare_steps(size: int, batch: int, runs: int) -> None:

@@ -14,11 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import drawn
+import mindspore
 import numpy as np
 import pytest
 
 from multitasknet import (
     CardError,
+    MultiTaskNet,
+    NetworkSpec,
     create_network,
     finetune,
     read_dataset,
@@ -28,6 +31,7 @@ from multitasknet import (
 from multitasknet.cli import main
 from multitasknet.data.pack import write_pack
 from multitasknet.models.multitasknet.definition import FROZEN
+from multitasknet.models.multitasknet.spec import Variant
 from multitasknet.training.history import EpochRecord
 from multitasknet.training.interruption import Interrupted
 from multitasknet.training.loop import TrainingError
@@ -314,6 +318,16 @@ def test_a_pack_trains_and_resumes_when_its_originals_are_gone(data, tmp_path) -
     shutil.rmtree(root)
     finetune(pack, tmp_path / "run", **FAST | {"epochs": 1})
     assert (tmp_path / "run" / "features_train.npz").is_file()
+
+
+def test_a_network_that_takes_no_pose_trains(data, tmp_path) -> None:
+    spec = NetworkSpec(Variant.RGB, keypoint_aware=False, num_ids=6)
+    mindspore.save_checkpoint(MultiTaskNet(spec), str(tmp_path / "first.ckpt"))
+    settings = FAST | {"weights": str(tmp_path / "first.ckpt"), "epochs": 1}
+    result = finetune(data, tmp_path / "run", **settings)
+    assert not create_network(weights=result.checkpoint).spec.keypoint_aware
+    again = finetune(data, tmp_path / "run", resume=True, progress=False)
+    assert losses(again.history) == losses(result.history)
 
 
 def test_a_resume_without_its_state_is_refused(straight, data, tmp_path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from two_processes import gradients
 
+from multitasknet import read_weights
 from multitasknet.training.parallel import Devices
 
 
@@ -23,8 +24,10 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@pytest.mark.slow
-def test_two_processes_have_the_gradients_of_one_and_the_first_alone_writes(tmp_path) -> None:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """What the two processes leave."""
+    tmp_path = tmp_path_factory.mktemp("two")
     data = drawn.pamtri(tmp_path / "data", drawn.plan(6, 2, 3))
     here = Path(__file__).parent
     subprocess.run(
@@ -42,18 +45,37 @@ def test_two_processes_have_the_gradients_of_one_and_the_first_alone_writes(tmp_
         check=True,
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        timeout=300,
+        timeout=600,
         capture_output=True,
     )
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_gradients_of_one_and_the_first_alone_writes(folder) -> None:
     expected = gradients(Devices())
     for rank in range(2):
-        with np.load(tmp_path / f"gradients_{rank}.npz") as found:
+        with np.load(folder / f"gradients_{rank}.npz") as found:
             assert set(found) == set(expected)
             for name, value in expected.items():
                 difference = np.abs(found[name] - value).max()
                 assert difference <= 1e-5 * np.abs(value).max(), name
-    assert (tmp_path / "rank_0.txt").read_text() == "True"
-    assert (tmp_path / "rank_1.txt").read_text() == "False"
-    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert (folder / "rank_0.txt").read_text() == "True"
+    assert (folder / "rank_1.txt").read_text() == "False"
+    history = json.loads((folder / "run" / "history.json").read_text())
     assert [bool(record["metrics"]) for record in history["epochs"]] == [True, True]
-    assert (tmp_path / "run" / "best.ckpt").is_file()
+    assert (folder / "run" / "best.ckpt").is_file()
+
+
+@pytest.mark.slow
+def test_two_processes_that_stop_in_an_epoch_resume_as_if_they_had_not(folder) -> None:
+    for rank in range(2):
+        stopped = (folder / f"stopped_{rank}.txt").read_text()
+        assert stopped.startswith("interrupted in epoch 2 of 2")
+    straight, resumed = (
+        read_weights(folder / run / "last.ckpt").arrays for run in ("straight", "resumed")
+    )
+    assert straight.keys() == resumed.keys()
+    for name, value in straight.items():
+        # The statistics are averaged once more on the way, which rounds them otherwise.
+        np.testing.assert_allclose(resumed[name], value, rtol=1e-5, atol=1e-7, err_msg=name)

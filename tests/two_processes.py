@@ -6,18 +6,25 @@ import os
 
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
+import signal
 import sys
 from pathlib import Path
 
 import mindspore
 import numpy as np
+import toy_network
 from mindspore import Tensor
+from toy_task import ToySettings
 
 from multitasknet import MultiTaskNet, NetworkSpec, finetune
+from multitasknet.models import NETWORKS
 from multitasknet.models.multitasknet.spec import Variant
+from multitasknet.training.history import EpochRecord
+from multitasknet.training.interruption import Interrupted
 from multitasknet.training.losses import MultiTaskLoss
 from multitasknet.training.optimization import create_optimizer, set_training
 from multitasknet.training.parallel import Devices
+from multitasknet.training.settings import SETTINGS
 from multitasknet.training.step import TrainingStep
 
 BATCH = 16
@@ -73,6 +80,27 @@ def run(data: Path, output: Path) -> None:
         progress=False,
     )
     (output / f"rank_{devices.rank}.txt").write_text(str(result.is_first))
+    stopped = stop_and_resume(data, output)
+    (output / f"stopped_{devices.rank}.txt").write_text(stopped)
+
+
+def stop_and_resume(data: Path, output: Path) -> str:
+    """Train the toy, whose batch norm is not frozen, without a break and with one in an epoch."""
+    NETWORKS["toy"], SETTINGS["toy"] = toy_network.__name__, ToySettings
+    toy = {"network": "toy", "weights": "none", "size": 32, "batch_size": 4, "epochs": 2}
+    finetune(data, output / "straight", progress=False, **toy)
+
+    def stop(record: EpochRecord) -> None:
+        if record.epoch == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    message = ""
+    try:
+        finetune(data, output / "resumed", progress=False, on_epoch=stop, **toy)
+    except Interrupted as interrupted:
+        message = str(interrupted)
+    finetune(data, output / "resumed", progress=False, resume=True)
+    return message
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,15 @@ import numpy as np
 from PIL import Image
 
 from .data.layouts import read_dataset
-from .data.records import Record, VehicleDataset
+from .data.records import Record, Split, VehicleDataset
 from .errors import MultiTaskNetError
-from .evaluation.report import retrieval_panels
-from .evaluation.results import Evaluation
+from .evaluation.report import cmc_chart, retrieval_panels
 from .evaluation.run import evaluate
 from .files import make_folder
 from .inference.predictor import Predictor
-from .models.multitasknet.decoding import Prediction
 from .ranking.metrics import evaluate_ranking
 from .report.charts import line_chart
-from .report.page import Panel, Shot, write_page
-from .report.pictures import thumbnail
+from .report.page import Panel, Shot, thumbnail, write_page
 from .synthetic import draw_overlay, synthesize
 from .training.history import EpochRecord
 from .vehicle.attributes import COLORS, TYPES, class_name
@@ -116,34 +114,31 @@ def run_demo(
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise DemoError(f"{output}: something is there already; give a new or empty folder")
     make_folder(output)
+    how: dict[str, Any] = {"workers": workers, "progress": progress}
     synthesize(
         output / "data",
         vehicles=plan.vehicles,
         images=plan.images,
         cameras=plan.cameras,
         pixels=plan.pixels,
-        workers=workers,
-        progress=progress,
+        **how,
     )
     dataset = read_dataset(output / "data")
     start = _starting_weights(output, online)
-    before = _evaluate(start, dataset, plan, workers, progress)
+    load = partial(Predictor, size=(plan.size, plan.size), batch_size=32)
+    before = evaluate(load(start), dataset, **how)
     training = finetune(
         dataset,
         output / "training",
         weights=str(start),
         size=plan.size,
-        workers=workers,
-        progress=progress,
         on_epoch=on_epoch,
+        **how,
         **plan.settings,
     )
-    after = _evaluate(training.checkpoint, dataset, plan, workers, progress)
+    trained = load(training.checkpoint)
+    after = evaluate(trained, dataset, **how)
     chance = _chance(dataset)
-    losses = {
-        name: [(record.epoch, record.losses[name]) for record in training.history.epochs]
-        for name in training.history.epochs[0].losses
-    }
     report = write_page(
         output / "report.html",
         "demo.html",
@@ -152,19 +147,17 @@ def run_demo(
         start=start,
         plan=plan,
         online=online,
-        images=sum(len(split) for split in dataset.splits),
+        images=sum(map(len, dataset.splits)),
         unseen=len(set(dataset.query.vehicle_ids.tolist())),
         samples=_samples(dataset),
-        losses=line_chart(losses, x_label="epoch", y_label="loss"),
-        cmc=_cmc_chart(before, after),
+        losses=line_chart(training.history.losses, x_label="epoch", y_label="loss"),
+        cmc=cmc_chart({"before training": before.ranking, "after": after.ranking}, max_rank=20),
         chance=chance,
-        before=before.metrics,
-        after=after.metrics,
-        predictions=_predictions(training.checkpoint, dataset, plan),
+        before=before,
+        after=after,
+        predictions=_predictions(trained, dataset),
         panels_before=retrieval_panels(before, dataset, each=1, top=8),
         panels_after=retrieval_panels(after, dataset, each=2, top=8),
-        color=after.color,
-        type=after.type,
     )
     return DemoResult(report, chance, before.metrics, after.metrics)
 
@@ -182,26 +175,13 @@ def _starting_weights(output: Path, online: bool) -> Path:
     return path
 
 
-def _evaluate(
-    weights: Path, dataset: VehicleDataset, plan: DemoPlan, workers: int, progress: bool
-) -> Evaluation:
-    predictor = Predictor(weights, size=(plan.size, plan.size), batch_size=32)
-    return evaluate(predictor, dataset, workers=workers, progress=progress)
-
-
 def _chance(dataset: VehicleDataset) -> dict[str, float]:
     """What guessing gives: the mean of random rankings, and the commonest colour and type."""
     query, gallery = dataset.query, dataset.gallery
-    rng = np.random.default_rng(0)
+    protocol = query.vehicle_ids, gallery.vehicle_ids, query.camera_ids, gallery.camera_ids
+    draw = np.random.default_rng(0).random
     rankings = [
-        evaluate_ranking(
-            rng.random((len(query), len(gallery))),
-            query.vehicle_ids,
-            gallery.vehicle_ids,
-            query.camera_ids,
-            gallery.camera_ids,
-        )
-        for _ in range(_CHANCE_DRAWS)
+        evaluate_ranking(draw((len(query), len(gallery))), *protocol) for _ in range(_CHANCE_DRAWS)
     ]
     records = (*query.records, *gallery.records)
     return {
@@ -219,53 +199,42 @@ def _commonest(ids: list[int | None]) -> float:
 
 def _samples(dataset: VehicleDataset) -> Panel:
     """Training pictures from all over the split, every other one with its labels drawn in."""
-    records = dataset.train.records
-    chosen = np.linspace(0, len(records) - 1, _SAMPLES).astype(int)
-    shots = []
-    for number, index in enumerate(chosen.tolist()):
-        record = records[index]
-        with Image.open(record.image) as image:
-            picture = draw_overlay(image, record.keypoints) if number % 2 else image.convert("RGB")
-        shots.append(Shot(thumbnail(np.asarray(picture)), _truth(record), record.image.name))
+    shots = (
+        _shot(record, _truth(record), pose=record.keypoints if number % 2 else None)
+        for number, record in enumerate(_spread(dataset.train, _SAMPLES))
+    )
     return Panel("Training pictures, every other one with keypoints and surfaces", tuple(shots))
 
 
-def _predictions(weights: Path, dataset: VehicleDataset, plan: DemoPlan) -> Panel:
+def _predictions(predictor: Predictor, dataset: VehicleDataset) -> Panel:
     """Some gallery pictures with what the network says; green where colour and type are right."""
-    records = dataset.gallery.records
-    chosen = [records[i] for i in np.linspace(0, len(records) - 1, _PREDICTED).astype(int)]
-    predictor = Predictor(weights, size=(plan.size, plan.size))
-    images = [record.image for record in chosen]
-    predictions = predictor.predict(images, [record.keypoints for record in chosen])
-    shots = tuple(_predicted(*pair) for pair in zip(chosen, predictions, strict=True))
-    return Panel("Predictions on vehicles that were not trained on", shots)
+    records = _spread(dataset.gallery, _PREDICTED)
+    predictions = predictor.predict(
+        [record.image for record in records], [record.keypoints for record in records]
+    )
+    shots = []
+    for record, one in zip(records, predictions, strict=True):
+        said = f"{one.color} {one.color_probability:.0%}, {one.type} {one.type_probability:.0%}"
+        truth = _truth(record)
+        verdict = "match" if truth == f"{one.color} {one.type}" else "miss"
+        shots.append(_shot(record, f"{said} (is {truth})", verdict))
+    return Panel("Predictions on vehicles that were not trained on", tuple(shots))
 
 
-def _predicted(record: Record, prediction: Prediction) -> Shot:
+def _spread(split: Split, count: int) -> list[Record]:
+    chosen = np.linspace(0, len(split) - 1, count).astype(int)
+    return [split.records[index] for index in chosen]
+
+
+def _shot(
+    record: Record, caption: str, verdict: str = "", *, pose: np.ndarray | None = None
+) -> Shot:
     with Image.open(record.image) as image:
-        picture = thumbnail(np.asarray(image.convert("RGB")))
-    predicted = (
-        f"{prediction.color} {prediction.color_probability:.0%}, "
-        f"{prediction.type} {prediction.type_probability:.0%}"
-    )
-    truth = _truth(record)
-    right = truth == f"{prediction.color} {prediction.type}"
-    return Shot(
-        picture, f"{predicted} (is {truth})", record.image.name, "match" if right else "miss"
-    )
+        picture = image.convert("RGB") if pose is None else draw_overlay(image, pose)
+    return Shot(thumbnail(np.asarray(picture)), caption, record.image.name, verdict)
 
 
 def _truth(record: Record) -> str:
     # Synthetic vehicles have both.
     color = class_name(record.color_id or 0, COLORS, "color")
     return f"{color} {class_name(record.type_id or 0, TYPES, 'type')}"
-
-
-def _cmc_chart(before: Evaluation, after: Evaluation) -> object:
-    curves = {"before training": before.ranking, "after": after.ranking}
-    return line_chart(
-        {name: list(enumerate(100 * one.cmc[:20], start=1)) for name, one in curves.items()},
-        x_label="k",
-        y_label="Rank-k, percent",
-        y_limits=(0, 102),
-    )

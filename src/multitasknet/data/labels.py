@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 from xml.parsers import expat
 
 import numpy as np
@@ -22,12 +22,7 @@ _WHOLE = re.compile(r"([+-]?[0-9]+)(?:\.0*)?")
 _LARGEST = float(np.finfo(np.float32).max)
 
 Row = TypeVar("Row")
-Parsed = TypeVar("Parsed", bound="_HasImage")
-
-
-class _HasImage(Protocol):
-    @property
-    def image(self) -> object: ...
+Parsed = TypeVar("Parsed")
 
 
 class LabelError(MultiTaskNetError, ValueError):
@@ -62,7 +57,7 @@ def read_labels(path: str | Path) -> Mapping[str, LabelRow]:
     rows = parse_rows(read_csv(Path(path)), _parse_row)
     if not rows:
         raise LabelError(f"{path}: the file has no rows; expected {COLUMNS} columns a row")
-    return {row.image: row for row in rows}
+    return rows
 
 
 def write_labels(path: str | Path, rows: Iterable[LabelRow]) -> None:
@@ -102,47 +97,48 @@ def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 def parse_rows(
     rows: Iterable[tuple[str, Row]],
-    parse: Callable[[Row, str], Parsed],
+    parse: Callable[[Row, str], tuple[str, Parsed]],
     again: str = "has a row already",
-) -> list[Parsed]:
-    """What ``parse`` makes of each row and its place; LabelError names all faults at once.
+) -> dict[str, Parsed]:
+    """The images and what is known of them, as ``parse`` makes it of each row and its place.
 
-    A fault is a ValueError of ``parse``, or an image that comes again.
+    LabelError names all faults at once: ValueErrors of ``parse``, and images that come again.
     """
-    parsed: dict[object, Parsed] = {}
+    parsed: dict[str, Parsed] = {}
     problems = []
     for origin, row in rows:
         try:
-            entry = parse(row, origin)
-            if entry.image in parsed:
-                raise ValueError(f"image {str(entry.image)!r} {again}")
-            parsed[entry.image] = entry
+            image, known = parse(row, origin)
+            if image in parsed:
+                raise ValueError(f"image {image!r} {again}")
+            parsed[image] = known
         except ValueError as error:
             problems.append(f"{origin}: {error}")
     refuse(problems)
-    return list(parsed.values())
+    return parsed
 
 
-def refuse(problems: Sequence[str]) -> None:
+def refuse(problems: Iterable[str]) -> None:
     """Raise LabelError with the first 20 problems, and how many more there are, if any."""
-    if not problems:
-        return
-    more = len(problems) - _MOST_PROBLEMS
-    rest = [f"... and {more} more"] if more > 0 else []
-    raise LabelError("\n".join([*problems[:_MOST_PROBLEMS], *rest]))
+    lines = list(problems)
+    if len(lines) > _MOST_PROBLEMS:
+        lines[_MOST_PROBLEMS:] = [f"... and {len(lines) - _MOST_PROBLEMS} more"]
+    if lines:
+        raise LabelError("\n".join(lines))
 
 
-def _parse_row(fields: list[str], origin: str) -> LabelRow:
+def _parse_row(fields: list[str], origin: str) -> tuple[str, LabelRow]:
     if len(fields) != COLUMNS:
         raise ValueError(
             f"{len(fields)} columns; expected {COLUMNS}: image, vehicle id, colour id, type id, "
             f"then {NUM_KEYPOINTS} x (x, y, confidence)"
         )
-    if not fields[0].strip():
+    image = fields[0].strip()
+    if not image:
         raise ValueError("column 1 (image) is empty; expected a file name")
     numbers = [_number(text, column) for column, text in enumerate(fields[4:], start=5)]
-    return LabelRow(
-        image=fields[0].strip(),
+    return image, LabelRow(
+        image=image,
         vehicle_id=_integer(fields[1], 2),
         color_id=_class(fields[2], 3),
         type_id=_class(fields[3], 4),

@@ -24,7 +24,7 @@ from xml.parsers import expat
 
 from ..vehicle.attributes import COLORS, TYPES
 from ..vehicle.cameras import UNKNOWN_CAMERA
-from .labels import LabelError, parse_rows, read_csv, read_labels, readable, refuse
+from .labels import LabelError, parse_rows, read_csv, read_labels, readable
 from .pack import MANIFEST, read_pack
 from .records import SPLITS, Record, Split, VehicleDataset, check_ids, check_images
 
@@ -99,9 +99,9 @@ def _read_split(layout: _Layout, root: Path, name: str, check: bool) -> Split:
     records = layout.read(root, layout.label_file(root, name), _FOLDER[name])
     if not records:
         raise LabelError(f"{root}: the split {name!r} is empty; expected at least one image")
-    refuse(check_ids(records))
+    check_ids(records)
     if check:
-        refuse(check_images(records))
+        check_images(records)
     return Split(name, tuple(records))
 
 
@@ -142,14 +142,13 @@ def _camera_in(name: str) -> int:
 def _read_veri(root: Path, names: Path, folder: str) -> list[Record]:
     labels = root / ("train_label.xml" if folder == "train" else "test_label.xml")
     items = parse_rows(_xml_items(labels), _xml_record, "has an item already")
-    labelled = {str(item.image): item for item in items}
 
-    def find(name: str, origin: str) -> Record:
-        if name not in labelled:
+    def find(name: str, origin: str) -> tuple[str, Record]:
+        if name not in items:
             raise ValueError(f"image {name!r} has no item in {labels}")
-        return replace(labelled[name], image=root / f"image_{folder}" / name, origin=origin)
+        return name, replace(items[name], image=root / f"image_{folder}" / name, origin=origin)
 
-    return parse_rows(_lines(names), find, "is listed already")
+    return list(parse_rows(_lines(names), find, "is listed already").values())
 
 
 def _xml_items(path: Path) -> list[tuple[str, dict[str, str]]]:
@@ -168,9 +167,10 @@ def _xml_items(path: Path) -> list[tuple[str, dict[str, str]]]:
     return items
 
 
-def _xml_record(attributes: dict[str, str], origin: str) -> Record:
-    return Record(
-        image=Path(attributes["imageName"]),
+def _xml_record(attributes: dict[str, str], origin: str) -> tuple[str, Record]:
+    image = attributes["imageName"]
+    return image, Record(
+        image=Path(image),
         vehicle_id=_whole(attributes.get("vehicleID", ""), "vehicleID"),
         camera_id=_camera(attributes.get("cameraID", "")),
         color_id=_whole(attributes.get("colorID", ""), "colorID") or None,
@@ -201,17 +201,20 @@ def _read_csv(root: Path, path: Path, _: str) -> list[Record]:
             f"{origin}: the header is {','.join(header)!r}; expected {','.join(_CSV_COLUMNS)}, "
             f"of which image and vehicle_id must be there"
         )
-    return parse_rows(rows, partial(_csv_record, root, header))
+    return list(parse_rows(rows, partial(_csv_record, root, header)).values())
 
 
-def _csv_record(root: Path, header: list[str], fields: list[str], origin: str) -> Record:
+def _csv_record(
+    root: Path, header: list[str], fields: list[str], origin: str
+) -> tuple[str, Record]:
     if len(fields) != len(header):
         raise ValueError(f"{len(fields)} columns; expected as many as in the header")
     values = dict(zip(header, fields, strict=True))
-    if not values["image"].strip():
+    image = values["image"].strip()
+    if not image:
         raise ValueError("image is empty; expected a path below the data set's root")
-    return Record(
-        image=root / values["image"].strip(),
+    return str(Path(image)), Record(
+        image=root / image,
         vehicle_id=_whole(values["vehicle_id"], "vehicle_id"),
         camera_id=_camera(values.get("camera", "")),
         color_id=_class(values.get("color", ""), COLORS, "color"),

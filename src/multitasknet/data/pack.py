@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -130,24 +130,22 @@ def _read_split(root: Path, name: str) -> Split:
         columns = dict(stored)
     if columns["fingerprint"] != _fingerprint(pack):
         raise ValueError(f"{pack.name} and {name}.npz do not belong together")
-    return Split(name, tuple(_records(columns, pack)), pack)
-
-
-def _records(columns: dict[str, np.ndarray], pack: Path) -> Iterator[Record]:
     poses = iter(columns["keypoints"])
-    names = ("images", "has_keypoints", *(f"{name}s" for name in _IDS))
-    rows = zip(*(columns[name].tolist() for name in names), strict=True)
-    for index, (image, has_keypoints, vehicle_id, camera_id, *raw) in enumerate(rows, start=1):
-        color_id, type_id = (None if one == _UNKNOWN else one for one in raw)
-        yield Record(
+    ids = (columns[f"{name}s"].tolist() for name in _IDS)
+    rows = zip(columns["images"].tolist(), columns["has_keypoints"], *ids, strict=True)
+    records = tuple(
+        Record(
             image=Path(image),
             vehicle_id=vehicle_id,
             camera_id=camera_id,
-            color_id=color_id,
-            type_id=type_id,
-            keypoints=next(poses) if has_keypoints else None,
-            origin=f"{pack}:{index}",
+            color_id=None if color_id == _UNKNOWN else color_id,
+            type_id=None if type_id == _UNKNOWN else type_id,
+            keypoints=next(poses) if posed else None,
+            origin=f"{pack}:{row}",
         )
+        for row, (image, posed, vehicle_id, camera_id, color_id, type_id) in enumerate(rows, 1)
+    )
+    return Split(name, records, pack)
 
 
 def _fingerprint(pack: Path) -> str:

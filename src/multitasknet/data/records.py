@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from ..images import UNREADABLE
-from ..vehicle.attributes import sorted_ids
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from ..vehicle.keypoints import NUM_KEYPOINTS, SURFACES
+from .labels import refuse
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +32,7 @@ class Record:
         image: the file; in a packed data set the path that it had.
         vehicle_id: which vehicle it shows.
         camera_id: which camera took it, -1 if unknown.
-        color_id, type_id: raw ids (see ``labels.COLORS`` and ``labels.TYPES``, 1 first), None if
-            unknown.
+        color_id, type_id: raw ids, of ``COLORS`` and ``TYPES`` 1 first; None if unknown.
         keypoints: float32 ``[36, 3]`` of x, y (pixels of the image) and confidence, or None.
         estimated: whether a pose network found the keypoints; else the label states them.
         heatmaps, segments: folders of the stored 64x64 maps, None to draw them from the keypoints.
@@ -99,32 +98,26 @@ class VehicleDataset:
         return tuple(split for split in (self.train, self.query, self.gallery) if len(split))
 
 
-def check_ids(records: Sequence[Record]) -> list[str]:
-    """Return a problem for each id that 64 bits do not hold."""
-    names = ("vehicle_id", "camera_id", "color_id", "type_id")
-    return [
+def check_ids(records: Sequence[Record]) -> None:
+    """LabelError names the ids that 64 bits do not hold."""
+    refuse(
         f"{record.origin}: {name} is {value}; expected {-_LARGEST_ID} to {_LARGEST_ID}"
         for record in records
-        for name in names
+        for name in ("vehicle_id", "camera_id", "color_id", "type_id")
         if abs(value := getattr(record, name) or 0) > _LARGEST_ID
-    ]
+    )
 
 
-def check_images(records: Sequence[Record]) -> list[str]:
-    """Decode every image once, at low resolution, and look for its stored maps.
-
-    Returns a problem for each image that fails.
-    """
+def check_images(records: Iterable[Record]) -> None:
+    """Decode every image once, at low resolution; LabelError names those that fail or lack maps."""
     with ThreadPoolExecutor(_WORKERS) as pool:
-        return [problem for problem in pool.map(_image_problem, records) if problem]
+        refuse(problem for problem in pool.map(_image_problem, records) if problem)
 
 
 def unmatched_vehicles(dataset: VehicleDataset) -> tuple[int, ...]:
     """The query vehicles that no gallery image shows."""
-    shown = {record.vehicle_id for record in dataset.gallery.records}
-    return sorted_ids(
-        record.vehicle_id for record in dataset.query.records if record.vehicle_id not in shown
-    )
+    missing = np.setdiff1d(dataset.query.vehicle_ids, dataset.gallery.vehicle_ids)
+    return tuple(missing.tolist())
 
 
 def warn_of_unmatched(dataset: VehicleDataset) -> None:

@@ -78,8 +78,7 @@ def sample_fingerprint(record: Record, spec: Spec) -> str:
         return fingerprint(files, _pose_bytes(record))
     except OSError as error:
         raise LabelError(
-            f"{error.filename}: cannot be read ({error.strerror}); fetch it again or "
-            f"remove its label"
+            f"{error.filename}: cannot be read ({error.strerror}); fetch it again or leave it out"
         ) from error
 
 

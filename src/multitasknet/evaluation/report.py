@@ -10,9 +10,9 @@ import numpy as np
 from ..data.pipeline import read_images
 from ..data.records import VehicleDataset
 from ..ranking.distances import nearest, squared_distances
+from ..ranking.metrics import RankingResult
 from ..report.charts import line_chart
-from ..report.page import Panel, Shot, write_page
-from ..report.pictures import thumbnail
+from ..report.page import Panel, Shot, thumbnail, write_page
 from ..vehicle.cameras import same_camera
 from .results import RANDOM, Evaluation
 
@@ -25,31 +25,25 @@ def write_evaluation_report(
     dataset: VehicleDataset,
     path: str | Path,
     *,
-    title: str = "MultiTaskNet evaluation",
     published: Mapping[str, float] | None = None,
 ) -> Path:
-    """Write ``report.html``, self-contained.
+    """Write a self-contained page of the results on ``dataset``, where the pictures come from.
 
-    Args:
-        evaluation: the results on ``dataset``.
-        dataset: where the pictures come from.
-        path: the file.
-        title: the page's heading.
-        published: metrics to print beside these, such as the card's.
+    ``published`` are metrics to print beside these, such as the card's.
     """
+    rankings = {"plain": evaluation.ranking}
+    if evaluation.reranked:
+        rankings["re-ranked"] = evaluation.reranked
     return write_page(
         path,
         "evaluation.html",
-        title=title,
+        title="MultiTaskNet evaluation",
+        evaluation=evaluation,
         settings=evaluation.settings,
-        random=evaluation.settings.get("weights") == RANDOM,
-        ranking=evaluation.ranking,
-        metrics=evaluation.metrics,
         reranked=evaluation.reranked_metrics,
+        random=evaluation.settings.get("weights") == RANDOM,
         card=dict(published or {}),
-        cmc=_cmc_chart(evaluation),
-        color=evaluation.color,
-        type=evaluation.type,
+        cmc=cmc_chart(rankings),
         panels=retrieval_panels(evaluation, dataset),
     )
 
@@ -100,12 +94,11 @@ def _panel(
     return Panel(title, tuple(shots))
 
 
-def _cmc_chart(evaluation: Evaluation) -> object:
-    curves = {"plain": evaluation.ranking}
-    if evaluation.reranked:
-        curves["re-ranked"] = evaluation.reranked
+def cmc_chart(rankings: Mapping[str, RankingResult], max_rank: int | None = None) -> object:
+    """The cumulative matching characteristic of each ranking, up to a rank, as inline SVG."""
+    curves = {name: 100 * ranking.cmc[:max_rank] for name, ranking in rankings.items()}
     return line_chart(
-        {name: list(enumerate(100 * result.cmc, start=1)) for name, result in curves.items()},
+        {name: list(enumerate(curve, start=1)) for name, curve in curves.items()},
         x_label="k",
         y_label="Rank-k, percent",
         y_limits=(0, 102),

@@ -91,13 +91,9 @@ class Evaluation:
 def attribute_result(
     known: tuple[str, ...], truth: Sequence[str | None], predicted: np.ndarray
 ) -> AttributeResult:
-    """Count true against predicted classes.
+    """Count true classes, None where unlabelled, against predicted indices into ``known``.
 
-    Args:
-        known: the network's classes.
-        truth: each image's class by name, None if unlabelled. A class that the network does not
-            know can only be predicted wrong.
-        predicted: integers ``[N]``, indices into ``known``.
+    A class that the network does not know can only be predicted wrong.
     """
     strange = sorted({name for name in truth if name is not None} - set(known))
     names = (*known, *strange)

@@ -44,12 +44,9 @@ def evaluate(
     or repeated evaluation goes on, and the metrics are written to ``<output>/metrics.json``.
 
     Args:
-        predictor: the network, see :class:`multitasknet.Predictor`.
         dataset: with the splits ``query`` and ``gallery``.
         rerank: also report k-reciprocal re-ranking (Zhong et al., CVPR 2017).
-        output: a folder for the results.
         workers: threads that decode and resize.
-        progress: draw progress bars on a terminal.
 
     Raises:
         RankingError: no query has a match in the gallery.
@@ -76,15 +73,14 @@ def evaluate_outputs(
 ) -> Evaluation:
     """Evaluate what a network has said of query and gallery already; see :func:`evaluate`."""
     embeddings, labels = (query.embeddings, gallery.embeddings), _labels(dataset)
-    has_attributes = spec.multi_task and spec.include_top
-    reranked = evaluate_ranking(reranking.rerank(*embeddings), *labels) if rerank else None
     colors = np.concatenate([query.colors, gallery.colors])
     types = np.concatenate([query.types, gallery.types])
+    has_both = spec.has_attributes
     return Evaluation(
         ranking=evaluate_embeddings(*embeddings, *labels),
-        reranked=reranked,
-        color=_attribute("color", dataset, spec.color_names, colors) if has_attributes else None,
-        type=_attribute("type", dataset, spec.type_names, types) if has_attributes else None,
+        reranked=evaluate_ranking(reranking.rerank(*embeddings), *labels) if rerank else None,
+        color=_attribute("color", dataset, spec.color_names, colors) if has_both else None,
+        type=_attribute("type", dataset, spec.type_names, types) if has_both else None,
         query=query,
         gallery=gallery,
         settings=dict(settings or {}),
@@ -115,7 +111,8 @@ def _embed(
     output: str | Path | None,
     workers: int,
     progress: bool,
-) -> tuple[SplitEmbeddings, SplitEmbeddings]:
+) -> list[SplitEmbeddings]:
+    """What the network says of query and gallery."""
     if not len(dataset.query) or not len(dataset.gallery):
         raise ValueError("the data set has no query or no gallery; read both splits")
     warn_of_unmatched(dataset)
@@ -125,11 +122,10 @@ def _embed(
         for split in (dataset.query, dataset.gallery)
     ]
     folder = None if output is None else Path(output) / "embeddings"
-    query, gallery = (
+    return [
         embed_split(predictor, split, folder=folder, workers=workers, progress=progress)
         for split in splits
-    )
-    return query, gallery
+    ]
 
 
 def _warn_of_shared_images(dataset: VehicleDataset) -> None:

@@ -25,6 +25,7 @@ _URL = (r"(?i)<?https?://[\w\[][^\s<>]*>?", "a URL that starts with https://")
 _FOLDER = (_PLAIN_NAME, "a plain name, it becomes a folder")
 # What cards call the metrics that an evaluation measures.
 PUBLISHED_METRICS = {"Rank-1": "top1acc", "mAP": "map", "color": "coloracc", "type": "typeacc"}
+PUBLISHED_METRICS |= {f"PCK@{one}": f"PCK@{one}acc" for one in (0.05, 0.1, 0.2)}
 _METRIC = re.compile(r"\s*(.*?[A-Za-z])[\s=:]*(\d+(?:\.\d+)?)%?\s*")
 
 

@@ -109,6 +109,7 @@ def _replace(code: Path, card: Path, network: str, content: bytes) -> None:
         new_code, new_card = Path(scratch, "code"), Path(scratch, "card.md")
         _copy_module(new_code, cards)
         new_card.write_bytes(content)
+        # A card that this function put there has its double in the code folder.
         known = card.is_file() and card.read_bytes() in (content, installed.get(own))
         for old, new, disposable in ((code, new_code, ours), (card, new_card, known)):
             if old.exists():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import Any
 
 from ..files import file_sha256, replacing
+from ..models import find_network
 from ..weights.sidecar import read_sidecar, sidecar_path
 from .card import (
     PUBLISHED_METRICS,
@@ -26,8 +26,7 @@ _PAGE = """# {name}
 
 Weights for the network of `{published}`, trained on {dataset} at {size} pixels.
 
-- Inputs: {inputs}
-- Outputs: {outputs}
+{facts}
 
 ## Use
 
@@ -117,6 +116,7 @@ def write_card(
         "asset": [asset],
     }
     card = checkpoint.with_name(published.path.name)
+    facts = find_network(spec.network).describe(spec)
     page = _PAGE.format(
         name=name,
         header=write_front_matter(header),
@@ -125,7 +125,8 @@ def write_card(
         uid=f"{user.lower()}/{version}/{card.stem}",
         network=spec.network,
         card=card.name,
-        **_interface(spec),
+        size="x".join(map(str, spec.input_size)),
+        facts="\n".join(f"- {name}: {value}" for name, value in facts.items()),
     )
     with replacing(card) as part:
         part.write_text(page, encoding="utf-8")
@@ -134,14 +135,3 @@ def write_card(
         except CardError as error:
             raise CardError(str(error).replace(str(part), str(card))) from error
     return load_card(card)
-
-
-def _interface(spec: Any) -> dict[str, str]:
-    shapes = {"inputs": spec.input_shapes, "outputs": spec.output_shapes}
-    return {"size": "x".join(map(str, spec.input_size))} | {
-        kind: ", ".join(
-            f"`{name}` [N, {', '.join(map(str, shape))}]"
-            for name, shape in shapes_of(spec.input_size).items()
-        )
-        for kind, shapes_of in shapes.items()
-    }

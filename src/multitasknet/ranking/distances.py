@@ -17,17 +17,10 @@ class EmbeddingError(MultiTaskNetError, ValueError):
 
 
 def squared_distances(a: ArrayLike, b: ArrayLike) -> np.ndarray:
-    """Squared Euclidean distances of all rows of ``a`` from all rows of ``b``.
+    """Squared Euclidean distances of embeddings ``[N, D]`` from ``[M, D]``, float32 ``[N, M]``.
 
-    Args:
-        a, b: embeddings, ``[N, D]`` and ``[M, D]``.
-
-    Returns:
-        float32 ``[N, M]``, rounded from float64: what float32 alone would lose between near
-        neighbours counts in a ranking.
-
-    Raises:
-        EmbeddingError: wrong shapes, empty, or values that are not finite.
+    They are rounded from float64: what float32 alone would lose between near neighbours counts in
+    a ranking. EmbeddingError: wrong shapes, empty, or values that are not finite.
     """
     a, b = check_embedding_pair("a", a, "b", b)
     distances = np.empty((len(a), len(b)), dtype=np.float32)
@@ -37,11 +30,7 @@ def squared_distances(a: ArrayLike, b: ArrayLike) -> np.ndarray:
 
 
 def distance_blocks(a: np.ndarray, b: np.ndarray, *, rows: int = _ROWS) -> Iterator[np.ndarray]:
-    """The rows of ``squared_distances(a, b)`` in order, at most ``rows`` at a time.
-
-    Args:
-        a, b: as :func:`check_embedding_pair` returned them.
-    """
+    """``squared_distances(a, b)``, some rows at a time, of a pair that was checked already."""
     b = b.astype(np.float64)
     b_norms = np.einsum("nd,nd->n", b, b)
     for start in range(0, len(a), rows):

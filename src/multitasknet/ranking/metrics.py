@@ -100,11 +100,7 @@ def evaluate_embeddings(
 
     Args:
         query_embeddings, gallery_embeddings: finite numbers ``[Q, D]`` and ``[G, D]``.
-        query_ids, gallery_ids, query_cameras, gallery_cameras, max_rank: as there.
         chunk: queries at a time; no more of the distance matrix is ever held.
-
-    Raises:
-        EmbeddingError, RankingError, ValueError: as there.
     """
     query_embeddings, gallery_embeddings = check_embedding_pair(
         "query_embeddings", query_embeddings, "gallery_embeddings", gallery_embeddings

@@ -63,11 +63,7 @@ class Threshold:
 
 
 def roc_of_pairs(distances: ArrayLike, same_vehicle: ArrayLike) -> Roc:
-    """The ROC of labelled pairs.
-
-    Args:
-        distances: real numbers ``[N]`` without NaN, one a pair.
-        same_vehicle: booleans ``[N]``.
+    """The ROC of pairs: their distances, real numbers ``[N]``, and booleans ``[N]``.
 
     Raises:
         EmbeddingError: wrong shapes or types, empty, or NaN.
@@ -121,14 +117,10 @@ def roc_of_embeddings(
 def threshold_at(roc: Roc, false_match_rate: float) -> Threshold:
     """The threshold with the most true matches at no more than the wanted false-match rate.
 
-    Args:
-        roc: from :func:`roc_of_pairs` or :func:`roc_of_embeddings`.
-        false_match_rate: above 0, at most 1.
-
     Raises:
         ThresholdError: there are too few different-vehicle pairs to measure the rate, or no
             same-vehicle pair would match at it.
-        ValueError: the rate is out of range.
+        ValueError: the rate is not above 0 and at most 1.
     """
     if not 0 < false_match_rate <= 1:
         raise ValueError(

@@ -13,7 +13,6 @@ def line_chart(
     x_label: str,
     y_label: str,
     y_limits: tuple[float, float] | None = None,
-    x_log: bool = False,
 ) -> Any:
     """Lines by name, each a sequence of (x, y), as inline SVG."""
     from markupsafe import Markup
@@ -34,8 +33,6 @@ def line_chart(
         axes.spines[["top", "right"]].set_visible(False)
         if y_limits:
             axes.set_ylim(*y_limits)
-        if x_log:
-            axes.set_xscale("log")
         if len(series) > 1:
             axes.legend(frameon=False)
         buffer = io.StringIO()

@@ -16,16 +16,9 @@ _FILL = 70  # opacity of a surface, of 255
 
 
 def draw_overlay(image: Image.Image, keypoints: np.ndarray) -> Image.Image:
-    """Draw the surfaces that the label makes visible, and the keypoints.
+    """A copy of a picture, RGB, with its keypoints ``[36, 3]`` and the surfaces that they show.
 
     Left keypoints are yellow, right ones blue, hidden ones (confidence below 0.5) small and red.
-
-    Args:
-        image: the picture that the keypoints belong to.
-        keypoints: ``[36, 3]``, x and y in its pixels.
-
-    Returns:
-        A new RGB image of the same size.
     """
     overlay = Image.new("RGBA", image.size)
     draw = ImageDraw.Draw(overlay)
@@ -46,13 +39,7 @@ def draw_overlay(image: Image.Image, keypoints: np.ndarray) -> Image.Image:
 def contact_sheet(
     samples: Sequence[tuple[Image.Image, str]], *, columns: int = SHEET_COLUMNS, cell: int = 192
 ) -> Image.Image:
-    """Lay images on a white sheet, row by row, each with its caption.
-
-    Args:
-        samples: images of any size, with captions.
-        columns: cells in a row.
-        cell: width and height of a cell in pixels, without the caption.
-    """
+    """Lay images with captions on a white sheet; a cell is that many pixels, without caption."""
     line = 14
     rows = -(-len(samples) // columns)
     sheet = Image.new("RGB", (columns * cell, rows * (cell + line)), "white")

@@ -1,12 +1,19 @@
-"""Self-contained HTML pages, filled from templates."""
+"""Self-contained HTML pages, filled from templates, with the pictures inside."""
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+
 from ..files import make_folder, replacing
+from ..images import encode_jpeg
+
+_SIDE = 160
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,15 @@ class Panel:
 
     title: str
     shots: tuple[Shot, ...]
+
+
+def thumbnail(pixels: np.ndarray) -> str:
+    """A small JPEG of an image, uint8 ``[H, W, 3]``, as a data URI."""
+    height, width = pixels.shape[:2]
+    scale = min(_SIDE / max(height, width), 1)
+    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return f"data:image/jpeg;base64,{base64.b64encode(encode_jpeg(small, 80)).decode()}"
 
 
 def write_page(path: str | Path, template: str, **content: Any) -> Path:

@@ -65,15 +65,15 @@ def embed_split(
     if folder is None:
         return _joined(list(_compute(predictor, split, 0, workers, progress)))
     make_folder(folder)
-    key = _key(predictor, split)
-    whole = folder / f"{split.name}.npz"
-    found = _read(whole, key)
-    if found is not None:
+    key, whole = _key(predictor, split), folder / f"{split.name}.npz"
+    if found := _read(whole, key):
         logger.info("%s: read from %s", split.name, whole)
         return found
     starts = range(0, len(split), _PIECE)
     paths = [folder / f"{split.name}.part-{start:08}.npz" for start in starts]
-    pieces = _finished(paths, key)
+    pieces: list[SplitEmbeddings] = []
+    while len(pieces) < len(paths) and (piece := _read(paths[len(pieces)], key)):
+        pieces.append(piece)
     done = sum(len(piece.names) for piece in pieces)
     if done:
         logger.warning("%s: going on behind %d finished images", split.name, done)
@@ -105,13 +105,11 @@ def _compute(
     """The pieces behind the first ``done`` images."""
     from ..data.pipeline import create_pipeline
 
-    with tqdm(
-        desc=f"embed {split.name}",
-        initial=done,
-        total=len(split),
-        unit="image",
-        disable=None if progress else True,
-    ) as bar:
+    hidden = None if progress else True
+    bar = tqdm(
+        desc=f"embed {split.name}", total=len(split), initial=done, unit="image", disable=hidden
+    )
+    with bar:
         for start in range(done, len(split), _PIECE):
             records = split.records[start : start + _PIECE]
             pipeline = create_pipeline(
@@ -150,17 +148,6 @@ def _key(predictor: Predictor, split: Split) -> str:
         "backend": predictor.engine.name,
     }
     return json.dumps(facts, sort_keys=True)
-
-
-def _finished(paths: list[Path], key: str) -> list[SplitEmbeddings]:
-    """What the first of these files hold, up to one that is missing or of another key."""
-    pieces = []
-    for path in paths:
-        piece = _read(path, key)
-        if piece is None:
-            break
-        pieces.append(piece)
-    return pieces
 
 
 def _joined(pieces: list[SplitEmbeddings]) -> SplitEmbeddings:

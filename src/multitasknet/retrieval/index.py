@@ -92,11 +92,7 @@ class GalleryIndex:
 
     @classmethod
     def load(cls, path: str | Path, expected: EmbeddingOrigin | None = None) -> GalleryIndex:
-        """Read what :meth:`save` wrote.
-
-        Args:
-            path: the file.
-            expected: what will make the queries' embeddings.
+        """Read what :meth:`save` wrote; ``expected`` will make the queries' embeddings.
 
         Raises:
             GalleryIndexError: no such file, a damaged one, or one of another origin.

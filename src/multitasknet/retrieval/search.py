@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data.labels import LabelError, LabelRow, keypoints_of, refuse
+from ..data.labels import LabelError, LabelRow, keypoints_of
 from ..data.records import Record, Split, check_images
 from ..data.samples import sample_fingerprint
 from ..images import read_image
 from ..inference.kept_poses import complete_poses
-from ..report.page import Panel, Shot, write_page
-from ..report.pictures import thumbnail
+from ..report.page import Panel, Shot, thumbnail, write_page
 from .embedding import embed_split, origin_of
 from .index import GalleryIndex
 
@@ -65,7 +64,6 @@ def build_index(
     """Embed images for searching.
 
     Args:
-        predictor: the network.
         images: their paths; they become the index's names.
         labels: keypoints by file name, see :func:`multitasknet.read_labels`.
         known: an index whose embeddings are taken over where network, picture and keypoints are
@@ -73,28 +71,25 @@ def build_index(
         folder: where estimated poses are kept, such as the folder of the images; default is the
             cache.
         workers: threads that decode and resize.
-        progress: draw a progress bar on a terminal.
 
     Raises:
         LabelError: an image is missing or cannot be read.
     """
     origin = origin_of(predictor)
     records = _records("gallery", images, labels)
-    refuse(check_images([record for record in records if not record.image.is_file()]))
+    check_images(record for record in records if not record.image.is_file())
     kept = None if folder is None else Path(folder)
     records = _complete(predictor, Split("gallery", records), kept, progress).records
-    names = tuple(map(str, images))
     prints = tuple(sample_fingerprint(record, predictor.spec) for record in records)
-    keys = list(zip(names, prints, strict=True))
-    rows: dict[tuple[str, str], np.ndarray] = {}
+    rows: dict[str, np.ndarray] = {}
     if known is not None and known.origin == origin and known.fingerprints:
-        pairs = zip(known.names, known.fingerprints, strict=True)
-        rows = dict(zip(pairs, known.embeddings, strict=True))
-    fresh = {key: record for key, record in zip(keys, records, strict=True) if key not in rows}
+        rows = dict(zip(known.fingerprints, known.embeddings, strict=True))
+    fresh = {key: record for key, record in zip(prints, records, strict=True) if key not in rows}
     if fresh:
         split = Split("gallery", tuple(fresh.values()))
         rows |= zip(fresh, _embed(predictor, split, workers, progress), strict=True)
-    return GalleryIndex(names, np.stack([rows[key] for key in keys]), origin, prints)
+    embeddings = np.stack([rows[key] for key in prints])
+    return GalleryIndex(tuple(map(str, images)), embeddings, origin, prints)
 
 
 def search(
@@ -111,12 +106,10 @@ def search(
 
     Args:
         predictor: the network that built the index.
-        index: see :func:`build_index`.
         queries: paths of vehicle crops.
         top: images a query.
         labels: keypoints by file name.
         use_faiss: as in :meth:`multitasknet.GalleryIndex.search`.
-        progress: draw a progress bar on a terminal.
 
     Raises:
         LabelError: an image is missing or cannot be read.
@@ -131,8 +124,8 @@ def search(
     embedded = _embed(predictor, queried, 1, progress)
     found = zip(*index.search(embedded, top, use_faiss=use_faiss), strict=True)
     return [
-        [Match(index.names[row], float(distance)) for distance, row in zip(*nearest, strict=True)]
-        for nearest in found
+        [Match(index.names[row], float(distance)) for distance, row in zip(*one, strict=True)]
+        for one in found
     ]
 
 
@@ -144,11 +137,9 @@ def write_search_report(
     gallery: int,
     weights: str = "",
 ) -> Path:
-    """Write a self-contained page with each query and what was found for it.
+    """Write a self-contained page with each query and what :func:`search` found for it.
 
     Args:
-        path: the file.
-        queries, found: what was searched for, and :func:`search`'s result.
         gallery: images searched in.
         weights: where the weights are from; empty if they are random.
     """
@@ -190,10 +181,10 @@ def _records(
 def _complete(predictor: Predictor, split: Split, folder: Path | None, progress: bool) -> Split:
     """The split with estimated poses where there are none."""
     if predictor.pose_estimator is not None:
-        refuse(check_images([one for one in split.records if one.keypoints is None]))
+        check_images(one for one in split.records if one.keypoints is None)
     return complete_poses(predictor, split, folder=folder, progress=progress)
 
 
 def _embed(predictor: Predictor, split: Split, workers: int, progress: bool) -> np.ndarray:
-    refuse(check_images(split.records))
+    check_images(split.records)
     return embed_split(predictor, split, workers=workers, progress=progress).embeddings

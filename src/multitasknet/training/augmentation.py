@@ -60,12 +60,8 @@ class RandomAugmentation:
     ) -> Callable[[Sample, int, int], Sample]:
         """The pipeline's ``augment``: each use of an image in an epoch is changed anew.
 
-        The random numbers depend on its place in the epoch, and not on the number of workers.
-
-        Args:
-            seed, epoch: of the training.
-            rank: the process that trains on it.
-            first: place of the first image, in a resumed epoch.
+        The random numbers depend on its place in the epoch, of which ``first`` is the first
+        image's, on the process (``rank``), and not on the number of workers.
         """
 
         def augment(sample: Sample, index: int, place: int) -> Sample:

@@ -6,19 +6,19 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from mindspore import Tensor
 from tqdm import tqdm
 
 from ..data.records import Split
+from ..data.samples import split_fingerprint
 from ..files import keep_arrays, read_arrays
 from ..models.multitasknet.definition import FROZEN
 from ..models.multitasknet.network import MultiTaskNet
-from ..vehicle.sample import Sample
 from .augmentation import mirror
 from .batches import Augment, Batch, Draw, ImageSource
+from .task import Job
 
 logger = logging.getLogger(__name__)
 
@@ -57,63 +57,46 @@ class FeatureSource:
 
 
 def cached_features(
-    network: MultiTaskNet,
-    source: ImageSource,
-    path: Path,
-    *,
-    batch_size: int,
-    mirrored: bool = False,
-    keep: bool = True,
-    show: bool = False,
+    job: Job, network: MultiTaskNet, source: ImageSource, *, mirrored: bool = False
 ) -> FeatureSource:
-    """Return the features of a split, from ``path`` if they lie there, else computed and kept.
+    """Return a split's features, from ``job.output`` if they lie there, else computed and kept.
+
+    They are taken only if backbone, images, keypoints, labels and settings are the same, and the
+    file is whole.
 
     Args:
+        job: says where they are kept, and how many images are computed at a time.
         network: its backbone makes the features, in inference mode.
         source: the split's images.
-        path: an ``.npz`` file; taken only if backbone, images, keypoints, labels and settings
-            are the same, and it is whole.
-        batch_size: images at a time.
         mirrored: have each image's mirror image as well, as the augmentation flips.
-        keep: write what was computed.
-        show: draw a progress bar on a terminal.
     """
+    path = job.output / f"features_{source.split.name}.npz"
     key = _key(network, source, mirrored)
     inputs = ("features", "poses") if network.spec.keypoint_aware else ("features",)
     stored = read_arrays(path, key, (*inputs, "labels"))
     if stored is None:
         logger.info("computing the backbone's features of %d images", len(source.split))
-        views = [None, _mirrored(source.augmentation.flip)] if mirrored else [None]
-        passes = [_pass(network, source, batch_size, augment, show) for augment in views]
+        swap = source.augmentation.flip == "swap"
+        views: list[Augment | None] = [None]
+        if mirrored:
+            views.append(lambda sample, index, place: mirror(sample, swap=swap))
+        passes = [_pass(job, network, source, augment) for augment in views]
         *columns, labels = zip(*passes, strict=True)
         stored = dict(zip(inputs, map(np.stack, columns), strict=True)) | {"labels": labels[0].T}
-        if keep:
+        if job.devices.is_first:
             keep_arrays(path, key, stored)
     return FeatureSource(source.split, tuple(stored[name] for name in inputs), stored["labels"])
 
 
-def _mirrored(flip: str) -> Augment:
-    def augment(sample: Sample, index: int, place: int) -> Sample:
-        return mirror(sample, swap=flip == "swap")
-
-    return augment
-
-
 def _pass(
-    network: MultiTaskNet,
-    source: ImageSource,
-    batch_size: int,
-    augment: Augment | None,
-    show: bool,
+    job: Job, network: MultiTaskNet, source: ImageSource, augment: Augment | None
 ) -> list[np.ndarray]:
     """Features, the other inputs, and labels ``[N, 3]``, of all images."""
     network.set_train(False)
     rows = []
-    bar = tqdm(
-        total=len(source.split), desc="features", unit="image", disable=None if show else True
-    )
-    with bar:
-        for batch in source.read(batch_size, augment=augment):
+    hidden = None if job.show else True
+    with tqdm(total=len(source.split), desc="features", unit="image", disable=hidden) as bar:
+        for batch in source.read(job.settings.batch_size, augment=augment):
             image, *others = batch.inputs
             arrays = [network.pool(image).asnumpy().astype(np.float32)]
             arrays += [one.asnumpy() for one in others]
@@ -122,29 +105,13 @@ def _pass(
     return [np.concatenate(column) for column in zip(*rows, strict=True)]
 
 
-def _identity(split: Split) -> bytes:
-    """A digest of the images and all that is known of them; a pack stands for its images."""
-    digest = hashlib.sha256(b"" if split.pack is None else _stamp(split.pack))
-    for record in split.records:
-        facts = (record.image, record.vehicle_id, record.color_id, record.type_id)
-        digest.update(repr((*facts, record.heatmaps, record.segments)).encode())
-        if record.keypoints is not None:
-            digest.update(record.keypoints.tobytes())
-        if split.pack is None:
-            digest.update(_stamp(record.image))
-    return digest.digest()
-
-
-def _stamp(path: Path) -> bytes:
-    status = path.stat()
-    return f"{status.st_size} {status.st_mtime_ns}".encode()
-
-
 def _key(network: MultiTaskNet, source: ImageSource, mirrored: bool) -> str:
-    spec, flip = network.spec, source.augmentation.flip
-    settings = (spec.variant, spec.input_size, mirrored, flip)
-    digest = hashlib.sha256(repr((settings, source.class_maps)).encode())
-    digest.update(_identity(source.split))
+    """A digest of all that the features depend on, and the labels kept with them."""
+    spec, flip, split = network.spec, source.augmentation.flip, source.split
+    labels = [(one.vehicle_id, one.color_id, one.type_id) for one in split.records]
+    content = split_fingerprint(split, spec)
+    facts = (spec.variant, spec.input_size, mirrored, flip, source.class_maps, labels, content)
+    digest = hashlib.sha256(repr(facts).encode())
     for parameter in network.get_parameters():
         if parameter.name.startswith(FROZEN["backbone"]):
             digest.update(parameter.asnumpy().tobytes())

@@ -62,6 +62,14 @@ class History:
     higher_is_better: bool = True
 
     @property
+    def losses(self) -> dict[str, list[tuple[int, float]]]:
+        """Epochs and values of each loss, to be drawn."""
+        return {
+            name: [(record.epoch, record.losses[name]) for record in self.epochs]
+            for name in (self.epochs[0].losses if self.epochs else ())
+        }
+
+    @property
     def best(self) -> EpochRecord | None:
         """The best epoch by the metric, the first of equals; without metrics the last one."""
         evaluated = [record for record in self.epochs if self.metric in record.metrics]

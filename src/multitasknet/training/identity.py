@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+from mindspore import Tensor
+from tqdm import tqdm
+
 from ..data.records import warn_of_unmatched
+from ..evaluation.run import evaluate_outputs
 from ..hub.networks import create_from
+from ..inference.kept_poses import estimate_missing
+from ..inference.pose_choice import open_pose_estimator
 from ..models.multitasknet.network import MultiTaskNet
+from ..models.multitasknet.spec import NetworkSpec
+from ..retrieval.embedding import SplitEmbeddings
 from ..vehicle.attributes import COLORS, TYPES, ClassMaps, Labelled
 from .augmentation import RandomAugmentation
 from .batches import ImageSource, Source
@@ -18,13 +27,33 @@ from .features import cached_features
 from .losses import LossWeights, MultiTaskLoss
 from .sampler import IdentitySampler
 from .task import Job, Parts
-from .validation import validate
 
 logger = logging.getLogger(__name__)
 
 LOSSES = ("identity", "triplet", "color", "type")
 METRIC = "mAP"
 HIGHER_IS_BETTER = True
+
+
+def complete(job: Job) -> Job:
+    """The job, with estimated poses for the images without keypoints, see the setting ``pose``."""
+    dataset, weights = job.dataset, job.weights
+    if all(record.keypoints is not None for split in dataset.splits for record in split.records):
+        return job
+    estimator = open_pose_estimator(
+        job.settings.pose,
+        cache_dir=weights.cache_dir,
+        offline=weights.offline,
+        progress=weights.progress,
+    )
+    fill = partial(estimate_missing, estimator=estimator, folder=dataset.root, progress=job.show)
+    # The first process estimates; the others wait, and find what it has kept.
+    for turn in (job.devices.is_first, not job.devices.is_first):
+        if turn:
+            train, query, gallery = map(fill, (dataset.train, dataset.query, dataset.gallery))
+            dataset = replace(dataset, train=train, query=query, gallery=gallery)
+        job.devices.any(False)
+    return replace(job, dataset=dataset)
 
 
 def create_sampler(job: Job) -> IdentitySampler:
@@ -76,16 +105,9 @@ def prepare(job: Job, network: MultiTaskNet) -> Parts:
         devices=job.devices,
         gather=settings.gather,
     )
-    validated = partial(
-        validate,
-        forward,
-        network.spec,
-        job.dataset,
-        evaluated,
-        batch_size=settings.batch_size,
-        show=job.show,
+    return Parts(
+        forward, loss, train, partial(validate, job, forward, network.spec, evaluated), classes
     )
-    return Parts(forward, loss, train, validated, classes)
 
 
 def class_maps(records: tuple[Labelled, ...]) -> ClassMaps:
@@ -122,13 +144,53 @@ def _sources(
         return network, list(images)
     return network.head, [
         cached_features(
-            network,
-            source,
-            job.output / f"features_{source.split.name}.npz",
-            batch_size=settings.batch_size,
-            mirrored=source is images[0] and settings.flip != "none",
-            show=job.show,
-            keep=job.devices.is_first,
+            job, network, one, mirrored=one is images[0] and augmentation.flip != "none"
         )
-        for source in images
+        for one in images
     ]
+
+
+def validate(
+    job: Job,
+    forward: Callable[..., tuple[Tensor, ...]],
+    spec: NetworkSpec,
+    sources: Sequence[Source],
+    stopped: Callable[[], bool],
+) -> dict[str, float] | None:
+    """Rank the gallery for the queries, and count right colours and types.
+
+    Args:
+        job: the data set, and how many images are computed at a time.
+        forward: called with a batch's inputs in inference mode, returns what a MultiTaskNet does.
+        spec: the network.
+        sources: the batches of query and gallery, or none.
+        stopped: asked between batches.
+
+    Returns:
+        What :attr:`.evaluation.results.Evaluation.metrics` is, in percent; empty without sources,
+        None if stopped.
+    """
+    if not sources:
+        return {}
+    total, hidden = sum(len(source.split) for source in sources), None if job.show else True
+    outputs = []
+    with tqdm(total=total, desc="evaluation", unit="image", disable=hidden) as bar:
+        for source in sources:
+            rows = []
+            for batch in source.plain(job.settings.batch_size):
+                if stopped():
+                    return None
+                rows.append([one.asnumpy().astype(np.float32) for one in forward(*batch.inputs)])
+                bar.update(len(batch.indices))
+            outputs.append([np.concatenate(column) for column in zip(*rows, strict=True)])
+    splits = (_embeddings(source, rows) for source, rows in zip(sources, outputs, strict=True))
+    return evaluate_outputs(spec, job.dataset, *splits).metrics
+
+
+def _embeddings(source: Source, outputs: list[np.ndarray]) -> SplitEmbeddings:
+    none = np.full(len(source.split), -1)
+    colors, types = (
+        (logits.argmax(axis=1) for logits in outputs[1:3]) if outputs[3:] else (none,) * 2
+    )
+    names = np.array([str(record.image) for record in source.split.records])
+    return SplitEmbeddings(names, outputs[-1], colors, types)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -13,31 +15,28 @@ class Interrupted(KeyboardInterrupt):
     """Training was interrupted and has been kept; says how to go on."""
 
 
-class StopRequest:
-    """Notes the first signal; a second one acts as if this were not here. A context manager."""
+@contextmanager
+def stop_request() -> Iterator[Callable[[], bool]]:
+    """Give what says whether a signal has come; a second one acts as if this were not here."""
+    received = False
+    before: dict[int, Any] = {}
 
-    def __init__(self) -> None:
-        self._received = False
-        self._before: dict[int, Any] = {}
+    def restore() -> None:
+        while before:
+            signal.signal(*before.popitem())
 
-    def is_set(self) -> bool:
-        """Whether a signal has come."""
-        return self._received
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received = True
+        restore()
 
-    def __enter__(self) -> StopRequest:
-        try:
-            for number in _SIGNALS:
-                self._before[number] = signal.signal(number, self._note)
-        except ValueError:
-            # Only the main thread may set handlers; elsewhere there is nothing to catch.
-            self._before = {}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._received = True
-        self.__exit__()
+    try:
+        for number in _SIGNALS:
+            before[number] = signal.signal(number, note)
+    except ValueError:
+        # Only the main thread may set handlers; elsewhere there is nothing to catch.
+        before.clear()
+    try:
+        yield lambda: received
+    finally:
+        restore()

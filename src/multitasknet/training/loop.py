@@ -12,11 +12,11 @@ from tqdm import tqdm
 
 from ..errors import MultiTaskNetError
 from .batches import Batch, Draw, Source
-from .parallel import Devices
 from .sampler import Sampler
 from .schedule import Schedule
 from .state import Progress
 from .step import StepResult, TrainingStep
+from .task import Job
 
 # A loss of this size never comes back to anything good.
 _EXPLODED = 1e4
@@ -29,27 +29,14 @@ class TrainingError(MultiTaskNetError, RuntimeError):
 
 @dataclass(frozen=True, eq=False)
 class EpochTrainer:
-    """Trains for one epoch at a time.
+    """Trains for one epoch at a time; ``losses`` names the loss's parts."""
 
-    Attributes:
-        step: trains on one batch.
-        source: the training images.
-        sampler: draws the batches.
-        schedule: the learning rate.
-        losses: names of the loss's parts.
-        seed: of all random draws, together with the epoch and the image.
-        devices: the processes that train together.
-        show: draw a progress bar on a terminal.
-    """
-
+    job: Job
     step: TrainingStep
     source: Source
     sampler: Sampler
     schedule: Schedule
     losses: tuple[str, ...]
-    seed: int
-    devices: Devices
-    show: bool
 
     def run(self, progress: Progress, stopped: Callable[[], bool]) -> Progress:
         """Train to the epoch's end, or until ``stopped`` is true in any process.
@@ -57,15 +44,16 @@ class EpochTrainer:
         Raises:
             TrainingError: the loss or a gradient is not finite, or the loss has exploded.
         """
-        batches = self.sampler.epoch(progress.epoch, self.devices.rank)
-        draw = Draw(self.seed, progress.epoch, self.devices.rank, progress.step)
+        devices = self.job.devices
+        batches = self.sampler.epoch(progress.epoch, devices.rank)
+        draw = Draw(self.job.settings.seed, progress.epoch, devices.rank, progress.step)
         left = self.source.training(batches[progress.step :], draw)
         bar = tqdm(
             total=len(batches),
             initial=progress.step,
             desc=f"epoch {progress.epoch + 1}/{self.schedule.epochs}",
             unit="batch",
-            disable=None if self.show else True,
+            disable=None if self.job.show else True,
         )
         with bar:
             while progress.step < len(batches):
@@ -74,13 +62,9 @@ class EpochTrainer:
                 progress = self._advanced(progress, result, time.perf_counter() - started)
                 bar.set_postfix(loss=f"{result.total:.3f}", refresh=False)
                 bar.update()
-                if self.devices.any(stopped()):
+                if devices.any(stopped()):
                     break
         return progress
-
-    def is_over(self, progress: Progress) -> bool:
-        """Whether no step of the epoch is left."""
-        return progress.step >= self.sampler.batches_per_epoch
 
     def _train(self, batch: Batch, progress: Progress, steps: int) -> StepResult:
         self.step.set_rate(self.schedule.at(progress.epoch + progress.step / steps))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from mindspore import Tensor, nn, ops
@@ -68,7 +68,7 @@ def batch_hard_triplet(
     farthest = ops.argmax(distances * same - _FAR * (1 - same), 1)
     nearest = ops.argmax(-distances * (1 - same) - _FAR * same, 1)
     excess = _distance(embeddings, farthest) - _distance(embeddings, nearest)
-    loss = _softplus(excess) if margin is None else ops.relu(excess + margin)
+    loss = ops.softplus(excess) if margin is None else ops.relu(excess + margin)
     positives = same.sum(1)
     complete = ops.logical_and(positives > 1, positives < embeddings.shape[0])
     return (loss * complete.astype(mstype.float32)).mean()
@@ -83,10 +83,6 @@ def _squared_distances(embeddings: Tensor) -> Tensor:
 def _distance(embeddings: Tensor, chosen: Tensor) -> Tensor:
     difference = embeddings - ops.gather(embeddings, chosen, 0)
     return ops.sqrt((difference * difference).sum(1) + _TINY)
-
-
-def _softplus(x: Tensor) -> Tensor:
-    return ops.relu(x) + ops.log(1 + ops.exp(-ops.abs(x)))
 
 
 class MultiTaskLoss(nn.Cell):
@@ -118,8 +114,7 @@ class MultiTaskLoss(nn.Cell):
         gather: bool = False,
     ) -> None:
         super().__init__()
-        weights = weights or LossWeights()
-        self.weights = (weights.identity, weights.triplet, weights.color, weights.type)
+        self.weights = astuple(weights or LossWeights())
         self.smoothing = smoothing
         self.margin = margin
         self.rank = devices.rank if devices else 0

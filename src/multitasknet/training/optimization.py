@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mindspore import Parameter, nn
 
 _MOMENTUM = 0.9
@@ -50,18 +52,21 @@ def create_optimizer(
         backbone_rate: its learning rate as a part of the others'.
     """
     trainable = network.trainable_params()
-    groups = [
+    members: dict[tuple[bool, bool], list[Parameter]] = {}
+    for parameter in trainable:
+        name = parameter.name
+        kinds = name.startswith(backbone), name.endswith(".weight")
+        members.setdefault(kinds, []).append(parameter)
+    groups: list[dict[str, Any]] = [
         {
-            "params": [p for p in trainable if (_is_in(p, backbone), _decays(p)) == (slow, decays)],
+            "params": parameters,
             # A rate of its own makes it a parameter that can be set without a new graph.
             "lr": backbone_rate if slow else 1.0,
             # The zero must be explicit: a group without an entry gets the optimizer's decay.
             "weight_decay": weight_decay if decays else 0.0,
         }
-        for slow in (True, False)
-        for decays in (True, False)
+        for (slow, decays), parameters in sorted(members.items(), reverse=True)
     ]
-    groups = [group for group in groups if group["params"]]
     groups.append({"order_params": trainable})
     if kind == "sgd":
         return nn.Momentum(groups, learning_rate=1.0, momentum=_MOMENTUM)
@@ -72,11 +77,3 @@ def moving_statistics(network: nn.Cell) -> list[Parameter]:
     """The batch norms' moving means and variances."""
     names = ("moving_mean", "moving_variance")
     return [parameter for parameter in network.get_parameters() if parameter.name.endswith(names)]
-
-
-def _is_in(parameter: Parameter, prefixes: Prefixes) -> bool:
-    return parameter.name.startswith(prefixes)
-
-
-def _decays(parameter: Parameter) -> bool:
-    return parameter.name.endswith(".weight")

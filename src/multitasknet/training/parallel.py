@@ -14,12 +14,7 @@ from mindspore.communication import get_group_size, get_rank, init
 
 @dataclass(frozen=True)
 class Devices:
-    """The processes that train one network together.
-
-    Attributes:
-        rank: this process's number.
-        count: how many there are.
-    """
+    """The processes that train one network together: this one's number, and how many there are."""
 
     rank: int = 0
     count: int = 1

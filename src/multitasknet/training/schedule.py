@@ -47,8 +47,3 @@ class Schedule:
             return self.rate
         done = (epoch - self.warmup) / max(self.epochs - self.warmup, 1e-9)
         return self.rate * (self.floor + (1 - self.floor) * (1 + math.cos(math.pi * done)) / 2)
-
-    def per_step(self, steps_per_epoch: int) -> list[float]:
-        """The rate of every step, as MindSpore's optimizers take it."""
-        steps = self.epochs * steps_per_epoch
-        return [self.at(step / steps_per_epoch) for step in range(steps)]

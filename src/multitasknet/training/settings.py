@@ -191,6 +191,9 @@ class IdentitySettings(Settings):
     variant: str | None = setting(
         None, "input variant instead of the weights'", kind=str, choices=VARIANTS, optional=True
     )
+    pose: str = setting(
+        "auto", "for images without keypoints: auto, none, card, or a file of pose weights"
+    )
     instances: int = setting(4, "images of each vehicle in a batch", least=1)
     smoothing: float = setting(0.1, "label smoothing of the identity loss", least=0, most=1)
     margin: float | None = setting(
@@ -217,8 +220,32 @@ class IdentitySettings(Settings):
             )
 
 
+@dataclass(frozen=True)
+class PoseSettings(Settings):
+    """PoseEstNet's settings."""
+
+    TASK: ClassVar[str] = ".pose"
+
+    network: str = setting("poseestnet", "the network to train")
+    lr: float = setting(1e-3, "learning rate after the warm-up", above=0)
+    weight_decay: float = setting(
+        1e-4, "L2 penalty on weights; norms and biases have none", least=0
+    )
+    scale: float = setting(0.25, "spread of the frame's size", least=0, most=0.5)
+    rotation: float = setting(30.0, "spread of the frame's angle, degrees", least=0, most=90)
+    mirror: float = setting(0.5, "share of images to mirror", least=0, most=1)
+    appearance: float = setting(
+        0.5, "share of images for each change of colour, sharpness and noise", least=0, most=1
+    )
+    resolution: float = setting(0.5, "share of images to make coarser", least=0, most=1)
+    cover: float = setting(0.3, "share of images to cover a part of", least=0, most=1)
+
+
 # Which settings, and through them which task, belong to a network.
-SETTINGS: dict[str, type[Settings]] = {"multitasknet": IdentitySettings}
+SETTINGS: dict[str, type[Settings]] = {
+    "multitasknet": IdentitySettings,
+    "poseestnet": PoseSettings,
+}
 
 
 def all_rules() -> dict[str, Rule]:

@@ -15,7 +15,7 @@ from ..weights.reading import CheckpointError
 from .step import TrainingStep
 
 # Scalars: what reads a checkpoint takes them for training state and leaves them out.
-_EPOCH, _STEP, _SKIPPED, _SECONDS = "epoch", "epoch_step", "epoch_skipped", "epoch_seconds"
+_SCALARS = {"epoch": "epoch"} | {name: f"epoch_{name}" for name in ("step", "skipped", "seconds")}
 _SUM = "epoch_sum_"
 
 
@@ -45,14 +45,12 @@ def save_network(path: Path, network: nn.Cell) -> None:
 
 def save_state(path: Path, network: nn.Cell, step: TrainingStep, progress: Progress) -> None:
     """Write weights, optimizer and progress; the random numbers follow from seed and epoch."""
-    scalars = {
-        _EPOCH: np.int32(progress.epoch),
-        _STEP: np.int32(progress.step),
-        _SKIPPED: np.int32(progress.skipped),
-        _SECONDS: np.float32(progress.seconds),
+    scalars = {entry: getattr(progress, name) for name, entry in _SCALARS.items()}
+    scalars |= {f"{_SUM}{name}": value for name, value in progress.sums.items()}
+    entries = {
+        name: Tensor(np.int32(value) if isinstance(value, int) else np.float32(value))
+        for name, value in scalars.items()
     }
-    scalars |= {f"{_SUM}{name}": np.float32(value) for name, value in progress.sums.items()}
-    entries = {name: Tensor(value) for name, value in scalars.items()}
     _save(path, _parameters(network, step) | entries)
 
 
@@ -67,32 +65,25 @@ def load_state(path: Path, network: nn.Cell, step: TrainingStep) -> Progress:
             f"run, or start anew without resuming"
         ) from error
     parameters = _parameters(network, step)
-    missing = [
-        name for name in (*parameters, _EPOCH, _STEP, _SKIPPED, _SECONDS) if name not in stored
-    ]
+    missing = [name for name in (*parameters, *_SCALARS.values()) if name not in stored]
     if missing:
         raise CheckpointError(
             f"{path}: {len(missing)} entries of the training's state are missing, such as "
             f"{missing[0]!r}; the file is no state of this training"
         )
+    values = {name: parameter.asnumpy() for name, parameter in stored.items()}
     for name, parameter in parameters.items():
-        parameter.set_data(Tensor(stored[name].asnumpy()))
-    return Progress(
-        epoch=int(stored[_EPOCH].asnumpy()),
-        step=int(stored[_STEP].asnumpy()),
-        skipped=int(stored[_SKIPPED].asnumpy()),
-        seconds=float(stored[_SECONDS].asnumpy()),
-        sums={
-            name.removeprefix(_SUM): np.float32(value.asnumpy())
-            for name, value in stored.items()
-            if name.startswith(_SUM)
-        },
-    )
+        parameter.set_data(Tensor(values[name]))
+    sums = {
+        name.removeprefix(_SUM): np.float32(value)
+        for name, value in values.items()
+        if name.startswith(_SUM)
+    }
+    return Progress(**{name: values[entry].item() for name, entry in _SCALARS.items()}, sums=sums)
 
 
 def _parameters(network: nn.Cell, step: TrainingStep) -> dict[str, Parameter]:
-    parameters = [*network.get_parameters(), *step.state]
-    return {parameter.name: parameter for parameter in parameters}
+    return {parameter.name: parameter for parameter in (*network.get_parameters(), *step.state)}
 
 
 def _save(path: Path, entries: Mapping[str, Tensor]) -> None:

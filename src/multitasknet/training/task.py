@@ -21,15 +21,10 @@ from .settings import Settings
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A training as it was asked for.
+    """A training as :func:`.finetuning.finetune` was asked for it.
 
     Attributes:
         settings: of the class that belongs to the network.
-        dataset: what to train and validate on.
-        output: the folder for results.
-        weights: where training starts.
-        devices: the processes that train together.
-        workers: threads that prepare images.
         show: draw progress bars on a terminal.
     """
 
@@ -76,6 +71,9 @@ class Task(Protocol):
     LOSSES: tuple[str, ...]
     METRIC: str
     HIGHER_IS_BETTER: bool
+
+    def complete(self, job: Job) -> Job:
+        """The job, with what the task adds to its data set, such as estimated poses."""
 
     def create_sampler(self, job: Job) -> Sampler:
         """What draws the batches; a MultiTaskNetError if the data set cannot be trained on."""

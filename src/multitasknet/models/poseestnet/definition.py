@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...vehicle.pose import check_convention
 from ..definition import Checkpoint, Plan, check_size
-from .layout import recognizes, to_published, to_torch
+from .layout import FROZEN, recognizes, to_published, to_torch
 from .preprocessing import PREPROCESSING, normalization, write_inputs
 from .spec import PoseSpec, spec_from_shapes
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CARD",
+    "FROZEN",
     "NAME",
     "OPTIONAL_CELLS",
     "PREPROCESSING",
@@ -109,4 +110,5 @@ def describe(spec: PoseSpec) -> dict[str, str]:
         "output": f"{'x'.join(map(str, maps))} {kind}",
         "confidences": spec.pose_convention,
         "last bias": "there, as in NVlabs' weights" if spec.final_bias else "none",
+        "confidences": spec.pose_convention,
     }

@@ -12,6 +12,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+# What each choice of ``freeze`` holds fixed: all but the last layer, or stem and first two stages.
+_EARLY = ("conv1.", "bn1.", "conv2.", "bn2.", "layer1.", "transition1.", "stage2.")
+FROZEN: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "stages": _EARLY,
+    "backbone": (*_EARLY, "transition2.", "stage3.", "transition3.", "stage4."),
+}
+
 _ROOTS = r"(?:conv[12]|bn[12]|layer1|transition[123]|stage[234]|final_layer)"
 _PREFIX = re.compile(r"^(?:net\.|network\.)+")
 _OURS = re.compile(rf"^(?:net\.|network\.)*{_ROOTS}\.")

@@ -20,29 +20,33 @@ _NORMALIZED = ((np.arange(256)[:, None] / 255 - np.array(RGB_MEAN)) / np.array(R
 )
 
 
-def frame_transform(width: int, height: int, size: tuple[int, int]) -> np.ndarray:
+def frame_transform(
+    width: int, height: int, size: tuple[int, int], *, factor: float = 1, degrees: float = 0
+) -> np.ndarray:
     """From pixels of the picture to pixels of the input: float64 ``[2, 3]``.
 
     The input shows a square of 1.25 times the picture's longer side around its centre (PAMTRI's
-    data loader, on a box that is the picture).
+    data loader, on a box that is the picture); in training one ``factor`` as large, turned.
     """
-    scale = min(size) / (FRAME * max(width, height))
-    return np.array(
-        [
-            [scale, 0, size[1] / 2 - scale * width / 2],
-            [0, scale, size[0] / 2 - scale * height / 2],
-        ]
-    )
+    scale = min(size) / (FRAME * max(width, height) * factor)
+    cos, sin = scale * np.cos(np.radians(degrees)), scale * np.sin(np.radians(degrees))
+    turn = np.array([[cos, sin], [-sin, cos]])
+    middle = np.array([size[1] / 2, size[0] / 2]) - turn @ np.array([width / 2, height / 2])
+    return np.column_stack((turn, middle))
 
 
 def write_inputs(sample: Sample, out: Mapping[str, np.ndarray]) -> None:
     """Write a sample's picture into a float32 array ``[3, height, width]``; black around it."""
     planes = out["image"]
     height, width = sample.pixels.shape[:2]
-    size = planes.shape[1], planes.shape[2]
-    framed = cv2.warpAffine(
-        sample.pixels, frame_transform(width, height, size), size[::-1], flags=cv2.INTER_LINEAR
-    )
+    transform = frame_transform(width, height, (planes.shape[1], planes.shape[2]))
+    write_framed(sample.pixels, transform, planes)
+
+
+def write_framed(pixels: np.ndarray, transform: np.ndarray, planes: np.ndarray) -> None:
+    """Write what :func:`frame_transform` frames of a picture, normalised, into such an array."""
+    size = planes.shape[2], planes.shape[1]
+    framed = cv2.warpAffine(pixels, transform, size, flags=cv2.INTER_LINEAR)
     for color, channel in enumerate(cv2.split(framed)):
         cv2.LUT(channel, _NORMALIZED[:, color].copy(), dst=planes[color])
 

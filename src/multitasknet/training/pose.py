@@ -1,0 +1,200 @@
+"""PoseEstNet's :class:`~.task.Task`: to find keypoints.
+
+Source: the published training of PAMTRI's PoseEstNet, which follows Xiao et al., Simple Baselines
+for Human Pose Estimation and Tracking, ECCV 2018.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from ..data.pipeline import read_images
+from ..data.records import Split
+from ..evaluation.keypoint_metrics import THRESHOLDS, KeypointErrors
+from ..hub.networks import create_from
+from ..inference.runner import ahead
+from ..models.poseestnet.decoding import find_peaks, keypoints_in_image
+from ..models.poseestnet.network import PoseEstNet
+from ..models.poseestnet.preprocessing import frame_transform, write_framed
+from ..models.poseestnet.spec import PoseSpec
+from ..models.poseestnet.targets import draw_targets
+from .batches import Batch, Draw
+from .pose_augmentation import PoseAugmentation
+from .sampler import ShuffledSampler
+from .settings import FinetuneError
+from .task import Job, Parts
+
+logger = logging.getLogger(__name__)
+
+LOSSES = ("heatmaps",)
+METRIC = f"PCK@{THRESHOLDS[0]}"
+HIGHER_IS_BETTER = True
+
+
+def complete(job: Job) -> Job:
+    """The job as it is."""
+    return job
+
+
+def create_sampler(job: Job) -> ShuffledSampler:
+    """All images with keypoints in a random order."""
+    images = len(labelled(job.dataset.train))
+    if not images:
+        raise FinetuneError(
+            f"{job.dataset.root}: no image of the train split has keypoints; give labels with them"
+        )
+    settings = job.settings
+    return ShuffledSampler(images, settings.batch_size, settings.seed, job.devices.count)
+
+
+def create_network(job: Job) -> PoseEstNet:
+    """The network with the weights that it starts from; a backbone gets a fresh last layer."""
+    network = create_from(job.weights, job.settings.network)
+    if network.load_report:
+        logger.info("%s", network.load_report)
+    # From here on the weights are no longer those of a file.
+    network.load_report = None
+    network.spec = replace(network.spec, input_size=(job.settings.size, job.settings.size))
+    return network
+
+
+def prepare(job: Job, network: PoseEstNet) -> Parts:
+    """Loss, batches, and validation on the images of query and gallery that have keypoints."""
+    settings = job.settings
+    augmentation = PoseAugmentation(
+        scale=settings.scale,
+        rotation=settings.rotation,
+        mirror=settings.mirror,
+        appearance=settings.appearance,
+        resolution=settings.resolution,
+        cover=settings.cover,
+    )
+    source = partial(PoseSource, spec=network.spec, augmentation=augmentation, workers=job.workers)
+    held_out = [labelled(split) for split in (job.dataset.query, job.dataset.gallery)]
+    validated = partial(
+        validate,
+        network,
+        [source(split) for split in held_out if len(split)],
+        batch_size=settings.batch_size,
+    )
+    return Parts(network, HeatmapLoss(), source(labelled(job.dataset.train)), validated)
+
+
+def labelled(split: Split) -> Split:
+    """The images whose keypoints a label states."""
+    if split.pack is not None and any(record.keypoints is None for record in split.records):
+        raise FinetuneError(
+            f"{split.pack}: some images have no keypoints; pack those with keypoints alone, or "
+            f"train on the folder"
+        )
+    return replace(
+        split, records=tuple(record for record in split.records if record.keypoints is not None)
+    )
+
+
+class HeatmapLoss(nn.Cell):
+    """Half the mean squared error of the maps whose weight is 1, averaged over all 36 keypoints.
+
+    NVlabs' division by 36; the model zoo's port multiplies by 36^3 instead, see the card.
+    """
+
+    def construct(self, maps: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        difference = (maps.astype(targets.dtype) - targets) * weights[:, :, None, None]
+        loss = 0.5 * ops.square(difference).mean()
+        return loss, ops.stack((loss,))
+
+
+@dataclass(frozen=True, eq=False)
+class PoseSource:
+    """Pictures, and as labels their target maps and weights."""
+
+    split: Split
+    spec: PoseSpec
+    augmentation: PoseAugmentation
+    workers: int = 1
+
+    def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
+        def augmented(index: int, place: int, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+            first = draw.step * batches.shape[1]
+            rng = np.random.default_rng((draw.seed, draw.epoch, index, draw.rank, first + place))
+            return self._sample(index, pixels, rng)
+
+        return ahead(self._read(batches, augmented))
+
+    def plain(self, size: int) -> Iterator[Batch]:
+        order = np.arange(len(self.split))
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        return ahead(
+            self._read(batches, lambda index, _, pixels: self._sample(index, pixels, None))
+        )
+
+    def _read(
+        self,
+        batches: Sequence[np.ndarray] | np.ndarray,
+        sample: Callable[[int, int, np.ndarray], tuple[np.ndarray, ...]],
+    ) -> Iterator[Batch]:
+        place = 0
+        with ThreadPoolExecutor(self.workers) as pool:
+            for indices in batches:
+                pixels = read_images(self.split, indices.tolist())
+                places = range(place, place + len(indices))
+                place += len(indices)
+                rows = list(pool.map(sample, indices.tolist(), places, pixels))
+                x, maps, weights = (Tensor(np.stack(column)) for column in zip(*rows, strict=True))
+                yield Batch((x,), (maps, weights), indices)
+
+    def _sample(
+        self, index: int, pixels: np.ndarray, rng: np.random.Generator | None
+    ) -> tuple[np.ndarray, ...]:
+        keypoints = self.split.records[index].keypoints
+        assert keypoints is not None
+        size = self.spec.input_size
+        transform = frame_transform(pixels.shape[1], pixels.shape[0], size)
+        if rng is not None:
+            pixels, keypoints, transform = self.augmentation(pixels, keypoints, size, rng)
+        x = np.empty((3, *size), np.float32)
+        write_framed(pixels, transform, x)
+        framed = np.column_stack(
+            (keypoints[:, :2] @ transform[:, :2].T + transform[:, 2], keypoints[:, 2])
+        )
+        return x, *draw_targets(framed, size)
+
+
+def validate(
+    network: PoseEstNet,
+    sources: Sequence[PoseSource],
+    stopped: Callable[[], bool],
+    *,
+    batch_size: int,
+) -> Mapping[str, float] | None:
+    """PCK and NME of a network in inference mode, in percent, without flip test.
+
+    Empty without sources, None if stopped.
+    """
+    estimates, truth, sides = [], [], []
+    for source in sources:
+        for batch in source.plain(batch_size):
+            if stopped():
+                return None
+            peaks = find_peaks(network(*batch.inputs).asnumpy().astype(np.float32))
+            records = [source.split.records[index] for index in batch.indices]
+            pixels = read_images(source.split, batch.indices.tolist())
+            for found, record, image in zip(peaks, records, pixels, strict=True):
+                height, width = image.shape[:2]
+                size = source.spec.input_size
+                estimates.append(keypoints_in_image(found, width=width, height=height, size=size))
+                truth.append(record.keypoints)
+                sides.append(max(height, width))
+    if not truth:
+        return {}
+    errors = KeypointErrors.of(np.stack(estimates), np.stack(truth), np.array(sides))
+    metrics: dict[str, Any] = {f"PCK@{one}": 100 * errors.pck(one) for one in THRESHOLDS}
+    return metrics | {"NME": 100 * errors.nme()}

@@ -1,0 +1,53 @@
+"""What people see of a training: its page, and TensorBoard events."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import import_extra
+from ..report.charts import line_chart
+from ..report.page import write_page
+from .history import EpochRecord, History, shown
+
+
+def write_training_report(path: Path, history: History, *, data: Path | str = "") -> Path:
+    """Write ``report.html``, self-contained."""
+    epochs = history.epochs
+    evaluated = [(0, history.before), *((record.epoch, record.metrics) for record in epochs)]
+    metrics = {
+        name: [(epoch, metrics[name]) for epoch, metrics in evaluated if name in metrics]
+        for name in shown(name for _, metrics in evaluated for name in metrics)
+    }
+    rates = {"rate": [(record.epoch, record.rate) for record in epochs]}
+    return write_page(
+        path,
+        "training.html",
+        title="Fine-tuning",
+        history=history,
+        data=str(data),
+        metrics=list(metrics),
+        losses=line_chart(history.losses, x_label="epoch", y_label="loss") if epochs else "",
+        accuracy=line_chart(metrics, x_label="epoch", y_label="percent") if metrics else "",
+        rates=line_chart(rates, x_label="epoch", y_label="learning rate") if epochs else "",
+    )
+
+
+class EventWriter:
+    """Writes each epoch's losses, metrics, rate and speed below a folder; needs ``tensorboard``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._library = import_extra("tensorboardX", "tensorboard")
+        self._folder = folder
+
+    def write(self, record: EpochRecord) -> None:
+        groups = {
+            "loss": record.losses,
+            "metrics": record.metrics,
+            "training": {"rate": record.rate, "images_per_second": record.images_per_second},
+        }
+        # A file an epoch: only closing one brings all of it to the disk.
+        suffix = f".epoch-{record.epoch:04}"
+        with self._library.SummaryWriter(str(self._folder), filename_suffix=suffix) as writer:
+            for group, values in groups.items():
+                for name, value in values.items():
+                    writer.add_scalar(f"{group}/{name}", value, record.epoch)

@@ -1,0 +1,150 @@
+"""Training of PoseEstNet: targets and loss beside a plain reference, and the whole circle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import drawn
+import mindspore
+import numpy as np
+import pose_reference as reference
+import pytest
+
+from multitasknet import (
+    PoseEstimator,
+    create_network,
+    finetune,
+    read_dataset,
+    read_labels,
+    synthesize,
+    write_card,
+)
+from multitasknet.models.poseestnet.preprocessing import write_framed
+from multitasknet.models.poseestnet.spec import PoseSpec
+from multitasknet.models.poseestnet.targets import draw_targets
+from multitasknet.training.pose import HeatmapLoss, PoseSource
+from multitasknet.training.pose_augmentation import PoseAugmentation
+from multitasknet.training.settings import FinetuneError, PoseSettings, read_config
+
+ROOT = Path(__file__).resolve().parents[1]
+GEOMETRY = PoseAugmentation(appearance=0, resolution=0, cover=0)
+
+
+def test_targets_agree_with_the_reference_on_random_cases() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        points = rng.uniform(-60, 316, (36, 2))
+        visible = (rng.random(36) < 0.7).astype(np.float64)
+        maps, weights = draw_targets(np.column_stack((points, visible)), (256, 256))
+        wanted, wanted_weights = reference.targets(points, visible)
+        np.testing.assert_allclose(maps, wanted, atol=1e-6)
+        seen = wanted.any((1, 2)) | (visible == 0)
+        np.testing.assert_array_equal(weights[seen], wanted_weights[seen])
+
+
+def test_the_loss_is_that_of_nvlabs() -> None:
+    rng = np.random.default_rng(1)
+    maps, wanted = rng.normal(size=(2, 3, 36, 64, 64))
+    weights = (rng.random((3, 36)) < 0.6).astype(np.float64)
+    tensors = (mindspore.Tensor(one, mindspore.float32) for one in (maps, wanted, weights))
+    loss, parts = HeatmapLoss()(*tensors)
+    assert float(loss) == pytest.approx(reference.nvlabs_loss(maps, wanted, weights), rel=1e-5)
+    assert parts.shape == (1,)
+
+
+def test_keypoints_stay_on_what_they_mark() -> None:
+    rng = np.random.default_rng(2)
+    height, width = 150, 200
+    for _ in range(30):
+        pixels = np.zeros((height, width, 3), np.uint8)
+        keypoints = np.ones((36, 3), np.float32)
+        keypoints[:, 0] = rng.integers(20, width - 20, 36)
+        keypoints[:, 1] = rng.integers(20, height - 20, 36)
+        joint = int(rng.integers(36))
+        x, y = keypoints[joint, :2].astype(int)
+        pixels[y - 2 : y + 3, x - 2 : x + 3] = 255
+        changed, moved, transform = GEOMETRY(pixels, keypoints, (256, 256), rng)
+        rows, columns, _ = np.nonzero(changed)
+        found = np.array([columns.mean(), rows.mean()])
+        # Mirrored, it is the keypoint of the other side.
+        (owner,) = np.flatnonzero(np.abs(moved[:, :2] - found).max(1) < 1e-3)[:1]
+        assert owner in (joint, (joint + 18) % 36)
+        framed = transform[:, :2] @ found + transform[:, 2]
+        if (framed > 12).all() and (framed < 244).all():
+            planes = np.empty((3, 256, 256), np.float32)
+            write_framed(changed, transform, planes)
+            light = planes[0] - planes[0].min()
+            rows, columns = np.mgrid[:256, :256]
+            middle = np.array([(columns * light).sum(), (rows * light).sum()]) / light.sum()
+            np.testing.assert_allclose(middle, framed, atol=0.3)
+
+
+def test_batches_are_the_same_whatever_the_workers_and_wherever_they_begin(tmp_path) -> None:
+    from multitasknet.training.batches import Draw
+
+    root = drawn.pamtri(tmp_path / "data", drawn.plan(3, 1, 2))
+    split = read_dataset(root).train
+    spec = PoseSpec(input_size=(64, 64))
+    order = np.arange(len(split))[: len(split) // 2 * 2].reshape(-1, 2)
+    one, other = (PoseSource(split, spec, PoseAugmentation(), workers=n) for n in (1, 3))
+    wanted = list(one.training(order, Draw(5, 1)))
+    got = list(other.training(order, Draw(5, 1)))
+    late = list(other.training(order[1:], Draw(5, 1, step=1)))
+    for batches, expected in ((got, wanted), (late, wanted[1:])):
+        assert len(batches) == len(expected)
+        for batch, reference_batch in zip(batches, expected, strict=True):
+            for a, b in zip(
+                (*batch.inputs, *batch.labels),
+                (*reference_batch.inputs, *reference_batch.labels),
+                strict=True,
+            ):
+                np.testing.assert_array_equal(a.asnumpy(), b.asnumpy())
+
+
+def test_data_without_keypoints_and_settings_of_another_network_are_refused(tmp_path) -> None:
+    root = drawn.veri(tmp_path / "veri", drawn.plan(2, 1, 2))
+    with pytest.raises(FinetuneError, match="has keypoints; give labels with them"):
+        finetune(root, tmp_path / "run", network="poseestnet", weights="none", progress=False)
+    with pytest.raises(FinetuneError, match="unknown setting 'instances'"):
+        finetune(root, tmp_path / "run", network="poseestnet", instances=2)
+
+
+def test_the_published_recipe_is_one_file() -> None:
+    recipe = read_config(ROOT / "examples" / "poseestnet_published.yaml")
+    settings = PoseSettings.of(recipe, "the recipe")
+    assert isinstance(settings, PoseSettings)
+    assert (settings.epochs, settings.milestones, settings.weight_decay) == (210, [170, 200], 0)
+    assert PoseAugmentation(
+        settings.scale, settings.rotation, settings.mirror, 0, 0, 0
+    ) == PoseAugmentation(0.25, 30, 0.5, 0, 0, 0)
+
+
+@pytest.mark.slow
+def test_the_circle_from_training_to_the_network_by_name(tmp_path, server) -> None:
+    root = tmp_path / "data"
+    synthesize(root, vehicles=4, images=4, cameras=2, pixels=96, seed=3)
+    settings = {
+        "network": "poseestnet",
+        "weights": "none",
+        "size": 64,
+        "batch_size": 8,
+        "epochs": 2,
+        "warmup": 0,
+        "progress": False,
+    }
+    result = finetune(root, tmp_path / "run", **settings)
+    first, last = (record.losses["heatmaps"] for record in result.history.epochs)
+    assert last < first
+    assert result.history.metric == "PCK@0.05"
+    assert {"PCK@0.05", "PCK@0.1", "PCK@0.2", "NME"} == set(result.best.metrics)
+    for name in ("best.ckpt", "best.json"):
+        server.serve(f"/own/{name}", (result.output / name).read_bytes())
+    card = write_card(result.output, url=server.url("/own"), name="Own pose")
+    assert "PCK@0.05" in card.evaluation
+    network = create_network("poseestnet", card=card.path, cache_dir=tmp_path / "cache")
+    assert network.spec.input_size == (64, 64)
+    estimator = PoseEstimator(network=network, backend="mindspore")
+    images = sorted((root / "image_query").iterdir())[:3]
+    labels = read_labels(root / "label_query.csv")
+    for image, pose in zip(images, estimator.estimate(images), strict=True):
+        assert pose.keypoints.shape == labels[image.name].keypoints.shape
