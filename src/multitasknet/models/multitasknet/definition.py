@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ...vehicle.pose import check_convention
 from ..definition import check_size
 from .building import check_options, plan
-from .layout import FROZEN, recognizes, to_published
+from .layout import FROZEN, recognizes, to_published, to_torch
 from .layout import TOP as OPTIONAL_CELLS
 from .preprocessing import PREPROCESSING, normalization, write_inputs
 from .spec import NetworkSpec, Variant, spec_from_shapes
@@ -35,6 +35,7 @@ __all__ = [
     "spec_to_json",
     "spec_to_sidecar",
     "to_published",
+    "to_torch",
     "write_inputs",
 ]
 
@@ -112,7 +113,6 @@ def describe(spec: NetworkSpec) -> dict[str, str]:
     rows = {
         "variant": f"{spec.variant} ({spec.channels} input channels)",
         "pose vector": "used" if spec.keypoint_aware else "not used",
-        "confidences": spec.pose_convention,
         "classes": ", ".join(classes),
         "stem pool": f"padded as in {'PyTorch' if spec.stem_pool == 'symmetric' else 'MindSpore'}",
     }

@@ -108,7 +108,6 @@ def describe(spec: PoseSpec) -> dict[str, str]:
     return {
         "input size": "x".join(map(str, spec.input_size)),
         "output": f"{'x'.join(map(str, maps))} {kind}",
-        "confidences": spec.pose_convention,
         "last bias": "there, as in NVlabs' weights" if spec.final_bias else "none",
         "confidences": spec.pose_convention,
     }
