@@ -201,3 +201,18 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(tmp_path, change, nam
     with pytest.raises(ValueError, match=re.escape(named)):
         convert(tmp_path / "odd.pth", tmp_path / "odd.safetensors")
     assert {path.name for path in tmp_path.iterdir()} == {"odd.pth"}
+
+
+def test_weights_of_pytorch_go_back_to_it_and_those_of_mindspore_are_refused(
+    tmp_path, checkpoint
+) -> None:
+    foreign = TorchNet(NetworkSpec(num_ids=7, stem_pool="symmetric"))
+    torch.save(as_nvlabs(foreign), tmp_path / "model_best.pth.tar")
+    ours = convert(tmp_path / "model_best.pth.tar", tmp_path / "ours.ckpt")
+    back = torch.load(convert(ours, tmp_path / "back.pth"), weights_only=True)["state_dict"]
+    wanted = foreign.state_dict()
+    assert set(back) == set(wanted)
+    assert all(torch.equal(back[name], wanted[name]) for name in wanted)
+    with pytest.raises(ValueError, match="pads its max pool on the other side"):
+        convert(checkpoint, tmp_path / "published.pth")
+    assert not (tmp_path / "published.pth").exists()

@@ -10,7 +10,7 @@ import numpy as np
 import pose_reference as reference
 import pytest
 
-from multitasknet import PoseSpec, create_network, export, read_weights
+from multitasknet import PoseSpec, convert, create_network, export, read_weights
 from multitasknet.data.samples import batch_inputs, make_sample
 from multitasknet.evaluation.keypoint_metrics import published_metrics
 from multitasknet.hub.source import WeightsSource
@@ -70,6 +70,19 @@ def test_every_engine_gives_what_pytorch_gives(torch_network, nvlabs_file, tmp_p
     for output in outputs:
         assert output.shape == (2, 36, 16, 24)
         assert np.abs(output - wanted).max() <= 1e-4 * np.abs(wanted).max()
+
+
+def test_nvlabs_files_go_through_the_published_layout_and_back(
+    torch_network, nvlabs_file, tmp_path
+) -> None:
+    import torch
+
+    ours = convert(nvlabs_file, tmp_path / "pose.ckpt")
+    back = torch.load(convert(ours, tmp_path / "pose.pth"), weights_only=True)["state_dict"]
+    wanted = torch_network.state_dict()
+    assert set(back) == set(wanted)
+    counters = [name for name in wanted if name.endswith("num_batches_tracked")]
+    assert all(torch.equal(back[name], wanted[name]) for name in set(wanted) - set(counters))
 
 
 def test_an_imagenet_file_is_a_backbone_with_a_fresh_last_layer(torch_network, tmp_path) -> None:

@@ -46,6 +46,10 @@ def to_published(entries: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarra
     return dict(entries), ()
 
 
+def to_torch(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return dict(arrays)
+
+
 def spec_from_shapes(shapes: Mapping[str, tuple[int, ...]], source: str) -> ToySpec:
     if "toyconv.weight" not in shapes:
         raise SpecError(f"{source}: no toy")

@@ -30,7 +30,7 @@ def add_parsers(commands: Any) -> None:
     convert.add_argument("source", type=Path, help="a .ckpt, .safetensors, .pth or .pth.tar file")
     convert.add_argument("target", type=Path, help="the file to write")
     convert.add_argument(
-        "--format", choices=("ckpt", "safetensors"), help="default: the target's ending"
+        "--format", choices=("ckpt", "safetensors", "pth"), help="default: the target's ending"
     )
     add_options(convert, "--network", "--json")
 

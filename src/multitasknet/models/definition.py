@@ -116,6 +116,10 @@ class Network(Protocol):
     def to_published(self, entries: Arrays) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
         """A file's entries by published name, and the names of those left out."""
 
+    def to_torch(self, arrays: Arrays) -> dict[str, np.ndarray]:
+        """Published names and values as NVlabs' PyTorch network has them; SpecError if it cannot
+        give what they give."""
+
     def spec_from_shapes(self, shapes: Shapes, source: str) -> Any:
         """The architecture that names and shapes state; SpecError that names ``source``."""
 

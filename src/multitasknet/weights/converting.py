@@ -1,4 +1,4 @@
-"""Weights of every origin into a file of the published layout."""
+"""Weights of every origin into a file of the published layout, or of NVlabs'."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from safetensors.numpy import save_file
 from ..files import OutputError, replacing
 from .reading import check_fit, read_weights
 from .sidecar import read_sidecar, sidecar_path, write_sidecar
+from .torch_file import write_torch
 
-Format = Literal["ckpt", "safetensors"]
+Format = Literal["ckpt", "safetensors", "pth"]
 FORMATS: tuple[str, ...] = get_args(Format)
 
 
 def convert(source: str | Path, target: str | Path, *, format: Format | None = None) -> Path:
-    """Write the weights in ``source`` to ``target``, under the published names.
+    """Write the weights in ``source`` to ``target``, under the published names, or for PyTorch.
 
     Optimizer state, prefixes and an ImageNet classifier stay behind. What weights from PyTorch
     need beyond the published layout becomes a further entry, such as MultiTaskNet's
@@ -26,21 +27,24 @@ def convert(source: str | Path, target: str | Path, *, format: Format | None = N
     Args:
         source: a file that :func:`multitasknet.read_weights` understands.
         target: the file to write; replaced if it exists. The source's sidecar goes beside it.
-        format: ``ckpt`` or ``safetensors``, whose ending is added to the target if it has another;
-            default is the target's ending.
+        format: ``ckpt`` or ``safetensors`` (published names), or ``pth`` (NVlabs' names, in a
+            ``state_dict``), whose ending is added to the target if it has another; default is the
+            target's ending.
 
     Returns:
         The file written.
 
     Raises:
         CheckpointError: the source cannot be read, or an entry is missing, unknown or misshapen.
+        SpecError: ``pth``, and PyTorch's network would give other outputs.
+        MissingExtraError: ``pth``, and PyTorch is not installed.
         OutputError: the target's ending is unknown, or it cannot be written, or a
             ``.json`` lies beside it that is not the source's sidecar.
     """
     target = Path(target).expanduser()
     wanted = format or target.suffix.removeprefix(".")
     if wanted not in FORMATS:
-        raise OutputError(f"{target}: the format is {wanted!r}; expected {' or '.join(FORMATS)}")
+        raise OutputError(f"{target}: the format is {wanted!r}; expected {', '.join(FORMATS)}")
     if target.suffix != f".{wanted}":
         target = target.with_name(f"{target.name}.{wanted}")
     from .loading import parameter_shapes
@@ -55,8 +59,11 @@ def convert(source: str | Path, target: str | Path, *, format: Format | None = N
             f"{stranger}: would be read as the sidecar of {target.name}, and {weights.path} has "
             f"none; move it away or choose another target"
         )
+    arrays = {name: np.ascontiguousarray(weights.arrays[name]) for name in shapes}
+    if target.suffix == ".pth":
+        arrays = weights.network.to_torch(arrays)
     with replacing(target) as part:
-        _write(part, {name: np.ascontiguousarray(weights.arrays[name]) for name in shapes})
+        _write(part, arrays)
     if sidecar:
         write_sidecar(target, sidecar)
     return target
@@ -65,6 +72,9 @@ def convert(source: str | Path, target: str | Path, *, format: Format | None = N
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     if path.suffix == ".safetensors":
         save_file(arrays, path)
+        return
+    if path.suffix == ".pth":
+        write_torch(path, arrays)
         return
 
     from mindspore import Tensor, save_checkpoint

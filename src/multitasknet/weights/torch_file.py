@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -40,6 +41,13 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
         str(name): (value.float() if value.is_floating_point() else value).numpy()
         for name, value in state.items()
     }
+
+
+def write_torch(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a training checkpoint that holds a state dict; MissingExtraError without PyTorch."""
+    torch = import_extra("torch", "torch")
+    state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    torch.save({"state_dict": state}, path)
 
 
 def _harmless_numpy() -> list[Any]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from ..definition import SpecError
 from .spec import SYMMETRIC_POOL
 
 BACKBONE = "base."
@@ -46,6 +47,8 @@ _TORCH_NORM = {
     "running_var": "moving_variance",
 }
 
+_PUBLISHED_NORM = {published: torch for torch, published in _TORCH_NORM.items()}
+
 
 def to_published(
     entries: Mapping[str, np.ndarray],
@@ -79,6 +82,34 @@ def _from_torch(
     }
     arrays[SYMMETRIC_POOL] = np.ones(1, np.float32)
     return arrays, tuple(left_out)
+
+
+def to_torch(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Published names and values as NVlabs' PyTorch network has them.
+
+    Raises:
+        SpecError: weights that were trained in MindSpore: PyTorch pads the stem's max pool on the
+            other side, and would give other outputs.
+    """
+    if SYMMETRIC_POOL not in arrays:
+        raise SpecError(
+            f"the weights are none of PyTorch's: they lack {SYMMETRIC_POOL!r}, and were trained "
+            f"with a stem that pads its max pool on the other side; keep them as .ckpt or "
+            f".safetensors"
+        )
+    entries = {}
+    for name, array in arrays.items():
+        stem, _, leaf = _torch_name(name).rpartition(".")
+        if name != SYMMETRIC_POOL:
+            entries[f"{stem}.{_PUBLISHED_NORM.get(leaf, leaf)}"] = array
+        if leaf == "moving_variance":
+            entries[f"{stem}.num_batches_tracked"] = np.array(0, np.int64)
+    return entries
+
+
+def _torch_name(name: str) -> str:
+    name = re.sub(r"\.cell_list\.(\d+)\.", lambda layer: f".denselayer{int(layer[1]) + 1}.", name)
+    return name.replace(".features.", ".")
 
 
 def _published_name(name: str) -> str:
