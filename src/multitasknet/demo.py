@@ -9,22 +9,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import mindspore
 import numpy as np
 from PIL import Image
 
 from .data.layouts import read_dataset
 from .data.records import Record, Split, VehicleDataset
 from .errors import MultiTaskNetError
-from .evaluation.report import retrieval_panels
-from .evaluation.results import Evaluation
+from .evaluation.report import cmc_chart, retrieval_panels
 from .evaluation.run import evaluate
 from .files import make_folder
+from .hub.networks import create_network
 from .inference.predictor import Predictor
 from .ranking.metrics import evaluate_ranking
 from .report.charts import line_chart
 from .report.page import Panel, Shot, write_page
 from .report.pictures import thumbnail
 from .synthetic import draw_overlay, synthesize
+from .training.finetuning import finetune
 from .training.history import EpochRecord
 from .vehicle.attributes import COLORS, TYPES, class_name
 
@@ -110,8 +112,6 @@ def run_demo(
     Raises:
         DemoError: the folder is not empty.
     """
-    from .training.finetuning import finetune
-
     output = Path(output)
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise DemoError(f"{output}: something is there already; give a new or empty folder")
@@ -126,7 +126,10 @@ def run_demo(
         **how,
     )
     dataset = read_dataset(output / "data")
-    start = _starting_weights(output, online)
+    # The network as users create it, kept so that the same one is evaluated and trained.
+    mindspore.set_seed(0)
+    start = output / "before.ckpt"
+    mindspore.save_checkpoint(create_network(weights="card" if online else None), str(start))
     load = partial(Predictor, size=(plan.size, plan.size), batch_size=32)
     before = evaluate(load(start), dataset, **how)
     training = finetune(
@@ -151,7 +154,7 @@ def run_demo(
         unseen=len(set(dataset.query.vehicle_ids.tolist())),
         samples=_samples(dataset),
         losses=line_chart(training.history.losses, x_label="epoch", y_label="loss"),
-        cmc=_cmc_chart(before, after),
+        cmc=cmc_chart({"before training": before.ranking, "after": after.ranking}, top=20),
         chance=chance,
         before=before,
         after=after,
@@ -160,19 +163,6 @@ def run_demo(
         panels_after=retrieval_panels(after, dataset, each=2, top=8),
     )
     return DemoResult(report, chance, before.metrics, after.metrics)
-
-
-def _starting_weights(output: Path, online: bool) -> Path:
-    """The network as users create it, kept so that the same one is evaluated and trained."""
-    import mindspore
-
-    from .hub.networks import create_network
-
-    mindspore.set_seed(0)
-    network = create_network(weights="card" if online else None)
-    path = output / "before.ckpt"
-    mindspore.save_checkpoint(network, str(path))
-    return path
 
 
 def _chance(dataset: VehicleDataset) -> dict[str, float]:
@@ -238,13 +228,3 @@ def _truth(record: Record) -> str:
     # Synthetic vehicles have both.
     color = class_name(record.color_id or 0, COLORS, "color")
     return f"{color} {class_name(record.type_id or 0, TYPES, 'type')}"
-
-
-def _cmc_chart(before: Evaluation, after: Evaluation) -> object:
-    curves = {"before training": before.ranking, "after": after.ranking}
-    return line_chart(
-        {name: list(enumerate(100 * one.cmc[:20], start=1)) for name, one in curves.items()},
-        x_label="k",
-        y_label="Rank-k, percent",
-        y_limits=(0, 102),
-    )

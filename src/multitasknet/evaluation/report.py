@@ -10,6 +10,7 @@ import numpy as np
 from ..data.pipeline import read_images
 from ..data.records import VehicleDataset
 from ..ranking.distances import nearest, squared_distances
+from ..ranking.metrics import RankingResult
 from ..report.charts import line_chart
 from ..report.page import Panel, Shot, write_page
 from ..report.pictures import thumbnail
@@ -37,6 +38,9 @@ def write_evaluation_report(
         title: the page's heading.
         published: metrics to print beside these, such as the card's.
     """
+    rankings = {"plain": evaluation.ranking}
+    if evaluation.reranked:
+        rankings["re-ranked"] = evaluation.reranked
     return write_page(
         path,
         "evaluation.html",
@@ -47,7 +51,7 @@ def write_evaluation_report(
         metrics=evaluation.metrics,
         reranked=evaluation.reranked_metrics,
         card=dict(published or {}),
-        cmc=_cmc_chart(evaluation),
+        cmc=cmc_chart(rankings),
         color=evaluation.color,
         type=evaluation.type,
         panels=retrieval_panels(evaluation, dataset),
@@ -103,12 +107,10 @@ def _panel(
     return Panel(title, tuple(shots))
 
 
-def _cmc_chart(evaluation: Evaluation) -> object:
-    curves = {"plain": evaluation.ranking}
-    if evaluation.reranked:
-        curves["re-ranked"] = evaluation.reranked
+def cmc_chart(rankings: Mapping[str, RankingResult], *, top: int | None = None) -> object:
+    """The curves of some rankings by name, up to rank ``top``."""
     return line_chart(
-        {name: list(enumerate(100 * result.cmc, start=1)) for name, result in curves.items()},
+        {name: list(enumerate(100 * one.cmc[:top], start=1)) for name, one in rankings.items()},
         x_label="k",
         y_label="Rank-k, percent",
         y_limits=(0, 102),
