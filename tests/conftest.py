@@ -65,9 +65,11 @@ summary: a card of the tests
 
 
 @pytest.fixture(autouse=True)
-def _no_foreign_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the user's own cache."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+def _no_foreign_cache(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No test reads or writes the user's own cache, nor finds what libraries leave there."""
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.delenv("MULTITASKNET_CACHE", raising=False)
 
 

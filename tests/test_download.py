@@ -324,7 +324,7 @@ def test_eight_processes_download_once(
 def test_the_default_cache_is_the_hubs_own_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert default_cache_dir() == tmp_path / "home" / ".mscache"
+    assert default_cache_dir() == Path.home() / ".mscache"
     monkeypatch.setenv("MULTITASKNET_CACHE", str(tmp_path / "mine"))
     assert default_cache_dir() == tmp_path / "mine"
 

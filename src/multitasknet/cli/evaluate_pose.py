@@ -56,8 +56,6 @@ def _evaluate_pose(options: argparse.Namespace) -> None:
         print_json([evaluation.as_json()])
     else:
         _print_metrics(evaluation, published)
-    if not estimator.engine.source:
-        print("multitasknet: the weights are random; these metrics mean nothing", file=sys.stderr)
     if options.output:
         report = options.output / "report.html"
         write_pose_report(evaluation, report, published=published)

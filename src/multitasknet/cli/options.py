@@ -45,9 +45,9 @@ def add_options(parser: Any, *names: str) -> None:
         },
         "--cache-dir": {"type": Path, "help": "root of the download cache"},
         "--card": {"type": Path, "help": "a model card (default: the network's own)"},
-        "--data": {"type": Path, "required": True, "help": "PAMTRI, VeRi, CSV or pack"},
+        "--data": {"type": Path, "required": True, "help": "PAMTRI, NVlabs, VeRi, CSV or pack"},
         "--json": {"action": "store_true", "help": "print JSON, an object per line"},
-        "--labels": {"type": Path, "help": "PAMTRI label CSV with the images' keypoints"},
+        "--labels": {"type": Path, "help": "the images' keypoints: label CSV or COCO JSON"},
         "--network": {
             "choices": tuple(NETWORKS),
             "type": str.lower,
@@ -177,7 +177,10 @@ def make_pose_estimator(options: argparse.Namespace) -> PoseEstimator:
     from ..inference.pose_estimator import PoseEstimator
 
     how = ("batch_size", "size", "backend", "threads", "flip_test", "decode")
-    return PoseEstimator(**source_of(options), **given(options, how))
+    estimator = PoseEstimator(**source_of(options), **given(options, how))
+    if not estimator.engine.source:
+        print("multitasknet: the weights are random; these poses mean nothing", file=sys.stderr)
+    return estimator
 
 
 def check_images(paths: Sequence[Path]) -> None:

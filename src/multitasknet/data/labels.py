@@ -1,4 +1,4 @@
-"""The PAMTRI label CSV, 36 keypoints an image; and what reading any label file takes."""
+"""Label files, 36 keypoints an image: PAMTRI's and NVlabs' CSV; and what reading any takes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 from xml.parsers import expat
@@ -17,8 +18,10 @@ from ..errors import MultiTaskNetError
 from ..vehicle.keypoints import NUM_KEYPOINTS
 
 COLUMNS = 4 + 3 * NUM_KEYPOINTS
+ANNOTATION_COLUMNS = 3 + 3 * NUM_KEYPOINTS
 _MOST_PROBLEMS = 20
 _WHOLE = re.compile(r"([+-]?[0-9]+)(?:\.0*)?")
+_VEHICLE_IN_NAME = re.compile(r"[0-9]+")
 _LARGEST = float(np.finfo(np.float32).max)
 
 Row = TypeVar("Row")
@@ -31,11 +34,11 @@ class LabelError(MultiTaskNetError, ValueError):
 
 @dataclass(frozen=True, eq=False)
 class LabelRow:
-    """One row of a PAMTRI label CSV.
+    """What a label file says of one image.
 
     Attributes:
         image: the image's file name.
-        vehicle_id, color_id, type_id: raw ids as the file states them.
+        vehicle_id, color_id, type_id: raw ids as the file states them, 0 where it does not.
         keypoints: float32 ``[36, 3]``: x and y in pixels of the original image, confidence.
         origin: where it stands, ``file:line``.
     """
@@ -49,23 +52,35 @@ class LabelRow:
 
 
 def read_labels(path: str | Path) -> Mapping[str, LabelRow]:
-    """Read a PAMTRI label CSV (no header, 112 columns a row), keyed by image file name.
+    """Read a label file, keyed by image file name.
+
+    Understood are PAMTRI's label CSV (no header, 112 columns a row), NVlabs' annotation CSV (no
+    header, 111 columns: image, width, height, then x, y and visibility, which becomes a confidence
+    of 1 or 0; the name's leading digits are the vehicle) and COCO keypoint JSON, see
+    :func:`multitasknet.data.coco.read_coco`.
 
     Raises:
         LabelError: the file cannot be read, is empty, or has faulty or duplicate rows.
     """
-    rows = parse_rows(read_csv(Path(path)), _parse_row)
-    if not rows:
+    path = Path(path)
+    if path.suffix.lower() == ".json":
+        from .coco import read_coco  # which builds on this module
+
+        return read_coco(path)
+    rows = read_csv(path)
+    first = next(rows, None)
+    if first is None:
         raise LabelError(f"{path}: the file has no rows; expected {COLUMNS} columns a row")
-    return rows
+    parse = _parse_annotation if len(first[1]) == ANNOTATION_COLUMNS else _parse_row
+    return parse_rows(chain([first], rows), parse)
 
 
-def write_labels(path: str | Path, rows: Iterable[LabelRow]) -> None:
-    """Write a PAMTRI label CSV that :func:`read_labels` reads; numbers to a hundredth."""
+def write_labels(path: str | Path, rows: Iterable[LabelRow], *, decimals: int = 2) -> None:
+    """Write a PAMTRI label CSV that :func:`read_labels` reads; numbers to that many decimals."""
     with Path(path).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         for row in rows:
-            numbers = [f"{value:.2f}" for value in row.keypoints.ravel().tolist()]
+            numbers = [f"{value:.{decimals}f}" for value in row.keypoints.ravel().tolist()]
             writer.writerow([row.image, row.vehicle_id, row.color_id, row.type_id, *numbers])
 
 
@@ -75,6 +90,12 @@ def keypoints_of(
     """For each image the keypoints that the label file or its rows have under its name, or None."""
     rows = read_labels(labels) if isinstance(labels, str | Path) else labels or {}
     return [rows[image.name].keypoints if image.name in rows else None for image in images]
+
+
+def vehicle_in(name: str) -> int:
+    """The vehicle of a file name such as ``0002_c002_00030600_0.jpg``: its leading digits, or 0."""
+    digits = _VEHICLE_IN_NAME.match(name)
+    return int(digits[0]) if digits else 0
 
 
 @contextmanager
@@ -145,6 +166,29 @@ def _parse_row(fields: list[str], origin: str) -> tuple[str, LabelRow]:
         keypoints=np.array(numbers, dtype=np.float32).reshape(NUM_KEYPOINTS, 3),
         origin=origin,
     )
+
+
+def _parse_annotation(fields: list[str], origin: str) -> tuple[str, LabelRow]:
+    if len(fields) != ANNOTATION_COLUMNS:
+        raise ValueError(
+            f"{len(fields)} columns; expected {ANNOTATION_COLUMNS} as in the first row: image, "
+            f"width, height, then {NUM_KEYPOINTS} x (x, y, visibility)"
+        )
+    image = fields[0].strip()
+    if not image:
+        raise ValueError("column 1 (image) is empty; expected a file name")
+    for column, text in enumerate(fields[1:3], start=2):
+        if _integer(text, column) < 1:
+            raise ValueError(f"column {column} is {text!r}; expected the image's width and height")
+    numbers = [_number(text, column) for column, text in enumerate(fields[3:], start=4)]
+    keypoints = np.array(numbers, dtype=np.float32).reshape(NUM_KEYPOINTS, 3)
+    for column, value in enumerate(keypoints[:, 2].tolist()):
+        if value not in (0, 1):
+            raise ValueError(
+                f"column {6 + 3 * column} is {fields[5 + 3 * column]!r}; expected a visibility of "
+                f"1 or 0"
+            )
+    return image, LabelRow(image, vehicle_in(image), 0, 0, keypoints, origin)
 
 
 def _integer(text: str, column: int) -> int:

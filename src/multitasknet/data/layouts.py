@@ -5,6 +5,8 @@ Layouts, told apart by what lies in the root:
 - PAMTRI: ``label_train.csv``, ``label_query.csv``, ``label_test.csv`` (112 columns, no header) and
   ``image_<split>/``, optionally ``heatmap_<split>/<stem>/00.jpg..35.jpg`` and
   ``segment_<split>/<stem>/00.jpg..12.jpg``.
+- NVlabs' pose annotations: ``annot/label_train.csv`` and ``annot/label_test.csv`` (111 columns, no
+  header; the second is the gallery), images in ``image_train/``, ``image_test/`` or ``images/``.
 - VeRi as its authors ship it: ``train_label.xml``, ``test_label.xml``, ``name_train.txt``,
   ``name_query.txt``, ``name_test.txt`` and ``image_<split>/``. No keypoints.
 - CSV: ``train.csv``, ``query.csv``, ``gallery.csv`` with a header; the columns ``image`` (path
@@ -28,7 +30,7 @@ from .labels import LabelError, parse_rows, read_csv, read_labels, readable
 from .pack import MANIFEST, read_pack
 from .records import SPLITS, Record, Split, VehicleDataset, check_ids, check_images
 
-_FOLDER = {"train": "train", "query": "query", "gallery": "test"}
+FOLDERS = {"train": "train", "query": "query", "gallery": "test"}
 _CAMERA_IN_NAME = re.compile(r"^\d+_c(\d+)_")
 _CAMERA = re.compile(r"c?(\d+)")
 _CSV_COLUMNS = ("image", "vehicle_id", "camera", "color", "type")
@@ -76,7 +78,7 @@ class _Layout:
     read: Callable[[Path, Path, str], list[Record]]
 
     def label_file(self, root: Path, split: str) -> Path:
-        return root / self.labels.format(split=split, folder=_FOLDER[split])
+        return root / self.labels.format(split=split, folder=FOLDERS[split])
 
 
 def _layout_of(root: Path) -> _Layout:
@@ -84,19 +86,21 @@ def _layout_of(root: Path) -> _Layout:
         raise LabelError(f"{root}: there is no such folder; give the root of a data set")
     for layout in (
         _Layout("label_*.csv", "label_{folder}.csv", _read_pamtri),
+        _Layout("annot/label_*.csv", "annot/label_{folder}.csv", _read_annotations),
         _Layout("*_label.xml", "name_{folder}.txt", _read_veri),
         _Layout("*.csv", "{split}.csv", _read_csv),
     ):
         if any(root.glob(layout.pattern)):
             return layout
     raise LabelError(
-        f"{root}: no known layout; expected label_<split>.csv (PAMTRI), train_label.xml and "
-        f"test_label.xml (VeRi), train.csv, query.csv and gallery.csv, or a pack"
+        f"{root}: no known layout; expected label_<split>.csv (PAMTRI), annot/label_<split>.csv "
+        f"(NVlabs), train_label.xml and test_label.xml (VeRi), train.csv, query.csv and "
+        f"gallery.csv, or a pack"
     )
 
 
 def _read_split(layout: _Layout, root: Path, name: str, check: bool) -> Split:
-    records = layout.read(root, layout.label_file(root, name), _FOLDER[name])
+    records = layout.read(root, layout.label_file(root, name), FOLDERS[name])
     if not records:
         raise LabelError(f"{root}: the split {name!r} is empty; expected at least one image")
     check_ids(records)
@@ -109,12 +113,12 @@ def _read_split(layout: _Layout, root: Path, name: str, check: bool) -> Split:
 
 
 def _read_pamtri(root: Path, labels: Path, folder: str) -> list[Record]:
-    heatmaps, segments = (_subfolders(root / f"{kind}_{folder}") for kind in ("heatmap", "segment"))
+    heatmaps, segments = (_entries(root / f"{kind}_{folder}") for kind in ("heatmap", "segment"))
     return [
         Record(
             image=root / f"image_{folder}" / row.image,
             vehicle_id=row.vehicle_id,
-            camera_id=_camera_in(row.image),
+            camera_id=camera_in(row.image),
             color_id=row.color_id or None,
             type_id=row.type_id or None,
             keypoints=row.keypoints,
@@ -126,14 +130,35 @@ def _read_pamtri(root: Path, labels: Path, folder: str) -> list[Record]:
     ]
 
 
-def _subfolders(folder: Path) -> dict[str, Path]:
+def _entries(folder: Path) -> dict[str, Path]:
     # Listed once instead of asking the disk for every image.
     return {entry.name: entry for entry in folder.iterdir()} if folder.is_dir() else {}
 
 
-def _camera_in(name: str) -> int:
+def camera_in(name: str) -> int:
+    """The camera of a file name such as ``0002_c002_00030600_0.jpg``, -1 if it names none."""
     camera = _CAMERA_IN_NAME.match(name)
     return int(camera[1]) if camera else UNKNOWN_CAMERA
+
+
+# NVlabs' annotations
+
+
+def _read_annotations(root: Path, labels: Path, folder: str) -> list[Record]:
+    own = root / f"image_{folder}"
+    there: dict[str, Path] = {}
+    for images in (root / "images", root / "image_test", root / "image_train", own):
+        there |= _entries(images)
+    return [
+        Record(
+            image=there.get(row.image, own / row.image),
+            vehicle_id=row.vehicle_id,
+            camera_id=camera_in(row.image),
+            keypoints=row.keypoints,
+            origin=row.origin,
+        )
+        for row in read_labels(labels).values()
+    ]
 
 
 # VeRi as shipped

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, cast, get_args
 
 import numpy as np
 
-from .keypoints import check_keypoints, pose_or_zeros
+from .keypoints import SEEN_FROM, check_keypoints, pose_or_zeros
 
 PoseOrigin: TypeAlias = Literal["given", "estimated", "neutral"]
 # What a keypoint's confidence means. "published": the height of PoseEstNet's map, for hidden
@@ -52,3 +52,8 @@ class Pose:
     def confidence(self) -> float:
         """The keypoints' mean confidence."""
         return float(self.keypoints[:, 2].mean())
+
+    @property
+    def seen(self) -> np.ndarray:
+        """Which keypoints have a confidence of at least 0.5: bool ``[36]``."""
+        return self.keypoints[:, 2] >= SEEN_FROM
