@@ -146,6 +146,7 @@ def test_random_weights_are_said_to_be(capsys) -> None:
         ([PHOTO, "--output", "poses.txt"], "--output is poses.txt; expected a name in .csv or"),
         ([PHOTO, PHOTO, "--output", "a.csv"], "2 images are called example.jpg"),
         ([PHOTO, PHOTO, "--overlay", "drawn"], "2 images are called example, which"),
+        ([PHOTO, "--overlay", PHOTO.parent], "assets, where the images are; give another folder"),
         (["--data", "x"], "--data takes --output"),
         (["--data", "x", "--output", "y", "--overlay", "z"], "and no --overlay"),
         (["--data", "nowhere", "--output", "y"], "nowhere: there is no such folder"),

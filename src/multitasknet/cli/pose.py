@@ -80,6 +80,12 @@ def _check_options(options: argparse.Namespace) -> None:
     if options.output and options.output.suffix.lower() not in (".csv", ".json"):
         raise PoseCommandError(f"--output is {options.output}; expected a name in .csv or .json")
     check_images(options.images)
+    if options.overlay and any(
+        path.parent.resolve() == options.overlay.resolve() for path in options.images
+    ):
+        raise PoseCommandError(
+            f"--overlay is {options.overlay}, where the images are; give another folder"
+        )
     if options.output or options.overlay:
         names = Counter(path.stem if options.overlay else path.name for path in options.images)
         name, count = names.most_common(1)[0]
