@@ -275,8 +275,8 @@ def evaluated_splits(
         images = sum(map(len, splits))
         raise LabelError(
             f"{dataset.root}: none of the {images} images ({', '.join(chosen) or 'no split'}) has "
-            f"keypoints; expected the PAMTRI layout, whose label_<split>.csv states 36 an image, "
-            f"or a pack made of it"
+            f"keypoints; expected the PAMTRI layout or NVlabs' annotations, whose label files "
+            f"state 36 an image, or a pack made of them"
         )
     return splits
 

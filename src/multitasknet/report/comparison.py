@@ -18,8 +18,8 @@ _OUTLINED = (("black", 4), ("white", 2))
 def draw_comparison(pixels: np.ndarray, estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """A picture brought to 480 pixels, uint8 ``[H, W, 3]``, with both poses ``[36, 3]``.
 
-    Estimates are dots as :func:`draw_overlay` draws them, true places rings, or squares where the
-    keypoint is hidden; a line joins what belongs together. A true place of (0, 0) is none.
+    Estimates are as :func:`draw_overlay` draws them, true places rings, or squares where the
+    keypoint is hidden; a line joins the two. A true place of (0, 0) is none.
     """
     height, width = pixels.shape[:2]
     scale = SIDE / max(height, width)
