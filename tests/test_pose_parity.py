@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import mindspore
 import numpy as np
 import pose_reference as reference
@@ -102,15 +103,12 @@ def test_an_imagenet_file_is_a_backbone_with_a_fresh_last_layer(torch_network, t
         assert not read_weights(path).spec.is_complete
 
 
-def test_the_input_is_the_reference_warp() -> None:
+def test_the_input_is_the_reference_warp_on_random_cases() -> None:
     rng = np.random.default_rng(0)
-    for _ in range(8):
-        height, width = rng.integers(20, 500, 2)
-        small = rng.uniform(0, 255, (max(height // 16, 2), max(width // 16, 2), 3))
-        rows = np.linspace(0, small.shape[0] - 1, height)
-        columns = np.linspace(0, small.shape[1] - 1, width)
-        smooth = reference.sample(small, np.stack(np.meshgrid(columns, rows), -1))
-        image = smooth.round().astype(np.uint8)
+    for _ in range(CASES):
+        width, height = (int(side) for side in rng.integers(20, 300, 2))
+        rough = rng.integers(0, 256, (max(height // 16, 2), max(width // 16, 2), 3), np.uint8)
+        image = cv2.resize(rough, (width, height), interpolation=cv2.INTER_LINEAR)
         (x,) = batch_inputs([make_sample(image, None, PoseSpec())], PoseSpec(), SIZE)
         levels = np.abs(x[0] - reference.normalise(reference.warp(image))) * 255 * 0.225
         # OpenCV looks places up to 1/32 of a pixel, and rounds: at the border that shows.
@@ -132,7 +130,7 @@ def random_maps(rng: np.random.Generator) -> np.ndarray:
 
 def test_decoding_and_flip_test_agree_with_the_reference_on_random_cases() -> None:
     rng = np.random.default_rng(1)
-    for _ in range(CASES // 4):
+    for _ in range(-(-CASES // 3)):
         width, height = (int(side) for side in rng.integers(1, 3000, 2))
         pair = np.stack([random_maps(rng), random_maps(rng)])
         averaged = (pair[:1] + unmirrored(pair[1:])) * np.float32(0.5)

@@ -13,6 +13,7 @@ import pytest
 from multitasknet import (
     PoseEstimator,
     create_network,
+    evaluate_pose,
     finetune,
     read_dataset,
     read_labels,
@@ -148,3 +149,6 @@ def test_the_circle_from_training_to_the_network_by_name(tmp_path, server) -> No
     labels = read_labels(root / "label_query.csv")
     for image, pose in zip(images, estimator.estimate(images), strict=True):
         assert pose.keypoints.shape == labels[image.name].keypoints.shape
+    evaluation = evaluate_pose(estimator, read_dataset(root, ["query"]), progress=False)
+    assert 0 <= evaluation.metrics["PCK@0.05"] <= evaluation.metrics["PCK@0.2"] <= 100
+    assert "best.ckpt" in evaluation.settings["weights"]
