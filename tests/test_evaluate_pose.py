@@ -21,7 +21,12 @@ from multitasknet import LabelError, create_network, evaluate_pose, read_dataset
 from multitasknet.cli import main
 from multitasknet.data.pack import write_pack
 from multitasknet.data.records import Record, VehicleDataset
-from multitasknet.evaluation.keypoint_metrics import (
+from multitasknet.evaluation.pose import evaluated_splits
+from multitasknet.evaluation.pose_report import pose_panels, write_pose_report
+from multitasknet.images import read_image
+from multitasknet.models.poseestnet.spec import PoseSpec
+from multitasknet.report.comparison import SIDE, draw_comparison
+from multitasknet.vehicle.keypoint_metrics import (
     OCTANTS,
     UNCLEAR,
     KeypointErrors,
@@ -30,11 +35,6 @@ from multitasknet.evaluation.keypoint_metrics import (
     published_metrics,
     swap_shares,
 )
-from multitasknet.evaluation.pose import evaluated_splits
-from multitasknet.evaluation.pose_report import pose_panels, write_pose_report
-from multitasknet.images import read_image
-from multitasknet.models.poseestnet.spec import PoseSpec
-from multitasknet.report.comparison import SIDE, draw_comparison
 from multitasknet.vehicle.keypoints import FRONT_REAR_KEYPOINTS, MIRRORED_KEYPOINTS
 from multitasknet.vehicle.pose import Pose
 

@@ -278,3 +278,35 @@ def test_a_version_that_the_card_does_not_know(tmp_path: Path) -> None:
     with pytest.raises(CardError, match=r"'2\.0'; the card knows the versions 1\.7, 1\.3, 1\.6"):
         hub_install(tmp_path, version="2.0")
     assert not list(tmp_path.rglob("*.md"))
+
+
+def test_the_pose_network_loads_by_its_published_name(
+    tmp_path: Path,
+    server: LoopbackServer,
+    write_card: Callable[..., Path],
+    checkpoint: Path,
+    pose_checkpoint: Path,
+) -> None:
+    repo = server.serve("/models/PAMTRI", b"a page")
+    for name, weights in (("multitasknet_veri", checkpoint), ("poseestnet_veir", pose_checkpoint)):
+        url = server.serve(f"/{name}.ckpt", weights.read_bytes())
+        path = tmp_path / "cards" / f"{name}.md"
+        card = write_card(url, weights.read_bytes(), repo=repo, path=path)
+        if weights is pose_checkpoint:
+            card.write_text(
+                card.read_text().replace("model-name: MultiTaskNet", "model-name: PoseEstNet")
+            )
+        hub_install(tmp_path / "hub", card=card)
+    said = run(
+        tmp_path / "hub",
+        """
+        pose = mindspore_hub.load("mindspore/1.7/poseestnet_veir")
+        identity = mindspore_hub.load("mindspore/1.7/multitasknet_veri")
+        say(identity, pose=[type(pose).__name__, len(pose.load_report.loaded)])
+        """,
+    )
+    assert said["pose"] == ["PoseEstNet", 1461]
+    assert (said["type"], said["loaded"]) == (
+        "MultiTaskNet",
+        len(create_network(weights=checkpoint).load_report.loaded),
+    )

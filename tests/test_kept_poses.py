@@ -12,7 +12,11 @@ import pytest
 
 from multitasknet import PoseEstimator, Predictor, evaluate, read_dataset
 from multitasknet.data.pack import write_pack
+from multitasknet.hub.source import WeightsSource
 from multitasknet.inference.kept_poses import STORE, estimate_missing
+from multitasknet.training import identity
+from multitasknet.training.settings import IdentitySettings
+from multitasknet.training.task import Job
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +114,17 @@ def test_a_pack_without_keypoints_gets_the_same_metrics_as_its_folder(
     assert np.abs(one.gallery.embeddings - plain.gallery.embeddings).max() > 1e-2
     assert "estimated by pose.ckpt" in one.settings["poses"]
     assert plain.settings["poses"] == f"0 given, {len(folder.query) + len(folder.gallery)} neutral"
+
+
+def test_training_gets_the_poses_that_labels_lack(root, pose_checkpoint, tmp_path) -> None:
+    dataset = read_dataset(root)
+    source = WeightsSource(None, cache_dir=tmp_path)
+    for pose, origin in (("none", None), (str(pose_checkpoint), True)):
+        settings = IdentitySettings(pose=pose, weights="none")
+        job = Job(settings, dataset, tmp_path, source)
+        completed = identity.complete(job).dataset
+        for split in completed.splits:
+            assert {record.estimated or None for record in split.records} == {origin}
+    labelled = read_dataset(drawn.pamtri(tmp_path / "pamtri", drawn.plan(2, 1, 1)))
+    job = Job(IdentitySettings(pose="nowhere.ckpt"), labelled, tmp_path, source)
+    assert identity.complete(job) is job

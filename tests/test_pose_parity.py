@@ -12,7 +12,6 @@ import pytest
 
 from multitasknet import PoseSpec, convert, create_network, export, read_weights
 from multitasknet.data.samples import batch_inputs, make_sample
-from multitasknet.evaluation.keypoint_metrics import published_metrics
 from multitasknet.hub.source import WeightsSource
 from multitasknet.inference.opening import open_engine
 from multitasknet.models.poseestnet.decoding import (
@@ -21,6 +20,7 @@ from multitasknet.models.poseestnet.decoding import (
     stored_heatmaps,
     unmirrored,
 )
+from multitasknet.vehicle.keypoint_metrics import published_metrics
 from multitasknet.vehicle.maps import draw_segments
 
 MANIFEST = Path(__file__).parent / "poseestnet_manifest.json"

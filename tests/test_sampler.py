@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multitasknet.training.sampler import IdentitySampler, SamplerError
+from multitasknet.training.sampler import IdentitySampler, SamplerError, ShuffledSampler
 
 COUNTS = st.lists(st.integers(1, 12), min_size=4, max_size=12)
 
@@ -95,3 +95,17 @@ def test_over_20_epochs_a_vehicle_meets_most_others_in_every_epoch() -> None:
         met.append(meetings.sum(axis=1).mean() - 1)
     # 15 batches with 7 others each, drawn at random from 99, hold 66 different ones.
     assert np.mean(met) > 60
+
+
+def test_shuffled_batches_use_every_image_once_and_the_same_for_an_epoch() -> None:
+    samplers = [ShuffledSampler(23, 4, seed=3, devices=devices) for devices in (1, 2)]
+    assert [sampler.batches_per_epoch for sampler in samplers] == [5, 2]
+    for epoch in range(3):
+        alone, shared = samplers[0].epoch(epoch), [samplers[1].epoch(epoch, one) for one in (0, 1)]
+        assert (alone.shape, shared[0].shape, shared[1].shape) == ((5, 4), (2, 4), (2, 4))
+        assert len(np.unique(alone)) == 20
+        assert len(np.unique(shared)) == 16
+        np.testing.assert_array_equal(samplers[0].epoch(epoch), alone)
+        assert not np.array_equal(samplers[0].epoch(epoch + 1), alone)
+    with pytest.raises(SamplerError, match=r"2 batches of 4 images .* the data have 7"):
+        ShuffledSampler(7, 4, devices=2)

@@ -15,7 +15,12 @@ from .inference.export import ExportError, ExportReport, export
 from .inference.pose_choice import PoseError
 from .inference.pose_estimator import PoseEstimator
 from .inference.predictor import Predictor
-from .inference.quantization import QuantizationError, QuantizationReport, quantize
+from .inference.quantization import (
+    PoseQuantizationReport,
+    QuantizationError,
+    QuantizationReport,
+    quantize,
+)
 from .models.multitasknet.decoding import Prediction
 from .models.multitasknet.network import MultiTaskNet
 from .models.multitasknet.preprocessing import preprocess
@@ -63,6 +68,7 @@ __all__ = [
     "PoseEstNet",
     "PoseEstimator",
     "PoseEvaluation",
+    "PoseQuantizationReport",
     "PoseSpec",
     "Prediction",
     "Predictor",

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import mindspore
 import numpy as np
 from PIL import Image
 
@@ -18,11 +19,13 @@ from .errors import MultiTaskNetError
 from .evaluation.report import cmc_chart, retrieval_panels
 from .evaluation.run import evaluate
 from .files import make_folder
+from .hub.networks import create_network
 from .inference.predictor import Predictor
 from .ranking.metrics import evaluate_ranking
 from .report.charts import line_chart
 from .report.page import Panel, Shot, thumbnail, write_page
 from .synthetic import draw_overlay, synthesize
+from .training.finetuning import finetune
 from .training.history import EpochRecord
 from .vehicle.attributes import COLORS, TYPES, class_name
 
@@ -108,8 +111,6 @@ def run_demo(
     Raises:
         DemoError: the folder is not empty.
     """
-    from .training.finetuning import finetune
-
     output = Path(output)
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise DemoError(f"{output}: something is there already; give a new or empty folder")
@@ -124,7 +125,10 @@ def run_demo(
         **how,
     )
     dataset = read_dataset(output / "data")
-    start = _starting_weights(output, online)
+    # The network as users create it, kept so that the same one is evaluated and trained.
+    mindspore.set_seed(0)
+    start = output / "before.ckpt"
+    mindspore.save_checkpoint(create_network(weights="card" if online else None), str(start))
     load = partial(Predictor, size=(plan.size, plan.size), batch_size=32)
     before = evaluate(load(start), dataset, **how)
     training = finetune(
@@ -160,19 +164,6 @@ def run_demo(
         panels_after=retrieval_panels(after, dataset, each=2, top=8),
     )
     return DemoResult(report, chance, before.metrics, after.metrics)
-
-
-def _starting_weights(output: Path, online: bool) -> Path:
-    """The network as users create it, kept so that the same one is evaluated and trained."""
-    import mindspore
-
-    from .hub.networks import create_network
-
-    mindspore.set_seed(0)
-    network = create_network(weights="card" if online else None)
-    path = output / "before.ckpt"
-    mindspore.save_checkpoint(network, str(path))
-    return path
 
 
 def _chance(dataset: VehicleDataset) -> dict[str, float]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .options import (
+    POSE_NETWORK,
     SOURCE,
     add_batch_size,
     add_command,
@@ -16,6 +17,7 @@ from .options import (
     check_images,
     check_weights,
     given,
+    make_pose_estimator,
     make_predictor,
     network_of,
     positive,
@@ -53,7 +55,7 @@ def add_parsers(commands: Any) -> None:
     quantize.add_argument(
         "--min-cosine", type=float, default=0.99, help="keep the file from there on (0.99)"
     )
-    quantize.set_defaults(variant=None, backend="onnx")
+    quantize.set_defaults(variant=None, backend="onnx", flip_test=True, decode="published")
 
 
 def _batch(text: str) -> int | None:
@@ -89,15 +91,13 @@ def _export(options: argparse.Namespace) -> None:
 def _quantize(options: argparse.Namespace) -> None:
     check_images(options.images)
     from ..data.labels import keypoints_of
-    from ..inference.predictor import NAME
-    from ..inference.quantization import quantize
+    from ..inference.quantization import QuantizationReport, quantize
 
-    if options.network not in (None, NAME):
-        options.usage(f"argument --network: INT8 files are made of {NAME} alone")
     keypoints = keypoints_of(options.images, options.labels)
-    predictor = make_predictor(options)
+    is_pose = network_of(options) == POSE_NETWORK
+    runner = make_pose_estimator(options) if is_pose else make_predictor(options)
     report = quantize(
-        options.output, predictor, options.images, keypoints, min_cosine=options.min_cosine
+        options.output, runner, options.images, keypoints, min_cosine=options.min_cosine
     )
     if options.json:
         print_json([asdict(report)])
@@ -106,8 +106,15 @@ def _quantize(options: argparse.Namespace) -> None:
         "file": report.path,
         "calibrated on": f"{report.calibrated_on} images",
         "compared on": f"{report.compared_on} other images, with float32",
-        "embeddings": f"cosine {report.embedding_cosine:.4f}, least {report.least_cosine:.4f}",
     }
+    if not isinstance(report, QuantizationReport):
+        rows["maps"] = f"cosine {report.map_cosine:.4f}, least {report.least_cosine:.4f}"
+        rows["keypoints"] = f"moved by {report.shift:.2%} of the longer side on average"
+        if report.pck:
+            rows["PCK@0.05"] = "float32 {:.1%}, INT8 {:.1%}".format(*report.pck)
+        print_rows(rows)
+        return
+    rows["embeddings"] = f"cosine {report.embedding_cosine:.4f}, least {report.least_cosine:.4f}"
     if report.color_agreement is not None:
         rows["colour"] = f"the same for {report.color_agreement:.1%}"
         rows["type"] = f"the same for {report.type_agreement:.1%}"

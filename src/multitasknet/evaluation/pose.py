@@ -19,8 +19,7 @@ from ..data.records import SPLITS, Record, Split, VehicleDataset
 from ..hub.card import ModelCard
 from ..inference.kept_poses import estimate_missing
 from ..vehicle.attributes import TYPES, class_name
-from ..vehicle.keypoints import NUM_KEYPOINTS, pose_or_zeros
-from .keypoint_metrics import (
+from ..vehicle.keypoint_metrics import (
     GROUPS,
     OCTANTS,
     CalibrationBin,
@@ -32,6 +31,7 @@ from .keypoint_metrics import (
     published_thresholds,
     swap_shares,
 )
+from ..vehicle.keypoints import NUM_KEYPOINTS, pose_or_zeros
 from .results import run_settings, write_metrics
 
 if TYPE_CHECKING:

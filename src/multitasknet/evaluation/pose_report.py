@@ -11,7 +11,7 @@ from ..data.pipeline import read_images
 from ..report.charts import bar_chart, line_chart
 from ..report.comparison import SIDE, draw_comparison
 from ..report.page import Panel, Shot, thumbnail, write_page
-from .keypoint_metrics import THRESHOLDS, calibration_error, published_thresholds
+from ..vehicle.keypoint_metrics import THRESHOLDS, calibration_error, published_thresholds
 from .pose import AS_PUBLISHED, CALIBRATED_AT, PartScore, PoseEvaluation
 from .report import best_median_worst
 from .results import RANDOM

@@ -82,7 +82,9 @@ def open_engine(
     path = source.fetch(name)
     assert path is not None
     model = _cached_model(path, name, source.cache_dir)
-    return _as_asked(OnnxEngine(model, source=str(path), threads=threads), options)
+    engine = OnnxEngine(model, source=str(path), threads=threads)
+    check_network(engine.spec.network, name, engine.source)
+    return _as_asked(engine, options)
 
 
 def _onnx_is_best() -> bool:
@@ -138,7 +140,7 @@ def _cached_model(path: Path, name: str, cache_dir: str | Path | None) -> Path |
     sha256 = file_sha256(path) if path.is_file() else ""
     sidecar = sidecar_path(path)
     named = file_sha256(sidecar)[:16] if sidecar.is_file() else "plain"
-    key = f"{name}-{sha256}-{named}-v{_GRAPH_VERSION}"
+    key = f"{sha256}-{named}-v{_GRAPH_VERSION}"
     try:
         found = find_kept(folder, key, ".onnx")
     except OSError:

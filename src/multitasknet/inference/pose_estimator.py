@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -125,13 +125,18 @@ class PoseEstimator(Runner):
             poses += self.estimate_pixels(pixels, heatmaps=heatmaps)
         return poses
 
+    def prepare(
+        self, images: Sequence[ImageInput], keypoints: object = None
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        """The network's inputs, as :meth:`run` takes them, a batch at a time; no pose is needed."""
+        for pixels in self.read_ahead(images):
+            yield self._inputs(pixels)
+
     def estimate_pixels(
         self, pixels: Sequence[np.ndarray], *, heatmaps: bool = False
     ) -> list[Pose]:
         """:meth:`estimate` for one batch of pictures in memory, uint8 ``[H, W, 3]`` each."""
-        neutral = pose_or_zeros(None)
-        samples = [Sample(one, neutral, _NO_MAPS) for one in pixels]
-        maps = self._maps(batch_inputs(samples, self.spec, self.size)[0])
+        maps = self._maps(*self._inputs(pixels))
         peaks = find_peaks(maps, self.decode)
         poses = []
         for one, found, map_ in zip(pixels, peaks, maps, strict=True):
@@ -139,6 +144,11 @@ class PoseEstimator(Runner):
             keypoints = keypoints_in_image(found, width=width, height=height, size=self.size)
             poses.append(Pose(keypoints, "estimated", map_ if heatmaps else None))
         return poses
+
+    def _inputs(self, pixels: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        neutral = pose_or_zeros(None)
+        samples = [Sample(one, neutral, _NO_MAPS) for one in pixels]
+        return batch_inputs(samples, self.spec, self.size)
 
     def _maps(self, x: np.ndarray) -> np.ndarray:
         (maps,) = self.run(x)

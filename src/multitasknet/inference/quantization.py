@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 
 from ..errors import MultiTaskNetError, import_extra
 from ..files import replacing
-from ..images import ImageInput
+from ..images import ImageInput, read_image
+from ..models.definition import Arrays
 from ..runtime import sums_int8_exactly
+from ..vehicle.keypoint_metrics import THRESHOLDS, KeypointErrors
 from .onnx_engine import OnnxEngine
+from .pose_estimator import PoseEstimator
 from .predictor import Predictor, check_poses
 
 Batches: TypeAlias = "Iterator[tuple[np.ndarray, ...]]"
@@ -47,24 +51,71 @@ class QuantizationReport:
     type_agreement: float | None
 
 
+@dataclass(frozen=True)
+class PoseQuantizationReport:
+    """An INT8 file of the pose network, compared with float32 on the images not calibrated on.
+
+    Attributes:
+        path: the file.
+        calibrated_on, compared_on: images.
+        map_cosine, least_cosine: between an image's two sets of maps: mean, and the least.
+        shift: the keypoints' mean distance from those of float32, in units of the longer side.
+        pck: PCK@0.05 of float32 and of INT8, 0..1; None if no true keypoints are given.
+    """
+
+    path: Path
+    calibrated_on: int
+    compared_on: int
+    map_cosine: float
+    least_cosine: float
+    shift: float
+    pck: tuple[float, float] | None
+
+
+@overload
 def quantize(
     output: str | Path,
-    predictor: Predictor,
+    runner: Predictor,
+    images: Sequence[ImageInput],
+    keypoints: Sequence[np.ndarray | None] | None = ...,
+    *,
+    min_cosine: float = ...,
+) -> QuantizationReport: ...
+
+
+@overload
+def quantize(
+    output: str | Path,
+    runner: PoseEstimator,
+    images: Sequence[ImageInput],
+    keypoints: Sequence[np.ndarray | None] | None = ...,
+    *,
+    min_cosine: float = ...,
+) -> PoseQuantizationReport: ...
+
+
+def quantize(
+    output: str | Path,
+    runner: Predictor | PoseEstimator,
     images: Sequence[ImageInput],
     keypoints: Sequence[np.ndarray | None] | None = None,
     *,
     min_cosine: float = 0.99,
-) -> QuantizationReport:
+) -> QuantizationReport | PoseQuantizationReport:
     """Write an INT8 ONNX file, calibrated on three quarters of the images, judged on the rest.
 
     Weights are int8 a channel, activations uint8 in the range that calibration saw (ONNX Runtime,
     static quantisation). Use images like those to come: a few hundred.
 
     Args:
-        output: the file to write, ``.onnx``; ``Predictor(output)`` runs it.
-        predictor: the float32 network, run by ONNX Runtime, with the input size to calibrate at.
-        images, keypoints: as in :meth:`multitasknet.Predictor.predict`, at least two images.
-        min_cosine: the least mean cosine between embeddings at which the file is kept.
+        output: the file to write, ``.onnx``; ``Predictor(output)`` or ``PoseEstimator(output)``
+            runs it.
+        runner: the float32 network, run by ONNX Runtime, with the input size to calibrate at.
+        images: at least two, as in :meth:`multitasknet.Predictor.predict`.
+        keypoints: of the images: what a predictor takes, or the true ones to judge a pose
+            estimator by.
+        min_cosine: the least mean cosine between embeddings, or between maps, at which the file is
+            kept.
 
     Raises:
         QuantizationError: too few images, another engine, or the drop is larger than allowed; no
@@ -72,11 +123,11 @@ def quantize(
         ImageError, OutputError: an image cannot be read, the file cannot be written.
     """
     output = Path(output).expanduser()
-    engine = predictor.engine
+    engine = runner.engine
     if not isinstance(engine, OnnxEngine) or engine.metadata.precision != "float32":
         raise QuantizationError(
             "INT8 is made from a float32 network that ONNX Runtime runs; give "
-            "Predictor(..., backend='onnx')"
+            f"{type(runner).__name__}(..., backend='onnx')"
         )
     if output.suffix != ".onnx":
         raise QuantizationError(f"{output}: expected a file that ends in .onnx")
@@ -87,16 +138,28 @@ def quantize(
     poses = check_poses(images, keypoints)
     split = min(max(round(len(images) * _CALIBRATION_SHARE), 1), len(images) - 1)
     with replacing(output) as part:
-        _write(part, engine, predictor.prepare(images[:split], poses[:split]))
-        held_out = predictor.prepare(images[split:], poses[split:])
-        report = QuantizationReport(
-            path=output, calibrated_on=split, **_drop(OnnxEngine(part), engine, held_out)
-        )
-        if not report.embedding_cosine >= min_cosine:
+        _write(part, engine, runner.prepare(images[:split], poses[:split]))
+        quantized = OnnxEngine(part)
+        outputs = _both(quantized, engine, runner.prepare(images[split:], poses[split:]))
+        facts: dict[str, Any] = {
+            "path": output,
+            "calibrated_on": split,
+            "compared_on": len(images) - split,
+        }
+        report: QuantizationReport | PoseQuantizationReport
+        if isinstance(runner, PoseEstimator):
+            moved = _pose_drop(quantized, runner, images[split:], poses[split:])
+            report = PoseQuantizationReport(**facts, **_cosines(*outputs, "map"), **moved)
+            cosine = report.map_cosine
+        else:
+            agreement = _agreement(*outputs)
+            report = QuantizationReport(**facts, **_cosines(*outputs, "embedding"), **agreement)
+            cosine = report.embedding_cosine
+        if not cosine >= min_cosine:
             raise QuantizationError(
-                f"{output}: the embeddings' mean cosine with float32 is "
-                f"{report.embedding_cosine:.4f}, expected at least {min_cosine}; calibrate on "
-                f"more images, or allow it with min_cosine; the file is not kept"
+                f"{output}: the mean cosine with float32 is {cosine:.4f}, expected at least "
+                f"{min_cosine}; calibrate on more images, or allow it with min_cosine; the file is "
+                f"not kept"
             )
     return report
 
@@ -130,28 +193,55 @@ def _write(path: Path, engine: OnnxEngine, batches: Batches) -> None:
     onnx.save(model, path)
 
 
-def _drop(quantized: OnnxEngine, engine: OnnxEngine, batches: Batches) -> dict[str, Any]:
-    """The fields of a report that tell the two apart."""
+def _both(quantized: OnnxEngine, engine: OnnxEngine, batches: Batches) -> tuple[Arrays, Arrays]:
+    """What the two give for all batches, by name."""
     pairs = [(quantized.run(*batch), engine.run(*batch)) for batch in batches]
     ours, exact = (
         dict(zip(engine.output_names, map(np.concatenate, zip(*runs, strict=True)), strict=True))
         for runs in zip(*pairs, strict=True)
     )
-    cosines = _cosines(ours["embedding"], exact["embedding"])
-    agreement = {
-        name: float((ours[name].argmax(1) == exact[name].argmax(1)).mean())
-        for name in ("color_logits", "type_logits")
-        if name in exact
-    }
-    return {
-        "compared_on": len(cosines),
-        "embedding_cosine": float(cosines.mean()),
-        "least_cosine": float(cosines.min()),
-        "color_agreement": agreement.get("color_logits"),
-        "type_agreement": agreement.get("type_logits"),
-    }
+    return ours, exact
 
 
-def _cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def _cosines(ours: Arrays, exact: Arrays, kind: str) -> dict[str, Any]:
+    """Of the last output, an image's values as one vector."""
+    one, other = (list(outputs.values())[-1] for outputs in (ours, exact))
+    one, other = one.reshape(len(one), -1), other.reshape(len(other), -1)
     norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    return (one * other).sum(axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)
+    cosines = (one * other).sum(axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)
+    return {f"{kind}_cosine": float(cosines.mean()), "least_cosine": float(cosines.min())}
+
+
+def _agreement(ours: Arrays, exact: Arrays) -> dict[str, Any]:
+    """The share of images with the same likeliest class."""
+    return {
+        f"{kind}_agreement": float((ours[name].argmax(1) == exact[name].argmax(1)).mean())
+        if name in exact
+        else None
+        for kind, name in (("color", "color_logits"), ("type", "type_logits"))
+    }
+
+
+def _pose_drop(
+    quantized: OnnxEngine,
+    estimator: PoseEstimator,
+    images: Sequence[ImageInput],
+    truth: Sequence[np.ndarray | None],
+) -> dict[str, Any]:
+    """How far keypoints move, and PCK where the truth is known."""
+    other = copy(estimator)
+    other.engine = quantized
+    moved, exact = (
+        np.stack([pose.keypoints for pose in one.estimate(images)]) for one in (other, estimator)
+    )
+    sides = np.array([max(read_image(image).shape[:2]) for image in images])
+    distances = np.linalg.norm((moved - exact)[..., :2], axis=2) / sides[:, None]
+    known = np.array([pose is not None for pose in truth])
+    right = None
+    if known.any():
+        stated = np.stack([pose for pose in truth if pose is not None])
+        right = tuple(
+            KeypointErrors.of(one[known], stated, sides[known]).pck(THRESHOLDS[0])
+            for one in (exact, moved)
+        )
+    return {"shift": float(distances.mean()), "pck": right}

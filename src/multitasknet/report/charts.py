@@ -26,7 +26,7 @@ def line_chart(
 
         looks = zip(cycle(_MARKERS), cycle(_DASHES), strict=False)
         for (name, points), (marker, dash) in zip(series.items(), looks, strict=False):
-            x, y = zip(*points, strict=True)
+            x, y = [x for x, _ in points], [y for _, y in points]
             axes.plot(x, y, dash, label=name, marker=marker, markersize=3.5)
         if all(float(x).is_integer() for points in series.values() for x, _ in points):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))

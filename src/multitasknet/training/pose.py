@@ -18,7 +18,6 @@ from mindspore import Tensor, nn, ops
 
 from ..data.pipeline import read_images
 from ..data.records import Split
-from ..evaluation.keypoint_metrics import THRESHOLDS, KeypointErrors
 from ..hub.networks import create_from
 from ..inference.runner import ahead
 from ..models.poseestnet.decoding import find_peaks, keypoints_in_image
@@ -26,6 +25,7 @@ from ..models.poseestnet.network import PoseEstNet
 from ..models.poseestnet.preprocessing import frame_transform, write_framed
 from ..models.poseestnet.spec import PoseSpec
 from ..models.poseestnet.targets import draw_targets
+from ..vehicle.keypoint_metrics import THRESHOLDS, KeypointErrors
 from .batches import Batch, Draw
 from .pose_augmentation import PoseAugmentation
 from .sampler import ShuffledSampler

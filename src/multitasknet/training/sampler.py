@@ -30,14 +30,7 @@ class Sampler(Protocol):
 class ShuffledSampler:
     """All images in a random order; those that fill no batch wait for another epoch.
 
-    Attributes:
-        images: how many there are.
-        batch_size: images in a batch.
-        seed: starts the random numbers, together with the epoch.
-        devices: processes that share an epoch; each gets whole batches, all the same number.
-
-    Raises:
-        SamplerError: too few images for a batch on each device.
+    Every device gets the same number of whole batches; SamplerError if there is none.
     """
 
     images: int

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..vehicle.keypoints import (
+from .keypoints import (
     FRONT_REAR_KEYPOINTS,
     KEYPOINT_GROUPS,
     MIRRORED_KEYPOINTS,
