@@ -16,9 +16,9 @@ from mindspore import Tensor, nn, ops
 from toy_task import ToySettings
 
 from multitasknet import create_network, finetune, read_weights
+from multitasknet.interruption import Interrupted
 from multitasknet.models import NETWORKS
 from multitasknet.training.history import EpochRecord, History
-from multitasknet.training.interruption import Interrupted
 from multitasknet.training.loop import TrainingError
 from multitasknet.training.sampler import SamplerError
 from multitasknet.training.settings import SETTINGS, FinetuneError

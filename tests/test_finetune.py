@@ -30,10 +30,10 @@ from multitasknet import (
 )
 from multitasknet.cli import main
 from multitasknet.data.pack import write_pack
+from multitasknet.interruption import Interrupted
 from multitasknet.models.multitasknet.definition import FROZEN
 from multitasknet.models.multitasknet.spec import Variant
 from multitasknet.training.history import EpochRecord
-from multitasknet.training.interruption import Interrupted
 from multitasknet.training.loop import TrainingError
 from multitasknet.training.sampler import SamplerError
 from multitasknet.training.settings import FinetuneError

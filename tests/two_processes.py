@@ -17,10 +17,10 @@ from mindspore import Tensor
 from toy_task import ToySettings
 
 from multitasknet import MultiTaskNet, NetworkSpec, finetune
+from multitasknet.interruption import Interrupted
 from multitasknet.models import NETWORKS
 from multitasknet.models.multitasknet.spec import Variant
 from multitasknet.training.history import EpochRecord
-from multitasknet.training.interruption import Interrupted
 from multitasknet.training.losses import MultiTaskLoss
 from multitasknet.training.optimization import create_optimizer, set_training
 from multitasknet.training.parallel import Devices

@@ -24,6 +24,7 @@ from ..data.records import Record, VehicleDataset
 from ..errors import MultiTaskNetError
 from ..files import OutputError, fingerprint, make_folder
 from ..images import encode_jpeg, resize
+from ..interruption import Interrupted, stop_request
 from ..models.poseestnet.decoding import stored_heatmaps
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from ..vehicle.keypoints import NUM_KEYPOINTS
@@ -95,7 +96,7 @@ def estimate_dataset(
     """Estimate the pose of every image, and write the data set in the PAMTRI layout.
 
     Until all is done it lies in ``<root>.partial``, which becomes ``root`` at the end. A call that
-    is interrupted leaves it, and the same call goes on behind the last batch that was finished.
+    is interrupted finishes its batch and leaves that folder, and the same call goes on behind it.
 
     The layout has cameras in file names alone. An image keeps its name where that says its camera
     (``0002_c002_...``, or none if none is known) and no other image of its split has the same name
@@ -117,7 +118,7 @@ def estimate_dataset(
             was begun with other images, weights or settings.
         ImageError: an image cannot be read.
         OutputError: the folder cannot be written.
-        KeyboardInterrupt: says how to go on.
+        Interrupted: SIGINT or SIGTERM came; what was done is kept. A KeyboardInterrupt.
     """
     if images not in IMAGES:
         raise ValueError(f"images is {images!r}; expected one of {', '.join(IMAGES)}")
@@ -130,21 +131,21 @@ def estimate_dataset(
     with _writing(partial):
         journal = _Journal(partial / _JOURNAL, _key(estimator, tasks, maps))
         todo = tasks[len(journal.poses) :]
-        with tqdm(
+        bar = tqdm(
             total=len(tasks),
             initial=len(journal.poses),
             unit="image",
             disable=None if progress else True,
-        ) as bar:
-            try:
-                for batch in _estimated(estimator, todo, maps):
-                    journal.add([_write_one(partial, *one, images) for one in batch])
-                    bar.update(len(batch))
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt(
-                    f"{partial} holds {len(journal.poses)} of {len(tasks)} images; the same "
-                    f"command goes on"
-                ) from None
+        )
+        with bar, stop_request() as stopped:
+            for batch in _estimated(estimator, todo, maps):
+                journal.add([_write_one(partial, *one, images) for one in batch])
+                bar.update(len(batch))
+                if stopped():
+                    raise Interrupted(
+                        f"{partial} holds {len(journal.poses)} of {len(tasks)} images; the same "
+                        f"command goes on"
+                    )
         renamed = _write_lists(partial, tasks, journal.poses)
         if root.is_dir():
             root.rmdir()

@@ -12,10 +12,10 @@ import numpy as np
 import psutil
 from mindspore import nn
 
+from ..interruption import Interrupted, stop_request
 from ..models import find_network
 from ..weights.sidecar import Sidecar, write_sidecar
 from .history import EpochRecord, History, write_history
-from .interruption import Interrupted, stop_request
 from .loop import EpochTrainer, mean_losses
 from .optimization import Prefixes, create_optimizer, freeze, moving_statistics, set_training
 from .reporting import write_training_report

@@ -12,7 +12,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was interrupted and has been kept; says how to go on."""
+    """What was interrupted has been kept; says how to go on."""
 
 
 @contextmanager
