@@ -101,7 +101,11 @@ def test_it_resumes_bit_for_bit_from_the_middle_of_an_epoch(data: Path, tmp_path
     [
         ({"margin": 0.3}, FinetuneError, "unknown setting 'margin'; expected some of .*, noise"),
         ({"noise": -1.0}, FinetuneError, "noise is -1.0; expected a number of at least 0"),
-        ({"network": "zoo"}, FinetuneError, "network is 'zoo'; expected one of multitasknet, toy"),
+        (
+            {"network": "zoo"},
+            FinetuneError,
+            "network is 'zoo'; expected one of multitasknet, poseestnet, toy",
+        ),
         ({"batch_size": 40}, SamplerError, "1 batches of 40 images .* the data have 36"),
     ],
 )
