@@ -135,12 +135,12 @@ def source_of(options: argparse.Namespace) -> dict[str, Any]:
 
 def network_of(options: argparse.Namespace) -> str:
     """The network's name: as ``--network`` says, else as the weights do."""
-    from ..weights.reading import read_weights
+    from ..inference.opening import network_in
 
     if options.network or options.weights == "none":
         return options.network or DEFAULT_NETWORK
     if options.weights != "card":
-        return read_weights(options.weights).network.NAME
+        return network_in(Path(options.weights))
     stated = card_of(options).network
     return stated if stated in NETWORKS else DEFAULT_NETWORK
 

@@ -14,7 +14,7 @@ from ..hub.cache import default_cache_dir
 from ..hub.networks import create_from
 from ..hub.source import WeightsSource
 from ..models import DEFAULT_NETWORK, find_network
-from ..weights.reading import check_network, read_complete_weights
+from ..weights.reading import check_network, read_complete_weights, read_weights
 from ..weights.sidecar import sidecar_path
 from .engine import BACKENDS, Backend, Engine
 from .metadata import Metadata
@@ -85,6 +85,13 @@ def open_engine(
     engine = OnnxEngine(model, source=str(path), threads=threads)
     check_network(engine.spec.network, name, engine.source)
     return _as_asked(engine, options)
+
+
+def network_in(path: Path) -> str:
+    """The name of the network that a file of weights or an exported one holds; errors as above."""
+    if path.suffix in _EXPORTED:
+        return _open_exported(path.expanduser(), "auto", None).spec.network
+    return read_weights(path).network.NAME
 
 
 def _onnx_is_best() -> bool:
