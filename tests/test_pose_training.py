@@ -131,6 +131,7 @@ def test_the_circle_from_training_to_the_network_by_name(tmp_path, server) -> No
         "batch_size": 8,
         "epochs": 2,
         "warmup": 0,
+        "pose_convention": "visibility",
         "progress": False,
     }
     result = finetune(root, tmp_path / "run", **settings)
@@ -144,6 +145,7 @@ def test_the_circle_from_training_to_the_network_by_name(tmp_path, server) -> No
     assert "PCK@0.05" in card.evaluation
     network = create_network("poseestnet", card=card.path, cache_dir=tmp_path / "cache")
     assert network.spec.input_size == (64, 64)
+    assert network.spec.pose_convention == "visibility"
     estimator = PoseEstimator(network=network, backend="mindspore")
     images = sorted((root / "image_query").iterdir())[:3]
     labels = read_labels(root / "label_query.csv")

@@ -70,7 +70,9 @@ def _card_rows(info: CardInfo) -> dict[str, object]:
         "cached": f"{'yes, verified' if info.verified else 'no'}: {info.path}",
     }
     if info.weights is None:
-        return rows | {"architecture": "stated in the file alone; 'multitasknet download' fetches it"}
+        return rows | {
+            "architecture": "stated in the file alone; 'multitasknet download' fetches it"
+        }
     return rows | weights_rows(info.weights)
 
 

@@ -90,6 +90,7 @@ def create_network(job: Job) -> MultiTaskNet:
         input_size=(job.settings.size, job.settings.size),
         color_names=classes.color_names if spec.multi_task else (),
         type_names=classes.type_names if spec.multi_task else (),
+        pose_convention=job.settings.pose_convention or spec.pose_convention,
     )
     return network
 

@@ -62,7 +62,11 @@ def create_network(job: Job) -> PoseEstNet:
         logger.info("%s", network.load_report)
     # From here on the weights are no longer those of a file.
     network.load_report = None
-    network.spec = replace(network.spec, input_size=(job.settings.size, job.settings.size))
+    network.spec = replace(
+        network.spec,
+        input_size=(job.settings.size, job.settings.size),
+        pose_convention=job.settings.pose_convention or network.spec.pose_convention,
+    )
     return network
 
 

@@ -17,6 +17,7 @@ from ..errors import MultiTaskNetError
 from ..models import DEFAULT_NETWORK
 from ..models.definition import check_size
 from ..models.multitasknet.spec import VARIANTS
+from ..vehicle.pose import POSE_CONVENTIONS
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +134,13 @@ class Settings:
     freeze_statistics: bool = setting(False, "keep the statistics of all batch norms")
     precision: str = setting(
         "auto", "mixed is float16 with loss scaling; auto is mixed but on a CPU", choices=PRECISIONS
+    )
+    pose_convention: str | None = setting(
+        None,
+        "what the labels' confidences mean, instead of the weights'",
+        kind=str,
+        choices=POSE_CONVENTIONS,
+        optional=True,
     )
     evaluate_every: int = setting(1, "epochs between two evaluations", least=1)
     seed: int = setting(0, "of all that is random", least=0, most=2**32 - 1)
