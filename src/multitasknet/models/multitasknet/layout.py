@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from ..definition import SpecError
+from ..torch_names import PUBLISHED_LEAVES, torch_entries
 from .spec import SYMMETRIC_POOL
 
 BACKBONE = "base."
@@ -40,14 +41,6 @@ _OPTIMIZER_SLOT = re.compile(rf"^(?!network\.)\w+\.(?:network\.)*{_ROOTS}\.")
 
 _TORCH = re.compile(r"^(?:module\.)*(?:features|base)\..*\.denselayer1\.")
 _TORCH_LEFT_OUT = re.compile(r"\.num_batches_tracked$|^classifier\.(?:weight|bias)$")
-_TORCH_NORM = {
-    "weight": "gamma",
-    "bias": "beta",
-    "running_mean": "moving_mean",
-    "running_var": "moving_variance",
-}
-
-_PUBLISHED_NORM = {published: torch for torch, published in _TORCH_NORM.items()}
 
 
 def to_published(
@@ -97,14 +90,8 @@ def to_torch(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             f"with a stem that pads its max pool on the other side; keep them as .ckpt or "
             f".safetensors"
         )
-    entries = {}
-    for name, array in arrays.items():
-        stem, _, leaf = _torch_name(name).rpartition(".")
-        if name != SYMMETRIC_POOL:
-            entries[f"{stem}.{_PUBLISHED_NORM.get(leaf, leaf)}"] = array
-        if leaf == "moving_variance":
-            entries[f"{stem}.num_batches_tracked"] = np.array(0, np.int64)
-    return entries
+    there = {name: array for name, array in arrays.items() if name != SYMMETRIC_POOL}
+    return torch_entries(there, _torch_name)
 
 
 def _torch_name(name: str) -> str:
@@ -119,7 +106,7 @@ def _published_name(name: str) -> str:
     name = re.sub(r"\.(transition\d)\.", r".\1.features.", name)
     stem, _, leaf = name.rpartition(".")
     if re.search(r"\.norm\d?$", stem):
-        return f"{stem}.{_TORCH_NORM.get(leaf, leaf)}"
+        return f"{stem}.{PUBLISHED_LEAVES.get(leaf, leaf)}"
     return name
 
 

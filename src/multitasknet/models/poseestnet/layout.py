@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..torch_names import PUBLISHED_LEAVES, torch_entries
+
 # What each choice of ``freeze`` holds fixed: all but the last layer, or stem and first two stages.
 _EARLY = ("conv1.", "bn1.", "conv2.", "bn2.", "layer1.", "transition1.", "stage2.")
 FROZEN: dict[str, tuple[str, ...]] = {
@@ -35,13 +37,6 @@ _TORCH_LEFT_OUT = re.compile(
     r"|^(?:incre_modules|downsamp_modules|classifier|final_layer\.\d|head|fc)\."
     r"|^stage4\.2\.fuse_layers\.[123]\."
 )
-_TORCH_NORM = {
-    "weight": "gamma",
-    "bias": "beta",
-    "running_mean": "moving_mean",
-    "running_var": "moving_variance",
-}
-_PUBLISHED_NORM = {published: torch for torch, published in _TORCH_NORM.items()}
 _TORCH_PARTS = ("downsample", "transition2.2", "transition3.3")
 _PUBLISHED_PARTS = ("downSample", "transition2.0", "transition3.0")
 
@@ -74,13 +69,7 @@ def to_published(
 
 def to_torch(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Published names and values as NVlabs' PyTorch network has them."""
-    entries = {}
-    for name, array in arrays.items():
-        stem, _, leaf = _replaced(name, _PUBLISHED_PARTS, _TORCH_PARTS).rpartition(".")
-        entries[f"{stem}.{_PUBLISHED_NORM.get(leaf, leaf)}"] = array
-        if leaf == "moving_variance":
-            entries[f"{stem}.num_batches_tracked"] = np.array(0, np.int64)
-    return entries
+    return torch_entries(arrays, lambda name: _replaced(name, _PUBLISHED_PARTS, _TORCH_PARTS))
 
 
 def _from_torch(
@@ -94,7 +83,7 @@ def _from_torch(
             continue
         stem, _, leaf = name.rpartition(".")
         is_norm = f"{stem}.running_mean" in plain
-        leaf = _TORCH_NORM.get(leaf, leaf) if is_norm else leaf
+        leaf = PUBLISHED_LEAVES.get(leaf, leaf) if is_norm else leaf
         arrays[_replaced(f"{stem}.{leaf}", _TORCH_PARTS, _PUBLISHED_PARTS)] = array
     return arrays, left_out
 
