@@ -22,6 +22,7 @@ from multitasknet.models.poseestnet.decoding import (
     unmirrored,
 )
 from multitasknet.vehicle.keypoint_metrics import published_metrics
+from multitasknet.vehicle.keypoints import MIRRORED_KEYPOINTS
 from multitasknet.vehicle.maps import draw_segments
 
 MANIFEST = Path(__file__).parent / "poseestnet_manifest.json"
@@ -184,3 +185,36 @@ def test_segments_are_those_of_the_reference() -> None:
         # OpenCV fills the pixels that the outline passes as well.
         off = np.abs(drawn.astype(int) - wanted.astype(int)) > 2
         assert off.mean((1, 2)).max() < 0.04
+
+
+def gaussians(places: np.ndarray, cells: int = 24) -> np.ndarray:
+    """Maps ``[36, cells, cells]`` with their tops at places between cells."""
+    distances = np.arange(cells) - places[:, :, None]
+    across, down = np.moveaxis(np.exp(-(distances**2) / 8), 1, 0)
+    return (down[:, :, None] * across[:, None, :]).astype(np.float32)
+
+
+def test_dark_finds_places_between_cells_whatever_the_memory_order() -> None:
+    rng = np.random.default_rng(4)
+    places = rng.uniform(6, 18, (36, 2))
+    maps = gaussians(places)[None]
+    (found,) = find_peaks(maps, "dark")
+    assert np.abs(found[:, :2] - places).max() < 0.1
+    assert np.abs(find_peaks(maps, "published")[0, :, :2] - places).max() > 0.15
+    (again,) = find_peaks(np.asfortranarray(maps), "dark")
+    np.testing.assert_array_equal(again, found)
+
+
+def test_the_flip_test_of_udp_does_not_move_keypoints() -> None:
+    rng = np.random.default_rng(5)
+    places = rng.uniform(6, 18, (36, 2))
+    # A place in cells is a quarter of one in pixels; a mirror takes pixel x to 95 - x.
+    mirrored = places[MIRRORED_KEYPOINTS].copy()
+    mirrored[:, 0] = (95 - 4 * mirrored[:, 0]) / 4
+    maps, turned = gaussians(places)[None], gaussians(mirrored)[None]
+    off = {}
+    for decode in ("dark", "udp"):
+        averaged = (maps + unmirrored(turned, decode)) * np.float32(0.5)
+        off[decode] = (find_peaks(averaged, decode)[0, :, :2] - places)[:, 0].mean()
+    assert abs(off["udp"]) < 0.01
+    assert off["dark"] == pytest.approx(0.125, abs=0.02)

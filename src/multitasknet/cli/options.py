@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SOURCE = ("--weights", "--card", "--cache-dir", "--offline")
 POSE_NETWORK = "poseestnet"
-_DECODINGS = ("published", "dark")
+_DECODINGS = ("published", "dark", "udp")
 
 
 def add_command(

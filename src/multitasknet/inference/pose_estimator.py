@@ -45,7 +45,8 @@ class PoseEstimator(Runner):
         flip_test: run the network on the mirrored image too, and average, as was published: more
             accurate, and half as fast.
         decode: how a map becomes a place: ``published`` (the largest cell and a quarter), or
-            ``dark`` (Zhang et al., CVPR 2020).
+            ``dark`` (Zhang et al., CVPR 2020), or ``udp``, which is ``dark`` with a flip test that
+            does not move keypoints (after Huang et al., CVPR 2020).
 
     Attributes:
         engine, spec, batch_size, size, flip_test, decode: as given, or the network's own.
@@ -155,4 +156,4 @@ class PoseEstimator(Runner):
         if not self.flip_test:
             return maps
         (mirrored,) = self.run(np.ascontiguousarray(x[..., ::-1]))
-        return (maps + unmirrored(mirrored)) * np.float32(0.5)
+        return (maps + unmirrored(mirrored, self.decode)) * np.float32(0.5)
