@@ -52,13 +52,14 @@ def _evaluate_pose(options: argparse.Namespace) -> None:
     evaluation = evaluate_pose(
         estimator, dataset, splits=names, output=options.output, workers=options.workers
     )
+    report = options.output and options.output / "report.html"
+    if report:  # before anything is printed, to a reader that may go
+        write_pose_report(evaluation, report, published=published)
     if options.json:
         print_json([evaluation.as_json()])
     else:
         _print_metrics(evaluation, published)
-    if options.output:
-        report = options.output / "report.html"
-        write_pose_report(evaluation, report, published=published)
+    if report:
         stream = sys.stderr if options.json else sys.stdout
         print(f"\n{report}\n{options.output / 'metrics.json'}", file=stream)
 

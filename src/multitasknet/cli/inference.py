@@ -124,15 +124,16 @@ def _evaluate(options: argparse.Namespace) -> None:
     evaluation = evaluate(
         predictor, dataset, rerank=options.rerank, output=options.output, workers=options.workers
     )
+    report = options.output and options.output / "report.html"
+    if report:  # before anything is printed, to a reader that may go
+        write_evaluation_report(evaluation, dataset, report, published=published)
     if options.json:
         print_json([evaluation.as_json()])
     else:
         _print_metrics(evaluation, published)
     if not predictor.engine.source:
         print("multitasknet: the weights are random; these metrics mean nothing", file=sys.stderr)
-    if options.output:
-        report = options.output / "report.html"
-        write_evaluation_report(evaluation, dataset, report, published=published)
+    if report:
         stream = sys.stderr if options.json else sys.stdout
         print(f"\n{report}\n{options.output / 'metrics.json'}", file=stream)
 
