@@ -21,7 +21,6 @@ import cv2
 import numpy as np
 
 from multitasknet.synthetic import make_plan, take_picture
-from multitasknet.synthetic.plan import SPLITS
 from multitasknet.vehicle.attributes import COLORS, TYPES
 
 PERCENTILES = (5, 25, 50, 75, 95)
@@ -120,28 +119,19 @@ def main() -> None:
 
 
 def generated(prior: str, count: int, seed: int) -> Iterator[Sample]:
-    """Take ``count`` pictures, drawn from all of a data set of the default size.
-
-    Today's generator has one prior, and knows neither the view nor what hides a point.
-    """
-    plans = make_plan(max(60, -(-count // 16)), 12, 6, seed)
-    every = [
-        (plan, picture)
-        for split in SPLITS
-        for plan in plans
-        for picture in plan.pictures
-        if picture.split == split
-    ]
-    for index in np.random.default_rng(0).permutation(len(every))[:count]:
-        plan, picture = every[index]
-        shot = take_picture(plan, picture, seed=seed)
+    """Take ``count`` pictures: two of each vehicle, by 20 cameras, as many as VeRi-776 has."""
+    plans = make_plan(max(-(-count // 2), 20), 2, 20, seed, prior=prior)
+    every = [(plan, picture) for plan in plans for picture in plan.pictures]
+    for plan, picture in every[:count]:
+        shot = take_picture(plan, picture, seed=seed, prior=prior)
+        view = shot.view
         yield Sample(
             jpeg=shot.jpeg,
             keypoints=shot.keypoints,
-            visibility=(shot.keypoints[:, 2] < 1).astype(np.uint8),
+            visibility=shot.visibility,
             color=COLORS[plan.color_id - 1],
             type=TYPES[plan.type_id - 1],
-            view=None,
+            view=(view.yaw, view.elevation, view.roll, view.distance),
         )
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/synthesize.py
 
-The goal is 40 images/s at 256 pixels on 2 cores. Beside the wall clock stands the processor time
-an image takes, which other work on the machine hardly changes.
+The goal is 60 images/s at 256 pixels with two workers. Beside the wall clock stands the processor
+time an image takes, which other work on the machine hardly changes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from multitasknet.synthetic import synthesize
 
-GOAL = 40
+GOAL = 60
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
         print(
             f"{workers} workers, {size} pixels, {'with' if maps else 'no':4} map files: "
             f"{images / wall:5.1f} images/s, {1000 * processor / images:5.1f} ms of processor "
-            f"time an image  (goal: {GOAL} images/s on 2 cores)"
+            f"time an image  (goal: {GOAL} images/s with 2 workers at 256 pixels)"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -274,6 +275,56 @@ def test_an_id_that_64_bits_do_not_hold_is_named(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text(f"image,vehicle_id\na.png,{2**63}\n")
     with pytest.raises(LabelError, match=rf"train\.csv:2: vehicle_id is {2**63}"):
         read_dataset(tmp_path)
+
+
+def with_visibility(root: Path) -> Path:
+    """PAMTRI data whose gallery's first picture has no row in the visibility file."""
+    drawn.pamtri(root, PLAN)
+    for folder in ("train", "query", "test"):
+        names = sorted(path.name for path in (root / f"image_{folder}").iterdir())
+        rows = [f"{name},{','.join(str(k % 3) for k in range(36))}\n" for name in names]
+        (root / f"visibility_{folder}.csv").write_text("".join(rows[folder == "test" :]))
+    return root
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_visibility_comes_with_the_keypoints(tmp_path: Path, packed: bool) -> None:
+    dataset = read_dataset(with_visibility(tmp_path / "data"))
+    if packed:
+        dataset = read_dataset(write_pack(dataset, tmp_path / "pack", progress=False))
+    (unknown,) = (one for one in dataset.gallery.records if one.visibility is None)
+    np.testing.assert_array_equal(unknown.marked, unknown.keypoints)
+    for record in (*dataset.train.records, *dataset.query.records):
+        np.testing.assert_array_equal(record.visibility, np.arange(36) % 3)
+        np.testing.assert_array_equal(record.marked[:, 2], np.arange(36) % 3 == 0)
+        np.testing.assert_array_equal(record.marked[:, :2], record.keypoints[:, :2])
+
+
+def test_a_pack_from_before_visibility_is_read(tmp_path: Path) -> None:
+    dataset = read_dataset(with_visibility(tmp_path / "data"), ["query"])
+    table = write_pack(dataset, tmp_path / "pack", progress=False) / "query.npz"
+    with np.load(table) as stored:
+        older = {name: stored[name] for name in stored if "visibility" not in name}
+    np.savez(table, **older)
+    records = read_dataset(table.parent).query.records
+    assert all(record.visibility is None for record in records)
+    assert all(record.keypoints is not None for record in records)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda row: row.replace(",2", ",3"), "visibility is '3'; expected 0, 1 or 2"),
+        (lambda row: row.replace(",2", ",0.5", 1), "visibility is '0.5'; expected 0, 1 or 2"),
+        (lambda row: row + ",0", "38 columns; expected 37"),
+    ],
+)
+def test_a_faulty_visibility_file_is_refused_with_its_line(tmp_path: Path, change, named) -> None:
+    table = with_visibility(tmp_path / "data") / "visibility_query.csv"
+    rows = table.read_text().splitlines()
+    table.write_text("\n".join([rows[0], change(rows[1]), *rows[2:]]))
+    with pytest.raises(LabelError, match=rf"visibility_query\.csv:2: {re.escape(named)}"):
+        read_dataset(tmp_path / "data")
 
 
 def test_a_pack_appears_whole_or_not_at_all(roots: dict[str, Path], tmp_path: Path) -> None:

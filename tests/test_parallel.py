@@ -12,7 +12,7 @@ from pathlib import Path
 import drawn
 import numpy as np
 import pytest
-from two_processes import gradients
+from two_processes import gradients, pose_gradients
 
 from multitasknet import read_weights
 from multitasknet.training.parallel import Devices
@@ -53,7 +53,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_two_processes_have_the_gradients_of_one_and_the_first_alone_writes(folder) -> None:
-    expected = gradients(Devices())
+    expected = gradients(Devices()) | pose_gradients(Devices())
     for rank in range(2):
         with np.load(folder / f"gradients_{rank}.npz") as found:
             assert set(found) == set(expected)

@@ -1,11 +1,11 @@
-"""Synthetic vehicles: exact labels, the protocol, the same bytes every time, and data that teach.
+"""Synthetic data sets: the protocol, the same bytes every time, exact labels, data that teach.
 
-What a picture shows is checked against independent geometry: rays through triangles, and the
-painted mask.
+What the pictures show is tested in `test_drawn_vehicles.py`.
 """
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 import shutil
@@ -16,13 +16,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFilter
+from PIL import Image
 
-from multitasknet import preprocess, read_labels
+from multitasknet import preprocess, read_dataset, read_labels
 from multitasknet.cli import main
 from multitasknet.data.labels import COLUMNS, LabelRow
 from multitasknet.images import resize
@@ -34,148 +35,11 @@ from multitasknet.synthetic import (
     synthesize,
     take_picture,
 )
-from multitasknet.synthetic.camera import Camera, Station, look_at_vehicle
-from multitasknet.synthetic.model import Model, build_model
-from multitasknet.synthetic.objects import occlude
-from multitasknet.synthetic.render import SUPERSAMPLING, draw_light, hidden_by_solids, paint
-from multitasknet.synthetic.vehicle import draw_vehicle
-from multitasknet.vehicle.attributes import TYPES
-from multitasknet.vehicle.keypoints import visible_surfaces
+from multitasknet.synthetic.prior import PRIORS
+from multitasknet.vehicle.attributes import COLORS, TYPES
 from multitasknet.vehicle.maps import draw_maps
 
 SMALL = {"vehicles": 2, "images": 2, "cameras": 2, "pixels": 64}
-STRAIGHT = Station(3, 2.5, 0.0, (1, 1, 1), 1, 1, 0, 0, 0, 90)
-VIEWS = [(yaw, height) for yaw in range(10, 360, 35) for height in (1.2, 3.0, 7.0)]
-
-
-def model_of(kind: str, seed: int = 0) -> Model:
-    rng = np.random.default_rng(seed)
-    return build_model(draw_vehicle(rng, TYPES.index(kind) + 1, int(rng.integers(10)) + 1))
-
-
-def camera_at(model: Model, yaw: float, height: float, size: int = 160) -> Camera:
-    """A camera whose square picture of ``size`` pixels holds the whole vehicle."""
-    points = np.concatenate([part.quads.reshape(-1, 3) for part in model.parts])
-    distance = 2.5 * np.ptp(points[:, 0])
-    target = np.array([0, 0, points[:, 2].max() / 2])
-    camera = look_at_vehicle(
-        STRAIGHT, yaw=np.radians(yaw), distance=distance, height=height, target=target
-    )
-    pixels, _ = camera.project(points)
-    low, extent = pixels.min(axis=0), np.ptp(pixels, axis=0).max()
-    return camera.cropped(low - 0.05 * extent, size / (1.1 * extent))
-
-
-def pose_of(model: Model, camera: Camera) -> np.ndarray:
-    pixels, _ = camera.project(model.keypoints)
-    seen = ~hidden_by_solids(model.keypoints, model, camera.eye)
-    return np.column_stack([pixels, seen])
-
-
-# -- geometry and labels -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", TYPES)
-def test_right_keypoints_mirror_the_left_ones_and_stand_where_they_are_named(kind) -> None:
-    points = model_of(kind).keypoints
-    np.testing.assert_allclose(points[18:], points[:18] * [1, -1, 1])
-    assert (points[:18, 1] > 0).all()
-    x, _, z = points[:18].T
-    assert x[17] > x[1] > x[0] > x[10]  # front bumper, front wheel, rear wheel, rear bumper
-    assert (np.diff(x[2:10]) < 0).all()  # the arches' points run from front to rear
-    assert x[16] > x[15] > x[14] > x[13] >= x[12] - 0.1 >= x[11] - 2
-    assert z[14] > z[15] > z[16] > z[17]
-    assert z[13] > z[12] > z[11] > z[10]
-
-
-@pytest.mark.parametrize("kind", TYPES)
-def test_seen_keypoints_lie_on_the_painted_vehicle_from_every_side(kind) -> None:
-    model = model_of(kind, seed=1)
-    light = draw_light(np.random.default_rng(0))
-    for yaw, height in VIEWS[::2]:
-        camera = camera_at(model, yaw, height)
-        mask = Image.new("L", (160 * SUPERSAMPLING,) * 2)
-        paint(Image.new("RGB", mask.size), model, camera, light, mask)
-        near = np.asarray(mask.reduce(SUPERSAMPLING).filter(ImageFilter.MaxFilter(5)))
-        pose = pose_of(model, camera)
-        columns, rows = pose[pose[:, 2] > 0, :2].round().astype(int).T
-        assert (near[rows, columns] > 0).all(), (yaw, height)
-
-
-@pytest.mark.parametrize("kind", TYPES)
-def test_visibility_agrees_with_rays_through_the_painted_triangles(kind) -> None:
-    model = model_of(kind, seed=2)
-    quads = np.concatenate([part.quads for part in model.parts])
-    triangles = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
-    agreed = []
-    for yaw, height in VIEWS[1::3]:
-        eye = camera_at(model, yaw, height).eye
-        blocked = [is_blocked(eye, point, triangles) for point in model.keypoints]
-        agreed.append(hidden_by_solids(model.keypoints, model, eye) == blocked)
-    assert np.mean(agreed) > 0.96
-
-
-def is_blocked(eye: np.ndarray, point: np.ndarray, triangles: np.ndarray) -> bool:
-    """Moeller and Trumbore: whether the ray hits a triangle more than 8 cm before the point."""
-    ray = point - eye
-    first, second = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
-    across = np.cross(ray, second)
-    area = (first * across).sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        offset = eye - triangles[:, 0]
-        u = (offset * across).sum(axis=1) / area
-        turned = np.cross(offset, first)
-        v = (turned @ ray) / area
-        reach = (second * turned).sum(axis=1) / area
-        hit = (u >= 0) & (v >= 0) & (u + v <= 1) & (reach > 0)
-    return bool((hit & ((1 - reach) * np.linalg.norm(ray) > 0.08)).any())
-
-
-@pytest.mark.parametrize("kind", TYPES)
-def test_each_side_shows_its_own_keypoints_and_surfaces(kind) -> None:
-    model = model_of(kind, seed=3)
-    left, right = (pose_of(model, camera_at(model, yaw, 2.0)) for yaw in (90, 270))
-    assert left[:18, 2].all()
-    assert not left[18:28, 2].any()  # the far wheels and arches
-    assert right[18:, 2].all()
-    assert not right[:10, 2].any()
-    assert left[1, 0] < left[0, 0]  # seen from its left, a vehicle points to the left
-    assert right[19, 0] > right[18, 0]
-    assert {1, 2} <= set(visible_surfaces(left))
-    assert not {3, 4, 5} & set(visible_surfaces(left))
-    assert {4, 5} <= set(visible_surfaces(right))
-    assert 10 in visible_surfaces(pose_of(model, camera_at(model, 0, 3.0)))  # the windscreen
-    assert 6 in visible_surfaces(pose_of(model, camera_at(model, 180, 3.0)))  # the rear bumper
-
-
-def test_a_written_pose_is_one_of_seen_and_hidden_points() -> None:
-    plan = make_plan(2, 12, 3, seed=5)[0]
-    poses = [take_picture(plan, picture, size=96) for picture in plan.pictures]
-    confidence = np.concatenate([shot.keypoints[:, 2] for shot in poses])
-    seen = confidence == 1
-    assert ((confidence >= 0.1) & (confidence <= 0.4))[~seen].all()
-    assert 0.3 < seen.mean() < 0.8
-    for shot in poses:
-        assert shot.keypoints.dtype == np.float32
-        assert max(Image.open(io.BytesIO(shot.jpeg)).size) == 96
-
-
-def test_an_occluder_hides_the_keypoints_that_it_covers_and_no_others() -> None:
-    model = model_of("suv", seed=4)
-    camera = camera_at(model, 40, 3.0)
-    light = draw_light(np.random.default_rng(1))
-    before = Image.new("RGB", (160 * SUPERSAMPLING,) * 2, "magenta")  # no object has this colour
-    pose = pose_of(model, camera)
-    count = 0
-    for seed in range(30):
-        rng = np.random.default_rng(seed)
-        after, covered = occlude(rng, before, camera, light, pose[:, :2], pose[:, 2] == 0)
-        columns, rows = ((pose[:, :2] + 0.5) * SUPERSAMPLING - 0.5).round().astype(int).T
-        changed = (np.asarray(after) != np.asarray(before)).any(axis=2)[rows, columns]
-        np.testing.assert_array_equal(covered, changed)
-        assert covered[pose[:, 2] > 0].mean() <= 0.4
-        count += covered.any()
-    assert count > 5
 
 
 # -- the data set --------------------------------------------------------------------------------
@@ -187,9 +51,10 @@ def test_an_occluder_hides_the_keypoints_that_it_covers_and_no_others() -> None:
     images=st.integers(2, 20),
     cameras=st.integers(2, 12),
     seed=st.integers(0, 5),
+    prior=st.sampled_from(PRIORS),
 )
-def test_every_plan_keeps_the_protocol(vehicles, images, cameras, seed) -> None:
-    plans = make_plan(vehicles, images, cameras, seed)
+def test_every_plan_keeps_the_protocol(vehicles, images, cameras, seed, prior) -> None:
+    plans = make_plan(vehicles, images, cameras, seed, prior=prior)
     pictures = [picture for plan in plans for picture in plan.pictures]
     of = {
         split: [picture for picture in pictures if picture.split == split]
@@ -212,15 +77,30 @@ def test_every_plan_keeps_the_protocol(vehicles, images, cameras, seed) -> None:
     assert {plan.color_id for plan in plans} == colors
 
 
-def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers(tmp_path) -> None:
+def test_the_plans_of_the_real_prior_have_the_real_shares() -> None:
+    plans = make_plan(3000, 2, 2, 0, prior="real")
+    shares = {
+        name: np.bincount([getattr(plan, field) for plan in plans])[1:] / len(plans)
+        for name, field in (("type", "type_id"), ("color", "color_id"))
+    }
+    for name, names, share in (
+        ("type", TYPES, {"sedan": 0.48, "suv": 0.19, "truck": 0.13}),
+        ("color", COLORS, {"black": 0.34, "white": 0.21, "gray": 0.18}),
+    ):
+        for one, expected in share.items():
+            assert shares[name][names.index(one)] == pytest.approx(expected, abs=0.04), one
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers(tmp_path, prior) -> None:
+    maps = prior == "even"
     for name, seed, workers in (("one", 7, 1), ("two", 7, 2), ("other", 8, 1)):
-        synthesize(
-            tmp_path / name, **SMALL, seed=seed, workers=workers, heatmaps=True, segments=True
-        )
+        options = {"seed": seed, "workers": workers, "heatmaps": maps, "segments": maps}
+        synthesize(tmp_path / name, **SMALL, prior=prior, **options)
     one, two, other = (contents(tmp_path / name) for name in ("one", "two", "other"))
     assert one == two
     assert one["label_train.csv"] != other["label_train.csv"]
-    assert len(one) == 3 + 24 * (1 + 36 + 13)
+    assert len(one) == 3 * 3 + 24 * (1 + maps * (36 + 13))
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -243,6 +123,10 @@ def test_the_folder_is_what_pamtri_reads(tmp_path) -> None:
         assert len(rows) == count
         assert {len(line.split(",")) for line in table.read_text().splitlines()} == {COLUMNS}
         assert {path.name for path in (root / f"image_{split}").iterdir()} == set(rows)
+        for name, columns in (("visibility", 37), ("view", 5)):
+            others = list(csv.reader((root / f"{name}_{split}.csv").open()))
+            assert [row[0] for row in others] == list(rows)
+            assert {len(row) for row in others} == {columns}
     row = next(iter(rows.values()))
     vehicle, camera, frame, index = Path(row.image).stem.split("_")
     assert (int(vehicle), camera[0], len(frame), index) == (row.vehicle_id, "c", 8, "1")
@@ -260,6 +144,39 @@ def test_the_folder_is_what_pamtri_reads(tmp_path) -> None:
     assert not list(tmp_path.glob(".data*"))
 
 
+def test_a_picture_taken_alone_is_the_one_that_is_written(tmp_path) -> None:
+    root = synthesize(tmp_path / "data", **SMALL, seed=3).root
+    dataset = read_dataset(root)
+    views = {
+        row[0]: row[1:]
+        for split in ("train", "query", "test")
+        for row in csv.reader((root / f"view_{split}.csv").open())
+    }
+    records = {record.image.name: record for split in dataset.splits for record in split.records}
+    assert set(views) == set(records)
+    pairs = [(plan, picture) for plan in make_plan(2, 2, 2, 3) for picture in plan.pictures]
+    for plan, picture in pairs[:8]:
+        shot, record = take_picture(plan, picture, seed=3, pixels=64), records[picture.name]
+        assert record.image.read_bytes() == shot.jpeg
+        assert max(Image.open(io.BytesIO(shot.jpeg)).size) == 64
+        np.testing.assert_allclose(record.keypoints, shot.keypoints, atol=0.0051)
+        np.testing.assert_array_equal(record.visibility, shot.visibility)
+        np.testing.assert_array_equal(record.marked[:, 2], shot.visibility == 0)
+        view = (shot.view.yaw, shot.view.elevation, shot.view.roll, shot.view.distance)
+        assert [float(value) for value in views[picture.name]] == pytest.approx(view, abs=0.0051)
+
+
+def test_labels_are_such_as_the_published_network_writes(tmp_path) -> None:
+    root = synthesize(tmp_path / "data", **SMALL, seed=5).root
+    records = [record for split in read_dataset(root).splits for record in split.records]
+    confidence = np.concatenate([record.keypoints[:, 2] for record in records])
+    seen = np.concatenate([record.visibility for record in records]) == 0
+    assert 0.5 < seen.mean() < 0.8
+    assert np.median(confidence[seen]) == pytest.approx(0.93, abs=0.02)
+    assert np.median(confidence[~seen]) == pytest.approx(0.75, abs=0.06)
+    assert confidence.min() >= 0 and confidence.max() <= 1.05
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -270,6 +187,7 @@ def test_the_folder_is_what_pamtri_reads(tmp_path) -> None:
         ({"workers": 0}, "workers is 0"),
         ({"sheet": "samples.doc"}, "ends in .png or .jpg"),
         ({"seed": -1}, "seed is -1"),
+        ({"prior": "odd"}, "prior is 'odd'; expected even or real"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, arguments, named) -> None:
@@ -334,6 +252,41 @@ def test_the_command_writes_a_data_set_and_a_sheet(tmp_path, capsys) -> None:
     assert "is not empty; give a new folder" in capsys.readouterr().err
 
 
+def test_the_prior_can_be_chosen_on_the_command(tmp_path, capsys) -> None:
+    sizes = {}
+    for prior in PRIORS:
+        root = tmp_path / prior
+        command = ["synthesize", "--output", str(root), "--vehicles", "2", "--images", "2"]
+        assert main([*command, "--cameras", "2", "--pixels", "48", "--prior", prior]) == 0
+        sizes[prior] = {max(Image.open(path).size) for path in root.glob("image_*/*.jpg")}
+    assert sizes["even"] == {48}
+    assert len(sizes["real"]) > 8
+    assert 24 < np.median(list(sizes["real"])) < 96
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--prior", "odd"])
+    assert "--prior" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_missing_renderer_is_one_line_and_leaves_nothing(tmp_path, workers) -> None:
+    lacking = tmp_path / "lacking" / "embreex"
+    lacking.mkdir(parents=True)
+    (lacking / "__init__.py").write_text("raise ImportError('no Embree here')")
+    path = os.pathsep.join([str(lacking.parent), *sys.path])
+    command = [sys.executable, "-m", "multitasknet", "synthesize", "--workers", str(workers)]
+    done = subprocess.run(
+        [*command, "--output", str(tmp_path / "data")],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr
+    (line,) = (one for one in done.stderr.splitlines() if "image/s" not in one)
+    assert line.startswith("multitasknet: error: ")
+    assert "pip install 'multitasknet[synthetic]'" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["lacking"]
+
+
 def test_an_overlay_marks_keypoints_and_leaves_the_image_alone() -> None:
     image = Image.new("RGB", (100, 80), "gray")
     pose = np.zeros((36, 3), np.float32)
@@ -353,8 +306,14 @@ def test_an_overlay_marks_keypoints_and_leaves_the_image_alone() -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All types and colours, seen as real vehicles are."""
     root = tmp_path_factory.mktemp("synthetic") / "data"
-    synthesize(root, vehicles=60, images=6, cameras=4, pixels=96, workers=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "multitasknet.synthetic.dataset.make_plan",
+            lambda *sizes, prior: make_plan(*sizes, prior="even"),
+        )
+        synthesize(root, vehicles=150, images=4, cameras=4, pixels=96, prior="real", workers=2)
     return root
 
 
@@ -373,21 +332,30 @@ def color_features(pixels: np.ndarray, _: LabelRow) -> np.ndarray:
 
 
 def shape_features(pixels: np.ndarray, row: LabelRow) -> np.ndarray:
-    """Gradient directions on a 10x10 grid and the aspect; views of the right side are mirrored."""
-    confidence = row.keypoints[:, 2]
+    """Gradient directions on a 10x10 grid over the vehicle, and its aspect.
+
+    Views of the right side are mirrored; fronts and rears have places of their own.
+    """
+    x, y, confidence = row.keypoints.T
+    size = (80 / np.ptp(x), 80 / np.ptp(y))
+    into_box = np.array([[size[0], 0, -x.min() * size[0]], [0, size[1], -y.min() * size[1]]])
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    box = cv2.warpAffine(grey, into_box, (80, 80), borderMode=cv2.BORDER_REPLICATE)
     if confidence[18:].sum() > confidence[:18].sum():
-        pixels = pixels[:, ::-1]
-    down, across = np.gradient(resize(pixels, (80, 80)).mean(axis=2))
-    direction = (np.arctan2(down, across) % np.pi / np.pi * 8).astype(int) % 8
+        box = box[:, ::-1]
+    down, across = np.gradient(cv2.GaussianBlur(box, (0, 0), 0.8))
+    direction = (np.arctan2(down, across) % np.pi / np.pi * 9).astype(int) % 9
     strength = np.hypot(down, across)
     cells = [
         np.where(direction == index, strength, 0).reshape(10, 8, 10, 8).sum(axis=(1, 3))
-        for index in range(8)
+        for index in range(9)
     ]
     histogram = np.stack(cells, axis=-1)
-    histogram /= np.linalg.norm(histogram, axis=-1, keepdims=True) + 20
-    aspect = pixels.shape[1] / pixels.shape[0]
-    return np.append(histogram.ravel(), [4 * aspect, 4 / aspect])
+    histogram = np.sqrt(histogram / (histogram.sum(axis=-1, keepdims=True) + 30))
+    aspect = np.ptp(x) / np.ptp(y)
+    found = np.append(histogram.ravel(), [4 * aspect, 4 / aspect])
+    front = confidence[[1, 19, 16, 17, 34, 35]].sum() > confidence[[0, 18, 10, 11, 28, 29]].sum()
+    return np.concatenate([found, front * found, (not front) * found])
 
 
 def corner_features(pixels: np.ndarray, row: LabelRow) -> np.ndarray:

@@ -13,7 +13,7 @@ from pathlib import Path
 import mindspore
 import numpy as np
 import toy_network
-from mindspore import Tensor
+from mindspore import Tensor, nn
 from toy_task import ToySettings
 
 from multitasknet import MultiTaskNet, NetworkSpec, finetune
@@ -24,6 +24,7 @@ from multitasknet.training.history import EpochRecord
 from multitasknet.training.losses import MultiTaskLoss
 from multitasknet.training.optimization import create_optimizer, set_training
 from multitasknet.training.parallel import Devices
+from multitasknet.training.pose import HeatmapLoss
 from multitasknet.training.settings import SETTINGS
 from multitasknet.training.step import TrainingStep
 
@@ -62,9 +63,34 @@ def gradients(devices: Devices) -> dict[str, np.ndarray]:
     return {name: value.asnumpy() for name, value in zip(names, found, strict=True)}
 
 
+def pose_gradients(devices: Devices) -> dict[str, np.ndarray]:
+    """As :func:`gradients`, of a single convolution under the loss of the pose networks."""
+    mindspore.set_seed(0)
+    network = nn.Conv2d(3, 36, 3, stride=4)
+    optimizer = create_optimizer(network)
+    step = TrainingStep(
+        network,
+        HeatmapLoss(),
+        optimizer,
+        clip=1e9,
+        reducer=devices.reducer(optimizer.parameters),
+    )
+    rng = np.random.default_rng(0)
+    arrays = (
+        rng.normal(size=(BATCH, 3, 32, 32)),
+        rng.uniform(size=(BATCH, 36, 8, 8)),
+        rng.integers(0, 2, (BATCH, 36)),
+    )
+    share = BATCH // devices.count
+    part = slice(devices.rank * share, (devices.rank + 1) * share)
+    x, *labels = (Tensor(array[part].astype(np.float32)) for array in arrays)
+    (found,) = step.gradients((x,), tuple(labels))[2]
+    return {"pose": found.asnumpy()}
+
+
 def run(data: Path, output: Path) -> None:
     devices = Devices.join()
-    found = gradients(devices)
+    found = gradients(devices) | pose_gradients(devices)
     np.savez(output / f"gradients_{devices.rank}.npz", **found)
     result = finetune(
         data,

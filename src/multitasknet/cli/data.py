@@ -26,7 +26,7 @@ _SIZES = {
     "cameras": (6, "camera ids"),
     "pixels": (256, "longer side"),
 }
-_DRAWN = (*_SIZES, "seed", "workers", "heatmaps", "segments", "sheet")
+_DRAWN = (*_SIZES, "prior", "seed", "workers", "heatmaps", "segments", "sheet")
 
 
 def add_parsers(commands: Any) -> None:
@@ -49,6 +49,13 @@ def add_parsers(commands: Any) -> None:
     for name, (default, help) in _SIZES.items():
         draw.add_argument(f"--{name}", type=positive, default=default, help=f"{help} ({default})")
     add_renamed(draw, "--size", "--pixels", type=positive)
+    draw.add_argument(
+        "--prior",
+        choices=("even", "real"),
+        default="even",
+        help="even, for training: wide ranges, all sides, colours and types (the default); or "
+        "real: as on traffic crops, of many sizes",
+    )
     draw.add_argument("--seed", type=int, default=0, help="of all that is random (0)")
     for name, maps in (("heatmaps", 36), ("segments", 13)):
         draw.add_argument(

@@ -84,6 +84,24 @@ def write_labels(path: str | Path, rows: Iterable[LabelRow], *, decimals: int = 
             writer.writerow([row.image, row.vehicle_id, row.color_id, row.type_id, *numbers])
 
 
+def read_visibility(path: Path) -> Mapping[str, np.ndarray]:
+    """Which keypoints can be seen, uint8 ``[36]`` keyed by image; empty if there is no such file.
+
+    A row is the image and 36 times 0 (visible), 1 (hidden by the vehicle itself) or 2 (hidden
+    otherwise, or outside).
+    """
+    return parse_rows(read_csv(path), _parse_visibility) if path.is_file() else {}
+
+
+def _parse_visibility(fields: list[str], _: str) -> tuple[str, np.ndarray]:
+    if len(fields) != 1 + NUM_KEYPOINTS:
+        raise ValueError(f"{len(fields)} columns; expected {1 + NUM_KEYPOINTS}")
+    strange = set(fields[1:]) - {"0", "1", "2"}
+    if strange:
+        raise ValueError(f"visibility is {min(strange)!r}; expected 0, 1 or 2")
+    return fields[0], np.array(fields[1:], dtype=np.uint8)
+
+
 def keypoints_of(
     images: Sequence[Path], labels: str | Path | Mapping[str, LabelRow] | None
 ) -> list[np.ndarray | None]:

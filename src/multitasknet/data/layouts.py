@@ -26,7 +26,14 @@ from xml.parsers import expat
 
 from ..vehicle.attributes import COLORS, TYPES
 from ..vehicle.cameras import UNKNOWN_CAMERA
-from .labels import LabelError, parse_rows, read_csv, read_labels, readable
+from .labels import (
+    LabelError,
+    parse_rows,
+    read_csv,
+    read_labels,
+    read_visibility,
+    readable,
+)
 from .pack import MANIFEST, read_pack
 from .records import SPLITS, Record, Split, VehicleDataset, check_ids, check_images
 
@@ -114,6 +121,7 @@ def _read_split(layout: _Layout, root: Path, name: str, check: bool) -> Split:
 
 def _read_pamtri(root: Path, labels: Path, folder: str) -> list[Record]:
     heatmaps, segments = (_entries(root / f"{kind}_{folder}") for kind in ("heatmap", "segment"))
+    visibility = read_visibility(root / f"visibility_{folder}.csv")
     return [
         Record(
             image=root / f"image_{folder}" / row.image,
@@ -122,6 +130,7 @@ def _read_pamtri(root: Path, labels: Path, folder: str) -> list[Record]:
             color_id=row.color_id or None,
             type_id=row.type_id or None,
             keypoints=row.keypoints,
+            visibility=visibility.get(row.image),
             heatmaps=heatmaps.get(Path(row.image).stem),
             segments=segments.get(Path(row.image).stem),
             origin=row.origin,

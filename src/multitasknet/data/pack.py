@@ -26,6 +26,7 @@ MANIFEST = "pack.json"
 _FORMAT = 3
 _UNKNOWN = -1
 _IDS = ("vehicle_id", "camera_id", "color_id", "type_id")
+_ARRAYS = {"keypoints": np.float32, "visibility": np.uint8}
 _EDGE = 1 << 20
 
 
@@ -37,7 +38,8 @@ def write_pack(dataset: VehicleDataset, output: str | Path, *, progress: bool = 
     """Write a data set's splits into a new folder.
 
     A split becomes ``<split>.mindrecord`` (the image files as they are, and uint8 ``[49, 64, 64]``
-    maps, deflated) and ``<split>.npz`` (labels and keypoints). The folder appears only when whole.
+    maps, deflated) and ``<split>.npz`` (labels, keypoints and their visibility). The folder
+    appears only when whole.
 
     Raises:
         PackError: the folder exists already and is not empty.
@@ -112,12 +114,11 @@ def _image_row(record: Record) -> dict[str, bytes]:
 
 
 def _label_columns(records: Sequence[Record]) -> dict[str, np.ndarray]:
-    poses = [record.keypoints for record in records]
-    columns = {
-        "images": np.array([str(record.image) for record in records]),
-        "has_keypoints": np.array([pose is not None for pose in poses]),
-        "keypoints": np.array([pose for pose in poses if pose is not None], dtype=np.float32),
-    }
+    columns = {"images": np.array([str(record.image) for record in records])}
+    for name, dtype in _ARRAYS.items():
+        arrays = [getattr(record, name) for record in records]
+        columns[f"has_{name}"] = np.array([array is not None for array in arrays])
+        columns[name] = np.array([array for array in arrays if array is not None], dtype)
     for name in _IDS:
         ids = (getattr(record, name) for record in records)
         columns[f"{name}s"] = np.array([_UNKNOWN if raw is None else raw for raw in ids])
@@ -130,9 +131,10 @@ def _read_split(root: Path, name: str) -> Split:
         columns = dict(stored)
     if columns["fingerprint"] != _fingerprint(pack):
         raise ValueError(f"{pack.name} and {name}.npz do not belong together")
-    poses = iter(columns["keypoints"])
+    images = columns["images"].tolist()
+    poses, visibility = (_optional(columns, name, len(images)) for name in _ARRAYS)
     ids = (columns[f"{name}s"].tolist() for name in _IDS)
-    rows = zip(columns["images"].tolist(), columns["has_keypoints"], *ids, strict=True)
+    rows = zip(images, poses, visibility, *ids, strict=True)
     records = tuple(
         Record(
             image=Path(image),
@@ -140,12 +142,21 @@ def _read_split(root: Path, name: str) -> Split:
             camera_id=camera_id,
             color_id=None if color_id == _UNKNOWN else color_id,
             type_id=None if type_id == _UNKNOWN else type_id,
-            keypoints=next(poses) if posed else None,
+            keypoints=pose,
+            visibility=seen,
             origin=f"{pack}:{row}",
         )
-        for row, (image, posed, vehicle_id, camera_id, color_id, type_id) in enumerate(rows, 1)
+        for row, (image, pose, seen, vehicle_id, camera_id, color_id, type_id) in enumerate(rows, 1)
     )
     return Split(name, records, pack)
+
+
+def _optional(columns: dict[str, np.ndarray], name: str, count: int) -> list[np.ndarray | None]:
+    """An array for each row that has one; older packs hold no visibility."""
+    if f"has_{name}" not in columns:
+        return [None] * count
+    arrays = iter(columns[name])
+    return [next(arrays) if has else None for has in columns[f"has_{name}"]]
 
 
 def _fingerprint(pack: Path) -> str:

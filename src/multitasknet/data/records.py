@@ -34,6 +34,8 @@ class Record:
         camera_id: which camera took it, -1 if unknown.
         color_id, type_id: raw ids, of ``COLORS`` and ``TYPES`` 1 first; None if unknown.
         keypoints: float32 ``[36, 3]`` of x, y (pixels of the image) and confidence, or None.
+        visibility: uint8 ``[36]``, 0 where a keypoint can be seen, 1 where the vehicle itself hides
+            it, 2 where something else does or it lies outside; None if only the confidence tells.
         estimated: whether a pose network found the keypoints; else the label states them.
         heatmaps, segments: folders of the stored 64x64 maps, None to draw them from the keypoints.
         origin: where the label stands, ``file:line``.
@@ -45,10 +47,19 @@ class Record:
     color_id: int | None = None
     type_id: int | None = None
     keypoints: np.ndarray | None = None
+    visibility: np.ndarray | None = None
     estimated: bool = False
     heatmaps: Path | None = None
     segments: Path | None = None
     origin: str = ""
+
+    @property
+    def marked(self) -> np.ndarray | None:
+        """The keypoints with 1 for the visible ones and 0 for the others, where that is known."""
+        if self.keypoints is None or self.visibility is None:
+            return self.keypoints
+        seen = self.visibility == 0
+        return np.column_stack([self.keypoints[:, :2], seen]).astype(np.float32)
 
     @property
     def heatmap_files(self) -> list[Path]:

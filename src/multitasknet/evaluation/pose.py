@@ -243,7 +243,7 @@ def evaluate_pose(
     evaluation = PoseEvaluation(
         tuple(places),
         estimates=np.array([found[split.name][index].keypoints for split, index in places]),
-        truth=np.array([split.records[index].keypoints for split, index in places]),
+        truth=np.array([split.records[index].marked for split, index in places]),
         sides=_longer_sides(places, workers),
         unlabelled=unlabelled,
         settings=settings,

@@ -1,10 +1,14 @@
-"""The perspective camera, and the stations: what one camera id's pictures have in common."""
+"""The perspective camera."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
+import cv2
 import numpy as np
+
+from .prior import View
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,11 +27,29 @@ class Camera:
     focal: float
     center: np.ndarray
 
+    @cached_property
+    def to_pixels(self) -> np.ndarray:
+        """From what lies ahead of the eye, in metres, to x and y times depth, and depth."""
+        x, y = self.center
+        lens = np.array([[self.focal, 0, x], [0, self.focal, y], [0, 0, 1]])
+        pixels: np.ndarray = lens @ self.axes
+        return pixels
+
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pixels ``[..., 2]`` and depths ``[...]`` of points ``[..., 3]``."""
         seen = (points - self.eye) @ self.axes.T
         depth = seen[..., 2]
         return self.focal * seen[..., :2] / depth[..., None] + self.center, depth
+
+    def rays(self, size: tuple[int, int]) -> np.ndarray:
+        """Unit directions of the pixels of a picture of width and height: float32 ``[h, w, 3]``."""
+        width, height = size
+        x = ((np.arange(width) - self.center[0]) / self.focal).astype(np.float32)
+        y = ((np.arange(height) - self.center[1]) / self.focal).astype(np.float32)[:, None]
+        shorter = 1 / np.sqrt(1 + x**2 + y**2)
+        axes = self.axes.T.astype(np.float32)
+        parts = [(right * x + (down * y + forward)) * shorter for right, down, forward in axes]
+        return cv2.merge(parts)
 
     def cropped(self, low: np.ndarray, scale: float) -> Camera:
         """The camera of a crop that starts at pixel edge ``low`` and is resized by ``scale``."""
@@ -40,64 +62,18 @@ class Camera:
         return replace(self, eye=(self.eye - place) @ turn, axes=self.axes @ turn)
 
 
-@dataclass(frozen=True)
-class Station:
-    """One camera id: its mounting and its look.
-
-    Attributes:
-        height: metres above the ground.
-        reach: usual distance to a vehicle, in vehicle lengths.
-        roll: radians.
-        cast: gain of R, G and B.
-        exposure, contrast: gain, and slope about the middle.
-        noise: standard deviation in grey levels.
-        blur: standard deviation in pixels of a 256 pixel crop.
-        vignette: how much darker the corners are.
-        quality: of the JPEG.
-    """
-
-    height: float
-    reach: float
-    roll: float
-    cast: tuple[float, float, float]
-    exposure: float
-    contrast: float
-    noise: float
-    blur: float
-    vignette: float
-    quality: int
-
-
-def draw_station(rng: np.random.Generator) -> Station:
-    """Draw the mounting and the look of one camera id."""
-    warmth, tint = rng.uniform(-0.08, 0.08), rng.uniform(-0.03, 0.03)
-    return Station(
-        height=rng.uniform(1.5, 6.5),
-        reach=rng.uniform(1.9, 3.6),
-        roll=rng.normal(0, 0.015),
-        cast=(1 + warmth, 1 + tint, 1 - warmth),
-        exposure=rng.uniform(0.82, 1.18),
-        contrast=rng.uniform(0.85, 1.15),
-        noise=rng.uniform(1.0, 6.0),
-        blur=rng.uniform(0.0, 0.9),
-        vignette=rng.uniform(0.0, 0.25),
-        quality=int(rng.integers(62, 94)),
-    )
-
-
-def look_at_vehicle(
-    station: Station, *, yaw: float, distance: float, height: float, target: np.ndarray
-) -> Camera:
-    """A camera ``distance`` metres away, at ``yaw`` from straight ahead towards the left side."""
-    eye = np.array([distance * np.cos(yaw), distance * np.sin(yaw), height])
-    forward = target - eye
-    forward = forward / np.linalg.norm(forward)
+def look_at(target: np.ndarray, view: View) -> Camera:
+    """The camera that sees a vehicle's point ``target`` in the middle, from that side."""
+    yaw, elevation, roll = np.radians([view.yaw, view.elevation, view.roll])
+    level = np.cos(elevation)
+    away = np.array([level * np.cos(yaw), level * np.sin(yaw), np.sin(elevation)])
+    forward = -away
     right = np.cross(forward, [0, 0, 1])
     right /= np.linalg.norm(right)
     down = np.cross(forward, right)
-    cos, sin = np.cos(station.roll), np.sin(station.roll)
-    axes = np.stack([cos * right + sin * down, cos * down - sin * right, forward])
-    return Camera(eye, axes, 1000.0, np.zeros(2))
+    cos, sin = np.cos(roll), np.sin(roll)
+    axes = np.stack([cos * right - sin * down, cos * down + sin * right, forward])
+    return Camera(target + view.distance * away, axes, 1000.0, np.zeros(2))
 
 
 def rotation(yaw: float) -> np.ndarray:

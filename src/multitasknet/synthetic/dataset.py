@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import multiprocessing
 import shutil
@@ -12,10 +13,12 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
@@ -25,11 +28,11 @@ from ..report.overlay import SHEET_COLUMNS, contact_sheet, draw_overlay
 from ..vehicle.attributes import COLORS, TYPES
 from ..vehicle.keypoints import NUM_KEYPOINTS, count_maps
 from ..vehicle.maps import draw_maps
-from .camera import draw_station
+from .look import draw_look
 from .model import build_model
 from .plan import SPLITS, Picture, SyntheticError, VehiclePlan, make_plan
-from .scene import Shot, shoot
-from .vehicle import draw_vehicle
+from .prior import View
+from .scene import Shot, Station, draw_station, shoot
 
 _LOG = logging.getLogger(__name__)
 _SMALLEST, _LARGEST = 32, 2048
@@ -60,9 +63,19 @@ class _Job:
     plan: VehiclePlan
     folder: Path
     seed: int
-    size: int
+    pixels: int
+    prior: str
     heatmaps: bool
     segments: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Taken:
+    """What is known of one picture."""
+
+    label: LabelRow
+    visibility: np.ndarray
+    view: View
 
 
 def synthesize(
@@ -72,6 +85,7 @@ def synthesize(
     images: int = 12,
     cameras: int = 6,
     pixels: int = 256,
+    prior: str = "even",
     seed: int = 0,
     workers: int = 1,
     heatmaps: bool = False,
@@ -92,6 +106,8 @@ def synthesize(
         images: pictures of each vehicle.
         cameras: camera ids.
         pixels: the longer side of the pictures, 32 to 2048.
+        prior: ``even``, for training: wide ranges, all sides, colours and types; or ``real``: as on
+            traffic crops, of many sizes about ``pixels``.
         seed: of everything that is random.
         workers: processes.
         heatmaps, segments: whether to write the pose maps as files as well.
@@ -106,60 +122,68 @@ def synthesize(
         warnings.warn("size= is now pixels=", FutureWarning, stacklevel=2)
         pixels = size
     root = Path(root)
-    plans = make_plan(vehicles, images, cameras, seed)
+    plans = make_plan(vehicles, images, cameras, seed, prior=prior)
     _check_arguments(pixels, workers, sheet)
     maps = count_maps(heatmaps=heatmaps, segments=segments)
     _check_folder(root, needed=len(plans) * images * _picture_bytes(pixels, maps))
     with _whole_folder(root) as folder:
         for split in SPLITS:
             (folder / f"image_{split}").mkdir()
-        jobs = [_Job(plan, folder, seed, pixels, heatmaps, segments) for plan in plans]
-        rows: dict[str, list[LabelRow]] = {split: [] for split in SPLITS}
+        jobs = [_Job(plan, folder, seed, pixels, prior, heatmaps, segments) for plan in plans]
+        rows: dict[str, list[_Taken]] = {split: [] for split in SPLITS}
         with tqdm(
             total=len(plans) * images, unit="image", disable=None if progress else True
         ) as bar:
-            for job, labels in zip(jobs, _run(jobs, workers), strict=True):
-                for picture, row in zip(job.plan.pictures, labels, strict=True):
-                    rows[picture.split].append(row)
-                bar.update(len(labels))
-        for split, labels in rows.items():
-            write_labels(folder / f"label_{split}.csv", labels)
+            for job, taken in zip(jobs, _run(jobs, workers), strict=True):
+                for picture, one in zip(job.plan.pictures, taken, strict=True):
+                    rows[picture.split].append(one)
+                bar.update(len(taken))
+        for split, taken in rows.items():
+            _write_labels(folder, split, taken)
         if sheet:
-            _write_sheet(Path(sheet), folder, rows["train"])
+            _write_sheet(Path(sheet), folder, [one.label for one in rows["train"]])
     _LOG.info("wrote %d images to %s", len(plans) * images, root)
     return SyntheticData(
         root=root,
         vehicles={"train": vehicles, "test": len(plans) - vehicles},
-        images={split: len(labels) for split, labels in rows.items()},
+        images={split: len(taken) for split, taken in rows.items()},
     )
 
 
-def take_picture(plan: VehiclePlan, picture: Picture, *, seed: int = 0, size: int = 256) -> Shot:
+def take_picture(
+    plan: VehiclePlan, picture: Picture, *, seed: int = 0, pixels: int = 256, prior: str = "even"
+) -> Shot:
     """Take one picture of a plan, the very one that :func:`synthesize` writes."""
-    return next(_shots(replace(plan, pictures=(picture,)), seed, size))
+    return next(_shots(replace(plan, pictures=(picture,)), seed, pixels, prior))
 
 
-def _shots(plan: VehiclePlan, seed: int, size: int) -> Iterator[Shot]:
+def _shots(plan: VehiclePlan, seed: int, pixels: int, prior: str) -> Iterator[Shot]:
     identity = _stream(seed, _FOR_VEHICLE, plan.vehicle_id)
-    model = build_model(draw_vehicle(identity, plan.type_id, plan.color_id))
+    model = build_model(draw_look(identity, plan.type_id, plan.color_id))
     for picture in plan.pictures:
-        station = draw_station(_stream(seed, _FOR_CAMERA, picture.camera))
         rng = _stream(seed, _FOR_PICTURE, picture.vehicle_id, picture.index)
-        yield shoot(model, station, rng, size)
+        station = _station(seed, picture.camera, prior)
+        yield shoot(model, station, rng, pixels=pixels, prior=prior)
+
+
+@lru_cache(maxsize=64)
+def _station(seed: int, camera: int, prior: str) -> Station:
+    """Cameras are as costly to draw as several pictures, and each worker meets all of them."""
+    return draw_station(_stream(seed, _FOR_CAMERA, camera), prior)
 
 
 def _stream(seed: int, *purpose: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=purpose))
 
 
-def _run(jobs: list[_Job], workers: int) -> Iterable[list[LabelRow]]:
+def _run(jobs: list[_Job], workers: int) -> Iterable[list[_Taken]]:
     if workers == 1:
         yield from map(_make_vehicle, jobs)
         return
     # A forked copy of a process that has loaded MindSpore can hang; a fresh one cannot.
     context = multiprocessing.get_context("spawn")
     count = min(workers, len(jobs))
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_leave_ctrl_c) as pool:
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_begin_worker) as pool:
         try:
             yield from pool.map(_make_vehicle, jobs)
         except BrokenProcessPool as error:
@@ -170,23 +194,39 @@ def _run(jobs: list[_Job], workers: int) -> Iterable[list[LabelRow]]:
             pool.shutdown(cancel_futures=True)
 
 
-def _leave_ctrl_c() -> None:
-    """Let the main process alone answer Ctrl-C, which the terminal sends to all."""
+def _begin_worker() -> None:
+    """One thread, as others work beside it; and no answer to Ctrl-C, which goes to all of them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
 
 
-def _make_vehicle(job: _Job) -> list[LabelRow]:
-    """Take and write all pictures of one vehicle; return their label rows."""
-    rows = []
-    for picture, shot in zip(job.plan.pictures, _shots(job.plan, job.seed, job.size), strict=True):
+def _make_vehicle(job: _Job) -> list[_Taken]:
+    """Take and write all pictures of one vehicle; return what the label files say of them."""
+    taken = []
+    plan = job.plan
+    for picture, shot in zip(
+        plan.pictures, _shots(plan, job.seed, job.pixels, job.prior), strict=True
+    ):
         # Rounded as the label file states them, so that drawn maps agree with it.
         keypoints = shot.keypoints.round(2)
         (job.folder / f"image_{picture.split}" / picture.name).write_bytes(shot.jpeg)
         if job.heatmaps or job.segments:
             _write_maps(job, picture, shot.jpeg, keypoints)
-        plan = job.plan
-        rows.append(LabelRow(picture.name, plan.vehicle_id, plan.color_id, plan.type_id, keypoints))
-    return rows
+        row = LabelRow(picture.name, plan.vehicle_id, plan.color_id, plan.type_id, keypoints)
+        taken.append(_Taken(row, shot.visibility, shot.view))
+    return taken
+
+
+def _write_labels(folder: Path, split: str, taken: list[_Taken]) -> None:
+    """The label file, and what it has no room for: exact visibility, and how the camera stood."""
+    write_labels(folder / f"label_{split}.csv", [one.label for one in taken])
+    for name, columns in (
+        ("visibility", [one.visibility.tolist() for one in taken]),
+        ("view", [[f"{value:.2f}" for value in astuple(one.view)] for one in taken]),
+    ):
+        with (folder / f"{name}_{split}.csv").open("w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerows([one.label.image, *row] for one, row in zip(taken, columns, strict=True))
 
 
 def _write_maps(job: _Job, picture: Picture, jpeg: bytes, keypoints: np.ndarray) -> None:

@@ -1,24 +1,27 @@
-"""From an identity to geometry: coloured quadrilaterals, solids and the 36 keypoints in 3-D.
-
-A model is a set of convex parts whose bounding boxes do not overlap, so that painting them from
-the farthest to the nearest, each with the faces that look at the camera, is exact without a depth
-buffer. Decals (windows, lamps, stickers) are faces of their part, painted after what they lie on.
-"""
+"""From an identity to what can be photographed: a mesh, its textures, and the 36 keypoints."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from ..vehicle.keypoints import NUM_KEYPOINTS
-from .bodywork import build_lower
-from .cabin import build_cabin, build_mirrors, build_roof_parts, build_spoiler
-from .cargo import build_load, chassis_box, load_box
-from .frame import FRONT_LOW, NOSE, REAR_LOW, TAIL, Frame
-from .part import Part
-from .shell import mirrored
-from .vehicle import Vehicle
+from .body import BACK_FOOT, COWL, FRONT_LOW, HEADER, NOSE, REAR_HEADER, REAR_LOW, TAIL, Shells
+from .chart import RUBBER, Atlas, stack
+from .face import paint_face
+from .fittings import Swatches, draw_fittings, wheel_meshes
+from .flank import paint_flank
+from .load import Load, draw_load, load_keypoints
+from .look import Look
+from .mesh import Mesh, joined
+from .tail import paint_tail
+from .trace import Tracer
+from .wheels import paint_wheel
+
+_DENSITY = {"bus": 55.0, "truck": 65.0}  # pixels a metre
+_RAYS = 8  # about each vertex
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,51 +29,106 @@ class Model:
     """A vehicle in its own frame: x forward, y left, z up, origin on the ground below its middle.
 
     Attributes:
-        parts: the pieces.
+        mesh: all its triangles.
+        openness: float32 ``[V]``, the share of the sky that its own parts leave to each point.
+        atlas: its textures.
         keypoints: ``[36, 3]`` in metres, in the order of the labels.
     """
 
-    parts: tuple[Part, ...]
+    mesh: Mesh
+    openness: np.ndarray
+    atlas: Atlas
     keypoints: np.ndarray
+    tracer: Tracer
+
+    @cached_property
+    def corners(self) -> np.ndarray:
+        """All that is known of each triangle's corners: float32 ``[T, 3, 10]``.
+
+        Point, normal, place in the atlas, openness, and whether the texture lies across.
+        """
+        mesh = self.mesh
+        known = [mesh.points, mesh.normals, mesh.places, self.openness, mesh.across]
+        return np.column_stack(known).astype(np.float32)[mesh.triangles]
+
+    @cached_property
+    def extent(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest x, y, z."""
+        return self.mesh.points.min(axis=0), self.mesh.points.max(axis=0)
 
 
-def build_model(vehicle: Vehicle) -> Model:
-    """Build a vehicle's geometry."""
-    frame = Frame(vehicle)
-    parts = [
-        build_lower(frame),
-        build_cabin(frame),
-        *build_mirrors(frame),
-        *build_roof_parts(frame),
-    ]
-    if vehicle.type_name == "truck":
-        parts += build_load(frame)
-    if vehicle.spoiler:
-        parts.append(build_spoiler(frame))
-    left = _left_keypoints(frame)
-    return Model(tuple(parts), np.concatenate([left, mirrored(left)]))
+def build_model(look: Look) -> Model:
+    """Build what an identity looks like."""
+    shells = Shells(look.body, look.kind)
+    density = _DENSITY.get(look.kind, 95.0)
+    body = shells.shell.charts(density, look.paint)
+    for chart, left in zip(body[:2], (True, False), strict=True):
+        paint_flank(chart, shells, look, left=left)
+    paint_face(body[2], shells, look)
+    paint_tail(body[2], shells, look)
+    load = draw_load(shells, look, density)
+    wheel = paint_wheel(look, density)
+    swatches = Swatches(density)
+    fittings = [*draw_fittings(shells, look), *load.fittings]
+    rubber = swatches.place(RUBBER)
+    places = [swatches.place(fitting.matter) for fitting in fittings]
+    atlas, starts = stack([*body, *load.charts, wheel, swatches.chart()])
+
+    rows, columns = wheel.height.shape
+    rim = np.array([*starts[-2], columns, rows]) - [0.5, 0.5, 0, 0]
+    meshes = [shells.shell.mesh(body, starts[:3]), *wheel_meshes(shells, rim, rubber(starts[-1]))]
+    if load.loft is not None and load.charts:
+        meshes.append(load.loft.mesh(load.charts, starts[3:6]))
+    for fitting, place in zip(fittings, places, strict=True):
+        made = fitting.make(place(starts[-1]))
+        meshes += [made, made.mirrored()] if fitting.both else [made]
+    mesh = joined(meshes)
+    tracer = Tracer(mesh)
+    return Model(mesh, _openness(mesh, tracer), atlas, _keypoints(shells, load), tracer)
 
 
-def _left_keypoints(frame: Frame) -> np.ndarray:
-    body, lower, cabin = frame.body, frame.lower, frame.cabin
+def _openness(mesh: Mesh, tracer: Tracer) -> np.ndarray:
+    """Cosine-weighted share of the directions about each normal that the vehicle leaves free."""
+    rng = np.random.default_rng(0)
+    turns, heights = 2 * np.pi * rng.random(_RAYS), rng.random(_RAYS) ** 0.5
+    flat = np.sqrt(1 - heights**2)
+    local = np.column_stack([flat * np.cos(turns), flat * np.sin(turns), heights])
+    local = local.astype(np.float32)
+    normal = mesh.normals
+    upright = np.abs(normal[:, 2:]) < 0.9
+    first = np.cross(normal, np.where(upright, *np.eye(3, dtype=np.float32)[[2, 0]]))
+    first /= np.maximum(np.linalg.norm(first, axis=1, keepdims=True), 1e-9)
+    axes = np.stack([first, np.cross(normal, first), normal])
+    directions = np.einsum("ra,ah->rh", local, axes.reshape(3, -1)).reshape(-1, 3)
+    origins = np.tile(mesh.points + np.float32(0.01) * normal, (_RAYS, 1))
+    free = ~tracer.blocked(origins, directions, 1.5)
+    return free.reshape(_RAYS, -1).mean(axis=0, dtype=np.float32)
+
+
+def _keypoints(shells: Shells, load: Load) -> np.ndarray:
+    body, shell = shells.body, shells.shell
     points = np.zeros((NUM_KEYPOINTS // 2, 3))
-    front, rear = frame.axles
-    points[0] = frame.wheel_center(rear)
-    points[1] = frame.wheel_center(front)
+    front, rear = shells.axles
+    points[0], points[1] = shells.wheel_center(rear), shells.wheel_center(front)
     angles = np.radians([8, 55, 125, 172])
     for first, axle in ((2, front), (6, rear)):
-        radius = frame.arch_radius
-        x, z = axle + radius * np.cos(angles), body.wheel + radius * np.sin(angles)
-        points[first : first + 4] = frame.on_flank(x, np.maximum(z, body.sill))
-    points[10:12] = lower.corner(REAR_LOW), lower.corner(TAIL)
-    points[12:16] = [cabin.corner(index) for index in (3, 2, 1, 0)]
-    points[16:18] = lower.corner(NOSE), lower.corner(FRONT_LOW)
-    if frame.is_truck:
-        low, high = load_box(frame)
-        base_low, _ = chassis_box(frame)
-        half = body.width / 2
-        points[10] = base_low[0], half, base_low[2]
-        points[11] = low[0], half, low[2]
-        points[12] = low[0], half, (low[2] + high[2]) / 2
-        points[13] = low[0], half, high[2]
-    return points
+        x = axle + shells.arch_radius * np.cos(angles)
+        z = np.maximum(body.wheel + shells.arch_radius * np.sin(angles), body.sill + 0.02)
+        behind = shells.kind == "truck" and axle < shells.back
+        y = np.full(4, body.width / 2 - 0.03) if behind else shell.on_flank(x, z)[:, 1]
+        points[first : first + 4] = np.stack([x, y, z], axis=1)
+    for index, mark, share in (
+        (10, REAR_LOW - 0.3, 0.95),
+        (11, TAIL, 0.93),
+        (12, BACK_FOOT - 0.03, 0.90),
+        (13, REAR_HEADER + 0.06, 0.90),
+        (14, HEADER - 0.05, 0.90),
+        (15, COWL + 0.03, 0.92),
+        (16, NOSE, 0.92),
+        (17, FRONT_LOW + 0.3, 0.95),
+    ):
+        points[index] = shell.on_strip(mark, share)
+    if load.loft is not None:
+        for index, point in load_keypoints(shells, load).items():
+            points[index] = point
+    return np.concatenate([points, points * [1, -1, 1]])

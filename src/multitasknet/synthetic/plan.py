@@ -8,12 +8,20 @@ import numpy as np
 
 from ..errors import MultiTaskNetError
 from ..vehicle.attributes import COLORS, TYPES
+from .prior import PRIORS
 
 SPLITS = ("train", "query", "test")
 _LEAST_TEST_VEHICLES = 10
-# Roughly what drives about, so that many vehicles share colour and type.
-_COLOR_SHARES = {"white": 4, "black": 3, "gray": 3, "red": 2, "blue": 2}
-_TYPE_SHARES = {"sedan": 4, "suv": 3, "hatchback": 2, "mpv": 1.5, "van": 1.5, "truck": 1.5}
+# Roughly what drives about, so that many vehicles share colour and type; and real ones in percent.
+_COLOR_SHARES: dict[str, dict[str, float]] = {
+    "even": dict.fromkeys(COLORS, 1.0) | {"white": 4, "black": 3, "gray": 3, "red": 2, "blue": 2},
+    "real": dict(zip(COLORS, (4, 1, 7, 18, 10, 2, 21, 2, 2, 34), strict=True)),
+}
+_TYPE_SHARES: dict[str, dict[str, float]] = {
+    "even": dict.fromkeys(TYPES, 1.0)
+    | {"sedan": 4, "suv": 3, "hatchback": 2, "mpv": 1.5, "van": 1.5, "truck": 2},
+    "real": dict(zip(TYPES, (48, 19, 3, 7, 0.5, 8, 2, 13, 1), strict=True)),
+}
 
 
 class SyntheticError(MultiTaskNetError, ValueError):
@@ -52,7 +60,9 @@ class VehiclePlan:
     pictures: tuple[Picture, ...]
 
 
-def make_plan(vehicles: int, images: int, cameras: int, seed: int) -> list[VehiclePlan]:
+def make_plan(
+    vehicles: int, images: int, cameras: int, seed: int, *, prior: str = "even"
+) -> list[VehiclePlan]:
     """Plan a data set: ``vehicles`` for training, and a third of that, at least 10, for the test.
 
     Every test vehicle has a quarter of its images (at least one) as queries, each from another
@@ -68,12 +78,15 @@ def make_plan(vehicles: int, images: int, cameras: int, seed: int) -> list[Vehic
     ):
         if value < least:
             raise SyntheticError(f"{name} is {value}; expected at least {least}, {why}")
+    if prior not in PRIORS:
+        raise SyntheticError(f"prior is {prior!r}; expected {' or '.join(PRIORS)}")
     if seed < 0:
         raise SyntheticError(f"seed is {seed}; expected 0 or more")
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
-    train = _covering_classes(rng, vehicles)
+    train = _covering_classes(rng, vehicles, prior)
     held_out = max(_LEAST_TEST_VEHICLES, -(-vehicles // 3))
-    test = _weighted_classes(rng, held_out, *(sorted(set(ids)) for ids in zip(*train, strict=True)))
+    types, colors = (sorted(set(ids)) for ids in zip(*train, strict=True))
+    test = _weighted_classes(rng, held_out, types, colors, prior)
     plans = []
     for vehicle_id, (type_id, color_id) in enumerate(train + test, start=1):
         order = 1 + rng.permutation(cameras)
@@ -87,7 +100,7 @@ def make_plan(vehicles: int, images: int, cameras: int, seed: int) -> list[Vehic
     return plans
 
 
-def _covering_classes(rng: np.random.Generator, count: int) -> list[tuple[int, int]]:
+def _covering_classes(rng: np.random.Generator, count: int, prior: str) -> list[tuple[int, int]]:
     """Type and colour of each vehicle; all classes occur as soon as there are ten vehicles."""
     types, colors = rng.permutation(len(TYPES)) + 1, rng.permutation(len(COLORS)) + 1
     first = [
@@ -95,14 +108,18 @@ def _covering_classes(rng: np.random.Generator, count: int) -> list[tuple[int, i
         for i in range(min(count, len(colors)))
     ]
     every_type, every_color = range(1, len(TYPES) + 1), range(1, len(COLORS) + 1)
-    return first + _weighted_classes(rng, count - len(first), every_type, every_color)
+    return first + _weighted_classes(rng, count - len(first), every_type, every_color, prior)
 
 
 def _weighted_classes(
-    rng: np.random.Generator, count: int, types: range | list[int], colors: range | list[int]
+    rng: np.random.Generator,
+    count: int,
+    types: range | list[int],
+    colors: range | list[int],
+    prior: str,
 ) -> list[tuple[int, int]]:
-    type_shares = np.array([_TYPE_SHARES.get(TYPES[index - 1], 1.0) for index in types])
-    color_shares = np.array([_COLOR_SHARES.get(COLORS[index - 1], 1.0) for index in colors])
+    type_shares = np.array([_TYPE_SHARES[prior][TYPES[index - 1]] for index in types])
+    color_shares = np.array([_COLOR_SHARES[prior][COLORS[index - 1]] for index in colors])
     drawn_types = rng.choice(types, count, p=type_shares / type_shares.sum())
     drawn_colors = rng.choice(colors, count, p=color_shares / color_shares.sum())
     return list(zip(drawn_types.tolist(), drawn_colors.tolist(), strict=True))

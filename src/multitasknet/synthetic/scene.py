@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
+import cv2
 import numpy as np
-from PIL import Image
 
-from ..vehicle.keypoints import NUM_KEYPOINTS
-from .backdrop import draw_backdrop
-from .camera import Camera, Station, look_at_vehicle
-from .lens import encode, through_lens
-from .model import Model
-from .objects import add_passer_by, occlude
-from .render import SUPERSAMPLING, draw_light, hidden_by_solids, paint, paint_shadow
+from ..vehicle.attributes import COLORS, TYPES
+from .camera import Camera, look_at
+from .foreground import draw_foreground
+from .light import Light, draw_light
+from .look import draw_look
+from .model import Model, build_model
+from .optics import Optics, develop, draw_optics, encode
+from .place import Place, draw_place
+from .prior import Crop, View, draw_crop, draw_view
+from .shading import Lamps, Standing, ground_light, see
+from .surface import blend
+from .visibility import draw_confidences, find_visibility, stands_before
 
-_PASSER_BY, _OCCLUDED, _CUT = 0.3, 0.35, 0.2  # how many of the pictures
+_CROWD = 8  # models that pass by, the same in every data set
+_FINER = 1.4  # pixels drawn for each of the sensor's, along each side
+_ALBEDO = 0.15  # of a street as a whole
+_HIDDEN = 0.35  # of the keypoints, at most, by the other vehicle
+_COMPANY = {"even": 0.35, "real": 0.25}  # how many of the pictures show another vehicle
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,69 +34,161 @@ class Shot:
 
     Attributes:
         jpeg: the file's bytes.
-        keypoints: float32 ``[36, 3]``: x and y in pixels, also outside the picture; confidence 1
-            where nothing stands before the point, 0.1 to 0.4 where the vehicle itself or another
-            object does.
+        keypoints: float32 ``[36, 3]``: x and y in pixels, also outside the picture, and a
+            confidence such as the published pose network's.
+        visibility: uint8 ``[36]``: 0 visible, 1 hidden by the vehicle itself, 2 hidden by
+            something else or outside the picture.
+        view: how the camera saw it.
     """
 
     jpeg: bytes
     keypoints: np.ndarray
+    visibility: np.ndarray
+    view: View
 
 
-def shoot(model: Model, station: Station, rng: np.random.Generator, size: int) -> Shot:
+@dataclass(frozen=True, eq=False)
+class Station:
+    """One camera id: what stands before it, and what it makes of the light."""
+
+    place: Place
+    optics: Optics
+
+
+def draw_station(rng: np.random.Generator, prior: str) -> Station:
+    """Draw a camera id's surroundings and look."""
+    wide = prior == "even"
+    return Station(draw_place(rng, wide=wide), draw_optics(rng, wide=wide))
+
+
+def shoot(
+    model: Model, station: Station, rng: np.random.Generator, *, pixels: int, prior: str
+) -> Shot:
     """Photograph a vehicle at a random place, in a random light, from a random side.
 
     Args:
         model: the vehicle.
         station: the camera that takes the picture.
         rng: everything else is drawn from it.
-        size: the longer side of the picture in pixels.
+        pixels: the usual longer side of the picture.
+        prior: ``even`` or ``real``.
     """
-    camera, (width, height) = _frame_vehicle(model, station, rng, size)
-    light = draw_light(rng)
-    picture = draw_backdrop(rng, camera, light, (width, height))
-    picture = paint_shadow(picture, model, camera, light)
-    fine = (width * SUPERSAMPLING, height * SUPERSAMPLING)
-    canvas = picture.resize(fine, Image.Resampling.NEAREST)
-    if rng.random() < _PASSER_BY:
-        add_passer_by(rng, canvas, camera, light)
-    paint(canvas, model, camera, light)
-    pixels, _ = camera.project(model.keypoints)
-    hidden = hidden_by_solids(model.keypoints, model, camera.eye)
-    if rng.random() < _OCCLUDED:
-        canvas, covered = occlude(rng, canvas, camera, light, pixels, hidden)
-        hidden = hidden | covered
-    picture = through_lens(rng, canvas.reduce(SUPERSAMPLING), station)
-    confidence = np.where(hidden, rng.uniform(0.1, 0.4, NUM_KEYPOINTS), 1.0)
-    keypoints = np.column_stack([pixels, confidence]).astype(np.float32)
-    return Shot(encode(picture, station.quality), keypoints)
-
-
-def _frame_vehicle(
-    model: Model, station: Station, rng: np.random.Generator, size: int
-) -> tuple[Camera, tuple[int, int]]:
-    """The camera of a crop as a detector would cut it, and the crop's width and height."""
-    points = np.concatenate([part.quads.reshape(-1, 3) for part in model.parts])
-    length = np.ptp(points[:, 0])
-    camera = look_at_vehicle(
-        station,
-        yaw=rng.uniform(0, 2 * np.pi),
-        distance=length * station.reach * rng.uniform(0.8, 1.25) + 2,
-        height=station.height * rng.uniform(0.9, 1.1) + 0.15 * points[:, 2].max(),
-        target=np.array([*rng.normal(0, 0.5, 2), 0.45 * points[:, 2].max()]),
+    wide = prior == "even"
+    view, crop = draw_view(rng, prior), draw_crop(rng, prior, pixels)
+    camera, size = _framed(model, view, crop)
+    # What the sensor sees coarsely need not be drawn finely.
+    fineness = min(1.0, _FINER * crop.scale)
+    full, size = size, (max(round(size[0] * fineness), 8), max(round(size[1] * fineness), 8))
+    camera = camera.cropped(np.zeros(2), fineness)
+    light = draw_light(rng, wide=wide)
+    vehicle = Standing(model, np.zeros(3), 0.0, _draw_lamps(rng, light))
+    others = [
+        other
+        for other in _draw_company(rng, camera, light, prior)
+        if stands_before(other, model.keypoints, camera.eye).mean() < _HIDDEN
+    ]
+    picture = _lit_scene(vehicle, others, station.place, camera, light, size, rng)
+    layer = draw_foreground(rng, size, light, wide=wide)
+    cover = None
+    if layer is not None:
+        color, cover = layer
+        blend(picture, color, cover)
+    photo = develop(
+        picture,
+        station.optics,
+        rng,
+        around=_ALBEDO * float(light.ground.mean()),
+        scale=crop.scale / fineness,
+        motion=_draw_motion(rng, camera, size, wide),
+        size=full,
     )
-    pixels, _ = camera.project(points)
-    low, high = pixels.min(axis=0), pixels.max(axis=0)
-    extent = high - low
-    low = low - extent * rng.normal(0.04, 0.03, 2)
-    high = high + extent * rng.normal(0.04, 0.03, 2)
-    if rng.random() < _CUT:
-        cut = rng.uniform(0.06, 0.2) * extent
-        axis = int(rng.integers(2))
-        if rng.random() < 0.5:
-            low[axis] += cut[axis]
-        else:
-            high[axis] -= cut[axis]
-    scale = float(size / (high - low).max())
-    width, height = np.clip(np.rint((high - low) * scale), 1, size).astype(int).tolist()
-    return camera.cropped(low, scale), (width, height)
+    projected, _ = camera.project(model.keypoints)
+    projected = station.optics.bent((projected + 0.5) / fineness - 0.5, full)
+    visibility = find_visibility(vehicle, others, camera, size, cover)
+    confidence = draw_confidences(rng, visibility)
+    keypoints = np.column_stack([projected, confidence]).astype(np.float32)
+    return Shot(encode(photo, station.optics.quality), keypoints, visibility, view)
+
+
+def _framed(model: Model, view: View, crop: Crop) -> tuple[Camera, tuple[int, int]]:
+    """The camera of the crop, and the crop's width and height."""
+    _, high = model.extent
+    camera = look_at(np.array([0, 0, 0.45 * high[2]]), view)
+    points, _ = camera.project(model.keypoints)
+    first, last = points.min(axis=0), points.max(axis=0)
+    before, after = np.array([crop.left, crop.top]), np.array([crop.right, crop.bottom])
+    extent = (last - first) / np.maximum(1 - before - after, 0.3)
+    scale = float(crop.longer_side / extent.max())
+    width, height = np.clip(np.rint(extent * scale), 16, crop.longer_side).astype(int).tolist()
+    return camera.cropped(first - before * extent, scale), (width, height)
+
+
+def _lit_scene(
+    vehicle: Standing,
+    others: list[Standing],
+    place: Place,
+    camera: Camera,
+    light: Light,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Radiance of the scene: float32 ``[h, w, 3]``."""
+    wet = float(rng.uniform(0.2, 0.9)) if rng.random() < 0.1 else 0.0
+    backdrop = place.backdrop(camera, light, size, rng, wet=wet)
+    vehicles = [vehicle, *others]
+    sky, sun = ground_light(vehicles, camera, size, light, rng)
+    share = backdrop.sun * np.float32(1 - light.sky.mean() / light.ground.mean())
+    lit = (1 - share) * sky + share * sun * (0.3 + 0.7 * sky)
+    picture = (backdrop.color * cv2.merge([lit, lit, lit])).reshape(-1, 3)
+    environment = place.environment(light)
+    nearest = np.full(len(picture), np.inf, np.float32)
+    for standing in vehicles:
+        seen = see(standing, camera, size, light, environment, rng)
+        closer = np.flatnonzero(seen.distances < nearest.take(seen.pixels))
+        pixels = seen.pixels.take(closer)
+        picture[pixels] = seen.color.take(closer, axis=0)
+        nearest[pixels] = seen.distances.take(closer)
+    return picture.reshape(size[1], size[0], 3)
+
+
+def _draw_lamps(rng: np.random.Generator, light: Light) -> Lamps:
+    dark = light.night or light.ground.mean() < 0.3
+    head = 1.0 if dark or rng.random() < 0.06 else 0.0
+    brake = rng.uniform(0.5, 1.0) if rng.random() < 0.35 else 0.0
+    return Lamps(head * rng.uniform(0.6, 2.0), max(brake, 0.3 * head))
+
+
+def _draw_company(
+    rng: np.random.Generator, camera: Camera, light: Light, prior: str
+) -> list[Standing]:
+    """Another vehicle ahead, behind or in the next lane, where it does not hide this one."""
+    if rng.random() > _COMPANY[prior]:
+        return []
+    lane = rng.choice([-1, 0, 1])
+    x = rng.uniform(-9, 9) if lane else rng.choice([-1, 1]) * rng.uniform(7.5, 14)
+    place = np.array([x, lane * rng.uniform(3.0, 3.8), 0.0])
+    turned = np.pi if lane and rng.random() < 0.4 else 0.0
+    nearer = np.linalg.norm(camera.eye - place) < np.linalg.norm(camera.eye)
+    if nearer and rng.random() < 0.6:
+        place[:2] *= -1
+    model = _passer_by(int(rng.integers(_CROWD)))
+    return [Standing(model, place, turned + rng.normal(0, 0.03), _draw_lamps(rng, light))]
+
+
+@lru_cache(maxsize=_CROWD)
+def _passer_by(number: int) -> Model:
+    """One of a fixed crowd; building each costs as much as several pictures."""
+    rng = np.random.default_rng(number)
+    type_id = int(rng.choice(len(TYPES), p=np.array([5, 3, 1, 1, 1, 1, 0.5, 1, 0.5]) / 14)) + 1
+    return build_model(draw_look(rng, type_id, int(rng.integers(len(COLORS))) + 1))
+
+
+def _draw_motion(
+    rng: np.random.Generator, camera: Camera, size: tuple[int, int], wide: bool
+) -> tuple[float, float]:
+    """Pixels that the vehicle moves along its road while the shutter is open."""
+    ends, _ = camera.project(np.array([[0, 0, 0.8], [0.5, 0, 0.8]]))
+    step = 2 * (ends[1] - ends[0])  # pixels a metre
+    speed = abs(rng.normal(0, 0.10 if wide else 0.05))  # metres in that time
+    x, y = (step * speed).clip(-0.1 * max(size), 0.1 * max(size)).tolist()
+    return x, y

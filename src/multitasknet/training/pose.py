@@ -158,7 +158,7 @@ class PoseSource:
     def _sample(
         self, index: int, pixels: np.ndarray, rng: np.random.Generator | None
     ) -> tuple[np.ndarray, ...]:
-        keypoints = self.split.records[index].keypoints
+        keypoints = self.split.records[index].marked
         assert keypoints is not None
         size = self.spec.input_size
         transform = frame_transform(pixels.shape[1], pixels.shape[0], size)
@@ -195,7 +195,7 @@ def validate(
                 height, width = image.shape[:2]
                 size = source.spec.input_size
                 estimates.append(keypoints_in_image(found, width=width, height=height, size=size))
-                truth.append(record.keypoints)
+                truth.append(record.marked)
                 sides.append(max(height, width))
     if not truth:
         return {}

@@ -1,0 +1,183 @@
+"""What a vehicle's skin looks like, drawn in metres: charts, and the atlas that they make up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+RGB = tuple[float, float, float]
+_SHIFT = 4  # fractional bits of OpenCV's coordinates
+
+
+@dataclass(frozen=True)
+class Matter:
+    """What a spot of the skin is made of.
+
+    Attributes:
+        color: linear R, G, B that it scatters, 0..1.
+        coat: how much of a clear coat's mirror it has: 0 matt, 0.4 paint, 0.6 glass, 1 chrome.
+        glass: 1 where one looks through into the dark.
+        glow: how strongly it shines by itself when its lamp is lit.
+    """
+
+    color: RGB
+    coat: float = 0.0
+    glass: float = 0.0
+    glow: float = 0.0
+
+    def tinted(self, factor: float) -> Matter:
+        """The same in a lighter or darker shade."""
+        red, green, blue = (min(value * factor, 1.0) for value in self.color)
+        return Matter((red, green, blue), self.coat, self.glass, self.glow)
+
+
+BLACK = Matter((0.012, 0.012, 0.013), 0.05)
+RUBBER = Matter((0.028, 0.028, 0.029))
+PLASTIC = Matter((0.030, 0.030, 0.032), 0.06)
+SEAM = Matter((0.008, 0.008, 0.009))
+CHROME = Matter((0.45, 0.46, 0.47), 1.0)
+LENS = Matter((0.30, 0.31, 0.33), 0.6)
+RED_LENS = Matter((0.30, 0.012, 0.012), 0.5)
+
+
+class Chart:
+    """A picture of a part of the skin; coordinates are metres, to the right and upwards.
+
+    A flank's are x and z, a strip's y and the way from the front bumper over the roof.
+    """
+
+    def __init__(
+        self, low: tuple[float, float], high: tuple[float, float], density: float, base: Matter
+    ) -> None:
+        self.low, self.high, self.density = low, high, density
+        width, height = (int(np.ceil((b - a) * density)) for a, b in zip(low, high, strict=True))
+        self.look, self.kind = (_plain(value, (height, width)) for value in _coded(base))
+        self.height = np.zeros((height, width), np.float32)
+        self._start, self._scale = np.array([low[0], high[1]]), np.array([density, -density])
+
+    def pixels(self, points: np.ndarray | Sequence[Sequence[float]]) -> np.ndarray:
+        """Pixel positions ``[..., 2]`` of points ``[..., 2]`` in metres."""
+        return (np.asarray(points) - self._start) * self._scale - 0.5
+
+    def area(self, points: np.ndarray | Sequence[Sequence[float]], matter: Matter) -> None:
+        """Fill a polygon."""
+        look, kind = _coded(matter)
+        corners = _fixed(self.pixels(points))
+        cv2.fillPoly(self.look, [corners], look, cv2.LINE_AA, _SHIFT)
+        cv2.fillPoly(self.kind, [corners], kind, cv2.LINE_8, _SHIFT)
+
+    def rect(self, x: tuple[float, float], y: tuple[float, float], matter: Matter) -> None:
+        (x0, x1), (y0, y1) = x, y
+        self.area([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], matter)
+
+    def disc(
+        self, center: tuple[float, float], radius: float | tuple[float, float], matter: Matter
+    ) -> None:
+        """Fill a circle, or an ellipse of two radii."""
+        angles = np.arange(24) * (np.pi / 12)
+        circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        self.area(center + np.multiply(radius, circle), matter)
+
+    def line(
+        self,
+        points: np.ndarray | Sequence[Sequence[float]],
+        width: float,
+        matter: Matter,
+        *,
+        closed: bool = False,
+    ) -> None:
+        """A line of that width in metres, never thinner than three quarters of a pixel's weight."""
+        look, kind = _coded(matter)
+        thick = max(round(width * self.density), 1)
+        corners = [_fixed(self.pixels(points))]
+        cv2.polylines(self.look, corners, closed, look, thick, cv2.LINE_AA, _SHIFT)
+        cv2.polylines(self.kind, corners, closed, kind, thick, cv2.LINE_8, _SHIFT)
+
+    def ridge(
+        self, points: np.ndarray | Sequence[Sequence[float]], width: float, rise: float
+    ) -> None:
+        """Raise (or sink) the surface along a line; only the light shows it."""
+        thick = max(round(width * self.density), 1)
+        corners = [_fixed(self.pixels(points))]
+        cv2.polylines(self.height, corners, False, (rise,), thick, cv2.LINE_8, _SHIFT)
+
+    def soften(self, x: tuple[float, float], y: tuple[float, float], width: float) -> None:
+        """Blur a rectangle, as what is seen through glass."""
+        (left, bottom), (right, top) = np.rint(self.pixels([(x[0], y[0]), (x[1], y[1])])).astype(
+            int
+        )
+        spot = self.look[max(top, 0) : bottom + 1, max(left, 0) : right + 1]
+        if spot.size:
+            spot[:] = cv2.GaussianBlur(spot, (0, 0), width * self.density)
+
+    def stain(self, rng: np.random.Generator, strength: float, color: RGB, below: float) -> None:
+        """Dirt that fades out towards the height ``below``."""
+        rows, columns = self.height.shape
+        coarse = rng.random((max(rows // 6, 2), max(columns // 6, 2)), np.float32)
+        cloud = cv2.resize(coarse, (columns, rows), interpolation=cv2.INTER_LINEAR)
+        z = self.high[1] - (np.arange(rows, dtype=np.float32) + 0.5) / self.density
+        fade = np.clip((below - z) / max(below - self.low[1], 1e-3), 0, 1)[:, None]
+        share = np.float32(strength) * fade * (0.4 + 0.6 * cloud)
+        soil = _plain(_coded(Matter(color))[0], (rows, columns))
+        soil[..., 3] = self.look[..., 3] // 5  # some of the coat still shines
+        self.look = cv2.blendLinear(self.look, soil, 1 - share, share)
+
+    def relief(self) -> np.ndarray:
+        """``kind`` with the slopes of the relief in its last two channels, 128 where it is flat."""
+        height = cv2.GaussianBlur(self.height, (0, 0), 1.6)
+        for channel, (dx, dy) in ((2, (1, 0)), (3, (0, 1))):
+            slope = cv2.Sobel(height, cv2.CV_32F, dx, dy, ksize=3, scale=127 / 8, delta=128)
+            self.kind[..., channel] = np.clip(slope, 0, 255)
+        return self.kind
+
+
+@dataclass(frozen=True, eq=False)
+class Atlas:
+    """All charts in one picture.
+
+    Attributes:
+        look: uint8 ``[H, W, 4]``, R, G, B (square root of the linear value) and coat.
+        kind: uint8 ``[H, W, 4]``, glass, glow, slopes along x and y.
+    """
+
+    look: np.ndarray
+    kind: np.ndarray
+
+
+def stack(charts: Sequence[Chart]) -> tuple[Atlas, list[np.ndarray]]:
+    """One above the other; and where each begins: x, y."""
+    width = max(chart.look.shape[1] for chart in charts)
+    looks = [_padded(chart.look, width) for chart in charts]
+    kinds = [_padded(chart.relief(), width) for chart in charts]
+    tops = np.cumsum([0, *(len(look) for look in looks[:-1])])
+    atlas = Atlas(np.concatenate(looks), np.concatenate(kinds))
+    return atlas, [np.array([0.0, top]) for top in tops]
+
+
+def _padded(image: np.ndarray, width: int) -> np.ndarray:
+    return cv2.copyMakeBorder(image, 0, 0, 0, width - image.shape[1], cv2.BORDER_REPLICATE)
+
+
+@lru_cache(maxsize=256)
+def _coded(matter: Matter) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    look = [*(math.sqrt(max(value, 0)) for value in matter.color), matter.coat]
+    return _bytes(look), (*_bytes([matter.glass, matter.glow]), 128, 128)
+
+
+def _bytes(shares: Sequence[float]) -> tuple[int, ...]:
+    return tuple(round(255 * min(float(share), 1.0)) for share in shares)
+
+
+def _plain(value: tuple[int, ...], shape: tuple[int, int]) -> np.ndarray:
+    """One value, four bytes, everywhere: uint8 ``[*shape, 4]``."""
+    pixel = np.array(value, np.uint8).view(np.uint32)  # much faster than byte by byte
+    return np.full(shape, pixel).view(np.uint8).reshape(*shape, 4)
+
+
+def _fixed(pixels: np.ndarray) -> np.ndarray:
+    return np.rint(pixels * (1 << _SHIFT)).astype(np.int32)

@@ -1,0 +1,196 @@
+"""What is fixed to a body: wheels, mirrors, roof racks, signs, wings, bull bars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .body import COWL, HEADER, REAR_HEADER, Shells
+from .chart import BLACK, CHROME, PLASTIC, SEAM, Chart, Matter
+from .look import Look, draw_gray
+from .mesh import Mesh, ball_mesh, box_mesh, disc_mesh, drum_mesh
+
+_SWATCH = 8  # pixels
+
+
+class Swatches:
+    """A strip of plain materials for the parts that need no picture of their own."""
+
+    def __init__(self, density: float) -> None:
+        self._density, self._matters = density, list[Matter]()
+
+    def place(self, matter: Matter) -> Callable[[np.ndarray], tuple[float, float]]:
+        """Where the material will be, given where the strip begins in the atlas."""
+        if matter not in self._matters:
+            self._matters.append(matter)
+        index = self._matters.index(matter)
+        return lambda start: (start[0] + _SWATCH * (index + 0.5), start[1] + _SWATCH / 2)
+
+    def chart(self) -> Chart:
+        width = _SWATCH * len(self._matters) / self._density
+        chart = Chart((0, 0), (width, _SWATCH / self._density), self._density, BLACK)
+        for index, matter in enumerate(self._matters):
+            left = index * _SWATCH / self._density
+            chart.rect((left, left + _SWATCH / self._density), (-1, 1), matter)
+        return chart
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """A part to be made once the atlas is laid out: ``make`` takes the place of its material."""
+
+    matter: Matter
+    make: Callable[[tuple[float, float]], Mesh]
+    both: bool = False
+
+
+def wheel_meshes(shells: Shells, chart: np.ndarray, rubber: tuple[float, float]) -> list[Mesh]:
+    """All wheels: outer face, tread and inner face."""
+    body = shells.body
+    heavy = shells.kind in ("bus", "truck")
+    deep = 0.32 if heavy else 0.21
+    meshes = []
+    axles = list(shells.axles)
+    if shells.kind == "truck" and body.length > 7.4:
+        axles.append(axles[1] + 2.3 * body.wheel)
+    for axle in axles:
+        center = shells.wheel_center(axle)
+        for mesh in (
+            disc_mesh(center, body.wheel, chart),
+            drum_mesh(center, body.wheel, deep, rubber),
+        ):
+            meshes += [mesh, mesh.mirrored()]
+    return meshes
+
+
+def draw_fittings(shells: Shells, look: Look) -> list[Fitting]:
+    rng = look.rng(31)
+    fittings = [*_mirrors(shells, look, rng), *_roof(shells, look, rng)]
+    body = shells.body
+    if look.kind in ("sedan", "hatchback", "suv", "mpv") and rng.random() < 0.2:
+        fittings.append(_wing(shells, look))
+    if look.kind in ("pickup", "suv") and rng.random() < (0.4 if look.kind == "pickup" else 0.08):
+        x = shells.front + 0.05
+        for z in (body.sill + 0.2, shells.nose - 0.05):
+            fittings.append(_box((x - 0.05, -0.45, z), (x, 0.45, z + 0.06), CHROME.tinted(0.5)))
+        upright = ((x - 0.05, 0.38, body.sill + 0.1), (x, 0.44, shells.nose))
+        fittings.append(_box(*upright, CHROME.tinted(0.5), both=True))
+    # What is seen below the sills: floor, axles, exhaust.
+    floor_low = (shells.rear + 0.3, -body.width / 2 + 0.25, 0.6 * body.sill)
+    floor = (shells.front - 0.3, body.width / 2 - 0.25, body.sill + 0.02)
+    fittings.append(_box(floor_low, floor, SEAM))
+    return fittings
+
+
+def _box(
+    low: tuple[float, ...], high: tuple[float, ...], matter: Matter, *, both: bool = False
+) -> Fitting:
+    return Fitting(matter, lambda place: box_mesh(low, high, place), both)
+
+
+def _mirrors(shells: Shells, look: Look, rng: np.random.Generator) -> list[Fitting]:
+    body = shells.body
+    foot = shells.shell.on_strip(COWL, 1)
+    if look.kind in ("bus", "truck"):
+        hang = look.kind == "bus" and rng.random() < 0.7
+        x = shells.front + (0.28 if hang else 0.02)
+        y = body.width / 2 + (0.02 if hang else 0.16)
+        z = body.belt + (0.62 if hang else 0.5) * (body.height - body.belt)
+        arm = Fitting(
+            BLACK,
+            lambda place: box_mesh((x - 0.3, y - 0.25, z + 0.28), (x + 0.02, y, z + 0.32), place),
+            True,
+        )
+        mirror = Fitting(
+            PLASTIC, lambda place: ball_mesh((x, y, z), (0.09, 0.13, 0.30), place, power=0.5), True
+        )
+        return [arm, mirror]
+    x, z = float(foot[0]) - 0.32, body.belt + 0.10
+    y = float(shells.shell.on_flank(x, body.belt)[1]) + 0.10
+    shell = look.paint if rng.random() < 0.7 else PLASTIC
+    return [
+        Fitting(
+            shell, lambda place: ball_mesh((x, y, z), (0.07, 0.125, 0.085), place, power=0.7), True
+        ),
+        _box((x - 0.03, y - 0.14, z - 0.07), (x + 0.03, y, z - 0.04), BLACK, both=True),
+    ]
+
+
+def _roof(shells: Shells, look: Look, rng: np.random.Generator) -> list[Fitting]:
+    kind, body = look.kind, shells.body
+    front = float(shells.shell.on_strip(HEADER, 0)[0]) - 0.25
+    rear = float(shells.shell.on_strip(REAR_HEADER, 0)[0]) + 0.25
+    half = float(shells.shell.on_strip(REAR_HEADER, 1)[1]) - 0.05
+    top = body.height
+    middle = (front + rear) / 2
+    draw = rng.random()
+    if kind == "bus":
+        low, high = (middle - 1.2, -0.75, top - 0.02), (middle + 1.0, 0.75, top + 0.2)
+        return [_box(low, high, draw_gray(rng, 0.3, 0.7, 0.1))] if draw < 0.7 else []
+    if kind == "truck":
+        if draw < 0.3:  # a wind deflector
+            return [
+                Fitting(
+                    look.paint,
+                    lambda place: ball_mesh(
+                        (front - 0.35, 0, top - 0.05), (0.45, half, 0.4), place, power=0.8
+                    ),
+                )
+            ]
+        return []
+    if look.two_tone == "taxi" or (kind == "sedan" and draw < 0.05):
+        sign = draw_gray(rng, 0.3, 0.8) if rng.random() < 0.5 else Matter((0.6, 0.45, 0.08), 0.1)
+        return [_box((middle + 0.1, -0.28, top - 0.01), (middle + 0.24, 0.28, top + 0.15), sign)]
+    rails = {"suv": 0.6, "mpv": 0.45, "estate": 0.6, "hatchback": 0.12, "van": 0.1}.get(kind, 0.0)
+    if draw < rails:
+        rail = CHROME.tinted(0.8) if rng.random() < 0.5 else PLASTIC
+        fittings = [
+            _box((rear, half - 0.06, top - 0.02), (front, half - 0.02, top + 0.05), rail, both=True)
+        ]
+        if rng.random() < 0.25:
+            for x in (rear + 0.3, front - 0.3):
+                fittings.append(_box((x, -half, top + 0.04), (x + 0.05, half, top + 0.07), rail))
+        if rng.random() < 0.12:
+            fittings.append(
+                Fitting(
+                    PLASTIC,
+                    lambda place: ball_mesh(
+                        (middle, 0.1, top + 0.16), (0.75, 0.4, 0.17), place, power=0.6
+                    ),
+                )
+            )
+        return fittings
+    if kind == "pickup" and draw < 0.5:
+        x = rear - 0.4
+        bar = CHROME.tinted(0.6) if draw < 0.25 else PLASTIC
+        return [
+            _box(
+                (x, half - 0.02, body.belt - 0.1),
+                (x + 0.07, half + 0.05, top - 0.1),
+                bar,
+                both=True,
+            ),
+            _box((x, -half - 0.05, top - 0.14), (x + 0.07, half + 0.05, top - 0.08), bar),
+        ]
+    if kind == "van" and draw > 0.85:
+        ladder = draw_gray(rng, 0.3, 0.5, 0.3)
+        return [
+            _box((rear, side, top), (front, side + 0.05, top + 0.08), ladder)
+            for side in (-0.4, 0.0)
+        ]
+    if draw > 0.93:
+        return [Fitting(BLACK, lambda place: ball_mesh((rear, 0, top), (0.10, 0.02, 0.07), place))]
+    return []
+
+
+def _wing(shells: Shells, look: Look) -> Fitting:
+    mark = REAR_HEADER
+    x, _, z = (float(v) for v in shells.shell.on_strip(mark, 0))
+    half = float(shells.shell.on_strip(mark, 1)[1]) - 0.12
+    if look.kind == "sedan":
+        x, z, half = shells.back + 0.16, shells.body.belt + 0.10, half + 0.08
+    return Fitting(
+        look.paint, lambda place: ball_mesh((x - 0.12, 0, z), (0.16, half, 0.025), place, power=0.6)
+    )

@@ -1,0 +1,232 @@
+"""What trucks and pickups carry: boxes, tarpaulins, tippers full of sand, goods on a flat bed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .body import Shells, box_loft
+from .chart import BLACK, PLASTIC, RED_LENS, SEAM, Chart, Matter
+from .fittings import Fitting
+from .flank import write
+from .loft import Loft
+from .look import Look, draw_gray, draw_paint
+from .mesh import Mesh, ball_mesh, box_mesh, grid_mesh
+
+_SAND = ((0.26, 0.20, 0.12), (0.12, 0.10, 0.08), (0.30, 0.29, 0.27), (0.05, 0.05, 0.05))
+
+
+@dataclass(frozen=True, eq=False)
+class Load:
+    """A load space with painted sides, and the loose parts on and below it."""
+
+    loft: Loft | None
+    charts: tuple[Chart, Chart, Chart] | tuple[()]
+    fittings: tuple[Fitting, ...]
+
+
+def draw_load(shells: Shells, look: Look, density: float) -> Load:
+    """What a truck or a pickup carries; nothing elsewhere."""
+    rng = look.rng(40)
+    if look.kind == "pickup":
+        return Load(None, (), tuple(_goods(rng, *_bed(shells), int(rng.integers(0, 4)))))
+    if look.kind != "truck":
+        return Load(None, (), ())
+    low, high = shells.load()
+    kind = rng.choice(["box", "tarp", "tipper", "flat", "tank"], p=[0.36, 0.2, 0.26, 0.13, 0.05])
+    under = _chassis(shells, low)
+    if kind == "flat":
+        deck = (low, np.array([high[0], high[1], low[2] + 0.35]))
+        loft = box_loft(*deck, 0.02)
+        charts = _painted(loft, look, rng, density, "board")
+        inner, outer = np.array([0.15, 0.15, 0.3]), np.array([0.15, 0.15, 0.0])
+        goods = _goods(rng, low + inner, high - outer, int(rng.integers(2, 7)))
+        return Load(loft, charts, (*under, *goods))
+    if kind == "tipper":
+        high = np.array([high[0], high[1], low[2] + rng.uniform(0.6, 1.2)])
+        loft = box_loft(low, high, 0.02)
+        charts = _painted(loft, look, rng, density, "tipper")
+        heap = _heap(rng, low, high)
+        return Load(loft, charts, (*under, heap))
+    high[2] *= rng.uniform(0.95, 1.25)
+    loft = box_loft(low, high, 0.12 if kind == "tarp" else 0.04)
+    return Load(loft, _painted(loft, look, rng, density, str(kind)), tuple(under))
+
+
+def load_keypoints(shells: Shells, load: Load) -> dict[int, np.ndarray]:
+    """The rear corners of a truck's left side: bumper, lower and upper edge, between them."""
+    low, _ = shells.load()
+    assert load.loft is not None
+    high = load.loft.high[1]
+    half = shells.body.width / 2 - 0.03
+    x = shells.rear + 0.02
+    heights = {
+        10: 2 * shells.body.wheel - 0.3,
+        11: low[2],
+        12: (low[2] + high) / 2,
+        13: high - 0.02,
+    }
+    return {index: np.array([x, half, z]) for index, z in heights.items()}
+
+
+def _bed(shells: Shells) -> tuple[np.ndarray, np.ndarray]:
+    body = shells.body
+    half = body.width / 2 - 0.3
+    low = np.array([shells.back + 0.15, -half, shells.tail - 0.25])
+    return low, np.array([shells.back + body.boot - 0.15, half, shells.tail + 0.35])
+
+
+def _chassis(shells: Shells, low: np.ndarray) -> list[Fitting]:
+    body = shells.body
+    half = body.width / 2
+    frame = (shells.rear + 0.1, -0.45, body.wheel), (shells.front - 1.0, 0.45, low[2])
+    bumper = (
+        (shells.rear + 0.02, -half + 0.1, body.wheel - 0.02),
+        (shells.rear + 0.12, half - 0.1, body.wheel + 0.14),
+    )
+    lamp = (
+        (shells.rear - 0.01, half - 0.5, body.wheel + 0.18),
+        (shells.rear + 0.05, half - 0.12, body.wheel + 0.34),
+    )
+    tank_x = (shells.axles[0] + shells.axles[1]) / 2
+    tank = (
+        (tank_x - 0.2, half - 0.5, body.wheel - 0.15),
+        (tank_x + 0.7, half - 0.08, body.wheel + 0.35),
+    )
+    guard = (
+        (shells.axles[1] + 0.8, half - 0.08, body.wheel),
+        (tank_x - 0.3, half - 0.04, body.wheel + 0.3),
+    )
+    flap = (
+        (shells.axles[1] - 0.75, half - 0.4, 0.25),
+        (shells.axles[1] - 0.72, half, 2 * body.wheel),
+    )
+    return [
+        Fitting(SEAM, lambda place: box_mesh(*frame, place)),
+        Fitting(PLASTIC.tinted(2), lambda place: box_mesh(*bumper, place)),
+        Fitting(RED_LENS, lambda place: box_mesh(*lamp, place), True),
+        Fitting(PLASTIC.tinted(3), lambda place: box_mesh(*tank, place), True),
+        Fitting(PLASTIC.tinted(2), lambda place: box_mesh(*guard, place), True),
+        Fitting(BLACK, lambda place: box_mesh(*flap, place), True),
+    ]
+
+
+def _painted(
+    loft: Loft, look: Look, rng: np.random.Generator, density: float, kind: str
+) -> tuple[Chart, Chart, Chart]:
+    base = _base(rng, look, kind)
+    charts = loft.charts(density, base)
+    (x0, z0), (x1, z1) = loft.low, loft.high
+    gap = base.tinted(0.45)
+    for number, side in enumerate(charts[:2]):
+        for x in np.arange(x0 + 0.2, x1, rng.uniform(0.35, 0.9)):
+            side.ridge([(x, z0), (x, z1)], 0.12 if kind == "tarp" else 0.05, rng.uniform(-0.5, 0.5))
+            if kind in ("tipper", "board"):
+                side.rect((x - 0.04, x + 0.04), (z0, z1), base.tinted(0.7))
+        if kind == "tarp":
+            for x in np.arange(x0 + 0.3, x1, 0.6):
+                side.line([(x, z0), (x + 0.05, z0 + 0.3)], 0.02, draw_gray(rng, 0.2, 0.5))
+        side.rect((x0, x1), (z0, z0 + 0.08), gap)
+        if kind in ("box", "tarp", "tank") and rng.random() < 0.6:
+            ink = draw_paint(
+                look.rng(41 + number), str(rng.choice(["red", "blue", "green", "black"]))
+            )
+            tall = rng.uniform(0.2, 0.45)
+            write(
+                side,
+                rng,
+                (x0 + rng.uniform(0.2, 1.5), z0 + rng.uniform(0.4, 0.6) * (z1 - z0)),
+                tall,
+                ink,
+            )
+        for x in np.arange(x0 + 0.3, x1, 1.2):  # reflecting strips, red and white
+            side.rect((x, x + 0.3), (z0 + 0.09, z0 + 0.15), Matter((0.45, 0.03, 0.03), 0.2))
+            side.rect((x + 0.3, x + 0.45), (z0 + 0.09, z0 + 0.15), Matter((0.6, 0.6, 0.6), 0.2))
+        side.stain(rng, 0.3 + 0.6 * look.dirt, (0.16, 0.14, 0.11), below=z1)
+    _paint_rear(charts[2], loft, rng, base, kind)
+    return charts
+
+
+def _base(rng: np.random.Generator, look: Look, kind: str) -> Matter:
+    if kind == "tarp":
+        return draw_paint(rng, str(rng.choice(["green", "blue", "gray", "red"]))).tinted(0.8)
+    if kind in ("tipper", "board"):
+        return look.paint.tinted(0.9) if rng.random() < 0.75 else draw_gray(rng, 0.05, 0.3, 0.1)
+    return look.paint if rng.random() < 0.55 else draw_gray(rng, 0.35, 0.75, 0.2)
+
+
+def _paint_rear(
+    chart: Chart, loft: Loft, rng: np.random.Generator, base: Matter, kind: str
+) -> None:
+    """Doors, hinges and bars between the strip's corners 2 (top) and 3 (bottom)."""
+    half = chart.high[0]
+    top, bottom = loft.way(2) + 0.05, loft.way(3) - 0.05
+    gap = base.tinted(0.4)
+    chart.line(
+        [(-half + 0.06, top), (half - 0.06, top), (half - 0.06, bottom), (-half + 0.06, bottom)],
+        0.03,
+        gap,
+        closed=True,
+    )
+    if kind in ("box", "tank"):
+        chart.line([(0, top), (0, bottom)], 0.02, gap)
+        for y in (-0.25, 0.25):
+            chart.line([(y, top), (y, bottom)], 0.03, draw_gray(rng, 0.1, 0.4, 0.4))
+    if kind == "tarp":
+        chart.ridge([(-half, top + 0.3), (half, top + 0.4)], 0.1, 0.6)
+    for s in np.linspace(top, bottom, 4)[1:-1]:
+        chart.line([(-half + 0.1, s), (half - 0.1, s)], 0.025, gap)
+    for y in np.arange(-half + 0.1, half - 0.2, 0.45):
+        chart.rect((y, y + 0.25), (bottom - 0.12, bottom - 0.05), Matter((0.45, 0.03, 0.03), 0.2))
+    if rng.random() < 0.5:
+        write(chart, rng, (-0.6, (top + bottom) / 2), 0.18, draw_paint(rng, "red"))
+    for side in (-1, 1):
+        chart.rect(
+            (side * (half - 0.3) - 0.12, side * (half - 0.3) + 0.12),
+            (bottom - 0.3, bottom - 0.18),
+            RED_LENS,
+        )
+
+
+def _heap(rng: np.random.Generator, low: np.ndarray, high: np.ndarray) -> Fitting:
+    """Sand or gravel, heaped or under a net."""
+    u, v = np.meshgrid(np.linspace(0, 1, 14), np.linspace(0, 1, 9), indexing="ij")
+    bulge = rng.uniform(0.1, 0.6) * (np.sin(np.pi * u) * np.sin(np.pi * v)) ** 0.7
+    z = high[2] - 0.04 + bulge + rng.normal(0, 0.03, u.shape)
+    points = np.stack(
+        [
+            low[0] + 0.1 + u * (high[0] - low[0] - 0.2),
+            low[1] + 0.06 + v * (high[1] - low[1] - 0.12),
+            z,
+        ],
+        axis=2,
+    )
+    red, green, blue = _SAND[int(rng.integers(len(_SAND)))]
+
+    def make(place: tuple[float, float]) -> Mesh:
+        places = np.broadcast_to(np.array(place), (*u.shape, 2))
+        return grid_mesh(points, places, across=False)
+
+    return Fitting(Matter((red, green, blue)), make)
+
+
+def _goods(
+    rng: np.random.Generator, low: np.ndarray, high: np.ndarray, count: int
+) -> list[Fitting]:
+    fittings = []
+    for _ in range(count):
+        size = rng.uniform(0.25, 0.7, 3) * [1.4, 1.0, 1.0] * min(1.0, high[2] - low[2])
+        corner = low + rng.uniform(0, 1, 3) * np.maximum(high - low - size, 0.01) * [1, 1, 0]
+        fittings.append(_one_good(rng, corner, corner + size))
+    return fittings
+
+
+def _one_good(rng: np.random.Generator, low: np.ndarray, high: np.ndarray) -> Fitting:
+    matter = draw_paint(rng, str(rng.choice(["gray", "brown", "white", "blue", "green", "red"])))
+    matte = Matter(matter.color, 0.1)
+    if rng.random() < 0.35:
+        return Fitting(
+            matte, lambda place: ball_mesh((low + high) / 2, (high - low) / 2, place, power=0.7)
+        )
+    return Fitting(matte, lambda place: box_mesh(low, high, place))

@@ -1,0 +1,137 @@
+"""Triangles with smooth normals and their place in the vehicle's atlas of textures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """A triangulated surface in the vehicle's frame: x forward, y left, z up, metres.
+
+    Attributes:
+        points, normals: float32 ``[V, 3]``; normals look outward.
+        places: float32 ``[V, 2]``, x and y in pixels of the atlas.
+        across: bool ``[V]``, whether the texture's x runs along the vehicle's y instead of its x.
+        triangles: int32 ``[T, 3]``.
+    """
+
+    points: np.ndarray
+    normals: np.ndarray
+    places: np.ndarray
+    across: np.ndarray
+    triangles: np.ndarray
+
+    def moved(self, offset: Sequence[float]) -> Mesh:
+        return replace(self, points=self.points + np.asarray(offset, np.float32))
+
+    def mirrored(self) -> Mesh:
+        """The same on the vehicle's other side."""
+        flip = np.array([1, -1, 1], np.float32)
+        return replace(self, points=self.points * flip, normals=self.normals * flip)
+
+
+def joined(meshes: Sequence[Mesh]) -> Mesh:
+    """All meshes as one."""
+    starts = np.cumsum([0, *(len(mesh.points) for mesh in meshes[:-1])])
+    return Mesh(
+        points=np.concatenate([mesh.points for mesh in meshes]),
+        normals=np.concatenate([mesh.normals for mesh in meshes]),
+        places=np.concatenate([mesh.places for mesh in meshes]),
+        across=np.concatenate([mesh.across for mesh in meshes]),
+        triangles=np.concatenate(
+            [mesh.triangles + start for mesh, start in zip(meshes, starts, strict=True)]
+        ).astype(np.int32),
+    )
+
+
+def grid_mesh(
+    points: np.ndarray, places: np.ndarray, *, across: bool, normals: np.ndarray | None = None
+) -> Mesh:
+    """The cells of a grid of points ``[R, C, 3]`` with atlas places ``[R, C, 2]``."""
+    rows, columns = points.shape[:2]
+    first = np.arange((rows - 1) * columns).reshape(rows - 1, columns)[:, :-1].reshape(-1, 1)
+    corners = first + np.array([0, 1, columns + 1, columns])
+    triangles = np.concatenate([corners[:, [0, 1, 2]], corners[:, [0, 2, 3]]])
+    if normals is None:
+        normals = grid_normals(points)
+    return Mesh(
+        points.reshape(-1, 3).astype(np.float32),
+        normals.reshape(-1, 3).astype(np.float32),
+        places.reshape(-1, 2).astype(np.float32),
+        np.full(rows * columns, across),
+        triangles.astype(np.int32),
+    )
+
+
+def grid_normals(points: np.ndarray) -> np.ndarray:
+    """Unit normals of a smooth grid ``[R, C, 3]``: rows times columns."""
+    normal = np.cross(np.gradient(points, axis=0), np.gradient(points, axis=1))
+    return normal / np.maximum(np.linalg.norm(normal, axis=2, keepdims=True), 1e-9)
+
+
+def box_mesh(low: ArrayLike, high: ArrayLike, place: tuple[float, float]) -> Mesh:
+    """A box of one material: the atlas's pixel ``place``."""
+    corners = np.array([low, high], np.float32)
+    faces = []
+    for axis in range(3):
+        first, second = (axis + 1) % 3, (axis + 2) % 3
+        for side in (0, 1):
+            square = np.empty((2, 2, 3), np.float32)
+            square[..., axis] = corners[side, axis]
+            square[..., first] = corners[:, None, first]
+            square[..., second] = corners[None, :, second]
+            normal = np.zeros((2, 2, 3), np.float32)
+            normal[..., axis] = 2 * side - 1
+            faces.append(_plain(square, place, normal))
+    return joined(faces)
+
+
+def disc_mesh(center: np.ndarray, radius: float, chart: np.ndarray, *, slices: int = 24) -> Mesh:
+    """An upright disc that faces left; ``chart`` is the atlas's rectangle x, y, width, height."""
+    angles = np.linspace(0, 2 * np.pi, slices + 1)
+    rim = np.stack([np.cos(angles), np.zeros_like(angles), np.sin(angles)], axis=1)
+    points = center + np.stack([np.zeros_like(rim), radius * rim])
+    shares = 0.5 + 0.5 * np.stack([0 * rim[:, [0, 2]], rim[:, [0, 2]] * [1, -1]])
+    normals = np.broadcast_to(np.array([0, 1.0, 0]), points.shape)
+    return grid_mesh(points, chart[:2] + shares * chart[2:], across=False, normals=normals)
+
+
+def drum_mesh(
+    center: np.ndarray,
+    radius: float,
+    length: float,
+    place: tuple[float, float],
+    *,
+    axis: int = 1,
+    slices: int = 24,
+) -> Mesh:
+    """The mantle of a cylinder about an axis that ends at ``center`` and comes from below it."""
+    angles = np.linspace(0, 2 * np.pi, slices + 1)
+    normals = np.zeros((2, slices + 1, 3))
+    normals[..., (axis + 1) % 3], normals[..., (axis + 2) % 3] = np.cos(angles), np.sin(angles)
+    points = center + radius * normals
+    points[0, :, axis] -= length
+    return _plain(points, place, normals)
+
+
+def ball_mesh(
+    center: ArrayLike, radii: ArrayLike, place: tuple[float, float], *, power: float = 1
+) -> Mesh:
+    """An ellipsoid; below 1 the power makes it boxier."""
+    down, around = np.linspace(0.02, np.pi - 0.02, 9)[:, None], np.linspace(0, 2 * np.pi, 17)[None]
+    unit = np.stack(
+        [np.sin(down) * np.cos(around), np.sin(down) * np.sin(around), np.cos(down) + 0 * around],
+        axis=2,
+    )
+    points = np.asarray(center) + np.sign(unit) * np.abs(unit) ** power * np.asarray(radii)
+    return _plain(points, place, unit)
+
+
+def _plain(points: np.ndarray, place: tuple[float, float], normals: np.ndarray) -> Mesh:
+    places = np.broadcast_to(np.asarray(place, np.float32), (*points.shape[:2], 2))
+    return grid_mesh(points, places, across=False, normals=normals)

@@ -1,0 +1,245 @@
+"""What a traffic camera makes of the light: its lens, its exposure, its video and its pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+_KEY = 0.185  # linear grey level of a picture's robust mean after a full exposure
+_OF_CROP = 0.25  # the crop's weight in the exposure, beside the rest of the camera's view
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+_STEPS = 2048  # of the tone curve's table, over the square root of 0 to _MOST
+_MOST = 8.0
+
+
+@dataclass(frozen=True, eq=False)
+class Optics:
+    """One camera id's look.
+
+    Attributes:
+        cast: ``[3]``, gain of R, G and B.
+        bias: exposure, a factor.
+        adaptation: how much of the scene's brightness the exposure makes up for, 0 to 1.
+        lift: grey level of black, 0 to 1.
+        knee: grey level above which highlights are compressed, 0 to 1.
+        contrast: slope in the middle.
+        saturation: 1 keeps the scene's.
+        vignette: how much darker the corners are.
+        haze: share of veiling light.
+        bloom: share of what lamps spread about themselves.
+        blur: of focus, pixels of the sensor.
+        halo: strength of the sharpening.
+        radius: of the sharpening, pixels of the sensor.
+        noise: standard deviation, grey levels, before the video codec smooths it.
+        quality: of the JPEG.
+        barrel: how much the lens bends lines; the share by which a picture's ends move inwards.
+    """
+
+    cast: np.ndarray
+    bias: float
+    adaptation: float
+    lift: float
+    knee: float
+    contrast: float
+    saturation: float
+    vignette: float
+    haze: float
+    bloom: float
+    blur: float
+    halo: float
+    radius: float
+    noise: float
+    quality: int
+    barrel: float
+
+    def bent(self, points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Where the lens puts the points ``[N, 2]`` of a picture of width and height."""
+        center = (np.array(size) - 1) / 2
+        flat = (points - center) / (max(size) / 2)
+        found = flat
+        for _ in range(8):
+            found = flat / (1 + self.barrel * (found**2).sum(axis=1, keepdims=True))
+        bent: np.ndarray = center + max(size) / 2 * found
+        return bent
+
+
+def draw_optics(rng: np.random.Generator, *, wide: bool) -> Optics:
+    """Draw the look of one camera id.
+
+    Args:
+        rng: everything is drawn from it.
+        wide: wider ranges about the real ones; a third has a poor JPEG.
+    """
+    spread = 1.7 if wide else 1.0
+    soft = rng.random() < (0.12 if wide else 0.08)  # out of focus
+    poor = wide and rng.random() < 1 / 3
+    return Optics(
+        cast=np.exp(spread * rng.normal([-0.02, 0, 0.03], [0.03, 0.01, 0.04])).astype(np.float32),
+        bias=float(np.exp(spread * rng.normal(0, 0.24))),
+        adaptation=rng.uniform(0.55, 0.9),
+        lift=float(np.clip(0.034 + spread * rng.normal(0, 0.012), 0, 0.12)),
+        knee=rng.uniform(0.55, 0.75),
+        contrast=float(np.clip(1.17 + spread * rng.normal(0, 0.11), 0.6, 1.6)),
+        saturation=float(np.clip(1.45 + spread * rng.normal(0, 0.26), 0.2, 1.8)),
+        vignette=rng.uniform(0.0, 0.15 * spread),
+        haze=float(np.clip(rng.exponential(0.025 * spread), 0, 0.25)),
+        bloom=rng.uniform(0.02, 0.1),
+        blur=rng.uniform(1.1, 2.2 if not wide else 2.8)
+        if soft
+        else rng.uniform(0.3, 0.75 * spread),
+        halo=rng.uniform(0.3, 2.2),
+        radius=rng.uniform(0.8, 1.6),
+        noise=float(np.exp(rng.normal(0.0, 0.45 * spread))),
+        quality=int(rng.integers(30, 95)) if poor else 95,
+        barrel=float(np.clip(spread * rng.normal(0, 0.012), -0.05, 0.05)),
+    )
+
+
+def develop(
+    linear: np.ndarray,
+    optics: Optics,
+    rng: np.random.Generator,
+    *,
+    around: float,
+    scale: float,
+    motion: tuple[float, float],
+    size: tuple[int, int],
+) -> np.ndarray:
+    """The camera's picture of a scene.
+
+    Args:
+        linear: radiance, float32 ``[h, w, 3]``, no finer than it must be.
+        optics: the camera's look.
+        rng: noise, and the exposure's play.
+        around: mean radiance of all that the camera sees, by which it exposes too.
+        scale: the sensor saw the scene at this share of ``linear``'s size, up to 1.
+        motion: x and y in pixels that things moved while the shutter was open.
+        size: width and height of the picture that is wanted, enlarged from what the sensor saw.
+
+    Returns:
+        uint8 ``[height, width, 3]``.
+    """
+    seen = linear
+    if scale < 1:
+        height, width = linear.shape[:2]
+        small = (max(round(width * scale), 8), max(round(height * scale), 8))
+        seen = cv2.resize(linear, small, interpolation=cv2.INTER_AREA)
+    seen = seen * _exposure(seen, optics, around, rng)
+    seen = _spread(seen, optics, (motion[0] * scale, motion[1] * scale))
+    picture = _video(_coded(seen, optics), optics, rng)
+    return _bent(np.rint(np.clip(picture, 0, 255)).astype(np.uint8), optics.barrel, size)
+
+
+def encode(image: np.ndarray, quality: int) -> bytes:
+    """A picture, uint8 ``[h, w, 3]``, as the bytes of a JPEG file, 4:2:0.
+
+    Raises:
+        ValueError: the picture cannot be a JPEG file.
+    """
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    if not done:
+        raise ValueError(
+            f"A picture of shape {image.shape} cannot be a JPEG; give [h, w, 3], uint8."
+        )
+    return data.tobytes()
+
+
+def _bent(picture: np.ndarray, barrel: float, size: tuple[int, int]) -> np.ndarray:
+    """The picture, enlarged, through a lens that bends lines: see ``Optics.bent``."""
+    width, height = size
+    half = max(width, height) / 2
+    x = (np.arange(width, dtype=np.float32) - (width - 1) / 2)[None]
+    y = (np.arange(height, dtype=np.float32) - (height - 1) / 2)[:, None]
+    stretch = 1 + np.float32(barrel / half**2) * (x * x + y * y)
+    rows, columns = picture.shape[:2]
+    x, y = x * (columns / width) * stretch, y * (rows / height) * stretch
+    x, y = x + (columns - 1) / 2, y + (rows - 1) / 2
+    return cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _exposure(
+    seen: np.ndarray, optics: Optics, around: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Gains ``[h, w, 3]``: automatic exposure, colour cast, vignette."""
+    sample = cv2.transform(np.ascontiguousarray(seen[::4, ::4]), _LUMA[None])
+    crop = np.log(np.clip(sample, 0.002, 2.0)).mean()
+    level = np.exp(_OF_CROP * crop + (1 - _OF_CROP) * np.log(max(around, 0.002)))
+    gain = optics.bias * (_KEY / level) ** optics.adaptation * np.exp(rng.normal(0, 0.08))
+    down, across = (np.linspace(-1, 1, count, dtype=np.float32) for count in seen.shape[:2])
+    falloff = 1 - np.float32(optics.vignette / 2) * (down[:, None] ** 2 + across[None] ** 2)
+    return cv2.merge([falloff * channel for channel in np.float32(gain) * optics.cast])
+
+
+def _spread(seen: np.ndarray, optics: Optics, motion: tuple[float, float]) -> np.ndarray:
+    """Defocus, motion blur, the glare of lamps, and haze."""
+    if optics.blur > 0.3:
+        seen = cv2.GaussianBlur(seen, (0, 0), optics.blur)
+    if np.hypot(*motion) > 1:
+        seen = cv2.filter2D(seen, -1, _streak(motion))
+    if seen.max() > 1:
+        seen = seen + np.float32(4 * optics.bloom) * _glare(seen)
+    if optics.haze > 0.005:
+        veil = np.float32(0.35)
+        seen = seen + np.float32(optics.haze) * (veil - seen)
+    return seen
+
+
+def _glare(seen: np.ndarray) -> np.ndarray:
+    """What is brighter than white, spread widely, for which a quarter of the size is enough."""
+    height, width = seen.shape[:2]
+    bright = np.clip(seen - 1, 0, _MOST)
+    small = cv2.resize(bright, (-(-width // 4), -(-height // 4)), interpolation=cv2.INTER_AREA)
+    spread = cv2.GaussianBlur(small, (0, 0), max(height / 96, 0.25))
+    glare: np.ndarray = cv2.resize(spread, (width, height))
+    return glare
+
+
+def _streak(motion: tuple[float, float]) -> np.ndarray:
+    """The kernel of a straight motion, float32 ``[n, n]`` of sum 1."""
+    half = int(np.ceil(max(abs(motion[0]), abs(motion[1])) / 2))
+    kernel = np.zeros((2 * half + 1, 2 * half + 1), dtype=np.float32)
+    steps = np.linspace(-0.5, 0.5, 8 * half + 1)
+    spots = half + steps[:, None] * motion
+    low = np.floor(spots).astype(int)
+    share = spots - low
+    for dx in (0, 1):
+        for dy in (0, 1):
+            weight = np.abs(1 - dx - share[:, 0]) * np.abs(1 - dy - share[:, 1])
+            x, y = np.minimum(low[:, 0] + dx, 2 * half), np.minimum(low[:, 1] + dy, 2 * half)
+            np.add.at(kernel, (y, x), weight)
+    return kernel / kernel.sum()
+
+
+def _coded(seen: np.ndarray, optics: Optics) -> np.ndarray:
+    """Tone curve, sRGB coding and saturation: float32 ``[h, w, 3]``, 0 to 255."""
+    index = np.sqrt(np.clip(seen, 0, _MOST) * np.float32((_STEPS - 1) ** 2 / _MOST))
+    coded = _tones(optics).take(index.astype(np.uint16))
+    luma = cv2.transform(coded, _LUMA[None])
+    grey = cv2.merge([luma, luma, luma])
+    return cv2.addWeighted(coded, optics.saturation, grey, 1 - optics.saturation, 0)
+
+
+def _tones(optics: Optics) -> np.ndarray:
+    """Grey levels 0 to 255 of the table's linear values: float32 ``[_STEPS]``."""
+    linear = np.linspace(0, np.sqrt(_MOST), _STEPS) ** 2
+    coded = np.where(linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    coded = 0.42 + optics.contrast * (coded - 0.42)
+    room = 1.0 - optics.knee
+    over = np.maximum(coded - optics.knee, 0)
+    coded = np.minimum(coded, optics.knee) + room * over / (over + room)
+    toe = 0.032  # a soft end of the shadows
+    coded = toe * np.log1p(np.exp(np.clip(coded / toe, -50, 50)))
+    return (255 * (optics.lift + (1 - optics.lift) * np.minimum(coded, 1))).astype(np.float32)
+
+
+def _video(coded: np.ndarray, optics: Optics, rng: np.random.Generator) -> np.ndarray:
+    """The sensor's noise, smoothed by the video codec, and sharpening, both in brightness only."""
+    luma = cv2.transform(coded, _LUMA[None])
+    grain = rng.standard_normal(luma.shape, dtype=np.float32) * np.float32(optics.noise)
+    noise = cv2.GaussianBlur(grain, (3, 3), 0.7)
+    edges = np.clip(luma - cv2.GaussianBlur(luma, (0, 0), optics.radius), -40, 40)
+    added = noise + np.float32(optics.halo) * edges
+    return coded + cv2.merge([added, added, added])

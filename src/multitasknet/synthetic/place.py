@@ -1,0 +1,256 @@
+"""What a camera looks at: the picture without the vehicle, and what shiny things mirror.
+
+All light is linear: a matt surface shows its albedo times its irradiance; 1.0 is white in full
+light. A radiance is in the same unit, so that a uniform sky of radiance 1 gives an irradiance of 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from .camera import Camera, rotation
+from .light import Light
+from .panorama import (
+    ACROSS,
+    ALONG,
+    empty_sky,
+    far_first,
+    in_view,
+    mirror,
+    paint_ground,
+    paint_shadows,
+    paint_standing,
+    shade_ground,
+)
+from .sprites import draw_sprite
+from .street import PERIOD, Standing, Street, billboard, draw_street
+from .surface import Texture, pixels_a_metre, plane_to_pixels
+from .textures import clouds
+
+_PAINTED = 0.05  # of the places of the training prior
+_ROWS, _COLUMNS = 64, 128  # of the environment
+_SOFT = 0.2  # softness of a light whose shadows of trees and poles do not show
+
+
+@dataclass(frozen=True, eq=False)
+class Backdrop:
+    """A picture of a place.
+
+    Attributes:
+        color: float32 ``[h, w, 3]``, radiance.
+        sun: float32 ``[h, w]``, how much of the sun reaches the ground: 0 in shadows of trees.
+        wet: how wet the road is, 0 to 1.
+    """
+
+    color: np.ndarray
+    sun: np.ndarray
+    wet: float
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """What all pictures of one camera share.
+
+    Attributes:
+        street: before the camera.
+        mount: y of the camera in the street's frame.
+        figures: those who may pass: vehicles, riders, walkers.
+        busy: how many there are on average.
+        shade: cover of the shadows that trees beside the street cast.
+        skyline: ``[128]``, elevation in radians of what stands on the horizon.
+        sky: ``[32, 128]``, clouds.
+        painted: random colours instead of a street.
+    """
+
+    street: Street
+    mount: float
+    figures: tuple[Texture, ...]
+    busy: float
+    shade: Texture
+    skyline: np.ndarray
+    sky: np.ndarray
+    painted: bool
+
+    def backdrop(
+        self,
+        camera: Camera,
+        light: Light,
+        size: tuple[int, int],
+        rng: np.random.Generator,
+        *,
+        wet: float = 0.0,
+    ) -> Backdrop:
+        """What a picture shows without the vehicle.
+
+        Args:
+            camera: in the vehicle's frame, as ``light``.
+            light: sun and sky.
+            size: width and height of the picture.
+            rng: where on the street the vehicle is, and who passes.
+            wet: how wet the road is, 0 to 1; a wet one mirrors what stands on it.
+        """
+        if self.painted:
+            return _painted(rng, light, size)
+        camera, light, vehicle = self._on_street(camera, light, rng)
+        canvas, ground = empty_sky(camera, light, size)
+        paint_ground(canvas, ground, self.street, camera, light.ground)
+        sun = self._sun(camera, light, size)
+        if light.softness <= _SOFT:
+            shade_ground(canvas, ground, sun, light)
+        right = _level(camera.axes[0])
+        things = [*self.street.standing, *self._passing(camera, vehicle, rng)]
+        seen = in_view(things, camera, size)
+        standing = [thing.turned(right) for thing in seen if _behind(thing, camera, vehicle)]
+        paint_shadows(canvas, camera, [thing for thing in standing if thing.turns])
+        standing.sort(key=lambda thing: far_first(thing, camera))
+        if wet:
+            mirror(canvas, ground, standing, camera, light, wet)
+        for thing in standing:
+            paint_standing(canvas, thing, camera, light)
+        return Backdrop(np.maximum(canvas, 0, out=canvas), sun, wet)
+
+    def environment(self, light: Light) -> np.ndarray:
+        """What shiny things mirror: radiance, float32 ``[64, 128, 3]``, equirectangular.
+
+        Row 0 looks up, the last one down; column 0 looks along x, the next ones turn towards y. The
+        upper half's irradiance on the ground is ``light.sky``; the sun's disc is left out.
+        """
+        theta = (np.arange(_ROWS, dtype=np.float32) + 0.5) * np.float32(np.pi / _ROWS)
+        phi = (np.arange(_COLUMNS, dtype=np.float32) + 0.5) * np.float32(2 * np.pi / _COLUMNS)
+        cos, sin = np.cos(theta[: _ROWS // 2, None]), np.sin(theta[: _ROWS // 2, None])
+        x, y, z = light.direction.astype(np.float32)
+        toward = sin * (np.cos(phi) * x + np.sin(phi) * y) + cos * z
+        clear = float(np.clip(light.sun.mean() / (light.sun + light.sky).mean(), 0, 1))
+        bright = (
+            1
+            + (0.25 + 1.2 * clear) * np.exp(-cos / 0.2)
+            + 2.5 * clear * np.exp((toward - 1) / 0.08)
+        )
+        bright = bright * np.exp(0.22 * self.sky)
+        blue = np.array([0.9, 1.0, 1.14], dtype=np.float32) ** (
+            clear * np.clip(cos, 0.2, 1)[..., None]
+        )
+        sky = bright[..., None] * blue * light.sky.astype(np.float32)
+        built = np.clip((self.skyline - (np.pi / 2 - theta[: _ROWS // 2, None])) / 0.04, 0, 1)
+        dark = 0.1 * (0.6 * light.sky + 0.4 * light.sun)
+        sky += (dark.astype(np.float32) - sky) * built[..., None]
+        weight = cos * sin * np.float32(np.pi / _ROWS * 2 / _COLUMNS)
+        sky *= light.sky.astype(np.float32) / (sky * weight[..., None]).sum(axis=(0, 1))
+        ground = (self.street.albedo * light.ground).astype(np.float32)
+        ground = np.broadcast_to(ground, (_ROWS // 2, _COLUMNS, 3))
+        return np.concatenate([sky, ground]).astype(np.float32)
+
+    def _on_street(
+        self, camera: Camera, light: Light, rng: np.random.Generator
+    ) -> tuple[Camera, Light, np.ndarray]:
+        """Camera, light, and the vehicle's place ``[3]`` in the street's frame.
+
+        The camera looks along the street whichever way the vehicle drives; the vehicle is in the
+        lane that the camera's mount tells, and some are turning.
+        """
+        yaw = 0.0 if camera.axes[2, 0] > 0 else np.pi
+        yaw += rng.normal(0, 0.03) if rng.random() < 0.85 else rng.uniform(-0.6, 0.6)
+        turn = rotation(yaw)
+        eye = camera.eye @ turn
+        lanes = self.street.lanes
+        lane = lanes[np.abs(lanes + eye[1] - self.mount).argmin()]
+        vehicle = np.array([rng.normal(0, 1) - eye[0], lane + rng.normal(0, 0.25), 0])
+        turned = replace(light, direction=light.direction @ turn)
+        return replace(camera, eye=eye + vehicle, axes=camera.axes @ turn), turned, vehicle
+
+    def _sun(self, camera: Camera, light: Light, size: tuple[int, int]) -> np.ndarray:
+        """How much of the sun reaches the ground, float32 ``[h, w]``."""
+        if light.softness > _SOFT:
+            return np.ones(size[::-1], dtype=np.float32)
+        plane = plane_to_pixels(camera, np.zeros(3), ALONG, ACROSS)
+        near = np.array([camera.eye[0] + 10, camera.eye[1], 0])
+        return 1 - self.shade.warped(plane, size, pixels_a_metre(camera, near))
+
+    def _passing(
+        self, camera: Camera, vehicle: np.ndarray, rng: np.random.Generator
+    ) -> list[Standing]:
+        """Others about the vehicle, none before it."""
+        others = []
+        right, away = _level(camera.axes[0]), _level(camera.axes[2])
+        for _ in range(rng.poisson(self.busy)):
+            figure = self.figures[int(rng.integers(len(self.figures)))]
+            behind, beside = rng.uniform(1.5, 16), rng.uniform(-7, 7)
+            if abs(beside) < 2.5:
+                behind += 5
+            place = vehicle + behind * away + beside * right
+            if figure.extent[0] > 1.5:
+                lane = self.street.lanes[np.abs(self.street.lanes - place[1]).argmin()]
+                if abs(lane - vehicle[1]) > 1 or place[0] > vehicle[0] + 7:
+                    place[1] = lane + rng.normal(0, 0.2)
+            others.append(billboard(place, figure))
+        return others
+
+
+def draw_place(rng: np.random.Generator, *, wide: bool) -> Place:
+    """Draw what one camera looks at.
+
+    Args:
+        rng: everything is drawn from it.
+        wide: wider ranges than real places have, and some painted with random colours.
+    """
+    street = draw_street(rng, wide=wide)
+    kinds = rng.choice(
+        ["car", "van", "rider", "walker", "cone"], 6, p=[0.45, 0.12, 0.23, 0.15, 0.05]
+    )
+    skyline = 0.12 + 0.06 * clouds(rng, (4, _COLUMNS), (4, 16))[0]
+    skyline += 0.025 * clouds(rng, (4, _COLUMNS), (4, 64))[0]
+    return Place(
+        street=street,
+        mount=float(rng.uniform(*street.roadsides)),
+        figures=tuple(draw_sprite(rng, str(kind)) for kind in kinds),
+        busy=rng.uniform(0.5, 3.0),
+        shade=_draw_shade(rng, street),
+        skyline=np.clip(skyline, 0.01, 0.5).astype(np.float32),
+        sky=clouds(rng, (_ROWS // 2, _COLUMNS), (4, 8)),
+        painted=wide and rng.random() < _PAINTED,
+    )
+
+
+def _draw_shade(rng: np.random.Generator, street: Street) -> Texture:
+    """Shadows that lie on the street: dapples of a tree, a pole's bar, a house's edge."""
+    shape = (256, 256)
+    cover = np.zeros(shape, dtype=np.float32)
+    if rng.random() < 0.5:
+        leafy = clouds(rng, shape, (8, 8)) + 0.5 * clouds(rng, shape, (64, 64))
+        cover = np.clip(2.5 * (leafy - rng.uniform(0.4, 1.3)), 0, 1)
+    if rng.random() < 0.4:
+        x, lean = rng.uniform(0, 256), rng.normal(0, 80)
+        line = np.rint(np.array([[x, 0], [x + lean, 256]])).astype(np.int32)
+        cv2.polylines(cover, [line], False, [1.0], int(rng.integers(1, 3)))
+    return Texture.of(0.92 * cv2.GaussianBlur(cover, (3, 3), 0.8), (PERIOD, PERIOD))
+
+
+def _level(direction: np.ndarray) -> np.ndarray:
+    """The unit vector ``[3]`` of a direction on the map."""
+    level: np.ndarray = direction * [1, 1, 0]
+    return level / np.linalg.norm(level)
+
+
+def _behind(thing: Standing, camera: Camera, vehicle: np.ndarray) -> bool:
+    """Whether something stands aside of the vehicle or beyond it, not between it and the camera."""
+    y, eye, other = thing.ball[1], float(camera.eye[1]), float(vehicle[1])
+    beyond = (y < min(eye, other - 1.2)) or (y > max(eye, other + 1.2))
+    return beyond or abs(y - other) > abs(eye - other) or (y - other) * (eye - other) < 0
+
+
+def _painted(rng: np.random.Generator, light: Light, size: tuple[int, int]) -> Backdrop:
+    """Random colours and shapes, as in domain randomisation."""
+    width, height = size
+    shades = rng.uniform(0.03, 0.6, (int(rng.integers(2, 6)), int(rng.integers(2, 6)), 3))
+    canvas = cv2.resize(shades.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    for _ in range(rng.integers(0, 14)):
+        center = tuple(np.rint(rng.uniform(0, 1, 2) * size).astype(int).tolist())
+        axes = tuple(np.rint(rng.uniform(0.03, 0.3, 2) * size).astype(int).tolist())
+        color = rng.uniform(0.02, 0.6, 3).tolist()
+        cv2.ellipse(canvas, center, axes, rng.uniform(0, 180), 0, 360, color, -1, cv2.LINE_AA)
+    speckle = 1 + 0.15 * rng.standard_normal((height, width, 1), dtype=np.float32)
+    color = np.maximum(canvas * speckle * light.ground.astype(np.float32), 0)
+    return Backdrop(color, np.ones((height, width), dtype=np.float32), 0.0)

@@ -1,0 +1,292 @@
+"""Light on a vehicle: what scatters, what mirrors, what shines, and what shadow it throws."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .camera import Camera, rotation
+from .light import Light
+from .model import Model
+
+# What a clear coat, glass, a lens and chrome mirror of what meets them head on, by ``Matter.coat``.
+_HEAD_ON = np.interp(
+    np.arange(256) / 255, [0, 0.4, 0.6, 0.8, 1.0], [0.0, 0.035, 0.09, 0.24, 0.5]
+).astype(np.float32)
+_SQUARES = (np.arange(256, dtype=np.float32) / 255) ** 2
+_WIDE = 512  # columns of the maps that OpenCV samples by; it takes no longer ones than 32,767
+_ROUNDED = 0.45  # metres, the corners of the shadow below a vehicle
+_WIDTH = 3**0.5  # of a source of light over its softness, which is twice its deviation
+_LAMPS = 1.6  # radiance of a lit lamp by day
+
+
+@dataclass(frozen=True)
+class Lamps:
+    """Which lamps are lit, and how bright against the daylight: 0 is off."""
+
+    head: float
+    rear: float
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """A vehicle that stands somewhere.
+
+    Attributes:
+        model: the vehicle.
+        place: ``[3]``, of its origin.
+        yaw: radians by which it is turned to the left.
+        lamps: which are lit.
+    """
+
+    model: Model
+    place: np.ndarray
+    yaw: float
+    lamps: Lamps
+
+    def inward(self, vectors: np.ndarray) -> np.ndarray:
+        """Directions ``[..., 3]`` in the vehicle's own frame."""
+        turn = rotation(self.yaw).astype(np.float32)
+        turned: np.ndarray = np.einsum("...i,ij->...j", vectors, turn)
+        return turned
+
+    def blocks(
+        self, origins: np.ndarray, directions: np.ndarray, reach: float | np.ndarray
+    ) -> np.ndarray:
+        """Whether it stands on rays ``[N, 3]`` within ``reach`` directions: bool ``[N]``."""
+        own = self.inward(np.asarray(origins - self.place, np.float32))
+        return self.model.tracer.blocked(own, self.inward(directions), reach)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a picture shows of a vehicle.
+
+    Attributes:
+        pixels: int ``[H]``, flat indices of its pixels.
+        distances: float32 ``[H]``, metres.
+        color: float32 ``[H, 3]``, radiance.
+    """
+
+    pixels: np.ndarray
+    distances: np.ndarray
+    color: np.ndarray
+
+
+def see(
+    vehicle: Standing,
+    camera: Camera,
+    size: tuple[int, int],
+    light: Light,
+    environment: np.ndarray,
+    rng: np.random.Generator,
+) -> Seen:
+    """Trace and light one vehicle.
+
+    Args:
+        vehicle: and where it stands.
+        camera: of the picture.
+        size: width and height of the picture.
+        light: sun and sky.
+        environment: equirectangular radiance, as of ``Place.environment``.
+        rng: of the sun's blurred edge.
+    """
+    model = vehicle.model
+    own = camera.seen_from(vehicle.place, vehicle.yaw)
+    low, high = _box(model, own, size)
+    rays = own.cropped(low, 1.0).rays((high - low).tolist()).reshape(-1, 3)
+    hits = model.tracer.first(own.eye, rays)
+    if not len(hits.rays):
+        return Seen(hits.rays, hits.distances, np.zeros((0, 3), np.float32))
+    # One row for each quantity: NumPy is ten times as fast along rows as across them.
+    corners = model.corners.take(hits.triangles, axis=0)
+    mixed = np.ascontiguousarray(np.einsum("hkc,kh->hc", corners, hits.weights).T)
+    points, normal, open_sky = mixed[:3], mixed[3:6], mixed[8]
+    look, kind = _textures(model, mixed[6], mixed[7])
+    view = np.ascontiguousarray(-rays.take(hits.rays, axis=0).T)
+    normal = _bumped(normal, kind, mixed[9] > 0.5)
+    # A smooth normal may look away from the eye where the flat triangle does not.
+    cosine = _dot(normal, view)
+    normal -= np.minimum(cosine - 0.02, 0) * view
+    cosine = np.maximum(cosine, 0.02)
+    direction = vehicle.inward(light.direction.astype(np.float32))
+    sunny = _sunlight(model, points, normal, direction, light, rng)
+
+    albedo, coat = _SQUARES.take(look[:3]), look[3]
+    low_down = np.clip(2 * points[2], 0, 1)
+    glass = open_sky * (1 - np.float32(0.3 / 255) * kind[0])
+    above = glass * (0.5 + 0.5 * normal[2]) * (0.55 + 0.45 * low_down)
+    below = glass * (0.5 - 0.5 * normal[2]) * (0.05 + 0.15 * low_down)
+    sources = np.stack([light.sky, light.ground, light.sun], axis=1).astype(np.float32)
+    color = albedo * _mixed(sources, np.stack([above, below, sunny]))
+    mirror = 2 * cosine * normal - view
+    head_on, slick = _HEAD_ON.take(coat), np.minimum(coat * np.float32(1 / 102), 1)
+    graze = (1 - cosine) ** 2
+    gain = head_on + (0.7 - head_on) * graze * graze * (1 - cosine) * slick
+    outward = _mixed(rotation(vehicle.yaw).astype(np.float32), mirror)
+    color += gain * (0.35 + 0.65 * open_sky) * _mirrored(environment, outward)
+    if sunny.any():
+        spot = np.maximum(_mixed(direction, mirror), 0)
+        for _ in range(7):  # to the power of 128
+            spot *= spot
+        color += 1.5 * spot * (sunny > 0) * slick * sources[:, 2:]
+    lit = np.where(points[0] > 0, np.float32(vehicle.lamps.head), np.float32(vehicle.lamps.rear))
+    shining = np.flatnonzero(kind[1] * lit)
+    glow = np.float32(_LAMPS / 255) * kind[1, shining] * lit[shining]
+    color[:, shining] += glow * np.sqrt(albedo[:, shining])
+    row, column = np.divmod(hits.rays, high[0] - low[0])
+    pixels = (row + low[1]) * size[0] + column + low[0]
+    return Seen(pixels, hits.distances, cv2.merge(list(color)).reshape(-1, 3))
+
+
+def ground_light(
+    vehicles: list[Standing],
+    camera: Camera,
+    size: tuple[int, int],
+    light: Light,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """How much of sky and sun reaches the road: two float32 ``[h, w]``, 1 where all does."""
+    half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
+    rays = camera.cropped(np.zeros(2), 0.5).rays(half).reshape(-1, 3)
+    down = np.flatnonzero(rays[:, 2] < -0.02)
+    sky, sun = np.ones(len(rays), np.float32), np.ones(len(rays), np.float32)
+    eye = camera.eye.astype(np.float32)
+    toward = rays.take(down, axis=0)
+    spots = eye - toward * (eye[2] / toward[:, 2:])
+    x, y = np.ascontiguousarray(spots[:, :2].T)
+    for vehicle in vehicles:
+        sky[down] *= _open_ground(vehicle, x, y)
+    if _casts_shadows(light):
+        for vehicle in vehicles:
+            reach = 2 * float(np.linalg.norm(vehicle.model.extent[1]))
+            x0, y0, _ = vehicle.place.tolist()
+            near = np.flatnonzero((x - x0) ** 2 + (y - y0) ** 2 < reach**2)
+            toward = _toward_sun(light.direction, light.softness, len(near), rng)
+            sun[down[near]] *= ~vehicle.blocks(spots.take(near, axis=0), toward, 2 * reach)
+    blur = max(0.7, light.softness * camera.focal / float(np.linalg.norm(camera.eye)) * 0.2)
+    layers = []
+    for layer in (sky, sun):
+        soft = cv2.GaussianBlur(layer.reshape(half[::-1]), (0, 0), blur if layer is sun else 0.7)
+        layers.append(cv2.resize(soft, (2 * half[0], 2 * half[1]))[: size[1], : size[0]])
+    return layers[0], layers[1]
+
+
+def _casts_shadows(light: Light) -> bool:
+    return bool(light.sun.mean() > 0.08 * light.ground.mean())
+
+
+def _open_ground(vehicle: Standing, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The share of the sky that a vehicle leaves to spots on the road: dark below, soft beside."""
+    low, high = vehicle.model.extent
+    x0, y0, _ = vehicle.place.tolist()
+    cos, sin = math.cos(vehicle.yaw), math.sin(vehicle.yaw)
+    ahead, aside = cos * (x - x0) + sin * (y - y0), cos * (y - y0) - sin * (x - x0)
+    half_long, half_wide = np.minimum(-low[:2], high[:2]) - np.float32(_ROUNDED + 0.1)
+    # Metres from a footprint with rounded corners; negative below the vehicle.
+    beyond, beside = np.abs(ahead) - half_long, np.abs(aside) - half_wide
+    corner = np.sqrt(np.maximum(beyond, 0) ** 2 + np.maximum(beside, 0) ** 2)
+    away = corner - _ROUNDED + np.minimum(np.maximum(beyond, beside), 0)
+    outside = np.maximum(away, 0)
+    wall = 0.4 * (1 - outside / np.sqrt(outside**2 + high[2] ** 2))
+    contact = 0.55 * np.exp(-outside / 0.3)
+    under = np.clip(0.5 - away / 0.5, 0, 1)
+    opened: np.ndarray = (1 - wall) * (1 - contact) * (1 - 0.8 * under)
+    return opened
+
+
+def _box(model: Model, camera: Camera, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The picture's part that holds a model, in whose frame the camera is: first x, y; end."""
+    low, high = model.extent
+    box = np.stack(np.meshgrid(*zip(low, high, strict=True)), axis=-1).reshape(-1, 3)
+    pixels, depth = camera.project(box)
+    if (depth < 0.5).any():
+        return np.zeros(2, int), np.array(size)
+    first = np.clip(np.floor(pixels.min(axis=0)), 0, np.subtract(size, 1)).astype(int)
+    return first, np.clip(np.ceil(pixels.max(axis=0)) + 1, first + 1, size).astype(int)
+
+
+def _dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    product: np.ndarray = np.einsum("ch,ch->h", first, second)
+    return product
+
+
+def _mixed(weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """``weights @ rows``, for which BLAS would wake its threads."""
+    mixed: np.ndarray = np.einsum("...c,ch->...h", weights, rows)
+    return mixed
+
+
+def _textures(model: Model, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Look and kind of the atlas at each hit: uint8 ``[4, H]`` each."""
+    look, kind = (_sampled(image, x, y) for image in (model.atlas.look, model.atlas.kind))
+    return look, kind
+
+
+def _sampled(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The channels of an image ``[h, w, C]`` at places: ``[C, H]``."""
+    # In rows of a length that OpenCV takes.
+    count = len(x)
+    shape = (-(-max(count, 1) // _WIDE), _WIDE)
+    x, y = (np.resize(places, shape) for places in (x, y))
+    sampled = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    channels = np.stack(cv2.split(sampled))
+    return channels.reshape(len(channels), -1)[:, :count]
+
+
+def _bumped(normal: np.ndarray, kind: np.ndarray, across: np.ndarray) -> np.ndarray:
+    """Normals ``[3, H]`` of unit length, tilted where there is relief."""
+    rough = np.flatnonzero((kind[2] != 128) | (kind[3] != 128))
+    right, down = (kind[2:, rough] - np.float32(128)) * np.float32(2 / 255)
+    x, y, z = normal[:, rough]
+    over = across[rough]
+    # Along the texture's x: the vehicle's x, or its y; and down it: z, or over the strip.
+    normal[0, rough] = x - np.where(over, down * z, right)
+    normal[1, rough] = y - np.where(over, right, 0)
+    normal[2, rough] = z + np.where(over, down * x, down)
+    normal /= np.sqrt(np.maximum(_dot(normal, normal), 1e-12))
+    return normal
+
+
+def _sunlight(
+    model: Model,
+    points: np.ndarray,
+    normal: np.ndarray,
+    direction: np.ndarray,
+    light: Light,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Cosine of the sun where the vehicle does not shade itself: ``[H]``."""
+    cosine: np.ndarray = np.maximum(_mixed(direction, normal), 0)
+    lit = np.flatnonzero(cosine > 0)
+    if not _casts_shadows(light):
+        return cosine
+    toward = _toward_sun(direction, light.softness, len(lit), rng)
+    start = (points + np.float32(0.03) * normal).T.take(lit, axis=0)
+    cosine[lit[model.tracer.blocked(start, toward)]] = 0
+    return cosine
+
+
+def _toward_sun(
+    direction: np.ndarray, softness: float, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Directions to spots of a light of some width, about unit length: float32 ``[count, 3]``."""
+    spread = rng.random((count, 3), dtype=np.float32)
+    spread -= np.float32(0.5)
+    spread *= np.float32(_WIDTH * softness)
+    spread += direction.astype(np.float32)
+    return spread
+
+
+def _mirrored(environment: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Radiance from each direction ``[3, H]``."""
+    rows, columns = environment.shape[:2]
+    x, y, z = directions[:, None]
+    level, turn = cv2.cartToPolar(x, y)
+    down = cv2.phase(z, level)
+    x = turn[0] * np.float32(columns / (2 * np.pi)) - np.float32(0.5)
+    y = down[0] * np.float32(rows / np.pi) - np.float32(0.5)
+    return _sampled(environment, x, y)

@@ -1,0 +1,61 @@
+"""Rays through a vehicle, by Embree: what a pixel shows, and what stands in a light's way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import import_extra
+from .mesh import Mesh
+
+_NEAREST = 2e-3  # metres; a ray that starts on a surface does not meet that surface again
+_FAR = 1e4
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """What rays meet first.
+
+    Attributes:
+        rays: int ``[H]``, the numbers of the rays that meet something.
+        triangles: int ``[H]``.
+        weights: float32 ``[3, H]``, of the triangle's corners.
+        distances: float32 ``[H]``, metres.
+    """
+
+    rays: np.ndarray
+    triangles: np.ndarray
+    weights: np.ndarray
+    distances: np.ndarray
+
+
+class Tracer:
+    """A mesh that rays can be sent through."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        scenes, meshes = (
+            import_extra(f"embreex.{module}", "synthetic")
+            for module in ("rtcore_scene", "mesh_construction")
+        )
+        self._scene = scenes.EmbreeScene()
+        self._mesh = meshes.TriangleMesh(self._scene, mesh.points, mesh.triangles)
+
+    def first(self, origin: np.ndarray, directions: np.ndarray) -> Hits:
+        """The first triangle from ``[3]`` on in each unit direction, float32 ``[N, 3]``."""
+        start = np.asarray(origin, np.float32) + np.float32(_NEAREST) * directions
+        found: dict[str, np.ndarray] = self._scene.run(start, directions, output=True)
+        rays = np.flatnonzero(found["primID"] >= 0)
+        u, v = found["u"][rays], found["v"][rays]
+        weights = np.stack([1 - u - v, u, v])
+        return Hits(rays, found["primID"][rays], weights, found["tfar"][rays])
+
+    def blocked(
+        self, origins: np.ndarray, directions: np.ndarray, reach: float | np.ndarray = _FAR
+    ) -> np.ndarray:
+        """Whether anything is on each ray ``[N, 3]`` within ``reach`` directions: bool ``[N]``."""
+        directions = np.ascontiguousarray(directions, np.float32)
+        start = np.asarray(origins, np.float32) + np.float32(_NEAREST) * directions
+        ends = np.array(np.broadcast_to(reach, len(directions)), np.float32)
+        met: np.ndarray = self._scene.run(start, directions, ends, query="OCCLUDED")
+        return met >= 0

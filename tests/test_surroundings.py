@@ -1,0 +1,156 @@
+"""The surroundings and the optics of generated pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from multitasknet.synthetic.camera import Camera
+from multitasknet.synthetic.foreground import draw_foreground
+from multitasknet.synthetic.light import Light, draw_light
+from multitasknet.synthetic.optics import Optics, develop, draw_optics, encode
+from multitasknet.synthetic.place import Place, draw_place
+
+SIZE = (160, 128)
+
+
+def looking_down(degrees: float) -> Camera:
+    """A camera 15 m behind the vehicle, looking ahead."""
+    angle = np.radians(degrees)
+    forward = np.array([np.cos(angle), 0, -np.sin(angle)])
+    right = np.array([0, -1.0, 0])
+    axes = np.stack([right, np.cross(forward, right), forward])
+    return Camera(np.array([-15.0, 0, 4.0]), axes, 400.0, np.array([80.0, 64.0]))
+
+
+@pytest.fixture(scope="module")
+def place() -> Place:
+    return draw_place(np.random.default_rng(3), wide=False)
+
+
+@pytest.fixture(scope="module")
+def overcast() -> Light:
+    return Light(np.array([0, 0.6, 0.8]), np.zeros(3), np.array([0.7, 0.75, 0.8]), 0.5, False)
+
+
+@pytest.fixture(scope="module")
+def sharp() -> Optics:
+    optics = draw_optics(np.random.default_rng(0), wide=False)
+    return replace(optics, blur=0.0, halo=0.0, noise=0.0, haze=0.0)
+
+
+def picture(seed: int, *, wide: bool) -> bytes:
+    """A whole picture from one seed."""
+    rng = np.random.default_rng(seed)
+    light = draw_light(rng, wide=wide)
+    backdrop = draw_place(rng, wide=wide).backdrop(looking_down(14), light, SIZE, rng, wet=0.5)
+    color = backdrop.color
+    layer = draw_foreground(rng, SIZE, light, wide=wide)
+    if layer:
+        color = color + (layer[0] - color) * layer[1][..., None]
+    optics = draw_optics(rng, wide=wide)
+    return encode(developed(color, optics, rng, scale=0.8, motion=(2, 1)), optics.quality)
+
+
+def developed(
+    scene: np.ndarray,
+    optics: Optics,
+    rng: np.random.Generator,
+    *,
+    scale: float = 1.0,
+    motion: tuple[float, float] = (0, 0),
+) -> np.ndarray:
+    """What a camera that sees little else makes of a scene, at the scene's size."""
+    around = float(scene.mean())
+    return develop(scene, optics, rng, around=around, scale=scale, motion=motion, size=SIZE)
+
+
+def change(image: np.ndarray, axis: int) -> float:
+    """How much neighbouring pixels differ along an axis."""
+    return float(np.abs(np.diff(image.astype(float), axis=axis)).mean())
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_the_same_seed_gives_the_same_bytes(wide: bool) -> None:
+    assert picture(4, wide=wide) == picture(4, wide=wide)
+    assert picture(4, wide=wide) != picture(5, wide=wide)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_backdrop_is_light(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    light = draw_light(rng, wide=True)
+    place = draw_place(rng, wide=True)
+    backdrop = place.backdrop(looking_down(rng.uniform(-5, 35)), light, SIZE, rng, wet=seed % 2)
+    assert backdrop.color.shape == (128, 160, 3) and backdrop.color.dtype == np.float32
+    assert np.isfinite(backdrop.color).all() and backdrop.color.min() >= 0
+    assert backdrop.sun.shape == (128, 160) and backdrop.sun.dtype == np.float32
+    assert backdrop.sun.min() >= 0 and backdrop.sun.max() <= 1
+
+
+def test_the_sky_is_above_the_horizon(place: Place, overcast: Light) -> None:
+    empty = replace(place, busy=0.0, street=replace(place.street, standing=()))
+    color = empty.backdrop(looking_down(0), overcast, SIZE, np.random.default_rng(0)).color
+    assert color[:60].mean() > 0.6 * overcast.sky.mean()
+    assert color[70:].mean() < 0.5 * overcast.sky.mean()
+
+
+def test_the_place_looks_alike_whichever_way_the_vehicle_drives(
+    place: Place, overcast: Light
+) -> None:
+    camera, turn = looking_down(14), np.diag([-1.0, -1, 1])
+    turned = replace(camera, eye=turn @ camera.eye, axes=camera.axes @ turn)
+    away, toward = (
+        place.backdrop(one, overcast, SIZE, np.random.default_rng(1)).color
+        for one in (camera, turned)
+    )
+    assert np.abs(away - toward).mean() < 0.01
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_mirrored_sky_sends_the_light_that_the_sky_does(place: Place, seed: int) -> None:
+    light = draw_light(np.random.default_rng(seed), wide=True)
+    mirrored = place.environment(light)
+    assert mirrored.shape == (64, 128, 3) and mirrored.dtype == np.float32
+    angle = (np.arange(32) + 0.5) * np.pi / 64
+    weight = np.cos(angle) * np.sin(angle) * (np.pi / 64) * (2 * np.pi / 128) / np.pi
+    irradiance = (mirrored[:32] * weight[:, None, None]).sum(axis=(0, 1))
+    assert irradiance == pytest.approx(light.sky, rel=0.1)
+
+
+def test_foregrounds_are_rare_and_cover_little(overcast: Light) -> None:
+    rng = np.random.default_rng(0)
+    layers = [draw_foreground(rng, SIZE, overcast, wide=False) for _ in range(300)]
+    drawn = [layer for layer in layers if layer]
+    assert 20 <= len(drawn) <= 55
+    assert np.mean([cover.mean() for _, cover in drawn]) < 0.2
+    for color, cover in drawn:
+        assert color.shape == (128, 160, 3) and color.dtype == cover.dtype == np.float32
+        assert np.isfinite(color).all() and color.min() >= 0
+        assert cover.min() >= 0 and cover.max() <= 1
+
+
+def test_a_small_source_has_less_detail(sharp: Optics) -> None:
+    scene = np.random.default_rng(0).uniform(0, 0.4, (128, 160, 3)).astype(np.float32)
+    fine, coarse = (
+        developed(scene, sharp, np.random.default_rng(0), scale=scale) for scale in (1.0, 0.3)
+    )
+    assert fine.shape == coarse.shape == scene.shape and fine.dtype == np.uint8
+    assert cv2.Laplacian(coarse, cv2.CV_64F).var() < 0.1 * cv2.Laplacian(fine, cv2.CV_64F).var()
+
+
+def test_motion_smears_along_itself(sharp: Optics) -> None:
+    scene = np.random.default_rng(0).uniform(0, 0.4, (128, 160, 3)).astype(np.float32)
+    moved = developed(scene, sharp, np.random.default_rng(0), motion=(8, 0))
+    assert change(moved, axis=1) < 0.5 * change(moved, axis=0)
+
+
+def test_exposure_makes_up_for_the_dark_but_not_wholly(sharp: Optics) -> None:
+    scene = np.random.default_rng(0).uniform(0.1, 0.4, (128, 160, 3)).astype(np.float32)
+    bright, dark = (
+        developed(scene * level, sharp, np.random.default_rng(0)).mean() for level in (1.0, 0.2)
+    )
+    assert 0.5 * bright < dark < bright
