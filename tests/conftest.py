@@ -9,6 +9,7 @@ os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from loopback import LoopbackServer
 
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
 MANIFEST = Path(__file__).parent / "checkpoint_manifest.json"
 CARD = """# MultiTaskNet
 
@@ -71,6 +73,22 @@ def _no_foreign_cache(
     """No test reads or writes the user's own cache, nor finds what libraries leave there."""
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.delenv("MULTITASKNET_CACHE", raising=False)
+
+
+@pytest.fixture(scope="session")
+def published_cards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an ``assets/`` that holds the published cards, and no weights."""
+    folder = tmp_path_factory.mktemp("module")
+    (folder / "assets").mkdir()
+    for card in ("multitasknet_veri.md", "poseestnet_veir.md"):
+        shutil.copy(ASSETS / card, folder / "assets")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _nothing_shipped(published_cards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images without keypoints stay without in all tests, whatever weights this version ships."""
+    monkeypatch.setattr("multitasknet.hub.card.PACKAGE", published_cards)
 
 
 @pytest.fixture

@@ -171,7 +171,7 @@ def test_fresh_weights_follow_the_seed() -> None:
     [
         ({"name": "resnet50"}, NotImplementedError, "^resnet50 is not implemented in the repo$"),
         ({"name": 3}, TypeError, "name must be a string, not int: 3"),
-        ({"weights": 3}, TypeError, "weights must be 'card', a path or None, not int"),
+        ({"weights": 3}, TypeError, "weights must be 'card', 'synthetic', a path or None, not int"),
         ({"weights": "nowhere.ckpt"}, CheckpointError, r"nowhere\.ckpt: there is no such file"),
         ({"weights": "model.h5"}, CheckpointError, r"ends in \.ckpt, .* or \.tar, got '\.h5'"),
         ({"card": 3}, TypeError, "card must be a path or a ModelCard, not int"),

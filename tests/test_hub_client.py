@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -243,11 +244,14 @@ def test_two_networks_share_a_code_folder(
 
 
 def test_the_cards_of_all_networks_are_installed_unless_one_is_named(
-    tmp_path: Path, toy_card: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    toy_card: Callable[..., Path],
+    published_cards: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cards = {name: default_card_path(name) for name in NETWORKS}
-    cards["toy"] = toy_card("https://example.com/toy.ckpt")
-    monkeypatch.setattr("multitasknet.hub.install.default_card_path", cards.__getitem__)
+    shutil.copytree(published_cards, tmp_path / "module")
+    monkeypatch.setattr("multitasknet.hub.card.PACKAGE", tmp_path / "module")
+    shutil.copy(toy_card("https://example.com/toy.ckpt"), tmp_path / "module" / "assets")
     folder = tmp_path / "hub" / "mindspore" / "1.7"
     (toy,) = hub_install(tmp_path / "hub", network="Toy")
     assert (toy.path, toy.uid) == (folder / "toy.md", "mindspore/1.7/toy")
@@ -256,12 +260,13 @@ def test_the_cards_of_all_networks_are_installed_unless_one_is_named(
     hub_install(tmp_path / "hub", network="multitasknet")
     assert (folder / "PAMTRI" / "assets" / "toy.md").read_text() == "installed before"
     toy.path.write_text("from the Hub")
-    assert [card.network for card in hub_install(tmp_path / "hub")] == list(NETWORKS)
-    assert toy.path.read_bytes() == cards["toy"].read_bytes()
+    installed = [card.network for card in hub_install(tmp_path / "hub")]
+    assert installed == ["multitasknet", "poseestnet", "toy"]
+    assert toy.path.read_bytes() == default_card_path("toy").read_bytes()
     assert (folder / "toy.md.before-multitasknet").read_text() == "from the Hub"
     assert len(list(folder.glob("*.before-multitasknet*"))) == 1
     with pytest.raises(CardError, match=r"'model-name' is 'Toy'.*expected multitasknet"):
-        hub_install(tmp_path / "hub", card=cards["toy"], network="multitasknet")
+        hub_install(tmp_path / "hub", card=default_card_path("toy"), network="multitasknet")
 
 
 @pytest.mark.parametrize("version", ["1.3", "1.6", "1.8", "1.9", "1.10"])

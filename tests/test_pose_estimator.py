@@ -112,7 +112,7 @@ def test_no_pose_network_is_downloaded_unless_asked_for(checkpoint: Path, tmp_pa
             checkpoint, backend="mindspore", size=(64, 64), cache_dir=tmp_path, pose=word
         )
         assert predictor.pose_estimator is None
-    with pytest.raises(PoseError, match="expected auto, none, card, or a file"):
+    with pytest.raises(PoseError, match="expected auto, none, card, synthetic, or a file"):
         open_pose_estimator("crad")
 
 
@@ -121,14 +121,17 @@ def test_auto_takes_the_published_weights_that_are_in_the_cache(
 ) -> None:
     from multitasknet import load_card
     from multitasknet.hub.cache import cached_path
-    from multitasknet.inference import pose_choice, pose_estimator
+    from multitasknet.inference import pose_estimator
 
-    card = write_card("http://127.0.0.1:1/pose.ckpt", pose_checkpoint.read_bytes())
+    card = write_card(
+        "http://127.0.0.1:1/pose.ckpt",
+        pose_checkpoint.read_bytes(),
+        path=tmp_path / "assets" / "poseestnet_veir.md",
+    )
     place = cached_path(load_card(card).asset, tmp_path)
     place.parent.mkdir(parents=True)
     place.write_bytes(pose_checkpoint.read_bytes())
-    monkeypatch.setattr(pose_choice, "default_card_path", lambda _: card)
-    monkeypatch.setattr("multitasknet.hub.source.default_card_path", lambda _: card)
+    monkeypatch.setattr("multitasknet.hub.card.PACKAGE", tmp_path)
     found = open_pose_estimator("auto", cache_dir=tmp_path, backend="mindspore")
     assert isinstance(found, pose_estimator.PoseEstimator)
     assert "pose.ckpt: 1461 loaded" in found.engine.source

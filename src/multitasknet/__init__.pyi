@@ -27,6 +27,8 @@ from .models.multitasknet.preprocessing import preprocess
 from .models.multitasknet.spec import VARIANTS, NetworkSpec
 from .models.poseestnet.network import PoseEstNet
 from .models.poseestnet.spec import PoseSpec
+from .models.vehiclepose.network import VehiclePose
+from .models.vehiclepose.spec import VehiclePoseSpec
 from .ranking.metrics import evaluate_ranking
 from .ranking.threshold import threshold_at
 from .retrieval.index import EmbeddingOrigin, GalleryIndex
@@ -76,6 +78,8 @@ __all__ = [
     "QuantizationReport",
     "SyntheticData",
     "SyntheticError",
+    "VehiclePose",
+    "VehiclePoseSpec",
     "Weights",
     "__version__",
     "build_index",

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..models import pose_networks
 from .options import (
-    POSE_NETWORK,
     SOURCE,
     add_batch_size,
     add_command,
@@ -34,6 +34,16 @@ def add_parsers(commands: Any) -> None:
     convert.add_argument(
         "--format", choices=("ckpt", "safetensors", "pth"), help="default: the target's ending"
     )
+    convert.add_argument(
+        "--float16", action="store_true", help="half the size: kernels and matrices in float16"
+    )
+    convert.add_argument(
+        "--without",
+        nargs="+",
+        default=(),
+        metavar="CELL",
+        help="leave these out, such as classifier_vid, which knows the training's vehicles alone",
+    )
     add_options(convert, "--network", "--json")
 
     export = add_command(commands, "export", _export, "write ONNX or MindIR, checked on the Cell")
@@ -55,7 +65,7 @@ def add_parsers(commands: Any) -> None:
     quantize.add_argument(
         "--min-cosine", type=float, default=0.99, help="keep the file from there on (0.99)"
     )
-    quantize.set_defaults(variant=None, backend="onnx", flip_test=True, decode="published")
+    quantize.set_defaults(variant=None, backend="onnx", flip_test=True, decode=None)
 
 
 def _batch(text: str) -> int | None:
@@ -68,7 +78,9 @@ def _convert(options: argparse.Namespace) -> None:
     from .hub import weights_rows
 
     check_weights(options, options.source)
-    written = convert(options.source, options.target, format=options.format)
+    written = convert(
+        options.source, options.target, **given(options, ("format", "float16", "without"))
+    )
     print_rows(weights_rows(describe_weights(written)), as_json=options.json)
 
 
@@ -94,7 +106,7 @@ def _quantize(options: argparse.Namespace) -> None:
     from ..inference.quantization import QuantizationReport, quantize
 
     keypoints = keypoints_of(options.images, options.labels)
-    is_pose = network_of(options) == POSE_NETWORK
+    is_pose = network_of(options) in {network.NAME for network in pose_networks()}
     runner = make_pose_estimator(options) if is_pose else make_predictor(options)
     report = quantize(
         options.output, runner, options.images, keypoints, min_cosine=options.min_cosine

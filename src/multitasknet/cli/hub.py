@@ -20,13 +20,23 @@ def add_parsers(commands: Any) -> None:
     add_options(info, "--network", "--cache-dir", "--json")
 
     download = add_command(commands, "download", _download, "fetch and verify the card's weights")
-    add_options(download, "--network", "--card", "--cache-dir", "--offline")
+    which = download.add_mutually_exclusive_group()
+    add_options(which, "--card")
+    which.add_argument(
+        "--weights", choices=("card", "synthetic"), default="card", help="whose card"
+    )
+    add_options(download, "--network", "--cache-dir", "--offline")
     download.add_argument("--verify", action="store_true", help="hash a cached file again")
 
     card = add_command(commands, "card", _card, "write a Hub model card for a training's weights")
-    card.add_argument("directory", type=Path, metavar="DIR", help="the --output of finetune")
     card.add_argument(
-        "--url", required=True, help="the folder where best.ckpt and best.json will be published"
+        "directory", type=Path, metavar="DIR", help="the --output of finetune, or a .ckpt file"
+    )
+    card.add_argument(
+        "--url", required=True, help="the folder where weights and sidecar will be published"
+    )
+    card.add_argument(
+        "--body", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="more text, Markdown"
     )
     for name in _FIELDS:
         card.add_argument(f"--{name}", default=argparse.SUPPRESS, help=f"the card's {name}")
@@ -42,9 +52,10 @@ def add_parsers(commands: Any) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
+    from ..hub.card import ENTRIES
     from ..hub.info import describe_card, describe_weights
 
-    if options.weights == "card":
+    if options.weights in ENTRIES:
         rows = _card_rows(describe_card(card_of(options), options.cache_dir))
     else:
         check_weights(options, options.weights)
@@ -67,13 +78,19 @@ def _card_rows(info: CardInfo) -> dict[str, object]:
         "asset": card.asset.url,
         "mirrors": len(card.asset.mirrors),
         "sha256": card.asset.sha256,
-        "cached": f"{'yes, verified' if info.verified else 'no'}: {info.path}",
+        "cached": f"{_cached(info)}: {info.path}",
     }
     if info.weights is None:
         return rows | {
             "architecture": "stated in the file alone; 'multitasknet download' fetches it"
         }
     return rows | weights_rows(info.weights)
+
+
+def _cached(info: CardInfo) -> str:
+    if not info.verified:
+        return "no"
+    return "shipped, verified" if info.path == info.card.asset.shipped else "yes, verified"
 
 
 def weights_rows(info: WeightsInfo) -> dict[str, object]:
@@ -100,10 +117,10 @@ def _download(options: argparse.Namespace) -> None:
 
 
 def _card(options: argparse.Namespace) -> None:
-    from ..hub.publishing import write_card
+    from ..hub.publishing import checkpoint_of, write_card
 
-    check_weights(options, options.directory / "best.ckpt")
-    card = write_card(options.directory, url=options.url, **given(options, _FIELDS))
+    check_weights(options, checkpoint_of(options.directory))
+    card = write_card(options.directory, url=options.url, **given(options, (*_FIELDS, "body")))
     urls = [asset.url for asset in (card.asset, card.asset.side) if asset]
     if options.json:
         print_json([{"card": card.path, "uid": card.uid, "publish": urls}])

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from ..inference.predictor import Predictor
 
 SOURCE = ("--weights", "--card", "--cache-dir", "--offline")
-POSE_NETWORK = "poseestnet"
-_DECODINGS = ("published", "dark", "udp")
+# The first is whose weights are random ones.
+POSE_NETWORKS = ("poseestnet", "vehiclepose")
+_DECODINGS = ("published", "dark", "udp", "soft")
 
 
 def add_command(
@@ -57,11 +58,16 @@ def add_options(parser: Any, *names: str) -> None:
         "--pose": {
             "default": "auto",
             "help": "for images without keypoints: 'auto' (the published pose network if it is in "
-            "the cache, else a neutral pose), 'none', 'card' (download it), or a file",
+            "the cache, else the shipped one if there is one, else a neutral pose), 'none', 'card' "
+            "(download the published one), 'synthetic' (the shipped one), or a file",
         },
         "--size": {"type": image_size, "help": "side of the input in pixels (the weights')"},
         "--threads": {"type": positive, "help": "of ONNX Runtime (all usable cores)"},
-        "--weights": {"default": "card", "help": "'card' (default), 'none' (random) or a file"},
+        "--weights": {
+            "default": "card",
+            "help": "'card' (default), 'synthetic' (shipped, from generated vehicles), 'none' "
+            "(random) or a file",
+        },
         "--workers": {
             "type": positive,
             "default": cores,
@@ -101,9 +107,9 @@ def add_pose_options(parser: argparse.ArgumentParser) -> None:
         help="leave the mirrored image out: twice as fast, less accurate",
     )
     group.add_argument(
-        "--decode", choices=_DECODINGS, default="published", help="from a map to a place"
+        "--decode", choices=_DECODINGS, help="from a map to a place (the network's first)"
     )
-    parser.set_defaults(network=POSE_NETWORK)
+    parser.set_defaults(network=POSE_NETWORKS)
 
 
 def add_renamed(parser: Any, old: str, new: str, **options: Any) -> None:
@@ -135,22 +141,29 @@ def source_of(options: argparse.Namespace) -> dict[str, Any]:
 
 def network_of(options: argparse.Namespace) -> str:
     """The network's name: as ``--network`` says, else as the weights do."""
+    from ..hub.card import ENTRIES
     from ..inference.opening import network_in
 
     if options.network or options.weights == "none":
         return options.network or DEFAULT_NETWORK
-    if options.weights != "card":
+    if options.weights not in ENTRIES:
         return network_in(Path(options.weights))
     stated = card_of(options).network
     return stated if stated in NETWORKS else DEFAULT_NETWORK
 
 
 def card_of(options: argparse.Namespace) -> ModelCard:
-    """The card of ``--card``, else that of ``--network``; an error if the two contradict."""
-    from ..hub.card import default_card_path, load_card
+    """The card of ``--card``, else that of ``--network`` which ``--weights`` means.
+
+    An error if ``--card`` and ``--network`` contradict.
+    """
+    from ..hub.card import CARD, SYNTHETIC, load_card, own_card
     from ..weights.reading import check_network
 
-    card = load_card(options.card or default_card_path(options.network or DEFAULT_NETWORK))
+    if options.card is None:
+        entry = SYNTHETIC if options.weights == SYNTHETIC else CARD
+        return own_card(options.network or DEFAULT_NETWORK, entry)
+    card = load_card(options.card)
     if options.network:
         check_network(card.network, options.network, str(card.path))
     return card
@@ -176,8 +189,13 @@ def make_pose_estimator(options: argparse.Namespace) -> PoseEstimator:
     """The estimator that the options ask for, see :func:`add_pose_options`."""
     from ..inference.pose_estimator import PoseEstimator
 
-    how = ("batch_size", "size", "backend", "threads", "flip_test", "decode")
-    estimator = PoseEstimator(**source_of(options), **given(options, how))
+    how = given(options, ("batch_size", "size", "backend", "threads", "flip_test", "decode"))
+    if options.weights == "none":
+        from ..hub.networks import create_network
+
+        name = options.network if isinstance(options.network, str) else options.network[0]
+        how["network"] = create_network(name, weights=None)
+    estimator = PoseEstimator(**source_of(options), **how)
     if not estimator.engine.source:
         print("multitasknet: the weights are random; these poses mean nothing", file=sys.stderr)
     return estimator

@@ -39,7 +39,7 @@ def write_pose_report(
     return write_page(
         path,
         "pose_evaluation.html",
-        title="PoseEstNet evaluation",
+        title="Keypoint evaluation",
         evaluation=evaluation,
         settings=evaluation.settings,
         random=evaluation.settings["weights"] == RANDOM,

@@ -33,10 +33,11 @@ def fetch_asset(
     verify: bool = False,
     policy: RetryPolicy | None = None,
 ) -> Path:
-    """Return the path of the verified asset, downloading it if it is not in the cache.
+    """Return the path of the verified asset, downloading it if it is not at hand.
 
-    A cached file is hashed whole the first time it is seen; later calls rely on the size and
-    modification time recorded then, unless ``verify`` is set.
+    At hand is what was shipped beside its card, else what is in the cache. A cached file is hashed
+    whole the first time it is seen; later calls rely on the size and modification time recorded
+    then, unless ``verify`` is set. A shipped one is hashed every time.
 
     Args:
         card_or_asset: a card (its checkpoint is meant) or one of its assets. A side file that the
@@ -48,7 +49,8 @@ def fetch_asset(
         policy: timeouts and retries.
 
     Raises:
-        DownloadError: the asset is neither cached nor to be had, or the cache is not writable.
+        DownloadError: the asset is neither at hand nor to be had, the cache is not writable, or
+            the shipped file is not the one that its card states.
     """
     asset = card_or_asset.asset if isinstance(card_or_asset, ModelCard) else card_or_asset
     if not isinstance(asset, Asset):
@@ -57,9 +59,10 @@ def fetch_asset(
         )
     if asset.side is not None:
         fetch_asset(asset.side, cache_dir, offline, progress, verify=verify, policy=policy)
+    found = find_asset(asset, cache_dir, anew=verify)
+    if found is not None:
+        return found
     path = cached_path(asset, cache_dir)
-    if is_verified(path, asset, anew=verify):
-        return path
     if offline:
         raise DownloadError(f"offline, and no verified copy at hand. {by_hand(asset, path)}")
     try:
@@ -77,6 +80,26 @@ def fetch_asset(
             f"cache_dir=... or {CACHE_VARIABLE}. {by_hand(asset, path)}"
         ) from error
     return path
+
+
+def find_asset(
+    asset: Asset, cache_dir: str | Path | None = None, *, anew: bool = False
+) -> Path | None:
+    """The verified file that is at hand, shipped or cached; None if there is none.
+
+    Raises:
+        DownloadError: the shipped file is not the one that its card states.
+    """
+    if asset.shipped is None:
+        path = cached_path(asset, cache_dir)
+        return path if is_verified(path, asset, anew=anew) else None
+    actual = file_sha256(asset.shipped)
+    if actual != asset.sha256:
+        raise DownloadError(
+            f"{asset.shipped} is damaged: expected sha256 {asset.sha256}, found {actual}; install "
+            f"this package again"
+        )
+    return asset.shipped
 
 
 def cached_path(asset: Asset, cache_dir: str | Path | None = None) -> Path:

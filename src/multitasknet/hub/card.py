@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,7 +15,11 @@ import yaml
 
 from ..errors import MultiTaskNetError
 from ..files import PACKAGE
-from ..models import DEFAULT_NETWORK, find_network
+from ..models import DEFAULT_NETWORK, NETWORKS, find_network
+
+# The two entries that a network may have: the Hub's, and weights trained on generated vehicles.
+CARD, SYNTHETIC = "card", "synthetic"
+ENTRIES = (CARD, SYNTHETIC)
 
 _FENCE = "---"
 _PLAIN_NAME = r"[^\s./\\:\x00-\x1f][^/\\:\x00-\x1f]*"
@@ -44,6 +48,7 @@ class Asset:
         folder: the folder below the cache, ``<user-id, lower case>/<model-version>``.
         mirrors: further URLs of the same file, tried in turn.
         side: the checkpoint's side file, with class names and input size; an asset of its own.
+        shipped: the file, where it came with this module beside its card; None where it did not.
     """
 
     file_format: str
@@ -52,6 +57,7 @@ class Asset:
     folder: PurePosixPath
     mirrors: tuple[str, ...] = ()
     side: Asset | None = None
+    shipped: Path | None = None
 
     @property
     def file_name(self) -> str:
@@ -144,11 +150,46 @@ def load_card(path: str | Path) -> ModelCard:
     )
 
 
-def default_card_path(network: str = DEFAULT_NETWORK) -> Path:
-    """A network's card: inside a wheel in the package, else in the checkout's ``assets/``."""
-    name = find_network(network).CARD
-    in_wheel = PACKAGE / "assets" / name
-    return in_wheel if in_wheel.is_file() else PACKAGE.parents[1] / "assets" / name
+def assets_folder() -> Path:
+    """Cards and shipped weights: inside a wheel in the package, else the checkout's ``assets/``."""
+    in_wheel = PACKAGE / "assets"
+    return in_wheel if in_wheel.is_dir() else PACKAGE.parents[1] / "assets"
+
+
+def default_card_path(network: str = DEFAULT_NETWORK, entry: str = CARD) -> Path:
+    """Where the card of a network's entry is, if it came with this module."""
+    definition = find_network(network)
+    name = definition.CARD if entry == CARD else f"{definition.NAME}_{entry}.md"
+    return assets_folder() / name
+
+
+def own_card_paths(networks: Iterable[str]) -> tuple[Path, ...]:
+    """The cards of these networks that came with this module, each once."""
+    paths = (default_card_path(name, entry) for name in networks for entry in ENTRIES)
+    return tuple(dict.fromkeys(path for path in paths if path.is_file()))
+
+
+def own_card(network: str | Sequence[str] = DEFAULT_NETWORK, entry: str = CARD) -> ModelCard:
+    """The card that came with this module.
+
+    Args:
+        network: a network's name; or several, of which the first that has such a card is taken.
+        entry: ``card`` or ``synthetic``.
+
+    Raises:
+        CardError: there is none, or it is broken.
+    """
+    names = (network,) if isinstance(network, str) else tuple(network)
+    for name in names:
+        path = default_card_path(name, entry)
+        if path.is_file():
+            return load_card(path)
+    shipped = [name for name in NETWORKS if default_card_path(name, SYNTHETIC).is_file()]
+    raise CardError(
+        f"no weights of {' or '.join(map(repr, names))} are shipped with this version; there are "
+        f"synthetic ones of {', '.join(shipped) or 'no network'}. Give a file of weights, or None "
+        f"('none' in a command) for random ones"
+    )
 
 
 class _TextLoader(yaml.SafeLoader):
@@ -261,6 +302,8 @@ def _asset(fields: _Fields, folder: PurePosixPath) -> Asset:
     if not fields.has("side-link"):
         return replace(asset, mirrors=urls)
     side = _file(fields, "side", "json", folder)
+    if not (asset.shipped and side.shipped):  # both of them, or they would lie apart
+        asset, side = replace(asset, shipped=None), replace(side, shipped=None)
     wanted = PurePosixPath(asset.file_name).with_suffix(".json").name
     if side.file_name != wanted:
         raise fields.fail("side-link", f"ends in {side.file_name!r}", f"expected {wanted!r}")
@@ -277,7 +320,9 @@ def _file(fields: _Fields, kind: str, file_format: str, folder: PurePosixPath) -
             f"ends in {asset.file_name!r}, which is no plain file name",
             "expected a URL that ends in the file's name, such as .../model.ckpt",
         )
-    return asset
+    beside = fields.path.resolve().with_name(asset.file_name)
+    is_shipped = beside.parent == assets_folder() and beside.is_file()
+    return replace(asset, shipped=beside if is_shipped else None)
 
 
 def is_plain_name(name: str) -> bool:

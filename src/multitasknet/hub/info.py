@@ -9,7 +9,7 @@ from typing import Any
 
 from ..files import file_sha256
 from ..weights.reading import check_values, read_weights
-from .cache import cached_path, is_verified
+from .cache import cached_path, find_asset
 from .card import ModelCard
 
 
@@ -39,7 +39,7 @@ class CardInfo:
 
     Attributes:
         card: the card.
-        path: where its asset is, or would be, in the cache.
+        path: where its asset is, shipped or in the cache, or would be in the cache.
         weights: what the copy there holds, None if there is none with the right sha256.
     """
 
@@ -72,6 +72,7 @@ def describe_weights(path: str | Path) -> WeightsInfo:
 
 
 def describe_card(card: ModelCard, cache_dir: str | Path | None = None) -> CardInfo:
-    """Say whether the card's asset is cached and verified, and what it holds; downloads nothing."""
-    path = cached_path(card.asset, cache_dir)
-    return CardInfo(card, path, describe_weights(path) if is_verified(path, card.asset) else None)
+    """Say whether the card's asset is at hand, and what it holds; downloads nothing."""
+    found = find_asset(card.asset, cache_dir)
+    path = found or cached_path(card.asset, cache_dir)
+    return CardInfo(card, path, describe_weights(found) if found else None)

@@ -10,10 +10,18 @@ from itertools import count
 from pathlib import Path
 
 from ..errors import MultiTaskNetError
-from ..files import PACKAGE
+from ..files import PACKAGE, replacing
 from ..models import NETWORKS, find_network
-from .cache import INSTALLED_MARKER, default_cache_dir
-from .card import CardError, ModelCard, default_card_path, is_plain_name, load_card
+from .cache import INSTALLED_MARKER, default_cache_dir, fetch_asset
+from .card import (
+    CardError,
+    ModelCard,
+    default_card_path,
+    is_plain_name,
+    load_card,
+    own_card,
+    own_card_paths,
+)
 
 # The second is the first release's name for it.
 _MARKERS = (INSTALLED_MARKER, ".laid-by-multitasknet")
@@ -37,27 +45,30 @@ def hub_install(
     in the same name share one code folder, which serves every network: by the card installed last,
     or else by the one that came with this module. A card or code folder that stands there and was
     not installed by this function is kept beside it under the name ``*.before-multitasknet``.
+    Weights that were shipped beside their card come along.
 
     Args:
         hub_dir: the hub folder; default as in :func:`multitasknet.hub.cache.default_cache_dir`.
         card: a card to install, such as of a fine-tuned model; default is those of all networks
             that came with this module.
         version: the Hub's version to install for, such as ``1.9``; default is the card's own. The
-            card must list a mirror of that version.
-        network: install this network's card only.
+            card must list a mirror of that version; of this module's, those without mirrors, which
+            no version of the Hub has, are passed over.
+        network: install this network's cards only.
 
     Returns:
         The cards as installed.
 
     Raises:
-        CardError: a card is broken, is of another network, or lists no mirror of that version.
+        CardError: a card is broken, is of another network, or lists no mirror of that version; or
+            the network has none.
+        DownloadError: shipped weights are not those that their card states.
         HubFolderError: the folder cannot be written.
         NotImplementedError: an unknown network.
     """
     root = default_cache_dir() if hub_dir is None else Path(hub_dir).expanduser()
     wanted = tuple(NETWORKS) if network is None else (find_network(network).NAME,)
-    paths = map(default_card_path, wanted) if card is None else [card]
-    sources = [load_card(path) for path in paths]
+    sources = _own_cards(wanted, version) if card is None else [load_card(card)]
     for source in sources:
         if source.network not in wanted:
             raise CardError(
@@ -66,17 +77,34 @@ def hub_install(
             )
     # All of them before the first is written.
     texts = [_text_for_version(source, version or source.version) for source in sources]
+    weights = [_shipped(source) for source in sources]
     return tuple(
-        _install(source, text, root / source.folder.with_name(version or source.version))
-        for source, text in zip(sources, texts, strict=True)
+        _install(source, text, files, root / source.folder.with_name(version or source.version))
+        for source, text, files in zip(sources, texts, weights, strict=True)
     )
 
 
-def _install(source: ModelCard, text: str, folder: Path) -> ModelCard:
+def _own_cards(networks: tuple[str, ...], version: str | None) -> list[ModelCard]:
+    cards = [load_card(path) for path in own_card_paths(networks)] or [own_card(networks)]
+    if version is None:
+        return cards
+    return [card for card in cards if card.asset.mirrors] or cards
+
+
+def _shipped(card: ModelCard) -> list[Path]:
+    """The card's files that came with this module, verified."""
+    files = filter(None, (card.asset, card.asset.side))
+    return [fetch_asset(asset) for asset in files if asset.shipped]
+
+
+def _install(source: ModelCard, text: str, weights: list[Path], folder: Path) -> ModelCard:
     card = folder / source.path.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _replace(folder / _code_name(source), card, source.network, text.encode())
+        for file in weights:
+            with replacing(folder / file.name) as part:
+                shutil.copy(file, part)
     except OSError as error:
         raise HubFolderError(
             f"{folder}: card and module cannot be installed there ({error}); choose another hub "
@@ -105,7 +133,8 @@ def _replace(code: Path, card: Path, network: str, content: bytes) -> None:
         own = default_card_path(network).name
         ours = any((code / marker).is_file() for marker in _MARKERS)
         installed = _contents((code / "assets").glob("*.md")) if ours else {}
-        cards = _contents(map(default_card_path, NETWORKS)) | installed | {own: content}
+        renewed = {own: content, card.name: content}
+        cards = _contents(own_card_paths(NETWORKS)) | installed | renewed
         new_code, new_card = Path(scratch, "code"), Path(scratch, "card.md")
         _copy_module(new_code, cards)
         new_card.write_bytes(content)

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..models import DEFAULT_NETWORK, find_network
-from .card import ModelCard
-from .source import CARD, WeightsSource
+from .card import CARD, ModelCard
+from .source import WeightsSource
 
 if TYPE_CHECKING:
     from mindspore import nn
 
     from ..models.multitasknet.network import MultiTaskNet
     from ..models.poseestnet.network import PoseEstNet
+    from ..models.vehiclepose.network import VehiclePose
 
 
 @overload
@@ -47,6 +48,18 @@ def create_network(
 
 
 @overload
+def create_network(
+    name: Literal["vehiclepose"],
+    *,
+    weights: str | Path | None = ...,
+    card: str | Path | ModelCard | None = ...,
+    cache_dir: str | Path | None = ...,
+    offline: bool = ...,
+    progress: bool = ...,
+) -> VehiclePose: ...
+
+
+@overload
 def create_network(name: str, **options: Any) -> nn.Cell: ...
 
 
@@ -67,9 +80,10 @@ def create_network(
     gets a fresh head of the default architecture.
 
     Args:
-        name: ``multitasknet`` or ``poseestnet``; the Hub client passes it.
-        weights: ``"card"`` downloads, verifies and loads the card's asset; None initialises
-            afresh; a path loads a local file, see :func:`multitasknet.read_weights`.
+        name: ``multitasknet``, ``poseestnet`` or ``vehiclepose``; the Hub client passes it.
+        weights: ``"card"`` downloads, verifies and loads the card's asset; ``"synthetic"`` takes
+            the weights that came with this module, trained on generated vehicles alone; None
+            initialises afresh; a path loads a local file, see :func:`multitasknet.read_weights`.
         card: a model card or its path; default is the network's own, that came with this module.
         cache_dir: the root of the download cache, see :func:`multitasknet.fetch_asset`.
         offline: never touch the network.
@@ -86,8 +100,8 @@ def create_network(
               embedding.
 
     Returns:
-        The Cell, in inference mode: a :class:`multitasknet.MultiTaskNet` or
-        :class:`multitasknet.PoseEstNet`.
+        The Cell, in inference mode: a :class:`multitasknet.MultiTaskNet`,
+        :class:`multitasknet.PoseEstNet` or :class:`multitasknet.VehiclePose`.
 
     Raises:
         NotImplementedError: an unknown name.

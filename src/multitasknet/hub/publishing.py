@@ -1,13 +1,16 @@
-"""``write_card``: a Hub model card for fine-tuned weights."""
+"""``write_card``: a Hub model card for weights of one's own."""
 
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
+from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import Any
 
 from ..files import file_sha256, replacing
 from ..models import find_network
-from ..weights.sidecar import read_sidecar, sidecar_path
+from ..weights.sidecar import Sidecar, read_sidecar, sidecar_path
 from .card import (
     PUBLISHED_METRICS,
     CardError,
@@ -24,7 +27,7 @@ _PAGE = """# {name}
 {header}
 ## Introduction
 
-Weights for the network of `{published}`, trained on {dataset} at {size} pixels.
+Weights of the network `{network}`, trained on {dataset} at {size} pixels.
 
 {facts}
 
@@ -37,7 +40,9 @@ network = mindspore_hub.load("{uid}")
 ```
 
 or, with the module alone, `hub_conf.create_network("{network}", card="{card}")`.
-"""
+{body}"""
+
+_BEST = "best.ckpt"
 
 
 def write_card(
@@ -52,14 +57,17 @@ def write_card(
     license: str = "Apache2.0",
     repo: str | None = None,
     summary: str | None = None,
+    body: str | Path | None = None,
 ) -> ModelCard:
-    """Write the Hub model card of a fine-tuned network's ``best.ckpt``.
+    """Write the Hub model card of a checkpoint with a sidecar.
 
     Args:
-        directory: the output folder of :func:`multitasknet.finetune`. The card is written there.
-        url: where ``best.ckpt`` and ``best.json`` will be published: the folder's URL.
+        directory: the output folder of :func:`multitasknet.finetune`, whose ``best.ckpt`` is meant,
+            or a checkpoint. The card is written beside it.
+        url: where checkpoint and sidecar will be published: the folder's URL.
         name, user, version, dataset, author, license, repo, summary: fields of the card; name and
             repo are those of the network's published card where they are not given.
+        body: a file of Markdown that goes to the card's end.
 
     Returns:
         The card, read back and checked.
@@ -68,18 +76,20 @@ def write_card(
         CardError: no trained weights with a sidecar, or a field that the Hub does not accept.
         CheckpointError, SpecError, SidecarError: the weights or their sidecar are damaged.
     """
-    checkpoint = Path(directory) / "best.ckpt"
+    checkpoint = checkpoint_of(Path(directory))
     side = sidecar_path(checkpoint)
     if not checkpoint.is_file() or not side.is_file():
         raise CardError(
-            f"{directory}: there is no best.ckpt with its best.json; give the output folder of "
-            f"'multitasknet finetune'"
+            f"{directory}: there is no {checkpoint.name} with its {side.name}; give the output "
+            f"folder of 'multitasknet finetune', or a .ckpt file with its sidecar"
         )
     info = describe_weights(checkpoint)
     spec, sidecar = info.spec, read_sidecar(checkpoint, info.spec)
     assert sidecar is not None
-    published = load_card(default_card_path(spec.network))
-    name = published.name if name is None else name
+    own = default_card_path(spec.network)
+    published = load_card(own if own.is_file() else default_card_path())
+    known = published.name if published.network == spec.network else spec.network
+    name = known if name is None else name
     texts = {
         "model-name": name,
         "model-version": version,
@@ -112,21 +122,22 @@ def write_card(
         "evaluation": " | ".join(measured) or "none",
         "update-time": datetime.date.today().isoformat(),
         "repo-link": f"<{repo or published.repo_link}>",
-        "mindspore-version": ".".join(sidecar.origin["versions"]["mindspore"].split(".")[:2]),
+        "mindspore-version": ".".join(_mindspore_version(sidecar).split(".")[:2]),
         "asset": [asset],
     }
-    card = checkpoint.with_name(published.path.name)
-    facts = find_network(spec.network).describe(spec)
+    is_run = checkpoint.name == _BEST
+    card = checkpoint.with_name(own.name) if is_run else checkpoint.with_suffix(".md")
+    facts = {**find_network(spec.network).describe(spec), **_origin_facts(sidecar)}
     page = _PAGE.format(
         name=name,
         header=write_front_matter(header),
-        published=published.uid,
         dataset=dataset,
         uid=f"{user.lower()}/{version}/{card.stem}",
         network=spec.network,
         card=card.name,
         size="x".join(map(str, spec.input_size)),
         facts="\n".join(f"- {name}: {value}" for name, value in facts.items()),
+        body="" if body is None else f"\n{_read(Path(body))}",
     )
     with replacing(card) as part:
         part.write_text(page, encoding="utf-8")
@@ -135,3 +146,27 @@ def write_card(
         except CardError as error:
             raise CardError(str(error).replace(str(part), str(card))) from error
     return load_card(card)
+
+
+def checkpoint_of(place: Path) -> Path:
+    """The checkpoint that is meant: the file itself, or the best one of a training's folder."""
+    return place if place.suffix == ".ckpt" else place / _BEST
+
+
+def _mindspore_version(sidecar: Sidecar) -> str:
+    """The one that trained the weights; for others the one that has read them."""
+    trained: Mapping[str, str] = sidecar.origin.get("versions", {})
+    return trained.get("mindspore") or installed_version("mindspore")
+
+
+def _origin_facts(sidecar: Sidecar) -> dict[str, Any]:
+    """Seed, steps, hashes and the like; not the data's folder, which means nothing elsewhere."""
+    plain = {k: v for k, v in sidecar.origin.items() if isinstance(v, str | int | float)}
+    return {name: value for name, value in plain.items() if name != "data"}
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip() + "\n"
+    except (OSError, UnicodeDecodeError) as error:
+        raise CardError(f"{path}: cannot be read ({error}); give a UTF-8 Markdown file") from error

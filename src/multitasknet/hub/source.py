@@ -7,9 +7,7 @@ from pathlib import Path
 
 from ..models import DEFAULT_NETWORK
 from .cache import fetch_asset
-from .card import ModelCard, default_card_path, load_card
-
-CARD = "card"
+from .card import CARD, ENTRIES, ModelCard, load_card, own_card
 
 
 @dataclass(frozen=True)
@@ -28,8 +26,8 @@ class WeightsSource:
     def __post_init__(self) -> None:
         if not isinstance(self.weights, str | Path | None):
             raise TypeError(
-                f"weights must be 'card', a path or None, not {type(self.weights).__name__}: "
-                f"{self.weights!r}"
+                f"weights must be 'card', 'synthetic', a path or None, not "
+                f"{type(self.weights).__name__}: {self.weights!r}"
             )
         if not isinstance(self.card, str | Path | ModelCard | None):
             raise TypeError(
@@ -41,11 +39,14 @@ class WeightsSource:
 
     @property
     def suffix(self) -> str:
-        """The ending of a local file; empty for the card's asset and for none."""
-        return "" if self.weights in (None, CARD) else Path(str(self.weights)).suffix
+        """The ending of a local file; empty for a card's asset and for none."""
+        return "" if self.weights in (None, *ENTRIES) else Path(str(self.weights)).suffix
 
-    def fetch(self, network: str = DEFAULT_NETWORK) -> Path | None:
+    def fetch(self, *networks: str) -> Path | None:
         """The file, downloaded if need be; None if there is none.
+
+        Args:
+            networks: whose; of several the first that has such weights.
 
         Raises:
             CardError, DownloadError: as :func:`multitasknet.load_card` and
@@ -53,9 +54,11 @@ class WeightsSource:
         """
         if self.weights is None:
             return None
-        if self.weights != CARD:
+        if self.weights not in ENTRIES:
             return Path(self.weights).expanduser()
-        card = default_card_path(network) if self.card is None else self.card
-        if not isinstance(card, ModelCard):
+        card = self.card if self.weights == CARD else None
+        if card is None:
+            card = own_card(networks or DEFAULT_NETWORK, str(self.weights))
+        elif not isinstance(card, ModelCard):
             card = load_card(card)
         return fetch_asset(card, self.cache_dir, self.offline, self.progress)

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..errors import MultiTaskNetError
 from ..files import replacing
-from ..hub.card import ModelCard
-from ..hub.source import CARD, WeightsSource
+from ..hub.card import CARD, ModelCard
+from ..hub.source import WeightsSource
 from ..models import DEFAULT_NETWORK
 from ..models.definition import check_size
 from .engine import Engine

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ class BackendError(MultiTaskNetError, ValueError):
 
 def open_engine(
     source: WeightsSource,
-    name: str = DEFAULT_NETWORK,
+    name: str | Sequence[str] = DEFAULT_NETWORK,
     *,
     backend: Backend = "auto",
     network: Any = None,
@@ -45,7 +47,8 @@ def open_engine(
 
     Args:
         source: which weights.
-        name: the network that they must be of.
+        name: the network that they must be of, or several; random weights are the first's, and
+            a card is that of the first that has one.
         backend: what is to run them.
         network: a Cell to run instead.
         threads: of one run, where ONNX Runtime runs it; default is one a usable core.
@@ -58,32 +61,33 @@ def open_engine(
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}; expected one of {', '.join(BACKENDS)}")
+    names = (name,) if isinstance(name, str) else tuple(name)
     if network is not None:
-        check_network(network.spec.network, name, "the network that is given")
+        check_network(network.spec.network, names, "the network that is given")
     elif source.suffix in _EXPORTED:
         exported = _open_exported(Path(str(source.weights)).expanduser(), backend, threads)
-        check_network(exported.spec.network, name, exported.source)
+        check_network(exported.spec.network, names, exported.source)
         return _as_asked(exported, options)
     in_memory = network is not None or source.weights is None
     if backend == "mindspore" or (backend == "auto" and (in_memory or not _onnx_is_best())):
         from .mindspore_engine import MindSporeEngine
 
-        return MindSporeEngine(network or create_from(source, name, **options))
+        return MindSporeEngine(network or _create(source, names, options))
 
     from .onnx_engine import OnnxEngine
 
     if in_memory:
-        cell = network or create_from(source, name, **options)
+        cell = network or _create(source, names, options)
         return OnnxEngine(
             _model_of(cell, Metadata(cell.spec)),
             source=str(cell.load_report or ""),
             threads=threads,
         )
-    path = source.fetch(name)
+    path = source.fetch(*names)
     assert path is not None
-    model = _cached_model(path, name, source.cache_dir)
+    model = _cached_model(path, names, source.cache_dir)
     engine = OnnxEngine(model, source=str(path), threads=threads)
-    check_network(engine.spec.network, name, engine.source)
+    check_network(engine.spec.network, names, engine.source)
     return _as_asked(engine, options)
 
 
@@ -92,6 +96,22 @@ def network_in(path: Path) -> str:
     if path.suffix in _EXPORTED:
         return _open_exported(path.expanduser(), "auto", None).spec.network
     return read_weights(path).network.NAME
+
+
+def _create(source: WeightsSource, names: tuple[str, ...], options: dict[str, Any]) -> Any:
+    """The Cell; which network's, a file says."""
+    path = source.fetch(*names)
+    name = names[0] if path is None else _owner(path, names)
+    return create_from(source if path is None else replace(source, weights=path), name, **options)
+
+
+def _owner(path: Path, names: tuple[str, ...]) -> str:
+    """The network that a file is read as; one that it is not of is found out by that."""
+    if len(names) == 1:
+        return names[0]
+    found = read_weights(path)
+    check_network(found.spec.network, names, str(path))
+    return found.network.NAME
 
 
 def _onnx_is_best() -> bool:
@@ -137,7 +157,7 @@ def _model_of(cell: Any, metadata: Metadata) -> bytes:
     return build_onnx(cell, metadata).SerializeToString()
 
 
-def _cached_model(path: Path, name: str, cache_dir: str | Path | None) -> Path | bytes:
+def _cached_model(path: Path, names: tuple[str, ...], cache_dir: str | Path | None) -> Path | bytes:
     """The weights as an ONNX file in the cache, written the first time and verified after.
 
     Its name holds the hashes of weights and sidecar. If the cache cannot be written, the content
@@ -154,6 +174,7 @@ def _cached_model(path: Path, name: str, cache_dir: str | Path | None) -> Path |
         found = None
     if found is not None:
         return found
+    name = _owner(path, names)
     spec = read_complete_weights(path, find_network(name)).spec
     logger.info("%s: bringing it into an ONNX file, once", path)
     cell = create_from(WeightsSource(path), name)

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MultiTaskNetError
-from ..hub.cache import cached_path, is_verified
-from ..hub.card import load_card
-from ..hub.source import CARD, default_card_path
-from .pose_estimator import NAME, PoseEstimator
+from ..hub.cache import find_asset
+from ..hub.card import CARD, ENTRIES, SYNTHETIC, ModelCard, default_card_path, load_card
+from ..models import pose_networks
+from .pose_estimator import PoseEstimator
 
 logger = logging.getLogger(__name__)
 
 AUTO, NONE = "auto", "none"
-WORDS = (AUTO, NONE, CARD)
+WORDS = (AUTO, NONE, *ENTRIES)
 
 
 class PoseError(MultiTaskNetError, ValueError):
@@ -28,9 +28,9 @@ def open_pose_estimator(
     """The pose estimator that is asked for; None if poses are to be neutral.
 
     Args:
-        pose: ``auto``: the published weights if a verified copy is in the cache, else none;
-            ``none``; ``card``: the published weights, downloaded once; a file of pose weights; or
-            an estimator.
+        pose: ``auto``: the published weights if a verified copy is in the cache, else the shipped
+            ones, else none; ``none``; ``card``: the published weights, downloaded once;
+            ``synthetic``: the shipped ones; a file of pose weights; or an estimator.
         cache_dir: the root of the download cache.
         options: of :class:`PoseEstimator`.
 
@@ -48,14 +48,25 @@ def open_pose_estimator(
     if pose == NONE:
         return None
     if pose == AUTO:
-        asset = load_card(default_card_path(NAME)).asset
-        if not is_verified(cached_path(asset, cache_dir), asset):
+        card = _at_hand(cache_dir)
+        if card is None:
             return None
-        logger.info("missing poses are estimated by %s", asset.file_name)
-        return PoseEstimator(CARD, cache_dir=cache_dir, **(options | {"offline": True}))
-    if pose != CARD and not Path(pose).expanduser().is_file():
+        logger.info("missing poses are estimated by %s", card.asset.file_name)
+        return PoseEstimator(CARD, card=card, cache_dir=cache_dir, **(options | {"offline": True}))
+    if pose not in ENTRIES and not Path(pose).expanduser().is_file():
         raise PoseError(
             f"pose is {str(pose)!r}; expected {', '.join(WORDS)}, or a file of pose weights that "
             f"exists"
         )
     return PoseEstimator(pose, cache_dir=cache_dir, **options)
+
+
+def _at_hand(cache_dir: str | Path | None) -> ModelCard | None:
+    """The first card whose weights need no download: the published one's, then a shipped one's."""
+    names = [network.NAME for network in pose_networks()]
+    places = [default_card_path(names[0])]
+    places += [default_card_path(name, SYNTHETIC) for name in names]
+    for card in (load_card(place) for place in places if place.is_file()):
+        if find_asset(card.asset, cache_dir) is not None:
+            return card
+    return None

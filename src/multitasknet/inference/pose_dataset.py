@@ -23,12 +23,12 @@ from ..data.layouts import FOLDERS, camera_in
 from ..data.records import Record, VehicleDataset
 from ..errors import MultiTaskNetError
 from ..files import OutputError, fingerprint, make_folder
-from ..images import encode_jpeg, resize
+from ..images import encode_jpeg
 from ..interruption import Interrupted, stop_request
-from ..models.poseestnet.decoding import stored_heatmaps
+from ..models.definition import PoseNetwork
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from ..vehicle.keypoints import NUM_KEYPOINTS
-from ..vehicle.maps import MAP_SIZE, draw_segments
+from ..vehicle.maps import draw_segments
 from ..vehicle.pose import Pose
 from .pose_estimator import PoseEstimator
 
@@ -139,7 +139,9 @@ def estimate_dataset(
         )
         with bar, stop_request() as stopped:
             for batch in _estimated(estimator, todo, maps):
-                journal.add([_write_one(partial, *one, images) for one in batch])
+                journal.add(
+                    [_write_one(partial, *one, estimator.definition, images) for one in batch]
+                )
                 bar.update(len(batch))
                 if stopped():
                     raise Interrupted(
@@ -254,7 +256,12 @@ def _estimated(
 
 
 def _write_one(
-    folder: Path, task: _Task, pixels: np.ndarray, pose: Pose, images: Images
+    folder: Path,
+    task: _Task,
+    pixels: np.ndarray,
+    pose: Pose,
+    network: PoseNetwork,
+    images: Images,
 ) -> np.ndarray:
     """Write an image and its maps, if the pose has any; return its keypoints as they are noted."""
     _place(task.record.image, folder / f"image_{task.folder}" / task.name, images)
@@ -262,10 +269,9 @@ def _write_one(
     keypoints = pose.keypoints.astype(np.float64).round(LABEL_DECIMALS)
     if pose.heatmaps is not None:
         height, width = pixels.shape[:2]
-        at_size = [resize(one, (MAP_SIZE, MAP_SIZE)) for one in pose.heatmaps]
         sure = np.column_stack((keypoints[:, :2], np.ones(len(keypoints))))
         for kind, group in (
-            ("heatmap", stored_heatmaps(np.stack(at_size))),
+            ("heatmap", network.stored_heatmaps(pose, width=width, height=height)),
             ("segment", draw_segments(sure, width=width, height=height)),
         ):
             place = folder / f"{kind}_{task.folder}" / Path(task.name).stem

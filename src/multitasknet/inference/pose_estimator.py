@@ -6,23 +6,16 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from ..data.samples import batch_inputs
-from ..hub.card import ModelCard
-from ..hub.source import CARD, WeightsSource
+from ..hub.card import CARD, ModelCard
+from ..hub.source import WeightsSource
 from ..images import ImageInput
-from ..models.poseestnet.decoding import (
-    DECODINGS,
-    Decoding,
-    find_peaks,
-    keypoints_in_image,
-    unmirrored,
-)
-from ..models.poseestnet.preprocessing import PREPROCESSING
-from ..models.poseestnet.spec import PoseSpec
+from ..models import find_network, pose_networks
+from ..models.definition import PoseNetwork
 from ..vehicle.keypoints import pose_or_zeros
 from ..vehicle.pose import Pose
 from ..vehicle.sample import Sample
@@ -30,35 +23,38 @@ from .engine import Backend
 from .runner import Runner, check_images
 
 if TYPE_CHECKING:
-    from ..models.poseestnet.network import PoseEstNet
+    from mindspore import nn
 
-NAME = "poseestnet"
 _NO_MAPS = np.zeros((0, 0, 0), np.uint8)
 
 
 class PoseEstimator(Runner):
-    """The pose network, ready for images; any number of threads may share it.
+    """A pose network, ready for images; any number of threads may share it.
+
+    Which one it is, PoseEstNet or VehiclePose, the weights say; random ones and a card that is not
+    given are PoseEstNet's, ``"synthetic"`` ones VehiclePose's.
 
     Args:
         weights, card, cache_dir, offline, progress, network, batch_size, size, backend, threads:
-            as in :class:`multitasknet.Predictor`, of PoseEstNet.
+            as in :class:`multitasknet.Predictor`, of a pose network.
         flip_test: run the network on the mirrored image too, and average, as was published: more
             accurate, and half as fast.
-        decode: how a map becomes a place: ``published`` (the largest cell and a quarter), or
-            ``dark`` (Zhang et al., CVPR 2020), or ``udp``, which is ``dark`` with a flip test that
-            does not move keypoints (after Huang et al., CVPR 2020).
+        decode: how a map becomes a place; default is the network's first. PoseEstNet:
+            ``published`` (the largest cell and a quarter), or ``dark`` (Zhang et al., CVPR 2020),
+            or ``udp``, which is ``dark`` with a flip test that does not move keypoints (after
+            Huang et al., CVPR 2020). VehiclePose: ``soft``, the centre of the probability around
+            the largest cell.
 
     Attributes:
         engine, spec, batch_size, size, flip_test, decode: as given, or the network's own.
+        definition: the network's, which says what its outputs mean.
     """
-
-    spec: PoseSpec
 
     def __init__(
         self,
         weights: str | Path | None = CARD,
         *,
-        network: PoseEstNet | None = None,
+        network: nn.Cell | None = None,
         card: str | Path | ModelCard | None = None,
         cache_dir: str | Path | None = None,
         offline: bool = False,
@@ -68,13 +64,11 @@ class PoseEstimator(Runner):
         backend: Backend = "auto",
         threads: int | None = None,
         flip_test: bool = True,
-        decode: Decoding = "published",
+        decode: str | None = None,
     ) -> None:
-        if decode not in DECODINGS:
-            raise ValueError(f"decode is {decode!r}; expected one of {', '.join(DECODINGS)}")
         source = WeightsSource(weights, card, cache_dir, offline, progress)
         super().__init__(
-            NAME,
+            [one.NAME for one in pose_networks()],
             source,
             network=network,
             batch_size=batch_size,
@@ -82,12 +76,18 @@ class PoseEstimator(Runner):
             backend=backend,
             threads=threads,
         )
-        if not self.spec.include_top:
+        self.definition = cast("PoseNetwork", find_network(self.spec.network))
+        if not self.spec.is_complete:
             raise ValueError(
                 "the network has no last layer, which finds the keypoints; give one with it"
             )
         self.flip_test = flip_test
-        self.decode: Decoding = decode
+        self.decode = decode or self.definition.DECODINGS[0]
+        if self.decode not in self.definition.DECODINGS:
+            raise ValueError(
+                f"decode is {decode!r}; {self.definition.NAME} has "
+                f"{' or '.join(self.definition.DECODINGS)}"
+            )
 
     @cached_property
     def origin(self) -> str:
@@ -98,7 +98,7 @@ class PoseEstimator(Runner):
             "size": self.size,
             "flip_test": self.flip_test,
             "decode": self.decode,
-            "preprocessing": PREPROCESSING,
+            "preprocessing": self.definition.PREPROCESSING,
         }
         return json.dumps(facts, sort_keys=True)
 
@@ -110,12 +110,12 @@ class PoseEstimator(Runner):
         Args:
             images: paths, Pillow images or uint8 arrays ``[H, W, 3]`` (RGB), in any mix.
             heatmaps: keep the network's maps in the result, float32 ``[36, H / 4, W / 4]`` of the
-                network's input, which shows a square of 1.25 times the longer side around the
-                image's centre.
+                network's input, which shows the image in its middle.
 
         Returns:
-            A pose an image, in pixels of that image. The confidence is the map's largest value:
-            around 1 where a keypoint is clear, possibly above, below 0 possibly.
+            A pose an image, in pixels of that image. PoseEstNet's confidence is the map's largest
+            value: around 1 where a keypoint is clear, possibly above, below 0 possibly.
+            VehiclePose's is the probability, 0..1, that the keypoint is visible.
 
         Raises:
             ImageError: an image cannot be read; nothing is estimated then.
@@ -137,12 +137,13 @@ class PoseEstimator(Runner):
         self, pixels: Sequence[np.ndarray], *, heatmaps: bool = False
     ) -> list[Pose]:
         """:meth:`estimate` for one batch of pictures in memory, uint8 ``[H, W, 3]`` each."""
-        maps = self._maps(*self._inputs(pixels))
-        peaks = find_peaks(maps, self.decode)
+        peaks, maps = self._found(*self._inputs(pixels))
         poses = []
         for one, found, map_ in zip(pixels, peaks, maps, strict=True):
             height, width = one.shape[:2]
-            keypoints = keypoints_in_image(found, width=width, height=height, size=self.size)
+            keypoints = self.definition.keypoints_in_image(
+                found, width=width, height=height, size=self.size
+            )
             poses.append(Pose(keypoints, "estimated", map_ if heatmaps else None))
         return poses
 
@@ -151,9 +152,8 @@ class PoseEstimator(Runner):
         samples = [Sample(one, neutral, _NO_MAPS) for one in pixels]
         return batch_inputs(samples, self.spec, self.size)
 
-    def _maps(self, x: np.ndarray) -> np.ndarray:
-        (maps,) = self.run(x)
-        if not self.flip_test:
-            return maps
-        (mirrored,) = self.run(np.ascontiguousarray(x[..., ::-1]))
-        return (maps + unmirrored(mirrored, self.decode)) * np.float32(0.5)
+    def _found(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Peaks and maps of one batch of inputs."""
+        outputs = self.run(x)
+        mirrored = self.run(np.ascontiguousarray(x[..., ::-1])) if self.flip_test else None
+        return self.definition.decode(outputs, mirrored, self.decode)

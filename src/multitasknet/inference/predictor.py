@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..data.samples import batch_inputs, make_sample
-from ..hub.card import ModelCard
-from ..hub.source import CARD, WeightsSource
+from ..hub.card import CARD, ModelCard
+from ..hub.source import WeightsSource
 from ..images import ImageInput
 from ..models.multitasknet.decoding import Prediction, decode
 from ..models.multitasknet.spec import NetworkSpec
@@ -53,8 +53,9 @@ class Predictor(Runner):
             weights are brought into an ONNX file in the cache once, by MindSpore.
         threads: of one run of ONNX Runtime; default is one for each core that the process may use.
         pose: where images without keypoints get them from: ``auto`` (the published pose network
-            if it is in the cache, else a neutral pose; nothing is downloaded), ``none`` (a neutral
-            pose), ``card`` (the published pose network, downloaded once), a file of pose weights,
+            if it is in the cache, else the light one if it is shipped, else a neutral pose; nothing
+            is downloaded), ``none`` (a neutral pose), ``card`` (the published pose network,
+            downloaded once), ``synthetic`` (the light one that is shipped), a file of pose weights,
             or a :class:`multitasknet.PoseEstimator`.
 
     Attributes:

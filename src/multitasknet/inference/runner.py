@@ -32,7 +32,7 @@ class Runner:
 
     def __init__(
         self,
-        name: str,
+        name: str | Sequence[str],
         source: WeightsSource,
         *,
         network: Any,

@@ -9,12 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from .definition import Network
+    from .definition import Network, PoseNetwork
 
 # The one table of networks: name, as the Hub client passes it, to the module that defines it.
 NETWORKS = {
     "multitasknet": ".multitasknet.definition",
     "poseestnet": ".poseestnet.definition",
+    "vehiclepose": ".vehiclepose.definition",
 }
 DEFAULT_NETWORK = "multitasknet"
 
@@ -36,3 +37,10 @@ def find_network(name: str) -> Network:
 def all_networks() -> tuple[Network, ...]:
     """The definitions of all networks, in the table's order."""
     return tuple(map(find_network, NETWORKS))
+
+
+def pose_networks() -> tuple[PoseNetwork, ...]:
+    """Those of them that find keypoints."""
+    from .definition import PoseNetwork
+
+    return tuple(network for network in all_networks() if isinstance(network, PoseNetwork))

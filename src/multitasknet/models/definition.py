@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
 from ..errors import MultiTaskNetError
+from ..vehicle.pose import Pose
 from ..vehicle.sample import Sample
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Spec(Protocol):
         """The inputs' names and shapes without the batch, in order, for a height and width."""
 
     def output_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
-        """The same of the outputs."""
+        """The same of the outputs; the last is the one that the network is judged by."""
 
 
 class Checkpoint(Protocol):
@@ -152,6 +153,35 @@ class Network(Protocol):
 
     def normalization(self) -> dict[str, Any]:
         """How pixels become inputs, for readers of exported files."""
+
+
+@runtime_checkable
+class PoseNetwork(Network, Protocol):
+    """A network that finds the keypoints of vehicles.
+
+    Attributes:
+        DECODINGS: the ways from its maps to places; the first is what is taken by default.
+    """
+
+    DECODINGS: tuple[str, ...]
+
+    def decode(
+        self,
+        outputs: Sequence[np.ndarray],
+        mirrored: Sequence[np.ndarray] | None,
+        decoding: str,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """From outputs for a batch, and for its mirrored inputs if there are any: peaks, float32
+        ``[N, 36, 3]`` of x, y (cells) and confidence, and maps, float32 ``[N, 36, h, w]``."""
+
+    def keypoints_in_image(
+        self, peaks: np.ndarray, *, width: int, height: int, size: tuple[int, int]
+    ) -> np.ndarray:
+        """One picture's peaks ``[36, 3]`` in pixels of the picture, whose ``width`` and ``height``
+        are given; ``size`` is the input's height and width."""
+
+    def stored_heatmaps(self, pose: Pose, *, width: int, height: int) -> np.ndarray:
+        """A pose's maps as PAMTRI stores them for MultiTaskNet: uint8 ``[36, 64, 64]``."""
 
 
 def check_size(size: tuple[int, int]) -> tuple[int, int]:

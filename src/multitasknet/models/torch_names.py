@@ -30,3 +30,17 @@ def torch_entries(
         if leaf == "moving_variance":
             entries[f"{stem}.num_batches_tracked"] = np.array(0, np.int64)
     return entries
+
+
+def published_entries(
+    entries: Mapping[str, np.ndarray], rename: Callable[[str], str]
+) -> dict[str, np.ndarray]:
+    """Back from :func:`torch_entries`, without the counters; ``rename`` the other way round."""
+    arrays = {}
+    for name, array in entries.items():
+        stem, _, leaf = name.rpartition(".")
+        if leaf == "num_batches_tracked":
+            continue
+        is_norm = f"{stem}.running_mean" in entries
+        arrays[rename(f"{stem}.{PUBLISHED_LEAVES[leaf] if is_norm else leaf}")] = array
+    return arrays

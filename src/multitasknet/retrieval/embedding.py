@@ -135,8 +135,8 @@ def _piece(
     return SplitEmbeddings(
         names=np.array([str(record.image) for record in records]),
         embeddings=outputs[-1].astype(np.float32, copy=False),
-        colors=outputs[1].argmax(axis=1) if has_attributes else none,
-        types=outputs[2].argmax(axis=1) if has_attributes else none,
+        colors=outputs[-3].argmax(axis=1) if has_attributes else none,
+        types=outputs[-2].argmax(axis=1) if has_attributes else none,
     )
 
 

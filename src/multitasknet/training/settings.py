@@ -106,7 +106,7 @@ class Settings:
 
     TASK: ClassVar[str] = ""
 
-    weights: str = setting("card", "'card', 'none' for fresh weights, or a file")
+    weights: str = setting("card", "'card', 'synthetic', 'none' for fresh weights, or a file")
     card: str | None = setting(
         None, "a model card instead of the network's", kind=str, optional=True
     )
@@ -200,7 +200,8 @@ class IdentitySettings(Settings):
         None, "input variant instead of the weights'", kind=str, choices=VARIANTS, optional=True
     )
     pose: str = setting(
-        "auto", "for images without keypoints: auto, none, card, or a file of pose weights"
+        "auto",
+        "for images without keypoints: auto, none, card, synthetic, or a file of pose weights",
     )
     instances: int = setting(4, "images of each vehicle in a batch", least=1)
     smoothing: float = setting(0.1, "label smoothing of the identity loss", least=0, most=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -9,7 +11,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from ..files import OutputError, replacing
-from .reading import check_fit, read_weights
+from .reading import CheckpointError, Weights, cell_of, check_fit, read_weights
 from .sidecar import read_sidecar, sidecar_path, write_sidecar
 from .torch_file import write_torch
 
@@ -17,7 +19,14 @@ Format = Literal["ckpt", "safetensors", "pth"]
 FORMATS: tuple[str, ...] = get_args(Format)
 
 
-def convert(source: str | Path, target: str | Path, *, format: Format | None = None) -> Path:
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    format: Format | None = None,
+    float16: bool = False,
+    without: Sequence[str] = (),
+) -> Path:
     """Write the weights in ``source`` to ``target``, under the published names, or for PyTorch.
 
     Optimizer state, prefixes and an ImageNet classifier stay behind. What weights from PyTorch
@@ -30,12 +39,17 @@ def convert(source: str | Path, target: str | Path, *, format: Format | None = N
         format: ``ckpt`` or ``safetensors`` (published names), or ``pth`` (NVlabs' names, in a
             ``state_dict``), whose ending is added to the target if it has another; default is the
             target's ending.
+        float16: half the size: kernels and matrices in float16, which is what weights need. Biases
+            and norms, which are small and hold variances, stay in float32.
+        without: outermost cells to leave out that a network can do without, such as
+            ``classifier_vid``, which knows the training's vehicles and no others.
 
     Returns:
         The file written.
 
     Raises:
-        CheckpointError: the source cannot be read, or an entry is missing, unknown or misshapen.
+        CheckpointError: the source cannot be read, or an entry is missing, unknown, misshapen or
+            beyond float16's range; or there is no such cell to leave out.
         SpecError: ``pth``, and PyTorch's network would give other outputs.
         MissingExtraError: ``pth``, and PyTorch is not installed.
         OutputError: the target's ending is unknown, or it cannot be written, or a
@@ -49,7 +63,7 @@ def convert(source: str | Path, target: str | Path, *, format: Format | None = N
         target = target.with_name(f"{target.name}.{wanted}")
     from .loading import parameter_shapes
 
-    weights = read_weights(source)
+    weights = _leave_out(read_weights(source), without)
     shapes = parameter_shapes(weights.network, weights.spec)
     check_fit(weights, shapes)
     sidecar = read_sidecar(weights.path, weights.spec)
@@ -60,6 +74,8 @@ def convert(source: str | Path, target: str | Path, *, format: Format | None = N
             f"none; move it away or choose another target"
         )
     arrays = {name: np.ascontiguousarray(weights.arrays[name]) for name in shapes}
+    if float16:
+        arrays = {name: _halved(name, array, weights.path) for name, array in arrays.items()}
     if target.suffix == ".pth":
         arrays = weights.network.to_torch(arrays)
     with replacing(target) as part:
@@ -67,6 +83,28 @@ def convert(source: str | Path, target: str | Path, *, format: Format | None = N
     if sidecar:
         write_sidecar(target, sidecar)
     return target
+
+
+def _leave_out(weights: Weights, cells: Sequence[str]) -> Weights:
+    optional = weights.network.OPTIONAL_CELLS
+    for cell in cells:
+        if cell not in optional:
+            raise CheckpointError(
+                f"{weights.path}: {cell!r} cannot be left out of {weights.network.NAME}; expected "
+                f"one of {', '.join(optional) or 'none: it needs all of its cells'}"
+            )
+    kept = {name: array for name, array in weights.arrays.items() if cell_of(name) not in cells}
+    return replace(weights, arrays=kept)
+
+
+def _halved(name: str, array: np.ndarray, source: Path) -> np.ndarray:
+    if array.ndim < 2:
+        return array
+    if np.abs(array).max() > np.finfo(np.float16).max:
+        raise CheckpointError(
+            f"{source}: {name} has values beyond float16's range; convert without float16"
+        )
+    return array.astype(np.float16)
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:

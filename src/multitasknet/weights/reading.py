@@ -114,10 +114,13 @@ def read_weights(path: str | Path, network: Network | None = None) -> Weights:
     return Weights(path, owner, *owner.to_published(entries))
 
 
-def check_network(found: str, wanted: str, source: str) -> None:
-    """Raise CheckpointError, which names both, if a network is another one."""
-    if found != wanted:
-        raise CheckpointError(f"{source}: expected {wanted}, but it is {found}; use it as that")
+def check_network(found: str, wanted: str | Sequence[str], source: str) -> None:
+    """Raise CheckpointError, which names all, if a network is none of those that are wanted."""
+    names = (wanted,) if isinstance(wanted, str) else wanted
+    if found not in names:
+        raise CheckpointError(
+            f"{source}: expected {' or '.join(names)}, but it is {found}; use it as that"
+        )
 
 
 def _networks_of(names: Sequence[str]) -> list[Network]:

@@ -115,7 +115,7 @@ def _names(
 
 def _fresh_cells(spec: NetworkSpec, shapes: Shapes) -> tuple[str, ...]:
     """The cells of the top that the file has not, or has with another number of classes."""
-    rows = {"classifier_vid": spec.num_ids}
+    rows = {"classifier_vid": spec.num_ids} if spec.has_identities else {}
     if spec.multi_task:
         rows |= {"fc_vcolor": ATTRIBUTE_SIZE, "classifier_vcolor": spec.num_colors}
         rows |= {"fc_vtype": ATTRIBUTE_SIZE, "classifier_vtype": spec.num_types}

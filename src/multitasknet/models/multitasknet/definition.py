@@ -98,7 +98,8 @@ def spec_from_sidecar(spec: NetworkSpec, values: Mapping[str, Any]) -> NetworkSp
     for kind, stated, found in (
         ("colours", named.num_colors, spec.num_colors),
         ("types", named.num_types, spec.num_types),
-        ("vehicles", len(values["vehicle_ids"]), spec.num_ids),
+        # Of weights without their classifier it says which vehicles they were trained on.
+        ("vehicles", len(values["vehicle_ids"]) if spec.num_ids else 0, spec.num_ids),
     ):
         if spec.include_top and stated != found:
             raise ValueError(f"it states {stated} {kind}, but the checkpoint has {found}")
@@ -107,7 +108,8 @@ def spec_from_sidecar(spec: NetworkSpec, values: Mapping[str, Any]) -> NetworkSp
 
 def describe(spec: NetworkSpec) -> dict[str, str]:
     """What there is to know of a spec, for people: names and values, in order."""
-    classes = [f"{spec.num_ids} identities"] if spec.include_top else ["no classifiers"]
+    identities = f"{spec.num_ids or 'no'} identities"
+    classes = [identities if spec.include_top else "no classifiers"]
     if spec.has_attributes:
         classes += [f"{spec.num_colors} colours", f"{spec.num_types} types"]
     rows = {

@@ -148,8 +148,8 @@ class MultiTaskNet(nn.Cell):
 
     Outputs:
         By ``spec``: multi-task ``(id_logits [N, num_ids], color_logits [N, num_colors],
-        type_logits [N, num_types], embedding [N, 1024])``; single-task ``(id_logits, embedding)``;
-        without classifiers ``embedding`` alone.
+        type_logits [N, num_types], embedding [N, 1024])``, the first only if there are identities;
+        single-task ``(id_logits, embedding)``; without classifiers ``embedding`` alone.
 
     Args:
         spec: the architecture.
@@ -167,6 +167,7 @@ class MultiTaskNet(nn.Cell):
         self.keypoint_aware = spec.keypoint_aware
         self.multi_task = spec.multi_task
         self.include_top = spec.include_top
+        self.has_identities = spec.has_identities
         self.leaky_relu = nn.LeakyReLU(_LEAK)
         if spec.multi_task:
             self.fc_vid = nn.Dense(spec.head_inputs, EMBEDDING_SIZE)
@@ -177,7 +178,8 @@ class MultiTaskNet(nn.Cell):
         if spec.multi_task:
             self.fc_vcolor = nn.Dense(spec.head_inputs, ATTRIBUTE_SIZE)
             self.fc_vtype = nn.Dense(spec.head_inputs, ATTRIBUTE_SIZE)
-        self.classifier_vid = nn.Dense(EMBEDDING_SIZE, spec.num_ids)
+        if spec.has_identities:
+            self.classifier_vid = nn.Dense(EMBEDDING_SIZE, spec.num_ids)
         if spec.multi_task:
             self.classifier_vcolor = nn.Dense(ATTRIBUTE_SIZE, spec.num_colors)
             self.classifier_vtype = nn.Dense(ATTRIBUTE_SIZE, spec.num_types)
@@ -196,12 +198,13 @@ class MultiTaskNet(nn.Cell):
         embedding = self.embed(features)
         if not self.include_top:
             return embedding
-        id_logits = self.classifier_vid(embedding)
         if not self.multi_task:
-            return id_logits, embedding
+            return self.classifier_vid(embedding), embedding
         color_logits = self.classifier_vcolor(self.leaky_relu(self.fc_vcolor(features)))
         type_logits = self.classifier_vtype(self.leaky_relu(self.fc_vtype(features)))
-        return id_logits, color_logits, type_logits, embedding
+        if not self.has_identities:
+            return color_logits, type_logits, embedding
+        return self.classifier_vid(embedding), color_logits, type_logits, embedding
 
     def embed(self, features: Tensor) -> Tensor:
         """The activated identity branch; without one, the pooled features themselves."""

@@ -70,7 +70,8 @@ class NetworkSpec:
         variant: which channels the input ``x`` has.
         keypoint_aware: whether the head takes the pose vector ``p``.
         multi_task: whether there are colour and type heads beside the identity's.
-        num_ids: rows of the identity classifier.
+        num_ids: rows of the identity classifier; 0 where it was left out, which knows the
+            training's vehicles and no others.
         color_names, type_names: class names by index; empty for a single-task network.
         include_top: whether there are classifiers; without, the output is the embedding.
         input_size: height and width that the weights were trained on; any multiples of 32 work.
@@ -116,6 +117,11 @@ class NetworkSpec:
         return self.include_top
 
     @property
+    def has_identities(self) -> bool:
+        """Whether there are identity logits among the outputs."""
+        return self.include_top and self.num_ids > 0
+
+    @property
     def has_attributes(self) -> bool:
         """Whether there are colour and type among the outputs."""
         return self.multi_task and self.include_top
@@ -146,7 +152,7 @@ class NetworkSpec:
         if self.multi_task:
             shapes = {"type_logits": (self.num_types,)} | shapes
             shapes = {"color_logits": (self.num_colors,)} | shapes
-        return {"id_logits": (self.num_ids,)} | shapes
+        return {"id_logits": (self.num_ids,)} | shapes if self.has_identities else shapes
 
 
 def spec_from_shapes(shapes: Shapes, source: str) -> NetworkSpec:
@@ -154,7 +160,7 @@ def spec_from_shapes(shapes: Shapes, source: str) -> NetworkSpec:
 
     The stem's input channels give the variant, the columns of the first Dense layer the keypoint
     awareness, the rows of ``classifier_*`` the class counts. A file without classifiers gives a
-    spec with ``include_top`` False.
+    spec with ``include_top`` False, one of colour and type alone a spec with no identities.
 
     Args:
         shapes: names as in the published checkpoint, without prefix.
@@ -179,15 +185,16 @@ def spec_from_shapes(shapes: Shapes, source: str) -> NetworkSpec:
         )
     first = shapes.get("fc_vid.weight", shapes.get("fc.weight"))
     multi_task = "fc_vid.weight" in shapes
-    include_top = "classifier_vid.weight" in shapes
+    has_identities = "classifier_vid.weight" in shapes
+    has_attributes = {"classifier_vcolor.weight", "classifier_vtype.weight"} <= set(shapes)
     return NetworkSpec(
         variant=variants[stem[1]],
         keypoint_aware=first is not None and _is_keypoint_aware(first, source),
         multi_task=multi_task,
-        num_ids=shapes["classifier_vid.weight"][0] if include_top else 0,
+        num_ids=shapes["classifier_vid.weight"][0] if has_identities else 0,
         color_names=_names(shapes, "classifier_vcolor.weight", COLORS, "color", multi_task),
         type_names=_names(shapes, "classifier_vtype.weight", TYPES, "type", multi_task),
-        include_top=include_top,
+        include_top=has_identities or has_attributes,
         stem_pool="symmetric" if SYMMETRIC_POOL in shapes else "same",
     )
 

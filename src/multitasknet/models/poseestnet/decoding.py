@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -11,8 +11,7 @@ from ...vehicle.keypoints import MIRRORED_KEYPOINTS
 from .preprocessing import frame_transform
 from .spec import STRIDE
 
-Decoding = Literal["published", "dark", "udp"]
-DECODINGS: tuple[str, ...] = get_args(Decoding)
+DECODINGS = ("published", "dark", "udp")
 
 _QUARTER = 0.25
 _TOO_FAR = 0.25
@@ -20,7 +19,22 @@ _BLUR_KERNEL = 11
 _LEAST = 1e-10
 
 
-def unmirrored(maps: np.ndarray, decode: Decoding = "published") -> np.ndarray:
+def decode(
+    outputs: Sequence[np.ndarray],
+    mirrored: Sequence[np.ndarray] | None = None,
+    decoding: str = DECODINGS[0],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Peaks as :func:`find_peaks` gives them, and the maps that they are found in.
+
+    With ``mirrored``, the outputs for the mirrored inputs, these are the average of both.
+    """
+    (maps,) = outputs
+    if mirrored is not None:
+        maps = (maps + unmirrored(mirrored[0], decoding)) * np.float32(0.5)
+    return find_peaks(maps, decoding), maps
+
+
+def unmirrored(maps: np.ndarray, decode: str = "published") -> np.ndarray:
     """The maps of a mirrored input as those of the input itself: float32 ``[N, 36, h, w]``.
 
     Mirrored back, left and right keypoints exchanged, then moved one column to the right as the
@@ -36,7 +50,7 @@ def unmirrored(maps: np.ndarray, decode: Decoding = "published") -> np.ndarray:
     return moved - np.float32(_TOO_FAR) * (moved - turned)
 
 
-def find_peaks(maps: np.ndarray, decode: Decoding = "published") -> np.ndarray:
+def find_peaks(maps: np.ndarray, decode: str = "published") -> np.ndarray:
     """Where each map is largest.
 
     Args:

@@ -1,4 +1,4 @@
-"""PoseEstNet as the rest of the package knows it: a :class:`~..definition.Network`."""
+"""PoseEstNet as the rest of the package knows it: a :class:`~..definition.PoseNetwork`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from ...vehicle.pose import check_convention
+import numpy as np
+
+from ...images import resize
+from ...vehicle.maps import MAP_SIZE
+from ...vehicle.pose import Pose, check_convention
 from ..definition import Checkpoint, Plan, check_size
+from .decoding import DECODINGS, decode, keypoints_in_image
+from .decoding import stored_heatmaps as _as_stored
 from .layout import FROZEN, recognizes, to_published, to_torch
 from .preprocessing import PREPROCESSING, normalization, write_inputs
 from .spec import PoseSpec, spec_from_shapes
@@ -17,13 +23,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CARD",
+    "DECODINGS",
     "FROZEN",
     "NAME",
     "OPTIONAL_CELLS",
     "PREPROCESSING",
     "build",
     "check_options",
+    "decode",
     "describe",
+    "keypoints_in_image",
     "normalization",
     "plan",
     "recognizes",
@@ -32,6 +41,7 @@ __all__ = [
     "spec_from_sidecar",
     "spec_to_json",
     "spec_to_sidecar",
+    "stored_heatmaps",
     "to_published",
     "to_torch",
     "write_inputs",
@@ -111,3 +121,10 @@ def describe(spec: PoseSpec) -> dict[str, str]:
         "last bias": "there, as in NVlabs' weights" if spec.final_bias else "none",
         "confidences": spec.pose_convention,
     }
+
+
+def stored_heatmaps(pose: Pose, *, width: int, height: int) -> np.ndarray:
+    """A pose's maps as PAMTRI stores them: uint8 ``[36, 64, 64]``; ValueError if it kept none."""
+    if pose.heatmaps is None:
+        raise ValueError("the pose has no maps; estimate it with heatmaps=True")
+    return _as_stored(np.stack([resize(one, (MAP_SIZE, MAP_SIZE)) for one in pose.heatmaps]))

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..torch_names import PUBLISHED_LEAVES, torch_entries
+from ..torch_names import published_entries, torch_entries
 
 # What each choice of ``freeze`` holds fixed: all but the last layer, or stem and first two stages.
 _EARLY = ("conv1.", "bn1.", "conv2.", "bn2.", "layer1.", "transition1.", "stage2.")
@@ -77,15 +77,9 @@ def _from_torch(
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     plain = {_TORCH_PREFIX.sub("", name): array for name, array in entries.items()}
     left_out = tuple(name for name in plain if _TORCH_LEFT_OUT.search(name))
-    arrays = {}
-    for name, array in plain.items():
-        if name in left_out:
-            continue
-        stem, _, leaf = name.rpartition(".")
-        is_norm = f"{stem}.running_mean" in plain
-        leaf = PUBLISHED_LEAVES.get(leaf, leaf) if is_norm else leaf
-        arrays[_replaced(f"{stem}.{leaf}", _TORCH_PARTS, _PUBLISHED_PARTS)] = array
-    return arrays, left_out
+    kept = {name: array for name, array in plain.items() if name not in left_out}
+    renamed = published_entries(kept, lambda name: _replaced(name, _TORCH_PARTS, _PUBLISHED_PARTS))
+    return renamed, left_out
 
 
 def _replaced(name: str, parts: Sequence[str], by: Sequence[str]) -> str:

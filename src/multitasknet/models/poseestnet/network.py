@@ -7,9 +7,10 @@ High-Resolution Representation Learning for Human Pose Estimation, CVPR 2019, se
 from __future__ import annotations
 
 from mindspore import Tensor, nn, ops
-from mindspore.common.initializer import HeNormal, Normal
+from mindspore.common.initializer import Normal
 
 from ...vehicle.keypoints import NUM_KEYPOINTS
+from ..layers import Upsample, conv, conv_norm
 from .spec import WIDTHS, PoseSpec
 
 STEM_FEATURES = 64
@@ -19,25 +20,8 @@ MODULES = {2: 1, 3: 4, 4: 3}
 _FINAL_SIGMA = 0.001
 
 
-def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(
-        inputs,
-        outputs,
-        kernel,
-        stride=stride,
-        pad_mode="pad",
-        padding=kernel // 2,
-        has_bias=False,
-        weight_init=HeNormal(),
-    )
-
-
-def _conv_norm(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Cell]:
-    return [_conv(inputs, outputs, kernel, stride), nn.BatchNorm2d(outputs)]
-
-
 def _down(inputs: int, outputs: int) -> nn.SequentialCell:
-    return nn.SequentialCell([*_conv_norm(inputs, outputs, 3, stride=2), nn.ReLU()])
+    return nn.SequentialCell([*conv_norm(inputs, outputs, 3, stride=2), nn.ReLU()])
 
 
 class BasicBlock(nn.Cell):
@@ -45,9 +29,9 @@ class BasicBlock(nn.Cell):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.conv1 = _conv(features, features, 3)
+        self.conv1 = conv(features, features, 3)
         self.bn1 = nn.BatchNorm2d(features)
-        self.conv2 = _conv(features, features, 3)
+        self.conv2 = conv(features, features, 3)
         self.bn2 = nn.BatchNorm2d(features)
 
     def construct(self, x: Tensor) -> Tensor:
@@ -61,34 +45,21 @@ class Bottleneck(nn.Cell):
     def __init__(self, inputs: int, features: int = STEM_FEATURES) -> None:
         super().__init__()
         outputs = 4 * features
-        self.conv1 = _conv(inputs, features, 1)
+        self.conv1 = conv(inputs, features, 1)
         self.bn1 = nn.BatchNorm2d(features)
-        self.conv2 = _conv(features, features, 3)
+        self.conv2 = conv(features, features, 3)
         self.bn2 = nn.BatchNorm2d(features)
-        self.conv3 = _conv(features, outputs, 1)
+        self.conv3 = conv(features, outputs, 1)
         self.bn3 = nn.BatchNorm2d(outputs)
         same = inputs == outputs
         self.downSample = (
-            nn.Identity() if same else nn.SequentialCell(_conv_norm(inputs, outputs, 1))
+            nn.Identity() if same else nn.SequentialCell(conv_norm(inputs, outputs, 1))
         )
 
     def construct(self, x: Tensor) -> Tensor:
         y = ops.relu(self.bn1(self.conv1(x)))
         y = ops.relu(self.bn2(self.conv2(y)))
         return ops.relu(self.bn3(self.conv3(y)) + self.downSample(x))
-
-
-class Upsample(nn.Cell):
-    """Each pixel repeated ``factor`` times along both axes."""
-
-    def __init__(self, factor: int) -> None:
-        super().__init__()
-        self.factor = factor
-
-    def construct(self, x: Tensor) -> Tensor:
-        size = x.shape[2] * self.factor, x.shape[3] * self.factor
-        # Not ops.interpolate, which has no ONNX form.
-        return ops.ResizeNearestNeighbor(size)(x)
 
 
 class Module(nn.Cell):
@@ -131,9 +102,9 @@ def _exchange(source: int, target: int) -> nn.Cell:
         return nn.Identity()
     if source > target:
         factor = 2 ** (source - target)
-        return nn.SequentialCell([*_conv_norm(inputs, outputs, 1), Upsample(factor)])
+        return nn.SequentialCell([*conv_norm(inputs, outputs, 1), Upsample(factor)])
     steps: list[nn.Cell] = [_down(inputs, inputs) for _ in range(target - source - 1)]
-    return nn.SequentialCell([*steps, nn.SequentialCell(_conv_norm(inputs, outputs, 3, stride=2))])
+    return nn.SequentialCell([*steps, nn.SequentialCell(conv_norm(inputs, outputs, 3, stride=2))])
 
 
 def _stage(branches: int) -> nn.CellList:
@@ -168,15 +139,15 @@ class PoseEstNet(nn.Cell):
         self.spec = spec
         self.load_report = None
         self.include_top = spec.include_top
-        self.conv1 = _conv(3, STEM_FEATURES, 3, stride=2)
+        self.conv1 = conv(3, STEM_FEATURES, 3, stride=2)
         self.bn1 = nn.BatchNorm2d(STEM_FEATURES)
-        self.conv2 = _conv(STEM_FEATURES, STEM_FEATURES, 3, stride=2)
+        self.conv2 = conv(STEM_FEATURES, STEM_FEATURES, 3, stride=2)
         self.bn2 = nn.BatchNorm2d(STEM_FEATURES)
         wide = 4 * STEM_FEATURES
         self.layer1 = nn.SequentialCell(
             [Bottleneck(inputs) for inputs in (STEM_FEATURES, *[wide] * (BLOCKS - 1))]
         )
-        first = nn.SequentialCell([*_conv_norm(wide, WIDTHS[0], 3), nn.ReLU()])
+        first = nn.SequentialCell([*conv_norm(wide, WIDTHS[0], 3), nn.ReLU()])
         self.transition1 = nn.CellList([first, nn.SequentialCell([_down(wide, WIDTHS[1])])])
         self.stage2 = _stage(2)
         self.transition2 = nn.CellList([nn.SequentialCell([_down(WIDTHS[1], WIDTHS[2])])])

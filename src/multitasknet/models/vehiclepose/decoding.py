@@ -1,0 +1,99 @@
+"""From the network's outputs to keypoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...vehicle.keypoints import MIRRORED_KEYPOINTS
+from .preprocessing import placement
+from .spec import STRIDE
+
+# "soft": the centre of the probability around the largest cell.
+DECODINGS = ("soft",)
+
+# In cells: three sigmas of what the network is taught.
+_REACH = 3
+_LEAST = 1e-30
+
+
+def decode(
+    outputs: Sequence[np.ndarray],
+    mirrored: Sequence[np.ndarray] | None = None,
+    decoding: str = DECODINGS[0],
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the network's outputs for a batch, and for its mirrored pictures, say together.
+
+    Args:
+        outputs: facing, visibility and heatmaps.
+        mirrored: the same of the mirrored inputs; probabilities are then averaged.
+        decoding: the one that there is.
+
+    Returns:
+        Peaks, float32 ``[N, 36, 3]``: x and y in cells, and the probability of being visible; and
+        maps, float32 ``[N, 36, h, w]``, each of which sums up to 1.
+    """
+    _, visibility, maps = outputs
+    probabilities, seen = softmax(maps), sigmoid(visibility)
+    if mirrored is not None:
+        _, visibility, maps = mirrored
+        probabilities = (probabilities + softmax(maps)[:, MIRRORED_KEYPOINTS, :, ::-1]) / 2
+        seen = (seen + sigmoid(visibility)[:, MIRRORED_KEYPOINTS]) / 2
+    return np.concatenate((find_peaks(probabilities), seen[..., None]), axis=2), probabilities
+
+
+def softmax(maps: np.ndarray) -> np.ndarray:
+    """Over each map's cells, of float32 ``[N, 36, h, w]``."""
+    powers = np.exp(maps - maps.max((2, 3), keepdims=True))
+    return powers / powers.sum((2, 3), keepdims=True)
+
+
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    """Of logits, without overflow."""
+    return (0.5 + 0.5 * np.tanh(0.5 * values)).astype(np.float32)
+
+
+def find_peaks(maps: np.ndarray) -> np.ndarray:
+    """The centre of each map within three cells of the largest one.
+
+    Args:
+        maps: float32 ``[N, 36, h, w]``, none of it negative.
+
+    Returns:
+        float32 ``[N, 36, 2]``: x and y in cells.
+    """
+    count, joints, height, width = maps.shape
+    row, column = np.divmod(maps.reshape(count, joints, -1).argmax(2), width)
+    steps = np.arange(-_REACH, _REACH + 1)
+    rows, columns = row[..., None] + steps, column[..., None] + steps
+    inside = (
+        ((rows >= 0) & (rows < height))[..., :, None]
+        & ((columns >= 0) & (columns < width))[..., None, :]
+    )  # fmt: skip
+    window = maps[
+        np.arange(count)[:, None, None, None],
+        np.arange(joints)[:, None, None],
+        np.clip(rows, 0, height - 1)[..., :, None],
+        np.clip(columns, 0, width - 1)[..., None, :],
+    ]
+    window = np.where(inside, window, 0)
+    total = np.maximum(window.sum((2, 3)), _LEAST)
+    across = (window.sum(2) * steps).sum(2) / total
+    down = (window.sum(3) * steps).sum(2) / total
+    return np.stack((column + across, row + down), axis=2).astype(np.float32)
+
+
+def keypoints_in_image(
+    peaks: np.ndarray, *, width: int, height: int, size: tuple[int, int]
+) -> np.ndarray:
+    """One picture's peaks ``[36, 3]`` in pixels of the picture; confidences stay as they are.
+
+    ``width`` and ``height`` are the picture's, ``size`` the network's input height and width.
+    """
+    at = placement(width, height, size)
+    keypoints = peaks.astype(np.float64)
+    # Distances from the first pixel's outer corner, which both sides of a resize share.
+    edges = (keypoints[:, :2] + 0.5) * STRIDE - np.array([at.left, at.top])
+    keypoints[:, :2] = edges * np.array([width / at.width, height / at.height]) - 0.5
+    return keypoints.astype(np.float32)

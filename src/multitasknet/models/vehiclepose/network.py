@@ -1,0 +1,102 @@
+"""The network: a residual backbone, a pyramid from coarse to fine, and three heads."""
+
+from __future__ import annotations
+
+from mindspore import Tensor, nn, ops
+from mindspore.common.initializer import Normal
+
+from ...vehicle.keypoints import NUM_KEYPOINTS
+from ..layers import Upsample, conv, conv_norm
+from .spec import BLOCKS, DIRECTIONS, FEATURES, WIDTHS, VehiclePoseSpec
+
+_HEAD_SIGMA = 0.01
+
+
+def _conv_norm_relu(inputs: int, outputs: int, stride: int = 1) -> nn.SequentialCell:
+    return nn.SequentialCell([*conv_norm(inputs, outputs, 3, stride), nn.ReLU()])
+
+
+class Block(nn.Cell):
+    """Two 3x3 convolutions around which the input goes, by a 1x1 convolution if sizes differ."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = conv(inputs, outputs, 3, stride)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = conv(outputs, outputs, 3)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        same = stride == 1 and inputs == outputs
+        self.shortcut = (
+            nn.Identity() if same else nn.SequentialCell(conv_norm(inputs, outputs, 1, stride))
+        )
+
+    def construct(self, x: Tensor) -> Tensor:
+        y = ops.relu(self.bn1(self.conv1(x)))
+        return ops.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+
+
+def _stage(inputs: int, outputs: int, blocks: int) -> nn.SequentialCell:
+    """Blocks of which the first halves height and width."""
+    return nn.SequentialCell(
+        [Block(inputs, outputs, 2), *(Block(outputs, outputs, 1) for _ in range(blocks - 1))]
+    )
+
+
+class VehiclePose(nn.Cell):
+    """The keypoints of a vehicle, whether each is visible, and which way the vehicle faces.
+
+    Inputs:
+        - **x**: float32 ``[N, 3, H, W]``, H and W multiples of 32, as
+          :func:`multitasknet.models.vehiclepose.preprocessing.write_inputs` makes it.
+
+    Outputs:
+        All float32, no activation:
+
+        - **facing** ``[N, 16]``: logits of a softmax over yaw in steps of 22.5 degrees, from 0,
+          seen from the front, over 90, seen from its left side.
+        - **visibility** ``[N, 36]``: logits of a sigmoid a keypoint.
+        - **heatmaps** ``[N, 36, H / 4, W / 4]``: logits of a softmax over each map's cells.
+
+    Args:
+        spec: the architecture.
+
+    Attributes:
+        spec: the :class:`~multitasknet.VehiclePoseSpec` it was built from.
+        load_report: the :class:`~multitasknet.LoadReport` of the last load, or None.
+    """
+
+    def __init__(self, spec: VehiclePoseSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.load_report = None
+        self.stem = _conv_norm_relu(3, WIDTHS[0], stride=2)
+        pairs = zip(WIDTHS, WIDTHS[1:], BLOCKS, strict=False)
+        self.stages = nn.CellList([_stage(*pair) for pair in pairs])
+        self.laterals = nn.CellList(
+            [nn.SequentialCell(conv_norm(width, FEATURES, 1)) for width in WIDTHS[1:]]
+        )
+        self.merges = nn.CellList([_conv_norm_relu(FEATURES, FEATURES) for _ in WIDTHS[1:]])
+        self.upsample = Upsample(2)
+        self.heatmap_head = nn.Conv2d(
+            FEATURES,
+            NUM_KEYPOINTS,
+            1,
+            has_bias=True,
+            weight_init=Normal(_HEAD_SIGMA),
+            bias_init="zeros",
+        )
+        self.visibility_head = nn.Dense(WIDTHS[-1], NUM_KEYPOINTS, Normal(_HEAD_SIGMA), "zeros")
+        self.facing_head = nn.Dense(WIDTHS[-1], DIRECTIONS, Normal(_HEAD_SIGMA), "zeros")
+
+    def construct(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = self.stem(x)
+        levels: tuple[Tensor, ...] = ()
+        for stage in self.stages:
+            x = stage(x)
+            levels += (x,)
+        summary = ops.mean(x, (2, 3))
+        # From coarse to fine, by index: a slice of a list of cells would rename their parameters.
+        y = self.merges[3](self.laterals[3](levels[3]))
+        for index in (2, 1, 0):
+            y = self.merges[index](self.laterals[index](levels[index]) + self.upsample(y))
+        return self.facing_head(summary), self.visibility_head(summary), self.heatmap_head(y)

@@ -1,0 +1,69 @@
+"""From a picture to the network's input, as the weights were trained on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ...images import RGB_MEAN, RGB_STD
+from ...vehicle.sample import Sample
+
+# Raised whenever the same picture gives another input: what is kept is then made again.
+PREPROCESSING = 1
+# How much larger the frame is than the picture. A detector's box holds nearly all keypoints; the
+# rest of the frame is one cell on each side, so that those on the border have neighbours.
+FRAME = 1.05
+
+_NORMALIZED = ((np.arange(256)[:, None] / 255 - np.array(RGB_MEAN)) / np.array(RGB_STD)).astype(
+    np.float32
+)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a picture lies in the input: in its middle, so that a mirror changes nothing.
+
+    Attributes:
+        width, height: of the picture in the input, in pixels.
+        left, top: of its first pixel there.
+    """
+
+    width: int
+    height: int
+    left: int
+    top: int
+
+
+def placement(width: int, height: int, size: tuple[int, int]) -> Placement:
+    """Where a picture of that width and height lies in an input of ``size`` (height, width)."""
+    scale = min(size[0] / height, size[1] / width) / FRAME
+    # Even, as the input's sides are; less than half a pixel from the aspect that it has.
+    inner_width, inner_height = (max(2 * round(side * scale / 2), 2) for side in (width, height))
+    left, top = (size[1] - inner_width) // 2, (size[0] - inner_height) // 2
+    return Placement(inner_width, inner_height, left, top)
+
+
+def write_inputs(sample: Sample, out: Mapping[str, np.ndarray]) -> None:
+    """Write a sample's picture into a float32 array ``[3, height, width]``; mean colour around."""
+    planes = out["image"]
+    height, width = sample.pixels.shape[:2]
+    at = placement(width, height, (planes.shape[1], planes.shape[2]))
+    fitted = cv2.resize(sample.pixels, (at.width, at.height), interpolation=cv2.INTER_AREA)
+    planes[:] = 0
+    inside = planes[:, at.top : at.top + at.height, at.left : at.left + at.width]
+    for color, channel in enumerate(cv2.split(fitted)):
+        inside[color] = cv2.LUT(channel, _NORMALIZED[:, color].copy())
+
+
+def normalization() -> dict[str, Any]:
+    """How pixels become inputs, for readers of exported files."""
+    return {
+        "frame": f"the picture in the middle, aspect kept (even sides), at 1 / {FRAME} of what "
+        f"fits; the mean colour outside",
+        "scale": "pixels / 255, then (value - mean) / std",
+        "rgb": {"mean": RGB_MEAN, "std": RGB_STD},
+    }

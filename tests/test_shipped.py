@@ -1,0 +1,361 @@
+"""Weights that travel inside the package: taken from beside their card, by name, offline."""
+
+from __future__ import annotations
+
+import configparser
+import fnmatch
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import drawn
+import mindspore
+import numpy as np
+import pytest
+from conftest import ASSETS, save
+from loopback import LoopbackServer
+
+from multitasknet import (
+    CardError,
+    CheckpointError,
+    ClassMaps,
+    DownloadError,
+    PoseEstimator,
+    Predictor,
+    convert,
+    create_network,
+    evaluate,
+    fetch_asset,
+    hub_install,
+    load_card,
+    read_dataset,
+    read_weights,
+    write_card,
+)
+from multitasknet.cli import main
+from multitasknet.files import file_sha256
+from multitasknet.hub.cache import cached_path
+from multitasknet.hub.card import default_card_path
+from multitasknet.inference.pose_choice import open_pose_estimator
+from multitasknet.models import pose_networks
+from multitasknet.vehicle.attributes import COLORS, TYPES
+from multitasknet.weights.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
+
+PHOTO = ASSETS / "example.jpg"
+SIZE = (64, 64)
+LINK = "https://127.0.0.1:1/assets"
+SHIPPED = sorted(ASSETS.glob("*_synthetic.md"))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all tests, so that the weights become ONNX files once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def pose_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of VehiclePose as training leaves them."""
+    path = tmp_path_factory.mktemp("trained") / "light.ckpt"
+    network = create_network("vehiclepose", weights=None)
+    mindspore.save_checkpoint(network, str(path))
+    spec = replace(network.spec, input_size=SIZE)
+    origin = {"seed": 3, "data": "/home/someone/data", "data_sha256": "abc", "nested": {"a": 1}}
+    write_sidecar(path, Sidecar(spec, ClassMaps((), (), ()), {"PCK@0.1": 97.25}, origin))
+    return path
+
+
+@pytest.fixture(scope="module")
+def identity_source(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
+    """The same of MultiTaskNet, with its classifiers."""
+    path = shutil.copy(checkpoint, tmp_path_factory.mktemp("trained") / "best.ckpt")
+    spec = replace(read_weights(path).spec, input_size=SIZE, pose_convention="visibility")
+    ids = ClassMaps(*(tuple(range(n)) for n in (spec.num_ids, spec.num_colors, spec.num_types)))
+    write_sidecar(path, Sidecar(spec, ids, {"mAP": 80.5}, {"seed": 4}))
+    return path
+
+
+@pytest.fixture
+def module(tmp_path: Path, published_cards: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that a module without shipped weights takes its cards from."""
+    folder = tmp_path / "module"
+    shutil.copytree(published_cards, folder)
+    monkeypatch.setattr("multitasknet.hub.card.PACKAGE", folder)
+    return folder / "assets"
+
+
+@pytest.fixture
+def light(module: Path, pose_source: Path) -> Path:
+    """The light pose network, dropped into that folder as a release does."""
+    return drop_in(module / "vehiclepose_synthetic.ckpt", pose_source)
+
+
+@pytest.fixture
+def identity(module: Path, identity_source: Path) -> Path:
+    """The same of MultiTaskNet, without its identity classifier."""
+    without = ["--without", "classifier_vid"]
+    return drop_in(module / "multitasknet_synthetic.ckpt", identity_source, *without)
+
+
+def drop_in(target: Path, source: Path, *options: str, url: str = LINK) -> Path:
+    assert main(["convert", str(source), str(target), "--float16", *options]) == 0
+    assert main(["card", str(target), "--url", url, "--dataset", "generated"]) == 0
+    return target
+
+
+@pytest.mark.parametrize("card", SHIPPED, ids=lambda card: card.stem)
+def test_what_is_shipped_is_what_its_card_states(card: Path) -> None:
+    stated = load_card(card).asset
+    assert stated.url.startswith("https://")
+    files = [stated, *filter(None, [stated.side])]
+    for asset in files:
+        assert file_sha256(ASSETS / asset.file_name) == asset.sha256
+    weights = read_weights(ASSETS / stated.file_name)
+    assert weights.spec.is_complete
+    assert "not trained on real traffic" in " ".join(card.read_text(encoding="utf-8").split())
+
+
+def test_all_that_is_shipped_travels_in_the_wheel() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ASSETS.parent / "setup.cfg")
+    source = ASSETS.parent / "src"
+    rooms = {".".join(one.relative_to(source).parent.parts) for one in source.rglob("__init__.py")}
+    assert rooms | {"multitasknet.assets"} == set(setup["options"]["packages"].split())
+    patterns = setup["options.package_data"]["multitasknet.assets"].split(", ")
+    for suffix in ("md", "ckpt", "json"):
+        assert any(fnmatch.fnmatch(f"vehiclepose_synthetic.{suffix}", one) for one in patterns)
+
+
+def test_what_is_not_shipped_is_said(module: Path, tmp_path: Path, capsys) -> None:
+    said = "no weights of 'vehiclepose' are shipped with this version.*of no network.*Give a file"
+    for ask in (
+        lambda: create_network("vehiclepose"),
+        lambda: create_network("vehiclepose", weights="synthetic"),
+        lambda: hub_install(tmp_path / "hub", network="vehiclepose"),
+    ):
+        with pytest.raises(CardError, match=said):
+            ask()
+    with pytest.raises(CardError, match="no weights of 'multitasknet' are shipped"):
+        Predictor("synthetic")
+    with pytest.raises(CardError, match="no weights of 'poseestnet' or 'vehiclepose' are shipped"):
+        open_pose_estimator("synthetic")
+    for command in (
+        ["info", "--network", "vehiclepose"],
+        ["info", "--weights", "synthetic"],
+        ["download", "--weights", "synthetic"],
+        ["predict", PHOTO, "--weights", "none", "--pose", "synthetic"],
+        ["pose", PHOTO, "--weights", "synthetic"],
+    ):
+        assert main([*map(str, command)]) == 2
+        assert "are shipped with this version" in capsys.readouterr().err
+
+
+def test_one_that_is_there_is_named(identity: Path) -> None:
+    with pytest.raises(CardError, match="there are synthetic ones of multitasknet"):
+        create_network("vehiclepose")
+
+
+@pytest.mark.parametrize("weights", ["card", "synthetic"])
+def test_the_light_network_loads_by_its_name(light: Path, pose_source: Path, weights: str) -> None:
+    network = create_network("vehiclepose", weights=weights, offline=True)
+    report = network.load_report
+    assert (report.source, report.fresh, report.left_out) == (light, (), ())
+    assert network.spec.input_size == SIZE
+    wanted = read_weights(pose_source).arrays
+    for name, parameter in network.parameters_dict().items():
+        assert parameter.dtype == mindspore.float32
+        exact = wanted[name] if wanted[name].ndim < 2 else wanted[name].astype(np.float16)
+        np.testing.assert_array_equal(parameter.asnumpy(), exact)
+    assert light.stat().st_size < 0.55 * pose_source.stat().st_size
+    assert not list(light.parent.glob("*.verified.json")), "nothing is written beside it"
+
+
+def test_multitasknet_loads_without_its_identity_classifier(identity: Path) -> None:
+    network = create_network(weights="synthetic", offline=True)
+    assert (network.load_report.source, network.load_report.fresh) == (identity, ())
+    spec = network.spec
+    assert (spec.num_ids, spec.color_names, spec.type_names) == (0, COLORS, TYPES)
+    assert (spec.input_size, spec.pose_convention) == (SIZE, "visibility")
+    assert list(spec.output_shapes(SIZE)) == ["color_logits", "type_logits", "embedding"]
+    fresh = create_network(weights="synthetic", num_ids=7)
+    assert fresh.spec.num_ids == 7
+    assert fresh.load_report.fresh == ("classifier_vid.weight", "classifier_vid.bias")
+    features = create_network(weights="synthetic", include_top=False)
+    assert features.spec.include_top is False
+    assert "classifier_vcolor.weight" in features.load_report.left_out
+
+
+def test_a_crop_goes_through_both(identity: Path, light: Path, cache: Path, tmp_path: Path) -> None:
+    for word in ("synthetic", "auto"):
+        predictor = Predictor("synthetic", pose=word, cache_dir=cache, offline=True)
+        assert predictor.size == SIZE
+        (found,) = predictor.predict([PHOTO])
+        assert found.pose.origin == "estimated"
+        assert found.color in COLORS
+        assert found.type in TYPES
+        assert predictor.pose_estimator.spec.network == "vehiclepose"
+    cell = create_network(weights="synthetic")
+    (same,) = Predictor(network=cell, pose="none").predict([PHOTO], [found.pose.keypoints])
+    np.testing.assert_allclose(same.embedding, found.embedding, rtol=1e-3, atol=1e-4)
+    assert same.color_probability == pytest.approx(found.color_probability, abs=1e-4)
+    dataset = read_dataset(drawn.pamtri(tmp_path / "data", drawn.plan(2, 2, 2)))
+    metrics = evaluate(predictor, dataset).metrics
+    assert {"mAP", "color", "type"} <= set(metrics)
+
+
+def test_auto_takes_the_published_pose_network_first(
+    light: Path, pose_checkpoint: Path, write_card, tmp_path: Path
+) -> None:
+    how = {"cache_dir": tmp_path / "cache", "backend": "mindspore"}
+    assert open_pose_estimator("none", **how) is None
+    assert open_pose_estimator("auto", **how).spec.network == "vehiclepose"
+    content = pose_checkpoint.read_bytes()
+    card = write_card(f"{LINK}/pose.ckpt", content, path=default_card_path("poseestnet"))
+    place = cached_path(load_card(card).asset, tmp_path / "cache")
+    place.parent.mkdir(parents=True)
+    place.write_bytes(content)
+    assert open_pose_estimator("auto", **how).spec.network == "poseestnet"
+    assert PoseEstimator("synthetic", **how).spec.network == "vehiclepose"
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".json"])
+def test_a_tampered_file_is_refused(light: Path, tmp_path: Path, suffix: str) -> None:
+    path = light.with_suffix(suffix)
+    stated = file_sha256(path)
+    path.write_bytes(path.read_bytes() + b" ")
+    said = rf"{path.name} is damaged: expected sha256 {stated}, found {file_sha256(path)}"
+    for ask in (
+        lambda: create_network("vehiclepose"),
+        lambda: PoseEstimator("synthetic"),
+        lambda: open_pose_estimator("auto"),
+        lambda: hub_install(tmp_path / "hub", network="vehiclepose"),
+    ):
+        with pytest.raises(DownloadError, match=said):
+            ask()
+
+
+def test_without_the_file_its_card_leads_to_a_download(
+    light: Path, server: LoopbackServer, tmp_path: Path
+) -> None:
+    for path in (light, sidecar_path(light)):
+        url = server.serve(f"/assets/{path.name}", path.read_bytes())
+    write_card(light, url=url.rpartition("/")[0])
+    light.unlink()
+    fetched = fetch_asset(load_card(default_card_path("vehiclepose")), tmp_path)
+    assert fetched == tmp_path / "mindspore" / "1.0" / light.name
+    assert read_sidecar(fetched, read_weights(fetched).spec) is not None
+
+
+def test_the_commands_know_the_entry(light: Path, identity: Path, cache: Path, capsys) -> None:
+    def said(*command: object) -> str:
+        assert main([*map(str, command)]) == 0
+        return capsys.readouterr().out
+
+    capsys.readouterr()
+    info = json.loads(said("info", "--network", "vehiclepose", "--json"))
+    assert info["cached"] == f"shipped, verified: {light}"
+    assert (info["trained on"], info["input size"]) == ("generated", "64x64")
+    info = json.loads(said("info", "--weights", "synthetic", "--json"))
+    assert info["cached"] == f"shipped, verified: {identity}"
+    assert info["classes"] == "no identities, 10 colours, 9 types"
+    assert said("download", "--weights", "synthetic").strip() == str(identity)
+    assert said("download", "--network", "vehiclepose", "--offline").strip() == str(light)
+    how = ["--offline", "--cache-dir", cache, "--json"]
+    pose = json.loads(said("pose", PHOTO, "--weights", "synthetic", *how))
+    same = json.loads(said("pose", PHOTO, "--card", light.with_suffix(".md"), *how))
+    assert same == pose
+    words = ["--weights", "synthetic", "--pose", "synthetic"]
+    predicted = json.loads(said("predict", PHOTO, *words, *how))
+    assert predicted["pose"]["origin"] == "estimated"
+    np.testing.assert_allclose(predicted["pose"]["keypoints"], pose["keypoints"], atol=0.1)
+
+
+def test_the_card_says_what_file_and_sidecar_say(light: Path, tmp_path: Path) -> None:
+    body = tmp_path / "body.md"
+    body.write_text("\n## Limits\n\nIt was not trained on real traffic.\n", encoding="utf-8")
+    card = write_card(light, url=LINK, license="Apache-2.0", body=body)
+    assert card.path == light.with_suffix(".md")
+    assert (card.network, card.uid) == ("vehiclepose", "mindspore/1.0/vehiclepose_synthetic")
+    assert card.metrics == {"PCK@0.1acc": 97.25}
+    assert card.asset.sha256 == file_sha256(light)
+    text = card.path.read_text(encoding="utf-8")
+    assert "- seed: 3\n- data_sha256: abc\n" in text
+    assert "/home/someone" not in text
+    assert text.endswith("It was not trained on real traffic.\n")
+    with pytest.raises(CardError, match=r"nowhere\.md: cannot be read"):
+        write_card(light, url=LINK, body=tmp_path / "nowhere.md")
+
+
+@pytest.fixture
+def hub(light: Path, identity: Path, server: LoopbackServer, tmp_path: Path) -> Iterator[Path]:
+    """A hub folder with both entries, whose links lead to loopback."""
+    repo = server.serve("/models/PAMTRI", b"a page")
+    for path in (light, identity):
+        url = server.serve(f"/assets/{path.name}", b"never fetched")
+        write_card(path, url=url.rpartition("/")[0], repo=repo)
+    hub_install(tmp_path / "hub")
+    yield tmp_path / "hub"
+
+
+def test_the_hub_client_loads_both(hub: Path, server: LoopbackServer) -> None:
+    code = f"""
+import json, sys
+import mindspore
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import hub_client
+mindspore_hub = hub_client.install()
+mindspore_hub.manage.set_hub_dir({str(hub)!r})
+names = ("vehiclepose", "multitasknet")
+networks = [mindspore_hub.load(f"mindspore/1.0/{{name}}_synthetic") for name in names]
+from multitasknet import create_network
+networks += [create_network(name, weights="synthetic") for name in names]
+print(json.dumps([[str(one.load_report.source), len(one.load_report.fresh)] for one in networks]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    assert "the client downloads" not in done.stdout
+    folder = hub / "mindspore" / "1.0"
+    names = ("vehiclepose_synthetic.ckpt", "multitasknet_synthetic.ckpt")
+    assert (
+        json.loads(done.stdout.splitlines()[-1]) == [[str(folder / name), 0] for name in names] * 2
+    )
+
+
+def test_an_install_for_another_version_passes_over_them(light: Path, tmp_path: Path) -> None:
+    cards = hub_install(tmp_path, version="1.9")
+    assert [card.network for card in cards] == ["multitasknet", "poseestnet"]
+    with pytest.raises(CardError, match=r"no URL of version '1\.9'"):
+        hub_install(tmp_path, version="1.9", network="vehiclepose")
+
+
+def test_convert_leaves_out_only_what_a_network_can_do_without(
+    pose_source: Path, identity_source: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "small.ckpt"
+    with pytest.raises(CheckpointError, match="'stem' cannot be left out of vehiclepose"):
+        convert(pose_source, target, without=["stem"])
+    with pytest.raises(CheckpointError, match=r"'classifier' cannot be left out.*classifier_vid"):
+        convert(identity_source, target, without=["classifier"])
+    with pytest.raises(CheckpointError, match="2 missing: classifier_vcolor"):
+        convert(identity_source, target, without=["classifier_vcolor"])
+    assert not target.exists()
+
+
+def test_values_beyond_float16_are_refused(pose_source: Path, tmp_path: Path) -> None:
+    arrays = dict(read_weights(pose_source).arrays)
+    name = next(name for name, array in arrays.items() if array.ndim == 4)
+    arrays[name] = np.full_like(arrays[name], 1e5)
+    source = save(tmp_path / "large.ckpt", arrays)
+    with pytest.raises(CheckpointError, match=f"{name} has values beyond float16's range"):
+        convert(source, tmp_path / "half.ckpt", float16=True)
+    assert convert(source, tmp_path / "whole.ckpt").is_file()
+
+
+def test_the_commands_list_all_pose_networks() -> None:
+    from multitasknet.cli.options import POSE_NETWORKS
+
+    assert tuple(network.NAME for network in pose_networks()) == POSE_NETWORKS
