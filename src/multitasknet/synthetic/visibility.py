@@ -82,13 +82,14 @@ def draw_confidences(rng: np.random.Generator, visibility: np.ndarray) -> np.nda
     """Confidences ``[36]`` as the published pose network gives them to such points."""
     drawn = np.empty(len(visibility))
     hidden = visibility != VISIBLE
-    turned_away = np.zeros(len(visibility))
+    # The network is least sure where surfaces go out of sight, so that few of these pass.
+    vanishing = np.zeros(len(visibility))
     for corners in SURFACES:
-        turned_away[list(corners)] += hidden[list(corners)].all()
+        vanishing[list(corners)] += hidden[list(corners)].any()
     for kind, percentiles in _CONFIDENCE.items():
         chosen = np.flatnonzero(visibility == kind)
         shares = np.sort(rng.random(len(chosen)))
-        order = np.argsort(-turned_away[chosen] + rng.random(len(chosen)))
+        order = np.argsort(-vanishing[chosen] + rng.random(len(chosen)))
         drawn[chosen[order]] = np.interp(shares, _LEVELS, percentiles)
     return drawn
 
