@@ -1,0 +1,85 @@
+"""What a small pose network learns from one generator's pictures, tried on another's.
+
+    python benchmarks/teaching.py --weights first.pth now.pth --data EVEN REAL FIRST --shifted EVEN
+
+Each file is trained by ``examples/train_vehiclepose.py --size 96 --steps 850`` on 3,600 pictures;
+each folder's query and test parts are looked at, ``--shifted`` ones as a poor camera at dusk would
+have taken them: two fifths of the size, dark, tinted, noisy, JPEG 20.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from multitasknet import PoseEstimator, read_dataset
+from multitasknet.images import decode_image, encode_jpeg, read_image
+from multitasknet.vehicle.keypoint_metrics import KeypointErrors
+from multitasknet.vehicle.keypoints import FRONT_REAR_KEYPOINTS, MIRRORED_KEYPOINTS
+
+Change = Callable[[Path], np.ndarray]
+COLUMNS = ("PCK@0.05", "PCK@0.1", "PCK@0.2", "half turns")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", type=Path, nargs="+", required=True)
+    parser.add_argument("--data", type=Path, nargs="+", default=[])
+    parser.add_argument("--shifted", type=Path, nargs="+", default=[])
+    parser.add_argument("--pictures", type=int, default=600, help="of each folder (600)")
+    options = parser.parse_args()
+    estimators = {path.stem: PoseEstimator(path) for path in options.weights}
+    print(f"| data | weights | {' | '.join(COLUMNS)} |")
+    print("| --- " * (2 + len(COLUMNS)) + "|")
+    sets = [(root, root.name, read_image) for root in options.data]
+    sets += [(root, f"{root.name}, shifted", Shifted()) for root in options.shifted]
+    for root, name, change in sets:
+        images, truth = load(root, change, options.pictures)
+        for weights, estimator in estimators.items():
+            shares = measure(estimator, images, truth)
+            print(f"| {name} | {weights} | {' | '.join(f'{100 * one:.1f}' for one in shares)} |")
+
+
+def load(root: Path, change: Change, count: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Pictures of the query and test parts, evenly from all, and their keypoints."""
+    dataset = read_dataset(root, ("query", "gallery"), check=False)
+    records = list(chain(dataset.query.records, dataset.gallery.records))
+    chosen = records[:: max(len(records) // count, 1)][:count]
+    return [change(record.image) for record in chosen], np.array([one.marked for one in chosen])
+
+
+class Shifted:
+    """Reads a picture as a poor camera at dusk would have taken it."""
+
+    def __init__(self) -> None:
+        self._rng = np.random.default_rng(0)
+
+    def __call__(self, image: Path) -> np.ndarray:
+        pixels = read_image(image)
+        height, width = pixels.shape[:2]
+        small = cv2.resize(pixels, (width * 2 // 5, height * 2 // 5), interpolation=cv2.INTER_AREA)
+        gain = self._rng.uniform(0.5, 1.1, 3)
+        dark = 255 * (small / 255) ** 1.5 * gain + self._rng.normal(0, 5, small.shape)
+        coded = np.clip(dark, 0, 255).astype(np.uint8)
+        large = cv2.resize(coded, (width, height), interpolation=cv2.INTER_CUBIC)
+        return decode_image(encode_jpeg(large, 20))
+
+
+def measure(estimator: PoseEstimator, images: list[np.ndarray], truth: np.ndarray) -> list[float]:
+    """Shares, 0..1, of visible points found, and of pictures that fit better turned round."""
+    found = np.array([pose.keypoints for pose in estimator.estimate(images)])
+    sides = np.array([max(image.shape[:2]) for image in images])
+    errors = KeypointErrors.of(found, truth, sides)
+    turned = truth[:, FRONT_REAR_KEYPOINTS[MIRRORED_KEYPOINTS]]
+    other = np.linalg.norm(found[..., :2] - turned[..., :2], axis=2) / sides[:, None]
+    own, exchanged = (np.where(errors.visible, one, 0).sum(1) for one in (errors.relative, other))
+    return [*(errors.pck(reach) for reach in (0.05, 0.1, 0.2)), float((exchanged < own).mean())]
+
+
+if __name__ == "__main__":
+    main()
