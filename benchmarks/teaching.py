@@ -36,7 +36,7 @@ def main() -> None:
     estimators = {path.stem: PoseEstimator(path) for path in options.weights}
     print(f"| data | weights | {' | '.join(COLUMNS)} |")
     print("| --- " * (2 + len(COLUMNS)) + "|")
-    sets = [(root, root.name, read_image) for root in options.data]
+    sets: list[tuple[Path, str, Change]] = [(root, root.name, read_image) for root in options.data]
     sets += [(root, f"{root.name}, shifted", Shifted()) for root in options.shifted]
     for root, name, change in sets:
         images, truth = load(root, change, options.pictures)
