@@ -28,7 +28,7 @@ from multitasknet.synthetic.model import Model, build_model
 from multitasknet.synthetic.plan import make_plan
 from multitasknet.synthetic.prior import PRIORS, View, draw_crop, draw_view
 from multitasknet.synthetic.scene import Shot, Station, draw_station, shoot
-from multitasknet.synthetic.shading import Lamps, Standing
+from multitasknet.synthetic.shading import Lamps, PlacedVehicle
 from multitasknet.synthetic.visibility import (
     HIDDEN_BY_ITSELF,
     HIDDEN_OTHERWISE,
@@ -62,8 +62,8 @@ def model_of(kind: str, seed: int = 0, color: str | None = None) -> Model:
     return build_model(draw_look(rng, TYPES.index(kind) + 1, color_id))
 
 
-def standing(model: Model, place: tuple[float, float] = (0, 0), yaw: float = 0.0) -> Standing:
-    return Standing(model, np.array([*place, 0.0]), yaw, Lamps(0, 0))
+def standing(model: Model, place: tuple[float, float] = (0, 0), yaw: float = 0.0) -> PlacedVehicle:
+    return PlacedVehicle(model, np.array([*place, 0.0]), yaw, Lamps(0, 0))
 
 
 def camera_at(model: Model, yaw: float, elevation: float) -> Camera:

@@ -17,7 +17,7 @@ from .model import Model, build_model
 from .optics import Optics, develop, draw_optics, encode
 from .place import Place, draw_place
 from .prior import Crop, View, draw_crop, draw_view
-from .shading import Lamps, Standing, ground_light, see
+from .shading import Lamps, PlacedVehicle, ground_light, see
 from .surface import blend
 from .visibility import draw_confidences, find_visibility, stands_before
 
@@ -81,7 +81,7 @@ def shoot(
     full, size = size, (max(round(size[0] * fineness), 8), max(round(size[1] * fineness), 8))
     camera = camera.cropped(np.zeros(2), fineness)
     light = draw_light(rng, wide=wide)
-    vehicle = Standing(model, np.zeros(3), 0.0, _draw_lamps(rng, light))
+    vehicle = PlacedVehicle(model, np.zeros(3), 0.0, _draw_lamps(rng, light))
     others = [
         other
         for other in _draw_company(rng, camera, light, prior)
@@ -124,8 +124,8 @@ def _framed(model: Model, view: View, crop: Crop) -> tuple[Camera, tuple[int, in
 
 
 def _lit_scene(
-    vehicle: Standing,
-    others: list[Standing],
+    vehicle: PlacedVehicle,
+    others: list[PlacedVehicle],
     place: Place,
     camera: Camera,
     light: Light,
@@ -160,7 +160,7 @@ def _draw_lamps(rng: np.random.Generator, light: Light) -> Lamps:
 
 def _draw_company(
     rng: np.random.Generator, camera: Camera, light: Light, prior: str
-) -> list[Standing]:
+) -> list[PlacedVehicle]:
     """Another vehicle ahead, behind or in the next lane, where it does not hide this one."""
     if rng.random() > _COMPANY[prior]:
         return []
@@ -172,7 +172,7 @@ def _draw_company(
     if nearer and rng.random() < 0.6:
         place[:2] *= -1
     model = _passer_by(int(rng.integers(_CROWD)))
-    return [Standing(model, place, turned + rng.normal(0, 0.03), _draw_lamps(rng, light))]
+    return [PlacedVehicle(model, place, turned + rng.normal(0, 0.03), _draw_lamps(rng, light))]
 
 
 @lru_cache(maxsize=_CROWD)

@@ -11,6 +11,7 @@ import numpy as np
 from .camera import Camera, rotation
 from .light import Light
 from .model import Model
+from .trace import Hits
 
 # What a clear coat, glass, a lens and chrome mirror of what meets them head on, by ``Matter.coat``.
 _HEAD_ON = np.interp(
@@ -32,7 +33,7 @@ class Lamps:
 
 
 @dataclass(frozen=True, eq=False)
-class Standing:
+class PlacedVehicle:
     """A vehicle that stands somewhere.
 
     Attributes:
@@ -77,7 +78,7 @@ class Seen:
 
 
 def see(
-    vehicle: Standing,
+    vehicle: PlacedVehicle,
     camera: Camera,
     size: tuple[int, int],
     light: Light,
@@ -101,49 +102,90 @@ def see(
     hits = model.tracer.first(own.eye, rays)
     if not len(hits.rays):
         return Seen(hits.rays, hits.distances, np.zeros((0, 3), np.float32))
-    # One row for each quantity: NumPy is ten times as fast along rows as across them.
-    corners = model.corners.take(hits.triangles, axis=0)
-    mixed = np.ascontiguousarray(np.einsum("hkc,kh->hc", corners, hits.weights).T)
-    points, normal, open_sky = mixed[:3], mixed[3:6], mixed[8]
-    look, kind = _textures(model, mixed[6], mixed[7])
-    view = np.ascontiguousarray(-rays.take(hits.rays, axis=0).T)
-    normal = _bumped(normal, kind, mixed[9] > 0.5)
-    # A smooth normal may look away from the eye where the flat triangle does not.
-    cosine = _dot(normal, view)
-    normal -= np.minimum(cosine - 0.02, 0) * view
-    cosine = np.maximum(cosine, 0.02)
-    direction = vehicle.inward(light.direction.astype(np.float32))
-    sunny = _sunlight(model, points, normal, direction, light, rng)
-
-    albedo, coat = _SQUARES.take(look[:3]), look[3]
-    low_down = np.clip(2 * points[2], 0, 1)
-    glass = open_sky * (1 - np.float32(0.3 / 255) * kind[0])
-    above = glass * (0.5 + 0.5 * normal[2]) * (0.55 + 0.45 * low_down)
-    below = glass * (0.5 - 0.5 * normal[2]) * (0.05 + 0.15 * low_down)
-    sources = np.stack([light.sky, light.ground, light.sun], axis=1).astype(np.float32)
-    color = albedo * _mixed(sources, np.stack([above, below, sunny]))
-    mirror = 2 * cosine * normal - view
-    head_on, slick = _HEAD_ON.take(coat), np.minimum(coat * np.float32(1 / 102), 1)
-    graze = (1 - cosine) ** 2
-    gain = head_on + (0.7 - head_on) * graze * graze * (1 - cosine) * slick
-    outward = _mixed(rotation(vehicle.yaw).astype(np.float32), mirror)
-    color += gain * (0.35 + 0.65 * open_sky) * _mirrored(environment, outward)
-    if sunny.any():
-        spot = np.maximum(_mixed(direction, mirror), 0)
-        for _ in range(7):  # to the power of 128
-            spot *= spot
-        color += 1.5 * spot * (sunny > 0) * slick * sources[:, 2:]
-    lit = np.where(points[0] > 0, np.float32(vehicle.lamps.head), np.float32(vehicle.lamps.rear))
-    shining = np.flatnonzero(kind[1] * lit)
-    glow = np.float32(_LAMPS / 255) * kind[1, shining] * lit[shining]
-    color[:, shining] += glow * np.sqrt(albedo[:, shining])
+    surface = _surface(model, hits, rays)
+    color = _radiance(surface, vehicle, light, environment, rng)
     row, column = np.divmod(hits.rays, high[0] - low[0])
     pixels = (row + low[1]) * size[0] + column + low[0]
     return Seen(pixels, hits.distances, cv2.merge(list(color)).reshape(-1, 3))
 
 
+@dataclass(frozen=True, eq=False)
+class _Surface:
+    """What rays meet, a row for each quantity: NumPy is ten times as fast along as across them.
+
+    Attributes:
+        points, normal, view: float32 ``[3, H]``; view looks back to the eye.
+        cosine: between normal and view, ``[H]``.
+        open_sky: the share of the sky that the vehicle's own parts leave, ``[H]``.
+        albedo: float32 ``[3, H]``.
+        coat, glass, glow: uint8 ``[H]``, as of ``Matter``.
+    """
+
+    points: np.ndarray
+    normal: np.ndarray
+    view: np.ndarray
+    cosine: np.ndarray
+    open_sky: np.ndarray
+    albedo: np.ndarray
+    coat: np.ndarray
+    glass: np.ndarray
+    glow: np.ndarray
+
+
+def _surface(model: Model, hits: Hits, rays: np.ndarray) -> _Surface:
+    corners = model.corners.take(hits.triangles, axis=0)
+    mixed = np.ascontiguousarray(np.einsum("hkc,kh->hc", corners, hits.weights).T)
+    look, kind = _textures(model, mixed[6], mixed[7])
+    view = np.ascontiguousarray(-rays.take(hits.rays, axis=0).T)
+    normal = _bumped(mixed[3:6], kind, mixed[9] > 0.5)
+    # A smooth normal may look away from the eye where the flat triangle does not.
+    cosine = _dot(normal, view)
+    normal -= np.minimum(cosine - 0.02, 0) * view
+    cosine = np.maximum(cosine, 0.02)
+    albedo = _SQUARES.take(look[:3])
+    return _Surface(mixed[:3], normal, view, cosine, mixed[8], albedo, look[3], kind[0], kind[1])
+
+
+def _radiance(
+    surface: _Surface,
+    vehicle: PlacedVehicle,
+    light: Light,
+    environment: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """What is scattered, mirrored and sent out by lamps: float32 ``[3, H]``."""
+    points, normal, cosine = surface.points, surface.normal, surface.cosine
+    direction = vehicle.inward(light.direction.astype(np.float32))
+    sunny = _sunlight(vehicle.model, points, normal, direction, light, rng)
+    low_down = np.clip(2 * points[2], 0, 1)
+    let_in = surface.open_sky * (1 - np.float32(0.3 / 255) * surface.glass)
+    above = let_in * (0.5 + 0.5 * normal[2]) * (0.55 + 0.45 * low_down)
+    below = let_in * (0.5 - 0.5 * normal[2]) * (0.05 + 0.15 * low_down)
+    sources = np.stack([light.sky, light.ground, light.sun], axis=1).astype(np.float32)
+    color = surface.albedo * _mixed(sources, np.stack([above, below, sunny]))
+
+    mirror = 2 * cosine * normal - surface.view
+    head_on = _HEAD_ON.take(surface.coat)
+    slick = np.minimum(surface.coat * np.float32(1 / 102), 1)
+    graze = (1 - cosine) ** 2
+    gain = head_on + (0.7 - head_on) * graze * graze * (1 - cosine) * slick  # Schlick 1994
+    outward = _mixed(rotation(vehicle.yaw).astype(np.float32), mirror)
+    color += gain * (0.35 + 0.65 * surface.open_sky) * _mirrored(environment, outward)
+    if sunny.any():
+        spot = np.maximum(_mixed(direction, mirror), 0)
+        for _ in range(7):  # to the power of 128
+            spot *= spot
+        color += 1.5 * spot * (sunny > 0) * slick * sources[:, 2:]
+
+    lit = np.where(points[0] > 0, np.float32(vehicle.lamps.head), np.float32(vehicle.lamps.rear))
+    shining = np.flatnonzero(surface.glow * lit)
+    glow = np.float32(_LAMPS / 255) * surface.glow[shining] * lit[shining]
+    color[:, shining] += glow * np.sqrt(surface.albedo[:, shining])
+    return color
+
+
 def ground_light(
-    vehicles: list[Standing],
+    vehicles: list[PlacedVehicle],
     camera: Camera,
     size: tuple[int, int],
     light: Light,
@@ -179,7 +221,7 @@ def _casts_shadows(light: Light) -> bool:
     return bool(light.sun.mean() > 0.08 * light.ground.mean())
 
 
-def _open_ground(vehicle: Standing, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _open_ground(vehicle: PlacedVehicle, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The share of the sky that a vehicle leaves to spots on the road: dark below, soft beside."""
     low, high = vehicle.model.extent
     x0, y0, _ = vehicle.place.tolist()

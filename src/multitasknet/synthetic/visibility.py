@@ -6,7 +6,7 @@ import numpy as np
 
 from ..vehicle.keypoints import SURFACES
 from .camera import Camera
-from .shading import Standing
+from .shading import PlacedVehicle
 
 VISIBLE, HIDDEN_BY_ITSELF, HIDDEN_OTHERWISE = 0, 1, 2
 _TOLERANCE = 0.06  # metres; a point lies on the skin, not before it
@@ -39,8 +39,8 @@ _CONFIDENCE = {
 
 
 def find_visibility(
-    vehicle: Standing,
-    others: list[Standing],
+    vehicle: PlacedVehicle,
+    others: list[PlacedVehicle],
     camera: Camera,
     size: tuple[int, int],
     cover: np.ndarray | None,
@@ -69,7 +69,7 @@ def find_visibility(
 
 
 def stands_before(
-    other: Standing, points: np.ndarray, eye: np.ndarray, *, by: float = 0.0
+    other: PlacedVehicle, points: np.ndarray, eye: np.ndarray, *, by: float = 0.0
 ) -> np.ndarray:
     """Whether that vehicle is before each of the points, ``by`` metres or more: bool ``[N]``."""
     sight = points - eye
@@ -94,7 +94,7 @@ def draw_confidences(rng: np.random.Generator, visibility: np.ndarray) -> np.nda
     return drawn
 
 
-def _shows(vehicle: Standing, points: np.ndarray, eye: np.ndarray) -> np.ndarray:
+def _shows(vehicle: PlacedVehicle, points: np.ndarray, eye: np.ndarray) -> np.ndarray:
     """Whether the vehicle leaves each point, or a spot close by it, to the eye."""
     half = len(points) // 2
     near = np.array([point for point in range(len(points)) if point % half in _LENIENCE])
