@@ -8,32 +8,11 @@ from .body import BUMPER, COWL, FRONT_LOW, HEADER, NOSE, REAR_HEADER, Shells
 from .chart import BLACK, CHROME, LENS, PLASTIC, Chart, Matter
 from .flank import glass, write
 from .look import Look, draw_gray, draw_paint
+from .strip import Strip
+from .windscreen import paint_windscreen
 
 HEADLAMP = Matter((0.5, 0.51, 0.5), 0.6, 0, 1.0)
 _AMBER = Matter((0.5, 0.2, 0.02), 0.5, 0, 0.2)
-
-
-class Strip:
-    """Positions on the strip: shares of the half width, and shares between two corners."""
-
-    def __init__(self, shells: Shells) -> None:
-        self.shells = shells
-        self.half = shells.body.width / 2
-
-    def y(self, share: float) -> float:
-        return share * self.half
-
-    def way(self, first: int, last: int, share: float) -> float:
-        start, end = self.shells.shell.way(first), self.shells.shell.way(last)
-        return start + share * (end - start)
-
-    def patch(
-        self, y: tuple[float, float], marks: tuple[int, int], s: tuple[float, float]
-    ) -> np.ndarray:
-        """A rectangle ``[4, 2]``: shares across, and along between two corners."""
-        low, high = (self.way(*marks, share) for share in s)
-        left, right = (self.y(share) for share in y)
-        return np.array([(left, low), (right, low), (right, high), (left, high)])
 
 
 def paint_face(chart: Chart, shells: Shells, look: Look) -> None:
@@ -49,7 +28,7 @@ def paint_face(chart: Chart, shells: Shells, look: Look) -> None:
         _paint_grille(chart, strip, look)
         _paint_headlamps(chart, strip, look)
         _paint_bonnet(chart, strip, look)
-    _paint_windscreen(chart, strip, look)
+    paint_windscreen(chart, strip, look)
     _paint_roof(chart, strip, look)
 
 
@@ -209,111 +188,6 @@ def _paint_flat_front(chart: Chart, strip: Strip, look: Look) -> None:
     else:
         write(chart, rng, (-0.45, middle - 0.06), 0.13, ink)
     _paint_plate(chart, (0.0, strip.way(*low, 0.16)), look)
-
-
-def _paint_windscreen(chart: Chart, strip: Strip, look: Look) -> None:
-    rng = look.rng(15)
-    shells = strip.shells
-    flat = look.kind in ("bus", "truck")
-    share_low = float(shells.shell.on_strip(COWL, 1)[1]) / strip.half
-    share_high = float(shells.shell.on_strip(HEADER, 1)[1]) / strip.half
-    low_edge = {"bus": rng.uniform(-0.28, -0.08), "truck": rng.uniform(-0.16, -0.04)}.get(
-        look.kind, 0.03
-    )
-    s0, s1 = strip.way(COWL, HEADER, low_edge), strip.way(COWL, HEADER, 0.95)
-    half0, half1 = strip.y(share_low - 0.04), strip.y(share_high - 0.04)
-    frame = np.array([(-half0, s0), (half0, s0), (half1, s1), (-half1, s1)])
-    chart.area(frame, BLACK)
-    pane = frame + np.array([(0.03, 0.04), (-0.03, 0.04), (-0.03, -0.03), (0.03, -0.03)])
-    tint = look.tint[0]
-    chart.area(pane, glass(tint, look.screen))
-    width, tall = 2 * half0, s1 - s0
-    # Dash, papers and wipers below, seats and faces in the middle, the sun's strip above.
-    chart.area(
-        [
-            (-0.95 * half0, s0 + 0.05),
-            (0.95 * half0, s0 + 0.05),
-            (0.9 * half0, s0 + 0.24 * tall),
-            (-0.9 * half0, s0 + 0.24 * tall),
-        ],
-        Matter((0.05, 0.05, 0.052), look.screen, 0.6),
-    )
-    seat = 0.85 * min(tall, 0.8)  # people are as tall behind a bus's screen as behind a car's
-    for side, present in ((1, rng.random() < 0.85), (-1, rng.random() < 0.3)):
-        x = side * 0.22 * width
-        chart.rect((x - 0.22, x + 0.22), (s0 + 0.2 * seat, s0 + 0.6 * seat), glass(0.6 * tint))
-        chart.disc((x, s0 + 0.7 * seat), (0.13, 0.11 * seat), glass(0.6 * tint))
-        if present:
-            shirt = Matter(draw_gray(rng, 0.02, 0.25).color, look.screen, 1.0).tinted(0.5 * tint)
-            chart.disc((x, s0 + 0.3 * seat), (0.21, 0.2 * seat), shirt)
-            skin = Matter((0.10 * tint, 0.075 * tint, 0.065 * tint), look.screen, 1.0)
-            chart.disc((x, s0 + 0.58 * seat), (0.075, 0.13 * seat), skin)
-            chart.disc((x, s0 + 0.67 * seat), (0.08, 0.07 * seat), glass(0.3 * tint))
-    chart.soften(
-        (-0.86 * half1, 0.86 * half1), (s0 + 0.1 * tall, s1 - 0.1 * tall), rng.uniform(0.008, 0.03)
-    )
-    chart.line(
-        [
-            (0.22 * width + dx, s0 + dy * seat)
-            for dx, dy in ((-0.17, 0.2), (-0.1, 0.38), (0.1, 0.38), (0.17, 0.2))
-        ],
-        0.03,
-        BLACK,
-    )
-    chart.rect((-0.10, 0.10), (s1 - 0.2 * tall, s1 - 0.1 * tall), BLACK)
-    if rng.random() < 0.7:  # inspection labels in the passenger's upper corner
-        for number in range(int(rng.integers(1, 4))):
-            x = -half1 + 0.14 + 0.11 * number
-            chart.rect(
-                (x, x + 0.08),
-                (s1 - 0.24 * tall, s1 - 0.1 * tall),
-                draw_paint(rng, "green").tinted(1.2),
-            )
-    if rng.random() < 0.3:
-        x = rng.uniform(-0.6, 0.3) * half0
-        chart.rect(
-            (x, x + rng.uniform(0.1, 0.3)), (s0 + 0.08, s0 + 0.16), Matter((0.4, 0.4, 0.38), 0.6)
-        )
-    if rng.random() < 0.3:
-        chart.area(
-            [
-                (-half1, s1 - 0.18 * tall),
-                (half1, s1 - 0.18 * tall),
-                (half1, s1 - 0.02),
-                (-half1, s1 - 0.02),
-            ],
-            Matter((0.015, 0.03, 0.04), 0.6, 1.0),
-        )
-    if rng.random() < 0.25:  # sun visors
-        x = rng.choice([-0.5, 0.5]) * half1
-        chart.rect(
-            (x - 0.2, x + 0.2), (s1 - 0.2 * tall, s1 - 0.04), Matter((0.16, 0.15, 0.14), 0.6, 1.0)
-        )
-    for start in (-0.75, 0.0):
-        chart.line([(start * half0, s0 + 0.03), (start * half0 + 0.45, s0 + 0.1)], 0.022, BLACK)
-    if flat:
-        _paint_board(chart, strip, look, rng, s1)
-
-
-def _paint_board(
-    chart: Chart, strip: Strip, look: Look, rng: np.random.Generator, top: float
-) -> None:
-    """A bus's line in red letters of light above the windscreen, or a truck's visor."""
-    tall = 0.22 if look.kind == "bus" else 0.14
-    if look.kind == "bus":
-        chart.rect((-0.7 * strip.half, 0.7 * strip.half), (top - 0.02, top + tall), BLACK)
-        ink = (
-            Matter((0.7, 0.06, 0.03), 0, 0, 0.9)
-            if rng.random() < 0.7
-            else Matter((0.7, 0.35, 0.03), 0, 0, 0.9)
-        )
-        write(chart, rng, (-0.45 * strip.half, top + 0.03), 0.13, ink)
-    elif rng.random() < 0.4:
-        chart.rect(
-            (-0.9 * strip.half, 0.9 * strip.half),
-            (top - 0.02, top + tall),
-            draw_gray(rng, 0.02, 0.2, 0.3),
-        )
 
 
 def _paint_roof(chart: Chart, strip: Strip, look: Look) -> None:

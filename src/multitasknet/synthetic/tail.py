@@ -6,9 +6,9 @@ import numpy as np
 
 from .body import BACK_FOOT, REAR_HEADER, REAR_LOW, TAIL, Shells
 from .chart import BLACK, CHROME, PLASTIC, RED_LENS, Chart, Matter
-from .face import Strip
 from .flank import glass, write
 from .look import Look, draw_gray, draw_paint
+from .strip import Strip
 
 BRAKE_LAMP = Matter((0.5, 0.02, 0.02), 0.5, 0, 0.8)
 _WHITE_LENS = Matter((0.5, 0.5, 0.5), 0.6)
