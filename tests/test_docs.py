@@ -71,6 +71,11 @@ def supplies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def _nothing_shipped() -> None:
+    """Pages are run with what this version ships, as their readers run them."""
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One for all pages, so that the weights become an ONNX file once."""
