@@ -23,6 +23,7 @@ from multitasknet.images import decode_gray, read_image
 from multitasknet.inference import pose_dataset
 from multitasknet.inference.pose_dataset import PoseDatasetError, estimate_dataset
 from multitasknet.interruption import Interrupted
+from multitasknet.models.poseestnet import definition as poseestnet
 from multitasknet.models.poseestnet.decoding import stored_heatmaps
 from multitasknet.vehicle.keypoints import KEYPOINT_NAMES, NUM_KEYPOINTS
 from multitasknet.vehicle.maps import draw_segments
@@ -281,6 +282,7 @@ class Still:
     """An estimator that finds the same in all images, at once."""
 
     engine, origin = SimpleNamespace(name="still"), "still"
+    definition = poseestnet
 
     def read_ahead(self, images: list[Path]) -> Iterator[list[np.ndarray]]:
         paths = iter(images)

@@ -245,7 +245,8 @@ def test_onnx_runtime_predicts_without_importing_mindspore(checkpoint, tmp_path)
     code = f"""
 import sys
 from multitasknet import Predictor
-predictor = Predictor({str(checkpoint)!r}, size=(64, 64), cache_dir={str(tmp_path)!r})
+options = {{"size": (64, 64), "pose": "none", "cache_dir": {str(tmp_path)!r}}}
+predictor = Predictor({str(checkpoint)!r}, **options)
 assert predictor.embed([{str(PHOTO)!r}]).shape == (1, 1024)
 assert not {{"mindspore", "torch"}} & set(sys.modules)
 """

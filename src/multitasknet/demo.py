@@ -122,6 +122,7 @@ def run_demo(
         images=plan.images,
         cameras=plan.cameras,
         pixels=plan.pixels,
+        prior="real",
         **how,
     )
     dataset = read_dataset(output / "data")
