@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
-from mindspore.common.initializer import HeNormal
 
+from ..layers import conv
 from .spec import ATTRIBUTE_SIZE, EMBEDDING_SIZE, NetworkSpec
 
 GROWTH = 32
@@ -23,28 +23,15 @@ _LEAK = 0.01
 Outputs: TypeAlias = "Tensor | tuple[Tensor, ...]"
 
 
-def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(
-        inputs,
-        outputs,
-        kernel,
-        stride=stride,
-        pad_mode="pad",
-        padding=kernel // 2,
-        has_bias=False,
-        weight_init=HeNormal(),
-    )
-
-
 class DenseLayer(nn.Cell):
     """Norm, ReLU, 1x1 convolution to 128; norm, ReLU, 3x3 convolution to 32."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
         self.norm1 = nn.BatchNorm2d(inputs)
-        self.conv1 = _conv(inputs, BOTTLENECK, 1)
+        self.conv1 = conv(inputs, BOTTLENECK, 1)
         self.norm2 = nn.BatchNorm2d(BOTTLENECK)
-        self.conv2 = _conv(BOTTLENECK, GROWTH, 3)
+        self.conv2 = conv(BOTTLENECK, GROWTH, 3)
 
     def construct(self, x: Tensor) -> Tensor:
         bottleneck = self.conv1(ops.relu(self.norm1(x)))
@@ -70,7 +57,7 @@ class TransitionFeatures(nn.Cell):
     def __init__(self, inputs: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(inputs)
-        self.conv = _conv(inputs, inputs // 2, 1)
+        self.conv = conv(inputs, inputs // 2, 1)
         self.pool = nn.AvgPool2d(2, 2)
 
     def construct(self, x: Tensor) -> Tensor:
@@ -119,7 +106,7 @@ class DenseNet121(nn.Cell):
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
-        self.conv0 = _conv(spec.channels, STEM_FEATURES, 7, stride=2)
+        self.conv0 = conv(spec.channels, STEM_FEATURES, 7, stride=2)
         self.norm0 = nn.BatchNorm2d(STEM_FEATURES)
         self.pool0 = stem_pool(spec)
         features = STEM_FEATURES
