@@ -4,11 +4,10 @@
     python examples/train_vehiclepose.py --data ROOT --validate ROOT --minutes 60 --output pose.pth
     multitasknet convert pose.pth pose.ckpt
 
-Each ROOT is in the PAMTRI layout. Beside ``label_train.csv`` two files are read if they are there:
-``visibility_train.csv`` (image, then of each keypoint 0 visible, 1 hidden by the vehicle itself,
-2 hidden otherwise or outside; without it a confidence of 0.5 and more is visible) and
-``view_train.csv`` (image, yaw, elevation, roll, distance; degrees, yaw 0 is seen from the front and
-90 from the left), without which the network does not learn which way a vehicle faces.
+Each ROOT is in the PAMTRI layout. ``visibility_train.csv`` says which keypoints can be seen;
+without it a confidence of 0.5 and more does. ``view_train.csv`` (image, yaw, elevation, roll,
+distance; yaw in degrees, 0 seen from the front, 90 from the left) says which way a vehicle faces;
+without it the network does not learn that.
 
 The same command goes on where it was interrupted. For what each weight does, see the constants.
 """
@@ -19,19 +18,27 @@ import argparse
 import csv
 import json
 import math
-import os
-import sys
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from augmentation import covered, read_pixels, relit, retaken, saturated
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
+from torch_training import (
+    MEAN,
+    STD,
+    Plan,
+    Training,
+    normalized,
+    start_anew_with_environment,
+    train,
+    write_weights,
+)
 
 import multitasknet
 
@@ -39,7 +46,6 @@ import multitasknet
 KEYPOINTS, DIRECTIONS, STRIDE = 36, 16, 4
 WIDTHS, BLOCKS, FEATURES = (24, 48, 96, 160, 224), (2, 2, 2, 2), 64
 FRAME, REACH = 1.05, 3
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 GROUND = tuple(round(255 * value) for value in MEAN)
 MIRRORED = np.roll(np.arange(KEYPOINTS), KEYPOINTS // 2)
 OTHER_END = np.array([1, 0, 6, 7, 8, 9, 2, 3, 4, 5, 17, 16, 15, 14, 13, 12, 11, 10])
@@ -48,18 +54,8 @@ HALF_TURN = MIRRORED[np.concatenate((OTHER_END, OTHER_END + KEYPOINTS // 2))]
 # What it is taught.
 SIGMA, HIDDEN_WEIGHT = 1.0, 0.3
 VISIBILITY_WEIGHT, FACING_WEIGHT = 0.5, 0.3
-WEIGHT_DECAY, WARM_UP, CLIP, EMA = 0.05, 0.05, 5.0, 0.9995
 VISIBLE, HIDDEN = 0, 1
 THRESHOLDS = (0.05, 0.1, 0.2)
-
-# Freed memory goes back to the system page by page otherwise; and threads that wait by turning in a
-# circle take the core from the one that they wait for, wherever something else runs beside them.
-ENVIRONMENT = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**30),
-    "OMP_WAIT_POLICY": "PASSIVE",
-}
-SECONDS_BETWEEN_STATES, SECONDS_BETWEEN_REPORTS = 60, 15
 
 
 # The network
@@ -158,46 +154,27 @@ def read_vehicles(root: Path, *, held_out: bool = False, side: int | None = None
     vehicles = []
     for split in splits or dataset.splits:
         kind = "test" if split.name == "gallery" else split.name
-        hidden = read_rows(root / f"visibility_{kind}.csv")
-        views = read_rows(root / f"view_{kind}.csv")
+        yaws = read_yaws(root / f"view_{kind}.csv")
         for record in split.records:
             if record.keypoints is None:
                 continue
-            name = record.image.name
             codes = np.where(record.keypoints[:, 2] >= 0.5, VISIBLE, HIDDEN)
-            yaw = views[name][0] if name in views else math.nan
             found = Vehicle(
                 read_pixels(record.image),
                 record.keypoints[:, :2],
-                np.array(hidden.get(name, codes), np.int8),
-                yaw,
+                codes if record.visibility is None else record.visibility,
+                yaws.get(record.image.name, math.nan),
             )
             vehicles.append(found if side is None else made_smaller(found, side))
     return vehicles
 
 
-def read_rows(path: Path) -> dict[str, list[float]]:
-    """Rows of a name and numbers, by name; a heading is passed over. Empty without the file."""
+def read_yaws(path: Path) -> dict[str, float]:
+    """By image, in degrees; empty without the file."""
     if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
-        rows = {row[0]: row[1:] for row in csv.reader(file) if row}
-    return {name: list(map(float, row)) for name, row in rows.items() if is_number(row[0])}
-
-
-def is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def read_pixels(path: Path) -> np.ndarray:
-    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise SystemExit(f"{path}: no picture; fetch or make it again")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        return {image: float(yaw) for image, yaw, *_ in csv.reader(file)}
 
 
 def made_smaller(vehicle: Vehicle, side: int) -> Vehicle:
@@ -211,31 +188,20 @@ def made_smaller(vehicle: Vehicle, side: int) -> Vehicle:
     return Vehicle(pixels, points.astype(np.float32), vehicle.hidden, vehicle.yaw)
 
 
-# Augmentation. Each change takes and gives uint8 [H, W, 3]; the order is that of the world, the
-# lens, the camera and the network.
+# Augmentation
 
 
 def augmented(vehicle: Vehicle, size: int, rng: np.random.Generator) -> Vehicle:
     """The vehicle as it could have been seen otherwise, in an input of ``size`` pixels a side."""
     pixels, shown, points, hidden, yaw = warped(vehicle, size, rng)
     if rng.random() < 0.35:
-        hidden = covered(pixels, points, hidden, rng)
+        pixels, under = covered(pixels, points, rng)
+        hidden = np.where(under, np.maximum(hidden, HIDDEN), hidden)
     if rng.random() < 0.85:
         pixels = relit(pixels, rng)
     if rng.random() < 0.4:
         pixels = recolored(pixels, rng)
-    if rng.random() < 0.5:
-        pixels = coarser(pixels, rng)
-    if rng.random() < 0.3:
-        pixels = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.3, 1.6))
-    if rng.random() < 0.15:
-        pixels = smeared(pixels, rng)
-    if rng.random() < 0.3:
-        noise = rng.standard_normal(pixels.shape, np.float32) * rng.uniform(1, 12)
-        pixels = cv2.add(pixels, noise, dtype=cv2.CV_8U)
-    if rng.random() < 0.4:
-        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 92))]
-        pixels = cv2.imdecode(cv2.imencode(".jpg", pixels, quality)[1], cv2.IMREAD_COLOR)
+    pixels = retaken(pixels, rng)
     # Around the picture nothing happens.
     pixels[shown == 0] = GROUND
     return Vehicle(pixels, points, hidden, yaw)
@@ -272,64 +238,11 @@ def warped(
     return pixels, shown, points, np.where(inside, hidden, np.maximum(hidden, HIDDEN)), yaw
 
 
-def covered(
-    pixels: np.ndarray, points: np.ndarray, hidden: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """Lay one or two boxes of one colour, or of another part of the picture, in it."""
-    size = len(pixels)
-    for _ in range(rng.integers(1, 3)):
-        width, height = rng.integers(size // 16, size * 3 // 8, 2)
-        left, top = rng.integers(-width // 2, size - width // 2), rng.integers(0, size - height)
-        left, right = max(left, 0), min(left + width, size)
-        if rng.random() < 0.5:
-            pixels[top : top + height, left:right] = rng.integers(0, 256, 3)
-        else:
-            y, x = rng.integers(0, size - height), rng.integers(0, size - (right - left) + 1)
-            part = pixels[y : y + height, x : x + right - left].copy()
-            pixels[top : top + height, left:right] = part
-        under = (points >= (left, top)) & (points < (right, top + height))
-        hidden = np.where(under.all(1), np.maximum(hidden, HIDDEN), hidden)
-    return hidden
-
-
-def relit(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Brightness, contrast, gamma and the light's colour, by one table."""
-    values = np.linspace(0, 1, 256)[:, None] ** np.exp(rng.normal(0, 0.25))
-    gains = np.exp(rng.normal(0, 0.08, 3)) * np.exp(rng.normal(0, 0.2))
-    values = (values - 0.5) * np.exp(rng.normal(0, 0.2)) + 0.5 + rng.normal(0, 0.06)
-    table = np.clip(values * gains * 255, 0, 255).astype(np.uint8)
-    return cv2.LUT(pixels, table[None])
-
-
 def recolored(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """More or less colour, down to none, or another order of the channels."""
     if rng.random() < 0.15:
         return np.ascontiguousarray(pixels[..., rng.permutation(3)])
-    gray = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    if rng.random() < 0.3:
-        return gray
-    share = rng.uniform(0.2, 1.6)
-    return cv2.addWeighted(pixels, share, gray, 1 - share, 0)
-
-
-def coarser(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """As of a picture of a fraction of the pixels, enlarged."""
-    size = len(pixels)
-    small = max(round(size * np.exp(rng.uniform(np.log(0.2), np.log(0.9)))), 8)
-    pixels = cv2.resize(pixels, (small, small), interpolation=cv2.INTER_AREA)
-    how = cv2.INTER_LINEAR if rng.random() < 0.5 else cv2.INTER_CUBIC
-    return cv2.resize(pixels, (size, size), interpolation=how)
-
-
-def smeared(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Moved while the shutter was open."""
-    length = int(rng.integers(3, 10))
-    kernel = np.zeros((length, length), np.float32)
-    middle, angle = (length - 1) / 2, rng.uniform(0, np.pi)
-    reach = middle * np.array([np.cos(angle), np.sin(angle)])
-    ends = [tuple(np.rint(middle + sign * reach).astype(int).tolist()) for sign in (-1, 1)]
-    cv2.line(kernel, *ends, 1)
-    return cv2.filter2D(pixels, -1, kernel / kernel.sum())
+    return saturated(pixels, 0.0 if rng.random() < 0.3 else rng.uniform(0.2, 1.6))
 
 
 class Batches(Dataset):
@@ -357,18 +270,7 @@ class Batches(Dataset):
         return np.random.default_rng((self.seed, 2**32 + epoch)).permutation(len(self.vehicles))
 
 
-def start_worker(_: int) -> None:
-    cv2.setNumThreads(0)
-    os.nice(5)
-
-
 # Losses
-
-
-def normalized(pixels: Tensor) -> Tensor:
-    """uint8 ``[B, S, S, 3]`` as the network takes it, the channels last in memory."""
-    mean, std = (torch.tensor(values, device=pixels.device) for values in (MEAN, STD))
-    return ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
 def map_loss(maps: Tensor, points: Tensor, hidden: Tensor) -> Tensor:
@@ -472,135 +374,26 @@ def validate(network: nn.Module, vehicles: list[Vehicle], size: int) -> dict[str
 # Training
 
 
-@dataclass
-class Training:
-    """All that a training needs to go on: saved whole, or not at all."""
-
-    network: VehiclePose
-    average: VehiclePose
-    optimizer: torch.optim.Optimizer
-    step: int = 0
-    seconds: float = 0.0
-
-    def save(self, path: Path, key: str) -> None:
-        part = path.with_name(f"{path.name}.part")
-        parts = {name: getattr(self, name).state_dict() for name in self._parts}
-        torch.save(parts | {"step": self.step, "seconds": self.seconds, "key": key}, part)
-        part.replace(path)
-
-    def load(self, path: Path, key: str) -> None:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if state["key"] != key:
-            raise SystemExit(f"{path}: of a training with other options; remove it to start anew")
-        for name in self._parts:
-            getattr(self, name).load_state_dict(state[name])
-        self.step, self.seconds = state["step"], state["seconds"]
-
-    _parts = ("network", "average", "optimizer")
-
-    def follow(self) -> None:
-        """Move the average a little towards the network; norms' statistics are taken as they are.
-
-        At first it moves faster, so that it forgets the initial values.
-        """
-        share = 1 - min(EMA, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            ours, theirs = list(self.average.parameters()), list(self.network.parameters())
-            torch._foreach_lerp_(ours, theirs, share)
-            for one, other in zip(self.average.buffers(), self.network.buffers(), strict=True):
-                one.copy_(other)
+def loss_of(network: nn.Module, batch: list[Tensor]) -> Tensor:
+    return total_loss(network(normalized(batch[0])), batch)
 
 
-def create_training(learning_rate: float, device: str) -> Training:
-    network, average = VehiclePose(), VehiclePose()
-    average.load_state_dict(network.state_dict())
-    for one in (network, average):
-        one.to(device=device, memory_format=torch.channels_last)
-    decayed = [one for one in network.parameters() if one.ndim > 1]
-    others = [one for one in network.parameters() if one.ndim <= 1]
-    groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=WEIGHT_DECAY)
-    return Training(network, average.requires_grad_(False), optimizer)
-
-
-def rate_at(progress: float) -> float:
-    """The learning rate's share at a share of the training: up, then down along a cosine."""
-    if progress < WARM_UP:
-        return max(progress / WARM_UP, 0.01)
-    return 0.5 + 0.5 * math.cos(math.pi * min((progress - WARM_UP) / (1 - WARM_UP), 1))
-
-
-def train(training: Training, batches: Batches, options: argparse.Namespace) -> None:
-    """Train until the minutes are spent or the steps are done."""
-    device = options.device
-    state, key = options.output.with_suffix(".state"), training_key(options, batches)
-    if state.is_file():
-        training.load(state, key)
-        print(f"{state}: goes on at step {training.step}", flush=True)
-    budget = 60 * options.minutes
-    start = reported = saved = time.monotonic() - training.seconds
-    losses: list[float] = []
-    training.network.train()
-    for batch in loaded(batches, training.step, options.workers):
-        training.seconds = time.monotonic() - start
-        progress = training.step / options.steps if options.steps else training.seconds / budget
-        if progress >= 1:
-            break
-        for group in training.optimizer.param_groups:
-            group["lr"] = options.learning_rate * rate_at(progress)
-        batch = [one.to(device, non_blocking=True) for one in batch]
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            outputs = training.network(normalized(batch[0]))
-        loss = total_loss(outputs, batch)
-        training.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(training.network.parameters(), CLIP)
-        training.optimizer.step()
-        training.step += 1
-        training.follow()
-        losses.append(loss.item())
-        now = time.monotonic()
-        if now - reported > SECONDS_BETWEEN_REPORTS:
-            speed = len(losses) * batches.batch / (now - reported)
-            mean = sum(losses) / len(losses)
-            print(
-                f"{progress:6.1%}  step {training.step}  loss {mean:.3f}  {speed:.0f} samples/s",
-                flush=True,
-            )
-            reported, losses = now, []
-        if now - saved > SECONDS_BETWEEN_STATES:
-            training.save(state, key)
-            saved = now
-    training.save(state, key)
-
-
-def loaded(batches: Batches, first: int, workers: int) -> Iterator[list[Tensor]]:
-    """Batches from that step on, without end, made ahead by other processes."""
-    return iter(
-        DataLoader(
-            batches,
-            batch_size=None,
-            sampler=range(first, sys.maxsize),
-            num_workers=workers,
-            prefetch_factor=4 if workers else None,
-            worker_init_fn=start_worker,
-        )
+def plan_of(options: argparse.Namespace, vehicles: int) -> Plan:
+    facts = [options.size, options.batch_size, options.seed, options.learning_rate, vehicles]
+    return Plan(
+        state=options.output.with_suffix(".state"),
+        key=json.dumps(facts),
+        learning_rate=options.learning_rate,
+        device=options.device,
+        minutes=math.inf if options.steps else options.minutes,
+        steps=options.steps or math.inf,
+        workers=options.workers,
     )
 
 
-def training_key(options: argparse.Namespace, batches: Batches) -> str:
-    """What a training's state belongs to; more minutes or steps do not make it another one."""
-    facts = [options.size, batches.batch, batches.seed, options.learning_rate]
-    return json.dumps([*facts, len(batches.vehicles)])
-
-
-def write_weights(
+def sidecar_of(
     training: Training, metrics: dict[str, float], options: argparse.Namespace
-) -> None:
-    """The averaged weights, and beside them what multitasknet reads of them."""
-    part = options.output.with_name(f"{options.output.name}.part")
-    torch.save({"state_dict": training.average.state_dict()}, part)
-    part.replace(options.output)
+) -> dict[str, Any]:
     origin = {
         "script": Path(__file__).name,
         "data": [root.name for root in options.data],
@@ -611,7 +404,7 @@ def write_weights(
         "minutes": round(training.seconds / 60, 1),
         "torch": torch.__version__,
     }
-    sidecar = {
+    return {
         "format": 1,
         "network": "vehiclepose",
         "size": [options.size, options.size],
@@ -620,7 +413,6 @@ def write_weights(
         "metrics": metrics,
         "origin": origin,
     }
-    options.output.with_suffix(".json").write_text(json.dumps(sidecar, indent=1), encoding="utf-8")
 
 
 def read_options() -> argparse.Namespace:
@@ -642,9 +434,7 @@ def read_options() -> argparse.Namespace:
 
 
 def main() -> None:
-    if not ENVIRONMENT.keys() <= os.environ.keys():
-        # Read when a process starts, so this one starts anew; what is set already stays.
-        os.execve(sys.executable, [sys.executable, *sys.argv], ENVIRONMENT | os.environ)
+    start_anew_with_environment()
     options = read_options()
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -653,15 +443,17 @@ def main() -> None:
     vehicles = [one for root in options.data for one in read_vehicles(root, side=side)]
     print(f"{len(vehicles)} pictures", flush=True)
     batches = Batches(vehicles, size=options.size, batch=options.batch_size, seed=options.seed)
-    training = create_training(options.learning_rate, options.device)
-    train(training, batches, options)
+    plan = plan_of(options, len(vehicles))
+    training = Training.of(VehiclePose(), plan)
+    train(training, loss_of, batches, plan)
     metrics = {}
     if options.validate:
         held_out = read_vehicles(options.validate, held_out=True)
         metrics = validate(training.average, held_out, options.size)
         print(f"{len(held_out)} held-out pictures: ", end="")
         print(", ".join(f"{name} {value:.1f} %" for name, value in metrics.items()))
-    write_weights(training, metrics, options)
+    sidecar = sidecar_of(training, metrics, options)
+    write_weights(options.output, training.average.state_dict(), sidecar)
     print(options.output)
 
 

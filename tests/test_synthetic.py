@@ -52,9 +52,10 @@ SMALL = {"vehicles": 2, "images": 2, "cameras": 2, "pixels": 64}
     cameras=st.integers(2, 12),
     seed=st.integers(0, 5),
     prior=st.sampled_from(PRIORS),
+    held_out=st.none() | st.integers(2, 40),
 )
-def test_every_plan_keeps_the_protocol(vehicles, images, cameras, seed, prior) -> None:
-    plans = make_plan(vehicles, images, cameras, seed, prior=prior)
+def test_every_plan_keeps_the_protocol(vehicles, images, cameras, seed, prior, held_out) -> None:
+    plans = make_plan(vehicles, images, cameras, seed, prior=prior, test_vehicles=held_out)
     pictures = [picture for plan in plans for picture in plan.pictures]
     of = {
         split: [picture for picture in pictures if picture.split == split]
@@ -63,7 +64,7 @@ def test_every_plan_keeps_the_protocol(vehicles, images, cameras, seed, prior) -
     train_ids, query_ids, test_ids = ({p.vehicle_id for p in of[split]} for split in of)
     assert len(train_ids) == vehicles
     assert query_ids == test_ids
-    assert len(test_ids) == max(10, -(-vehicles // 3))
+    assert len(test_ids) == (held_out or max(10, -(-vehicles // 3)))
     assert not train_ids & test_ids
     assert len({picture.name for picture in pictures}) == len(pictures) == len(plans) * images
     cameras_of = {i: {p.camera for p in of["test"] if p.vehicle_id == i} for i in test_ids}
@@ -311,7 +312,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "multitasknet.synthetic.dataset.make_plan",
-            lambda *sizes, prior: make_plan(*sizes, prior="even"),
+            lambda *sizes, prior, test_vehicles: make_plan(*sizes, prior="even"),
         )
         synthesize(root, vehicles=150, images=4, cameras=4, pixels=96, prior="real", workers=2)
     return root

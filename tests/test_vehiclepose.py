@@ -251,11 +251,10 @@ def test_the_training_script_trains_goes_on_and_writes_what_is_read(
     names = [path.name for path in sorted((root / "image_train").iterdir())]
     rows = {"visibility": "0,1,2" + ",0" * 33, "view": "45.5,10,0,12"}
     for kind, row in rows.items():
-        lines = ["image,and numbers", *(f"{name},{row}" for name in names)]
-        (root / f"{kind}_train.csv").write_text("\n".join(lines))
+        (root / f"{kind}_train.csv").write_text("".join(f"{name},{row}\n" for name in names))
     first = script.read_vehicles(root)[0]
     assert (first.hidden[:4].tolist(), first.yaw) == ([0, 1, 2, 0], 45.5)
-    for name, value in script.ENVIRONMENT.items():
+    for name, value in import_module("torch_training").ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     options = ["--size", "64", "--batch-size", "4", "--workers", "0", "--output", str(output)]
     for steps in (2, 3):

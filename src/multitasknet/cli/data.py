@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 _LABELS = {"colors": "colours"}
 _SIZES = {
-    "vehicles": (60, "vehicles to train on; a third as many, at least 10, are added to test on"),
+    "vehicles": (60, "vehicles to train on"),
     "images": (12, "images of each vehicle"),
     "cameras": (6, "camera ids"),
     "pixels": (256, "longer side"),
 }
-_DRAWN = (*_SIZES, "prior", "seed", "workers", "heatmaps", "segments", "sheet")
+_DRAWN = (*_SIZES, "test_vehicles", "prior", "seed", "workers", "heatmaps", "segments", "sheet")
 
 
 def add_parsers(commands: Any) -> None:
@@ -48,6 +48,11 @@ def add_parsers(commands: Any) -> None:
     draw.add_argument("--output", type=Path, required=True, help="a new or empty folder")
     for name, (default, help) in _SIZES.items():
         draw.add_argument(f"--{name}", type=positive, default=default, help=f"{help} ({default})")
+    draw.add_argument(
+        "--test-vehicles",
+        type=positive,
+        help="vehicles to test on (a third as many as to train on, at least 10)",
+    )
     add_renamed(draw, "--size", "--pixels", type=positive)
     draw.add_argument(
         "--prior",

@@ -82,6 +82,7 @@ def synthesize(
     root: str | Path,
     *,
     vehicles: int = 60,
+    test_vehicles: int | None = None,
     images: int = 12,
     cameras: int = 6,
     pixels: int = 256,
@@ -101,8 +102,9 @@ def synthesize(
 
     Args:
         root: the new folder; it must not exist, or be empty.
-        vehicles: identities for training. A third as many, at least 10, are added for query and
-            gallery.
+        vehicles: identities for training.
+        test_vehicles: identities for query and gallery; default is a third as many as for
+            training, and at least 10.
         images: pictures of each vehicle.
         cameras: camera ids.
         pixels: the longer side of the pictures, 32 to 2048.
@@ -122,7 +124,7 @@ def synthesize(
         warnings.warn("size= is now pixels=", FutureWarning, stacklevel=2)
         pixels = size
     root = Path(root)
-    plans = make_plan(vehicles, images, cameras, seed, prior=prior)
+    plans = make_plan(vehicles, images, cameras, seed, prior=prior, test_vehicles=test_vehicles)
     _check_arguments(pixels, workers, sheet)
     maps = count_maps(heatmaps=heatmaps, segments=segments)
     _check_folder(root, needed=len(plans) * images * _picture_bytes(pixels, maps))

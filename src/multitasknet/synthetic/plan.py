@@ -11,7 +11,7 @@ from ..vehicle.attributes import COLORS, TYPES
 from .prior import PRIORS
 
 SPLITS = ("train", "query", "test")
-_LEAST_TEST_VEHICLES = 10
+_USUAL_TEST_VEHICLES = 10
 # Roughly what drives about, so that many vehicles share colour and type; and real ones in percent.
 _COLOR_SHARES: dict[str, dict[str, float]] = {
     "even": dict.fromkeys(COLORS, 1.0) | {"white": 4, "black": 3, "gray": 3, "red": 2, "blue": 2},
@@ -61,9 +61,15 @@ class VehiclePlan:
 
 
 def make_plan(
-    vehicles: int, images: int, cameras: int, seed: int, *, prior: str = "even"
+    vehicles: int,
+    images: int,
+    cameras: int,
+    seed: int,
+    *,
+    prior: str = "even",
+    test_vehicles: int | None = None,
 ) -> list[VehiclePlan]:
-    """Plan a data set: ``vehicles`` for training, and a third of that, at least 10, for the test.
+    """Plan a data set: ``vehicles`` for training, and ``test_vehicles`` (a third, at least 10).
 
     Every test vehicle has a quarter of its images (at least one) as queries, each from another
     camera; the rest are the gallery, which sees it with at least one camera more.
@@ -71,8 +77,11 @@ def make_plan(
     Raises:
         SyntheticError: too few vehicles, images or cameras for that.
     """
+    held_out = max(_USUAL_TEST_VEHICLES, -(-vehicles // 3))
+    held_out = held_out if test_vehicles is None else test_vehicles
     for name, value, least, why in (
         ("vehicles", vehicles, 2, "to tell apart"),
+        ("test_vehicles", held_out, 2, "to tell apart"),
         ("images", images, 2, "of each vehicle: a query and a match"),
         ("cameras", cameras, 2, "so that every query has a match from another camera"),
     ):
@@ -84,7 +93,6 @@ def make_plan(
         raise SyntheticError(f"seed is {seed}; expected 0 or more")
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
     train = _covering_classes(rng, vehicles, prior)
-    held_out = max(_LEAST_TEST_VEHICLES, -(-vehicles // 3))
     types, colors = (sorted(set(ids)) for ids in zip(*train, strict=True))
     test = _weighted_classes(rng, held_out, types, colors, prior)
     plans = []

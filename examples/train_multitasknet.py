@@ -1,0 +1,480 @@
+"""Training of MultiTaskNet, the segment variant, with PyTorch on generated vehicles.
+
+    multitasknet synthesize --output ROOT --vehicles 3000 --images 8 --cameras 80 --pixels 160
+    multitasknet pose --data ROOT --pose synthetic --no-flip-test --output POSED
+    python examples/train_multitasknet.py --data POSED --validate POSED --output identity.pth
+    multitasknet convert identity.pth identity.ckpt --float16
+
+Poses are estimated by the light pose network, as those will be that the weights meet. Pictures are
+small at first, where two cores see four times as many of them, and large in the end. Beside the
+identities' cosine classifier (Wang et al., CosFace, CVPR 2018) the embedding learns by comparing
+within the batch (Khosla et al., Supervised Contrastive Learning, NeurIPS 2020), whose vehicles are
+chosen so that several share colour and type; shallow statistics are mixed between pictures (Zhou
+et al., Domain Generalization with MixStyle, ICLR 2021). The classifier stays behind; the norm
+before the embedding's activation is written into ``fc_vid``. The same command goes on where it was
+interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import OrderedDict, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from augmentation import covered, read_pixels, relit, retaken, saturated
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import Dataset
+from torch_training import (
+    Plan,
+    Training,
+    normalized,
+    start_anew_with_environment,
+    train,
+    write_weights,
+)
+
+import multitasknet
+from multitasknet.data.records import Record
+from multitasknet.models.multitasknet.preprocessing import MAP_MEAN, MAP_STD, pose_vector
+from multitasknet.ranking.metrics import evaluate_embeddings
+from multitasknet.vehicle.keypoints import MIRRORED_KEYPOINTS, NUM_KEYPOINTS, SURFACES
+from multitasknet.vehicle.maps import draw_segments
+
+EMBEDDING, ATTRIBUTE, POSE = 1024, 512, 3 * NUM_KEYPOINTS
+COLORS, TYPES = (10, 9)
+
+# What it is taught.
+COMPARING_WEIGHT, COLOR_WEIGHT, TYPE_WEIGHT, LENGTH_WEIGHT = 1.0, 1.0, 1.0, 0.1
+SCALE, MARGIN, TEMPERATURE, SMOOTHING = 20.0, 0.1, 0.1, 0.1
+MIXED, MIX_ALPHA = 0.5, 0.1
+AVERAGE = 0.998
+ALIKE = 3  # vehicles of one colour and type that meet in a batch
+IMAGES = 4  # of each vehicle in a batch
+STAGES = ((64, 1500), (96, 450), (128, 180))  # side of the input, steps
+
+
+# The network, with the names of NVlabs' files
+
+
+class DenseLayer(nn.Module):
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, 128, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(128)
+        self.conv2 = nn.Conv2d(128, 32, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv1(functional.relu(self.norm1(x), inplace=True))
+        return torch.cat((x, self.conv2(functional.relu(self.norm2(y), inplace=True))), 1)
+
+
+class MixStyle(nn.Module):
+    """Gives each picture, while training, some of another one's contrast and brightness."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or torch.rand(()) > MIXED:
+            return x
+        mean = x.mean((2, 3), keepdim=True).detach()
+        deviation = (x.var((2, 3), keepdim=True) + 1e-6).sqrt().detach()
+        own = torch.distributions.Beta(MIX_ALPHA, MIX_ALPHA).sample((len(x), 1, 1, 1)).to(x.device)
+        other = torch.randperm(len(x), device=x.device)
+        mixed_deviation = own * deviation + (1 - own) * deviation[other]
+        mixed_mean = own * mean + (1 - own) * mean[other]
+        return (x - mean) / deviation * mixed_deviation + mixed_mean
+
+
+def backbone(channels: int) -> nn.Sequential:
+    """DenseNet-121; MixStyle has no values of its own, and no place in the names."""
+    parts: OrderedDict[str, nn.Module] = OrderedDict(
+        conv0=nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False),
+        norm0=nn.BatchNorm2d(64),
+        relu0=nn.ReLU(inplace=True),
+        pool0=nn.MaxPool2d(3, 2, padding=1),
+    )
+    features = 64
+    for number, layers in enumerate((6, 12, 24, 16), start=1):
+        block = {f"denselayer{i + 1}": DenseLayer(features + 32 * i) for i in range(layers)}
+        parts[f"denseblock{number}"] = nn.Sequential(OrderedDict(block))
+        features += 32 * layers
+        if number < 4:
+            parts[f"transition{number}"] = nn.Sequential(
+                OrderedDict(
+                    norm=nn.BatchNorm2d(features),
+                    relu=nn.ReLU(inplace=True),
+                    conv=nn.Conv2d(features, features // 2, 1, bias=False),
+                    pool=nn.AvgPool2d(2, 2),
+                )
+            )
+            features //= 2
+        if number < 3:
+            parts[f"mix{number}"] = MixStyle()
+    parts["norm5"] = nn.BatchNorm2d(features)
+    network = nn.Sequential(parts)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    return network
+
+
+class MultiTaskNet(nn.Module):
+    """From ``x`` ``[N, 16, H, W]`` and ``p`` ``[N, 108]`` to embedding, colour and type."""
+
+    def __init__(self, identities: int) -> None:
+        super().__init__()
+        self.base = backbone(3 + len(SURFACES))
+        inputs = EMBEDDING + POSE
+        self.fc_vid = nn.Linear(inputs, EMBEDDING)
+        self.fc_vcolor = nn.Linear(inputs, ATTRIBUTE)
+        self.fc_vtype = nn.Linear(inputs, ATTRIBUTE)
+        self.classifier_vcolor = nn.Linear(ATTRIBUTE, COLORS)
+        self.classifier_vtype = nn.Linear(ATTRIBUTE, TYPES)
+        # For training alone.
+        self.norm_vid = nn.BatchNorm1d(EMBEDDING)
+        self.classifier_vid = nn.Linear(EMBEDDING, identities, bias=False)
+        nn.init.normal_(self.classifier_vid.weight)
+
+    def forward(self, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features = torch.cat((self.base(x).mean((2, 3)), p), 1)
+        embedding = functional.leaky_relu(self.norm_vid(self.fc_vid(features)), 0.01)
+        color = self.classifier_vcolor(functional.leaky_relu(self.fc_vcolor(features), 0.01))
+        kind = self.classifier_vtype(functional.leaky_relu(self.fc_vtype(features), 0.01))
+        return embedding, color, kind
+
+    def published(self) -> dict[str, Tensor]:
+        """The values under the published network's names, the embedding's norm written into it."""
+        values = self.state_dict()
+        norm = self.norm_vid
+        gain = values["norm_vid.weight"] / (values["norm_vid.running_var"] + norm.eps).sqrt()
+        shift = values["norm_vid.bias"] - values["norm_vid.running_mean"] * gain
+        values["fc_vid.weight"] = values["fc_vid.weight"] * gain[:, None]
+        values["fc_vid.bias"] = values["fc_vid.bias"] * gain + shift
+        left_behind = ("norm_vid.", "classifier_vid.")
+        return {name: one for name, one in values.items() if not name.startswith(left_behind)}
+
+
+# The data
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture in memory.
+
+    Attributes:
+        pixels: uint8 ``[H, W, 3]``, RGB.
+        pose: float32 ``[36, 3]`` of x, y (its pixels) and confidence.
+        vehicle, color, kind: classes from 0.
+    """
+
+    pixels: np.ndarray
+    pose: np.ndarray
+    vehicle: int
+    color: int
+    kind: int
+
+
+def read_pictures(records: list[Record], vehicles: dict[tuple[str, int], int]) -> list[Picture]:
+    return [
+        Picture(
+            read_pixels(record.image),
+            record.keypoints,
+            vehicles[key_of(record)],
+            record.color_id - 1,
+            record.type_id - 1,
+        )
+        for record in records
+    ]
+
+
+def key_of(record: Record) -> tuple[str, int]:
+    """A vehicle of one data set; others count theirs from 1 as well."""
+    return record.origin.rpartition(":")[0], record.vehicle_id
+
+
+def augmented(picture: Picture, size: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """As it could have been taken otherwise: uint8 ``[S, S, 3]``, ``[13, S, S]``, ``p`` ``[108]``.
+
+    Colours keep their names.
+    """
+    pixels, pose = warped(picture, size, rng)
+    if rng.random() < 0.3:
+        pixels, under = covered(pixels, pose[:, :2], rng)
+        pose[under & (rng.random(NUM_KEYPOINTS) < 0.5), 2] *= 0.4
+    if rng.random() < 0.8:
+        pixels = relit(pixels, rng)
+    if rng.random() < 0.4:
+        pixels = saturated(pixels, rng.uniform(0.5, 1.5))
+    pixels = retaken(pixels, rng)
+    if rng.random() < 0.3:
+        pose[:, :2] += rng.normal(0, 0.015 * size, (NUM_KEYPOINTS, 2))
+    if rng.random() < 0.05:
+        pose[:] = 0  # none is known
+    return pixels, *pose_inputs(pose, size)
+
+
+def warped(picture: Picture, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Cut out a little otherwise, turned and mirrored, in ``size`` pixels a side."""
+    pixels, pose = fitted(picture, size)
+    if rng.random() < 0.5:
+        pixels = np.ascontiguousarray(pixels[:, ::-1])
+        pose[:, 0] = size - 1 - pose[:, 0]
+        pose = pose[MIRRORED_KEYPOINTS]
+    angle = rng.normal(0, 4)
+    zoom = np.exp(np.clip(rng.normal(0.02, 0.08, 2), -0.2, 0.25))
+    middle = (size - 1) / 2
+    transform = cv2.getRotationMatrix2D((middle, middle), angle, 1)
+    transform = np.diag(zoom) @ transform
+    transform[:, 2] += middle * (1 - zoom) + np.clip(rng.normal(0, 0.03, 2), -0.1, 0.1) * size
+    pixels = cv2.warpAffine(pixels, transform, (size, size), borderMode=cv2.BORDER_REPLICATE)
+    pose[:, :2] = pose[:, :2] @ transform[:, :2].T + transform[:, 2]
+    return pixels, pose
+
+
+def fitted(picture: Picture, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Squeezed to ``size`` pixels a side, as the network sees it; a pose of its own."""
+    height, width = picture.pixels.shape[:2]
+    pixels = cv2.resize(picture.pixels, (size, size), interpolation=cv2.INTER_AREA)
+    scale = np.array([size / width, size / height, 1], np.float32)
+    return pixels, picture.pose * scale
+
+
+def pose_inputs(pose: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The segments, uint8 ``[13, S, S]``, and ``p``, float32 ``[108]``."""
+    segments = np.zeros((len(SURFACES), size, size), np.uint8)
+    for drawn, out in zip(draw_segments(pose, width=size, height=size), segments, strict=True):
+        if drawn.any():
+            cv2.resize(drawn, (size, size), dst=out)
+    return segments, pose_vector(pose.astype(np.float32), size, size)
+
+
+class Batches(Dataset):
+    """The batches of a training by their number, so that any step can be made again."""
+
+    def __init__(
+        self, pictures: list[Picture], *, stages: tuple[tuple[int, int], ...], batch: int, seed: int
+    ) -> None:
+        self.pictures, self.stages, self.batch, self.seed = pictures, stages, batch, seed
+        self.of_vehicle: dict[int, list[int]] = defaultdict(list)
+        self.of_class: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for index, one in enumerate(pictures):
+            if one.vehicle not in self.of_vehicle:
+                self.of_class[one.color, one.kind].append(one.vehicle)
+            self.of_vehicle[one.vehicle].append(index)
+        self.vehicles = list(self.of_vehicle)
+
+    def __getitem__(self, step: int) -> tuple[np.ndarray, ...]:
+        """Pixels, segments, ``p``, and vehicle, colour and type, int64 ``[B, 3]``."""
+        rng = np.random.default_rng((self.seed, step))
+        size = self.size_at(step)
+        chosen = [self.pictures[index] for index in self._draw(rng)]
+        made = [augmented(one, size, rng) for one in chosen]
+        labels = np.array([(one.vehicle, one.color, one.kind) for one in chosen])
+        return (*(np.stack(parts) for parts in zip(*made, strict=True)), labels)
+
+    def size_at(self, step: int) -> int:
+        for size, steps in self.stages:
+            if step < steps:
+                return size
+            step -= steps
+        return self.stages[-1][0]
+
+    def _draw(self, rng: np.random.Generator) -> list[int]:
+        """Indices of IMAGES pictures of each vehicle."""
+        chosen: list[int] = []
+        count = self.batch // IMAGES
+        while len(chosen) < count:
+            first = self.pictures[
+                self.of_vehicle[self.vehicles[rng.integers(len(self.vehicles))]][0]
+            ]
+            alike = self.of_class[first.color, first.kind]
+            group = rng.choice(alike, min(ALIKE, len(alike), count - len(chosen)), replace=False)
+            chosen += [one for one in group.tolist() if one not in chosen]
+        return [index for vehicle in chosen for index in self._draw_images(vehicle, rng)]
+
+    def _draw_images(self, vehicle: int, rng: np.random.Generator) -> list[int]:
+        own = self.of_vehicle[vehicle]
+        return rng.choice(own, IMAGES, replace=len(own) < IMAGES).tolist()
+
+
+# Losses
+
+
+def inputs_of(batch: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """``x`` and ``p`` of a batch."""
+    pixels, segments, pose = batch[:3]
+    maps = (segments.float() / 255 - MAP_MEAN) / MAP_STD
+    x = torch.cat((normalized(pixels), maps), 1)
+    return x.contiguous(memory_format=torch.channels_last), pose
+
+
+def loss_of(network: nn.Module, batch: list[Tensor]) -> Tensor:
+    embedding, color, kind = (one.float() for one in network(*inputs_of(batch)))
+    vehicles, colors, kinds = batch[3].unbind(1)
+    lengths = embedding.norm(dim=1)
+    directions = embedding / lengths[:, None]
+    return (
+        identity_loss(directions, network.classifier_vid.weight, vehicles)
+        + COMPARING_WEIGHT * comparing_loss(directions, vehicles)
+        + COLOR_WEIGHT * functional.cross_entropy(color, colors, label_smoothing=SMOOTHING)
+        + TYPE_WEIGHT * functional.cross_entropy(kind, kinds, label_smoothing=SMOOTHING)
+        # Rankings go by plain distances, which then are those of the directions.
+        + LENGTH_WEIGHT * (lengths / lengths.mean().detach() - 1).square().mean()
+    )
+
+
+def identity_loss(directions: Tensor, weight: Tensor, vehicles: Tensor) -> Tensor:
+    cosines = directions @ functional.normalize(weight).T
+    right = functional.one_hot(vehicles, len(weight))
+    return functional.cross_entropy(SCALE * (cosines - MARGIN * right), vehicles)
+
+
+def comparing_loss(directions: Tensor, vehicles: Tensor) -> Tensor:
+    itself = torch.eye(len(vehicles), dtype=torch.bool, device=vehicles.device)
+    same = (vehicles[:, None] == vehicles) & ~itself
+    logits = (directions @ directions.T / TEMPERATURE).masked_fill(itself, -torch.inf)
+    shares = logits.log_softmax(1).masked_fill(~same, 0)
+    return -(shares.sum(1) / same.sum(1).clamp(min=1)).mean()
+
+
+# Validation
+
+
+@torch.inference_mode()
+def embed(network: nn.Module, pictures: list[Picture], size: int) -> list[np.ndarray]:
+    """Embeddings, and colours and types as classes."""
+    network.eval()
+    device = next(network.parameters()).device
+    found = []
+    for start in range(0, len(pictures), 64):
+        fits = [fitted(one, size) for one in pictures[start : start + 64]]
+        made = [(pixels, *pose_inputs(pose, size)) for pixels, pose in fits]
+        batch = [torch.from_numpy(np.stack(parts)).to(device) for parts in zip(*made, strict=True)]
+        embedding, color, kind = network(*inputs_of(batch))
+        found.append((embedding, color.argmax(1), kind.argmax(1)))
+    return [torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True)]
+
+
+def validate(network: nn.Module, root: Path, size: int) -> dict[str, float]:
+    """VeRi's protocol on query and gallery, and colour and type, in percent."""
+    dataset = multitasknet.read_dataset(root, ("query", "gallery"), check=False)
+    splits = (dataset.query, dataset.gallery)
+    embeddings, right = [], []
+    for split in splits:
+        records = list(split.records)
+        pictures = read_pictures(records, {key_of(one): 0 for one in records})
+        embedding, color, kind = embed(network, pictures, size)
+        embeddings.append(embedding)
+        right += [
+            (one.color == color[index], one.kind == kind[index])
+            for index, one in enumerate(pictures)
+        ]
+    ranking = evaluate_embeddings(
+        *embeddings, *(one.vehicle_ids for one in splits), *(one.camera_ids for one in splits)
+    )
+    color, kind = np.mean(right, axis=0)
+    metrics = {"mAP": ranking.mAP, "Rank-1": ranking.rank(1), "color": color, "type": kind}
+    return {name: 100 * float(value) for name, value in metrics.items()}
+
+
+# Training
+
+
+def plan_of(options: argparse.Namespace, pictures: int) -> Plan:
+    facts = [options.stages, options.batch_size, options.seed, options.learning_rate, pictures]
+    return Plan(
+        state=options.output.with_suffix(".state"),
+        key=json.dumps(facts),
+        learning_rate=options.learning_rate,
+        device=options.device,
+        steps=sum(steps for _, steps in options.stages),
+        workers=options.workers,
+        average=AVERAGE,
+    )
+
+
+def sidecar_of(
+    training: Training, metrics: dict[str, float], options: argparse.Namespace
+) -> dict[str, Any]:
+    size = options.stages[-1][0]
+    return {
+        "format": 1,
+        "network": "multitasknet",
+        "variant": "segment",
+        "size": [size, size],
+        "colors": list(multitasknet.COLORS),
+        "types": list(multitasknet.TYPES),
+        "pose_convention": "visibility",
+        "vehicle_ids": [],
+        "color_ids": list(range(1, COLORS + 1)),
+        "type_ids": list(range(1, TYPES + 1)),
+        "metrics": metrics,
+        "origin": {
+            "script": Path(__file__).name,
+            "data": [root.name for root in options.data],
+            "seed": options.seed,
+            "stages": [f"{size}:{steps}" for size, steps in options.stages],
+            "steps": training.step,
+            "batch_size": options.batch_size,
+            "learning_rate": options.learning_rate,
+            "minutes": round(training.seconds / 60, 1),
+            "torch": torch.__version__,
+        },
+    }
+
+
+def stage(text: str) -> tuple[int, int]:
+    size, _, steps = text.partition(":")
+    return int(size), int(steps)
+
+
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="to train on")
+    parser.add_argument("--validate", type=Path, nargs="+", default=[], help="query and test parts")
+    parser.add_argument("--output", type=Path, default=Path("multitasknet.pth"))
+    parser.add_argument(
+        "--stages",
+        type=stage,
+        nargs="+",
+        default=STAGES,
+        help=f"SIDE:STEPS, one after the other ({' '.join(f'{a}:{b}' for a, b in STAGES)})",
+    )
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1, help="processes that make batches (1)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    return parser.parse_args()
+
+
+def main() -> None:
+    start_anew_with_environment()
+    options = read_options()
+    torch.manual_seed(options.seed)
+    sets = [multitasknet.read_dataset(root, ("train",), check=False) for root in options.data]
+    records = [one for dataset in sets for one in dataset.train.records]
+    vehicles = {key: index for index, key in enumerate(dict.fromkeys(map(key_of, records)))}
+    pictures = read_pictures(records, vehicles)
+    print(f"{len(pictures)} pictures of {len(vehicles)} vehicles", flush=True)
+    batches = Batches(pictures, stages=options.stages, batch=options.batch_size, seed=options.seed)
+    plan = plan_of(options, len(pictures))
+    training = Training.of(MultiTaskNet(len(vehicles)), plan)
+    train(training, loss_of, batches, plan)
+    metrics = {}
+    for root in options.validate:
+        metrics = validate(training.average, root, options.stages[-1][0])
+        print(f"{root}: {', '.join(f'{name} {value:.1f} %' for name, value in metrics.items())}")
+    sidecar = sidecar_of(training, metrics, options)
+    write_weights(options.output, training.average.published(), sidecar)
+    print(options.output)
+
+
+if __name__ == "__main__":
+    main()

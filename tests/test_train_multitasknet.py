@@ -1,0 +1,104 @@
+"""The script that trains MultiTaskNet's shipped weights."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from multitasknet import Predictor, evaluate, read_dataset, synthesize
+from multitasknet.weights.sidecar import sidecar_path
+
+torch = pytest.importorskip("torch")
+ROOT = Path(__file__).parent.parent
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "examples")
+        return import_module("train_multitasknet")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("vehicles") / "data"
+    synthesize(root, vehicles=10, test_vehicles=4, images=4, cameras=4, pixels=64)
+    return root
+
+
+def pictures_of(script: ModuleType, root: Path) -> list:
+    records = list(read_dataset(root, ("train",)).train.records)
+    vehicles = {key: i for i, key in enumerate(dict.fromkeys(map(script.key_of, records)))}
+    return script.read_pictures(records, vehicles)
+
+
+def test_it_trains_goes_on_and_writes_what_the_package_evaluates_alike(
+    script: ModuleType, data: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "identity.pth"
+    for name, value in import_module("torch_training").ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    roots = ["--data", str(data), "--validate", str(data)]
+    options = ["--batch-size", "8", "--workers", "0", "--output", str(output)]
+    monkeypatch.setattr("sys.argv", ["x", *roots, *options, "--stages", "32:1", "32:1"])
+    script.main()
+    # The finished training is found, and nothing is trained again.
+    script.main()
+    assert "goes on at step 2" in capsys.readouterr().out
+    stated = json.loads(sidecar_path(output).read_text())
+    assert (stated["size"], stated["origin"]["steps"]) == ([SIZE, SIZE], 2)
+    predictor = Predictor(output, backend="mindspore", pose="none")
+    metrics = evaluate(predictor, read_dataset(data), progress=False).metrics
+    for name, value in stated["metrics"].items():
+        assert metrics[name] == pytest.approx(value, abs=2), name
+
+
+def test_a_batch_has_images_of_each_vehicle_and_vehicles_that_are_alike(
+    script: ModuleType, data: Path
+) -> None:
+    pictures = pictures_of(script, data) * 2
+    batches = script.Batches(pictures, stages=((32, 2), (64, 1)), batch=16, seed=0)
+    sizes = []
+    for step in range(4):
+        pixels, segments, pose, labels = batches[step]
+        sizes.append(pixels.shape[1])
+        assert (pixels.dtype, segments.shape[1:]) == (np.uint8, (13, *pixels.shape[1:3]))
+        assert pose.shape == (16, 108)
+        _, counts = np.unique(labels[:, 0], return_counts=True)
+        assert counts.tolist() == [4] * 4
+    assert sizes == [32, 32, 64, 64]
+    for one, again in zip(batches[1], batches[1], strict=True):
+        np.testing.assert_array_equal(one, again)
+
+
+def test_a_mirrored_picture_has_the_mirrored_pose(script: ModuleType, data: Path) -> None:
+    picture = pictures_of(script, data)[0]
+    _, pose = script.fitted(picture, 64)
+    sides, ends = set(), set()
+    for seed in range(12):
+        _, moved = script.warped(picture, 64, np.random.default_rng(seed))
+        before, after = (np.sign(one[:18, 0].mean() - one[18:, 0].mean()) for one in (pose, moved))
+        sides.add(before == after)
+        before, after = (np.sign(one[[0, 18], 0] - one[[1, 19], 0])[0] for one in (pose, moved))
+        ends.add(before == after)
+        np.testing.assert_allclose(np.sort(moved[:, 2]), np.sort(pose[:, 2]))
+    # What is left stays so, and front and rear change places.
+    assert (sides, ends) == ({True}, {True, False})
+
+
+def test_the_losses_are_smallest_where_vehicles_are_apart(script: ModuleType) -> None:
+    vehicles = torch.tensor([0, 0, 1, 1])
+    weight = torch.eye(3)
+    apart = weight[vehicles]
+    mixed = torch.nn.functional.normalize(torch.rand(4, 3, generator=torch.manual_seed(0)))
+    assert script.comparing_loss(apart, vehicles) < script.comparing_loss(mixed, vehicles)
+    right = script.identity_loss(apart, weight, vehicles)
+    assert right < script.identity_loss(mixed, weight, vehicles)
+    # With a margin of 0.1 and a scale of 20: log(1 + 2 exp(-18)).
+    assert float(right) == pytest.approx(np.log1p(2 * np.exp(-18)), abs=1e-6)
