@@ -14,6 +14,7 @@ from ..models import DEFAULT_NETWORK, NETWORKS, find_network
 from ..models.definition import SIZE_STEP
 from ..models.multitasknet.spec import VARIANTS
 from ..runtime import usable_cores
+from ..vehicle.pose import HIDDEN
 
 if TYPE_CHECKING:
     from ..hub.card import ModelCard
@@ -109,6 +110,12 @@ def add_pose_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--decode", choices=_DECODINGS, help="from a map to a place (the network's first)"
     )
+    group.add_argument(
+        "--hidden",
+        choices=HIDDEN,
+        help="where to place keypoints that cannot be seen: where they truly are, or as the "
+        "published network does, on the side that is seen (as the weights were trained)",
+    )
     parser.set_defaults(network=POSE_NETWORKS)
 
 
@@ -189,7 +196,9 @@ def make_pose_estimator(options: argparse.Namespace) -> PoseEstimator:
     """The estimator that the options ask for, see :func:`add_pose_options`."""
     from ..inference.pose_estimator import PoseEstimator
 
-    how = given(options, ("batch_size", "size", "backend", "threads", "flip_test", "decode"))
+    how = given(
+        options, ("batch_size", "size", "backend", "threads", "flip_test", "decode", "hidden")
+    )
     if options.weights == "none":
         from ..hub.networks import create_network
 

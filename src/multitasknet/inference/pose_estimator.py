@@ -17,7 +17,7 @@ from ..images import ImageInput
 from ..models import find_network, pose_networks
 from ..models.definition import PoseNetwork
 from ..vehicle.keypoints import pose_or_zeros
-from ..vehicle.pose import Pose
+from ..vehicle.pose import HIDDEN, Pose, PoseConvention, as_published
 from ..vehicle.sample import Sample
 from .engine import Backend
 from .runner import Runner, check_images
@@ -44,9 +44,15 @@ class PoseEstimator(Runner):
             or ``udp``, which is ``dark`` with a flip test that does not move keypoints (after
             Huang et al., CVPR 2020). VehiclePose: ``soft``, the centre of the probability around
             the largest cell.
+        hidden: where keypoints are placed that cannot be seen, and what confidences mean then:
+            ``true``, where they are, with low confidences; or ``published``, as PoseEstNet does,
+            on the side that is seen, with high ones, which is what the published MultiTaskNet
+            expects. Default is what the weights were trained on; those of ``published`` cannot
+            give ``true``.
 
     Attributes:
         engine, spec, batch_size, size, flip_test, decode: as given, or the network's own.
+        pose_convention: what the confidences of its poses mean.
         definition: the network's, which says what its outputs mean.
     """
 
@@ -65,6 +71,7 @@ class PoseEstimator(Runner):
         threads: int | None = None,
         flip_test: bool = True,
         decode: str | None = None,
+        hidden: str | None = None,
     ) -> None:
         source = WeightsSource(weights, card, cache_dir, offline, progress)
         super().__init__(
@@ -81,6 +88,7 @@ class PoseEstimator(Runner):
             raise ValueError(
                 "the network has no last layer, which finds the keypoints; give one with it"
             )
+        self.pose_convention = _convention(hidden, self.spec.pose_convention)
         self.flip_test = flip_test
         self.decode = decode or self.definition.DECODINGS[0]
         if self.decode not in self.definition.DECODINGS:
@@ -98,6 +106,7 @@ class PoseEstimator(Runner):
             "size": self.size,
             "flip_test": self.flip_test,
             "decode": self.decode,
+            "pose_convention": self.pose_convention,
             "preprocessing": self.definition.PREPROCESSING,
         }
         return json.dumps(facts, sort_keys=True)
@@ -115,7 +124,8 @@ class PoseEstimator(Runner):
         Returns:
             A pose an image, in pixels of that image. PoseEstNet's confidence is the map's largest
             value: around 1 where a keypoint is clear, possibly above, below 0 possibly.
-            VehiclePose's is the probability, 0..1, that the keypoint is visible.
+            VehiclePose's is the probability, 0..1, that the keypoint is visible; with ``hidden``
+            ``published`` it is what PoseEstNet's usually are.
 
         Raises:
             ImageError: an image cannot be read; nothing is estimated then.
@@ -144,6 +154,8 @@ class PoseEstimator(Runner):
             keypoints = self.definition.keypoints_in_image(
                 found, width=width, height=height, size=self.size
             )
+            if self.pose_convention != self.spec.pose_convention:
+                keypoints = as_published(keypoints)
             poses.append(Pose(keypoints, "estimated", map_ if heatmaps else None))
         return poses
 
@@ -157,3 +169,18 @@ class PoseEstimator(Runner):
         outputs = self.run(x)
         mirrored = self.run(np.ascontiguousarray(x[..., ::-1])) if self.flip_test else None
         return self.definition.decode(outputs, mirrored, self.decode)
+
+
+def _convention(hidden: str | None, own: PoseConvention) -> PoseConvention:
+    """What is asked for, if weights of their ``own`` convention can give it; else ValueError."""
+    if hidden is None:
+        return own
+    if hidden not in HIDDEN:
+        raise ValueError(f"hidden is {hidden!r}; expected {' or '.join(HIDDEN)}")
+    if HIDDEN[hidden] == "visibility" and own == "published":
+        raise ValueError(
+            "hidden is 'true', but these weights place hidden keypoints as they were published, "
+            "and do not say which these are; use weights of the convention visibility, such as "
+            "'synthetic'"
+        )
+    return HIDDEN[hidden]

@@ -56,7 +56,8 @@ class Predictor(Runner):
             if it is in the cache, else the light one if it is shipped, else a neutral pose; nothing
             is downloaded), ``none`` (a neutral pose), ``card`` (the published pose network,
             downloaded once), ``synthetic`` (the light one that is shipped), a file of pose weights,
-            or a :class:`multitasknet.PoseEstimator`.
+            or a :class:`multitasknet.PoseEstimator`. Unless it is the latter, hidden keypoints are
+            placed as these weights were trained on them, where the pose network can.
 
     Attributes:
         engine: what runs the network; ``engine.source`` says where its weights are from.
@@ -108,13 +109,16 @@ class Predictor(Runner):
     @cached_property
     def pose_estimator(self) -> PoseEstimator | None:
         """What finds missing keypoints; None if nothing does, or nothing would be better."""
-        estimator = self._open_pose_estimator() if self.spec.uses_pose else None
-        if estimator and estimator.spec.pose_convention != self.spec.pose_convention:
+        wanted = self.spec.pose_convention
+        # What was published every pose network can give.
+        hidden = "published" if wanted == "published" else None
+        estimator = self._open_pose_estimator(hidden=hidden) if self.spec.uses_pose else None
+        if estimator and estimator.pose_convention != wanted:
             logger.warning(
                 "the pose network's confidences are those of the convention %r, but these weights "
                 "were trained on %r: expect lower accuracy",
-                estimator.spec.pose_convention,
-                self.spec.pose_convention,
+                estimator.pose_convention,
+                wanted,
             )
         return estimator
 

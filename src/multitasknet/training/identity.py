@@ -21,6 +21,7 @@ from ..models.multitasknet.network import MultiTaskNet
 from ..models.multitasknet.spec import NetworkSpec
 from ..retrieval.embedding import SplitEmbeddings
 from ..vehicle.attributes import COLORS, TYPES, ClassMaps, Labelled
+from ..weights.reading import read_weights
 from .augmentation import RandomAugmentation
 from .batches import ImageSource, Source
 from .features import cached_features
@@ -45,6 +46,7 @@ def complete(job: Job) -> Job:
         cache_dir=weights.cache_dir,
         offline=weights.offline,
         progress=weights.progress,
+        hidden="published" if _pose_convention(job) == "published" else None,
     )
     fill = partial(estimate_missing, estimator=estimator, folder=dataset.root, progress=job.show)
     # The first process estimates; the others wait, and find what it has kept.
@@ -54,6 +56,14 @@ def complete(job: Job) -> Job:
             dataset = replace(dataset, train=train, query=query, gallery=gallery)
         job.devices.any(False)
     return replace(job, dataset=dataset)
+
+
+def _pose_convention(job: Job) -> str:
+    """What the network's poses are to mean: as the settings say, else as its weights know them."""
+    if job.settings.pose_convention:
+        return job.settings.pose_convention
+    path = job.weights.fetch(NetworkSpec.network)
+    return (read_weights(path).spec if path else NetworkSpec()).pose_convention
 
 
 def create_sampler(job: Job) -> IdentitySampler:
