@@ -7,7 +7,8 @@ import re
 import pytest
 
 from multitasknet.cli import main
-from multitasknet.demo import FULL, QUICK, DemoError, DemoPlan, run_demo
+from multitasknet.demo.first_look import DemoError
+from multitasknet.demo.training import FULL, QUICK, DemoPlan, run_demo
 from multitasknet.training.settings import Settings
 
 TINY = DemoPlan(

@@ -71,7 +71,7 @@ def test_a_batch_has_images_of_each_vehicle_and_vehicles_that_are_alike(
         assert (pixels.dtype, segments.shape[1:]) == (np.uint8, (13, *pixels.shape[1:3]))
         assert pose.shape == (16, 108)
         _, counts = np.unique(labels[:, 0], return_counts=True)
-        assert counts.tolist() == [4] * 4
+        assert counts.tolist() == [2] * 8
     assert sizes == [32, 32, 64, 64]
     for one, again in zip(batches[1], batches[1], strict=True):
         np.testing.assert_array_equal(one, again)

@@ -84,10 +84,11 @@ def _predict(options: argparse.Namespace) -> None:
     print(f"network    {spec.variant}, {spec.channels} channels, run by {engine.name}")
     print(f"weights    {engine.source or 'none: random values, what follows means nothing'}")
     for prediction in predictions:
-        _print(prediction)
+        print_prediction(prediction)
 
 
-def _print(prediction: Prediction) -> None:
+def print_prediction(prediction: Prediction) -> None:
+    """What the network says of one image, for people."""
     print(f"\n{prediction.source}")
     for name, probabilities in (
         ("colour", prediction.color_probabilities),

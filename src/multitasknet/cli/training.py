@@ -1,23 +1,20 @@
-"""``finetune``, its options made from the settings, and ``demo``, the whole product in one run."""
+"""``finetune``, its options made from the settings."""
 
 from __future__ import annotations
 
 import argparse
-import webbrowser
 from collections.abc import Mapping
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..training.history import shown
 from ..training.settings import Rule, all_rules
-from .options import add_command, add_options, add_renamed, given, positive, print_table
+from .options import add_command, add_options, add_renamed, given, positive
 
 if TYPE_CHECKING:
     from ..training.history import EpochRecord
 
 _HOW = ("resume", "device", "workers", "tensorboard", "cache_dir", "offline")
-_FOLDER = "multitasknet-demo"
 
 
 def add_parsers(commands: Any) -> None:
@@ -44,15 +41,6 @@ def add_parsers(commands: Any) -> None:
     add_renamed(group, "--batch", "--batch-size", type=positive)
     add_renamed(group, "--trunk-rate", "--backbone-rate", type=float)
 
-    demo = add_command(commands, "demo", _demo, "make data, train, evaluate and report, offline")
-    demo.add_argument(
-        "--output", type=Path, metavar="DIR", help=f"a new folder ({_FOLDER}, {_FOLDER}-2, ...)"
-    )
-    demo.add_argument("--quick", action="store_true", help="about a minute instead of ten")
-    demo.add_argument("--online", action="store_true", help="start from the card's weights")
-    demo.add_argument("--open", action="store_true", help="open the report in a browser")
-    add_options(demo, "--workers")
-
 
 def _add_setting(group: Any, name: str, rule: Rule) -> None:
     option = f"--{name.replace('_', '-')}"
@@ -77,7 +65,7 @@ def _finetune(options: argparse.Namespace) -> None:
 
     settings = read_config(options.config) if options.config else {}
     settings |= given(options, (*_HOW, *all_rules()))
-    result = finetune(options.data, options.output, on_epoch=_print_epoch, **settings)
+    result = finetune(options.data, options.output, on_epoch=print_epoch, **settings)
     if not result.is_first:
         return
     best = result.best
@@ -85,7 +73,7 @@ def _finetune(options: argparse.Namespace) -> None:
     print(f"{result.checkpoint}\n{result.output / 'report.html'}")
 
 
-def _print_epoch(record: EpochRecord) -> None:
+def print_epoch(record: EpochRecord) -> None:
     losses = " ".join(f"{name} {value:.4g}" for name, value in record.losses.items())
     print(f"epoch {record.epoch}: {losses}")
     print(
@@ -97,26 +85,3 @@ def _print_epoch(record: EpochRecord) -> None:
 
 def _shown(metrics: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {metrics[name]:.2f}" for name in shown(metrics)) or "not evaluated"
-
-
-def _demo(options: argparse.Namespace) -> None:
-    from ..demo import FULL, QUICK, run_demo
-
-    result = run_demo(
-        options.output or _free_folder(),
-        QUICK if options.quick else FULL,
-        online=options.online,
-        workers=options.workers,
-        on_epoch=_print_epoch,
-    )
-    print()
-    columns = {"chance": result.chance, "before": result.before, "after": result.after}
-    print_table("unseen vehicles", columns, decimals=1)
-    print(f"\n{result.report}")
-    if options.open:
-        webbrowser.open(result.report.resolve().as_uri())
-
-
-def _free_folder() -> Path:
-    names = (f"{_FOLDER}-{number}" if number > 1 else _FOLDER for number in count(1))
-    return next(path for path in map(Path, names) if not path.exists())

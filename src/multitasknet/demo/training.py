@@ -13,31 +13,27 @@ import mindspore
 import numpy as np
 from PIL import Image
 
-from .data.layouts import read_dataset
-from .data.records import Record, Split, VehicleDataset
-from .errors import MultiTaskNetError
-from .evaluation.report import cmc_chart, retrieval_panels
-from .evaluation.run import evaluate
-from .files import make_folder
-from .hub.networks import create_network
-from .inference.predictor import Predictor
-from .ranking.metrics import evaluate_ranking
-from .report.charts import line_chart
-from .report.page import Panel, Shot, thumbnail, write_page
-from .synthetic import draw_overlay, synthesize
-from .training.finetuning import finetune
-from .training.history import EpochRecord
-from .vehicle.attributes import COLORS, TYPES, class_name
+from ..data.layouts import read_dataset
+from ..data.records import Record, Split, VehicleDataset
+from ..evaluation.report import cmc_chart, retrieval_panels
+from ..evaluation.run import evaluate
+from ..files import make_folder
+from ..hub.networks import create_network
+from ..inference.predictor import Predictor
+from ..ranking.metrics import evaluate_ranking
+from ..report.charts import line_chart
+from ..report.page import Panel, Shot, thumbnail, write_page
+from ..synthetic import draw_overlay, synthesize
+from ..training.finetuning import finetune
+from ..training.history import EpochRecord
+from ..vehicle.attributes import COLORS, TYPES, class_name
+from .first_look import new_folder
 
 logger = logging.getLogger(__name__)
 
 _SAMPLES = 11
 _PREDICTED = 6
 _CHANCE_DRAWS = 20
-
-
-class DemoError(MultiTaskNetError, ValueError):
-    """A demo that cannot be run; says why."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +107,7 @@ def run_demo(
     Raises:
         DemoError: the folder is not empty.
     """
-    output = Path(output)
-    if output.is_file() or (output.is_dir() and any(output.iterdir())):
-        raise DemoError(f"{output}: something is there already; give a new or empty folder")
+    output = new_folder(output)
     make_folder(output)
     how: dict[str, Any] = {"workers": workers, "progress": progress}
     synthesize(
