@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...images import resize
 from ...vehicle.maps import MAP_SIZE
-from ...vehicle.pose import Pose, check_convention
-from ..definition import Checkpoint, Plan, check_size
+from ...vehicle.pose import Pose
+from ..definition import Checkpoint, Plan
+from ..pose_values import spec_from_sidecar, spec_of, spec_to_json, spec_to_sidecar
 from .decoding import DECODINGS, decode, keypoints_in_image
 from .decoding import stored_heatmaps as _as_stored
 from .layout import FROZEN, recognizes, to_published, to_torch
@@ -82,33 +83,9 @@ def build(spec: PoseSpec) -> PoseEstNet:
     return PoseEstNet(spec)
 
 
-def spec_to_json(spec: PoseSpec) -> dict[str, Any]:
-    """All of a spec as plain values."""
-    return asdict(spec)
-
-
 def spec_from_json(values: Mapping[str, Any]) -> PoseSpec:
     """Back from :func:`spec_to_json`; KeyError, TypeError or ValueError if it is not that."""
-    spec = PoseSpec(**values)
-    return replace(
-        spec,
-        input_size=check_size(spec.input_size),
-        pose_convention=check_convention(spec.pose_convention),
-    )
-
-
-def spec_to_sidecar(spec: PoseSpec) -> dict[str, Any]:
-    """What a checkpoint's tensors cannot say of the spec."""
-    return {"size": list(spec.input_size), "pose_convention": spec.pose_convention}
-
-
-def spec_from_sidecar(spec: PoseSpec, values: Mapping[str, Any]) -> PoseSpec:
-    """The spec with what :func:`spec_to_sidecar` wrote; errors as above."""
-    return replace(
-        spec,
-        input_size=check_size(values["size"]),
-        pose_convention=check_convention(values["pose_convention"]),
-    )
+    return spec_of(PoseSpec, values)
 
 
 def describe(spec: PoseSpec) -> dict[str, str]:

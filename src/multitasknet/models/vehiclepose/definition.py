@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...vehicle.maps import draw_heatmaps
-from ...vehicle.pose import Pose, check_convention
-from ..definition import Checkpoint, Plan, check_size
+from ...vehicle.pose import Pose
+from ..definition import Checkpoint, Plan
+from ..pose_values import spec_from_sidecar, spec_of, spec_to_json, spec_to_sidecar
 from .decoding import DECODINGS, decode, keypoints_in_image
 from .layout import FROZEN, recognizes, to_published, to_torch
 from .preprocessing import PREPROCESSING, normalization, write_inputs
@@ -73,33 +73,9 @@ def build(spec: VehiclePoseSpec) -> VehiclePose:
     return VehiclePose(spec)
 
 
-def spec_to_json(spec: VehiclePoseSpec) -> dict[str, Any]:
-    """All of a spec as plain values."""
-    return asdict(spec)
-
-
 def spec_from_json(values: Mapping[str, Any]) -> VehiclePoseSpec:
     """Back from :func:`spec_to_json`; KeyError, TypeError or ValueError if it is not that."""
-    spec = VehiclePoseSpec(**values)
-    return replace(
-        spec,
-        input_size=check_size(spec.input_size),
-        pose_convention=check_convention(spec.pose_convention),
-    )
-
-
-def spec_to_sidecar(spec: VehiclePoseSpec) -> dict[str, Any]:
-    """What a checkpoint's tensors cannot say of the spec."""
-    return {"size": list(spec.input_size), "pose_convention": spec.pose_convention}
-
-
-def spec_from_sidecar(spec: VehiclePoseSpec, values: Mapping[str, Any]) -> VehiclePoseSpec:
-    """The spec with what :func:`spec_to_sidecar` wrote; errors as above."""
-    return replace(
-        spec,
-        input_size=check_size(values["size"]),
-        pose_convention=check_convention(values["pose_convention"]),
-    )
+    return spec_of(VehiclePoseSpec, values)
 
 
 def describe(spec: VehiclePoseSpec) -> dict[str, str]:
