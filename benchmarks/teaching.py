@@ -60,7 +60,9 @@ class Shifted:
         self._rng = np.random.default_rng(0)
 
     def __call__(self, image: Path) -> np.ndarray:
-        pixels = read_image(image)
+        return self.change(read_image(image))
+
+    def change(self, pixels: np.ndarray) -> np.ndarray:
         height, width = pixels.shape[:2]
         small = cv2.resize(pixels, (width * 2 // 5, height * 2 // 5), interpolation=cv2.INTER_AREA)
         gain = self._rng.uniform(0.5, 1.1, 3)

@@ -51,13 +51,15 @@ EMBEDDING, ATTRIBUTE, POSE = 1024, 512, 3 * NUM_KEYPOINTS
 COLORS, TYPES = (10, 9)
 
 # What it is taught.
-COMPARING_WEIGHT, COLOR_WEIGHT, TYPE_WEIGHT, LENGTH_WEIGHT = 1.0, 1.0, 1.0, 0.1
+# Scale and temperature make the first two's slopes some ten times steeper than the attributes'.
+IDENTITY_WEIGHT, COMPARING_WEIGHT, COLOR_WEIGHT, TYPE_WEIGHT = 0.1, 0.3, 1.0, 1.0
+LENGTH_WEIGHT = 0.1
 SCALE, MARGIN, TEMPERATURE, SMOOTHING = 20.0, 0.1, 0.1, 0.1
 MIXED, MIX_ALPHA = 0.2, 0.1
 AVERAGE = 0.998
 ALIKE = 2  # vehicles of one colour and type that meet in a batch
 IMAGES = 2  # of each vehicle in a batch
-STAGES = ((64, 1500), (96, 330), (128, 160))  # side of the input, steps
+STAGES = ((64, 1300), (96, 330), (128, 140))  # side of the input, steps
 
 
 # The network, with the names of NVlabs' files
@@ -321,7 +323,7 @@ def loss_of(network: nn.Module, batch: list[Tensor]) -> Tensor:
     lengths = embedding.norm(dim=1)
     directions = embedding / lengths[:, None]
     return (
-        identity_loss(directions, network.classifier_vid.weight, vehicles)
+        IDENTITY_WEIGHT * identity_loss(directions, network.classifier_vid.weight, vehicles)
         + COMPARING_WEIGHT * comparing_loss(directions, vehicles)
         + COLOR_WEIGHT * functional.cross_entropy(color, colors, label_smoothing=SMOOTHING)
         + TYPE_WEIGHT * functional.cross_entropy(kind, kinds, label_smoothing=SMOOTHING)

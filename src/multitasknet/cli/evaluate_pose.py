@@ -47,8 +47,10 @@ def _evaluate_pose(options: argparse.Namespace) -> None:
     labels = read_dataset(options.data, options.split, check=False)
     names = [split.name for split in evaluated_splits(labels, options.split)]
     dataset = read_dataset(options.data, names)
-    published = published_card_metrics(card_of(options))
+    card = card_of(options)
     estimator = make_pose_estimator(options)
+    is_its_own = card.network == estimator.spec.network
+    published = published_card_metrics(card) if is_its_own else {}
     evaluation = evaluate_pose(
         estimator, dataset, splits=names, output=options.output, workers=options.workers
     )
@@ -73,4 +75,5 @@ def _print_metrics(evaluation: PoseEvaluation, published: dict[str, float]) -> N
     print(f"{overall.images} images, {visible} visible and {hidden} hidden keypoints", end="")
     print(f", {evaluation.unlabelled} images without keypoints left out")
     print(f"\n{AS_PUBLISHED}")
-    print_table("percent", {"this run": evaluation.published, "card": published}, decimals=2)
+    columns = {"this run": evaluation.published} | ({"card": published} if published else {})
+    print_table("percent", columns, decimals=2)

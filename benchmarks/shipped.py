@@ -1,0 +1,220 @@
+"""What the shipped weights reach on held-out generated vehicles, and on worse pictures of them.
+
+    multitasknet synthesize --output HELD_OUT --vehicles 10 --test-vehicles 300 --images 6 \\
+        --cameras 60 --pixels 160 --seed 99
+    python benchmarks/shipped.py --data HELD_OUT
+
+Query and gallery are changed alike, and their poses estimated from the changed pictures. The tables
+stand on the cards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+
+import cv2
+import numpy as np
+from teaching import Shifted, measure
+
+from multitasknet import PoseEstimator, Predictor, read_dataset
+from multitasknet.data.records import Record, VehicleDataset
+from multitasknet.images import decode_image, encode_jpeg, read_image
+from multitasknet.ranking.metrics import evaluate_embeddings
+from multitasknet.vehicle.attributes import COLORS, TYPES
+
+Pixels = np.ndarray
+SINGLE = 100  # pictures that are timed one at a time
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--weights", default="synthetic", help="of MultiTaskNet (synthetic)")
+    parser.add_argument("--pose", default="synthetic", help="of the pose network (synthetic)")
+    parser.add_argument("--changed", type=int, default=100, help="vehicles seen changed (100)")
+    parser.add_argument("--network", choices=("multitasknet", "vehiclepose"), nargs="+")
+    options = parser.parse_args()
+    dataset = read_dataset(options.data, ("query", "gallery"), check=False)
+    fewer = first_vehicles(dataset, options.changed)
+    networks = options.network or ("multitasknet", "vehiclepose")
+    if "multitasknet" in networks:
+        identities(Predictor(options.weights, pose=options.pose), dataset, fewer)
+    if "vehiclepose" in networks:
+        poses(options.pose, dataset, fewer)
+
+
+# What is changed
+
+
+def smaller(side: int) -> Callable[[Pixels], Pixels]:
+    def change(pixels: Pixels) -> Pixels:
+        scale = min(side / max(pixels.shape[:2]), 1)
+        return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+    return change
+
+
+def blurred(pixels: Pixels) -> Pixels:
+    return cv2.GaussianBlur(pixels, (0, 0), max(pixels.shape) / 64)
+
+
+def compressed(pixels: Pixels) -> Pixels:
+    return decode_image(encode_jpeg(pixels, 20))
+
+
+def at_night(pixels: Pixels) -> Pixels:
+    noise = np.random.default_rng(0).normal(0, 6, pixels.shape)
+    return np.clip(0.4 * 255 * (pixels / 255) ** 1.8 + noise, 0, 255).astype(np.uint8)
+
+
+def covered(pixels: Pixels) -> Pixels:
+    changed = pixels.copy()
+    height, width = pixels.shape[:2]
+    rows, columns = (slice(int(0.35 * side), int(0.65 * side)) for side in (height, width))
+    changed[rows, columns] = (110, 112, 108)
+    return changed
+
+
+CHANGES: dict[str, Callable[[Pixels], Pixels]] = {
+    "as generated": lambda pixels: pixels,
+    "128 pixels": smaller(128),
+    "64 pixels": smaller(64),
+    "32 pixels": smaller(32),
+    "blurred by a 64th of the longer side": blurred,
+    "JPEG 20": compressed,
+    "night: dark and noisy": at_night,
+    "the middle ninth covered": covered,
+    "a poor camera at dusk": Shifted().change,
+}
+
+
+# MultiTaskNet
+
+
+def identities(predictor: Predictor, dataset: VehicleDataset, fewer: VehicleDataset) -> None:
+    print_head("MultiTaskNet", ("mAP", "Rank-1", "colour", "type"))
+    for name, given in (("poses estimated", False), ("exact poses", True), ("no poses", None)):
+        print_row(f"{vehicles_in(dataset)} vehicles, {name}", of_set(predictor, dataset, given))
+    for name, change in CHANGES.items():
+        row = of_set(predictor, fewer, False, change)
+        print_row(f"{vehicles_in(fewer)} vehicles, {name}", row)
+    images = [read_image(record.image) for record in records_of(fewer)[:SINGLE]]
+    print(
+        f"\n{single(lambda image: predictor.predict([image]), images):.1f} ms a photo, pose and all"
+    )
+
+
+def of_set(
+    predictor: Predictor,
+    dataset: VehicleDataset,
+    given: bool | None,
+    change: Callable[[Pixels], Pixels] = CHANGES["as generated"],
+) -> list[float]:
+    """mAP, Rank-1, colour and type, 0..1; poses estimated, ``given`` or, if None, neutral."""
+    embeddings, right = [], []
+    for split in (dataset.query, dataset.gallery):
+        images = [change(read_image(record.image)) for record in split.records]
+        poses = [pose_of(record, given) for record in split.records]
+        predictions = predictor.predict(images, poses)
+        embeddings.append(np.stack([one.embedding for one in predictions]))
+        right += [
+            (COLORS[record.color_id - 1] == one.color, TYPES[record.type_id - 1] == one.type)
+            for record, one in zip(split.records, predictions, strict=True)
+        ]
+    splits = dataset.query, dataset.gallery
+    ranking = evaluate_embeddings(
+        *embeddings, *(one.vehicle_ids for one in splits), *(one.camera_ids for one in splits)
+    )
+    return [ranking.mAP, ranking.rank(1), *np.mean(right, axis=0).tolist()]
+
+
+def pose_of(record: Record, given: bool | None) -> np.ndarray | None:
+    if given is None:
+        return np.zeros((36, 3), np.float32)
+    return record.marked if given else None
+
+
+# The pose network
+
+
+def poses(weights: str, dataset: VehicleDataset, fewer: VehicleDataset) -> None:
+    print_head("VehiclePose", ("PCK@0.05", "PCK@0.1", "PCK@0.2", "half turns"))
+    plain = PoseEstimator(weights, flip_test=False)
+    everything = records_of(dataset)
+    for name, estimator in (
+        ("with flip test", PoseEstimator(weights)),
+        ("without", plain),
+    ):
+        print_row(f"{len(everything)} pictures, {name}", errors(estimator, everything))
+    for name, change in CHANGES.items():
+        few = records_of(fewer)
+        print_row(f"{len(few)} pictures, {name}", errors(plain, few, change))
+    for index, kind in enumerate(TYPES, start=1):
+        own = [record for record in everything if record.type_id == index]
+        print_row(f"{len(own)} pictures, {kind}", errors(plain, own))
+    images = [read_image(record.image) for record in everything[:SINGLE]]
+    print(f"\n{single(lambda image: plain.estimate([image]), images):.1f} ms a picture")
+
+
+def errors(
+    estimator: PoseEstimator,
+    records: Sequence[Record],
+    change: Callable[[Pixels], Pixels] = CHANGES["as generated"],
+) -> list[float]:
+    images = [read_image(record.image) for record in records]
+    changed = [change(image) for image in images]
+    truth = np.array([record.marked for record in records])
+    before, after = (
+        np.array([[one.shape[1], one.shape[0]] for one in some]) for some in (images, changed)
+    )
+    truth[..., :2] = (truth[..., :2] + 0.5) * (after / before)[:, None] - 0.5
+    return measure(estimator, changed, truth)
+
+
+# Both
+
+
+def first_vehicles(dataset: VehicleDataset, count: int) -> VehicleDataset:
+    """The data set with so many of its vehicles."""
+    chosen = np.unique(dataset.query.vehicle_ids)[:count]
+
+    def fewer(records: Iterable[Record]) -> tuple[Record, ...]:
+        return tuple(record for record in records if record.vehicle_id in chosen)
+
+    query, gallery = (
+        type(split)(split.name, fewer(split.records)) for split in (dataset.query, dataset.gallery)
+    )
+    return type(dataset)(dataset.root, query=query, gallery=gallery)
+
+
+def records_of(dataset: VehicleDataset) -> list[Record]:
+    return list(chain(dataset.query.records, dataset.gallery.records))
+
+
+def vehicles_in(dataset: VehicleDataset) -> int:
+    return len(np.unique(dataset.query.vehicle_ids))
+
+
+def single(work: Callable[[Pixels], object], images: Sequence[Pixels]) -> float:
+    """Milliseconds an image, one at a time."""
+    work(images[0])
+    start = time.perf_counter()
+    for image in images:
+        work(image)
+    return (time.perf_counter() - start) / len(images) * 1e3
+
+
+def print_head(title: str, columns: Sequence[str]) -> None:
+    print(f"\n| {title} | {' | '.join(columns)} |\n| --- {'| --- ' * len(columns)}|")
+
+
+def print_row(name: str, shares: Sequence[float]) -> None:
+    print(f"| {name} | {' | '.join(f'{100 * one:.1f}' for one in shares)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
