@@ -139,16 +139,17 @@ def _lit_scene(
     sky, sun = ground_light(vehicles, camera, size, light, rng)
     share = backdrop.sun * np.float32(1 - light.sky.mean() / light.ground.mean())
     lit = (1 - share) * sky + share * sun * (0.3 + 0.7 * sky)
-    picture = (backdrop.color * cv2.merge([lit, lit, lit])).reshape(-1, 3)
+    picture = [(channel * lit).reshape(-1) for channel in cv2.split(backdrop.color)]
     environment = place.environment(light)
-    nearest = np.full(len(picture), np.inf, np.float32)
+    nearest = np.full(lit.size, np.inf, np.float32)
     for standing in vehicles:
         seen = see(standing, camera, size, light, environment, rng)
         closer = np.flatnonzero(seen.distances < nearest.take(seen.pixels))
         pixels = seen.pixels.take(closer)
-        picture[pixels] = seen.color.take(closer, axis=0)
         nearest[pixels] = seen.distances.take(closer)
-    return picture.reshape(size[1], size[0], 3)
+        for channel, color in zip(picture, seen.color, strict=True):
+            channel[pixels] = color.take(closer)
+    return cv2.merge([channel.reshape(lit.shape) for channel in picture])
 
 
 def _draw_lamps(rng: np.random.Generator, light: Light) -> Lamps:

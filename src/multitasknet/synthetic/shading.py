@@ -69,7 +69,7 @@ class Seen:
     Attributes:
         pixels: int ``[H]``, flat indices of its pixels.
         distances: float32 ``[H]``, metres.
-        color: float32 ``[H, 3]``, radiance.
+        color: float32 ``[3, H]``, radiance.
     """
 
     pixels: np.ndarray
@@ -101,12 +101,12 @@ def see(
     rays = own.cropped(low, 1.0).rays((high - low).tolist()).reshape(-1, 3)
     hits = model.tracer.first(own.eye, rays)
     if not len(hits.rays):
-        return Seen(hits.rays, hits.distances, np.zeros((0, 3), np.float32))
-    surface = _surface(model, hits, rays)
+        return Seen(hits.rays, hits.distances, np.zeros((3, 0), np.float32))
+    surface = _surface(model, hits, own.eye, rays)
     color = _radiance(surface, vehicle, light, environment, rng)
     row, column = np.divmod(hits.rays, high[0] - low[0])
     pixels = (row + low[1]) * size[0] + column + low[0]
-    return Seen(pixels, hits.distances, cv2.merge(list(color)).reshape(-1, 3))
+    return Seen(pixels, hits.distances, color)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,18 +132,19 @@ class _Surface:
     glow: np.ndarray
 
 
-def _surface(model: Model, hits: Hits, rays: np.ndarray) -> _Surface:
-    corners = model.corners.take(hits.triangles, axis=0)
-    mixed = np.ascontiguousarray(np.einsum("hkc,kh->hc", corners, hits.weights).T)
-    look, kind = _textures(model, mixed[6], mixed[7])
-    view = np.ascontiguousarray(-rays.take(hits.rays, axis=0).T)
-    normal = _bumped(mixed[3:6], kind, mixed[9] > 0.5)
+def _surface(model: Model, hits: Hits, eye: np.ndarray, rays: np.ndarray) -> _Surface:
+    corners = cv2.transpose(model.corners.take(hits.triangles, axis=0)).reshape(3, 6, -1)
+    normal, (x, y, open_sky) = np.split((corners * hits.weights[:, None]).sum(axis=0), 2)
+    look, kind = _textures(model, x, y)
+    view = cv2.transpose(-rays.take(hits.rays, axis=0))
+    points = eye.astype(np.float32)[:, None] - hits.distances * view
+    normal = _bumped(normal, kind, model.mesh.across.take(hits.triangles))
     # A smooth normal may look away from the eye where the flat triangle does not.
     cosine = _dot(normal, view)
     normal -= np.minimum(cosine - 0.02, 0) * view
     cosine = np.maximum(cosine, 0.02)
-    albedo = _SQUARES.take(look[:3])
-    return _Surface(mixed[:3], normal, view, cosine, mixed[8], albedo, look[3], kind[0], kind[1])
+    albedo = cv2.LUT(look[:3], _SQUARES)
+    return _Surface(points, normal, view, cosine, open_sky, albedo, look[3], kind[0], kind[1])
 
 
 def _radiance(

@@ -43,12 +43,11 @@ class Tracer:
 
     def first(self, origin: np.ndarray, directions: np.ndarray) -> Hits:
         """The first triangle from ``[3]`` on in each unit direction, float32 ``[N, 3]``."""
-        start = np.asarray(origin, np.float32) + np.float32(_NEAREST) * directions
+        start = np.broadcast_to(np.asarray(origin, np.float32), directions.shape)
         found: dict[str, np.ndarray] = self._scene.run(start, directions, output=True)
         rays = np.flatnonzero(found["primID"] >= 0)
-        u, v = found["u"][rays], found["v"][rays]
-        weights = np.stack([1 - u - v, u, v])
-        return Hits(rays, found["primID"][rays], weights, found["tfar"][rays])
+        u, v, triangles, distances = (found[key].take(rays) for key in ("u", "v", "primID", "tfar"))
+        return Hits(rays, triangles, np.stack([1 - u - v, u, v]), distances)
 
     def blocked(
         self, origins: np.ndarray, directions: np.ndarray, reach: float | np.ndarray = _FAR
