@@ -194,13 +194,11 @@ def ground_light(
 ) -> tuple[np.ndarray, np.ndarray]:
     """How much of sky and sun reaches the road: two float32 ``[h, w]``, 1 where all does."""
     half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
-    rays = camera.cropped(np.zeros(2), 0.5).rays(half).reshape(-1, 3)
-    down = np.flatnonzero(rays[:, 2] < -0.02)
-    sky, sun = np.ones(len(rays), np.float32), np.ones(len(rays), np.float32)
-    eye = camera.eye.astype(np.float32)
-    toward = rays.take(down, axis=0)
-    spots = eye - toward * (eye[2] / toward[:, 2:])
-    x, y = np.ascontiguousarray(spots[:, :2].T)
+    everywhere = camera.cropped(np.zeros(2), 0.5).on_ground(half)
+    x, y, rise = (values.reshape(-1) for values in everywhere)
+    down = np.flatnonzero(rise < -0.02)
+    sky, sun = np.ones(len(rise), np.float32), np.ones(len(rise), np.float32)
+    x, y = x.take(down), y.take(down)
     for vehicle in vehicles:
         sky[down] *= _open_ground(vehicle, x, y)
     if _casts_shadows(light):
@@ -209,7 +207,8 @@ def ground_light(
             x0, y0, _ = vehicle.place.tolist()
             near = np.flatnonzero((x - x0) ** 2 + (y - y0) ** 2 < reach**2)
             toward = _toward_sun(light.direction, light.softness, len(near), rng)
-            sun[down[near]] *= ~vehicle.blocks(spots.take(near, axis=0), toward, 2 * reach)
+            spots = np.stack([x.take(near), y.take(near), np.zeros_like(near)], axis=1)
+            sun[down[near]] *= ~vehicle.blocks(spots, toward, 2 * reach)
     blur = max(0.7, light.softness * camera.focal / float(np.linalg.norm(camera.eye)) * 0.2)
     layers = []
     for layer in (sky, sun):
