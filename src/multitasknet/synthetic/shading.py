@@ -201,20 +201,25 @@ def ground_light(
     x, y = x.take(down), y.take(down)
     for vehicle in vehicles:
         sky[down] *= _open_ground(vehicle, x, y)
-    if _casts_shadows(light):
-        for vehicle in vehicles:
-            reach = 2 * float(np.linalg.norm(vehicle.model.extent[1]))
-            x0, y0, _ = vehicle.place.tolist()
-            near = np.flatnonzero((x - x0) ** 2 + (y - y0) ** 2 < reach**2)
-            toward = _toward_sun(light.direction, light.softness, len(near), rng)
-            spots = np.stack([x.take(near), y.take(near), np.zeros_like(near)], axis=1)
-            sun[down[near]] *= ~vehicle.blocks(spots, toward, 2 * reach)
+    if not _casts_shadows(light):
+        return _grown(sky, 0.7, half, size), np.ones(size[::-1], np.float32)
+    for vehicle in vehicles:
+        reach = 2 * float(np.linalg.norm(vehicle.model.extent[1]))
+        x0, y0, _ = vehicle.place.tolist()
+        near = np.flatnonzero((x - x0) ** 2 + (y - y0) ** 2 < reach**2)
+        toward = _toward_sun(light.direction, light.softness, len(near), rng)
+        spots = np.stack([x.take(near), y.take(near), np.zeros(len(near), np.float32)], axis=1)
+        sun[down[near]] *= ~vehicle.blocks(spots, toward, 2 * reach)
     blur = max(0.7, light.softness * camera.focal / float(np.linalg.norm(camera.eye)) * 0.2)
-    layers = []
-    for layer in (sky, sun):
-        soft = cv2.GaussianBlur(layer.reshape(half[::-1]), (0, 0), blur if layer is sun else 0.7)
-        layers.append(cv2.resize(soft, (2 * half[0], 2 * half[1]))[: size[1], : size[0]])
-    return layers[0], layers[1]
+    return _grown(sky, 0.7, half, size), _grown(sun, blur, half, size)
+
+
+def _grown(
+    layer: np.ndarray, blur: float, half: tuple[int, int], size: tuple[int, int]
+) -> np.ndarray:
+    """A layer of half the size, softened, at its full size: ``[h, w]``."""
+    soft = cv2.GaussianBlur(layer.reshape(half[::-1]), (0, 0), blur)
+    return cv2.resize(soft, (2 * half[0], 2 * half[1]))[: size[1], : size[0]]
 
 
 def _casts_shadows(light: Light) -> bool:
