@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -63,6 +64,19 @@ class Optics:
             found = flat / (1 + self.barrel * (found**2).sum(axis=1, keepdims=True))
         bent: np.ndarray = center + max(size) / 2 * found
         return bent
+
+    @cached_property
+    def tones(self) -> np.ndarray:
+        """The tone curve: grey levels 0 to 255 of linear values, float32 ``[_STEPS]``."""
+        linear = np.linspace(0, np.sqrt(_MOST), _STEPS) ** 2
+        coded = np.where(linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+        coded = 0.42 + self.contrast * (coded - 0.42)
+        room = 1.0 - self.knee
+        over = np.maximum(coded - self.knee, 0)
+        coded = np.minimum(coded, self.knee) + room * over / (over + room)
+        toe = 0.032  # a soft end of the shadows
+        coded = toe * np.log1p(np.exp(np.clip(coded / toe, -50, 50)))
+        return (255 * (self.lift + (1 - self.lift) * np.minimum(coded, 1))).astype(np.float32)
 
 
 def draw_optics(rng: np.random.Generator, *, wide: bool) -> Optics:
@@ -129,7 +143,7 @@ def develop(
     seen = seen * _exposure(seen, optics, around, rng)
     seen = _spread(seen, optics, (motion[0] * scale, motion[1] * scale))
     picture = _video(_coded(seen, optics), optics, rng)
-    return _bent(np.rint(np.clip(picture, 0, 255)).astype(np.uint8), optics.barrel, size)
+    return _bent(picture, optics.barrel, size)
 
 
 def encode(image: np.ndarray, quality: int) -> bytes:
@@ -182,8 +196,8 @@ def _spread(seen: np.ndarray, optics: Optics, motion: tuple[float, float]) -> np
     if seen.max() > 1:
         seen = seen + np.float32(4 * optics.bloom) * _glare(seen)
     if optics.haze > 0.005:
-        veil = np.float32(0.35)
-        seen = seen + np.float32(optics.haze) * (veil - seen)
+        veil = 0.35
+        seen = seen * np.float32(1 - optics.haze) + np.float32(optics.haze * veil)
     return seen
 
 
@@ -216,30 +230,17 @@ def _streak(motion: tuple[float, float]) -> np.ndarray:
 def _coded(seen: np.ndarray, optics: Optics) -> np.ndarray:
     """Tone curve, sRGB coding and saturation: float32 ``[h, w, 3]``, 0 to 255."""
     index = np.sqrt(np.clip(seen, 0, _MOST) * np.float32((_STEPS - 1) ** 2 / _MOST))
-    coded = _tones(optics).take(index.astype(np.uint16))
+    coded = optics.tones.take(index.astype(np.uint16))
     luma = cv2.transform(coded, _LUMA[None])
     grey = cv2.merge([luma, luma, luma])
     return cv2.addWeighted(coded, optics.saturation, grey, 1 - optics.saturation, 0)
 
 
-def _tones(optics: Optics) -> np.ndarray:
-    """Grey levels 0 to 255 of the table's linear values: float32 ``[_STEPS]``."""
-    linear = np.linspace(0, np.sqrt(_MOST), _STEPS) ** 2
-    coded = np.where(linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    coded = 0.42 + optics.contrast * (coded - 0.42)
-    room = 1.0 - optics.knee
-    over = np.maximum(coded - optics.knee, 0)
-    coded = np.minimum(coded, optics.knee) + room * over / (over + room)
-    toe = 0.032  # a soft end of the shadows
-    coded = toe * np.log1p(np.exp(np.clip(coded / toe, -50, 50)))
-    return (255 * (optics.lift + (1 - optics.lift) * np.minimum(coded, 1))).astype(np.float32)
-
-
 def _video(coded: np.ndarray, optics: Optics, rng: np.random.Generator) -> np.ndarray:
-    """The sensor's noise, smoothed by the video codec, and sharpening, both in brightness only."""
+    """With noise, smoothed by the codec, and sharpening, both in brightness only: uint8."""
     luma = cv2.transform(coded, _LUMA[None])
     grain = rng.standard_normal(luma.shape, dtype=np.float32) * np.float32(optics.noise)
     noise = cv2.GaussianBlur(grain, (3, 3), 0.7)
     edges = np.clip(luma - cv2.GaussianBlur(luma, (0, 0), optics.radius), -40, 40)
     added = noise + np.float32(optics.halo) * edges
-    return coded + cv2.merge([added, added, added])
+    return cv2.add(coded, cv2.merge([added, added, added]), dtype=cv2.CV_8U)

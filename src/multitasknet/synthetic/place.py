@@ -129,18 +129,18 @@ class Place:
             + 2.5 * clear * np.exp((toward - 1) / 0.08)
         )
         bright = bright * np.exp(0.22 * self.sky)
-        blue = np.array([0.9, 1.0, 1.14], dtype=np.float32) ** (
-            clear * np.clip(cos, 0.2, 1)[..., None]
-        )
-        sky = bright[..., None] * blue * light.sky.astype(np.float32)
         built = np.clip((self.skyline - (np.pi / 2 - theta[: _ROWS // 2, None])) / 0.04, 0, 1)
         dark = 0.1 * (0.6 * light.sky + 0.4 * light.sun)
-        sky += (dark.astype(np.float32) - sky) * built[..., None]
         weight = cos * sin * np.float32(np.pi / _ROWS * 2 / _COLUMNS)
-        sky *= light.sky.astype(np.float32) / (sky * weight[..., None]).sum(axis=(0, 1))
-        ground = (self.street.albedo * light.ground).astype(np.float32)
-        ground = np.broadcast_to(ground, (_ROWS // 2, _COLUMNS, 3))
-        return np.concatenate([sky, ground]).astype(np.float32)
+        channels = []
+        for channel, blue in enumerate((0.9, 1.0, 1.14)):
+            sky = bright * np.float32(blue) ** (clear * np.clip(cos, 0.2, 1))
+            sky *= np.float32(light.sky[channel])
+            sky += (np.float32(dark[channel]) - sky) * built
+            sky *= np.float32(light.sky[channel]) / (sky * weight).sum()
+            ground = np.full_like(sky, self.street.albedo[channel] * light.ground[channel])
+            channels.append(np.concatenate([sky, ground]))
+        return cv2.merge(channels)
 
     def _on_street(
         self, camera: Camera, light: Light, rng: np.random.Generator
