@@ -166,7 +166,7 @@ def _shots(plan: VehiclePlan, seed: int, pixels: int, prior: str) -> Iterator[Sh
         yield shoot(model, station, rng, pixels=pixels, prior=prior)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=96)
 def _station(seed: int, camera: int, prior: str) -> Station:
     """Cameras are as costly to draw as several pictures, and each worker meets all of them."""
     return draw_station(_stream(seed, _FOR_CAMERA, camera), prior)
