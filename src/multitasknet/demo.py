@@ -18,7 +18,6 @@ from .data.records import Record, Split, VehicleDataset
 from .errors import MultiTaskNetError
 from .evaluation.report import cmc_chart, retrieval_panels
 from .evaluation.run import evaluate
-from .files import make_folder
 from .hub.networks import create_network
 from .inference.predictor import Predictor
 from .ranking.metrics import evaluate_ranking
@@ -110,11 +109,11 @@ def run_demo(
 
     Raises:
         DemoError: the folder is not empty.
+        MissingExtraError: the renderer is not installed; nothing has been written.
     """
     output = Path(output)
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise DemoError(f"{output}: something is there already; give a new or empty folder")
-    make_folder(output)
     how: dict[str, Any] = {"workers": workers, "progress": progress}
     synthesize(
         output / "data",

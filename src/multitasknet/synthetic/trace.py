@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 
@@ -30,14 +31,20 @@ class Hits:
     distances: np.ndarray
 
 
+def import_embree() -> tuple[ModuleType, ModuleType]:
+    """Embree's scenes and meshes; MissingExtraError where they are not installed."""
+    scenes, meshes = (
+        import_extra(f"embreex.{module}", "synthetic")
+        for module in ("rtcore_scene", "mesh_construction")
+    )
+    return scenes, meshes
+
+
 class Tracer:
     """A mesh that rays can be sent through."""
 
     def __init__(self, mesh: Mesh) -> None:
-        scenes, meshes = (
-            import_extra(f"embreex.{module}", "synthetic")
-            for module in ("rtcore_scene", "mesh_construction")
-        )
+        scenes, meshes = import_embree()
         self._scene = scenes.EmbreeScene()
         self._mesh = meshes.TriangleMesh(self._scene, mesh.points, mesh.triangles)
 
