@@ -199,7 +199,8 @@ def _rounded(corners: np.ndarray, radii: np.ndarray) -> tuple[np.ndarray, np.nda
         pieces.append((1 - turn) ** 2 * start + 2 * turn * (1 - turn) * corner + turn**2 * end)
         segments.append(np.linspace(index - 0.3, index + 0.3, _BOW))
         straight = lengths[index] - after[index] - before[(index + 1) % len(corners)]
-        count = max(int(straight / step), 1)
+        coarse = 3 if index == len(corners) - 1 else 1  # the floor, which is not seen
+        count = max(int(straight / step / coarse), 1)
         share = np.arange(1, count)[:, None] / count
         pieces.append(end + share * straight * toward[index])
         segments.append(index + 0.3 + 0.4 * share[:, 0])
