@@ -135,15 +135,15 @@ def develop(
     Returns:
         uint8 ``[height, width, 3]``.
     """
-    seen = linear
+    seen = _bent(linear, optics.barrel)
     if scale < 1:
         height, width = linear.shape[:2]
         small = (max(round(width * scale), 8), max(round(height * scale), 8))
-        seen = cv2.resize(linear, small, interpolation=cv2.INTER_AREA)
+        seen = cv2.resize(seen, small, interpolation=cv2.INTER_AREA)
     seen = seen * _exposure(seen, optics, around, rng)
     seen = _spread(seen, optics, (motion[0] * scale, motion[1] * scale))
     picture = _video(_coded(seen, optics), optics, rng)
-    return _bent(picture, optics.barrel, size)
+    return cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC)
 
 
 def encode(image: np.ndarray, quality: int) -> bytes:
@@ -161,17 +161,15 @@ def encode(image: np.ndarray, quality: int) -> bytes:
     return data.tobytes()
 
 
-def _bent(picture: np.ndarray, barrel: float, size: tuple[int, int]) -> np.ndarray:
-    """The picture, enlarged, through a lens that bends lines: see ``Optics.bent``."""
-    width, height = size
+def _bent(picture: np.ndarray, barrel: float) -> np.ndarray:
+    """The picture through a lens that bends lines: see ``Optics.bent``."""
+    height, width = picture.shape[:2]
     half = max(width, height) / 2
     x = (np.arange(width, dtype=np.float32) - (width - 1) / 2)[None]
     y = (np.arange(height, dtype=np.float32) - (height - 1) / 2)[:, None]
     stretch = 1 + np.float32(barrel / half**2) * (x * x + y * y)
-    rows, columns = picture.shape[:2]
-    x, y = x * (columns / width) * stretch, y * (rows / height) * stretch
-    x, y = x + (columns - 1) / 2, y + (rows - 1) / 2
-    return cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    x, y = x * stretch + (width - 1) / 2, y * stretch + (height - 1) / 2
+    return cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _exposure(
