@@ -136,9 +136,9 @@ def _lit_scene(
     wet = float(rng.uniform(0.2, 0.9)) if rng.random() < 0.1 else 0.0
     backdrop = place.backdrop(camera, light, size, rng, wet=wet)
     vehicles = [vehicle, *others]
-    sky, sun = ground_light(vehicles, camera, size, light, rng)
+    sky, sunny = ground_light(vehicles, camera, size, light, rng)
     share = backdrop.sun * np.float32(1 - light.sky.mean() / light.ground.mean())
-    lit = (1 - share) * sky + share * sun * (0.3 + 0.7 * sky)
+    lit = sky + share * (sunny - sky)
     picture = [(channel * lit).reshape(-1) for channel in cv2.split(backdrop.color)]
     environment = place.environment(light)
     nearest = np.full(lit.size, np.inf, np.float32)

@@ -192,7 +192,11 @@ def ground_light(
     light: Light,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How much of sky and sun reaches the road: two float32 ``[h, w]``, 1 where all does."""
+    """How much light reaches the road below a sky, and below one with a sun.
+
+    Returns:
+        Two float32 ``[h, w]``, 1 where no vehicle takes any.
+    """
     half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
     everywhere = camera.cropped(np.zeros(2), 0.5).on_ground(half)
     x, y, rise = (values.reshape(-1) for values in everywhere)
@@ -201,25 +205,23 @@ def ground_light(
     x, y = x.take(down), y.take(down)
     for vehicle in vehicles:
         sky[down] *= _open_ground(vehicle, x, y)
-    if not _casts_shadows(light):
-        return _grown(sky, 0.7, half, size), np.ones(size[::-1], np.float32)
-    for vehicle in vehicles:
+    casts = _casts_shadows(light)
+    for vehicle in vehicles if casts else ():
         reach = 2 * float(np.linalg.norm(vehicle.model.extent[1]))
         x0, y0, _ = vehicle.place.tolist()
         near = np.flatnonzero((x - x0) ** 2 + (y - y0) ** 2 < reach**2)
         toward = _toward_sun(light.direction, light.softness, len(near), rng)
         spots = np.stack([x.take(near), y.take(near), np.zeros(len(near), np.float32)], axis=1)
         sun[down[near]] *= ~vehicle.blocks(spots, toward, 2 * reach)
-    blur = max(0.7, light.softness * camera.focal / float(np.linalg.norm(camera.eye)) * 0.2)
-    return _grown(sky, 0.7, half, size), _grown(sun, blur, half, size)
-
-
-def _grown(
-    layer: np.ndarray, blur: float, half: tuple[int, int], size: tuple[int, int]
-) -> np.ndarray:
-    """A layer of half the size, softened, at its full size: ``[h, w]``."""
-    soft = cv2.GaussianBlur(layer.reshape(half[::-1]), (0, 0), blur)
-    return cv2.resize(soft, (2 * half[0], 2 * half[1]))[: size[1], : size[0]]
+    sky, sun = (layer.reshape(half[::-1]) for layer in (sky, sun))
+    sky = cv2.GaussianBlur(sky, (0, 0), 0.7)
+    if casts:
+        blur = max(0.7, light.softness * camera.focal / float(np.linalg.norm(camera.eye)) * 0.2)
+        sun = cv2.GaussianBlur(sun, (0, 0), blur)
+    # The sun goes with a part of the sky about it.
+    layers = (sky, sun * (0.3 + 0.7 * sky))
+    sky, sunny = (cv2.resize(layer, (2 * half[0], 2 * half[1])) for layer in layers)
+    return sky[: size[1], : size[0]], sunny[: size[1], : size[0]]
 
 
 def _casts_shadows(light: Light) -> bool:
