@@ -22,7 +22,7 @@ from .surface import blend
 from .visibility import draw_confidences, find_visibility, stands_before
 
 _CROWD = 8  # models that pass by, the same in every data set
-_FINER = 1.4  # pixels drawn for each of the sensor's, along each side
+_FINER = 1.2  # pixels drawn for each of the sensor's, along each side
 _ALBEDO = 0.15  # of a street as a whole
 _HIDDEN = 0.35  # of the keypoints, at most, by the other vehicle
 _COMPANY = {"even": 0.35, "real": 0.25}  # how many of the pictures show another vehicle
