@@ -213,15 +213,15 @@ def ground_light(
         toward = _toward_sun(light.direction, light.softness, len(near), rng)
         spots = np.stack([x.take(near), y.take(near), np.zeros(len(near), np.float32)], axis=1)
         sun[down[near]] *= ~vehicle.blocks(spots, toward, 2 * reach)
-    sky, sun = (layer.reshape(half[::-1]) for layer in (sky, sun))
-    sky = cv2.GaussianBlur(sky, (0, 0), 0.7)
+    below_sky = cv2.GaussianBlur(sky.reshape(half[::-1]), (0, 0), 0.7)
+    below_sun: np.ndarray = sun.reshape(half[::-1])
     if casts:
         blur = max(0.7, light.softness * camera.focal / float(np.linalg.norm(camera.eye)) * 0.2)
-        sun = cv2.GaussianBlur(sun, (0, 0), blur)
+        below_sun = cv2.GaussianBlur(below_sun, (0, 0), blur)
     # The sun goes with a part of the sky about it.
-    layers = (sky, sun * (0.3 + 0.7 * sky))
-    sky, sunny = (cv2.resize(layer, (2 * half[0], 2 * half[1])) for layer in layers)
-    return sky[: size[1], : size[0]], sunny[: size[1], : size[0]]
+    layers = (below_sky, below_sun * (0.3 + 0.7 * below_sky))
+    grown = [cv2.resize(layer, (2 * half[0], 2 * half[1])) for layer in layers]
+    return grown[0][: size[1], : size[0]], grown[1][: size[1], : size[0]]
 
 
 def _casts_shadows(light: Light) -> bool:

@@ -58,12 +58,11 @@ class Texture:
     def at(self, x: np.ndarray, y: np.ndarray, pixels_a_metre: float) -> np.ndarray:
         """The texture at places in metres across and down it, float32 ``[h, w]`` each."""
         picture = self._level(pixels_a_metre)
-        places = []
-        for metres, period, count in zip((x, y), self.extent, picture.shape[1::-1], strict=True):
-            periods = metres * np.float32(1 / period)
-            periods -= np.floor(periods)  # within the picture, as wrapping is slow
-            places.append(periods * np.float32(count))
-        return cv2.remap(picture, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        # All within one period, as wrapping is slow.
+        x, y = (part / np.float32(period) for part, period in zip((x, y), self.extent, strict=True))
+        x, y = (part - np.floor(part) for part in (x, y))
+        x, y = x * np.float32(picture.shape[1]), y * np.float32(picture.shape[0])
+        return cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
     def _level(self, pixels_a_metre: float) -> np.ndarray:
         """The picture whose pixels are about as large as those of what it is painted on."""

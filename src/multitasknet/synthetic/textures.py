@@ -16,8 +16,8 @@ def clouds(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, i
         shape: rows and columns, whole multiples of ``cells``.
         cells: how many independent values down and across.
     """
-    grid = rng.standard_normal(cells, dtype=np.float32)
-    grid = cv2.copyMakeBorder(grid, 2, 2, 2, 2, cv2.BORDER_WRAP)
+    values = rng.standard_normal(cells, dtype=np.float32)
+    grid = cv2.copyMakeBorder(values, 2, 2, 2, 2, cv2.BORDER_WRAP)
     down, across = shape[0] // cells[0], shape[1] // cells[1]
     size = (grid.shape[1] * across, grid.shape[0] * down)
     wide = cv2.resize(grid, size, interpolation=cv2.INTER_CUBIC)
