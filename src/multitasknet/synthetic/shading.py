@@ -249,13 +249,12 @@ def _open_ground(vehicle: PlacedVehicle, x: np.ndarray, y: np.ndarray) -> np.nda
 
 def _box(model: Model, camera: Camera, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """The picture's part that holds a model, in whose frame the camera is: first x, y; end."""
-    low, high = model.extent
-    box = np.stack(np.meshgrid(*zip(low, high, strict=True)), axis=-1).reshape(-1, 3)
-    pixels, depth = camera.project(box)
-    if (depth < 0.5).any():
+    pixels, depth = camera.project(model.mesh.points)
+    if depth.min() < 0.5:
         return np.zeros(2, int), np.array(size)
-    first = np.clip(np.floor(pixels.min(axis=0)), 0, np.subtract(size, 1)).astype(int)
-    return first, np.clip(np.ceil(pixels.max(axis=0)) + 1, first + 1, size).astype(int)
+    x, y, wide, tall = cv2.boundingRect(pixels.astype(np.float32))
+    first = np.clip([x, y], 0, np.subtract(size, 1))
+    return first, np.clip([x + wide, y + tall], first + 1, size)
 
 
 def _dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -109,6 +109,8 @@ def _cut(points: list[list[float]], side: tuple[float, float, float, float]) -> 
     inside = [a * x + b * y + c * z + d for x, y, z in points]
     if min(inside) >= 0:
         return points
+    if max(inside) < 0:
+        return []
     kept = []
     for index, here in enumerate(inside):
         there, after = inside[index - 1], points[index - 1]
