@@ -102,7 +102,7 @@ def draw_optics(rng: np.random.Generator, *, wide: bool) -> Optics:
         bloom=rng.uniform(0.02, 0.1),
         blur=rng.uniform(1.1, 2.2 if not wide else 2.8)
         if soft
-        else rng.uniform(0.3, 0.75 * spread),
+        else rng.uniform(0.25, 0.72 * spread),
         halo=rng.uniform(0.3, 2.2),
         radius=rng.uniform(0.8, 1.6),
         noise=float(np.exp(rng.normal(0.0, 0.45 * spread))),
