@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 
 from multitasknet.cli import main
 from multitasknet.demo.first_look import DemoError
 from multitasknet.demo.training import FULL, QUICK, DemoPlan, run_demo
+from multitasknet.errors import MissingExtraError
 from multitasknet.training.settings import Settings
 
 TINY = DemoPlan(
@@ -54,6 +56,13 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path, capsys) -> None:
     assert main(["demo", "--quick", "--output", str(tmp_path)]) == 2
     assert "something is there already" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_missing_renderer_leaves_nothing(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "embreex.rtcore_scene", None)
+    with pytest.raises(MissingExtraError, match="synthetic"):
+        run_demo(tmp_path / "demo", TINY, progress=False)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("plan", [FULL, QUICK])

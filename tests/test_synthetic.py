@@ -217,6 +217,20 @@ def test_folders_that_will_not_do_are_refused(tmp_path, monkeypatch) -> None:
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize("pixels", [48, 128])
+def test_a_disk_with_less_room_than_the_files_take_is_refused(
+    tmp_path, monkeypatch, prior, pixels
+) -> None:
+    how = SMALL | {"prior": prior, "pixels": pixels}
+    root = synthesize(tmp_path / "data", **how).root
+    taken = sum(512 * path.stat().st_blocks for path in root.rglob("*.jpg"))
+    usage = shutil.disk_usage(tmp_path)._replace(free=taken)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(SyntheticError, match="make room"):
+        synthesize(tmp_path / "new", **how)
+
+
 @pytest.mark.slow
 def test_an_interrupted_run_leaves_nothing(tmp_path) -> None:
     root = tmp_path / "data"

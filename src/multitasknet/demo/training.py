@@ -17,7 +17,6 @@ from ..data.layouts import read_dataset
 from ..data.records import Record, Split, VehicleDataset
 from ..evaluation.report import cmc_chart, retrieval_panels
 from ..evaluation.run import evaluate
-from ..files import make_folder
 from ..hub.networks import create_network
 from ..inference.predictor import Predictor
 from ..ranking.metrics import evaluate_ranking
@@ -106,9 +105,9 @@ def run_demo(
 
     Raises:
         DemoError: the folder is not empty.
+        MissingExtraError: the renderer is not installed; nothing has been written.
     """
     output = new_folder(output)
-    make_folder(output)
     how: dict[str, Any] = {"workers": workers, "progress": progress}
     synthesize(
         output / "data",

@@ -43,13 +43,34 @@ class Camera:
 
     def rays(self, size: tuple[int, int]) -> np.ndarray:
         """Unit directions of the pixels of a picture of width and height: float32 ``[h, w, 3]``."""
-        width, height = size
-        x = ((np.arange(width) - self.center[0]) / self.focal).astype(np.float32)
-        y = ((np.arange(height) - self.center[1]) / self.focal).astype(np.float32)[:, None]
+        x, y = self._slopes(size)
         shorter = 1 / np.sqrt(1 + x**2 + y**2)
+        return cv2.merge([part * shorter for part in self._sights(size)])
+
+    def on_ground(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where a picture's lines of sight meet the plane z = 0: float32 ``[h, w]`` each.
+
+        Their x and y in metres, far away where they do not meet it, and how steeply they rise,
+        metres a metre of depth.
+        """
+        ahead, aside, rise = self._sights(size)
+        eye = self.eye.astype(np.float32)
+        depth = eye[2] / np.minimum(rise, np.float32(-1e-4))
+        return eye[0] - depth * ahead, eye[1] - depth * aside, rise
+
+    def _sights(self, size: tuple[int, int]) -> list[np.ndarray]:
+        """x, y and z of directions to the pixels, a metre deep: float32 ``[h, w]`` each."""
+        x, y = self._slopes(size)
         axes = self.axes.T.astype(np.float32)
-        parts = [(right * x + (down * y + forward)) * shorter for right, down, forward in axes]
-        return cv2.merge(parts)
+        return [right * x + (down * y + forward) for right, down, forward in axes]
+
+    def _slopes(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """How far right and down the pixels lie at a depth of a metre: ``[1, w]``, ``[h, 1]``."""
+        x, y = (
+            ((np.arange(count) - center) / self.focal).astype(np.float32)
+            for count, center in zip(size, self.center, strict=True)
+        )
+        return x[None], y[:, None]
 
     def cropped(self, low: np.ndarray, scale: float) -> Camera:
         """The camera of a crop that starts at pixel edge ``low`` and is resized by ``scale``."""

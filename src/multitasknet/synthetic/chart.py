@@ -129,10 +129,13 @@ class Chart:
 
     def relief(self) -> np.ndarray:
         """``kind`` with the slopes of the relief in its last two channels, 128 where it is flat."""
+        if not self.height.any():
+            return self.kind
         height = cv2.GaussianBlur(self.height, (0, 0), 1.6)
         for channel, (dx, dy) in ((2, (1, 0)), (3, (0, 1))):
+            # Of heights from -1 to 1, so that none is beyond a byte.
             slope = cv2.Sobel(height, cv2.CV_32F, dx, dy, ksize=3, scale=127 / 8, delta=128)
-            self.kind[..., channel] = np.clip(slope, 0, 255)
+            cv2.insertChannel(slope.astype(np.uint8), self.kind, channel)
         return self.kind
 
 
@@ -152,15 +155,15 @@ class Atlas:
 def stack(charts: Sequence[Chart]) -> tuple[Atlas, list[np.ndarray]]:
     """One above the other; and where each begins: x, y."""
     width = max(chart.look.shape[1] for chart in charts)
-    looks = [_padded(chart.look, width) for chart in charts]
-    kinds = [_padded(chart.relief(), width) for chart in charts]
-    tops = np.cumsum([0, *(len(look) for look in looks[:-1])])
-    atlas = Atlas(np.concatenate(looks), np.concatenate(kinds))
+    *tops, end = np.cumsum([0, *(len(chart.look) for chart in charts)]).tolist()
+    atlas = Atlas(*(np.zeros((end, width, 4), np.uint8) for _ in range(2)))
+    for chart, top in zip(charts, tops, strict=True):
+        for whole, part in ((atlas.look, chart.look), (atlas.kind, chart.relief())):
+            rows, columns = part.shape[:2]
+            whole[top : top + rows, :columns] = part
+            # A column more, as samples are taken between pixels.
+            whole[top : top + rows, columns : columns + 1] = part[:, -1:]
     return atlas, [np.array([0.0, top]) for top in tops]
-
-
-def _padded(image: np.ndarray, width: int) -> np.ndarray:
-    return cv2.copyMakeBorder(image, 0, 0, 0, width - image.shape[1], cv2.BORDER_REPLICATE)
 
 
 @lru_cache(maxsize=256)

@@ -33,10 +33,13 @@ from .model import build_model
 from .plan import SPLITS, Picture, SyntheticError, VehiclePlan, make_plan
 from .prior import View
 from .scene import Shot, Station, draw_station, shoot
+from .trace import import_embree
 
 _LOG = logging.getLogger(__name__)
 _SMALLEST, _LARGEST = 32, 2048
-_MAP_BYTES = 4096  # a 64x64 JPEG takes one block on disk
+# Of a square whose side is the usual longer one; under the real prior many pictures are larger.
+_BYTES_A_PIXEL = {"even": 1 / 3, "real": 2 / 3}
+_BLOCK = 4096  # bytes on disk; a map, a 64x64 JPEG, takes one
 # What a random stream is for; with the seed, these keep the streams of a data set apart.
 _FOR_VEHICLE, _FOR_CAMERA, _FOR_PICTURE = 1, 2, 3
 
@@ -119,6 +122,7 @@ def synthesize(
 
     Raises:
         SyntheticError: an argument or the folder will not do; nothing has been written.
+        MissingExtraError: the renderer is not installed; nothing has been written.
     """
     if size is not None:
         warnings.warn("size= is now pixels=", FutureWarning, stacklevel=2)
@@ -127,7 +131,8 @@ def synthesize(
     plans = make_plan(vehicles, images, cameras, seed, prior=prior, test_vehicles=test_vehicles)
     _check_arguments(pixels, workers, sheet)
     maps = count_maps(heatmaps=heatmaps, segments=segments)
-    _check_folder(root, needed=len(plans) * images * _picture_bytes(pixels, maps))
+    _check_folder(root, needed=len(plans) * images * _picture_bytes(pixels, prior, maps))
+    import_embree()
     with _whole_folder(root) as folder:
         for split in SPLITS:
             (folder / f"image_{split}").mkdir()
@@ -168,7 +173,7 @@ def _shots(plan: VehiclePlan, seed: int, pixels: int, prior: str) -> Iterator[Sh
         yield shoot(model, station, rng, pixels=pixels, prior=prior)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=96)
 def _station(seed: int, camera: int, prior: str) -> Station:
     """Cameras are as costly to draw as several pictures, and each worker meets all of them."""
     return draw_station(_stream(seed, _FOR_CAMERA, camera), prior)
@@ -270,9 +275,9 @@ def _check_folder(root: Path, needed: int) -> None:
         )
 
 
-def _picture_bytes(size: int, maps: int) -> int:
+def _picture_bytes(pixels: int, prior: str, maps: int) -> int:
     """Room on disk for one picture with its maps, on the safe side."""
-    return size * size // 3 + maps * _MAP_BYTES
+    return int(pixels**2 * _BYTES_A_PIXEL[prior]) + (1 + maps) * _BLOCK
 
 
 @contextmanager

@@ -46,10 +46,8 @@ def draw_foreground(
     blur = rng.uniform(0.3, 2.2) * width
     cover = cv2.GaussianBlur(cover, (0, 0), blur)
     albedo = cv2.GaussianBlur(albedo, (0, 0), blur)
-    shown = (0.6 * light.sky + 0.4 * light.sun * max(float(light.direction[2]), 0.2)).astype(
-        np.float32
-    )
-    return albedo * shown, np.clip(cover, 0, 1)
+    shown = 0.6 * light.sky + 0.4 * light.sun * max(float(light.direction[2]), 0.2)
+    return cv2.transform(albedo, np.diag(shown)), np.clip(cover, 0, 1)
 
 
 def _blank(size: tuple[int, int], tone: float) -> Layer:

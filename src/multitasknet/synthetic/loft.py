@@ -52,7 +52,8 @@ class Loft:
     ) -> None:
         self.half, self.bend = half, bend
         self.low, self.high = corners.min(axis=0), corners.max(axis=0)
-        outline, segment, self.marks = _rounded(corners, radii)
+        outline, segment, marks = _rounded(corners, radii)
+        self.marks: list[float] = marks.tolist()
         self.outline = outline
         steps = np.linalg.norm(np.diff(outline, axis=0), axis=1)
         self.ways = np.concatenate([[0], np.cumsum(steps)])
@@ -67,7 +68,9 @@ class Loft:
 
     def way(self, mark: float) -> float:
         """Metres along the silhouette to a corner; 2.5 is half way between corners 2 and 3."""
-        return float(np.interp(mark, np.arange(len(self.marks)), self.marks))
+        corner = min(int(mark), len(self.marks) - 2)
+        start, end = self.marks[corner : corner + 2]
+        return start + (mark - corner) * (end - start)
 
     def on_strip(self, mark: float, share: float) -> np.ndarray:
         """The point ``[3]`` at a corner of the silhouette, at that share of the half width."""
@@ -196,7 +199,8 @@ def _rounded(corners: np.ndarray, radii: np.ndarray) -> tuple[np.ndarray, np.nda
         pieces.append((1 - turn) ** 2 * start + 2 * turn * (1 - turn) * corner + turn**2 * end)
         segments.append(np.linspace(index - 0.3, index + 0.3, _BOW))
         straight = lengths[index] - after[index] - before[(index + 1) % len(corners)]
-        count = max(int(straight / step), 1)
+        coarse = 3 if index == len(corners) - 1 else 1  # the floor, which is not seen
+        count = max(int(straight / step / coarse), 1)
         share = np.arange(1, count)[:, None] / count
         pieces.append(end + share * straight * toward[index])
         segments.append(index + 0.3 + 0.4 * share[:, 0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from ..vehicle.attributes import COLORS, TYPES
@@ -25,6 +24,13 @@ _PAINTS = {
     "brown": ((41, 4, 2), (10, 4, 5)),
     "black": ((8, 0, -2), (5, 1, 2)),
 }
+
+
+# From CIE X, Y, Z of daylight D65 to linear sRGB (IEC 61966-2-1), and that light's own X, Y, Z.
+_RGB_OF_XYZ = np.array(
+    [[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]]
+)
+_DAYLIGHT = np.array([0.9505, 1.0, 1.089])
 
 
 @dataclass(frozen=True)
@@ -110,9 +116,10 @@ def draw_paint(rng: np.random.Generator, color: str) -> Matter:
 
 def linear_of_lab(lab: np.ndarray) -> RGB:
     """Linear R, G, B of a CIE L*a*b* colour, clipped to what a paint can be."""
-    pixel = np.asarray(lab, np.float32).reshape(1, 1, 3)
-    coded = cv2.cvtColor(pixel, cv2.COLOR_Lab2LRGB).reshape(3).clip(0.004, 0.9)
-    return (float(coded[0]), float(coded[1]), float(coded[2]))
+    roots = (lab[0] + 16) / 116 + np.array([lab[1] / 500, 0, -lab[2] / 200])
+    xyz = _DAYLIGHT * np.where(roots > 6 / 29, roots**3, (roots - 4 / 29) * 108 / 841)
+    red, green, blue = (_RGB_OF_XYZ @ xyz).clip(0.004, 0.9).tolist()
+    return red, green, blue
 
 
 def draw_gray(rng: np.random.Generator, low: float, high: float, coat: float = 0.0) -> Matter:

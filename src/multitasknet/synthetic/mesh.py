@@ -16,15 +16,15 @@ class Mesh:
     Attributes:
         points, normals: float32 ``[V, 3]``; normals look outward.
         places: float32 ``[V, 2]``, x and y in pixels of the atlas.
-        across: bool ``[V]``, whether the texture's x runs along the vehicle's y instead of its x.
         triangles: int32 ``[T, 3]``.
+        across: bool ``[T]``, whether the texture's x runs along the vehicle's y instead of its x.
     """
 
     points: np.ndarray
     normals: np.ndarray
     places: np.ndarray
-    across: np.ndarray
     triangles: np.ndarray
+    across: np.ndarray
 
     def moved(self, offset: Sequence[float]) -> Mesh:
         return replace(self, points=self.points + np.asarray(offset, np.float32))
@@ -42,10 +42,10 @@ def joined(meshes: Sequence[Mesh]) -> Mesh:
         points=np.concatenate([mesh.points for mesh in meshes]),
         normals=np.concatenate([mesh.normals for mesh in meshes]),
         places=np.concatenate([mesh.places for mesh in meshes]),
-        across=np.concatenate([mesh.across for mesh in meshes]),
         triangles=np.concatenate(
             [mesh.triangles + start for mesh, start in zip(meshes, starts, strict=True)]
         ).astype(np.int32),
+        across=np.concatenate([mesh.across for mesh in meshes]),
     )
 
 
@@ -63,8 +63,8 @@ def grid_mesh(
         points.reshape(-1, 3).astype(np.float32),
         normals.reshape(-1, 3).astype(np.float32),
         places.reshape(-1, 2).astype(np.float32),
-        np.full(rows * columns, across),
         triangles.astype(np.int32),
+        np.full(len(triangles), across),
     )
 
 

@@ -43,13 +43,12 @@ class Model:
 
     @cached_property
     def corners(self) -> np.ndarray:
-        """All that is known of each triangle's corners: float32 ``[T, 3, 10]``.
+        """What is mixed between each triangle's corners: float32 ``[T, 18]``.
 
-        Point, normal, place in the atlas, openness, and whether the texture lies across.
+        Normal, place in the atlas and openness, corner after corner.
         """
-        mesh = self.mesh
-        known = [mesh.points, mesh.normals, mesh.places, self.openness, mesh.across]
-        return np.column_stack(known).astype(np.float32)[mesh.triangles]
+        known = np.column_stack([self.mesh.normals, self.mesh.places, self.openness])
+        return known.astype(np.float32)[self.mesh.triangles].reshape(-1, 18)
 
     @cached_property
     def extent(self) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -64,6 +65,19 @@ class Optics:
         bent: np.ndarray = center + max(size) / 2 * found
         return bent
 
+    @cached_property
+    def tones(self) -> np.ndarray:
+        """The tone curve: grey levels 0 to 255 of linear values, float32 ``[_STEPS]``."""
+        linear = np.linspace(0, np.sqrt(_MOST), _STEPS) ** 2
+        coded = np.where(linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+        coded = 0.42 + self.contrast * (coded - 0.42)
+        room = 1.0 - self.knee
+        over = np.maximum(coded - self.knee, 0)
+        coded = np.minimum(coded, self.knee) + room * over / (over + room)
+        toe = 0.032  # a soft end of the shadows
+        coded = toe * np.log1p(np.exp(np.clip(coded / toe, -50, 50)))
+        return (255 * (self.lift + (1 - self.lift) * np.minimum(coded, 1))).astype(np.float32)
+
 
 def draw_optics(rng: np.random.Generator, *, wide: bool) -> Optics:
     """Draw the look of one camera id.
@@ -88,7 +102,7 @@ def draw_optics(rng: np.random.Generator, *, wide: bool) -> Optics:
         bloom=rng.uniform(0.02, 0.1),
         blur=rng.uniform(1.1, 2.2 if not wide else 2.8)
         if soft
-        else rng.uniform(0.3, 0.75 * spread),
+        else rng.uniform(0.25, 0.72 * spread),
         halo=rng.uniform(0.3, 2.2),
         radius=rng.uniform(0.8, 1.6),
         noise=float(np.exp(rng.normal(0.0, 0.45 * spread))),
@@ -121,15 +135,15 @@ def develop(
     Returns:
         uint8 ``[height, width, 3]``.
     """
-    seen = linear
+    seen = _bent(linear, optics.barrel)
     if scale < 1:
         height, width = linear.shape[:2]
         small = (max(round(width * scale), 8), max(round(height * scale), 8))
-        seen = cv2.resize(linear, small, interpolation=cv2.INTER_AREA)
+        seen = cv2.resize(seen, small, interpolation=cv2.INTER_AREA)
     seen = seen * _exposure(seen, optics, around, rng)
     seen = _spread(seen, optics, (motion[0] * scale, motion[1] * scale))
     picture = _video(_coded(seen, optics), optics, rng)
-    return _bent(np.rint(np.clip(picture, 0, 255)).astype(np.uint8), optics.barrel, size)
+    return cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC)
 
 
 def encode(image: np.ndarray, quality: int) -> bytes:
@@ -147,17 +161,15 @@ def encode(image: np.ndarray, quality: int) -> bytes:
     return data.tobytes()
 
 
-def _bent(picture: np.ndarray, barrel: float, size: tuple[int, int]) -> np.ndarray:
-    """The picture, enlarged, through a lens that bends lines: see ``Optics.bent``."""
-    width, height = size
+def _bent(picture: np.ndarray, barrel: float) -> np.ndarray:
+    """The picture through a lens that bends lines: see ``Optics.bent``."""
+    height, width = picture.shape[:2]
     half = max(width, height) / 2
     x = (np.arange(width, dtype=np.float32) - (width - 1) / 2)[None]
     y = (np.arange(height, dtype=np.float32) - (height - 1) / 2)[:, None]
     stretch = 1 + np.float32(barrel / half**2) * (x * x + y * y)
-    rows, columns = picture.shape[:2]
-    x, y = x * (columns / width) * stretch, y * (rows / height) * stretch
-    x, y = x + (columns - 1) / 2, y + (rows - 1) / 2
-    return cv2.remap(picture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    x, y = x * stretch + (width - 1) / 2, y * stretch + (height - 1) / 2
+    return cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _exposure(
@@ -182,8 +194,8 @@ def _spread(seen: np.ndarray, optics: Optics, motion: tuple[float, float]) -> np
     if seen.max() > 1:
         seen = seen + np.float32(4 * optics.bloom) * _glare(seen)
     if optics.haze > 0.005:
-        veil = np.float32(0.35)
-        seen = seen + np.float32(optics.haze) * (veil - seen)
+        veil = 0.35
+        seen = seen * np.float32(1 - optics.haze) + np.float32(optics.haze * veil)
     return seen
 
 
@@ -216,30 +228,17 @@ def _streak(motion: tuple[float, float]) -> np.ndarray:
 def _coded(seen: np.ndarray, optics: Optics) -> np.ndarray:
     """Tone curve, sRGB coding and saturation: float32 ``[h, w, 3]``, 0 to 255."""
     index = np.sqrt(np.clip(seen, 0, _MOST) * np.float32((_STEPS - 1) ** 2 / _MOST))
-    coded = _tones(optics).take(index.astype(np.uint16))
+    coded = optics.tones.take(index.astype(np.uint16))
     luma = cv2.transform(coded, _LUMA[None])
     grey = cv2.merge([luma, luma, luma])
     return cv2.addWeighted(coded, optics.saturation, grey, 1 - optics.saturation, 0)
 
 
-def _tones(optics: Optics) -> np.ndarray:
-    """Grey levels 0 to 255 of the table's linear values: float32 ``[_STEPS]``."""
-    linear = np.linspace(0, np.sqrt(_MOST), _STEPS) ** 2
-    coded = np.where(linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    coded = 0.42 + optics.contrast * (coded - 0.42)
-    room = 1.0 - optics.knee
-    over = np.maximum(coded - optics.knee, 0)
-    coded = np.minimum(coded, optics.knee) + room * over / (over + room)
-    toe = 0.032  # a soft end of the shadows
-    coded = toe * np.log1p(np.exp(np.clip(coded / toe, -50, 50)))
-    return (255 * (optics.lift + (1 - optics.lift) * np.minimum(coded, 1))).astype(np.float32)
-
-
 def _video(coded: np.ndarray, optics: Optics, rng: np.random.Generator) -> np.ndarray:
-    """The sensor's noise, smoothed by the video codec, and sharpening, both in brightness only."""
+    """With noise, smoothed by the codec, and sharpening, both in brightness only: uint8."""
     luma = cv2.transform(coded, _LUMA[None])
     grain = rng.standard_normal(luma.shape, dtype=np.float32) * np.float32(optics.noise)
     noise = cv2.GaussianBlur(grain, (3, 3), 0.7)
     edges = np.clip(luma - cv2.GaussianBlur(luma, (0, 0), optics.radius), -40, 40)
     added = noise + np.float32(optics.halo) * edges
-    return coded + cv2.merge([added, added, added])
+    return cv2.add(coded, cv2.merge([added, added, added]), dtype=cv2.CV_8U)

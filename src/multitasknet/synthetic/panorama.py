@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -17,37 +18,41 @@ from .surface import (
     paint_flat,
     paint_upright,
     pixels_a_metre,
-    plane_to_pixels,
     quads_in_view,
     window,
 )
 from .textures import colored
 
-ALONG, ACROSS = np.array([1.0, 0, 0]), np.array([0, 1.0, 0])
 _YELLOW = np.array([1.0, 0.68, 0.22], dtype=np.float32)
 _WHITE = np.array([1.0, 0.99, 0.96], dtype=np.float32)
 
 
-def empty_sky(camera: Camera, light: Light, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """A canvas ``[h, w, 3]`` with nothing but sky, and where the ground is ``[h, w]``."""
-    x = (np.arange(size[0], dtype=np.float32) - camera.center[0]) / camera.focal
-    y = (np.arange(size[1], dtype=np.float32) - camera.center[1]) / camera.focal
-    up = camera.axes[:, 2]
-    rise = up[0] * x[None] + up[1] * y[:, None] + up[2]
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """Where a picture shows the ground.
+
+    Attributes:
+        x, y: float32 ``[h, w]``, the places that it shows, metres.
+        shown: bool ``[h, w]``, whether it shows the ground and not the sky.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    shown: np.ndarray
+
+
+def empty_sky(camera: Camera, light: Light, size: tuple[int, int]) -> tuple[np.ndarray, Ground]:
+    """A canvas ``[h, w, 3]`` with nothing but sky, and where the ground is."""
+    x, y, rise = camera.on_ground(size)
     canvas = np.zeros((size[1], size[0], 3), dtype=np.float32)
-    ground = rise < 0
-    if ground.all():
-        return canvas, ground
-    canvas[:] = colored(1.15 - 0.5 * np.clip(rise, 0, 1), light.sky)
+    ground = Ground(x, y, rise < 0)
+    if not ground.shown.all():
+        canvas[:] = colored(1.15 - 0.5 * np.clip(rise, 0, 1), light.sky)
     return canvas, ground
 
 
 def paint_ground(
-    canvas: np.ndarray,
-    ground: np.ndarray,
-    street: Street,
-    camera: Camera,
-    irradiance: np.ndarray,
+    canvas: np.ndarray, ground: Ground, street: Street, camera: Camera, irradiance: np.ndarray
 ) -> None:
     """Paint the street, all of it lit, wherever there is ground."""
     size = (canvas.shape[1], canvas.shape[0])
@@ -58,29 +63,34 @@ def paint_ground(
         return
     middle = camera.eye + camera.axes[2] * (camera.eye[2] / max(-camera.axes[2, 2], 0.06))
     scale = pixels_a_metre(camera, middle)
-    plane = plane_to_pixels(camera, np.array([0, -PERIOD / 2, 0]), ALONG, ACROSS)
-    stones = street.stones.warped(plane, size, scale)
-    values = street.road.warped(plane, size, scale) * (1 + 0.075 * stones)
+    x, y = ground.x, ground.y + np.float32(PERIOD / 2)
+    stones = street.stones.at(x, y, scale)
+    values = street.road.at(x, y, scale) * (1 + 0.075 * stones)
     road = colored(values, street.albedo * irradiance)
-    if ground.all():
+    if ground.shown.all():
         canvas[:] = road
     else:
         blend(canvas, road, filled([whole], size))
     for low, high, texture in street.bands:
         strip = np.array([[near, low, 0], [far, low, 0], [far, high, 0], [near, high, 0]])
-        paint_flat(canvas, outline(camera, strip, size, 1), texture, plane, scale, irradiance)
-    worn = np.clip(1 - street.wear + 0.5 * street.wear * stones, 0.1, 1)
+        polygon = outline(camera, strip, size, 1)
+        where = window(polygon, size)
+        if where is not None:
+            corner = [where[1].start, where[0].start]
+            picture = texture.at(x[where], y[where], scale)
+            paint_flat(canvas[where], polygon - corner, picture, irradiance)
     for quads, color in ((street.white, _WHITE), (street.yellow, _YELLOW)):
         marks = quads_in_view(camera, quads, size)
         where = window(np.concatenate(marks), size) if marks else None
         if where is not None:
-            cover = filled(marks, size)[where] * worn[where]
+            worn = np.clip(1 - street.wear + 0.5 * street.wear * stones[where], 0.1, 1)
+            cover = filled(marks, size)[where] * worn
             blend(canvas[where], colored(values[where], street.paint * color * irradiance), cover)
 
 
-def shade_ground(canvas: np.ndarray, ground: np.ndarray, sun: np.ndarray, light: Light) -> None:
+def shade_ground(canvas: np.ndarray, ground: Ground, sun: np.ndarray, light: Light) -> None:
     """Take the sun from the ground where something shades it."""
-    dark = np.where(ground, 1 - sun, np.float32(0))
+    dark = np.where(ground.shown, 1 - sun, np.float32(0))
     shares = (1 - light.sky / light.ground).astype(np.float32)
     canvas *= cv2.merge([1 - share * dark for share in shares])
 
@@ -110,7 +120,7 @@ def paint_shadows(canvas: np.ndarray, camera: Camera, things: list[Standing]) ->
 
 def mirror(
     canvas: np.ndarray,
-    ground: np.ndarray,
+    ground: Ground,
     standing: list[Standing],
     camera: Camera,
     light: Light,
@@ -123,8 +133,8 @@ def mirror(
         paint_standing(mirrored, thing, camera, light, -1.0)
     steep = np.clip(-camera.axes[2, 2], 0.05, 1)
     share = np.float32(wet * (0.02 + 0.98 * (1 - steep) ** 5))
-    cover = np.where(ground, share, 0).astype(np.float32)
-    canvas *= (1 - 0.45 * wet * ground[..., None]).astype(np.float32)
+    cover = np.where(ground.shown, share, 0).astype(np.float32)
+    canvas *= (1 - 0.45 * wet * ground.shown[..., None]).astype(np.float32)
     blend(canvas, cv2.blur(mirrored, (3, size[1] // 8 | 1)), cover)
 
 

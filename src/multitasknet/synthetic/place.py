@@ -14,8 +14,7 @@ import numpy as np
 from .camera import Camera, rotation
 from .light import Light
 from .panorama import (
-    ACROSS,
-    ALONG,
+    Ground,
     empty_sky,
     far_first,
     in_view,
@@ -27,7 +26,7 @@ from .panorama import (
 )
 from .sprites import draw_sprite
 from .street import PERIOD, Standing, Street, billboard, draw_street
-from .surface import Texture, pixels_a_metre, plane_to_pixels
+from .surface import Texture, pixels_a_metre
 from .textures import clouds
 
 _PAINTED = 0.05  # of the places of the training prior
@@ -97,7 +96,7 @@ class Place:
         camera, light, vehicle = self._on_street(camera, light, rng)
         canvas, ground = empty_sky(camera, light, size)
         paint_ground(canvas, ground, self.street, camera, light.ground)
-        sun = self._sun(camera, light, size)
+        sun = self._sun(camera, light, ground)
         if light.softness <= _SOFT:
             shade_ground(canvas, ground, sun, light)
         right = _level(camera.axes[0])
@@ -130,18 +129,18 @@ class Place:
             + 2.5 * clear * np.exp((toward - 1) / 0.08)
         )
         bright = bright * np.exp(0.22 * self.sky)
-        blue = np.array([0.9, 1.0, 1.14], dtype=np.float32) ** (
-            clear * np.clip(cos, 0.2, 1)[..., None]
-        )
-        sky = bright[..., None] * blue * light.sky.astype(np.float32)
         built = np.clip((self.skyline - (np.pi / 2 - theta[: _ROWS // 2, None])) / 0.04, 0, 1)
         dark = 0.1 * (0.6 * light.sky + 0.4 * light.sun)
-        sky += (dark.astype(np.float32) - sky) * built[..., None]
         weight = cos * sin * np.float32(np.pi / _ROWS * 2 / _COLUMNS)
-        sky *= light.sky.astype(np.float32) / (sky * weight[..., None]).sum(axis=(0, 1))
-        ground = (self.street.albedo * light.ground).astype(np.float32)
-        ground = np.broadcast_to(ground, (_ROWS // 2, _COLUMNS, 3))
-        return np.concatenate([sky, ground]).astype(np.float32)
+        channels = []
+        for channel, blue in enumerate((0.9, 1.0, 1.14)):
+            sky = bright * np.float32(blue) ** (clear * np.clip(cos, 0.2, 1))
+            sky *= np.float32(light.sky[channel])
+            sky += (np.float32(dark[channel]) - sky) * built
+            sky *= np.float32(light.sky[channel]) / (sky * weight).sum()
+            ground = np.full_like(sky, self.street.albedo[channel] * light.ground[channel])
+            channels.append(np.concatenate([sky, ground]))
+        return cv2.merge(channels)
 
     def _on_street(
         self, camera: Camera, light: Light, rng: np.random.Generator
@@ -161,13 +160,12 @@ class Place:
         turned = replace(light, direction=light.direction @ turn)
         return replace(camera, eye=eye + vehicle, axes=camera.axes @ turn), turned, vehicle
 
-    def _sun(self, camera: Camera, light: Light, size: tuple[int, int]) -> np.ndarray:
+    def _sun(self, camera: Camera, light: Light, ground: Ground) -> np.ndarray:
         """How much of the sun reaches the ground, float32 ``[h, w]``."""
         if light.softness > _SOFT:
-            return np.ones(size[::-1], dtype=np.float32)
-        plane = plane_to_pixels(camera, np.zeros(3), ALONG, ACROSS)
+            return np.ones(ground.shown.shape, dtype=np.float32)
         near = np.array([camera.eye[0] + 10, camera.eye[1], 0])
-        return 1 - self.shade.warped(plane, size, pixels_a_metre(camera, near))
+        return 1 - self.shade.at(ground.x, ground.y, pixels_a_metre(camera, near))
 
     def _passing(
         self, camera: Camera, vehicle: np.ndarray, rng: np.random.Generator

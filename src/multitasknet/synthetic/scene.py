@@ -22,7 +22,7 @@ from .surface import blend
 from .visibility import draw_confidences, find_visibility, stands_before
 
 _CROWD = 8  # models that pass by, the same in every data set
-_FINER = 1.4  # pixels drawn for each of the sensor's, along each side
+_FINER = 1.2  # pixels drawn for each of the sensor's, along each side
 _ALBEDO = 0.15  # of a street as a whole
 _HIDDEN = 0.35  # of the keypoints, at most, by the other vehicle
 _COMPANY = {"even": 0.35, "real": 0.25}  # how many of the pictures show another vehicle
@@ -136,19 +136,20 @@ def _lit_scene(
     wet = float(rng.uniform(0.2, 0.9)) if rng.random() < 0.1 else 0.0
     backdrop = place.backdrop(camera, light, size, rng, wet=wet)
     vehicles = [vehicle, *others]
-    sky, sun = ground_light(vehicles, camera, size, light, rng)
+    sky, sunny = ground_light(vehicles, camera, size, light, rng)
     share = backdrop.sun * np.float32(1 - light.sky.mean() / light.ground.mean())
-    lit = (1 - share) * sky + share * sun * (0.3 + 0.7 * sky)
-    picture = (backdrop.color * cv2.merge([lit, lit, lit])).reshape(-1, 3)
+    lit = sky + share * (sunny - sky)
+    picture = [(channel * lit).reshape(-1) for channel in cv2.split(backdrop.color)]
     environment = place.environment(light)
-    nearest = np.full(len(picture), np.inf, np.float32)
+    nearest = np.full(lit.size, np.inf, np.float32)
     for standing in vehicles:
         seen = see(standing, camera, size, light, environment, rng)
         closer = np.flatnonzero(seen.distances < nearest.take(seen.pixels))
         pixels = seen.pixels.take(closer)
-        picture[pixels] = seen.color.take(closer, axis=0)
         nearest[pixels] = seen.distances.take(closer)
-    return picture.reshape(size[1], size[0], 3)
+        for channel, color in zip(picture, seen.color, strict=True):
+            channel[pixels] = color.take(closer)
+    return cv2.merge([channel.reshape(lit.shape) for channel in picture])
 
 
 def _draw_lamps(rng: np.random.Generator, light: Light) -> Lamps:

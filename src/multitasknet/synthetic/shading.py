@@ -69,7 +69,7 @@ class Seen:
     Attributes:
         pixels: int ``[H]``, flat indices of its pixels.
         distances: float32 ``[H]``, metres.
-        color: float32 ``[H, 3]``, radiance.
+        color: float32 ``[3, H]``, radiance.
     """
 
     pixels: np.ndarray
@@ -101,12 +101,12 @@ def see(
     rays = own.cropped(low, 1.0).rays((high - low).tolist()).reshape(-1, 3)
     hits = model.tracer.first(own.eye, rays)
     if not len(hits.rays):
-        return Seen(hits.rays, hits.distances, np.zeros((0, 3), np.float32))
-    surface = _surface(model, hits, rays)
+        return Seen(hits.rays, hits.distances, np.zeros((3, 0), np.float32))
+    surface = _surface(model, hits, own.eye, rays)
     color = _radiance(surface, vehicle, light, environment, rng)
     row, column = np.divmod(hits.rays, high[0] - low[0])
     pixels = (row + low[1]) * size[0] + column + low[0]
-    return Seen(pixels, hits.distances, cv2.merge(list(color)).reshape(-1, 3))
+    return Seen(pixels, hits.distances, color)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,18 +132,19 @@ class _Surface:
     glow: np.ndarray
 
 
-def _surface(model: Model, hits: Hits, rays: np.ndarray) -> _Surface:
-    corners = model.corners.take(hits.triangles, axis=0)
-    mixed = np.ascontiguousarray(np.einsum("hkc,kh->hc", corners, hits.weights).T)
-    look, kind = _textures(model, mixed[6], mixed[7])
-    view = np.ascontiguousarray(-rays.take(hits.rays, axis=0).T)
-    normal = _bumped(mixed[3:6], kind, mixed[9] > 0.5)
+def _surface(model: Model, hits: Hits, eye: np.ndarray, rays: np.ndarray) -> _Surface:
+    corners = cv2.transpose(model.corners.take(hits.triangles, axis=0)).reshape(3, 6, -1)
+    normal, (x, y, open_sky) = np.split((corners * hits.weights[:, None]).sum(axis=0), 2)
+    look, kind = _textures(model, x, y)
+    view = cv2.transpose(-rays.take(hits.rays, axis=0))
+    points = eye.astype(np.float32)[:, None] - hits.distances * view
+    normal = _bumped(normal, kind, model.mesh.across.take(hits.triangles))
     # A smooth normal may look away from the eye where the flat triangle does not.
     cosine = _dot(normal, view)
     normal -= np.minimum(cosine - 0.02, 0) * view
     cosine = np.maximum(cosine, 0.02)
-    albedo = _SQUARES.take(look[:3])
-    return _Surface(mixed[:3], normal, view, cosine, mixed[8], albedo, look[3], kind[0], kind[1])
+    albedo = cv2.LUT(look[:3], _SQUARES)
+    return _Surface(points, normal, view, cosine, open_sky, albedo, look[3], kind[0], kind[1])
 
 
 def _radiance(
@@ -191,30 +192,36 @@ def ground_light(
     light: Light,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How much of sky and sun reaches the road: two float32 ``[h, w]``, 1 where all does."""
+    """How much light reaches the road below a sky, and below one with a sun.
+
+    Returns:
+        Two float32 ``[h, w]``, 1 where no vehicle takes any.
+    """
     half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
-    rays = camera.cropped(np.zeros(2), 0.5).rays(half).reshape(-1, 3)
-    down = np.flatnonzero(rays[:, 2] < -0.02)
-    sky, sun = np.ones(len(rays), np.float32), np.ones(len(rays), np.float32)
-    eye = camera.eye.astype(np.float32)
-    toward = rays.take(down, axis=0)
-    spots = eye - toward * (eye[2] / toward[:, 2:])
-    x, y = np.ascontiguousarray(spots[:, :2].T)
+    everywhere = camera.cropped(np.zeros(2), 0.5).on_ground(half)
+    x, y, rise = (values.reshape(-1) for values in everywhere)
+    down = np.flatnonzero(rise < -0.02)
+    sky, sun = np.ones(len(rise), np.float32), np.ones(len(rise), np.float32)
+    x, y = x.take(down), y.take(down)
     for vehicle in vehicles:
         sky[down] *= _open_ground(vehicle, x, y)
-    if _casts_shadows(light):
-        for vehicle in vehicles:
-            reach = 2 * float(np.linalg.norm(vehicle.model.extent[1]))
-            x0, y0, _ = vehicle.place.tolist()
-            near = np.flatnonzero((x - x0) ** 2 + (y - y0) ** 2 < reach**2)
-            toward = _toward_sun(light.direction, light.softness, len(near), rng)
-            sun[down[near]] *= ~vehicle.blocks(spots.take(near, axis=0), toward, 2 * reach)
-    blur = max(0.7, light.softness * camera.focal / float(np.linalg.norm(camera.eye)) * 0.2)
-    layers = []
-    for layer in (sky, sun):
-        soft = cv2.GaussianBlur(layer.reshape(half[::-1]), (0, 0), blur if layer is sun else 0.7)
-        layers.append(cv2.resize(soft, (2 * half[0], 2 * half[1]))[: size[1], : size[0]])
-    return layers[0], layers[1]
+    casts = _casts_shadows(light)
+    for vehicle in vehicles if casts else ():
+        reach = 2 * float(np.linalg.norm(vehicle.model.extent[1]))
+        x0, y0, _ = vehicle.place.tolist()
+        near = np.flatnonzero((x - x0) ** 2 + (y - y0) ** 2 < reach**2)
+        toward = _toward_sun(light.direction, light.softness, len(near), rng)
+        spots = np.stack([x.take(near), y.take(near), np.zeros(len(near), np.float32)], axis=1)
+        sun[down[near]] *= ~vehicle.blocks(spots, toward, 2 * reach)
+    below_sky = cv2.GaussianBlur(sky.reshape(half[::-1]), (0, 0), 0.7)
+    below_sun: np.ndarray = sun.reshape(half[::-1])
+    if casts:
+        blur = max(0.7, light.softness * camera.focal / float(np.linalg.norm(camera.eye)) * 0.2)
+        below_sun = cv2.GaussianBlur(below_sun, (0, 0), blur)
+    # The sun goes with a part of the sky about it.
+    layers = (below_sky, below_sun * (0.3 + 0.7 * below_sky))
+    grown = [cv2.resize(layer, (2 * half[0], 2 * half[1])) for layer in layers]
+    return grown[0][: size[1], : size[0]], grown[1][: size[1], : size[0]]
 
 
 def _casts_shadows(light: Light) -> bool:
@@ -242,13 +249,12 @@ def _open_ground(vehicle: PlacedVehicle, x: np.ndarray, y: np.ndarray) -> np.nda
 
 def _box(model: Model, camera: Camera, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """The picture's part that holds a model, in whose frame the camera is: first x, y; end."""
-    low, high = model.extent
-    box = np.stack(np.meshgrid(*zip(low, high, strict=True)), axis=-1).reshape(-1, 3)
-    pixels, depth = camera.project(box)
-    if (depth < 0.5).any():
+    pixels, depth = camera.project(model.mesh.points)
+    if depth.min() < 0.5:
         return np.zeros(2, int), np.array(size)
-    first = np.clip(np.floor(pixels.min(axis=0)), 0, np.subtract(size, 1)).astype(int)
-    return first, np.clip(np.ceil(pixels.max(axis=0)) + 1, first + 1, size).astype(int)
+    x, y, wide, tall = cv2.boundingRect(pixels.astype(np.float32))
+    first = np.clip([x, y], 0, np.subtract(size, 1))
+    return first, np.clip([x + wide, y + tall], first + 1, size)
 
 
 def _dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -108,7 +108,7 @@ def draw_street(rng: np.random.Generator, *, wide: bool) -> Street:
     standing.append(_end_of_view(rng))
     return Street(
         road=_carriageway(rng, lanes, lane, concrete=concrete),
-        stones=Texture.of(np.tile(stones, (3, 3)), (rng.uniform(9.0, 18.0),) * 2, depth=3),
+        stones=Texture.of(stones, (rng.uniform(3.0, 6.0),) * 2, depth=3),
         albedo=albedo.astype(np.float32),
         bands=tuple(bands),
         white=white,
@@ -130,10 +130,12 @@ def _carriageway(
     values += 0.04 * clouds(rng, shape, (128, 128))
     y = np.arange(_TEXELS, dtype=np.float32)[:, None] / scale - PERIOD / 2
     polish, drip = rng.normal(0.02, 0.07), rng.uniform(0, 0.14)
+    tracks = np.ones_like(y)
     for center in lanes:
         for wheel in (-0.8, 0.8):
-            values *= 1 + polish * np.exp(-(((y - center - wheel) / 0.3) ** 2))
-        values *= 1 - drip * np.exp(-(((y - center) / 0.35) ** 2))
+            tracks *= 1 + polish * np.exp(-(((y - center - wheel) / 0.3) ** 2))
+        tracks *= 1 - drip * np.exp(-(((y - center) / 0.35) ** 2))
+    values *= tracks
     for _ in range(rng.integers(1, 9)):
         (x, top), (across, down) = rng.uniform(0, 448, 2), rng.uniform(1, 5, 2) * scale
         patch = values[round(top) : round(top + down), round(x) : round(x + across)]

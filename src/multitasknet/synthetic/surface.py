@@ -44,9 +44,7 @@ class Texture:
             size: width and height of the picture.
             pixels_a_metre: how large things come out, which tells the level to use.
         """
-        finest = self.levels[0].shape[1] / self.extent[0]
-        level = int(math.log2(max(finest / pixels_a_metre, 1)) + 0.3)
-        picture = self.levels[min(level, len(self.levels) - 1)]
+        picture = self._level(pixels_a_metre)
         rows, columns = picture.shape[:2]
         texels = np.array([columns / self.extent[0], rows / self.extent[1], 1.0])
         back: np.ndarray = texels[:, None] * cv2.invert(plane)[1]
@@ -56,6 +54,21 @@ class Texture:
             back = back - np.outer(shift, back[2])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         return cv2.warpPerspective(picture, back, size, flags=flags, borderMode=cv2.BORDER_WRAP)
+
+    def at(self, x: np.ndarray, y: np.ndarray, pixels_a_metre: float) -> np.ndarray:
+        """The texture at places in metres across and down it, float32 ``[h, w]`` each."""
+        picture = self._level(pixels_a_metre)
+        # All within one period, as wrapping is slow.
+        x, y = (part / np.float32(period) for part, period in zip((x, y), self.extent, strict=True))
+        x, y = (part - np.floor(part) for part in (x, y))
+        x, y = x * np.float32(picture.shape[1]), y * np.float32(picture.shape[0])
+        return cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+
+    def _level(self, pixels_a_metre: float) -> np.ndarray:
+        """The picture whose pixels are about as large as those of what it is painted on."""
+        finest = self.levels[0].shape[1] / self.extent[0]
+        level = int(math.log2(max(finest / pixels_a_metre, 1)) + 0.3)
+        return self.levels[min(level, len(self.levels) - 1)]
 
 
 def plane_to_pixels(
@@ -96,6 +109,8 @@ def _cut(points: list[list[float]], side: tuple[float, float, float, float]) -> 
     inside = [a * x + b * y + c * z + d for x, y, z in points]
     if min(inside) >= 0:
         return points
+    if max(inside) < 0:
+        return []
     kept = []
     for index, here in enumerate(inside):
         there, after = inside[index - 1], points[index - 1]
@@ -151,40 +166,26 @@ def window(
 
 
 def paint_flat(
-    canvas: np.ndarray,
-    polygon: np.ndarray,
-    texture: Texture,
-    plane: np.ndarray,
-    scale: float,
-    gain: np.ndarray,
+    canvas: np.ndarray, polygon: np.ndarray, picture: np.ndarray, gain: np.ndarray
 ) -> None:
-    """Paint a texture on the part of a plane that a polygon ``[n, 2]`` bounds in the picture.
+    """Paint a picture where a polygon ``[n, 2]`` bounds it.
 
     Args:
         canvas: ``[h, w, 3]``; changed.
         polygon: pixels.
-        texture: with or without cover, by which its colours are multiplied.
-        plane: from metres on the plane to pixels.
-        scale: pixels a metre.
-        gain: ``[3]``, by which the texture's colours are multiplied.
+        picture: ``[h, w, 3]``, or with cover, by which its colours are multiplied, ``[h, w, 4]``.
+        gain: ``[3]``, by which its colours are multiplied.
     """
-    where = window(polygon, (canvas.shape[1], canvas.shape[0]))
-    if where is None:
-        return
-    part, low = canvas[where], np.array([where[1].start, where[0].start])
-    size = (part.shape[1], part.shape[0])
-    shift = np.array([[1, 0, -low[0]], [0, 1, -low[1]], [0, 0, 1.0]])
-    picture = texture.warped(shift @ plane, size, scale)
-    cover = filled([polygon - low], size)
+    cover = filled([polygon], (canvas.shape[1], canvas.shape[0]))
     factors = np.array([*gain, 1.0])[: picture.shape[2]]
     picture = cv2.transform(picture, np.diag(factors))
     if picture.shape[2] == 3:
-        blend(part, picture, cover)
+        blend(canvas, picture, cover)
         return
     *color, own = cv2.split(picture)
     own *= cover
-    part *= 1 - cv2.merge([own, own, own])
-    part += cv2.multiply(cv2.merge(color), cv2.merge([cover, cover, cover]))
+    canvas *= 1 - cv2.merge([own, own, own])
+    canvas += cv2.multiply(cv2.merge(color), cv2.merge([cover, cover, cover]))
 
 
 def paint_upright(
@@ -208,10 +209,15 @@ def paint_upright(
     size = (canvas.shape[1], canvas.shape[0])
     rise = np.array([0, 0, top])
     polygon = outline(camera, np.concatenate([feet, feet[::-1] + rise]), size, 1)
-    if not len(polygon):
+    where = window(polygon, size)
+    if where is None:
         return
     across = feet[1] - feet[0]
     across = across / np.linalg.norm(across)
     plane = plane_to_pixels(camera, feet[0] + rise, across, np.array([0, 0, -np.sign(top)]))
     near = feet[np.linalg.norm(feet - camera.eye, axis=1).argmin()]
-    paint_flat(canvas, polygon, texture, plane, pixels_a_metre(camera, near), irradiance)
+    part, (left, above) = canvas[where], (where[1].start, where[0].start)
+    shift = np.array([[1, 0, -left], [0, 1, -above], [0, 0, 1.0]])
+    size = (part.shape[1], part.shape[0])
+    picture = texture.warped(shift @ plane, size, pixels_a_metre(camera, near))
+    paint_flat(part, polygon - [left, above], picture, irradiance)

@@ -16,7 +16,8 @@ def clouds(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, i
         shape: rows and columns, whole multiples of ``cells``.
         cells: how many independent values down and across.
     """
-    grid = np.pad(rng.standard_normal(cells, dtype=np.float32), 2, mode="wrap")
+    values = rng.standard_normal(cells, dtype=np.float32)
+    grid = cv2.copyMakeBorder(values, 2, 2, 2, 2, cv2.BORDER_WRAP)
     down, across = shape[0] // cells[0], shape[1] // cells[1]
     size = (grid.shape[1] * across, grid.shape[0] * down)
     wide = cv2.resize(grid, size, interpolation=cv2.INTER_CUBIC)
@@ -25,7 +26,7 @@ def clouds(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, i
 
 def colored(values: np.ndarray, color: Rgb) -> np.ndarray:
     """Grey factors ``[h, w]`` as an albedo ``[h, w, 3]``."""
-    factors = np.maximum(values, np.float32(0.02)).astype(np.float32)
+    factors = np.maximum(values, np.float32(0.02)).astype(np.float32, copy=False)
     return cv2.merge([factors * np.float32(channel) for channel in color])
 
 
@@ -55,8 +56,7 @@ def lawn(rng: np.random.Generator, blades: np.ndarray) -> np.ndarray:
     bare = np.clip(0.5 + 0.9 * clouds(rng, (size, size), (8, 8)) - rng.uniform(0, 1.2), 0, 1)
     green = colored(1 + 0.35 * blades, np.array([0.105, 0.125, 0.06]) * rng.uniform(0.7, 1.2))
     soil = colored(1 + 0.15 * blades, np.array([0.19, 0.165, 0.13]) * rng.uniform(0.7, 1.2))
-    green += (soil - green) * bare[..., None]
-    return green
+    return cv2.blendLinear(soil, green, bare, 1 - bare)
 
 
 def leaves(rng: np.random.Generator, shape: tuple[int, int], *, depth: float = 1.0) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 
@@ -30,25 +31,30 @@ class Hits:
     distances: np.ndarray
 
 
+def import_embree() -> tuple[ModuleType, ModuleType]:
+    """Embree's scenes and meshes; MissingExtraError where they are not installed."""
+    scenes, meshes = (
+        import_extra(f"embreex.{module}", "synthetic")
+        for module in ("rtcore_scene", "mesh_construction")
+    )
+    return scenes, meshes
+
+
 class Tracer:
     """A mesh that rays can be sent through."""
 
     def __init__(self, mesh: Mesh) -> None:
-        scenes, meshes = (
-            import_extra(f"embreex.{module}", "synthetic")
-            for module in ("rtcore_scene", "mesh_construction")
-        )
+        scenes, meshes = import_embree()
         self._scene = scenes.EmbreeScene()
         self._mesh = meshes.TriangleMesh(self._scene, mesh.points, mesh.triangles)
 
     def first(self, origin: np.ndarray, directions: np.ndarray) -> Hits:
         """The first triangle from ``[3]`` on in each unit direction, float32 ``[N, 3]``."""
-        start = np.asarray(origin, np.float32) + np.float32(_NEAREST) * directions
+        start = np.broadcast_to(np.asarray(origin, np.float32), directions.shape)
         found: dict[str, np.ndarray] = self._scene.run(start, directions, output=True)
         rays = np.flatnonzero(found["primID"] >= 0)
-        u, v = found["u"][rays], found["v"][rays]
-        weights = np.stack([1 - u - v, u, v])
-        return Hits(rays, found["primID"][rays], weights, found["tfar"][rays])
+        u, v, triangles, distances = (found[key].take(rays) for key in ("u", "v", "primID", "tfar"))
+        return Hits(rays, triangles, np.stack([1 - u - v, u, v]), distances)
 
     def blocked(
         self, origins: np.ndarray, directions: np.ndarray, reach: float | np.ndarray = _FAR
