@@ -52,14 +52,14 @@ COLORS, TYPES = (10, 9)
 
 # What it is taught.
 # Scale and temperature make the first two's slopes some ten times steeper than the attributes'.
-IDENTITY_WEIGHT, COMPARING_WEIGHT, COLOR_WEIGHT, TYPE_WEIGHT = 0.1, 0.3, 1.0, 1.0
+IDENTITY_WEIGHT, COMPARING_WEIGHT, COLOR_WEIGHT, TYPE_WEIGHT = 0.2, 0.3, 1.0, 1.0
 LENGTH_WEIGHT = 0.1
 SCALE, MARGIN, TEMPERATURE, SMOOTHING = 20.0, 0.1, 0.1, 0.1
 MIXED, MIX_ALPHA = 0.2, 0.1
 AVERAGE = 0.998
 ALIKE = 2  # vehicles of one colour and type that meet in a batch
 IMAGES = 2  # of each vehicle in a batch
-STAGES = ((64, 1700), (96, 400), (128, 170))  # side of the input, steps
+STAGES = ((32, 3000), (64, 1500), (96, 400), (128, 150))  # side of the input, steps
 
 
 # The network, with the names of NVlabs' files
@@ -141,7 +141,8 @@ class MultiTaskNet(nn.Module):
         # For training alone.
         self.norm_vid = nn.BatchNorm1d(EMBEDDING)
         self.classifier_vid = nn.Linear(EMBEDDING, identities, bias=False)
-        nn.init.normal_(self.classifier_vid.weight)
+        # Of no matter to cosines; but the smaller they are, the faster an optimizer turns them.
+        nn.init.normal_(self.classifier_vid.weight, std=0.02)
 
     def forward(self, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         features = torch.cat((self.base(x).mean((2, 3)), p), 1)
