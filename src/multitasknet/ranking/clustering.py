@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 OUTLIER = -1
+_DISTANCES = tuple(round(0.2 + 0.05 * step, 2) for step in range(13))
+# Fewer say more of the vehicles that a camera saw than of the camera.
+_FEWEST_OF_CAMERA = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +33,7 @@ class Clustering:
     Attributes:
         labels: int64 ``[N]``, the cluster of each image, 0 to ``count - 1``; -1 if left out.
         count: clusters.
+        eps: the largest Jaccard distance of neighbours.
         one_camera: images that are left out because their cluster is one camera's; the others that
             are left out are outliers.
         silhouette: of the clustered images, -1 to 1, the mean of how much nearer the centroid of
@@ -38,6 +42,7 @@ class Clustering:
 
     labels: np.ndarray
     count: int
+    eps: float
     one_camera: int
     silhouette: float
 
@@ -51,21 +56,26 @@ def cluster(
     embeddings: ArrayLike,
     cameras: ArrayLike | None = None,
     *,
-    eps: float = 0.6,
+    eps: float | None = None,
     min_images: int = 4,
     k1: int = 20,
     k2: int = 6,
 ) -> Clustering:
     """Find the images that show one vehicle.
 
-    What is asked of a vehicle is to be known again by another camera. A cluster of one camera's
-    images says nothing of that, and often is a part of a vehicle whose other part would be taught
-    to be another one: where the images are of several cameras, it is left out.
+    What is asked of a vehicle is to be known again by another camera. So what the images of each
+    camera have in common is taken away first: their mean is moved to that of all. And a cluster of
+    one camera's images says nothing of what is asked, and often is a part of a vehicle whose other
+    part would be taught to be another one: where there are several cameras, it is left out. Both as
+    in Song et al., Exploring the Camera Bias of Person Re-identification, ICLR 2025.
 
     Args:
         embeddings: finite numbers ``[N, D]``.
         cameras: integers ``[N]``, -1 where unknown; None if they all are.
-        eps: the largest Jaccard distance of neighbours, above 0 and below 1.
+        eps: the largest Jaccard distance of neighbours, above 0 and below 1; None for the one of
+            0.2, 0.25, ..., 0.8 that gives the most clusters, of equals the largest. A smaller one
+            leaves out more images, a larger one joins vehicles; how far apart they lie depends on
+            weights and images.
         min_images: neighbours, itself among them, that make an image a core of its cluster.
         k1, k2: as in :func:`.reranking.rerank`.
 
@@ -74,19 +84,27 @@ def cluster(
         ValueError: an option is out of range.
     """
     images = check_embeddings("embeddings", embeddings)
-    if not 0 < eps < 1:
+    if eps is not None and not 0 < eps < 1:
         raise ValueError(f"eps is {eps!r}; expected a number between 0 and 1")
     check_count("min_images", min_images)
-    labels = dbscan(jaccard_similarities(images, within=eps, k1=k1, k2=k2), min_images)
-    found = labels != OUTLIER
+    places = np.full(len(images), UNKNOWN_CAMERA)
     if cameras is not None:
         places = check_integers("cameras", cameras, len(images), "image")
-        labels = np.where(_of_one_camera(labels, places), OUTLIER, labels)
+    tried = _DISTANCES if eps is None else (eps,)
+    similarities = jaccard_similarities(
+        _without_cameras(images, places), within=tried[-1], k1=k1, k2=k2
+    )
+    near = (similarities.multiply(similarities >= 1 - one).tocsr() for one in tried)
+    every = [dbscan(one, min_images) for one in near]
+    labels, eps = max(zip(every, tried, strict=True), key=lambda one: (one[0].max(), one[1]))
+    found = labels != OUTLIER
+    labels = np.where(_of_one_camera(labels, places), OUTLIER, labels)
     kept = labels != OUTLIER
     names, labels[kept] = np.unique(labels[kept], return_inverse=True)
     return Clustering(
         labels=labels,
         count=len(names),
+        eps=eps,
         one_camera=int(found.sum() - kept.sum()),
         silhouette=_silhouette(images[kept], labels[kept]) if len(names) > 1 else 0.0,
     )
@@ -125,6 +143,17 @@ def dbscan(similarities: csr_matrix, min_images: int) -> np.ndarray:
 def centroids(embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The mean of each cluster 0, 1, ..., ``[clusters, D]``; -1 is none."""
     return np.stack([embeddings[labels == label].mean(axis=0) for label in range(labels.max() + 1)])
+
+
+def _without_cameras(embeddings: np.ndarray, cameras: np.ndarray) -> np.ndarray:
+    """The embeddings, with the mean of each camera that took enough moved to that of all."""
+    moved = embeddings.astype(np.float64)
+    mean = moved.mean(axis=0)
+    for camera in np.unique(cameras[cameras != UNKNOWN_CAMERA]):
+        own = cameras == camera
+        if own.sum() >= _FEWEST_OF_CAMERA:
+            moved[own] += mean - moved[own].mean(axis=0)
+    return moved
 
 
 def _of_one_camera(labels: np.ndarray, cameras: np.ndarray) -> np.ndarray:
