@@ -43,9 +43,9 @@ def help_of(command: str, capsys: pytest.CaptureFixture) -> str:
             "--offline",
             ["predict", "evaluate", "search", "export", "finetune", "download", "hub-install"],
         ),
-        ("--size", ["predict", "evaluate", "search", "threshold", "export", "finetune"]),
+        ("--size", ["predict", "evaluate", "search", "threshold", "export", "finetune", "adapt"]),
         ("--batch-size", ["predict", "evaluate", "search", "quantize", "finetune"]),
-        ("--backend", ["predict", "evaluate", "search", "threshold"]),
+        ("--backend", ["predict", "evaluate", "search", "threshold", "adapt"]),
         ("--threads", ["predict", "evaluate", "search", "threshold", "quantize"]),
         (
             "--json",
@@ -53,7 +53,7 @@ def help_of(command: str, capsys: pytest.CaptureFixture) -> str:
         ),
         (
             "--json",
-            ["data", "info", "card", "convert", "export"],
+            ["data", "info", "card", "convert", "export", "adapt"],
         ),
         (
             "--network",

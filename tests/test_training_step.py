@@ -152,7 +152,12 @@ def test_the_state_holds_all_that_the_next_steps_need(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("choice", "still"),
-    [("none", ()), ("stages", ("base.conv0.", "base.denseblock2.")), ("backbone", ("base.",))],
+    [
+        ("none", ()),
+        ("stages", ("base.conv0.", "base.denseblock2.")),
+        ("blocks", ("base.denseblock3.", "base.transition3.")),
+        ("backbone", ("base.",)),
+    ],
 )
 def test_a_frozen_part_keeps_weights_and_statistics(choice, still) -> None:
     network = MultiTaskNet(NetworkSpec(num_ids=3))

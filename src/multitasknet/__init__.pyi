@@ -34,6 +34,7 @@ from .ranking.threshold import threshold_at
 from .retrieval.index import EmbeddingOrigin, GalleryIndex
 from .retrieval.search import build_index, search
 from .synthetic import SyntheticData, SyntheticError, synthesize
+from .training.adaptation import AdaptError, adapt
 from .training.finetuning import FinetuneResult, finetune
 from .training.losses import MultiTaskLoss
 from .vehicle.attributes import COLORS, TYPES, ClassMaps
@@ -46,6 +47,7 @@ __all__ = [
     "COLORS",
     "TYPES",
     "VARIANTS",
+    "AdaptError",
     "Asset",
     "CardError",
     "CheckpointError",
@@ -82,6 +84,7 @@ __all__ = [
     "VehiclePoseSpec",
     "Weights",
     "__version__",
+    "adapt",
     "build_index",
     "convert",
     "create_network",

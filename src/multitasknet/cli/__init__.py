@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import MultiTaskNetError
-from . import data, demo, evaluate_pose, export, hub, inference, pose, training
+from . import adapt, data, demo, evaluate_pose, export, hub, inference, pose, training
 
-_COMMANDS = (inference, pose, evaluate_pose, training, demo, data, hub, export)
+_COMMANDS = (inference, pose, evaluate_pose, training, adapt, demo, data, hub, export)
 _INTERRUPTED = 130
 
 

@@ -14,6 +14,7 @@ from .options import add_command, add_options, add_renamed, given, positive
 if TYPE_CHECKING:
     from ..training.history import EpochRecord
 
+DEVICES = ("CPU", "Ascend", "GPU")
 _HOW = ("resume", "device", "workers", "tensorboard", "cache_dir", "offline")
 
 
@@ -29,20 +30,21 @@ def add_parsers(commands: Any) -> None:
     )
     finetune.add_argument("--resume", action="store_true", help="go on in DIR")
     finetune.add_argument("--config", type=Path, metavar="YAML", help="settings by name")
-    finetune.add_argument("--device", choices=("CPU", "Ascend", "GPU"), help="where to compute")
+    finetune.add_argument("--device", choices=DEVICES, help="where to compute")
     finetune.add_argument(
         "--tensorboard", action="store_true", help="write TensorBoard events to DIR/events"
     )
     group = finetune.add_argument_group("settings", argument_default=argparse.SUPPRESS)
     margin = group.add_mutually_exclusive_group()
     for name, rule in all_rules().items():
-        _add_setting(margin if name == "margin" else group, name, rule)
+        add_setting(margin if name == "margin" else group, name, rule)
     margin.add_argument("--soft-margin", dest="margin", action="store_const", const=None)
     add_renamed(group, "--batch", "--batch-size", type=positive)
     add_renamed(group, "--trunk-rate", "--backbone-rate", type=float)
 
 
-def _add_setting(group: Any, name: str, rule: Rule) -> None:
+def add_setting(group: Any, name: str, rule: Rule) -> None:
+    """A setting as an option."""
     option = f"--{name.replace('_', '-')}"
     if rule.kind is bool:
         group.add_argument(option, action="store_true", help=rule.help)
@@ -69,7 +71,7 @@ def _finetune(options: argparse.Namespace) -> None:
     if not result.is_first:
         return
     best = result.best
-    print(f"\nbest: epoch {best.epoch}, {_shown(best.metrics)}")
+    print(f"\nbest: epoch {best.epoch}, {shown_metrics(best.metrics)}")
     print(f"{result.checkpoint}\n{result.output / 'report.html'}")
 
 
@@ -78,10 +80,11 @@ def print_epoch(record: EpochRecord) -> None:
     print(f"epoch {record.epoch}: {losses}")
     print(
         f"  rate {record.rate:.3g}, {record.images_per_second:.1f} images/s, "
-        f"{record.memory_mb:.0f} MB, {_shown(record.metrics)}",
+        f"{record.memory_mb:.0f} MB, {shown_metrics(record.metrics)}",
         flush=True,
     )
 
 
-def _shown(metrics: Mapping[str, float]) -> str:
+def shown_metrics(metrics: Mapping[str, float]) -> str:
+    """A line of an epoch's metrics."""
     return ", ".join(f"{name} {metrics[name]:.2f}" for name in shown(metrics)) or "not evaluated"

@@ -69,7 +69,7 @@ def open_engine(
         check_network(exported.spec.network, names, exported.source)
         return _as_asked(exported, options)
     in_memory = network is not None or source.weights is None
-    if backend == "mindspore" or (backend == "auto" and (in_memory or not _onnx_is_best())):
+    if backend == "mindspore" or (backend == "auto" and (in_memory or not onnx_is_best())):
         from .mindspore_engine import MindSporeEngine
 
         return MindSporeEngine(network or _create(source, names, options))
@@ -114,7 +114,7 @@ def _owner(path: Path, names: tuple[str, ...]) -> str:
     return found.network.NAME
 
 
-def _onnx_is_best() -> bool:
+def onnx_is_best() -> bool:
     """Whether ONNX Runtime is installed and the CPU is what there is to compute on."""
     if find_spec("onnxruntime") is None or find_spec("onnx") is None:
         return False

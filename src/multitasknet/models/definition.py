@@ -101,8 +101,8 @@ class Network(Protocol):
         CARD: the file name of its card in ``assets/``.
         OPTIONAL_CELLS: outermost cells that a file may hold without the network having them.
         PREPROCESSING: version of what makes the inputs; another one gives other values.
-        FROZEN: for each choice of ``freeze`` in training (``none``, ``stages``, ``backbone``), how
-            the names of the parameters begin that it holds fixed.
+        FROZEN: for each choice of ``freeze`` in training (``none``, ``stages``, ``backbone``,
+            ``blocks``), how the names of the parameters begin that it holds fixed.
     """
 
     NAME: str

@@ -14,7 +14,13 @@ import psutil
 from numpy.typing import ArrayLike
 
 from ..errors import MultiTaskNetError
-from .distances import check_count, check_embedding_pair, distance_blocks, nearest
+from .distances import (
+    check_count,
+    check_embedding_pair,
+    check_embeddings,
+    distance_blocks,
+    nearest,
+)
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -73,21 +79,51 @@ def rerank(
     if not 0 <= lambda_value <= 1:
         raise ValueError(f"lambda_value is {lambda_value!r}; expected a number from 0 to 1")
     _check_memory(len(queries), len(gallery), queries.shape[1], k1, k2)
-    neighbors, scales, distances = _survey(queries, gallery, max(k1 + 1, k2))
-    members = _expanded(_reciprocal(neighbors, k1 + 1), _reciprocal(neighbors, round(k1 / 2) + 1))
-    encodings = _encoded(members, np.concatenate([queries, gallery]), scales)
-    averaged = _adjacency(neighbors[:, :k2]) @ encodings / min(k2, len(neighbors))
-    for query, jaccard in enumerate(_jaccard_rows(averaged, len(queries))):
+    encodings, distances = _survey(queries, gallery, k1, k2)
+    of_queries, of_gallery = encodings[: len(queries)], encodings[len(queries) :]
+    for query, jaccard in enumerate(_jaccard_rows(of_queries, of_gallery)):
         distances[query] = (1 - lambda_value) * jaccard + lambda_value * distances[query]
     return distances
 
 
+def jaccard_similarities(
+    embeddings: ArrayLike, *, within: float, k1: int = 20, k2: int = 6
+) -> csr_matrix:
+    """How far each two images of one pool share their nearest neighbours, where they do.
+
+    That is :func:`rerank` with a ``lambda_value`` of 0, of a pool against itself; sparse, since
+    most images have no neighbour in common.
+
+    Args:
+        embeddings: finite numbers ``[N, D]``.
+        within: the largest Jaccard distance of a pair that is kept, below 1.
+        k1, k2: as in :func:`rerank`.
+
+    Returns:
+        Float64 ``[N, N]``: 1 less the Jaccard distance; each image is its own neighbour.
+
+    Raises:
+        EmbeddingError, RerankingError, ValueError: as :func:`rerank` does.
+    """
+    from scipy.sparse import csr_matrix, vstack
+
+    pool = check_embeddings("embeddings", embeddings)
+    check_count("k1", k1)
+    check_count("k2", k2)
+    _check_memory(0, len(pool), pool.shape[1], k1, k2)
+    encodings, _ = _survey(pool[:0], pool, k1, k2)
+    rows = (np.where(row <= within, 1 - row, 0) for row in _jaccard_rows(encodings, encodings))
+    similarities = vstack([csr_matrix(row) for row in rows], format="csr")
+    # Sums that are rounded apart would leave a pair on the edge with one direction.
+    return similarities.maximum(similarities.T).tocsr()
+
+
 def _survey(
-    queries: np.ndarray, gallery: np.ndarray, depth: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of the pool ``[N, depth]`` neighbours, each image first in its own row, and ``[N]`` largest
-    distances; and the scaled distances ``[Q, G]``."""
-    pool = np.concatenate([queries, gallery])
+    queries: np.ndarray, gallery: np.ndarray, k1: int, k2: int
+) -> tuple[csr_matrix, np.ndarray]:
+    """The encodings of queries and gallery, ``[N, N]``, and the scaled distances ``[Q, G]``."""
+    pool, depth = np.concatenate([queries, gallery]), max(k1 + 1, k2)
+    # Each image first in its own row.
     neighbors = np.empty((len(pool), min(depth, len(pool))), dtype=np.int32)
     scales = np.empty(len(pool))
     distances = np.empty((len(queries), len(gallery)), dtype=np.float32)
@@ -97,7 +133,9 @@ def _survey(
             distances[image] = row[len(queries) :] / scales[image]
         row[image] = -1
         neighbors[image] = nearest(row, depth)
-    return neighbors, scales, distances
+    members = _expanded(_reciprocal(neighbors, k1 + 1), _reciprocal(neighbors, round(k1 / 2) + 1))
+    encodings = _encoded(members, pool, scales)
+    return _adjacency(neighbors[:, :k2]) @ encodings / min(k2, len(neighbors)), distances
 
 
 def _adjacency(neighbors: np.ndarray) -> csr_matrix:
@@ -138,10 +176,10 @@ def _encoded(members: csr_matrix, pool: np.ndarray, scales: np.ndarray) -> csr_m
     return members
 
 
-def _jaccard_rows(encodings: csr_matrix, num_queries: int) -> Iterator[np.ndarray]:
-    """Of each query in turn, the Jaccard distances from the gallery, ``[G]``."""
-    queries, by_member = encodings[:num_queries], encodings[num_queries:].tocsc()
-    for query in range(num_queries):
+def _jaccard_rows(queries: csr_matrix, gallery: csr_matrix) -> Iterator[np.ndarray]:
+    """Of each query's encoding in turn, the Jaccard distances from the gallery's, ``[G]``."""
+    by_member = gallery.tocsc()
+    for query in range(queries.shape[0]):
         own = slice(queries.indptr[query], queries.indptr[query + 1])
         common = by_member[:, queries.indices[own]]
         common.data = np.minimum(common.data, np.repeat(queries.data[own], np.diff(common.indptr)))

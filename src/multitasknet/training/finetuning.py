@@ -94,7 +94,7 @@ def finetune(
         LabelError, CheckpointError, DownloadError: from the data set and the weights.
     """
     output = Path(output)
-    _choose_device(device)
+    choose_device(device)
     devices = Devices.join()
     chosen, history = (_resumed if resume else _fresh)(output, settings)
     # No process may write before all have looked.
@@ -119,7 +119,8 @@ def finetune(
     return FinetuneResult(output, run.history, output / BEST, devices.is_first)
 
 
-def _choose_device(device: str | None) -> None:
+def choose_device(device: str | None) -> None:
+    """Compute on ``CPU``, ``Ascend`` or ``GPU``; FinetuneError if there is no such device."""
     if device is None:
         return
     try:

@@ -27,7 +27,7 @@ class EpochRecord:
         losses: means over the epoch: ``total`` and the unweighted parts.
         rate: learning rate of the last step.
         skipped: steps without an update, because a gradient overflowed.
-        seconds: time of the training alone.
+        seconds: time of the training alone; of a round of adaptation, of all of it.
         images_per_second: of this process's training.
         memory_mb: what the process held of the host's memory at the end.
         metrics: what the validation came to; empty if there was none.

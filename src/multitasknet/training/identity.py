@@ -107,17 +107,21 @@ def create_network(job: Job) -> MultiTaskNet:
 
 def prepare(job: Job, network: MultiTaskNet) -> Parts:
     """Loss, batches and validation; features of a frozen backbone are kept in ``job.output``."""
-    settings, classes = job.settings, class_maps(job.dataset.train.records)
-    forward, (train, *evaluated) = _sources(job, network, classes)
-    loss = MultiTaskLoss(
+    classes = class_maps(job.dataset.train.records)
+    forward, (train, *evaluated) = create_sources(job, network, classes)
+    check = partial(validate, job, forward, network.spec, evaluated)
+    return Parts(forward, create_loss(job), train, check, classes)
+
+
+def create_loss(job: Job) -> MultiTaskLoss:
+    """The loss that the settings ask for."""
+    settings = job.settings
+    return MultiTaskLoss(
         LossWeights(1.0, settings.triplet_weight, settings.color_weight, settings.type_weight),
         smoothing=settings.smoothing,
         margin=settings.margin,
         devices=job.devices,
         gather=settings.gather,
-    )
-    return Parts(
-        forward, loss, train, partial(validate, job, forward, network.spec, evaluated), classes
     )
 
 
@@ -136,7 +140,7 @@ def _published(ids: tuple[int, ...], count: int) -> tuple[int, ...]:
     return published if set(ids) <= set(published) else ids
 
 
-def _sources(
+def create_sources(
     job: Job, network: MultiTaskNet, classes: ClassMaps
 ) -> tuple[Callable[..., Any], list[Source]]:
     """What is trained, and the batches for it: of train, and of query and gallery if both exist."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import import_extra
@@ -29,6 +30,31 @@ def write_training_report(path: Path, history: History, *, data: Path | str = ""
         losses=line_chart(history.losses, x_label="epoch", y_label="loss") if epochs else "",
         accuracy=line_chart(metrics, x_label="epoch", y_label="percent") if metrics else "",
         rates=line_chart(rates, x_label="epoch", y_label="learning rate") if epochs else "",
+    )
+
+
+def write_adaptation_report(path: Path, history: History) -> Path:
+    """Write ``report.html`` of an adaptation, self-contained."""
+    rounds = [record for record in history.epochs if record.losses]
+    measured = shown(name for name in history.before)
+    found = {
+        name: [(record.epoch, record.metrics[name] * scale) for record in rounds]
+        for name, scale in (("used", 1), ("silhouette", 100))
+    }
+    metrics = {
+        name: [(record.epoch, record.metrics[name]) for record in history.epochs]
+        for name in measured
+    }
+    losses = replace(history, epochs=tuple(rounds)).losses
+    return write_page(
+        path,
+        "adaptation.html",
+        title="Adaptation",
+        history=history,
+        measured=measured,
+        clusters=line_chart(found, x_label="round", y_label="percent") if rounds else "",
+        accuracy=line_chart(metrics, x_label="round", y_label="percent") if metrics else "",
+        losses=line_chart(losses, x_label="round", y_label="loss") if rounds else "",
     )
 
 

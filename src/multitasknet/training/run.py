@@ -116,25 +116,34 @@ class Run:
         return Progress()
 
     def _epoch(self, progress: Progress, stopped: _Stopped) -> tuple[Progress, EpochRecord]:
-        settings, trainer = self.job.settings, self.trainer
-        set_training(self.network, self.frozen, statistics=not settings.freeze_statistics)
-        progress = trainer.run(progress, stopped)
-        # Also before a stop is kept: all processes resume from the one state.
-        self.job.devices.average(moving_statistics(self.network))
-        if progress.step < trainer.sampler.batches_per_epoch:
+        progress = self.train(progress, stopped)
+        if progress.step < self.trainer.sampler.batches_per_epoch:
             self._stop(progress)
-        number, steps = progress.epoch + 1, progress.step
+        number, settings = progress.epoch + 1, self.job.settings
         due = number % settings.evaluate_every == 0 or number == settings.epochs
         metrics = self._validate(stopped, progress) if due else {}
-        return Progress(number), EpochRecord(
-            epoch=number,
+        return Progress(number), replace(self.record(progress), metrics=metrics)
+
+    def train(self, progress: Progress, stopped: _Stopped) -> Progress:
+        """Train to the epoch's end, or until that is stopped; nothing is kept."""
+        settings = self.job.settings
+        set_training(self.network, self.frozen, statistics=not settings.freeze_statistics)
+        progress = self.trainer.run(progress, stopped)
+        # Also before a stop is kept: all processes resume from the one state.
+        self.job.devices.average(moving_statistics(self.network))
+        return progress
+
+    def record(self, progress: Progress) -> EpochRecord:
+        """What a trained epoch came to, before it is validated."""
+        steps = progress.step
+        return EpochRecord(
+            epoch=progress.epoch + 1,
             losses=mean_losses(progress),
-            rate=trainer.schedule.at(progress.epoch + (steps - 1) / steps),
+            rate=self.trainer.schedule.at(progress.epoch + (steps - 1) / steps),
             skipped=progress.skipped,
             seconds=progress.seconds,
-            images_per_second=steps * settings.batch_size / max(progress.seconds, 1e-9),
+            images_per_second=steps * self.job.settings.batch_size / max(progress.seconds, 1e-9),
             memory_mb=psutil.Process().memory_info().rss / 2**20,
-            metrics=metrics,
         )
 
     def _validate(self, stopped: _Stopped, progress: Progress) -> Mapping[str, float]:

@@ -9,7 +9,7 @@ from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
 
@@ -19,11 +19,14 @@ from ..models.definition import check_size
 from ..models.multitasknet.spec import VARIANTS
 from ..vehicle.pose import POSE_CONVENTIONS
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 logger = logging.getLogger(__name__)
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("cosine", "steps", "constant")
-FREEZES = ("none", "stages", "backbone")
+FREEZES = ("none", "stages", "backbone", "blocks")
 FLIPS = ("swap", "paper", "none")
 PRECISIONS = ("auto", "float32", "mixed")
 _OLD_NAMES = {"batch": "batch_size", "trunk_rate": "backbone_rate"}
@@ -128,7 +131,8 @@ class Settings:
     clip: float = setting(50.0, "largest norm of the gradient", above=0)
     freeze: str = setting(
         "none",
-        "stages: stem and first two blocks; backbone: its features are computed once",
+        "stages: stem and first two blocks; blocks: all but the last; backbone: its features are "
+        "computed once",
         choices=FREEZES,
     )
     freeze_statistics: bool = setting(False, "keep the statistics of all batch norms")
@@ -178,14 +182,19 @@ class Settings:
             raise FinetuneError(
                 f"{source}: network is {network!r}; expected one of {', '.join(SETTINGS)}"
             )
-        unknown = [name for name in values if name not in kind.rules()]
+        return kind.checked(values, source)
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any], source: str) -> Self:
+        """From names and values; errors as above."""
+        unknown = [name for name in values if name not in cls.rules()]
         if unknown:
             raise FinetuneError(
                 f"{source}: unknown setting {unknown[0]!r}; expected some of "
-                f"{', '.join(kind.rules())}"
+                f"{', '.join(cls.rules())}"
             )
         try:
-            return kind(**values)
+            return cls(**values)
         except FinetuneError as error:
             raise FinetuneError(f"{source}: {error}") from error
 
@@ -227,6 +236,30 @@ class IdentitySettings(Settings):
                 f"batch_size is {self.batch_size} and instances is {self.instances}; expected at "
                 f"least 2 images of each of at least 2 vehicles, and a batch that they divide"
             )
+
+
+@dataclass(frozen=True)
+class AdaptSettings(IdentitySettings):
+    """Those of :func:`.adaptation.adapt`: of its rounds, and of the training in each."""
+
+    TASK: ClassVar[str] = ".pseudo_identity"
+
+    rounds: int = setting(5, "of clustering and training; 0: batch norm statistics alone", least=0)
+    epochs: int = setting(1, "uses of every clustered crop in a round, on average", least=1)
+    eps: float | None = setting(
+        None,
+        "largest Jaccard distance of neighbours, instead of the one with the most clusters",
+        kind=float,
+        above=0,
+        most=0.99,
+        optional=True,
+    )
+    min_images: int = setting(4, "neighbours that make a crop a cluster's core", least=2)
+    neighbors: int = setting(20, "crops whose neighbourhood is compared, k1 of re-ranking", least=1)
+    schedule: str = setting("constant", "of the learning rate", choices=SCHEDULES)
+    warmup: float = setting(0.0, "epochs of warm-up", least=0)
+    # They are the crops' by then, and batches of P x K with erased parts would spoil them.
+    freeze_statistics: bool = setting(True, "keep the statistics of all batch norms")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,9 +38,10 @@ class Progress:
     sums: Mapping[str, np.float32] = field(default_factory=dict)
 
 
-def save_network(path: Path, network: nn.Cell) -> None:
-    """Write the weights alone, in the published layout."""
-    _save(path, {parameter.name: parameter for parameter in network.get_parameters()})
+def save_network(path: Path, network: nn.Cell, names: Container[str] | None = None) -> None:
+    """Write the weights alone, all or those of these names, in the published layout."""
+    parameters = network.parameters_dict().items()
+    _save(path, {name: one for name, one in parameters if names is None or name in names})
 
 
 def save_state(path: Path, network: nn.Cell, step: TrainingStep, progress: Progress) -> None:

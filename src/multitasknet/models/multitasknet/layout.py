@@ -17,13 +17,15 @@ from ..torch_names import PUBLISHED_LEAVES, torch_entries
 from .spec import SYMMETRIC_POOL
 
 BACKBONE = "base."
-# What each choice of ``freeze`` holds fixed: the backbone, or its stem and first two blocks.
+# What each choice of ``freeze`` holds fixed: the backbone, or its stem and two or three blocks.
+_EARLY = tuple(
+    f"{BACKBONE}{part}."
+    for part in ("conv0", "norm0", "denseblock1", "transition1", "denseblock2", "transition2")
+)
 FROZEN: dict[str, tuple[str, ...]] = {
     "none": (),
-    "stages": tuple(
-        f"{BACKBONE}{part}."
-        for part in ("conv0", "norm0", "denseblock1", "transition1", "denseblock2", "transition2")
-    ),
+    "stages": _EARLY,
+    "blocks": (*_EARLY, f"{BACKBONE}denseblock3.", f"{BACKBONE}transition3."),
     "backbone": (BACKBONE,),
 }
 CLASSIFIERS = ("classifier_vid", "classifier_vcolor", "classifier_vtype")

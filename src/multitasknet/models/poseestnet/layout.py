@@ -14,12 +14,14 @@ import numpy as np
 
 from ..torch_names import published_entries, torch_entries
 
-# What each choice of ``freeze`` holds fixed: all but the last layer, or stem and first two stages.
+# What each choice of ``freeze`` holds fixed: all but the last layer, or stem and first stages.
 _EARLY = ("conv1.", "bn1.", "conv2.", "bn2.", "layer1.", "transition1.", "stage2.")
+_BLOCKS = (*_EARLY, "transition2.", "stage3.")
 FROZEN: dict[str, tuple[str, ...]] = {
     "none": (),
     "stages": _EARLY,
-    "backbone": (*_EARLY, "transition2.", "stage3.", "transition3.", "stage4."),
+    "blocks": _BLOCKS,
+    "backbone": (*_BLOCKS, "transition3.", "stage4."),
 }
 
 _ROOTS = r"(?:conv[12]|bn[12]|layer1|transition[123]|stage[234]|final_layer)"

@@ -12,11 +12,12 @@ import numpy as np
 
 from ..torch_names import published_entries, torch_entries
 
-# What each choice of ``freeze`` holds fixed: stem and first two stages, or all but pyramid and
-# heads.
+# What each choice of ``freeze`` holds fixed: stem and first two or three stages, or all but pyramid
+# and heads.
 FROZEN: dict[str, tuple[str, ...]] = {
     "none": (),
     "stages": ("stem.", "stages.0.", "stages.1."),
+    "blocks": ("stem.", "stages.0.", "stages.1.", "stages.2."),
     "backbone": ("stem.", "stages."),
 }
 

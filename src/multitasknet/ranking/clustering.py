@@ -1,0 +1,181 @@
+"""Images of a vehicle each, as far as embeddings tell: DBSCAN on re-ranked distances.
+
+Ester et al., "A Density-Based Algorithm for Discovering Clusters in Large Spatial Databases with
+Noise", KDD 1996; on Jaccard distances as in Ge et al., "Self-paced Contrastive Learning with Hybrid
+Memory for Domain Adaptive Object Re-ID", NeurIPS 2020, section 3.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..vehicle.cameras import UNKNOWN_CAMERA
+from .distances import check_count, check_embeddings, check_integers, distance_blocks
+from .reranking import jaccard_similarities
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+OUTLIER = -1
+_DISTANCES = tuple(round(0.2 + 0.05 * step, 2) for step in range(13))
+# Fewer say more of the vehicles that a camera saw than of the camera.
+_FEWEST_OF_CAMERA = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Clustering:
+    """Which images show one vehicle.
+
+    Attributes:
+        labels: int64 ``[N]``, the cluster of each image, 0 to ``count - 1``; -1 if left out.
+        count: clusters.
+        eps: the largest Jaccard distance of neighbours.
+        one_camera: images that are left out because their cluster is one camera's; the others that
+            are left out are outliers.
+        silhouette: of the clustered images, -1 to 1, the mean of how much nearer the centroid of
+            the next cluster is than their own; 0 if there are not two clusters. It needs no labels.
+    """
+
+    labels: np.ndarray
+    count: int
+    eps: float
+    one_camera: int
+    silhouette: float
+
+    @property
+    def outliers(self) -> int:
+        """Images that lie in no cluster."""
+        return int((self.labels == OUTLIER).sum()) - self.one_camera
+
+
+def cluster(
+    embeddings: ArrayLike,
+    cameras: ArrayLike | None = None,
+    *,
+    eps: float | None = None,
+    min_images: int = 4,
+    k1: int = 20,
+    k2: int = 6,
+) -> Clustering:
+    """Find the images that show one vehicle.
+
+    What is asked of a vehicle is to be known again by another camera. So what the images of each
+    camera have in common is taken away first: their mean is moved to that of all. And a cluster of
+    one camera's images says nothing of what is asked, and often is a part of a vehicle whose other
+    part would be taught to be another one: where there are several cameras, it is left out. Both as
+    in Song et al., Exploring the Camera Bias of Person Re-identification, ICLR 2025.
+
+    Args:
+        embeddings: finite numbers ``[N, D]``.
+        cameras: integers ``[N]``, -1 where unknown; None if they all are.
+        eps: the largest Jaccard distance of neighbours, above 0 and below 1; None for the one of
+            0.2, 0.25, ..., 0.8 that gives the most clusters, of equals the largest. A smaller one
+            leaves out more images, a larger one joins vehicles; how far apart they lie depends on
+            weights and images.
+        min_images: neighbours, itself among them, that make an image a core of its cluster.
+        k1, k2: as in :func:`.reranking.rerank`.
+
+    Raises:
+        EmbeddingError, RerankingError: as :func:`.reranking.rerank` does.
+        ValueError: an option is out of range.
+    """
+    images = check_embeddings("embeddings", embeddings)
+    if eps is not None and not 0 < eps < 1:
+        raise ValueError(f"eps is {eps!r}; expected a number between 0 and 1")
+    check_count("min_images", min_images)
+    places = np.full(len(images), UNKNOWN_CAMERA)
+    if cameras is not None:
+        places = check_integers("cameras", cameras, len(images), "image")
+    tried = _DISTANCES if eps is None else (eps,)
+    similarities = jaccard_similarities(
+        _without_cameras(images, places), within=tried[-1], k1=k1, k2=k2
+    )
+    near = (similarities.multiply(similarities >= 1 - one).tocsr() for one in tried)
+    every = [dbscan(one, min_images) for one in near]
+    labels, eps = max(zip(every, tried, strict=True), key=lambda one: (one[0].max(), one[1]))
+    found = labels != OUTLIER
+    labels = np.where(_of_one_camera(labels, places), OUTLIER, labels)
+    kept = labels != OUTLIER
+    names, labels[kept] = np.unique(labels[kept], return_inverse=True)
+    return Clustering(
+        labels=labels,
+        count=len(names),
+        eps=eps,
+        one_camera=int(found.sum() - kept.sum()),
+        silhouette=_silhouette(images[kept], labels[kept]) if len(names) > 1 else 0.0,
+    )
+
+
+def dbscan(similarities: csr_matrix, min_images: int) -> np.ndarray:
+    """DBSCAN of images whose neighbours are known; a cluster has at least two images.
+
+    The paper leaves it to the order of visits which cluster gets an image on the border of two;
+    here it is that of the most similar core.
+
+    Args:
+        similarities: ``[N, N]``, symmetric, above 0 for all neighbours and for each image with
+            itself.
+        min_images: neighbours, itself among them, that make an image a core.
+
+    Returns:
+        int64 ``[N]``, clusters from 0, -1 for outliers.
+    """
+    from scipy.sparse.csgraph import connected_components
+
+    labels = np.full(similarities.shape[0], OUTLIER, dtype=np.int64)
+    cores = np.flatnonzero(similarities.getnnz(axis=1) >= min_images)
+    if not len(cores):
+        return labels
+    to_cores = similarities[:, cores]
+    labels[cores] = connected_components(to_cores[cores], directed=False)[1]
+    border = np.flatnonzero((to_cores.getnnz(axis=1) > 0) & (labels == OUTLIER))
+    nearest = np.asarray(to_cores[border].argmax(axis=1)).ravel()
+    labels[border] = labels[cores[nearest]]
+    alone = np.bincount(labels[labels != OUTLIER]) < 2
+    labels[(labels != OUTLIER) & alone[labels]] = OUTLIER
+    return labels
+
+
+def centroids(embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The mean of each cluster 0, 1, ..., ``[clusters, D]``; -1 is none."""
+    return np.stack([embeddings[labels == label].mean(axis=0) for label in range(labels.max() + 1)])
+
+
+def _without_cameras(embeddings: np.ndarray, cameras: np.ndarray) -> np.ndarray:
+    """The embeddings, with the mean of each camera that took enough moved to that of all."""
+    moved = embeddings.astype(np.float64)
+    mean = moved.mean(axis=0)
+    for camera in np.unique(cameras[cameras != UNKNOWN_CAMERA]):
+        own = cameras == camera
+        if own.sum() >= _FEWEST_OF_CAMERA:
+            moved[own] += mean - moved[own].mean(axis=0)
+    return moved
+
+
+def _of_one_camera(labels: np.ndarray, cameras: np.ndarray) -> np.ndarray:
+    """bool ``[N]``: whether one known camera took a whole cluster, and others took other images."""
+    if len(np.unique(cameras[cameras != UNKNOWN_CAMERA])) < 2:
+        return np.zeros(len(labels), dtype=bool)
+    pairs = np.unique(np.stack([labels, cameras], axis=1), axis=0)
+    names, first, seen = np.unique(pairs[:, 0], return_index=True, return_counts=True)
+    alone = names[(seen == 1) & (pairs[first, 1] != UNKNOWN_CAMERA) & (names != OUTLIER)]
+    return np.isin(labels, alone)
+
+
+def _silhouette(embeddings: np.ndarray, labels: np.ndarray) -> float:
+    """The simplified silhouette: Rousseeuw, J. Comput. Appl. Math. 20, 1987, with distances from
+    centroids in place of those between all images."""
+    start, total = 0, 0.0
+    for block in distance_blocks(embeddings, centroids(embeddings, labels)):
+        distances = np.sqrt(block)
+        rows, own = np.arange(len(block)), labels[start : start + len(block)]
+        within = distances[rows, own]
+        distances[rows, own] = np.inf
+        other = distances.min(axis=1)
+        total += ((other - within) / np.maximum(np.maximum(other, within), 1e-12)).sum()
+        start += len(block)
+    return float(total / len(labels))

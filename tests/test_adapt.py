@@ -1,0 +1,338 @@
+"""Adaptation to crops without labels: clusters, statistics, rounds, resuming, refusals."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import drawn
+import mindspore
+import numpy as np
+import pytest
+from mindspore import Tensor
+from toy_network import ToySpec, build
+
+from multitasknet import (
+    AdaptError,
+    ClassMaps,
+    adapt,
+    create_network,
+    read_weights,
+    write_card,
+)
+from multitasknet.cli import main
+from multitasknet.interruption import Interrupted
+from multitasknet.models.multitasknet.definition import FROZEN
+from multitasknet.ranking.clustering import OUTLIER, cluster, dbscan
+from multitasknet.ranking.reranking import jaccard_similarities, rerank
+from multitasknet.training.statistics import reestimate_statistics
+from multitasknet.weights.sidecar import Sidecar, write_sidecar
+
+# Random weights tell drawn vehicles apart by their colour at best.
+FAST = {
+    "size": 32,
+    "rounds": 2,
+    "batch_size": 16,
+    "instances": 8,
+    # A module's fixture is set up before what hides the shipped pose network.
+    "pose": "none",
+    "neighbors": 8,
+    "lr": 1e-4,
+    # The heads alone train in a moment; what the rounds do is the same.
+    "freeze": "backbone",
+    # Bringing the weights into ONNX takes longer than it saves with so few images.
+    "backend": "mindspore",
+    "progress": False,
+}
+
+
+def groups(count: int, images: int, scale: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings of some vehicles, and which is whose."""
+    rng = np.random.default_rng(0)
+    ids = np.repeat(np.arange(count), images)
+    noise = rng.normal(scale=scale, size=(len(ids), 16))
+    return rng.normal(size=(count, 16))[ids] + noise, ids
+
+
+# Clusters
+
+
+def test_groups_are_found_and_what_lies_apart_is_left_out() -> None:
+    embeddings, ids = groups(6, 10)
+    apart = np.random.default_rng(1).normal(scale=3, size=(5, 16))
+    found = cluster(np.concatenate([embeddings, apart]), k1=8)
+    assert (found.count, found.one_camera) == (6, 0)
+    assert len({*zip(found.labels[:60].tolist(), ids.tolist(), strict=True)}) == 6
+    # Encodings are averaged with the nearest images', which draws some into a group.
+    assert 1 <= found.outliers == (found.labels[60:] == OUTLIER).sum()
+    assert 0.3 < found.silhouette < 1
+    blurred, _ = groups(6, 10, scale=0.7)
+    assert cluster(blurred, k1=8).silhouette < found.silhouette
+
+
+@pytest.mark.parametrize(("count", "images", "scale", "k1"), [(8, 10, 0.3, 20), (40, 8, 0.4, 10)])
+def test_the_distance_of_neighbours_is_found(count, images, scale, k1) -> None:
+    embeddings, ids = groups(count, images, scale)
+    found = cluster(embeddings, k1=k1)
+    kept = found.labels != OUTLIER
+    assert kept.mean() > 0.9
+    pairs = {*zip(found.labels[kept].tolist(), ids[kept].tolist(), strict=True)}
+    assert len(pairs) == found.count == count
+    # Too large a one joins them all.
+    assert cluster(embeddings, k1=k1, eps=0.95).count < count
+
+
+def test_what_a_cameras_images_have_in_common_is_taken_away() -> None:
+    embeddings, ids = groups(8, 16)
+    cameras = np.tile([1, 2, 3, 4], 32)
+    shifted = embeddings + np.random.default_rng(2).normal(scale=2, size=(5, 16))[cameras]
+    found = cluster(shifted, cameras, k1=12)
+    pairs = {*zip(found.labels.tolist(), ids.tolist(), strict=True)}
+    assert (found.count, len(pairs), found.one_camera) == (8, 8, 0)
+    # Without the cameras, vehicles fall apart into what each saw.
+    assert cluster(shifted, k1=12).count > 8
+
+
+def test_similarities_are_those_of_reranking_without_the_original_distance() -> None:
+    embeddings, _ = groups(4, 6)
+    found = jaccard_similarities(embeddings, within=0.8, k1=5, k2=3).toarray()
+    # One image against a pool of all: the pool of rerank is that of queries and gallery.
+    for row in range(3):
+        rest = np.delete(embeddings, row, axis=0)
+        distances = rerank(embeddings[row : row + 1], rest, k1=5, k2=3, lambda_value=0)[0]
+        expected = np.where(distances <= 0.8, 1 - distances, 0)
+        np.testing.assert_allclose(np.delete(found[row], row), expected, atol=1e-6)
+        assert found[row, row] == pytest.approx(1)
+    np.testing.assert_array_equal(found, found.T)
+
+
+def test_density_clusters_are_the_definitions() -> None:
+    from scipy.sparse import csr_matrix
+
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        points = rng.uniform(size=(40, 2))
+        near = np.linalg.norm(points[:, None] - points, axis=2) < 0.12
+        labels = dbscan(csr_matrix(near.astype(float)), 4)
+        core = near.sum(axis=1) >= 4
+        assert ((labels == OUTLIER) == ~(near & core).any(axis=1)).all()
+        for one, other in np.argwhere(near & core & core[:, None]):
+            assert labels[one] == labels[other]
+        for image in np.flatnonzero(~core & (labels != OUTLIER)):
+            assert labels[image] in labels[core & near[image]]
+
+
+def test_a_cluster_of_one_camera_is_left_out_where_there_are_several() -> None:
+    embeddings, ids = groups(6, 10)
+    cameras = np.tile([1, 2], 30)
+    cameras[ids == 2] = 7
+    found = cluster(embeddings, cameras, k1=8)
+    assert (found.count, found.one_camera, found.outliers) == (5, 10, 0)
+    assert (found.labels[ids == 2] == OUTLIER).all()
+    assert {*found.labels.tolist()} == {OUTLIER, 0, 1, 2, 3, 4}
+    # Without a second camera, or without any, there is nothing to go by.
+    for same in (np.full(60, 3), np.full(60, -1), None):
+        assert cluster(embeddings, same, k1=8).count == 6
+    cameras[ids == 2] = -1
+    assert cluster(embeddings, cameras, k1=8).count == 6
+
+
+@pytest.mark.parametrize("options", [{"eps": 0}, {"eps": 1}, {"min_images": 0}, {"k1": 0}])
+def test_options_that_cannot_be_are_named(options) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(options))} is"):
+        cluster(groups(2, 5)[0], **options)
+
+
+# Statistics
+
+
+def test_statistics_are_those_of_all_pictures() -> None:
+    mindspore.set_seed(0)
+    network = build(ToySpec())
+    rng = np.random.default_rng(0)
+    pictures = rng.uniform(size=(12, 3, 8, 8)).astype(np.float32) * np.linspace(0.5, 3, 12)[
+        :, None, None, None
+    ].astype(np.float32)
+    weights = network.toyconv.weight.asnumpy().copy()
+    batches = ((Tensor(pictures[start : start + 4]),) for start in (0, 4, 8))
+    reestimate_statistics(network, batches)
+    seen = network.toyconv(Tensor(pictures)).asnumpy()
+    norm = network.toynorm
+    np.testing.assert_allclose(norm.moving_mean.asnumpy(), seen.mean((0, 2, 3)), rtol=1e-4)
+    # MindSpore's are of samples, as torch's: n - 1.
+    np.testing.assert_allclose(norm.moving_variance.asnumpy(), seen.var((0, 2, 3)), rtol=1e-2)
+    np.testing.assert_array_equal(network.toyconv.weight.asnumpy(), weights)
+    assert not network.training
+
+
+# Rounds
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """Random weights, whose sidecar has a class of colour fewer than are published."""
+    mindspore.set_seed(1)
+    path = tmp_path_factory.mktemp("weights") / "random.ckpt"
+    network = create_network(weights=None, variant="rgb", num_ids=5, num_colors=9)
+    mindspore.save_checkpoint(network, str(path))
+    classes = ClassMaps(tuple(range(5)), tuple(range(2, 11)), tuple(range(1, 10)))
+    write_sidecar(path, Sidecar(replace(network.spec, input_size=(32, 32)), classes))
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return drawn.pamtri(tmp_path_factory.mktemp("data"), drawn.plan(4, 2, 1))
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory) -> Path:
+    return drawn.pamtri(tmp_path_factory.mktemp("crops"), drawn.plan(8, 2, 5)) / "image_train"
+
+
+@pytest.fixture(scope="module")
+def straight(crops, data, weights, tmp_path_factory):
+    """Two rounds in one go, and what lay there after the first."""
+    folder = tmp_path_factory.mktemp("straight")
+
+    def copy(record) -> None:
+        if record.epoch == 1:
+            shutil.copytree(folder / "run", folder / "killed")
+
+    return adapt(crops, folder / "run", data=data, weights=str(weights), on_round=copy, **FAST)
+
+
+def results(history) -> list:
+    """What does not depend on the clock."""
+    return [(record.epoch, record.losses, record.metrics) for record in history.epochs]
+
+
+def test_rounds_leave_weights_history_and_a_page(straight, weights) -> None:
+    history = straight.history
+    assert [record.epoch for record in history.epochs] == [0, 1, 2]
+    for record in history.epochs[1:]:
+        found = record.metrics
+        assert found["clusters"] >= 2
+        left = found["outliers"] + found["one_camera"]
+        assert found["used"] == pytest.approx(100 * (80 - left) / 80)
+        assert record.losses["total"] > 0
+    measured = [record.metrics["mAP"] for record in history.epochs]
+    assert straight.best.metrics["mAP"] == max(measured)
+    assert history.before["mAP"] > 0
+    side = json.loads(straight.checkpoint.with_suffix(".json").read_text())
+    assert side["origin"]["crops"] == 80
+    assert side["origin"]["adapted_from"] == history.settings["weights_sha256"]
+    assert side["metrics"]["mAP"] == max(measured)
+    assert side["color_ids"] == list(range(2, 11))
+    page = (straight.output / "report.html").read_text()
+    assert page.count("<svg") == 3
+
+
+def test_the_result_is_the_network_without_its_identities(straight, weights) -> None:
+    before, after = (read_weights(path) for path in (weights, straight.output / "round-2.ckpt"))
+    assert before.arrays.keys() - after.arrays.keys() == {
+        "classifier_vid.weight",
+        "classifier_vid.bias",
+    }
+    assert after.spec.num_colors == 9
+    assert after.spec.input_size == (32, 32)
+    network = create_network(weights=straight.checkpoint)
+    assert network.load_report.fresh == network.load_report.left_out == ()
+
+
+def test_what_is_frozen_stays(straight) -> None:
+    first, last = (read_weights(straight.output / f"round-{n}.ckpt").arrays for n in (0, 2))
+    changed = {name for name in first if not np.array_equal(first[name], last[name])}
+    assert not [name for name in changed if name.startswith(FROZEN["backbone"])]
+    assert not [name for name in changed if "moving_" in name]
+    assert {"fc_vid.weight", "classifier_vcolor.weight"} <= changed
+
+
+def test_the_stem_has_the_crops_statistics(straight, weights) -> None:
+    before, after = (read_weights(p).arrays for p in (weights, straight.output / "round-0.ckpt"))
+    moved = {name for name in after if not np.array_equal(before[name], after[name])}
+    assert moved
+    assert all(name.endswith(("moving_mean", "moving_variance")) for name in moved)
+
+
+def test_an_adaptation_that_dies_loses_the_round_in_hand_and_no_more(
+    straight, crops, data, weights, tmp_path
+) -> None:
+    run = shutil.copytree(straight.output.with_name("killed"), tmp_path / "run")
+    seen = []
+    again = adapt(
+        crops,
+        run,
+        data=data,
+        weights=str(weights),
+        on_round=lambda record: seen.append(record.epoch),
+        **FAST,
+    )
+    assert seen == [2]
+    assert results(again.history) == results(straight.history)
+    for name in ("round-2.ckpt", "best.ckpt"):
+        expected, found = (read_weights(folder / name).arrays for folder in (straight.output, run))
+        for entry in expected:
+            np.testing.assert_array_equal(found[entry], expected[entry], err_msg=entry)
+
+
+def test_ctrl_c_keeps_what_was_finished(crops, weights, tmp_path) -> None:
+    def interrupt(record) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match=r"interrupted in round 0 of 2; .* same command goes on"):
+        adapt(crops, tmp_path / "run", weights=str(weights), on_round=interrupt, **FAST)
+    assert [path.name for path in sorted((tmp_path / "run").glob("*.ckpt"))] == [
+        "best.ckpt",
+        "round-0.ckpt",
+    ]
+
+
+def test_the_command_prints_what_lies_there(straight, crops, data, weights, capsys) -> None:
+    command = ["adapt", str(crops), "--output", str(straight.output), "--data", str(data)]
+    command += ["--weights", str(weights), "--train", "heads", "--rounds", "2"]
+    command += ["--batch-size", "16", "--neighbors", "8", "--lr", "0.0001", "--size", "32"]
+    command += ["--instances", "8", "--pose", "none"]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert f"best: round {straight.best.epoch}" in said
+    assert str(straight.checkpoint) in said
+    assert main([*command, "--json"]) == 0
+    (last,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert last["best"] == straight.best.epoch
+    assert main([*command, "--eps", "0.5"]) == 2
+    assert "eps is 0.5, but in what lies there it is None" in capsys.readouterr().err
+
+
+def test_too_few_crops_are_refused_before_anything_is_written(
+    crops, weights, tmp_path, capsys
+) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for image in sorted(crops.glob("*.jpg"))[:63]:
+        shutil.copy(image, few)
+    command = ["adapt", str(few), "--output", str(tmp_path / "run"), "--weights", str(weights)]
+    assert main(command) == 2
+    assert "63 crops are too few to be clustered; give at least 64" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_clusters_are_refused_with_the_numbers(crops, weights, straight, tmp_path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(AdaptError, match=r"round 1: \d+ clusters in 80 crops.* a batch takes 20"):
+        adapt(crops, run, weights=str(weights), **FAST | {"batch_size": 160})
+    assert {path.name for path in run.iterdir()} == {
+        "best.ckpt",
+        "best.json",
+        "history.json",
+        "report.html",
+        "round-0.ckpt",
+        "round-0.json",
+    }
+
+
+def test_a_card_can_be_written_for_the_result(straight) -> None:
+    card = write_card(straight.output, url="http://127.0.0.1/x")
+    assert card.metrics["map"] == pytest.approx(straight.best.metrics["mAP"], abs=0.01)
