@@ -53,12 +53,12 @@ def gradients(devices: Devices) -> dict[str, np.ndarray]:
         MultiTaskLoss(devices=devices, gather=True),
         optimizer,
         clip=1e9,
-        reducer=devices.reducer(optimizer.parameters),
+        devices=devices,
     )
     share = BATCH // devices.count
     part = slice(devices.rank * share, (devices.rank + 1) * share)
     inputs, labels = (tuple(Tensor(array[part]) for array in arrays) for arrays in joined_batch())
-    found = step.gradients(inputs, labels)[2]
+    found = step.gradients(inputs, labels)[1]
     names = [parameter.name for parameter in optimizer.parameters]
     return {name: value.asnumpy() for name, value in zip(names, found, strict=True)}
 
@@ -73,7 +73,7 @@ def pose_gradients(devices: Devices) -> dict[str, np.ndarray]:
         HeatmapLoss(),
         optimizer,
         clip=1e9,
-        reducer=devices.reducer(optimizer.parameters),
+        devices=devices,
     )
     rng = np.random.default_rng(0)
     arrays = (
@@ -84,7 +84,7 @@ def pose_gradients(devices: Devices) -> dict[str, np.ndarray]:
     share = BATCH // devices.count
     part = slice(devices.rank * share, (devices.rank + 1) * share)
     x, *labels = (Tensor(array[part].astype(np.float32)) for array in arrays)
-    (found,) = step.gradients((x,), tuple(labels))[2]
+    (found,) = step.gradients((x,), tuple(labels))[1]
     return {"pose": found.asnumpy()}
 
 

@@ -81,7 +81,8 @@ class Run:
             optimizer,
             clip=settings.clip,
             scaled=mixed,
-            reducer=job.devices.reducer(optimizer.parameters),
+            devices=job.devices,
+            jit_level=settings.jit_level,
         )
         schedule = Schedule(
             settings.lr,
