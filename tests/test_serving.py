@@ -12,6 +12,7 @@ import mindspore
 import numpy as np
 import onnx
 import pytest
+from mindspore import nn
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -34,13 +35,14 @@ from multitasknet.cli import main
 from multitasknet.files import file_sha256
 from multitasknet.inference import export as exporting
 from multitasknet.inference import mindspore_engine
-from multitasknet.inference.export import largest_difference
+from multitasknet.inference.export import largest_difference, tolerance
 from multitasknet.inference.metadata import Metadata
 from multitasknet.inference.mindspore_engine import MindSporeEngine
 from multitasknet.inference.onnx_engine import OnnxEngine
 from multitasknet.inference.onnx_file import build_onnx
 from multitasknet.models.multitasknet.spec import Variant
 from multitasknet.vehicle.attributes import ClassMaps
+from multitasknet.weights.loading import frozen_copy
 from multitasknet.weights.sidecar import Sidecar, write_sidecar
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -169,6 +171,24 @@ def test_other_files_predict_the_same(tmp_path, network, name, options) -> None:
     got = Predictor(report.path).embed([PHOTO] * 4, poses)
     wanted = Predictor(network=network, size=SMALL).embed([PHOTO] * 4, poses)
     assert np.abs(got - wanted).max() <= tolerance * np.abs(wanted).max()
+
+
+def hf32(array: np.ndarray) -> np.ndarray:
+    """Float32 rounded to 11 bits of mantissa, as Ascend's convolutions take it."""
+    return ((np.ascontiguousarray(array).view(np.uint32) + 0x800) & 0xFFFFF000).view(np.float32)
+
+
+def test_an_export_may_differ_from_a_devices_cell_by_what_hf32_rounds(network, exported) -> None:
+    engine, twin = OnnxEngine(exported), frozen_copy(network)
+    for _, cell in twin.cells_and_names():
+        if isinstance(cell, nn.Conv2d):
+            cell.weight.set_data(mindspore.Tensor(hf32(cell.weight.asnumpy())))
+            cell.register_forward_pre_hook(
+                lambda _, inputs: (mindspore.Tensor(hf32(inputs[0].asnumpy())),)
+            )
+    difference = largest_difference(engine, twin, engine.spec)
+    assert tolerance("float32", "CPU") < difference < tolerance("float32", "Ascend")
+    assert tolerance("float16", "Ascend") == tolerance("float16", "CPU") == 1e-2
 
 
 def test_an_export_that_differs_is_an_error_and_leaves_no_file(
