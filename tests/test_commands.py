@@ -45,6 +45,11 @@ def help_of(command: str, capsys: pytest.CaptureFixture) -> str:
         ),
         ("--size", ["predict", "evaluate", "search", "threshold", "export", "finetune"]),
         ("--batch-size", ["predict", "evaluate", "search", "quantize", "finetune"]),
+        (
+            "--device",
+            ["predict", "evaluate", "search", "threshold", "pose", "evaluate-pose", "export"],
+        ),
+        ("--device", ["finetune", "demo"]),
         ("--backend", ["predict", "evaluate", "search", "threshold"]),
         ("--threads", ["predict", "evaluate", "search", "threshold", "quantize"]),
         (

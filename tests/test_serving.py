@@ -40,6 +40,7 @@ from multitasknet.inference.metadata import Metadata
 from multitasknet.inference.mindspore_engine import MindSporeEngine
 from multitasknet.inference.onnx_engine import OnnxEngine
 from multitasknet.inference.onnx_file import build_onnx
+from multitasknet.inference.opening import BackendError
 from multitasknet.models.multitasknet.spec import Variant
 from multitasknet.vehicle.attributes import ClassMaps
 from multitasknet.weights.loading import frozen_copy
@@ -198,6 +199,41 @@ def test_an_export_that_differs_is_an_error_and_leaves_no_file(
     with pytest.raises(ExportError, match=r"differ from the network's by .* the file is not kept"):
         export(tmp_path / "model.onnx", network=network, size=SMALL)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_partial_batches_are_filled_up_to_the_one_size_that_is_compiled(network) -> None:
+    engine = MindSporeEngine(network, batch=4)
+    x, p = (
+        np.random.default_rng(0).normal(size=(5, *shape)).astype(np.float32)
+        for shape in network.spec.input_shapes((32, 32)).values()
+    )
+    wanted = MindSporeEngine(network).run(x, p)
+    for got in (
+        engine.run(x, p),
+        [
+            np.concatenate(two)
+            for two in zip(engine.run(x[:3], p[:3]), engine.run(x[3:], p[3:]), strict=True)
+        ],
+    ):
+        for one, other in zip(got, wanted, strict=True):
+            assert np.abs(one - other).max() <= 1e-5 * np.abs(other).max()
+    assert dict(engine._runs) == {(4, 16, 32, 32): 4}
+
+
+def test_half_precision_is_near_and_noted(network) -> None:
+    predictor = Predictor(network=network, size=(32, 32), fp16=True)
+    assert predictor.engine.precision == "float16"
+    got = predictor.embed([PHOTO], [POSE])
+    wanted = Predictor(network=network, size=(32, 32)).embed([PHOTO], [POSE])
+    assert got.dtype == np.float32
+    assert 0 < np.abs(got - wanted).max() <= 1e-2 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("option", [{"device": "Ascend"}, {"fp16": True}])
+def test_onnx_runtime_takes_no_device_and_no_half_precision(exported, network, option) -> None:
+    for how in ({"weights": exported}, {"network": network, "backend": "onnx"}):
+        with pytest.raises(BackendError, match="'mindspore'"):
+            Predictor(**how, **option)
 
 
 def test_auto_is_onnx_runtime_exported_once_into_the_cache(checkpoint, tmp_path, network) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from .data.layouts import read_dataset
 from .data.records import Record, Split, VehicleDataset
+from .device import choose_device
 from .errors import MultiTaskNetError
 from .evaluation.report import cmc_chart, retrieval_panels
 from .evaluation.run import evaluate
@@ -94,6 +95,7 @@ def run_demo(
     plan: DemoPlan = FULL,
     *,
     online: bool = False,
+    device: str | None = None,
     workers: int = 1,
     progress: bool = True,
     on_epoch: Callable[[EpochRecord], None] = lambda record: None,
@@ -104,6 +106,7 @@ def run_demo(
         output: a new or empty folder.
         plan: how much to do.
         online: start from the card's weights, downloading them; else from random ones.
+        device: where to compute, as in :func:`multitasknet.finetune`.
         workers: processes and threads that make and prepare images.
         progress: draw progress bars.
         on_epoch: called with each epoch's record.
@@ -114,6 +117,7 @@ def run_demo(
     output = Path(output)
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise DemoError(f"{output}: something is there already; give a new or empty folder")
+    choose_device(device)
     make_folder(output)
     how: dict[str, Any] = {"workers": workers, "progress": progress}
     synthesize(

@@ -26,13 +26,12 @@ def add_parsers(commands: Any) -> None:
         "Train on a data set. A setting that is not given is taken from --config, or with "
         "--resume from the training to go on with, else as printed here in brackets."
     )
-    add_options(finetune, "--data", "--cache-dir", "--offline", "--workers")
+    add_options(finetune, "--data", "--cache-dir", "--offline", "--workers", "--device")
     finetune.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="a new folder for the results"
     )
     finetune.add_argument("--resume", action="store_true", help="go on in DIR")
     finetune.add_argument("--config", type=Path, metavar="YAML", help="settings by name")
-    finetune.add_argument("--device", choices=("CPU", "Ascend", "GPU"), help="where to compute")
     finetune.add_argument(
         "--tensorboard", action="store_true", help="write TensorBoard events to DIR/events"
     )
@@ -51,7 +50,7 @@ def add_parsers(commands: Any) -> None:
     demo.add_argument("--quick", action="store_true", help="about a minute instead of ten")
     demo.add_argument("--online", action="store_true", help="start from the card's weights")
     demo.add_argument("--open", action="store_true", help="open the report in a browser")
-    add_options(demo, "--workers")
+    add_options(demo, "--workers", "--device")
 
 
 def _add_setting(group: Any, name: str, rule: Rule) -> None:
@@ -106,6 +105,7 @@ def _demo(options: argparse.Namespace) -> None:
         options.output or _free_folder(),
         QUICK if options.quick else FULL,
         online=options.online,
+        device=options.device,
         workers=options.workers,
         on_epoch=_print_epoch,
     )

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from ..device import choose_device
 from ..errors import MultiTaskNetError
 from ..files import replacing
 from ..hub.card import CARD, ModelCard
@@ -58,6 +59,7 @@ def export(
     fixed_batch: int | None = None,
     fp16: bool = False,
     size: tuple[int, int] | None = None,
+    device: str | None = None,
     cache_dir: str | Path | None = None,
     offline: bool = False,
     progress: bool = True,
@@ -79,6 +81,8 @@ def export(
         fixed_batch: the only batch size that the file is to take; default is any.
         fp16: keep and compute in float16 (ONNX only): half the size, not faster on a CPU.
         size: height and width to note as input size, and to check on; default is the network's.
+        device: where the Cell computes what the file is compared with, see
+            :class:`multitasknet.Predictor`.
 
     Raises:
         ExportError: the file's outputs differ from the Cell's by more than 1e-4 (with ``fp16``,
@@ -94,6 +98,7 @@ def export(
         raise ValueError(
             f"fixed_batch is {fixed_batch!r}; expected an integer of at least 1, or None"
         )
+    choose_device(device)
     if network is None:
         from ..hub.networks import create_from
 
