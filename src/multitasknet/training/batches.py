@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from mindspore import Tensor
 
-from ..data.pipeline import LABEL_COLUMNS, create_pipeline
+from ..data.pipeline import LABEL_COLUMNS, create_pipeline, rows_of
 from ..data.pipeline import Augmentation as Augment
 from ..data.records import Split
 from ..models.definition import Spec
@@ -58,8 +58,8 @@ class Source(Protocol):
     def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
         """The given batches (rows of indices), changed at random as ``draw`` says."""
 
-    def plain(self, size: int) -> Iterator[Batch]:
-        """All images in order, unchanged, ``size`` at a time."""
+    def plain(self, size: int, order: np.ndarray | None = None) -> Iterator[Batch]:
+        """All images, or those of ``order``, unchanged, ``size`` at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +80,8 @@ class ImageSource:
         augment = self.augmentation.for_epoch(draw.seed, draw.epoch, rank=draw.rank, first=first)
         return self.read(batches.shape[1], batches.reshape(-1).tolist(), augment)
 
-    def plain(self, size: int) -> Iterator[Batch]:
-        return self.read(size)
+    def plain(self, size: int, order: np.ndarray | None = None) -> Iterator[Batch]:
+        return self.read(size, None if order is None else order.tolist())
 
     def read(
         self, size: int, order: Sequence[int] | None = None, augment: Augment | None = None
@@ -98,7 +98,7 @@ class ImageSource:
             workers=self.workers,
         )
         inputs = self.spec.input_shapes(self.spec.input_size)
-        for row in pipeline.create_dict_iterator(num_epochs=1, output_numpy=True):
+        for row in rows_of(pipeline):
             yield Batch(
                 inputs=tuple(Tensor(row[name]) for name in inputs),
                 labels=tuple(Tensor(row[name]) for name in LABEL_COLUMNS),
