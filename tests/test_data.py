@@ -24,8 +24,10 @@ from multitasknet.data.pack import PackError, write_pack
 from multitasknet.data.pipeline import create_pipeline, rows_of
 from multitasknet.data.records import Record, unmatched_vehicles, warn_of_unmatched
 from multitasknet.data.samples import load_sample
-from multitasknet.models.multitasknet.preprocessing import preprocess
+from multitasknet.models.multitasknet.preprocessing import channel_statistics, preprocess
 from multitasknet.models.multitasknet.spec import Variant
+from multitasknet.training.augmentation import RandomAugmentation
+from multitasknet.training.batches import ImageSource, PixelScale
 from multitasknet.vehicle.attributes import ClassMaps
 
 PLAN = drawn.plan()
@@ -449,6 +451,20 @@ def test_any_order_comes_out_as_given(roots: dict[str, Path], order: list[int], 
     )
     (batches,) = passes(pipeline, 1)
     assert [index for one in batches for index in one[2].tolist()] == order
+
+
+@pytest.mark.parametrize("variant", [Variant.RGB, Variant.HEATMAP_SEGMENT])
+def test_pixels_that_are_normalised_on_the_device_are_the_same_inputs(roots, variant) -> None:
+    split, spec = read_dataset(roots["pamtri"]).query, NetworkSpec(variant, input_size=(32, 32))
+    classes = ClassMaps.of(split.records)
+    ready = ImageSource(split, spec, classes, RandomAugmentation())
+    pixels = replace(ready, scale=PixelScale.of(*channel_statistics(spec.channels)))
+    for one, other in zip(ready.plain(4), pixels.plain(4), strict=True):
+        for wanted, got in zip(one.inputs, other.inputs, strict=True):
+            np.testing.assert_allclose(got.asnumpy(), wanted.asnumpy(), atol=1e-6)
+    (row,) = rows_of(create_pipeline(split, spec, (32, 32), batch_size=6, raw=True))
+    assert row["image"].dtype == np.uint8
+    assert PixelScale.for_device(*channel_statistics(3)) is None
 
 
 def test_few_batches_are_made_ahead(roots: dict[str, Path]) -> None:

@@ -40,6 +40,7 @@ def create_pipeline(
     augment: Augmentation | None = None,
     workers: int = 1,
     drop_remainder: bool = False,
+    raw: bool = False,
 ) -> ds.Dataset:
     """Build the pipeline for one pass over a split.
 
@@ -55,6 +56,7 @@ def create_pipeline(
         augment: called with each sample, its index and its place in ``order``.
         workers: threads that decode and resize, at most 8 and one a CPU core.
         drop_remainder: leave out a smaller last batch (for training).
+        raw: give MultiTaskNet's ``image`` as pixels, uint8, to be normalised on a device.
 
     Returns:
         A dataset with the network's inputs as columns (of MultiTaskNet ``image``, float32
@@ -69,7 +71,7 @@ def create_pipeline(
         drop_remainder=drop_remainder,
         # Whole batches: the rows are written where they belong instead of being stacked again.
         per_batch_map=_Preparation(
-            split.records, spec, check_size(size), _label_table(split, class_maps), augment
+            split.records, spec, check_size(size), _label_table(split, class_maps), augment, raw
         ),
         output_columns=[*spec.input_shapes(size), "index", *labels],
         num_parallel_workers=min(workers, usable_workers()),
@@ -119,6 +121,7 @@ class _Preparation:
     size: tuple[int, int]
     labels: np.ndarray
     augment: Augmentation | None
+    raw: bool
 
     def __call__(
         self, indices: list[np.ndarray], places: list[np.ndarray], *rest: Any
@@ -127,7 +130,7 @@ class _Preparation:
         positions = np.array(indices, dtype=np.int32)
         rows = zip(positions.tolist(), places, *packed, strict=True)
         samples = [self._sample(*row) for row in rows]
-        inputs = batch_inputs(samples, self.spec, self.size)
+        inputs = batch_inputs(samples, self.spec, self.size, raw=self.raw)
         return (*inputs, positions, *self.labels[:, positions])
 
     def _sample(self, position: int, place: np.ndarray, *packed: np.ndarray) -> Sample:
