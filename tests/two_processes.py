@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
@@ -106,6 +107,11 @@ def run(data: Path, output: Path) -> None:
         progress=False,
     )
     (output / f"rank_{devices.rank}.txt").write_text(str(result.is_first))
+    metrics = [result.history.before, *(record.metrics for record in result.history.epochs)]
+    (output / f"metrics_{devices.rank}.json").write_text(json.dumps(list(map(dict, metrics))))
+    # Five items on two devices: the last comes again, and is left out where they are joined.
+    items = np.arange(10, dtype=np.float32).reshape(5, 2)
+    np.save(output / f"joined_{devices.rank}.npy", devices.joined(items[devices.share(5)], 5))
     stopped = stop_and_resume(data, output)
     (output / f"stopped_{devices.rank}.txt").write_text(stopped)
 

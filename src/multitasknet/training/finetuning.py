@@ -32,7 +32,7 @@ class FinetuneResult:
         output: the folder with ``best.ckpt``, ``last.ckpt``, ``history.json``, ``report.html``.
         history: settings and epochs, at least one.
         checkpoint: the best weights by the task's metric, with their sidecar beside them.
-        is_first: whether this is the process that evaluated and wrote; always, but under msrun.
+        is_first: whether this is the process that wrote; always, but under msrun.
     """
 
     output: Path
@@ -88,6 +88,7 @@ def finetune(
         The :class:`FinetuneResult`.
 
     Raises:
+        LaunchError: something else than msrun started several processes.
         FinetuneError: a setting is not allowed, or ``output`` holds another training or none.
         DeviceError: MindSpore does not compute there.
         SamplerError: fewer vehicles than a batch takes.
