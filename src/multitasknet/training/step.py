@@ -153,17 +153,26 @@ def _differentiated(
         return total * tensors[-1], total, parts
 
     differentiate = mindspore.value_and_grad(scaled_loss, None, weights, has_aux=True)
+    # Over the gradients; a loop would be compiled into a graph of its own for each of them.
+    each, bound = ops.HyperMap(), ops.Partial()
 
     def step(*tensors: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         (_, total, parts), gradients = differentiate(*tensors)
-        gradients = tuple([gradient / tensors[-1] for gradient in gradients])
+        gradients = each(bound(_scaled, 1 / tensors[-1]), gradients)
         if reducer is not None:
             gradients = reducer(gradients)
-        squares = [ops.square(gradient.astype(mstype.float32)).sum() for gradient in gradients]
-        norm = ops.sqrt(ops.addn(squares))
+        norm = ops.sqrt(ops.addn(each(_square_sum, gradients)))
         factor = ops.minimum(clip / norm, Tensor(1.0, mstype.float32))
-        clipped = tuple([gradient * factor for gradient in gradients])
+        clipped = each(bound(_scaled, factor), gradients)
         return ops.concat((ops.stack((total, norm)), parts)), clipped
 
     # Not the default, which is GE on the first Ascend series under MindSpore 2.7 and 2.8.
     return mindspore.jit(step, backend="ms_backend", jit_level=jit_level)
+
+
+def _scaled(factor: Tensor, gradient: Tensor) -> Tensor:
+    return gradient * factor.astype(gradient.dtype)
+
+
+def _square_sum(gradient: Tensor) -> Tensor:
+    return ops.square(gradient.astype(mstype.float32)).sum()
