@@ -30,6 +30,7 @@ ROOMS = (
     ("training",),
     ("synthetic",),
     ("demo",),
+    ("doctor",),
     ("cli",),
     ("__main__",),
 )

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import MultiTaskNetError
-from . import data, evaluate_pose, export, hub, inference, pose, training
+from . import data, doctor, evaluate_pose, export, hub, inference, pose, training
 
-_COMMANDS = (inference, pose, evaluate_pose, training, data, hub, export)
+_COMMANDS = (inference, pose, evaluate_pose, training, data, hub, export, doctor)
 _INTERRUPTED = 130
 
 
