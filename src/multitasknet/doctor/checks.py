@@ -303,7 +303,11 @@ def _two_devices() -> tuple[Status, str, str]:
         script.write_text(_WORKER.format(device=_target(), folder=name))
         command: list[str | Path] = [msrun, "--worker_num=2", "--local_worker_num=2", "--join=True"]
         command += [f"--master_port={_free_port()}", f"--log_dir={folder / 'log'}", script]
-        subprocess.run(command, cwd=folder, capture_output=True, timeout=_SECONDS_FOR_TWO)
+        # msrun takes the first Python that it finds.
+        environment = os.environ | {"PATH": f"{msrun.parent}{os.pathsep}{os.environ['PATH']}"}
+        subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, timeout=_SECONDS_FOR_TWO
+        )
         found = [dict(np.load(path)) for path in sorted(folder.glob("*.npz"))]
     if len(found) < 2:
         return "failed", f"{len(found)} of 2 processes finished", _REPORT
