@@ -164,7 +164,8 @@ def _differentiated(
         norm = ops.sqrt(ops.addn(each(_square_sum, gradients)))
         factor = ops.minimum(clip / norm, Tensor(1.0, mstype.float32))
         clipped = each(bound(_scaled, factor), gradients)
-        return ops.concat((ops.stack((total, norm)), parts)), clipped
+        figures = ops.stack((total.astype(mstype.float32), norm))
+        return ops.concat((figures, parts.astype(mstype.float32))), clipped
 
     # Not the default, which is GE on the first Ascend series under MindSpore 2.7 and 2.8.
     return mindspore.jit(step, backend="ms_backend", jit_level=jit_level)
