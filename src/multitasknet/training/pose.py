@@ -26,6 +26,7 @@ from ..models.poseestnet.network import PoseEstNet
 from ..models.poseestnet.preprocessing import frame_transform, write_framed
 from ..models.poseestnet.spec import PoseSpec
 from ..models.poseestnet.targets import draw_targets
+from ..runtime import usable_workers
 from ..vehicle.keypoint_metrics import THRESHOLDS, KeypointErrors
 from .batches import Batch, Draw, PixelScale
 from .parallel import Devices
@@ -156,7 +157,7 @@ class PoseSource:
         sample: Callable[[int, int, np.ndarray], tuple[np.ndarray, ...]],
     ) -> Iterator[Batch]:
         place = 0
-        with ThreadPoolExecutor(self.workers) as pool:
+        with ThreadPoolExecutor(min(self.workers, usable_workers())) as pool:
             for indices in batches:
                 pixels = read_images(self.split, indices.tolist())
                 places = range(place, place + len(indices))
