@@ -53,6 +53,8 @@ def finetune(
         batch_size=batch_size,
         order=np.random.default_rng(0).permutation(len(train)).tolist(),
         class_maps=classes,
+        # A smaller last batch would be compiled anew.
+        drop_remainder=True,
     )
     network.set_train(True)
     optimizer = nn.Adam(network.trainable_params(), learning_rate=3e-5)

@@ -46,6 +46,11 @@ def help_of(command: str, capsys: pytest.CaptureFixture) -> str:
         ("--size", ["predict", "evaluate", "search", "threshold", "export", "finetune", "adapt"]),
         ("--batch-size", ["predict", "evaluate", "search", "quantize", "finetune"]),
         ("--backend", ["predict", "evaluate", "search", "threshold", "adapt"]),
+        (
+            "--device",
+            ["predict", "evaluate", "search", "threshold", "pose", "evaluate-pose", "export"],
+        ),
+        ("--device", ["finetune", "demo", "adapt"]),
         ("--threads", ["predict", "evaluate", "search", "threshold", "quantize"]),
         (
             "--json",

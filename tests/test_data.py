@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import drawn
+import mindspore.dataset as ds
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,11 +21,13 @@ from multitasknet import LabelError, NetworkSpec
 from multitasknet.cli import main
 from multitasknet.data.layouts import read_dataset
 from multitasknet.data.pack import PackError, write_pack
-from multitasknet.data.pipeline import create_pipeline
+from multitasknet.data.pipeline import create_pipeline, rows_of
 from multitasknet.data.records import Record, unmatched_vehicles, warn_of_unmatched
 from multitasknet.data.samples import load_sample
-from multitasknet.models.multitasknet.preprocessing import preprocess
+from multitasknet.models.multitasknet.preprocessing import channel_statistics, preprocess
 from multitasknet.models.multitasknet.spec import Variant
+from multitasknet.training.augmentation import RandomAugmentation
+from multitasknet.training.batches import ImageSource, PixelScale
 from multitasknet.vehicle.attributes import ClassMaps
 
 PLAN = drawn.plan()
@@ -447,6 +451,45 @@ def test_any_order_comes_out_as_given(roots: dict[str, Path], order: list[int], 
     )
     (batches,) = passes(pipeline, 1)
     assert [index for one in batches for index in one[2].tolist()] == order
+
+
+@pytest.mark.parametrize("variant", [Variant.RGB, Variant.HEATMAP_SEGMENT])
+def test_pixels_that_are_normalised_on_the_device_are_the_same_inputs(roots, variant) -> None:
+    split, spec = read_dataset(roots["pamtri"]).query, NetworkSpec(variant, input_size=(32, 32))
+    classes = ClassMaps.of(split.records)
+    ready = ImageSource(split, spec, classes, RandomAugmentation())
+    pixels = replace(ready, scale=PixelScale.of(*channel_statistics(spec.channels)))
+    for one, other in zip(ready.plain(4), pixels.plain(4), strict=True):
+        for wanted, got in zip(one.inputs, other.inputs, strict=True):
+            np.testing.assert_allclose(got.asnumpy(), wanted.asnumpy(), atol=1e-6)
+    (row,) = rows_of(create_pipeline(split, spec, (32, 32), batch_size=6, raw=True))
+    assert row["image"].dtype == np.uint8
+    assert PixelScale.for_device(*channel_statistics(3)) is None
+
+
+def test_few_batches_are_made_ahead(roots: dict[str, Path]) -> None:
+    made = []
+
+    def noted(sample, index, place):
+        made.append(place)
+        return sample
+
+    split, before = read_dataset(roots["pamtri"]).train, ds.config.get_prefetch_size()
+    pipeline = create_pipeline(
+        split,
+        NetworkSpec(Variant.RGB),
+        (32, 32),
+        batch_size=1,
+        order=[index % len(split) for index in range(60)],
+        augment=noted,
+    )
+    rows = rows_of(pipeline)
+    assert next(iter(rows))["image"].shape == (1, 3, 32, 32)
+    time.sleep(1)
+    # MindSpore's own queue holds more than 16.
+    assert len(made) <= 10
+    assert ds.config.get_prefetch_size() == before
+    assert sum(1 for _ in rows) == 59
 
 
 # The commands

@@ -14,6 +14,8 @@ from multitasknet.training.losses import (
     MultiTaskLoss,
     batch_hard_triplet,
     cross_entropy,
+    hardest,
+    with_own,
 )
 
 
@@ -119,6 +121,25 @@ def test_half_precision_neither_overflows_nor_loses_near_embeddings() -> None:
     wide = embeddings.astype(np.float64)
     expected = defined_triplet(wide, np.array([1, 1, 2, 2]), 0.3)
     assert float(loss) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_the_hardest_are_found_in_half_precision_too(dtype) -> None:
+    rng = np.random.default_rng(2)
+    distances = rng.permutation(64).reshape(8, 8).astype(dtype)
+    same = np.repeat(np.arange(4), 2)[:, None] == np.repeat(np.arange(4), 2)
+    farthest, nearest = hardest(Tensor(distances), Tensor(same))
+    wide = distances.astype(np.float64)
+    assert farthest.asnumpy().tolist() == np.where(same, wide, -np.inf).argmax(1).tolist()
+    assert nearest.asnumpy().tolist() == np.where(same, np.inf, wide).argmin(1).tolist()
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_own_rows_take_their_place_and_alone_have_a_gradient(rank) -> None:
+    gathered, own = Tensor(np.zeros((6, 2), np.float32)), Tensor(np.ones((2, 2), np.float32))
+    joined = mindspore.jit(with_own)(gathered, own, rank, 3).asnumpy()
+    assert np.flatnonzero(joined[:, 0]).tolist() == [2 * rank, 2 * rank + 1]
+    assert joined.shape == (6, 2)
 
 
 def test_a_batch_without_other_vehicles_or_other_images_adds_nothing() -> None:

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from two_processes import gradients, pose_gradients
 
-from multitasknet import read_weights
-from multitasknet.training.parallel import Devices
+from multitasknet import Predictor, evaluate, read_dataset, read_weights
+from multitasknet.training.parallel import Devices, other_launcher
 
 
 def free_port() -> int:
@@ -65,6 +65,58 @@ def test_two_processes_have_the_gradients_of_one_and_the_first_alone_writes(fold
     history = json.loads((folder / "run" / "history.json").read_text())
     assert [bool(record["metrics"]) for record in history["epochs"]] == [True, True]
     assert (folder / "run" / "best.ckpt").is_file()
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_evaluation_and_have_the_metrics_of_all(folder) -> None:
+    for rank in range(2):
+        joined = np.load(folder / f"joined_{rank}.npy")
+        assert joined.tolist() == np.arange(10).reshape(5, 2).tolist()
+    ours, theirs = (json.loads((folder / f"metrics_{rank}.json").read_text()) for rank in range(2))
+    assert ours == theirs
+    history = json.loads((folder / "run" / "history.json").read_text())
+    assert ours == [history["before"], *(record["metrics"] for record in history["epochs"])]
+    # What one process computes of the same weights, image by image.
+    best = evaluate(Predictor(folder / "run" / "best.ckpt"), read_dataset(folder / "data"))
+    number = max(range(2), key=lambda index: ours[index + 1]["mAP"])
+    assert best.metrics["mAP"] == pytest.approx(ours[number + 1]["mAP"], abs=1e-3)
+
+
+@pytest.mark.parametrize(("count", "devices"), [(5, 2), (6, 2), (1, 3), (7, 1)])
+def test_shares_are_of_one_size_and_cover_all(count: int, devices: int) -> None:
+    shares = [Devices(rank, devices).share(count) for rank in range(devices)]
+    assert len({len(share) for share in shares}) == 1
+    assert np.concatenate(shares)[:count].tolist() == list(range(count))
+
+
+@pytest.mark.parametrize(
+    ("environment", "launcher"),
+    [
+        ({}, ""),
+        ({"OMPI_COMM_WORLD_SIZE": "1"}, ""),
+        ({"OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_RANK": "3"}, "mpirun"),
+        ({"PMI_SIZE": "2"}, "mpirun"),
+        ({"RANK_TABLE_FILE": "hccl.json", "RANK_ID": "1", "RANK_SIZE": "8"}, "a rank table"),
+        ({"RANK_TABLE_FILE": "hccl.json", "RANK_ID": "1"}, "a rank table"),
+        ({"RANK_TABLE_FILE": "hccl.json", "RANK_ID": "0", "RANK_SIZE": "1"}, ""),
+        ({"RANK_TABLE_FILE": "hccl.json"}, ""),
+    ],
+)
+def test_other_launchers_are_known_by_what_they_leave(environment, launcher) -> None:
+    assert other_launcher(environment) == launcher
+
+
+def test_one_of_several_processes_that_cannot_be_joined_does_not_train(tmp_path) -> None:
+    command = [sys.executable, "-m", "multitasknet", "finetune", "--data", str(tmp_path)]
+    done = subprocess.run(
+        [*command, "--output", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "RANK_TABLE_FILE": "hccl.json", "RANK_ID": "1", "RANK_SIZE": "8"},
+    )
+    assert done.returncode == 2
+    assert "start them by msrun" in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import drawn
@@ -20,9 +21,11 @@ from multitasknet import (
     synthesize,
     write_card,
 )
+from multitasknet.images import RGB_MEAN, RGB_STD
 from multitasknet.models.poseestnet.preprocessing import write_framed
 from multitasknet.models.poseestnet.spec import PoseSpec
 from multitasknet.models.poseestnet.targets import draw_targets
+from multitasknet.training.batches import PixelScale
 from multitasknet.training.pose import HeatmapLoss, PoseSource
 from multitasknet.training.pose_augmentation import PoseAugmentation
 from multitasknet.training.settings import FinetuneError, PoseSettings, read_config
@@ -100,6 +103,14 @@ def test_batches_are_the_same_whatever_the_workers_and_wherever_they_begin(tmp_p
                 strict=True,
             ):
                 np.testing.assert_array_equal(a.asnumpy(), b.asnumpy())
+
+
+def test_pixels_that_are_normalised_on_the_device_are_the_same_inputs(tmp_path) -> None:
+    split = read_dataset(drawn.pamtri(tmp_path / "data", drawn.plan(2, 1, 1))).train
+    ready = PoseSource(split, PoseSpec(input_size=(64, 64)), PoseAugmentation())
+    pixels = replace(ready, scale=PixelScale.of(np.array(RGB_MEAN), np.array(RGB_STD)))
+    (one,), (other,) = ready.plain(2), pixels.plain(2)
+    np.testing.assert_allclose(other.inputs[0].asnumpy(), one.inputs[0].asnumpy(), atol=1e-6)
 
 
 def test_data_without_keypoints_and_settings_of_another_network_are_refused(tmp_path) -> None:

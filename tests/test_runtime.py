@@ -14,7 +14,7 @@ import pytest
 from multitasknet import Predictor, create_network, export
 from multitasknet.inference import onnx_engine
 from multitasknet.inference.mindspore_engine import MindSporeEngine
-from multitasknet.runtime import cores_of_quota, usable_cores
+from multitasknet.runtime import cores_of_quota, usable_cores, usable_workers, workers_for
 
 PHOTO = Path(__file__).resolve().parents[1] / "assets" / "example.jpg"
 
@@ -28,6 +28,22 @@ def test_a_control_groups_quota_counts(tmp_path: Path, content: str, cores: int 
     path.write_text(content)
     assert cores_of_quota(path) == (cores or os.cpu_count())
     assert cores_of_quota(tmp_path / "nowhere") == os.cpu_count()
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "workers"),
+    [(192, 1, 8), (192, 8, 8), (16, 8, 2), (4, 1, 4), (4, 8, 1), (1, 1, 1)],
+)
+def test_workers_are_few_and_share_the_cores(cores: int, processes: int, workers: int) -> None:
+    assert workers_for(cores, processes) == workers
+
+
+def test_processes_of_msrun_share_the_cores_unless_they_are_bound(monkeypatch) -> None:
+    monkeypatch.setattr("multitasknet.runtime.usable_cores", lambda: 24)
+    monkeypatch.setenv("MS_WORKER_NUM", "8")
+    assert usable_workers() == 3
+    monkeypatch.setenv("MSRUN_CPU_LIST", "[0-23]")
+    assert usable_workers() == 8
 
 
 def test_affinity_counts() -> None:

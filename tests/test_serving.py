@@ -12,6 +12,7 @@ import mindspore
 import numpy as np
 import onnx
 import pytest
+from mindspore import nn
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -34,13 +35,15 @@ from multitasknet.cli import main
 from multitasknet.files import file_sha256
 from multitasknet.inference import export as exporting
 from multitasknet.inference import mindspore_engine
-from multitasknet.inference.export import largest_difference
+from multitasknet.inference.export import largest_difference, tolerance
 from multitasknet.inference.metadata import Metadata
 from multitasknet.inference.mindspore_engine import MindSporeEngine
 from multitasknet.inference.onnx_engine import OnnxEngine
 from multitasknet.inference.onnx_file import build_onnx
+from multitasknet.inference.opening import BackendError
 from multitasknet.models.multitasknet.spec import Variant
 from multitasknet.vehicle.attributes import ClassMaps
+from multitasknet.weights.loading import frozen_copy
 from multitasknet.weights.sidecar import Sidecar, write_sidecar
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -171,6 +174,24 @@ def test_other_files_predict_the_same(tmp_path, network, name, options) -> None:
     assert np.abs(got - wanted).max() <= tolerance * np.abs(wanted).max()
 
 
+def hf32(array: np.ndarray) -> np.ndarray:
+    """Float32 rounded to 11 bits of mantissa, as Ascend's convolutions take it."""
+    return ((np.ascontiguousarray(array).view(np.uint32) + 0x800) & 0xFFFFF000).view(np.float32)
+
+
+def test_an_export_may_differ_from_a_devices_cell_by_what_hf32_rounds(network, exported) -> None:
+    engine, twin = OnnxEngine(exported), frozen_copy(network)
+    for _, cell in twin.cells_and_names():
+        if isinstance(cell, nn.Conv2d):
+            cell.weight.set_data(mindspore.Tensor(hf32(cell.weight.asnumpy())))
+            cell.register_forward_pre_hook(
+                lambda _, inputs: (mindspore.Tensor(hf32(inputs[0].asnumpy())),)
+            )
+    difference = largest_difference(engine, twin, engine.spec)
+    assert tolerance("float32", "CPU") < difference < tolerance("float32", "Ascend")
+    assert tolerance("float16", "Ascend") == tolerance("float16", "CPU") == 1e-2
+
+
 def test_an_export_that_differs_is_an_error_and_leaves_no_file(
     tmp_path, network, monkeypatch
 ) -> None:
@@ -178,6 +199,41 @@ def test_an_export_that_differs_is_an_error_and_leaves_no_file(
     with pytest.raises(ExportError, match=r"differ from the network's by .* the file is not kept"):
         export(tmp_path / "model.onnx", network=network, size=SMALL)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_partial_batches_are_filled_up_to_the_one_size_that_is_compiled(network) -> None:
+    engine = MindSporeEngine(network, batch=4)
+    x, p = (
+        np.random.default_rng(0).normal(size=(5, *shape)).astype(np.float32)
+        for shape in network.spec.input_shapes((32, 32)).values()
+    )
+    wanted = MindSporeEngine(network).run(x, p)
+    for got in (
+        engine.run(x, p),
+        [
+            np.concatenate(two)
+            for two in zip(engine.run(x[:3], p[:3]), engine.run(x[3:], p[3:]), strict=True)
+        ],
+    ):
+        for one, other in zip(got, wanted, strict=True):
+            assert np.abs(one - other).max() <= 1e-5 * np.abs(other).max()
+    assert dict(engine._runs) == {(4, 16, 32, 32): 4}
+
+
+def test_half_precision_is_near_and_noted(network) -> None:
+    predictor = Predictor(network=network, size=(32, 32), fp16=True)
+    assert predictor.engine.precision == "float16"
+    got = predictor.embed([PHOTO], [POSE])
+    wanted = Predictor(network=network, size=(32, 32)).embed([PHOTO], [POSE])
+    assert got.dtype == np.float32
+    assert 0 < np.abs(got - wanted).max() <= 1e-2 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("option", [{"device": "Ascend"}, {"fp16": True}])
+def test_onnx_runtime_takes_no_device_and_no_half_precision(exported, network, option) -> None:
+    for how in ({"weights": exported}, {"network": network, "backend": "onnx"}):
+        with pytest.raises(BackendError, match="'mindspore'"):
+            Predictor(**how, **option)
 
 
 def test_auto_is_onnx_runtime_exported_once_into_the_cache(checkpoint, tmp_path, network) -> None:

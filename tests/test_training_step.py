@@ -12,7 +12,7 @@ from multitasknet.models.multitasknet.definition import FROZEN
 from multitasknet.models.multitasknet.network import DenseLayer
 from multitasknet.training.optimization import create_optimizer, freeze, set_training
 from multitasknet.training.state import Progress, load_state, save_state
-from multitasknet.training.step import TrainingStep
+from multitasknet.training.step import TrainingStep, has_overflowed
 
 
 class Small(nn.Cell):
@@ -119,6 +119,31 @@ def test_an_overflow_skips_the_step_and_halves_the_scale() -> None:
     assert np.isfinite(result.total)
     assert not result.updated
     assert values(network) == before
+    assert float(step.scaler.scale_value.asnumpy()) == scale / 2
+
+
+@pytest.mark.parametrize(
+    ("norm", "says_finite", "overflowed"),
+    [(1.0, True, False), (np.inf, True, True), (np.nan, True, True), (65504.0, False, True)],
+)
+def test_a_device_without_infinity_tells_of_an_overflow(norm, says_finite, overflowed) -> None:
+    assert has_overflowed(norm, says_finite) == overflowed
+
+
+def test_an_overflow_that_only_the_device_tells_of_halves_the_scale(monkeypatch) -> None:
+    network, step = small_step(scaled=True)
+    step.set_rate(0.01)
+    before, scale = values(network), float(step.scaler.scale_value.asnumpy())
+    assert not step._has_flag
+    step._has_flag = True
+    assert step(*batch(3)).updated
+    after = values(network)
+    assert after != before
+    monkeypatch.setattr("multitasknet.training.step.all_finite", lambda _: Tensor(False))
+    result = step(*batch(3))
+    assert np.isfinite(result.gradient_norm)
+    assert not result.updated
+    assert values(network) == after
     assert float(step.scaler.scale_value.asnumpy()) == scale / 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
@@ -53,12 +54,12 @@ def gradients(devices: Devices) -> dict[str, np.ndarray]:
         MultiTaskLoss(devices=devices, gather=True),
         optimizer,
         clip=1e9,
-        reducer=devices.reducer(optimizer.parameters),
+        devices=devices,
     )
     share = BATCH // devices.count
     part = slice(devices.rank * share, (devices.rank + 1) * share)
     inputs, labels = (tuple(Tensor(array[part]) for array in arrays) for arrays in joined_batch())
-    found = step.gradients(inputs, labels)[2]
+    found = step.gradients(inputs, labels)[1]
     names = [parameter.name for parameter in optimizer.parameters]
     return {name: value.asnumpy() for name, value in zip(names, found, strict=True)}
 
@@ -73,7 +74,7 @@ def pose_gradients(devices: Devices) -> dict[str, np.ndarray]:
         HeatmapLoss(),
         optimizer,
         clip=1e9,
-        reducer=devices.reducer(optimizer.parameters),
+        devices=devices,
     )
     rng = np.random.default_rng(0)
     arrays = (
@@ -84,7 +85,7 @@ def pose_gradients(devices: Devices) -> dict[str, np.ndarray]:
     share = BATCH // devices.count
     part = slice(devices.rank * share, (devices.rank + 1) * share)
     x, *labels = (Tensor(array[part].astype(np.float32)) for array in arrays)
-    (found,) = step.gradients((x,), tuple(labels))[2]
+    (found,) = step.gradients((x,), tuple(labels))[1]
     return {"pose": found.asnumpy()}
 
 
@@ -106,6 +107,11 @@ def run(data: Path, output: Path) -> None:
         progress=False,
     )
     (output / f"rank_{devices.rank}.txt").write_text(str(result.is_first))
+    metrics = [result.history.before, *(record.metrics for record in result.history.epochs)]
+    (output / f"metrics_{devices.rank}.json").write_text(json.dumps(list(map(dict, metrics))))
+    # Five items on two devices: the last comes again, and is left out where they are joined.
+    items = np.arange(10, dtype=np.float32).reshape(5, 2)
+    np.save(output / f"joined_{devices.rank}.npy", devices.joined(items[devices.share(5)], 5))
     stopped = stop_and_resume(data, output)
     (output / f"stopped_{devices.rank}.txt").write_text(stopped)
 

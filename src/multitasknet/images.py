@@ -138,3 +138,16 @@ def _eight_bits(image: Image.Image) -> np.ndarray:
             f"what is white is not stated; save it with 8 or 16 bits a channel"
         )
     return (values.astype(np.uint32) * 255 // 0xFFFF).astype(np.uint8)
+
+
+def write_planes(pixels: np.ndarray, planes: np.ndarray, tables: np.ndarray) -> None:
+    """Write a picture's colours, uint8 ``[H, W, 3]``, as planes ``[3, H, W]``.
+
+    Into float32 planes through ``tables``, ``[256, 3]``, a look-up that writes into place; into
+    uint8 planes as they are.
+    """
+    for color, channel in enumerate(cv2.split(pixels)):
+        if planes.dtype == np.uint8:
+            planes[color] = channel
+        else:
+            cv2.LUT(channel, tables[:, color].copy(), dst=planes[color])

@@ -14,12 +14,27 @@ logger = logging.getLogger(__name__)
 _VARIABLE = "ONEDNN_MAX_CPU_ISA"
 _FIRST_SLOW_VERSION = (2, 9)
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
+# More decode faster than any device trains, and each keeps batches in memory.
+_MOST_WORKERS = 8
 
 
 def usable_cores() -> int:
     """Cores that this process may use: by its affinity and its control group, not the machine's."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(min(cores or 1, cores_of_quota(_QUOTA)), 1)
+
+
+def usable_workers() -> int:
+    """Threads that prepare batches: at most 8, and this process's share of the cores."""
+    # Where msrun binds each process to cores, the affinity is the share already.
+    bound = "MSRUN_CPU_LIST" in os.environ
+    processes = 1 if bound else int(os.environ.get("MS_WORKER_NUM", 1))
+    return workers_for(usable_cores(), processes)
+
+
+def workers_for(cores: int, processes: int) -> int:
+    """The decision of :func:`usable_workers`, apart from where its facts come from."""
+    return max(1, min(_MOST_WORKERS, cores // processes))
 
 
 def has_cpu_feature(name: str) -> bool:

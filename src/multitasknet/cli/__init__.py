@@ -10,9 +10,20 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import MultiTaskNetError
-from . import adapt, data, demo, evaluate_pose, export, hub, inference, pose, training
+from . import adapt, data, demo, doctor, evaluate_pose, export, hub, inference, pose, training
 
-_COMMANDS = (inference, pose, evaluate_pose, training, adapt, demo, data, hub, export)
+_COMMANDS = (
+    inference,
+    pose,
+    evaluate_pose,
+    training,
+    adapt,
+    demo,
+    data,
+    hub,
+    export,
+    doctor,
+)
 _INTERRUPTED = 130
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..training.settings import AdaptSettings
 from .options import SOURCE, add_command, add_options, given, print_json, print_table
-from .training import DEVICES, add_setting, shown_metrics
+from .training import add_setting, shown_metrics
 
 if TYPE_CHECKING:
     from ..training.history import EpochRecord
@@ -42,14 +42,13 @@ def add_parsers(commands: Any) -> None:
     adapt.add_argument(
         "--data", type=Path, metavar="ROOT", help="a labelled data set to measure each round on"
     )
-    add_options(adapt, *SOURCE, "--pose", "--size", "--backend", "--workers", "--json")
+    add_options(adapt, *SOURCE, "--pose", "--size", "--backend", "--workers", "--device", "--json")
     adapt.add_argument(
         "--train",
         choices=tuple(_TRAINED),
         default="all",
         help="all, or the last block and the heads, or the heads alone, which is faster (all)",
     )
-    adapt.add_argument("--device", choices=DEVICES, help="where to compute")
     rounds = adapt.add_argument_group("rounds", argument_default=argparse.SUPPRESS)
     for name in _ADAPT:
         add_setting(rounds, name, AdaptSettings.rules()[name])

@@ -37,7 +37,7 @@ def add_parsers(commands: Any) -> None:
     training.add_argument("--train", action="store_true", help="train, in about ten minutes")
     training.add_argument("--quick", action="store_true", help="train, in about a minute")
     training.add_argument("--online", action="store_true", help="train from the card's weights")
-    add_options(training, "--workers")
+    add_options(training, "--workers", "--device")
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -71,6 +71,7 @@ def _train_demo(options: argparse.Namespace) -> Path:
         options.output or _free_folder(),
         QUICK if options.quick else FULL,
         online=options.online,
+        device=options.device,
         workers=options.workers,
         on_epoch=print_epoch,
     )

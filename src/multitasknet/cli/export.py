@@ -49,7 +49,7 @@ def add_parsers(commands: Any) -> None:
     export = add_command(commands, "export", _export, "write ONNX or MindIR, checked on the Cell")
     export.add_argument("--output", type=Path, required=True, help="the file to write")
     export.add_argument("--format", choices=("onnx", "mindir"), help="default: the output's ending")
-    add_options(export, "--network", *SOURCE, "--size", "--json")
+    add_options(export, "--network", *SOURCE, "--size", "--device", "--json")
     export.add_argument(
         "--fixed-batch", type=_batch, metavar="N", help="the only batch size that the file takes"
     )
@@ -91,7 +91,7 @@ def _export(options: argparse.Namespace) -> None:
         options.output,
         name=network_of(options),
         **source_of(options),
-        **given(options, ("format", "fixed_batch", "size", "fp16")),
+        **given(options, ("format", "fixed_batch", "size", "fp16", "device")),
     )
     if options.json:
         print_json([asdict(report)])

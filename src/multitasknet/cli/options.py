@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..device import Device, DeviceError
 from ..inference.engine import BACKENDS
 from ..models import DEFAULT_NETWORK, NETWORKS, find_network
 from ..models.definition import SIZE_STEP
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ..inference.predictor import Predictor
 
 SOURCE = ("--weights", "--card", "--cache-dir", "--offline")
+ENGINE = ("--threads", "--backend", "--device", "--fp16")
+_ENGINE = tuple(name.removeprefix("--") for name in ENGINE)
 # The first is whose weights are random ones.
 POSE_NETWORKS = ("poseestnet", "vehiclepose")
 _DECODINGS = ("published", "dark", "udp", "soft")
@@ -48,6 +51,12 @@ def add_options(parser: Any, *names: str) -> None:
         "--cache-dir": {"type": Path, "help": "root of the download cache"},
         "--card": {"type": Path, "help": "a model card (default: the network's own)"},
         "--data": {"type": Path, "required": True, "help": "PAMTRI, NVlabs, VeRi, CSV or pack"},
+        "--device": {
+            "type": device_name,
+            "metavar": "NAME[:N]",
+            "help": "where MindSpore computes: CPU, Ascend, Ascend:1, GPU (what it finds)",
+        },
+        "--fp16": {"action": "store_true", "help": "MindSpore in float16, for a device"},
         "--json": {"action": "store_true", "help": "print JSON, an object per line"},
         "--labels": {"type": Path, "help": "the images' keypoints: label CSV or COCO JSON"},
         "--network": {
@@ -90,7 +99,7 @@ def add_batch_size(parser: Any, default: int) -> None:
 def add_predictor_options(parser: argparse.ArgumentParser, *, batch: int) -> None:
     """All that :func:`make_predictor` reads."""
     group = parser.add_argument_group("network")
-    add_options(group, *SOURCE, "--pose", "--size", "--threads", "--backend")
+    add_options(group, *SOURCE, "--pose", "--size", *ENGINE)
     group.add_argument("--variant", choices=VARIANTS, help="input variant, with --weights none")
     add_batch_size(group, batch)
     parser.set_defaults(network=None)
@@ -99,7 +108,7 @@ def add_predictor_options(parser: argparse.ArgumentParser, *, batch: int) -> Non
 def add_pose_options(parser: argparse.ArgumentParser) -> None:
     """All that :func:`make_pose_estimator` reads."""
     group = parser.add_argument_group("pose network")
-    add_options(group, *SOURCE, "--size", "--threads", "--backend")
+    add_options(group, *SOURCE, "--size", *ENGINE)
     group.add_argument("--batch-size", type=positive, default=8, help="images at a time (8)")
     group.add_argument(
         "--no-flip-test",
@@ -188,7 +197,7 @@ def make_predictor(options: argparse.Namespace) -> Predictor:
     """The predictor that the options ask for, see :func:`add_predictor_options`."""
     from ..inference.predictor import Predictor
 
-    how = given(options, ("variant", "batch_size", "size", "backend", "threads", "pose"))
+    how = given(options, ("variant", "batch_size", "size", "pose", *_ENGINE))
     return Predictor(**source_of(options), **how)
 
 
@@ -196,9 +205,7 @@ def make_pose_estimator(options: argparse.Namespace) -> PoseEstimator:
     """The estimator that the options ask for, see :func:`add_pose_options`."""
     from ..inference.pose_estimator import PoseEstimator
 
-    how = given(
-        options, ("batch_size", "size", "backend", "threads", "flip_test", "decode", "hidden")
-    )
+    how = given(options, ("batch_size", "size", "flip_test", "decode", "hidden", *_ENGINE))
     if options.weights == "none":
         from ..hub.networks import create_network
 
@@ -263,6 +270,15 @@ def image_size(text: str) -> tuple[int, int]:
     if side % SIZE_STEP:
         raise argparse.ArgumentTypeError(f"expected a multiple of {SIZE_STEP}, got {text!r}")
     return side, side
+
+
+def device_name(text: str) -> str:
+    """An argument that names a device."""
+    try:
+        Device.parse(text)
+    except DeviceError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def share(text: str) -> float:

@@ -14,7 +14,6 @@ from .options import add_command, add_options, add_renamed, given, positive
 if TYPE_CHECKING:
     from ..training.history import EpochRecord
 
-DEVICES = ("CPU", "Ascend", "GPU")
 _HOW = ("resume", "device", "workers", "tensorboard", "cache_dir", "offline")
 
 
@@ -24,13 +23,12 @@ def add_parsers(commands: Any) -> None:
         "Train on a data set. A setting that is not given is taken from --config, or with "
         "--resume from the training to go on with, else as printed here in brackets."
     )
-    add_options(finetune, "--data", "--cache-dir", "--offline", "--workers")
+    add_options(finetune, "--data", "--cache-dir", "--offline", "--workers", "--device")
     finetune.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="a new folder for the results"
     )
     finetune.add_argument("--resume", action="store_true", help="go on in DIR")
     finetune.add_argument("--config", type=Path, metavar="YAML", help="settings by name")
-    finetune.add_argument("--device", choices=DEVICES, help="where to compute")
     finetune.add_argument(
         "--tensorboard", action="store_true", help="write TensorBoard events to DIR/events"
     )

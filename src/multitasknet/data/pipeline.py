@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 
 from ..images import decode_image, read_image
 from ..models.definition import Spec, check_size
-from ..runtime import usable_cores
+from ..runtime import usable_workers
 from ..vehicle.attributes import ClassMaps
 from ..vehicle.sample import Sample
 from .pack import load_packed
@@ -25,6 +25,8 @@ from .samples import batch_inputs, load_sample
 Augmentation: TypeAlias = Callable[[Sample, int, int], Sample]
 
 LABEL_COLUMNS = ("identity", "color", "type")
+# Batches that wait between two operations; MindSpore's 16 are gigabytes.
+_QUEUE = 2
 
 
 def create_pipeline(
@@ -38,6 +40,7 @@ def create_pipeline(
     augment: Augmentation | None = None,
     workers: int = 1,
     drop_remainder: bool = False,
+    raw: bool = False,
 ) -> ds.Dataset:
     """Build the pipeline for one pass over a split.
 
@@ -51,8 +54,9 @@ def create_pipeline(
         order: indices of the records, in the order wanted; default is all, as they stand.
         class_maps: adds the columns ``identity``, ``color`` and ``type``.
         augment: called with each sample, its index and its place in ``order``.
-        workers: threads that decode and resize, at most one a CPU core.
+        workers: threads that decode and resize, at most 8 and one a CPU core.
         drop_remainder: leave out a smaller last batch (for training).
+        raw: give MultiTaskNet's ``image`` as pixels, uint8, to be normalised on a device.
 
     Returns:
         A dataset with the network's inputs as columns (of MultiTaskNet ``image``, float32
@@ -67,11 +71,21 @@ def create_pipeline(
         drop_remainder=drop_remainder,
         # Whole batches: the rows are written where they belong instead of being stacked again.
         per_batch_map=_Preparation(
-            split.records, spec, check_size(size), _label_table(split, class_maps), augment
+            split.records, spec, check_size(size), _label_table(split, class_maps), augment, raw
         ),
         output_columns=[*spec.input_shapes(size), "index", *labels],
-        num_parallel_workers=min(workers, usable_cores()),
+        num_parallel_workers=min(workers, usable_workers()),
     )
+
+
+def rows_of(pipeline: ds.Dataset) -> Iterator[dict[str, np.ndarray]]:
+    """The batches of a pipeline, by column; few of them are made ahead."""
+    before = ds.config.get_prefetch_size()
+    ds.config.set_prefetch_size(_QUEUE)
+    try:
+        return pipeline.create_dict_iterator(num_epochs=1, output_numpy=True)
+    finally:
+        ds.config.set_prefetch_size(before)
 
 
 def read_images(split: Split, indices: Sequence[int], *, workers: int = 1) -> list[np.ndarray]:
@@ -107,6 +121,7 @@ class _Preparation:
     size: tuple[int, int]
     labels: np.ndarray
     augment: Augmentation | None
+    raw: bool
 
     def __call__(
         self, indices: list[np.ndarray], places: list[np.ndarray], *rest: Any
@@ -115,7 +130,7 @@ class _Preparation:
         positions = np.array(indices, dtype=np.int32)
         rows = zip(positions.tolist(), places, *packed, strict=True)
         samples = [self._sample(*row) for row in rows]
-        inputs = batch_inputs(samples, self.spec, self.size)
+        inputs = batch_inputs(samples, self.spec, self.size, raw=self.raw)
         return (*inputs, positions, *self.labels[:, positions])
 
     def _sample(self, position: int, place: np.ndarray, *packed: np.ndarray) -> Sample:

@@ -92,12 +92,14 @@ def split_fingerprint(split: Split, spec: Spec) -> str:
 
 
 def batch_inputs(
-    samples: Sequence[Sample], spec: Spec, size: tuple[int, int]
+    samples: Sequence[Sample], spec: Spec, size: tuple[int, int], *, raw: bool = False
 ) -> tuple[np.ndarray, ...]:
-    """The network's inputs for some samples, in its order; float32."""
+    """The network's inputs for some samples, in its order; float32, or uint8 for a raw image."""
     network = find_network(spec.network)
     inputs = {
-        name: np.empty((len(samples), *shape), dtype=np.float32)
+        name: np.empty(
+            (len(samples), *shape), dtype=np.uint8 if raw and name == "image" else np.float32
+        )
         for name, shape in spec.input_shapes(size).items()
     }
     for row, sample in enumerate(samples):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from ..data.layouts import read_dataset
 from ..data.records import Record, Split, VehicleDataset
+from ..device import choose_device
 from ..evaluation.report import cmc_chart, retrieval_panels
 from ..evaluation.run import evaluate
 from ..hub.networks import create_network
@@ -89,6 +90,7 @@ def run_demo(
     plan: DemoPlan = FULL,
     *,
     online: bool = False,
+    device: str | None = None,
     workers: int = 1,
     progress: bool = True,
     on_epoch: Callable[[EpochRecord], None] = lambda record: None,
@@ -99,6 +101,7 @@ def run_demo(
         output: a new or empty folder.
         plan: how much to do.
         online: start from the card's weights, downloading them; else from random ones.
+        device: where to compute, as in :func:`multitasknet.finetune`.
         workers: processes and threads that make and prepare images.
         progress: draw progress bars.
         on_epoch: called with each epoch's record.
@@ -108,6 +111,7 @@ def run_demo(
         MissingExtraError: the renderer is not installed; nothing has been written.
     """
     output = new_folder(output)
+    choose_device(device)
     how: dict[str, Any] = {"workers": workers, "progress": progress}
     synthesize(
         output / "data",

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ..device import ASCEND_NODE, Device, choose_device
 from ..errors import MultiTaskNetError
 from ..files import file_sha256, find_kept, keep
 from ..hub.cache import default_cache_dir
@@ -25,8 +26,6 @@ logger = logging.getLogger(__name__)
 
 # In the names of cached files: raise it whenever the same weights give another graph.
 _GRAPH_VERSION = 2
-# Where an Ascend accelerator shows itself, for which MindSpore is the right engine.
-_ASCEND_DEVICE = Path("/dev/davinci_manager")
 _EXPORTED = (".onnx", ".mindir")
 
 
@@ -41,6 +40,9 @@ def open_engine(
     backend: Backend = "auto",
     network: Any = None,
     threads: int | None = None,
+    device: str | None = None,
+    batch: int | None = None,
+    fp16: bool = False,
     **options: Any,
 ) -> Engine:
     """Open the engine for weights as :class:`multitasknet.Predictor` takes them.
@@ -52,10 +54,14 @@ def open_engine(
         backend: what is to run them.
         network: a Cell to run instead.
         threads: of one run, where ONNX Runtime runs it; default is one a usable core.
+        device: where MindSpore is to compute, see :func:`.device.choose_device`.
+        batch: inputs at a time, all that MindSpore compiles for where it computes on no CPU.
+        fp16: compute in float16; for MindSpore.
         options: of :func:`multitasknet.create_network`, such as ``variant``.
 
     Raises:
-        BackendError: the backend does not run such a file.
+        BackendError: the backend does not run such a file, or not on that device.
+        DeviceError: as ``choose_device`` raises it.
         CheckpointError: the weights are another network's.
         ValueError: no such backend, or the weights are not what the options ask for.
     """
@@ -65,17 +71,24 @@ def open_engine(
     if network is not None:
         check_network(network.spec.network, names, "the network that is given")
     elif source.suffix in _EXPORTED:
-        exported = _open_exported(Path(str(source.weights)).expanduser(), backend, threads)
+        file = Path(str(source.weights)).expanduser()
+        exported = _open_exported(file, backend, threads, device, fp16)
         check_network(exported.spec.network, names, exported.source)
         return _as_asked(exported, options)
     in_memory = network is not None or source.weights is None
-    if backend == "mindspore" or (backend == "auto" and (in_memory or not onnx_is_best())):
+    if backend == "mindspore" or (backend == "auto" and (in_memory or not onnx_is_best(device))):
+        from mindspore import get_context
+
         from .mindspore_engine import MindSporeEngine
 
-        return MindSporeEngine(network or _create(source, names, options))
+        choose_device(device)
+        on_cpu = get_context("device_target") == "CPU"
+        cell = network or _create(source, names, options)
+        return MindSporeEngine(cell, batch=None if on_cpu else batch, fp16=fp16)
 
     from .onnx_engine import OnnxEngine
 
+    _check_onnx(device, fp16)
     if in_memory:
         cell = network or _create(source, names, options)
         return OnnxEngine(
@@ -94,7 +107,7 @@ def open_engine(
 def network_in(path: Path) -> str:
     """The name of the network that a file of weights or an exported one holds; errors as above."""
     if path.suffix in _EXPORTED:
-        return _open_exported(path.expanduser(), "auto", None).spec.network
+        return _open_exported(path.expanduser(), "auto").spec.network
     return read_weights(path).network.NAME
 
 
@@ -114,24 +127,49 @@ def _owner(path: Path, names: tuple[str, ...]) -> str:
     return found.network.NAME
 
 
-def onnx_is_best() -> bool:
+def onnx_is_best(device: str | None) -> bool:
     """Whether ONNX Runtime is installed and the CPU is what there is to compute on."""
     if find_spec("onnxruntime") is None or find_spec("onnx") is None:
         return False
+    if device is not None:
+        return Device.parse(device).target == "CPU"
     if "mindspore" in sys.modules:
         return sys.modules["mindspore"].get_context("device_target") == "CPU"
-    return not _ASCEND_DEVICE.exists()
+    return not ASCEND_NODE.exists()
 
 
-def _open_exported(path: Path, backend: str, threads: int | None) -> Engine:
+def _check_onnx(device: str | None, fp16: bool) -> None:
+    """BackendError if ONNX Runtime, on the CPU, is not where or how it is to be computed."""
+    if device is not None and Device.parse(device).target != "CPU":
+        raise BackendError(
+            f"device is {device!r}, but ONNX Runtime computes on the CPU here; give weights, or a "
+            f".mindir file, and the backend 'mindspore' or 'auto'"
+        )
+    if fp16:
+        raise BackendError(
+            "fp16 is for MindSpore's engine; leave it out, or choose the backend 'mindspore'"
+        )
+
+
+def _open_exported(
+    path: Path,
+    backend: str,
+    threads: int | None = None,
+    device: str | None = None,
+    fp16: bool = False,
+) -> Engine:
     if path.suffix == ".onnx" and backend != "mindspore":
         from .onnx_engine import OnnxEngine
 
+        _check_onnx(device, fp16)
         return OnnxEngine(path, threads=threads)
     if path.suffix == ".mindir" and backend != "onnx":
         from ..runtime import guard_cpu
         from .mindir_engine import MindirEngine
 
+        if fp16:
+            raise BackendError(f"{path}: it is computed as it was exported; leave fp16 out")
+        choose_device(device)
         guard_cpu()
         return MindirEngine(path)
     raise BackendError(

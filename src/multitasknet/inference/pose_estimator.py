@@ -35,8 +35,8 @@ class PoseEstimator(Runner):
     given are PoseEstNet's, ``"synthetic"`` ones VehiclePose's.
 
     Args:
-        weights, card, cache_dir, offline, progress, network, batch_size, size, backend, threads:
-            as in :class:`multitasknet.Predictor`, of a pose network.
+        weights, card, cache_dir, offline, progress, network, batch_size, size, backend, threads,
+            device, fp16: as in :class:`multitasknet.Predictor`, of a pose network.
         flip_test: run the network on the mirrored image too, and average, as was published: more
             accurate, and half as fast.
         decode: how a map becomes a place; default is the network's first. PoseEstNet:
@@ -69,6 +69,8 @@ class PoseEstimator(Runner):
         size: tuple[int, int] | None = None,
         backend: Backend = "auto",
         threads: int | None = None,
+        device: str | None = None,
+        fp16: bool = False,
         flip_test: bool = True,
         decode: str | None = None,
         hidden: str | None = None,
@@ -82,6 +84,8 @@ class PoseEstimator(Runner):
             size=size,
             backend=backend,
             threads=threads,
+            device=device,
+            fp16=fp16,
         )
         self.definition = cast("PoseNetwork", find_network(self.spec.network))
         if not self.spec.is_complete:

@@ -52,6 +52,9 @@ class Predictor(Runner):
             ONNX Runtime on a CPU where it is installed, unless the network is in memory. The
             weights are brought into an ONNX file in the cache once, by MindSpore.
         threads: of one run of ONNX Runtime; default is one for each core that the process may use.
+        device: where MindSpore is to compute, all of this process: ``CPU``, ``Ascend``,
+            ``Ascend:1``, ``GPU``; default is what it finds.
+        fp16: have MindSpore compute in float16, all but batch norms; faster on a device alone.
         pose: where images without keypoints get them from: ``auto`` (the published pose network
             if it is in the cache, else the light one if it is shipped, else a neutral pose; nothing
             is downloaded), ``none`` (a neutral pose), ``card`` (the published pose network,
@@ -81,6 +84,8 @@ class Predictor(Runner):
         size: tuple[int, int] | None = None,
         backend: Backend = "auto",
         threads: int | None = None,
+        device: str | None = None,
+        fp16: bool = False,
         pose: str | Path | PoseEstimator = AUTO,
     ) -> None:
         super().__init__(
@@ -91,6 +96,8 @@ class Predictor(Runner):
             size=size,
             backend=backend,
             threads=threads,
+            device=device,
+            fp16=fp16,
             variant=variant,
         )
         self._open_pose_estimator = partial(
@@ -102,6 +109,8 @@ class Predictor(Runner):
             batch_size=batch_size,
             backend=backend,
             threads=threads,
+            device=device,
+            fp16=fp16,
         )
         if pose != AUTO:
             self.pose_estimator  # noqa: B018, a mistake in what was asked for shows now

@@ -40,12 +40,22 @@ class Runner:
         size: tuple[int, int] | None,
         backend: Backend,
         threads: int | None,
+        device: str | None,
+        fp16: bool,
         **options: Any,
     ) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size is {batch_size!r}; expected an integer of at least 1")
         self.engine = open_engine(
-            source, name, backend=backend, network=network, threads=threads, **options
+            source,
+            name,
+            backend=backend,
+            network=network,
+            threads=threads,
+            device=device,
+            batch=batch_size,
+            fp16=fp16,
+            **options,
         )
         self.batch_size = batch_size
         self.spec = self.engine.spec

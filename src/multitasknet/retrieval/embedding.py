@@ -103,7 +103,7 @@ def _compute(
     predictor: Predictor, split: Split, done: int, workers: int, progress: bool
 ) -> Iterator[SplitEmbeddings]:
     """The pieces behind the first ``done`` images."""
-    from ..data.pipeline import create_pipeline
+    from ..data.pipeline import create_pipeline, rows_of
 
     hidden = None if progress else True
     bar = tqdm(
@@ -121,7 +121,8 @@ def _compute(
                 workers=workers,
             )
             batches = []
-            for *inputs, indices in pipeline.create_tuple_iterator(num_epochs=1, output_numpy=True):
+            for row in rows_of(pipeline):
+                *inputs, indices = row.values()
                 batches.append(predictor.run(*inputs))
                 bar.update(len(indices))
             outputs = [np.concatenate(columns) for columns in zip(*batches, strict=True)]

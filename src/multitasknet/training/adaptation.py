@@ -17,6 +17,7 @@ from mindspore import Tensor
 from ..data.layouts import camera_in, read_dataset
 from ..data.pipeline import create_pipeline
 from ..data.records import Record, Split, VehicleDataset, check_images, warn_of_unmatched
+from ..device import choose_device
 from ..errors import MultiTaskNetError
 from ..evaluation.run import evaluate_outputs
 from ..files import file_sha256, make_folder
@@ -36,7 +37,7 @@ from ..runtime import guard_cpu
 from ..vehicle.attributes import ClassMaps
 from ..weights.reading import read_weights
 from ..weights.sidecar import Sidecar, read_sidecar, write_sidecar
-from .finetuning import FinetuneResult, choose_device
+from .finetuning import FinetuneResult
 from .history import EpochRecord, History, read_history, write_history
 from .pseudo_identity import start_classifier
 from .reporting import write_adaptation_report
@@ -147,7 +148,7 @@ def adapt(
             gallery=complete(dataset.gallery, folder=dataset.root),
         ),
         output,
-        "onnx" if backend == "auto" and onnx_is_best() else backend,
+        "onnx" if backend == "auto" and onnx_is_best(device) else backend,
         _class_maps(path, network),
         frozenset(name for name in network.parameters_dict() if not name.startswith(_CLASSIFIER)),
         history,

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import mindspore
 import numpy as np
 from mindspore import Tensor
+from mindspore import dtype as mstype
 
-from ..data.pipeline import LABEL_COLUMNS, create_pipeline
+from ..data.pipeline import LABEL_COLUMNS, create_pipeline, rows_of
 from ..data.pipeline import Augmentation as Augment
 from ..data.records import Split
 from ..models.definition import Spec
@@ -58,8 +60,37 @@ class Source(Protocol):
     def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
         """The given batches (rows of indices), changed at random as ``draw`` says."""
 
-    def plain(self, size: int) -> Iterator[Batch]:
-        """All images in order, unchanged, ``size`` at a time."""
+    def plain(self, size: int, order: np.ndarray | None = None) -> Iterator[Batch]:
+        """All images, or those of ``order``, unchanged, ``size`` at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class PixelScale:
+    """Normalises on the device, whither a quarter of the bytes travel then.
+
+    Attributes:
+        factor, shift: float32 ``[C, 1, 1]``, from pixels to the network's input.
+    """
+
+    factor: Tensor
+    shift: Tensor
+
+    @classmethod
+    def for_device(cls, mean: np.ndarray, std: np.ndarray) -> PixelScale | None:
+        """For ``[C]`` of pixels / 255; None where a CPU trains, which has nothing to gain."""
+        if mindspore.get_context("device_target") == "CPU":
+            return None
+        return cls.of(mean, std)
+
+    @classmethod
+    def of(cls, mean: np.ndarray, std: np.ndarray) -> PixelScale:
+        """For ``[C]`` of pixels / 255."""
+        columns = (one.astype(np.float32)[:, None, None] for one in (1 / (255 * std), -mean / std))
+        return cls(*map(Tensor, columns))
+
+    def __call__(self, pixels: np.ndarray) -> Tensor:
+        """From uint8 ``[N, C, H, W]`` to float32."""
+        return Tensor(pixels).astype(mstype.float32) * self.factor + self.shift
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +98,9 @@ class ImageSource:
     """Batches of image files or a pack, for the network of ``spec`` at its input size.
 
     The labels are identity, color and type, int32 ``[N]``, -1 where unknown.
+
+    Attributes:
+        scale: normalises the images; None has that done with their preparation.
     """
 
     split: Split
@@ -74,14 +108,15 @@ class ImageSource:
     class_maps: ClassMaps
     augmentation: RandomAugmentation
     workers: int = 1
+    scale: PixelScale | None = None
 
     def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
         first = draw.step * batches.shape[1]
         augment = self.augmentation.for_epoch(draw.seed, draw.epoch, rank=draw.rank, first=first)
         return self.read(batches.shape[1], batches.reshape(-1).tolist(), augment)
 
-    def plain(self, size: int) -> Iterator[Batch]:
-        return self.read(size)
+    def plain(self, size: int, order: np.ndarray | None = None) -> Iterator[Batch]:
+        return self.read(size, None if order is None else order.tolist())
 
     def read(
         self, size: int, order: Sequence[int] | None = None, augment: Augment | None = None
@@ -96,11 +131,13 @@ class ImageSource:
             class_maps=self.class_maps,
             augment=augment,
             workers=self.workers,
+            raw=self.scale is not None,
         )
-        inputs = self.spec.input_shapes(self.spec.input_size)
-        for row in pipeline.create_dict_iterator(num_epochs=1, output_numpy=True):
+        image, *others = self.spec.input_shapes(self.spec.input_size)
+        to_input = self.scale or Tensor
+        for row in rows_of(pipeline):
             yield Batch(
-                inputs=tuple(Tensor(row[name]) for name in inputs),
+                inputs=(to_input(row[image]), *(Tensor(row[name]) for name in others)),
                 labels=tuple(Tensor(row[name]) for name in LABEL_COLUMNS),
                 indices=row["index"],
             )

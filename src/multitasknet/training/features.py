@@ -43,9 +43,10 @@ class FeatureSource:
             rng = np.random.default_rng((draw.seed, draw.epoch, draw.rank, step))
             yield self._batch(indices, rng.integers(len(self.inputs[0]), size=len(indices)))
 
-    def plain(self, size: int) -> Iterator[Batch]:
-        for start in range(0, len(self.split), size):
-            indices = np.arange(start, min(start + size, len(self.split)))
+    def plain(self, size: int, order: np.ndarray | None = None) -> Iterator[Batch]:
+        order = np.arange(len(self.split)) if order is None else order
+        for start in range(0, len(order), size):
+            indices = order[start : start + size]
             yield self._batch(indices, np.zeros_like(indices))
 
     def _batch(self, indices: np.ndarray, views: np.ndarray) -> Batch:

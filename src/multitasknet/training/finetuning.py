@@ -12,6 +12,7 @@ import mindspore
 
 from ..data.layouts import read_dataset
 from ..data.records import VehicleDataset
+from ..device import choose_device
 from ..files import make_folder
 from ..hub.source import WeightsSource
 from ..runtime import guard_cpu
@@ -31,7 +32,7 @@ class FinetuneResult:
         output: the folder with ``best.ckpt``, ``last.ckpt``, ``history.json``, ``report.html``.
         history: settings and epochs, at least one.
         checkpoint: the best weights by the task's metric, with their sidecar beside them.
-        is_first: whether this is the process that evaluated and wrote; always, but under msrun.
+        is_first: whether this is the process that wrote; always, but under msrun.
     """
 
     output: Path
@@ -73,7 +74,8 @@ def finetune(
         output: the folder for results; a new one, unless ``resume`` is set.
         resume: go on where the training in ``output`` stopped. Its settings hold; one that is
             given must be the same.
-        device: ``CPU``, ``Ascend`` or ``GPU``; None for MindSpore's choice.
+        device: ``CPU``, ``Ascend``, ``Ascend:1``, ``GPU`` and so on; None for what MindSpore
+            finds. Under ``msrun`` without a number.
         workers: threads that prepare images.
         progress: draw progress bars.
         tensorboard: write TensorBoard events to ``output/events`` as well.
@@ -86,7 +88,9 @@ def finetune(
         The :class:`FinetuneResult`.
 
     Raises:
+        LaunchError: something else than msrun started several processes.
         FinetuneError: a setting is not allowed, or ``output`` holds another training or none.
+        DeviceError: MindSpore does not compute there.
         SamplerError: fewer vehicles than a batch takes.
         TrainingError: the loss is not finite or has exploded; names the batch's images.
         Interrupted: SIGINT or SIGTERM came; the state is kept. A KeyboardInterrupt.
@@ -117,18 +121,6 @@ def finetune(
         for write in writers if devices.is_first else ():
             write(record)
     return FinetuneResult(output, run.history, output / BEST, devices.is_first)
-
-
-def choose_device(device: str | None) -> None:
-    """Compute on ``CPU``, ``Ascend`` or ``GPU``; FinetuneError if there is no such device."""
-    if device is None:
-        return
-    try:
-        mindspore.set_context(device_target=device)
-    except (RuntimeError, ValueError) as error:
-        raise FinetuneError(
-            f"device is {device!r}, which this machine or this MindSpore has not; leave it out"
-        ) from error
 
 
 def _fresh(output: Path, settings: Mapping[str, Any]) -> tuple[Settings, History]:

@@ -18,12 +18,13 @@ from ..hub.networks import create_from
 from ..inference.kept_poses import estimate_missing
 from ..inference.pose_choice import open_pose_estimator
 from ..models.multitasknet.network import MultiTaskNet
+from ..models.multitasknet.preprocessing import channel_statistics
 from ..models.multitasknet.spec import NetworkSpec
 from ..retrieval.embedding import SplitEmbeddings
 from ..vehicle.attributes import COLORS, TYPES, ClassMaps, Labelled
 from ..weights.reading import read_weights
 from .augmentation import RandomAugmentation
-from .batches import ImageSource, Source
+from .batches import ImageSource, PixelScale, Source
 from .features import cached_features
 from .losses import LossWeights, MultiTaskLoss
 from .sampler import IdentitySampler
@@ -152,8 +153,10 @@ def create_sources(
     if len(job.dataset.query) and len(job.dataset.gallery):
         warn_of_unmatched(job.dataset)
         splits += [job.dataset.query, job.dataset.gallery]
+    scale = PixelScale.for_device(*channel_statistics(network.spec.channels))
     images = [
-        ImageSource(split, network.spec, classes, augmentation, job.workers) for split in splits
+        ImageSource(split, network.spec, classes, augmentation, job.workers, scale)
+        for split in splits
     ]
     if settings.freeze != "backbone":
         return network, list(images)
@@ -174,6 +177,8 @@ def validate(
 ) -> dict[str, float] | None:
     """Rank the gallery for the queries, and count right colours and types.
 
+    Each device computes its share of the images, and has the metrics of all.
+
     Args:
         job: the data set, and how many images are computed at a time.
         forward: called with a batch's inputs in inference mode, returns what a MultiTaskNet does.
@@ -187,19 +192,34 @@ def validate(
     """
     if not sources:
         return {}
-    total, hidden = sum(len(source.split) for source in sources), None if job.show else True
-    outputs = []
-    with tqdm(total=total, desc="evaluation", unit="image", disable=hidden) as bar:
-        for source in sources:
-            rows = []
-            for batch in source.plain(job.settings.batch_size):
-                if stopped():
-                    return None
-                rows.append([one.asnumpy().astype(np.float32) for one in forward(*batch.inputs)])
-                bar.update(len(batch.indices))
-            outputs.append([np.concatenate(column) for column in zip(*rows, strict=True)])
+    devices, outputs = job.devices, []
+    for source in sources:
+        found = _outputs(job, forward, source, stopped)
+        if devices.any(found is None):
+            return None
+        assert found is not None
+        outputs.append([devices.joined(column, len(source.split)) for column in found])
     splits = (_embeddings(source, rows) for source, rows in zip(sources, outputs, strict=True))
     return evaluate_outputs(spec, job.dataset, *splits).metrics
+
+
+def _outputs(
+    job: Job,
+    forward: Callable[..., tuple[Tensor, ...]],
+    source: Source,
+    stopped: Callable[[], bool],
+) -> list[np.ndarray] | None:
+    """The outputs for this device's share of a split, float32; None if stopped."""
+    share, rows = job.devices.share(len(source.split)), []
+    hidden = None if job.show else True
+    name = f"evaluation, {source.split.name}"
+    with tqdm(total=len(share), desc=name, unit="image", disable=hidden) as bar:
+        for batch in source.plain(job.settings.batch_size, share):
+            if stopped():
+                return None
+            rows.append([one.asnumpy().astype(np.float32) for one in forward(*batch.inputs)])
+            bar.update(len(batch.indices))
+    return [np.concatenate(column) for column in zip(*rows, strict=True)]
 
 
 def _embeddings(source: Source, outputs: list[np.ndarray]) -> SplitEmbeddings:

@@ -13,7 +13,6 @@ from .parallel import Devices
 UNKNOWN = -1
 # Keeps the square root's slope finite where two embeddings coincide.
 _TINY = 1e-12
-_FAR = 1e30
 
 
 @dataclass(frozen=True)
@@ -62,16 +61,25 @@ def batch_hard_triplet(
         margin: in units of the distance; None for the soft margin, log(1 + exp(.)).
     """
     embeddings = embeddings.astype(mstype.float32)
-    same = (identities.expand_dims(1) == identities.expand_dims(0)).astype(mstype.float32)
+    same = identities.expand_dims(1) == identities.expand_dims(0)
     # Mined on fast but rounded distances; the two that count are computed exactly.
-    distances = ops.stop_gradient(_squared_distances(embeddings))
-    farthest = ops.argmax(distances * same - _FAR * (1 - same), 1)
-    nearest = ops.argmax(-distances * (1 - same) - _FAR * same, 1)
+    farthest, nearest = hardest(ops.stop_gradient(_squared_distances(embeddings)), same)
     excess = _distance(embeddings, farthest) - _distance(embeddings, nearest)
     loss = ops.softplus(excess) if margin is None else ops.relu(excess + margin)
-    positives = same.sum(1)
+    positives = same.astype(mstype.float32).sum(1)
     complete = ops.logical_and(positives > 1, positives < embeddings.shape[0])
     return (loss * complete.astype(mstype.float32)).mean()
+
+
+def hardest(distances: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
+    """Each row's farthest column of the same vehicle, and its nearest of another one.
+
+    Nothing is added to the distances but one, which any precision holds.
+    """
+    least, most = distances.min() - 1, distances.max() + 1
+    farthest = ops.argmax(ops.select(same, distances, ops.zeros_like(distances) + least), 1)
+    nearest = ops.argmin(ops.select(same, ops.zeros_like(distances) + most, distances), 1)
+    return farthest, nearest
 
 
 def _squared_distances(embeddings: Tensor) -> Tensor:
@@ -83,6 +91,20 @@ def _squared_distances(embeddings: Tensor) -> Tensor:
 def _distance(embeddings: Tensor, chosen: Tensor) -> Tensor:
     difference = embeddings - ops.gather(embeddings, chosen, 0)
     return ops.sqrt((difference * difference).sum(1) + _TINY)
+
+
+def with_own(gathered: Tensor, own: Tensor, rank: int, count: int) -> Tensor:
+    """What all processes gathered, ``[count x N, D]``, with this one's rows ``[N, D]`` in place.
+
+    No part is empty: slices of no size are documented for CPUs alone.
+    """
+    size = own.shape[0]
+    parts: tuple[Tensor, ...] = (own,)
+    if rank > 0:
+        parts = (gathered[: rank * size], *parts)
+    if rank < count - 1:
+        parts = (*parts, gathered[(rank + 1) * size :])
+    return ops.concat(parts, 0)
 
 
 class MultiTaskLoss(nn.Cell):
@@ -138,9 +160,8 @@ class MultiTaskLoss(nn.Cell):
     def triplet(self, embedding: Tensor, identity: Tensor) -> Tensor:
         if self.count == 1:
             return batch_hard_triplet(embedding, identity, self.margin)
-        first, last = self.rank * embedding.shape[0], (self.rank + 1) * embedding.shape[0]
         gathered = ops.stop_gradient(self.all_gather(embedding))
-        joined = ops.concat((gathered[:first], embedding, gathered[last:]), 0)
+        joined = with_own(gathered, embedding, self.rank, self.count)
         loss = batch_hard_triplet(joined, self.all_gather(identity), self.margin)
         # Each device holds the slope of its own part, and the reducer will divide by their number.
         return loss * self.count - ops.stop_gradient(loss) * (self.count - 1)

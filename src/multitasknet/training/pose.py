@@ -19,14 +19,17 @@ from mindspore import Tensor, nn, ops
 from ..data.pipeline import read_images
 from ..data.records import Split
 from ..hub.networks import create_from
+from ..images import RGB_MEAN, RGB_STD
 from ..inference.runner import ahead
 from ..models.poseestnet.decoding import find_peaks, keypoints_in_image
 from ..models.poseestnet.network import PoseEstNet
 from ..models.poseestnet.preprocessing import frame_transform, write_framed
 from ..models.poseestnet.spec import PoseSpec
 from ..models.poseestnet.targets import draw_targets
+from ..runtime import usable_workers
 from ..vehicle.keypoint_metrics import THRESHOLDS, KeypointErrors
-from .batches import Batch, Draw
+from .batches import Batch, Draw, PixelScale
+from .parallel import Devices
 from .pose_augmentation import PoseAugmentation
 from .sampler import ShuffledSampler
 from .settings import FinetuneError
@@ -81,13 +84,20 @@ def prepare(job: Job, network: PoseEstNet) -> Parts:
         resolution=settings.resolution,
         cover=settings.cover,
     )
-    source = partial(PoseSource, spec=network.spec, augmentation=augmentation, workers=job.workers)
+    source = partial(
+        PoseSource,
+        spec=network.spec,
+        augmentation=augmentation,
+        workers=job.workers,
+        scale=PixelScale.for_device(np.array(RGB_MEAN), np.array(RGB_STD)),
+    )
     held_out = [labelled(split) for split in (job.dataset.query, job.dataset.gallery)]
     validated = partial(
         validate,
         network,
         [source(split) for split in held_out if len(split)],
         batch_size=settings.batch_size,
+        devices=job.devices,
     )
     return Parts(network, HeatmapLoss(), source(labelled(job.dataset.train)), validated)
 
@@ -124,6 +134,7 @@ class PoseSource:
     spec: PoseSpec
     augmentation: PoseAugmentation
     workers: int = 1
+    scale: PixelScale | None = None
 
     def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
         def augmented(index: int, place: int, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -133,8 +144,8 @@ class PoseSource:
 
         return ahead(self._read(batches, augmented))
 
-    def plain(self, size: int) -> Iterator[Batch]:
-        order = np.arange(len(self.split))
+    def plain(self, size: int, order: np.ndarray | None = None) -> Iterator[Batch]:
+        order = np.arange(len(self.split)) if order is None else order
         batches = [order[start : start + size] for start in range(0, len(order), size)]
         return ahead(
             self._read(batches, lambda index, _, pixels: self._sample(index, pixels, None))
@@ -146,14 +157,15 @@ class PoseSource:
         sample: Callable[[int, int, np.ndarray], tuple[np.ndarray, ...]],
     ) -> Iterator[Batch]:
         place = 0
-        with ThreadPoolExecutor(self.workers) as pool:
+        with ThreadPoolExecutor(min(self.workers, usable_workers())) as pool:
             for indices in batches:
                 pixels = read_images(self.split, indices.tolist())
                 places = range(place, place + len(indices))
                 place += len(indices)
                 rows = list(pool.map(sample, indices.tolist(), places, pixels))
-                x, maps, weights = (Tensor(np.stack(column)) for column in zip(*rows, strict=True))
-                yield Batch((x,), (maps, weights), indices)
+                x, maps, weights = (np.stack(column) for column in zip(*rows, strict=True))
+                image = self.scale(x) if self.scale else Tensor(x)
+                yield Batch((image,), (Tensor(maps), Tensor(weights)), indices)
 
     def _sample(
         self, index: int, pixels: np.ndarray, rng: np.random.Generator | None
@@ -164,7 +176,7 @@ class PoseSource:
         transform = frame_transform(pixels.shape[1], pixels.shape[0], size)
         if rng is not None:
             pixels, keypoints, transform = self.augmentation(pixels, keypoints, size, rng)
-        x = np.empty((3, *size), np.float32)
+        x = np.empty((3, *size), np.uint8 if self.scale else np.float32)
         write_framed(pixels, transform, x)
         framed = np.column_stack(
             (keypoints[:, :2] @ transform[:, :2].T + transform[:, 2], keypoints[:, 2])
@@ -178,27 +190,45 @@ def validate(
     stopped: Callable[[], bool],
     *,
     batch_size: int,
+    devices: Devices,
 ) -> Mapping[str, float] | None:
     """PCK and NME of a network in inference mode, in percent, without flip test.
 
-    Empty without sources, None if stopped.
+    Each device does its share of the images. Empty without sources, None if stopped.
     """
-    estimates, truth, sides = [], [], []
+    splits = []
     for source in sources:
-        for batch in source.plain(batch_size):
-            if stopped():
-                return None
-            peaks = find_peaks(network(*batch.inputs).asnumpy().astype(np.float32))
-            records = [source.split.records[index] for index in batch.indices]
-            pixels = read_images(source.split, batch.indices.tolist())
-            for found, record, image in zip(peaks, records, pixels, strict=True):
-                height, width = image.shape[:2]
-                size = source.spec.input_size
-                estimates.append(keypoints_in_image(found, width=width, height=height, size=size))
-                truth.append(record.marked)
-                sides.append(max(height, width))
-    if not truth:
+        found = _estimates(network, source, stopped, batch_size, devices)
+        if devices.any(found is None):
+            return None
+        assert found is not None
+        records = source.split.records
+        estimates, sides = (devices.joined(column, len(records)) for column in found)
+        splits.append((estimates, np.array([record.marked for record in records]), sides))
+    if not splits:
         return {}
-    errors = KeypointErrors.of(np.stack(estimates), np.stack(truth), np.array(sides))
+    errors = KeypointErrors.of(*map(np.concatenate, zip(*splits, strict=True)))
     metrics: dict[str, Any] = {f"PCK@{one}": 100 * errors.pck(one) for one in THRESHOLDS}
     return metrics | {"NME": 100 * errors.nme()}
+
+
+def _estimates(
+    network: PoseEstNet,
+    source: PoseSource,
+    stopped: Callable[[], bool],
+    batch_size: int,
+    devices: Devices,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Keypoints and longer sides, float32, of this device's share; None if stopped."""
+    estimates, sides = [], []
+    for batch in source.plain(batch_size, devices.share(len(source.split))):
+        if stopped():
+            return None
+        peaks = find_peaks(network(*batch.inputs).asnumpy().astype(np.float32))
+        pixels = read_images(source.split, batch.indices.tolist())
+        for found, image in zip(peaks, pixels, strict=True):
+            height, width = image.shape[:2]
+            size = source.spec.input_size
+            estimates.append(keypoints_in_image(found, width=width, height=height, size=size))
+            sides.append(max(height, width))
+    return np.stack(estimates).astype(np.float32), np.array(sides, np.float32)

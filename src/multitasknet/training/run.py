@@ -81,7 +81,8 @@ class Run:
             optimizer,
             clip=settings.clip,
             scaled=mixed,
-            reducer=job.devices.reducer(optimizer.parameters),
+            devices=job.devices,
+            jit_level=settings.jit_level,
         )
         schedule = Schedule(
             settings.lr,
@@ -147,11 +148,9 @@ class Run:
         )
 
     def _validate(self, stopped: _Stopped, progress: Progress) -> Mapping[str, float]:
-        """The metrics that are defined, on the first process; stops if that is asked for."""
-        metrics: Mapping[str, float] | None = {}
-        if self.job.devices.is_first:
-            self.network.set_train(False)
-            metrics = self.parts.validate(stopped)
+        """The metrics that are defined; stops if that is asked for."""
+        self.network.set_train(False)
+        metrics = self.parts.validate(stopped)
         if self.job.devices.any(metrics is None):
             self._stop(progress)
         return {name: value for name, value in (metrics or {}).items() if not math.isnan(value)}

@@ -29,6 +29,7 @@ SCHEDULES = ("cosine", "steps", "constant")
 FREEZES = ("none", "stages", "backbone", "blocks")
 FLIPS = ("swap", "paper", "none")
 PRECISIONS = ("auto", "float32", "mixed")
+JIT_LEVELS = ("O0", "O1")
 _OLD_NAMES = {"batch": "batch_size", "trunk_rate": "backbone_rate"}
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
@@ -139,6 +140,7 @@ class Settings:
     precision: str = setting(
         "auto", "mixed is float16 with loss scaling; auto is mixed but on a CPU", choices=PRECISIONS
     )
+    jit_level: str = setting("O0", "of the compiled step; O1 fuses operators", choices=JIT_LEVELS)
     pose_convention: str | None = setting(
         None,
         "what the labels' confidences mean, instead of the weights'",

@@ -11,7 +11,9 @@ import mindspore
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
-from mindspore.amp import DynamicLossScaler
+from mindspore.amp import DynamicLossScaler, all_finite
+
+from .parallel import Devices
 
 _SCALE_WINDOW = 1000
 _FIRST_SCALE = 2.0**14
@@ -39,7 +41,7 @@ class StepResult:
 class TrainingStep:
     """Trains on batches, of any number of inputs and labels.
 
-    Forward and backward run as one compiled graph; the first call of a shape compiles it.
+    Forward, backward and clipping run as one compiled graph; the first call of a shape compiles it.
 
     Args:
         forward: a network in training mode, or a part of one, called with a batch's inputs.
@@ -48,7 +50,8 @@ class TrainingStep:
             be set, see :func:`.optimization.create_optimizer`.
         clip: largest norm of all gradients together; larger ones are scaled down to it.
         scaled: scale the loss, for mixed precision: the scale falls when a step overflows.
-        reducer: averages gradients over devices.
+        devices: gradients are averaged over them, and an overflow on one skips the step on all.
+        jit_level: how far the graph is optimised, ``O0`` or ``O1``, see ``mindspore.jit``.
     """
 
     def __init__(
@@ -59,29 +62,42 @@ class TrainingStep:
         *,
         clip: float,
         scaled: bool = False,
-        reducer: nn.Cell | None = None,
+        devices: Devices | None = None,
+        jit_level: str = "O0",
     ) -> None:
         self._optimizer = optimizer
         rates = {rate.name: rate for rate in optimizer.learning_rate}
         self._rates = [(rate, float(rate.asnumpy())) for rate in rates.values()]
-        self._clip = clip
-        self._reducer = reducer
+        self._devices = devices or Devices()
         self.scaler = DynamicLossScaler(_FIRST_SCALE, 2, _SCALE_WINDOW) if scaled else None
-        self._differentiated = cache(partial(_differentiated, forward, loss, optimizer.parameters))
+        # It may put the largest number where others put infinity, and keeps a flag that tells.
+        self._has_flag = scaled and mindspore.get_context("device_target") == "Ascend"
+        self._differentiated = cache(
+            partial(
+                _differentiated,
+                forward,
+                loss,
+                optimizer.parameters,
+                self._devices.reducer(optimizer.parameters),
+                clip,
+                jit_level,
+            )
+        )
 
     def __call__(self, inputs: tuple[Tensor, ...], labels: tuple[Tensor, ...]) -> StepResult:
         """Train on one batch."""
-        total, parts, gradients = self.gradients(inputs, labels)
-        norm = _global_norm(gradients)
-        finite = math.isfinite(norm)
-        if finite and norm > self._clip:
-            gradients = tuple(gradient * (self._clip / norm) for gradient in gradients)
-        if finite:
+        report, gradients = self.gradients(inputs, labels)
+        # The one point where the host waits for the device.
+        total, norm, *parts = report.asnumpy().tolist()
+        overflowed = has_overflowed(norm, not self._has_flag or bool(all_finite(gradients)))
+        if self._has_flag:
+            overflowed = self._devices.any(overflowed)
+        if not overflowed:
             self._optimizer(gradients)
-        is_hopeless = not finite and self._scale <= 1
+        is_hopeless = overflowed and self._scale <= 1
         if self.scaler:
-            self.scaler.adjust(Tensor(finite))
-        return StepResult(float(total.asnumpy()), parts.asnumpy(), norm, finite, is_hopeless)
+            self.scaler.adjust(Tensor(not overflowed))
+        return StepResult(total, np.array(parts, np.float32), norm, not overflowed, is_hopeless)
 
     @property
     def _scale(self) -> float:
@@ -102,30 +118,62 @@ class TrainingStep:
 
     def gradients(
         self, inputs: tuple[Tensor, ...], labels: tuple[Tensor, ...]
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """The loss, its parts, and the gradients of all weights, averaged over the devices."""
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """What one step follows, averaged over the devices.
+
+        Returns:
+            The loss, the norm of all gradients together and the loss's parts, float32 ``[2 + L]``;
+            and the gradients of all weights, clipped. They are no use if the norm is not finite.
+        """
         scale = self.scaler.scale_value.value() if self.scaler else Tensor(1.0, mstype.float32)
-        differentiate = self._differentiated(len(inputs))
-        (_, total, parts), gradients = differentiate(*inputs, *labels, scale)
-        gradients = tuple(gradients)
-        if self.scaler:
-            gradients = self.scaler.unscale(gradients)
-        if self._reducer:
-            gradients = self._reducer(gradients)
-        return total, parts, gradients
+        return self._differentiated(len(inputs))(*inputs, *labels, scale)
+
+
+def has_overflowed(norm: float, device_says_finite: bool) -> bool:
+    """Whether a step's gradients are no use: by their norm, or else by the device's own flag.
+
+    The first Ascend series (910A) has no infinity: what overflows becomes the largest number, and
+    the norm stays finite.
+    """
+    return not (math.isfinite(norm) and device_says_finite)
 
 
 def _differentiated(
-    forward: Callable, loss: nn.Cell, weights: tuple[Parameter, ...], inputs: int
+    forward: Callable,
+    loss: nn.Cell,
+    weights: tuple[Parameter, ...],
+    reducer: nn.Cell | None,
+    clip: float,
+    jit_level: str,
+    inputs: int,
 ) -> Callable:
     # Tensors one by one: those inside a tuple count as constants, a new graph for every batch.
     def scaled_loss(*tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         total, parts = loss(forward(*tensors[:inputs]), *tensors[inputs:-1])
         return total * tensors[-1], total, parts
 
-    return mindspore.jit(mindspore.value_and_grad(scaled_loss, None, weights, has_aux=True))
+    differentiate = mindspore.value_and_grad(scaled_loss, None, weights, has_aux=True)
+    # Over the gradients; a loop would be compiled into a graph of its own for each of them.
+    each, bound = ops.HyperMap(), ops.Partial()
+
+    def step(*tensors: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        (_, total, parts), gradients = differentiate(*tensors)
+        gradients = each(bound(_scaled, 1 / tensors[-1]), gradients)
+        if reducer is not None:
+            gradients = reducer(gradients)
+        norm = ops.sqrt(ops.addn(each(_square_sum, gradients)))
+        factor = ops.minimum(clip / norm, Tensor(1.0, mstype.float32))
+        clipped = each(bound(_scaled, factor), gradients)
+        figures = ops.stack((total.astype(mstype.float32), norm))
+        return ops.concat((figures, parts.astype(mstype.float32))), clipped
+
+    # Not the default, which is GE on the first Ascend series under MindSpore 2.7 and 2.8.
+    return mindspore.jit(step, backend="ms_backend", jit_level=jit_level)
 
 
-def _global_norm(gradients: tuple[Tensor, ...]) -> float:
-    squares = [ops.square(gradient.astype(mstype.float32)).sum() for gradient in gradients]
-    return math.sqrt(float(ops.stack(squares).sum().asnumpy()))
+def _scaled(factor: Tensor, gradient: Tensor) -> Tensor:
+    return gradient * factor.astype(gradient.dtype)
+
+
+def _square_sum(gradient: Tensor) -> Tensor:
+    return ops.square(gradient.astype(mstype.float32)).sum()

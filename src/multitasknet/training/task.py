@@ -48,7 +48,7 @@ class Parts:
         source: the training images.
         validate: the metrics of the network, which is in inference mode; empty where the data set
             has nothing to validate on. It calls its argument between batches, and returns None if
-            that says to stop.
+            that says to stop. All processes call it, and may share the work.
         class_maps: which raw id each class stands for, for the sidecar.
     """
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from google.protobuf import descriptor_pb2, message_factory, text_format
 from google.protobuf.message import Message
 
 _SCHEMA = """
@@ -68,6 +68,6 @@ def _array(pieces: list[Message]) -> np.ndarray:
 @lru_cache(maxsize=1)
 def _message_class() -> type[Message]:
     """The message as MindSpore declares it, in a pool of its own: names may be taken otherwise."""
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(text_format.Parse(_SCHEMA, descriptor_pb2.FileDescriptorProto()))
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("ckpt.Checkpoint"))
+    schema = text_format.Parse(_SCHEMA, descriptor_pb2.FileDescriptorProto())
+    # What all protobufs have, from the 3.20 that CANN asks for.
+    return message_factory.GetMessages([schema])["ckpt.Checkpoint"]

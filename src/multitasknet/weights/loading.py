@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -111,10 +112,17 @@ def frozen_copy(cell: nn.Cell) -> nn.Cell:
 
 def _without_values(network: Network, spec: Any) -> nn.Cell:
     """A Cell whose values are about to be set: not drawing initial ones halves the time."""
-    from mindspore.nn.utils import no_init_parameters
-
-    with no_init_parameters():
+    with _no_initial_values():
         return network.build(spec)
+
+
+def _no_initial_values() -> AbstractContextManager[None]:
+    """MindSpore's way to draw none; it may go after 2.9, and then they are drawn and replaced."""
+    try:
+        from mindspore.nn.utils import no_init_parameters
+    except ImportError:
+        return nullcontext()
+    return no_init_parameters()
 
 
 def parameter_shapes(network: Network, spec: Any) -> Shapes:

@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ...images import RGB_MEAN, RGB_STD, ImageInput, read_image, resize
+from ...images import RGB_MEAN, RGB_STD, ImageInput, read_image, resize, write_planes
 from ...vehicle.keypoints import pose_or_zeros
 from ...vehicle.maps import draw_maps
 from ...vehicle.sample import Sample
@@ -70,17 +70,20 @@ def preprocess(
 def write_inputs(sample: Sample, out: Mapping[str, np.ndarray]) -> None:
     """Write a sample's inputs into float32 arrays of ``spec.input_shapes(size)``.
 
-    Picture and maps are resized and rounded as upstream did: maps to the picture's size first.
+    Picture and maps are resized and rounded as upstream did: maps to the picture's size first. An
+    ``image`` of uint8 takes them as they are then, to be normalised elsewhere.
     """
     x = out["image"]
-    size = x.shape[1], x.shape[2]
-    _normalize(resize(sample.pixels, size), out=x[:3])
+    size, is_raw = (x.shape[1], x.shape[2]), x.dtype == np.uint8
+    write_planes(resize(sample.pixels, size), x[:3], _NORMALIZED_RGB)
     original = sample.pixels.shape[0], sample.pixels.shape[1]
     for stored, channel in zip(sample.maps, x[3:], strict=True):
-        if stored.any():
-            cv2.LUT(resize(resize(stored, original), size), _NORMALIZED_MAP, dst=channel)
+        if not stored.any():
+            channel.fill(0 if is_raw else _NORMALIZED_MAP[0])
+        elif is_raw:
+            channel[:] = resize(resize(stored, original), size)
         else:
-            channel.fill(_NORMALIZED_MAP[0])
+            cv2.LUT(resize(resize(stored, original), size), _NORMALIZED_MAP, dst=channel)
     if "pose" in out:
         out["pose"][:] = pose_vector(sample.keypoints, width=original[1], height=original[0])
 
@@ -103,7 +106,7 @@ def normalization() -> dict[str, Any]:
     }
 
 
-def _normalize(pixels: np.ndarray, out: np.ndarray) -> None:
-    for color, channel in enumerate(cv2.split(pixels)):
-        # A table look-up writes into place; its result is what the formula gives, to the bit.
-        cv2.LUT(channel, _NORMALIZED_RGB[:, color].copy(), dst=out[color])
+def channel_statistics(channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each of the image's channels, by which it is normalised."""
+    maps = channels - 3
+    return np.array(RGB_MEAN + (MAP_MEAN,) * maps), np.array(RGB_STD + (MAP_STD,) * maps)

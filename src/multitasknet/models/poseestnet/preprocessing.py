@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ...images import RGB_MEAN, RGB_STD
+from ...images import RGB_MEAN, RGB_STD, write_planes
 from ...vehicle.maps import FRAME
 from ...vehicle.sample import Sample
 
@@ -44,11 +44,13 @@ def write_inputs(sample: Sample, out: Mapping[str, np.ndarray]) -> None:
 
 
 def write_framed(pixels: np.ndarray, transform: np.ndarray, planes: np.ndarray) -> None:
-    """Write what :func:`frame_transform` frames of a picture, normalised, into such an array."""
+    """Write what :func:`frame_transform` frames of a picture, normalised, into such an array.
+
+    One of uint8 takes the pixels as they are.
+    """
     size = planes.shape[2], planes.shape[1]
     framed = cv2.warpAffine(pixels, transform, size, flags=cv2.INTER_LINEAR)
-    for color, channel in enumerate(cv2.split(framed)):
-        cv2.LUT(channel, _NORMALIZED[:, color].copy(), dst=planes[color])
+    write_planes(framed, planes, _NORMALIZED)
 
 
 def normalization() -> dict[str, Any]:

@@ -1,0 +1,90 @@
+"""Which device MindSpore computes on: one that is asked for, or what it finds by itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from .errors import MultiTaskNetError
+
+logger = logging.getLogger(__name__)
+
+# Where an Ascend accelerator shows itself, whatever the environment says.
+ASCEND_NODE = Path("/dev/davinci_manager")
+_TARGETS = {target.lower(): target for target in ("CPU", "Ascend", "GPU")}
+_CANN = "source set_env.sh of your CANN, then see 'multitasknet doctor'"
+
+
+class DeviceError(MultiTaskNetError, ValueError):
+    """A device that does not exist, or that MindSpore cannot compute on."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A kind of device, and which of them; None leaves that to MindSpore."""
+
+    target: str
+    number: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Device:
+        """From ``CPU``, ``Ascend``, ``Ascend:1``, ``GPU:0`` and so on, in any case; DeviceError."""
+        name, colon, number = text.partition(":")
+        target = _TARGETS.get(name.lower())
+        numbered = number.isascii() and number.isdigit() and target != "CPU"
+        if target is None or (colon and not numbered):
+            raise DeviceError(
+                f"device is {text!r}; expected CPU, Ascend or GPU, the last two with a number if "
+                f"you like, such as Ascend:1"
+            )
+        return cls(target, int(number) if colon else None)
+
+
+def choose_device(device: str | None) -> None:
+    """Have MindSpore compute on a device, all of this process; None leaves it what it found.
+
+    Raises:
+        DeviceError: no such device, none that MindSpore can use, or it computes on another one
+            already.
+    """
+    import mindspore
+
+    found = mindspore.get_context("device_target")
+    if device is None:
+        if has_idle_ascend(found, is_there=ASCEND_NODE.exists()):
+            _warn_of_idle_ascend()
+        return
+    wanted = Device.parse(device)
+    if wanted.number is not None and "MS_ROLE" in os.environ:
+        raise DeviceError(
+            f"device is {device!r}, but msrun gives each process its own; leave the number out, "
+            f"and choose by ASCEND_RT_VISIBLE_DEVICES"
+        )
+    if found == wanted.target and wanted.number in (None, mindspore.get_context("device_id")):
+        return
+    try:
+        mindspore.set_device(wanted.target, wanted.number)
+    # What a broken installation raises is not only MindSpore's own.
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        remedy = _CANN if wanted.target == "Ascend" else "leave it out"
+        raise DeviceError(
+            f"device is {device!r}, but MindSpore does not compute there ({reason}); {remedy}"
+        ) from error
+
+
+def has_idle_ascend(target: str, *, is_there: bool) -> bool:
+    """Whether MindSpore computes on the CPU of a machine that has an Ascend accelerator."""
+    return target == "CPU" and is_there
+
+
+@lru_cache(maxsize=1)
+def _warn_of_idle_ascend() -> None:
+    logger.warning(
+        "this machine has an Ascend accelerator (%s), but MindSpore computes on the CPU: %s",
+        ASCEND_NODE,
+        _CANN,
+    )

@@ -1,0 +1,90 @@
+"""Devices by name and number, and what is said where MindSpore does not compute there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from multitasknet import device as device_module
+from multitasknet.device import Device, DeviceError, choose_device, has_idle_ascend
+
+
+@pytest.mark.parametrize(
+    ("text", "device"),
+    [
+        ("CPU", Device("CPU")),
+        ("cpu", Device("CPU")),
+        ("Ascend", Device("Ascend")),
+        ("ascend:7", Device("Ascend", 7)),
+        ("GPU:0", Device("GPU", 0)),
+    ],
+)
+def test_a_device_has_a_name_and_maybe_a_number(text: str, device: Device) -> None:
+    assert Device.parse(text) == device
+
+
+@pytest.mark.parametrize("text", ["", "NPU", "Ascend:", "Ascend:-1", "Ascend:one", "CPU:0", ":1"])
+def test_other_words_are_no_device(text: str) -> None:
+    with pytest.raises(DeviceError, match="expected CPU, Ascend or GPU"):
+        Device.parse(text)
+
+
+def test_the_device_that_mindspore_computes_on_can_be_chosen_at_any_time() -> None:
+    import mindspore
+
+    (mindspore.Tensor([1.0]) + 1).asnumpy()
+    choose_device("cpu")
+    assert mindspore.get_context("device_target") == "CPU"
+
+
+def test_a_number_under_msrun_is_refused(monkeypatch) -> None:
+    monkeypatch.setenv("MS_ROLE", "MS_WORKER")
+    with pytest.raises(DeviceError, match="ASCEND_RT_VISIBLE_DEVICES"):
+        choose_device("Ascend:1")
+
+
+@pytest.mark.parametrize(
+    ("target", "is_there", "idle"),
+    [("CPU", True, True), ("CPU", False, False), ("Ascend", True, False), ("GPU", True, False)],
+)
+def test_an_accelerator_is_idle_where_the_cpu_computes(target, is_there, idle) -> None:
+    assert has_idle_ascend(target, is_there=is_there) == idle
+
+
+def test_an_idle_accelerator_is_told_of_once(tmp_path: Path, monkeypatch, caplog) -> None:
+    node = tmp_path / "davinci_manager"
+    node.touch()
+    monkeypatch.setattr(device_module, "ASCEND_NODE", node)
+    device_module._warn_of_idle_ascend.cache_clear()
+    choose_device("CPU")
+    assert not caplog.records
+    for _ in range(2):
+        choose_device(None)
+    (record,) = caplog.records
+    assert "computes on the CPU" in record.message
+    assert "set_env.sh" in record.message
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["finetune", "--data", "nowhere", "--output", "run", "--device", "Ascend"],
+        ["predict", "{photo}", "--weights", "none", "--device", "Ascend:1"],
+    ],
+)
+def test_a_device_that_is_not_there_is_a_users_mistake(command, tmp_path: Path) -> None:
+    photo = Path(__file__).resolve().parents[1] / "assets" / "example.jpg"
+    arguments = [word.format(photo=photo) for word in command]
+    done = subprocess.run(
+        [sys.executable, "-m", "multitasknet", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "MindSpore does not compute there (Unsupported device target Ascend" in done.stderr
+    assert "set_env.sh" in done.stderr
