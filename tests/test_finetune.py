@@ -188,7 +188,7 @@ def test_sigterm_stops_the_command_and_names_the_way_on(data, output, tmp_path) 
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors.decode()
+    assert process.returncode == 143, errors.decode()
     assert f"--output {output} --resume" in errors.decode()
     assert len(json.loads((output / "history.json").read_text())["epochs"]) < 500
     assert list(output.glob(".*.tmp*")) == []

@@ -13,6 +13,8 @@ logger = logging.getLogger(__name__)
 
 _VARIABLE = "ONEDNN_MAX_CPU_ISA"
 _FIRST_SLOW_VERSION = (2, 9)
+_MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_MEMORY_USED = Path("/sys/fs/cgroup/memory.current")
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -20,6 +22,18 @@ def usable_cores() -> int:
     """Cores that this process may use: by its affinity and its control group, not the machine's."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(min(cores or 1, cores_of_quota(_QUOTA)), 1)
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take: of the machine's, within its control group's."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    try:
+        left = int(_MEMORY_LIMIT.read_text()) - int(_MEMORY_USED.read_text())
+    except (OSError, ValueError):  # no such file, or "max"
+        return free
+    return max(min(free, left), 0)
 
 
 def has_cpu_feature(name: str) -> bool:

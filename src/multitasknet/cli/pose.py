@@ -55,7 +55,7 @@ def add_parsers(commands: Any) -> None:
         choices=("hardlink", "copy"),
         help="with --data: how images get there (hardlink, where that works)",
     )
-    add_options(pose, "--json")
+    add_options(pose, "--allow-outside", "--json")
     add_pose_options(pose)
     pose.add_argument("--pose", dest="weights", default=argparse.SUPPRESS, help="as --weights")
 
@@ -167,7 +167,7 @@ def _pose_data(options: argparse.Namespace) -> None:
     from ..inference.pose_dataset import check_output, estimate_dataset
 
     check_output(options.output)
-    dataset = read_dataset(options.data)
+    dataset = read_dataset(options.data, allow_outside=options.allow_outside)
     data = estimate_dataset(
         make_pose_estimator(options),
         dataset,

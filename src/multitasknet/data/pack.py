@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ..documents import read_json, shown
 from ..errors import MultiTaskNetError
-from ..files import make_folder, replacing
+from ..files import check_output, exclusive, make_folder, reading, replacing, writing
 from ..images import decode_image, read_image
 from ..models.definition import Spec
 from ..vehicle.keypoints import pose_or_zeros
@@ -49,10 +50,13 @@ def write_pack(dataset: VehicleDataset, output: str | Path, *, progress: bool = 
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise PackError(f"{output}: something is there already; give a new or empty folder")
     make_folder(output.parent)
-    with replacing(output) as scratch:
+    check_output(output, folder=True, needed=_image_bytes(dataset))
+    lock_file = output.with_name(f".{output.name}.lock")
+    with exclusive(output, lock_file), replacing(output) as scratch:
         scratch.mkdir()
         for split in dataset.splits:
-            _write_split(scratch, split, progress)
+            with writing(output):
+                _write_split(scratch, split, progress)
         manifest = {"format": _FORMAT, "splits": [split.name for split in dataset.splits]}
         (scratch / MANIFEST).write_text(json.dumps(manifest))
     return output
@@ -64,10 +68,10 @@ def read_pack(root: Path, splits: Sequence[str] | None) -> VehicleDataset:
     Raises:
         LabelError: a split is not in the pack, or the pack is damaged.
     """
-    try:
-        manifest = json.loads((root / MANIFEST).read_text())
+    with reading(root, LabelError, "the pack is damaged", "pack it again"):
+        manifest = read_json(root / MANIFEST)
         if manifest["format"] != _FORMAT:
-            raise ValueError(f"format {manifest['format']}, expected {_FORMAT}")
+            raise ValueError(f"format {shown(manifest['format'])}, expected {_FORMAT}")
         names = splits or manifest["splits"]
         missing = [name for name in names if name not in manifest["splits"]]
         if missing:
@@ -76,11 +80,6 @@ def read_pack(root: Path, splits: Sequence[str] | None) -> VehicleDataset:
                 f"{', '.join(manifest['splits'])}"
             )
         return VehicleDataset(root, **{name: _read_split(root, name) for name in names})
-    except LabelError:
-        raise
-    # NumPy and zipfile report damage in many ways, from EOFError to NotImplementedError.
-    except Exception as error:
-        raise LabelError(f"{root}: the pack is damaged ({error}); pack it again") from error
 
 
 def load_packed(record: Record, spec: Spec, image: np.ndarray, deflated: np.ndarray) -> Sample:
@@ -92,6 +91,11 @@ def load_packed(record: Record, spec: Spec, image: np.ndarray, deflated: np.ndar
     maps = flat.reshape(NUM_MAPS, MAP_SIZE, MAP_SIZE)
     wanted = select_maps(maps, heatmaps=spec.heatmaps, segments=spec.segments)
     return Sample(pixels, pose_or_zeros(record.keypoints), wanted)
+
+
+def _image_bytes(dataset: VehicleDataset) -> int:
+    images = (record.image for split in dataset.splits for record in split.records)
+    return sum(image.stat().st_size for image in images if image.is_file())
 
 
 def _write_split(folder: Path, split: Split, progress: bool) -> None:

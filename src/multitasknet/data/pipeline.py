@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import mindspore.dataset as ds
 import numpy as np
 
+from ..files import reading
 from ..images import decode_image, read_image
-from ..models.definition import Spec, check_size
+from ..models.definition import Spec, check_memory, check_size
 from ..runtime import usable_cores
 from ..vehicle.attributes import ClassMaps
 from ..vehicle.sample import Sample
+from .labels import LabelError
 from .pack import load_packed
 from .records import Record, Split
 from .samples import batch_inputs, load_sample
@@ -23,6 +25,8 @@ from .samples import batch_inputs, load_sample
 # Takes a sample, its index in the split and its place in the order, so that random draws need no
 # state.
 Augmentation: TypeAlias = Callable[[Sample, int, int], Sample]
+
+Row = TypeVar("Row")
 
 LABEL_COLUMNS = ("identity", "color", "type")
 
@@ -59,6 +63,7 @@ def create_pipeline(
         ``[N, C, H, W]``, and ``pose``, float32 ``[N, 108]``), then ``index`` (int32 ``[N]``) and
         with ``class_maps`` the labels (int32 ``[N]``, -1 where unknown).
     """
+    check_memory(spec, check_size(size), batch_size)
     order = list(range(len(split)) if order is None else order)
     labels = LABEL_COLUMNS if class_maps else ()
     source = _folder_source(order) if split.pack is None else _pack_source(split.pack, order)
@@ -67,7 +72,7 @@ def create_pipeline(
         drop_remainder=drop_remainder,
         # Whole batches: the rows are written where they belong instead of being stacked again.
         per_batch_map=_Preparation(
-            split.records, spec, check_size(size), _label_table(split, class_maps), augment
+            split.records, spec, size, _label_table(split, class_maps), augment
         ),
         output_columns=[*spec.input_shapes(size), "index", *labels],
         num_parallel_workers=min(workers, usable_cores()),
@@ -82,8 +87,15 @@ def read_images(split: Split, indices: Sequence[int], *, workers: int = 1) -> li
     stored = ds.MindDataset(
         str(split.pack), columns_list=["image"], sampler=ds.SubsetSampler(list(indices))
     )
-    rows = stored.create_tuple_iterator(num_epochs=1, output_numpy=True)
+    rows = read_rows(stored.create_tuple_iterator(num_epochs=1, output_numpy=True), split)
     return [decode_image(image.tobytes()) for (image,) in rows]
+
+
+def read_rows(rows: Iterable[Row], split: Split) -> Iterator[Row]:
+    """What a pipeline's iterator gives; LabelError for whatever MindSpore raises on the way."""
+    remedy = "a picture has changed since it was checked, or the pack is damaged: make it again"
+    with reading(split.pack or split.name, LabelError, "its images cannot be read", remedy):
+        yield from rows
 
 
 def _folder_source(order: list[int]) -> ds.Dataset:

@@ -103,7 +103,7 @@ def _compute(
     predictor: Predictor, split: Split, done: int, workers: int, progress: bool
 ) -> Iterator[SplitEmbeddings]:
     """The pieces behind the first ``done`` images."""
-    from ..data.pipeline import create_pipeline
+    from ..data.pipeline import create_pipeline, read_rows
 
     hidden = None if progress else True
     bar = tqdm(
@@ -121,7 +121,8 @@ def _compute(
                 workers=workers,
             )
             batches = []
-            for *inputs, indices in pipeline.create_tuple_iterator(num_epochs=1, output_numpy=True):
+            rows = pipeline.create_tuple_iterator(num_epochs=1, output_numpy=True)
+            for *inputs, indices in read_rows(rows, split):
                 batches.append(predictor.run(*inputs))
                 bar.update(len(indices))
             outputs = [np.concatenate(columns) for columns in zip(*batches, strict=True)]

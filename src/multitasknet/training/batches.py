@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from mindspore import Tensor
 
-from ..data.pipeline import LABEL_COLUMNS, create_pipeline
+from ..data.pipeline import LABEL_COLUMNS, create_pipeline, read_rows
 from ..data.pipeline import Augmentation as Augment
 from ..data.records import Split
 from ..models.definition import Spec
@@ -98,7 +98,8 @@ class ImageSource:
             workers=self.workers,
         )
         inputs = self.spec.input_shapes(self.spec.input_size)
-        for row in pipeline.create_dict_iterator(num_epochs=1, output_numpy=True):
+        rows = pipeline.create_dict_iterator(num_epochs=1, output_numpy=True)
+        for row in read_rows(rows, self.split):
             yield Batch(
                 inputs=tuple(Tensor(row[name]) for name in inputs),
                 labels=tuple(Tensor(row[name]) for name in LABEL_COLUMNS),
