@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import drawn
@@ -18,6 +20,7 @@ from PIL import Image
 from multitasknet.cli import main
 from multitasknet.data.labels import LabelError
 from multitasknet.data.layouts import read_dataset
+from multitasknet.data.pack import write_pack
 from multitasknet.documents import DocumentError, parse_json, parse_yaml
 from multitasknet.errors import MultiTaskNetError
 from multitasknet.files import OutputError, PathError, check_output, exclusive, expand, replacing
@@ -26,10 +29,13 @@ from multitasknet.images import MOST_PIXELS, ImageError, read_image
 from multitasknet.inference.metadata import Metadata, MetadataError
 from multitasknet.models.definition import MemoryLimitError, check_memory
 from multitasknet.models.multitasknet.spec import NetworkSpec
+from multitasknet.report.page import Panel, Shot, thumbnail, write_page
+from multitasknet.retrieval.index import EmbeddingOrigin, GalleryIndex
 from multitasknet.retrieval.search import find_images
 from multitasknet.training.history import HistoryError, read_history
 from multitasknet.training.settings import FinetuneError, read_config
 from multitasknet.weights.ckpt_file import _message_class
+from multitasknet.weights.converting import convert
 from multitasknet.weights.reading import CheckpointError, read_weights
 from multitasknet.weights.sidecar import SidecarError, read_sidecar
 
@@ -443,8 +449,6 @@ def test_names_that_the_terminal_cannot_show_are_printed(tmp_path: Path) -> None
 
 
 def test_the_search_page_names_files_of_any_bytes(tmp_path: Path) -> None:
-    from multitasknet.report.page import Panel, Shot, thumbnail, write_page
-
     shot = Shot(thumbnail(np.zeros((8, 8, 3), np.uint8)), "\udcff", "caf\udce9.jpg", "query")
     page = write_page(
         tmp_path / "x.html",
@@ -462,3 +466,65 @@ def test_the_search_page_names_files_of_any_bytes(tmp_path: Path) -> None:
 def test_all_errors_of_this_file_are_the_packages() -> None:
     for kind in (PathError, OutputError, MemoryLimitError, ImageError, LabelError):
         assert issubclass(kind, MultiTaskNetError)
+
+
+# A full disk, as a limit on the size of files
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def large_pack(folder: Path, _: Path) -> None:
+    drawn.pamtri(folder / "data", drawn.plan())
+    dataset = read_dataset(folder / "data")
+    with files_of_at_most(1 << 16):
+        write_pack(dataset, folder / "packed", progress=False)
+
+
+def large_index(folder: Path, _: Path) -> None:
+    origin = EmbeddingOrigin("0", "rgb", (32, 32))
+    index = GalleryIndex(("a",) * 99, np.zeros((99, 1024), np.float32), origin)
+    with files_of_at_most(1 << 16):
+        index.save(folder / "index.npz")
+
+
+def large_weights(ending: str) -> Callable[[Path, Path], None]:
+    def write(folder: Path, checkpoint: Path) -> None:
+        with files_of_at_most(1 << 20):
+            convert(checkpoint, folder / f"w.{ending}")
+
+    return write
+
+
+def large_page(folder: Path, _: Path) -> None:
+    with files_of_at_most(1 << 10):
+        write_page(
+            folder / "page.html",
+            "search.html",
+            title="t" * 10_000,
+            panels=[],
+            queries=1,
+            gallery=1,
+            weights="w",
+            random=False,
+        )
+
+
+@pytest.mark.parametrize(
+    "write",
+    [large_pack, large_index, large_weights("ckpt"), large_weights("safetensors"), large_page],
+    ids=["pack", "index", "ckpt", "safetensors", "page"],
+)
+def test_a_full_disk_is_one_error_and_leaves_nothing(
+    write: Callable[[Path, Path], None], tmp_path: Path, checkpoint: Path
+) -> None:
+    with pytest.raises(OutputError, match="cannot be written"):
+        write(tmp_path, checkpoint)
+    assert [path.name for path in tmp_path.iterdir() if path.name != "data"] == []

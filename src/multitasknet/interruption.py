@@ -70,13 +70,13 @@ class _Watch(threading.Thread):
         super().__init__(name="signals", daemon=True)
         self.received = received
         self.over = False
-        self._answered = False
+        self._answered = self._delivering = False
         self._main = threading.main_thread().ident
         signal.signal(_WAKE, self._deliver)
         for number in _SIGNALS:
             # A background job of a shell ignores SIGINT, and asked for just that.
             if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, _interrupt)
+                signal.signal(number, self._interrupt)
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
     def run(self) -> None:
@@ -96,9 +96,23 @@ class _Watch(threading.Thread):
 
     def _deliver(self, _: int, frame: FrameType | None) -> None:
         handler = signal.getsignal(self.received[-1])
-        self._answered |= handler not in (_interrupt, _go_on)
-        if callable(handler):
-            handler(self.received[-1], frame)
+        self._answered |= handler not in (self._interrupt, _go_on)
+        self._delivering = True
+        try:
+            if callable(handler):
+                handler(self.received[-1], frame)
+        finally:
+            self._delivering = False
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if not self._delivering:
+            # Starting a worker process unblocks them; this one goes the usual way all the same.
+            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            os.kill(os.getpid(), number)
+            return
+        for one in _SIGNALS:  # a second one shall not cut the clearing up short
+            signal.signal(one, _go_on)
+        raise KeyboardInterrupt
 
     def _is_importing(self) -> bool:
         frame = sys._current_frames().get(self._main or 0)
@@ -112,12 +126,6 @@ class _Watch(threading.Thread):
         time.sleep(_PATIENCE)
         if not self._answered:
             os._exit(128 + self.received[0])
-
-
-def _interrupt(_: int, frame: FrameType | None) -> NoReturn:
-    for number in _SIGNALS:  # a second one shall not cut the clearing up short
-        signal.signal(number, _go_on)
-    raise KeyboardInterrupt
 
 
 def _go_on(_: int, frame: FrameType | None) -> None:

@@ -21,8 +21,9 @@ from tqdm import tqdm
 from ..data.labels import LabelRow, write_labels
 from ..data.layouts import FOLDERS, camera_in
 from ..data.records import Record, VehicleDataset
+from ..documents import parse_json
 from ..errors import MultiTaskNetError
-from ..files import OutputError, fingerprint, make_folder
+from ..files import OutputError, fingerprint, make_folder, reading
 from ..images import encode_jpeg
 from ..interruption import Interrupted, stop_request
 from ..models.definition import PoseNetwork
@@ -179,8 +180,13 @@ class _Journal:
                 f"or remove it"
             )
         os.truncate(path, sum(map(len, lines)))
-        for line in lines[1:]:
-            self.poses += [np.array(pose).reshape(NUM_KEYPOINTS, 3) for pose in json.loads(line)]
+        remedy = f"remove {path.parent} to begin anew"
+        with reading(path, PoseDatasetError, "what was done cannot be read", remedy):
+            for line in lines[1:]:
+                self.poses += [
+                    np.array(pose, dtype=np.float64).reshape(NUM_KEYPOINTS, 3)
+                    for pose in parse_json(line.decode())
+                ]
         if self.poses:
             logger.warning("%s: going on behind %d images", path.parent, len(self.poses))
 
