@@ -16,7 +16,7 @@ from ..errors import MultiTaskNetError
 from ..files import check_output, exclusive, make_folder, reading, replacing, writing
 from ..images import decode_image, read_image
 from ..models.definition import Spec
-from ..vehicle.keypoints import pose_or_zeros
+from ..vehicle.keypoints import NUM_KEYPOINTS, pose_or_zeros
 from ..vehicle.maps import MAP_SIZE, NUM_MAPS, select_maps
 from ..vehicle.sample import Sample
 from .labels import LabelError
@@ -28,6 +28,7 @@ _FORMAT = 3
 _UNKNOWN = -1
 _IDS = ("vehicle_id", "camera_id", "color_id", "type_id")
 _ARRAYS = {"keypoints": np.float32, "visibility": np.uint8}
+_SHAPES = {"keypoints": (NUM_KEYPOINTS, 3), "visibility": (NUM_KEYPOINTS,)}
 _EDGE = 1 << 20
 
 
@@ -135,9 +136,9 @@ def _read_split(root: Path, name: str) -> Split:
         columns = dict(stored)
     if columns["fingerprint"] != _fingerprint(pack):
         raise ValueError(f"{pack.name} and {name}.npz do not belong together")
-    images = columns["images"].tolist()
+    images = _column(columns, "images", "U", (len(columns["images"]),)).tolist()
     poses, visibility = (_optional(columns, name, len(images)) for name in _ARRAYS)
-    ids = (columns[f"{name}s"].tolist() for name in _IDS)
+    ids = (_column(columns, f"{name}s", "i", (len(images),)).tolist() for name in _IDS)
     rows = zip(images, poses, visibility, *ids, strict=True)
     records = tuple(
         Record(
@@ -159,8 +160,20 @@ def _optional(columns: dict[str, np.ndarray], name: str, count: int) -> list[np.
     """An array for each row that has one; older packs hold no visibility."""
     if f"has_{name}" not in columns:
         return [None] * count
-    arrays = iter(columns[name])
-    return [next(arrays) if has else None for has in columns[f"has_{name}"]]
+    has = _column(columns, f"has_{name}", "b", (count,)).tolist()
+    kind, shape = np.dtype(_ARRAYS[name]).kind, _SHAPES[name]
+    # Of none, older packs keep no shape.
+    arrays = iter(_column(columns, name, kind, (sum(has), *shape)) if any(has) else ())
+    return [next(arrays) if one else None for one in has]
+
+
+def _column(
+    columns: dict[str, np.ndarray], name: str, kind: str, shape: tuple[int, ...]
+) -> np.ndarray:
+    array = np.asarray(columns[name])
+    if array.dtype.kind != kind or array.shape != shape:
+        raise ValueError(f"its {name} are {array.dtype} {list(array.shape)}, not {list(shape)}")
+    return array
 
 
 def _fingerprint(pack: Path) -> str:
