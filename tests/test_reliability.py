@@ -27,6 +27,7 @@ from multitasknet.files import OutputError, PathError, check_output, exclusive, 
 from multitasknet.hub.card import CardError, load_card
 from multitasknet.images import MOST_PIXELS, ImageError, read_image
 from multitasknet.inference.metadata import Metadata, MetadataError
+from multitasknet.inference.predictor import Predictor
 from multitasknet.models.definition import MemoryLimitError, check_memory
 from multitasknet.models.multitasknet.spec import NetworkSpec
 from multitasknet.report.page import Panel, Shot, thumbnail, write_page
@@ -528,3 +529,48 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(
     with pytest.raises(OutputError, match="cannot be written"):
         write(tmp_path, checkpoint)
     assert [path.name for path in tmp_path.iterdir() if path.name != "data"] == []
+
+
+# What MindSpore reads
+
+
+def test_a_picture_that_goes_while_it_is_read_is_named(tmp_path: Path) -> None:
+    from multitasknet.retrieval.embedding import embed_split
+
+    split = read_dataset(drawn.pamtri(tmp_path / "data", drawn.plan()), ["query"]).query
+    split.records[0].image.write_bytes(b"gone")
+    predictor = Predictor(None, variant="rgb", size=(32, 32), backend="mindspore", pose="none")
+    with pytest.raises(LabelError, match=r"^\S+_0\.jpg: the image cannot be read"):
+        embed_split(predictor, split, progress=False)
+
+
+def test_damage_in_the_middle_of_a_pack_is_an_error_with_its_name(tmp_path: Path) -> None:
+    from multitasknet.data import pack, pipeline
+
+    dataset = read_dataset(drawn.pamtri(tmp_path / "data", drawn.plan()), ["query"])
+    packed = write_pack(dataset, tmp_path / "packed", progress=False)
+    images = packed / "query.mindrecord"
+    content = bytearray(images.read_bytes())
+    start = content.index(b"\xff\xd8\xff")
+    content[start : start + 200] = bytes(200)
+    images.write_bytes(content)
+    # As in a file of many MB, of which not all is read to tell it.
+    with np.load(packed / "query.npz") as stored:
+        arrays = dict(stored) | {"fingerprint": pack._fingerprint(images)}
+    np.savez(packed / "query.npz", **arrays)
+    split = read_dataset(packed).query
+    with pytest.raises(MultiTaskNetError, match="cannot be read"):
+        pipeline.read_images(split, range(len(split)))
+
+
+def test_files_with_any_bytes_in_their_names_are_embedded_and_found(tmp_path: Path) -> None:
+    from multitasknet.retrieval.search import build_index, search, write_search_report
+
+    image = Path(os.fsdecode(bytes(tmp_path / "a") + b"\xe9.jpg"))
+    image.write_bytes(PHOTO.read_bytes())
+    predictor = Predictor(None, variant="rgb", size=(32, 32), backend="mindspore", pose="none")
+    build_index(predictor, [image], folder=tmp_path, progress=False).save(tmp_path / "i.npz")
+    index = GalleryIndex.load(tmp_path / "i.npz")
+    found = search(predictor, index, [image], progress=False)
+    assert found[0][0].name == str(image)
+    write_search_report(tmp_path / "page.html", [image], found, gallery=1)

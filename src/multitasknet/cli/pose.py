@@ -14,6 +14,7 @@ from .options import (
     add_command,
     add_options,
     add_pose_options,
+    check_folder,
     check_images,
     make_pose_estimator,
     print_json,
@@ -97,11 +98,14 @@ def _check_options(options: argparse.Namespace) -> None:
 
 def _pose_images(options: argparse.Namespace) -> None:
     from ..data.labels import LabelRow, vehicle_in
-    from ..files import make_folder
+    from ..files import check_output, make_folder
 
     for folder in (options.overlay, options.output and options.output.parent):
         if folder:
             make_folder(folder)
+    if options.output:
+        check_output(options.output, inputs=options.images)
+    check_folder(options.overlay)
     rows: list[LabelRow] = []
     sizes: dict[str, tuple[int, int]] = {}
     for path, pixels, pose in _estimated(make_pose_estimator(options), options.images):

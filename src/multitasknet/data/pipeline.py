@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ Augmentation: TypeAlias = Callable[[Sample, int, int], Sample]
 
 Row = TypeVar("Row")
 
+# What stands of this package's errors in MindSpore's own, which hold the traceback as text.
+_OWN_ERROR = re.compile(r"^multitasknet\.\w[\w.]*Error: (.+)$", re.MULTILINE)
 LABEL_COLUMNS = ("identity", "color", "type")
 
 
@@ -95,7 +98,13 @@ def read_rows(rows: Iterable[Row], split: Split) -> Iterator[Row]:
     """What a pipeline's iterator gives; LabelError for whatever MindSpore raises on the way."""
     remedy = "a picture has changed since it was checked, or the pack is damaged: make it again"
     with reading(split.pack or split.name, LabelError, "its images cannot be read", remedy):
-        yield from rows
+        try:
+            yield from rows
+        except RuntimeError as error:
+            own = _OWN_ERROR.findall(str(error))
+            if not own:
+                raise
+            raise LabelError(own[-1]) from error
 
 
 def _folder_source(order: list[int]) -> ds.Dataset:

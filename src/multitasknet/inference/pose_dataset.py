@@ -23,7 +23,7 @@ from ..data.layouts import FOLDERS, camera_in
 from ..data.records import Record, VehicleDataset
 from ..documents import parse_json
 from ..errors import MultiTaskNetError
-from ..files import OutputError, fingerprint, make_folder, reading
+from ..files import OutputError, exclusive, fingerprint, make_folder, reading
 from ..images import encode_jpeg
 from ..interruption import Interrupted, stop_request
 from ..models.definition import PoseNetwork
@@ -129,7 +129,7 @@ def estimate_dataset(
     tasks = [task for split in dataset.splits for task in _plan(split.name, split.records)]
     partial = root.resolve().with_name(f"{root.resolve().name}.partial")
     make_folder(partial)
-    with _writing(partial):
+    with exclusive(root, partial.with_name(f".{partial.name}.lock")), _writing(partial):
         journal = _Journal(partial / _JOURNAL, _key(estimator, tasks, maps))
         todo = tasks[len(journal.poses) :]
         bar = tqdm(
