@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -371,6 +372,15 @@ def test_a_second_process_is_refused_a_folder_in_use(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_second_pack_into_one_folder_is_refused(tmp_path: Path) -> None:
+    dataset = read_dataset(drawn.pamtri(tmp_path / "data", drawn.plan()), ["query"])
+    output = tmp_path / "packed"
+    refused = pytest.raises(OutputError, match="another process is writing it")
+    with exclusive(output, tmp_path / ".packed.lock"), refused:
+        write_pack(dataset, output, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
 def test_a_name_that_is_no_text_is_an_error_of_the_output(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="not UTF-8"), replacing(tmp_path / "x.csv") as part:
         part.write_text("a\udcff.jpg", encoding="utf-8")
@@ -482,13 +492,6 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def large_pack(folder: Path, _: Path) -> None:
-    drawn.pamtri(folder / "data", drawn.plan())
-    dataset = read_dataset(folder / "data")
-    with files_of_at_most(1 << 16):
-        write_pack(dataset, folder / "packed", progress=False)
-
-
 def large_index(folder: Path, _: Path) -> None:
     origin = EmbeddingOrigin("0", "rgb", (32, 32))
     index = GalleryIndex(("a",) * 99, np.zeros((99, 1024), np.float32), origin)
@@ -520,8 +523,8 @@ def large_page(folder: Path, _: Path) -> None:
 
 @pytest.mark.parametrize(
     "write",
-    [large_pack, large_index, large_weights("ckpt"), large_weights("safetensors"), large_page],
-    ids=["pack", "index", "ckpt", "safetensors", "page"],
+    [large_index, large_weights("ckpt"), large_weights("safetensors"), large_page],
+    ids=["index", "ckpt", "safetensors", "page"],
 )
 def test_a_full_disk_is_one_error_and_leaves_nothing(
     write: Callable[[Path, Path], None], tmp_path: Path, checkpoint: Path
@@ -574,3 +577,13 @@ def test_files_with_any_bytes_in_their_names_are_embedded_and_found(tmp_path: Pa
     found = search(predictor, index, [image], progress=False)
     assert found[0][0].name == str(image)
     write_search_report(tmp_path / "page.html", [image], found, gallery=1)
+
+
+def test_a_disk_that_fills_up_ends_a_pack_and_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
+    dataset = read_dataset(drawn.pamtri(tmp_path / "data", drawn.plan()), ["query"])
+    free = iter([10**9, 10**9, 10**9, 1000])
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=next(free)))
+    with pytest.raises(OutputError, match=r"query\.mindrecord: needs .* and 0 MB are free"):
+        write_pack(dataset, tmp_path / "packed", progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]

@@ -109,12 +109,18 @@ def check_output(
     try:
         # Permissions alone do not tell: not of a read-only mount, nor to root.
         with tempfile.TemporaryFile(dir=existing):
-            free = shutil.disk_usage(existing).free
+            pass
     except OSError as error:
         raise OutputError(
             f"{target}: cannot be written ({error.strerror or error}); choose another path, in a "
             f"folder that exists"
         ) from error
+    check_room(target, existing, needed)
+
+
+def check_room(target: Path, place: Path, needed: int) -> None:
+    """OutputError for a target that needs more bytes than are free where ``place`` is."""
+    free = shutil.disk_usage(place).free
     if needed > free:
         raise OutputError(
             f"{target}: needs about {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free; make "

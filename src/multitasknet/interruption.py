@@ -60,6 +60,10 @@ def run_until_signal(command: Callable[[], int]) -> NoReturn:
         if received:
             _flush()
             os._exit(128 + received[0])
+        # On the way out of Python nobody is left to wait for them.
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     sys.exit(code)
 
 

@@ -13,9 +13,8 @@ logger = logging.getLogger(__name__)
 
 _VARIABLE = "ONEDNN_MAX_CPU_ISA"
 _FIRST_SLOW_VERSION = (2, 9)
-_MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
-_MEMORY_USED = Path("/sys/fs/cgroup/memory.current")
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_GROUP = Path("/sys/fs/cgroup")
+_QUOTA = _GROUP / "cpu.max"
 
 
 def usable_cores() -> int:
@@ -30,10 +29,14 @@ def free_memory() -> int:
 
     free = int(psutil.virtual_memory().available)
     try:
-        left = int(_MEMORY_LIMIT.read_text()) - int(_MEMORY_USED.read_text())
+        limit, used = (int(Path(_GROUP, f"memory.{one}").read_text()) for one in ("max", "current"))
+        lines = Path(_GROUP, "memory.stat").read_text().splitlines()
     except (OSError, ValueError):  # no such file, or "max"
         return free
-    return max(min(free, left), 0)
+    counts = {name: int(count) for name, count in (line.split() for line in lines)}
+    # What was read of files is given up when it is needed.
+    cached = counts.get("active_file", 0) + counts.get("inactive_file", 0)
+    return max(min(free, limit - used + cached), 0)
 
 
 def has_cpu_feature(name: str) -> bool:

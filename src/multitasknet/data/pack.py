@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..documents import read_json, shown
 from ..errors import MultiTaskNetError
-from ..files import check_output, exclusive, make_folder, reading, replacing, writing
+from ..files import check_output, check_room, exclusive, make_folder, reading, replacing, writing
 from ..images import decode_image, read_image
 from ..models.definition import Spec
 from ..vehicle.keypoints import NUM_KEYPOINTS, pose_or_zeros
@@ -30,6 +30,7 @@ _IDS = ("vehicle_id", "camera_id", "color_id", "type_id")
 _ARRAYS = {"keypoints": np.float32, "visibility": np.uint8}
 _SHAPES = {"keypoints": (NUM_KEYPOINTS, 3), "visibility": (NUM_KEYPOINTS,)}
 _EDGE = 1 << 20
+_MARGIN = 1 << 23
 
 
 class PackError(MultiTaskNetError, OSError):
@@ -106,7 +107,10 @@ def _write_split(folder: Path, split: Split, progress: bool) -> None:
     writer = FileWriter(str(pack), shard_num=1)
     writer.add_schema({"image": {"type": "bytes"}, "maps": {"type": "bytes"}}, "vehicle images")
     for record in tqdm(split.records, f"pack {split.name}", disable=None if progress else True):
-        writer.write_raw_data([_image_row(record)])
+        row = _image_row(record)
+        # MindSpore's writer may crash where the disk is full, and take the process with it.
+        check_room(pack, folder, sum(map(len, row.values())) + _MARGIN)
+        writer.write_raw_data([row])
     writer.commit()
     labels = _label_columns(split.records)
     np.savez(pack.with_suffix(".npz"), fingerprint=_fingerprint(pack), **labels)
