@@ -667,6 +667,7 @@ def test_what_is_kept_is_used_whole_or_not_at_all(tmp_path: Path, data: st.DataO
 
 # Command lines
 
+PHOTO = Path(__file__).resolve().parents[1] / "assets" / "example.jpg"
 PLACES = ["nowhere", "..", "/proc/self/mem", "/dev/null", "~nosuchuser/x", "x" * 300, "a\udcff", ""]
 places = st.sampled_from(PLACES)
 numbers = st.sampled_from(["0", "-1", "1", "9" * 40, "x", "1e9", "nan", "\uff11", ""])
@@ -679,7 +680,14 @@ OPTIONS = {
     "card": [[places], ["--url", odd_text], ["--name", odd_text]],
     "download": [["--card", places], ["--offline"], ["--cache-dir", places]],
     "hub-install": [["--hub-dir", places], ["--version", odd_text], ["--card", places]],
-    "predict": [[places], ["--labels", places], ["--size", numbers], ["--batch-size", numbers]],
+    "predict": [
+        [places | st.just(str(PHOTO))],
+        ["--labels", places],
+        ["--weights", weights],
+        ["--pose", places],
+        ["--size", numbers],
+        ["--batch-size", numbers],
+    ],
     "search": [["--query", places], ["--gallery", places], ["--index", places], ["--top", numbers]],
     "threshold": [["--data", places], ["--false-match-rate", numbers], ["--output", places]],
     "evaluate": [["--data", places], ["--output", places], ["--workers", numbers]],
@@ -698,6 +706,9 @@ OPTIONS = {
 }
 
 
+OFFLINE = ("predict", "search", "threshold", "evaluate", "pose", "evaluate-pose", "quantize")
+
+
 @st.composite
 def command_lines(draw: st.DrawFn) -> list[str]:
     name = draw(st.sampled_from(sorted(OPTIONS)))
@@ -705,6 +716,8 @@ def command_lines(draw: st.DrawFn) -> list[str]:
     for option in OPTIONS[name]:
         if draw(st.integers(0, 4)):
             line += [part if isinstance(part, str) else draw(part) for part in option]
+    if name in OFFLINE:
+        line.append("--offline")
     return [part.replace("\0", "") for part in line]
 
 

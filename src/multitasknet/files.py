@@ -39,6 +39,13 @@ def expand(path: str | Path) -> Path:
         raise PathError(f"{path}: {error}; give the path in full") from error
 
 
+def with_ending(path: Path, ending: str) -> Path:
+    """The path with that ending, added if it has another; OutputError if it names no file."""
+    if not path.name:
+        raise OutputError(f"{path}: names no file; give one, such as network.{ending}")
+    return path if path.suffix == f".{ending}" else path.with_name(f"{path.name}.{ending}")
+
+
 @contextmanager
 def reading(
     path: object, error: type[MultiTaskNetError], problem: str, remedy: str
@@ -237,6 +244,23 @@ def find_kept(folder: Path, key: str, suffix: str) -> Path | None:
         logger.warning("%s is damaged; it is made again", path)
         path.unlink()
     return None
+
+
+def stored_array(
+    arrays: Mapping[str, np.ndarray], name: str, kind: str, shape: tuple[int, ...] | None = None
+) -> np.ndarray:
+    """An array that was read; ValueError unless it is of NumPy's ``kind`` and the shape, or a row.
+
+    KeyError if it is not there.
+    """
+    import numpy as np
+
+    array = np.asarray(arrays[name])
+    right = array.ndim == 1 if shape is None else array.shape == shape
+    if array.dtype.kind != kind or not right:
+        expected = "one row" if shape is None else list(shape)
+        raise ValueError(f"{name} is {array.dtype} {list(array.shape)}, expected {expected}")
+    return array
 
 
 def keep_arrays(path: Path, key: str, arrays: Mapping[str, np.ndarray]) -> None:

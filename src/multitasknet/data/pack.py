@@ -13,7 +13,16 @@ from tqdm import tqdm
 
 from ..documents import read_json, shown
 from ..errors import MultiTaskNetError
-from ..files import check_output, check_room, exclusive, make_folder, reading, replacing, writing
+from ..files import (
+    check_output,
+    check_room,
+    exclusive,
+    make_folder,
+    reading,
+    replacing,
+    stored_array,
+    writing,
+)
 from ..images import decode_image, read_image
 from ..models.definition import Spec
 from ..vehicle.keypoints import NUM_KEYPOINTS, pose_or_zeros
@@ -53,8 +62,9 @@ def write_pack(dataset: VehicleDataset, output: str | Path, *, progress: bool = 
         raise PackError(f"{output}: something is there already; give a new or empty folder")
     make_folder(output.parent)
     check_output(output, folder=True, needed=_image_bytes(dataset))
-    lock_file = output.with_name(f".{output.name}.lock")
-    with exclusive(output, lock_file), replacing(output) as scratch:
+    place = output.resolve()  # of which "." has a name, too
+    lock_file = place.with_name(f".{place.name}.lock")
+    with exclusive(output, lock_file), replacing(place) as scratch:
         scratch.mkdir()
         for split in dataset.splits:
             with writing(output):
@@ -140,9 +150,9 @@ def _read_split(root: Path, name: str) -> Split:
         columns = dict(stored)
     if columns["fingerprint"] != _fingerprint(pack):
         raise ValueError(f"{pack.name} and {name}.npz do not belong together")
-    images = _column(columns, "images", "U", (len(columns["images"]),)).tolist()
+    images = stored_array(columns, "images", "U").tolist()
     poses, visibility = (_optional(columns, name, len(images)) for name in _ARRAYS)
-    ids = (_column(columns, f"{name}s", "i", (len(images),)).tolist() for name in _IDS)
+    ids = (stored_array(columns, f"{name}s", "i", (len(images),)).tolist() for name in _IDS)
     rows = zip(images, poses, visibility, *ids, strict=True)
     records = tuple(
         Record(
@@ -164,20 +174,11 @@ def _optional(columns: dict[str, np.ndarray], name: str, count: int) -> list[np.
     """An array for each row that has one; older packs hold no visibility."""
     if f"has_{name}" not in columns:
         return [None] * count
-    has = _column(columns, f"has_{name}", "b", (count,)).tolist()
+    has = stored_array(columns, f"has_{name}", "b", (count,)).tolist()
     kind, shape = np.dtype(_ARRAYS[name]).kind, _SHAPES[name]
     # Of none, older packs keep no shape.
-    arrays = iter(_column(columns, name, kind, (sum(has), *shape)) if any(has) else ())
+    arrays = iter(stored_array(columns, name, kind, (sum(has), *shape)) if any(has) else ())
     return [next(arrays) if one else None for one in has]
-
-
-def _column(
-    columns: dict[str, np.ndarray], name: str, kind: str, shape: tuple[int, ...]
-) -> np.ndarray:
-    array = np.asarray(columns[name])
-    if array.dtype.kind != kind or array.shape != shape:
-        raise ValueError(f"its {name} are {array.dtype} {list(array.shape)}, not {list(shape)}")
-    return array
 
 
 def _fingerprint(pack: Path) -> str:

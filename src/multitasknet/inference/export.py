@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ..errors import MultiTaskNetError
-from ..files import check_output, expand, replacing
+from ..files import check_output, expand, replacing, with_ending
 from ..hub.card import CARD, ENTRIES, ModelCard
 from ..hub.source import WeightsSource
 from ..models import DEFAULT_NETWORK
@@ -141,7 +141,7 @@ def _with_ending(output: str | Path, format: str | None) -> Path:
     wanted = format or output.suffix.removeprefix(".")
     if wanted not in FORMATS:
         raise ExportError(f"{output}: the format is {wanted!r}; expected {' or '.join(FORMATS)}")
-    return output if output.suffix == f".{wanted}" else output.with_name(f"{output.name}.{wanted}")
+    return with_ending(output, wanted)
 
 
 def _write(path: Path, network: Any, metadata: Metadata) -> Engine:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from ..documents import parse_json
 from ..errors import MultiTaskNetError
-from ..files import expand, reading, replacing
+from ..files import expand, reading, replacing, stored_array
 from ..ranking.distances import (
     EmbeddingError,
     check_count,
@@ -219,8 +219,8 @@ class GalleryIndex:
             if "preprocessing" not in origin:
                 raise ValueError("an earlier release wrote it, and not what made each embedding")
             return cls(
-                names=tuple(arrays["names"].tolist()),
+                names=tuple(stored_array(arrays, "names", "U").tolist()),
                 embeddings=arrays["embeddings"],
                 origin=EmbeddingOrigin(**origin),
-                fingerprints=tuple(arrays["fingerprints"].tolist()),
+                fingerprints=tuple(stored_array(arrays, "fingerprints", "U").tolist()),
             )

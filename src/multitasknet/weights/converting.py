@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 from safetensors.numpy import save_file
 
-from ..files import OutputError, check_output, expand, replacing, writing
+from ..files import OutputError, check_output, expand, replacing, with_ending, writing
 from .reading import CheckpointError, Weights, cell_of, check_fit, read_weights
 from .sidecar import read_sidecar, sidecar_path, write_sidecar
 from .torch_file import write_torch
@@ -60,8 +60,7 @@ def convert(
     wanted = format or target.suffix.removeprefix(".")
     if wanted not in FORMATS:
         raise OutputError(f"{target}: the format is {wanted!r}; expected {', '.join(FORMATS)}")
-    if target.suffix != f".{wanted}":
-        target = target.with_name(f"{target.name}.{wanted}")
+    target = with_ending(target, wanted)
     check_output(target, inputs=[expand(source)])
     from .loading import parameter_shapes
 

@@ -40,7 +40,7 @@ class Sidecar:
 
 def sidecar_path(checkpoint: Path) -> Path:
     """Where a checkpoint's sidecar is."""
-    return checkpoint.with_suffix(".json")
+    return checkpoint.parent / f"{checkpoint.stem}.json"
 
 
 def write_sidecar(checkpoint: Path, sidecar: Sidecar) -> Path:
