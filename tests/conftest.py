@@ -15,7 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from loopback import LoopbackServer
+
+# For tests/test_fuzz.py, whose twenty surfaces have a profile's examples each.
+settings.register_profile("deep", max_examples=1000)
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 MANIFEST = Path(__file__).parent / "checkpoint_manifest.json"

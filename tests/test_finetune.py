@@ -30,6 +30,7 @@ from multitasknet import (
 )
 from multitasknet.cli import main
 from multitasknet.data.pack import write_pack
+from multitasknet.files import OutputError, exclusive
 from multitasknet.interruption import Interrupted
 from multitasknet.models.multitasknet.definition import FROZEN
 from multitasknet.models.multitasknet.spec import Variant
@@ -188,7 +189,7 @@ def test_sigterm_stops_the_command_and_names_the_way_on(data, output, tmp_path) 
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors.decode()
+    assert process.returncode == 143, errors.decode()
     assert f"--output {output} --resume" in errors.decode()
     assert len(json.loads((output / "history.json").read_text())["epochs"]) < 500
     assert list(output.glob(".*.tmp*")) == []
@@ -239,6 +240,19 @@ def test_another_training_is_neither_overwritten_nor_resumed(straight, data, tmp
     with pytest.raises(FinetuneError, match=r"lr is 0.5, but the training to resume has 0.001"):
         finetune(data, straight.output, resume=True, lr=0.5)
     assert main(["finetune", "--data", str(data), "--output", str(tmp_path), "--resume"]) == 2
+
+
+def test_a_second_training_in_one_folder_is_refused(data, tmp_path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    refused = pytest.raises(OutputError, match="another process is writing it")
+    with exclusive(run, run / ".training.lock"), refused:
+        finetune(data, run, **FAST)
+    assert list(run.iterdir()) == []
+    (tmp_path / "file").write_text("keep")
+    for odd in (tmp_path / "file", Path("/proc/x"), tmp_path / "file" / "below"):
+        with pytest.raises(OutputError):
+            finetune(data, odd, **FAST)
 
 
 def test_a_sidecar_of_other_weights_is_refused(straight, tmp_path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,141 @@ _CHUNK = 1 << 20
 
 class OutputError(MultiTaskNetError, OSError):
     """A file that cannot be written."""
+
+
+class PathError(MultiTaskNetError, ValueError):
+    """A path that stands for no place on this machine."""
+
+
+def expand(path: str | Path) -> Path:
+    """The path with ``~`` as the user's folder; PathError for a user that is not known."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise PathError(f"{path}: {error}; give the path in full") from error
+
+
+def with_ending(path: Path, ending: str) -> Path:
+    """The path with that ending, added if it has another; OutputError if it names no file."""
+    if not path.name:
+        raise OutputError(f"{path}: names no file; give one, such as network.{ending}")
+    return path if path.suffix == f".{ending}" else path.with_name(f"{path.name}.{ending}")
+
+
+@contextmanager
+def reading(
+    path: object, error: type[MultiTaskNetError], problem: str, remedy: str
+) -> Iterator[None]:
+    """Turn whatever a reader raises for a file into an error of this package that names it.
+
+    NumPy, zipfile, Pillow, protobuf, YAML and MindSpore report damage in many ways, from EOFError
+    and struct.error to RecursionError and MemoryError. Errors of this package pass.
+    """
+    try:
+        yield
+    except MultiTaskNetError:
+        raise
+    except Exception as cause:
+        raise error(f"{path}: {problem} ({reason_of(cause)}); {remedy}") from cause
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn whatever a library's writer raises, such as on a full disk, into OutputError."""
+    remedy = "make room, or choose another path"
+    with reading(path, OutputError, "cannot be written", remedy):
+        yield
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of what an error says, or what kind it is where it says nothing."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    line = next(iter(text.strip().splitlines()), "")
+    # A KeyError says no more than the key.
+    return (
+        f"{type(error).__name__} {line}"
+        if isinstance(error, LookupError)
+        else (line or type(error).__name__)
+    )
+
+
+def check_output(
+    target: Path,
+    *,
+    inputs: Iterable[Path] = (),
+    folder: bool = False,
+    makes_parents: bool = False,
+    needed: int = 0,
+) -> None:
+    """Refuse, before any work is done, an output that could not be written in the end.
+
+    Args:
+        target: the file to be, or the folder.
+        inputs: files that are read; none of them may be replaced.
+        folder: whether it is a folder, which may be there.
+        makes_parents: whether the folders above a file are made; else its own must be there.
+        needed: bytes that it will take at least.
+
+    Raises:
+        OutputError: it is one of the inputs, the wrong kind of thing, cannot be written or has no
+            room.
+    """
+    for source in inputs if target.exists() else ():
+        if source.exists() and target.samefile(source):
+            raise OutputError(f"{target} is what is read as {source}; give another output")
+    if target.is_dir() != folder and target.exists():
+        expected = "folder" if folder else "file"
+        raise OutputError(f"{target}: expected a {expected} to write; choose another path")
+    place = target if folder else target.parent
+    above = (place, *place.absolute().parents) if folder or makes_parents else (place,)
+    existing = next((one for one in above if one.exists()), place)
+    try:
+        # Permissions alone do not tell: not of a read-only mount, nor to root.
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"{target}: cannot be written ({error.strerror or error}); choose another path, in a "
+            f"folder that exists"
+        ) from error
+    check_room(target, existing, needed)
+
+
+def check_room(target: Path, place: Path, needed: int) -> None:
+    """OutputError for a target that needs more bytes than are free where ``place`` is."""
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise OutputError(
+            f"{target}: needs about {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free; make "
+            f"room, or choose another path"
+        )
+
+
+@contextmanager
+def exclusive(target: Path, lock_file: Path) -> Iterator[None]:
+    """Hold a target for this process alone, by a lock file that is gone at the end.
+
+    Raises:
+        OutputError: another process holds it, or the lock file cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(lock_file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OutputError(
+            f"{target}: another process is writing it; wait for that, or choose another"
+        ) from error
+    except OSError as error:
+        raise OutputError(
+            f"{target}: cannot be written ({error.strerror or error}); choose another"
+        ) from error
+    try:
+        yield
+    finally:
+        lock_file.unlink(missing_ok=True)
+        lock.release()
 
 
 def make_folder(folder: Path) -> None:
@@ -74,12 +210,16 @@ def replacing(target: Path) -> Iterator[Path]:
             part = Path(folder, target.name)
             yield part
             part.replace(target)
+    except MultiTaskNetError:
+        raise
     except OSError as error:
-        if isinstance(error, MultiTaskNetError):
-            raise
         raise OutputError(
             f"{target}: cannot be written ({error.strerror or error}); choose another path, in a "
             f"folder that exists"
+        ) from error
+    except UnicodeEncodeError as error:
+        raise OutputError(
+            f"{target}: a name in it is not UTF-8 ({error.object[:80]!r}); rename that file"
         ) from error
 
 
@@ -104,6 +244,23 @@ def find_kept(folder: Path, key: str, suffix: str) -> Path | None:
         logger.warning("%s is damaged; it is made again", path)
         path.unlink()
     return None
+
+
+def stored_array(
+    arrays: Mapping[str, np.ndarray], name: str, kind: str, shape: tuple[int, ...] | None = None
+) -> np.ndarray:
+    """An array that was read; ValueError unless it is of NumPy's ``kind`` and the shape, or a row.
+
+    KeyError if it is not there.
+    """
+    import numpy as np
+
+    array = np.asarray(arrays[name])
+    right = array.ndim == 1 if shape is None else array.shape == shape
+    if array.dtype.kind != kind or not right:
+        expected = "one row" if shape is None else list(shape)
+        raise ValueError(f"{name} is {array.dtype} {list(array.shape)}, expected {expected}")
+    return array
 
 
 def keep_arrays(path: Path, key: str, arrays: Mapping[str, np.ndarray]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import io
+import struct
+import warnings
+from contextlib import AbstractContextManager
+from io import BytesIO
 from pathlib import Path
 from typing import TypeAlias
 
@@ -11,6 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from .errors import MultiTaskNetError
+from .files import reading
 
 ImageInput: TypeAlias = "str | Path | Image.Image | np.ndarray"
 
@@ -18,10 +22,12 @@ ImageInput: TypeAlias = "str | Path | Image.Image | np.ndarray"
 RGB_MEAN = (0.485, 0.456, 0.406)
 RGB_STD = (0.229, 0.224, 0.225)
 
-# What Pillow raises for files that are no picture, damaged or too large.
-UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError)
+# Pixels of a picture: 200 MB in RGB, of which reading may hold several copies.
+MOST_PIXELS = 1 << 26
 _GROUND = (128, 128, 128)
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+# Markers of frame headers: all from SOF0 to SOF15 but for tables and extensions.
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 class ImageError(MultiTaskNetError, ValueError):
@@ -46,37 +52,59 @@ def read_image(image: ImageInput) -> np.ndarray:
             )
         return image
     if isinstance(image, Image.Image):
-        return _upright_rgb(image)
+        with _readable("the Pillow image"):
+            _check_pixels(*image.size)
+            return _upright_rgb(image)
     if not isinstance(image, str | Path):
         raise TypeError(
             f"an image must be a path, a Pillow image or an array, not {type(image).__name__}"
         )
-    path = Path(image)
-    try:
-        if not path.is_file():
-            raise OSError("no such file" if not path.exists() else "it is no regular file")
-        return decode_image(path.read_bytes())
-    except UNREADABLE as error:
-        raise ImageError(
-            f"{image}: the image cannot be read ({error}); expected a JPEG, PNG or other picture"
-        ) from error
+    with _readable(str(image)):
+        return _decode_rgb(read_regular(Path(image)))
+
+
+def read_regular(path: Path) -> bytes:
+    """A file's bytes; OSError for a folder, a pipe or a device, whose bytes might not end."""
+    if not path.is_file():
+        raise OSError("it is no regular file" if path.exists() else "no such file")
+    return path.read_bytes()
+
+
+def _readable(name: str) -> AbstractContextManager[None]:
+    """Whatever keeps a picture from being read, as ImageError."""
+    remedy = "expected a JPEG, PNG or other picture"
+    return reading(name, ImageError, "the image cannot be read", remedy)
+
+
+def open_picture(source: Path | BytesIO) -> Image.Image:
+    """A picture of which no pixel is decoded yet; ValueError if it has too many of them."""
+    # Pillow warns of what is refused here.
+    with warnings.catch_warnings(category=Image.DecompressionBombWarning, action="ignore"):
+        picture = Image.open(source)
+    _check_pixels(*picture.size)
+    return picture
 
 
 def decode_image(content: bytes) -> np.ndarray:
-    """The picture in a file's bytes, uint8 ``[H, W, 3]``; one of UNREADABLE if there is none."""
+    """The picture in a file's bytes, uint8 ``[H, W, 3]``; ImageError if there is none."""
+    with _readable("the picture"):
+        return _decode_rgb(content)
+
+
+def _decode_rgb(content: bytes) -> np.ndarray:
     decoded = _decode_jpeg(content, cv2.IMREAD_COLOR)
     if decoded is not None:
         return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
-    with Image.open(io.BytesIO(content)) as file:
+    with open_picture(BytesIO(content)) as file:
         return _upright_rgb(file)
 
 
 def decode_gray(content: bytes) -> np.ndarray:
-    """The picture in a file's bytes, uint8 ``[H, W]``; errors as above."""
+    """The picture in a file's bytes, uint8 ``[H, W]``; any exception if there is none."""
     decoded = _decode_jpeg(content, cv2.IMREAD_GRAYSCALE)
     if decoded is not None:
         return decoded
-    with Image.open(io.BytesIO(content)) as file:
+    with open_picture(BytesIO(content)) as file:
         return np.asarray(file.convert("L"))
 
 
@@ -113,7 +141,30 @@ def _decode_jpeg(content: bytes, flags: int) -> np.ndarray | None:
     # OpenCV decodes twice as fast, but would pad a cut file with grey and say nothing.
     if not (content.startswith(_JPEG_START) and content.endswith(_JPEG_END)):
         return None
+    size = _jpeg_size(content)
+    if size is None:
+        return None
+    _check_pixels(*size)
     return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+
+
+def _jpeg_size(content: bytes) -> tuple[int, int] | None:
+    """Width and height that a JPEG's frame header states; None if it is not where it should be."""
+    place = len(_JPEG_START)
+    while place + 9 <= len(content) and content[place] == 0xFF:
+        if content[place + 1] in _JPEG_FRAMES:
+            height, width = struct.unpack_from(">HH", content, place + 5)
+            return width, height
+        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+    return None
+
+
+def _check_pixels(width: int, height: int) -> None:
+    if width * height > MOST_PIXELS:
+        raise ValueError(
+            f"it has {width} x {height} pixels, {width * height / 1e6:.0f} million; expected at "
+            f"most {MOST_PIXELS / 1e6:.0f} million"
+        )
 
 
 def _upright_rgb(image: Image.Image) -> np.ndarray:
@@ -133,7 +184,7 @@ def _upright_rgb(image: Image.Image) -> np.ndarray:
 def _eight_bits(image: Image.Image) -> np.ndarray:
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > 0xFFFF:
-        raise ImageError(
+        raise ValueError(
             f"its pixels are {values.dtype}, {values.min():g} to {values.max():g}: "
             f"what is white is not stated; save it with 8 or 16 bits a channel"
         )

@@ -13,7 +13,8 @@ logger = logging.getLogger(__name__)
 
 _VARIABLE = "ONEDNN_MAX_CPU_ISA"
 _FIRST_SLOW_VERSION = (2, 9)
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_GROUP = Path("/sys/fs/cgroup")
+_QUOTA = _GROUP / "cpu.max"
 # More decode faster than any device trains, and each keeps batches in memory.
 _MOST_WORKERS = 8
 
@@ -35,6 +36,22 @@ def usable_workers() -> int:
 def workers_for(cores: int, processes: int) -> int:
     """The decision of :func:`usable_workers`, apart from where its facts come from."""
     return max(1, min(_MOST_WORKERS, cores // processes))
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take: of the machine's, within its control group's."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    try:
+        limit, used = (int(Path(_GROUP, f"memory.{one}").read_text()) for one in ("max", "current"))
+        lines = Path(_GROUP, "memory.stat").read_text().splitlines()
+    except (OSError, ValueError):  # no such file, or "max"
+        return free
+    counts = {name: int(count) for name, count in (line.split() for line in lines)}
+    # What was read of files is given up when it is needed.
+    cached = counts.get("active_file", 0) + counts.get("inactive_file", 0)
+    return max(min(free, limit - used + cached), 0)
 
 
 def has_cpu_feature(name: str) -> bool:

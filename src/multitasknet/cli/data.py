@@ -32,11 +32,12 @@ _DRAWN = (*_SIZES, "test_vehicles", "prior", "seed", "workers", "heatmaps", "seg
 def add_parsers(commands: Any) -> None:
     data = add_command(commands, "data", _data, "check a data set and print its statistics")
     data.add_argument("root", type=Path, metavar="ROOT", help="PAMTRI, VeRi, CSV folder or pack")
-    add_options(data, "--json")
+    add_options(data, "--allow-outside", "--json")
 
     pack = add_command(commands, "pack", _pack, "write a data set as MindRecord, to be reused")
     pack.add_argument("root", type=Path, metavar="ROOT", help="PAMTRI, VeRi or CSV folder")
     pack.add_argument("output", type=Path, metavar="OUT", help="a new folder")
+    add_options(pack, "--allow-outside")
 
     draw = add_command(
         commands,
@@ -74,7 +75,7 @@ def _data(options: argparse.Namespace) -> None:
     from ..data.layouts import read_dataset
     from ..data.records import warn_of_unmatched
 
-    dataset = read_dataset(options.root)
+    dataset = read_dataset(options.root, allow_outside=options.allow_outside)
     warn_of_unmatched(dataset)
     counts = {split.name: _counts(split) for split in dataset.splits}
     if options.json:
@@ -91,7 +92,8 @@ def _pack(options: argparse.Namespace) -> None:
     from ..data.layouts import read_dataset
     from ..data.pack import write_pack
 
-    print(write_pack(read_dataset(options.root), options.output))
+    dataset = read_dataset(options.root, allow_outside=options.allow_outside)
+    print(write_pack(dataset, options.output))
 
 
 def _counts(split: Split) -> dict[str, int]:

@@ -12,6 +12,8 @@ from .options import (
     add_options,
     add_pose_options,
     card_of,
+    check_folder,
+    given,
     make_pose_estimator,
     print_json,
     print_table,
@@ -27,7 +29,7 @@ def add_parsers(commands: Any) -> None:
     parser = add_command(
         commands, "evaluate-pose", _evaluate_pose, "measure how near estimated keypoints are"
     )
-    add_options(parser, "--data", "--json", "--workers")
+    add_options(parser, "--data", "--allow-outside", "--json", "--workers")
     parser.add_argument(
         "--split",
         nargs="+",
@@ -44,9 +46,11 @@ def _evaluate_pose(options: argparse.Namespace) -> None:
     from ..evaluation.pose_report import write_pose_report
 
     # The labels first: a split that is not evaluated needs no check of its images.
-    labels = read_dataset(options.data, options.split, check=False)
+    check_folder(options.output)
+    outside = given(options, ("allow_outside",))
+    labels = read_dataset(options.data, options.split, check=False, **outside)
     names = [split.name for split in evaluated_splits(labels, options.split)]
-    dataset = read_dataset(options.data, names)
+    dataset = read_dataset(options.data, names, **outside)
     card = card_of(options)
     estimator = make_pose_estimator(options)
     is_its_own = card.network == estimator.spec.network

@@ -13,6 +13,7 @@ from .options import (
     add_options,
     add_predictor_options,
     card_of,
+    check_folder,
     check_images,
     given,
     make_predictor,
@@ -42,7 +43,7 @@ def add_parsers(commands: Any) -> None:
     add_predictor_options(predict, batch=8)
 
     evaluate = add_command(commands, "evaluate", _evaluate, "measure mAP, Rank-k, colour and type")
-    add_options(evaluate, "--data", "--json", "--workers")
+    add_options(evaluate, "--data", "--allow-outside", "--json", "--workers")
     evaluate.add_argument("--rerank", action="store_true", help="k-reciprocal re-ranking as well")
     evaluate.add_argument(
         "--output", type=Path, metavar="DIR", help="for embeddings, metrics.json and report.html"
@@ -60,7 +61,7 @@ def add_parsers(commands: Any) -> None:
     add_predictor_options(search, batch=32)
 
     threshold = add_command(commands, "threshold", _threshold, "the distance at a false-match rate")
-    add_options(threshold, "--data", "--json", "--workers")
+    add_options(threshold, "--data", "--allow-outside", "--json", "--workers")
     threshold.add_argument(
         "--false-match-rate", type=share, default=0.001, help="share of different pairs (0.001)"
     )
@@ -119,7 +120,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     from ..evaluation.results import card_metrics
     from ..evaluation.run import evaluate
 
-    dataset = read_dataset(options.data, ["query", "gallery"])
+    check_folder(options.output)
+    dataset = read_dataset(options.data, ["query", "gallery"], allow_outside=options.allow_outside)
     published = card_metrics(card_of(options))
     predictor = make_predictor(options)
     evaluation = evaluate(
@@ -153,6 +155,7 @@ def _print_metrics(evaluation: Evaluation, published: dict[str, float]) -> None:
 
 def _search(options: argparse.Namespace) -> None:
     from ..data.labels import read_labels
+    from ..files import check_output
     from ..retrieval.embedding import origin_of
     from ..retrieval.index import GalleryIndex
     from ..retrieval.search import build_index, find_images, search, write_search_report
@@ -163,6 +166,11 @@ def _search(options: argparse.Namespace) -> None:
     images = find_images(options.gallery) if options.gallery else None
     check_images(options.query)
     labels = read_labels(options.labels) if options.labels else None
+    read = [*options.query, *(images or ())]
+    if options.index and images:
+        check_output(options.index, inputs=read)
+    if options.output:
+        check_output(options.output, inputs=read, makes_parents=True)
     predictor = make_predictor(options)
     index = GalleryIndex.load(options.index, origin_of(predictor)) if has_index else None
     if images:
@@ -200,7 +208,8 @@ def _threshold(options: argparse.Namespace) -> None:
     from ..evaluation.run import dataset_roc
     from ..ranking.threshold import threshold_at
 
-    dataset = read_dataset(options.data, ["query", "gallery"])
+    check_folder(options.output)
+    dataset = read_dataset(options.data, ["query", "gallery"], allow_outside=options.allow_outside)
     predictor = make_predictor(options)
     roc = dataset_roc(predictor, dataset, output=options.output, workers=options.workers)
     chosen = threshold_at(roc, options.false_match_rate)

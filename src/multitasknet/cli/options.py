@@ -27,6 +27,7 @@ ENGINE = ("--threads", "--backend", "--device", "--fp16")
 _ENGINE = tuple(name.removeprefix("--") for name in ENGINE)
 # The first is whose weights are random ones.
 POSE_NETWORKS = ("poseestnet", "vehiclepose")
+_MOST_DIGITS = 9
 _DECODINGS = ("published", "dark", "udp", "soft")
 
 
@@ -43,6 +44,10 @@ def add_options(parser: Any, *names: str) -> None:
     """Add the shared options of these names to a parser or a group of one."""
     cores = usable_cores()
     shared: dict[str, dict[str, Any]] = {
+        "--allow-outside": {
+            "action": "store_true",
+            "help": "read pictures and labels that lie outside the data set's folder as well",
+        },
         "--backend": {
             "choices": BACKENDS,
             "default": "auto",
@@ -226,6 +231,14 @@ def check_images(paths: Sequence[Path]) -> None:
             raise ImageError(f"{path} does not exist; give the path of a vehicle crop")
 
 
+def check_folder(output: Path | None) -> None:
+    """Raise OutputError for a folder of results that could not be written in the end."""
+    from ..files import check_output
+
+    if output is not None:
+        check_output(output, folder=True)
+
+
 def print_json(results: Iterable[Any]) -> None:
     """An object per line; what is no number is null."""
     for result in results:
@@ -258,9 +271,13 @@ def print_table(
 
 def positive(text: str) -> int:
     """An argument that is a whole number of at least 1."""
-    value = int(text) if text.isascii() and text.isdigit() else 0
+    is_whole = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+    value = int(text) if is_whole else 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number of at least 1 and at most {_MOST_DIGITS} digits, got "
+            f"{text[:40]!r}"
+        )
     return value
 
 

@@ -14,6 +14,7 @@ from .options import (
     add_command,
     add_options,
     add_pose_options,
+    check_folder,
     check_images,
     make_pose_estimator,
     print_json,
@@ -55,7 +56,7 @@ def add_parsers(commands: Any) -> None:
         choices=("hardlink", "copy"),
         help="with --data: how images get there (hardlink, where that works)",
     )
-    add_options(pose, "--json")
+    add_options(pose, "--allow-outside", "--json")
     add_pose_options(pose)
     pose.add_argument("--pose", dest="weights", default=argparse.SUPPRESS, help="as --weights")
 
@@ -97,11 +98,14 @@ def _check_options(options: argparse.Namespace) -> None:
 
 def _pose_images(options: argparse.Namespace) -> None:
     from ..data.labels import LabelRow, vehicle_in
-    from ..files import make_folder
+    from ..files import check_output, make_folder
 
     for folder in (options.overlay, options.output and options.output.parent):
         if folder:
             make_folder(folder)
+    if options.output:
+        check_output(options.output, inputs=options.images)
+    check_folder(options.overlay)
     rows: list[LabelRow] = []
     sizes: dict[str, tuple[int, int]] = {}
     for path, pixels, pose in _estimated(make_pose_estimator(options), options.images):
@@ -167,7 +171,7 @@ def _pose_data(options: argparse.Namespace) -> None:
     from ..inference.pose_dataset import check_output, estimate_dataset
 
     check_output(options.output)
-    dataset = read_dataset(options.data)
+    dataset = read_dataset(options.data, allow_outside=options.allow_outside)
     data = estimate_dataset(
         make_pose_estimator(options),
         dataset,

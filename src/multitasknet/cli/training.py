@@ -14,7 +14,7 @@ from .options import add_command, add_options, add_renamed, given, positive
 if TYPE_CHECKING:
     from ..training.history import EpochRecord
 
-_HOW = ("resume", "device", "workers", "tensorboard", "cache_dir", "offline")
+_HOW = ("resume", "device", "workers", "tensorboard", "cache_dir", "offline", "allow_outside")
 
 
 def add_parsers(commands: Any) -> None:
@@ -23,7 +23,9 @@ def add_parsers(commands: Any) -> None:
         "Train on a data set. A setting that is not given is taken from --config, or with "
         "--resume from the training to go on with, else as printed here in brackets."
     )
-    add_options(finetune, "--data", "--cache-dir", "--offline", "--workers", "--device")
+    add_options(
+        finetune, "--data", "--allow-outside", "--cache-dir", "--offline", "--workers", "--device"
+    )
     finetune.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="a new folder for the results"
     )

@@ -9,13 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from ..documents import read_json
+from ..files import reading
 from ..vehicle.keypoints import KEYPOINT_NAMES, NUM_KEYPOINTS, SEEN_FROM, SKELETON
-from .labels import LabelError, LabelRow, parse_rows, readable, refuse, vehicle_in
+from .labels import LabelError, LabelRow, parse_rows, refuse, vehicle_in
 
 _CATEGORY = 1
 _IDS = ("vehicle_id", "color_id", "type_id")
 _SHOWN = 40
 _LARGEST = float(np.finfo(np.float32).max)
+# A whole data set in one file.
+_MOST_BYTES = 1 << 30
 _ABSENT, _HIDDEN, _VISIBLE = 0, 1, 2
 
 
@@ -72,8 +76,7 @@ def read_coco(path: str | Path) -> Mapping[str, LabelRow]:
         LabelError: the file cannot be read, or names image and value of up to 20 faults.
     """
     path = Path(path)
-    with readable(path):
-        content = _parse(path.read_text(encoding="utf-8-sig"), path)
+    content = _read(path)
     problems: list[str] = []
     images = _by_id(content, "images", path, problems)
     categories = _by_id(content, "categories", path, problems)
@@ -121,13 +124,9 @@ def _keypoint_fields(keypoints: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _parse(text: str, path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise LabelError(
-            f"{path}: the file is no JSON ({error}); expected COCO keypoint JSON"
-        ) from error
+def _read(path: Path) -> dict[str, Any]:
+    with reading(path, LabelError, "the file is no JSON", "expected COCO keypoint JSON"):
+        content = read_json(path, most=_MOST_BYTES)
     if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
         raise LabelError(
             f"{path}: no COCO keypoint JSON; expected an object with images, annotations and "

@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
-from xml.parsers import expat
 
 import numpy as np
 
+from ..documents import shown
 from ..errors import MultiTaskNetError
+from ..files import reading
 from ..vehicle.keypoints import NUM_KEYPOINTS
 
 COLUMNS = 4 + 3 * NUM_KEYPOINTS
 ANNOTATION_COLUMNS = 3 + 3 * NUM_KEYPOINTS
 _MOST_PROBLEMS = 20
+_LONGEST_NAME = 4096
 _WHOLE = re.compile(r"([+-]?[0-9]+)(?:\.0*)?")
 _VEHICLE_IN_NAME = re.compile(r"[0-9]+")
 _LARGEST = float(np.finfo(np.float32).max)
@@ -119,12 +121,8 @@ def vehicle_in(name: str) -> int:
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
     """Whatever keeps a label file from being read, as LabelError."""
-    try:
+    with reading(path, LabelError, "the label file cannot be read", "check path and file"):
         yield
-    except (OSError, UnicodeDecodeError, csv.Error, expat.ExpatError) as error:
-        raise LabelError(
-            f"{path}: the label file cannot be read ({error}); check path and file"
-        ) from error
 
 
 def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
@@ -172,9 +170,7 @@ def _parse_row(fields: list[str], origin: str) -> tuple[str, LabelRow]:
             f"{len(fields)} columns; expected {COLUMNS}: image, vehicle id, colour id, type id, "
             f"then {NUM_KEYPOINTS} x (x, y, confidence)"
         )
-    image = fields[0].strip()
-    if not image:
-        raise ValueError("column 1 (image) is empty; expected a file name")
+    image = _image_name(fields[0])
     numbers = [_number(text, column) for column, text in enumerate(fields[4:], start=5)]
     return image, LabelRow(
         image=image,
@@ -192,9 +188,7 @@ def _parse_annotation(fields: list[str], origin: str) -> tuple[str, LabelRow]:
             f"{len(fields)} columns; expected {ANNOTATION_COLUMNS} as in the first row: image, "
             f"width, height, then {NUM_KEYPOINTS} x (x, y, visibility)"
         )
-    image = fields[0].strip()
-    if not image:
-        raise ValueError("column 1 (image) is empty; expected a file name")
+    image = _image_name(fields[0])
     for column, text in enumerate(fields[1:3], start=2):
         if _integer(text, column) < 1:
             raise ValueError(f"column {column} is {text!r}; expected the image's width and height")
@@ -207,6 +201,15 @@ def _parse_annotation(fields: list[str], origin: str) -> tuple[str, LabelRow]:
                 f"1 or 0"
             )
     return image, LabelRow(image, vehicle_in(image), 0, 0, keypoints, origin)
+
+
+def _image_name(text: str) -> str:
+    name = text.strip()
+    if not name:
+        raise ValueError("column 1 (image) is empty; expected a file name")
+    if len(name) > _LONGEST_NAME or "\0" in name:
+        raise ValueError(f"column 1 (image) is {shown(name)}; expected a file name")
+    return name
 
 
 def _integer(text: str, column: int) -> int:

@@ -35,11 +35,11 @@ from .labels import (
     readable,
 )
 from .pack import MANIFEST, read_pack
-from .records import SPLITS, Record, Split, VehicleDataset, check_ids, check_images
+from .records import SPLITS, Record, Split, VehicleDataset, check_ids, check_images, check_inside
 
 FOLDERS = {"train": "train", "query": "query", "gallery": "test"}
-_CAMERA_IN_NAME = re.compile(r"^\d+_c(\d+)_")
-_CAMERA = re.compile(r"c?(\d+)")
+_CAMERA_IN_NAME = re.compile(r"^[0-9]+_c([0-9]+)_")
+_CAMERA = re.compile(r"c?([0-9]+)")
 _CSV_COLUMNS = ("image", "vehicle_id", "camera", "color", "type")
 
 
@@ -48,6 +48,7 @@ def read_dataset(
     splits: Sequence[str] | None = None,
     *,
     check: bool = True,
+    allow_outside: bool = False,
 ) -> VehicleDataset:
     """Read and check a data set in any of this module's layouts.
 
@@ -57,6 +58,8 @@ def read_dataset(
             Default is what is there.
         check: decode every image once, so that a bad one is named now and not hours later. A pack
             was checked when it was written.
+        allow_outside: whether pictures, maps and labels may lie outside the root, by their names
+            or through symbolic links.
 
     Raises:
         LabelError: no known layout, or faulty labels or images; one message names file, line and
@@ -70,7 +73,10 @@ def read_dataset(
         return read_pack(root, splits)
     layout = _layout_of(root)
     names = splits or [name for name in SPLITS if layout.label_file(root, name).is_file()]
-    return VehicleDataset(root, **{name: _read_split(layout, root, name, check) for name in names})
+    if not names:
+        raise LabelError(f"{root}: no split; expected {layout.labels} of {', '.join(SPLITS)}")
+    read = partial(_read_split, layout, root, check=check, allow_outside=allow_outside)
+    return VehicleDataset(root, **{name: read(name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -106,11 +112,16 @@ def _layout_of(root: Path) -> _Layout:
     )
 
 
-def _read_split(layout: _Layout, root: Path, name: str, check: bool) -> Split:
-    records = layout.read(root, layout.label_file(root, name), FOLDERS[name])
+def _read_split(
+    layout: _Layout, root: Path, name: str, *, check: bool, allow_outside: bool
+) -> Split:
+    labels = layout.label_file(root, name)
+    records = layout.read(root, labels, FOLDERS[name])
     if not records:
         raise LabelError(f"{root}: the split {name!r} is empty; expected at least one image")
     check_ids(records)
+    if not allow_outside:
+        check_inside(root, labels, records)
     if check:
         check_images(records)
     return Split(name, tuple(records))

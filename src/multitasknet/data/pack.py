@@ -11,11 +11,21 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ..documents import read_json, shown
 from ..errors import MultiTaskNetError
-from ..files import make_folder, replacing
+from ..files import (
+    check_output,
+    check_room,
+    exclusive,
+    make_folder,
+    reading,
+    replacing,
+    stored_array,
+    writing,
+)
 from ..images import decode_image, read_image
 from ..models.definition import Spec
-from ..vehicle.keypoints import pose_or_zeros
+from ..vehicle.keypoints import NUM_KEYPOINTS, pose_or_zeros
 from ..vehicle.maps import MAP_SIZE, NUM_MAPS, select_maps
 from ..vehicle.sample import Sample
 from .labels import LabelError
@@ -27,7 +37,9 @@ _FORMAT = 3
 _UNKNOWN = -1
 _IDS = ("vehicle_id", "camera_id", "color_id", "type_id")
 _ARRAYS = {"keypoints": np.float32, "visibility": np.uint8}
+_SHAPES = {"keypoints": (NUM_KEYPOINTS, 3), "visibility": (NUM_KEYPOINTS,)}
 _EDGE = 1 << 20
+_MARGIN = 1 << 23
 
 
 class PackError(MultiTaskNetError, OSError):
@@ -49,10 +61,14 @@ def write_pack(dataset: VehicleDataset, output: str | Path, *, progress: bool = 
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise PackError(f"{output}: something is there already; give a new or empty folder")
     make_folder(output.parent)
-    with replacing(output) as scratch:
+    check_output(output, folder=True, needed=_image_bytes(dataset))
+    place = output.resolve()  # of which "." has a name, too
+    lock_file = place.with_name(f".{place.name}.lock")
+    with exclusive(output, lock_file), replacing(place) as scratch:
         scratch.mkdir()
         for split in dataset.splits:
-            _write_split(scratch, split, progress)
+            with writing(output):
+                _write_split(scratch, split, progress)
         manifest = {"format": _FORMAT, "splits": [split.name for split in dataset.splits]}
         (scratch / MANIFEST).write_text(json.dumps(manifest))
     return output
@@ -64,10 +80,10 @@ def read_pack(root: Path, splits: Sequence[str] | None) -> VehicleDataset:
     Raises:
         LabelError: a split is not in the pack, or the pack is damaged.
     """
-    try:
-        manifest = json.loads((root / MANIFEST).read_text())
+    with reading(root, LabelError, "the pack is damaged", "pack it again"):
+        manifest = read_json(root / MANIFEST)
         if manifest["format"] != _FORMAT:
-            raise ValueError(f"format {manifest['format']}, expected {_FORMAT}")
+            raise ValueError(f"format {shown(manifest['format'])}, expected {_FORMAT}")
         names = splits or manifest["splits"]
         missing = [name for name in names if name not in manifest["splits"]]
         if missing:
@@ -76,11 +92,6 @@ def read_pack(root: Path, splits: Sequence[str] | None) -> VehicleDataset:
                 f"{', '.join(manifest['splits'])}"
             )
         return VehicleDataset(root, **{name: _read_split(root, name) for name in names})
-    except LabelError:
-        raise
-    # NumPy and zipfile report damage in many ways, from EOFError to NotImplementedError.
-    except Exception as error:
-        raise LabelError(f"{root}: the pack is damaged ({error}); pack it again") from error
 
 
 def load_packed(record: Record, spec: Spec, image: np.ndarray, deflated: np.ndarray) -> Sample:
@@ -94,6 +105,11 @@ def load_packed(record: Record, spec: Spec, image: np.ndarray, deflated: np.ndar
     return Sample(pixels, pose_or_zeros(record.keypoints), wanted)
 
 
+def _image_bytes(dataset: VehicleDataset) -> int:
+    images = (record.image for split in dataset.splits for record in split.records)
+    return sum(image.stat().st_size for image in images if image.is_file())
+
+
 def _write_split(folder: Path, split: Split, progress: bool) -> None:
     from mindspore.mindrecord import FileWriter
 
@@ -101,7 +117,10 @@ def _write_split(folder: Path, split: Split, progress: bool) -> None:
     writer = FileWriter(str(pack), shard_num=1)
     writer.add_schema({"image": {"type": "bytes"}, "maps": {"type": "bytes"}}, "vehicle images")
     for record in tqdm(split.records, f"pack {split.name}", disable=None if progress else True):
-        writer.write_raw_data([_image_row(record)])
+        row = _image_row(record)
+        # MindSpore's writer may crash where the disk is full, and take the process with it.
+        check_room(pack, folder, sum(map(len, row.values())) + _MARGIN)
+        writer.write_raw_data([row])
     writer.commit()
     labels = _label_columns(split.records)
     np.savez(pack.with_suffix(".npz"), fingerprint=_fingerprint(pack), **labels)
@@ -131,9 +150,9 @@ def _read_split(root: Path, name: str) -> Split:
         columns = dict(stored)
     if columns["fingerprint"] != _fingerprint(pack):
         raise ValueError(f"{pack.name} and {name}.npz do not belong together")
-    images = columns["images"].tolist()
+    images = stored_array(columns, "images", "U").tolist()
     poses, visibility = (_optional(columns, name, len(images)) for name in _ARRAYS)
-    ids = (columns[f"{name}s"].tolist() for name in _IDS)
+    ids = (stored_array(columns, f"{name}s", "i", (len(images),)).tolist() for name in _IDS)
     rows = zip(images, poses, visibility, *ids, strict=True)
     records = tuple(
         Record(
@@ -155,8 +174,11 @@ def _optional(columns: dict[str, np.ndarray], name: str, count: int) -> list[np.
     """An array for each row that has one; older packs hold no visibility."""
     if f"has_{name}" not in columns:
         return [None] * count
-    arrays = iter(columns[name])
-    return [next(arrays) if has else None for has in columns[f"has_{name}"]]
+    has = stored_array(columns, f"has_{name}", "b", (count,)).tolist()
+    kind, shape = np.dtype(_ARRAYS[name]).kind, _SHAPES[name]
+    # Of none, older packs keep no shape.
+    arrays = iter(stored_array(columns, name, kind, (sum(has), *shape)) if any(has) else ())
+    return [next(arrays) if one else None for one in has]
 
 
 def _fingerprint(pack: Path) -> str:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import mindspore.dataset as ds
 import numpy as np
 
+from ..files import reading
 from ..images import decode_image, read_image
-from ..models.definition import Spec, check_size
+from ..models.definition import Spec, check_memory, check_size
 from ..runtime import usable_workers
 from ..vehicle.attributes import ClassMaps
 from ..vehicle.sample import Sample
+from .labels import LabelError
 from .pack import load_packed
 from .records import Record, Split
 from .samples import batch_inputs, load_sample
@@ -24,6 +27,10 @@ from .samples import batch_inputs, load_sample
 # state.
 Augmentation: TypeAlias = Callable[[Sample, int, int], Sample]
 
+Row = TypeVar("Row")
+
+# What stands of this package's errors in MindSpore's own, which hold the traceback as text.
+_OWN_ERROR = re.compile(r"^multitasknet\.\w[\w.]*Error: (.+)$", re.MULTILINE)
 LABEL_COLUMNS = ("identity", "color", "type")
 # Batches that wait between two operations; MindSpore's 16 are gigabytes.
 _QUEUE = 2
@@ -63,6 +70,7 @@ def create_pipeline(
         ``[N, C, H, W]``, and ``pose``, float32 ``[N, 108]``), then ``index`` (int32 ``[N]``) and
         with ``class_maps`` the labels (int32 ``[N]``, -1 where unknown).
     """
+    check_memory(spec, check_size(size), batch_size)
     order = list(range(len(split)) if order is None else order)
     labels = LABEL_COLUMNS if class_maps else ()
     source = _folder_source(order) if split.pack is None else _pack_source(split.pack, order)
@@ -71,7 +79,7 @@ def create_pipeline(
         drop_remainder=drop_remainder,
         # Whole batches: the rows are written where they belong instead of being stacked again.
         per_batch_map=_Preparation(
-            split.records, spec, check_size(size), _label_table(split, class_maps), augment, raw
+            split.records, spec, size, _label_table(split, class_maps), augment, raw
         ),
         output_columns=[*spec.input_shapes(size), "index", *labels],
         num_parallel_workers=min(workers, usable_workers()),
@@ -96,8 +104,21 @@ def read_images(split: Split, indices: Sequence[int], *, workers: int = 1) -> li
     stored = ds.MindDataset(
         str(split.pack), columns_list=["image"], sampler=ds.SubsetSampler(list(indices))
     )
-    rows = stored.create_tuple_iterator(num_epochs=1, output_numpy=True)
+    rows = read_rows(stored.create_tuple_iterator(num_epochs=1, output_numpy=True), split)
     return [decode_image(image.tobytes()) for (image,) in rows]
+
+
+def read_rows(rows: Iterable[Row], split: Split) -> Iterator[Row]:
+    """What a pipeline's iterator gives; LabelError for whatever MindSpore raises on the way."""
+    remedy = "a picture has changed since it was checked, or the pack is damaged: make it again"
+    with reading(split.pack or split.name, LabelError, "its images cannot be read", remedy):
+        try:
+            yield from rows
+        except RuntimeError as error:
+            own = _OWN_ERROR.findall(str(error))
+            if not own:
+                raise
+            raise LabelError(own[-1]) from error
 
 
 def _folder_source(order: list[int]) -> ds.Dataset:

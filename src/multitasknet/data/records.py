@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
-from PIL import Image
 
-from ..images import UNREADABLE
+from ..files import reason_of
+from ..images import open_picture
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from ..vehicle.keypoints import NUM_KEYPOINTS, SURFACES
 from .labels import refuse
@@ -119,6 +121,27 @@ def check_ids(records: Sequence[Record]) -> None:
     )
 
 
+def check_inside(root: Path, labels: Path, records: Sequence[Record]) -> None:
+    """LabelError names what lies outside the root, by its name or through symbolic links."""
+    top = root.resolve()
+    # Of the folders, which are few; a file's own name is looked at once.
+    resolve = lru_cache(maxsize=1024)(Path.resolve)
+
+    def is_outside(path: Path) -> bool:
+        place = resolve(path.parent) / path.name
+        return not (place.resolve() if place.is_symlink() else place).is_relative_to(top)
+
+    def outside() -> Iterator[str]:
+        if is_outside(labels):
+            yield f"{labels} lies outside {root}"
+        for record in records:
+            for path in (record.image, record.heatmaps, record.segments):
+                if path is not None and (path.name in ("", "..") or is_outside(path)):
+                    yield f"{record.origin}: {path} lies outside {root}"
+
+    refuse(f"{one}; move it there, or allow it (--allow-outside)" for one in outside())
+
+
 def check_images(records: Iterable[Record]) -> None:
     """Decode every image once, at low resolution; LabelError names those that fail or lack maps."""
     with ThreadPoolExecutor(_WORKERS) as pool:
@@ -148,16 +171,20 @@ def warn_of_unmatched(dataset: VehicleDataset) -> None:
 def _image_problem(record: Record) -> str | None:
     where = f"{record.origin}: image {record.image}"
     try:
-        if record.image.stat().st_size == 0:
+        status = record.image.stat()
+        if not S_ISREG(status.st_mode):
+            return f"{where} is no regular file; remove the label or add the image"
+        if status.st_size == 0:
             return f"{where} is empty; fetch it again"
-        with Image.open(record.image) as image:
+        with open_picture(record.image) as image:
             # JPEGs decode eight times smaller, yet to the last byte: a cut file shows.
             image.draft("RGB", (1, 1))
             image.load()
     except FileNotFoundError:
         return f"{where} does not exist; remove the label or add the image"
-    except UNREADABLE as error:
-        return f"{where} cannot be read ({error}); fetch it again or remove the label"
+    # Pillow has an exception for every kind of damage.
+    except Exception as error:
+        return f"{where} cannot be read ({reason_of(error)}); fetch it again or remove the label"
     return _maps_problem(record.heatmap_files) or _maps_problem(record.segment_files)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import fingerprint
-from ..images import UNREADABLE, decode_gray, read_image
+from ..files import fingerprint, reading
+from ..images import decode_gray, read_image, read_regular
 from ..models import find_network
 from ..models.definition import Spec
 from ..vehicle.keypoints import pose_or_zeros
@@ -116,12 +116,9 @@ def _read_maps(files: Sequence[Path]) -> np.ndarray:
 
 
 def _read_map(path: Path) -> np.ndarray:
-    try:
-        pixels = decode_gray(path.read_bytes())
-    except UNREADABLE as error:
-        raise LabelError(
-            f"{path}: the stored map cannot be read ({error}); store all maps of an image, or none"
-        ) from error
+    remedy = "store all maps of an image, or none"
+    with reading(path, LabelError, "the stored map cannot be read", remedy):
+        pixels = decode_gray(read_regular(path))
     if pixels.shape != (MAP_SIZE, MAP_SIZE):
         raise LabelError(
             f"{path}: the stored map is {pixels.shape[1]}x{pixels.shape[0]}; expected "

@@ -14,7 +14,7 @@ from PIL import Image
 from ..data.labels import vehicle_in
 from ..data.layouts import camera_in
 from ..errors import MultiTaskNetError
-from ..files import make_folder
+from ..files import check_output, make_folder
 from ..hub.card import SYNTHETIC, assets_folder
 from ..images import read_image
 from ..inference.predictor import Predictor
@@ -117,10 +117,11 @@ def look(
 
 
 def new_folder(output: str | Path) -> Path:
-    """The folder's path; DemoError if something is there already."""
+    """The folder's path; DemoError if something is there already, OutputError."""
     output = Path(output)
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise DemoError(f"{output}: something is there already; give a new or empty folder")
+    check_output(output, folder=True)
     return output
 
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..files import PACKAGE, file_sha256, replacing
+from ..files import PACKAGE, expand, file_sha256, replacing
 from .card import Asset, ModelCard
 from .download import DownloadError, RetryPolicy, by_hand, download
 
@@ -104,7 +104,7 @@ def find_asset(
 
 def cached_path(asset: Asset, cache_dir: str | Path | None = None) -> Path:
     """Where the asset is, or would be, in the cache."""
-    root = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
+    root = default_cache_dir() if cache_dir is None else expand(cache_dir)
     return root / asset.folder / asset.file_name
 
 
@@ -115,7 +115,7 @@ def default_cache_dir() -> Path:
     installed into; the folder set in ``mindspore_hub`` if that is imported; ``~/.mscache``.
     """
     if os.environ.get(CACHE_VARIABLE):
-        return Path(os.environ[CACHE_VARIABLE]).expanduser()
+        return expand(os.environ[CACHE_VARIABLE])
     # <hub>/<user-id>/<model-version>/<code>/src/multitasknet
     if len(PACKAGE.parents) > 4 and (PACKAGE.parents[1] / INSTALLED_MARKER).is_file():
         return PACKAGE.parents[4]

@@ -13,8 +13,9 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
+from ..documents import PlainLoader, parse_yaml, read_text, shown
 from ..errors import MultiTaskNetError
-from ..files import PACKAGE
+from ..files import PACKAGE, reading
 from ..models import DEFAULT_NETWORK, NETWORKS, find_network
 
 # The two entries that a network may have: the Hub's, and weights trained on generated vehicles.
@@ -25,12 +26,14 @@ _FENCE = "---"
 _PLAIN_NAME = r"[^\s./\\:\x00-\x1f][^/\\:\x00-\x1f]*"
 # Regular expressions, and what to call it that they match.
 _SHA256 = ("[0-9a-fA-F]{64}", "64 hexadecimal digits, as sha256sum prints")
-_URL = (r"(?i)<?https?://[\w\[][^\s<>]*>?", "a URL that starts with https://")
+_URL = (r"""(?i)<?https?://[\w\[][^\s<>"'\\^`{|}\x00-\x1f]*>?""", "a URL that starts with https://")
 _FOLDER = (_PLAIN_NAME, "a plain name, it becomes a folder")
 # What cards call the metrics that an evaluation measures.
 PUBLISHED_METRICS = {"Rank-1": "top1acc", "mAP": "map", "color": "coloracc", "type": "typeacc"}
 PUBLISHED_METRICS |= {f"PCK@{one}": f"PCK@{one}acc" for one in (0.05, 0.1, 0.2)}
-_METRIC = re.compile(r"\s*(.*?[A-Za-z])[\s=:]*(\d+(?:\.\d+)?)%?\s*")
+# Of a text without spaces around it: with them, the time would grow with the square of its length.
+_METRIC = re.compile(r"(\S.*?[A-Za-z]|[A-Za-z])[\s=:]*(\d+(?:\.\d+)?)%?")
+_MOST_BYTES = 1 << 20
 
 
 class CardError(MultiTaskNetError, ValueError):
@@ -115,7 +118,7 @@ class ModelCard:
     @property
     def metrics(self) -> dict[str, float]:
         """The metrics in ``evaluation``: name to value, in percent."""
-        matches = (_METRIC.fullmatch(part) for part in self.evaluation.split("|"))
+        matches = (_METRIC.fullmatch(part.strip()) for part in self.evaluation.split("|"))
         return {match[1]: float(match[2]) for match in matches if match}
 
 
@@ -192,7 +195,7 @@ def own_card(network: str | Sequence[str] = DEFAULT_NETWORK, entry: str = CARD) 
     )
 
 
-class _TextLoader(yaml.SafeLoader):
+class _TextLoader(PlainLoader):
     """PyYAML's safe loader without numbers and dates: a version 1.10 must not become 1.1."""
 
 
@@ -216,23 +219,18 @@ def write_front_matter(fields: Mapping[str, Any]) -> str:
 
 def read_front_matter(path: Path) -> dict[str, Any]:
     """The fields between the card's two fences, unchecked; CardError if there are none."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CardError(
-            f"{path}: the card cannot be read ({error}); give the path of a Hub model card, "
-            f"a UTF-8 Markdown file"
-        ) from error
+    remedy = "give the path of a Hub model card, a UTF-8 Markdown file"
+    with reading(path, CardError, "the card cannot be read", remedy):
+        lines = read_text(path, most=_MOST_BYTES).splitlines()
     fences = [number for number, line in enumerate(lines) if line.startswith(_FENCE)]
     if len(fences) != 2:
         raise CardError(
             f"{path}: expected the front matter between exactly two lines that start with "
             f"'{_FENCE}', found {len(fences)} such lines; compare it with a card of the Hub"
         )
-    try:
-        header = yaml.load("\n".join(lines[fences[0] + 1 : fences[1]]), Loader=_TextLoader)
-    except yaml.YAMLError as error:
-        raise CardError(f"{path}: the front matter is not valid YAML: {error}") from error
+    remedy = "compare it with a card of the Hub"
+    with reading(path, CardError, "the front matter cannot be read", remedy):
+        header = parse_yaml("\n".join(lines[fences[0] + 1 : fences[1]]), _TextLoader)
     if not isinstance(header, dict):
         raise CardError(f"{path}: the front matter is empty or not a list of 'field: value' lines")
     return header
@@ -257,14 +255,14 @@ class _Fields:
         if value is None:
             raise self.fail(field, "is missing", f"add a line '{field}: ...' with {wanted}")
         if not isinstance(value, kind):
-            raise self.fail(field, f"is {value!r}", f"expected {wanted}")
+            raise self.fail(field, f"is {shown(value)}", f"expected {wanted}")
         return value
 
     def text(self, field: str, form: str = "(?s).*", wanted: str = "one line of text") -> str:
         """A text, which must match the regular expression ``form``."""
         value = self.get(field, str, "one line of text").strip()
         if not re.fullmatch(form, value):
-            raise self.fail(field, f"is {value!r}", f"expected {wanted}")
+            raise self.fail(field, f"is {shown(value)}", f"expected {wanted}")
         return value
 
     def date(self, field: str) -> datetime.date:
@@ -273,10 +271,15 @@ class _Fields:
             # The Hub's cards have 2023-2-17 as well, which fromisoformat refuses.
             return datetime.datetime.strptime(value, "%Y-%m-%d").date()
         except ValueError as error:
-            raise self.fail(field, f"is {value!r}", "expected a date as YYYY-MM-DD") from error
+            raise self.fail(field, f"is {shown(value)}", "expected a date as YYYY-MM-DD") from error
 
     def url(self, field: str) -> str:
-        return self.text(field, *_URL).removeprefix("<").removesuffix(">")
+        url = self.text(field, *_URL).removeprefix("<").removesuffix(">")
+        try:
+            urlsplit(url)
+        except ValueError as error:
+            raise self.fail(field, f"is {shown(url)} ({error})", f"expected {_URL[1]}") from error
+        return url
 
 
 def _assets(fields: _Fields, folder: PurePosixPath) -> tuple[Asset, ...]:
@@ -284,7 +287,7 @@ def _assets(fields: _Fields, folder: PurePosixPath) -> tuple[Asset, ...]:
     entries = fields.get("asset", list, "a list with at least one ckpt file")
     for number, entry in enumerate(entries, start=1):
         if not isinstance(entry, dict):
-            problem = f"has {entry!r} as entry {number}"
+            problem = f"has {shown(entry)} as entry {number}"
             raise fields.fail("asset", problem, "expected file-format, asset-link, ...")
         assets.append(_asset(_Fields(fields.path, entry, f"asset {number}: "), folder))
     if not any(asset.file_format == "ckpt" for asset in assets):
@@ -297,7 +300,7 @@ def _asset(fields: _Fields, folder: PurePosixPath) -> Asset:
     asset = _file(fields, "asset", fields.text("file-format").lower(), folder)
     mirrors = fields.values.get("mirrors") or []
     if not isinstance(mirrors, list):
-        raise fields.fail("mirrors", f"is {mirrors!r}", "expected a list of URLs")
+        raise fields.fail("mirrors", f"is {shown(mirrors)}", "expected a list of URLs")
     urls = tuple(replace(fields, values={"mirrors": url}).url("mirrors") for url in mirrors)
     if not fields.has("side-link"):
         return replace(asset, mirrors=urls)

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from ..errors import MultiTaskNetError
-from ..files import PACKAGE, replacing
+from ..files import PACKAGE, expand, replacing
 from ..models import NETWORKS, find_network
 from .cache import INSTALLED_MARKER, default_cache_dir, fetch_asset
 from .card import (
@@ -66,7 +66,7 @@ def hub_install(
         HubFolderError: the folder cannot be written.
         NotImplementedError: an unknown network.
     """
-    root = default_cache_dir() if hub_dir is None else Path(hub_dir).expanduser()
+    root = default_cache_dir() if hub_dir is None else expand(hub_dir)
     wanted = tuple(NETWORKS) if network is None else (find_network(network).NAME,)
     sources = _own_cards(wanted, version) if card is None else [load_card(card)]
     for source in sources:

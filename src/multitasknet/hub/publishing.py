@@ -155,8 +155,9 @@ def checkpoint_of(place: Path) -> Path:
 
 def _mindspore_version(sidecar: Sidecar) -> str:
     """The one that trained the weights; for others the one that has read them."""
-    trained: Mapping[str, str] = sidecar.origin.get("versions", {})
-    return trained.get("mindspore") or installed_version("mindspore")
+    versions = sidecar.origin.get("versions")
+    trained = versions.get("mindspore") if isinstance(versions, Mapping) else None
+    return str(trained or installed_version("mindspore"))
 
 
 def _origin_facts(sidecar: Sidecar) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..files import expand
 from ..models import DEFAULT_NETWORK
 from .cache import fetch_asset
 from .card import CARD, ENTRIES, ModelCard, load_card, own_card
@@ -55,7 +56,7 @@ class WeightsSource:
         if self.weights is None:
             return None
         if self.weights not in ENTRIES:
-            return Path(self.weights).expanduser()
+            return expand(self.weights)
         card = self.card if self.weights == CARD else None
         if card is None:
             card = own_card(networks or DEFAULT_NETWORK, str(self.weights))

@@ -10,11 +10,11 @@ import numpy as np
 
 from ..device import choose_device
 from ..errors import MultiTaskNetError
-from ..files import replacing
-from ..hub.card import CARD, ModelCard
+from ..files import check_output, expand, replacing, with_ending
+from ..hub.card import CARD, ENTRIES, ModelCard
 from ..hub.source import WeightsSource
 from ..models import DEFAULT_NETWORK
-from ..models.definition import check_size
+from ..models.definition import check_memory, check_size
 from .engine import Engine
 from .metadata import Metadata
 
@@ -98,6 +98,7 @@ def export(
         raise ValueError(
             f"fixed_batch is {fixed_batch!r}; expected an integer of at least 1, or None"
         )
+    check_output(output, inputs=[] if weights in (None, *ENTRIES) else [expand(str(weights))])
     choose_device(device)
     if network is None:
         from ..hub.networks import create_from
@@ -114,6 +115,7 @@ def export(
         precision="float16" if fp16 else "float32",
         batch=fixed_batch,
     )
+    check_memory(metadata.spec, metadata.spec.input_size, max(CHECKED_INPUTS, fixed_batch or 1))
     with replacing(output) as part:
         engine = _write(part, network, metadata)
         difference = largest_difference(engine, network, metadata.spec)
@@ -152,11 +154,11 @@ def largest_difference(engine: Engine, network: Any, spec: Any) -> float:
 
 def _with_ending(output: str | Path, format: str | None) -> Path:
     """The file; the format's ending is added if it has another."""
-    output = Path(output).expanduser()
+    output = expand(output)
     wanted = format or output.suffix.removeprefix(".")
     if wanted not in FORMATS:
         raise ExportError(f"{output}: the format is {wanted!r}; expected {' or '.join(FORMATS)}")
-    return output if output.suffix == f".{wanted}" else output.with_name(f"{output.name}.{wanted}")
+    return with_ending(output, wanted)
 
 
 def _write(path: Path, network: Any, metadata: Metadata) -> Engine:

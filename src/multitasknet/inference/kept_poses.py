@@ -25,6 +25,7 @@ STORE = "estimated_poses.sqlite"
 _TABLE = """CREATE TABLE IF NOT EXISTS poses
 (estimator TEXT, picture TEXT, keypoints BLOB, PRIMARY KEY (estimator, picture)) WITHOUT ROWID"""
 _SECONDS_FOR_OTHERS = 60
+_POSE_BYTES = NUM_KEYPOINTS * 3 * 4
 
 
 def estimate_missing(
@@ -121,6 +122,9 @@ def _connect(path: Path | str) -> sqlite3.Connection:
             store.execute(_TABLE)
             # Finds out now whether it can be written.
             store.execute("DELETE FROM poses WHERE estimator IS NULL")
+        (verdict,) = store.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(verdict)
         return store
     except sqlite3.OperationalError:
         store.close()
@@ -138,7 +142,7 @@ def _find(store: sqlite3.Connection, estimator: str, pictures: set[str]) -> dict
     return {
         picture: np.frombuffer(keypoints, np.float32).reshape(shape)
         for picture, keypoints in rows
-        if picture in pictures
+        if picture in pictures and isinstance(keypoints, bytes) and len(keypoints) == _POSE_BYTES
     }
 
 

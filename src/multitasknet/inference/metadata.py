@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..documents import parse_json, shown
 from ..errors import MultiTaskNetError
+from ..files import reading
 from ..models import DEFAULT_NETWORK, find_network
 
 _KEY = "multitasknet"
@@ -50,19 +52,15 @@ class Metadata:
     @classmethod
     def from_strings(cls, strings: Mapping[str, str], source: str) -> Metadata:
         """Read back; MetadataError that names ``source`` if that cannot be done."""
-        try:
-            value = json.loads(strings[_KEY])
+        remedy = "write it with 'multitasknet export'"
+        with reading(source, MetadataError, "it has no metadata of multitasknet", remedy):
+            value = parse_json(strings[_KEY])
             # The first release knew one network, and did not name it.
             network = find_network(value.get("network", DEFAULT_NETWORK))
             batch, precision = value["batch"], value["precision"]
             if precision not in _PRECISIONS:
-                raise ValueError(f"precision is {precision!r}")
+                raise ValueError(f"precision is {shown(precision)}")
             if batch is not None and (type(batch) is not int or batch < 1):
-                raise ValueError(f"batch is {batch!r}")
+                raise ValueError(f"batch is {shown(batch)}")
             spec = network.spec_from_json(value["spec"])
             return cls(spec, str(value["weights_sha256"]), precision, batch)
-        except (KeyError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
-            raise MetadataError(
-                f"{source}: it has no metadata of multitasknet ({type(error).__name__}: {error}); "
-                f"write it with 'multitasknet export'"
-            ) from error

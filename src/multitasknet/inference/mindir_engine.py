@@ -8,13 +8,14 @@ from typing import Any
 
 import mindspore
 import numpy as np
-from google.protobuf.message import DecodeError
 from mindspore import Tensor, nn
 
 from ..errors import MultiTaskNetError
-from ..files import file_sha256
+from ..files import file_sha256, reading
 from .engine import MINDSPORE_TURN, run_in_batches
 from .metadata import Metadata
+
+_UNREADABLE = "it cannot be read as MindIR", "export it again"
 
 
 class MindirError(MultiTaskNetError, ValueError):
@@ -37,11 +38,8 @@ class MindirEngine:
         self.precision = self.metadata.precision
         self.source = str(path)
         self._inputs = len(self.spec.input_shapes(self.spec.input_size))
-        try:
+        with reading(path, MindirError, *_UNREADABLE):
             self._cell = nn.GraphCell(mindspore.load(str(path)))
-        # MindSpore reports damage in several ways.
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise _unreadable(path, error) from error
 
     @cached_property
     def weights_sha256(self) -> str:
@@ -78,12 +76,5 @@ def write_mindir(path: Path, cell: nn.Cell, metadata: Metadata) -> None:
 def _user_info(path: Path) -> dict[str, str]:
     from mindspore.train.mind_ir_pb2 import ModelProto
 
-    try:
+    with reading(path, MindirError, *_UNREADABLE):
         return dict(ModelProto.FromString(path.read_bytes()).user_info)
-    except (OSError, DecodeError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> MindirError:
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return MindirError(f"{path}: it cannot be read as MindIR ({reason}); export it again")

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..device import ASCEND_NODE, Device, choose_device
 from ..errors import MultiTaskNetError
-from ..files import file_sha256, find_kept, keep
+from ..files import expand, file_sha256, find_kept, keep
 from ..hub.cache import default_cache_dir
 from ..hub.networks import create_from
 from ..hub.source import WeightsSource
@@ -71,7 +71,7 @@ def open_engine(
     if network is not None:
         check_network(network.spec.network, names, "the network that is given")
     elif source.suffix in _EXPORTED:
-        file = Path(str(source.weights)).expanduser()
+        file = expand(str(source.weights))
         exported = _open_exported(file, backend, threads, device, fp16)
         check_network(exported.spec.network, names, exported.source)
         return _as_asked(exported, options)
@@ -107,7 +107,7 @@ def open_engine(
 def network_in(path: Path) -> str:
     """The name of the network that a file of weights or an exported one holds; errors as above."""
     if path.suffix in _EXPORTED:
-        return _open_exported(path.expanduser(), "auto").spec.network
+        return _open_exported(expand(path), "auto").spec.network
     return read_weights(path).network.NAME
 
 
@@ -201,7 +201,7 @@ def _cached_model(path: Path, names: tuple[str, ...], cache_dir: str | Path | No
     Its name holds the hashes of weights and sidecar. If the cache cannot be written, the content
     is returned.
     """
-    folder = (default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()) / "onnx"
+    folder = (default_cache_dir() if cache_dir is None else expand(cache_dir)) / "onnx"
     sha256 = file_sha256(path) if path.is_file() else ""
     sidecar = sidecar_path(path)
     named = file_sha256(sidecar)[:16] if sidecar.is_file() else "plain"

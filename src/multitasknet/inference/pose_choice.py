@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MultiTaskNetError
+from ..files import expand
 from ..hub.cache import find_asset
 from ..hub.card import CARD, ENTRIES, SYNTHETIC, ModelCard, default_card_path, load_card
 from ..models import pose_networks
@@ -53,7 +54,7 @@ def open_pose_estimator(
             return None
         logger.info("missing poses are estimated by %s", card.asset.file_name)
         return PoseEstimator(CARD, card=card, cache_dir=cache_dir, **(options | {"offline": True}))
-    if pose not in ENTRIES and not Path(pose).expanduser().is_file():
+    if pose not in ENTRIES and not expand(pose).is_file():
         raise PoseError(
             f"pose is {str(pose)!r}; expected {', '.join(WORDS)}, or a file of pose weights that "
             f"exists"

@@ -21,8 +21,9 @@ from tqdm import tqdm
 from ..data.labels import LabelRow, write_labels
 from ..data.layouts import FOLDERS, camera_in
 from ..data.records import Record, VehicleDataset
+from ..documents import parse_json
 from ..errors import MultiTaskNetError
-from ..files import OutputError, fingerprint, make_folder
+from ..files import OutputError, exclusive, fingerprint, make_folder, reading
 from ..images import encode_jpeg
 from ..interruption import Interrupted, stop_request
 from ..models.definition import PoseNetwork
@@ -128,7 +129,7 @@ def estimate_dataset(
     tasks = [task for split in dataset.splits for task in _plan(split.name, split.records)]
     partial = root.resolve().with_name(f"{root.resolve().name}.partial")
     make_folder(partial)
-    with _writing(partial):
+    with exclusive(root, partial.with_name(f".{partial.name}.lock")), _writing(partial):
         journal = _Journal(partial / _JOURNAL, _key(estimator, tasks, maps))
         todo = tasks[len(journal.poses) :]
         bar = tqdm(
@@ -179,8 +180,13 @@ class _Journal:
                 f"or remove it"
             )
         os.truncate(path, sum(map(len, lines)))
-        for line in lines[1:]:
-            self.poses += [np.array(pose).reshape(NUM_KEYPOINTS, 3) for pose in json.loads(line)]
+        remedy = f"remove {path.parent} to begin anew"
+        with reading(path, PoseDatasetError, "what was done cannot be read", remedy):
+            for line in lines[1:]:
+                self.poses += [
+                    np.array(pose, dtype=np.float64).reshape(NUM_KEYPOINTS, 3)
+                    for pose in parse_json(line.decode())
+                ]
         if self.poses:
             logger.warning("%s: going on behind %d images", path.parent, len(self.poses))
 

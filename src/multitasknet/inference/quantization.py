@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, overload
 import numpy as np
 
 from ..errors import MultiTaskNetError, import_extra
-from ..files import replacing
+from ..files import check_output, expand, replacing
 from ..images import ImageInput, read_image
 from ..models.definition import Arrays
 from ..runtime import sums_int8_exactly
@@ -122,7 +122,7 @@ def quantize(
             file is left.
         ImageError, OutputError: an image cannot be read, the file cannot be written.
     """
-    output = Path(output).expanduser()
+    output = expand(output)
     engine = runner.engine
     if not isinstance(engine, OnnxEngine) or engine.metadata.precision != "float32":
         raise QuantizationError(
@@ -136,6 +136,8 @@ def quantize(
     if engine.metadata.batch is not None:
         raise QuantizationError(f"{engine.source}: it has a fixed batch; export it without")
     poses = check_poses(images, keypoints)
+    files = [Path(image) for image in images if isinstance(image, str | Path)]
+    check_output(output, inputs=[Path(engine.source), *files])
     split = min(max(round(len(images) * _CALIBRATION_SHARE), 1), len(images) - 1)
     with replacing(output) as part:
         _write(part, engine, runner.prepare(images[:split], poses[:split]))

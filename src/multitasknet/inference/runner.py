@@ -11,7 +11,7 @@ import numpy as np
 
 from ..hub.source import WeightsSource
 from ..images import ImageInput, read_image
-from ..models.definition import check_size
+from ..models.definition import check_memory, check_size
 from ..runtime import usable_cores
 from .engine import Backend
 from .opening import open_engine
@@ -60,6 +60,7 @@ class Runner:
         self.batch_size = batch_size
         self.spec = self.engine.spec
         self.size = check_size(size or self.spec.input_size)
+        check_memory(self.spec, self.size, batch_size)
 
     def run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """Call the network on one batch of inputs, to the outputs that ``spec`` names."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
+from ..documents import shown
 from ..errors import MultiTaskNetError
+from ..runtime import free_memory
 from ..vehicle.pose import Pose
 from ..vehicle.sample import Sample
 
@@ -24,6 +27,10 @@ SIZE_STEP = 32
 
 class SpecError(MultiTaskNetError, ValueError):
     """Names and shapes that are no network of this package."""
+
+
+class MemoryLimitError(MultiTaskNetError, ValueError):
+    """More at a time than the memory holds."""
 
 
 class Spec(Protocol):
@@ -182,6 +189,35 @@ class PoseNetwork(Network, Protocol):
 
     def stored_heatmaps(self, pose: Pose, *, width: int, height: int) -> np.ndarray:
         """A pose's maps as PAMTRI stores them for MultiTaskNet: uint8 ``[36, 64, 64]``."""
+
+
+def check_fields(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A dataclass's values from outside; TypeError unless each is of its default's type."""
+    defaults: dict[str, Any] = {one.name: one.default for one in fields(kind)}
+    unknown = set(values) - set(defaults)
+    if unknown:
+        raise TypeError(f"unknown: {', '.join(map(shown, unknown))}")
+    for name, value in values.items():
+        default = defaults[name]
+        many = isinstance(default, tuple)
+        wanted = type(default[0]) if many else str if isinstance(default, str) else type(default)
+        right = isinstance(value, list | tuple) if many else type(value) is wanted
+        if not right or (many and any(type(one) is not wanted for one in value)):
+            raise TypeError(f"{name} is {shown(value)}; expected as {default!r}")
+    return dict(values)
+
+
+def check_memory(spec: Any, size: tuple[int, int], batch_size: int) -> None:
+    """MemoryLimitError if a batch's inputs and outputs alone are more than the memory left."""
+    shapes = (*spec.input_shapes(size).values(), *spec.output_shapes(size).values())
+    needed = 4 * batch_size * sum(map(math.prod, shapes))
+    left = free_memory()
+    if needed > left:
+        raise MemoryLimitError(
+            f"a batch of {batch_size} at {size[0]}x{size[1]} pixels takes {needed / 1e9:,.1f} GB "
+            f"for inputs and outputs alone, and {left / 1e9:,.1f} GB are free; ask for smaller "
+            f"batches or a smaller size"
+        )
 
 
 def check_size(size: tuple[int, int]) -> tuple[int, int]:

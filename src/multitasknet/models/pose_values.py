@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 from ..vehicle.pose import check_convention
-from .definition import check_size
+from .definition import check_fields, check_size
 
 Spec = TypeVar("Spec", bound=Any)
 
@@ -19,7 +19,7 @@ def spec_to_json(spec: Any) -> dict[str, Any]:
 
 def spec_of(kind: type[Spec], values: Mapping[str, Any]) -> Spec:
     """Back from :func:`spec_to_json`; KeyError, TypeError or ValueError if it is not that."""
-    spec = kind(**values)
+    spec = kind(**check_fields(kind, values))
     return _with(spec, spec.input_size, spec.pose_convention)
 
 

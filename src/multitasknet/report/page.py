@@ -69,5 +69,5 @@ def write_page(path: str | Path, template: str, **content: Any) -> Path:
     page = environment.get_template(template).render(**content)
     make_folder(path.parent)
     with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     return path

@@ -103,7 +103,7 @@ def _compute(
     predictor: Predictor, split: Split, done: int, workers: int, progress: bool
 ) -> Iterator[SplitEmbeddings]:
     """The pieces behind the first ``done`` images."""
-    from ..data.pipeline import create_pipeline, rows_of
+    from ..data.pipeline import create_pipeline, read_rows, rows_of
 
     hidden = None if progress else True
     bar = tqdm(
@@ -121,7 +121,7 @@ def _compute(
                 workers=workers,
             )
             batches = []
-            for row in rows_of(pipeline):
+            for row in read_rows(rows_of(pipeline), split):
                 *inputs, indices = row.values()
                 batches.append(predictor.run(*inputs))
                 bar.update(len(indices))

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..documents import parse_json
 from ..errors import MultiTaskNetError
-from ..files import replacing
+from ..files import expand, reading, replacing, stored_array
 from ..ranking.distances import (
     EmbeddingError,
     check_count,
@@ -97,16 +98,12 @@ class GalleryIndex:
         Raises:
             GalleryIndexError: no such file, a damaged one, or one of another origin.
         """
-        path = Path(path).expanduser()
+        path = expand(path)
         if not path.is_file():
             raise GalleryIndexError(f"{path}: there is no such file; build the index first")
-        try:
+        problem = "this is no gallery index, or a damaged one"
+        with reading(path, GalleryIndexError, problem, "build it again"):
             index = cls._read(path)
-        # NumPy and zipfile report damage in many ways, from KeyError to zlib's own.
-        except Exception as error:
-            raise GalleryIndexError(
-                f"{path}: this is no gallery index, or a damaged one ({error}); build it again"
-            ) from error
         if expected is not None and index.origin != expected:
             differing = [
                 f"{name} {value}, not {getattr(expected, name)}"
@@ -121,7 +118,7 @@ class GalleryIndex:
 
     def save(self, path: str | Path) -> None:
         """Write an ``.npz`` file, whole or not at all; OutputError if it cannot be."""
-        path = Path(path).expanduser()
+        path = expand(path)
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
@@ -217,13 +214,13 @@ class GalleryIndex:
     @classmethod
     def _read(cls, path: Path) -> GalleryIndex:
         with np.load(path, allow_pickle=False) as arrays:
-            origin = json.loads(arrays["origin"].item())
+            origin = parse_json(arrays["origin"].item())
             origin["input_size"] = tuple(origin["input_size"])
             if "preprocessing" not in origin:
                 raise ValueError("an earlier release wrote it, and not what made each embedding")
             return cls(
-                names=tuple(arrays["names"].tolist()),
+                names=tuple(stored_array(arrays, "names", "U").tolist()),
                 embeddings=arrays["embeddings"],
                 origin=EmbeddingOrigin(**origin),
-                fingerprints=tuple(arrays["fingerprints"].tolist()),
+                fingerprints=tuple(stored_array(arrays, "fingerprints", "U").tolist()),
             )

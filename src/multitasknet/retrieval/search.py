@@ -45,7 +45,8 @@ def find_images(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise LabelError(f"{folder}: there is no such folder; give a folder of vehicle crops")
-    images = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    named = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    images = sorted(path for path in named if not path.is_dir())
     if not images:
         raise LabelError(f"{folder}: no image ends in {', '.join(IMAGE_SUFFIXES)}")
     return images

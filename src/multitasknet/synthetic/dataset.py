@@ -6,7 +6,6 @@ import csv
 import logging
 import multiprocessing
 import shutil
-import signal
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
@@ -24,19 +23,22 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..data.labels import LabelRow, write_labels
+from ..files import check_output, make_folder, replacing
+from ..interruption import begin_worker
 from ..report.overlay import SHEET_COLUMNS, contact_sheet, draw_overlay
 from ..vehicle.attributes import COLORS, TYPES
 from ..vehicle.keypoints import NUM_KEYPOINTS, count_maps
 from ..vehicle.maps import draw_maps
 from .look import draw_look
 from .model import build_model
-from .plan import SPLITS, Picture, SyntheticError, VehiclePlan, make_plan
+from .plan import SPLITS, Picture, SyntheticError, VehiclePlan, count_held_out, make_plan
 from .prior import View
 from .scene import Shot, Station, draw_station, shoot
 from .trace import import_embree
 
 _LOG = logging.getLogger(__name__)
 _SMALLEST, _LARGEST = 32, 2048
+_MOST_CAMERAS = 9999
 # Of a square whose side is the usual longer one; under the real prior many pictures are larger.
 _BYTES_A_PIXEL = {"even": 1 / 3, "real": 2 / 3}
 _BLOCK = 4096  # bytes on disk; a map, a 64x64 JPEG, takes one
@@ -128,10 +130,12 @@ def synthesize(
         warnings.warn("size= is now pixels=", FutureWarning, stacklevel=2)
         pixels = size
     root = Path(root)
-    plans = make_plan(vehicles, images, cameras, seed, prior=prior, test_vehicles=test_vehicles)
-    _check_arguments(pixels, workers, sheet)
+    _check_arguments(pixels, cameras, workers, sheet)
     maps = count_maps(heatmaps=heatmaps, segments=segments)
-    _check_folder(root, needed=len(plans) * images * _picture_bytes(pixels, prior, maps))
+    # Before the plan, which itself has no room for what the disk does not hold.
+    people = vehicles + count_held_out(vehicles, test_vehicles)
+    _check_folder(root, needed=people * images * _picture_bytes(pixels, prior, maps))
+    plans = make_plan(vehicles, images, cameras, seed, prior=prior, test_vehicles=test_vehicles)
     import_embree()
     with _whole_folder(root) as folder:
         for split in SPLITS:
@@ -147,8 +151,8 @@ def synthesize(
                 bar.update(len(taken))
         for split, taken in rows.items():
             _write_labels(folder, split, taken)
-        if sheet:
-            _write_sheet(Path(sheet), folder, [one.label for one in rows["train"]])
+    if sheet:
+        _write_sheet(Path(sheet), root, [one.label for one in rows["train"]])
     _LOG.info("wrote %d images to %s", len(plans) * images, root)
     return SyntheticData(
         root=root,
@@ -202,8 +206,8 @@ def _run(jobs: list[_Job], workers: int) -> Iterable[list[_Taken]]:
 
 
 def _begin_worker() -> None:
-    """One thread, as others work beside it; and no answer to Ctrl-C, which goes to all of them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """One thread, as others work beside it; and an end with the parent."""
+    begin_worker()
     cv2.setNumThreads(1)
 
 
@@ -252,13 +256,17 @@ def _write_maps(job: _Job, picture: Picture, jpeg: bytes, keypoints: np.ndarray)
             Image.fromarray(values).save(folder / f"{index:02}.jpg", quality=95)
 
 
-def _check_arguments(pixels: int, workers: int, sheet: str | Path | None) -> None:
+def _check_arguments(pixels: int, cameras: int, workers: int, sheet: str | Path | None) -> None:
+    if cameras > _MOST_CAMERAS:
+        raise SyntheticError(f"cameras is {cameras}; expected at most {_MOST_CAMERAS}")
     if not _SMALLEST <= pixels <= _LARGEST:
         raise SyntheticError(f"pixels is {pixels}; expected {_SMALLEST} to {_LARGEST} pixels")
     if workers < 1:
         raise SyntheticError(f"workers is {workers}; expected at least 1")
     if sheet and Path(sheet).suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise SyntheticError(f"sheet is {str(sheet)!r}; expected a name that ends in .png or .jpg")
+    if sheet:
+        check_output(Path(sheet), makes_parents=True)
 
 
 def _check_folder(root: Path, needed: int) -> None:
@@ -277,7 +285,8 @@ def _check_folder(root: Path, needed: int) -> None:
 
 def _picture_bytes(pixels: int, prior: str, maps: int) -> int:
     """Room on disk for one picture with its maps, on the safe side."""
-    return int(pixels**2 * _BYTES_A_PIXEL[prior]) + (1 + maps) * _BLOCK
+    # Another prior is for the plan to refuse.
+    return int(pixels**2 * _BYTES_A_PIXEL.get(prior, 0)) + (1 + maps) * _BLOCK
 
 
 @contextmanager
@@ -316,5 +325,6 @@ def _write_sheet(path: Path, folder: Path, rows: list[LabelRow]) -> None:
             with Image.open(folder / "image_train" / row.image) as image:
                 shown = draw_overlay(image, row.keypoints) if index % 2 else image.copy()
             samples.append((shown, f"{row.vehicle_id}: {COLORS[row.color_id - 1]} {name}"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(samples).save(path)
+    make_folder(path.parent)
+    with replacing(path) as part:
+        contact_sheet(samples).save(part)

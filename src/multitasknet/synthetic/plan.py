@@ -77,8 +77,7 @@ def make_plan(
     Raises:
         SyntheticError: too few vehicles, images or cameras for that.
     """
-    held_out = max(_USUAL_TEST_VEHICLES, -(-vehicles // 3))
-    held_out = held_out if test_vehicles is None else test_vehicles
+    held_out = count_held_out(vehicles, test_vehicles)
     for name, value, least, why in (
         ("vehicles", vehicles, 2, "to tell apart"),
         ("test_vehicles", held_out, 2, "to tell apart"),
@@ -106,6 +105,13 @@ def make_plan(
         )
         plans.append(VehiclePlan(vehicle_id, type_id, color_id, pictures))
     return plans
+
+
+def count_held_out(vehicles: int, test_vehicles: int | None) -> int:
+    """Identities for the test: as many as asked for, else a third, at least 10."""
+    if test_vehicles is not None:
+        return test_vehicles
+    return max(_USUAL_TEST_VEHICLES, -(-vehicles // 3))
 
 
 def _covering_classes(rng: np.random.Generator, count: int, prior: str) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import Tensor
 from mindspore import dtype as mstype
 
-from ..data.pipeline import LABEL_COLUMNS, create_pipeline, rows_of
+from ..data.pipeline import LABEL_COLUMNS, create_pipeline, read_rows, rows_of
 from ..data.pipeline import Augmentation as Augment
 from ..data.records import Split
 from ..models.definition import Spec
@@ -135,7 +135,7 @@ class ImageSource:
         )
         image, *others = self.spec.input_shapes(self.spec.input_size)
         to_input = self.scale or Tensor
-        for row in rows_of(pipeline):
+        for row in read_rows(rows_of(pipeline), self.split):
             yield Batch(
                 inputs=(to_input(row[image]), *(Tensor(row[name]) for name in others)),
                 labels=tuple(Tensor(row[name]) for name in LABEL_COLUMNS),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import mindspore
 from ..data.layouts import read_dataset
 from ..data.records import VehicleDataset
 from ..device import choose_device
-from ..files import make_folder
+from ..files import check_output, exclusive, make_folder
 from ..hub.source import WeightsSource
 from ..runtime import guard_cpu
 from .history import EpochRecord, History, read_history
@@ -60,6 +61,7 @@ def finetune(
     on_epoch: Callable[[EpochRecord], None] = lambda record: None,
     cache_dir: str | Path | None = None,
     offline: bool = False,
+    allow_outside: bool = False,
     **settings: Any,
 ) -> FinetuneResult:
     """Train a network on a data set's train split, and validate it after every epoch.
@@ -81,6 +83,7 @@ def finetune(
         tensorboard: write TensorBoard events to ``output/events`` as well.
         on_epoch: called with each epoch's record.
         cache_dir, offline: as in :func:`multitasknet.create_network`.
+        allow_outside: as in :func:`multitasknet.read_dataset`.
         settings: fields of the network's :class:`multitasknet.training.settings.Settings`;
             ``network``, ``weights`` and ``card`` among them.
 
@@ -95,6 +98,7 @@ def finetune(
         TrainingError: the loss is not finite or has exploded; names the batch's images.
         Interrupted: SIGINT or SIGTERM came; the state is kept. A KeyboardInterrupt.
         MissingExtraError: ``tensorboard`` without its extra.
+        OutputError: the folder cannot be written, or another training is writing it.
         LabelError, CheckpointError, DownloadError: from the data set and the weights.
     """
     output = Path(output)
@@ -103,7 +107,10 @@ def finetune(
     chosen, history = (_resumed if resume else _fresh)(output, settings)
     # No process may write before all have looked.
     devices.any(False)
-    dataset = data if isinstance(data, VehicleDataset) else read_dataset(data)
+    check_output(output, folder=True)
+    if not isinstance(data, VehicleDataset):
+        data = read_dataset(data, allow_outside=allow_outside)
+    dataset = data
     if not len(dataset.train):
         raise FinetuneError(f"{dataset.root}: the data set has no train split; nothing to train on")
     make_folder(output)
@@ -116,10 +123,12 @@ def finetune(
     writers = [on_epoch]
     if tensorboard and devices.is_first:
         writers.insert(0, EventWriter(output / "events").write)
-    run = Run.prepare(job, history)
-    for record in run.epochs(resume):
-        for write in writers if devices.is_first else ():
-            write(record)
+    alone = exclusive(output, output / ".training.lock") if devices.is_first else nullcontext()
+    with alone:
+        run = Run.prepare(job, history)
+        for record in run.epochs(resume):
+            for write in writers if devices.is_first else ():
+                write(record)
     return FinetuneResult(output, run.history, output / BEST, devices.is_first)
 
 

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..documents import read_json
 from ..errors import MultiTaskNetError
-from ..files import replacing
+from ..files import reading, replacing
 
 _SHOWN = ("mAP", "Rank-1", "color", "type")
 
@@ -92,21 +93,20 @@ def write_history(path: Path, history: History) -> None:
 
 def read_history(path: Path) -> History:
     """Raises HistoryError if the file is missing or damaged."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+    remedy = "give the output folder of an earlier run, or start anew in another folder"
+    with reading(path, HistoryError, "the history cannot be read", remedy):
+        values = read_json(path)
+        epochs = tuple(_epoch(record) for record in values["epochs"])
+        if len({frozenset(record.losses) for record in epochs}) > 1:
+            raise ValueError("its epochs have different losses")
         return History(
             settings=dict(values["settings"]),
             before=_numbers(values["before"]),
-            epochs=tuple(_epoch(record) for record in values["epochs"]),
+            epochs=epochs,
             # The first release knew but one.
             metric=str(values.get("metric", "mAP")),
             higher_is_better=bool(values.get("higher_is_better", True)),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise HistoryError(
-            f"{path}: the history cannot be read ({error}); give the output folder of an earlier "
-            f"run, or start anew in another folder"
-        ) from error
 
 
 def _epoch(values: dict[str, Any]) -> EpochRecord:

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import yaml
-
+from ..documents import MOST_YAML, parse_yaml, read_text, shown
 from ..errors import MultiTaskNetError
+from ..files import reading
 from ..models import DEFAULT_NETWORK
 from ..models.definition import check_size
 from ..models.multitasknet.spec import VARIANTS
@@ -155,7 +155,7 @@ class Settings:
         for name, rule in self.rules().items():
             value = getattr(self, name)
             if not rule.allows(value):
-                raise FinetuneError(f"{name} is {value!r}; expected {rule.expected}")
+                raise FinetuneError(f"{name} is {shown(value)}; expected {rule.expected}")
         try:
             check_size((self.size, self.size))
         except ValueError as error:
@@ -182,7 +182,7 @@ class Settings:
         kind = SETTINGS.get(str(network))
         if kind is None:
             raise FinetuneError(
-                f"{source}: network is {network!r}; expected one of {', '.join(SETTINGS)}"
+                f"{source}: network is {shown(network)}; expected one of {', '.join(SETTINGS)}"
             )
         return kind.checked(values, source)
 
@@ -192,7 +192,7 @@ class Settings:
         unknown = [name for name in values if name not in cls.rules()]
         if unknown:
             raise FinetuneError(
-                f"{source}: unknown setting {unknown[0]!r}; expected some of "
+                f"{source}: unknown setting {shown(unknown[0])}; expected some of "
                 f"{', '.join(cls.rules())}"
             )
         try:
@@ -312,13 +312,12 @@ def renamed(values: Mapping[str, Any], source: str) -> dict[str, Any]:
 
 def read_config(path: str | Path) -> dict[str, Any]:
     """Read settings from a YAML file; FinetuneError if it is not a mapping of known names."""
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    # What PyYAML makes of odd tags and deep nesting is not only its own error.
-    except (OSError, ValueError, KeyError, AttributeError, RecursionError, yaml.YAMLError) as error:
-        raise FinetuneError(f"{path}: the settings cannot be read: {error}") from error
+    path = Path(path)
+    remedy = "expected lines of 'setting: value'"
+    with reading(path, FinetuneError, "the settings cannot be read", remedy):
+        values = parse_yaml(read_text(path, most=MOST_YAML)) or {}
     if not isinstance(values, dict):
-        raise FinetuneError(f"{path}: expected lines of 'setting: value', got {values!r}")
+        raise FinetuneError(f"{path}: expected lines of 'setting: value', got {shown(values)}")
     values = renamed({str(name): value for name, value in values.items()}, str(path))
     Settings.of(values, str(path))
     return values

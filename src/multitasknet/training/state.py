@@ -10,7 +10,7 @@ import mindspore
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
-from ..files import replacing
+from ..files import replacing, writing
 from ..weights.reading import CheckpointError
 from .step import TrainingStep
 
@@ -88,7 +88,7 @@ def _parameters(network: nn.Cell, step: TrainingStep) -> dict[str, Parameter]:
 
 
 def _save(path: Path, entries: Mapping[str, Tensor]) -> None:
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, writing(path):
         named = [{"name": name, "data": value} for name, value in entries.items()]
         mindspore.save_checkpoint(named, str(temporary))
         # MindSpore leaves it read-only, and a copy of it could not be overwritten.

@@ -44,6 +44,8 @@ def read_ckpt(path: Path) -> dict[str, np.ndarray]:
         content = content[:-_CRC_SIZE]
     entries: dict[str, list[Message]] = {}
     for value in _message_class().FromString(content).value:
+        if not isinstance(value.tag, str):  # what protobuf makes of bytes that are no UTF-8
+            raise ValueError(f"the name of an entry is no text: {value.tag!r:.100}")
         entries.setdefault(value.tag, []).append(value.tensor)
     if not entries:
         raise ValueError("it holds no entries")

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 from safetensors.numpy import save_file
 
-from ..files import OutputError, replacing
+from ..files import OutputError, check_output, expand, replacing, with_ending, writing
 from .reading import CheckpointError, Weights, cell_of, check_fit, read_weights
 from .sidecar import read_sidecar, sidecar_path, write_sidecar
 from .torch_file import write_torch
@@ -35,7 +35,8 @@ def convert(
 
     Args:
         source: a file that :func:`multitasknet.read_weights` understands.
-        target: the file to write; replaced if it exists. The source's sidecar goes beside it.
+        target: the file to write, not the source; replaced if it exists. The source's sidecar goes
+            beside it.
         format: ``ckpt`` or ``safetensors`` (published names), or ``pth`` (NVlabs' names, in a
             ``state_dict``), whose ending is added to the target if it has another; default is the
             target's ending.
@@ -55,12 +56,12 @@ def convert(
         OutputError: the target's ending is unknown, or it cannot be written, or a
             ``.json`` lies beside it that is not the source's sidecar.
     """
-    target = Path(target).expanduser()
+    target = expand(target)
     wanted = format or target.suffix.removeprefix(".")
     if wanted not in FORMATS:
         raise OutputError(f"{target}: the format is {wanted!r}; expected {', '.join(FORMATS)}")
-    if target.suffix != f".{wanted}":
-        target = target.with_name(f"{target.name}.{wanted}")
+    target = with_ending(target, wanted)
+    check_output(target, inputs=[expand(source)])
     from .loading import parameter_shapes
 
     weights = _leave_out(read_weights(source), without)
@@ -78,7 +79,7 @@ def convert(
         arrays = {name: _halved(name, array, weights.path) for name, array in arrays.items()}
     if target.suffix == ".pth":
         arrays = weights.network.to_torch(arrays)
-    with replacing(target) as part:
+    with replacing(target) as part, writing(target):
         _write(part, arrays)
     if sidecar:
         write_sidecar(target, sidecar)

@@ -12,6 +12,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from ..errors import MultiTaskNetError
+from ..files import expand, reading
 from ..models import DEFAULT_NETWORK, NETWORKS, all_networks, find_network
 from ..models.definition import Network, Shapes
 from .ckpt_file import read_ckpt
@@ -89,7 +90,7 @@ def read_weights(path: str | Path, network: Network | None = None) -> Weights:
         CheckpointError: no such file, another format, or a damaged file.
         MissingExtraError: a PyTorch file, and PyTorch is not installed.
     """
-    path = Path(path).expanduser()
+    path = expand(path)
     if path.suffix not in _READERS:
         *most, last = _READERS
         raise CheckpointError(
@@ -97,17 +98,9 @@ def read_weights(path: str | Path, network: Network | None = None) -> Weights:
         )
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file; give the path of a checkpoint")
-    try:
+    remedy = f"it is damaged or no {path.suffix} file, fetch or save it again"
+    with reading(path, CheckpointError, "the checkpoint cannot be read", remedy):
         entries = _READERS[path.suffix](path)
-    except MultiTaskNetError:
-        raise
-    # protobuf, safetensors and torch report damage in many ways, from ValueError to RuntimeError.
-    except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise CheckpointError(
-            f"{path}: the checkpoint cannot be read ({reason}); it is damaged or no "
-            f"{path.suffix} file, fetch or save it again"
-        ) from error
     # Entries that no network knows are kept all the same; the spec is what they have not.
     owners = _networks_of(tuple(entries)) if network is None else [network]
     owner = owners[0] if owners else find_network(DEFAULT_NETWORK)

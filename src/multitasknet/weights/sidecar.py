@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..documents import read_json, shown
 from ..errors import MultiTaskNetError
-from ..files import replacing
+from ..files import reading, replacing
 from ..models import find_network
 from ..vehicle.attributes import ClassMaps
 
@@ -39,7 +40,7 @@ class Sidecar:
 
 def sidecar_path(checkpoint: Path) -> Path:
     """Where a checkpoint's sidecar is."""
-    return checkpoint.with_suffix(".json")
+    return checkpoint.parent / f"{checkpoint.stem}.json"
 
 
 def write_sidecar(checkpoint: Path, sidecar: Sidecar) -> Path:
@@ -68,16 +69,17 @@ def read_sidecar(checkpoint: Path, spec: Any) -> Sidecar | None:
     path = sidecar_path(checkpoint)
     if not path.is_file():
         return None
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+    problem = f"the sidecar of {checkpoint.name} cannot be read"
+    remedy = (
+        "the two do not belong together or it is damaged, fetch or write both again, or remove it "
+        "to go without class names"
+    )
+    with reading(path, SidecarError, problem, remedy):
+        values = read_json(path)
         if values.get("format") != _FORMAT:
-            raise ValueError(f"format is {values.get('format')!r}, expected {_FORMAT}")
+            raise ValueError(f"format is {shown(values.get('format'))}, expected {_FORMAT}")
         ids = (tuple(map(int, values[f"{kind}_ids"])) for kind in ("vehicle", "color", "type"))
         named = find_network(spec.network).spec_from_sidecar(spec, values)
-        return Sidecar(named, ClassMaps(*ids), values["metrics"], values["origin"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SidecarError(
-            f"{path}: the sidecar of {checkpoint.name} cannot be read ({error!r}); the two do not "
-            f"belong together or it is damaged, fetch or write both again, or remove it to go "
-            f"without class names"
-        ) from error
+        metrics = {str(name): float(value) for name, value in values["metrics"].items()}
+        origin = dict(values["origin"].items())
+        return Sidecar(named, ClassMaps(*ids), metrics, origin)

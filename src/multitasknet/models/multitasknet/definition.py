@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from ...vehicle.pose import check_convention
-from ..definition import check_size
+from ..definition import check_fields, check_size
 from .building import check_options, plan
 from .layout import FROZEN, recognizes, to_published, to_torch
 from .layout import TOP as OPTIONAL_CELLS
@@ -57,12 +57,12 @@ def spec_to_json(spec: NetworkSpec) -> dict[str, Any]:
 
 def spec_from_json(values: Mapping[str, Any]) -> NetworkSpec:
     """Back from :func:`spec_to_json`; KeyError, TypeError or ValueError if it is not that."""
-    spec = NetworkSpec(**values)
+    spec = NetworkSpec(**check_fields(NetworkSpec, values))
     return replace(
         spec,
         variant=Variant(spec.variant),
-        color_names=tuple(map(str, spec.color_names)),
-        type_names=tuple(map(str, spec.type_names)),
+        color_names=tuple(spec.color_names),
+        type_names=tuple(spec.type_names),
         input_size=check_size(spec.input_size),
         pose_convention=check_convention(spec.pose_convention),
     )

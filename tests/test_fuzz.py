@@ -1,0 +1,736 @@
+"""Anything at all, for every reader: only this package's errors or a valid result come out.
+
+Twenty surfaces share a profile's examples: 2,000 in a normal run, 20,000 with
+``--hypothesis-profile=deep``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from conftest import CARD
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors.numpy import save
+
+from multitasknet.cli import main
+from multitasknet.data.coco import read_coco
+from multitasknet.data.labels import COLUMNS, read_labels, read_visibility
+from multitasknet.data.layouts import read_dataset
+from multitasknet.data.pack import _FORMAT, _fingerprint, read_pack
+from multitasknet.errors import MultiTaskNetError
+from multitasknet.files import find_kept, keep, keep_arrays, read_arrays
+from multitasknet.hub.card import ModelCard, load_card
+from multitasknet.images import read_image
+from multitasknet.inference.metadata import Metadata
+from multitasknet.models.multitasknet.spec import NetworkSpec
+from multitasknet.models.vehiclepose.spec import VehiclePoseSpec
+from multitasknet.retrieval.index import EmbeddingOrigin, GalleryIndex
+from multitasknet.training.history import EpochRecord, History, read_history, write_history
+from multitasknet.training.settings import Settings, all_rules, read_config
+from multitasknet.vehicle.attributes import ClassMaps
+from multitasknet.weights.ckpt_file import _message_class
+from multitasknet.weights.reading import check_values, read_weights
+from multitasknet.weights.sidecar import Sidecar, read_sidecar, write_sidecar
+
+# The profile says how many examples a surface gets.
+fuzz = settings(
+    deadline=None,
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.data_too_large,
+        HealthCheck.large_base_example,
+    ],
+)
+
+
+def survives(call: Callable[[], Any]) -> Any:
+    """What a call gives, None if it is one of this package's errors; any other is a failure."""
+    try:
+        return call()
+    except MultiTaskNetError as error:
+        assert str(error)
+        return None
+
+
+# Values, from the plain to the hostile
+
+odd_text = st.one_of(
+    st.text(max_size=20),
+    st.sampled_from(
+        [
+            "",
+            " ",
+            "..",
+            "/",
+            "a/b",
+            "\0",
+            "\ufeff",
+            "-1",
+            "1e999",
+            "nan",
+            "1_0",
+            "\uff11",
+            "9" * 5000,
+        ]
+    ),
+)
+odd_numbers = st.one_of(
+    st.integers(),
+    st.sampled_from([0, -1, 2**31, 2**63, 2**64, 10**400]),
+    st.floats(),
+    st.booleans(),
+    st.none(),
+)
+odd_values = st.recursive(
+    odd_numbers | odd_text,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+hostile_json = st.sampled_from(
+    ["", "[" * 3000, '{"a":' * 2000, "1" * 5000, "nul", '"\ud800"', "[1]]"]
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn, content: bytes) -> bytes:
+    """Bytes that were cut, overwritten, or into which others came."""
+    changed = bytearray(content)
+    for _ in range(draw(st.integers(1, 4))):
+        kind = draw(st.sampled_from(["flip", "cut", "zero", "insert", "repeat"]))
+        place = draw(st.integers(0, max(len(changed) - 1, 0)))
+        if kind == "flip" and changed:
+            changed[place] ^= draw(st.integers(1, 255))
+        elif kind == "cut":
+            del changed[place:]
+        elif kind == "zero":
+            changed[place : place + 64] = bytes(len(changed[place : place + 64]))
+        elif kind == "insert":
+            changed[place:place] = draw(st.binary(max_size=32))
+        else:
+            changed[place:place] = changed[place : place + 32] * 3
+    return bytes(changed)
+
+
+@st.composite
+def altered(draw: st.DrawFn, value: Any) -> Any:
+    """JSON with a few of its values, at any depth, replaced, taken out or added."""
+    changed = json.loads(json.dumps(value))
+    for _ in range(draw(st.integers(1, 3))):
+        place = changed
+        while isinstance(place, dict | list) and place:
+            keys = sorted(place) if isinstance(place, dict) else range(len(place))
+            key = draw(st.sampled_from(list(keys)))
+            below = place[key]
+            if isinstance(below, dict | list) and below and draw(st.booleans()):
+                place = below
+                continue
+            if draw(st.booleans()):
+                place[key] = draw(odd_values)
+            elif isinstance(place, dict):
+                del place[key]
+            else:
+                place.append(draw(odd_values))
+            break
+    return changed
+
+
+def json_texts(value: Any) -> st.SearchStrategy[str]:
+    """Texts in place of a JSON document: altered, damaged or hostile."""
+    return st.one_of(
+        altered(value).map(json.dumps),
+        altered(value).map(json.dumps),
+        damaged(json.dumps(value).encode()).map(lambda one: one.decode("latin-1")),
+        odd_values.map(json.dumps),
+        hostile_json,
+    )
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    # Unlinked, not truncated: readers may have mapped what was there.
+    path.unlink(missing_ok=True)
+    path.write_bytes(
+        content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+    )
+    return path
+
+
+# Cards
+
+PLAIN_CARD = CARD.format(
+    url="https://example.com/a.ckpt",
+    repo="https://example.com/r",
+    sha256="0" * 64,
+    mirrors="",
+    version="1.7",
+)
+LINES = PLAIN_CARD.splitlines()
+yaml_bits = st.one_of(
+    odd_text,
+    st.sampled_from(
+        [
+            "*a",
+            "&a [*a]",
+            "!!int abc",
+            "!!timestamp x",
+            "!!python/object/apply:os.getpid []",
+            "2022-13-45",
+            "[" * 500,
+            "{a: 1}",
+            "<http://[>",
+            "https://example.com/%2e%2e",
+            "http://a\u2100b/x",
+            "x|" + " " * 3000 + "y|z",
+            "<<: {a: 1}",
+            "|\n  x",
+            "'",
+        ]
+    ),
+)
+
+
+def use_card(path: Path) -> None:
+    card = load_card(path)
+    assert isinstance(card, ModelCard)
+    assert ".." not in card.folder.parts and "/" not in card.asset.file_name
+    assert all(isinstance(value, float) for value in card.metrics.values())
+    assert card.uid and card.asset.urls
+
+
+@fuzz
+@given(st.lists(st.tuples(st.integers(0, len(LINES) - 1), yaml_bits), min_size=1, max_size=4))
+def test_card_fields(tmp_path: Path, changes: list[tuple[int, str]]) -> None:
+    lines = list(LINES)
+    for number, bit in changes:
+        field, colon, _ = lines[number].partition(":")
+        lines[number] = f"{field}{colon} {bit}"
+    survives(lambda: use_card(write(tmp_path / "c.md", "\n".join(lines))))
+
+
+@fuzz
+@given(
+    st.dictionaries(
+        st.sampled_from([line.partition(":")[0] for line in LINES]) | odd_text, odd_values
+    )
+)
+def test_card_front_matters(tmp_path: Path, fields: dict[str, Any]) -> None:
+    text = f"---\n{yaml.safe_dump(fields)}---\n"
+    survives(lambda: use_card(write(tmp_path / "c.md", text)))
+
+
+# Documents
+
+SIDECAR = {
+    "format": 1,
+    "vehicle_ids": [1, 2],
+    "color_ids": [1],
+    "type_ids": [],
+    "size": [64, 64],
+    "variant": "segment",
+    "colors": list(NetworkSpec.color_names),
+    "types": list(NetworkSpec.type_names),
+    "pose_convention": "published",
+    "metrics": {"mAP": 1.0},
+    "origin": {"epoch": 1, "versions": {"mindspore": "2"}},
+}
+
+
+@fuzz
+@given(json_texts(SIDECAR))
+@example(json.dumps(SIDECAR))
+def test_sidecars(tmp_path: Path, text: str) -> None:
+    write(tmp_path / "w.json", text)
+    found = survives(lambda: read_sidecar(tmp_path / "w.ckpt", NetworkSpec(num_ids=2)))
+    if found is not None:
+        assert isinstance(found, Sidecar) and isinstance(found.class_maps, ClassMaps)
+        assert all(isinstance(value, float) for value in found.metrics.values())
+        write_sidecar(tmp_path / "w.ckpt", found)
+
+
+EPOCH = asdict(EpochRecord(1, {"total": 1.0}, 0.1, 0, 1.0, 2.0, 3.0, {"mAP": 1.0}))
+HISTORY = {
+    "settings": {"lr": 0.1},
+    "before": {"mAP": 0.0},
+    "epochs": [EPOCH, EPOCH],
+    "metric": "mAP",
+}
+
+
+@fuzz
+@given(json_texts(HISTORY))
+@example(json.dumps(HISTORY))
+def test_histories(tmp_path: Path, text: str) -> None:
+    found = survives(lambda: read_history(write(tmp_path / "h.json", text)))
+    if found is not None:
+        assert isinstance(found, History)
+        assert set(found.losses) == set(found.epochs[0].losses if found.epochs else ())
+        _ = found.best
+        survives(lambda: Settings.of(found.settings, "history"))
+        write_history(tmp_path / "h.json", found)
+
+
+RULES = all_rules()
+
+
+@fuzz
+@given(st.dictionaries(st.sampled_from([*RULES, "batch", "more"]), odd_values, max_size=4))
+def test_settings(values: dict[str, Any]) -> None:
+    found = survives(lambda: Settings.of(values, "python"))
+    if found is not None:
+        assert all(rule.allows(getattr(found, name)) for name, rule in found.rules().items())
+        assert json.dumps(found.as_json(), allow_nan=False)
+
+
+@fuzz
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([*RULES, "", "? a"]), yaml_bits | odd_values.map(str)), max_size=4
+    )
+)
+def test_settings_in_yaml(tmp_path: Path, lines: list[tuple[str, str]]) -> None:
+    text = "\n".join(f"{name}: {bit}" for name, bit in lines)
+    found = survives(lambda: read_config(write(tmp_path / "s.yaml", text)))
+    assert found is None or isinstance(found, dict)
+
+
+@fuzz
+@given(st.sampled_from([NetworkSpec(), VehiclePoseSpec()]), st.data())
+def test_metadata(spec: Any, data: st.DataObject) -> None:
+    (text,) = Metadata(spec).as_strings().values()
+    hostile = data.draw(json_texts(json.loads(text)))
+    found = survives(lambda: Metadata.from_strings({"multitasknet": hostile}, "model"))
+    if found is not None:
+        assert found.spec.input_shapes(found.spec.input_size)
+        assert found.spec.output_shapes(found.spec.input_size)
+        assert found.as_strings()
+
+
+# Labels
+
+ROW = ["0001_c001_00000001_0.jpg", "1", "2", "3", *["0.5"] * (COLUMNS - 4)]
+cells = st.one_of(
+    odd_text, odd_numbers.map(str), st.sampled_from(["1e39", "-3", "\u0663", "1.0", "1."])
+)
+
+
+def table(row: list[str]) -> st.SearchStrategy[list[list[str]]]:
+    """Rows like this one, of which some cells are others, or some are missing."""
+    cell = st.tuples(st.integers(0, len(row) - 1), cells)
+    change = st.tuples(st.lists(cell, max_size=3), st.sampled_from([0, 0, 0, 1, -1]))
+    return st.lists(change, min_size=1, max_size=3).map(lambda changes: list(_rows(row, changes)))
+
+
+def _rows(row: list[str], changes: list[Any]) -> Iterator[list[str]]:
+    for cells_of_row, more in changes:
+        changed = list(row)
+        for place, text in cells_of_row:
+            changed[place] = text
+        yield changed[: len(row) + min(more, 0)] + ["x"] * max(more, 0)
+
+
+def csv_text(rows: list[list[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerows([[cell.replace("\0", "") for cell in row] for row in rows])
+    return text.getvalue()
+
+
+@fuzz
+@given(table(ROW) | table([ROW[0], "64", "48", *["1"] * (COLUMNS - 4)]))
+def test_label_rows(tmp_path: Path, rows: list[list[str]]) -> None:
+    found = survives(lambda: read_labels(write(tmp_path / "label_train.csv", csv_text(rows))))
+    for row in (found or {}).values():
+        assert row.keypoints.shape == (36, 3) and np.isfinite(row.keypoints).all()
+    dataset = survives(lambda: read_dataset(tmp_path, check=False))
+    if dataset is not None:
+        assert len(dataset.train) == len(found)
+        assert dataset.train.vehicle_ids.dtype == np.int64
+
+
+@fuzz
+@given(damaged(csv_text([ROW, ROW]).encode()), damaged(b"a.jpg" + b",0" * 36 + b"\n"))
+def test_damaged_label_files(tmp_path: Path, labels: bytes, visibility: bytes) -> None:
+    survives(lambda: read_labels(write(tmp_path / "l.csv", labels)))
+    found = survives(lambda: read_visibility(write(tmp_path / "v.csv", visibility)))
+    assert all(len(seen) == 36 for seen in (found or {}).values())
+
+
+HEADER = ["image", "vehicle_id", "camera", "color", "type"]
+
+
+@fuzz
+@given(
+    table(["a.jpg", "1", "c002", "red", "3"]), st.permutations(HEADER) | st.lists(cells, max_size=6)
+)
+def test_csv_data_sets(tmp_path: Path, rows: list[list[str]], header: list[str]) -> None:
+    write(tmp_path / "train.csv", csv_text([header, *rows]))
+    dataset = survives(lambda: read_dataset(tmp_path, check=False))
+    if dataset is not None:
+        root = tmp_path.resolve()
+        assert all(one.image.resolve().is_relative_to(root) for one in dataset.train.records)
+        assert len(dataset.train.vehicle_ids) == len(dataset.train.camera_ids)
+
+
+attributes = st.fixed_dictionaries(
+    {
+        "imageName": st.sampled_from(["a.jpg", "b.jpg", "../a.jpg"]) | odd_text,
+        "vehicleID": st.just("1") | cells,
+        "cameraID": st.just("c001") | cells,
+        "colorID": st.just("2") | cells,
+        "typeID": st.just("0") | cells,
+    }
+)
+
+
+@fuzz
+@given(
+    st.lists(attributes, max_size=3),
+    st.sampled_from(["", "<", "&x;", "</Items>", "\x01"]),
+    st.data(),
+)
+def test_xml_lists(
+    tmp_path: Path, items: list[dict[str, str]], more: str, data: st.DataObject
+) -> None:
+    from xml.sax.saxutils import quoteattr
+
+    rows = ["".join(f" {name}={quoteattr(value)}" for name, value in one.items()) for one in items]
+    inside = "".join(f"<Item{one}/>" for one in rows) + more
+    text = f'<?xml version="1.0" encoding="gb2312"?><T><Items>{inside}</Items></T>'
+    content = text.encode("gb2312", "ignore")
+    if data.draw(st.booleans()):
+        content = data.draw(damaged(content))
+    write(tmp_path / "train_label.xml", content)
+    names = data.draw(st.lists(st.sampled_from(["a.jpg", "b.jpg"]) | odd_text, max_size=3))
+    write(tmp_path / "name_train.txt", "\n".join(names))
+    survives(lambda: read_dataset(tmp_path, check=False))
+
+
+COCO = {
+    "images": [{"id": 1, "file_name": "1.jpg", "width": 9, "height": 9}],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 1, "keypoints": [1, 2, 2] * 36, "attributes": {}}
+    ],
+    "categories": [{"id": 1, "name": "vehicle"}],
+}
+
+
+@fuzz
+@given(json_texts(COCO))
+@example(json.dumps(COCO))
+def test_coco_files(tmp_path: Path, text: str) -> None:
+    found = survives(lambda: read_coco(write(tmp_path / "c.json", text)))
+    for row in (found or {}).values():
+        assert row.keypoints.shape == (36, 3) and np.isfinite(row.keypoints).all()
+
+
+# Pictures
+
+
+def picture(form: str, mode: str = "RGB") -> bytes:
+    content = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 255, (12, 16, 3), np.uint8)
+    Image.fromarray(noise).convert(mode).save(content, form)
+    return content.getvalue()
+
+
+PICTURES = [
+    *(picture(form) for form in ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "TGA", "ICO")),
+    *(picture("PNG", mode) for mode in ("RGBA", "L", "P", "1", "I;16")),
+    picture("TIFF", "F"),
+    picture("JPEG", "CMYK"),
+]
+
+
+@fuzz
+@given(st.sampled_from(PICTURES).flatmap(damaged) | st.binary(max_size=64))
+@pytest.mark.filterwarnings("ignore")
+def test_pictures(tmp_path: Path, content: bytes) -> None:
+    found = survives(lambda: read_image(write(tmp_path / "x.jpg", content)))
+    assert found is None or (found.dtype == np.uint8 and found.ndim == 3 and found.shape[2] == 3)
+
+
+# Weights
+
+ARRAYS = {
+    "base.conv0.weight": np.zeros((2, 3, 1, 1), np.float32),
+    "fc_vid.weight": np.zeros((2, 1132), np.float32),
+    "classifier_vid.bias": np.zeros(2, np.float32),
+}
+
+
+def ckpt(entries: dict[str, np.ndarray]) -> bytes:
+    message = _message_class()()
+    for name, array in entries.items():
+        entry = message.value.add()
+        entry.tag = name
+        entry.tensor.tensor_type = "Float32"
+        entry.tensor.dims.extend(array.shape)
+        entry.tensor.tensor_content = array.tobytes()
+    return message.SerializeToString()
+
+
+def use_weights(path: Path) -> None:
+    weights = read_weights(path)
+    survives(lambda: check_values(weights))
+    _ = weights.spec
+
+
+@fuzz
+@given(damaged(ckpt(ARRAYS)) | damaged(ckpt({"a": np.zeros(3, np.float32)})))
+def test_damaged_checkpoints(tmp_path: Path, content: bytes) -> None:
+    survives(lambda: use_weights(write(tmp_path / "w.ckpt", content)))
+
+
+names = st.sampled_from(
+    [
+        *ARRAYS,
+        "conv1.weight",
+        "stage2.0.branches.0.0.conv1.weight",
+        "final_layer.weight",
+        "fc.weight",
+    ]
+) | st.text(max_size=12)
+shapes = st.lists(st.integers(0, 3), max_size=4)
+kinds = st.sampled_from(["Float32", "Int64", "BFloat16", "str", "Float9", ""])
+
+
+@fuzz
+@given(st.lists(st.tuples(names, shapes, kinds, st.integers(-4, 4)), max_size=5))
+def test_checkpoints_of_any_names_and_shapes(tmp_path: Path, entries: list[Any]) -> None:
+    message = _message_class()()
+    for name, shape, kind, more in entries:
+        entry = message.value.add()
+        entry.tag = name.encode("utf-8", "ignore").decode()
+        entry.tensor.tensor_type = kind
+        entry.tensor.dims.extend([*shape, more] if more < 0 else shape)
+        entry.tensor.tensor_content = bytes(4 * int(np.prod(shape)) + max(more, 0))
+    survives(lambda: use_weights(write(tmp_path / "w.ckpt", message.SerializeToString())))
+
+
+SAFE = save(ARRAYS)
+SAFE_HEAD = json.loads(SAFE[8 : 8 + int.from_bytes(SAFE[:8], "little")])
+
+
+@fuzz
+@given(damaged(SAFE) | json_texts(SAFE_HEAD))
+def test_safetensors(tmp_path: Path, content: bytes | str) -> None:
+    if isinstance(content, str):
+        head = content.encode("utf-8", "replace")
+        content = (
+            len(head).to_bytes(8, "little") + head + SAFE[8 + int.from_bytes(SAFE[:8], "little") :]
+        )
+    survives(lambda: use_weights(write(tmp_path / "w.safetensors", content)))
+
+
+# Packs, indexes and what is kept
+
+
+def npz(**arrays: Any) -> bytes:
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    return content.getvalue()
+
+
+def renamed_arrays(content: bytes, name: str, array: np.ndarray | bytes) -> bytes:
+    """The same file with one array replaced by another, or by bytes that are none."""
+    result = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(result, "w") as new:
+        for entry in old.namelist():
+            if entry != f"{name}.npy":
+                new.writestr(entry, old.read(entry))
+            elif isinstance(array, bytes):
+                new.writestr(entry, array)
+            else:
+                part = io.BytesIO()
+                np.save(part, array)
+                new.writestr(entry, part.getvalue())
+    return result.getvalue()
+
+
+odd_arrays = st.one_of(
+    st.binary(max_size=20),
+    st.lists(st.integers(-(2**63), 2**63 - 1), max_size=3).map(np.array),
+    st.lists(st.floats(), max_size=3).map(np.array),
+    st.lists(st.text(max_size=3), max_size=3).map(np.array),
+    st.just(np.zeros((2, 36, 3), np.float32)),
+    st.just(np.array(json.dumps({"input_size": 3}))),
+)
+
+
+def spoiled(content: bytes, arrays: list[str]) -> st.SearchStrategy[bytes]:
+    """An .npz file that is damaged, or whole with another array in it."""
+    other = st.tuples(st.sampled_from(arrays), odd_arrays)
+    return damaged(content) | other.map(lambda one: renamed_arrays(content, *one))
+
+
+def labels_of_a_pack(folder: Path) -> bytes:
+    (folder / "train.mindrecord").write_bytes(b"images")
+    (folder / "train.mindrecord.db").write_bytes(b"index")
+    return npz(
+        fingerprint=_fingerprint(folder / "train.mindrecord"),
+        images=np.array(["a.jpg", "b.jpg"]),
+        has_keypoints=np.array([True, False]),
+        keypoints=np.zeros((1, 36, 3), np.float32),
+        has_visibility=np.array([False, False]),
+        visibility=np.zeros((0, 36), np.uint8),
+        vehicle_ids=np.array([1, 2]),
+        camera_ids=np.array([1, -1]),
+        color_ids=np.array([1, -1]),
+        type_ids=np.array([1, -1]),
+    )
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pack")
+    (folder / "labels").write_bytes(labels_of_a_pack(folder))
+    return folder
+
+
+@fuzz
+@given(st.data())
+def test_packs(pack: Path, data: st.DataObject) -> None:
+    manifest = {"format": _FORMAT, "splits": ["train"]}
+    text = json.dumps(manifest)
+    labels = (pack / "labels").read_bytes()
+    if data.draw(st.booleans()):
+        text = data.draw(json_texts(manifest))
+    else:
+        arrays = [
+            name.removesuffix(".npy") for name in zipfile.ZipFile(io.BytesIO(labels)).namelist()
+        ]
+        labels = data.draw(spoiled(labels, arrays))
+    write(pack / "train.npz", labels)
+    write(pack / "pack.json", text)
+    dataset = survives(lambda: read_pack(pack, None))
+    for record in () if dataset is None else dataset.train.records:
+        assert isinstance(record.vehicle_id, int) and isinstance(record.camera_id, int)
+        assert record.keypoints is None or record.keypoints.shape == (36, 3)
+
+
+ORIGIN = EmbeddingOrigin("0" * 64, "rgb", (32, 32))
+
+
+def index_bytes(folder: Path) -> bytes:
+    GalleryIndex(("a", "b"), np.eye(2, 4, dtype=np.float32), ORIGIN).save(folder / "whole.npz")
+    return (folder / "whole.npz").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def index_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return index_bytes(tmp_path_factory.mktemp("index"))
+
+
+@fuzz
+@given(st.data())
+def test_indexes(tmp_path: Path, index_file: bytes, data: st.DataObject) -> None:
+    if data.draw(st.booleans()):
+        text = np.array(data.draw(json_texts(asdict(ORIGIN))).replace("\ud800", ""))
+        content = renamed_arrays(index_file, "origin", text)
+    else:
+        content = data.draw(spoiled(index_file, ["names", "embeddings", "origin", "fingerprints"]))
+    found = survives(lambda: GalleryIndex.load(write(tmp_path / "i.npz", content)))
+    if found is not None:
+        assert np.isfinite(found.embeddings).all()
+        assert all(isinstance(name, str) for name in found.names)
+        survives(lambda: found.search(np.ones((1, 4), np.float32), 1))
+
+
+@fuzz
+@given(st.data())
+def test_what_is_kept_is_used_whole_or_not_at_all(tmp_path: Path, data: st.DataObject) -> None:
+    path = tmp_path / "kept.npz"
+    keep_arrays(path, "key", {"a": np.arange(9)})
+    write(path, data.draw(damaged(path.read_bytes())))
+    found = read_arrays(path, "key", ["a"])
+    assert found is None or found["a"].tolist() == list(range(9))
+    made = keep(tmp_path, "k", ".onnx", b"content" * 9)
+    content = data.draw(damaged(made.read_bytes()))
+    write(made, content)
+    again = find_kept(tmp_path, "k", ".onnx")
+    assert (again is None) == (content != b"content" * 9)
+
+
+# Command lines
+
+PHOTO = Path(__file__).resolve().parents[1] / "assets" / "example.jpg"
+PLACES = ["nowhere", "..", "/proc/self/mem", "/dev/null", "~nosuchuser/x", "x" * 300, "a\udcff", ""]
+places = st.sampled_from(PLACES)
+numbers = st.sampled_from(["0", "-1", "1", "9" * 40, "x", "1e9", "nan", "\uff11", ""])
+weights = places | st.sampled_from(["nowhere.ckpt", "x.onnx", "/dev/zero.ckpt", "synthetic"])
+OPTIONS = {
+    "info": [["--weights", weights], ["--card", places], ["--cache-dir", places], ["--json"]],
+    "data": [[places], ["--json"], ["--allow-outside"]],
+    "pack": [[places], [places]],
+    "convert": [[weights], [places], ["--format", st.sampled_from(["ckpt", "pth", "x"])]],
+    "card": [[places], ["--url", odd_text], ["--name", odd_text]],
+    "download": [["--card", places], ["--offline"], ["--cache-dir", places]],
+    "hub-install": [["--hub-dir", places], ["--version", odd_text], ["--card", places]],
+    "predict": [
+        [places | st.just(str(PHOTO))],
+        ["--labels", places],
+        ["--weights", weights],
+        ["--pose", places],
+        ["--size", numbers],
+        ["--batch-size", numbers],
+    ],
+    "search": [["--query", places], ["--gallery", places], ["--index", places], ["--top", numbers]],
+    "threshold": [["--data", places], ["--false-match-rate", numbers], ["--output", places]],
+    "evaluate": [["--data", places], ["--output", places], ["--workers", numbers]],
+    "pose": [[places], ["--data", places], ["--output", places], ["--overlay", places]],
+    "evaluate-pose": [["--data", places], ["--output", places], ["--split", odd_text]],
+    "quantize": [[places], ["--output", places], ["--min-cosine", numbers]],
+    "synthesize": [
+        ["--output", st.sampled_from(["/dev/null", "/proc/x/y", "x" * 300])],
+        ["--vehicles", numbers],
+        ["--images", numbers],
+        ["--cameras", numbers],
+        ["--pixels", numbers],
+        ["--seed", numbers],
+        ["--sheet", places],
+    ],
+}
+
+
+OFFLINE = ("predict", "search", "threshold", "evaluate", "pose", "evaluate-pose", "quantize")
+
+
+@st.composite
+def command_lines(draw: st.DrawFn) -> list[str]:
+    name = draw(st.sampled_from(sorted(OPTIONS)))
+    line = [name]
+    for option in OPTIONS[name]:
+        if draw(st.integers(0, 4)):
+            line += [part if isinstance(part, str) else draw(part) for part in option]
+    if name in OFFLINE:
+        line.append("--offline")
+    return [part.replace("\0", "") for part in line]
+
+
+@fuzz
+@given(command_lines())
+@pytest.mark.filterwarnings("ignore")
+def test_command_lines(tmp_path: Path, line: list[str]) -> None:
+    before = Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        code = main(line)
+    except SystemExit as stopped:
+        code = stopped.code
+    finally:
+        os.chdir(before)
+    assert code in (0, 2)

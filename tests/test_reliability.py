@@ -1,0 +1,589 @@
+"""Inputs that nobody should send, and outputs that cannot be: refused in words, before any work."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import drawn
+import numpy as np
+import pytest
+from PIL import Image
+
+from multitasknet.cli import main
+from multitasknet.data.labels import LabelError
+from multitasknet.data.layouts import read_dataset
+from multitasknet.data.pack import write_pack
+from multitasknet.documents import DocumentError, parse_json, parse_yaml
+from multitasknet.errors import MultiTaskNetError
+from multitasknet.files import OutputError, PathError, check_output, exclusive, expand, replacing
+from multitasknet.hub.card import CardError, load_card
+from multitasknet.images import MOST_PIXELS, ImageError, read_image
+from multitasknet.inference.metadata import Metadata, MetadataError
+from multitasknet.inference.predictor import Predictor
+from multitasknet.models.definition import MemoryLimitError, check_memory
+from multitasknet.models.multitasknet.spec import NetworkSpec
+from multitasknet.report.page import Panel, Shot, thumbnail, write_page
+from multitasknet.retrieval.index import EmbeddingOrigin, GalleryIndex
+from multitasknet.retrieval.search import find_images
+from multitasknet.training.history import HistoryError, read_history
+from multitasknet.training.settings import FinetuneError, read_config
+from multitasknet.weights.ckpt_file import _message_class
+from multitasknet.weights.converting import convert
+from multitasknet.weights.reading import CheckpointError, read_weights
+from multitasknet.weights.sidecar import SidecarError, read_sidecar
+
+PHOTO = Path(__file__).resolve().parents[1] / "assets" / "example.jpg"
+RANDOM = ["--weights", "none", "--size", "32", "--variant", "rgb"]
+DEEP = "[" * 2500
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("a: &a [1]\nb: *a", "alias"),
+        ("a: &a [x]\nb: &b [*a, *a]\n<<: [*b, *b]", "alias"),
+        ("a: &a [*a]", "alias"),
+        ("a: !!int abc", "not valid YAML"),
+        ("a: !!float x", "not valid YAML"),
+        ("a: !!bool maybe", "not valid YAML"),
+        ("a: 2022-13-45", "not valid YAML"),
+        ("a: !!timestamp x", "not valid YAML"),
+        (DEEP, "nested more than 50"),
+        ("- " * 2500, "nested more than 50"),
+        ("a: 1\n" * 10_000, "expected at most"),
+    ],
+)
+def test_hostile_yaml_is_refused_at_once(text: str, named: str) -> None:
+    start = time.process_time()
+    with pytest.raises(DocumentError, match=named):
+        parse_yaml(text)
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("text", [DEEP, "[" * 60 + "]" * 60, '{"a":' * 3000, "1" * 5000, "{"])
+def test_hostile_json_is_refused(text: str) -> None:
+    with pytest.raises(DocumentError):
+        parse_json(text)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("user-id: MindSpore", "a: &a [x]\nuser-id: *a"),
+        ("author: MindSpore team", f"author: {DEEP}"),
+        ("author: MindSpore team", "author: !!int abc"),
+        ("https://example.com/a.ckpt", "http://["),
+        ("https://example.com/a.ckpt", "http://a\u2100b/a.ckpt"),
+        ("https://example.com/a.ckpt", "https://example.com/a b.ckpt"),
+        ("https://example.com/a.ckpt", 'https://example.com/"a.ckpt'),
+    ],
+)
+def test_a_hostile_card_is_refused(write_card: Callable[..., Path], before, after) -> None:
+    path = write_card("https://example.com/a.ckpt")
+    path.write_text(path.read_text().replace(before, after))
+    with pytest.raises(CardError) as refused:
+        load_card(path)
+    assert len(str(refused.value)) < 2000
+
+
+def test_the_metrics_of_a_card_take_no_time(write_card: Callable[..., Path]) -> None:
+    path = write_card("https://example.com/a.ckpt")
+    spaces = " " * 6_000
+    path.write_text(path.read_text().replace("top1acc75.57", f"x|{spaces}y|z{spaces}1 q"))
+    start = time.process_time()
+    assert load_card(path).metrics == {"coloracc": 93.2, "typeacc": 91.5}
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        DEEP,
+        "[]",
+        '{"settings": 1, "before": {}, "epochs": []}',
+        '{"settings": {}, "before": {}, "epochs": [{"epoch": 1}]}',
+        '{"settings": {}, "before": {"a": []}, "epochs": []}',
+        "\0",
+    ],
+)
+def test_a_hostile_history_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "history.json").write_text(text)
+    with pytest.raises(HistoryError, match=r"history\.json"):
+        read_history(tmp_path / "history.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"vehicle_ids": [1e999]},
+        {"metrics": {"mAP": "x"}},
+        {"metrics": 3},
+        {"origin": 5},
+        {"size": "big"},
+        {"colors": 5},
+    ],
+)
+def test_a_hostile_sidecar_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    values = {
+        "format": 1,
+        "vehicle_ids": [1, 2],
+        "color_ids": [],
+        "type_ids": [],
+        "size": [64, 64],
+        "colors": list(NetworkSpec.color_names),
+        "types": list(NetworkSpec.type_names),
+        "metrics": {},
+        "origin": {},
+    }
+    spec = NetworkSpec(num_ids=2)
+    path = tmp_path / "w.json"
+    path.write_text(json.dumps(values))
+    assert read_sidecar(tmp_path / "w.ckpt", spec)
+    path.write_text(json.dumps(values | change))
+    with pytest.raises(SidecarError, match=r"w\.json"):
+        read_sidecar(tmp_path / "w.ckpt", spec)
+    path.write_text(DEEP)
+    with pytest.raises(SidecarError, match=r"w\.json"):
+        read_sidecar(tmp_path / "w.ckpt", spec)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"batch": "x"},
+        {"batch": 0},
+        {"precision": []},
+        {"spec": {"color_names": [[1]]}},
+        {"spec": {"num_ids": "many"}},
+        {"spec": {"keypoint_aware": 3}},
+        {"spec": {"input_size": [1, 2]}},
+        {"spec": {"more": 1}},
+        {"network": []},
+    ],
+)
+def test_hostile_metadata_are_refused(change: dict[str, object]) -> None:
+    (text,) = Metadata(NetworkSpec()).as_strings().values()
+    value = json.loads(text)
+    spec = value["spec"] | change.get("spec", {})
+    for hostile in (json.dumps(value | change | {"spec": spec}), DEEP):
+        with pytest.raises(MetadataError, match="model"):
+            Metadata.from_strings({"multitasknet": hostile}, "model")
+
+
+def test_a_checkpoint_with_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    # The same entry, whose name is made invalid behind protobuf's back.
+    message = _message_class()()
+    entry = message.value.add()
+    entry.tag = "nameless"
+    entry.tensor.tensor_type, entry.tensor.tensor_content = "Float32", b"\0" * 4
+    path = tmp_path / "w.ckpt"
+    path.write_bytes(message.SerializeToString().replace(b"nameless", b"\xff" * 8))
+    with pytest.raises(CheckpointError, match=r"w\.ckpt"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("value", ["&a [*a]", DEEP, "!!int abc", "{x: [1, {y: 2}]}"])
+def test_a_hostile_setting_is_refused(tmp_path: Path, value: str) -> None:
+    (tmp_path / "config.yaml").write_text(f"milestones: {value}")
+    with pytest.raises(FinetuneError, match=r"config\.yaml"):
+        read_config(tmp_path / "config.yaml")
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_picture_with_more_pixels_than_memory_is_refused_with_the_numbers(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"big.{suffix}"
+    Image.new("1" if suffix == "png" else "L", (MOST_PIXELS // 2048 + 1, 2048)).save(path)
+    with pytest.raises(ImageError, match=r"32769 x 2048 pixels, 67 million; expected at most 67"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("content", [b"DDS " + b"\xff" * 200, b"\0\0\0\x20ftypavif" + b"\1" * 300])
+def test_whatever_a_reader_raises_is_an_error_with_the_name(tmp_path: Path, content) -> None:
+    (tmp_path / "odd.jpg").write_bytes(content)
+    with pytest.raises(ImageError, match=r"odd\.jpg"):
+        read_image(tmp_path / "odd.jpg")
+
+
+def test_pipes_and_devices_are_no_pictures(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.jpg")
+    for path in (tmp_path / "x.jpg", Path("/dev/zero")):
+        with pytest.raises(ImageError, match="no regular file"):
+            read_image(path)
+    (tmp_path / "a.jpg").mkdir()
+    assert find_images(tmp_path) == [tmp_path / "x.jpg"]
+    os.mkfifo(tmp_path / "map.jpg")
+    (tmp_path / "train.csv").write_text("image,vehicle_id\nx.jpg,1\n")
+    with pytest.raises(LabelError, match=r"x\.jpg is no regular file"):
+        read_dataset(tmp_path)
+
+
+def test_a_stored_map_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    data = drawn.pamtri(tmp_path / "data", drawn.plan(), maps=True)
+    first = next((data / "heatmap_train").glob("*/00.jpg"))
+    first.unlink()
+    os.mkfifo(first)
+    from multitasknet.data.samples import load_maps
+
+    record = next(
+        one for one in read_dataset(data, ["train"]).train.records if one.heatmaps == first.parent
+    )
+    with pytest.raises(LabelError, match=r"00\.jpg: the stored map cannot be read"):
+        load_maps(record, (64, 64))
+
+
+# Data sets
+
+
+def csv_data(root: Path, image: str) -> Path:
+    root.mkdir(parents=True)
+    for split in ("train", "query", "gallery"):
+        (root / f"{split}.csv").write_text(f"image,vehicle_id\n{image},1\n")
+    return root
+
+
+def test_pictures_outside_the_root_are_refused_unless_allowed(tmp_path: Path, capsys) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "elsewhere.png")
+    (tmp_path / "folder").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "folder" / "x.png")
+    above = csv_data(tmp_path / "above", "../elsewhere.png")
+    absolute = csv_data(tmp_path / "absolute", str(tmp_path / "elsewhere.png"))
+    linked = csv_data(tmp_path / "linked", "link.png")
+    (linked / "link.png").symlink_to(tmp_path / "elsewhere.png")
+    below = csv_data(tmp_path / "below", "sub/x.png")
+    (below / "sub").symlink_to(tmp_path / "folder")
+    labels = csv_data(tmp_path / "labels", "own.png")
+    Image.new("RGB", (8, 8)).save(labels / "own.png")
+    (labels / "train.csv").rename(tmp_path / "train.csv")
+    (labels / "train.csv").symlink_to(tmp_path / "train.csv")
+    for root in (above, absolute, linked, below, labels):
+        with pytest.raises(LabelError, match=r"lies outside .*--allow-outside"):
+            read_dataset(root)
+        assert len(read_dataset(root, allow_outside=True).train) == 1
+        assert main(["data", str(root)]) == 2
+        assert main(["data", str(root), "--allow-outside"]) == 0
+    capsys.readouterr()
+    # The root itself may be a link, and links inside it are fine.
+    inside = csv_data(tmp_path / "inside", "link.png")
+    Image.new("RGB", (8, 8)).save(inside / "own.png")
+    (inside / "link.png").symlink_to("own.png")
+    (tmp_path / "root").symlink_to(inside)
+    assert len(read_dataset(tmp_path / "root").train) == 1
+
+
+def test_a_folder_without_a_split_is_refused(tmp_path: Path, capsys) -> None:
+    for name in ("x.csv", "label_x.csv"):
+        root = tmp_path / name.partition(".")[0]
+        root.mkdir()
+        (root / name).write_text("image,vehicle_id\n")
+        assert main(["data", str(root)]) == 2
+        assert main(["pack", str(root), str(tmp_path / "packed")]) == 2
+        assert "no split" in capsys.readouterr().err
+    assert not (tmp_path / "packed").exists()
+
+
+def test_a_number_of_thousands_of_digits_in_a_name_is_refused(tmp_path: Path) -> None:
+    values = ",".join(["0"] * 111)
+    name = f"1_c{'9' * 5000}_x.jpg"
+    (tmp_path / "label_train.csv").write_text(f"{name},{values}\n")
+    with pytest.raises(LabelError, match=r"label_train\.csv:1: column 1 \(image\)"):
+        read_dataset(tmp_path)
+
+
+# Outputs
+
+
+def test_an_output_is_checked_before_any_work(tmp_path: Path) -> None:
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_text("keep")
+    link.symlink_to(file)
+    with pytest.raises(OutputError, match="is what is read as"):
+        check_output(link, inputs=[file])
+    with pytest.raises(OutputError, match="expected a folder"):
+        check_output(file, folder=True)
+    with pytest.raises(OutputError, match="expected a file"):
+        check_output(tmp_path)
+    with pytest.raises(OutputError, match="in a folder that exists"):
+        check_output(tmp_path / "no" / "x")
+    with pytest.raises(OutputError, match="cannot be written"):
+        check_output(file / "below" / "x", makes_parents=True)
+    with pytest.raises(OutputError, match=r"/proc.*cannot be written"):
+        check_output(Path("/proc/x/s.png"), makes_parents=True)
+    with pytest.raises(OutputError, match=r"needs about 1,000,000,000,000 MB and [\d,]+ MB are"):
+        check_output(tmp_path / "x", needed=10**18)
+    check_output(tmp_path / "new", folder=True)
+    check_output(file)
+    assert file.read_text() == "keep"
+    assert sorted(tmp_path.iterdir()) == [file, link]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["convert", "{w}", "{w}"],
+        ["search", *RANDOM, "--gallery", "{d}", "--query", "{p}", "--output", "{p}"],
+        ["search", *RANDOM, "--gallery", "{d}", "--query", "{p}", "--index", "{d}/no/i.npz"],
+        ["search", *RANDOM, "--gallery", "{d}", "--query", "{p}", "--output", "/proc/x/s.html"],
+        ["export", "--weights", "{w}", "--output", "{d}/no/x.onnx"],
+        ["synthesize", "--output", "{d}/data", "--sheet", "/proc/x/s.png"],
+        ["synthesize", "--output", "{d}/data", "--vehicles", "100000000"],
+        ["synthesize", "--output", "{d}/data", "--images", "100000000"],
+        ["synthesize", "--output", "{d}/data", "--cameras", "100000000"],
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_and_nothing_is_lost(
+    command: list[str], tmp_path: Path, capsys
+) -> None:
+    photo, weights = tmp_path / "q.jpg", tmp_path / "w.ckpt"
+    photo.write_bytes(PHOTO.read_bytes())
+    weights.write_bytes(b"weights")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    given = [part.format(d=tmp_path, p=photo, w=weights) for part in command]
+    start = time.process_time()
+    assert main(given) == 2
+    assert time.process_time() - start < 20
+    assert "Traceback" not in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_second_process_is_refused_a_folder_in_use(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from multitasknet.files import *\n"
+        "with exclusive(Path(sys.argv[1]), Path(sys.argv[1], '.lock')): pass"
+    )
+    other = [sys.executable, "-c", code, str(tmp_path)]
+    with exclusive(tmp_path, tmp_path / ".lock"):
+        refused = subprocess.run(other, capture_output=True, text=True)
+    assert "another process is writing it" in refused.stderr
+    assert subprocess.run(other).returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_pack_into_one_folder_is_refused(tmp_path: Path) -> None:
+    dataset = read_dataset(drawn.pamtri(tmp_path / "data", drawn.plan()), ["query"])
+    output = tmp_path / "packed"
+    refused = pytest.raises(OutputError, match="another process is writing it")
+    with exclusive(output, tmp_path / ".packed.lock"), refused:
+        write_pack(dataset, output, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_name_that_is_no_text_is_an_error_of_the_output(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="not UTF-8"), replacing(tmp_path / "x.csv") as part:
+        part.write_text("a\udcff.jpg", encoding="utf-8")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Command lines
+
+
+def test_a_user_that_is_not_known_is_named() -> None:
+    with pytest.raises(PathError, match="~nosuchuser/x"):
+        expand("~nosuchuser/x")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["info", "--weights", "~nosuchuser/w.ckpt"],
+        ["info", "--cache-dir", "~nosuchuser/w"],
+        ["predict", str(PHOTO), "--weights", "~nosuchuser/w.onnx"],
+        ["hub-install", "--hub-dir", "~nosuchuser/w"],
+        ["info", "--weights", f"{'x' * 300}.ckpt"],
+        ["info", "--card", f"{'x' * 300}.md"],
+        ["info", "--cache-dir", "x" * 300],
+        ["data", "x" * 300],
+        ["pack", "x" * 300, "out"],
+        ["search", "--gallery", "x" * 300, "--query", str(PHOTO)],
+        ["search", "--index", "x" * 300, "--query", str(PHOTO)],
+        ["card", "x" * 300, "--url", "https://example.com"],
+        ["predict", str(PHOTO), *RANDOM[:2], "--size", "32000"],
+        ["predict", str(PHOTO), *RANDOM, "--batch-size", "999999999"],
+    ],
+)
+def test_odd_arguments_are_one_line_and_exit_code_2(command, capsys) -> None:
+    assert main(command) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert error[-1].startswith("multitasknet: error: ")
+    assert all(line.startswith("multitasknet: ") for line in error)
+
+
+def test_a_batch_beyond_the_memory_is_refused_with_the_numbers() -> None:
+    with pytest.raises(MemoryLimitError, match=r"a batch of 8 at 32000x32000 .* [\d,.]+ GB"):
+        check_memory(NetworkSpec(), (32000, 32000), 8)
+    check_memory(NetworkSpec(), (256, 256), 8)
+
+
+@pytest.mark.parametrize("digits", ["9" * 9999, "1" * 10, "-1", "x"])
+def test_a_number_with_too_many_digits_is_wrong_usage(digits: str, capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["predict", str(PHOTO), "--batch-size", digits])
+    assert stopped.value.code == 2
+    assert len(capsys.readouterr().err) < 5000
+
+
+def run(arguments: list[str], **options) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "multitasknet", *arguments]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_a_full_disk_behind_standard_output_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = run(["info", "--json"], stdout=full)
+    assert done.returncode == 2
+    assert done.stderr == "multitasknet: error: standard output: No space left on device\n"
+
+
+def test_names_that_the_terminal_cannot_show_are_printed(tmp_path: Path) -> None:
+    root = os.fsencode(csv_data(tmp_path / "d", "a.png")).replace(b"/d", b"/\xe9\xff")
+    (tmp_path / "d").rename(os.fsdecode(root))
+    done = run(
+        ["data", os.fsdecode(root)],
+        stdout=subprocess.PIPE,
+        env=dict(os.environ, PYTHONIOENCODING="ascii"),
+    )
+    assert done.returncode == 2
+    assert "a.png does not exist" in done.stderr
+
+
+def test_the_search_page_names_files_of_any_bytes(tmp_path: Path) -> None:
+    shot = Shot(thumbnail(np.zeros((8, 8, 3), np.uint8)), "\udcff", "caf\udce9.jpg", "query")
+    page = write_page(
+        tmp_path / "x.html",
+        "search.html",
+        title="t",
+        panels=[Panel("a\udce9", (shot,))],
+        queries=1,
+        gallery=1,
+        weights="w",
+        random=False,
+    )
+    assert "caf\\udce9.jpg" in page.read_text()
+
+
+def test_all_errors_of_this_file_are_the_packages() -> None:
+    for kind in (PathError, OutputError, MemoryLimitError, ImageError, LabelError):
+        assert issubclass(kind, MultiTaskNetError)
+
+
+# A full disk, as a limit on the size of files
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def large_index(folder: Path, _: Path) -> None:
+    origin = EmbeddingOrigin("0", "rgb", (32, 32))
+    index = GalleryIndex(("a",) * 99, np.zeros((99, 1024), np.float32), origin)
+    with files_of_at_most(1 << 16):
+        index.save(folder / "index.npz")
+
+
+def large_weights(ending: str) -> Callable[[Path, Path], None]:
+    def write(folder: Path, checkpoint: Path) -> None:
+        with files_of_at_most(1 << 20):
+            convert(checkpoint, folder / f"w.{ending}")
+
+    return write
+
+
+def large_page(folder: Path, _: Path) -> None:
+    with files_of_at_most(1 << 10):
+        write_page(
+            folder / "page.html",
+            "search.html",
+            title="t" * 10_000,
+            panels=[],
+            queries=1,
+            gallery=1,
+            weights="w",
+            random=False,
+        )
+
+
+@pytest.mark.parametrize(
+    "write",
+    [large_index, large_weights("ckpt"), large_weights("safetensors"), large_page],
+    ids=["index", "ckpt", "safetensors", "page"],
+)
+def test_a_full_disk_is_one_error_and_leaves_nothing(
+    write: Callable[[Path, Path], None], tmp_path: Path, checkpoint: Path
+) -> None:
+    with pytest.raises(OutputError, match="cannot be written"):
+        write(tmp_path, checkpoint)
+    assert [path.name for path in tmp_path.iterdir() if path.name != "data"] == []
+
+
+# What MindSpore reads
+
+
+def test_a_picture_that_goes_while_it_is_read_is_named(tmp_path: Path) -> None:
+    from multitasknet.retrieval.embedding import embed_split
+
+    split = read_dataset(drawn.pamtri(tmp_path / "data", drawn.plan()), ["query"]).query
+    split.records[0].image.write_bytes(b"gone")
+    predictor = Predictor(None, variant="rgb", size=(32, 32), backend="mindspore", pose="none")
+    with pytest.raises(LabelError, match=r"^\S+_0\.jpg: the image cannot be read"):
+        embed_split(predictor, split, progress=False)
+
+
+def test_damage_in_the_middle_of_a_pack_is_an_error_with_its_name(tmp_path: Path) -> None:
+    from multitasknet.data import pack, pipeline
+
+    dataset = read_dataset(drawn.pamtri(tmp_path / "data", drawn.plan()), ["query"])
+    packed = write_pack(dataset, tmp_path / "packed", progress=False)
+    images = packed / "query.mindrecord"
+    content = bytearray(images.read_bytes())
+    start = content.index(b"\xff\xd8\xff")
+    content[start : start + 200] = bytes(200)
+    images.write_bytes(content)
+    # As in a file of many MB, of which not all is read to tell it.
+    with np.load(packed / "query.npz") as stored:
+        arrays = dict(stored) | {"fingerprint": pack._fingerprint(images)}
+    np.savez(packed / "query.npz", **arrays)
+    split = read_dataset(packed).query
+    with pytest.raises(MultiTaskNetError, match="cannot be read"):
+        pipeline.read_images(split, range(len(split)))
+
+
+def test_files_with_any_bytes_in_their_names_are_embedded_and_found(tmp_path: Path) -> None:
+    from multitasknet.retrieval.search import build_index, search, write_search_report
+
+    image = Path(os.fsdecode(bytes(tmp_path / "a") + b"\xe9.jpg"))
+    image.write_bytes(PHOTO.read_bytes())
+    predictor = Predictor(None, variant="rgb", size=(32, 32), backend="mindspore", pose="none")
+    build_index(predictor, [image], folder=tmp_path, progress=False).save(tmp_path / "i.npz")
+    index = GalleryIndex.load(tmp_path / "i.npz")
+    found = search(predictor, index, [image], progress=False)
+    assert found[0][0].name == str(image)
+    write_search_report(tmp_path / "page.html", [image], found, gallery=1)
+
+
+def test_a_disk_that_fills_up_ends_a_pack_and_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
+    dataset = read_dataset(drawn.pamtri(tmp_path / "data", drawn.plan()), ["query"])
+    free = iter([10**9, 10**9, 10**9, 1000])
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=next(free)))
+    with pytest.raises(OutputError, match=r"query\.mindrecord: needs .* and 0 MB are free"):
+        write_pack(dataset, tmp_path / "packed", progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
