@@ -32,7 +32,7 @@ from multitasknet import (
     read_weights,
 )
 from multitasknet.cli import main
-from multitasknet.files import file_sha256
+from multitasknet.files import OutputError, file_sha256
 from multitasknet.inference import export as exporting
 from multitasknet.inference import mindspore_engine
 from multitasknet.inference.export import largest_difference, tolerance
@@ -442,6 +442,13 @@ def test_int8_that_costs_too_much_or_cannot_be_made_is_refused(exported, network
         with pytest.raises(QuantizationError, match=named):
             quantize(*arguments, min_cosine=1.5)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_weights_that_are_quantized_are_not_overwritten(exported) -> None:
+    before = Path(exported).read_bytes()
+    with pytest.raises(OutputError, match="is what is read as"):
+        quantize(exported, Predictor(exported), crops(2))
+    assert Path(exported).read_bytes() == before
 
 
 def test_the_command_quantizes(exported, tmp_path, capsys) -> None:

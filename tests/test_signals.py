@@ -30,7 +30,18 @@ COMMANDS = {
     "synthesize": ["synthesize", "--output", "{out}/drawn", "--workers", "2"],
     "finetune": [
         *["finetune", "--data", "{data}", "--output", "{out}/run", "--weights", "none"],
-        *["--size", "32", "--batch-size", "4", "--instances", "2", "--freeze", "backbone"],
+        *[
+            "--size",
+            "32",
+            "--batch-size",
+            "4",
+            "--instances",
+            "2",
+            "--freeze",
+            "backbone",
+            "--epochs",
+            "2",
+        ],
     ],
 }
 # Shares of the time that the command takes; the first is in Python's own imports.
