@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ MIXED, MIX_ALPHA = 0.2, 0.1
 AVERAGE = 0.998
 ALIKE = 2  # vehicles of one colour and type that meet in a batch
 IMAGES = 2  # of each vehicle in a batch
+STATISTICS = 960  # pictures
 STAGES = ((32, 3000), (64, 1500), (96, 400), (128, 150))  # side of the input, steps
 
 
@@ -347,13 +349,29 @@ def comparing_loss(directions: Tensor, vehicles: Tensor) -> Tensor:
     return -(shares.sum(1) / same.sum(1).clamp(min=1)).mean()
 
 
+def estimate_statistics(network: nn.Module, pictures: list[Picture], size: int) -> None:
+    """Set the norms' statistics to those of some pictures, as they are.
+
+    Averaged weights have none of their own, and those of the last steps follow the stages slowly.
+    """
+    norms = [one for one in network.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    embed(network, pictures[:: max(len(pictures) // STATISTICS, 1)], size, training=norms)
+
+
 # Validation
 
 
 @torch.inference_mode()
-def embed(network: nn.Module, pictures: list[Picture], size: int) -> list[np.ndarray]:
-    """Embeddings, and colours and types as classes."""
+def embed(
+    network: nn.Module, pictures: list[Picture], size: int, *, training: Sequence[nn.Module] = ()
+) -> list[np.ndarray]:
+    """Embeddings, and colours and types as classes; some modules are left as in training."""
     network.eval()
+    for module in training:
+        module.train()
     device = next(network.parameters()).device
     found = []
     for start in range(0, len(pictures), 64):
@@ -471,6 +489,9 @@ def main() -> None:
     plan = plan_of(options, len(pictures))
     training = Training.of(MultiTaskNet(len(vehicles)), plan)
     train(training, loss_of, batches, plan)
+    rng = np.random.default_rng(options.seed)
+    shuffled = [pictures[index] for index in rng.permutation(len(pictures))]
+    estimate_statistics(training.average, shuffled, options.stages[-1][0])
     metrics = {}
     for root in options.validate:
         metrics = validate(training.average, root, options.stages[-1][0])

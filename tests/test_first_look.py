@@ -1,0 +1,67 @@
+"""The demo from the shipped weights."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import ASSETS
+
+from multitasknet.cli import main
+from multitasknet.demo.first_look import DemoError, look
+
+
+@pytest.fixture(autouse=True)
+def _shipped(_nothing_shipped: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multitasknet.hub.card.PACKAGE", ASSETS.parent)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all tests, so that the weights become ONNX files once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_a_photo_is_understood_and_vehicles_are_found_offline(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setenv("MULTITASKNET_CACHE", str(cache))
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("it goes online"))
+    folder = tmp_path / "look"
+    assert main(["demo", "--output", str(folder)]) == 0
+    said = capsys.readouterr().out
+    right = int(re.search(r"(\d+) of 12 queries found first", said)[1])
+    # By chance one or two of them.
+    assert right >= 6
+    assert "36 keypoints, estimated" in said
+    page = (folder / "report.html").read_text()
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page), "the page must stand alone"
+    assert page.count("<meter") == 8
+    assert page.count('<figure class="shot query">') == 12
+    assert page.count('<figure class="shot match">') >= right
+    assert not list(ASSETS.rglob("*.sqlite"))
+
+
+def test_a_photo_of_ones_own_comes_first(cache: Path, tmp_path: Path) -> None:
+    photo = shutil.copy(ASSETS / "example.jpg", tmp_path / "mine.jpg")
+    result = look(tmp_path / "look", photo=photo, cache_dir=cache, progress=False)
+    assert result.predictions[0].source == str(photo)
+    assert result.predictions[0].pose.origin == "estimated"
+    assert (len(result.predictions), result.gallery) == (13, 60)
+    assert "mine.jpg" in result.report.read_text()
+    with pytest.raises(DemoError, match="something is there already"):
+        look(tmp_path / "look")
+
+
+def test_mistakes_are_named(tmp_path: Path, capsys) -> None:
+    (tmp_path / "note.txt").write_text("no picture")
+    for words, said in (
+        (["missing.jpg"], r"missing.jpg"),
+        ([str(tmp_path / "note.txt")], r"note.txt"),
+        ([str(ASSETS / "example.jpg"), "--train"], "training takes no photo"),
+    ):
+        assert main(["demo", *words, "--output", str(tmp_path / "look")]) == 2
+        assert re.search(said, capsys.readouterr().err)
+    assert not (tmp_path / "look").exists()
