@@ -170,6 +170,7 @@ def test_a_signal_ends_a_command_in_one_line(bench: Bench, name, number, after) 
 
 
 @pytest.mark.slow
+@pytest.mark.deep
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("moment", MOMENTS)

@@ -97,7 +97,8 @@ def read_history(path: Path) -> History:
     with reading(path, HistoryError, "the history cannot be read", remedy):
         values = read_json(path)
         epochs = tuple(_epoch(record) for record in values["epochs"])
-        if len({frozenset(record.losses) for record in epochs}) > 1:
+        # A round of statistics alone has none.
+        if len({frozenset(record.losses) for record in epochs if record.losses}) > 1:
             raise ValueError("its epochs have different losses")
         return History(
             settings=dict(values["settings"]),
