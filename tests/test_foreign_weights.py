@@ -127,11 +127,11 @@ def test_an_imagenet_backbone_gets_a_fresh_head_and_a_wider_stem(tmp_path, image
 
 def test_an_imagenet_backbone_alone_is_the_features(tmp_path, imagenet) -> None:
     torch.save(imagenet, tmp_path / "densenet121.pth")
+    convert(tmp_path / "densenet121.pth", tmp_path / "backbone.safetensors")
     for source in ("densenet121.pth", "backbone.safetensors"):
         network = create_network(weights=tmp_path / source, include_top=False)
         assert network.spec.variant is Variant.RGB
         assert network.load_report.fresh == ()
-        convert(tmp_path / source, tmp_path / "backbone.safetensors")
     x, _ = inputs(network.spec)
     features = backbone(3)
     features.load_state_dict(
