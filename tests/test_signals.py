@@ -153,9 +153,10 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 def check(bench: Bench, name: str, number: int, after: float) -> None:
     ended = bench.end(bench.start(name), after, number)
-    # It may have been done by then.
-    assert ended.code in (128 + number, 0), ended
-    if ended.code:
+    # It may have been done by then, or be on its way out of Python, behind its own code.
+    leaving = -number if after and not ended.said else 0
+    assert ended.code in (128 + number, 0, leaving), ended
+    if ended.code > 0:
         own = [line for line in ended.said if line.startswith("multitasknet: ")]
         assert [line for line in own if "interrupted" in line or "goes on" in line], ended
     assert not [line for line in ended.said if "Traceback" in line or "Error" in line], ended
