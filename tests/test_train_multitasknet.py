@@ -7,10 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+import mindspore
 import numpy as np
 import pytest
 
-from multitasknet import Predictor, evaluate, read_dataset, synthesize
+from multitasknet import Predictor, create_network, evaluate, read_dataset, synthesize
 from multitasknet.weights.sidecar import sidecar_path
 
 torch = pytest.importorskip("torch")
@@ -58,6 +59,25 @@ def test_it_trains_goes_on_and_writes_what_the_package_evaluates_alike(
     for name, value in stated["metrics"].items():
         # The script draws segments into the squeezed picture, the package into the whole one.
         assert metrics[name] == pytest.approx(value, abs=8), name
+
+
+def test_the_network_gives_what_the_package_makes_of_its_weights(
+    script: ModuleType, data: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    network = script.MultiTaskNet(3)
+    script.estimate_statistics(network, pictures_of(script, data), SIZE)
+    network.eval()
+    torch.save({"state_dict": network.published()}, tmp_path / "identity.pth")
+    batches = script.Batches(pictures_of(script, data), stages=((SIZE, 1),), batch=4, seed=0)
+    x, p = script.inputs_of([torch.from_numpy(one) for one in batches[0]])
+    with torch.no_grad():
+        embedding, color, kind = network(x, p)
+    same = create_network(weights=tmp_path / "identity.pth")
+    same.set_train(False)
+    found = same(*(mindspore.Tensor(one.contiguous().numpy()) for one in (x, p)))
+    for ours, theirs in zip(found, (color, kind, embedding), strict=True):
+        np.testing.assert_allclose(ours.asnumpy(), theirs.numpy(), rtol=1e-3, atol=1e-3)
 
 
 def test_a_batch_has_images_of_each_vehicle_and_vehicles_that_are_alike(
