@@ -274,11 +274,12 @@ HISTORY = {
 @fuzz
 @given(json_texts(HISTORY))
 @example(json.dumps(HISTORY))
+@example(json.dumps(HISTORY | {"epochs": [EPOCH, EPOCH | {"losses": {}}]}))
 def test_histories(tmp_path: Path, text: str) -> None:
     found = survives(lambda: read_history(write(tmp_path / "h.json", text)))
     if found is not None:
         assert isinstance(found, History)
-        assert set(found.losses) == set(found.epochs[0].losses if found.epochs else ())
+        assert set(found.losses) == {name for epoch in found.epochs for name in epoch.losses}
         _ = found.best
         survives(lambda: Settings.of(found.settings, "history"))
         write_history(tmp_path / "h.json", found)

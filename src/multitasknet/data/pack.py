@@ -148,7 +148,7 @@ def _read_split(root: Path, name: str) -> Split:
     pack = root / f"{name}.mindrecord"
     with np.load(pack.with_suffix(".npz"), allow_pickle=False) as stored:
         columns = dict(stored)
-    if columns["fingerprint"] != _fingerprint(pack):
+    if str(columns["fingerprint"]) != _fingerprint(pack):
         raise ValueError(f"{pack.name} and {name}.npz do not belong together")
     images = stored_array(columns, "images", "U").tolist()
     poses, visibility = (_optional(columns, name, len(images)) for name in _ARRAYS)

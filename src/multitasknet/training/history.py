@@ -64,10 +64,11 @@ class History:
 
     @property
     def losses(self) -> dict[str, list[tuple[int, float]]]:
-        """Epochs and values of each loss, to be drawn."""
+        """Epochs and values of each loss, to be drawn; a round of statistics alone has none."""
+        trained = [record for record in self.epochs if record.losses]
         return {
-            name: [(record.epoch, record.losses[name]) for record in self.epochs]
-            for name in (self.epochs[0].losses if self.epochs else ())
+            name: [(record.epoch, record.losses[name]) for record in trained]
+            for name in (trained[0].losses if trained else ())
         }
 
     @property

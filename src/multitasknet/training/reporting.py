@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from ..errors import import_extra
@@ -45,7 +44,6 @@ def write_adaptation_report(path: Path, history: History) -> Path:
         name: [(record.epoch, record.metrics[name]) for record in history.epochs]
         for name in measured
     }
-    losses = replace(history, epochs=tuple(rounds)).losses
     return write_page(
         path,
         "adaptation.html",
@@ -54,7 +52,7 @@ def write_adaptation_report(path: Path, history: History) -> Path:
         measured=measured,
         clusters=line_chart(found, x_label="round", y_label="percent") if rounds else "",
         accuracy=line_chart(metrics, x_label="round", y_label="percent") if metrics else "",
-        losses=line_chart(losses, x_label="round", y_label="loss") if rounds else "",
+        losses=line_chart(history.losses, x_label="round", y_label="loss") if rounds else "",
     )
 
 
