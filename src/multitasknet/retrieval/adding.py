@@ -27,7 +27,7 @@ from .conditions import parse_time
 from .embedding import origin_of
 from .index import EmbeddingOrigin
 from .search import find_images
-from .store import BATCH, EXTRA, NewRow, Store, own_columns
+from .store import BATCH, EXTRA, NewRow, Store, StoreError, own_columns
 
 if TYPE_CHECKING:
     from ..inference.predictor import Predictor
@@ -267,7 +267,7 @@ class _Adding:
     def _fresh(self, entries: Sequence[Entry]) -> Iterator[Loaded]:
         with ThreadPoolExecutor(usable_cores()) as pool:
             for chunk in chunks(entries, BATCH):
-                known = self._store.known([one.id for one in chunk if _is_text(one.id)])
+                known = self._store.known([one.id for one in chunk if is_text(one.id)])
                 self._store.correct(_corrections(chunk, known))
                 for part in chunks(chunk, self._batch_size):
                     if self._stopped():
@@ -363,5 +363,25 @@ def _refuse(path: Path, what: str, found: Iterable[str], remedy: str) -> None:
         )
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8."""
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def open_for(path: str | Path, predictor: Predictor) -> Store:
+    """The store that a predictor's rows go into, made if it is not there yet.
+
+    Raises:
+        StoreError: it is none, or keeps embeddings of another width or other classes.
+        OutputError: it cannot be made.
+    """
+    spec = predictor.spec
+    colors, types = (spec.color_names, spec.type_names) if spec.has_attributes else ((), ())
+    (width,) = spec.output_shapes(predictor.size)["embedding"]
+    store = Store.create(path, width=width, colors=colors, types=types)
+    if (store.width, store.color_names, store.type_names) != (width, tuple(colors), tuple(types)):
+        raise StoreError(
+            f"{path}: the store keeps {store.width} numbers a picture and other classes than this "
+            f"network tells; add the pictures to a new store"
+        )
+    return store

@@ -78,6 +78,13 @@ def is_store(path: str | Path) -> bool:
     return str(path).rstrip("/").endswith(SUFFIX)
 
 
+def check_name(path: str | Path) -> None:
+    """StoreError for a name that no store can have; MissingExtraError without LanceDB."""
+    if not is_store(path):
+        raise StoreError(f"{path}: a store's name ends in {SUFFIX}; call it {path}{SUFFIX}")
+    import_extra("lancedb", EXTRA)
+
+
 class Store:
     """A store that exists; any number of threads may share it.
 
@@ -118,8 +125,7 @@ class Store:
         types: Sequence[str] = (),
     ) -> Store:
         """Open a store, or make one for embeddings ``[width]``; OutputError if it cannot be."""
-        if not is_store(path):
-            raise StoreError(f"{path}: a store's name ends in {SUFFIX}; call it {path}{SUFFIX}")
+        check_name(path)
         if not _is_remote(str(path)):
             make_folder(Path(path))
         with _writing_alone(str(path)):
