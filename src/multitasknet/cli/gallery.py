@@ -98,6 +98,18 @@ def add_parsers(commands: Any) -> None:
     export.add_argument("output", type=Path, help="a file .parquet, or .npz for search --index")
     export.add_argument("--where", metavar="SQL", help="which rows (all)")
 
+    link = add_command(actions, "link", _link, "group rows into vehicles, with their journeys")
+    _add_store(link)
+    _add_distances(link, required=True)
+    link.add_argument(
+        "--window",
+        type=_distance,
+        default=1.0,
+        metavar="SECONDS",
+        help="in which a camera sees a vehicle once at most (1)",
+    )
+    add_options(link, "--json")
+
 
 def add_search_options(parser: argparse.ArgumentParser) -> None:
     """What searching a store can do beyond searching a folder."""
@@ -141,9 +153,7 @@ def search_store(options: argparse.Namespace) -> None:
     embeddings = predictor.embed(options.query, keypoints)
     if options.track:
         names, embeddings = names[:1], embeddings.mean(axis=0, keepdims=True)
-    limit = options.max_distance
-    if options.false_match_rate:
-        limit = gallery.false_match_distance(options.false_match_rate)
+    limit = _limit(options, gallery)
     found = []
     for name, embedding, condition in zip(names, embeddings, conditions, strict=False):
         (hits,), searched = gallery.find(
@@ -342,12 +352,27 @@ def _export(options: argparse.Namespace) -> None:
     print(f"{count} rows in {options.output}")
 
 
+def _link(options: argparse.Namespace) -> None:
+    from ..retrieval.store_linking import link_store
+    from ..retrieval.store_search import StoreGallery
+
+    gallery = StoreGallery(options.store)
+    report = link_store(gallery, max_distance=_limit(options, gallery), window=options.window)
+    print_rows(asdict(report), as_json=options.json)
+
+
+def _limit(options: argparse.Namespace, gallery: StoreGallery) -> Any:
+    if options.false_match_rate:
+        return gallery.false_match_distance(options.false_match_rate)
+    return options.max_distance
+
+
 def _add_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", metavar="STORE", help="a folder whose name ends in .lance")
 
 
-def _add_distances(parser: Any) -> None:
-    choice = parser.add_mutually_exclusive_group()
+def _add_distances(parser: Any, *, required: bool = False) -> None:
+    choice = parser.add_mutually_exclusive_group(required=required)
     choice.add_argument("--max-distance", type=_distance, help="squared Euclidean, at most")
     choice.add_argument(
         "--false-match-rate", type=share, help="the distance that so many pairs of rows lie within"

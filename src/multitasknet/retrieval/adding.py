@@ -232,6 +232,14 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
+def pictures_of(
+    loaded: Sequence[Loaded],
+) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+    """What :meth:`multitasknet.Predictor.predict_pictures` takes of a batch."""
+    pixels = [one.pixels for one in loaded if one.pixels is not None]
+    return pixels, [one.keypoints for one in loaded]
+
+
 class _Adding:
     """Reads pictures ahead, and keeps the rows whose predictions are to come, in order."""
 
@@ -259,10 +267,7 @@ class _Adding:
         """Pictures to embed, with the keypoints given."""
         for fresh in chunks(self._fresh(entries), self._batch_size):
             self.waiting.extend(one.row for one in fresh if one.row)
-            yield (
-                [one.pixels for one in fresh if one.pixels is not None],
-                [one.keypoints for one in fresh],
-            )
+            yield pictures_of(fresh)
 
     def _fresh(self, entries: Sequence[Entry]) -> Iterator[Loaded]:
         with ThreadPoolExecutor(usable_cores()) as pool:
