@@ -57,14 +57,14 @@ def test_ray_gives_the_same_rows(predictor: Predictor, settings: dict, tmp_path:
     paths = [*stores.draw(tmp_path / "crops", 10), tmp_path / "nowhere.png"]
     here, there = (open_for(tmp_path / f"{name}.lance", predictor) for name in ("a", "b"))
     add_pictures(here, predictor, entries_of(paths[:10]), progress=False)
+    # What is there already is not embedded again.
+    add_pictures(there, predictor, entries_of(paths[:4]), progress=False)
     how = {"settings": settings, "progress": False}
     report = add_with_ray(there, predictor, entries=entries_of(paths), **how)
-    assert (report.added, list(report.broken)) == (10, [str(paths[10])])
+    assert (report.added, report.unchanged, list(report.broken)) == (6, 4, [str(paths[10])])
     for (one, a), (other, b) in zip(
         embeddings(here).items(), embeddings(there).items(), strict=True
     ):
         assert one == other
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3)
     assert there.origins() == {origin_of(predictor): 10}
-    report = add_with_ray(there, predictor, entries=entries_of(paths), **how)
-    assert (report.added, report.unchanged) == (0, 10)

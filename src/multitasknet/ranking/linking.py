@@ -62,10 +62,8 @@ def link(
 
 def link_quality(groups: ArrayLike, vehicles: ArrayLike) -> LinkQuality:
     """Compare groups with the truth: integers ``[N]`` each."""
-    found, truth = np.asarray(groups), np.asarray(vehicles)
-    check_integers(
-        "vehicles", truth, len(check_integers("groups", found, len(found), "image")), "image"
-    )
+    found = check_integers("groups", groups, np.size(groups), "image")
+    truth = check_integers("vehicles", vehicles, len(found), "image")
     from scipy.optimize import linear_sum_assignment
 
     found, truth = (np.unique(one, return_inverse=True)[1] for one in (found, truth))

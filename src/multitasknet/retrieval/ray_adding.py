@@ -6,6 +6,7 @@ The store itself is what a job goes on from: rows that it holds are not embedded
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,33 +60,39 @@ def add_with_ray(
     origin = origin_of(predictor)
     if not reembed:
         store.check_origin(origin)
+    how = {"compute": data.ActorPoolStrategy(size=actors), "batch_size": _TASK}
     report = AddReport()
     hidden = None if progress else True
     problem, remedy = "the Ray job cannot go on", "look at its log; the same command goes on"
-    with reading(f"Ray at {address}", RayError, problem, remedy):
-        ray.init(address, log_to_driver=False, ignore_reinit_error=True)
+    with (
+        reading(f"Ray at {address}", RayError, problem, remedy),
+        _cluster(ray, address),
+        tqdm(desc="add", total=len(entries), unit="image", disable=hidden) as bar,
+    ):
+        data.DataContext.get_current().enable_progress_bars = False
         tasks = data.from_items(list(_tasks(store, entries, labels or {})))
-        done = tasks.repartition(-(-len(entries) // _TASK)).map_batches(
-            _Embedder,
-            fn_constructor_args=(dict(settings),),
-            compute=data.ActorPoolStrategy(size=actors),
-            batch_size=_TASK,
-        )
-        rows = []
-        with tqdm(desc="add", total=len(entries), unit="image", disable=hidden) as bar:
-            for loaded, prediction in (one["done"] for one in done.iter_rows()):
-                bar.update()
-                if prediction is None:
+        tasks = tasks.repartition(-(-len(entries) // _TASK))
+        done = tasks.map_batches(_Embedder, fn_constructor_args=(dict(settings),), **how)
+        for chunk in chunks(done.iter_rows(), BATCH):
+            told = [row["done"] for row in chunk]
+            rows = [(loaded.row, one) for loaded, one in told if one is not None]
+            store.commit(rows, origin, reembed=reembed)
+            report.added += len(rows)
+            for loaded, one in told:
+                if one is None:
                     note(report, loaded)
-                    continue
-                rows.append((loaded.row, prediction))
-                if len(rows) >= BATCH:
-                    store.commit(rows, origin, reembed=reembed)
-                    report.added += len(rows)
-                    rows = []
-        store.commit(rows, origin, reembed=reembed)
-        report.added += len(rows)
+            bar.update(len(chunk))
     return report
+
+
+@contextmanager
+def _cluster(ray: Any, address: str) -> Iterator[None]:
+    """Be connected to a cluster."""
+    ray.init(address, log_to_driver=False)
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 class _Embedder:
