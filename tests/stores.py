@@ -13,7 +13,7 @@ from PIL import Image
 
 from multitasknet.models.multitasknet.decoding import Prediction
 from multitasknet.models.multitasknet.spec import NetworkSpec
-from multitasknet.retrieval.store import Store
+from multitasknet.retrieval.store import GalleryStore
 from multitasknet.vehicle.pose import Pose
 
 WIDTH = 32
@@ -58,9 +58,9 @@ class PixelPredictor:
         )
 
 
-def open_store(path: Path) -> Store:
+def open_store(path: Path) -> GalleryStore:
     spec = NetworkSpec()
-    return Store.create(path, width=WIDTH, colors=spec.color_names, types=spec.type_names)
+    return GalleryStore.create(path, width=WIDTH, colors=spec.color_names, types=spec.type_names)
 
 
 def draw(folder: Path, count: int, seed: int = 0) -> list[Path]:

@@ -12,7 +12,7 @@ import gallery_writer
 import pytest
 import stores
 
-from multitasknet.retrieval.store import Store
+from multitasknet.retrieval.store import GalleryStore
 from multitasknet.retrieval.store_search import StoreGallery
 
 pytest.importorskip("lancedb")
@@ -39,7 +39,7 @@ def batches_in(log: Path) -> set[int]:
 
 def check(path: Path, committed: set[int]) -> list[int]:
     """The stored numbers, after it was seen that all that was committed is there, and once."""
-    store = Store(path)
+    store = GalleryStore(path)
     ids = [int(row["id"]) for part in store.read(["id"]) for row in part.to_pylist()]
     assert len(ids) == len(set(ids)) == len(store)
     wanted = {start + n for start in committed for n in range(gallery_writer.BATCH)}

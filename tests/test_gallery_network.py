@@ -11,7 +11,7 @@ import stores
 from multitasknet import Predictor
 from multitasknet.retrieval.adding import add_pictures, entries_of, open_for
 from multitasknet.retrieval.embedding import origin_of
-from multitasknet.retrieval.store import Store
+from multitasknet.retrieval.store import GalleryStore
 from multitasknet.retrieval.store_search import StoreGallery
 
 pytest.importorskip("lancedb")
@@ -27,7 +27,7 @@ def predictor(settings: dict) -> Predictor:
     return Predictor(**settings)
 
 
-def embeddings(store: Store) -> dict[str, np.ndarray]:
+def embeddings(store: GalleryStore) -> dict[str, np.ndarray]:
     gallery = StoreGallery(store)
     ids = [row["id"] for batch in store.read(["id"]) for row in batch.to_pylist()]
     assert len(ids) == len(set(ids))

@@ -16,7 +16,7 @@ from multitasknet.ranking.distances import EmbeddingError, squared_distances
 from multitasknet.retrieval.conditions import ConditionError, TravelTimes, filter_condition, typed
 from multitasknet.retrieval.embedding import origin_of
 from multitasknet.retrieval.gallery import Gallery, GalleryFilter, find_rows
-from multitasknet.retrieval.store import NewRow, Store, StoreError
+from multitasknet.retrieval.store import GalleryStore, NewRow, StoreError
 from multitasknet.retrieval.store_search import StoreGallery
 
 pytest.importorskip("lancedb")
@@ -26,14 +26,14 @@ NOON = datetime(2026, 11, 1, 12)
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(tmp_path_factory: pytest.TempPathFactory) -> GalleryStore:
     """1,500 rows of random colours: 5 cameras, a second apart, every tenth without a time."""
     store = stores.open_store(tmp_path_factory.mktemp("city") / "city.lance")
     commit(store, 0, COUNT)
     return store
 
 
-def commit(store: Store, first: int, count: int) -> None:
+def commit(store: GalleryStore, first: int, count: int) -> None:
     predictor = PixelPredictor()
     rows = []
     for number in range(first, first + count):
@@ -45,7 +45,7 @@ def commit(store: Store, first: int, count: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def gallery(store: Store) -> Gallery:
+def gallery(store: GalleryStore) -> Gallery:
     return StoreGallery(store)
 
 
@@ -94,7 +94,7 @@ def test_facets_are_what_rows_have(gallery: Gallery) -> None:
     assert gallery.facets.colors == ("blue", "red")
 
 
-def test_groups_have_the_nearest_row_of_each(store: Store) -> None:
+def test_groups_have_the_nearest_row_of_each(store: GalleryStore) -> None:
     found = StoreGallery(store)
     query = found.embedding("it's 17")
     (hits,), _ = found.find(query[None], top=9, group_by="camera")
@@ -137,7 +137,7 @@ def test_an_index_finds_what_it_was_measured_to(tmp_path: Path) -> None:
     assert StoreGallery(store, exact_below=100, recall=1.01).plan().exact
 
 
-def test_the_distance_at_a_false_match_rate(store: Store) -> None:
+def test_the_distance_at_a_false_match_rate(store: GalleryStore) -> None:
     few, many = (StoreGallery(store).false_match_distance(rate) for rate in (0.01, 0.1))
     assert 0 < few < many
 
@@ -165,7 +165,7 @@ def test_text_in_quotes_is_left_alone(text: str) -> None:
     assert typed(literal) == literal
 
 
-def test_travel_times_say_where_a_vehicle_can_be(store: Store, tmp_path: Path) -> None:
+def test_travel_times_say_where_a_vehicle_can_be(store: GalleryStore, tmp_path: Path) -> None:
     path = tmp_path / "times.csv"
     path.write_text("from,to,least,most\n1,2,10,20\n3,1,0,5\n1,1,50,60\n")
     times = TravelTimes.read(path)

@@ -24,7 +24,7 @@ from multitasknet.retrieval.adding import (
 )
 from multitasknet.retrieval.embedding import origin_of
 from multitasknet.retrieval.index import GalleryIndex
-from multitasknet.retrieval.store import Store, StoreError
+from multitasknet.retrieval.store import GalleryStore, StoreError
 
 pytest.importorskip("lancedb")
 
@@ -35,16 +35,16 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def store(tmp_path: Path) -> GalleryStore:
     return stores.open_store(tmp_path / "city.lance")
 
 
-def add(store: Store, paths: list[Path], **options: object) -> adding.AddReport:
+def add(store: GalleryStore, paths: list[Path], **options: object) -> adding.AddReport:
     predictor = options.pop("predictor", PixelPredictor())
     return add_pictures(store, predictor, entries_of(paths), progress=False, **options)
 
 
-def rows(store: Store, where: str | None = None, *columns: str) -> list[dict]:
+def rows(store: GalleryStore, where: str | None = None, *columns: str) -> list[dict]:
     names = columns or store.columns
     return [row for batch in store.read(names, where) for row in batch.to_pylist()]
 
@@ -57,7 +57,7 @@ def write_manifest(path: Path, lines: list[dict]) -> Path:
     return path
 
 
-def test_rows_hold_what_the_network_says(store: Store, pictures: list[Path]) -> None:
+def test_rows_hold_what_the_network_says(store: GalleryStore, pictures: list[Path]) -> None:
     predictor = PixelPredictor()
     report = add(store, pictures, predictor=predictor)
     assert (report.added, report.unchanged, report.broken) == (40, 0, {})
@@ -73,7 +73,7 @@ def test_rows_hold_what_the_network_says(store: Store, pictures: list[Path]) -> 
     assert store.origins() == {origin_of(predictor): 40}
 
 
-def test_only_what_is_new_or_changed_is_embedded(store: Store, tmp_path: Path) -> None:
+def test_only_what_is_new_or_changed_is_embedded(store: GalleryStore, tmp_path: Path) -> None:
     paths = stores.draw(tmp_path / "crops", 12)
     add(store, paths)
     again = PixelPredictor()
@@ -85,7 +85,7 @@ def test_only_what_is_new_or_changed_is_embedded(store: Store, tmp_path: Path) -
     assert (report.added, report.unchanged, again.embedded, len(store)) == (4, 11, 4, 15)
 
 
-def test_broken_pictures_are_named_and_left_out(store: Store, tmp_path: Path) -> None:
+def test_broken_pictures_are_named_and_left_out(store: GalleryStore, tmp_path: Path) -> None:
     paths = stores.draw(tmp_path / "crops", 3)
     paths[1].write_bytes(b"no picture")
     odd = tmp_path / "crops" / "a\udcff.png"
@@ -97,7 +97,7 @@ def test_broken_pictures_are_named_and_left_out(store: Store, tmp_path: Path) ->
 
 
 def test_an_interruption_keeps_what_was_embedded(
-    store: Store, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+    store: GalleryStore, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from contextlib import contextmanager
 
@@ -118,7 +118,7 @@ def test_an_interruption_keeps_what_was_embedded(
 
 
 def test_what_was_committed_stays_when_the_disk_is_full(
-    store: Store, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+    store: GalleryStore, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(store, pictures[:8])
 
@@ -134,7 +134,7 @@ def test_what_was_committed_stays_when_the_disk_is_full(
 
 
 def test_rows_of_other_weights_are_refused_until_they_are_embedded_again(
-    store: Store, pictures: list[Path]
+    store: GalleryStore, pictures: list[Path]
 ) -> None:
     add(store, pictures[:6])
     other = PixelPredictor(weights="cd" * 32)
@@ -148,7 +148,9 @@ def test_rows_of_other_weights_are_refused_until_they_are_embedded_again(
     store.check_origin(origin_of(other))
 
 
-def test_a_manifest_brings_cameras_times_and_columns(store: Store, pictures: list[Path]) -> None:
+def test_a_manifest_brings_cameras_times_and_columns(
+    store: GalleryStore, pictures: list[Path]
+) -> None:
     lines = [
         {
             "image": path.name,
@@ -205,7 +207,7 @@ def test_a_manifest_may_not_take_the_stores_own_columns(tmp_path: Path) -> None:
         read_manifest(path)
 
 
-def test_what_is_removed_is_nowhere_afterwards(store: Store, pictures: list[Path]) -> None:
+def test_what_is_removed_is_nowhere_afterwards(store: GalleryStore, pictures: list[Path]) -> None:
     add(store, pictures)
     store.compact()
     (row,) = rows(store, f"image = '{pictures[7]}'")
@@ -225,7 +227,7 @@ def test_what_is_removed_is_nowhere_afterwards(store: Store, pictures: list[Path
 
 
 def test_export_gives_parquet_and_an_index(
-    store: Store, pictures: list[Path], tmp_path: Path
+    store: GalleryStore, pictures: list[Path], tmp_path: Path
 ) -> None:
     import pyarrow.parquet
 
@@ -240,21 +242,21 @@ def test_export_gives_parquet_and_an_index(
         store.export(tmp_path / "rows.txt")
 
 
-def test_conditions_that_are_none_name_the_columns(store: Store) -> None:
+def test_conditions_that_are_none_name_the_columns(store: GalleryStore) -> None:
     for where in ("nope = 3", "camera ==== 3", "camera", "time > 'noon'", "color = 3", "("):
         with pytest.raises(StoreError, match="columns id, image, camera"):
             store.count(where)
 
 
-def test_stores_that_are_none_are_refused(tmp_path: Path, store: Store) -> None:
+def test_stores_that_are_none_are_refused(tmp_path: Path, store: GalleryStore) -> None:
     with pytest.raises(StoreError, match="gallery add"):
-        Store(tmp_path / "nowhere.lance")
+        GalleryStore(tmp_path / "nowhere.lance")
     with pytest.raises(StoreError, match=r"ends in \.lance"):
         stores.open_store(tmp_path / "city")
     (tmp_path / "file.lance").write_text("x")
     with pytest.raises((StoreError, OutputError)):
-        Store(tmp_path / "file.lance")
+        GalleryStore(tmp_path / "file.lance")
     for path in Path(store.path).rglob("*.manifest"):
         path.write_bytes(b"damaged")
     with pytest.raises(StoreError, match="damaged"):
-        Store(store.path)
+        GalleryStore(store.path)

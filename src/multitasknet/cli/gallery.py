@@ -318,15 +318,15 @@ def _info(options: argparse.Namespace) -> None:
 
 
 def _remove(options: argparse.Namespace) -> None:
-    from ..retrieval.store import Store
+    from ..retrieval.store import GalleryStore
 
-    print(f"{Store(options.store).remove(options.where)} rows are gone for good")
+    print(f"{GalleryStore(options.store).remove(options.where)} rows are gone for good")
 
 
 def _compact(options: argparse.Namespace) -> None:
-    from ..retrieval.store import Store
+    from ..retrieval.store import GalleryStore
 
-    store = Store(options.store)
+    store = GalleryStore(options.store)
     before = store.size()
     store.compact()
     print(f"{before:,} bytes before, {store.size():,} after")
@@ -345,10 +345,10 @@ def _index(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from ..files import check_output
-    from ..retrieval.store import Store
+    from ..retrieval.store import GalleryStore
 
     check_output(options.output)
-    count = Store(options.store).export(options.output, options.where)
+    count = GalleryStore(options.store).export(options.output, options.where)
     print(f"{count} rows in {options.output}")
 
 

@@ -27,11 +27,10 @@ from .conditions import parse_time
 from .embedding import origin_of
 from .index import EmbeddingOrigin
 from .search import find_images
-from .store import BATCH, EXTRA, NewRow, Store, StoreError, own_columns
+from .store import BATCH, EXTRA, GalleryStore, NewRow, StoreError, own_columns
 
 if TYPE_CHECKING:
-    from ..inference.predictor import Predictor
-    from ..models.multitasknet.decoding import Prediction
+    from ..inference.predictor import Prediction, Predictor
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +132,7 @@ def read_manifest(path: Path) -> list[Entry]:
     return entries
 
 
-def stored_entries(store: Store, origin: EmbeddingOrigin) -> list[Entry]:
+def stored_entries(store: GalleryStore, origin: EmbeddingOrigin) -> list[Entry]:
     """Pictures of the store whose rows are of another origin."""
     return [
         Entry(row["id"], Path(row["image"]))
@@ -143,7 +142,7 @@ def stored_entries(store: Store, origin: EmbeddingOrigin) -> list[Entry]:
 
 
 def add_pictures(
-    store: Store,
+    store: GalleryStore,
     predictor: Predictor,
     entries: Sequence[Entry],
     *,
@@ -245,7 +244,7 @@ class _Adding:
 
     def __init__(
         self,
-        store: Store,
+        store: GalleryStore,
         origin: EmbeddingOrigin,
         labels: Mapping[str, LabelRow],
         batch_size: int,
@@ -373,7 +372,7 @@ def is_text(name: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
-def open_for(path: str | Path, predictor: Predictor) -> Store:
+def open_for(path: str | Path, predictor: Predictor) -> GalleryStore:
     """The store that a predictor's rows go into, made if it is not there yet.
 
     Raises:
@@ -383,7 +382,7 @@ def open_for(path: str | Path, predictor: Predictor) -> Store:
     spec = predictor.spec
     colors, types = (spec.color_names, spec.type_names) if spec.has_attributes else ((), ())
     (width,) = spec.output_shapes(predictor.size)["embedding"]
-    store = Store.create(path, width=width, colors=colors, types=types)
+    store = GalleryStore.create(path, width=width, colors=colors, types=types)
     if (store.width, store.color_names, store.type_names) != (width, tuple(colors), tuple(types)):
         raise StoreError(
             f"{path}: the store keeps {store.width} numbers a picture and other classes than this "

@@ -17,7 +17,7 @@ from ..errors import MultiTaskNetError, import_extra
 from ..files import reading
 from .adding import AddReport, Entry, Loaded, chunks, is_text, load, note, pictures_of
 from .embedding import origin_of
-from .store import BATCH, Store
+from .store import BATCH, GalleryStore
 
 if TYPE_CHECKING:
     from ..inference.predictor import Predictor
@@ -32,7 +32,7 @@ class RayError(MultiTaskNetError, RuntimeError):
 
 
 def add_with_ray(
-    store: Store,
+    store: GalleryStore,
     predictor: Predictor,
     settings: Mapping[str, Any],
     entries: Sequence[Entry],
@@ -121,7 +121,7 @@ class _Embedder:
 
 
 def _tasks(
-    store: Store, entries: Sequence[Entry], labels: Mapping[str, LabelRow]
+    store: GalleryStore, entries: Sequence[Entry], labels: Mapping[str, LabelRow]
 ) -> Iterator[dict[str, Any]]:
     """What :func:`.adding.load` takes of each picture."""
     for chunk in chunks(entries, BATCH):

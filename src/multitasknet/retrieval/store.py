@@ -29,7 +29,7 @@ from .conditions import any_of, quoted, typed
 from .index import EmbeddingOrigin, GalleryIndex
 
 if TYPE_CHECKING:
-    from ..models.multitasknet.decoding import Prediction
+    from ..inference.predictor import Prediction
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def check_name(path: str | Path) -> None:
     import_extra("lancedb", EXTRA)
 
 
-class Store:
+class GalleryStore:
     """A store that exists; any number of threads may share it.
 
     Raises:
@@ -123,7 +123,7 @@ class Store:
         width: int,
         colors: Sequence[str] = (),
         types: Sequence[str] = (),
-    ) -> Store:
+    ) -> GalleryStore:
         """Open a store, or make one for embeddings ``[width]``; OutputError if it cannot be."""
         check_name(path)
         if not _is_remote(str(path)):

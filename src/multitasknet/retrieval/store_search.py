@@ -23,7 +23,7 @@ from ..ranking.threshold import ThresholdError
 from .conditions import all_of, any_of, filter_condition, quoted
 from .gallery import Facets, GalleryFilter, GalleryRow, Hit
 from .index import EmbeddingOrigin
-from .store import EXTRA, Store, StoreError, vectors
+from .store import EXTRA, GalleryStore, StoreError, vectors
 
 logger = logging.getLogger(__name__)
 
@@ -91,13 +91,17 @@ class StoreGallery:
             exact.
 
     Raises:
-        StoreError: as :class:`.Store`.
+        StoreError: as :class:`.GalleryStore`.
     """
 
     def __init__(
-        self, store: Store | str | Path, *, exact_below: int = EXACT_BELOW, recall: float = 0.95
+        self,
+        store: GalleryStore | str | Path,
+        *,
+        exact_below: int = EXACT_BELOW,
+        recall: float = 0.95,
     ) -> None:
-        self.store = store if isinstance(store, Store) else Store(store)
+        self.store = store if isinstance(store, GalleryStore) else GalleryStore(store)
         self.exact_below = exact_below
         self.recall = recall
         # Of one version of the store.
