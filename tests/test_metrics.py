@@ -250,3 +250,28 @@ def test_distances_are_exact_where_float32_would_cancel() -> None:
 def test_the_nearest_come_in_order_and_ties_by_index(distances: np.ndarray, count: int) -> None:
     expected = sorted(range(len(distances)), key=lambda index: (distances[index], index))[:count]
     assert nearest(distances, count).tolist() == expected
+
+
+def test_a_large_gallery_is_evaluated_in_blocks_with_the_same_figures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import tracemalloc
+
+    rng = np.random.default_rng(0)
+    queries, gallery = (rng.integers(-9, 9, (count, 64)).astype("f4") for count in (40, 30_000))
+    ids = rng.integers(0, 50, 40), rng.integers(0, 50, 30_000)
+    cameras = rng.integers(0, 4, 40), rng.integers(0, 4, 30_000)
+    whole = evaluate_embeddings(queries, gallery, *ids, *cameras)
+    monkeypatch.setattr("multitasknet.ranking.distances._COLUMNS", 1000)
+    monkeypatch.setattr("multitasknet.ranking.metrics._PAIRS", 100_000)
+    tracemalloc.start()
+    blocks = evaluate_embeddings(queries, gallery, *ids, *cameras)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (blocks.mAP, blocks.mINP, blocks.cmc.tolist()) == (
+        whole.mAP,
+        whole.mINP,
+        whole.cmc.tolist(),
+    )
+    # In float64 at once the gallery alone takes 15 MB.
+    assert peak < 5e6

@@ -33,6 +33,8 @@ from .ranking.metrics import evaluate_ranking
 from .ranking.threshold import threshold_at
 from .retrieval.index import EmbeddingOrigin, GalleryIndex
 from .retrieval.search import build_index, search
+from .retrieval.store import GalleryStore
+from .retrieval.store_search import StoreGallery
 from .synthetic import SyntheticData, SyntheticError, synthesize
 from .training.adaptation import AdaptError, adapt
 from .training.finetuning import FinetuneResult, finetune
@@ -58,6 +60,7 @@ __all__ = [
     "ExportReport",
     "FinetuneResult",
     "GalleryIndex",
+    "GalleryStore",
     "ImageError",
     "LabelError",
     "LoadReport",
@@ -78,6 +81,7 @@ __all__ = [
     "Predictor",
     "QuantizationError",
     "QuantizationReport",
+    "StoreGallery",
     "SyntheticData",
     "SyntheticError",
     "VehiclePose",

@@ -12,10 +12,23 @@ from io import TextIOWrapper
 
 from .. import __version__
 from ..errors import MultiTaskNetError
-from . import adapt, data, demo, doctor, evaluate_pose, export, hub, inference, pose, training
+from . import (
+    adapt,
+    data,
+    demo,
+    doctor,
+    evaluate_pose,
+    export,
+    gallery,
+    hub,
+    inference,
+    pose,
+    training,
+)
 
 _COMMANDS = (
     inference,
+    gallery,
     pose,
     evaluate_pose,
     training,

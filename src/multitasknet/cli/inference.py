@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .gallery import OF_STORES, add_search_options, search_store
 from .options import (
     add_command,
     add_options,
@@ -51,13 +52,16 @@ def add_parsers(commands: Any) -> None:
     add_predictor_options(evaluate, batch=32)
 
     search = add_command(commands, "search", _search, "find the vehicles of images in a gallery")
-    search.add_argument("--gallery", type=Path, metavar="DIR", help="a folder of vehicle crops")
+    search.add_argument(
+        "--gallery", type=Path, metavar="DIR", help="a folder of crops, or a store .lance"
+    )
     search.add_argument("--index", type=Path, metavar="FILE", help="keep the embeddings (.npz)")
     search.add_argument("--query", type=Path, nargs="+", required=True, metavar="IMAGE")
     add_options(search, "--labels", "--json", "--workers")
     search.add_argument("--top", type=positive, default=10, help="images a query (10)")
     search.add_argument("--faiss", action="store_true", default=None, help="search with FAISS")
     search.add_argument("--output", type=Path, metavar="HTML", help="a page with the pictures")
+    add_search_options(search)
     add_predictor_options(search, batch=32)
 
     threshold = add_command(commands, "threshold", _threshold, "the distance at a false-match rate")
@@ -159,7 +163,15 @@ def _search(options: argparse.Namespace) -> None:
     from ..retrieval.embedding import origin_of
     from ..retrieval.index import GalleryIndex
     from ..retrieval.search import build_index, find_images, search, write_search_report
+    from ..retrieval.store import is_store
 
+    if options.gallery and is_store(options.gallery):
+        search_store(options)
+        return
+    of_stores = [name for name in OF_STORES if getattr(options, name) is not None]
+    if of_stores:
+        name = of_stores[0].replace("_", "-")
+        options.usage(f"--{name} goes with a store, such as --gallery city.lance")
     has_index = options.index is not None and options.index.is_file()
     if options.gallery is None and not has_index:
         options.usage("give --gallery, or an --index that exists")

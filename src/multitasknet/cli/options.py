@@ -202,8 +202,13 @@ def make_predictor(options: argparse.Namespace) -> Predictor:
     """The predictor that the options ask for, see :func:`add_predictor_options`."""
     from ..inference.predictor import Predictor
 
+    return Predictor(**predictor_settings(options))
+
+
+def predictor_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of that predictor."""
     how = given(options, ("variant", "batch_size", "size", "pose", *_ENGINE))
-    return Predictor(**source_of(options), **how)
+    return source_of(options) | how
 
 
 def make_pose_estimator(options: argparse.Namespace) -> PoseEstimator:

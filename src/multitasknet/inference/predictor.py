@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
+from itertools import islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -149,15 +150,36 @@ class Predictor(Runner):
             ImageError: an image cannot be read; nothing is predicted then.
             ValueError: keypoints of another number or shape.
         """
+        batches = self._prepare(images, check_poses(images, keypoints))
+        sources = (_source(image, index) for index, image in enumerate(images))
+        return [one for batch in self._predict(batches, sources) for one in batch]
+
+    def predict_pictures(
+        self, batches: Iterator[tuple[list[np.ndarray], list[np.ndarray | None]]]
+    ) -> Iterator[list[Prediction]]:
+        """Predictions of pictures that come in batches, one list a batch; any number of batches.
+
+        While one batch is predicted, threads take and prepare the next ones.
+
+        Args:
+            batches: pictures, uint8 ``[H, W, 3]`` each, and their keypoints, as in
+                :meth:`predict`.
+        """
+        with_poses = ((pixels, [Pose.of(one) for one in given]) for pixels, given in batches)
+        return self._predict(self._inputs_ahead(with_poses), repeat("a picture"))
+
+    def _predict(
+        self, batches: Iterator[tuple[tuple[np.ndarray, ...], list[Pose]]], sources: Iterator[str]
+    ) -> Iterator[list[Prediction]]:
         names = self.spec.output_shapes(self.size)
-        predictions: list[Prediction] = []
-        for inputs, poses in self._prepare(images, check_poses(images, keypoints)):
-            for pose, *row in zip(poses, *self.run(*inputs), strict=True):
-                index = len(predictions)
-                outputs = dict(zip(names, row, strict=True))
-                source = _source(images[index], index)
-                predictions.append(decode(outputs, self.spec, source=source, pose=pose))
-        return predictions
+        for inputs, poses in batches:
+            rows = zip(*self.run(*inputs), strict=True)
+            yield [
+                decode(
+                    dict(zip(names, row, strict=True)), self.spec, source=next(sources), pose=pose
+                )
+                for pose, row in zip(poses, rows, strict=True)
+            ]
 
     def embed(
         self,
@@ -189,17 +211,15 @@ class Predictor(Runner):
     ) -> Iterator[tuple[tuple[np.ndarray, ...], list[Pose]]]:
         """Batches of inputs with their poses: reading, pose network and drawing run abreast."""
         self.warn_of_missing_pose(keypoints)
-        given = [Pose.of(one) for one in keypoints]
-        return ahead(self._assemble(ahead(self._with_poses(self.read_ahead(images), given))))
+        given = iter([Pose.of(one) for one in keypoints])
+        batches = self.read_ahead(images)
+        return self._inputs_ahead((pixels, list(islice(given, len(pixels)))) for pixels in batches)
 
-    def _with_poses(
-        self, batches: Iterator[list[np.ndarray]], given: list[Pose]
-    ) -> Iterator[tuple[list[np.ndarray], list[Pose]]]:
-        start = 0
-        for pixels in batches:
-            poses = given[start : start + len(pixels)]
-            start += len(pixels)
-            yield pixels, self._estimated(pixels, poses)
+    def _inputs_ahead(
+        self, batches: Iterator[tuple[list[np.ndarray], list[Pose]]]
+    ) -> Iterator[tuple[tuple[np.ndarray, ...], list[Pose]]]:
+        with_poses = ((pixels, self._estimated(pixels, poses)) for pixels, poses in batches)
+        return ahead(self._assemble(ahead(with_poses)))
 
     def _estimated(self, pixels: list[np.ndarray], poses: list[Pose]) -> list[Pose]:
         """The poses, estimated where they are neutral."""

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from ..errors import MultiTaskNetError
 
 _ROWS = 256
+_COLUMNS = 1 << 16
 
 
 class EmbeddingError(MultiTaskNetError, ValueError):
@@ -30,16 +31,31 @@ def squared_distances(a: ArrayLike, b: ArrayLike) -> np.ndarray:
 
 
 def distance_blocks(a: np.ndarray, b: np.ndarray, *, rows: int = _ROWS) -> Iterator[np.ndarray]:
-    """``squared_distances(a, b)``, some rows at a time, of a pair that was checked already."""
-    b = b.astype(np.float64)
-    b_norms = np.einsum("nd,nd->n", b, b)
+    """``squared_distances(a, b)``, some rows at a time, of a pair that was checked already.
+
+    No more of ``b`` than 65,536 rows is held in float64.
+    """
+    starts = range(0, len(b), _COLUMNS)
+    whole = b.astype(np.float64) if len(starts) == 1 else None
+    b_norms = np.concatenate([_squared_norms(b[one : one + _COLUMNS]) for one in starts])
     for start in range(0, len(a), rows):
         part = a[start : start + rows].astype(np.float64)
-        block = (-2 * part) @ b.T
-        block += np.einsum("nd,nd->n", part, part)[:, None]
-        block += b_norms
-        # Rounding can leave equal embeddings slightly below zero.
-        yield np.maximum(block, 0, out=block).astype(np.float32)
+        norms = _squared_norms(part)[:, None]
+        distances = np.empty((len(part), len(b)), np.float32)
+        for first in starts:
+            columns = slice(first, first + _COLUMNS)
+            other = b[columns].astype(np.float64) if whole is None else whole
+            block = (-2 * part) @ other.T
+            block += norms
+            block += b_norms[columns]
+            # Rounding can leave equal embeddings slightly below zero.
+            distances[:, columns] = np.maximum(block, 0, out=block)
+        yield distances
+
+
+def _squared_norms(rows: np.ndarray) -> np.ndarray:
+    exact = rows.astype(np.float64, copy=False)
+    return np.einsum("nd,nd->n", exact, exact)
 
 
 def nearest(distances: np.ndarray, count: int) -> np.ndarray:

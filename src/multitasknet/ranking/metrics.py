@@ -19,6 +19,9 @@ from .distances import (
     distance_blocks,
 )
 
+# Of a query and a gallery image, whose distances are held at once.
+_PAIRS = 1 << 25
+
 
 class RankingError(MultiTaskNetError, ValueError):
     """Queries and gallery have nothing to evaluate; says what is missing."""
@@ -100,14 +103,18 @@ def evaluate_embeddings(
 
     Args:
         query_embeddings, gallery_embeddings: finite numbers ``[Q, D]`` and ``[G, D]``.
-        chunk: queries at a time; no more of the distance matrix is ever held.
+        chunk: queries at a time, fewer for a large gallery; no more of the distance matrix is
+            ever held.
     """
     query_embeddings, gallery_embeddings = check_embedding_pair(
         "query_embeddings", query_embeddings, "gallery_embeddings", gallery_embeddings
     )
     queries = _Labels.checked("query", query_ids, query_cameras, len(query_embeddings))
     gallery = _Labels.checked("gallery", gallery_ids, gallery_cameras, len(gallery_embeddings))
-    blocks = distance_blocks(query_embeddings, gallery_embeddings, rows=check_count("chunk", chunk))
+    fitting = max(_PAIRS // len(gallery_embeddings), 1)
+    blocks = distance_blocks(
+        query_embeddings, gallery_embeddings, rows=min(check_count("chunk", chunk), fitting)
+    )
     rows = chain.from_iterable(blocks)
     return _evaluate(rows, queries, gallery, check_count("max_rank", max_rank))
 

@@ -57,6 +57,14 @@ class EmbeddingOrigin:
     precision: str = "float32"
     preprocessing: int = 1
 
+    def differences(self, expected: EmbeddingOrigin) -> str:
+        """What is not as expected, for people."""
+        return "; ".join(
+            f"{name} {value}, not {getattr(expected, name)}"
+            for name, value in vars(self).items()
+            if value != getattr(expected, name)
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class GalleryIndex:
@@ -105,14 +113,10 @@ class GalleryIndex:
         with reading(path, GalleryIndexError, problem, "build it again"):
             index = cls._read(path)
         if expected is not None and index.origin != expected:
-            differing = [
-                f"{name} {value}, not {getattr(expected, name)}"
-                for name, value in vars(index.origin).items()
-                if value != getattr(expected, name)
-            ]
             raise GalleryIndexError(
-                f"{path}: the index was built by another network ({'; '.join(differing)}); build "
-                f"it again with the weights to search with, or search with those of the index"
+                f"{path}: the index was built by another network "
+                f"({index.origin.differences(expected)}); build it again with the weights to "
+                f"search with, or search with those of the index"
             )
         return index
 

@@ -1,0 +1,429 @@
+"""A gallery store of a million rows: bytes, index, search, adding, linking, kills.
+
+    python benchmarks/gallery.py --folder DIR [--rows 1000000] [--weights synthetic]
+
+Each part is a process of its own, whose peak memory is reported with its seconds; ``--parts`` picks
+some. What was measured is kept in ``gallery.json`` and written out as ``gallery.md``. A part that
+is asked for again replaces what it measured before; the parts behind ``vectors`` build on its
+files. The vectors are resampled from embeddings of the network on generated vehicles: vehicles from
+the spread of their means, pictures from the residuals of all, cameras as shifts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+CAMERAS, TOP, QUERIES, BATCH = 200, 10, 200, 10_000
+# Rows that a condition keeps, of 1,000.
+SHARES = (1000, 100, 10, 1)
+STORE = "city.lance"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, required=True, help="for some 12 GB of files")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--vehicles", type=int, default=300, help="to generate")
+    parser.add_argument("--weights", default="synthetic")
+    parser.add_argument("--crops", type=int, default=2_000, help="to add by the network")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--output", type=Path, default=HERE, help="for gallery.json and .md")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    if options.part:
+        print(json.dumps(PARTS[options.part](options)))
+        return
+    kept = options.output / "gallery.json"
+    measured = json.loads(kept.read_text()) if kept.is_file() else {}
+    for part in options.parts:
+        line = [sys.executable, __file__, *sys.argv[1:], "--part", part]
+        start = time.perf_counter()
+        done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=True)
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        measured[part] = json.loads(done.stdout.splitlines()[-1]) | {
+            "part seconds": time.perf_counter() - start,
+            "peak GB of the parts so far": peak / 1e6,
+            "load average": os.getloadavg()[0],
+        }
+        kept.write_text(json.dumps(measured, indent=1))
+        (options.output / "gallery.md").write_text(as_markdown(measured))
+        print(part, json.dumps(measured[part]), flush=True)
+
+
+def peak_gb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def vectors(options: argparse.Namespace) -> dict[str, Any]:
+    """Resample the embeddings of generated vehicles, float16, and held-out queries."""
+    from multitasknet import Predictor, read_dataset, synthesize
+
+    root = options.folder / "vehicles"
+    if not root.is_dir():
+        how = {"images": 8, "cameras": 6, "prior": "real", "workers": 2}
+        synthesize(root, vehicles=10, test_vehicles=options.vehicles, **how)
+    data = read_dataset(root, ["query", "gallery"])
+    records = [*data.query.records, *data.gallery.records]
+    predictor = Predictor(options.weights, batch_size=32, pose="none")
+    found = predictor.embed([one.image for one in records], [one.keypoints for one in records])
+    ids, seen = np.array([(one.vehicle_id, one.camera_id) for one in records]).T
+    np.savez(options.folder / "seeds.npz", embeddings=found, ids=ids, cameras=seen)
+    means = np.stack([found[ids == one].mean(axis=0) for one in np.unique(ids)])
+    residuals = found - means[np.searchsorted(np.unique(ids), ids)]
+    rng = np.random.default_rng(0)
+    spread = np.linalg.svd(means - means.mean(axis=0), full_matrices=False)
+    scales = spread[1] / np.sqrt(len(means))
+    shifts = 0.3 * residuals[rng.integers(0, len(residuals), CAMERAS)]
+    sizes = rng.integers(10, 51, options.rows // 10)
+    sizes = sizes[: np.searchsorted(np.cumsum(sizes), options.rows) + 1]
+    vehicles = np.repeat(np.arange(len(sizes)), sizes)[: options.rows]
+    centers = means.mean(axis=0) + (rng.normal(size=(len(sizes), len(scales))) * scales) @ spread[2]
+    cameras = rng.integers(0, CAMERAS, options.rows)
+    np.savez(options.folder / "truth.npz", vehicles=vehicles, cameras=cameras)
+
+    def pictures(of: np.ndarray, seen_by: np.ndarray) -> np.ndarray:
+        one, other = (residuals[rng.integers(0, len(residuals), len(of))] for _ in range(2))
+        mix = rng.uniform(0, 1, (len(of), 1))
+        noise = (mix * one + (1 - mix) * other) / np.sqrt(mix**2 + (1 - mix) ** 2)
+        return centers[of] + noise + shifts[seen_by]
+
+    shape = (options.rows, found.shape[1])
+    file = np.lib.format.open_memmap(options.folder / "rows.npy", "w+", np.float16, shape)
+    for start in range(0, options.rows, BATCH):
+        part = slice(start, start + BATCH)
+        file[part] = pictures(vehicles[part], cameras[part])
+    file.flush()
+    asked = rng.integers(0, len(sizes), QUERIES)
+    np.save(options.folder / "queries.npy", pictures(asked, rng.integers(0, CAMERAS, QUERIES)))
+    return {"vehicles": len(sizes), "rows": options.rows}
+
+
+def batches(options: argparse.Namespace, store: Any) -> Iterator[Any]:
+    """Whole rows as a real gallery has them, but for random poses."""
+    import pyarrow as pa
+
+    schema = store.table.schema
+    rows = np.load(options.folder / "rows.npy", mmap_mode="r")
+    cameras = np.load(options.folder / "truth.npz")["cameras"]
+    rng = np.random.default_rng(1)
+
+    def halves(name: str, values: np.ndarray) -> Any:
+        flat = pa.array(np.ascontiguousarray(values, np.float16).ravel())
+        return pa.FixedSizeListArray.from_arrays(flat, schema.field(name).type.list_size)
+
+    for start in range(0, len(rows), BATCH):
+        count = min(BATCH, len(rows) - start)
+        numbers = range(start, start + count)
+        names = [f"/data/crops/c{cameras[n]:03}/{n // 1000:05}/{n:08}.jpg" for n in numbers]
+        colors, types = (rng.dirichlet(np.full(k, 0.3), count) for k in (10, 9))
+        values: dict[str, Any] = {
+            "id": names,
+            "image": names,
+            "camera": [f"c{cameras[n]:03}" for n in numbers],
+            "time": (1_793_491_200_000_000 + rng.integers(0, 30 * 86_400_000_000, count)),
+            "width": rng.integers(60, 400, count),
+            "height": rng.integers(60, 300, count),
+            "pose_origin": ["estimated"] * count,
+            "pose_confidence": rng.uniform(0, 1, count),
+            "keypoints": halves("keypoints", rng.uniform(0, 300, (count, 108))),
+            "color": [store.color_names[one] for one in colors.argmax(axis=1)],
+            "color_probability": colors.max(axis=1),
+            "color_probabilities": halves("color_probabilities", colors),
+            "type": [store.type_names[one] for one in types.argmax(axis=1)],
+            "type_probability": types.max(axis=1),
+            "type_probabilities": halves("type_probabilities", types),
+            "vehicle": [None] * count,
+            "embedding": halves("embedding", rows[start : start + count]),
+            "fingerprint": [rng.bytes(32) for _ in numbers],
+            "weights_sha256": ["0" * 64] * count,
+            "variant": ["segment"] * count,
+            "input_height": [256] * count,
+            "input_width": [256] * count,
+            "precision": ["float32"] * count,
+            "preprocessing": [1] * count,
+            "share": rng.integers(0, 1000, count),
+        }
+        arrays = []
+        for field in schema:
+            one = values[field.name]
+            arrays.append(one if isinstance(one, pa.Array) else pa.array(one).cast(field.type))
+        yield pa.Table.from_arrays(arrays, schema=schema)
+
+
+def write(options: argparse.Namespace) -> dict[str, Any]:
+    """All columns of all rows, then compaction."""
+    import shutil
+
+    import pyarrow as pa
+
+    from multitasknet import COLORS, TYPES
+    from multitasknet.retrieval.store import GalleryStore
+
+    shutil.rmtree(options.folder / STORE, ignore_errors=True)
+    width = np.load(options.folder / "rows.npy", mmap_mode="r").shape[1]
+    store = GalleryStore.create(options.folder / STORE, width=width, colors=COLORS, types=TYPES)
+    store.table.add_columns([pa.field("share", pa.int32())])
+    start = time.perf_counter()
+    for batch in batches(options, store):
+        store.table.add(batch)
+    written = time.perf_counter() - start
+    store.compact()
+    seconds = time.perf_counter() - start - written
+    return {
+        "rows/s": options.rows / written, "GB": store.size() / 1e9, "compact s": seconds,
+        "peak GB": peak_gb(),
+    }  # fmt: skip
+
+
+def index(options: argparse.Namespace) -> dict[str, Any]:
+    """The index, and what it measured of itself."""
+    from multitasknet.retrieval.store_search import StoreGallery
+
+    gallery = StoreGallery(options.folder / STORE)
+    start = time.perf_counter()
+    measured = gallery.build_index(0.95)
+    seconds = time.perf_counter() - start
+    gallery.store.compact()
+    return {
+        "minutes": seconds / 60, "peak GB": peak_gb(), "GB with index": gallery.store.size() / 1e9,
+        "recall by probes": {one.probes: one.recall for one in measured},
+    }  # fmt: skip
+
+
+def search(options: argparse.Namespace) -> dict[str, Any]:
+    """Recall and time of the index, with conditions, beside exact search."""
+    from multitasknet.retrieval.store_search import StoreGallery
+
+    gallery = StoreGallery(options.folder / STORE)
+    queries = np.load(options.folder / "queries.npy").astype(np.float32)
+    truth = nearest_by_share(gallery, queries)
+    told: dict[str, Any] = {}
+    for share in SHARES:
+        where = None if share == 1000 else f"share < {share}"
+        gallery.find(queries[:5], top=TOP, where=where)
+        found, seconds = timed(
+            lambda one, where=where: gallery.find(one, top=TOP, where=where), queries
+        )
+        hits = [one[0][0] for one in found]
+        shares = [
+            sum(hit.distance <= bound * (1 + 1e-5) for hit in row) / TOP
+            for row, bound in zip(hits, truth[share], strict=True)
+        ]
+        told[f"{share / 10:g} % of rows"] = {
+            "recall": float(np.mean(shares)), **percentiles(seconds), "how": vars(found[0][1])
+        }  # fmt: skip
+    _, seconds = timed(lambda one: gallery.find(one, top=TOP, exact=True), queries[:20])
+    return told | {"exact": percentiles(seconds), "peak GB": peak_gb()}
+
+
+def nearest_by_share(gallery: Any, queries: np.ndarray) -> dict[int, np.ndarray]:
+    """How far the 10th nearest is, exactly, by the share that a condition keeps."""
+    from multitasknet.ranking.distances import squared_distances
+    from multitasknet.retrieval.store import vectors as read
+
+    kept = {share: np.empty((len(queries), 0)) for share in SHARES}
+    for batch in gallery.store.read(["embedding", "share"]):
+        far = squared_distances(queries, read(batch["embedding"]))
+        shares = batch["share"].to_numpy()
+        for share, best in kept.items():
+            both = np.concatenate([best, far[:, shares < share]], axis=1)
+            kept[share] = np.sort(both, axis=1)[:, :TOP]
+    return {share: best[:, -1] for share, best in kept.items()}
+
+
+def others(options: argparse.Namespace) -> dict[str, Any]:
+    """FAISS and NumPy on the same vectors in memory, float32."""
+    import faiss
+
+    rows = np.load(options.folder / "rows.npy").astype(np.float32)
+    queries = np.load(options.folder / "queries.npy").astype(np.float32)
+    norms = np.einsum("nd,nd->n", rows, rows)
+    truth, told = flat_faiss(rows, queries)
+    told["NumPy"] = percentiles(
+        timed(lambda one: np.argpartition(norms - 2 * (one @ rows.T)[0], TOP), queries[:20])[1]
+    )
+    graph = faiss.IndexHNSWFlat(rows.shape[1], 32)
+    start = time.perf_counter()
+    graph.add(rows)
+    told["FAISS HNSW"] = {"minutes": (time.perf_counter() - start) / 60}
+    graph.hnsw.efSearch = 128
+    found, seconds = timed(lambda one: graph.search(one, TOP)[1][0], queries)
+    shares = [len(set(a) & set(b)) / TOP for a, b in zip(found, truth, strict=True)]
+    told["FAISS HNSW"] |= {"recall": float(np.mean(shares)), **percentiles(seconds)}
+    return told | {"peak GB": peak_gb()}
+
+
+def flat_faiss(rows: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    import faiss
+
+    flat = faiss.IndexFlatL2(rows.shape[1])
+    flat.add(rows)
+    seconds = timed(lambda one: flat.search(one, TOP), queries[:20])[1]
+    return flat.search(queries, TOP)[1], {"FAISS flat": percentiles(seconds)}
+
+
+def adding(options: argparse.Namespace) -> dict[str, Any]:
+    """Rows/s of adding beside the engine alone, on the same pictures, in turn."""
+    import shutil
+
+    from multitasknet import Predictor
+    from multitasknet.retrieval.adding import add_pictures, entries_of, open_for
+
+    images = sorted((options.folder / "vehicles").rglob("*.jpg"))[: options.crops]
+    predictor = Predictor(options.weights, batch_size=32)
+    predictor.predict(images[:64])
+    rates: dict[str, list[float]] = {"engine": [], "adding": []}
+    for turn in range(3):
+        start = time.perf_counter()
+        predictor.predict(images)
+        rates["engine"].append(len(images) / (time.perf_counter() - start))
+        path = options.folder / f"added{turn}.lance"
+        shutil.rmtree(path, ignore_errors=True)
+        start = time.perf_counter()
+        add_pictures(open_for(path, predictor), predictor, entries_of(images), progress=False)
+        rates["adding"].append(len(images) / (time.perf_counter() - start))
+    ratio = float(np.median(rates["adding"]) / np.median(rates["engine"]))
+    return rates | {"ratio": ratio, "peak GB": peak_gb()}
+
+
+def ray(options: argparse.Namespace) -> dict[str, Any]:
+    """Two actors of this machine, beside the plain run."""
+    import shutil
+
+    from multitasknet import Predictor
+    from multitasknet.retrieval.adding import entries_of, open_for
+    from multitasknet.retrieval.ray_adding import add_with_ray
+
+    images = sorted((options.folder / "vehicles").rglob("*.jpg"))[: options.crops]
+    settings = {"weights": options.weights, "batch_size": 32, "threads": 1}
+    predictor = Predictor(**settings)
+    path = options.folder / "ray.lance"
+    shutil.rmtree(path, ignore_errors=True)
+    start = time.perf_counter()
+    add_with_ray(
+        open_for(path, predictor), predictor, settings, entries_of(images), actors=2, progress=False
+    )
+    return {"rows/s": len(images) / (time.perf_counter() - start)}
+
+
+def linking(options: argparse.Namespace) -> dict[str, Any]:
+    """Groups of 300 generated vehicles by false-match rate, beside colour and type alone."""
+    from multitasknet.ranking.distances import nearest, squared_distances
+    from multitasknet.ranking.linking import link, link_by_looks, link_quality
+
+    with np.load(options.folder / "seeds.npz") as seeds:
+        found, ids, cameras = seeds["embeddings"], seeds["ids"], seeds["cameras"]
+    distances = squared_distances(found, found)
+    near = np.stack([nearest(row, 51) for row in distances])
+    far = np.take_along_axis(distances, near, axis=1)
+    different = np.sort(distances[ids[:, None] < ids])
+    told: dict[str, Any] = {}
+    places = cameras, np.full(len(ids), np.nan)
+    for rate in (1e-5, 3e-5, 1e-4, 3e-4, 1e-3):
+        limit = different[max(int(rate * len(different)) - 1, 0)]
+        told[f"false-match rate {rate:g}"] = vars(
+            link_quality(link(near, far, *places, max_distance=limit), ids)
+        )
+    looks = looks_of(options)
+    return told | {"colour and type": vars(link_quality(link_by_looks(*looks), ids))}
+
+
+def looks_of(options: argparse.Namespace) -> tuple[list[str], list[str]]:
+    from multitasknet import Predictor, read_dataset
+
+    data = read_dataset(options.folder / "vehicles", ["query", "gallery"])
+    records = [*data.query.records, *data.gallery.records]
+    predictor = Predictor(options.weights, batch_size=32, pose="none")
+    said = predictor.predict([one.image for one in records], [one.keypoints for one in records])
+    return [one.color or "" for one in said], [one.type or "" for one in said]
+
+
+def kills(options: argparse.Namespace) -> dict[str, Any]:
+    """Twenty of them, at random moments of adding, compacting and indexing."""
+    test = HERE.parent / "tests" / "test_gallery_kills.py"
+    line = [sys.executable, "-m", "pytest", "-q", "-m", "deep", str(test)]
+    done = subprocess.run(line, cwd=HERE.parent, capture_output=True, text=True)
+    return {"passed": done.returncode == 0, "said": done.stdout.strip().splitlines()[-1]}
+
+
+def evaluation(options: argparse.Namespace) -> dict[str, Any]:
+    """mAP and CMC of 200 queries in the whole gallery, exactly."""
+    from multitasknet.ranking.metrics import evaluate_embeddings
+
+    rows = np.load(options.folder / "rows.npy").astype(np.float32)
+    with np.load(options.folder / "truth.npz") as truth:
+        vehicles, cameras = truth["vehicles"], truth["cameras"]
+    chosen = np.random.default_rng(3).choice(len(rows), QUERIES, replace=False)
+    before = peak_gb()
+    start = time.perf_counter()
+    result = evaluate_embeddings(
+        rows[chosen], rows, vehicles[chosen], vehicles, cameras[chosen], cameras
+    )
+    return {
+        "seconds": time.perf_counter() - start, "GB before": before, "peak GB": peak_gb(),
+        "mAP": result.mAP,
+    }  # fmt: skip
+
+
+def timed(call: Callable[[np.ndarray], Any], queries: np.ndarray) -> tuple[list[Any], list[float]]:
+    """What a call gives for each query, ``[1, D]``, and its seconds."""
+    found, seconds = [], []
+    for query in queries:
+        start = time.perf_counter()
+        found.append(call(query[None]))
+        seconds.append(time.perf_counter() - start)
+    return found, seconds
+
+
+def percentiles(seconds: list[float]) -> dict[str, float]:
+    return {f"p{p} ms": 1000 * float(np.percentile(seconds, p)) for p in (50, 95)}
+
+
+def as_markdown(measured: dict[str, Any]) -> str:
+    lines = ["# A gallery store", "", "Written by `gallery.py`.", ""]
+    for part, facts in measured.items():
+        lines += [
+            f"## {part}",
+            "",
+            *(f"- {name}: {shown(value)}" for name, value in facts.items()),
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {shown(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(shown, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "vectors": vectors,
+    "write": write,
+    "index": index,
+    "search": search,
+    "others": others,
+    "adding": adding,
+    "ray": ray,
+    "linking": linking,
+    "kills": kills,
+    "evaluation": evaluation,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""A predictor as small as can be for gallery stores, and pictures whose colour tells it all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from multitasknet.models.multitasknet.decoding import Prediction
+from multitasknet.models.multitasknet.spec import NetworkSpec
+from multitasknet.retrieval.store import GalleryStore
+from multitasknet.vehicle.pose import Pose
+
+WIDTH = 32
+
+
+@dataclass
+class PixelPredictor:
+    """Embeds a picture as its mean colour times a fixed matrix."""
+
+    weights: str = "ab" * 32
+    batch_size: int = 8
+    size: tuple[int, int] = (32, 32)
+    spec: NetworkSpec = field(default_factory=NetworkSpec)
+    embedded: int = 0
+
+    @property
+    def engine(self) -> Any:
+        return SimpleNamespace(weights_sha256=self.weights, precision="float32", source="pixels")
+
+    def predict_pictures(self, batches: Iterator[Any]) -> Iterator[list[Prediction]]:
+        for pixels, given in batches:
+            self.embedded += len(pixels)
+            yield [self.one(*pair) for pair in zip(pixels, given, strict=True)]
+
+    def one(self, pixels: np.ndarray, keypoints: np.ndarray | None) -> Prediction:
+        mean = pixels.reshape(-1, 3).mean(axis=0) / 255
+        matrix = np.random.default_rng(0).normal(size=(3, WIDTH))
+        colors = dict.fromkeys(self.spec.color_names, 0.0)
+        colors["red" if mean[0] > mean[2] else "blue"] = 1.0
+        colors = dict(sorted(colors.items(), key=lambda one: -one[1]))
+        types = dict.fromkeys(self.spec.type_names, 1 / len(self.spec.type_names))
+        return Prediction(
+            source="",
+            color=next(iter(colors)),
+            color_probability=1.0,
+            color_probabilities=colors,
+            type=next(iter(types)),
+            type_probability=1 / len(types),
+            type_probabilities=types,
+            embedding=(mean @ matrix).astype(np.float32),
+            pose=Pose.of(keypoints),
+        )
+
+
+def open_store(path: Path) -> GalleryStore:
+    spec = NetworkSpec()
+    return GalleryStore.create(path, width=WIDTH, colors=spec.color_names, types=spec.type_names)
+
+
+def draw(folder: Path, count: int, seed: int = 0) -> list[Path]:
+    """Pictures of one colour each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    colors = np.random.default_rng(seed).integers(0, 256, (count, 3), np.uint8)
+    paths = [folder / f"{seed}-{number:04}.png" for number in range(count)]
+    for path, color in zip(paths, colors, strict=True):
+        Image.fromarray(np.full((4, 6, 3), color)).save(path)
+    return paths
