@@ -407,6 +407,7 @@ def report(figures: dict[str, Any]) -> str:
         ):
             ours, theirs = ([_best(cells, side, batch) for batch in batches] for side in sides)
             ratios = [f"{one / other:.2f}" for one, other in zip(ours, theirs, strict=True)]
+            ratios = ["-" if ratio == "nan" else ratio for ratio in ratios]
             lines.append(f"| {title}{f' ({goal})' if goal else ''} | {' | '.join(ratios)} |")
     if figures["way"]:
         *parts, whole = figures["way"].items()

@@ -72,9 +72,10 @@ def choose(
     Measured on 2 cores with AVX-512, VNNI and BF16: in float32 OpenVINO has 0.8 times the images/s
     of ONNX Runtime, in INT8 they are level, and OpenVINO's bfloat16 has 1.8 times ONNX Runtime's
     float32. ``auto`` is to leave embeddings within a cosine of 0.999 of those of float32. With
-    every value rounded to bfloat16, on 72 generated pictures and the shipped weights, the identity
-    network's least cosine is 0.9999; rounded pose networks move single keypoints to another cell,
-    and embeddings of such poses to 0.990: ``auto`` leaves them in float32.
+    every value rounded to bfloat16 (``benchmarks/rounding.py``: 72 generated pictures, the shipped
+    weights), the identity network's least cosine is 0.9999; rounded pose networks move single
+    keypoints to another cell, and embeddings of such poses to 0.990: ``auto`` leaves them in
+    float32.
 
     Args:
         precision: what is asked for; None is the file's own.
