@@ -3,8 +3,8 @@
     python benchmarks/rounding.py [IMAGES ...]
 
 Every weight, input and node's output is rounded to bfloat16 by casts in the ONNX graph, which ONNX
-Runtime computes in float32. What ``precision="auto"`` may choose rests on it. Default are the demo's
-pictures. Needs the extra [onnx].
+Runtime computes in float32. What ``precision="auto"`` may choose rests on it. Without images, the
+demo's pictures are taken. Needs the extra [onnx].
 """
 
 from __future__ import annotations
