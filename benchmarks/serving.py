@@ -230,8 +230,8 @@ def prepare(folder: Path, network: str) -> Files:
     files |= {"network": network, "int8": str(folder / "int8.onnx")}
     torch.save(built.state_dict(), files["state"])
     convert(files["state"], files["weights"])
-    how = {"backend": "onnx", "cache_dir": folder, "size": (SIDE, SIDE)}
-    opener = Predictor if network == "multitasknet" else PoseEstimator
+    how: dict[str, Any] = {"backend": "onnx", "cache_dir": folder, "size": (SIDE, SIDE)}
+    opener = partial(Predictor, pose="none") if network == "multitasknet" else PoseEstimator
     rng = np.random.default_rng(0)
     noise = [rng.integers(0, 256, (128, 128, 3), dtype=np.uint8) for _ in range(12)]
     quantize(files["int8"], opener(files["weights"], **how), noise, min_cosine=-1)
