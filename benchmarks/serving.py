@@ -6,7 +6,7 @@
 Each engine lives in a process of its own, and only MindSpore's is held to AVX2; they run in turn
 (A B C A B C ...), one at a time, so that what disturbs the machine disturbs all. Then the whole way
 from JPEG files, part by part. Writes serving.json, serving.md and serving.svg beside this file (or
-into --output) after each network. Weights are random; nothing is downloaded. Needs the extras
+into --output) after each batch size. Weights are random; nothing is downloaded. Needs the extras
 [onnx], [openvino] and [torch].
 """
 
@@ -21,7 +21,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -51,15 +51,16 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.batches, options.rounds, options.seconds = [1], 1, 0
-    figures: dict[str, Any] = {"processor": processor(), "rows": [], "way": {}}
+    figures: dict[str, Any] = {"processor": processor(), "load": {}, "rows": [], "way": {}}
     with tempfile.TemporaryDirectory() as folder:
         files = {}
         for network in options.networks:
             files[network] = in_a_process(prepare, Path(folder, network), network)
             load = os.getloadavg()[0]
-            figures["rows"] += side_by_side(network, files[network], options)
-            figures.setdefault("load", {})[network] = [load, os.getloadavg()[0]]
-            write(figures, options.output)
+            for rows in side_by_side(network, files[network], options):
+                figures["rows"] += rows
+                figures["load"][network] = [load, os.getloadavg()[0]]
+                write(figures, options.output)
         if {"multitasknet", "vehiclepose"} <= files.keys():
             figures["way"] = in_a_process(whole_way, files, options.rounds)
             write(figures, options.output)
@@ -258,7 +259,10 @@ def inputs(files: Files, batch: int) -> list[np.ndarray]:
     return [image, pose] if of_identity else [image]
 
 
-def side_by_side(network: str, files: Files, options: argparse.Namespace) -> list[dict[str, Any]]:
+def side_by_side(
+    network: str, files: Files, options: argparse.Namespace
+) -> Iterator[list[dict[str, Any]]]:
+    """A batch size after the other: a row for each engine that runs it."""
     context = multiprocessing.get_context("spawn")
     workers: dict[str, Connection] = {}
     for name in options.engines:
@@ -266,7 +270,6 @@ def side_by_side(network: str, files: Files, options: argparse.Namespace) -> lis
         context.Process(target=_work, args=(name, files, theirs), daemon=True).start()
         theirs.close()
         workers[name] = ours
-    rows = []
     for batch in options.batches:
         turns: dict[str, list[list[float]]] = {name: [] for name in workers}
         memory: dict[str, float] = {}
@@ -282,6 +285,7 @@ def side_by_side(network: str, files: Files, options: argparse.Namespace) -> lis
                     del workers[name], turns[name]
                 elif turn:  # the first compiles, and warms up
                     turns[name].append(times)
+        rows = []
         for name, of_turns in turns.items():
             rates = [batch / statistics.mean(times) for times in of_turns]
             times = [1000 * seconds for times in of_turns for seconds in times]
@@ -298,9 +302,9 @@ def side_by_side(network: str, files: Files, options: argparse.Namespace) -> lis
                 }
             )
             print(f"{network:13} batch {batch:2}  {name:38} {rows[-1]['images_per_second']:7.1f}/s")
+        yield rows
     for worker in workers.values():
         worker.send(None)
-    return rows
 
 
 def _work(name: str, files: Files, parent: Connection) -> None:
