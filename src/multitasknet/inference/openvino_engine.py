@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from io import BytesIO
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -104,8 +105,10 @@ class OpenVinoEngine(OnnxModel):
         except (OSError, RuntimeError) as error:
             logger.info("%s: compiled anew (%s)", self._named, error)
         compiled = core.compile_model(graph, "CPU", settings)
+        content = BytesIO()
+        compiled.export_model(content)
         try:
-            keep(folder, key, ".blob", compiled.export_model().getvalue())
+            keep(folder, key, ".blob", content.getvalue())
         except OutputError as error:
             logger.warning("%s: the compiled network is not kept (%s)", folder, error)
         return compiled
