@@ -1,12 +1,13 @@
-"""Images/s and peak memory of every engine beside PyTorch's modes, on the same topology.
+"""Images/s, latency and memory of every engine beside PyTorch's modes, on the same topology.
 
-    python benchmarks/serving.py [--variants segment rgb heatmap] [--batches 1 8 32] [--rounds 5]
+    python benchmarks/serving.py [--networks multitasknet poseestnet vehiclepose] [--quick]
+        [--batches 1 8 32] [--rounds 5] [--seconds 1]
 
 Each engine lives in a process of its own, and only MindSpore's is held to AVX2; they run in turn
-(A B C A B C ...), one at a time, so
-that what disturbs the machine disturbs all. Then end to end from JPEG files, and a cold start.
-Writes serving.json, serving.md and serving.svg beside this file. Weights are random; nothing is
-downloaded. Needs the extras [onnx] and [torch], and matplotlib.
+(A B C A B C ...), one at a time, so that what disturbs the machine disturbs all. Then the whole way
+from JPEG files, part by part. Writes serving.json, serving.md and serving.svg beside this file (or
+into --output) after each batch size. Weights are random; nothing is downloaded. Needs the extras
+[onnx], [openvino] and [torch].
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ import multiprocessing
 import os
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -31,263 +32,302 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PHOTO = ROOT / "assets" / "example.jpg"
-Run = Callable[[np.ndarray, np.ndarray], Any]
-COLD = """
-import sys
-from multitasknet import Predictor
-Predictor({weights!r}, cache_dir={cache!r}, backend={backend!r}).predict([{photo!r}])
-assert {backend!r} != "onnx" or "mindspore" not in sys.modules
-"""
+SIDE = 256
+LEAST_CALLS = 2
+Files = dict[str, str]
+Run = Callable[..., Any]
+CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--variants", nargs="+", default=["segment", "rgb", "heatmap"])
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32])
-    parser.add_argument("--rounds", type=int, default=5, help="counted runs of each (5)")
+    parser.add_argument("--rounds", type=int, default=5, help="counted turns of each engine (5)")
+    parser.add_argument("--seconds", type=float, default=1, help="of a turn at least (1)")
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=ENGINES)
+    parser.add_argument("--quick", action="store_true", help="a trial: a turn each, batch 1")
+    parser.add_argument("--output", type=Path, default=HERE, metavar="DIR")
     options = parser.parse_args()
-    rows: list[dict] = []
-    figures: dict[str, Any] = {}
+    if options.quick:
+        options.batches, options.rounds, options.seconds = [1], 1, 0
+    figures: dict[str, Any] = {"processor": processor(), "load": {}, "rows": [], "way": {}}
     with tempfile.TemporaryDirectory() as folder:
-        for variant in options.variants:
-            files = prepare(Path(folder), variant)
+        files = {}
+        for network in options.networks:
+            files[network] = in_a_process(prepare, Path(folder, network), network)
             load = os.getloadavg()[0]
-            rows += side_by_side(files, variant, options)
-            figures = {
-                "cpus": os.cpu_count(),
-                "load": {**figures.get("load", {}), variant: [load, os.getloadavg()[0]]},
-                "forward": rows,
-                "end_to_end": end_to_end(files, options.rounds),
-                "cold_start": cold_start(files, options.rounds),
-            }
-            (HERE / "serving.json").write_text(json.dumps(figures, indent=1) + "\n")
-            (HERE / "serving.md").write_text(report(figures))
-            draw(rows, HERE / "serving.svg")
+            for rows in side_by_side(network, files[network], options):
+                figures["rows"] += rows
+                figures["load"][network] = [load, os.getloadavg()[0]]
+                write(figures, options.output)
+        if {"multitasknet", "vehiclepose"} <= files.keys():
+            figures["way"] = in_a_process(whole_way, files, options.rounds)
+            write(figures, options.output)
+
+
+def processor() -> str:
+    """The processor's name, cores that this process may use, and instruction sets that matter."""
+    from multitasknet.runtime import usable_cores
+
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    stated = dict(reversed([[part.strip() for part in x.split(":", 1)] for x in lines if ":" in x]))
+    found = [flag for flag in CPU_FLAGS if flag in stated["flags"].split()]
+    return f"{stated['model name']}, {usable_cores()} cores, {', '.join(found)}"
+
+
+def in_a_process(work: Callable[..., Any], *arguments: Any) -> Any:
+    """What a fresh process makes of it: no engine's threads and memory stay behind."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(work, arguments)
+
+
+# The networks in PyTorch, with random weights.
+
+
+def multitasknet() -> Any:
+    from torch_network import TorchNet
+
+    from multitasknet import NetworkSpec
+    from multitasknet.models.multitasknet.spec import Variant
+
+    return TorchNet(NetworkSpec(Variant.SEGMENT, stem_pool="symmetric"))
+
+
+def poseestnet() -> Any:
+    from torch_hrnet import PoseHighResolutionNet
+
+    return PoseHighResolutionNet()
+
+
+def vehiclepose() -> Any:
+    from train_vehiclepose import VehiclePose
+
+    return VehiclePose()
+
+
+NETWORKS: dict[str, Callable[[], Any]] = {
+    "multitasknet": multitasknet,
+    "poseestnet": poseestnet,
+    "vehiclepose": vehiclepose,
+}
+
+
+def torch_network(network: str, state: str = "") -> Any:
+    import torch
+
+    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "examples")]
+    built = NETWORKS[network]()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))  # one of the modules takes one thread
+    if state:
+        built.load_state_dict(torch.load(state, weights_only=True))
+    return built.eval()
 
 
 # The engines: each takes the prepared files and gives what runs a batch.
 
 
-def mindspore_cell(files: dict[str, str]) -> Run:
+def mindspore(files: Files) -> Run:
     from multitasknet import create_network
     from multitasknet.inference.mindspore_engine import MindSporeEngine
 
-    return MindSporeEngine(create_network(weights=files["weights"])).run
+    return MindSporeEngine(create_network(files["network"], weights=files["weights"])).run
 
 
-def mindspore_compiled(files: dict[str, str]) -> Run:
-    from multitasknet.inference import mindspore_engine
-
-    mindspore_engine._RUNS_BEFORE_COMPILING = 0
-    return mindspore_cell(files)
-
-
-def onnx_engine(files: dict[str, str]) -> Run:
+def ours_onnx(files: Files, *, file: str = "onnx", **how: Any) -> Run:
     from multitasknet.inference.onnx_engine import OnnxEngine
 
-    return OnnxEngine(files["onnx"]).run
+    return OnnxEngine(files[file], **how).run
 
 
-def onnx_int8(files: dict[str, str]) -> Run:
-    from multitasknet.inference.onnx_engine import OnnxEngine
+def ours_openvino(files: Files, *, file: str = "onnx", **how: Any) -> Run:
+    from multitasknet.inference.openvino_engine import OpenVinoEngine, has_bfloat16
 
-    return OnnxEngine(files["int8"]).run
+    if how.get("bfloat16") and not has_bfloat16():
+        raise RuntimeError("the processor has no bfloat16")
+    return OpenVinoEngine(files[file], **how).run
 
 
-def torch_eager(files: dict[str, str]) -> Run:
+def torch_mode(
+    files: Files, *, last: bool = True, compiled: bool = False, bf16: bool = False
+) -> Run:
     import torch
 
-    network = _torch_network(files)
+    network = torch_network(files["network"], files["state"])
+    layout = torch.channels_last if last else torch.contiguous_format
+    network = network.to(memory_format=layout)
+    if compiled:
+        network = torch.compile(network, dynamic=False)
 
-    def run(x: np.ndarray, p: np.ndarray) -> Any:
-        with torch.no_grad():
-            return network(torch.from_numpy(x), torch.from_numpy(p))
+    def run(image: np.ndarray, *rest: np.ndarray) -> Any:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            image = torch.from_numpy(image).contiguous(memory_format=layout)
+            return network(image, *map(torch.from_numpy, rest))
 
     return run
 
 
-def torch_channels_last(files: dict[str, str]) -> Run:
-    import torch
-
-    network = _torch_network(files).to(memory_format=torch.channels_last)
-
-    def run(x: np.ndarray, p: np.ndarray) -> Any:
-        with torch.no_grad():
-            image = torch.from_numpy(x).contiguous(memory_format=torch.channels_last)
-            return network(image, torch.from_numpy(p))
-
-    return run
-
-
-def torch_bfloat16(files: dict[str, str]) -> Run:
-    import torch
-
-    run = torch_channels_last(files)
-
-    def in_bfloat16(x: np.ndarray, p: np.ndarray) -> Any:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            return run(x, p)
-
-    return in_bfloat16
-
-
-def torch_compiled(files: dict[str, str]) -> Run:
-    import torch
-
-    network = torch.compile(_torch_network(files).to(memory_format=torch.channels_last))
-
-    def run(x: np.ndarray, p: np.ndarray) -> Any:
-        with torch.no_grad():
-            image = torch.from_numpy(x).contiguous(memory_format=torch.channels_last)
-            return network(image, torch.from_numpy(p))
-
-    return run
-
-
-def torch_export(files: dict[str, str]) -> Run:
+def onnxruntime_on_export(files: Files) -> Run:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(files["torch_onnx"])
-    return lambda x, p: session.run(None, {"x": x, "p": p})
+    names = [one.name for one in session.get_inputs()]
+    return lambda *inputs: session.run(None, dict(zip(names, inputs, strict=True)))
 
 
-ENGINES: dict[str, Callable[[dict[str, str]], Run]] = {
-    "MindSpore, the Cell": mindspore_cell,
-    "MindSpore, the Cell, graph": mindspore_compiled,
-    "ONNX, ours": onnx_engine,
-    "ONNX INT8, ours": onnx_int8,
-    "PyTorch eager": torch_eager,
-    "PyTorch channels-last": torch_channels_last,
-    "PyTorch bfloat16": torch_bfloat16,
-    "PyTorch compile": torch_compiled,
-    "ONNX Runtime, PyTorch's export": torch_export,
+def openvino_on_export(files: Files, *, precision: str) -> Run:
+    import openvino
+
+    how = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+    compiled = openvino.Core().compile_model(files["torch_onnx"], "CPU", how)
+    if compiled.get_property("INFERENCE_PRECISION_HINT").to_string() != precision:
+        raise RuntimeError("the processor has no bfloat16")
+    request = compiled.create_infer_request()
+    return lambda *inputs: request.infer(list(inputs))
+
+
+ENGINES: dict[str, Callable[[Files], Run]] = {
+    "float32 ours, MindSpore": mindspore,
+    "float32 ours, ONNX Runtime": ours_onnx,
+    "float32 ours, ONNX Runtime, throughput": partial(ours_onnx, hint="throughput"),
+    "float32 ours, OpenVINO": ours_openvino,
+    "float32 ours, OpenVINO, throughput": partial(ours_openvino, hint="throughput"),
+    "bfloat16 ours, OpenVINO": partial(ours_openvino, bfloat16=True),
+    "bfloat16 ours, OpenVINO, throughput": partial(ours_openvino, bfloat16=True, hint="throughput"),
+    "int8 ours, ONNX Runtime": partial(ours_onnx, file="int8"),
+    "int8 ours, OpenVINO": partial(ours_openvino, file="int8"),
+    "int8 ours, OpenVINO, throughput": partial(ours_openvino, file="int8", hint="throughput"),
+    "float32 PyTorch eager": partial(torch_mode, last=False),
+    "float32 PyTorch channels-last": torch_mode,
+    "float32 PyTorch compile": partial(torch_mode, compiled=True),
+    "bfloat16 PyTorch channels-last": partial(torch_mode, bf16=True),
+    "bfloat16 PyTorch compile": partial(torch_mode, bf16=True, compiled=True),
+    "float32 export, ONNX Runtime": onnxruntime_on_export,
+    "float32 export, OpenVINO": partial(openvino_on_export, precision="f32"),
+    "bfloat16 export, OpenVINO": partial(openvino_on_export, precision="bf16"),
 }
-
+# Title, what is compared with what: the fastest of the engines whose names start so.
 RATIOS = (
-    ("MindSpore, best mode / PyTorch, best mode (1)", "MindSpore", "PyTorch"),
-    ("ONNX / PyTorch, best mode (1.5)", "ONNX, ours", "PyTorch"),
-    ("ONNX / ONNX Runtime on PyTorch's export (1)", "ONNX, ours", "ONNX Runtime"),
-    ("INT8 / ONNX (1.6)", "ONNX INT8, ours", "ONNX, ours"),
+    ("float32: ours / PyTorch", "float32 ours", "float32 PyTorch"),
+    ("bfloat16: ours / PyTorch", "bfloat16 ours", "bfloat16 PyTorch"),
+    ("INT8, ours / PyTorch's bfloat16", "int8 ours", "bfloat16 PyTorch"),
+    ("float32: ONNX Runtime, our file / PyTorch's", "float32 ours, ONNX", "float32 export, ONNX"),
+    ("float32: OpenVINO, our file / PyTorch's", "float32 ours, OpenV", "float32 export, OpenV"),
+    ("bfloat16: OpenVINO, our file / PyTorch's", "bfloat16 ours", "bfloat16 export"),
 )
+GOALS = {"multitasknet": (1.5, 1.3, 1.8, 1, 1, 1), "poseestnet": (1.1, 1.3, None, 1, 1, 1)}
 
 
-def prepare(folder: Path, variant: str) -> dict[str, str]:
-    """The same random weights in every engine's format; in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(_prepare, (folder / variant, variant))
-
-
-def _prepare(folder: Path, variant: str) -> dict[str, str]:
+def prepare(folder: Path, network: str) -> Files:
+    """The same random weights in every engine's format."""
     import torch
 
-    from multitasknet import NetworkSpec, Predictor, convert, quantize
-    from multitasknet.models.multitasknet.spec import Variant
+    from multitasknet import PoseEstimator, Predictor, convert, quantize
 
     folder.mkdir()
-    names = ("weights.pth", "weights.ckpt", "int8.onnx", "torch.onnx")
-    state, weights, int8, torch_onnx = (folder / name for name in names)
-    spec = NetworkSpec(Variant(variant), stem_pool="symmetric")
-    torch.save(_torch_class()(spec).state_dict(), state)
-    convert(state, weights)
-    predictor = Predictor(weights, backend="onnx", cache_dir=folder)
+    built = torch_network(network)
+    names = {"state": "state.pth", "weights": "weights.ckpt", "torch_onnx": "torch.onnx"}
+    files = {key: str(folder / name) for key, name in names.items()}
+    files |= {"network": network, "int8": str(folder / "int8.onnx")}
+    torch.save(built.state_dict(), files["state"])
+    convert(files["state"], files["weights"])
+    how: dict[str, Any] = {"backend": "onnx", "cache_dir": folder, "size": (SIDE, SIDE)}
+    opener = partial(Predictor, pose="none") if network == "multitasknet" else PoseEstimator
     rng = np.random.default_rng(0)
     noise = [rng.integers(0, 256, (128, 128, 3), dtype=np.uint8) for _ in range(12)]
-    quantize(int8, predictor, noise, min_cosine=0)
-    files = {
-        "variant": variant,
-        "state": str(state),
-        "weights": str(weights),
-        "cache": str(folder),
-        "onnx": str(next((folder / "onnx").glob("*.onnx"))),
-        "int8": str(int8),
-        "torch_onnx": str(torch_onnx),
-    }
+    quantize(files["int8"], opener(files["weights"], **how), noise, min_cosine=-1)
+    files["onnx"] = str(next((folder / "onnx").glob("*.onnx")))
+    example = inputs(files, 2)
+    taken = ["x", "p"][: len(example)]
     torch.onnx.export(
-        _torch_network(files),
-        tuple(map(torch.from_numpy, inputs(variant, 2))),
-        str(torch_onnx),
-        input_names=["x", "p"],
-        dynamic_axes={"x": {0: "batch"}, "p": {0: "batch"}},
+        built,
+        tuple(map(torch.from_numpy, example)),
+        files["torch_onnx"],
+        input_names=taken,
+        dynamic_axes={name: {0: "batch"} for name in taken},
         dynamo=False,
     )
     return files
 
 
-def _torch_class() -> Any:
-    sys.path.insert(0, str(ROOT / "tests"))
-    from torch_network import TorchNet
-
-    return TorchNet
-
-
-def _torch_network(files: dict[str, str]) -> Any:
-    import torch
-
-    from multitasknet import NetworkSpec
-    from multitasknet.models.multitasknet.spec import Variant
-
-    network = _torch_class()(NetworkSpec(Variant(files["variant"])))
-    network.load_state_dict(torch.load(files["state"], weights_only=True))
-    return network
-
-
-def inputs(variant: str, batch: int) -> tuple[np.ndarray, np.ndarray]:
-    from multitasknet.models.multitasknet.spec import Variant
-
+def inputs(files: Files, batch: int) -> list[np.ndarray]:
+    """As :func:`side_by_side` gives them to an engine: an image, and the pose where it is taken."""
     rng = np.random.default_rng(batch)
-    x = rng.normal(size=(batch, Variant(variant).channels, 256, 256)).astype(np.float32)
-    return x, rng.uniform(-0.5, 0.5, (batch, 108)).astype(np.float32)
+    of_identity = files["network"] == "multitasknet"
+    image = rng.normal(size=(batch, 16 if of_identity else 3, SIDE, SIDE)).astype(np.float32)
+    pose = rng.uniform(-0.5, 0.5, (batch, 108)).astype(np.float32)
+    return [image, pose] if of_identity else [image]
 
 
-def side_by_side(files: dict[str, str], variant: str, options: argparse.Namespace) -> list[dict]:
+def side_by_side(
+    network: str, files: Files, options: argparse.Namespace
+) -> Iterator[list[dict[str, Any]]]:
+    """A batch size after the other: a row for each engine that runs it."""
     context = multiprocessing.get_context("spawn")
     workers: dict[str, Connection] = {}
     for name in options.engines:
         ours, theirs = context.Pipe()
         context.Process(target=_work, args=(name, files, theirs), daemon=True).start()
+        theirs.close()
         workers[name] = ours
-    rows = []
     for batch in options.batches:
-        times: dict[str, list[float]] = {name: [] for name in workers}
-        memory = {}
+        turns: dict[str, list[list[float]]] = {name: [] for name in workers}
+        memory: dict[str, float] = {}
         for turn in range(options.rounds + 1):
-            for name, worker in workers.items():
-                worker.send(batch)
-                seconds, memory[name] = worker.recv()
-                if turn:  # the first compiles, and warms up
-                    times[name].append(seconds)
-        for name in workers:
-            rate = batch / statistics.median(times[name])
-            best = batch / min(times[name])
+            for name, worker in list(workers.items()):
+                try:
+                    worker.send((batch, options.seconds if turn else 0))
+                    times, memory[name] = worker.recv()
+                except (EOFError, OSError):
+                    times = "its process ended"
+                if isinstance(times, str):
+                    print(f"{network}: {name} is left out: {times}", file=sys.stderr, flush=True)
+                    del workers[name], turns[name]
+                elif turn:  # the first compiles, and warms up
+                    turns[name].append(times)
+        rows = []
+        for name, of_turns in turns.items():
+            rates = [batch / statistics.mean(times) for times in of_turns]
+            times = [1000 * seconds for times in of_turns for seconds in times]
             rows.append(
                 {
-                    "variant": variant,
+                    "network": network,
                     "batch": batch,
                     "engine": name,
-                    "images_per_second": round(rate, 2),
-                    "best": round(best, 2),
-                    "peak_megabytes": round(memory[name]),
+                    "images_per_second": statistics.median(rates),
+                    "spread": [min(rates), max(rates)],
+                    "p50_ms": float(np.percentile(times, 50)),
+                    "p95_ms": float(np.percentile(times, 95)),
+                    "peak_megabytes": memory[name],
                 }
             )
-            print(
-                f"{variant:8} batch {batch:2}  {name:31} {rate:7.1f} images/s "
-                f"(best {best:6.1f}) {memory[name]:6.0f} MB",
-                flush=True,
-            )
+            print(f"{network:13} batch {batch:2}  {name:38} {rows[-1]['images_per_second']:7.1f}/s")
+        yield rows
     for worker in workers.values():
         worker.send(None)
-    return rows
 
 
-def _work(name: str, files: dict[str, str], parent: Connection) -> None:
-    run = ENGINES[name](files)
-    while batch := parent.recv():
-        x, p = inputs(files["variant"], batch)
-        start = time.perf_counter()
-        run(x, p)
-        parent.send((time.perf_counter() - start, _peak_megabytes()))
+def _work(name: str, files: Files, parent: Connection) -> None:
+    """Answer each (batch, seconds) with the seconds of each call, or why there are none."""
+    try:
+        run = ENGINES[name](files)
+    # A rival that this machine cannot run is named, and the others go on.
+    except Exception as error:
+        run = error
+    while asked := parent.recv():
+        batch, seconds = asked
+        arrays, times = inputs(files, batch), []
+        try:
+            if isinstance(run, Exception):
+                raise run
+            while len(times) < LEAST_CALLS or sum(times) < seconds:
+                start = time.perf_counter()
+                run(*arrays)
+                times.append(time.perf_counter() - start)
+        except Exception as error:
+            parent.send((repr(error)[:200], 0))
+            return
+        parent.send((times, _peak_megabytes()))
 
 
 def _peak_megabytes() -> float:
@@ -295,110 +335,146 @@ def _peak_megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def end_to_end(files: dict[str, str], rounds: int) -> dict[str, float]:
-    """Images/s from JPEG files to predictions, with the last variant."""
-    from multitasknet import Predictor
+def whole_way(files: dict[str, Files], rounds: int, batch: int = 8) -> dict[str, float]:
+    """Milliseconds a picture of each part from a JPEG to an identity, and of all, overlapped.
 
-    predictors = {
-        "MindSpore": Predictor(files["weights"], backend="mindspore"),
-        "ONNX": Predictor(files["onnx"]),
-        "ONNX INT8": Predictor(files["int8"]),
+    ONNX Runtime, float32; the light pose network at its own size, once a picture and, as predictors
+    do by default, on its mirror image too (the flip test).
+    """
+    from multitasknet import PoseEstimator, Predictor
+    from multitasknet.data.samples import batch_inputs, make_sample
+    from multitasknet.images import read_image
+
+    light, identity = (files[name]["onnx"] for name in ("vehiclepose", "multitasknet"))
+    twice = Predictor(identity, pose=PoseEstimator(light, batch_size=batch), batch_size=batch)
+    estimator = PoseEstimator(light, batch_size=batch, flip_test=False)
+    predictor = Predictor(identity, pose=estimator, batch_size=batch)
+    spec, pixels = predictor.spec, [read_image(PHOTO)] * batch
+    poses = [pose.keypoints for pose in estimator.estimate_pixels(pixels)]
+    (of_pose,) = next(estimator.prepare([PHOTO] * batch))
+    outputs = estimator.run(of_pose)
+
+    def assemble() -> tuple[np.ndarray, ...]:
+        pairs = zip(pixels, poses, strict=True)
+        return batch_inputs([make_sample(*pair, spec) for pair in pairs], spec, predictor.size)
+
+    of_identity = assemble()
+    parts: dict[str, tuple[Callable[[], Any], int]] = {
+        "decode the JPEG": (lambda: [read_image(PHOTO) for _ in pixels], batch),
+        "warp for the pose network": (lambda: next(estimator.prepare(pixels)), batch),
+        "pose network": (lambda: estimator.run(of_pose), batch),
+        "decode the maps": (
+            lambda: estimator.definition.decode(outputs, None, estimator.decode),
+            batch,
+        ),
+        "draw and assemble": (assemble, batch),
+        "identity network": (lambda: predictor.run(*of_identity), batch),
+        "all, with the flip test": (lambda: twice.predict([PHOTO] * 4 * batch), 4 * batch),
+        "all, without it": (lambda: predictor.predict([PHOTO] * 4 * batch), 4 * batch),
     }
-    images = [PHOTO] * 32
-    poses = [np.full((36, 3), 50, np.float32)] * len(images)
-    times: dict[str, list[float]] = {name: [] for name in predictors}
+    times: dict[str, list[float]] = {name: [] for name in parts}
     for turn in range(rounds + 1):
-        for name, predictor in predictors.items():
+        for name, (run, count) in parts.items():
             start = time.perf_counter()
-            predictor.predict(images, poses)
+            run()
             if turn:
-                times[name].append(time.perf_counter() - start)
-    rates = {name: round(len(images) / min(seconds), 1) for name, seconds in times.items()}
-    for name, rate in rates.items():
-        print(f"from JPEG files, {files['variant']}: {name:10} {rate:6.1f} images/s at best")
-    return rates
+                times[name].append(1000 * (time.perf_counter() - start) / count)
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
-def cold_start(files: dict[str, str], rounds: int) -> dict[str, float]:
-    """Seconds of a whole process that predicts one image; the export is in the cache already."""
-    medians = {}
-    for backend in ("onnx", "mindspore"):
-        code = COLD.format(
-            weights=files["weights"], cache=files["cache"], photo=str(PHOTO), backend=backend
-        )
-        times = []
-        for _ in range(rounds + 1):
-            start = time.perf_counter()
-            subprocess.run([sys.executable, "-c", code], check=True, stderr=subprocess.DEVNULL)
-            times.append(time.perf_counter() - start)
-        medians[backend] = round(statistics.median(times[1:]), 2)
-        print(f"cold start, {backend:9} {medians[backend]:5.2f} s")
-    return medians
+def write(figures: dict[str, Any], folder: Path) -> None:
+    (folder / "serving.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (folder / "serving.md").write_text(report(figures))
+    draw(figures["rows"], folder / "serving.svg")
 
 
 def report(figures: dict[str, Any]) -> str:
-    """The figures as Markdown tables: images/s (peak MB), and the ratios that have goals."""
-    rows = figures["forward"]
-    columns = list(dict.fromkeys((row["variant"], row["batch"]) for row in rows))
-    cells = {(row["engine"], row["variant"], row["batch"]): row for row in rows}
-    names = [f"{variant}, {batch}" for variant, batch in columns]
+    """The figures as Markdown tables, and the ratios that have goals."""
+    rows = figures["rows"]
     lines = [
-        "# Serving: images/s (peak MB) by variant and batch",
+        "# Serving",
         "",
-        f"Written by `serving.py`; {figures['cpus']} cores. Best of the rounds (the medians are in "
-        "`serving.json`), 256x256, float32 unless said. Load average before and after: "
-        f"{figures['load']}.",
-        "",
-        "| engine | " + " | ".join(names) + " |",
-        "| --- |" + " ---: |" * len(columns),
+        f"Written by `serving.py` on: {figures['processor']}. {SIDE}x{SIDE}. images/s: the median "
+        "of the rounds (least to most); ms: a batch's, p50 and p95; MB: the process's peak so far.",
     ]
-    for engine in dict.fromkeys(row["engine"] for row in rows):
-        found = [cells[(engine, *column)] for column in columns]
-        texts = [f"{row['best']:.1f} ({row['peak_megabytes']})" for row in found]
-        lines.append(f"| {engine} | " + " | ".join(texts) + " |")
-    lines += ["", "| ratio (goal) | " + " | ".join(names) + " |"]
-    lines.append("| --- |" + " ---: |" * len(columns))
-    for title, ours, theirs in RATIOS:
-        ratios = [_best(cells, ours, column) / _best(cells, theirs, column) for column in columns]
-        lines.append(f"| {title} | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " |")
-    for title, values in (("end_to_end", "images/s from JPEG files"), ("cold_start", "s")):
-        texts = [f"{name} {value} {values}" for name, value in figures[title].items()]
-        lines += ["", f"{title.replace('_', ' ').capitalize()}: {', '.join(texts)}."]
+    for network in dict.fromkeys(row["network"] for row in rows):
+        cells = {(row["engine"], row["batch"]): row for row in rows if row["network"] == network}
+        batches = sorted({batch for _, batch in cells})
+        load = " and ".join(f"{value:.1f}" for value in figures["load"][network])
+        lines += ["", f"## {network}", "", f"Load average before and after: {load}.", ""]
+        heads = [f"{batch}: images/s | ms | MB" for batch in batches]
+        lines.append(f"| engine | {' | '.join(heads)} |")
+        lines.append("| --- |" + " ---: | ---: | ---: |" * len(batches))
+        for engine in dict.fromkeys(engine for engine, _ in cells):
+            found = [_cell(cells.get((engine, batch))) for batch in batches]
+            lines.append(f"| {engine} | {' | '.join(found)} |")
+        lines += ["", f"| ratio (goal) | {' | '.join(map(str, batches))} |"]
+        lines.append("| --- |" + " ---: |" * len(batches))
+        for (title, *sides), goal in zip(
+            RATIOS, GOALS.get(network, (None,) * len(RATIOS)), strict=True
+        ):
+            ours, theirs = ([_best(cells, side, batch) for batch in batches] for side in sides)
+            ratios = [f"{one / other:.2f}" for one, other in zip(ours, theirs, strict=True)]
+            ratios = ["-" if ratio == "nan" else ratio for ratio in ratios]
+            lines.append(f"| {title}{f' ({goal})' if goal else ''} | {' | '.join(ratios)} |")
+    if figures["way"]:
+        *parts, twice, once = figures["way"].items()
+        total, alone = sum(value for _, value in parts), figures["way"]["identity network"]
+        lines += ["", "## From JPEG files to identity, colour, type and pose", ""]
+        lines += ["| part | ms a picture | share |", "| --- | ---: | ---: |"]
+        lines += [f"| {name} | {value:.2f} | {value / total:.0%} |" for name, value in parts]
+        lines += ["", "| all, overlapped | ms a picture | times the identity network (1.3) |"]
+        lines.append("| --- | ---: | ---: |")
+        lines += [
+            f"| {name} | {value:.2f} | {value / alone:.2f} |" for name, value in (twice, once)
+        ]
     return "\n".join(lines) + "\n"
 
 
-def _best(cells: dict[tuple, dict], start: str, column: tuple[str, int]) -> float:
-    """Images/s of the fastest engine whose name starts so."""
-    return max(
-        row["best"]
-        for (engine, *place), row in cells.items()
-        if engine.startswith(start) and tuple(place) == column
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "- | - | -"
+    least, most = row["spread"]
+    return (
+        f"{row['images_per_second']:.1f} ({least:.1f}-{most:.1f}) | "
+        f"{row['p50_ms']:.0f}, {row['p95_ms']:.0f} | {row['peak_megabytes']:.0f}"
     )
 
 
-def draw(rows: list[dict], path: Path) -> None:
+def _best(cells: dict[tuple[str, int], dict[str, Any]], start: str, batch: int) -> float:
+    """Images/s of the fastest engine whose name starts so."""
+    rates = [
+        row["images_per_second"]
+        for (engine, at), row in cells.items()
+        if engine.startswith(start) and at == batch
+    ]
+    return max(rates, default=float("nan"))
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    variants = list(dict.fromkeys(row["variant"] for row in rows))
-    batches = list(dict.fromkeys(row["batch"] for row in rows))
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    batches = sorted({row["batch"] for row in rows})
     engines = list(dict.fromkeys(row["engine"] for row in rows))
     figure, axes = pyplot.subplots(
-        1, len(variants), figsize=(4 * len(variants) + 2, 4.5), sharey=True, squeeze=False
+        1, len(networks), figsize=(4 * len(networks) + 3, 6), sharey=True, squeeze=False
     )
     height = 0.8 / len(batches)
-    for axis, variant in zip(axes[0], variants, strict=True):
+    for axis, network in zip(axes[0], networks, strict=True):
         for index, batch in enumerate(batches):
             rates = {
-                row["engine"]: row["best"]
+                row["engine"]: row["images_per_second"]
                 for row in rows
-                if (row["variant"], row["batch"]) == (variant, batch)
+                if (row["network"], row["batch"]) == (network, batch)
             }
             places = np.arange(len(engines)) + index * height
-            axis.barh(places, [rates[name] for name in engines], height, label=f"batch {batch}")
-        axis.set_title(variant)
+            widths = [rates.get(name, 0) for name in engines]
+            axis.barh(places, widths, height, label=f"batch {batch}")
+        axis.set_title(network)
         axis.set_xlabel("images/s")
         axis.set_yticks(np.arange(len(engines)) + 0.4 - height / 2, engines)
         axis.spines[["top", "right"]].set_visible(False)
@@ -406,6 +482,7 @@ def draw(rows: list[dict], path: Path) -> None:
     axes[0][-1].legend(frameon=False)
     figure.tight_layout()
     figure.savefig(path)
+    pyplot.close(figure)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,8 @@ def help_of(command: str, capsys: pytest.CaptureFixture) -> str:
         ("--size", ["predict", "evaluate", "search", "threshold", "export", "finetune", "adapt"]),
         ("--batch-size", ["predict", "evaluate", "search", "quantize", "finetune"]),
         ("--backend", ["predict", "evaluate", "search", "threshold", "adapt"]),
+        ("--precision", ["predict", "evaluate", "search", "threshold", "pose", "evaluate-pose"]),
+        ("--hint", ["predict", "precision", "evaluate", "search", "threshold", "pose"]),
         (
             "--device",
             ["predict", "evaluate", "search", "threshold", "pose", "evaluate-pose", "export"],

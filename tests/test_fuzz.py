@@ -689,6 +689,7 @@ OPTIONS = {
         ["--size", numbers],
         ["--batch-size", numbers],
     ],
+    "precision": [[places], ["--weights", weights], ["--int8", places], ["--size", numbers]],
     "search": [["--query", places], ["--gallery", places], ["--index", places], ["--top", numbers]],
     "threshold": [["--data", places], ["--false-match-rate", numbers], ["--output", places]],
     "evaluate": [["--data", places], ["--output", places], ["--workers", numbers]],
@@ -707,7 +708,8 @@ OPTIONS = {
 }
 
 
-OFFLINE = ("predict", "search", "threshold", "evaluate", "pose", "evaluate-pose", "quantize")
+OFFLINE = ("predict", "precision", "search", "threshold", "evaluate", "pose", "evaluate-pose")
+OFFLINE += ("quantize",)
 
 
 @st.composite

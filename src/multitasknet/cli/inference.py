@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from .gallery import OF_STORES, add_search_options, search_store
 from .options import (
+    SOURCE,
+    add_batch_size,
     add_command,
     add_options,
     add_predictor_options,
@@ -42,6 +44,15 @@ def add_parsers(commands: Any) -> None:
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a vehicle crop")
     add_options(predict, "--labels", "--json")
     add_predictor_options(predict, batch=8)
+
+    precision = add_command(
+        commands, "precision", _precision, "say how fast each precision is, and how far off"
+    )
+    precision.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a vehicle crop")
+    precision.add_argument("--int8", type=Path, metavar="FILE", help="a file of 'quantize' as well")
+    add_options(precision, "--labels", "--pose", *SOURCE, "--size", "--threads", "--hint", "--json")
+    add_batch_size(precision, 8)
+    precision.set_defaults(variant=None)
 
     evaluate = add_command(commands, "evaluate", _evaluate, "measure mAP, Rank-k, colour and type")
     add_options(evaluate, "--data", "--allow-outside", "--json", "--workers")
@@ -86,7 +97,8 @@ def _predict(options: argparse.Namespace) -> None:
         print_json(map(_as_json, predictions))
         return
     spec, engine = predictor.spec, predictor.engine
-    print(f"network    {spec.variant}, {spec.channels} channels, run by {engine.name}")
+    print(f"network    {spec.variant}, {spec.channels} channels")
+    print(f"engine     run by {engine.name}, {engine.precision}")
     print(f"weights    {engine.source or 'none: random values, what follows means nothing'}")
     for prediction in predictions:
         print_prediction(prediction)
@@ -116,6 +128,38 @@ def _as_json(prediction: Prediction) -> dict[str, Any]:
         "pose": pose | {"keypoints": prediction.pose.keypoints.tolist()},
         "embedding": prediction.embedding.tolist(),
     }
+
+
+def _precision(options: argparse.Namespace) -> None:
+    check_images(options.images)
+    from ..data.labels import keypoints_of
+    from ..inference.choice import runnable_precisions
+    from ..inference.precision import precision_costs
+
+    keypoints = keypoints_of(options.images, options.labels)
+    ways = [(options.weights, one) for one in runnable_precisions()]
+    if options.int8:
+        ways.append((str(options.int8), "int8"))
+    predictors = [
+        make_predictor(argparse.Namespace(**vars(options) | {"weights": weights, "precision": one}))
+        for weights, one in ways
+    ]
+    costs = precision_costs(predictors, options.images, keypoints)
+    if options.json:
+        print_json(map(asdict, costs))
+        return
+    row = "{:10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}"
+    print(row.format("", "engine", "images/s", "cosine", "least", "colour", "type", "keypoints"))
+    for cost in costs:
+        figures = f"{cost.images_per_second:.1f}", f"{cost.embedding_cosine:.5f}"
+        shares = cost.color_agreement, cost.type_agreement, cost.shift
+        least = f"{cost.least_cosine:.5f}"
+        cells = *figures, least, *(f"{share:.2%}" for share in shares)
+        print(row.format(cost.precision, cost.engine, *cells))
+    print(
+        "embeddings: cosine with those of float32, mean and least; colour and type: the same as in "
+        "float32; keypoints: moved by this share of the longer side on average"
+    )
 
 
 def _evaluate(options: argparse.Namespace) -> None:

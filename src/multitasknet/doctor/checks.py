@@ -27,7 +27,7 @@ from ..runtime import guard_cpu, usable_workers
 
 Status = Literal["ok", "failed", "skipped"]
 
-_PACKAGES = ("multitasknet", "mindspore", "numpy", "protobuf", "onnxruntime")
+_PACKAGES = ("multitasknet", "mindspore", "numpy", "protobuf", "onnxruntime", "openvino")
 _CANN_VARIABLES = ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME")
 _OLDEST, _NEWEST = (2, 7), (2, 10)
 # Largest difference over largest value. A CPU's kernels differ by rounding alone; HF32 and float16

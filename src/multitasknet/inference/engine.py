@@ -8,8 +8,12 @@ from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
-Backend = Literal["auto", "mindspore", "onnx"]
+Backend = Literal["auto", "mindspore", "onnx", "openvino"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
+Precision = Literal["auto", "float32", "bfloat16", "int8"]
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+Hint = Literal["latency", "throughput"]
+HINTS: tuple[str, ...] = get_args(Hint)
 
 # MindSpore's kernels do not bear several threads of one process: its engines take turns.
 MINDSPORE_TURN = Lock()
@@ -21,10 +25,10 @@ class Engine(Protocol):
     """One way to run a network; safe to share between threads.
 
     Attributes:
-        name: ``mindspore``, ``onnx`` or ``mindir``.
+        name: ``mindspore``, ``onnx``, ``openvino`` or ``mindir``.
         spec: the architecture.
         source: where the weights came from, for people; empty if they are random.
-        precision: ``float32``, ``float16`` or ``int8``.
+        precision: ``float32``, ``bfloat16``, ``float16`` or ``int8``.
     """
 
     name: str

@@ -6,7 +6,6 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from ..hub.source import WeightsSource
 from ..models import DEFAULT_NETWORK, find_network
 from ..weights.reading import check_network, read_complete_weights, read_weights
 from ..weights.sidecar import sidecar_path
-from .engine import BACKENDS, Backend, Engine
+from .choice import OnnxHow, PrecisionError, installed_runtimes
+from .engine import BACKENDS, HINTS, PRECISIONS, Backend, Engine, Hint, Precision
 from .metadata import Metadata
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,8 @@ def open_engine(
     device: str | None = None,
     batch: int | None = None,
     fp16: bool = False,
+    precision: Precision | None = None,
+    hint: Hint = "latency",
     **options: Any,
 ) -> Engine:
     """Open the engine for weights as :class:`multitasknet.Predictor` takes them.
@@ -53,53 +55,58 @@ def open_engine(
             a card is that of the first that has one.
         backend: what is to run them.
         network: a Cell to run instead.
-        threads: of one run, where ONNX Runtime runs it; default is one a usable core.
+        threads: where ONNX Runtime or OpenVINO computes; default is one a usable core.
         device: where MindSpore is to compute, see :func:`.device.choose_device`.
         batch: inputs at a time, all that MindSpore compiles for where it computes on no CPU.
         fp16: compute in float16; for MindSpore.
+        precision: to compute in, see :func:`.choice.choose`; default is the file's own.
+        hint: what ONNX Runtime and OpenVINO are to be good at, see :class:`.onnx_model.OnnxModel`.
         options: of :func:`multitasknet.create_network`, such as ``variant``.
 
     Raises:
         BackendError: the backend does not run such a file, or not on that device.
+        PrecisionError: the precision is not to be had.
         DeviceError: as ``choose_device`` raises it.
         CheckpointError: the weights are another network's.
         ValueError: no such backend, or the weights are not what the options ask for.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}; expected one of {', '.join(BACKENDS)}")
+    _check_word("backend", backend, BACKENDS)
+    _check_word("precision", precision or "auto", PRECISIONS)
+    _check_word("hint", hint, HINTS)
     names = (name,) if isinstance(name, str) else tuple(name)
+    cache = default_cache_dir() if source.cache_dir is None else expand(source.cache_dir)
+    how = OnnxHow(backend, precision, threads, hint, cache)
     if network is not None:
         check_network(network.spec.network, names, "the network that is given")
     elif source.suffix in _EXPORTED:
-        file = expand(str(source.weights))
-        exported = _open_exported(file, backend, threads, device, fp16)
+        exported = _open_exported(expand(str(source.weights)), how, device, fp16)
         check_network(exported.spec.network, names, exported.source)
         return _as_asked(exported, options)
     in_memory = network is not None or source.weights is None
-    if backend == "mindspore" or (backend == "auto" and (in_memory or not onnx_is_best(device))):
+    runtime = None if in_memory and precision != "bfloat16" else cpu_runtime(device)
+    if backend == "mindspore" or (backend == "auto" and runtime is None):
         from mindspore import get_context
 
         from .mindspore_engine import MindSporeEngine
 
+        if precision not in (None, "auto", "float32") or (precision and fp16):
+            raise PrecisionError(
+                f"precision is {precision!r}, but MindSpore computes in float32, or in float16 "
+                f"with fp16; leave it out, or choose the backend 'onnx' or 'openvino'"
+            )
         choose_device(device)
         on_cpu = get_context("device_target") == "CPU"
         cell = network or _create(source, names, options)
         return MindSporeEngine(cell, batch=None if on_cpu else batch, fp16=fp16)
 
-    from .onnx_engine import OnnxEngine
-
-    _check_onnx(device, fp16)
+    _check_cpu(device, fp16)
+    chosen = how.choose("float32", names[0], "the network" if in_memory else str(source.weights))
     if in_memory:
         cell = network or _create(source, names, options)
-        return OnnxEngine(
-            _model_of(cell, Metadata(cell.spec)),
-            source=str(cell.load_report or ""),
-            threads=threads,
-        )
+        return how.open(_model_of(cell, Metadata(cell.spec)), chosen, str(cell.load_report or ""))
     path = source.fetch(*names)
     assert path is not None
-    model = _cached_model(path, names, source.cache_dir)
-    engine = OnnxEngine(model, source=str(path), threads=threads)
+    engine = how.open(_cached_model(path, names, cache), chosen, str(path))
     check_network(engine.spec.network, names, engine.source)
     return _as_asked(engine, options)
 
@@ -107,7 +114,7 @@ def open_engine(
 def network_in(path: Path) -> str:
     """The name of the network that a file of weights or an exported one holds; errors as above."""
     if path.suffix in _EXPORTED:
-        return _open_exported(expand(path), "auto").spec.network
+        return _open_exported(expand(path), OnnxHow()).spec.network
     return read_weights(path).network.NAME
 
 
@@ -127,23 +134,31 @@ def _owner(path: Path, names: tuple[str, ...]) -> str:
     return found.network.NAME
 
 
-def onnx_is_best(device: str | None) -> bool:
-    """Whether ONNX Runtime is installed and the CPU is what there is to compute on."""
-    if find_spec("onnxruntime") is None or find_spec("onnx") is None:
-        return False
+def cpu_runtime(device: str | None) -> Backend | None:
+    """What is best installed to run ONNX files, if the CPU is what there is to compute on."""
+    runtimes = installed_runtimes()
+    if not runtimes:
+        return None
     if device is not None:
-        return Device.parse(device).target == "CPU"
-    if "mindspore" in sys.modules:
-        return sys.modules["mindspore"].get_context("device_target") == "CPU"
-    return not ASCEND_NODE.exists()
+        on_cpu = Device.parse(device).target == "CPU"
+    elif "mindspore" in sys.modules:
+        on_cpu = sys.modules["mindspore"].get_context("device_target") == "CPU"
+    else:
+        on_cpu = not ASCEND_NODE.exists()
+    return runtimes[0] if on_cpu else None
 
 
-def _check_onnx(device: str | None, fp16: bool) -> None:
-    """BackendError if ONNX Runtime, on the CPU, is not where or how it is to be computed."""
+def _check_word(what: str, word: object, words: Sequence[str]) -> None:
+    if word not in words:
+        raise ValueError(f"{what} is {word!r}; expected one of {', '.join(words)}")
+
+
+def _check_cpu(device: str | None, fp16: bool) -> None:
+    """BackendError if the CPU, and ONNX files on it, is not where or how it is to be computed."""
     if device is not None and Device.parse(device).target != "CPU":
         raise BackendError(
-            f"device is {device!r}, but ONNX Runtime computes on the CPU here; give weights, or a "
-            f".mindir file, and the backend 'mindspore' or 'auto'"
+            f"device is {device!r}, but ONNX Runtime and OpenVINO compute on the CPU here; give "
+            f"weights, or a .mindir file, and the backend 'mindspore' or 'auto'"
         )
     if fp16:
         raise BackendError(
@@ -152,18 +167,12 @@ def _check_onnx(device: str | None, fp16: bool) -> None:
 
 
 def _open_exported(
-    path: Path,
-    backend: str,
-    threads: int | None = None,
-    device: str | None = None,
-    fp16: bool = False,
+    path: Path, how: OnnxHow, device: str | None = None, fp16: bool = False
 ) -> Engine:
-    if path.suffix == ".onnx" and backend != "mindspore":
-        from .onnx_engine import OnnxEngine
-
-        _check_onnx(device, fp16)
-        return OnnxEngine(path, threads=threads)
-    if path.suffix == ".mindir" and backend != "onnx":
+    if path.suffix == ".onnx" and how.backend != "mindspore":
+        _check_cpu(device, fp16)
+        return how.open_file(path)
+    if path.suffix == ".mindir" and how.backend in ("auto", "mindspore"):
         from ..runtime import guard_cpu
         from .mindir_engine import MindirEngine
 
@@ -171,9 +180,15 @@ def _open_exported(
             raise BackendError(f"{path}: it is computed as it was exported; leave fp16 out")
         choose_device(device)
         guard_cpu()
-        return MindirEngine(path)
+        engine = MindirEngine(path)
+        if how.precision not in (None, "auto", engine.precision):
+            raise PrecisionError(
+                f"{path}: it is computed as it was exported, in {engine.precision}; leave "
+                f"precision out"
+            )
+        return engine
     raise BackendError(
-        f"{path}: the backend {backend!r} does not run {path.suffix} files; use 'auto'"
+        f"{path}: the backend {how.backend!r} does not run {path.suffix} files; use 'auto'"
     )
 
 
@@ -195,13 +210,13 @@ def _model_of(cell: Any, metadata: Metadata) -> bytes:
     return build_onnx(cell, metadata).SerializeToString()
 
 
-def _cached_model(path: Path, names: tuple[str, ...], cache_dir: str | Path | None) -> Path | bytes:
+def _cached_model(path: Path, names: tuple[str, ...], cache: Path) -> Path | bytes:
     """The weights as an ONNX file in the cache, written the first time and verified after.
 
     Its name holds the hashes of weights and sidecar. If the cache cannot be written, the content
     is returned.
     """
-    folder = (default_cache_dir() if cache_dir is None else expand(cache_dir)) / "onnx"
+    folder = cache / "onnx"
     sha256 = file_sha256(path) if path.is_file() else ""
     sidecar = sidecar_path(path)
     named = file_sha256(sidecar)[:16] if sidecar.is_file() else "plain"

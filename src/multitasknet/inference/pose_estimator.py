@@ -19,7 +19,7 @@ from ..models.definition import PoseNetwork
 from ..vehicle.keypoints import pose_or_zeros
 from ..vehicle.pose import HIDDEN, Pose, PoseConvention, as_published
 from ..vehicle.sample import Sample
-from .engine import Backend
+from .engine import Backend, Hint, Precision
 from .runner import Runner, check_images
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class PoseEstimator(Runner):
 
     Args:
         weights, card, cache_dir, offline, progress, network, batch_size, size, backend, threads,
-            device, fp16: as in :class:`multitasknet.Predictor`, of a pose network.
+            device, fp16, precision, hint: as in :class:`multitasknet.Predictor`, of a pose network.
         flip_test: run the network on the mirrored image too, and average, as was published: more
             accurate, and half as fast.
         decode: how a map becomes a place; default is the network's first. PoseEstNet:
@@ -71,6 +71,8 @@ class PoseEstimator(Runner):
         threads: int | None = None,
         device: str | None = None,
         fp16: bool = False,
+        precision: Precision | None = None,
+        hint: Hint = "latency",
         flip_test: bool = True,
         decode: str | None = None,
         hidden: str | None = None,
@@ -86,6 +88,8 @@ class PoseEstimator(Runner):
             threads=threads,
             device=device,
             fp16=fp16,
+            precision=precision,
+            hint=hint,
         )
         self.definition = cast("PoseNetwork", find_network(self.spec.network))
         if not self.spec.is_complete:

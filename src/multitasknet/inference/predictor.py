@@ -21,7 +21,7 @@ from ..models.multitasknet.spec import NetworkSpec
 from ..runtime import usable_cores
 from ..vehicle.pose import Pose
 from ..vehicle.sample import Sample
-from .engine import Backend
+from .engine import Backend, Hint, Precision
 from .pose_choice import AUTO, open_pose_estimator
 from .pose_estimator import PoseEstimator
 from .runner import Runner, ahead, check_images
@@ -49,13 +49,22 @@ class Predictor(Runner):
             with the weights that it has now: later training does not reach the predictor.
         batch_size: images per call of the network.
         size: height and width of the network's input; default is the network's own.
-        backend: ``mindspore``, ``onnx`` (ONNX Runtime, which imports no MindSpore), or ``auto``:
-            ONNX Runtime on a CPU where it is installed, unless the network is in memory. The
-            weights are brought into an ONNX file in the cache once, by MindSpore.
-        threads: of one run of ONNX Runtime; default is one for each core that the process may use.
+        backend: ``mindspore``, ``onnx`` (ONNX Runtime) or ``openvino``, which import no
+            MindSpore, or ``auto``: on a CPU the faster of these two for the precision that is
+            installed, unless the network is in memory. The weights are brought into an ONNX file
+            in the cache once, by MindSpore.
+        threads: of ONNX Runtime or OpenVINO; default is one for each core that the process may use.
         device: where MindSpore is to compute, all of this process: ``CPU``, ``Ascend``,
             ``Ascend:1``, ``GPU``; default is what it finds.
         fp16: have MindSpore compute in float16, all but batch norms; faster on a device alone.
+        precision: ``float32``; ``bfloat16``, a way of running float32 weights with OpenVINO, where
+            the processor has it; ``int8``, which needs a file of :func:`multitasknet.quantize`;
+            ``auto``, the fastest that leaves embeddings within a cosine of 0.999 of those of
+            float32, never INT8 unless the file is; default is the file's own. Embeddings of
+            different precisions are not compared with one another. The pose network takes it too,
+            but for ``int8``.
+        hint: what ONNX Runtime and OpenVINO are to be good at: ``latency``, all cores at one batch;
+            ``throughput``, its pictures shared out among the cores, for batches of several a core.
         pose: where images without keypoints get them from: ``auto`` (the published pose network
             if it is in the cache, else the light one if it is shipped, else a neutral pose; nothing
             is downloaded), ``none`` (a neutral pose), ``card`` (the published pose network,
@@ -87,6 +96,8 @@ class Predictor(Runner):
         threads: int | None = None,
         device: str | None = None,
         fp16: bool = False,
+        precision: Precision | None = None,
+        hint: Hint = "latency",
         pose: str | Path | PoseEstimator = AUTO,
     ) -> None:
         super().__init__(
@@ -99,6 +110,8 @@ class Predictor(Runner):
             threads=threads,
             device=device,
             fp16=fp16,
+            precision=precision,
+            hint=hint,
             variant=variant,
         )
         self._open_pose_estimator = partial(
@@ -112,6 +125,9 @@ class Predictor(Runner):
             threads=threads,
             device=device,
             fp16=fp16,
+            # Which of the pose network's weights are INT8, their own file says.
+            precision=None if precision == "int8" else precision,
+            hint=hint,
         )
         if pose != AUTO:
             self.pose_estimator  # noqa: B018, a mistake in what was asked for shows now

@@ -18,6 +18,7 @@ from ..runtime import sums_int8_exactly
 from ..vehicle.keypoint_metrics import THRESHOLDS, KeypointErrors
 from .onnx_engine import OnnxEngine
 from .pose_estimator import PoseEstimator
+from .precision import cosines
 from .predictor import Predictor, check_poses
 
 Batches: TypeAlias = "Iterator[tuple[np.ndarray, ...]]"
@@ -208,10 +209,8 @@ def _both(quantized: OnnxEngine, engine: OnnxEngine, batches: Batches) -> tuple[
 def _cosines(ours: Arrays, exact: Arrays, kind: str) -> dict[str, Any]:
     """Of the last output, an image's values as one vector."""
     one, other = (list(outputs.values())[-1] for outputs in (ours, exact))
-    one, other = one.reshape(len(one), -1), other.reshape(len(other), -1)
-    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    cosines = (one * other).sum(axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)
-    return {f"{kind}_cosine": float(cosines.mean()), "least_cosine": float(cosines.min())}
+    near = cosines(one.reshape(len(one), -1), other.reshape(len(other), -1))
+    return {f"{kind}_cosine": float(near.mean()), "least_cosine": float(near.min())}
 
 
 def _agreement(ours: Arrays, exact: Arrays) -> dict[str, Any]:

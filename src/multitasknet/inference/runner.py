@@ -13,7 +13,7 @@ from ..hub.source import WeightsSource
 from ..images import ImageInput, read_image
 from ..models.definition import check_memory, check_size
 from ..runtime import usable_cores
-from .engine import Backend
+from .engine import Backend, Hint, Precision
 from .opening import open_engine
 
 T = TypeVar("T")
@@ -42,6 +42,8 @@ class Runner:
         threads: int | None,
         device: str | None,
         fp16: bool,
+        precision: Precision | None,
+        hint: Hint,
         **options: Any,
     ) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
@@ -55,6 +57,8 @@ class Runner:
             device=device,
             batch=batch_size,
             fp16=fp16,
+            precision=precision,
+            hint=hint,
             **options,
         )
         self.batch_size = batch_size

@@ -47,7 +47,7 @@ class EmbeddingOrigin:
         weights_sha256: of the weights file, or of the values if they are no file's.
         variant: the network's input variant.
         input_size: height and width that images were brought to.
-        precision: that the network ran in, ``float32``, ``float16`` or ``int8``.
+        precision: that the network ran in, ``float32``, ``bfloat16``, ``float16`` or ``int8``.
         preprocessing: version of what makes the network's inputs.
     """
 

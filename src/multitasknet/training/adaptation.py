@@ -25,7 +25,7 @@ from ..hub.networks import create_from
 from ..hub.source import WeightsSource
 from ..inference.engine import Backend
 from ..inference.kept_poses import complete_poses
-from ..inference.opening import onnx_is_best
+from ..inference.opening import cpu_runtime
 from ..inference.predictor import NAME, Predictor
 from ..interruption import Interrupted
 from ..models import find_network
@@ -148,7 +148,7 @@ def adapt(
             gallery=complete(dataset.gallery, folder=dataset.root),
         ),
         output,
-        "onnx" if backend == "auto" and onnx_is_best(device) else backend,
+        (backend == "auto" and cpu_runtime(device)) or backend,
         _class_maps(path, network),
         frozenset(name for name in network.parameters_dict() if not name.startswith(_CLASSIFIER)),
         history,
