@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 # In the names of cached files: raise it whenever the same weights give another graph.
 _GRAPH_VERSION = 2
-_EXPORTED = (".onnx", ".mindir")
+EXPORTED = (".onnx", ".mindir")
 
 
 class BackendError(MultiTaskNetError, ValueError):
@@ -70,7 +70,7 @@ def open_engine(
     names = (name,) if isinstance(name, str) else tuple(name)
     if network is not None:
         check_network(network.spec.network, names, "the network that is given")
-    elif source.suffix in _EXPORTED:
+    elif source.suffix in EXPORTED:
         file = expand(str(source.weights))
         exported = _open_exported(file, backend, threads, device, fp16)
         check_network(exported.spec.network, names, exported.source)
@@ -106,7 +106,7 @@ def open_engine(
 
 def network_in(path: Path) -> str:
     """The name of the network that a file of weights or an exported one holds; errors as above."""
-    if path.suffix in _EXPORTED:
+    if path.suffix in EXPORTED:
         return _open_exported(expand(path), "auto").spec.network
     return read_weights(path).network.NAME
 
