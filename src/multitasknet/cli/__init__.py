@@ -12,7 +12,19 @@ from io import TextIOWrapper
 
 from .. import __version__
 from ..errors import MultiTaskNetError
-from . import adapt, data, demo, doctor, evaluate_pose, export, hub, inference, pose, training
+from . import (
+    adapt,
+    data,
+    demo,
+    doctor,
+    evaluate_pose,
+    export,
+    hub,
+    inference,
+    pose,
+    serve,
+    training,
+)
 
 _COMMANDS = (
     inference,
@@ -24,6 +36,7 @@ _COMMANDS = (
     data,
     hub,
     export,
+    serve,
     doctor,
 )
 _INTERRUPTED = 130
