@@ -11,7 +11,8 @@ let about = null;
 let queries = [], current = null, matches = [], reach = null;
 // "right" or "wrong" by query's name and crop's id.
 const marks = new Map();
-let searching = 0;
+// Of several questions at a time the last one counts.
+let looking = 0, searching = 0;
 
 class Problem extends Error {}
 
@@ -90,7 +91,9 @@ async function take(files) {
   say("Looking …");
   const form = new FormData();
   pictures.forEach((file) => form.append("images", file, file.name));
+  const turn = ++looking;
   const { predictions } = await call("/api/predict", form);
+  if (turn !== looking) return;
   queries = pictures.map((file, place) => ({
     name: file.name, id: null, image: URL.createObjectURL(file), prediction: predictions[place],
   }));
@@ -103,7 +106,9 @@ async function take(files) {
 
 async function takeCrop(id) {
   say("Looking …");
+  const turn = ++looking;
   const { predictions } = await call("/api/predict", { ids: [id] });
+  if (turn !== looking) return;
   queries = [{ name: id, id, image: pictureOf(id), prediction: predictions[0] }];
   $("photos").hidden = true;
   await choose(queries[0]);
@@ -346,6 +351,8 @@ async function recall() {
   if (view) view.checked = true;
   const stated = Number(state.get("reach"));
   current = null;
+  looking += 1;
+  searching += 1;
   reach = state.has("reach") && stated >= 0 ? stated : null;
   $("filters").open = document.querySelectorAll("#chips :checked").length > 0 || !!$("from").value || !!$("to").value;
   if (state.get("id")) await takeCrop(state.get("id")); else welcome();
