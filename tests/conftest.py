@@ -11,6 +11,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -201,4 +202,4 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         lambda on_batch: Service(predictor, gallery, on_batch=on_batch), hosts=("127.0.0.1",)
     ) as running:
         until_ready(running)
-        yield running
+        yield replace(running, cache=cache)

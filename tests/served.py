@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,10 +16,11 @@ import httpx
 
 @dataclass(frozen=True)
 class Served:
-    """Where a server is, and what answers there."""
+    """Where a server is, what answers there, and the cache with its networks, if it has one."""
 
     url: str
     app: Any
+    cache: Path | None = None
 
     @property
     def service(self) -> Any:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, Browser
 from conftest import ASSETS
 from served import Served
+
+from multitasknet import Calibration
+from multitasknet.retrieval.memory_gallery import MemoryGallery
 
 pytest.importorskip("websocket", reason="needs websocket-client")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
@@ -107,6 +112,38 @@ def test_filters_and_the_slider_are_kept_in_the_address(browser: Browser, served
     click(browser, "#clear")
     slide(browser, 1000)
     browser.wait(f"{HITS} === 24")
+
+
+def test_probabilities_and_a_journey(
+    browser: Browser, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = served.service
+    calibration = Calibration((10.0, 500.0), (0.95, 0.05), 0.5, 9, 99, service.predictor.size)
+    monkeypatch.setitem(vars(service.predictor), "calibration", calibration)
+    monkeypatch.setattr(service, "calibration", calibration)
+    # Two of three crops state when they were taken, the later ones nearer to the list's end.
+    crops = service.gallery
+    rows = [
+        replace(row, time=datetime(2024, 5, 1, place // 60, place % 60) if place % 3 else None)
+        for place, row in enumerate(crops._rows)
+    ]
+    timed = MemoryGallery(rows, crops._index.embeddings, crops._index.origin)
+    monkeypatch.setattr(service, "gallery", timed)
+
+    go(browser, served, f"?id={CROP}&view=journey")
+    browser.wait(f"{HITS} === 24")
+    assert "% likely the same" in text(browser, "#certain")
+    assert "% likely" in text(browser, ".hit .facts b")
+    times = browser.run("[...document.querySelectorAll('.journey time')].map(t => t.dateTime)")
+    assert len(times) > 5 and times == sorted(times)
+    assert "Time unknown" in text(browser, "#found h3")
+    browser.run(
+        "(() => { const one = document.querySelector('#from'); one.value = '2024-05-01T00:20';"
+        "one.dispatchEvent(new Event('change', {bubbles: true})); })()"
+    )
+    later = "[...document.querySelectorAll('time')].every(t => t.dateTime >= '2024-05-01T00:20')"
+    browser.wait(f"{HITS} && !document.querySelector('#found h3') && {later}")
+    assert "from=2024" in browser.run("location.search")
 
 
 def test_similar_to_this_and_back(browser: Browser, served: Served) -> None:

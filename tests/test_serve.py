@@ -534,11 +534,11 @@ def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.slow
-def test_sigterm_finishes_what_is_running(tmp_path: Path) -> None:
+def test_sigterm_finishes_what_is_running(served: Served) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "multitasknet", "serve", "--port", str(port)]
-    environment = os.environ | {"MULTITASKNET_CACHE": str(tmp_path / "cache")}
+    environment = os.environ | {"MULTITASKNET_CACHE": str(served.cache)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         said = [process.stdout.readline() for _ in range(4)]

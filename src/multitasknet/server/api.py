@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response
 
 from ..inference.predictor import Predictor
@@ -132,8 +133,13 @@ async def search(request: Request) -> Response:
         names.append(f"embedding {place}")
         rows.append(_embedding(service.predictor, values, f"embeddings[{place}]"))
     itself = [None] * len(uploads) + asked.ids + [None] * len(asked.embeddings)
-    found = gallery.nearest(
-        np.stack(rows), top=asked.top + 1, where=asked.where, max_distance=asked.max_distance
+    # A large gallery takes a while, in which others are answered.
+    found = await run_in_threadpool(
+        gallery.nearest,
+        np.stack(rows),
+        top=asked.top + 1,
+        where=asked.where,
+        max_distance=asked.max_distance,
     )
     return Json(
         {
@@ -188,7 +194,7 @@ async def gallery(request: Request) -> Response:
             "cameras": facets.cameras,
             "colors": facets.colors,
             "types": facets.types,
-            "examples": _examples(crops, _width(predictor)),
+            "examples": await run_in_threadpool(_examples, crops, _width(predictor)),
         }
     return Json(about)
 

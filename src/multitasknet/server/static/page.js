@@ -224,7 +224,7 @@ function show() {
   $("reach").setAttribute("aria-valuetext", $("certain").textContent);
   const filters = document.querySelectorAll("#chips :checked").length + !!$("from").value + !!$("to").value;
   $("active").textContent = filters ? `(${filters} on)` : "";
-  if (filters || matches.some((match) => match.time)) {
+  if ($("from").value || $("to").value || matches.some((match) => match.time)) {
     for (const name of ["from", "to"]) $(name).parentElement.hidden = false;
   }
   const near = matches.filter((match) => match.distance <= limit());
