@@ -11,12 +11,14 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
 from loopback import LoopbackServer
+from served import Served, serving, until_ready
 
 # For tests/test_fuzz.py, whose twenty surfaces have a profile's examples each.
 settings.register_profile("deep", max_examples=1000)
@@ -181,3 +183,23 @@ def save(path: Path, arrays: dict[str, np.ndarray]) -> Path:
     entries = [{"name": name, "data": mindspore.Tensor(value)} for name, value in arrays.items()]
     mindspore.save_checkpoint(entries, str(path))
     return path
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The shipped networks and the demo's gallery behind a server, for all tests of a process."""
+    from multitasknet import Predictor
+    from multitasknet.retrieval.opening import open_gallery
+    from multitasknet.server.service import Service
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("multitasknet.hub.card.PACKAGE", ASSETS.parent)
+        cache = tmp_path_factory.mktemp("served")
+        patch.setenv("MULTITASKNET_CACHE", str(cache))
+        predictor = Predictor("synthetic", pose="synthetic", progress=False)
+        gallery = open_gallery("demo", predictor, progress=False)
+    with serving(
+        lambda on_batch: Service(predictor, gallery, on_batch=on_batch), hosts=("127.0.0.1",)
+    ) as running:
+        until_ready(running)
+        yield replace(running, cache=cache)

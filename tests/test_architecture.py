@@ -31,6 +31,7 @@ ROOMS = (
     ("synthetic",),
     ("demo",),
     ("doctor",),
+    ("server",),
     ("cli",),
     ("__main__",),
 )

@@ -29,8 +29,10 @@ from .models.poseestnet.network import PoseEstNet
 from .models.poseestnet.spec import PoseSpec
 from .models.vehiclepose.network import VehiclePose
 from .models.vehiclepose.spec import VehiclePoseSpec
+from .ranking.calibration import Calibration, CalibrationError
 from .ranking.metrics import evaluate_ranking
 from .ranking.threshold import threshold_at
+from .retrieval.comparing import Comparison, compare
 from .retrieval.index import EmbeddingOrigin, GalleryIndex
 from .retrieval.search import build_index, search
 from .retrieval.store import GalleryStore
@@ -51,9 +53,12 @@ __all__ = [
     "VARIANTS",
     "AdaptError",
     "Asset",
+    "Calibration",
+    "CalibrationError",
     "CardError",
     "CheckpointError",
     "ClassMaps",
+    "Comparison",
     "DownloadError",
     "EmbeddingOrigin",
     "ExportError",
@@ -90,6 +95,7 @@ __all__ = [
     "__version__",
     "adapt",
     "build_index",
+    "compare",
     "convert",
     "create_network",
     "create_pipeline",

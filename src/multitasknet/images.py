@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import warnings
 from contextlib import AbstractContextManager
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from typing import TypeAlias
@@ -25,6 +26,7 @@ RGB_STD = (0.229, 0.224, 0.225)
 # Pixels of a picture: 200 MB in RGB, of which reading may hold several copies.
 MOST_PIXELS = 1 << 26
 _GROUND = (128, 128, 128)
+_EXIF_TIME = "%Y:%m:%d %H:%M:%S"
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 # Markers of frame headers: all from SOF0 to SOF15 but for tables and extensions.
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -83,6 +85,21 @@ def open_picture(source: Path | BytesIO) -> Image.Image:
         picture = Image.open(source)
     _check_pixels(*picture.size)
     return picture
+
+
+def taken_at(path: Path) -> datetime | None:
+    """When a picture was taken, as its EXIF data say in the camera's own time; None if they don't.
+
+    A file that is no picture says nothing either.
+    """
+    try:
+        with open_picture(path) as picture:
+            exif = picture.getexif()
+            text = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal)
+            return datetime.strptime(str(text or exif[ExifTags.Base.DateTime]), _EXIF_TIME)
+    # Pillow has an exception for every kind of damage.
+    except Exception:
+        return None
 
 
 def decode_image(content: bytes) -> np.ndarray:

@@ -23,6 +23,7 @@ from . import (
     hub,
     inference,
     pose,
+    serve,
     training,
 )
 
@@ -37,6 +38,7 @@ _COMMANDS = (
     data,
     hub,
     export,
+    serve,
     doctor,
 )
 _INTERRUPTED = 130

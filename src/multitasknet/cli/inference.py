@@ -36,7 +36,6 @@ _POSES = {
     "estimated": "36 keypoints, estimated, mean confidence {0.confidence:.2f}",
     "neutral": "missing: a neutral one was taken",
 }
-_ATTRIBUTES = ("color", "color_probabilities", "type", "type_probabilities", "pose_given")
 
 
 def add_parsers(commands: Any) -> None:
@@ -53,6 +52,12 @@ def add_parsers(commands: Any) -> None:
     add_options(precision, "--labels", "--pose", *SOURCE, "--size", "--threads", "--hint", "--json")
     add_batch_size(precision, 8)
     precision.set_defaults(variant=None)
+
+    compare = add_command(commands, "compare", _compare, "whether two images show one vehicle")
+    for name in ("first", "second"):
+        compare.add_argument(name, type=Path, metavar="IMAGE", help="a vehicle crop")
+    add_options(compare, "--labels", "--json")
+    add_predictor_options(compare, batch=2)
 
     evaluate = add_command(commands, "evaluate", _evaluate, "measure mAP, Rank-k, colour and type")
     add_options(evaluate, "--data", "--allow-outside", "--json", "--workers")
@@ -83,6 +88,14 @@ def add_parsers(commands: Any) -> None:
     threshold.add_argument(
         "--output", type=Path, metavar="DIR", help="the --output of evaluate, to reuse embeddings"
     )
+    threshold.add_argument(
+        "--save",
+        action="store_true",
+        help="keep what distances say in the weights' sidecar, for search, compare and serve",
+    )
+    threshold.add_argument(
+        "--prior", type=share, default=0.5, help="with --save: share of same-vehicle pairs (0.5)"
+    )
     add_predictor_options(threshold, batch=32)
 
 
@@ -94,7 +107,7 @@ def _predict(options: argparse.Namespace) -> None:
     predictor = make_predictor(options)
     predictions = predictor.predict(options.images, keypoints)
     if options.json:
-        print_json(map(_as_json, predictions))
+        print_json(prediction.as_json() for prediction in predictions)
         return
     spec, engine = predictor.spec, predictor.engine
     print(f"network    {spec.variant}, {spec.channels} channels")
@@ -119,15 +132,26 @@ def print_prediction(prediction: Prediction) -> None:
     print(f"  pose      {_POSES[prediction.pose.origin].format(prediction.pose)}")
 
 
-def _as_json(prediction: Prediction) -> dict[str, Any]:
-    attributes = given(prediction, _ATTRIBUTES)
-    pose = given(prediction.pose, ("origin", "confidence"))
-    return {
-        "image": prediction.source,
-        **attributes,
-        "pose": pose | {"keypoints": prediction.pose.keypoints.tolist()},
-        "embedding": prediction.embedding.tolist(),
-    }
+def _compare(options: argparse.Namespace) -> None:
+    images = [options.first, options.second]
+    check_images(images)
+    from ..data.labels import keypoints_of
+    from ..retrieval.comparing import compare
+
+    keypoints = keypoints_of(images, options.labels)
+    result = compare(make_predictor(options), *images, keypoints=keypoints)
+    if options.json:
+        print_json([result.as_json()])
+        return
+    for prediction in (result.first, result.second):
+        print(f"{prediction.source}: {prediction.color or ''} {prediction.type or ''}".rstrip(": "))
+    print(f"distance      {result.distance:.4g} (squared Euclidean)")
+    print(f"same vehicle  {said_probability(result.probability)}")
+
+
+def said_probability(probability: float | None) -> str:
+    """A calibrated probability for people, or that there is none."""
+    return "not calibrated" if probability is None else f"{probability:.1%}"
 
 
 def _precision(options: argparse.Namespace) -> None:
@@ -247,7 +271,10 @@ def _search(options: argparse.Namespace) -> None:
         for query, matches in zip(options.query, found, strict=True):
             print(f"\n{query}")
             for rank, match in enumerate(matches, start=1):
-                print(f"  {rank:3}  {match.distance:10.4g}  {match.name}")
+                certain = "" if match.probability is None else f"  {match.probability:6.1%}"
+                print(f"  {rank:3}  {match.distance:10.4g}{certain}  {match.name}")
+        if predictor.calibration is None:
+            print("\nnot calibrated: distances alone ('multitasknet threshold --save')")
     if options.output:
         page = write_search_report(
             options.output,
@@ -262,13 +289,21 @@ def _search(options: argparse.Namespace) -> None:
 def _threshold(options: argparse.Namespace) -> None:
     from ..data.layouts import read_dataset
     from ..evaluation.run import dataset_roc
+    from ..ranking.calibration import Calibration
     from ..ranking.threshold import threshold_at
+    from ..retrieval.comparing import calibrate, check_calibrates
 
     check_folder(options.output)
     dataset = read_dataset(options.data, ["query", "gallery"], allow_outside=options.allow_outside)
     predictor = make_predictor(options)
+    if options.save:
+        check_calibrates(predictor)
     roc = dataset_roc(predictor, dataset, output=options.output, workers=options.workers)
     chosen = threshold_at(roc, options.false_match_rate)
+    saved = None
+    if options.save:
+        calibration = Calibration.of(roc, predictor.size, prior=options.prior)
+        saved = calibrate(predictor, calibration)
     if options.json:
         print_json([asdict(chosen)])
         return
@@ -276,3 +311,5 @@ def _threshold(options: argparse.Namespace) -> None:
     print(f"false-match rate  {chosen.false_match_rate:.3g} ({chosen.false_matches} pairs)")
     print(f"true-match rate   {chosen.true_match_rate:.3g}")
     print(f"measured on       {roc.positives:,} same-vehicle, {roc.negatives:,} different pairs")
+    if saved:
+        print(f"calibration       {saved} (prior {options.prior:g})")

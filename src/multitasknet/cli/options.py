@@ -92,8 +92,8 @@ def add_options(parser: Any, *names: str) -> None:
         "--threads": {"type": positive, "help": "of ONNX Runtime or OpenVINO (all usable cores)"},
         "--weights": {
             "default": "card",
-            "help": "'card' (default), 'synthetic' (shipped, from generated vehicles), 'none' "
-            "(random) or a file",
+            "help": "'card' (default, but for serve), 'synthetic' (shipped, from generated "
+            "vehicles; default of serve), 'none' (random) or a file",
         },
         "--workers": {
             "type": positive,

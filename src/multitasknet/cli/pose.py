@@ -110,7 +110,7 @@ def _pose_images(options: argparse.Namespace) -> None:
     sizes: dict[str, tuple[int, int]] = {}
     for path, pixels, pose in _estimated(make_pose_estimator(options), options.images):
         if options.json:
-            print_json([_as_json(path, pose)])
+            print_json([{"image": path, **pose.as_json()}])
         else:
             seen = int(pose.seen.sum())
             print(f"{path}: mean confidence {pose.confidence:.2f}, {seen} of 36 at or above 0.5")
@@ -155,15 +155,6 @@ def _write_labels(path: Path, rows: list[LabelRow], sizes: dict[str, tuple[int, 
             write_coco(part, rows, sizes)
         else:
             write_labels(part, rows, decimals=LABEL_DECIMALS)
-
-
-def _as_json(path: Path, pose: Pose) -> dict[str, Any]:
-    return {
-        "image": path,
-        "confidence": pose.confidence,
-        "seen": int(pose.seen.sum()),
-        "keypoints": pose.keypoints.tolist(),
-    }
 
 
 def _pose_data(options: argparse.Namespace) -> None:

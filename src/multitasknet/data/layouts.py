@@ -79,6 +79,16 @@ def read_dataset(
     return VehicleDataset(root, **{name: read(name) for name in names})
 
 
+def has_split(root: Path, name: str) -> bool:
+    """Whether a folder is a data set in any of these layouts, or a pack, with that split."""
+    if (root / MANIFEST).is_file():
+        return True
+    try:
+        return _layout_of(root).label_file(root, name).is_file()
+    except LabelError:
+        return False
+
+
 @dataclass(frozen=True)
 class _Layout:
     """A layout: what lies in its root, a split's label file there, and how that is read.

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 # In the names of cached files: raise it whenever the same weights give another graph.
 _GRAPH_VERSION = 2
-_EXPORTED = (".onnx", ".mindir")
+EXPORTED = (".onnx", ".mindir")
 
 
 class BackendError(MultiTaskNetError, ValueError):
@@ -78,7 +78,7 @@ def open_engine(
     how = OnnxHow(backend, precision, threads, hint, cache)
     if network is not None:
         check_network(network.spec.network, names, "the network that is given")
-    elif source.suffix in _EXPORTED:
+    elif source.suffix in EXPORTED:
         exported = _open_exported(expand(str(source.weights)), how, device, fp16)
         check_network(exported.spec.network, names, exported.source)
         return _as_asked(exported, options)
@@ -113,7 +113,7 @@ def open_engine(
 
 def network_in(path: Path) -> str:
     """The name of the network that a file of weights or an exported one holds; errors as above."""
-    if path.suffix in _EXPORTED:
+    if path.suffix in EXPORTED:
         return _open_exported(expand(path), OnnxHow()).spec.network
     return read_weights(path).network.NAME
 

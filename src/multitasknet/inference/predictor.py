@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..data.samples import batch_inputs, make_sample
-from ..hub.card import CARD, ModelCard
+from ..hub.card import CARD, ENTRIES, ModelCard
 from ..hub.source import WeightsSource
 from ..images import ImageInput
 from ..models.multitasknet.decoding import Prediction, decode
 from ..models.multitasknet.spec import NetworkSpec
+from ..ranking.calibration import Calibration, read_calibration
 from ..runtime import usable_cores
 from ..vehicle.pose import Pose
 from ..vehicle.sample import Sample
 from .engine import Backend, Hint, Precision
+from .opening import EXPORTED
 from .pose_choice import AUTO, open_pose_estimator
 from .pose_estimator import PoseEstimator
 from .runner import Runner, ahead, check_images
@@ -100,9 +102,11 @@ class Predictor(Runner):
         hint: Hint = "latency",
         pose: str | Path | PoseEstimator = AUTO,
     ) -> None:
+        self._source = WeightsSource(weights, card, cache_dir, offline, progress)
+        self._from_file = network is None and weights is not None
         super().__init__(
             NAME,
-            WeightsSource(weights, card, cache_dir, offline, progress),
+            self._source,
             network=network,
             batch_size=batch_size,
             size=size,
@@ -148,6 +152,28 @@ class Predictor(Runner):
             )
         return estimator
 
+    @cached_property
+    def weights_file(self) -> Path | None:
+        """The file of the weights; None where they are in memory or random."""
+        return self._source.fetch(NAME) if self._from_file else None
+
+    @property
+    def weights_are_own(self) -> bool:
+        """Whether the weights are a file that was given, not one of a card."""
+        return self._from_file and self._source.weights not in ENTRIES
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """What distances between its embeddings say; None if nothing was measured at this size.
+
+        ``multitasknet threshold --save`` writes it. Raises SidecarError or CalibrationError if it
+        cannot be read.
+        """
+        if self.weights_file is None or self._source.suffix in EXPORTED:
+            return None
+        found = read_calibration(self.weights_file, self.spec)
+        return found if found and found.input_size == self.size else None
+
     def predict(
         self,
         images: Sequence[ImageInput],
@@ -187,15 +213,27 @@ class Predictor(Runner):
     def _predict(
         self, batches: Iterator[tuple[tuple[np.ndarray, ...], list[Pose]]], sources: Iterator[str]
     ) -> Iterator[list[Prediction]]:
-        names = self.spec.output_shapes(self.size)
         for inputs, poses in batches:
-            rows = zip(*self.run(*inputs), strict=True)
-            yield [
-                decode(
-                    dict(zip(names, row, strict=True)), self.spec, source=next(sources), pose=pose
-                )
-                for pose, row in zip(poses, rows, strict=True)
-            ]
+            yield self._decoded(inputs, poses, list(islice(sources, len(poses))))
+
+    def predict_pixels(
+        self, pixels: Sequence[np.ndarray], poses: Sequence[Pose], sources: Sequence[str]
+    ) -> list[Prediction]:
+        """:meth:`predict` for one batch of pictures in memory, uint8 ``[H, W, 3]`` each.
+
+        In the thread that calls, with these poses and names.
+        """
+        samples = list(map(self._sample, pixels, poses))
+        return self._decoded(batch_inputs(samples, self.spec, self.size), poses, sources)
+
+    def _decoded(
+        self, inputs: tuple[np.ndarray, ...], poses: Sequence[Pose], sources: Sequence[str]
+    ) -> list[Prediction]:
+        names = self.spec.output_shapes(self.size)
+        return [
+            decode(dict(zip(names, row, strict=True)), self.spec, source=source, pose=pose)
+            for source, pose, *row in zip(sources, poses, *self.run(*inputs), strict=True)
+        ]
 
     def embed(
         self,
@@ -234,11 +272,11 @@ class Predictor(Runner):
     def _inputs_ahead(
         self, batches: Iterator[tuple[list[np.ndarray], list[Pose]]]
     ) -> Iterator[tuple[tuple[np.ndarray, ...], list[Pose]]]:
-        with_poses = ((pixels, self._estimated(pixels, poses)) for pixels, poses in batches)
+        with_poses = ((pixels, self.estimate_missing(pixels, poses)) for pixels, poses in batches)
         return ahead(self._assemble(ahead(with_poses)))
 
-    def _estimated(self, pixels: list[np.ndarray], poses: list[Pose]) -> list[Pose]:
-        """The poses, estimated where they are neutral."""
+    def estimate_missing(self, pixels: list[np.ndarray], poses: list[Pose]) -> list[Pose]:
+        """The poses of one batch of pictures in memory, estimated where they are neutral."""
         missing = [row for row, pose in enumerate(poses) if pose.origin == "neutral"]
         if self.pose_estimator is None or not missing:
             return poses

@@ -16,6 +16,7 @@ from ..data.samples import sample_fingerprint
 from ..images import read_image
 from ..inference.kept_poses import complete_poses
 from ..report.page import Panel, Shot, thumbnail, write_page
+from .comparing import same_vehicle
 from .embedding import embed_split, origin_of
 from .index import GalleryIndex
 
@@ -34,10 +35,12 @@ class Match:
     Attributes:
         name: its path, as in the index.
         distance: squared Euclidean, smaller is nearer.
+        probability: that it is the same vehicle; None where the weights are not calibrated.
     """
 
     name: str
     distance: float
+    probability: float | None = None
 
 
 def find_images(folder: str | Path) -> list[Path]:
@@ -125,7 +128,10 @@ def search(
     embedded = _embed(predictor, queried, 1, progress)
     found = zip(*index.search(embedded, top, use_faiss=use_faiss), strict=True)
     return [
-        [Match(index.names[row], float(distance)) for distance, row in zip(*one, strict=True)]
+        [
+            Match(index.names[row], float(distance), same_vehicle(predictor, distance))
+            for distance, row in zip(*one, strict=True)
+        ]
         for one in found
     ]
 
@@ -165,7 +171,8 @@ def _shot(image: str | Path, caption: str, verdict: str = "") -> Shot:
 
 
 def _match_shot(match: Match) -> Shot:
-    return _shot(match.name, f"{match.distance:.3g}")
+    certain = "" if match.probability is None else f", {match.probability:.0%}"
+    return _shot(match.name, f"{match.distance:.3g}{certain}")
 
 
 def _records(

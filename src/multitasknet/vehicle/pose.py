@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 
@@ -64,6 +64,14 @@ class Pose:
     def seen(self) -> np.ndarray:
         """Which keypoints have a confidence of at least 0.5: bool ``[36]``."""
         return self.keypoints[:, 2] >= SEEN_FROM
+
+    def as_json(self) -> dict[str, Any]:
+        """What is printed and sent of it, as JSON takes it."""
+        return {
+            "confidence": self.confidence,
+            "seen": int(self.seen.sum()),
+            "keypoints": self.keypoints.tolist(),
+        }
 
 
 def as_published(keypoints: np.ndarray) -> np.ndarray:

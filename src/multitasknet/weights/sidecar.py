@@ -30,12 +30,14 @@ class Sidecar:
         class_maps: which raw id each class stands for.
         metrics: metrics of these weights on query and gallery, in percent.
         origin: how they came to be: epoch, settings, versions.
+        calibration: what a distance says, see :class:`multitasknet.Calibration`; None if unknown.
     """
 
     spec: Any
     class_maps: ClassMaps
     metrics: Mapping[str, float] = field(default_factory=dict)
     origin: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] | None = None
 
 
 def sidecar_path(checkpoint: Path) -> Path:
@@ -55,6 +57,8 @@ def write_sidecar(checkpoint: Path, sidecar: Sidecar) -> Path:
         "metrics": dict(sidecar.metrics),
         "origin": dict(sidecar.origin),
     }
+    if sidecar.calibration is not None:
+        values["calibration"] = dict(sidecar.calibration)
     with replacing(path) as part:
         part.write_text(json.dumps(values, indent=1), encoding="utf-8")
     return path
@@ -82,4 +86,6 @@ def read_sidecar(checkpoint: Path, spec: Any) -> Sidecar | None:
         named = find_network(spec.network).spec_from_sidecar(spec, values)
         metrics = {str(name): float(value) for name, value in values["metrics"].items()}
         origin = dict(values["origin"].items())
-        return Sidecar(named, ClassMaps(*ids), metrics, origin)
+        calibration = values.get("calibration")
+        kept = None if calibration is None else dict(calibration.items())
+        return Sidecar(named, ClassMaps(*ids), metrics, origin, kept)

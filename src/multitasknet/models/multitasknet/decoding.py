@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +40,23 @@ class Prediction:
     def pose_given(self) -> bool:
         """Whether keypoints were given for the image."""
         return self.pose.origin == "given"
+
+    def as_json(self) -> dict[str, Any]:
+        """What is printed and sent of it, as JSON takes it."""
+        return {
+            "image": self.source,
+            "color": self.color,
+            "color_probabilities": self.color_probabilities,
+            "type": self.type,
+            "type_probabilities": self.type_probabilities,
+            "pose_given": self.pose_given,
+            "pose": {
+                "origin": self.pose.origin,
+                "confidence": self.pose.confidence,
+                "keypoints": self.pose.keypoints.tolist(),
+            },
+            "embedding": self.embedding.tolist(),
+        }
 
 
 def decode(

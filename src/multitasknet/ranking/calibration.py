@@ -1,0 +1,154 @@
+"""From a distance to the probability that two images show one vehicle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..errors import MultiTaskNetError
+from ..files import reading
+from ..vehicle.attributes import ClassMaps
+from ..weights.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
+from .threshold import Roc
+
+EVEN = 0.5
+# Of a pair: how many are taken to be in a stretch of distances in which none was seen.
+_UNSEEN = 0.5
+
+
+class CalibrationError(MultiTaskNetError, ValueError):
+    """A calibration that cannot be made, kept or read; says why."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a distance says, as measured on pairs, for weights at one input size.
+
+    The probability between two of the distances is theirs, interpolated; outside them that of the
+    nearest.
+
+    Attributes:
+        distances: squared Euclidean, ascending.
+        probabilities: that a pair so far apart is of one vehicle, 0..1, none above the one before.
+        prior: the share of pairs of one vehicle that this supposes among those that are compared.
+        positives, negatives: pairs of one vehicle and of different ones that it was measured on.
+        input_size: height and width that images were brought to.
+    """
+
+    distances: tuple[float, ...]
+    probabilities: tuple[float, ...]
+    prior: float
+    positives: int
+    negatives: int
+    input_size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        values = np.array([self.distances, self.probabilities], dtype=np.float64)
+        steps = np.diff(values)
+        if not values.size or not np.isfinite(values).all() or (values < 0).any():
+            raise ValueError("distances and probabilities must be as many numbers from 0 on")
+        if (values[1] > 1).any() or (steps[0] <= 0).any() or (steps[1] > 0).any():
+            raise ValueError("distances must ascend, and probabilities, at most 1, not")
+        if not 0 < self.prior < 1:
+            raise ValueError(f"prior is {self.prior}; expected a number between 0 and 1")
+
+    @classmethod
+    def of(cls, roc: Roc, input_size: tuple[int, int], *, prior: float = EVEN) -> Calibration:
+        """From the slopes of the ROC's convex hull, which are likelihood ratios.
+
+        That is isotonic regression: Fawcett and Niculescu-Mizil, PAV and the ROC convex hull,
+        Machine Learning 68, 2007. Where no pair of a kind was seen, half of one is supposed, so
+        that nothing is certain.
+        """
+        corners = _hull(roc)
+        false = np.diff(roc.false_match_rates[corners], prepend=0)
+        true = np.diff(roc.true_match_rates[corners], prepend=0)
+        ends = np.array([0.0, *roc.distances[corners]])
+        ratios = np.maximum(true, _UNSEEN / roc.positives) / np.maximum(
+            false, _UNSEEN / roc.negatives
+        )
+        # Beyond the last pair of one vehicle there are pairs of different ones alone.
+        left = 1 - roc.false_match_rates[-1]
+        rest = _UNSEEN / roc.positives / max(left, _UNSEEN / roc.negatives)
+        places = [*(ends[:-1] + ends[1:]) / 2, ends[-1]]
+        odds = np.array([*ratios, rest]) * prior / (1 - prior)
+        probabilities = np.minimum.accumulate(odds / (1 + odds))
+        kept = np.flatnonzero(np.diff(places, prepend=-1) > 0)
+        return cls(
+            tuple(float(places[i]) for i in kept),
+            tuple(float(probabilities[i]) for i in kept),
+            prior,
+            roc.positives,
+            roc.negatives,
+            input_size,
+        )
+
+    def probability(self, distances: ArrayLike) -> np.ndarray:
+        """Of each squared Euclidean distance, float64 of the same shape."""
+        return np.interp(np.asarray(distances, np.float64), self.distances, self.probabilities)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Calibration:
+        """What :func:`dataclasses.asdict` made of it; any exception for something else."""
+        height, width = map(int, values["input_size"])
+        return cls(
+            tuple(map(float, values["distances"])),
+            tuple(map(float, values["probabilities"])),
+            float(values["prior"]),
+            int(values["positives"]),
+            int(values["negatives"]),
+            (height, width),
+        )
+
+
+def read_calibration(checkpoint: Path, spec: Any) -> Calibration | None:
+    """What stands in the sidecar of a checkpoint of that ``spec``; None if nothing does.
+
+    Raises:
+        SidecarError: as :func:`read_sidecar` raises it.
+        CalibrationError: what stands there is none.
+    """
+    sidecar = read_sidecar(checkpoint, spec)
+    if sidecar is None or sidecar.calibration is None:
+        return None
+    remedy = "measure it again with 'multitasknet threshold --save'"
+    with reading(sidecar_path(checkpoint), CalibrationError, "calibration is damaged", remedy):
+        return Calibration.from_json(sidecar.calibration)
+
+
+def save_calibration(checkpoint: Path, spec: Any, calibration: Calibration) -> Path:
+    """Put it into the sidecar of a checkpoint, which is made if there is none; SidecarError."""
+    sidecar = read_sidecar(checkpoint, spec) or Sidecar(spec, _published_classes(spec))
+    return write_sidecar(checkpoint, replace(sidecar, calibration=asdict(calibration)))
+
+
+def _published_classes(spec: Any) -> ClassMaps:
+    """Of weights that state none: raw ids from 1 on, as they were published."""
+    colors, types = (tuple(range(1, n + 1)) for n in (spec.num_colors, spec.num_types))
+    return ClassMaps(tuple(range(spec.num_ids)), colors, types)
+
+
+def _hull(roc: Roc) -> list[int]:
+    """Points of the ROC that are corners of its upper hull from (0, 0), as places; the last is one.
+
+    Andrew's monotone chain.
+    """
+    x, y = roc.false_match_rates, roc.true_match_rates
+    corners: list[int] = []
+
+    def point(place: int) -> tuple[float, float]:
+        return (x[place], y[place]) if place >= 0 else (0.0, 0.0)
+
+    for new in range(len(x)):
+        while corners:
+            (ax, ay), (bx, by) = point(corners[-2] if len(corners) > 1 else -1), point(corners[-1])
+            if (bx - ax) * (y[new] - ay) < (by - ay) * (x[new] - ax):
+                break
+            corners.pop()
+        corners.append(new)
+    return corners

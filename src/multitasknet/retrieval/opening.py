@@ -1,0 +1,45 @@
+"""Which gallery stands behind a path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..files import expand
+from ..hub.card import assets_folder
+from .gallery import Gallery
+from .memory_gallery import GalleryError, open_folder, open_index
+
+if TYPE_CHECKING:
+    from ..inference.predictor import Predictor
+
+DEMO = "demo"
+
+
+def open_gallery(path: str | Path, predictor: Predictor, *, progress: bool = True) -> Gallery:
+    """Open a gallery to search with a predictor.
+
+    Args:
+        path: a folder of vehicle crops, a data set in any layout of :func:`read_dataset` (its split
+            ``gallery``), an ``.npz`` index of ``multitasknet search``, or ``demo``: the generated
+            crops that travel in the package.
+        predictor: the network that searches; it embeds what is not embedded yet.
+        progress: draw a progress bar.
+
+    Raises:
+        GalleryError: nothing, or nothing that is a gallery, is there.
+        LabelError: pictures or labels are faulty.
+        GalleryIndexError: the index is damaged, or another network's.
+    """
+    if path == DEMO:
+        return open_folder(assets_folder() / "demo" / "gallery", predictor, progress=progress)
+    place = expand(path)
+    if place.is_file() and place.suffix == ".npz":
+        return open_index(place, predictor)
+    if place.suffix == ".lance" or (place.is_dir() and any(place.glob("*.lance"))):
+        raise GalleryError(f"{place}: a LanceDB store; pip install 'multitasknet[city]'")
+    if not place.is_dir():
+        raise GalleryError(
+            f"{place}: expected a folder of vehicle crops, a data set, an .npz index or {DEMO!r}"
+        )
+    return open_folder(place, predictor, progress=progress)

@@ -1,0 +1,1 @@
+"""The networks and a gallery over HTTP, and the page that shows them."""

@@ -1,0 +1,116 @@
+"""A headless Chromium, driven by its DevTools protocol."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+CHROMIUM = shutil.which("chromium")
+_SECONDS = 120
+
+
+class Browser:
+    """One page of a browser of its own, with its profile in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        import websocket
+
+        command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+        command += ["--remote-debugging-port=0", f"--user-data-dir={folder}", "--hide-scrollbars"]
+        command += ["--disable-background-networking", "--disable-dev-shm-usage", "about:blank"]
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        port_file = folder / "DevToolsActivePort"
+        self._until(lambda: port_file.is_file() and port_file.read_text().count("\n"), "a browser")
+        port = port_file.read_text().split()[0]
+        pages = json.load(urlopen(f"http://127.0.0.1:{port}/json/list"))
+        address = next(page["webSocketDebuggerUrl"] for page in pages if page["type"] == "page")
+        self._socket = websocket.create_connection(
+            address, timeout=_SECONDS, suppress_origin=True, max_size=None
+        )
+        self._last = 0
+        self.messages: list[str] = []
+        for domain in ("Page", "Runtime", "Log", "DOM", "Network"):
+            self.call(f"{domain}.enable")
+
+    def close(self) -> None:
+        self._socket.close()
+        self._process.kill()
+        self._process.wait()
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Call a method of the protocol; errors that the page logs meanwhile are kept."""
+        self._last += 1
+        self._socket.send(json.dumps({"id": self._last, "method": method, "params": parameters}))
+        while (answer := json.loads(self._socket.recv())).get("id") != self._last:
+            if answer.get("method") == "Runtime.exceptionThrown":
+                self.messages.append(json.dumps(answer["params"]["exceptionDetails"]))
+            if answer.get("method") == "Log.entryAdded":
+                self.messages.append(answer["params"]["entry"]["text"])
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def run(self, script: str) -> Any:
+        """The value of a script in the page; a promise's, when it has one."""
+        result = self.call(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
+        )
+        assert "exceptionDetails" not in result, result["exceptionDetails"]
+        return result["result"].get("value")
+
+    def wait(self, script: str) -> Any:
+        """The value of a script as soon as it is true."""
+        # What it looks at may not be there yet.
+        tried = f"(() => {{ try {{ return {script} }} catch {{ return false }} }})()"
+        return self._until(lambda: self.run(tried), script)
+
+    def go(self, url: str, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+        """Open a page in a window of that size."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.call("Page.navigate", url=url)
+
+    def upload(self, selector: str, *files: Path) -> None:
+        """Choose files in a file input."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=list(map(str, files)))
+
+    def press(self, key: str, code: int, text: str = "") -> None:
+        """Press a key."""
+        for kind in ("keyDown", "keyUp"):
+            self.call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=key,
+                code=key,
+                windowsVirtualKeyCode=code,
+                **({"text": text} if text and kind == "keyDown" else {}),
+            )
+
+    def screenshot(self, path: Path, *, whole: bool = False) -> Path:
+        """Write what is seen, or the whole page, as PNG."""
+        data = self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
+        path.write_bytes(base64.b64decode(data))
+        return path
+
+    def _until(self, condition: Any, what: str) -> Any:
+        end = time.monotonic() + _SECONDS
+        while not (value := condition()):
+            assert time.monotonic() < end, f"waited in vain for {what}; {self.__dict__}"
+            time.sleep(0.05)
+        return value

@@ -1,0 +1,104 @@
+"""From distances to probabilities, measured, kept in the sidecar and read by what compares."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import drawn
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from multitasknet import Calibration, Predictor, compare
+from multitasknet.cli import main
+from multitasknet.ranking.threshold import roc_of_pairs
+
+PAIRS = st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=2, max_size=40)
+
+
+@settings(max_examples=300, deadline=None)
+@given(PAIRS.filter(lambda pairs: len({same for _, same in pairs}) == 2), st.floats(0.01, 0.99))
+def test_nearer_pairs_are_never_less_likely(pairs: list[tuple[int, bool]], prior: float) -> None:
+    roc = roc_of_pairs(*map(np.array, zip(*pairs, strict=True)))
+    calibration = Calibration.of(roc, (64, 64), prior=prior)
+    probabilities = calibration.probability(np.linspace(0, 12, 50))
+    assert (np.diff(probabilities) <= 0).all()
+    assert ((probabilities > 0) & (probabilities < 1)).all()
+    stored = json.loads(json.dumps(asdict(calibration)))
+    assert Calibration.from_json(stored) == calibration
+
+
+@pytest.mark.parametrize("prior", [0.5, 0.1])
+def test_probabilities_are_shares_of_the_pairs(prior: float) -> None:
+    rng = np.random.default_rng(0)
+    same, different = rng.normal(10, 3, 20_000).clip(0), rng.normal(16, 3, 50_000).clip(0)
+    roc = roc_of_pairs(np.concatenate([same, different]), np.arange(70_000) < len(same))
+    calibration = Calibration.of(roc, (64, 64), prior=prior)
+    places = np.arange(5, 20, 1.0)
+    ratios = np.exp(((places - 16) ** 2 - (places - 10) ** 2) / 18) * prior / (1 - prior)
+    np.testing.assert_allclose(calibration.probability(places), ratios / (1 + ratios), atol=0.06)
+    assert len(calibration.distances) < 500
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"distances": [2.0, 1.0], "probabilities": [0.9, 0.1]},
+        {"probabilities": [0.1, 0.9]},
+        {"probabilities": [float("nan"), 0.9]},
+        {"distances": []},
+        {"prior": 1},
+        {"input_size": [64]},
+    ],
+)
+def test_damage_is_found(damage: dict) -> None:
+    values = asdict(Calibration((1.0, 2.0), (0.9, 0.1), 0.5, 3, 4, (64, 64)))
+    with pytest.raises((ValueError, TypeError)):
+        Calibration.from_json(values | damage)
+
+
+def test_what_threshold_saves_compare_and_search_read(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = drawn.pamtri(tmp_path / "data", drawn.plan(2, 4, 2))
+    weights = shutil.copy(checkpoint, tmp_path / "own.ckpt")
+    network = ["--weights", str(weights), "--size", "32", "--pose", "none"]
+    images = [str(one) for one in sorted((root / "image_test").iterdir())[:2]]
+
+    assert main(["compare", *images, *network]) == 0
+    assert "not calibrated" in capsys.readouterr().out
+    threshold = ["threshold", "--data", str(root), "--false-match-rate", "0.9", *network]
+    assert main([*threshold, "--save"]) == 0
+    assert "own.json (prior 0.5)" in capsys.readouterr().out
+    assert main(["compare", *images, *network, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert 0 < result["probability"] < 1 and result["distance"] >= 0
+    assert result["first"]["image"] == images[0] and len(result["second"]["embedding"]) == 1024
+    search = ["search", "--gallery", str(root / "image_test"), "--query", images[0], "--json"]
+    assert main([*search, *network]) == 0
+    matches = json.loads(capsys.readouterr().out)["matches"]
+    assert matches[0]["probability"] >= matches[-1]["probability"] > 0
+    assert main(["compare", images[0], images[0], *network]) == 0
+    assert "same vehicle  " in (said := capsys.readouterr().out) and "calibrated" not in said
+    network[3] = "64"
+    assert main(["compare", *images, *network]) == 0
+    assert "not calibrated" in capsys.readouterr().out
+
+
+def test_only_weights_of_ones_own_are_calibrated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = drawn.pamtri(tmp_path / "data", drawn.plan(2, 4, 2))
+    assert main(["threshold", "--data", str(root), "--weights", "none", "--save"]) == 2
+    assert "give --weights a checkpoint" in capsys.readouterr().err
+
+
+def test_compare_takes_pictures_in_memory() -> None:
+    predictor = Predictor(None, pose="none", size=(32, 32))
+    picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    result = compare(predictor, picture, picture)
+    assert result.distance == pytest.approx(0, abs=1e-6) and result.probability is None

@@ -1,0 +1,255 @@
+"""The page, in a real Chromium."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from browser import CHROMIUM, Browser
+from conftest import ASSETS
+from served import Served
+
+from multitasknet import Calibration
+from multitasknet.retrieval.memory_gallery import MemoryGallery
+
+pytest.importorskip("websocket", reason="needs websocket-client")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+
+QUERIES = sorted((ASSETS / "demo" / "query").iterdir())
+CROP = "0016_c003_00000596_4.jpg"
+HITS = "document.querySelectorAll('.hit').length"
+READY = "document.body.dataset.ready"
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Iterator[Browser]:
+    """A browser whose pages log no error."""
+    chromium.messages.clear()
+    yield chromium
+    # Hints begin so.
+    assert not [text for text in chromium.messages if not text.startswith("[DOM]")]
+
+
+def go(browser: Browser, served: Served, address: str = "", **window: int) -> None:
+    browser.go("about:blank")
+    browser.wait("location.href === 'about:blank'")
+    browser.go(f"{served.url}/{address}", **window)
+    browser.wait(READY)
+
+
+def ids(browser: Browser) -> list[str]:
+    return browser.run("[...document.querySelectorAll('.hit')].map(hit => hit.dataset.id)")
+
+
+def click(browser: Browser, selector: str) -> None:
+    browser.run(f"document.querySelector({selector!r}).click()")
+
+
+def text(browser: Browser, selector: str) -> str:
+    return browser.run(f"document.querySelector({selector!r}).innerText")
+
+
+def slide(browser: Browser, value: int) -> None:
+    browser.run(
+        f"(() => {{ const one = document.querySelector('#reach'); one.value = {value};"
+        "one.dispatchEvent(new Event('input', {bubbles: true})); })()"
+    )
+
+
+def test_photos_are_understood_and_found(browser: Browser, served: Served) -> None:
+    go(browser, served)
+    assert browser.run("document.querySelectorAll('#examples img').length") > 5
+    browser.upload("#file", *QUERIES[:3])
+    browser.wait(f"{HITS} === 24")
+    said = served.service.predictor.predict([QUERIES[0]])[0]
+    assert said.color in text(browser, "#bars") and said.type in text(browser, "#bars")
+    assert "ms" in text(browser, "#times")
+    assert browser.run("document.querySelectorAll('#shown circle').length") == 36
+    assert browser.run("getComputedStyle(document.querySelector('#shown svg')).display") != "none"
+    click(browser, "#overlay")
+    assert browser.run("getComputedStyle(document.querySelector('#shown svg')).display") == "none"
+    assert "not calibrated" in text(browser, "#certain")
+    first = ids(browser)
+    click(browser, "#photos li:nth-child(2) button")
+    browser.wait(f"document.querySelector('.hit').dataset.id !== {first[0]!r}")
+    pressed = "[...document.querySelectorAll('#photos button')].map(b => b.ariaPressed).join()"
+    assert browser.run(pressed) == "false,true,false"
+
+
+def test_filters_and_the_slider_are_kept_in_the_address(browser: Browser, served: Served) -> None:
+    go(browser, served, f"?id={CROP}")
+    browser.wait(f"{HITS} === 24")
+    click(browser, "#chips input[name=camera][value='8']")
+    browser.wait(f"{HITS} && {HITS} < 24")
+    facts = browser.run("[...document.querySelectorAll('.facts')].map(facts => facts.innerText)")
+    assert all("Camera 8\n" in one for one in facts)
+    shown = ids(browser)
+    slide(browser, 500)
+    fewer = ids(browser)
+    assert fewer == shown[: len(fewer)] and len(fewer) < len(shown)
+    click(browser, "[name=view][value=camera]")
+    address = browser.run("location.search")
+    assert "camera=8" in address and "reach=" in address and "view=camera" in address
+    go(browser, served, address)
+    browser.wait("document.querySelector('#tools').hidden === false")
+    assert ids(browser) == fewer
+    assert "Camera 8" in text(browser, "#found h3")
+    assert browser.run("document.querySelector('#filters').open") is True
+    slide(browser, 0)
+    assert ids(browser) == [] and "Nothing in the gallery is this near" in text(browser, "#status")
+    click(browser, "#clear")
+    slide(browser, 1000)
+    browser.wait(f"{HITS} === 24")
+
+
+def test_probabilities_and_a_journey(
+    browser: Browser, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = served.service
+    calibration = Calibration((10.0, 500.0), (0.95, 0.05), 0.5, 9, 99, service.predictor.size)
+    monkeypatch.setitem(vars(service.predictor), "calibration", calibration)
+    monkeypatch.setattr(service, "calibration", calibration)
+    # Two of three crops state when they were taken, the later ones nearer to the list's end.
+    crops = service.gallery
+    rows = [
+        replace(row, time=datetime(2024, 5, 1, place // 60, place % 60) if place % 3 else None)
+        for place, row in enumerate(crops._rows)
+    ]
+    timed = MemoryGallery(rows, crops._index.embeddings, crops._index.origin)
+    monkeypatch.setattr(service, "gallery", timed)
+
+    go(browser, served, f"?id={CROP}&view=journey")
+    browser.wait(f"{HITS} === 24")
+    assert "% likely the same" in text(browser, "#certain")
+    assert "% likely" in text(browser, ".hit .facts b")
+    times = browser.run("[...document.querySelectorAll('.journey time')].map(t => t.dateTime)")
+    assert len(times) > 5 and times == sorted(times)
+    assert "Time unknown" in text(browser, "#found h3")
+    browser.run(
+        "(() => { const one = document.querySelector('#from'); one.value = '2024-05-01T00:20';"
+        "one.dispatchEvent(new Event('change', {bubbles: true})); })()"
+    )
+    later = "[...document.querySelectorAll('time')].every(t => t.dateTime >= '2024-05-01T00:20')"
+    browser.wait(f"{HITS} && !document.querySelector('#found h3') && {later}")
+    assert "from=2024" in browser.run("location.search")
+
+
+def test_similar_to_this_and_back(browser: Browser, served: Served) -> None:
+    go(browser, served, f"?id={CROP}")
+    browser.wait(f"{HITS} === 24")
+    second = ids(browser)[0]
+    click(browser, ".hit .actions button")
+    browser.wait(f"new URLSearchParams(location.search).get('id') === {second!r}")
+    browser.wait(f"document.querySelector('#shown img').src.endsWith({second!r})")
+    browser.run("history.back()")
+    browser.wait(f"document.querySelector('#shown img').src.endsWith({CROP!r})")
+
+
+def test_two_crops_side_by_side(browser: Browser, served: Served) -> None:
+    go(browser, served, f"?id={CROP}")
+    browser.wait(f"{HITS} === 24")
+    click(browser, ".hit .actions button:nth-child(2)")
+    browser.wait("document.querySelector('#pair').open")
+    assert browser.run("document.querySelectorAll('#two circle').length") == 72
+    assert "Distance" in text(browser, "#verdict")
+    browser.press("Escape", 27)
+    browser.wait("!document.querySelector('#pair').open")
+
+
+def test_marks_become_labels(browser: Browser, served: Served, tmp_path: Path) -> None:
+    go(browser, served, f"?id={CROP}")
+    browser.wait(f"{HITS} === 24")
+    first, second, third, *_ = ids(browser)
+    for place, kind in ((1, "yes"), (2, "no"), (3, "yes")):
+        click(browser, f"li:nth-child({place}) .{kind}")
+    click(browser, "li:nth-child(3) .yes")
+    assert text(browser, "#marked") == "1 marked right, 1 wrong"
+    browser.run(
+        "URL.createObjectURL = (blob) => {"
+        " blob.text().then(text => { window.labels = text }); return '#' }"
+    )
+    click(browser, "#download")
+    rows = list(csv.DictReader(io.StringIO(browser.wait("window.labels"))))
+    vehicles = {one["image"]: one["vehicle_id"] for one in rows}
+    assert vehicles[CROP] == vehicles[first] != vehicles[second] and third not in vehicles
+    click(browser, "#forget")
+    assert browser.run("document.querySelector('#marks').hidden") is True
+
+
+def test_what_is_no_picture_is_said(browser: Browser, served: Served, tmp_path: Path) -> None:
+    (tmp_path / "note.jpg").write_bytes(b"no picture")
+    go(browser, served)
+    browser.upload("#file", tmp_path / "note.jpg")
+    assert "note.jpg: it is no picture" in browser.wait(
+        "document.querySelector('#status.problem')?.innerText"
+    )
+    # The browser logs every answer that is no success.
+    browser.messages[:] = [one for one in browser.messages if "status of 400" not in one]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_is_cut_off(browser: Browser, served: Served, width: int, dark: bool) -> None:
+    browser.go("about:blank")
+    for view in ("rank", "journey"):
+        go(browser, served, f"?id={CROP}&view={view}&camera=8", width=width, dark=dark)
+        browser.wait(f"{HITS} > 1")
+        assert browser.run("document.documentElement.scrollWidth") == width
+        browser.wait("[...document.images].every(i => i.loading === 'lazy' || i.naturalWidth)")
+        clipped = (
+            "[...document.querySelectorAll('button, .facts, .bars')]"
+            ".filter(e => e.scrollWidth > e.clientWidth + 2 && e.offsetParent).length"
+        )
+        assert browser.run(clipped) == 0
+
+
+def test_it_can_be_used_by_keyboard_and_names_its_parts(browser: Browser, served: Served) -> None:
+    go(browser, served, f"?id={CROP}")
+    browser.wait(f"{HITS} === 24")
+    tree = browser.call("Accessibility.getFullAXTree")["nodes"]
+    nameless = [
+        node["role"]["value"]
+        for node in tree
+        if not node.get("ignored")
+        and node["role"]["value"] in ("button", "slider", "checkbox", "radio", "link", "image")
+        and not node.get("name", {}).get("value")
+    ]
+    assert not nameless
+    seen = []
+    focused = "(e => e.id || e.name || e.tagName)(document.activeElement)"
+    for _ in range(14):
+        browser.press("Tab", 9)
+        seen.append(browser.run(focused))
+    assert {"file", "overlay", "view", "reach", "SUMMARY", "BUTTON"} <= set(seen)
+
+
+def test_the_docs_examples_work(browser: Browser, served: Served) -> None:
+    go(browser, served, "docs")
+    results = browser.run(
+        """(async () => {
+            const codes = [];
+            for (const box of document.querySelectorAll(".operation")) {
+                const button = box.querySelector("button");
+                if (!button) continue;
+                button.click();
+                const out = button.nextSibling;
+                while (out.hidden) await new Promise((resolve) => setTimeout(resolve, 20));
+                codes.push(out.textContent.slice(0, 4));
+            }
+            return codes;
+        })()"""
+    )
+    assert len(results) >= 9
+    assert all(code == "200\n" or code.startswith("#") for code in results), results
