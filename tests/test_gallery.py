@@ -143,17 +143,16 @@ def test_a_data_set_and_an_index(
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("nowhere", "expected a folder of vehicle crops"),
-        ("file.txt", "expected a folder of vehicle crops"),
+        ("nowhere", "expected a store"),
+        ("file.txt", "expected a store"),
         ("empty", "no image ends in"),
-        ("city.lance", "multitasknet.city"),
-        ("store", "multitasknet.city"),
+        ("city.lance", "there is no gallery store"),
         ("broken", "cannot be read"),
     ],
 )
 def test_what_is_no_gallery(predictor: Predictor, tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "file.txt").touch()
-    for folder in ("empty", "city.lance", "store/city.lance", "broken"):
+    for folder in ("empty", "city.lance", "broken"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "broken" / "a.jpg").write_bytes(b"no picture")
     with pytest.raises(MultiTaskNetError, match=said):

@@ -11,6 +11,7 @@ import stores
 from multitasknet import Predictor
 from multitasknet.retrieval.adding import add_pictures, entries_of, open_for
 from multitasknet.retrieval.embedding import origin_of
+from multitasknet.retrieval.opening import open_gallery
 from multitasknet.retrieval.store import GalleryStore
 from multitasknet.retrieval.store_search import StoreGallery
 
@@ -43,7 +44,8 @@ def test_rows_are_what_predict_says(predictor: Predictor, tmp_path: Path) -> Non
     for path, one in zip(paths, said, strict=True):
         np.testing.assert_allclose(found[str(path)], one.embedding, rtol=2e-3, atol=2e-3)
     query = predictor.embed(paths[3:4])
-    assert StoreGallery(store).nearest(query, top=1)[0][0].row.image == paths[3]
+    gallery = open_gallery(tmp_path / "city.lance", predictor)
+    assert gallery.nearest(query, top=1)[0][0].row.image == paths[3]
     assert {
         row["color"] for batch in store.read(["color"]) for row in batch.to_pylist()
     } == {one.color for one in said}  # fmt: skip

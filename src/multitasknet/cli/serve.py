@@ -22,8 +22,8 @@ def add_parsers(commands: Any) -> None:
         "--gallery",
         default="demo",
         metavar="PATH",
-        help="to search in: a folder of crops, a data set, an .npz index, 'none', or 'demo', "
-        "generated crops (default)",
+        help="to search in: a store (.lance), a folder of crops, a data set, an .npz index, "
+        "'none', or 'demo', generated crops (default)",
     )
     serve.add_argument("--host", default="127.0.0.1", help="to listen on (127.0.0.1)")
     serve.add_argument("--port", type=positive, default=8000, help="to listen on (8000)")
