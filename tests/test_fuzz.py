@@ -1,6 +1,6 @@
 """Anything at all, for every reader: only this package's errors or a valid result come out.
 
-Twenty surfaces share a profile's examples: 2,000 in a normal run, 20,000 with
+Two dozen surfaces share a profile's examples: 2,400 in a normal run, 24,000 with
 ``--hypothesis-profile=deep``.
 """
 
@@ -10,9 +10,11 @@ import csv
 import io
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,10 @@ from multitasknet.images import read_image
 from multitasknet.inference.metadata import Metadata
 from multitasknet.models.multitasknet.spec import NetworkSpec
 from multitasknet.models.vehiclepose.spec import VehiclePoseSpec
+from multitasknet.retrieval.adding import add_pictures, entries_of, read_manifest
+from multitasknet.retrieval.conditions import TravelTimes
 from multitasknet.retrieval.index import EmbeddingOrigin, GalleryIndex
+from multitasknet.retrieval.store_search import StoreGallery
 from multitasknet.training.history import EpochRecord, History, read_history, write_history
 from multitasknet.training.settings import Settings, all_rules, read_config
 from multitasknet.vehicle.attributes import ClassMaps
@@ -666,6 +671,80 @@ def test_what_is_kept_is_used_whole_or_not_at_all(tmp_path: Path, data: st.DataO
     assert (again is None) == (content != b"content" * 9)
 
 
+# Gallery stores
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("lancedb")
+    import stores
+
+    store = stores.open_store(tmp_path_factory.mktemp("city") / "city.lance")
+    predictor = stores.PixelPredictor()
+    entries = entries_of([stores.draw(Path(store.path).parent / "crops", 4)[0].parent])
+    add_pictures(store, predictor, entries, progress=False)
+    return Path(store.path)
+
+
+@fuzz
+@given(st.data())
+def test_damaged_stores(tmp_path: Path, city: Path, data: st.DataObject) -> None:
+    path = tmp_path / "city.lance"
+    shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(city, path)
+    files = sorted(one for one in path.rglob("*") if one.is_file() and one.stat().st_size)
+    chosen = data.draw(st.sampled_from(range(len(files))))
+    write(files[chosen], data.draw(damaged(files[chosen].read_bytes())))
+
+    def use() -> None:
+        gallery = StoreGallery(path)
+        gallery.nearest(np.ones((1, gallery.store.width)), top=2)
+        gallery.store.origins()
+
+    survives(use)
+
+
+words = st.sampled_from(
+    ["camera", "time", "=", "in", "(", ")", "'2026'", "3", "and", "not", "id", "embedding",
+     "is null", "between", "null", "1 / 0", "like", ";", "--", "keypoints[0]", "cast(id as int)"]
+)  # fmt: skip
+
+
+@fuzz
+@given(odd_text | st.lists(words, max_size=7).map(" ".join))
+@example("time between '2026-01-01' and '2026-02-01' and camera in (3, 4)")
+def test_conditions(city: Path, where: str) -> None:
+    gallery = StoreGallery(city)
+    count = survives(lambda: gallery.store.count(where))
+    found = survives(
+        lambda: gallery.find(np.ones((1, gallery.store.width)), top=9, where=where)[0][0]
+    )
+    assert count is None or found is None or len(found) == count
+
+
+MANIFEST = ["a.jpg", "x", "c1", "2026-11-01T08:00:00", "5"]
+
+
+@fuzz
+@given(
+    table(MANIFEST), st.permutations(["image", "id", "camera", "time", "lane"]) | st.lists(odd_text)
+)
+def test_manifests(tmp_path: Path, rows: list[list[str]], header: list[str]) -> None:
+    write(tmp_path / "a.jpg", PICTURES[0])
+    found = survives(lambda: read_manifest(write(tmp_path / "m.csv", csv_text([header, *rows]))))
+    for entry in found or ():
+        assert entry.image.is_file() and isinstance(entry.id, str)
+
+
+@fuzz
+@given(table(["1", "2", "3", "4.5"]), st.permutations(["from", "to", "least", "most"]))
+def test_travel_times(tmp_path: Path, rows: list[list[str]], header: list[str]) -> None:
+    text = csv_text([header, *rows])
+    found = survives(lambda: TravelTimes.read(write(tmp_path / "t.csv", text)))
+    if found is not None:
+        assert found.condition("1", datetime(2026, 1, 1))
+
+
 # Command lines
 
 PHOTO = Path(__file__).resolve().parents[1] / "assets" / "example.jpg"
@@ -673,6 +752,7 @@ PLACES = ["nowhere", "..", "/proc/self/mem", "/dev/null", "~nosuchuser/x", "x" *
 places = st.sampled_from(PLACES)
 numbers = st.sampled_from(["0", "-1", "1", "9" * 40, "x", "1e9", "nan", "\uff11", ""])
 weights = places | st.sampled_from(["nowhere.ckpt", "x.onnx", "/dev/zero.ckpt", "synthetic"])
+stores_at = st.sampled_from(["nowhere.lance", "/dev/null.lance", "x" * 300 + ".lance", ".lance"])
 OPTIONS = {
     "info": [["--weights", weights], ["--card", places], ["--cache-dir", places], ["--json"]],
     "data": [[places], ["--json"], ["--allow-outside"]],
@@ -690,7 +770,22 @@ OPTIONS = {
         ["--batch-size", numbers],
     ],
     "precision": [[places], ["--weights", weights], ["--int8", places], ["--size", numbers]],
-    "search": [["--query", places], ["--gallery", places], ["--index", places], ["--top", numbers]],
+    "search": [
+        ["--query", places | st.just(str(PHOTO))],
+        ["--gallery", places | stores_at],
+        ["--index", places],
+        ["--top", numbers],
+        ["--where", odd_text],
+        ["--not-before", odd_text],
+        ["--max-distance", numbers],
+        ["--travel-times", places],
+    ],
+    "gallery add": [[places | stores_at], [places], ["--manifest", places], ["--labels", places]],
+    "gallery info": [[places | stores_at], ["--json"]],
+    "gallery remove": [[stores_at], ["--where", odd_text]],
+    "gallery export": [[stores_at], [places], ["--where", odd_text]],
+    "gallery link": [[stores_at], ["--max-distance", numbers], ["--window", numbers]],
+    "gallery index": [[stores_at], ["--recall", numbers]],
     "threshold": [["--data", places], ["--false-match-rate", numbers], ["--output", places]],
     "evaluate": [["--data", places], ["--output", places], ["--workers", numbers]],
     "pose": [[places], ["--data", places], ["--output", places], ["--overlay", places]],
@@ -708,14 +803,23 @@ OPTIONS = {
 }
 
 
-OFFLINE = ("predict", "precision", "search", "threshold", "evaluate", "pose", "evaluate-pose")
-OFFLINE += ("quantize",)
+OFFLINE = (
+    "predict",
+    "precision",
+    "search",
+    "gallery add",
+    "threshold",
+    "evaluate",
+    "pose",
+    "evaluate-pose",
+    "quantize",
+)
 
 
 @st.composite
 def command_lines(draw: st.DrawFn) -> list[str]:
     name = draw(st.sampled_from(sorted(OPTIONS)))
-    line = [name]
+    line = name.split()
     for option in OPTIONS[name]:
         if draw(st.integers(0, 4)):
             line += [part if isinstance(part, str) else draw(part) for part in option]
