@@ -9,6 +9,7 @@ from pathlib import Path
 
 import drawn
 import numpy as np
+import pytest
 
 from multitasknet import create_network, read_weights
 
@@ -39,3 +40,21 @@ def test_the_finetuning_example_trains_given_weights(tmp_path) -> None:
     assert tuned.spec.num_ids == 2
     name = "base.conv0.weight"
     assert not np.array_equal(tuned.arrays[name], before.arrays[name])
+
+
+@pytest.mark.slow
+def test_the_tour_runs_from_its_first_cell_to_its_last(tmp_path, monkeypatch) -> None:
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    monkeypatch.setenv("MULTITASKNET_CACHE", str(tmp_path / "cache"))
+    tour = nbformat.read(EXAMPLES / "tour.ipynb", as_version=4)
+    nbclient.NotebookClient(tour, timeout=600).execute(cwd=tmp_path)
+    pictures = [
+        one
+        for cell in tour.cells
+        for one in cell.get("outputs", ())
+        if "image/png" in one.get("data", {})
+    ]
+    assert len(pictures) == 3
+    found = "".join(one.get("text", "") for one in tour.cells[7].outputs)
+    assert found.count(".jpg") == 5
