@@ -6,9 +6,9 @@
     multitasknet convert identity.pth identity.ckpt --float16
 
 Poses are estimated by the light pose network, as those will be that the weights meet. Pictures are
-small at first, where two cores see four times as many of them, and large in the end. Beside the
-identities' cosine classifier (Wang et al., CosFace, CVPR 2018) the embedding learns by comparing
-within the batch (Khosla et al., Supervised Contrastive Learning, NeurIPS 2020), whose vehicles are
+small at first, where two cores see twice as many of them. Beside the identities' cosine classifier
+(Wang et al., CosFace, CVPR 2018) the embedding learns by comparing within the batch (Khosla et al.,
+Supervised Contrastive Learning, NeurIPS 2020), whose vehicles are
 chosen so that several share colour and type; shallow statistics are mixed between pictures (Zhou
 et al., Domain Generalization with MixStyle, ICLR 2021). The classifier stays behind; the norm
 before the embedding's activation is written into ``fc_vid``. The same command goes on where it was
@@ -61,7 +61,7 @@ AVERAGE = 0.998
 ALIKE = 2  # vehicles of one colour and type that meet in a batch
 IMAGES = 2  # of each vehicle in a batch
 STATISTICS = 960  # pictures
-STAGES = ((32, 3000), (64, 1500), (96, 400), (128, 150))  # side of the input, steps
+STAGES = ((32, 2200), (64, 1300))  # side of the input, steps
 
 
 # The network, with the names of NVlabs' files
@@ -468,7 +468,7 @@ def read_options() -> argparse.Namespace:
         default=STAGES,
         help=f"SIDE:STEPS, one after the other ({' '.join(f'{a}:{b}' for a, b in STAGES)})",
     )
-    parser.add_argument("--batch-size", type=int, default=48)
+    parser.add_argument("--batch-size", type=int, default=96)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="processes that make batches (1)")
