@@ -207,7 +207,9 @@ def test_a_manifest_may_not_take_the_stores_own_columns(tmp_path: Path) -> None:
         read_manifest(path)
 
 
-def test_what_is_removed_is_nowhere_afterwards(store: GalleryStore, pictures: list[Path]) -> None:
+def test_what_is_removed_is_nowhere_afterwards(
+    store: GalleryStore, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     add(store, pictures)
     store.compact()
     (row,) = rows(store, f"image = '{pictures[7]}'")
@@ -217,11 +219,25 @@ def test_what_is_removed_is_nowhere_afterwards(store: GalleryStore, pictures: li
         files = [one for one in Path(store.path).rglob("*") if one.is_file()]
         return [one for one in files if any(trace in one.read_bytes() for trace in traces)]
 
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    assert holding()
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_optimize", full)
+        with pytest.raises(OutputError, match="No space"):
+            store.remove(f"id = '{row['id']}'")
+    assert holding() and len(store) == 39
+    # The same call finishes what was interrupted.
+    assert store.remove(f"id = '{row['id']}'") == 0
+    assert holding() == []
+    (row,) = rows(store, f"image = '{pictures[8]}' and camera = ''")
+    traces[:] = [np.array(row["embedding"], np.float16).tobytes(), row["fingerprint"]]
     assert holding()
     assert store.remove(f"id = '{row['id']}'") == 1
     assert holding() == []
     assert len(store.table.list_versions()) == 1
-    assert len(store) == 39
+    assert len(store) == 38
     assert not rows(store, f"id = '{row['id']}'")
     assert store.remove("id = 'nobody'") == 0
 

@@ -90,8 +90,8 @@ def test_linking_300_vehicles_beats_their_looks() -> None:
 def test_a_store_knows_vehicles_and_their_journeys(tmp_path: Path) -> None:
     pytest.importorskip("lancedb")
     from multitasknet.retrieval.embedding import origin_of
-    from multitasknet.retrieval.store import NewRow
-    from multitasknet.retrieval.store_linking import JOURNEYS, link_store
+    from multitasknet.retrieval.store import JOURNEYS, NewRow
+    from multitasknet.retrieval.store_linking import link_store
     from multitasknet.retrieval.store_search import StoreGallery
 
     store = stores.open_store(tmp_path / "city.lance")
@@ -124,3 +124,6 @@ def test_a_store_knows_vehicles_and_their_journeys(tmp_path: Path) -> None:
     }
     assert gallery.nearest(told[3].embedding[None], top=1)[0][0].row.id == "crop 3"
     assert store.count("vehicle = 0") == 3
+    # What is removed is in no journey either.
+    assert store.remove("id = 'crop 4'") == 1
+    assert store.side_table(JOURNEYS) is None

@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 SUFFIX = ".lance"
 EXTRA = "city"
 CROPS = "crops"
+JOURNEYS = "journeys"
 # Rows that are committed at once: what an interruption can cost.
 BATCH = 1000
 _FORMAT = 1
@@ -288,28 +289,32 @@ class GalleryStore:
     def remove(self, where: str) -> int:
         """Delete rows for good: neither data files nor indexes nor old versions hold them after.
 
-        LanceDB only marks deleted rows, so what is left of the data files that held them is
-        written again, and indexes are built anew.
+        LanceDB only marks deleted rows, so the other rows of their data files are written again
+        first. The indexes and the journeys are dropped: they are to be made anew. What an
+        interruption leaves, the same call finishes.
 
         Returns:
             How many rows were deleted.
         """
         count = self.count(where)
-        if not count:
-            return 0
         with self.writing(), writing(Path(self.path)):
-            fragments = {
-                int(address) >> _FRAGMENT_BITS
-                for batch in self.read(["_rowaddr"], where)
-                for address in batch["_rowaddr"].to_numpy()
-            }
-            self.table.delete(typed(where))
-            for index in self.table.list_indices():
-                self.table.drop_index(index.name)
-            for fragment in sorted(fragments):
-                self._rewrite(fragment)
+            if count:
+                self._remove(typed(where))
             self._optimize()
         return count
+
+    def _remove(self, where: str) -> None:
+        fragments = {
+            int(address) >> _FRAGMENT_BITS
+            for batch in self.read(["_rowaddr"], where)
+            for address in batch["_rowaddr"].to_numpy()
+        }
+        for index in self.table.list_indices():
+            self.table.drop_index(index.name)
+        self._database.drop_table(JOURNEYS, ignore_missing=True)
+        for fragment in sorted(fragments):
+            self._rewrite(fragment, f"({where}) is not true")
+        self.table.delete(where)
 
     def compact(self) -> None:
         """Join small files, bring new rows into the indexes, and drop old versions."""
@@ -358,10 +363,10 @@ class GalleryStore:
             origin=next(iter(origins)),
         )
 
-    def _rewrite(self, fragment: int) -> None:
-        """Write the rows of a fragment again, so that its file can go."""
+    def _rewrite(self, fragment: int, where: str) -> None:
+        """Write rows of a fragment again, into another one."""
         first = fragment << _FRAGMENT_BITS
-        held = f"_rowaddr >= {first} and _rowaddr < {first + (1 << _FRAGMENT_BITS)}"
+        held = f"{where} and _rowaddr between {first} and {first + (1 << _FRAGMENT_BITS) - 1}"
         while True:
             query = self.table.search().where(held).select(list(self.columns)).limit(_MERGED)
             rows = query.to_arrow()

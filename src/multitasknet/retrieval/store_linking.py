@@ -15,10 +15,9 @@ from ..errors import import_extra
 from ..ranking.distances import distance_blocks, nearest
 from ..ranking.linking import link
 from ..vehicle.cameras import UNKNOWN_CAMERA
-from .store import EXTRA, StoreError, vectors
+from .store import EXTRA, JOURNEYS, StoreError, vectors
 from .store_search import StoreGallery
 
-JOURNEYS = "journeys"
 # A row, and its neighbours and how far they are.
 _Found = tuple[int, np.ndarray, np.ndarray]
 _READ = ("id", "camera", "time", "embedding")
