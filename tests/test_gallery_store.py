@@ -85,7 +85,11 @@ def test_only_what_is_new_or_changed_is_embedded(store: GalleryStore, tmp_path: 
     assert (report.added, report.unchanged, again.embedded, len(store)) == (4, 11, 4, 15)
 
 
-def test_broken_pictures_are_named_and_left_out(store: GalleryStore, tmp_path: Path) -> None:
+def test_broken_pictures_are_named_and_left_out(
+    store: GalleryStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Tests that run side by side hand on what was logged, and fail on such a name.
+    caplog.set_level("ERROR", "multitasknet.retrieval.adding")
     paths = stores.draw(tmp_path / "crops", 3)
     paths[1].write_bytes(b"no picture")
     odd = tmp_path / "crops" / "a\udcff.png"
