@@ -830,6 +830,7 @@ def command_lines(draw: st.DrawFn) -> list[str]:
 
 @fuzz
 @given(command_lines())
+@example(["precision", str(PHOTO), "--offline"])
 @pytest.mark.filterwarnings("ignore")
 def test_command_lines(tmp_path: Path, line: list[str]) -> None:
     before = Path.cwd()

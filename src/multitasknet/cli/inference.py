@@ -51,7 +51,7 @@ def add_parsers(commands: Any) -> None:
     precision.add_argument("--int8", type=Path, metavar="FILE", help="a file of 'quantize' as well")
     add_options(precision, "--labels", "--pose", *SOURCE, "--size", "--threads", "--hint", "--json")
     add_batch_size(precision, 8)
-    precision.set_defaults(variant=None)
+    precision.set_defaults(variant=None, network=None)
 
     compare = add_command(commands, "compare", _compare, "whether two images show one vehicle")
     for name in ("first", "second"):
