@@ -80,7 +80,7 @@ def test_photos_are_understood_and_found(browser: Browser, served: Served) -> No
     assert browser.run("getComputedStyle(document.querySelector('#shown svg')).display") != "none"
     click(browser, "#overlay")
     assert browser.run("getComputedStyle(document.querySelector('#shown svg')).display") == "none"
-    assert "not calibrated" in text(browser, "#certain")
+    assert "% likely the same" in text(browser, "#certain")
     first = ids(browser)
     click(browser, "#photos li:nth-child(2) button")
     browser.wait(f"document.querySelector('.hit').dataset.id !== {first[0]!r}")
