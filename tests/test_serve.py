@@ -108,7 +108,7 @@ def test_a_comparison_is_that_of_python(served: Served) -> None:
     expected = compare(served.service.predictor, QUERY, OTHER)
     found = post(served, "/api/compare", QUERY, OTHER).json()
     assert found["distance"] == pytest.approx(expected.distance, rel=1e-2)
-    assert found["probability"] is None
+    assert found["probability"] == pytest.approx(expected.probability, rel=1e-2)
     assert [found[name]["image"] for name in ("first", "second")] == [QUERY.name, OTHER.name]
 
 
@@ -512,7 +512,7 @@ def test_the_token_is_asked_for(served: Served) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--gallery", "nowhere", "--weights", "none"], "nowhere: expected a folder"),
+        (["--gallery", "nowhere", "--weights", "none"], "nowhere: expected a store"),
         (["--weights", "missing.ckpt"], "missing.ckpt"),
         (["--token-file", "missing.txt"], "missing.txt: the token cannot be read"),
     ],
