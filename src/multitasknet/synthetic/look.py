@@ -69,10 +69,6 @@ class Look:
     def kind(self) -> str:
         return TYPES[self.type_id - 1]
 
-    @property
-    def color_name(self) -> str:
-        return COLORS[self.color_id - 1]
-
     def rng(self, room: int) -> np.random.Generator:
         """The source of what is drawn in one room of the vehicle, whatever the others draw."""
         return np.random.default_rng((self.details, room))
