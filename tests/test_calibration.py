@@ -84,6 +84,12 @@ def test_what_threshold_saves_compare_and_search_read(
     assert matches[0]["probability"] >= matches[-1]["probability"] > 0
     assert main(["compare", images[0], images[0], *network]) == 0
     assert "same vehicle  " in (said := capsys.readouterr().out) and "calibrated" not in said
+    exported = tmp_path / "own.onnx"
+    assert main(["export", "--output", str(exported), *network[:4]]) == 0
+    capsys.readouterr()
+    assert main(["compare", *images, "--weights", str(exported), "--pose", "none", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["probability"] == pytest.approx(result["probability"], abs=1e-3)
     network[3] = "64"
     assert main(["compare", *images, *network]) == 0
     assert "not calibrated" in capsys.readouterr().out

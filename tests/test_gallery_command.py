@@ -11,6 +11,7 @@ import pytest
 import stores
 from stores import PixelPredictor
 
+from multitasknet import Calibration
 from multitasknet.cli import main
 from multitasknet.errors import MissingExtraError
 
@@ -27,6 +28,8 @@ def _pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     from multitasknet.images import read_image
 
     class Pixels(PixelPredictor):
+        calibration = Calibration((0.0, 100.0), (0.9, 0.1), 0.5, 5, 5, (32, 32))
+
         def embed(self, images: list[Path], keypoints: list) -> np.ndarray:
             pairs = zip(map(read_image, images), keypoints, strict=True)
             told = [self.one(*pair) for pair in pairs]
@@ -93,6 +96,8 @@ def test_search_says_what_it_found_and_how(city: str, capsys: pytest.CaptureFixt
     first = found["matches"][0]
     assert (first["image"], first["camera"]) == (query(city), "c1")
     assert first["distance"] < 1e-3
+    assert first["probability"] == pytest.approx(0.9, abs=1e-4)
+    assert 0.1 <= found["matches"][-1]["probability"] < 0.9
     assert found["searched"] == {
         "rows": 20, "exact": True, "probes": 0, "refine": 0, "recall": 1.0
     }  # fmt: skip
@@ -109,7 +114,7 @@ def test_search_says_what_it_found_and_how(city: str, capsys: pytest.CaptureFixt
     assert found["max_distance"] > 0
     assert main([*line, "--output", str(Path(city).parent / "page.html")]) == 0
     out = capsys.readouterr().out
-    assert "of 20 rows, each compared" in out and "camera c1" in out
+    assert "of 20 rows, each compared" in out and "camera c1" in out and " 90.0%  " in out
 
 
 def test_travel_times_need_a_place_and_a_time(

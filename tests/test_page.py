@@ -251,5 +251,6 @@ def test_the_docs_examples_work(browser: Browser, served: Served) -> None:
             return codes;
         })()"""
     )
-    assert len(results) >= 9
+    assert len(results) >= 12
+    assert browser.run("document.body.textContent.includes(`Client('${location.host}')`)")
     assert all(code == "200\n" or code.startswith("#") for code in results), results

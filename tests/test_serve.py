@@ -403,6 +403,15 @@ def test_triton_clients_run_each_network(
     assert everything.as_numpy(about["outputs"][-1]["name"]).shape == expected[-1].shape
 
 
+def test_the_example_of_the_docs_runs(
+    served: Served, triton: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    described = httpx.get(f"{served.url}/openapi.json", timeout=20).json()
+    (sample,) = described["paths"]["/v2/models/{name}/infer"]["post"]["x-codeSamples"]
+    exec(sample["source"].replace("127.0.0.1:8000", served.url.removeprefix("http://")), {})
+    assert capsys.readouterr().out == "(1, 1024)\n"
+
+
 def test_triton_clients_are_told_what_is_wrong(served: Served, triton: Any) -> None:
     from tritonclient.http import InferInput
     from tritonclient.utils import InferenceServerException
@@ -545,8 +554,9 @@ def test_sigterm_finishes_what_is_running(served: Served) -> None:
         assert "60 crops" in said[1] and f"http://127.0.0.1:{port}/" in said[2]
         url = f"http://127.0.0.1:{port}/api/embed"
         files = [("images", ("a.jpg", QUERY.read_bytes()))] * 64
-        with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(httpx.post, url, files=files, timeout=120)
+        with httpx.Client(timeout=120) as client, ThreadPoolExecutor(1) as pool:
+            client.get(f"http://127.0.0.1:{port}/healthz")  # connected before the signal
+            asked = pool.submit(client.post, url, files=files)
             time.sleep(0.5)
             process.send_signal(signal.SIGTERM)
             assert len(asked.result().json()["embeddings"]) == 64

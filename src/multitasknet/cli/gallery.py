@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,14 @@ from .options import (
     add_options,
     add_predictor_options,
     check_images,
+    distance_text,
     given,
     make_predictor,
     positive,
     predictor_settings,
     print_json,
     print_rows,
+    print_uncalibrated,
     share,
 )
 
@@ -47,6 +49,16 @@ OF_STORES = (
     "from_camera",
     "from_time",
 )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was found for a query, how probable each hit is, and how it was searched."""
+
+    query: str
+    hits: Sequence[Hit]
+    probabilities: Sequence[float | None]
+    searched: Searched
 
 
 class GalleryCommandError(MultiTaskNetError, ValueError):
@@ -135,6 +147,7 @@ def search_store(options: argparse.Namespace) -> None:
     """The command ``search`` in a store."""
     from ..data.labels import keypoints_of
     from ..files import check_output
+    from ..retrieval.comparing import same_vehicle
     from ..retrieval.embedding import origin_of
     from ..retrieval.store_search import StoreGallery
 
@@ -164,12 +177,14 @@ def search_store(options: argparse.Namespace) -> None:
             exact=bool(options.exact),
             group_by=options.group_by,
         )
-        found.append((name, hits, searched))
+        probable = [same_vehicle(predictor, hit.distance) for hit in hits]
+        found.append(Answer(name, hits, probable, searched))
     if options.json:
-        print_json(_as_json(*one) | {"max_distance": limit} for one in found)
+        print_json(_as_json(answer) | {"max_distance": limit} for answer in found)
     else:
-        for one in found:
-            _print_hits(*one)
+        for answer in found:
+            _print_answer(answer)
+        print_uncalibrated(predictor)
     if options.output:
         _write_page(options, predictor, found, len(gallery))
 
@@ -197,20 +212,25 @@ def _condition(options: argparse.Namespace, gallery: StoreGallery, query: Path) 
     return all_of([options.where, filter_condition(times), reachable])
 
 
-def _as_json(name: str, hits: Sequence[Hit], searched: Searched) -> dict[str, Any]:
-    matches = [asdict(hit.row) | {"distance": hit.distance} for hit in hits]
-    return {"query": name, "matches": matches, "searched": asdict(searched)}
+def _as_json(answer: Answer) -> dict[str, Any]:
+    matches = [
+        asdict(hit.row) | {"distance": hit.distance, "probability": probability}
+        for hit, probability in zip(answer.hits, answer.probabilities, strict=True)
+    ]
+    return {"query": answer.query, "matches": matches, "searched": asdict(answer.searched)}
 
 
-def _print_hits(name: str, hits: Sequence[Hit], searched: Searched) -> None:
-    print(f"\n{name}")
-    for rank, hit in enumerate(hits, start=1):
+def _print_answer(answer: Answer) -> None:
+    print(f"\n{answer.query}")
+    for rank, hit in enumerate(answer.hits, start=1):
         row = hit.row
         facts = (row.camera and f"camera {row.camera}", row.time, row.color, row.type)
         told = "  ".join(str(fact) for fact in facts if fact)
-        print(f"  {rank:3}  {hit.distance:10.4g}  {row.image}  {told}".rstrip())
-    if not hits:
+        how_far = distance_text(hit.distance, answer.probabilities[rank - 1])
+        print(f"  {rank:3}  {how_far}  {row.image}  {told}".rstrip())
+    if not answer.hits:
         print("  nothing")
+    searched = answer.searched
     how = "each compared"
     if not searched.exact:
         how = (
@@ -223,15 +243,21 @@ def _print_hits(name: str, hits: Sequence[Hit], searched: Searched) -> None:
 def _write_page(
     options: argparse.Namespace,
     predictor: Predictor,
-    found: Sequence[tuple[str, Sequence[Hit], Searched]],
+    found: Sequence[Answer],
     count: int,
 ) -> None:
     from ..retrieval.search import Match, write_search_report
 
     page = write_search_report(
         options.output,
-        [name for name, _, _ in found],
-        [[Match(str(hit.row.image), hit.distance) for hit in hits] for _, hits, _ in found],
+        [answer.query for answer in found],
+        [
+            [
+                Match(str(hit.row.image), hit.distance, probability)
+                for hit, probability in zip(answer.hits, answer.probabilities, strict=True)
+            ]
+            for answer in found
+        ],
         gallery=count,
         weights=predictor.engine.source,
     )

@@ -18,11 +18,13 @@ from .options import (
     card_of,
     check_folder,
     check_images,
+    distance_text,
     given,
     make_predictor,
     positive,
     print_json,
     print_table,
+    print_uncalibrated,
     share,
 )
 
@@ -271,10 +273,9 @@ def _search(options: argparse.Namespace) -> None:
         for query, matches in zip(options.query, found, strict=True):
             print(f"\n{query}")
             for rank, match in enumerate(matches, start=1):
-                certain = "" if match.probability is None else f"  {match.probability:6.1%}"
-                print(f"  {rank:3}  {match.distance:10.4g}{certain}  {match.name}")
-        if predictor.calibration is None:
-            print("\nnot calibrated: distances alone ('multitasknet threshold --save')")
+                how_far = distance_text(match.distance, match.probability)
+                print(f"  {rank:3}  {how_far}  {match.name}")
+        print_uncalibrated(predictor)
     if options.output:
         page = write_search_report(
             options.output,

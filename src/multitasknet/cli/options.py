@@ -286,6 +286,17 @@ def print_table(
         print(f"{name:{width}}" + "".join(f"{cell:>12}" for cell in cells))
 
 
+def distance_text(distance: float, probability: float | None) -> str:
+    """How far a match is, and how probable, if that is known."""
+    return f"{distance:10.4g}" + ("" if probability is None else f"  {probability:6.1%}")
+
+
+def print_uncalibrated(predictor: Predictor) -> None:
+    """Say that distances have no probabilities, if that is so."""
+    if predictor.calibration is None:
+        print("\nnot calibrated: distances alone ('multitasknet threshold --save')")
+
+
 def positive(text: str) -> int:
     """An argument that is a whole number of at least 1."""
     is_whole = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS

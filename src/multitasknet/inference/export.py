@@ -15,6 +15,7 @@ from ..hub.card import CARD, ENTRIES, ModelCard
 from ..hub.source import WeightsSource
 from ..models import DEFAULT_NETWORK
 from ..models.definition import check_memory, check_size
+from ..ranking.calibration import Calibration, read_calibration
 from .engine import Engine
 from .metadata import Metadata
 
@@ -100,10 +101,14 @@ def export(
         )
     check_output(output, inputs=[] if weights in (None, *ENTRIES) else [expand(str(weights))])
     choose_device(device)
+    calibration: Calibration | None = None
     if network is None:
         from ..hub.networks import create_from
 
-        network = create_from(WeightsSource(weights, card, cache_dir, offline, progress), name)
+        source = WeightsSource(weights, card, cache_dir, offline, progress)
+        network = create_from(source, name)
+        file = source.fetch(name)
+        calibration = None if file is None else read_calibration(file, network.spec)
     from mindspore import get_context
 
     from ..weights.loading import source_sha256
@@ -114,6 +119,7 @@ def export(
         weights_sha256=source_sha256(network, network.load_report),
         precision="float16" if fp16 else "float32",
         batch=fixed_batch,
+        calibration=calibration,
     )
     check_memory(metadata.spec, metadata.spec.input_size, max(CHECKED_INPUTS, fixed_batch or 1))
     with replacing(output) as part:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..documents import parse_json, shown
 from ..errors import MultiTaskNetError
 from ..files import reading
 from ..models import DEFAULT_NETWORK, find_network
+from ..ranking.calibration import Calibration
 
 _KEY = "multitasknet"
 _PRECISIONS = ("float32", "float16", "int8")
@@ -29,12 +30,14 @@ class Metadata:
         weights_sha256: of the file that the weights came from; empty if they are no file's.
         precision: ``float32``, ``float16`` or ``int8``.
         batch: the only batch size that the file takes; None for any.
+        calibration: what distances between its embeddings say; None if that is unknown.
     """
 
     spec: Any
     weights_sha256: str = ""
     precision: str = "float32"
     batch: int | None = None
+    calibration: Calibration | None = None
 
     def as_strings(self) -> dict[str, str]:
         """As names and values for a file; the normalisation is added for other readers."""
@@ -45,6 +48,7 @@ class Metadata:
             "weights_sha256": self.weights_sha256,
             "precision": self.precision,
             "batch": self.batch,
+            "calibration": self.calibration and asdict(self.calibration),
             "normalization": network.normalization(),
         }
         return {_KEY: json.dumps(value)}
@@ -63,4 +67,6 @@ class Metadata:
             if batch is not None and (type(batch) is not int or batch < 1):
                 raise ValueError(f"batch is {shown(batch)}")
             spec = network.spec_from_json(value["spec"])
-            return cls(spec, str(value["weights_sha256"]), precision, batch)
+            stated = value.get("calibration")
+            calibration = None if stated is None else Calibration.from_json(stated)
+            return cls(spec, str(value["weights_sha256"]), precision, batch, calibration)

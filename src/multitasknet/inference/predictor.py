@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from itertools import islice, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -166,12 +166,15 @@ class Predictor(Runner):
     def calibration(self) -> Calibration | None:
         """What distances between its embeddings say; None if nothing was measured at this size.
 
-        ``multitasknet threshold --save`` writes it. Raises SidecarError or CalibrationError if it
-        cannot be read.
+        ``multitasknet threshold --save`` writes it, ``export`` and ``quantize`` take it over.
+        Raises SidecarError or CalibrationError if it cannot be read.
         """
-        if self.weights_file is None or self._source.suffix in EXPORTED:
-            return None
-        found = read_calibration(self.weights_file, self.spec)
+        found: Calibration | None = None
+        if self._source.suffix in EXPORTED:
+            exported: Any = self.engine
+            found = exported.metadata.calibration
+        elif self.weights_file is not None:
+            found = read_calibration(self.weights_file, self.spec)
         return found if found and found.input_size == self.size else None
 
     def predict(

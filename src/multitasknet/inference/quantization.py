@@ -16,6 +16,7 @@ from ..images import ImageInput, read_image
 from ..models.definition import Arrays
 from ..runtime import sums_int8_exactly
 from ..vehicle.keypoint_metrics import THRESHOLDS, KeypointErrors
+from .metadata import Metadata
 from .onnx_engine import OnnxEngine
 from .pose_estimator import PoseEstimator
 from .precision import cosines
@@ -141,7 +142,9 @@ def quantize(
     check_output(output, inputs=[Path(engine.source), *files])
     split = min(max(round(len(images) * _CALIBRATION_SHARE), 1), len(images) - 1)
     with replacing(output) as part:
-        _write(part, engine, runner.prepare(images[:split], poses[:split]))
+        calibration = None if isinstance(runner, PoseEstimator) else runner.calibration
+        metadata = replace(engine.metadata, precision="int8", calibration=calibration)
+        _write(part, engine, metadata, runner.prepare(images[:split], poses[:split]))
         quantized = OnnxEngine(part)
         outputs = _both(quantized, engine, runner.prepare(images[split:], poses[split:]))
         facts: dict[str, Any] = {
@@ -167,7 +170,7 @@ def quantize(
     return report
 
 
-def _write(path: Path, engine: OnnxEngine, batches: Batches) -> None:
+def _write(path: Path, engine: OnnxEngine, metadata: Metadata, batches: Batches) -> None:
     onnx = import_extra("onnx", "onnx")
     tools: Any = import_extra("onnxruntime.quantization", "onnx")
     inputs = list(engine.input_names)
@@ -191,7 +194,6 @@ def _write(path: Path, engine: OnnxEngine, batches: Batches) -> None:
         reduce_range=not sums_int8_exactly(),
     )
     model = onnx.load(path)
-    metadata = replace(engine.metadata, precision="int8")
     onnx.helper.set_model_props(model, metadata.as_strings())
     onnx.save(model, path)
 

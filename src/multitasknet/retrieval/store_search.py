@@ -39,6 +39,10 @@ _SPARE = 16
 _SUB_VECTOR = 16
 _FEWEST_INDEXED = 1_000
 _SCALAR = {"id": "BTree", "time": "BTree", "camera": "Bitmap", "color": "Bitmap", "type": "Bitmap"}
+# Rows a part of the index that its centres are found on, and passes over them. With Lance's own, 256
+# and 50, a million float16 rows were not indexed in 12 minutes.
+_TRAINED_ON = 48
+_ITERATIONS = 16
 _TRIED_QUERIES = 200
 _TRIED_TOP = 10
 _REFINE = 50
@@ -217,7 +221,13 @@ class StoreGallery:
             )
         parts = max(round(sqrt(count)), 1)
         codes = max(self.store.width // _SUB_VECTOR, 1)
-        config = index.IvfPq(distance_type="l2", num_partitions=parts, num_sub_vectors=codes)
+        config = index.IvfPq(
+            distance_type="l2",
+            num_partitions=parts,
+            num_sub_vectors=codes,
+            sample_rate=_TRAINED_ON,
+            max_iterations=_ITERATIONS,
+        )
         with self.store.writing():
             for column, kind in _SCALAR.items():
                 self.store.table.create_index(column, config=getattr(index, kind)())

@@ -25,6 +25,19 @@ from .requests import MOST_IMAGES, parse_body
 router = APIRouter(prefix="/v2")
 _HEAD = "Inference-Header-Content-Length"
 _TYPE = "FP32"
+# The page /docs shows it, with its own address.
+_EXAMPLE = """\
+import numpy as np
+from tritonclient.http import InferenceServerClient, InferInput
+
+client = InferenceServerClient('127.0.0.1:8000')
+inputs = []
+for one in client.get_model_metadata('multitasknet')['inputs']:
+    shape = [1, *(64 if side < 0 else side for side in one['shape'][1:])]
+    inputs.append(InferInput(one['name'], shape, one['datatype']))
+    inputs[-1].set_data_from_numpy(np.zeros(shape, np.float32))
+print(client.infer('multitasknet', inputs).as_numpy('embedding').shape)
+"""
 
 
 @router.get("")
@@ -69,7 +82,10 @@ async def model(request: Request, name: str, version: str = "1") -> Response:
     return Json(about | {"inputs": inputs, "outputs": outputs})
 
 
-@router.post("/models/{name}/infer")
+@router.post(
+    "/models/{name}/infer",
+    openapi_extra={"x-codeSamples": [{"lang": "Python", "source": _EXAMPLE}]},
+)
 @router.post("/models/{name}/versions/{version}/infer", include_in_schema=False)
 async def infer(request: Request, name: str, version: str = "1") -> Response:
     """A network's outputs for its inputs."""

@@ -27,10 +27,15 @@ function operation(path, method, about, ids) {
     box.append(make("dl", {}, ...fields.flat()), text);
     box.append(make("pre", {}, `curl -F images=@car.jpg ${location.origin}${path}\n` +
       `curl --json '${JSON.stringify(example)}' ${location.origin}${path}`));
-  } else if (method !== "get" || path.includes("{")) return box;
+  }
+  for (const sample of about["x-codeSamples"] ?? []) {
+    box.append(make("pre", {}, sample.source.replace("127.0.0.1:8000", location.host)));
+  }
+  const target = path.replace("{name}", "multitasknet");
+  if (!text && (method !== "get" || target.includes("{"))) return box;
   run.addEventListener("click", async () => {
     const options = text ? { method, body: text.value, headers: { "Content-Type": "application/json" } } : {};
-    const answer = await fetch(path, options);
+    const answer = await fetch(target, options);
     const content = await answer.text();
     result.hidden = false;
     try { result.textContent = `${answer.status}\n${short(JSON.parse(content))}`; } catch { result.textContent = content; }
