@@ -105,7 +105,10 @@ def test_groups_have_the_nearest_row_of_each(store: GalleryStore) -> None:
     assert hits == sorted(best, key=lambda one: one.distance)
 
 
-def test_an_index_finds_what_it_was_measured_to(tmp_path: Path) -> None:
+def test_an_index_finds_what_it_was_measured_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("multitasknet.retrieval.store_search._PART", 64)
     store = stores.open_store(tmp_path / "city.lance")
     with pytest.raises(StoreError, match="exactly in no time"):
         StoreGallery(store).build_index()
@@ -117,7 +120,8 @@ def test_an_index_finds_what_it_was_measured_to(tmp_path: Path) -> None:
     how = gallery.plan()
     assert (how.exact, how.rows, how.recall) == (False, COUNT, measured[-1].recall)
     assert gallery.plan("camera = '3'").probes > how.probes
-    assert gallery.plan("id = 'nobody'").exact
+    (nobody,), among = gallery.find(np.zeros((1, stores.WIDTH)), top=3, where="id = 'nobody'")
+    assert (nobody, among.rows) == ([], 0)
     queries = np.stack([gallery.embedding(f"it's {number}") for number in range(50)])
     near, _ = gallery.find(queries, top=10)
     exact, searched = gallery.find(queries, top=10, exact=True)
