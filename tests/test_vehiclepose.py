@@ -15,6 +15,7 @@ from multitasknet import (
     CheckpointError,
     PoseEstimator,
     PoseQuantizationReport,
+    QuantizationError,
     VehiclePose,
     VehiclePoseSpec,
     convert,
@@ -27,6 +28,8 @@ from multitasknet import (
 )
 from multitasknet.cli import main
 from multitasknet.data.samples import batch_inputs, make_sample
+from multitasknet.inference.metadata import MetadataError
+from multitasknet.inference.mindir_engine import MindirError
 from multitasknet.inference.opening import network_in
 from multitasknet.inference.pose_dataset import estimate_dataset
 from multitasknet.models.vehiclepose.decoding import DECODINGS, decode, keypoints_in_image
@@ -145,6 +148,12 @@ def test_a_mindir_file_runs(network: VehiclePose, tmp_path: Path) -> None:
     report = export(tmp_path / "pose.mindir", network=network, size=SIZE)
     assert report.difference < 1e-4
     assert PoseEstimator(report.path).spec.input_size == SIZE
+    content = report.path.read_bytes()
+    half = len(content) // 2
+    for damaged in (b"", content[:1000], content[:half], content[half:], b"mindir" * 1000):
+        report.path.write_bytes(damaged)
+        with pytest.raises((MindirError, MetadataError), match=r"pose\.mindir"):
+            PoseEstimator(report.path)
 
 
 def test_peaks_are_found_between_cells_and_cut_off_at_the_border() -> None:
@@ -226,6 +235,9 @@ def test_int8_and_maps_are_made_as_of_any_pose_network(
     assert isinstance(report, PoseQuantizationReport)
     assert 0.5 < report.map_cosine <= 1
     assert PoseEstimator(tmp_path / "int8.onnx").engine.precision == "int8"
+    with pytest.raises(QuantizationError, match="expected at least 2"):
+        quantize(tmp_path / "b.onnx", estimator, crops(2), min_cosine=2)
+    assert not (tmp_path / "b.onnx").exists()
     synthesize(tmp_path / "data", vehicles=2, images=2, cameras=2, pixels=32)
     dataset = read_dataset(tmp_path / "data", ["query"])
     estimate_dataset(estimator, dataset, tmp_path / "posed", maps=True, progress=False)
@@ -238,9 +250,11 @@ def test_the_commands_take_it(weights: Path, tmp_path: Path, capsys) -> None:
     assert main([*map(str, command)]) == 0
     assert np.shape(json.loads(capsys.readouterr().out)["keypoints"]) == (36, 3)
     output = ["--output", tmp_path / "int8.onnx", "--min-cosine", 0, "--size", 64]
+    output += ["--labels", PHOTO.with_suffix(".csv")]
     command = ["quantize", PHOTO, PHOTO, "--weights", weights, *output, *cache]
     assert main([*map(str, command)]) == 0
-    assert "of the longer side on average" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "of the longer side on average" in printed and "PCK@0.05" in printed
 
 
 def test_the_training_script_trains_goes_on_and_writes_what_is_read(

@@ -70,8 +70,10 @@ def add_with_ray(
         tqdm(desc="add", total=len(entries), unit="image", disable=hidden) as bar,
     ):
         data.DataContext.get_current().enable_progress_bars = False
-        tasks = data.from_items(list(_tasks(store, entries, labels or {})))
-        tasks = tasks.repartition(-(-len(entries) // _TASK))
+        # Cut here: a repartition is tasks of Ray's, which wait for the cores that actors hold.
+        blocks = max(-(-len(entries) // _TASK), 1)
+        made = list(_tasks(store, entries, labels or {}))
+        tasks = data.from_items(made, override_num_blocks=blocks)
         done = tasks.map_batches(_Embedder, fn_constructor_args=(dict(settings),), **how)
         for chunk in chunks(done.iter_rows(), BATCH):
             told = [row["done"] for row in chunk]

@@ -26,6 +26,7 @@ from ..data.labels import LabelRow, write_labels
 from ..files import check_output, make_folder, replacing
 from ..interruption import begin_worker
 from ..report.overlay import SHEET_COLUMNS, contact_sheet, draw_overlay
+from ..runtime import keep_freed_memory
 from ..vehicle.attributes import COLORS, TYPES
 from ..vehicle.keypoints import NUM_KEYPOINTS, count_maps
 from ..vehicle.maps import draw_maps
@@ -208,6 +209,7 @@ def _run(jobs: list[_Job], workers: int) -> Iterable[list[_Taken]]:
 def _begin_worker() -> None:
     """One thread, as others work beside it; and an end with the parent."""
     begin_worker()
+    keep_freed_memory()
     cv2.setNumThreads(1)
 
 
