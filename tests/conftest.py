@@ -72,12 +72,19 @@ summary: a card of the tests
 """
 
 
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tests' own home, one for all processes: networks that are kept in it are made once."""
+    base = tmp_path_factory.getbasetemp()
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "home"
+    home.mkdir(exist_ok=True)
+    return home
+
+
 @pytest.fixture(autouse=True)
-def _no_foreign_cache(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _no_foreign_cache(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's own cache, nor finds what libraries leave there."""
-    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("MULTITASKNET_CACHE", raising=False)
 
 

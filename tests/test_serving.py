@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -236,7 +237,13 @@ def test_onnx_runtime_takes_no_device_and_no_half_precision(exported, network, o
             Predictor(**how, **option)
 
 
-def test_auto_is_onnx_runtime_exported_once_into_the_cache(checkpoint, tmp_path, network) -> None:
+@pytest.fixture(scope="module")
+def wanted(network) -> np.ndarray:
+    """What the Cell says of the photo."""
+    return Predictor(network=network, size=SMALL).embed([PHOTO], [POSE])
+
+
+def test_auto_is_onnx_runtime_exported_once_into_the_cache(checkpoint, tmp_path, wanted) -> None:
     predictor = Predictor(checkpoint, size=SMALL, cache_dir=tmp_path)
     assert predictor.engine.name == "onnx"
     (cached,) = (tmp_path / "onnx").iterdir()
@@ -244,7 +251,6 @@ def test_auto_is_onnx_runtime_exported_once_into_the_cache(checkpoint, tmp_path,
     before = cached.stat().st_mtime_ns
     again = Predictor(checkpoint, size=SMALL, cache_dir=tmp_path)
     assert cached.stat().st_mtime_ns == before
-    wanted = Predictor(network=network, size=SMALL).embed([PHOTO], [POSE])
     for one in (predictor, again):
         got = one.embed([PHOTO], [POSE])
         assert np.abs(got - wanted).max() <= 1e-4 * np.abs(wanted).max()
@@ -263,18 +269,24 @@ def test_a_changed_sidecar_arrives_through_the_cache(checkpoint, tmp_path) -> No
         assert (predictor.spec.color_names[0], predictor.size) == (first, (64, 32))
 
 
-@pytest.mark.parametrize("damage", ["flipped", "cut", "empty"])
+@pytest.fixture(scope="module")
+def kept(checkpoint, tmp_path_factory) -> Path:
+    """A cache that holds the exported network."""
+    folder = tmp_path_factory.mktemp("kept")
+    Predictor(checkpoint, cache_dir=folder)
+    return folder
+
+
+@pytest.mark.parametrize("damage", ["flipped", "empty"])
 def test_a_damaged_file_in_the_cache_is_made_again(
-    checkpoint, tmp_path, network, damage, caplog
+    checkpoint, kept, tmp_path, wanted, damage, caplog
 ) -> None:
-    Predictor(checkpoint, cache_dir=tmp_path)
-    (cached,) = (tmp_path / "onnx").iterdir()
+    cache = shutil.copytree(kept, tmp_path / "cache")
+    (cached,) = (cache / "onnx").iterdir()
     content = bytearray(cached.read_bytes())
-    if damage == "flipped":
-        content[len(content) // 2 : len(content) // 2 + 65536] = bytes(65536)
-    cached.write_bytes({"flipped": content, "cut": content[:1000], "empty": b""}[damage])
-    got = Predictor(checkpoint, size=SMALL, cache_dir=tmp_path).embed([PHOTO], [POSE])
-    wanted = Predictor(network=network, size=SMALL).embed([PHOTO], [POSE])
+    content[len(content) // 2 : len(content) // 2 + 65536] = bytes(65536)
+    cached.write_bytes(content if damage == "flipped" else b"")
+    got = Predictor(checkpoint, size=SMALL, cache_dir=cache).embed([PHOTO], [POSE])
     assert np.abs(got - wanted).max() <= 1e-4 * np.abs(wanted).max()
     assert "is damaged; it is made again" in caplog.text
 
@@ -285,7 +297,7 @@ def test_an_export_of_changed_weights_is_not_said_to_be_the_files(checkpoint, tm
     bias.set_data(bias + 1)
     report = export(tmp_path / "changed.onnx", network=changed, size=SMALL)
     assert report.metadata.weights_sha256 == ""
-    original = Predictor(checkpoint, cache_dir=tmp_path).engine.weights_sha256
+    original = Predictor(checkpoint).engine.weights_sha256
     assert original == file_sha256(checkpoint)
     assert Predictor(report.path).engine.weights_sha256 != original
 
@@ -297,16 +309,15 @@ def test_a_cache_that_cannot_be_written_is_done_without(checkpoint, tmp_path, ca
     assert "is not kept" in caplog.text
 
 
-def test_onnx_runtime_predicts_without_importing_mindspore(checkpoint, tmp_path) -> None:
+def test_onnx_runtime_predicts_without_importing_mindspore(checkpoint) -> None:
     code = f"""
 import sys
 from multitasknet import Predictor
-options = {{"size": (64, 64), "pose": "none", "cache_dir": {str(tmp_path)!r}}}
-predictor = Predictor({str(checkpoint)!r}, **options)
+predictor = Predictor({str(checkpoint)!r}, size=(64, 64), pose="none")
 assert predictor.embed([{str(PHOTO)!r}]).shape == (1, 1024)
 assert not {{"mindspore", "torch"}} & set(sys.modules)
 """
-    Predictor(checkpoint, cache_dir=tmp_path)  # MindSpore writes the file, once
+    Predictor(checkpoint)  # MindSpore writes the file, once
     for _ in range(2):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
