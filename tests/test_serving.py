@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -309,7 +310,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(checkpoint, tmp_path, ca
     assert "is not kept" in caplog.text
 
 
-def test_onnx_runtime_predicts_without_importing_mindspore(checkpoint) -> None:
+def test_onnx_runtime_predicts_without_mindspore_and_leaves_nothing(checkpoint, tmp_path) -> None:
     code = f"""
 import sys
 from multitasknet import Predictor
@@ -319,8 +320,15 @@ assert not {{"mindspore", "torch"}} & set(sys.modules)
 """
     Predictor(checkpoint)  # MindSpore writes the file, once
     for _ in range(2):
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"TMPDIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
+    # ONNX Runtime keeps the number of its session there when it reports to its maker.
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_networks_in_memory_run_on_either_engine(network) -> None:

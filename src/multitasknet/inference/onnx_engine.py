@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +12,8 @@ from ..errors import import_extra
 from ..files import reading
 from .engine import Hint
 from .onnx_model import OnnxError, OnnxModel
+
+_SILENT = "ORT_DISABLE_TELEMETRY"
 
 
 class OnnxEngine(OnnxModel):
@@ -33,7 +37,7 @@ class OnnxEngine(OnnxModel):
         threads: int | None = None,
         hint: Hint = "latency",
     ) -> None:
-        runtime = import_extra("onnxruntime", "onnx")
+        runtime = import_runtime()
         super().__init__(model, source, threads, hint)
         if hint == "throughput":
             self.streams = self.threads
@@ -54,3 +58,18 @@ class OnnxEngine(OnnxModel):
     def _run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         named = dict(zip(self.input_names, inputs, strict=False))
         return tuple(self._session.run(list(self.output_names), named))
+
+
+def import_runtime() -> Any:
+    """ONNX Runtime; it begins to report to its maker when it is imported, unless it is told not to.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    if _SILENT in os.environ:
+        return import_extra("onnxruntime", "onnx")
+    os.environ[_SILENT] = "1"
+    try:
+        return import_extra("onnxruntime", "onnx")
+    finally:
+        del os.environ[_SILENT]
