@@ -193,7 +193,7 @@ def save(path: Path, arrays: dict[str, np.ndarray]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(home: Path) -> Iterator[Served]:
     """The shipped networks and the demo's gallery behind a server, for all tests of a process."""
     from multitasknet import Predictor
     from multitasknet.retrieval.opening import open_gallery
@@ -201,7 +201,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("multitasknet.hub.card.PACKAGE", ASSETS.parent)
-        cache = tmp_path_factory.mktemp("served")
+        cache = home / ".mscache"
         patch.setenv("MULTITASKNET_CACHE", str(cache))
         predictor = Predictor("synthetic", pose="synthetic", progress=False)
         gallery = open_gallery("demo", predictor, progress=False)

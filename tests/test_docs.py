@@ -76,12 +76,6 @@ def _nothing_shipped() -> None:
     """Pages are run with what this version ships, as their readers run them."""
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One for all pages, so that the weights become an ONNX file once."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_no_block_of_a_page_is_passed_over(page: Path) -> None:
     blocks = blocks_of(page)
@@ -97,11 +91,10 @@ def test_no_block_of_a_page_is_passed_over(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_of_a_page_runs(
-    page: Path, supplies: Path, cache: Path, tmp_path: Path, monkeypatch
+    page: Path, supplies: Path, tmp_path: Path, monkeypatch
 ) -> None:
     shutil.copytree(supplies, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MULTITASKNET_CACHE", str(cache))
     names: dict[str, object] = {"__name__": "page"}
     for block in blocks_of(page):
         where = f"{page.name}:{block.line}"

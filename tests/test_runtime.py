@@ -108,9 +108,10 @@ def test_32_threads_share_a_predictor(tmp_path: Path, network, kind: str, monkey
     np.testing.assert_allclose(np.concatenate(together), alone, rtol=1e-3, atol=1e-4)
 
 
-def test_threads_reach_onnx_runtime(network, monkeypatch) -> None:
+def test_threads_reach_onnx_runtime(network, tmp_path, monkeypatch) -> None:
+    path = export(tmp_path / "model.onnx", network=network, size=(32, 32)).path
     asked = []
-    runtime = onnx_engine.import_extra("onnxruntime", "onnx")
+    runtime = onnx_engine.import_runtime()
     session = runtime.InferenceSession
 
     def note(model, options, **more):
@@ -119,7 +120,7 @@ def test_threads_reach_onnx_runtime(network, monkeypatch) -> None:
 
     monkeypatch.setattr(runtime, "InferenceSession", note)
     for threads in (None, 1, 3):
-        Predictor(network=network, backend="onnx", size=(32, 32), threads=threads)
+        Predictor(path, threads=threads)
     assert asked == [usable_cores(), 1, 3]
 
 
