@@ -222,22 +222,49 @@ def test_an_import_is_finished_before_a_signal_is_told(tmp_path: Path) -> None:
     (tmp_path / "slow_module.py").write_text(
         "import time\nprint('importing', flush=True)\ntime.sleep(2)\nprint('whole', flush=True)\n"
     )
+    said, errors = interrupted("import slow_module\n    raise AssertionError", tmp_path)
+    assert said == b"importing\nwhole\n"
+    assert errors == b"multitasknet: interrupted\n"
+
+
+def test_a_signal_is_told_where_it_is_heard(tmp_path: Path) -> None:
+    (tmp_path / "deaf.py").write_text(
+        "import time\n"
+        "class Deaf:\n"
+        "    def __del__(self):\n"
+        "        print('deleting', flush=True)\n"
+        "        time.sleep(2)\n"
+        "        print('whole', flush=True)\n"
+    )
+    said, errors = interrupted("import deaf, time; deaf.Deaf(); time.sleep(60)", tmp_path)
+    assert said == b"deleting\nwhole\n"
+    assert errors == b"multitasknet: interrupted\n"
+
+
+def test_a_signal_that_something_else_takes_is_said_all_the_same(tmp_path: Path) -> None:
+    command = (
+        "try:\n        print('at work', flush=True); import time; time.sleep(60)\n"
+        "    except BaseException: return 0"
+    )
+    assert interrupted(command, tmp_path) == (b"at work\n", b"multitasknet: interrupted\n")
+
+
+def interrupted(command: str, folder: Path) -> tuple[bytes, bytes]:
+    """What a command says on both streams that gets a signal after its first line."""
     code = (
         "from multitasknet.interruption import run_until_signal\n"
-        "def command():\n"
-        "    import slow_module\n"
-        "    raise AssertionError\n"
+        f"def command():\n    {command}\n"
         "run_until_signal(command)"
     )
-    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    environment = os.environ | {"PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
     with subprocess.Popen(
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment,
     ) as process:
-        assert process.stdout.readline() == b"importing\n"
+        first = process.stdout.readline()
         process.send_signal(signal.SIGINT)
         said, errors = process.communicate(timeout=60)
-    assert (process.returncode, said) == (130, b"whole\n")
-    assert errors == b"multitasknet: interrupted\n"
+    assert process.returncode == 130
+    return first + said, errors

@@ -58,6 +58,8 @@ def run_until_signal(command: Callable[[], int]) -> NoReturn:
         watch.over = True
         # Threads and libraries may take long, or crash, on the way out of an interrupted process.
         if received:
+            if code == 0:  # it came when all was done, or a library took it for its own
+                _say_interrupted()
             _flush()
             os._exit(128 + received[0])
         # On the way out of Python nobody is left to wait for them.
@@ -95,10 +97,16 @@ class _Watch(threading.Thread):
                 threading.Thread(target=self._lose_patience, daemon=True).start()
             while self._is_importing():
                 time.sleep(_POLL)
-            if not self.over and self._main is not None:
-                signal.pthread_kill(self._main, _WAKE)
+            self._wake()
+
+    def _wake(self) -> None:
+        if not self.over and self._main is not None:
+            signal.pthread_kill(self._main, _WAKE)
 
     def _deliver(self, _: int, frame: FrameType | None) -> None:
+        if _is_deaf(frame):
+            threading.Timer(_POLL, self._wake).start()
+            return
         handler = signal.getsignal(self.received[-1])
         self._answered |= handler not in (self._interrupt, _go_on)
         self._delivering = True
@@ -129,7 +137,17 @@ class _Watch(threading.Thread):
     def _lose_patience(self) -> None:
         time.sleep(_PATIENCE)
         if not self._answered:
+            _say_interrupted()
             os._exit(128 + self.received[0])
+
+
+def _is_deaf(frame: FrameType | None) -> bool:
+    """Whether Python would pass over an exception there: in a ``__del__``, or what it calls."""
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _go_on(_: int, frame: FrameType | None) -> None:
