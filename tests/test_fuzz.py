@@ -295,6 +295,7 @@ RULES = all_rules()
 
 @fuzz
 @given(st.dictionaries(st.sampled_from([*RULES, "batch", "more"]), odd_values, max_size=4))
+@example({"size": 10**400})
 def test_settings(values: dict[str, Any]) -> None:
     found = survives(lambda: Settings.of(values, "python"))
     if found is not None:
@@ -713,6 +714,7 @@ words = st.sampled_from(
 @fuzz
 @given(odd_text | st.lists(words, max_size=7).map(" ".join))
 @example("time between '2026-01-01' and '2026-02-01' and camera in (3, 4)")
+@example("?")
 def test_conditions(city: Path, where: str) -> None:
     gallery = StoreGallery(city)
     count = survives(lambda: gallery.store.count(where))
@@ -729,6 +731,7 @@ MANIFEST = ["a.jpg", "x", "c1", "2026-11-01T08:00:00", "5"]
 @given(
     table(MANIFEST), st.permutations(["image", "id", "camera", "time", "lane"]) | st.lists(odd_text)
 )
+@example([["9" * 3000]], ["image"])
 def test_manifests(tmp_path: Path, rows: list[list[str]], header: list[str]) -> None:
     write(tmp_path / "a.jpg", PICTURES[0])
     found = survives(lambda: read_manifest(write(tmp_path / "m.csv", csv_text([header, *rows]))))

@@ -91,7 +91,11 @@ class Rule:
             return False
         if self.kind in (bool, str):
             return True
-        return math.isfinite(value) and self.above < value and self.least <= value <= self.most
+        try:
+            finite = math.isfinite(value)
+        except OverflowError:  # a whole number beyond all floats
+            return False
+        return finite and self.above < value and self.least <= value <= self.most
 
 
 def setting(default: Any, help: str, *, kind: type | None = None, **limits: Any) -> Any:
