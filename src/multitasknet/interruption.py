@@ -62,10 +62,9 @@ def run_until_signal(command: Callable[[], int]) -> NoReturn:
                 _say_interrupted()
             _flush()
             os._exit(128 + received[0])
-        # On the way out of Python nobody is left to wait for them.
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        # All is done, and stays so: signals wait until Python is out, which an alarm bounds.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(round(_PATIENCE))
     sys.exit(code)
 
 
