@@ -368,7 +368,7 @@ def test_a_run_that_died_before_its_first_state_starts_afresh(
     assert_same_weights(straight.checkpoint, resumed.checkpoint)
 
 
-@pytest.mark.parametrize("damage", ["cut", "other labels"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "other labels"])
 def test_features_that_are_damaged_or_of_other_labels_are_computed_again(
     data, output, tmp_path, damage, caplog
 ) -> None:
@@ -377,7 +377,9 @@ def test_features_that_are_damaged_or_of_other_labels_are_computed_again(
     root = shutil.copytree(data, tmp_path / "data")
     # The features that the fixture's folder has are of these very pictures and labels.
     kept = (output / "features_train.npz").read_bytes()
-    (folder / "features_train.npz").write_bytes({"cut": kept[:500], "other labels": kept}[damage])
+    (folder / "features_train.npz").write_bytes(
+        {"empty": b"", "cut": kept[:500], "other labels": kept}[damage]
+    )
     if damage == "other labels":
         table = root / "label_train.csv"
         first, *others = table.read_text().splitlines()

@@ -278,15 +278,16 @@ def kept(checkpoint, tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("damage", ["flipped", "empty"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty"])
 def test_a_damaged_file_in_the_cache_is_made_again(
     checkpoint, kept, tmp_path, wanted, damage, caplog
 ) -> None:
     cache = shutil.copytree(kept, tmp_path / "cache")
     (cached,) = (cache / "onnx").iterdir()
     content = bytearray(cached.read_bytes())
-    content[len(content) // 2 : len(content) // 2 + 65536] = bytes(65536)
-    cached.write_bytes(content if damage == "flipped" else b"")
+    if damage == "flipped":
+        content[len(content) // 2 : len(content) // 2 + 65536] = bytes(65536)
+    cached.write_bytes({"flipped": content, "cut": content[:1000], "empty": b""}[damage])
     got = Predictor(checkpoint, size=SMALL, cache_dir=cache).embed([PHOTO], [POSE])
     assert np.abs(got - wanted).max() <= 1e-4 * np.abs(wanted).max()
     assert "is damaged; it is made again" in caplog.text

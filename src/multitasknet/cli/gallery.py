@@ -222,11 +222,12 @@ def _as_json(answer: Answer) -> dict[str, Any]:
 
 def _print_answer(answer: Answer) -> None:
     print(f"\n{answer.query}")
-    for rank, hit in enumerate(answer.hits, start=1):
+    found = zip(answer.hits, answer.probabilities, strict=True)
+    for rank, (hit, probability) in enumerate(found, start=1):
         row = hit.row
         facts = (row.camera and f"camera {row.camera}", row.time, row.color, row.type)
         told = "  ".join(str(fact) for fact in facts if fact)
-        how_far = distance_text(hit.distance, answer.probabilities[rank - 1])
+        how_far = distance_text(hit.distance, probability)
         print(f"  {rank:3}  {how_far}  {row.image}  {told}".rstrip())
     if not answer.hits:
         print("  nothing")
