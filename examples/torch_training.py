@@ -78,7 +78,8 @@ class Training:
         decayed = [one for one in network.parameters() if one.ndim > 1]
         others = [one for one in network.parameters() if one.ndim <= 1]
         groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=plan.learning_rate, weight_decay=WEIGHT_DECAY)
+        rates = {"lr": plan.learning_rate, "weight_decay": WEIGHT_DECAY}
+        optimizer = torch.optim.AdamW(groups, **rates, fused=plan.device == "cuda")
         return cls(network, copy.deepcopy(network).requires_grad_(False), optimizer)
 
     def save(self, path: Path, key: str) -> None:
@@ -106,8 +107,7 @@ class Training:
         with torch.no_grad():
             ours, theirs = list(self.average.parameters()), list(self.network.parameters())
             torch._foreach_lerp_(ours, theirs, share)
-            for one, other in zip(self.average.buffers(), self.network.buffers(), strict=True):
-                one.copy_(other)
+            torch._foreach_copy_(list(self.average.buffers()), list(self.network.buffers()))
 
 
 def train(
@@ -121,10 +121,11 @@ def train(
         training.load(plan.state, plan.key)
         print(f"{plan.state}: goes on at step {training.step}", flush=True)
     start = reported = saved = time.monotonic() - training.seconds
-    losses: list[float] = []
+    losses: list[Tensor] = []
     samples = 0
     training.network.train()
-    for batch in _loaded(batches, training.step, plan.workers):
+    torch.backends.cudnn.benchmark = True
+    for batch in _loaded(batches, training.step, plan):
         training.seconds = time.monotonic() - start
         progress = plan.progress(training.step, training.seconds)
         if progress >= 1:
@@ -140,11 +141,11 @@ def train(
         training.optimizer.step()
         training.step += 1
         training.follow(plan.average)
-        losses.append(loss.item())
+        losses.append(loss.detach())
         samples += len(batch[0])
         now = time.monotonic()
         if now - reported > SECONDS_BETWEEN_REPORTS:
-            speed, mean = samples / (now - reported), sum(losses) / len(losses)
+            speed, mean = samples / (now - reported), torch.stack(losses).mean().item()
             print(
                 f"{progress:6.1%}  step {training.step}  loss {mean:.3f}  {speed:.0f} samples/s",
                 flush=True,
@@ -163,15 +164,16 @@ def rate_at(progress: float) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * min((progress - WARM_UP) / (1 - WARM_UP), 1))
 
 
-def _loaded(batches: Dataset, first: int, workers: int) -> Iterator[list[Tensor]]:
+def _loaded(batches: Dataset, first: int, plan: Plan) -> Iterator[list[Tensor]]:
     """Batches from that step on, without end, made ahead by other processes."""
     return iter(
         DataLoader(
             batches,
             batch_size=None,
             sampler=range(first, sys.maxsize),
-            num_workers=workers,
-            prefetch_factor=4 if workers else None,
+            num_workers=plan.workers,
+            prefetch_factor=4 if plan.workers else None,
+            pin_memory=plan.device == "cuda",
             worker_init_fn=_start_worker,
         )
     )

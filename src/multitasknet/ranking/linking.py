@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike
 
 from .distances import check_integers
 
+# Of one vehicle's images, in units of the distance that makes a pair.
+_SPREAD = 1.5
+
 
 @dataclass(frozen=True)
 class LinkQuality:
@@ -39,7 +42,9 @@ def link(
     """Group images that are mutual nearest neighbours, nearest pairs first.
 
     Two images are a pair if each is the nearest of its camera's to the other. A pair joins its
-    groups unless one camera would have seen the vehicle twice within the window.
+    groups unless one camera would have seen the vehicle twice within the window, or two images of
+    it would be further apart than one and a half times the distance, which keeps chains of
+    vehicles that look a little like the next one from becoming one.
 
     Args:
         neighbors: rows of each image's neighbours, int64 ``[N, K]``, nearest first; -1 for none.
@@ -54,7 +59,7 @@ def link(
     """
     places = check_integers("cameras", cameras, len(neighbors), "image")
     moments = np.asarray(times, dtype=np.float64)
-    groups = _Groups(places, moments, window)
+    groups = _Groups(places, moments, window, _Spread(neighbors, distances, _SPREAD * max_distance))
     for first, second in _mutual(neighbors, distances, places, max_distance):
         groups.join(first, second)
     return groups.labels()
@@ -113,17 +118,42 @@ def _mutual(
     yield from ((row, other) for _, row, other in sorted(mutual))
 
 
+@dataclass(frozen=True, eq=False)
+class _Spread:
+    """Whether images are further apart than a limit, as far as their neighbours tell."""
+
+    neighbors: np.ndarray
+    distances: np.ndarray
+    limit: float
+
+    def exceeded(self, a: list[int], b: list[int]) -> bool:
+        """If any image of ``a`` is too far from any of ``b``."""
+        apart = np.minimum(self._among(a, b), self._among(b, a).T)
+        # One that is nobody's neighbour is no nearer than the last neighbour of either.
+        last = self.distances[:, -1]
+        apart = np.where(np.isfinite(apart), apart, np.maximum(last[a][:, None], last[b]))
+        return bool((apart > self.limit).any())
+
+    def _among(self, a: list[int], b: list[int]) -> np.ndarray:
+        """Distances ``[A, B]`` of those of ``b`` that are neighbours of ``a``, else infinite."""
+        found = self.neighbors[a][:, :, None] == np.array(b)
+        return np.where(found, self.distances[a][:, :, None], np.inf).min(axis=1)
+
+
 class _Groups:
     """Groups of images that were joined, as lists of rows."""
 
-    def __init__(self, cameras: np.ndarray, times: np.ndarray, window: float) -> None:
+    def __init__(
+        self, cameras: np.ndarray, times: np.ndarray, window: float, spread: _Spread
+    ) -> None:
         self._cameras, self._times, self._window = cameras, times, window
+        self._spread = spread
         self._members = {row: [row] for row in range(len(cameras))}
         self._group = list(range(len(cameras)))
 
     def join(self, first: int, second: int) -> None:
         a, b = self._group[first], self._group[second]
-        if a == b or self._clash(self._members[a], self._members[b]):
+        if a == b or not self._fit(self._members[a], self._members[b]):
             return
         if len(self._members[a]) < len(self._members[b]):
             a, b = b, a
@@ -134,6 +164,9 @@ class _Groups:
     def labels(self) -> np.ndarray:
         numbers: dict[int, int] = {}
         return np.array([numbers.setdefault(one, len(numbers)) for one in self._group], np.int64)
+
+    def _fit(self, a: list[int], b: list[int]) -> bool:
+        return not (self._clash(a, b) or self._spread.exceeded(a, b))
 
     def _clash(self, a: list[int], b: list[int]) -> bool:
         same = self._cameras[a][:, None] == self._cameras[b]

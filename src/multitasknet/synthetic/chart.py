@@ -122,7 +122,7 @@ class Chart:
         cloud = cv2.resize(coarse, (columns, rows), interpolation=cv2.INTER_LINEAR)
         z = self.high[1] - (np.arange(rows, dtype=np.float32) + 0.5) / self.density
         fade = np.clip((below - z) / max(below - self.low[1], 1e-3), 0, 1)[:, None]
-        share = np.float32(strength) * fade * (0.4 + 0.6 * cloud)
+        share = (strength * fade * (0.4 + 0.6 * cloud)).astype(np.float32)
         soil = _plain(_coded(Matter(color))[0], (rows, columns))
         soil[..., 3] = self.look[..., 3] // 5  # some of the coat still shines
         self.look = cv2.blendLinear(self.look, soil, 1 - share, share)
