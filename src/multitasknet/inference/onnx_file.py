@@ -59,7 +59,10 @@ def _exported(cell: Any, spec: Any) -> Any:
         path = Path(folder, "network.onnx")
         # Of a Cell that was exported before, MindSpore 2.10 fails to write ONNX.
         twin = frozen_copy(cell)
-        mindspore.export(twin, *inputs, file_name=str(path), file_format="ONNX")
+        if hasattr(mindspore, "onnx"):
+            mindspore.onnx.export(twin, *inputs, file_name=str(path))
+        else:  # before MindSpore 2.8
+            mindspore.export(twin, *inputs, file_name=str(path), file_format="ONNX")
         return onnx.load(path)
 
 
