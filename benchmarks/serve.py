@@ -1,6 +1,7 @@
 """The server under load, and under malformed requests.
 
-    python benchmarks/serve.py [--sizes 64 128 256] [--callers 8 32] [--seconds 60] [--malformed 1000]
+    python benchmarks/serve.py [--sizes 64 128 256] [--callers 8 32] [--seconds 60]
+        [--malformed 1000]
 
 Shipped weights, float32, keypoints given, one picture a request to /api/embed. For each input size
 the bare engine's images/s at batches of 8 in a process of its own, before and after; between them
