@@ -61,7 +61,7 @@ def _exported(cell: Any, spec: Any) -> Any:
         twin = frozen_copy(cell)
         if hasattr(mindspore, "onnx"):
             mindspore.onnx.export(twin, *inputs, file_name=str(path))
-        else:  # before MindSpore 2.8
+        else:  # of an older MindSpore
             mindspore.export(twin, *inputs, file_name=str(path), file_format="ONNX")
         return onnx.load(path)
 
