@@ -14,16 +14,14 @@ clusters, and the gain in mAP over the weights as they were.
 from __future__ import annotations
 
 import argparse
-import shutil
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from teaching import Shifted
+from teaching import shifted_copy
 
 from multitasknet import adapt
-from multitasknet.images import encode_jpeg
 from multitasknet.runtime import usable_cores
 from multitasknet.training.history import EpochRecord
 
@@ -48,19 +46,6 @@ def main() -> None:
         if options.shifted:
             options.data = shifted_copy(options.data, Path(folder, "shifted"))
         measure(options, options.output or Path(folder) / "run")
-
-
-def shifted_copy(root: Path, target: Path) -> Path:
-    """The data set once more, its pictures changed."""
-    change = Shifted()
-    for path in filter(Path.is_file, sorted(root.rglob("*"))):
-        place = target / path.relative_to(root)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".jpg":
-            place.write_bytes(encode_jpeg(change(path), 95))
-        else:
-            shutil.copyfile(path, place)
-    return target
 
 
 def measure(options: argparse.Namespace, output: Path) -> None:

@@ -10,6 +10,7 @@ have taken them: two fifths of the size, dark, tinted, noisy, JPEG 20.
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -70,6 +71,19 @@ class Shifted:
         coded = np.clip(dark, 0, 255).astype(np.uint8)
         large = cv2.resize(coded, (width, height), interpolation=cv2.INTER_CUBIC)
         return decode_image(encode_jpeg(large, 20))
+
+
+def shifted_copy(root: Path, target: Path) -> Path:
+    """The data set once more, its pictures changed."""
+    change = Shifted()
+    for path in filter(Path.is_file, sorted(root.rglob("*"))):
+        place = target / path.relative_to(root)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".jpg":
+            place.write_bytes(encode_jpeg(change(path), 95))
+        else:
+            shutil.copyfile(path, place)
+    return target
 
 
 def measure(estimator: PoseEstimator, images: list[np.ndarray], truth: np.ndarray) -> list[float]:

@@ -24,7 +24,7 @@ import argparse
 import json
 import math
 from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,7 @@ from torch_training import (
 )
 
 import multitasknet
-from multitasknet.data.records import Record
+from multitasknet.data.records import Record, Split
 from multitasknet.models.multitasknet.preprocessing import MAP_MEAN, MAP_STD, pose_vector
 from multitasknet.ranking.metrics import evaluate_embeddings
 from multitasknet.vehicle.keypoints import MIRRORED_KEYPOINTS, NUM_KEYPOINTS, SURFACES
@@ -373,15 +373,46 @@ def estimate_statistics(network: nn.Module, pictures: list[Picture], size: int) 
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None
-    embed(network, pictures[:: max(len(pictures) // STATISTICS, 1)], size, training=norms)
+    chosen = pictures[:: max(len(pictures) // STATISTICS, 1)]
+    embed(network, unchanged(chosen, size), training=norms)
 
 
 # Validation
 
 
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """A data set's query and gallery, ready for the network.
+
+    Attributes:
+        splits: query and gallery.
+        pictures: those of both.
+        batches: of both, as :func:`unchanged` makes them.
+    """
+
+    splits: tuple[Split, Split]
+    pictures: list[Picture]
+    batches: list[list[Tensor]]
+
+    @classmethod
+    def read(cls, root: Path, size: int) -> HeldOut:
+        dataset = multitasknet.read_dataset(root, ("query", "gallery"), check=False)
+        records = [*dataset.query.records, *dataset.gallery.records]
+        pictures = read_pictures(records, {key_of(one): 0 for one in records})
+        return cls((dataset.query, dataset.gallery), pictures, list(unchanged(pictures, size)))
+
+
+def unchanged(pictures: list[Picture], size: int) -> Iterator[list[Tensor]]:
+    """Batches of pictures as they are: pixels, segments and ``p``."""
+    for start in range(0, len(pictures), 64):
+        fits = [fitted(one, size) for one in pictures[start : start + 64]]
+        made = [(pixels, *pose_inputs(pose, size)) for pixels, pose in fits]
+        yield [torch.from_numpy(np.stack(parts)) for parts in zip(*made, strict=True)]
+
+
 @torch.inference_mode()
 def embed(
-    network: nn.Module, pictures: list[Picture], size: int, *, training: Sequence[nn.Module] = ()
+    network: nn.Module, batches: Iterable[list[Tensor]], *, training: Sequence[nn.Module] = ()
 ) -> list[np.ndarray]:
     """Embeddings, and colours and types as classes; some modules are left as in training."""
     network.eval()
@@ -389,33 +420,23 @@ def embed(
         module.train()
     device = next(network.parameters()).device
     found = []
-    for start in range(0, len(pictures), 64):
-        fits = [fitted(one, size) for one in pictures[start : start + 64]]
-        made = [(pixels, *pose_inputs(pose, size)) for pixels, pose in fits]
-        batch = [torch.from_numpy(np.stack(parts)).to(device) for parts in zip(*made, strict=True)]
-        embedding, color, kind = network(*inputs_of(batch))
+    for batch in batches:
+        embedding, color, kind = network(*inputs_of([one.to(device) for one in batch]))
         found.append((embedding, color.argmax(1), kind.argmax(1)))
     return [torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True)]
 
 
-def validate(network: nn.Module, root: Path, size: int) -> dict[str, float]:
+def validate(network: nn.Module, held_out: HeldOut) -> dict[str, float]:
     """VeRi's protocol on query and gallery, and colour and type, in percent."""
-    dataset = multitasknet.read_dataset(root, ("query", "gallery"), check=False)
-    splits = (dataset.query, dataset.gallery)
-    embeddings, right = [], []
-    for split in splits:
-        records = list(split.records)
-        pictures = read_pictures(records, {key_of(one): 0 for one in records})
-        embedding, color, kind = embed(network, pictures, size)
-        embeddings.append(embedding)
-        right += [
-            (one.color == color[index], one.kind == kind[index])
-            for index, one in enumerate(pictures)
-        ]
+    embeddings, colors, kinds = embed(network, held_out.batches)
+    query, gallery = held_out.splits
     ranking = evaluate_embeddings(
-        *embeddings, *(one.vehicle_ids for one in splits), *(one.camera_ids for one in splits)
+        *np.split(embeddings, [len(query)]),
+        *(one.vehicle_ids for one in (query, gallery)),
+        *(one.camera_ids for one in (query, gallery)),
     )
-    color, kind = np.mean(right, axis=0)
+    color = np.mean(colors == [one.color for one in held_out.pictures])
+    kind = np.mean(kinds == [one.kind for one in held_out.pictures])
     metrics = {"mAP": ranking.mAP, "Rank-1": ranking.rank(1), "color": color, "type": kind}
     return {name: 100 * float(value) for name, value in metrics.items()}
 
@@ -514,7 +535,7 @@ def main() -> None:
     estimate_statistics(training.average, shuffled, options.stages[-1][0])
     metrics = {}
     for root in options.validate:
-        metrics = validate(training.average, root, options.stages[-1][0])
+        metrics = validate(training.average, HeldOut.read(root, options.stages[-1][0]))
         print(f"{root}: {', '.join(f'{name} {value:.1f} %' for name, value in metrics.items())}")
     sidecar = sidecar_of(training, metrics, options)
     write_weights(options.output, training.average.published(), sidecar)

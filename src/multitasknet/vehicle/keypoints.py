@@ -31,6 +31,7 @@ SURFACES = (
     (15, 16, 34, 33),
     (16, 17, 35, 34),
 )
+_CORNERS, _NEXT = np.array(SURFACES), [1, 2, 3, 0]
 
 # Of the left side, by what they lie on.
 KEYPOINT_GROUPS = {
@@ -105,30 +106,20 @@ def pose_or_zeros(keypoints: np.ndarray | None) -> np.ndarray:
 
 def confident_surfaces(keypoints: np.ndarray) -> list[int]:
     """The surfaces whose four corners all have a confidence of at least 0.5."""
-    return [
-        index
-        for index, corners in enumerate(SURFACES)
-        if (keypoints[corners, 2] >= SEEN_FROM).all()
-    ]
+    return np.flatnonzero((keypoints[_CORNERS, 2] >= SEEN_FROM).all(1)).tolist()
 
 
 def visible_surfaces(keypoints: np.ndarray) -> list[int]:
     """The surfaces that can be drawn: confident, and strictly convex as :func:`corners_of`."""
-    return [
-        surface
-        for surface in confident_surfaces(keypoints)
-        if _is_strictly_convex(corners_of(keypoints, surface))
-    ]
+    confident = confident_surfaces(keypoints)
+    corners = corners_of(keypoints, confident)
+    edges = corners[:, _NEXT] - corners
+    following = edges[:, _NEXT]
+    turns = edges[..., 0] * following[..., 1] - edges[..., 1] * following[..., 0]
+    convex = (turns > 0).all(1) | (turns < 0).all(1)
+    return [surface for surface, fits in zip(confident, convex, strict=True) if fits]
 
 
-def corners_of(keypoints: np.ndarray, surface: int) -> np.ndarray:
-    """A surface's corners, rounded to whole pixels as PAMTRI does: int64 ``[4, 2]``."""
-    indices: Sequence[int] = SURFACES[surface]
-    return keypoints[indices, :2].round().astype(np.int64)
-
-
-def _is_strictly_convex(corners: np.ndarray) -> bool:
-    edges = np.roll(corners, -1, axis=0) - corners
-    following = np.roll(edges, -1, axis=0)
-    turns = edges[:, 0] * following[:, 1] - edges[:, 1] * following[:, 0]
-    return bool((turns > 0).all() or (turns < 0).all())
+def corners_of(keypoints: np.ndarray, surfaces: Sequence[int]) -> np.ndarray:
+    """Surfaces' corners, rounded to whole pixels as PAMTRI does: int64 ``[S, 4, 2]``."""
+    return keypoints[_CORNERS[list(surfaces)], :2].round().astype(np.int64)

@@ -64,8 +64,9 @@ def draw_heatmaps(keypoints: np.ndarray, width: int, height: int) -> np.ndarray:
 def draw_segments(keypoints: np.ndarray, width: int, height: int) -> np.ndarray:
     """Draw every visible surface as a filled polygon, and bring it to uint8 ``[13, 64, 64]``."""
     maps = np.zeros((len(SURFACES), MAP_SIZE, MAP_SIZE), dtype=np.uint8)
-    for surface in visible_surfaces(keypoints):
-        polygon = fill_polygon(corners_of(keypoints, surface), height=height, width=width)
+    surfaces = visible_surfaces(keypoints)
+    for surface, corners in zip(surfaces, corners_of(keypoints, surfaces), strict=True):
+        polygon = fill_polygon(corners, height=height, width=width)
         maps[surface] = resize(polygon, (MAP_SIZE, MAP_SIZE))
     return maps
 
