@@ -8,8 +8,8 @@ Each row is ``examples/train_multitasknet.py`` from the same seeds, for as many 
 pixels, with one thing changed. HELD_OUT has a query and a test part with estimated poses; SHIFTED
 is the same as a poor camera at dusk would have taken it (``--shift`` makes it of HELD_OUT; poses
 are to be estimated after that). The first row's seeds say how much of a difference is chance.
-Writes ablations.json and ablations.md into --output after each training. Wants a GPU: a training of
-a minute there takes two cores six hours.
+Writes ablations.json and ablations.md into --output after each training. Wants a GPU: half a minute
+of a large one is about an hour of two cores.
 """
 
 from __future__ import annotations

@@ -143,6 +143,8 @@ BOTH = ("onnx", "openvino")
         ("auto", "float16", {}, ("onnx", False)),
         ("int8", "int8", {}, ("onnx", False)),
         ("int8", "int8", {"runtimes": ("openvino",)}, ("openvino", False)),
+        (None, "int8", {"finds_keypoints": True}, ("openvino", False)),
+        ("auto", "int8", {"finds_keypoints": True, "runtimes": ("onnx",)}, ("onnx", False)),
         ("int8", "float32", {}, "'multitasknet quantize'"),
         ("float32", "int8", {}, "give the weights"),
         ("bfloat16", "int8", {}, "it is int8, but the precision 'bfloat16'"),

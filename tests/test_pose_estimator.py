@@ -41,6 +41,10 @@ def predictor(checkpoint: Path, estimator: PoseEstimator) -> Predictor:
     return Predictor(checkpoint, backend="mindspore", batch_size=2, size=(64, 64), pose=estimator)
 
 
+def cosine(one: np.ndarray, other: np.ndarray) -> float:
+    return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
+
+
 def test_a_pose_is_in_pixels_of_the_image_whatever_its_kind(estimator: PoseEstimator) -> None:
     image = Image.open(PHOTO).convert("RGB")
     twice = image.resize((2 * image.width, 2 * image.height), Image.Resampling.NEAREST)
@@ -59,6 +63,26 @@ def test_a_pose_is_in_pixels_of_the_image_whatever_its_kind(estimator: PoseEstim
     assert poses[1].heatmaps is not None
     assert estimator.estimate([PHOTO])[0].heatmaps is None
     assert estimator.estimate([]) == []
+
+
+def test_a_large_picture_is_read_reduced_and_its_pose_is_in_its_own_pixels(
+    estimator: PoseEstimator, predictor: Predictor, tmp_path: Path
+) -> None:
+    image = Image.open(PHOTO).convert("RGB")
+    large = image.resize((4 * image.width, 4 * image.height), Image.Resampling.BICUBIC)
+    large.save(tmp_path / "large.jpg", quality=95)
+    decoded = np.asarray(Image.open(tmp_path / "large.jpg"))
+    files, arrays = ([one, PHOTO, one] for one in (tmp_path / "large.jpg", decoded))
+    poses = [None, None, GIVEN]
+    found, wanted = (predictor.predict(images, poses) for images in (files, arrays))
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert cosine(ours.embedding, theirs.embedding) > 0.999
+    # Half a cell of the maps at most: these weights are random.
+    cell = 1.25 * max(large.size) / 16
+    for one in (found[0].pose, *estimator.estimate(files[:1])):
+        moved = np.linalg.norm((one.keypoints - wanted[0].pose.keypoints)[:, :2], axis=1)
+        assert np.median(moved) < cell / 2
+    np.testing.assert_array_equal(found[2].pose.keypoints, GIVEN)
 
 
 def test_the_flip_test_averages_with_the_mirrored_input(estimator: PoseEstimator) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from multitasknet import ImageError, preprocess
-from multitasknet.images import read_image, resize
+from multitasknet.images import read_image, read_reduced, resize
 from multitasknet.models.multitasknet.preprocessing import pose_vector, write_inputs
 from multitasknet.vehicle.keypoints import SURFACES, visible_surfaces
 from multitasknet.vehicle.maps import draw_heatmaps, draw_segments
@@ -272,6 +272,30 @@ def test_a_cmyk_jpeg_keeps_its_color(tmp_path: Path) -> None:
     assert red > 200 and green < 60 and blue < 60
 
 
+@pytest.mark.parametrize(("side", "divisor"), [(255, 1), (256, 2), (512, 4), (1024, 8), (2100, 8)])
+def test_a_jpeg_far_larger_than_needed_is_read_at_a_part_of_its_size(
+    tmp_path: Path, side: int, divisor: int
+) -> None:
+    across, down = np.meshgrid(np.linspace(0, 255, side + 40), np.linspace(0, 255, side))
+    picture = Image.fromarray(np.stack([across, down, 255 - down], 2).astype(np.uint8))
+    exif = picture.getexif()
+    exif[0x0112] = 6  # to be turned clockwise by a viewer
+    picture.save(tmp_path / "large.jpg", quality=95, exif=exif)
+    picture.save(tmp_path / "large.png", exif=exif)
+    whole = read_image(tmp_path / "large.jpg")
+    pixels, found = read_reduced(tmp_path / "large.jpg", (16, 32))
+    assert found == divisor
+    assert pixels.shape == (*(-(-length // divisor) for length in whole.shape[:2]), 3)
+    wanted = resize(whole, pixels.shape[:2]).astype(int)
+    assert np.abs(pixels - wanted).mean() < 2
+    if divisor == 1:
+        np.testing.assert_array_equal(pixels, whole)
+    for same in (tmp_path / "large.png", picture, whole):
+        as_it_is, one = read_reduced(same, (16, 32))
+        np.testing.assert_array_equal(as_it_is, read_image(same))
+        assert one == 1
+
+
 def test_a_cut_jpeg_is_refused(tmp_path: Path) -> None:
     whole = tmp_path / "whole.jpg"
     noise = np.random.default_rng(0).integers(0, 256, (99, 99, 3), dtype=np.uint8)
@@ -280,6 +304,8 @@ def test_a_cut_jpeg_is_refused(tmp_path: Path) -> None:
     cut.write_bytes(whole.read_bytes()[:2000])
     with pytest.raises(ImageError, match=r"cut\.jpg"):
         preprocess(cut)
+    with pytest.raises(ImageError, match=r"cut\.jpg"):
+        read_reduced(cut, (8, 8))
 
 
 @pytest.mark.parametrize(

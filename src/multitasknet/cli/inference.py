@@ -44,7 +44,7 @@ def add_parsers(commands: Any) -> None:
     predict = add_command(commands, "predict", _predict, "predict colour, type and embedding")
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a vehicle crop")
     add_options(predict, "--labels", "--json")
-    add_predictor_options(predict, batch=8)
+    add_predictor_options(predict)
 
     precision = add_command(
         commands, "precision", _precision, "say how fast each precision is, and how far off"
@@ -52,7 +52,7 @@ def add_parsers(commands: Any) -> None:
     precision.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a vehicle crop")
     precision.add_argument("--int8", type=Path, metavar="FILE", help="a file of 'quantize' as well")
     add_options(precision, "--labels", "--pose", *SOURCE, "--size", "--threads", "--hint", "--json")
-    add_batch_size(precision, 8)
+    add_batch_size(precision)
     precision.set_defaults(variant=None, network=None)
 
     compare = add_command(commands, "compare", _compare, "whether two images show one vehicle")

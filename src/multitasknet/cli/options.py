@@ -105,15 +105,16 @@ def add_options(parser: Any, *names: str) -> None:
         parser.add_argument(name, **shared[name])
 
 
-def add_batch_size(parser: Any, default: int) -> None:
-    """Images per call of the network."""
+def add_batch_size(parser: Any, default: int | None = None) -> None:
+    """Images per call of the network; None is what suits the hint."""
+    said = default or "8, or four a thread with the hint throughput"
     parser.add_argument(
-        "--batch-size", type=positive, default=default, help=f"images at a time ({default})"
+        "--batch-size", type=positive, default=default, help=f"images at a time ({said})"
     )
     add_renamed(parser, "--batch", "--batch-size", type=positive)
 
 
-def add_predictor_options(parser: argparse.ArgumentParser, *, batch: int) -> None:
+def add_predictor_options(parser: argparse.ArgumentParser, *, batch: int | None = None) -> None:
     """All that :func:`make_predictor` reads."""
     group = parser.add_argument_group("network")
     add_options(group, *SOURCE, "--pose", "--size", *ENGINE)
@@ -126,7 +127,7 @@ def add_pose_options(parser: argparse.ArgumentParser) -> None:
     """All that :func:`make_pose_estimator` reads."""
     group = parser.add_argument_group("pose network")
     add_options(group, *SOURCE, "--size", *ENGINE)
-    group.add_argument("--batch-size", type=positive, default=8, help="images at a time (8)")
+    add_batch_size(group)
     group.add_argument(
         "--no-flip-test",
         dest="flip_test",

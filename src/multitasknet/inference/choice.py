@@ -71,7 +71,9 @@ def choose(
 
     Measured on 2 cores with AVX-512, VNNI and BF16: in float32 OpenVINO has 0.8 times the images/s
     of ONNX Runtime, in INT8 they are level, and OpenVINO's bfloat16 has 1.8 times ONNX Runtime's
-    float32. ``auto`` is to leave embeddings within a cosine of 0.999 of those of float32. With
+    float32. On 2 cores with AVX2 (``benchmarks/serving.md``) OpenVINO has 0.9 to 1.0 times in
+    float32; in INT8 0.8 to 1.0 times for the identity network, but 1.1 to 1.3 times for pose
+    networks. ``auto`` is to leave embeddings within a cosine of 0.999 of those of float32. With
     every value rounded to bfloat16 (``benchmarks/rounding.py``: 72 generated pictures, the shipped
     weights), the identity network's least cosine is 0.9999; rounded pose networks move single
     keypoints to another cell, and embeddings of such poses to 0.990: ``auto`` leaves them in
@@ -109,6 +111,8 @@ def choose(
             f"{named}: it is {stated}, but the precision {wanted!r} is asked for; "
             f"{_REMEDIES.get(wanted, _REMEDIES['float32'])}"
         )
+    if stated == "int8" and finds_keypoints and "openvino" in runtimes:
+        return Choice("openvino", False, "OpenVINO, the faster one for pose networks in INT8")
     if runtimes[0] == "onnx":
         return Choice("onnx", False, f"ONNX Runtime, in {stated} not slower than OpenVINO")
     return Choice("openvino", False, f"OpenVINO in {stated}, chosen or alone installed")
@@ -132,7 +136,7 @@ class OnnxHow:
         """:func:`choose` for a network of this name, from what is installed."""
         from .openvino_engine import has_bfloat16
 
-        runtimes = [self.backend] if self.backend != "auto" else installed_runtimes() or ["onnx"]
+        runtimes = self._runtimes()
         may_matter = self.precision in ("auto", "bfloat16") and "openvino" in runtimes
         return choose(
             self.precision,
@@ -145,10 +149,13 @@ class OnnxHow:
 
     def open_file(self, path: Path) -> Engine:
         """A file of :func:`multitasknet.export` or :func:`multitasknet.quantize`."""
-        if self.precision is None:  # which runtime it is does not depend on what the file holds
+        if self.precision is None and len(self._runtimes()) == 1:  # whatever the file holds
             return self.open(path, self.choose("float32", "", str(path)))
         metadata = read_metadata(path)
         return self.open(path, self.choose(metadata.precision, metadata.spec.network, str(path)))
+
+    def _runtimes(self) -> list[Backend]:
+        return [self.backend] if self.backend != "auto" else installed_runtimes() or ["onnx"]
 
     def open(self, model: Path | bytes, chosen: Choice, source: str = "") -> Engine:
         """The engine for a model, with the name that its weights have."""

@@ -65,7 +65,7 @@ class PoseEstimator(Runner):
         cache_dir: str | Path | None = None,
         offline: bool = False,
         progress: bool = True,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         size: tuple[int, int] | None = None,
         backend: Backend = "auto",
         threads: int | None = None,
@@ -140,15 +140,16 @@ class PoseEstimator(Runner):
         """
         check_images(images)
         poses: list[Pose] = []
-        for pixels in self.read_ahead(images):
-            poses += self.estimate_pixels(pixels, heatmaps=heatmaps)
+        for pixels, divisors in self.read_reduced(images):
+            found = self.estimate_pixels(pixels, heatmaps=heatmaps)
+            poses += [pose.scaled(one) for pose, one in zip(found, divisors, strict=True)]
         return poses
 
     def prepare(
         self, images: Sequence[ImageInput], keypoints: object = None
     ) -> Iterator[tuple[np.ndarray, ...]]:
         """The network's inputs, as :meth:`run` takes them, a batch at a time; no pose is needed."""
-        for pixels in self.read_ahead(images):
+        for pixels, _ in self.read_reduced(images):
             yield self._inputs(pixels)
 
     def estimate_pixels(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
@@ -49,7 +50,8 @@ class Predictor(Runner):
             :func:`multitasknet.export` wrote, ``.onnx`` or ``.mindir``.
         network: a Cell of :func:`multitasknet.create_network` to use instead of creating one,
             with the weights that it has now: later training does not reach the predictor.
-        batch_size: images per call of the network.
+        batch_size: images per call of the network; default is 8, or four a thread with the hint
+            ``throughput`` if that is more.
         size: height and width of the network's input; default is the network's own.
         backend: ``mindspore``, ``onnx`` (ONNX Runtime) or ``openvino``, which import no
             MindSpore, or ``auto``: on a CPU the faster of these two for the precision that is
@@ -92,7 +94,7 @@ class Predictor(Runner):
         cache_dir: str | Path | None = None,
         offline: bool = False,
         progress: bool = True,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         size: tuple[int, int] | None = None,
         backend: Backend = "auto",
         threads: int | None = None,
@@ -269,16 +271,28 @@ class Predictor(Runner):
         """Batches of inputs with their poses: reading, pose network and drawing run abreast."""
         self.warn_of_missing_pose(keypoints)
         given = iter([Pose.of(one) for one in keypoints])
-        batches = self.read_ahead(images)
-        return self._inputs_ahead((pixels, list(islice(given, len(pixels)))) for pixels in batches)
+        read: deque[tuple[int, Pose]] = deque()
+
+        def reduced() -> Iterator[tuple[Sequence[np.ndarray], list[Pose]]]:
+            for pixels, divisors in self.read_reduced(images):
+                pairs = [(one, next(given)) for one in divisors]
+                read.extend(pairs)
+                yield pixels, [pose.scaled(1 / divisor) for divisor, pose in pairs]
+
+        def in_the_picture(used: Pose) -> Pose:
+            divisor, pose = read.popleft()
+            return pose if used.origin == "given" else used.scaled(divisor)
+
+        for inputs, poses in self._inputs_ahead(reduced()):
+            yield inputs, list(map(in_the_picture, poses))
 
     def _inputs_ahead(
-        self, batches: Iterator[tuple[list[np.ndarray], list[Pose]]]
+        self, batches: Iterator[tuple[Sequence[np.ndarray], list[Pose]]]
     ) -> Iterator[tuple[tuple[np.ndarray, ...], list[Pose]]]:
         with_poses = ((pixels, self.estimate_missing(pixels, poses)) for pixels, poses in batches)
         return ahead(self._assemble(ahead(with_poses)))
 
-    def estimate_missing(self, pixels: list[np.ndarray], poses: list[Pose]) -> list[Pose]:
+    def estimate_missing(self, pixels: Sequence[np.ndarray], poses: list[Pose]) -> list[Pose]:
         """The poses of one batch of pictures in memory, estimated where they are neutral."""
         missing = [row for row, pose in enumerate(poses) if pose.origin == "neutral"]
         if self.pose_estimator is None or not missing:
@@ -288,7 +302,7 @@ class Predictor(Runner):
         return [by_row.get(row, pose) for row, pose in enumerate(poses)]
 
     def _assemble(
-        self, batches: Iterator[tuple[list[np.ndarray], list[Pose]]]
+        self, batches: Iterator[tuple[Sequence[np.ndarray], list[Pose]]]
     ) -> Iterator[tuple[tuple[np.ndarray, ...], list[Pose]]]:
         with ThreadPoolExecutor(usable_cores()) as pool:
             for pixels, poses in batches:

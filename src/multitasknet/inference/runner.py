@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from ..hub.source import WeightsSource
-from ..images import ImageInput, read_image
+from ..images import ImageInput, read_image, read_reduced
 from ..models.definition import check_memory, check_size
 from ..runtime import usable_cores
 from .engine import Backend, Hint, Precision
@@ -18,6 +19,7 @@ from .opening import open_engine
 
 T = TypeVar("T")
 _END: Any = object()
+_BATCH, _A_THREAD = 8, 4  # pictures
 
 
 class Runner:
@@ -36,7 +38,7 @@ class Runner:
         source: WeightsSource,
         *,
         network: Any,
-        batch_size: int,
+        batch_size: int | None,
         size: tuple[int, int] | None,
         backend: Backend,
         threads: int | None,
@@ -46,6 +48,8 @@ class Runner:
         hint: Hint,
         **options: Any,
     ) -> None:
+        if batch_size is None:
+            batch_size = default_batch_size(hint, threads or usable_cores())
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size is {batch_size!r}; expected an integer of at least 1")
         self.engine = open_engine(
@@ -72,12 +76,33 @@ class Runner:
 
     def read_ahead(self, images: Sequence[ImageInput]) -> Iterator[list[np.ndarray]]:
         """The pictures, uint8 ``[H, W, 3]`` each, a batch at a time; ImageError."""
-        return ahead(self._read(images))
+        return ahead(self._read(images, read_image))
 
-    def _read(self, images: Sequence[ImageInput]) -> Iterator[list[np.ndarray]]:
+    def read_reduced(
+        self, images: Sequence[ImageInput]
+    ) -> Iterator[tuple[tuple[np.ndarray, ...], tuple[int, ...]]]:
+        """:meth:`read_ahead` of pictures that may be reduced, and by how much each one is."""
+        read = partial(read_reduced, size=self.size)
+        for batch in ahead(self._read(images, read)):
+            pixels, divisors = zip(*batch, strict=True)
+            yield pixels, divisors
+
+    def _read(
+        self, images: Sequence[ImageInput], read: Callable[[ImageInput], T]
+    ) -> Iterator[list[T]]:
         with ThreadPoolExecutor(usable_cores()) as pool:
             for start in range(0, len(images), self.batch_size):
-                yield list(pool.map(read_image, images[start : start + self.batch_size]))
+                yield list(pool.map(read, images[start : start + self.batch_size]))
+
+
+def default_batch_size(hint: Hint, threads: int) -> int:
+    """How many pictures a call takes where nobody says.
+
+    All cores at one batch are as fast with one picture as with thirty-two, and eight keep reading
+    and drawing ahead of them. Pictures shared out among the cores want several for each: with one
+    for two cores there are 0.5 times the images/s of eight (``benchmarks/serving.md``).
+    """
+    return max(_BATCH, _A_THREAD * threads) if hint == "throughput" else _BATCH
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:

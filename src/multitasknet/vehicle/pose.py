@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
@@ -54,6 +54,15 @@ class Pose:
         if keypoints is None:
             return cls(pose_or_zeros(None), "neutral")
         return cls(check_keypoints(keypoints), "given")
+
+    def scaled(self, factor: float) -> Pose:
+        """The same in a picture of that many times the pixels a side."""
+        if factor == 1 or self.origin == "neutral":
+            return self
+        # A pixel's middle stays its middle.
+        places = (self.keypoints[:, :2] + 0.5) * factor - 0.5
+        keypoints = np.column_stack([places, self.keypoints[:, 2]]).astype(np.float32)
+        return replace(self, keypoints=keypoints)
 
     @property
     def confidence(self) -> float:
