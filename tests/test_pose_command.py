@@ -128,9 +128,9 @@ def test_flip_test_and_decoding_reach_the_network(monkeypatch, capsys) -> None:
 
     monkeypatch.setattr("multitasknet.inference.pose_estimator.PoseEstimator", refuse)
     options = ["--no-flip-test", "--decode", "dark", "--size", "128", "--threads", "1"]
-    assert main(["pose", str(PHOTO), *options]) == 2
+    assert main(["pose", str(PHOTO), *options, "--batch-size", "4"]) == 2
     assert (asked["flip_test"], asked["decode"], asked["size"]) == (False, "dark", (128, 128))
-    assert (asked["threads"], asked["batch_size"], asked["offline"]) == (1, 8, False)
+    assert (asked["threads"], asked["batch_size"], asked["offline"]) == (1, 4, False)
 
 
 def test_random_weights_are_said_to_be(capsys) -> None:

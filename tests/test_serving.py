@@ -400,8 +400,10 @@ def test_a_strangers_onnx_file_is_refused(tmp_path) -> None:
     with pytest.raises(ValueError, match="no metadata of multitasknet"):
         Predictor(tmp_path / "other.onnx")
     (tmp_path / "torn.onnx").write_bytes(b"torn")
-    with pytest.raises(ValueError, match="ONNX Runtime cannot run it"):
+    with pytest.raises(ValueError, match="it is no ONNX file"):
         Predictor(tmp_path / "torn.onnx")
+    with pytest.raises(ValueError, match="ONNX Runtime cannot run it"):
+        Predictor(tmp_path / "torn.onnx", backend="onnx")
 
 
 def test_the_commands_export_and_predict(tmp_path, checkpoint, capsys) -> None:

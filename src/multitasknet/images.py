@@ -47,7 +47,7 @@ def read_reduced(image: ImageInput, size: tuple[int, int]) -> tuple[np.ndarray, 
     """:func:`read_image` for a network that takes this height and width, and the divisor.
 
     A JPEG file that has far more pixels than that is decoded at a half, a quarter or an eighth of
-    its size, which takes a third of the time or less, and leaves at least four pixels for one. The
+    its size: in a quarter of the time or less, and with at least four pixels left for one. The
     divisor of all others is 1.
     """
     if not isinstance(image, str | Path):
