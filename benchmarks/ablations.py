@@ -33,8 +33,6 @@ sys.path.insert(0, str(HERE.parent / "examples"))
 import train_multitasknet as script  # noqa: E402
 from torch_training import Plan, Training, start_anew_with_environment, train  # noqa: E402
 
-import multitasknet  # noqa: E402
-
 METRICS = ("mAP", "Rank-1", "color", "type")
 
 
@@ -85,7 +83,7 @@ def main() -> None:
         name: script.HeldOut.read(root, size)
         for name, root in (("as generated", options.held_out), ("shifted", options.shifted))
     }
-    pictures = read_training(options.data)
+    pictures = script.read_training(options.data)
     facts = {"device": device_name(options.device), "pictures": len(pictures), "size": size}
     facts |= {"steps": options.steps, "batch_size": options.batch_size}
     rows: list[dict[str, Any]] = []
@@ -121,13 +119,6 @@ def device_name(device: str) -> str:
     return torch.cuda.get_device_name() if device == "cuda" else device
 
 
-def read_training(roots: list[Path]) -> list[script.Picture]:
-    sets = [multitasknet.read_dataset(root, ("train",), check=False) for root in roots]
-    records = [one for dataset in sets for one in dataset.train.records]
-    vehicles = {key: i for i, key in enumerate(dict.fromkeys(map(script.key_of, records)))}
-    return script.read_pictures(records, vehicles)
-
-
 @contextmanager
 def changed(**values: Any) -> Iterator[None]:
     """The script with other values of its names; its workers are made of it after that."""
@@ -154,7 +145,7 @@ def trained(
             workers=options.workers,
             average=script.AVERAGE,
         )
-        network = script.MultiTaskNet(1 + max(one.vehicle for one in pictures))
+        network = script.MultiTaskNet(script.count_vehicles(pictures))
         training = Training.of(network, plan)
         train(training, script.loss_of, batches, plan)
     order = np.random.default_rng(seed).permutation(len(pictures))

@@ -205,6 +205,18 @@ def read_pictures(records: list[Record], vehicles: dict[tuple[str, int], int]) -
         ]
 
 
+def read_training(roots: list[Path]) -> list[Picture]:
+    """The training pictures of all sets, their vehicles counted through."""
+    sets = [multitasknet.read_dataset(root, ("train",), check=False) for root in roots]
+    records = [one for dataset in sets for one in dataset.train.records]
+    vehicles = {key: index for index, key in enumerate(dict.fromkeys(map(key_of, records)))}
+    return read_pictures(records, vehicles)
+
+
+def count_vehicles(pictures: list[Picture]) -> int:
+    return 1 + max(one.vehicle for one in pictures)
+
+
 def key_of(record: Record) -> tuple[str, int]:
     """A vehicle of one data set; others count theirs from 1 as well."""
     return record.origin.rpartition(":")[0], record.vehicle_id
@@ -521,14 +533,12 @@ def main() -> None:
     start_anew_with_environment()
     options = read_options()
     torch.manual_seed(options.seed)
-    sets = [multitasknet.read_dataset(root, ("train",), check=False) for root in options.data]
-    records = [one for dataset in sets for one in dataset.train.records]
-    vehicles = {key: index for index, key in enumerate(dict.fromkeys(map(key_of, records)))}
-    pictures = read_pictures(records, vehicles)
-    print(f"{len(pictures)} pictures of {len(vehicles)} vehicles", flush=True)
+    pictures = read_training(options.data)
+    vehicles = count_vehicles(pictures)
+    print(f"{len(pictures)} pictures of {vehicles} vehicles", flush=True)
     batches = Batches(pictures, stages=options.stages, batch=options.batch_size, seed=options.seed)
     plan = plan_of(options, len(pictures))
-    training = Training.of(MultiTaskNet(len(vehicles)), plan)
+    training = Training.of(MultiTaskNet(vehicles), plan)
     train(training, loss_of, batches, plan)
     rng = np.random.default_rng(options.seed)
     shuffled = [pictures[index] for index in rng.permutation(len(pictures))]
