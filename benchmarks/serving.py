@@ -157,7 +157,7 @@ def torch_mode(
     from multitasknet.inference.openvino_engine import has_bfloat16
 
     if bf16 and not has_bfloat16():
-        raise RuntimeError("the processor has no bfloat16")  # emulated, a tenth of the speed
+        raise RuntimeError("the processor has no bfloat16")  # emulated, a seventh of the speed
     network = torch_network(files["network"], files["state"])
     layout = torch.channels_last if last else torch.contiguous_format
     network = network.to(memory_format=layout)
