@@ -193,6 +193,6 @@ def normalized(pixels: Tensor) -> Tensor:
 def write_weights(path: Path, values: dict[str, Tensor], sidecar: dict[str, Any]) -> None:
     """A file for ``multitasknet convert``, and beside it what multitasknet reads of it."""
     part = path.with_name(f"{path.name}.part")
-    torch.save({"state_dict": values}, part)
+    torch.save({"state_dict": {name: value.cpu() for name, value in values.items()}}, part)
     part.replace(path)
     path.with_suffix(".json").write_text(json.dumps(sidecar, indent=1), encoding="utf-8")

@@ -2,11 +2,13 @@
 
 Ester et al., "A Density-Based Algorithm for Discovering Clusters in Large Spatial Databases with
 Noise", KDD 1996; on Jaccard distances as in Ge et al., "Self-paced Contrastive Learning with Hybrid
-Memory for Domain Adaptive Object Re-ID", NeurIPS 2020, section 3.2.
+Memory for Domain Adaptive Object Re-ID", NeurIPS 2020, section 3.2. Of several clusterings the best
+is that with the largest silhouette: Rousseeuw, J. Comput. Appl. Math. 20, 1987.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,11 @@ if TYPE_CHECKING:
 
 OUTLIER = -1
 _DISTANCES = tuple(round(0.2 + 0.05 * step, 2) for step in range(13))
+_NEIGHBORS = (4, 8, 16, 32)
+# Two halves of all images can lie apart better than their vehicles do.
+_LARGEST = 0.25
+# So many images say how far apart the clusters of all are.
+_JUDGED = 4096
 # Fewer say more of the vehicles that a camera saw than of the camera.
 _FEWEST_OF_CAMERA = 32
 
@@ -33,15 +40,17 @@ class Clustering:
     Attributes:
         labels: int64 ``[N]``, the cluster of each image, 0 to ``count - 1``; -1 if left out.
         count: clusters.
-        eps: the largest Jaccard distance of neighbours.
+        k1, eps: neighbours that were compared, and the largest Jaccard distance of two.
         one_camera: images that are left out because their cluster is one camera's; the others that
             are left out are outliers.
-        silhouette: of the clustered images, -1 to 1, the mean of how much nearer the centroid of
-            the next cluster is than their own; 0 if there are not two clusters. It needs no labels.
+        silhouette: -1 to 1, the mean over all images of how much nearer the centroid of the next
+            cluster is than their own; 0 for those left out, as Rousseeuw has it for what is alone,
+            and 0 if there are not two clusters. It needs no labels.
     """
 
     labels: np.ndarray
     count: int
+    k1: int
     eps: float
     one_camera: int
     silhouette: float
@@ -57,8 +66,8 @@ def cluster(
     cameras: ArrayLike | None = None,
     *,
     eps: float | None = None,
-    min_images: int = 4,
-    k1: int = 20,
+    min_images: int = 2,
+    k1: int | None = None,
     k2: int = 6,
 ) -> Clustering:
     """Find the images that show one vehicle.
@@ -69,15 +78,19 @@ def cluster(
     part would be taught to be another one: where there are several cameras, it is left out. Both as
     in Song et al., Exploring the Camera Bias of Person Re-identification, ICLR 2025.
 
+    How many images there are of a vehicle, and how far apart they lie, depends on weights and
+    images. So several ``k1`` and ``eps`` are tried, unless given, and what has the largest
+    silhouette is taken, of those where no cluster holds more than a quarter of the images.
+
     Args:
         embeddings: finite numbers ``[N, D]``.
         cameras: integers ``[N]``, -1 where unknown; None if they all are.
-        eps: the largest Jaccard distance of neighbours, above 0 and below 1; None for the one of
-            0.2, 0.25, ..., 0.8 that gives the most clusters, of equals the largest. A smaller one
-            leaves out more images, a larger one joins vehicles; how far apart they lie depends on
-            weights and images.
+        eps: the largest Jaccard distance of neighbours, above 0 and below 1, instead of 0.2, 0.25,
+            ..., 0.8. A smaller one leaves out more images, a larger one joins vehicles.
         min_images: neighbours, itself among them, that make an image a core of its cluster.
-        k1, k2: as in :func:`.reranking.rerank`.
+        k1: as in :func:`.reranking.rerank`, about the number of images of a vehicle, instead of 4,
+            8, 16 and 32.
+        k2: as there; at most ``k1`` are taken.
 
     Raises:
         EmbeddingError, RerankingError: as :func:`.reranking.rerank` does.
@@ -90,24 +103,51 @@ def cluster(
     places = np.full(len(images), UNKNOWN_CAMERA)
     if cameras is not None:
         places = check_integers("cameras", cameras, len(images), "image")
-    tried = _DISTANCES if eps is None else (eps,)
-    similarities = jaccard_similarities(
-        _without_cameras(images, places), within=tried[-1], k1=k1, k2=k2
+    candidates = (
+        _clustering(images, labels, places, neighbors, distance)
+        for neighbors in ((k1,) if k1 is not None else _NEIGHBORS)
+        for distance, labels in _tried(
+            _without_cameras(images, places),
+            _DISTANCES if eps is None else (eps,),
+            min_images,
+            neighbors,
+            k2,
+        )
     )
-    near = (similarities.multiply(similarities >= 1 - one).tocsr() for one in tried)
-    every = [dbscan(one, min_images) for one in near]
-    labels, eps = max(zip(every, tried, strict=True), key=lambda one: (one[0].max(), one[1]))
+    return max(candidates, key=lambda one: (_is_of_parts(one.labels), one.silhouette, one.eps))
+
+
+def _tried(
+    images: np.ndarray, distances: tuple[float, ...], min_images: int, k1: int, k2: int
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Each of the distances, and the clusters with it."""
+    similarities = jaccard_similarities(images, within=distances[-1], k1=k1, k2=min(k1, k2))
+    for one in distances:
+        yield one, dbscan(similarities.multiply(similarities >= 1 - one).tocsr(), min_images)
+
+
+def _clustering(
+    images: np.ndarray, labels: np.ndarray, cameras: np.ndarray, k1: int, eps: float
+) -> Clustering:
+    """Of those labels, without what one camera alone saw."""
     found = labels != OUTLIER
-    labels = np.where(_of_one_camera(labels, places), OUTLIER, labels)
+    labels = np.where(_of_one_camera(labels, cameras), OUTLIER, labels)
     kept = labels != OUTLIER
     names, labels[kept] = np.unique(labels[kept], return_inverse=True)
     return Clustering(
         labels=labels,
         count=len(names),
+        k1=k1,
         eps=eps,
         one_camera=int(found.sum() - kept.sum()),
-        silhouette=_silhouette(images[kept], labels[kept]) if len(names) > 1 else 0.0,
+        silhouette=_silhouette(images, labels) if len(names) > 1 else 0.0,
     )
+
+
+def _is_of_parts(labels: np.ndarray) -> bool:
+    """Whether no cluster holds far more than a vehicle's images."""
+    sizes = np.bincount(labels[labels != OUTLIER], minlength=1)
+    return bool(sizes.max() <= _LARGEST * len(labels))
 
 
 def dbscan(similarities: csr_matrix, min_images: int) -> np.ndarray:
@@ -167,14 +207,21 @@ def _of_one_camera(labels: np.ndarray, cameras: np.ndarray) -> np.ndarray:
 
 
 def _silhouette(embeddings: np.ndarray, labels: np.ndarray) -> float:
-    """The simplified silhouette: Rousseeuw, J. Comput. Appl. Math. 20, 1987, with distances from
-    centroids in place of those between all images."""
-    start, total = 0, 0.0
-    for block in distance_blocks(embeddings, centroids(embeddings, labels)):
+    """The simplified silhouette, with distances from centroids in place of those between images.
+
+    Of more images than say it, as many are drawn.
+    """
+    centers = centroids(embeddings, labels)
+    if len(labels) > _JUDGED:
+        drawn = np.random.default_rng(0).choice(len(labels), _JUDGED, replace=False)
+        embeddings, labels = embeddings[drawn], labels[drawn]
+    kept = labels != OUTLIER
+    start, total, own = 0, 0.0, labels[kept]
+    for block in distance_blocks(embeddings[kept], centers):
         distances = np.sqrt(block)
-        rows, own = np.arange(len(block)), labels[start : start + len(block)]
-        within = distances[rows, own]
-        distances[rows, own] = np.inf
+        rows, mine = np.arange(len(block)), own[start : start + len(block)]
+        within = distances[rows, mine]
+        distances[rows, mine] = np.inf
         other = distances.min(axis=1)
         total += ((other - within) / np.maximum(np.maximum(other, within), 1e-12)).sum()
         start += len(block)

@@ -254,14 +254,21 @@ class AdaptSettings(IdentitySettings):
     epochs: int = setting(1, "uses of every clustered crop in a round, on average", least=1)
     eps: float | None = setting(
         None,
-        "largest Jaccard distance of neighbours, instead of the one with the most clusters",
+        "largest Jaccard distance of neighbours, instead of the one with the largest silhouette",
         kind=float,
         above=0,
         most=0.99,
         optional=True,
     )
-    min_images: int = setting(4, "neighbours that make a crop a cluster's core", least=2)
-    neighbors: int = setting(20, "crops whose neighbourhood is compared, k1 of re-ranking", least=1)
+    min_images: int = setting(2, "neighbours that make a crop a cluster's core", least=2)
+    neighbors: int | None = setting(
+        None,
+        "crops whose neighbourhood is compared, k1 of re-ranking, instead of 4, 8, 16 or 32, the "
+        "one with the largest silhouette",
+        kind=int,
+        least=1,
+        optional=True,
+    )
     schedule: str = setting("constant", "of the learning rate", choices=SCHEDULES)
     warmup: float = setting(0.0, "epochs of warm-up", least=0)
     # They are the crops' by then, and batches of P x K with erased parts would spoil them.
