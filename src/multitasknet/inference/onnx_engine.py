@@ -43,8 +43,8 @@ class OnnxEngine(OnnxModel):
             self.streams = self.threads
         options = runtime.SessionOptions()
         options.intra_op_num_threads = self.threads // self.streams
-        # Threads that spin between runs would take the cores from decoding the next batch.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Spinning threads wait less within a run; after it they would take the cores from decoding.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         with reading(self._named, OnnxError, "ONNX Runtime cannot run it", "export it again"):
             self._session = runtime.InferenceSession(
                 model if isinstance(model, bytes) else str(model),
