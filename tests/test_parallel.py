@@ -30,6 +30,8 @@ def folder(tmp_path_factory) -> Path:
     tmp_path = tmp_path_factory.mktemp("two")
     data = drawn.pamtri(tmp_path / "data", drawn.plan(6, 2, 3))
     here = Path(__file__).parent
+    # msrun starts what is called python there.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     subprocess.run(
         [
             Path(sys.executable).with_name("msrun"),
@@ -44,7 +46,7 @@ def folder(tmp_path_factory) -> Path:
         ],
         check=True,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, "PATH": path, "PYTHONPATH": os.pathsep.join(sys.path)},
         timeout=600,
         capture_output=True,
     )
