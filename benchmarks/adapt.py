@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--eps", type=float)
-    parser.add_argument("--neighbors", type=int)
+    parser.add_argument("--neighbors", type=int, default=20)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if options.shifted:
@@ -67,13 +67,10 @@ def measure(options: argparse.Namespace, output: Path) -> None:
     minutes = (time.perf_counter() - started) / 60
     history = result.history
     print(f"\n{history.settings['images']} crops, {options.train}, {minutes:.1f} min in all\n")
-    print(
-        "| round | min | neighbours | clusters | used % | silhouette | mAP | gain "
-        "| Rank-1 | color | type |"
-    )
-    print("| --- |" + " ---: |" * 10)
+    print("| round | min | clusters | used % | silhouette | mAP | gain | Rank-1 | color | type |")
+    print("| --- |" + " ---: |" * 9)
     first = history.before
-    print(f"| before | | | | | | {first['mAP']:.2f} | | {attributes(first)} |")
+    print(f"| before | | | | | {first['mAP']:.2f} | | {attributes(first)} |")
     for record in history.epochs:
         metrics = record.metrics
         gain = metrics["mAP"] - first["mAP"]
@@ -86,9 +83,8 @@ def measure(options: argparse.Namespace, output: Path) -> None:
 def clusters(record: EpochRecord) -> str:
     found = record.metrics
     if not record.losses:
-        return "| | |"
-    shares = f"{found['used']:.0f} | {found['silhouette']:.3f}"
-    return f"{found['neighbors']} | {found['clusters']} | {shares}"
+        return "| |"
+    return f"{found['clusters']} | {found['used']:.0f} | {found['silhouette']:.3f}"
 
 
 def attributes(metrics: Mapping[str, float]) -> str:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 OUTLIER = -1
 _DISTANCES = tuple(round(0.2 + 0.05 * step, 2) for step in range(13))
-_NEIGHBORS = (4, 8, 16, 32)
 # Two halves of all images can lie apart better than their vehicles do.
 _LARGEST = 0.25
 # So many images say how far apart the clusters of all are.
@@ -40,7 +39,7 @@ class Clustering:
     Attributes:
         labels: int64 ``[N]``, the cluster of each image, 0 to ``count - 1``; -1 if left out.
         count: clusters.
-        k1, eps: neighbours that were compared, and the largest Jaccard distance of two.
+        eps: the largest Jaccard distance of neighbours.
         one_camera: images that are left out because their cluster is one camera's; the others that
             are left out are outliers.
         silhouette: -1 to 1, the mean over all images of how much nearer the centroid of the next
@@ -50,7 +49,6 @@ class Clustering:
 
     labels: np.ndarray
     count: int
-    k1: int
     eps: float
     one_camera: int
     silhouette: float
@@ -67,7 +65,7 @@ def cluster(
     *,
     eps: float | None = None,
     min_images: int = 2,
-    k1: int | None = None,
+    k1: int = 20,
     k2: int = 6,
 ) -> Clustering:
     """Find the images that show one vehicle.
@@ -78,9 +76,9 @@ def cluster(
     part would be taught to be another one: where there are several cameras, it is left out. Both as
     in Song et al., Exploring the Camera Bias of Person Re-identification, ICLR 2025.
 
-    How many images there are of a vehicle, and how far apart they lie, depends on weights and
-    images. So several ``k1`` and ``eps`` are tried, unless given, and what has the largest
-    silhouette is taken, of those where no cluster holds more than a quarter of the images.
+    How far apart a vehicle's images lie depends on weights and images. So several ``eps`` are
+    tried, unless one is given, and the one with the largest silhouette is taken, of those where no
+    cluster holds more than a quarter of the images.
 
     Args:
         embeddings: finite numbers ``[N, D]``.
@@ -88,8 +86,7 @@ def cluster(
         eps: the largest Jaccard distance of neighbours, above 0 and below 1, instead of 0.2, 0.25,
             ..., 0.8. A smaller one leaves out more images, a larger one joins vehicles.
         min_images: neighbours, itself among them, that make an image a core of its cluster.
-        k1: as in :func:`.reranking.rerank`, about the number of images of a vehicle, instead of 4,
-            8, 16 and 32.
+        k1: as in :func:`.reranking.rerank`. Fewer give purer but smaller clusters.
         k2: as there; at most ``k1`` are taken.
 
     Raises:
@@ -104,13 +101,12 @@ def cluster(
     if cameras is not None:
         places = check_integers("cameras", cameras, len(images), "image")
     candidates = (
-        _clustering(images, labels, places, neighbors, distance)
-        for neighbors in ((k1,) if k1 is not None else _NEIGHBORS)
+        _clustering(images, labels, places, distance)
         for distance, labels in _tried(
             _without_cameras(images, places),
             _DISTANCES if eps is None else (eps,),
             min_images,
-            neighbors,
+            k1,
             k2,
         )
     )
@@ -127,7 +123,7 @@ def _tried(
 
 
 def _clustering(
-    images: np.ndarray, labels: np.ndarray, cameras: np.ndarray, k1: int, eps: float
+    images: np.ndarray, labels: np.ndarray, cameras: np.ndarray, eps: float
 ) -> Clustering:
     """Of those labels, without what one camera alone saw."""
     found = labels != OUTLIER
@@ -137,7 +133,6 @@ def _clustering(
     return Clustering(
         labels=labels,
         count=len(names),
-        k1=k1,
         eps=eps,
         one_camera=int(found.sum() - kept.sum()),
         silhouette=_silhouette(images, labels) if len(names) > 1 else 0.0,

@@ -90,10 +90,9 @@ def adapt(
         data: the root of a labelled data set, whose query and gallery measure every round.
         backend: what embeds, as in :class:`multitasknet.Predictor`; MindSpore trains.
         device, workers, progress: as in :func:`multitasknet.finetune`.
-        on_round: called with each round's record. Its metrics are ``clusters``, ``neighbors`` and
-            ``eps`` that gave them, ``used`` (percent of the crops), ``outliers`` and ``one_camera``
-            (crops left out) and ``silhouette`` of what it trained on; and what was measured after
-            it on ``data``.
+        on_round: called with each round's record. Its metrics are ``clusters``, ``eps``, ``used``
+            (percent of the crops), ``outliers`` and ``one_camera`` (crops left out) and
+            ``silhouette`` of what it trained on; and what was measured after it on ``data``.
         cache_dir, offline: as in :func:`multitasknet.create_network`.
         settings: fields of :class:`multitasknet.training.settings.AdaptSettings`: ``weights``,
             ``card``, ``pose``, ``rounds`` among them; ``size`` is by default the weights', and
@@ -292,7 +291,6 @@ class Adaptation:
         run.network.set_train(False)
         found = {
             "clusters": clustering.count,
-            "neighbors": clustering.k1,
             "eps": clustering.eps,
             "used": 100 * len(labelled) / len(self.dataset.train),
             "outliers": clustering.outliers,

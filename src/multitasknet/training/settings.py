@@ -261,14 +261,7 @@ class AdaptSettings(IdentitySettings):
         optional=True,
     )
     min_images: int = setting(2, "neighbours that make a crop a cluster's core", least=2)
-    neighbors: int | None = setting(
-        None,
-        "crops whose neighbourhood is compared, k1 of re-ranking, instead of 4, 8, 16 or 32, the "
-        "one with the largest silhouette",
-        kind=int,
-        least=1,
-        optional=True,
-    )
+    neighbors: int = setting(20, "crops whose neighbourhood is compared, k1 of re-ranking", least=1)
     schedule: str = setting("constant", "of the learning rate", choices=SCHEDULES)
     warmup: float = setting(0.0, "epochs of warm-up", least=0)
     # They are the crops' by then, and batches of P x K with erased parts would spoil them.
