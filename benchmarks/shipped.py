@@ -18,7 +18,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from teaching import Shifted, measure
+from teaching import Shifted, half_turned, measure
 
 from multitasknet import PoseEstimator, Predictor, read_dataset
 from multitasknet.data.records import Record, VehicleDataset
@@ -27,6 +27,7 @@ from multitasknet.ranking.metrics import evaluate_embeddings
 from multitasknet.vehicle.attributes import COLORS, TYPES
 
 Pixels = np.ndarray
+DOUBTED = 0.02  # of a pose's half_turn
 SINGLE = 100  # pictures that are timed one at a time
 
 
@@ -150,12 +151,13 @@ def poses(weights: str, dataset: VehicleDataset, fewer: VehicleDataset) -> None:
         ("without", plain),
     ):
         print_row(f"{len(everything)} pictures, {name}", errors(estimator, everything))
+    few = records_of(fewer)
     for name, change in CHANGES.items():
-        few = records_of(fewer)
         print_row(f"{len(few)} pictures, {name}", errors(plain, few, change))
     for index, kind in enumerate(TYPES, start=1):
         own = [record for record in everything if record.type_id == index]
         print_row(f"{len(own)} pictures, {kind}", errors(plain, own))
+    print(f"\nall of these {len(few)}, changed in every way: {doubts(plain, few)}")
     images = [read_image(record.image) for record in everything[:SINGLE]]
     print(f"\n{single(lambda image: plain.estimate([image]), images):.1f} ms a picture")
 
@@ -165,14 +167,36 @@ def errors(
     records: Sequence[Record],
     change: Callable[[Pixels], Pixels] = CHANGES["as generated"],
 ) -> list[float]:
+    return measure(estimator, *changed(records, change))
+
+
+def doubts(estimator: PoseEstimator, records: Sequence[Record]) -> str:
+    """Of all pictures, changed in every way: how many are doubted, and half turned."""
+    shares, turned = [], []
+    for change in CHANGES.values():
+        pictures, truth = changed(records, change)
+        found = estimator.estimate(pictures)
+        shares += [pose.half_turn or 0 for pose in found]
+        turned += half_turned(np.array([pose.keypoints for pose in found]), truth).tolist()
+    doubted = np.array(shares) > DOUBTED
+    return (
+        f"half_turn is above {DOUBTED} in {doubted.sum()} of {len(doubted)}, among them "
+        f"{doubted[turned].sum()} of {sum(turned)} half turns"
+    )
+
+
+def changed(
+    records: Sequence[Record], change: Callable[[Pixels], Pixels]
+) -> tuple[list[Pixels], np.ndarray]:
+    """The pictures, and the keypoints in them."""
     images = [read_image(record.image) for record in records]
-    changed = [change(image) for image in images]
+    pictures = [change(image) for image in images]
     truth = np.array([record.marked for record in records])
     before, after = (
-        np.array([[one.shape[1], one.shape[0]] for one in some]) for some in (images, changed)
+        np.array([[one.shape[1], one.shape[0]] for one in some]) for some in (images, pictures)
     )
     truth[..., :2] = (truth[..., :2] + 0.5) * (after / before)[:, None] - 0.5
-    return measure(estimator, changed, truth)
+    return pictures, truth
 
 
 # Both

@@ -21,7 +21,7 @@ import numpy as np
 from multitasknet import PoseEstimator, read_dataset
 from multitasknet.images import decode_image, encode_jpeg, read_image
 from multitasknet.vehicle.keypoint_metrics import KeypointErrors
-from multitasknet.vehicle.keypoints import FRONT_REAR_KEYPOINTS, MIRRORED_KEYPOINTS
+from multitasknet.vehicle.keypoints import HALF_TURN_KEYPOINTS, SEEN_FROM
 
 Change = Callable[[Path], np.ndarray]
 COLUMNS = ("PCK@0.05", "PCK@0.1", "PCK@0.2", "half turns")
@@ -91,10 +91,18 @@ def measure(estimator: PoseEstimator, images: list[np.ndarray], truth: np.ndarra
     found = np.array([pose.keypoints for pose in estimator.estimate(images)])
     sides = np.array([max(image.shape[:2]) for image in images])
     errors = KeypointErrors.of(found, truth, sides)
-    turned = truth[:, FRONT_REAR_KEYPOINTS[MIRRORED_KEYPOINTS]]
-    other = np.linalg.norm(found[..., :2] - turned[..., :2], axis=2) / sides[:, None]
-    own, exchanged = (np.where(errors.visible, one, 0).sum(1) for one in (errors.relative, other))
-    return [*(errors.pck(reach) for reach in (0.05, 0.1, 0.2)), float((exchanged < own).mean())]
+    turned = half_turned(found, truth)
+    return [*(errors.pck(reach) for reach in (0.05, 0.1, 0.2)), float(turned.mean())]
+
+
+def half_turned(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Which poses fit better with front and rear, left and right exchanged: bool ``[N]``."""
+    visible = truth[..., 2] >= SEEN_FROM
+    own, other = (
+        np.linalg.norm(found[..., :2] - places[..., :2], axis=2)
+        for places in (truth, truth[:, HALF_TURN_KEYPOINTS])
+    )
+    return np.asarray(np.where(visible, other - own, 0).sum(1) < 0)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ within the batch (Khosla et al., Supervised Contrastive Learning, NeurIPS 2020),
 chosen so that several share colour and type; shallow statistics are mixed between pictures (Zhou
 et al., Domain Generalization with MixStyle, ICLR 2021). The classifier stays behind; the norm
 before the embedding's activation is written into ``fc_vid``. The same command goes on where it was
-interrupted, for more steps if there are more.
+interrupted, for more steps if there are more. ``--weights`` starts from trained ones, for other
+vehicles than they were trained on.
 """
 
 from __future__ import annotations
@@ -168,6 +169,13 @@ class MultiTaskNet(nn.Module):
         values["fc_vid.bias"] = values["fc_vid.bias"] * gain + shift
         left_behind = ("norm_vid.", "classifier_vid.")
         return {name: one for name, one in values.items() if not name.startswith(left_behind)}
+
+    def start_from(self, path: Path) -> None:
+        """Take a file's values; the classifier of identities and the norm before it stay fresh."""
+        weights = multitasknet.read_weights(path)
+        arrays = weights.network.to_torch(weights.arrays)
+        values = {name: torch.tensor(arrays[name]) for name in self.published()}
+        self.load_state_dict(values, strict=False)
 
 
 # The data
@@ -458,6 +466,7 @@ def validate(network: nn.Module, held_out: HeldOut) -> dict[str, float]:
 
 def plan_of(options: argparse.Namespace, pictures: int) -> Plan:
     facts = [options.batch_size, options.seed, options.learning_rate, pictures]
+    facts += [options.weights.name] if options.weights else []
     return Plan(
         state=options.output.with_suffix(".state"),
         key=json.dumps(facts),
@@ -490,6 +499,7 @@ def sidecar_of(
             "script": Path(__file__).name,
             "data": [root.name for root in options.data],
             "seed": options.seed,
+            "weights": options.weights.name if options.weights else None,
             "stages": [f"{size}:{steps}" for size, steps in options.stages],
             "steps": training.step,
             "batch_size": options.batch_size,
@@ -510,6 +520,7 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="to train on")
     parser.add_argument("--validate", type=Path, nargs="+", default=[], help="query and test parts")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="to start from (random)")
     parser.add_argument("--output", type=Path, default=Path("multitasknet.pth"))
     parser.add_argument(
         "--stages",
@@ -538,7 +549,10 @@ def main() -> None:
     print(f"{len(pictures)} pictures of {vehicles} vehicles", flush=True)
     batches = Batches(pictures, stages=options.stages, batch=options.batch_size, seed=options.seed)
     plan = plan_of(options, len(pictures))
-    training = Training.of(MultiTaskNet(vehicles), plan)
+    network = MultiTaskNet(vehicles)
+    if options.weights:
+        network.start_from(options.weights)
+    training = Training.of(network, plan)
     train(training, loss_of, batches, plan)
     rng = np.random.default_rng(options.seed)
     shuffled = [pictures[index] for index in rng.permutation(len(pictures))]

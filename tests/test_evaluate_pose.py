@@ -36,7 +36,11 @@ from multitasknet.vehicle.keypoint_metrics import (
     published_metrics,
     swap_shares,
 )
-from multitasknet.vehicle.keypoints import FRONT_REAR_KEYPOINTS, MIRRORED_KEYPOINTS
+from multitasknet.vehicle.keypoints import (
+    FRONT_REAR_KEYPOINTS,
+    HALF_TURN_KEYPOINTS,
+    MIRRORED_KEYPOINTS,
+)
 from multitasknet.vehicle.pose import Pose
 
 Change = Callable[[np.ndarray, int, Record], np.ndarray]
@@ -162,7 +166,7 @@ def test_parts_are_apart_and_come_to_the_whole(dataset) -> None:
     [
         ("left-right", MIRRORED_KEYPOINTS),
         ("front-rear", FRONT_REAR_KEYPOINTS),
-        ("half turn", MIRRORED_KEYPOINTS[FRONT_REAR_KEYPOINTS]),
+        ("half turn", HALF_TURN_KEYPOINTS),
     ],
 )
 def test_swaps_are_counted_by_kind(name: str, order: np.ndarray) -> None:

@@ -32,10 +32,15 @@ from multitasknet.inference.metadata import MetadataError
 from multitasknet.inference.mindir_engine import MindirError
 from multitasknet.inference.opening import network_in
 from multitasknet.inference.pose_dataset import estimate_dataset
-from multitasknet.models.vehiclepose.decoding import DECODINGS, decode, keypoints_in_image
+from multitasknet.models.vehiclepose.decoding import (
+    DECODINGS,
+    decode,
+    half_turn_shares,
+    keypoints_in_image,
+)
 from multitasknet.models.vehiclepose.preprocessing import FRAME, placement
 from multitasknet.models.vehiclepose.spec import STRIDE, spec_from_shapes
-from multitasknet.vehicle.keypoints import MIRRORED_KEYPOINTS
+from multitasknet.vehicle.keypoints import HALF_TURN_KEYPOINTS, MIRRORED_KEYPOINTS
 from multitasknet.weights.sidecar import sidecar_path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -154,6 +159,25 @@ def test_a_mindir_file_runs(network: VehiclePose, tmp_path: Path) -> None:
         report.path.write_bytes(damaged)
         with pytest.raises((MindirError, MetadataError), match=r"pose\.mindir"):
             PoseEstimator(report.path)
+
+
+@pytest.mark.parametrize("doubt", [0.0, 0.1, 0.45])
+def test_doubt_about_the_direction_is_what_lies_where_a_half_turn_puts_the_points(
+    doubt: float,
+) -> None:
+    rng = np.random.default_rng(0)
+    maps = np.zeros((2, 36, 32, 32), np.float32)
+    cells = np.stack(np.divmod(rng.choice(32 * 32, 36, replace=False), 32), axis=1)
+    for keypoint, (own, other) in enumerate(zip(cells, cells[HALF_TURN_KEYPOINTS], strict=True)):
+        maps[0, keypoint][tuple(own)] = 1 - doubt
+        maps[0, keypoint][tuple(other)] = doubt
+    maps[1, :, 16, 16] = 1  # all in one place: nothing can be told
+    places = np.stack([cells[:, ::-1], np.full((36, 2), 16)])
+    visible = rng.uniform(0, 1, (2, 36, 1))
+
+    shares = half_turn_shares(np.concatenate((places, visible), axis=2), maps)
+
+    assert shares == pytest.approx([doubt, 0], abs=1e-6)
 
 
 def test_peaks_are_found_between_cells_and_cut_off_at_the_border() -> None:

@@ -112,8 +112,7 @@ def _pose_images(options: argparse.Namespace) -> None:
         if options.json:
             print_json([{"image": path, **pose.as_json()}])
         else:
-            seen = int(pose.seen.sum())
-            print(f"{path}: mean confidence {pose.confidence:.2f}, {seen} of 36 at or above 0.5")
+            print(f"{path}: {_in_words(pose)}")
         if options.overlay:
             _write_overlay(options.overlay / f"{path.stem}.png", pixels, pose)
         rows.append(LabelRow(path.name, vehicle_in(path.name), 0, 0, pose.keypoints))
@@ -132,6 +131,11 @@ def _estimated(
     for pixels in estimator.read_ahead(images):
         for one, pose in zip(pixels, estimator.estimate_pixels(pixels), strict=True):
             yield next(paths), one, pose
+
+
+def _in_words(pose: Pose) -> str:
+    words = f"mean confidence {pose.confidence:.2f}, {pose.seen.sum()} of 36 at or above 0.5"
+    return words if pose.half_turn is None else f"{words}, half turn {pose.half_turn:.2f}"
 
 
 def _write_overlay(path: Path, pixels: np.ndarray, pose: Pose) -> None:

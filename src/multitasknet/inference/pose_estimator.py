@@ -133,7 +133,8 @@ class PoseEstimator(Runner):
             A pose an image, in pixels of that image. PoseEstNet's confidence is the map's largest
             value: around 1 where a keypoint is clear, possibly above, below 0 possibly.
             VehiclePose's is the probability, 0..1, that the keypoint is visible; with ``hidden``
-            ``published`` it is what PoseEstNet's usually are.
+            ``published`` it is what PoseEstNet's usually are. Its ``half_turn`` says how far the
+            maps doubt which way the vehicle faces.
 
         Raises:
             ImageError: an image cannot be read; nothing is estimated then.
@@ -157,15 +158,16 @@ class PoseEstimator(Runner):
     ) -> list[Pose]:
         """:meth:`estimate` for one batch of pictures in memory, uint8 ``[H, W, 3]`` each."""
         peaks, maps = self._found(*self._inputs(pixels))
+        shares = self.definition.half_turn_shares(peaks, maps)
         poses = []
-        for one, found, map_ in zip(pixels, peaks, maps, strict=True):
+        for one, found, map_, share in zip(pixels, peaks, maps, shares, strict=True):
             height, width = one.shape[:2]
             keypoints = self.definition.keypoints_in_image(
                 found, width=width, height=height, size=self.size
             )
             if self.pose_convention != self.spec.pose_convention:
                 keypoints = as_published(keypoints)
-            poses.append(Pose(keypoints, "estimated", map_ if heatmaps else None))
+            poses.append(Pose(keypoints, "estimated", map_ if heatmaps else None, share))
         return poses
 
     def _inputs(self, pixels: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:

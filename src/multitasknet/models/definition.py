@@ -181,6 +181,10 @@ class PoseNetwork(Network, Protocol):
         """From outputs for a batch, and for its mirrored inputs if there are any: peaks, float32
         ``[N, 36, 3]`` of x, y (cells) and confidence, and maps, float32 ``[N, 36, h, w]``."""
 
+    def half_turn_shares(self, peaks: np.ndarray, maps: np.ndarray) -> Sequence[float | None]:
+        """Of each picture's peaks and maps: how much of these speaks for a vehicle that faces the
+        other way, 0..1; None where the maps cannot tell."""
+
     def keypoints_in_image(
         self, peaks: np.ndarray, *, width: int, height: int, size: tuple[int, int]
     ) -> np.ndarray:

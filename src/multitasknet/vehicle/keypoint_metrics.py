@@ -14,6 +14,7 @@ import numpy as np
 
 from .keypoints import (
     FRONT_REAR_KEYPOINTS,
+    HALF_TURN_KEYPOINTS,
     KEYPOINT_GROUPS,
     MIRRORED_KEYPOINTS,
     NUM_KEYPOINTS,
@@ -185,7 +186,7 @@ def swap_shares(estimates: np.ndarray, truth: np.ndarray, sides: np.ndarray) -> 
     orders = {
         "left-right": MIRRORED_KEYPOINTS,
         "front-rear": FRONT_REAR_KEYPOINTS,
-        "half turn": MIRRORED_KEYPOINTS[FRONT_REAR_KEYPOINTS],
+        "half turn": HALF_TURN_KEYPOINTS,
     }
     if not visible.any():
         return dict.fromkeys(orders, float("nan"))

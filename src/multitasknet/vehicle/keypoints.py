@@ -61,6 +61,8 @@ KEYPOINT_NAMES = tuple(f"{side} {name}" for side in ("left", "right") for name i
 # screens.
 _OTHER_END = np.array([1, 0, 6, 7, 8, 9, 2, 3, 4, 5, 17, 16, 15, 14, 13, 12, 11, 10])
 FRONT_REAR_KEYPOINTS = np.concatenate((_OTHER_END, _OTHER_END + NUM_KEYPOINTS // 2))
+# What it is taken for when a vehicle is taken to face the other way.
+HALF_TURN_KEYPOINTS = np.roll(FRONT_REAR_KEYPOINTS, NUM_KEYPOINTS // 2)
 # The surfaces' edges, each once, and each wheel to its arch: pairs of keypoints.
 SKELETON = tuple(
     sorted(

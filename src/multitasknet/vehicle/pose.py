@@ -42,11 +42,14 @@ class Pose:
         origin: ``given`` with the picture, ``estimated`` by a pose network, or ``neutral``: no
             pose is known, all is zero.
         heatmaps: the pose network's maps, float32 ``[36, h, w]``, where they were asked for.
+        half_turn: how much of the network's maps speaks for a vehicle that faces the other way,
+            0..1; above 0.02 that is not rare (see VehiclePose's card). None where it is not known.
     """
 
     keypoints: np.ndarray
     origin: PoseOrigin
     heatmaps: np.ndarray | None = None
+    half_turn: float | None = None
 
     @classmethod
     def of(cls, keypoints: np.ndarray | None) -> Pose:
@@ -79,6 +82,7 @@ class Pose:
         return {
             "confidence": self.confidence,
             "seen": int(self.seen.sum()),
+            "half_turn": self.half_turn,
             "keypoints": self.keypoints.tolist(),
         }
 

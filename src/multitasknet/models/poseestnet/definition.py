@@ -33,6 +33,7 @@ __all__ = [
     "check_options",
     "decode",
     "describe",
+    "half_turn_shares",
     "keypoints_in_image",
     "normalization",
     "plan",
@@ -105,3 +106,8 @@ def stored_heatmaps(pose: Pose, *, width: int, height: int) -> np.ndarray:
     if pose.heatmaps is None:
         raise ValueError("the pose has no maps; estimate it with heatmaps=True")
     return _as_stored(np.stack([resize(one, (MAP_SIZE, MAP_SIZE)) for one in pose.heatmaps]))
+
+
+def half_turn_shares(peaks: np.ndarray, maps: np.ndarray) -> list[None]:
+    """Not told: its maps hold heights, not probabilities, and were never looked at for this."""
+    return [None] * len(peaks)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...vehicle.keypoints import MIRRORED_KEYPOINTS
+from ...vehicle.keypoints import HALF_TURN_KEYPOINTS, MIRRORED_KEYPOINTS
 from .preprocessing import placement
 from .spec import STRIDE
 
@@ -63,8 +63,42 @@ def find_peaks(maps: np.ndarray) -> np.ndarray:
     Returns:
         float32 ``[N, 36, 2]``: x and y in cells.
     """
-    count, joints, height, width = maps.shape
+    count, joints, _, width = maps.shape
     row, column = np.divmod(maps.reshape(count, joints, -1).argmax(2), width)
+    window = _windows(maps, row, column)
+    steps = np.arange(-_REACH, _REACH + 1)
+    total = np.maximum(window.sum((2, 3)), _LEAST)
+    across = (window.sum(2) * steps).sum(2) / total
+    down = (window.sum(3) * steps).sum(2) / total
+    return np.stack((column + across, row + down), axis=2).astype(np.float32)
+
+
+def half_turn_shares(peaks: np.ndarray, maps: np.ndarray) -> list[float]:
+    """How much of the maps' probability lies where a half turn would put the keypoints.
+
+    An estimate that takes front for rear is as likely a vehicle as the right one, so no shape tells
+    it; but its maps are less sure. See the card for how many are told by this.
+
+    Args:
+        peaks, maps: as from :func:`decode`.
+
+    Returns:
+        Of each picture, 0..1: the mean over keypoints, weighted by how visible they are, of those
+        whose other place is not nearly the same.
+    """
+    places = peaks[..., :2]
+    turned = places[:, HALF_TURN_KEYPOINTS]
+    apart = np.linalg.norm(places - turned, axis=2) > 2 * _REACH + 1
+    weights = peaks[..., 2] * apart
+    column, row = np.moveaxis(np.rint(turned).astype(int), 2, 0)
+    there = _windows(maps, row, column).sum((2, 3))
+    shares = (weights * there).sum(1) / np.maximum(weights.sum(1), _LEAST)
+    return [float(share) for share in shares]
+
+
+def _windows(maps: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """What lies within three cells of a cell of each map, 0 outside: ``[N, 36, 7, 7]``."""
+    count, joints, height, width = maps.shape
     steps = np.arange(-_REACH, _REACH + 1)
     rows, columns = row[..., None] + steps, column[..., None] + steps
     inside = (
@@ -77,11 +111,7 @@ def find_peaks(maps: np.ndarray) -> np.ndarray:
         np.clip(rows, 0, height - 1)[..., :, None],
         np.clip(columns, 0, width - 1)[..., None, :],
     ]
-    window = np.where(inside, window, 0)
-    total = np.maximum(window.sum((2, 3)), _LEAST)
-    across = (window.sum(2) * steps).sum(2) / total
-    down = (window.sum(3) * steps).sum(2) / total
-    return np.stack((column + across, row + down), axis=2).astype(np.float32)
+    return np.where(inside, window, 0)
 
 
 def keypoints_in_image(

@@ -11,7 +11,7 @@ from ...vehicle.maps import draw_heatmaps
 from ...vehicle.pose import Pose
 from ..definition import Checkpoint, Plan
 from ..pose_values import spec_from_sidecar, spec_of, spec_to_json, spec_to_sidecar
-from .decoding import DECODINGS, decode, keypoints_in_image
+from .decoding import DECODINGS, decode, half_turn_shares, keypoints_in_image
 from .layout import FROZEN, recognizes, to_published, to_torch
 from .preprocessing import PREPROCESSING, normalization, write_inputs
 from .spec import VehiclePoseSpec, spec_from_shapes
@@ -30,6 +30,7 @@ __all__ = [
     "check_options",
     "decode",
     "describe",
+    "half_turn_shares",
     "keypoints_in_image",
     "normalization",
     "plan",
