@@ -157,7 +157,8 @@ def test_options_that_cannot_be_are_named(options) -> None:
 # Statistics
 
 
-def test_statistics_are_those_of_all_pictures() -> None:
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_statistics_move_to_those_of_all_pictures(share: float) -> None:
     mindspore.set_seed(0)
     network = build(ToySpec())
     rng = np.random.default_rng(0)
@@ -166,12 +167,13 @@ def test_statistics_are_those_of_all_pictures() -> None:
     ].astype(np.float32)
     weights = network.toyconv.weight.asnumpy().copy()
     batches = ((Tensor(pictures[start : start + 4]),) for start in (0, 4, 8))
-    reestimate_statistics(network, batches)
+    reestimate_statistics(network, batches, share=share)
     seen = network.toyconv(Tensor(pictures)).asnumpy()
     norm = network.toynorm
-    np.testing.assert_allclose(norm.moving_mean.asnumpy(), seen.mean((0, 2, 3)), rtol=1e-4)
-    # MindSpore's are of samples, as torch's: n - 1.
-    np.testing.assert_allclose(norm.moving_variance.asnumpy(), seen.var((0, 2, 3)), rtol=1e-2)
+    # Fresh ones are 0 and 1. MindSpore's variances are of samples, as torch's: n - 1.
+    mean, variance = share * seen.mean((0, 2, 3)), 1 - share + share * seen.var((0, 2, 3))
+    np.testing.assert_allclose(norm.moving_mean.asnumpy(), mean, rtol=1e-4)
+    np.testing.assert_allclose(norm.moving_variance.asnumpy(), variance, rtol=1e-2)
     np.testing.assert_array_equal(network.toyconv.weight.asnumpy(), weights)
     assert not network.training
 

@@ -14,7 +14,14 @@ import pytest
 from multitasknet import Predictor, create_network, export
 from multitasknet.inference import onnx_engine
 from multitasknet.inference.mindspore_engine import MindSporeEngine
-from multitasknet.runtime import cores_of_quota, usable_cores, usable_workers, workers_for
+from multitasknet.runtime import (
+    cap_leaves_bfloat16,
+    cores_of_quota,
+    sums_int8_exactly,
+    usable_cores,
+    usable_workers,
+    workers_for,
+)
 
 PHOTO = Path(__file__).resolve().parents[1] / "assets" / "example.jpg"
 
@@ -52,6 +59,30 @@ def test_affinity_counts() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"
     assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("cap", "leaves"),
+    [
+        ("", True),
+        ("ALL", True),
+        ("avx2", False),
+        ("AVX512_CORE_VNNI", False),
+        ("AVX512_CORE_BF16", True),
+        ("AVX512_CORE_AMX", True),
+    ],
+)
+def test_a_cap_on_instructions_takes_bfloat16_away(monkeypatch, cap: str, leaves: bool) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
+    assert cap_leaves_bfloat16() is leaves
+
+
+def test_int8_leaves_room_under_a_cap_without_vnni(monkeypatch) -> None:
+    monkeypatch.setattr("multitasknet.runtime.has_cpu_feature", lambda name: True)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    for cap, exact in (("", True), ("AVX512_CORE_VNNI", True), ("AVX2", False)):
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
+        assert sums_int8_exactly() is exact
 
 
 def test_the_guard_takes_its_variable_back() -> None:

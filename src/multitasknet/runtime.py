@@ -14,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 _VARIABLE = "ONEDNN_MAX_CPU_ISA"
 _FIRST_SLOW_VERSION = (2, 9)
+_CAPS_WITHOUT_VNNI = frozenset({"SSE41", "AVX", "AVX2", "AVX512_CORE"})
+_CAPS_WITHOUT_BFLOAT16 = _CAPS_WITHOUT_VNNI | {"AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE_VNNI"}
 _GROUP = Path("/sys/fs/cgroup")
 _QUOTA = _GROUP / "cpu.max"
 # More decode faster than any device trains, and each keeps batches in memory.
@@ -68,6 +70,15 @@ def keep_freed_memory() -> None:
             ctypes.CDLL(None).mallopt(threshold, _KEPT)
 
 
+def cap_leaves_bfloat16() -> bool:
+    """Whether ``ONEDNN_MAX_CPU_ISA``, if it is set, leaves oneDNN AVX512-BF16 and what is above."""
+    return _cap() not in _CAPS_WITHOUT_BFLOAT16
+
+
+def _cap() -> str:
+    return os.environ.get(_VARIABLE, "").upper()
+
+
 def has_cpu_feature(name: str) -> bool:
     """Whether the processor has an instruction set, such as ``AVX512F`` or ``AVX512VNNI``."""
     # Where numpy.show_runtime() takes it from, on every operating system.
@@ -77,14 +88,18 @@ def has_cpu_feature(name: str) -> bool:
 
 
 def sums_int8_exactly() -> bool:
-    """Whether products of uint8 and int8 are summed in 32 bits: not on x86 without VNNI."""
+    """Whether products of uint8 and int8 are summed in 32 bits: not on x86 without VNNI.
+
+    Nor where a cap keeps OpenVINO's oneDNN from it.
+    """
     if platform.machine().lower() not in ("x86_64", "amd64", "x86"):
         return True
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:
         flags = ""
-    return has_cpu_feature("AVX512VNNI") or " avx_vnni" in flags
+    has_vnni = has_cpu_feature("AVX512VNNI") or " avx_vnni" in flags
+    return has_vnni and _cap() not in _CAPS_WITHOUT_VNNI
 
 
 def guard_cpu() -> bool:

@@ -85,8 +85,8 @@ def add_options(parser: Any, *names: str) -> None:
         "--precision": {
             "choices": PRECISIONS,
             "help": "to compute in; bfloat16 needs OpenVINO and a processor that has it, int8 a "
-            "file of 'quantize'; auto is the fastest that leaves embeddings within a cosine of "
-            "0.999 (default: the file's own)",
+            "file of 'quantize'; auto is the fastest that leaves embeddings at a mean cosine of "
+            "0.999 with float32's (default: the file's own)",
         },
         "--size": {"type": image_size, "help": "side of the input in pixels (the weights')"},
         "--threads": {"type": positive, "help": "of ONNX Runtime or OpenVINO (all usable cores)"},

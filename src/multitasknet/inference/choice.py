@@ -69,15 +69,14 @@ def choose(
 ) -> Choice:
     """Choose the runtime and the way to compute.
 
-    Measured on 2 cores with AVX-512, VNNI and BF16: in float32 OpenVINO has 0.8 times the images/s
-    of ONNX Runtime, in INT8 they are level, and OpenVINO's bfloat16 has 1.8 times ONNX Runtime's
-    float32. On 2 cores with AVX2 (``benchmarks/serving.md``) OpenVINO has 0.9 to 1.0 times in
-    float32; in INT8 0.8 to 1.0 times for the identity network, but 1.1 to 1.3 times for pose
-    networks. ``auto`` is to leave embeddings within a cosine of 0.999 of those of float32. With
-    every value rounded to bfloat16 (``benchmarks/rounding.py``: 72 generated pictures, the shipped
-    weights), the identity network's least cosine is 0.9999; rounded pose networks move single
-    keypoints to another cell, and embeddings of such poses to 0.990: ``auto`` leaves them in
-    float32.
+    Measured on 2 cores with AVX-512, VNNI and BF16 (``benchmarks/serving.md``), batches of 8: in
+    float32 OpenVINO has 0.9 to 1.0 times the images/s of ONNX Runtime, in INT8 1.0 to 1.1 times,
+    and its bfloat16 has 1.7 to 2.0 times ONNX Runtime's float32. On 2 cores with AVX2 OpenVINO has
+    0.9 to 1.0 times in float32; in INT8 0.8 to 1.0 times for the identity network, but 1.1 to 1.3
+    times for pose networks. ``auto`` is to leave embeddings at a mean cosine of 0.999 with those of
+    float32, or more: in bfloat16 the shipped identity weights have 0.9997 on 600 held-out pictures
+    (the least 0.997). A rounded pose network can move single keypoints to another cell: ``auto``
+    leaves it in float32.
 
     Args:
         precision: what is asked for; None is the file's own.

@@ -63,7 +63,7 @@ class Predictor(Runner):
         fp16: have MindSpore compute in float16, all but batch norms; faster on a device alone.
         precision: ``float32``; ``bfloat16``, a way of running float32 weights with OpenVINO, where
             the processor has it; ``int8``, which needs a file of :func:`multitasknet.quantize`;
-            ``auto``, the fastest that leaves embeddings within a cosine of 0.999 of those of
+            ``auto``, the fastest that leaves embeddings at a mean cosine of 0.999 with those of
             float32, never INT8 unless the file is; default is the file's own. Embeddings of
             different precisions are not compared with one another. The pose network takes it too,
             but for ``int8``.

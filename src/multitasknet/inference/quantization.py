@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, overload
 
@@ -16,6 +17,7 @@ from ..images import ImageInput, read_image
 from ..models.definition import Arrays
 from ..runtime import sums_int8_exactly
 from ..vehicle.keypoint_metrics import THRESHOLDS, KeypointErrors
+from .equalization import equalize
 from .metadata import Metadata
 from .onnx_engine import OnnxEngine
 from .pose_estimator import PoseEstimator
@@ -107,7 +109,8 @@ def quantize(
     """Write an INT8 ONNX file, calibrated on three quarters of the images, judged on the rest.
 
     Weights are int8 a channel, activations uint8 in the range that calibration saw (ONNX Runtime,
-    static quantisation). Use images like those to come: a few hundred.
+    static quantisation), after concatenated features were given one scale
+    (:func:`.equalization.equalize`). Use images like those to come: a few hundred.
 
     Args:
         output: the file to write, ``.onnx``; ``Predictor(output)`` or ``PoseEstimator(output)``
@@ -144,7 +147,7 @@ def quantize(
     with replacing(output) as part:
         calibration = None if isinstance(runner, PoseEstimator) else runner.calibration
         metadata = replace(engine.metadata, precision="int8", calibration=calibration)
-        _write(part, engine, metadata, runner.prepare(images[:split], poses[:split]))
+        _write(part, engine, metadata, partial(runner.prepare, images[:split], poses[:split]))
         quantized = OnnxEngine(part)
         outputs = _both(quantized, engine, runner.prepare(images[split:], poses[split:]))
         facts: dict[str, Any] = {
@@ -170,16 +173,24 @@ def quantize(
     return report
 
 
-def _write(path: Path, engine: OnnxEngine, metadata: Metadata, batches: Batches) -> None:
+def _write(
+    path: Path, engine: OnnxEngine, metadata: Metadata, prepare: Callable[[], Batches]
+) -> None:
     onnx = import_extra("onnx", "onnx")
     tools: Any = import_extra("onnxruntime.quantization", "onnx")
-    inputs = list(engine.input_names)
+
+    def batches() -> Iterator[dict[str, np.ndarray]]:
+        for batch in prepare():
+            yield dict(zip(engine.input_names, batch, strict=False))
+
+    given = batches()
 
     class Reader(tools.CalibrationDataReader):
         def get_next(self) -> dict[str, np.ndarray] | None:
-            return next((dict(zip(inputs, batch, strict=False)) for batch in batches), None)
+            return next(given, None)
 
     model = onnx.load_from_string(engine.content())
+    equalize(model, batches())
     # Says that there is nothing left to optimise first; a warning would tell users to.
     onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
     tools.quantize_static(

@@ -50,6 +50,8 @@ from .task import Job
 FEWEST_CROPS = 64
 # It knows the clusters of a round, and no vehicles: no file keeps it.
 _CLASSIFIER = "classifier_vid."
+# Of the batch norms' statistics: all of it loses, of weights that know such crops, what half gains.
+_OF_CROPS = 0.5
 
 
 class AdaptError(MultiTaskNetError, ValueError):
@@ -72,12 +74,12 @@ def adapt(
 ) -> FinetuneResult:
     """Adapt MultiTaskNet's weights to a folder of vehicle crops without labels.
 
-    Round 0 sets the statistics of the batch norms to the crops'. Each round after it embeds the
-    crops, clusters them, and trains on the clusters as if they were vehicles: the identity
-    classifier is made anew and begins at their centroids, colour and type are taught the network's
-    own answers. Sources: Li et al., 2016 (:func:`.statistics.reestimate_statistics`); Ge et al.,
-    NeurIPS 2020, and Ester et al., KDD 1996 (:func:`.ranking.clustering.cluster`); Zhong et al.,
-    CVPR 2017 (its distances).
+    Round 0 moves the statistics of the batch norms half of the way to the crops'. Each round after
+    it embeds the crops, clusters them, and trains on the clusters as if they were vehicles: the
+    identity classifier is made anew and begins at their centroids, colour and type are taught the
+    network's own answers. Sources: Li et al., 2016, and Schneider et al., NeurIPS 2020
+    (:func:`.statistics.reestimate_statistics`); Ge et al., NeurIPS 2020, and Ester et al., KDD 1996
+    (:func:`.ranking.clustering.cluster`); Zhong et al., CVPR 2017 (its distances).
 
     A call that is interrupted, or dies, loses the round in hand; the same call goes on behind the
     last one that was finished, and gives what one in a go gives. It may ask for more rounds.
@@ -239,7 +241,7 @@ class Adaptation:
     show: bool
 
     def begin(self, network: MultiTaskNet) -> EpochRecord:
-        """Measure the weights as they are, then give the batch norms the crops' statistics."""
+        """Measure the weights as they are, then move the batch norms' statistics to the crops'."""
         started = time.perf_counter()
         self.history = replace(self.history, before=self._measure(network))
         size, crops = self.settings.batch_size, self.dataset.train
@@ -254,7 +256,8 @@ class Adaptation:
             drop_remainder=len(crops) >= size,
         )
         batches = pipeline.create_tuple_iterator(num_epochs=1, output_numpy=True)
-        reestimate_statistics(network, (tuple(map(Tensor, inputs)) for *inputs, _ in batches))
+        inputs = (tuple(map(Tensor, inputs)) for *inputs, _ in batches)
+        reestimate_statistics(network, inputs, share=_OF_CROPS)
         record = EpochRecord(0, {}, 0.0, 0, 0.0, 0.0, psutil.Process().memory_info().rss / 2**20)
         return self._keep(record, network, {}, started)
 

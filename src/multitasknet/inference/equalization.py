@@ -1,0 +1,186 @@
+"""Features of one scale, so that eight bits suit all channels of what is concatenated.
+
+A dense block's features lie in one tensor, which INT8 gives one step. Where each consumer begins
+with a factor a channel (a norm), a channel's scale is free: it is divided out of the convolution
+that makes the channel, and goes into that factor. Outputs stay what they were. After Nagel et al.,
+Data-Free Quantization Through Weight Equalization and Bias Correction, ICCV 2019, section 4.1.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..errors import import_extra
+
+# What leaves a channel's positive factor a factor.
+_KEEPS_SCALE = ("Relu", "MaxPool", "AveragePool", "Pad")
+_LEAST = 1e-6
+
+
+def equalize(model: Any, batches: Iterable[dict[str, np.ndarray]]) -> int:
+    """Give all channels of concatenated features the same reach on these inputs, in place.
+
+    Args:
+        model: an ONNX ``ModelProto``, float32.
+        batches: inputs by name.
+
+    Returns:
+        How many convolutions were scaled; 0 leaves the model as it is.
+    """
+    graph = _Graph(model.graph)
+    features = list(graph.features())
+    if not features:
+        return 0
+    ranges = _ranges(model, {one.tensor for one in features}, batches)
+    for feature in features:
+        graph.scale(feature, np.maximum(ranges[feature.tensor], _LEAST))
+    return len(features)
+
+
+@dataclass(frozen=True)
+class _Feature:
+    """A convolution's channels on their way to norms.
+
+    Attributes:
+        maker: the convolution.
+        tensor: its channels as they enter a concatenation.
+        norms: what takes them, and from which of its channels on.
+    """
+
+    maker: Any
+    tensor: str
+    norms: tuple[tuple[Any, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Graph:
+    graph: Any
+
+    @cached_property
+    def consumers(self) -> dict[str, list[Any]]:
+        found = defaultdict(list)
+        for node in self.graph.node:
+            for name in node.input:
+                found[name].append(node)
+        return found
+
+    @cached_property
+    def weights(self) -> dict[str, Any]:
+        return {one.name: one for one in self.graph.initializer}
+
+    @cached_property
+    def channels(self) -> dict[str, int]:
+        """Of each tensor that comes from convolutions by what keeps or joins channels."""
+        known: dict[str, int] = {}
+        for node in self.graph.node:
+            if node.op_type == "Conv":
+                known[node.output[0]] = self.weights[node.input[1]].dims[0]
+            elif node.op_type in _KEEPS_SCALE and node.input[0] in known:
+                known[node.output[0]] = known[node.input[0]]
+            elif node.op_type == "Concat" and all(name in known for name in node.input):
+                known[node.output[0]] = sum(known[name] for name in node.input)
+        return known
+
+    def features(self) -> Iterator[_Feature]:
+        """Of all convolutions whose channels are concatenated, and go to norms alone."""
+        for node in self.graph.node:
+            if node.op_type != "Conv" or self._is_norm(node):
+                continue
+            tensor = self._followed(node.output[0])
+            takers = self.consumers[tensor]
+            if not any(taker.op_type == "Concat" for taker in takers):
+                continue
+            norms = self._norms(tensor, 0)
+            if norms is not None:
+                yield _Feature(node, tensor, tuple(norms))
+
+    def scale(self, feature: _Feature, ranges: np.ndarray) -> None:
+        """Divide the maker's channels by their ranges, and multiply the norms' by them."""
+        for name in feature.maker.input[1:]:
+            values = self._values(name)
+            self._write(name, values / ranges.reshape(-1, *[1] * (values.ndim - 1)))
+        for norm, start in feature.norms:
+            values = self._values(norm.input[1]).copy()
+            values[start : start + len(ranges)] *= ranges[:, None, None, None]
+            self._write(norm.input[1], values)
+
+    def _followed(self, tensor: str) -> str:
+        """What the tensor is after what keeps its scale."""
+        takers = self.consumers[tensor]
+        while len(takers) == 1 and takers[0].op_type in _KEEPS_SCALE:
+            tensor = takers[0].output[0]
+            takers = self.consumers[tensor]
+        return tensor
+
+    def _norms(self, tensor: str, start: int) -> list[tuple[Any, int]] | None:
+        """The norms that take it, its channels from ``start`` on; None if anything else does."""
+        found: list[tuple[Any, int]] = []
+        for taker in self.consumers[tensor]:
+            if self._is_norm(taker):
+                found.append((taker, start))
+                continue
+            if taker.op_type != "Concat" or taker.output[0] not in self.channels:
+                return None
+            before = list(taker.input)[: list(taker.input).index(tensor)]
+            place = start + sum(self.channels[name] for name in before)
+            further = self._norms(taker.output[0], place)
+            if further is None:
+                return None
+            found += further
+        return found or None
+
+    def _is_norm(self, node: Any) -> bool:
+        """A factor a channel, and nothing between them."""
+        if node.op_type != "Conv":
+            return False
+        weight = self.weights[node.input[1]]
+        groups = next((one.i for one in node.attribute if one.name == "group"), 1)
+        return bool(groups == weight.dims[0] and list(weight.dims[1:]) == [1, 1, 1])
+
+    def _values(self, name: str) -> np.ndarray:
+        values: np.ndarray = import_extra("onnx", "onnx").numpy_helper.to_array(self.weights[name])
+        return values
+
+    def _write(self, name: str, values: np.ndarray) -> None:
+        onnx = import_extra("onnx", "onnx")
+        made = onnx.numpy_helper.from_array(values.astype(np.float32), name)
+        self.weights[name].CopyFrom(made)
+
+
+def _ranges(
+    model: Any, tensors: set[str], batches: Iterable[dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """How far each channel of these tensors reaches, float64 ``[C]``.
+
+    The geometric mean of its largest absolute value, from which INT8's step is, and its deviation,
+    by which the norm divides that step.
+    """
+    onnx: Any = import_extra("onnx", "onnx")
+    runtime: Any = import_extra("onnxruntime", "onnx")
+    names = sorted(tensors)
+    open_model = onnx.ModelProto()
+    open_model.CopyFrom(model)
+    del open_model.graph.output[:]
+    open_model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    session = runtime.InferenceSession(
+        open_model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    seen: dict[str, list[tuple[np.ndarray, ...]]] = defaultdict(list)
+    for batch in batches:
+        for name, values in zip(names, session.run(names, batch), strict=True):
+            spread = values.astype(np.float64)
+            seen[name].append(
+                (np.abs(spread).max((0, 2, 3)), spread.mean((0, 2, 3)), (spread**2).mean((0, 2, 3)))
+            )
+    found = {}
+    for name, of_batches in seen.items():
+        largest, means, squares = map(np.stack, zip(*of_batches, strict=True))
+        variance = squares.mean(0) - means.mean(0) ** 2
+        found[name] = np.sqrt(largest.max(0) * np.sqrt(np.maximum(variance, 0)))
+    return found
