@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import import_extra
 
-# What leaves a channel's positive factor a factor.
+# What leaves a channel's positive factor a factor (a pad's value is 0 or without end).
 _KEEPS_SCALE = ("Relu", "MaxPool", "AveragePool", "Pad")
 _LEAST = 1e-6
 
@@ -79,18 +79,18 @@ class _Graph:
         """Of each tensor that comes from convolutions by what keeps or joins channels."""
         known: dict[str, int] = {}
         for node in self.graph.node:
-            if node.op_type == "Conv":
+            if node.op_type == "Conv" and node.input[1] in self.weights:
                 known[node.output[0]] = self.weights[node.input[1]].dims[0]
             elif node.op_type in _KEEPS_SCALE and node.input[0] in known:
                 known[node.output[0]] = known[node.input[0]]
-            elif node.op_type == "Concat" and all(name in known for name in node.input):
+            elif _joins_channels(node) and all(name in known for name in node.input):
                 known[node.output[0]] = sum(known[name] for name in node.input)
         return known
 
     def features(self) -> Iterator[_Feature]:
         """Of all convolutions whose channels are concatenated, and go to norms alone."""
         for node in self.graph.node:
-            if node.op_type != "Conv" or self._is_norm(node):
+            if node.op_type != "Conv" or node.output[0] not in self.channels or self._is_norm(node):
                 continue
             tensor = self._followed(node.output[0])
             takers = self.consumers[tensor]
@@ -137,10 +137,10 @@ class _Graph:
 
     def _is_norm(self, node: Any) -> bool:
         """A factor a channel, and nothing between them."""
-        if node.op_type != "Conv":
+        if node.op_type != "Conv" or node.output[0] not in self.channels:
             return False
         weight = self.weights[node.input[1]]
-        groups = next((one.i for one in node.attribute if one.name == "group"), 1)
+        groups = _attribute(node, "group", 1)
         return bool(groups == weight.dims[0] and list(weight.dims[1:]) == [1, 1, 1])
 
     def _values(self, name: str) -> np.ndarray:
@@ -151,6 +151,14 @@ class _Graph:
         onnx = import_extra("onnx", "onnx")
         made = onnx.numpy_helper.from_array(values.astype(np.float32), name)
         self.weights[name].CopyFrom(made)
+
+
+def _joins_channels(node: Any) -> bool:
+    return node.op_type == "Concat" and _attribute(node, "axis", 0) == 1
+
+
+def _attribute(node: Any, name: str, default: int) -> int:
+    return next((one.i for one in node.attribute if one.name == name), default)
 
 
 def _ranges(
