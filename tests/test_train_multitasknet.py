@@ -11,7 +11,14 @@ import mindspore
 import numpy as np
 import pytest
 
-from multitasknet import Predictor, create_network, evaluate, read_dataset, synthesize
+from multitasknet import (
+    Predictor,
+    create_network,
+    evaluate,
+    read_dataset,
+    read_weights,
+    synthesize,
+)
 from multitasknet.weights.sidecar import sidecar_path
 
 torch = pytest.importorskip("torch")
@@ -58,6 +65,20 @@ def test_it_trains_goes_on_and_writes_what_the_package_evaluates(
     metrics = evaluate(predictor, read_dataset(data), progress=False).metrics
     # After two steps the network makes much of the least difference; see the next two tests.
     assert stated["metrics"].keys() <= metrics.keys()
+
+
+def test_it_starts_from_trained_weights(script: ModuleType) -> None:
+    shipped = ROOT / "assets" / "multitasknet_synthetic.ckpt"
+    network = script.MultiTaskNet(3)
+    network.start_from(shipped)
+
+    weights = read_weights(shipped)
+    wanted = weights.network.to_torch(weights.arrays)
+    found = network.published()
+    assert found.keys() == wanted.keys()
+    for name, values in found.items():
+        np.testing.assert_allclose(values, wanted[name], rtol=1e-4, err_msg=name)
+    assert network.classifier_vid.weight.shape == (3, 1024)
 
 
 def test_it_trains_on_the_inputs_that_the_package_makes(script: ModuleType, data: Path) -> None:
