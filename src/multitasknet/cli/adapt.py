@@ -46,8 +46,9 @@ def add_parsers(commands: Any) -> None:
     adapt.add_argument(
         "--train",
         choices=tuple(_TRAINED),
-        default="all",
-        help="all, or the last block and the heads, or the heads alone, which is faster (all)",
+        default="last-block",
+        help="all, or the last block and the heads, or the heads alone, which is faster "
+        "(last-block)",
     )
     rounds = adapt.add_argument_group("rounds", argument_default=argparse.SUPPRESS)
     for name in _ADAPT:

@@ -250,7 +250,7 @@ class AdaptSettings(IdentitySettings):
 
     TASK: ClassVar[str] = ".pseudo_identity"
 
-    rounds: int = setting(5, "of clustering and training; 0: batch norm statistics alone", least=0)
+    rounds: int = setting(3, "of clustering and training; 0: batch norm statistics alone", least=0)
     epochs: int = setting(1, "uses of every clustered crop in a round, on average", least=1)
     eps: float | None = setting(
         None,
@@ -264,6 +264,8 @@ class AdaptSettings(IdentitySettings):
     neighbors: int = setting(20, "crops whose neighbourhood is compared, k1 of re-ranking", least=1)
     schedule: str = setting("constant", "of the learning rate", choices=SCHEDULES)
     warmup: float = setting(0.0, "epochs of warm-up", least=0)
+    # With all blocks the first round lost what the last block alone gains (docs/adapt.md).
+    freeze: str = setting("blocks", "as in training", choices=FREEZES)
     # They are the crops' by then, and batches of P x K with erased parts would spoil them.
     freeze_statistics: bool = setting(True, "keep the statistics of all batch norms")
 
