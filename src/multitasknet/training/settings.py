@@ -27,6 +27,10 @@ logger = logging.getLogger(__name__)
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("cosine", "steps", "constant")
 FREEZES = ("none", "stages", "backbone", "blocks")
+_FROZEN_BY = (
+    "stages: stem and first two blocks; blocks: all but the last; backbone: its features are "
+    "computed once"
+)
 FLIPS = ("swap", "paper", "none")
 PRECISIONS = ("auto", "float32", "mixed")
 JIT_LEVELS = ("O0", "O1")
@@ -134,12 +138,7 @@ class Settings:
         5e-4, "L2 penalty on weights; norms and biases have none", least=0
     )
     clip: float = setting(50.0, "largest norm of the gradient", above=0)
-    freeze: str = setting(
-        "none",
-        "stages: stem and first two blocks; blocks: all but the last; backbone: its features are "
-        "computed once",
-        choices=FREEZES,
-    )
+    freeze: str = setting("none", _FROZEN_BY, choices=FREEZES)
     freeze_statistics: bool = setting(False, "keep the statistics of all batch norms")
     precision: str = setting(
         "auto", "mixed is float16 with loss scaling; auto is mixed but on a CPU", choices=PRECISIONS
@@ -265,7 +264,7 @@ class AdaptSettings(IdentitySettings):
     schedule: str = setting("constant", "of the learning rate", choices=SCHEDULES)
     warmup: float = setting(0.0, "epochs of warm-up", least=0)
     # With all blocks the first round lost what the last block alone gains (docs/adapt.md).
-    freeze: str = setting("blocks", "as in training", choices=FREEZES)
+    freeze: str = setting("blocks", _FROZEN_BY, choices=FREEZES)
     # They are the crops' by then, and batches of P x K with erased parts would spoil them.
     freeze_statistics: bool = setting(True, "keep the statistics of all batch norms")
 
