@@ -18,7 +18,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from multitasknet import COLORS, read_dataset
-from multitasknet.synthetic.look import draw_paint
+from vehiclesynth.look import draw_paint
 
 DRAWN, ASKED, AROUND = 20_000, 2_000, 100  # paints of each name
 

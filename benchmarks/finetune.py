@@ -25,7 +25,7 @@ import mindspore
 import numpy as np
 from mindspore import Tensor, nn
 
-from multitasknet import MultiTaskNet, NetworkSpec, read_dataset, synthesize
+from multitasknet import MultiTaskNet, NetworkSpec, read_dataset
 from multitasknet.data.records import VehicleDataset
 from multitasknet.hub.source import WeightsSource
 from multitasknet.training.augmentation import RandomAugmentation
@@ -41,6 +41,7 @@ from multitasknet.training.state import Progress
 from multitasknet.training.step import TrainingStep
 from multitasknet.training.task import Job
 from multitasknet.vehicle.sample import Sample
+from vehiclesynth import synthesize
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 VEHICLES, INSTANCES = 8, 4

@@ -69,7 +69,8 @@ def peak_gb() -> float:
 
 def vectors(options: argparse.Namespace) -> dict[str, Any]:
     """Resample the embeddings of generated vehicles, float16, and held-out queries."""
-    from multitasknet import Predictor, read_dataset, synthesize
+    from multitasknet import Predictor, read_dataset
+    from vehiclesynth import synthesize
 
     root = options.folder / "vehicles"
     if not root.is_dir():

@@ -20,8 +20,8 @@ import appearance
 import cv2
 import numpy as np
 
-from multitasknet.synthetic import make_plan, take_picture
 from multitasknet.vehicle.attributes import COLORS, TYPES
+from vehiclesynth import make_plan, take_picture
 
 PERCENTILES = (5, 25, 50, 75, 95)
 IMAGE = {

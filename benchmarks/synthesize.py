@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from multitasknet.synthetic import synthesize
+from vehiclesynth import synthesize
 
 GOAL = 60
 

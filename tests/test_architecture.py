@@ -28,7 +28,6 @@ ROOMS = (
     ("retrieval",),
     ("evaluation",),
     ("training",),
-    ("synthetic",),
     ("demo",),
     ("doctor",),
     ("server",),
@@ -93,6 +92,23 @@ def test_the_rooms_for_any_network_import_none() -> None:
         and any(place[:1] == ("models",) and place[1] in NETWORKS for place in imported(path))
     }
     assert found == set(NAMES_NETWORKS)
+
+
+def test_the_generator_knows_vehicles_alone_and_only_its_command_knows_the_generator() -> None:
+    def names(path: Path) -> set[str]:
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        plain = [alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names]
+        return {*plain, *(n.module or "" for n in nodes if isinstance(n, ast.ImportFrom))}
+
+    generator = PACKAGE.parent / "vehiclesynth"
+    known = set().union(*map(names, generator.glob("*.py")))
+    assert {name for name in known if name.startswith("multitasknet")} == {
+        "multitasknet.vehicle.attributes",
+        "multitasknet.vehicle.keypoints",
+        "multitasknet.vehicle.maps",
+    }
+    users = [path for path in modules() if any("vehiclesynth" in name for name in names(path))]
+    assert users == [PACKAGE / "cli" / "synthesize.py"]
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

@@ -52,7 +52,7 @@ def help_of(command: str, capsys: pytest.CaptureFixture) -> str:
             "--device",
             ["predict", "evaluate", "search", "threshold", "pose", "evaluate-pose", "export"],
         ),
-        ("--device", ["finetune", "demo", "adapt"]),
+        ("--device", ["finetune", "adapt"]),
         ("--threads", ["predict", "evaluate", "search", "threshold", "quantize"]),
         (
             "--json",
@@ -76,10 +76,7 @@ def test_an_option_is_called_the_same_everywhere(option, commands, capsys) -> No
         assert not re.search(r"--batch(?!-size)\b|--trunk-rate", text), command
 
 
-def test_old_spellings_are_accepted_with_a_warning(tmp_path, capsys) -> None:
-    arguments = ["--vehicles", "2", "--images", "2", "--cameras", "2", "--size", "48"]
-    assert main(["synthesize", "--output", str(tmp_path / "data"), *arguments]) == 0
-    assert "--size is called --pixels now" in capsys.readouterr().err
+def test_old_spellings_are_accepted_with_a_warning(capsys) -> None:
     weights = ["--weights", "none", "--variant", "rgb", "--size", "32"]
     assert main(["predict", str(PHOTO), *weights, "--batch", "2", "--json"]) == 0
     captured = capsys.readouterr()

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from multitasknet import ClassMaps, __version__, create_network, synthesize
+from multitasknet import ClassMaps, __version__, create_network
 from multitasknet.cli import main
 from multitasknet.weights.sidecar import Sidecar, write_sidecar
+from vehiclesynth import synthesize
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -20,24 +20,24 @@ import pytest
 from PIL import Image
 
 from multitasknet.errors import MultiTaskNetError
-from multitasknet.synthetic import scene
-from multitasknet.synthetic.camera import Camera, look_at
-from multitasknet.synthetic.chart import Matter
-from multitasknet.synthetic.look import draw_look
-from multitasknet.synthetic.model import Model, build_model
-from multitasknet.synthetic.plan import make_plan
-from multitasknet.synthetic.prior import PRIORS, View, draw_crop, draw_view
-from multitasknet.synthetic.scene import Shot, Station, draw_station, shoot
-from multitasknet.synthetic.shading import Lamps, PlacedVehicle
-from multitasknet.synthetic.visibility import (
+from multitasknet.vehicle.attributes import COLORS, TYPES
+from multitasknet.vehicle.keypoints import confident_surfaces, visible_surfaces
+from vehiclesynth import scene
+from vehiclesynth.camera import Camera, look_at
+from vehiclesynth.chart import Matter
+from vehiclesynth.look import draw_look
+from vehiclesynth.model import Model, build_model
+from vehiclesynth.plan import make_plan
+from vehiclesynth.prior import PRIORS, View, draw_crop, draw_view
+from vehiclesynth.scene import Shot, Station, draw_station, shoot
+from vehiclesynth.shading import Lamps, PlacedVehicle
+from vehiclesynth.visibility import (
     HIDDEN_BY_ITSELF,
     HIDDEN_OTHERWISE,
     VISIBLE,
     draw_confidences,
     find_visibility,
 )
-from multitasknet.vehicle.attributes import COLORS, TYPES
-from multitasknet.vehicle.keypoints import confident_surfaces, visible_surfaces
 
 SIDE = 160
 VIEWS = [(yaw, elevation) for yaw in range(10, 360, 35) for elevation in (4, 12, 28)]

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from multitasknet import LabelError, create_network, evaluate_pose, read_dataset, synthesize
+from multitasknet import LabelError, create_network, evaluate_pose, read_dataset
 from multitasknet.cli import main
 from multitasknet.data.pack import write_pack
 from multitasknet.data.records import Record, VehicleDataset
@@ -42,6 +42,7 @@ from multitasknet.vehicle.keypoints import (
     MIRRORED_KEYPOINTS,
 )
 from multitasknet.vehicle.pose import Pose
+from vehiclesynth import synthesize
 
 Change = Callable[[np.ndarray, int, Record], np.ndarray]
 
@@ -210,10 +211,10 @@ def test_calibration_is_of_each_kind_and_its_error_is_the_mean_gap(dataset) -> N
 
 @pytest.mark.parametrize("octant", range(8))
 def test_the_octant_is_where_the_vehicle_is_seen_from(octant: int) -> None:
-    from multitasknet.synthetic.camera import look_at
-    from multitasknet.synthetic.look import draw_look
-    from multitasknet.synthetic.model import build_model
-    from multitasknet.synthetic.prior import View
+    from vehiclesynth.camera import look_at
+    from vehiclesynth.look import draw_look
+    from vehiclesynth.model import build_model
+    from vehiclesynth.prior import View
 
     view = View(yaw=45 * octant, elevation=15, roll=0, distance=15)
     for type_id in range(1, 10):

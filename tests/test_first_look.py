@@ -60,7 +60,6 @@ def test_mistakes_are_named(tmp_path: Path, capsys) -> None:
     for words, said in (
         (["missing.jpg"], r"missing.jpg"),
         ([str(tmp_path / "note.txt")], r"note.txt"),
-        ([str(ASSETS / "example.jpg"), "--train"], "training takes no photo"),
     ):
         assert main(["demo", *words, "--output", str(tmp_path / "look")]) == 2
         assert re.search(said, capsys.readouterr().err)

@@ -9,8 +9,9 @@ import mindspore
 import numpy as np
 import pytest
 
-from multitasknet import PoseEstimator, Predictor, create_network, read_dataset, synthesize
+from multitasknet import PoseEstimator, Predictor, create_network, read_dataset
 from multitasknet.vehicle.pose import as_published
+from vehiclesynth import synthesize
 
 SIZE = (64, 64)
 PHOTO = Path(__file__).parent.parent / "assets" / "example.jpg"

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from multitasknet import PoseEstimator, read_dataset, read_labels, synthesize
+from multitasknet import PoseEstimator, read_dataset, read_labels
 from multitasknet.cli import main
 from multitasknet.data.labels import LabelRow
 from multitasknet.data.pack import write_pack
@@ -28,6 +28,7 @@ from multitasknet.models.poseestnet.decoding import stored_heatmaps
 from multitasknet.vehicle.keypoints import KEYPOINT_NAMES, NUM_KEYPOINTS
 from multitasknet.vehicle.maps import draw_segments
 from multitasknet.vehicle.pose import Pose
+from vehiclesynth import synthesize
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 PHOTO = ASSETS / "example.jpg"

@@ -338,7 +338,6 @@ def test_an_output_is_checked_before_any_work(tmp_path: Path) -> None:
         ["search", *RANDOM, "--gallery", "{d}", "--query", "{p}", "--index", "{d}/no/i.npz"],
         ["search", *RANDOM, "--gallery", "{d}", "--query", "{p}", "--output", "/proc/x/s.html"],
         ["export", "--weights", "{w}", "--output", "{d}/no/x.onnx"],
-        ["synthesize", "--output", "{d}/data", "--sheet", "/proc/x/s.png"],
         ["synthesize", "--output", "{d}/data", "--vehicles", "100000000"],
         ["synthesize", "--output", "{d}/data", "--images", "100000000"],
         ["synthesize", "--output", "{d}/data", "--cameras", "100000000"],

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from multitasknet.synthetic.camera import Camera
-from multitasknet.synthetic.foreground import draw_foreground
-from multitasknet.synthetic.light import Light, draw_light
-from multitasknet.synthetic.optics import Optics, develop, draw_optics, encode
-from multitasknet.synthetic.place import Place, draw_place
+from vehiclesynth.camera import Camera
+from vehiclesynth.foreground import draw_foreground
+from vehiclesynth.light import Light, draw_light
+from vehiclesynth.optics import Optics, develop, draw_optics, encode
+from vehiclesynth.place import Place, draw_place
 
 SIZE = (160, 128)
 

@@ -37,7 +37,6 @@ from .retrieval.index import EmbeddingOrigin, GalleryIndex
 from .retrieval.search import build_index, search
 from .retrieval.store import GalleryStore
 from .retrieval.store_search import StoreGallery
-from .synthetic import SyntheticData, SyntheticError, synthesize
 from .training.adaptation import AdaptError, adapt
 from .training.finetuning import FinetuneResult, finetune
 from .training.losses import MultiTaskLoss
@@ -87,8 +86,6 @@ __all__ = [
     "QuantizationError",
     "QuantizationReport",
     "StoreGallery",
-    "SyntheticData",
-    "SyntheticError",
     "VehiclePose",
     "VehiclePoseSpec",
     "Weights",
@@ -114,7 +111,6 @@ __all__ = [
     "read_labels",
     "read_weights",
     "search",
-    "synthesize",
     "threshold_at",
     "write_card",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import math
 import os
@@ -20,9 +19,6 @@ _GROUP = Path("/sys/fs/cgroup")
 _QUOTA = _GROUP / "cpu.max"
 # More decode faster than any device trains, and each keeps batches in memory.
 _MOST_WORKERS = 8
-# Parameters of glibc's mallopt(3).
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_KEPT = 1 << 30
 
 
 def usable_cores() -> int:
@@ -58,16 +54,6 @@ def free_memory() -> int:
     # What was read of files is given up when it is needed.
     cached = counts.get("active_file", 0) + counts.get("inactive_file", 0)
     return max(min(free, limit - used + cached), 0)
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep what this process frees; pages that come back are zeroed each time.
-
-    For processes that make large arrays over and over. Elsewhere than on glibc nothing happens.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        for threshold in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
-            ctypes.CDLL(None).mallopt(threshold, _KEPT)
 
 
 def cap_leaves_bfloat16() -> bool:

@@ -24,6 +24,7 @@ from . import (
     inference,
     pose,
     serve,
+    synthesize,
     training,
 )
 
@@ -36,6 +37,7 @@ _COMMANDS = (
     adapt,
     demo,
     data,
+    synthesize,
     hub,
     export,
     serve,

@@ -7,7 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from ..vehicle.keypoints import NUM_KEYPOINTS
+from multitasknet.vehicle.keypoints import NUM_KEYPOINTS
+
 from .body import BACK_FOOT, COWL, FRONT_LOW, HEADER, NOSE, REAR_HEADER, REAR_LOW, TAIL, Shells
 from .chart import RUBBER, Atlas, stack
 from .face import paint_face

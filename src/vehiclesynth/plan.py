@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import MultiTaskNetError
-from ..vehicle.attributes import COLORS, TYPES
+from multitasknet.vehicle.attributes import COLORS, TYPES
+
 from .prior import PRIORS
 
 SPLITS = ("train", "query", "test")
 _USUAL_TEST_VEHICLES = 10
+_MOST_IMAGES = 10_000_000
 # Roughly what drives about, so that many vehicles share colour and type; and real ones in percent.
 _COLOR_SHARES: dict[str, dict[str, float]] = {
     "even": dict.fromkeys(COLORS, 1.0) | {"white": 4, "black": 3, "gray": 3, "red": 2, "blue": 2},
@@ -24,8 +25,8 @@ _TYPE_SHARES: dict[str, dict[str, float]] = {
 }
 
 
-class SyntheticError(MultiTaskNetError, ValueError):
-    """A data set that cannot be made as asked for; its folder is as it was before."""
+class SyntheticError(ValueError):
+    """A data set that cannot be made as asked for; nothing has been written."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def make_plan(
     """Plan a data set: ``vehicles`` for training, and ``test_vehicles`` (a third, at least 10).
 
     Every test vehicle has a quarter of its images (at least one) as queries, each from another
-    camera; the rest are the gallery, which sees it with at least one camera more.
+    camera; the rest are the gallery, which has at least one camera that no query has.
 
     Raises:
         SyntheticError: too few vehicles, images or cameras for that.
@@ -86,6 +87,11 @@ def make_plan(
     ):
         if value < least:
             raise SyntheticError(f"{name} is {value}; expected at least {least}, {why}")
+    if (vehicles + held_out) * images > _MOST_IMAGES:
+        raise SyntheticError(
+            f"{vehicles + held_out:,} vehicles with {images:,} images each; expected at most "
+            f"{_MOST_IMAGES:,} images"
+        )
     if prior not in PRIORS:
         raise SyntheticError(f"prior is {prior!r}; expected {' or '.join(PRIORS)}")
     if seed < 0:
@@ -97,7 +103,7 @@ def make_plan(
     plans = []
     for vehicle_id, (type_id, color_id) in enumerate(train + test, start=1):
         order = 1 + rng.permutation(cameras)
-        queries = 0 if vehicle_id <= vehicles else max(1, min(images // 4, cameras))
+        queries = 0 if vehicle_id <= vehicles else max(1, min(images // 4, cameras - 1))
         rest = "train" if vehicle_id <= vehicles else "test"
         pictures = tuple(
             Picture("query" if i < queries else rest, vehicle_id, int(order[i % cameras]), i)

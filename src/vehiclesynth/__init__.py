@@ -1,6 +1,9 @@
-"""Synthetic vehicles with exact labels, in the PAMTRI layout: data that anyone can have."""
+"""Draws vehicles with exact labels and writes them in the PAMTRI layout.
 
-from ..report.overlay import contact_sheet, draw_overlay
+A package of its own: of ``multitasknet`` it imports the knowledge of vehicles alone
+(:mod:`multitasknet.vehicle`: keypoints, surfaces, colours, types, pose maps).
+"""
+
 from .dataset import SyntheticData, synthesize, take_picture
 from .plan import Picture, SyntheticError, VehiclePlan, make_plan
 from .scene import Shot
@@ -11,8 +14,6 @@ __all__ = [
     "SyntheticData",
     "SyntheticError",
     "VehiclePlan",
-    "contact_sheet",
-    "draw_overlay",
     "make_plan",
     "synthesize",
     "take_picture",

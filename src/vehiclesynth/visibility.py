@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..vehicle.keypoints import SURFACES
+from multitasknet.vehicle.keypoints import SURFACES
+
 from .camera import Camera
 from .shading import PlacedVehicle
 

@@ -8,7 +8,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from ..vehicle.attributes import COLORS, TYPES
+from multitasknet.vehicle.attributes import COLORS, TYPES
+
 from .camera import Camera, look_at
 from .foreground import draw_foreground
 from .light import Light, draw_light

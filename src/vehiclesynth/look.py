@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..vehicle.attributes import COLORS, TYPES
+from multitasknet.vehicle.attributes import COLORS, TYPES
+
 from .body import Body, draw_body
 from .chart import BLACK, CHROME, PLASTIC, RGB, Matter
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from types import ModuleType
 
 import numpy as np
 
-from ..errors import import_extra
 from .mesh import Mesh
+from .plan import SyntheticError
 
 _NEAREST = 2e-3  # metres; a ray that starts on a surface does not meet that surface again
 _FAR = 1e4
@@ -32,12 +33,14 @@ class Hits:
 
 
 def import_embree() -> tuple[ModuleType, ModuleType]:
-    """Embree's scenes and meshes; MissingExtraError where they are not installed."""
-    scenes, meshes = (
-        import_extra(f"embreex.{module}", "synthetic")
-        for module in ("rtcore_scene", "mesh_construction")
-    )
-    return scenes, meshes
+    """Embree's scenes and meshes; SyntheticError if they are not installed."""
+    try:
+        return import_module("embreex.rtcore_scene"), import_module("embreex.mesh_construction")
+    except ImportError as error:
+        raise SyntheticError(
+            f"drawing vehicles needs the package 'embreex' ({error}); install it from the folder "
+            f"of this project with: pip install '.[synthetic]'"
+        ) from error
 
 
 class Tracer:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import ctypes
 import logging
 import multiprocessing
+import os
+import platform
 import shutil
+import signal
 import tempfile
-import warnings
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -22,17 +26,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..data.labels import LabelRow, write_labels
-from ..files import check_output, make_folder, replacing
-from ..interruption import begin_worker
-from ..report.overlay import SHEET_COLUMNS, contact_sheet, draw_overlay
-from ..runtime import keep_freed_memory
-from ..vehicle.attributes import COLORS, TYPES
-from ..vehicle.keypoints import NUM_KEYPOINTS, count_maps
-from ..vehicle.maps import draw_maps
+from multitasknet.vehicle.keypoints import NUM_KEYPOINTS
+from multitasknet.vehicle.maps import draw_maps
+
 from .look import draw_look
 from .model import build_model
-from .plan import SPLITS, Picture, SyntheticError, VehiclePlan, count_held_out, make_plan
+from .plan import SPLITS, Picture, SyntheticError, VehiclePlan, make_plan
 from .prior import View
 from .scene import Shot, Station, draw_station, shoot
 from .trace import import_embree
@@ -40,9 +39,9 @@ from .trace import import_embree
 _LOG = logging.getLogger(__name__)
 _SMALLEST, _LARGEST = 32, 2048
 _MOST_CAMERAS = 9999
-# Of a square whose side is the usual longer one; under the real prior many pictures are larger.
-_BYTES_A_PIXEL = {"even": 1 / 3, "real": 2 / 3}
-_BLOCK = 4096  # bytes on disk; a map, a 64x64 JPEG, takes one
+# Parameters of glibc's mallopt(3).
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEPT = 1 << 30
 # What a random stream is for; with the seed, these keep the streams of a data set apart.
 _FOR_VEHICLE, _FOR_CAMERA, _FOR_PICTURE = 1, 2, 3
 
@@ -77,9 +76,11 @@ class _Job:
 
 @dataclass(frozen=True, eq=False)
 class _Taken:
-    """What is known of one picture."""
+    """What is known of one picture; keypoints are float32 ``[36, 3]``."""
 
-    label: LabelRow
+    image: str
+    label: tuple[int, int, int]  # raw vehicle, colour and type id
+    keypoints: np.ndarray
     visibility: np.ndarray
     view: View
 
@@ -97,9 +98,7 @@ def synthesize(
     workers: int = 1,
     heatmaps: bool = False,
     segments: bool = False,
-    sheet: str | Path | None = None,
     progress: bool = False,
-    size: int | None = None,
 ) -> SyntheticData:
     """Write synthetic vehicles in the PAMTRI layout; the same seed gives the same bytes.
 
@@ -119,23 +118,14 @@ def synthesize(
         seed: of everything that is random.
         workers: processes.
         heatmaps, segments: whether to write the pose maps as files as well.
-        sheet: where to put a picture of samples with keypoints and surfaces drawn in.
         progress: whether to show a progress bar on stderr, where that is a terminal.
-        size: the former name of ``pixels``, accepted for one release.
-
     Raises:
-        SyntheticError: an argument or the folder will not do; nothing has been written.
-        MissingExtraError: the renderer is not installed; nothing has been written.
+        SyntheticError: an argument or the folder cannot be used, or the renderer is not installed;
+            nothing has been written.
     """
-    if size is not None:
-        warnings.warn("size= is now pixels=", FutureWarning, stacklevel=2)
-        pixels = size
     root = Path(root)
-    _check_arguments(pixels, cameras, workers, sheet)
-    maps = count_maps(heatmaps=heatmaps, segments=segments)
-    # Before the plan, which itself has no room for what the disk does not hold.
-    people = vehicles + count_held_out(vehicles, test_vehicles)
-    _check_folder(root, needed=people * images * _picture_bytes(pixels, prior, maps))
+    _check_arguments(pixels, cameras, workers)
+    _check_folder(root)
     plans = make_plan(vehicles, images, cameras, seed, prior=prior, test_vehicles=test_vehicles)
     import_embree()
     with _whole_folder(root) as folder:
@@ -152,8 +142,6 @@ def synthesize(
                 bar.update(len(taken))
         for split, taken in rows.items():
             _write_labels(folder, split, taken)
-    if sheet:
-        _write_sheet(Path(sheet), root, [one.label for one in rows["train"]])
     _LOG.info("wrote %d images to %s", len(plans) * images, root)
     return SyntheticData(
         root=root,
@@ -207,14 +195,29 @@ def _run(jobs: list[_Job], workers: int) -> Iterable[list[_Taken]]:
 
 
 def _begin_worker() -> None:
-    """One thread, as others work beside it; and an end with the parent."""
-    begin_worker()
-    keep_freed_memory()
+    """A worker uses one thread, leaves Ctrl-C to its parent, and ends when that ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _keep_freed_memory()
     cv2.setNumThreads(1)
 
 
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep what this process frees, as pages that come back are zeroed each time."""
+    if platform.libc_ver()[0] == "glibc":
+        for threshold in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
+            ctypes.CDLL(None).mallopt(threshold, _KEPT)
+
+
 def _make_vehicle(job: _Job) -> list[_Taken]:
-    """Take and write all pictures of one vehicle; return what the label files say of them."""
+    """Take and write all pictures of one vehicle; return what the label files hold."""
     taken = []
     plan = job.plan
     for picture, shot in zip(
@@ -225,21 +228,24 @@ def _make_vehicle(job: _Job) -> list[_Taken]:
         (job.folder / f"image_{picture.split}" / picture.name).write_bytes(shot.jpeg)
         if job.heatmaps or job.segments:
             _write_maps(job, picture, shot.jpeg, keypoints)
-        row = LabelRow(picture.name, plan.vehicle_id, plan.color_id, plan.type_id, keypoints)
-        taken.append(_Taken(row, shot.visibility, shot.view))
+        label = plan.vehicle_id, plan.color_id, plan.type_id
+        taken.append(_Taken(picture.name, label, keypoints, shot.visibility, shot.view))
     return taken
 
 
 def _write_labels(folder: Path, split: str, taken: list[_Taken]) -> None:
-    """The label file, and what it has no room for: exact visibility, and how the camera stood."""
-    write_labels(folder / f"label_{split}.csv", [one.label for one in taken])
+    """The label file, and what it has no column for: exact visibility, and the camera's view."""
+    numbers = [
+        [*one.label, *(f"{value:.2f}" for value in one.keypoints.ravel().tolist())] for one in taken
+    ]
     for name, columns in (
+        ("label", numbers),
         ("visibility", [one.visibility.tolist() for one in taken]),
         ("view", [[f"{value:.2f}" for value in astuple(one.view)] for one in taken]),
     ):
         with (folder / f"{name}_{split}.csv").open("w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file, lineterminator="\n")
-            rows.writerows([one.label.image, *row] for one, row in zip(taken, columns, strict=True))
+            rows.writerows([one.image, *row] for one, row in zip(taken, columns, strict=True))
 
 
 def _write_maps(job: _Job, picture: Picture, jpeg: bytes, keypoints: np.ndarray) -> None:
@@ -258,37 +264,20 @@ def _write_maps(job: _Job, picture: Picture, jpeg: bytes, keypoints: np.ndarray)
             Image.fromarray(values).save(folder / f"{index:02}.jpg", quality=95)
 
 
-def _check_arguments(pixels: int, cameras: int, workers: int, sheet: str | Path | None) -> None:
+def _check_arguments(pixels: int, cameras: int, workers: int) -> None:
     if cameras > _MOST_CAMERAS:
         raise SyntheticError(f"cameras is {cameras}; expected at most {_MOST_CAMERAS}")
     if not _SMALLEST <= pixels <= _LARGEST:
         raise SyntheticError(f"pixels is {pixels}; expected {_SMALLEST} to {_LARGEST} pixels")
     if workers < 1:
         raise SyntheticError(f"workers is {workers}; expected at least 1")
-    if sheet and Path(sheet).suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise SyntheticError(f"sheet is {str(sheet)!r}; expected a name that ends in .png or .jpg")
-    if sheet:
-        check_output(Path(sheet), makes_parents=True)
 
 
-def _check_folder(root: Path, needed: int) -> None:
+def _check_folder(root: Path) -> None:
     if root.exists() and not root.is_dir():
         raise SyntheticError(f"{root} is a file; expected a new or empty folder")
     if root.is_dir() and any(root.iterdir()):
         raise SyntheticError(f"{root} is not empty; give a new folder, or empty this one first")
-    existing = next(folder for folder in root.absolute().parents if folder.exists())
-    free = shutil.disk_usage(existing).free
-    if needed > free:
-        raise SyntheticError(
-            f"{root} needs about {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free; "
-            f"make room, or ask for fewer or smaller images"
-        )
-
-
-def _picture_bytes(pixels: int, prior: str, maps: int) -> int:
-    """Room on disk for one picture with its maps, on the safe side."""
-    # Another prior is for the plan to refuse.
-    return int(pixels**2 * _BYTES_A_PIXEL.get(prior, 0)) + (1 + maps) * _BLOCK
 
 
 @contextmanager
@@ -310,23 +299,8 @@ def _whole_folder(root: Path) -> Iterator[Path]:
         folder.replace(root)
     except OSError as error:
         raise SyntheticError(
-            f"{root} could not be finished ({error}) and was taken away again; "
-            f"mend that, and start anew"
+            f"{root} could not be finished ({error}) and was removed again; "
+            f"fix that and start again"
         ) from error
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
-
-
-def _write_sheet(path: Path, folder: Path, rows: list[LabelRow]) -> None:
-    """A row of pictures for each type, every other one with its label drawn in."""
-    samples = []
-    for type_id, name in enumerate(TYPES, start=1):
-        of_type = [row for row in rows if row.type_id == type_id]
-        step = max(len(of_type) // SHEET_COLUMNS, 1)
-        for index, row in enumerate(of_type[::step][:SHEET_COLUMNS]):
-            with Image.open(folder / "image_train" / row.image) as image:
-                shown = draw_overlay(image, row.keypoints) if index % 2 else image.copy()
-            samples.append((shown, f"{row.vehicle_id}: {COLORS[row.color_id - 1]} {name}"))
-    make_folder(path.parent)
-    with replacing(path) as part:
-        contact_sheet(samples).save(part)
