@@ -10,6 +10,7 @@ from pathlib import Path
 import drawn
 import numpy as np
 import pytest
+from conftest import ASSETS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,10 +25,10 @@ PAIRS = st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=2, max_si
 @given(PAIRS.filter(lambda pairs: len({same for _, same in pairs}) == 2), st.floats(0.01, 0.99))
 def test_nearer_pairs_are_never_less_likely(pairs: list[tuple[int, bool]], prior: float) -> None:
     roc = roc_of_pairs(*map(np.array, zip(*pairs, strict=True)))
-    calibration = Calibration.of(roc, (64, 64), prior=prior)
+    calibration = Calibration.of(roc, (64, 64), measured_on="crops", prior=prior)
     probabilities = calibration.probability(np.linspace(0, 12, 50))
     assert (np.diff(probabilities) <= 0).all()
-    assert ((probabilities > 0) & (probabilities < 1)).all()
+    assert ((probabilities > 0) & (probabilities <= 0.99)).all()
     stored = json.loads(json.dumps(asdict(calibration)))
     assert Calibration.from_json(stored) == calibration
 
@@ -37,7 +38,7 @@ def test_probabilities_are_shares_of_the_pairs(prior: float) -> None:
     rng = np.random.default_rng(0)
     same, different = rng.normal(10, 3, 20_000).clip(0), rng.normal(16, 3, 50_000).clip(0)
     roc = roc_of_pairs(np.concatenate([same, different]), np.arange(70_000) < len(same))
-    calibration = Calibration.of(roc, (64, 64), prior=prior)
+    calibration = Calibration.of(roc, (64, 64), measured_on="crops", prior=prior)
     places = np.arange(5, 20, 1.0)
     ratios = np.exp(((places - 16) ** 2 - (places - 10) ** 2) / 18) * prior / (1 - prior)
     np.testing.assert_allclose(calibration.probability(places), ratios / (1 + ratios), atol=0.06)
@@ -53,12 +54,45 @@ def test_probabilities_are_shares_of_the_pairs(prior: float) -> None:
         {"distances": []},
         {"prior": 1},
         {"input_size": [64]},
+        {"measured_on": " "},
     ],
 )
 def test_damage_is_found(damage: dict) -> None:
-    values = asdict(Calibration((1.0, 2.0), (0.9, 0.1), 0.5, 3, 4, (64, 64)))
+    values = asdict(Calibration((1.0, 2.0), (0.9, 0.1), 0.5, 3, 4, (64, 64), "crops"))
     with pytest.raises((ValueError, TypeError)):
         Calibration.from_json(values | damage)
+
+
+def test_people_read_what_it_was_measured_on_and_never_more_than_99_percent() -> None:
+    calibration = Calibration((0.0, 2.0), (0.9999, 0.2), 0.5, 1200, 34567, (64, 64), "crops")
+    measured = "(measured on crops, 1,200 pairs of one vehicle, 34,567 of two)"
+    assert calibration.words(0) == f"same vehicle 99 % {measured}"
+    assert calibration.words(2.5) == f"same vehicle 20 % {measured}"
+    assert calibration.probability([0.0, 0.001]).max() == 0.99
+
+
+def test_one_that_does_not_state_its_data_is_not_used() -> None:
+    values = asdict(Calibration((1.0, 2.0), (0.9, 0.1), 0.5, 3, 4, (64, 64), "crops"))
+    values.pop("measured_on")
+    assert Calibration.from_json(values) is None and Calibration.from_json(None) is None
+
+
+def test_it_falls_where_all_pairs_of_one_vehicle_are_equal() -> None:
+    roc = roc_of_pairs(np.array([0.0] * 9 + [3.0] * 20), np.arange(29) < 9)
+    calibration = Calibration.of(roc, (64, 64), measured_on="crops")
+    equal, apart = calibration.probability([0.0, 1.0])
+    assert equal > 0.9 and apart < 0.1
+
+
+def test_shipped_weights_promise_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("multitasknet.hub.card.PACKAGE", ASSETS.parent)
+    predictor = Predictor("synthetic", pose="none")
+    assert predictor.calibration is None
+    photo = str(ASSETS / "example.jpg")
+    assert main(["compare", photo, photo, "--weights", "synthetic", "--pose", "none"]) == 0
+    assert "%" not in capsys.readouterr().out
 
 
 def test_what_threshold_saves_compare_and_search_read(
@@ -83,7 +117,12 @@ def test_what_threshold_saves_compare_and_search_read(
     matches = json.loads(capsys.readouterr().out)["matches"]
     assert matches[0]["probability"] >= matches[-1]["probability"] > 0
     assert main(["compare", images[0], images[0], *network]) == 0
-    assert "same vehicle  " in (said := capsys.readouterr().out) and "calibrated" not in said
+    printed = capsys.readouterr().out
+    assert "same vehicle " in printed and "measured on data" in printed
+    assert "calibrated" not in printed
+    assert main([*search[:-1], *network, "--output", str(tmp_path / "found.html")]) == 0
+    assert capsys.readouterr().out.count("measured on data") == len(matches)
+    assert "measured on data" in (tmp_path / "found.html").read_text()
     exported = tmp_path / "own.onnx"
     assert main(["export", "--output", str(exported), *network[:4]]) == 0
     capsys.readouterr()

@@ -22,6 +22,7 @@ from multitasknet import (
     Predictor,
     create_network,
     export,
+    load_card,
     quantize,
     read_labels,
 )
@@ -31,7 +32,7 @@ from multitasknet.data.pack import write_pack
 from multitasknet.data.records import Record, Split
 from multitasknet.data.samples import sample_fingerprint
 from multitasknet.evaluation.report import retrieval_panels, write_evaluation_report
-from multitasknet.evaluation.results import attribute_result
+from multitasknet.evaluation.results import attribute_result, card_metrics
 from multitasknet.evaluation.run import dataset_roc, evaluate
 from multitasknet.files import fingerprint
 from multitasknet.models.multitasknet.spec import Variant
@@ -372,19 +373,36 @@ def test_the_roc_of_a_data_set_counts_its_pairs(predictor, dataset) -> None:
 # The commands
 
 
+def test_a_card_is_quoted_only_for_its_own_weights(
+    write_card, tmp_path, predictor, dataset
+) -> None:
+    card = load_card(write_card("https://example.com/a.ckpt", b"weights"))
+    assert card_metrics(card, "0" * 64) is None
+    stated = card_metrics(card, card.asset.sha256)
+    assert stated.values == {"Rank-1": 75.57, "color": 93.2, "type": 91.5}
+    assert stated.data == "veri"
+    evaluation = evaluate(predictor, dataset, progress=False)
+    page = write_evaluation_report(
+        evaluation, dataset, tmp_path / "r.html", card=stated
+    ).read_text()
+    assert "75.57" in page and "states its metrics\nfor veri" in page
+
+
 def test_the_evaluate_command(root, checkpoint, tmp_path, capsys) -> None:
     arguments = ["evaluate", "--data", str(root), "--weights", str(checkpoint), "--size", "32"]
     arguments += ["--output", str(tmp_path / "out"), "--rerank", "--batch-size", "4"]
     assert main(arguments) == 0
     first = capsys.readouterr().out
     header, *rows = first.splitlines()
-    assert re.split(r"\s{2,}", header.strip()) == ["percent", "this run", "re-ranked", "card"]
+    assert re.split(r"\s{2,}", header.strip()) == ["percent", "this run", "re-ranked"]
     table = {row.split()[0]: row.split()[1:] for row in rows if row}
-    assert table["Rank-1"][2] == "75.57"
-    assert table["color"][1] == "93.20"
+    assert len(table["Rank-1"]) == 2 and len(table["color"]) == 1
     assert main(arguments) == 0
     assert capsys.readouterr().out == first
     page = (tmp_path / "out" / "report.html").read_text()
+    # The weights are not the card's, and the data is not VeRi.
+    assert "card states" not in page and "VeRi" not in page
+    assert f"measured on <code>{root}</code>" in page
     assert not re.search(r"(src|href)=\"(?!data:|#)", page), "the page must stand alone"
     assert page.count('<figure class="shot query">') == 6
     threshold = ["threshold", "--data", str(root), "--weights", str(checkpoint), "--size", "32"]

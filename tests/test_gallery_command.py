@@ -28,7 +28,7 @@ def _pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     from multitasknet.images import read_image
 
     class Pixels(PixelPredictor):
-        calibration = Calibration((0.0, 100.0), (0.9, 0.1), 0.5, 5, 5, (32, 32))
+        calibration = Calibration((0.0, 100.0), (0.9, 0.1), 0.5, 5, 5, (32, 32), "crops")
 
         def embed(self, images: list[Path], keypoints: list) -> np.ndarray:
             pairs = zip(map(read_image, images), keypoints, strict=True)
@@ -114,7 +114,7 @@ def test_search_says_what_it_found_and_how(city: str, capsys: pytest.CaptureFixt
     assert found["max_distance"] > 0
     assert main([*line, "--output", str(Path(city).parent / "page.html")]) == 0
     out = capsys.readouterr().out
-    assert "of 20 rows, each compared" in out and "camera c1" in out and " 90.0%  " in out
+    assert "of 20 rows, each compared" in out and "camera c1" in out and "same vehicle 90 % (measured on crops" in out
 
 
 def test_travel_times_need_a_place_and_a_time(

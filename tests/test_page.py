@@ -80,7 +80,8 @@ def test_photos_are_understood_and_found(browser: Browser, served: Served) -> No
     assert browser.run("getComputedStyle(document.querySelector('#shown svg')).display") != "none"
     click(browser, "#overlay")
     assert browser.run("getComputedStyle(document.querySelector('#shown svg')).display") == "none"
-    assert "% likely the same" in text(browser, "#certain")
+    assert "not calibrated" in text(browser, "#certain")
+    assert "%" not in text(browser, "#certain")
     first = ids(browser)
     click(browser, "#photos li:nth-child(2) button")
     browser.wait(f"document.querySelector('.hit').dataset.id !== {first[0]!r}")
@@ -118,7 +119,9 @@ def test_probabilities_and_a_journey(
     browser: Browser, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = served.service
-    calibration = Calibration((10.0, 500.0), (0.95, 0.05), 0.5, 9, 99, service.predictor.size)
+    calibration = Calibration(
+        (10.0, 500.0), (0.95, 0.05), 0.5, 9, 99, service.predictor.size, "crops"
+    )
     monkeypatch.setitem(vars(service.predictor), "calibration", calibration)
     monkeypatch.setattr(service, "calibration", calibration)
     # Two of three crops state when they were taken, the later ones nearer to the list's end.
@@ -132,8 +135,9 @@ def test_probabilities_and_a_journey(
 
     go(browser, served, f"?id={CROP}&view=journey")
     browser.wait(f"{HITS} === 24")
-    assert "% likely the same" in text(browser, "#certain")
+    assert "% likely the same (measured on crops)" in text(browser, "#certain")
     assert "% likely" in text(browser, ".hit .facts b")
+    assert "measured on crops" in text(browser, ".hit .facts")
     times = browser.run("[...document.querySelectorAll('.journey time')].map(t => t.dateTime)")
     assert len(times) > 5 and times == sorted(times)
     assert "Time unknown" in text(browser, "#found h3")

@@ -15,12 +15,14 @@ from .options import (
     check_folder,
     given,
     make_pose_estimator,
+    print_card,
     print_json,
     print_table,
 )
 
 if TYPE_CHECKING:
     from ..evaluation.pose import PoseEvaluation
+    from ..evaluation.results import CardMetrics
 
 _SPLITS = ("train", "query", "gallery")
 
@@ -42,8 +44,9 @@ def add_parsers(commands: Any) -> None:
 
 def _evaluate_pose(options: argparse.Namespace) -> None:
     from ..data.layouts import read_dataset
-    from ..evaluation.pose import evaluate_pose, evaluated_splits, published_card_metrics
+    from ..evaluation.pose import evaluate_pose, evaluated_splits
     from ..evaluation.pose_report import write_pose_report
+    from ..evaluation.results import card_metrics
 
     # The labels first: a split that is not evaluated needs no check of its images.
     check_folder(options.output)
@@ -51,26 +54,24 @@ def _evaluate_pose(options: argparse.Namespace) -> None:
     labels = read_dataset(options.data, options.split, check=False, **outside)
     names = [split.name for split in evaluated_splits(labels, options.split)]
     dataset = read_dataset(options.data, names, **outside)
-    card = card_of(options)
     estimator = make_pose_estimator(options)
-    is_its_own = card.network == estimator.spec.network
-    published = published_card_metrics(card) if is_its_own else {}
+    card = card_metrics(card_of(options), estimator.engine.weights_sha256)
     evaluation = evaluate_pose(
         estimator, dataset, splits=names, output=options.output, workers=options.workers
     )
     report = options.output and options.output / "report.html"
     if report:  # before anything is printed, to a reader that may go
-        write_pose_report(evaluation, report, published=published)
+        write_pose_report(evaluation, report, card=card)
     if options.json:
         print_json([evaluation.as_json()])
     else:
-        _print_metrics(evaluation, published)
+        _print_metrics(evaluation, card)
     if report:
         stream = sys.stderr if options.json else sys.stdout
         print(f"\n{report}\n{options.output / 'metrics.json'}", file=stream)
 
 
-def _print_metrics(evaluation: PoseEvaluation, published: dict[str, float]) -> None:
+def _print_metrics(evaluation: PoseEvaluation, card: CardMetrics | None) -> None:
     from ..evaluation.pose import AS_PUBLISHED
 
     overall = evaluation.overall
@@ -79,5 +80,6 @@ def _print_metrics(evaluation: PoseEvaluation, published: dict[str, float]) -> N
     print(f"{overall.images} images, {visible} visible and {hidden} hidden keypoints", end="")
     print(f", {evaluation.unlabelled} images without keypoints left out")
     print(f"\n{AS_PUBLISHED}")
-    columns = {"this run": evaluation.published} | ({"card": published} if published else {})
+    columns = {"this run": evaluation.published} | ({"card": card.values} if card else {})
     print_table("percent", columns, decimals=2)
+    print_card(card)

@@ -183,7 +183,7 @@ def search_store(options: argparse.Namespace) -> None:
         print_json(_as_json(answer) | {"max_distance": limit} for answer in found)
     else:
         for answer in found:
-            _print_answer(answer)
+            _print_answer(predictor, answer)
         print_uncalibrated(predictor)
     if options.output:
         _write_page(options, predictor, found, len(gallery))
@@ -220,14 +220,13 @@ def _as_json(answer: Answer) -> dict[str, Any]:
     return {"query": answer.query, "matches": matches, "searched": asdict(answer.searched)}
 
 
-def _print_answer(answer: Answer) -> None:
+def _print_answer(predictor: Predictor, answer: Answer) -> None:
     print(f"\n{answer.query}")
-    found = zip(answer.hits, answer.probabilities, strict=True)
-    for rank, (hit, probability) in enumerate(found, start=1):
+    for rank, hit in enumerate(answer.hits, start=1):
         row = hit.row
         facts = (row.camera and f"camera {row.camera}", row.time, row.color, row.type)
         told = "  ".join(str(fact) for fact in facts if fact)
-        how_far = distance_text(hit.distance, probability)
+        how_far = distance_text(predictor, hit.distance)
         print(f"  {rank:3}  {how_far}  {row.image}  {told}".rstrip())
     if not answer.hits:
         print("  nothing")
@@ -261,6 +260,7 @@ def _write_page(
         ],
         gallery=count,
         weights=predictor.engine.source,
+        calibration=predictor.calibration,
     )
     print(f"\n{page}", file=sys.stderr if options.json else sys.stdout)
 

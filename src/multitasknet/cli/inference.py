@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .gallery import OF_STORES, add_search_options, search_store
 from .options import (
     SOURCE,
+    UNCALIBRATED,
     add_batch_size,
     add_command,
     add_options,
@@ -22,6 +23,7 @@ from .options import (
     given,
     make_predictor,
     positive,
+    print_card,
     print_json,
     print_table,
     print_uncalibrated,
@@ -29,7 +31,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..evaluation.results import Evaluation
+    from ..evaluation.results import CardMetrics, Evaluation
     from ..models.multitasknet.decoding import Prediction
 
 _SHOWN = 3
@@ -141,19 +143,16 @@ def _compare(options: argparse.Namespace) -> None:
     from ..retrieval.comparing import compare
 
     keypoints = keypoints_of(images, options.labels)
-    result = compare(make_predictor(options), *images, keypoints=keypoints)
+    predictor = make_predictor(options)
+    result = compare(predictor, *images, keypoints=keypoints)
     if options.json:
         print_json([result.as_json()])
         return
     for prediction in (result.first, result.second):
         print(f"{prediction.source}: {prediction.color or ''} {prediction.type or ''}".rstrip(": "))
     print(f"distance      {result.distance:.4g} (squared Euclidean)")
-    print(f"same vehicle  {said_probability(result.probability)}")
-
-
-def said_probability(probability: float | None) -> str:
-    """A calibrated probability for people, or that there is none."""
-    return "not calibrated" if probability is None else f"{probability:.1%}"
+    calibration = predictor.calibration
+    print(calibration.words(result.distance) if calibration else UNCALIBRATED)
 
 
 def _precision(options: argparse.Namespace) -> None:
@@ -196,18 +195,18 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     check_folder(options.output)
     dataset = read_dataset(options.data, ["query", "gallery"], allow_outside=options.allow_outside)
-    published = card_metrics(card_of(options))
     predictor = make_predictor(options)
+    card = card_metrics(card_of(options), predictor.engine.weights_sha256)
     evaluation = evaluate(
         predictor, dataset, rerank=options.rerank, output=options.output, workers=options.workers
     )
     report = options.output and options.output / "report.html"
     if report:  # before anything is printed, to a reader that may go
-        write_evaluation_report(evaluation, dataset, report, published=published)
+        write_evaluation_report(evaluation, dataset, report, card=card)
     if options.json:
         print_json([evaluation.as_json()])
     else:
-        _print_metrics(evaluation, published)
+        _print_metrics(evaluation, card)
     if not predictor.engine.source:
         print("multitasknet: the weights are random; these metrics mean nothing", file=sys.stderr)
     if report:
@@ -215,12 +214,14 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(f"\n{report}\n{options.output / 'metrics.json'}", file=stream)
 
 
-def _print_metrics(evaluation: Evaluation, published: dict[str, float]) -> None:
+def _print_metrics(evaluation: Evaluation, card: CardMetrics | None) -> None:
     columns = {"this run": evaluation.metrics}
     if evaluation.reranked:
         columns["re-ranked"] = evaluation.reranked_metrics
-    columns["card"] = published
+    if card:
+        columns["card"] = card.values
     print_table("percent", columns, decimals=2)
+    print_card(card)
     ranking = evaluation.ranking
     count = ranking.valid_queries
     print(f"{count} {'query' if count == 1 else 'queries'}", end="")
@@ -273,7 +274,7 @@ def _search(options: argparse.Namespace) -> None:
         for query, matches in zip(options.query, found, strict=True):
             print(f"\n{query}")
             for rank, match in enumerate(matches, start=1):
-                how_far = distance_text(match.distance, match.probability)
+                how_far = distance_text(predictor, match.distance)
                 print(f"  {rank:3}  {how_far}  {match.name}")
         print_uncalibrated(predictor)
     if options.output:
@@ -283,6 +284,7 @@ def _search(options: argparse.Namespace) -> None:
             found,
             gallery=len(index.names),
             weights=predictor.engine.source,
+            calibration=predictor.calibration,
         )
         print(f"\n{page}", file=sys.stderr if options.json else sys.stdout)
 
@@ -303,7 +305,9 @@ def _threshold(options: argparse.Namespace) -> None:
     chosen = threshold_at(roc, options.false_match_rate)
     saved = None
     if options.save:
-        calibration = Calibration.of(roc, predictor.size, prior=options.prior)
+        calibration = Calibration.of(
+            roc, predictor.size, measured_on=options.data.resolve().name, prior=options.prior
+        )
         saved = calibrate(predictor, calibration)
     if options.json:
         print_json([asdict(chosen)])

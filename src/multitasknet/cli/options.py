@@ -18,6 +18,7 @@ from ..runtime import usable_cores
 from ..vehicle.pose import HIDDEN
 
 if TYPE_CHECKING:
+    from ..evaluation.results import CardMetrics
     from ..hub.card import ModelCard
     from ..inference.pose_estimator import PoseEstimator
     from ..inference.predictor import Predictor
@@ -287,15 +288,25 @@ def print_table(
         print(f"{name:{width}}" + "".join(f"{cell:>12}" for cell in cells))
 
 
-def distance_text(distance: float, probability: float | None) -> str:
-    """How far a match is, and how probable, if that is known."""
-    return f"{distance:10.4g}" + ("" if probability is None else f"  {probability:6.1%}")
+def print_card(card: CardMetrics | None) -> None:
+    """Print which data a card's metrics are from."""
+    if card:
+        print(f"card: the weights' card states its metrics for {card.data}")
+
+
+def distance_text(predictor: Predictor, distance: float) -> str:
+    """A match's distance, and how probable it is if the user's own calibration tells that."""
+    calibration = predictor.calibration
+    return f"{distance:10.4g}" + (f"  {calibration.words(distance)}" if calibration else "")
+
+
+UNCALIBRATED = "not calibrated: a distance alone ('multitasknet threshold --save' measures more)"
 
 
 def print_uncalibrated(predictor: Predictor) -> None:
-    """Say that distances have no probabilities, if that is so."""
+    """Print that distances have no probabilities, if that is so."""
     if predictor.calibration is None:
-        print("\nnot calibrated: distances alone ('multitasknet threshold --save')")
+        print(f"\n{UNCALIBRATED}")
 
 
 def positive(text: str) -> int:

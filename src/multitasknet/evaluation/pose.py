@@ -16,7 +16,6 @@ import numpy as np
 
 from ..data.labels import LabelError
 from ..data.records import SPLITS, Record, Split, VehicleDataset
-from ..hub.card import ModelCard
 from ..inference.kept_poses import estimate_missing
 from ..vehicle.attributes import TYPES, class_name
 from ..vehicle.keypoint_metrics import (
@@ -279,11 +278,6 @@ def evaluated_splits(
             f"state 36 an image, or a pack made of them"
         )
     return splits
-
-
-def published_card_metrics(card: ModelCard) -> dict[str, float]:
-    """What the card states of the published metric, under its name; empty if it states nothing."""
-    return {"Mean": card.metrics["acc"]} if "acc" in card.metrics else {}
 
 
 def _is_labelled(record: Record) -> bool:

@@ -14,7 +14,7 @@ from ..report.page import Panel, Shot, thumbnail, write_page
 from ..vehicle.keypoint_metrics import THRESHOLDS, calibration_error, published_thresholds
 from .pose import AS_PUBLISHED, CALIBRATED_AT, PartScore, PoseEvaluation
 from .report import best_median_worst
-from .results import RANDOM
+from .results import RANDOM, CardMetrics
 
 _EACH = 3
 _CURVE = np.arange(31) / 100
@@ -25,11 +25,11 @@ def write_pose_report(
     evaluation: PoseEvaluation,
     path: str | Path,
     *,
-    published: Mapping[str, float] | None = None,
+    card: CardMetrics | None = None,
 ) -> Path:
     """Write a self-contained page of the results; OutputError.
 
-    ``published`` are figures to print beside those of the published metric, such as the card's.
+    ``card`` are the figures that the weights' card states, to print beside these.
     """
     tables = {
         "keypoint group": evaluation.by_group,
@@ -46,7 +46,7 @@ def write_pose_report(
         thresholds=THRESHOLDS,
         as_published=AS_PUBLISHED,
         published_thresholds=published_thresholds(len(evaluation.places)),
-        card=dict(published or {}),
+        card=card,
         calibrated_at=CALIBRATED_AT,
         calibration_error=calibration_error,
         pck=_pck_chart(evaluation),

@@ -14,7 +14,7 @@ from ..ranking.metrics import RankingResult
 from ..report.charts import line_chart
 from ..report.page import Panel, Shot, thumbnail, write_page
 from ..vehicle.cameras import same_camera
-from .results import RANDOM, Evaluation
+from .results import RANDOM, CardMetrics, Evaluation
 
 _TOP = 10
 _EACH = 3
@@ -25,11 +25,11 @@ def write_evaluation_report(
     dataset: VehicleDataset,
     path: str | Path,
     *,
-    published: Mapping[str, float] | None = None,
+    card: CardMetrics | None = None,
 ) -> Path:
     """Write a self-contained page of the results on ``dataset``, where the pictures come from.
 
-    ``published`` are metrics to print beside these, such as the card's.
+    ``card`` are the metrics that the weights' card states, to print beside these.
     """
     rankings = {"plain": evaluation.ranking}
     if evaluation.reranked:
@@ -42,7 +42,7 @@ def write_evaluation_report(
         settings=evaluation.settings,
         reranked=evaluation.reranked_metrics,
         random=evaluation.settings.get("weights") == RANDOM,
-        card=dict(published or {}),
+        card=card,
         cmc=cmc_chart(rankings),
         panels=retrieval_panels(evaluation, dataset),
     )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # What settings name as the weights if they are no file's.
 RANDOM = "random values"
 RANKS = (1, 5, 10, 20)
+_UNNAMED = "data that its text names"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,14 @@ class AttributeResult:
         """Share of labelled images predicted right, 0..1; NaN if none is labelled."""
         total = self.confusion.sum()
         return float(np.trace(self.confusion) / total) if total else float("nan")
+
+
+@dataclass(frozen=True)
+class CardMetrics:
+    """Metrics that a card states, in percent under this package's names, and the data it names."""
+
+    values: dict[str, float]
+    data: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,10 +120,14 @@ def attribute_result(
     return AttributeResult(names, confusion, unlabelled=int((~labelled).sum()))
 
 
-def card_metrics(card: ModelCard) -> dict[str, float]:
-    """The card's metrics under this module's names."""
-    published = {name.lower(): value for name, value in card.metrics.items()}
-    return {ours: published[name] for ours, name in PUBLISHED_METRICS.items() if name in published}
+def card_metrics(card: ModelCard, weights_sha256: str) -> CardMetrics | None:
+    """What a card states of the weights that were evaluated; None if they are not the card's."""
+    if card.asset.sha256 != weights_sha256:
+        return None
+    stated = {name.lower(): value for name, value in card.metrics.items()}
+    names = {ours: name.lower() for ours, name in PUBLISHED_METRICS.items()} | {"Mean": "acc"}
+    values = {ours: stated[name] for ours, name in names.items() if name in stated}
+    return CardMetrics(values, card.train_dataset or _UNNAMED) if values else None
 
 
 def run_settings(runner: Runner) -> dict[str, Any]:

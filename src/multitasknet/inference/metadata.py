@@ -67,6 +67,5 @@ class Metadata:
             if batch is not None and (type(batch) is not int or batch < 1):
                 raise ValueError(f"batch is {shown(batch)}")
             spec = network.spec_from_json(value["spec"])
-            stated = value.get("calibration")
-            calibration = None if stated is None else Calibration.from_json(stated)
+            calibration = Calibration.from_json(value.get("calibration"))
             return cls(spec, str(value["weights_sha256"]), precision, batch, calibration)

@@ -17,8 +17,12 @@ from ..weights.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
 from .threshold import Roc
 
 EVEN = 0.5
+# More is never stated: pairs that nobody labelled may differ from those that were measured.
+MOST = 0.99
 # Of a pair: how many are taken to be in a stretch of distances in which none was seen.
 _UNSEEN = 0.5
+# Just above 0, where the probability falls if all pairs of one vehicle are equal.
+_LEAST = float(np.finfo(np.float32).tiny)
 
 
 class CalibrationError(MultiTaskNetError, ValueError):
@@ -27,10 +31,10 @@ class CalibrationError(MultiTaskNetError, ValueError):
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a distance says, as measured on pairs, for weights at one input size.
+    """How likely pairs at a distance are one vehicle, as measured for weights at one input size.
 
     The probability between two of the distances is theirs, interpolated; outside them that of the
-    nearest.
+    nearest, and never more than 0.99.
 
     Attributes:
         distances: squared Euclidean, ascending.
@@ -38,6 +42,7 @@ class Calibration:
         prior: the share of pairs of one vehicle that this supposes among those that are compared.
         positives, negatives: pairs of one vehicle and of different ones that it was measured on.
         input_size: height and width that images were brought to.
+        measured_on: the data set that the pairs are from, such as its folder's name.
     """
 
     distances: tuple[float, ...]
@@ -46,6 +51,7 @@ class Calibration:
     positives: int
     negatives: int
     input_size: tuple[int, int]
+    measured_on: str
 
     def __post_init__(self) -> None:
         values = np.array([self.distances, self.probabilities], dtype=np.float64)
@@ -56,9 +62,13 @@ class Calibration:
             raise ValueError("distances must ascend, and probabilities, at most 1, not")
         if not 0 < self.prior < 1:
             raise ValueError(f"prior is {self.prior}; expected a number between 0 and 1")
+        if not self.measured_on.strip():
+            raise ValueError("measured_on is empty; name the data set that the pairs are from")
 
     @classmethod
-    def of(cls, roc: Roc, input_size: tuple[int, int], *, prior: float = EVEN) -> Calibration:
+    def of(
+        cls, roc: Roc, input_size: tuple[int, int], *, measured_on: str, prior: float = EVEN
+    ) -> Calibration:
         """From the slopes of the ROC's convex hull, which are likelihood ratios.
 
         That is isotonic regression: Fawcett and Niculescu-Mizil, PAV and the ROC convex hull,
@@ -75,7 +85,7 @@ class Calibration:
         # Beyond the last pair of one vehicle there are pairs of different ones alone.
         left = 1 - roc.false_match_rates[-1]
         rest = _UNSEEN / roc.positives / max(left, _UNSEEN / roc.negatives)
-        places = [*(ends[:-1] + ends[1:]) / 2, ends[-1]]
+        places = [*(ends[:-1] + ends[1:]) / 2, max(ends[-1], _LEAST)]
         odds = np.array([*ratios, rest]) * prior / (1 - prior)
         probabilities = np.minimum.accumulate(odds / (1 + odds))
         kept = np.flatnonzero(np.diff(places, prepend=-1) > 0)
@@ -86,15 +96,30 @@ class Calibration:
             roc.positives,
             roc.negatives,
             input_size,
+            measured_on,
         )
 
     def probability(self, distances: ArrayLike) -> np.ndarray:
         """Of each squared Euclidean distance, float64 of the same shape."""
-        return np.interp(np.asarray(distances, np.float64), self.distances, self.probabilities)
+        found = np.interp(np.asarray(distances, np.float64), self.distances, self.probabilities)
+        return np.minimum(found, MOST)
+
+    def words(self, distance: float) -> str:
+        """What people are shown at a distance: a probability, and what it was measured on."""
+        return (
+            f"same vehicle {100 * float(self.probability(distance)):.0f} % "
+            f"(measured on {self.measured_on}, {self.positives:,} pairs of one vehicle, "
+            f"{self.negatives:,} of two)"
+        )
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Calibration:
-        """What :func:`dataclasses.asdict` made of it; any exception for something else."""
+    def from_json(cls, values: Mapping[str, Any] | None) -> Calibration | None:
+        """What :func:`dataclasses.asdict` made of it; any exception for something else.
+
+        None for None, and for one that does not state what it was measured on.
+        """
+        if values is None or "measured_on" not in values:
+            return None
         height, width = map(int, values["input_size"])
         return cls(
             tuple(map(float, values["distances"])),
@@ -103,18 +128,19 @@ class Calibration:
             int(values["positives"]),
             int(values["negatives"]),
             (height, width),
+            str(values["measured_on"]),
         )
 
 
 def read_calibration(checkpoint: Path, spec: Any) -> Calibration | None:
-    """What stands in the sidecar of a checkpoint of that ``spec``; None if nothing does.
+    """The calibration in the sidecar of a checkpoint of that ``spec``; None if it has none.
 
     Raises:
         SidecarError: as :func:`read_sidecar` raises it.
-        CalibrationError: what stands there is none.
+        CalibrationError: it is damaged.
     """
     sidecar = read_sidecar(checkpoint, spec)
-    if sidecar is None or sidecar.calibration is None:
+    if sidecar is None:
         return None
     remedy = "measure it again with 'multitasknet threshold --save'"
     with reading(sidecar_path(checkpoint), CalibrationError, "calibration is damaged", remedy):

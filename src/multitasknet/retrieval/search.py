@@ -22,6 +22,7 @@ from .index import GalleryIndex
 
 if TYPE_CHECKING:
     from ..inference.predictor import Predictor
+    from ..ranking.calibration import Calibration
 
 logger = logging.getLogger(__name__)
 
@@ -143,15 +144,23 @@ def write_search_report(
     *,
     gallery: int,
     weights: str = "",
+    calibration: Calibration | None = None,
 ) -> Path:
     """Write a self-contained page with each query and what :func:`search` found for it.
 
     Args:
         gallery: images searched in.
         weights: where the weights are from; empty if they are random.
+        calibration: how probable the matches are; None to show distances alone.
     """
     panels = [
-        Panel(str(query), (_shot(query, "query", "query"), *map(_match_shot, matches)))
+        Panel(
+            str(query),
+            (
+                _shot(query, "query", "query"),
+                *(_match_shot(match, calibration) for match in matches),
+            ),
+        )
         for query, matches in zip(queries, found, strict=True)
     ]
     return write_page(
@@ -162,6 +171,7 @@ def write_search_report(
         queries=len(queries),
         gallery=gallery,
         weights=weights,
+        calibration=calibration,
         random=not weights,
     )
 
@@ -170,8 +180,8 @@ def _shot(image: str | Path, caption: str, verdict: str = "") -> Shot:
     return Shot(thumbnail(read_image(image)), caption, str(image), verdict)
 
 
-def _match_shot(match: Match) -> Shot:
-    certain = "" if match.probability is None else f", {match.probability:.0%}"
+def _match_shot(match: Match, calibration: Calibration | None) -> Shot:
+    certain = f", {calibration.words(match.distance)}" if calibration else ""
     return _shot(match.name, f"{match.distance:.3g}{certain}")
 
 

@@ -180,7 +180,8 @@ async def gallery(request: Request) -> Response:
         "calibration": calibration
         and {
             "distances": calibration.distances,
-            "probabilities": calibration.probabilities,
+            "probabilities": calibration.probability(calibration.distances).tolist(),
+            "measured_on": calibration.measured_on,
             "prior": calibration.prior,
         },
         "skeleton": SKELETON,

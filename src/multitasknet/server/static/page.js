@@ -201,6 +201,8 @@ const farthest = () => Math.max(...matches.map((match) => match.distance), 0);
 // A little more than the farthest, so that rounding leaves nothing out.
 const limit = () => reach ?? farthest() * 1.001;
 
+const measured = () => `measured on ${about.calibration.measured_on}`;
+
 function probabilityAt(distance) {
   if (!about.calibration) return null;
   const { distances, probabilities } = about.calibration;
@@ -220,7 +222,7 @@ function show() {
   $("reach").dataset.scale = scale;
   const certain = probabilityAt(limit());
   $("certain").textContent = `distance ${short(limit())}` +
-    (certain === null ? ", not calibrated" : `, ${percent(certain)} likely the same`);
+    (certain === null ? ", not calibrated" : `, ${percent(certain)} likely the same (${measured()})`);
   $("reach").setAttribute("aria-valuetext", $("certain").textContent);
   const filters = document.querySelectorAll("#chips :checked").length + !!$("from").value + !!$("to").value;
   $("active").textContent = filters ? `(${filters} on)` : "";
@@ -267,7 +269,7 @@ function card(match) {
     make("div", { class: "facts" },
       make("b", {}, match.probability === null ? `distance ${short(match.distance)}` : `${percent(match.probability)} likely`),
       track(match.probability ?? 1 - Math.sqrt(match.distance / (Number($("reach").dataset.scale) * 1.15))),
-      match.probability === null ? "" : make("span", { class: "soft" }, `distance ${short(match.distance)}`),
+      match.probability === null ? "" : make("span", { class: "soft" }, `distance ${short(match.distance)}, ${measured()}`),
       make("span", {}, place), match.time ? make("time", { datetime: match.time }, match.time.replace("T", " ")) : "",
       make("span", { class: "soft" }, kind)),
     make("div", { class: "actions" },
@@ -281,7 +283,7 @@ async function sideBySide(match) {
   const figure = (image, said, name) => make("figure", {}, make("div", { class: "overlaid" }, overlaid(image, said, name)),
     make("figcaption", {}, name, make("br"), [said.color, said.type].filter(Boolean).join(" ")));
   $("verdict").textContent = `Distance ${short(match.distance)}: ` +
-    (match.probability === null ? "not calibrated" : `${percent(match.probability)} likely the same vehicle`);
+    (match.probability === null ? "not calibrated" : `${percent(match.probability)} likely the same vehicle (${measured()})`);
   $("two").replaceChildren(figure(current.image, current.prediction, current.name), figure(pictureOf(match.id), other, match.id));
   $("pair").showModal();
 }
