@@ -45,6 +45,7 @@ from .vehicle.pose import Pose
 from .weights.converting import convert
 from .weights.loading import LoadReport, load_weights
 from .weights.reading import CheckpointError, Weights, read_weights
+from .weights.save import save_weights
 
 __all__ = [
     "COLORS",
@@ -110,6 +111,7 @@ __all__ = [
     "read_dataset",
     "read_labels",
     "read_weights",
+    "save_weights",
     "search",
     "threshold_at",
     "write_card",

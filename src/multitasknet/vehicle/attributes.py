@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,6 +36,16 @@ def class_names(count: int, published: tuple[str, ...], kind: str) -> tuple[str,
     if count == len(published):
         return published
     return tuple(f"{kind} {index}" for index in range(count))
+
+
+def class_ids(names: Sequence[str], published: tuple[str, ...], kind: str) -> tuple[int, ...]:
+    """The raw ids that :func:`class_name` made these names of; 1, 2, ... of any other names."""
+    known = {name: raw for raw, name in enumerate(published, start=1)}
+    try:
+        ids = [known.get(name) or int(name.removeprefix(f"{kind} ")) for name in names]
+    except ValueError:
+        return tuple(range(1, len(names) + 1))
+    return tuple(ids) if ids == [*sorted_ids(ids)] else tuple(range(1, len(names) + 1))
 
 
 @dataclass(frozen=True)

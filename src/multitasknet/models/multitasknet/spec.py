@@ -7,7 +7,7 @@ from enum import Enum
 from typing import ClassVar, Literal
 
 from ...errors import MultiTaskNetError
-from ...vehicle.attributes import COLORS, TYPES, class_names
+from ...vehicle.attributes import COLORS, TYPES, ClassMaps, class_ids, class_names
 from ...vehicle.keypoints import NUM_KEYPOINTS, count_maps
 from ...vehicle.pose import PoseConvention
 from ..definition import Shapes, SpecError
@@ -138,6 +138,15 @@ class NetworkSpec:
     def head_inputs(self) -> int:
         """Columns of the first Dense layers: pooled features, and the pose where it is used."""
         return EMBEDDING_SIZE + POSE_SIZE * self.keypoint_aware
+
+    @property
+    def class_maps(self) -> ClassMaps:
+        """The raw ids of the classes, by their names; vehicles, which have none, are 0, 1, ..."""
+        return ClassMaps(
+            tuple(range(self.num_ids)),
+            class_ids(self.color_names, COLORS, "color"),
+            class_ids(self.type_names, TYPES, "type"),
+        )
 
     def input_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         """The inputs' names and shapes without the batch, in order, for a height and width."""

@@ -1,0 +1,74 @@
+"""Writing a network's weights as a checkpoint that everything here reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mindspore
+from mindspore import Parameter, Tensor, nn
+
+from ..files import replacing, writing
+from ..vehicle.attributes import ClassMaps
+from .sidecar import Sidecar, write_sidecar
+
+# What mixed precision wraps batch norms in.
+_WRAPPER = "._backbone"
+
+
+def save_weights(
+    network: nn.Cell,
+    path: str | Path,
+    *,
+    class_maps: ClassMaps | None = None,
+    metrics: Mapping[str, float] | None = None,
+    origin: Mapping[str, Any] | None = None,
+    leave_out: tuple[str, ...] = (),
+) -> Path:
+    """Write a network's weights under their published names, and a sidecar with what they mean.
+
+    The names are those below ``network``, whatever Cell of a training it lies in. Both files appear
+    whole or not at all.
+
+    Args:
+        network: a Cell of :func:`multitasknet.create_network`, whose ``spec`` has the class names
+            and the input size.
+        path: the checkpoint, ``.ckpt``; the sidecar is ``.json`` beside it.
+        class_maps: which raw id of the data each class is; default: by the names of the spec.
+        metrics: what these weights reach on query and gallery, in percent.
+        origin: how they came to be, as JSON can hold it.
+        leave_out: how the names begin that are not written, such as ``("classifier_vid.",)``.
+
+    Returns:
+        The path of the checkpoint.
+
+    Raises:
+        OutputError: one of the files cannot be written.
+    """
+    path = Path(path)
+    if class_maps is None:
+        class_maps = getattr(network.spec, "class_maps", ClassMaps((), (), ()))
+    sidecar = Sidecar(network.spec, class_maps, metrics or {}, origin or {})
+    entries = {
+        name: value
+        for name, value in named_parameters(network).items()
+        if not name.startswith(leave_out or ("\0",))
+    }
+    write_sidecar(path, sidecar)
+    return write_checkpoint(path, entries)
+
+
+def named_parameters(network: nn.Cell) -> dict[str, Parameter]:
+    """The parameters by published name."""
+    return {name.replace(_WRAPPER, ""): one for name, one in network.parameters_and_names()}
+
+
+def write_checkpoint(path: Path, entries: Mapping[str, Tensor]) -> Path:
+    """Write MindSpore's format; OutputError if that fails."""
+    with replacing(path) as temporary, writing(path):
+        named = [{"name": name, "data": value} for name, value in entries.items()]
+        mindspore.save_checkpoint(named, str(temporary))
+        # MindSpore leaves it read-only, and a copy of it could not be overwritten.
+        temporary.chmod(0o644)
+    return path
