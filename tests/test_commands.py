@@ -1,8 +1,8 @@
-"""What all commands share: options, old spellings, exit codes, and nothing heavy too early."""
+"""What all commands share: options, help, exit codes, and nothing heavy too early."""
 
 from __future__ import annotations
 
-import json
+import argparse
 import re
 import subprocess
 import sys
@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from multitasknet import __version__
-from multitasknet.cli import main
+from multitasknet.cli import _parse, _parser, main
+from multitasknet.cli.options import weights_of
 from multitasknet.training.settings import (
     FinetuneError,
     IdentitySettings,
@@ -23,6 +24,19 @@ from multitasknet.training.settings import (
 PHOTO = Path(__file__).resolve().parents[1] / "assets" / "example.jpg"
 
 
+def all_commands() -> dict[str, argparse.ArgumentParser]:
+    """By name, those of ``gallery`` as well."""
+    found = dict(_parser()[1])
+    for name, parser in list(found.items()):
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                found |= {f"{name} {one}": below for one, below in action.choices.items()}
+    return found
+
+
+COMMANDS = all_commands()
+
+
 def help_of(command: str, capsys: pytest.CaptureFixture) -> str:
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])
@@ -30,58 +44,62 @@ def help_of(command: str, capsys: pytest.CaptureFixture) -> str:
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("option", "commands"),
-    [
-        (
-            "--weights",
-            ["predict", "evaluate", "search", "threshold", "export", "quantize", "finetune"],
-        ),
-        ("--card", ["predict", "evaluate", "search", "export", "quantize", "finetune", "info"]),
-        ("--cache-dir", ["predict", "evaluate", "export", "quantize", "finetune", "download"]),
-        (
-            "--offline",
-            ["predict", "evaluate", "search", "export", "finetune", "download", "hub-install"],
-        ),
-        ("--size", ["predict", "evaluate", "search", "threshold", "export", "finetune", "adapt"]),
-        ("--batch-size", ["predict", "evaluate", "search", "quantize", "finetune"]),
-        ("--backend", ["predict", "evaluate", "search", "threshold", "adapt"]),
-        ("--precision", ["predict", "evaluate", "search", "threshold", "pose", "evaluate-pose"]),
-        ("--hint", ["predict", "precision", "evaluate", "search", "threshold", "pose"]),
-        (
-            "--device",
-            ["predict", "evaluate", "search", "threshold", "pose", "evaluate-pose", "export"],
-        ),
-        ("--device", ["finetune", "adapt"]),
-        ("--threads", ["predict", "evaluate", "search", "threshold", "quantize"]),
-        (
-            "--json",
-            ["predict", "evaluate", "search", "threshold", "quantize"],
-        ),
-        (
-            "--json",
-            ["data", "info", "card", "convert", "export", "adapt"],
-        ),
-        (
-            "--network",
-            ["info", "download", "card", "convert", "export", "hub-install", "quantize"],
-        ),
-    ],
-)
-def test_an_option_is_called_the_same_everywhere(option, commands, capsys) -> None:
-    for command in commands:
-        text = help_of(command, capsys)
-        assert re.search(rf"{option}\b", text), command
-        # The first release's spellings are accepted, not shown.
-        assert not re.search(r"--batch(?!-size)\b|--trunk-rate", text), command
+def options_of(command: str) -> dict[str, argparse.Action]:
+    return {name: action for action in COMMANDS[command]._actions for name in action.option_strings}
 
 
-def test_old_spellings_are_accepted_with_a_warning(capsys) -> None:
-    weights = ["--weights", "none", "--variant", "rgb", "--size", "32"]
-    assert main(["predict", str(PHOTO), *weights, "--batch", "2", "--json"]) == 0
-    captured = capsys.readouterr()
-    assert "--batch is called --batch-size now" in captured.err
-    assert json.loads(captured.out)["image"] == str(PHOTO)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_explained_in_words(command: str) -> None:
+    for action in COMMANDS[command]._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            continue
+        words = re.sub(r"\(.*?\)", "", action.help or "")
+        assert re.search("[a-z]{2} ", f"{words} "), action.dest
+
+
+def test_one_thing_has_one_name() -> None:
+    old = {"--batch", "--hint", "--out", "--pack", "--trunk-rate"}
+    assert not old & {name for command in COMMANDS for name in options_of(command)}
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest(capsys) -> None:
+    for words, answer in (
+        (["predct"], "there is no command 'predct'; did you mean 'predict'?"),
+        (["-v", "synthesise"], "did you mean 'synthesize'?"),
+        (["xyzzy"], "'multitasknet --help' lists them"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(words)
+        assert answer in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_option_without_a_value_is_a_usage_error(command: str, capsys) -> None:
+    valued = [name for name, one in options_of(command).items() if one.nargs is None]
+    for word in [f"{name}=--" for name in valued if name.startswith("--")] + [""]:
+        with pytest.raises(SystemExit, match="2"):
+            main([*command.split(), word])
+        assert "is empty; give it a value" in capsys.readouterr().err
+
+
+def test_a_shell_completes_commands_options_and_files(capsys) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--print-completion", "bash"])
+    script = capsys.readouterr().out
+    assert "predict" in script and "--weights" in script
+    assert "predict___weights_COMPGEN=_shtab_compgen_files" in script
+
+
+def test_the_weights_are_the_shipped_ones_unless_something_else_is_said(monkeypatch) -> None:
+    def chosen(*words: str) -> str:
+        return weights_of(_parse(["predict", "a.jpg", *words]))
+
+    assert chosen() == "card", "in tests nothing is shipped"
+    monkeypatch.setattr("multitasknet.hub.card.PACKAGE", PHOTO.parents[1])
+    assert chosen() == "synthetic"
+    assert chosen("--card", "some.md") == "card"
+    monkeypatch.setenv("MULTITASKNET_WEIGHTS", "mine.ckpt")
+    assert (chosen(), chosen("--weights", "none")) == ("mine.ckpt", "none")
 
 
 def test_the_version_is_printed(capsys) -> None:

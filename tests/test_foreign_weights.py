@@ -20,7 +20,7 @@ from multitasknet import (
 )
 from multitasknet.models.multitasknet.spec import Variant
 
-torch = pytest.importorskip("torch", reason="pip install 'multitasknet[torch]'")
+torch = pytest.importorskip("torch", reason="pip install '.[torch]'")
 from torch_network import TorchNet, backbone  # noqa: E402
 
 HEADS = list(itertools.product((True, False), repeat=2))

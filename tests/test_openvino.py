@@ -270,7 +270,7 @@ def test_bfloat16_that_the_processor_does_not_have_is_no_silent_float32(exported
 def test_the_command_takes_a_precision(exported, tmp_path, capsys) -> None:
     photo = str(ASSETS / "example.jpg")
     how = ["--weights", str(exported), "--pose", "none", "--cache-dir", str(tmp_path)]
-    options = ["--backend", "openvino", "--precision", "float32", "--hint", "throughput"]
+    options = ["--backend", "openvino", "--precision", "float32", "--optimize-for", "throughput"]
     assert main(["predict", photo, *how, *options]) == 0
     assert "run by openvino, float32" in capsys.readouterr().out
     assert main(["predict", photo, *how, "--precision", "int8"]) == 2

@@ -32,7 +32,7 @@ SIZE = (256, 256)
 
 @pytest.fixture(scope="module")
 def torch_network():
-    pytest.importorskip("torch", reason="pip install 'multitasknet[torch]'")
+    pytest.importorskip("torch", reason="pip install '.[torch]'")
     from torch_hrnet import PoseHighResolutionNet
 
     return PoseHighResolutionNet()

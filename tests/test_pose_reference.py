@@ -329,7 +329,7 @@ def test_the_manifest_has_the_published_counts(manifest: dict[str, tuple[int, ..
 
 @pytest.fixture(scope="module")
 def hrnet() -> ModuleType:
-    pytest.importorskip("torch", reason="pip install 'multitasknet[torch]'")
+    pytest.importorskip("torch", reason="pip install '.[torch]'")
     import torch_hrnet
 
     return torch_hrnet

@@ -182,7 +182,7 @@ def test_a_missing_image_is_named_before_anything_large_is_imported() -> None:
 
 
 def test_a_former_option_is_accepted_with_a_warning(capsys) -> None:
-    assert main(["predict", str(PHOTO), "--labels", "nowhere.csv", "--batch", "4"]) == 2
+    assert main(["predict", str(PHOTO), "--labels", "nowhere.csv", "--batch-size", "4"]) == 2
     assert "--batch is called --batch-size now" in capsys.readouterr().err
 
 

@@ -6,9 +6,13 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from io import TextIOWrapper
+from pathlib import Path
+
+import shtab
 
 from .. import __version__
 from ..errors import MultiTaskNetError
@@ -44,6 +48,7 @@ _COMMANDS = (
     doctor,
 )
 _INTERRUPTED = 130
+_PATHS_OR_WORDS = ("weights", "pose", "gallery")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # File names may hold bytes that are no text, and terminals may know few letters.
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    options = _parser().parse_args(arguments)
+    options = _parse(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(
         level=logging.INFO if options.verbose else logging.WARNING,
         format="multitasknet: %(message)s",
@@ -88,14 +93,41 @@ def _discard_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options; a usage error, exit code 2, for a command or value that cannot be meant."""
+    parser, commands = _parser()
+    command = next((word for word in arguments if not word.startswith("-")), None)
+    if command and command not in commands and "--print-completion" not in arguments:
+        close = get_close_matches(command, commands, n=1, cutoff=0.5)
+        remedy = f"did you mean {close[0]!r}?" if close else "'multitasknet --help' lists them"
+        parser.error(f"there is no command {command!r}; {remedy}")
+    for word in arguments:
+        # argparse turns "--name=--" into an empty list, whatever the option's type.
+        if not word or (word.startswith("--") and word.endswith("=--")):
+            parser.error(f"{word.removesuffix('=--') or 'an argument'} is empty; give it a value")
+    return parser.parse_args(arguments)
+
+
+def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
     parser = argparse.ArgumentParser(
         prog="multitasknet",
         description="Vehicle re-identification with colour and type (PAMTRI) for MindSpore Hub.",
     )
-    parser.add_argument("-v", "--verbose", action="store_true", help="say more on stderr")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print progress on stderr")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    shtab.add_argument_to(
+        parser, "--print-completion", help="print a completion script for your shell"
+    )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add_parsers(commands)
-    return parser
+    for one in commands.choices.values():
+        _complete_paths(one)
+    return parser, commands.choices
+
+
+def _complete_paths(parser: argparse.ArgumentParser) -> None:
+    """Let completion offer files wherever an argument is a path."""
+    for action in parser._actions:
+        if action.type is Path or action.dest in _PATHS_OR_WORDS:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]

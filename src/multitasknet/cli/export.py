@@ -13,7 +13,6 @@ from .options import (
     add_batch_size,
     add_command,
     add_options,
-    add_renamed,
     check_images,
     check_weights,
     given,
@@ -53,7 +52,6 @@ def add_parsers(commands: Any) -> None:
     export.add_argument(
         "--fixed-batch", type=_batch, metavar="N", help="the only batch size that the file takes"
     )
-    add_renamed(export, "--batch", "--fixed-batch", type=_batch)
     export.add_argument("--fp16", action="store_true", help="ONNX in float16: half the size")
 
     quantize = add_command(commands, "quantize", _quantize, "write INT8 ONNX and say what it costs")

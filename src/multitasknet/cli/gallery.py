@@ -134,8 +134,8 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--track", action="store_true", default=None, help="all queries show one vehicle"
     )
-    group.add_argument("--not-before", type=_time, metavar="TIME", help="ISO 8601")
-    group.add_argument("--not-after", type=_time, metavar="TIME")
+    group.add_argument("--not-before", type=_time, metavar="TIME", help="first time, ISO 8601")
+    group.add_argument("--not-after", type=_time, metavar="TIME", help="last time, ISO 8601")
     group.add_argument(
         "--travel-times", type=Path, metavar="CSV", help="from, to, least, most: seconds"
     )

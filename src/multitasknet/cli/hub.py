@@ -6,7 +6,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import add_command, add_options, card_of, check_weights, given, print_json, print_rows
+from .options import (
+    add_command,
+    add_options,
+    card_of,
+    check_weights,
+    given,
+    print_json,
+    print_rows,
+    weights_of,
+)
 
 if TYPE_CHECKING:
     from ..hub.info import CardInfo, WeightsInfo
@@ -55,11 +64,12 @@ def _info(options: argparse.Namespace) -> None:
     from ..hub.card import ENTRIES
     from ..hub.info import describe_card, describe_weights
 
-    if options.weights in ENTRIES:
+    weights = weights_of(options)
+    if weights in ENTRIES:
         rows = _card_rows(describe_card(card_of(options), options.cache_dir))
     else:
-        check_weights(options, options.weights)
-        rows = weights_rows(describe_weights(options.weights))
+        check_weights(options, Path(weights))
+        rows = weights_rows(describe_weights(weights))
     print_rows(rows, as_json=options.json)
 
 

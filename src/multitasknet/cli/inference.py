@@ -28,6 +28,7 @@ from .options import (
     print_table,
     print_uncalibrated,
     share,
+    weights_of,
 )
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ def add_parsers(commands: Any) -> None:
     )
     precision.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a vehicle crop")
     precision.add_argument("--int8", type=Path, metavar="FILE", help="a file of 'quantize' as well")
-    add_options(precision, "--labels", "--pose", *SOURCE, "--size", "--threads", "--hint", "--json")
+    add_options(
+        precision, "--labels", "--pose", *SOURCE, "--size", "--threads", "--optimize-for", "--json"
+    )
     add_batch_size(precision)
     precision.set_defaults(variant=None, network=None)
 
@@ -76,7 +79,9 @@ def add_parsers(commands: Any) -> None:
         "--gallery", type=Path, metavar="DIR", help="a folder of crops, or a store .lance"
     )
     search.add_argument("--index", type=Path, metavar="FILE", help="keep the embeddings (.npz)")
-    search.add_argument("--query", type=Path, nargs="+", required=True, metavar="IMAGE")
+    search.add_argument(
+        "--query", type=Path, nargs="+", required=True, metavar="IMAGE", help="crops to find"
+    )
     add_options(search, "--labels", "--json", "--workers")
     search.add_argument("--top", type=positive, default=10, help="images a query (10)")
     search.add_argument("--faiss", action="store_true", default=None, help="search with FAISS")
@@ -162,7 +167,7 @@ def _precision(options: argparse.Namespace) -> None:
     from ..inference.precision import precision_costs
 
     keypoints = keypoints_of(options.images, options.labels)
-    ways = [(options.weights, one) for one in runnable_precisions()]
+    ways = [(weights_of(options), one) for one in runnable_precisions()]
     if options.int8:
         ways.append((str(options.int8), "int8"))
     predictors = [

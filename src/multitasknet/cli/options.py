@@ -1,10 +1,12 @@
-"""Options that several commands share, each said once, and what the commands do with them."""
+"""Options that several commands share, each written once, and what the commands do with them."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,19 +26,40 @@ if TYPE_CHECKING:
     from ..inference.predictor import Predictor
 
 SOURCE = ("--weights", "--card", "--cache-dir", "--offline")
-ENGINE = ("--threads", "--backend", "--device", "--fp16", "--precision", "--hint")
-_ENGINE = tuple(name.removeprefix("--") for name in ENGINE)
+ENGINE = ("--threads", "--backend", "--device", "--precision", "--optimize-for")
+_ENGINE = ("threads", "backend", "device", "precision", "hint")
+_WIDTH = 79
 # The first is whose weights are random ones.
 POSE_NETWORKS = ("poseestnet", "vehiclepose")
 _MOST_DIGITS = 9
+_WEIGHTS_VARIABLE = "MULTITASKNET_WEIGHTS"
 _DECODINGS = ("published", "dark", "udp", "soft")
 
 
 def add_command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], None], help: str
+    commands: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    help: str,
+    *,
+    example: str = "",
 ) -> argparse.ArgumentParser:
-    """Add a command that ``run`` does."""
-    parser = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+    """Add a command that ``run`` carries out.
+
+    Args:
+        commands: what ``add_subparsers`` returned.
+        name: the command's.
+        run: takes the parsed options.
+        help: a line for the list of commands, in lower case and without a full stop.
+        example: a command line that works, shown at the end of the command's help.
+    """
+    parser = commands.add_parser(
+        name,
+        help=help,
+        description=textwrap.fill(f"{help[0].upper()}{help[1:]}.", _WIDTH),
+        epilog=example and f"example:\n  multitasknet {name} {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.set_defaults(run=run, usage=parser.error)
     return parser
 
@@ -63,18 +86,18 @@ def add_options(parser: Any, *names: str) -> None:
             "metavar": "NAME[:N]",
             "help": "where MindSpore computes: CPU, Ascend, Ascend:1, GPU (what it finds)",
         },
-        "--fp16": {"action": "store_true", "help": "MindSpore in float16, for a device"},
-        "--hint": {
-            "choices": HINTS,
-            "default": "latency",
-            "help": "what ONNX Runtime and OpenVINO are to be good at (latency)",
-        },
         "--json": {"action": "store_true", "help": "print JSON, an object per line"},
         "--labels": {"type": Path, "help": "the images' keypoints: label CSV or COCO JSON"},
         "--network": {
             "choices": tuple(NETWORKS),
             "type": str.lower,
             "help": f"default: what the file or card states, else {DEFAULT_NETWORK}",
+        },
+        "--optimize-for": {
+            "dest": "hint",
+            "choices": HINTS,
+            "default": "latency",
+            "help": "latency of one image, or throughput of many (latency)",
         },
         "--offline": {"action": "store_true", "help": "download nothing"},
         "--pose": {
@@ -92,9 +115,9 @@ def add_options(parser: Any, *names: str) -> None:
         "--size": {"type": image_size, "help": "side of the input in pixels (the weights')"},
         "--threads": {"type": positive, "help": "of ONNX Runtime or OpenVINO (all usable cores)"},
         "--weights": {
-            "default": "card",
-            "help": "'card' (default, but for serve), 'synthetic' (shipped, from generated "
-            "vehicles; default of serve), 'none' (random) or a file",
+            "help": "a file, 'synthetic' (shipped, trained on generated vehicles), 'card' (the "
+            "published ones, downloaded) or 'none' (random); default: $MULTITASKNET_WEIGHTS, else "
+            "synthetic if the network has them, else card",
         },
         "--workers": {
             "type": positive,
@@ -112,7 +135,6 @@ def add_batch_size(parser: Any, default: int | None = None) -> None:
     parser.add_argument(
         "--batch-size", type=positive, default=default, help=f"images at a time ({said})"
     )
-    add_renamed(parser, "--batch", "--batch-size", type=positive)
 
 
 def add_predictor_options(parser: argparse.ArgumentParser, *, batch: int | None = None) -> None:
@@ -147,42 +169,46 @@ def add_pose_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(network=POSE_NETWORKS)
 
 
-def add_renamed(parser: Any, old: str, new: str, **options: Any) -> None:
-    """Accept the first release's spelling for one release more, with a warning."""
-
-    class Renamed(argparse.Action):
-        def __call__(self, _: Any, namespace: argparse.Namespace, values: Any, *__: Any) -> None:
-            print(f"multitasknet: {old} is called {new} now", file=sys.stderr)
-            setattr(namespace, self.dest, values)
-
-    dest = new.removeprefix("--").replace("-", "_")
-    options |= {"dest": dest, "default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
-    parser.add_argument(old, action=Renamed, **options)
-
-
 def given(options: object, names: Iterable[str]) -> dict[str, Any]:
     """The options of these names that have a value, as keyword arguments."""
     return {name: getattr(options, name) for name in names if hasattr(options, name)}
 
 
+def weights_of(options: argparse.Namespace) -> str:
+    """What ``--weights`` names, or its default: see the option's help."""
+    from ..hub.card import CARD, SYNTHETIC, default_card_path
+
+    if options.weights is not None:
+        return str(options.weights)
+    if getattr(options, "card", None):
+        return CARD
+    if chosen := os.environ.get(_WEIGHTS_VARIABLE):
+        return chosen
+    network = options.network or DEFAULT_NETWORK
+    names = (network,) if isinstance(network, str) else network
+    return SYNTHETIC if any(default_card_path(n, SYNTHETIC).is_file() for n in names) else CARD
+
+
 def source_of(options: argparse.Namespace) -> dict[str, Any]:
     """Which weights, as the package's functions take it."""
+    weights = weights_of(options)
     return {
-        "weights": None if options.weights == "none" else options.weights,
-        "card": card_of(options) if options.weights == "card" else None,
+        "weights": None if weights == "none" else weights,
+        "card": card_of(options) if weights == "card" else None,
         **given(options, ("cache_dir", "offline")),
     }
 
 
 def network_of(options: argparse.Namespace) -> str:
-    """The network's name: as ``--network`` says, else as the weights do."""
+    """The network's name: of ``--network``, else the one that the weights are of."""
     from ..hub.card import ENTRIES
     from ..inference.opening import network_in
 
-    if options.network or options.weights == "none":
+    weights = weights_of(options)
+    if options.network or weights == "none":
         return options.network or DEFAULT_NETWORK
-    if options.weights not in ENTRIES:
-        return network_in(Path(options.weights))
+    if weights not in ENTRIES:
+        return network_in(Path(weights))
     stated = card_of(options).network
     return stated if stated in NETWORKS else DEFAULT_NETWORK
 
@@ -196,7 +222,7 @@ def card_of(options: argparse.Namespace) -> ModelCard:
     from ..weights.reading import check_network
 
     if options.card is None:
-        entry = SYNTHETIC if options.weights == SYNTHETIC else CARD
+        entry = SYNTHETIC if weights_of(options) == SYNTHETIC else CARD
         return own_card(options.network or DEFAULT_NETWORK, entry)
     card = load_card(options.card)
     if options.network:
@@ -230,7 +256,7 @@ def make_pose_estimator(options: argparse.Namespace) -> PoseEstimator:
     from ..inference.pose_estimator import PoseEstimator
 
     how = given(options, ("batch_size", "size", "flip_test", "decode", "hidden", *_ENGINE))
-    if options.weights == "none":
+    if weights_of(options) == "none":
         from ..hub.networks import create_network
 
         name = options.network if isinstance(options.network, str) else options.network[0]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..training.history import shown
 from ..training.settings import Rule, all_rules
-from .options import add_command, add_options, add_renamed, given, positive
+from .options import add_command, add_options, given
 
 if TYPE_CHECKING:
     from ..training.history import EpochRecord
@@ -38,9 +38,13 @@ def add_parsers(commands: Any) -> None:
     margin = group.add_mutually_exclusive_group()
     for name, rule in all_rules().items():
         add_setting(margin if name == "margin" else group, name, rule)
-    margin.add_argument("--soft-margin", dest="margin", action="store_const", const=None)
-    add_renamed(group, "--batch", "--batch-size", type=positive)
-    add_renamed(group, "--trunk-rate", "--backbone-rate", type=float)
+    margin.add_argument(
+        "--soft-margin",
+        dest="margin",
+        action="store_const",
+        const=None,
+        help="the triplet loss's softplus instead of a margin",
+    )
 
 
 def add_setting(group: Any, name: str, rule: Rule) -> None:

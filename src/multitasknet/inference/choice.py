@@ -96,7 +96,7 @@ def choose(
     if wanted == "bfloat16" and stated == "float32":
         if "openvino" not in runtimes:
             raise PrecisionError(
-                "bfloat16 is for OpenVINO; pip install 'multitasknet[openvino]', and choose the "
+                "bfloat16 is for OpenVINO; pip install '.[openvino]', and choose the "
                 "backend 'auto' or 'openvino'"
             )
         if not has_bfloat16:
