@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import warnings
 from contextlib import AbstractContextManager
 from datetime import datetime
 from io import BytesIO
@@ -111,9 +110,7 @@ def _readable(name: str) -> AbstractContextManager[None]:
 
 def open_picture(source: Path | BytesIO) -> Image.Image:
     """A picture of which no pixel is decoded yet; ValueError if it has too many of them."""
-    # Pillow warns of what is refused here.
-    with warnings.catch_warnings(category=Image.DecompressionBombWarning, action="ignore"):
-        picture = Image.open(source)
+    picture = Image.open(source)
     _check_pixels(*picture.size)
     return picture
 

@@ -383,7 +383,8 @@ class GalleryStore:
     def _optimize(self) -> None:
         # In object storage another writer's files may not be committed yet.
         alone = not _is_remote(self.path)
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             self.table.optimize(
                 cleanup_older_than=timedelta(0) if alone else timedelta(days=1),
                 delete_unverified=alone,
