@@ -25,7 +25,7 @@ import mindspore
 import numpy as np
 from mindspore import Tensor, nn
 
-from multitasknet import MultiTaskNet, NetworkSpec, read_dataset
+from multitasknet import MultiTaskNet, MultiTaskNetSpec, read_dataset
 from multitasknet.data.records import VehicleDataset
 from multitasknet.hub.source import WeightsSource
 from multitasknet.training.augmentation import RandomAugmentation
@@ -139,7 +139,7 @@ def train_theirs(dataset: VehicleDataset, epochs: int, size: int, seed: int, rat
 
 def fresh_network(seed: int, size: int) -> MultiTaskNet:
     mindspore.set_seed(seed)
-    return MultiTaskNet(NetworkSpec(num_ids=60, input_size=(size, size)))
+    return MultiTaskNet(MultiTaskNetSpec(num_ids=60, input_size=(size, size)))
 
 
 def train(dataset, network, optimizer, sampler, augmentation, schedule, seed) -> dict[str, float]:
@@ -184,7 +184,7 @@ def compare_steps(size: int, batch: int, runs: int) -> None:
 
 
 def mindspore_step(x: np.ndarray, p: np.ndarray, ids: np.ndarray) -> Callable[[], object]:
-    network = MultiTaskNet(NetworkSpec(num_ids=60))
+    network = MultiTaskNet(MultiTaskNetSpec(num_ids=60))
     set_training(network)
     optimizer = create_optimizer(network)
     step = TrainingStep(network, MultiTaskLoss(), optimizer, clip=50.0)
@@ -200,7 +200,7 @@ def torch_step(x: np.ndarray, p: np.ndarray, ids: np.ndarray) -> Callable[[], ob
     sys.path.insert(0, str(TESTS))
     from torch_network import TorchNet
 
-    network = TorchNet(NetworkSpec(num_ids=60)).train()
+    network = TorchNet(MultiTaskNetSpec(num_ids=60)).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-4, weight_decay=5e-4)
     image, pose, labels = torch.from_numpy(x), torch.from_numpy(p), torch.from_numpy(ids).long()
 

@@ -26,7 +26,7 @@ from multitasknet.data.layouts import read_dataset
 from multitasknet.data.pack import write_pack
 from multitasknet.data.pipeline import create_pipeline
 from multitasknet.data.records import Record, Split
-from multitasknet.models.multitasknet.spec import NetworkSpec, Variant
+from multitasknet.models.multitasknet.spec import MultiTaskNetSpec, Variant
 from multitasknet.vehicle.maps import draw_heatmaps, draw_segments
 
 SIZE = (256, 256)
@@ -78,7 +78,7 @@ def _print_row(variant: Variant, rates: dict[str, float]) -> None:
 
 
 def _ours(split: Split, variant: Variant) -> Iterator:
-    pipeline = create_pipeline(split, NetworkSpec(variant), SIZE, batch_size=BATCH, workers=1)
+    pipeline = create_pipeline(split, MultiTaskNetSpec(variant), SIZE, batch_size=BATCH, workers=1)
     return pipeline.create_tuple_iterator(num_epochs=1, output_numpy=True)
 
 

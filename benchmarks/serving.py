@@ -90,10 +90,10 @@ def in_a_process(work: Callable[..., Any], *arguments: Any) -> Any:
 def multitasknet() -> Any:
     from torch_network import TorchNet
 
-    from multitasknet import NetworkSpec
+    from multitasknet import MultiTaskNetSpec
     from multitasknet.models.multitasknet.spec import Variant
 
-    return TorchNet(NetworkSpec(Variant.SEGMENT, stem_pool="symmetric"))
+    return TorchNet(MultiTaskNetSpec(Variant.SEGMENT, stem_pool="symmetric"))
 
 
 def poseestnet() -> Any:

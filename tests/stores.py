@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from multitasknet.models.multitasknet.decoding import Prediction
-from multitasknet.models.multitasknet.spec import NetworkSpec
+from multitasknet.models.multitasknet.spec import MultiTaskNetSpec
 from multitasknet.retrieval.store import GalleryStore
 from multitasknet.vehicle.pose import Pose
 
@@ -26,7 +26,7 @@ class PixelPredictor:
     weights: str = "ab" * 32
     batch_size: int = 8
     size: tuple[int, int] = (32, 32)
-    spec: NetworkSpec = field(default_factory=NetworkSpec)
+    spec: MultiTaskNetSpec = field(default_factory=MultiTaskNetSpec)
     embedded: int = 0
 
     @property
@@ -59,7 +59,7 @@ class PixelPredictor:
 
 
 def open_store(path: Path) -> GalleryStore:
-    spec = NetworkSpec()
+    spec = MultiTaskNetSpec()
     return GalleryStore.create(path, width=WIDTH, colors=spec.color_names, types=spec.type_names)
 
 

@@ -12,7 +12,7 @@ import mindspore
 import numpy as np
 import pytest
 from mindspore import Tensor
-from toy_network import ToySpec, build
+from toy_network import NETWORK, ToySpec
 
 from multitasknet import (
     AdaptError,
@@ -24,7 +24,7 @@ from multitasknet import (
 )
 from multitasknet.cli import main
 from multitasknet.interruption import Interrupted
-from multitasknet.models.multitasknet.definition import FROZEN
+from multitasknet.models.multitasknet.layout import FROZEN
 from multitasknet.ranking.clustering import OUTLIER, cluster, dbscan
 from multitasknet.ranking.reranking import jaccard_similarities, rerank
 from multitasknet.training.statistics import reestimate_statistics
@@ -160,7 +160,7 @@ def test_options_that_cannot_be_are_named(options) -> None:
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_statistics_move_to_those_of_all_pictures(share: float) -> None:
     mindspore.set_seed(0)
-    network = build(ToySpec())
+    network = NETWORK.build(ToySpec())
     rng = np.random.default_rng(0)
     pictures = rng.uniform(size=(12, 3, 8, 8)).astype(np.float32) * np.linspace(0.5, 3, 12)[
         :, None, None, None

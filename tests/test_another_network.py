@@ -43,13 +43,13 @@ def weights(tmp_path: Path) -> Path:
 
 def test_it_is_created_loaded_and_told_by_its_names(weights: Path, tmp_path: Path) -> None:
     found = read_weights(weights)
-    assert (found.network.NAME, found.spec) == ("toy", ToySpec(5))
+    assert (found.network.name, found.spec) == ("toy", ToySpec(5))
     network = create_network("Toy", weights=weights)
     assert len(network.load_report.loaded) == 5
     assert not network.load_report.fresh
     info = describe_weights(convert(weights, tmp_path / "b.safetensors"))
     assert (info.spec, info.tensors, info.values) == (ToySpec(5), 5, 5 * 27 + 4 * 5)
-    with pytest.raises(TypeError, match="takes a width"):
+    with pytest.raises(TypeError, match="toy takes width"):
         create_network("toy", weights=None, num_ids=4)
 
 

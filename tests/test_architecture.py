@@ -37,7 +37,7 @@ ROOMS = (
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 # These work for any network, through its spec; create_network's overloads name each for editors.
 ANY_NETWORK = ("vehicle", "weights", "hub", "data", "report", "ranking", "inference", "retrieval")
-NAMES_NETWORKS = ("hub/networks.py", "inference/predictor.py")
+NAMES_NETWORKS = ("hub/create_network.py", "inference/predictor.py")
 
 
 def modules() -> list[Path]:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from multitasknet import LabelError, NetworkSpec
+from multitasknet import LabelError, MultiTaskNetSpec
 from multitasknet.cli import main
 from multitasknet.data.layouts import read_dataset
 from multitasknet.data.pack import PackError, write_pack
@@ -227,8 +227,8 @@ def test_stored_maps_are_used_and_agree_with_drawn_ones(
     (drawn_record, *_), (stored_record, *_) = (
         read_dataset(roots[layout], ["query"]).query.records for layout in ("pamtri", "stored")
     )
-    from_keypoints = load_sample(drawn_record, NetworkSpec(variant))
-    from_disk = load_sample(stored_record, NetworkSpec(variant))
+    from_keypoints = load_sample(drawn_record, MultiTaskNetSpec(variant))
+    from_disk = load_sample(stored_record, MultiTaskNetSpec(variant))
     assert from_disk.maps.shape == from_keypoints.maps.shape == (variant.channels - 3, 64, 64)
     difference = np.abs(from_disk.maps.astype(int) - from_keypoints.maps)
     assert difference.mean() < 4 if variant is not Variant.RGB else difference.size == 0
@@ -241,10 +241,10 @@ def test_stored_segments_are_blacked_where_a_corner_is_unsure(tmp_path: Path) ->
     keypoints[15, 2] = 0.49  # a corner of surfaces 0, 1, 10 and 11
     for path in record.segments.iterdir():
         Image.new("L", (64, 64), 255).save(path)
-    sample = load_sample(replace(record, keypoints=keypoints), NetworkSpec(Variant.SEGMENT))
+    sample = load_sample(replace(record, keypoints=keypoints), MultiTaskNetSpec(Variant.SEGMENT))
     black = [index for index, segment in enumerate(sample.maps) if not segment.any()]
     assert black == [0, 1, 10, 11]
-    without_pose = load_sample(replace(record, keypoints=None), NetworkSpec(Variant.SEGMENT))
+    without_pose = load_sample(replace(record, keypoints=None), MultiTaskNetSpec(Variant.SEGMENT))
     assert without_pose.maps.all()
 
 
@@ -253,7 +253,7 @@ def test_a_missing_stored_map_is_named(tmp_path: Path) -> None:
     (record,) = read_dataset(root, ["train"]).train.records
     (record.heatmaps / "07.jpg").unlink()
     with pytest.raises(LabelError, match=r"07\.jpg: the stored map cannot be read"):
-        load_sample(record, NetworkSpec(Variant.HEATMAP))
+        load_sample(record, MultiTaskNetSpec(Variant.HEATMAP))
 
 
 def test_a_partly_filled_folder_of_maps_is_named_when_the_data_are_read(tmp_path: Path) -> None:
@@ -397,7 +397,7 @@ def test_every_pass_and_any_number_of_workers_give_the_same(
 ) -> None:
     split = read_dataset(roots[layout]).train
     pipeline = create_pipeline(
-        split, NetworkSpec(Variant.HEATMAP_SEGMENT), (64, 32), batch_size=5, workers=workers
+        split, MultiTaskNetSpec(Variant.HEATMAP_SEGMENT), (64, 32), batch_size=5, workers=workers
     )
     first, *others = passes(pipeline, 3)
     assert [batch[0].shape[0] for batch in first] == [5, 5, 2]
@@ -427,7 +427,7 @@ def test_order_labels_augmentation_and_remainder(roots: dict[str, Path], layout:
 
     pipeline = create_pipeline(
         split,
-        NetworkSpec(Variant.RGB),
+        MultiTaskNetSpec(Variant.RGB),
         (32, 32),
         batch_size=2,
         order=[7, 0, 7, 11, 3],
@@ -447,7 +447,7 @@ def test_order_labels_augmentation_and_remainder(roots: dict[str, Path], layout:
 def test_any_order_comes_out_as_given(roots: dict[str, Path], order: list[int], batch: int) -> None:
     split = read_dataset(roots["pack"]).train
     pipeline = create_pipeline(
-        split, NetworkSpec(Variant.RGB), (32, 32), batch_size=batch, order=order
+        split, MultiTaskNetSpec(Variant.RGB), (32, 32), batch_size=batch, order=order
     )
     (batches,) = passes(pipeline, 1)
     assert [index for one in batches for index in one[2].tolist()] == order
@@ -455,7 +455,10 @@ def test_any_order_comes_out_as_given(roots: dict[str, Path], order: list[int], 
 
 @pytest.mark.parametrize("variant", [Variant.RGB, Variant.HEATMAP_SEGMENT])
 def test_pixels_that_are_normalised_on_the_device_are_the_same_inputs(roots, variant) -> None:
-    split, spec = read_dataset(roots["pamtri"]).query, NetworkSpec(variant, input_size=(32, 32))
+    split, spec = (
+        read_dataset(roots["pamtri"]).query,
+        MultiTaskNetSpec(variant, input_size=(32, 32)),
+    )
     classes = ClassMaps.of(split.records)
     ready = ImageSource(split, spec, classes, RandomAugmentation())
     pixels = replace(ready, scale=PixelScale.of(*channel_statistics(spec.channels)))
@@ -477,7 +480,7 @@ def test_few_batches_are_made_ahead(roots: dict[str, Path]) -> None:
     split, before = read_dataset(roots["pamtri"]).train, ds.config.get_prefetch_size()
     pipeline = create_pipeline(
         split,
-        NetworkSpec(Variant.RGB),
+        MultiTaskNetSpec(Variant.RGB),
         (32, 32),
         batch_size=1,
         order=[index % len(split) for index in range(60)],

@@ -18,9 +18,9 @@ import trustme
 from loopback import Answer, LoopbackServer
 
 from multitasknet import DownloadError, fetch_asset, load_card
-from multitasknet.hub.cache import cached_path, default_cache_dir
 from multitasknet.hub.card import Asset, ModelCard
 from multitasknet.hub.download import RetryPolicy
+from multitasknet.hub.fetch import cached_path, default_cache_dir
 
 CONTENT = os.urandom(3_000_000)
 OTHER = os.urandom(3_000_000)

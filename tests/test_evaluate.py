@@ -18,7 +18,7 @@ from PIL import Image
 from multitasknet import (
     GalleryIndex,
     LabelError,
-    NetworkSpec,
+    MultiTaskNetSpec,
     Predictor,
     create_network,
     export,
@@ -276,15 +276,15 @@ def test_a_picture_replaced_by_one_of_the_same_size_and_time_is_embedded_anew(
 def test_a_stored_map_replaced_by_one_of_the_same_size_and_time_counts(tmp_path) -> None:
     root = drawn.pamtri(tmp_path / "data", PLAN[:1] + PLAN[-1:], maps=True)
     (record,) = read_dataset(root, ["train"]).train.records
-    spec = NetworkSpec(Variant.SEGMENT)
+    spec = MultiTaskNetSpec(Variant.SEGMENT)
     first = sample_fingerprint(record, spec)
     stored = record.segments / "03.jpg"
     times = stored.stat()
     stored.write_bytes(stored.read_bytes()[::-1])
     os.utime(stored, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert sample_fingerprint(record, spec) != first
-    assert sample_fingerprint(record, NetworkSpec(Variant.RGB)) == sample_fingerprint(
-        replace(record, segments=None), NetworkSpec(Variant.RGB)
+    assert sample_fingerprint(record, MultiTaskNetSpec(Variant.RGB)) == sample_fingerprint(
+        replace(record, segments=None), MultiTaskNetSpec(Variant.RGB)
     )
 
 

@@ -26,7 +26,7 @@ from multitasknet.evaluation.pose import evaluated_splits
 from multitasknet.evaluation.pose_report import pose_panels, write_pose_report
 from multitasknet.evaluation.results import CardMetrics
 from multitasknet.images import read_image
-from multitasknet.models.poseestnet.spec import PoseSpec
+from multitasknet.models.poseestnet.spec import PoseEstNetSpec
 from multitasknet.report.comparison import SIDE, draw_comparison
 from multitasknet.vehicle.keypoint_metrics import (
     OCTANTS,
@@ -66,7 +66,7 @@ class Stub:
         self.engine = SimpleNamespace(
             weights_sha256="0", source=source, name="stub", precision="float32"
         )
-        self.spec, self.size, self.batch_size = PoseSpec(), (256, 256), 3
+        self.spec, self.size, self.batch_size = PoseEstNetSpec(), (256, 256), 3
         self.flip_test, self.decode = True, "published"
         # Every stub estimates for itself; an id would come again.
         self.origin = uuid.uuid4().hex

@@ -20,8 +20,9 @@ import pytest
 
 from multitasknet import (
     CardError,
+    CheckpointError,
     MultiTaskNet,
-    NetworkSpec,
+    MultiTaskNetSpec,
     create_network,
     finetune,
     read_dataset,
@@ -32,13 +33,12 @@ from multitasknet.cli import main
 from multitasknet.data.pack import write_pack
 from multitasknet.files import OutputError, exclusive
 from multitasknet.interruption import Interrupted
-from multitasknet.models.multitasknet.definition import FROZEN
+from multitasknet.models.multitasknet.layout import FROZEN
 from multitasknet.models.multitasknet.spec import Variant
 from multitasknet.training.history import EpochRecord
 from multitasknet.training.loop import TrainingError
 from multitasknet.training.sampler import SamplerError
 from multitasknet.training.settings import FinetuneError
-from multitasknet.weights.sidecar import SidecarError
 
 # The head alone trains in a moment; what the loop does is the same.
 FAST = {
@@ -264,7 +264,7 @@ def test_a_sidecar_of_other_weights_is_refused(straight, tmp_path) -> None:
         ({"format": 9}, "format is 9"),
     ):
         (tmp_path / "other.json").write_text(json.dumps(side | change))
-        with pytest.raises(SidecarError, match=message):
+        with pytest.raises(CheckpointError, match=message):
             create_network(weights=tmp_path / "other.ckpt")
 
 
@@ -335,7 +335,7 @@ def test_a_pack_trains_and_resumes_when_its_originals_are_gone(data, tmp_path) -
 
 
 def test_a_network_that_takes_no_pose_trains(data, tmp_path) -> None:
-    spec = NetworkSpec(Variant.RGB, keypoint_aware=False, num_ids=6)
+    spec = MultiTaskNetSpec(Variant.RGB, keypoint_aware=False, num_ids=6)
     mindspore.save_checkpoint(MultiTaskNet(spec), str(tmp_path / "first.ckpt"))
     settings = FAST | {"weights": str(tmp_path / "first.ckpt"), "epochs": 1}
     result = finetune(data, tmp_path / "run", **settings)

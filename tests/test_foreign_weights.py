@@ -14,7 +14,7 @@ import pytest
 from multitasknet import (
     CheckpointError,
     MultiTaskNet,
-    NetworkSpec,
+    MultiTaskNetSpec,
     convert,
     create_network,
 )
@@ -26,13 +26,13 @@ from torch_network import TorchNet, backbone  # noqa: E402
 HEADS = list(itertools.product((True, False), repeat=2))
 
 
-def inputs(spec: NetworkSpec, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
+def inputs(spec: MultiTaskNetSpec, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(3)
     x = rng.normal(size=(count, spec.channels, 64, 64)).astype(np.float32)
     return x, rng.uniform(-0.5, 0.5, (count, 108)).astype(np.float32)
 
 
-def expected(network: TorchNet, spec: NetworkSpec) -> list[np.ndarray]:
+def expected(network: TorchNet, spec: MultiTaskNetSpec) -> list[np.ndarray]:
     with torch.no_grad():
         return [output.numpy() for output in network(*map(torch.from_numpy, inputs(spec)))]
 
@@ -72,9 +72,11 @@ def imagenet() -> dict:
 def test_every_nvlabs_network_gives_the_same_outputs(
     tmp_path, variant, multi_task, keypoint_aware
 ) -> None:
-    colors = NetworkSpec.color_names if multi_task else ()
-    types = NetworkSpec.type_names if multi_task else ()
-    spec = NetworkSpec(variant, keypoint_aware, multi_task, 7, colors, types, stem_pool="symmetric")
+    colors = MultiTaskNetSpec.color_names if multi_task else ()
+    types = MultiTaskNetSpec.type_names if multi_task else ()
+    spec = MultiTaskNetSpec(
+        variant, keypoint_aware, multi_task, 7, colors, types, stem_pool="symmetric"
+    )
     foreign = TorchNet(spec)
     path = tmp_path / "model_best.pth.tar"
     torch.save(as_nvlabs(foreign), path, _use_new_zipfile_serialization=False)
@@ -86,7 +88,7 @@ def test_every_nvlabs_network_gives_the_same_outputs(
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
 def test_a_converted_file_keeps_the_origin_of_its_stem_pool(tmp_path, suffix) -> None:
-    spec = NetworkSpec(num_ids=7, stem_pool="symmetric")
+    spec = MultiTaskNetSpec(num_ids=7, stem_pool="symmetric")
     foreign = TorchNet(spec)
     torch.save(foreign.state_dict(), tmp_path / "model.pth")
     converted = convert(tmp_path / "model.pth", tmp_path / f"model{suffix}")
@@ -99,7 +101,7 @@ def test_a_converted_file_keeps_the_origin_of_its_stem_pool(tmp_path, suffix) ->
 
 
 def test_a_converted_file_loads_as_the_hub_client_loads(tmp_path, imagenet) -> None:
-    spec = NetworkSpec(num_ids=7)
+    spec = MultiTaskNetSpec(num_ids=7)
     torch.save(TorchNet(spec).state_dict(), tmp_path / "model.pth")
     converted = convert(tmp_path / "model.pth", tmp_path / "model.ckpt")
     network = create_network(weights=None, num_ids=7)
@@ -114,7 +116,7 @@ def test_a_converted_file_loads_as_the_hub_client_loads(tmp_path, imagenet) -> N
 def test_an_imagenet_backbone_gets_a_fresh_head_and_a_wider_stem(tmp_path, imagenet, old) -> None:
     torch.save(as_old(imagenet) if old else imagenet, tmp_path / "densenet121.pth")
     network = create_network(weights=tmp_path / "densenet121.pth", variant="heatmap", num_ids=9)
-    assert network.spec == NetworkSpec(Variant.HEATMAP, num_ids=9, stem_pool="symmetric")
+    assert network.spec == MultiTaskNetSpec(Variant.HEATMAP, num_ids=9, stem_pool="symmetric")
     report = network.load_report
     assert {name.partition(".")[0] for name in report.loaded} == {"base"}
     assert not any(name.startswith("base") for name in report.fresh)
@@ -195,7 +197,7 @@ def test_a_pickle_that_wants_to_run_code_is_refused_and_does_not_run(tmp_path, c
     ],
 )
 def test_what_does_not_fit_is_named_and_nothing_is_written(tmp_path, change, named) -> None:
-    state = dict(TorchNet(NetworkSpec(Variant.RGB, num_ids=2)).state_dict())
+    state = dict(TorchNet(MultiTaskNetSpec(Variant.RGB, num_ids=2)).state_dict())
     change(state)
     torch.save(state, tmp_path / "odd.pth")
     with pytest.raises(ValueError, match=re.escape(named)):
@@ -206,7 +208,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(tmp_path, change, nam
 def test_weights_of_pytorch_go_back_to_it_and_those_of_mindspore_are_refused(
     tmp_path, checkpoint
 ) -> None:
-    foreign = TorchNet(NetworkSpec(num_ids=7, stem_pool="symmetric"))
+    foreign = TorchNet(MultiTaskNetSpec(num_ids=7, stem_pool="symmetric"))
     torch.save(as_nvlabs(foreign), tmp_path / "model_best.pth.tar")
     ours = convert(tmp_path / "model_best.pth.tar", tmp_path / "ours.ckpt")
     back = torch.load(convert(ours, tmp_path / "back.pth"), weights_only=True)["state_dict"]

@@ -37,7 +37,7 @@ from multitasknet.files import find_kept, keep, keep_arrays, read_arrays
 from multitasknet.hub.card import ModelCard, load_card
 from multitasknet.images import read_image
 from multitasknet.inference.metadata import Metadata
-from multitasknet.models.multitasknet.spec import NetworkSpec
+from multitasknet.models.multitasknet.spec import MultiTaskNetSpec
 from multitasknet.models.vehiclepose.spec import VehiclePoseSpec
 from multitasknet.retrieval.adding import add_pictures, entries_of, read_manifest
 from multitasknet.retrieval.conditions import TravelTimes
@@ -47,7 +47,7 @@ from multitasknet.training.history import EpochRecord, History, read_history, wr
 from multitasknet.training.settings import Settings, all_rules, read_config
 from multitasknet.vehicle.attributes import ClassMaps
 from multitasknet.weights.ckpt_file import _message_class
-from multitasknet.weights.reading import check_values, read_weights
+from multitasknet.weights.read import check_values, read_weights
 from multitasknet.weights.sidecar import Sidecar, read_sidecar, write_sidecar
 
 # The profile says how many examples a surface gets.
@@ -247,8 +247,8 @@ SIDECAR = {
     "type_ids": [],
     "size": [64, 64],
     "variant": "segment",
-    "colors": list(NetworkSpec.color_names),
-    "types": list(NetworkSpec.type_names),
+    "colors": list(MultiTaskNetSpec.color_names),
+    "types": list(MultiTaskNetSpec.type_names),
     "pose_convention": "published",
     "metrics": {"mAP": 1.0},
     "origin": {"epoch": 1, "versions": {"mindspore": "2"}},
@@ -260,7 +260,7 @@ SIDECAR = {
 @example(json.dumps(SIDECAR))
 def test_sidecars(tmp_path: Path, text: str) -> None:
     write(tmp_path / "w.json", text)
-    found = survives(lambda: read_sidecar(tmp_path / "w.ckpt", NetworkSpec(num_ids=2)))
+    found = survives(lambda: read_sidecar(tmp_path / "w.ckpt", MultiTaskNetSpec(num_ids=2)))
     if found is not None:
         assert isinstance(found, Sidecar) and isinstance(found.class_maps, ClassMaps)
         assert all(isinstance(value, float) for value in found.metrics.values())
@@ -316,7 +316,7 @@ def test_settings_in_yaml(tmp_path: Path, lines: list[tuple[str, str]]) -> None:
 
 
 @fuzz
-@given(st.sampled_from([NetworkSpec(), VehiclePoseSpec()]), st.data())
+@given(st.sampled_from([MultiTaskNetSpec(), VehiclePoseSpec()]), st.data())
 def test_metadata(spec: Any, data: st.DataObject) -> None:
     (text,) = Metadata(spec).as_strings().values()
     hostile = data.draw(json_texts(json.loads(text)))

@@ -114,7 +114,11 @@ def test_search_says_what_it_found_and_how(city: str, capsys: pytest.CaptureFixt
     assert found["max_distance"] > 0
     assert main([*line, "--output", str(Path(city).parent / "page.html")]) == 0
     out = capsys.readouterr().out
-    assert "of 20 rows, each compared" in out and "camera c1" in out and "same vehicle 90 % (measured on crops" in out
+    assert (
+        "of 20 rows, each compared" in out
+        and "camera c1" in out
+        and "same vehicle 90 % (measured on crops" in out
+    )
 
 
 def test_travel_times_need_a_place_and_a_time(

@@ -6,7 +6,7 @@ import mindspore
 import numpy as np
 import pytest
 
-from multitasknet import MultiTaskNet, NetworkSpec, create_network
+from multitasknet import MultiTaskNet, MultiTaskNetSpec, create_network
 from multitasknet.models.multitasknet.spec import Variant
 
 
@@ -69,7 +69,7 @@ def test_any_multiple_of_32_works(network, size) -> None:
 )
 @pytest.mark.parametrize("variant", list(Variant))
 def test_every_variant_and_head(variant, multi_task, keypoint_aware, outputs, names) -> None:
-    spec = NetworkSpec(variant, keypoint_aware, multi_task, num_ids=7)
+    spec = MultiTaskNetSpec(variant, keypoint_aware, multi_task, num_ids=7)
     network = MultiTaskNet(spec).set_train(False)
     x, p = inputs(1, spec.channels, 32, 32)
     got = network(x, p) if keypoint_aware else network(x)

@@ -23,8 +23,8 @@ from multitasknet.images import decode_gray, read_image
 from multitasknet.inference import pose_dataset
 from multitasknet.inference.pose_dataset import PoseDatasetError, estimate_dataset
 from multitasknet.interruption import Interrupted
-from multitasknet.models.poseestnet import definition as poseestnet
 from multitasknet.models.poseestnet.decoding import stored_heatmaps
+from multitasknet.models.poseestnet.definition import NETWORK as POSEESTNET
 from multitasknet.vehicle.keypoints import KEYPOINT_NAMES, NUM_KEYPOINTS
 from multitasknet.vehicle.maps import draw_segments
 from multitasknet.vehicle.pose import Pose
@@ -283,7 +283,7 @@ class Still:
     """An estimator that finds the same in all images, at once."""
 
     engine, origin = SimpleNamespace(name="still"), "still"
-    definition = poseestnet
+    definition = POSEESTNET
 
     def read_ahead(self, images: list[Path]) -> Iterator[list[np.ndarray]]:
         paths = iter(images)

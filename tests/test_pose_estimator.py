@@ -14,7 +14,7 @@ from multitasknet import (
     ImageError,
     PoseError,
     PoseEstimator,
-    PoseSpec,
+    PoseEstNetSpec,
     Predictor,
     create_network,
     read_labels,
@@ -24,7 +24,7 @@ from multitasknet.inference.pose_choice import open_pose_estimator
 from multitasknet.models.poseestnet.decoding import unmirrored
 from multitasknet.vehicle.attributes import ClassMaps
 from multitasknet.vehicle.keypoints import MIRRORED_KEYPOINTS
-from multitasknet.weights.sidecar import Sidecar, SidecarError, sidecar_path, write_sidecar
+from multitasknet.weights.sidecar import Sidecar, sidecar_path, write_sidecar
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 PHOTO = ASSETS / "example.jpg"
@@ -144,7 +144,7 @@ def test_auto_takes_the_published_weights_that_are_in_the_cache(
     pose_checkpoint: Path, write_card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from multitasknet import load_card
-    from multitasknet.hub.cache import cached_path
+    from multitasknet.hub.fetch import cached_path
     from multitasknet.inference import pose_estimator
 
     card = write_card(
@@ -182,7 +182,7 @@ def test_a_pose_convention_travels_in_the_sidecar_and_a_wrong_one_is_said(
     pose_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     weights = shutil.copy(pose_checkpoint, tmp_path / "own.ckpt")
-    spec = PoseSpec(input_size=(32, 32), pose_convention="visibility")
+    spec = PoseEstNetSpec(input_size=(32, 32), pose_convention="visibility")
     write_sidecar(weights, Sidecar(spec, ClassMaps((), (), ())))
     estimator = PoseEstimator(weights, backend="mindspore")
     assert (estimator.spec, estimator.size) == (spec, (32, 32))
@@ -192,5 +192,5 @@ def test_a_pose_convention_travels_in_the_sidecar_and_a_wrong_one_is_said(
     sidecar_path(weights).write_text(
         sidecar_path(weights).read_text().replace("visibility", "guess")
     )
-    with pytest.raises(SidecarError, match="pose_convention is 'guess'"):
+    with pytest.raises(CheckpointError, match="pose_convention is 'guess'"):
         PoseEstimator(weights, backend="mindspore")

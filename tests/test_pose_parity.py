@@ -11,7 +11,7 @@ import numpy as np
 import pose_reference as reference
 import pytest
 
-from multitasknet import PoseSpec, convert, create_network, export, read_weights
+from multitasknet import PoseEstNetSpec, convert, create_network, export, read_weights
 from multitasknet.data.samples import batch_inputs, make_sample
 from multitasknet.hub.source import WeightsSource
 from multitasknet.inference.opening import open_engine
@@ -62,7 +62,7 @@ def test_every_engine_gives_what_pytorch_gives(torch_network, nvlabs_file, tmp_p
     with torch.no_grad():
         wanted = torch_network(torch.from_numpy(x)).numpy()
     cell = create_network("poseestnet", weights=nvlabs_file)
-    assert cell.spec == PoseSpec(final_bias=True)
+    assert cell.spec == PoseEstNetSpec(final_bias=True)
     files = [
         export(tmp_path / "pose.onnx", network=cell, size=(64, 64)).path,
         export(tmp_path / "pose.mindir", network=cell, size=(64, 96)).path,
@@ -110,7 +110,7 @@ def test_the_input_is_the_reference_warp_on_random_cases() -> None:
         width, height = (int(side) for side in rng.integers(20, 300, 2))
         rough = rng.integers(0, 256, (max(height // 16, 2), max(width // 16, 2), 3), np.uint8)
         image = cv2.resize(rough, (width, height), interpolation=cv2.INTER_LINEAR)
-        (x,) = batch_inputs([make_sample(image, None, PoseSpec())], PoseSpec(), SIZE)
+        (x,) = batch_inputs([make_sample(image, None, PoseEstNetSpec())], PoseEstNetSpec(), SIZE)
         levels = np.abs(x[0] - reference.normalise(reference.warp(image))) * 255 * 0.225
         # OpenCV looks places up to 1/32 of a pixel, and rounds: at the border that shows.
         assert levels.mean() < 0.5

@@ -23,7 +23,7 @@ from multitasknet import (
 )
 from multitasknet.images import RGB_MEAN, RGB_STD
 from multitasknet.models.poseestnet.preprocessing import write_framed
-from multitasknet.models.poseestnet.spec import PoseSpec
+from multitasknet.models.poseestnet.spec import PoseEstNetSpec
 from multitasknet.models.poseestnet.targets import draw_targets
 from multitasknet.training.batches import PixelScale
 from multitasknet.training.pose import HeatmapLoss, PoseSource
@@ -88,7 +88,7 @@ def test_batches_are_the_same_whatever_the_workers_and_wherever_they_begin(tmp_p
 
     root = drawn.pamtri(tmp_path / "data", drawn.plan(3, 1, 2))
     split = read_dataset(root).train
-    spec = PoseSpec(input_size=(64, 64))
+    spec = PoseEstNetSpec(input_size=(64, 64))
     order = np.arange(len(split))[: len(split) // 2 * 2].reshape(-1, 2)
     one, other = (PoseSource(split, spec, PoseAugmentation(), workers=n) for n in (1, 3))
     wanted = list(one.training(order, Draw(5, 1)))
@@ -107,7 +107,7 @@ def test_batches_are_the_same_whatever_the_workers_and_wherever_they_begin(tmp_p
 
 def test_pixels_that_are_normalised_on_the_device_are_the_same_inputs(tmp_path) -> None:
     split = read_dataset(drawn.pamtri(tmp_path / "data", drawn.plan(2, 1, 1))).train
-    ready = PoseSource(split, PoseSpec(input_size=(64, 64)), PoseAugmentation())
+    ready = PoseSource(split, PoseEstNetSpec(input_size=(64, 64)), PoseAugmentation())
     pixels = replace(ready, scale=PixelScale.of(np.array(RGB_MEAN), np.array(RGB_STD)))
     (one,), (other,) = ready.plain(2), pixels.plain(2)
     np.testing.assert_allclose(other.inputs[0].asnumpy(), one.inputs[0].asnumpy(), atol=1e-6)

@@ -8,8 +8,8 @@ import mindspore
 import numpy as np
 import pytest
 
-from multitasknet import PoseEstNet, PoseSpec, create_network, load_weights, read_weights
-from multitasknet.models.poseestnet.layout import recognizes
+from multitasknet import PoseEstNet, PoseEstNetSpec, create_network, load_weights, read_weights
+from multitasknet.models.poseestnet.definition import NETWORK
 from multitasknet.models.poseestnet.spec import spec_from_shapes
 
 
@@ -43,7 +43,7 @@ def test_a_training_checkpoint_of_the_model_zoo_loads(network: PoseEstNet, tmp_p
         str(path),
     )
     weights = read_weights(path)
-    assert (weights.network.NAME, weights.spec) == ("poseestnet", PoseSpec())
+    assert (weights.network.name, weights.spec) == ("poseestnet", PoseEstNetSpec())
     assert len(weights.training_state) == 2 * 1461 + 3
     fresh = create_network("poseestnet", weights=None)
     report = load_weights(fresh, path)
@@ -53,8 +53,9 @@ def test_a_training_checkpoint_of_the_model_zoo_loads(network: PoseEstNet, tmp_p
 
 
 def test_other_networks_with_a_conv1_and_a_layer1_are_not_taken_for_it() -> None:
-    assert recognizes(["module.stage4.2.branches.3.0.conv1.weight"])
-    assert not recognizes(["conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "fc.weight"])
+    assert NETWORK.recognizes(["module.stage4.2.branches.3.0.conv1.weight"])
+    others = ["conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "fc.weight"]
+    assert not NETWORK.recognizes(others)
 
 
 @pytest.mark.parametrize(

@@ -23,23 +23,23 @@ from multitasknet.data.labels import LabelError
 from multitasknet.data.layouts import read_dataset
 from multitasknet.data.pack import write_pack
 from multitasknet.documents import DocumentError, parse_json, parse_yaml
-from multitasknet.errors import MultiTaskNetError
+from multitasknet.errors import CardError, CheckpointError, EngineError, MultiTaskNetError
 from multitasknet.files import OutputError, PathError, check_output, exclusive, expand, replacing
-from multitasknet.hub.card import CardError, load_card
+from multitasknet.hub.card import load_card
 from multitasknet.images import MOST_PIXELS, ImageError, read_image
 from multitasknet.inference.metadata import Metadata, MetadataError
 from multitasknet.inference.predictor import Predictor
-from multitasknet.models.definition import MemoryLimitError, check_memory
-from multitasknet.models.multitasknet.spec import NetworkSpec
+from multitasknet.models.base import check_memory
+from multitasknet.models.multitasknet.spec import MultiTaskNetSpec
 from multitasknet.report.page import Panel, Shot, thumbnail, write_page
 from multitasknet.retrieval.index import EmbeddingOrigin, GalleryIndex
 from multitasknet.retrieval.search import find_images
 from multitasknet.training.history import HistoryError, read_history
 from multitasknet.training.settings import FinetuneError, read_config
 from multitasknet.weights.ckpt_file import _message_class
-from multitasknet.weights.converting import convert
-from multitasknet.weights.reading import CheckpointError, read_weights
-from multitasknet.weights.sidecar import SidecarError, read_sidecar
+from multitasknet.weights.convert import convert
+from multitasknet.weights.read import read_weights
+from multitasknet.weights.sidecar import read_sidecar
 
 PHOTO = Path(__file__).resolve().parents[1] / "assets" / "example.jpg"
 RANDOM = ["--weights", "none", "--size", "32", "--variant", "rgb"]
@@ -139,20 +139,20 @@ def test_a_hostile_sidecar_is_refused(tmp_path: Path, change: dict[str, object])
         "color_ids": [],
         "type_ids": [],
         "size": [64, 64],
-        "colors": list(NetworkSpec.color_names),
-        "types": list(NetworkSpec.type_names),
+        "colors": list(MultiTaskNetSpec.color_names),
+        "types": list(MultiTaskNetSpec.type_names),
         "metrics": {},
         "origin": {},
     }
-    spec = NetworkSpec(num_ids=2)
+    spec = MultiTaskNetSpec(num_ids=2)
     path = tmp_path / "w.json"
     path.write_text(json.dumps(values))
     assert read_sidecar(tmp_path / "w.ckpt", spec)
     path.write_text(json.dumps(values | change))
-    with pytest.raises(SidecarError, match=r"w\.json"):
+    with pytest.raises(CheckpointError, match=r"w\.json"):
         read_sidecar(tmp_path / "w.ckpt", spec)
     path.write_text(DEEP)
-    with pytest.raises(SidecarError, match=r"w\.json"):
+    with pytest.raises(CheckpointError, match=r"w\.json"):
         read_sidecar(tmp_path / "w.ckpt", spec)
 
 
@@ -171,7 +171,7 @@ def test_a_hostile_sidecar_is_refused(tmp_path: Path, change: dict[str, object])
     ],
 )
 def test_hostile_metadata_are_refused(change: dict[str, object]) -> None:
-    (text,) = Metadata(NetworkSpec()).as_strings().values()
+    (text,) = Metadata(MultiTaskNetSpec()).as_strings().values()
     value = json.loads(text)
     spec = value["spec"] | change.get("spec", {})
     for hostile in (json.dumps(value | change | {"spec": spec}), DEEP):
@@ -421,9 +421,9 @@ def test_odd_arguments_are_one_line_and_exit_code_2(command, capsys) -> None:
 
 
 def test_a_batch_beyond_the_memory_is_refused_with_the_numbers() -> None:
-    with pytest.raises(MemoryLimitError, match=r"a batch of 8 at 32000x32000 .* [\d,.]+ GB"):
-        check_memory(NetworkSpec(), (32000, 32000), 8)
-    check_memory(NetworkSpec(), (256, 256), 8)
+    with pytest.raises(EngineError, match=r"a batch of 8 at 32000x32000 .* [\d,.]+ GB"):
+        check_memory(MultiTaskNetSpec(), (32000, 32000), 8)
+    check_memory(MultiTaskNetSpec(), (256, 256), 8)
 
 
 @pytest.mark.parametrize("digits", ["9" * 9999, "1" * 10, "-1", "x"])
@@ -474,7 +474,7 @@ def test_the_search_page_names_files_of_any_bytes(tmp_path: Path) -> None:
 
 
 def test_all_errors_of_this_file_are_the_packages() -> None:
-    for kind in (PathError, OutputError, MemoryLimitError, ImageError, LabelError):
+    for kind in (PathError, OutputError, EngineError, ImageError, LabelError):
         assert issubclass(kind, MultiTaskNetError)
 
 

@@ -23,7 +23,7 @@ from multitasknet import (
     ExportError,
     MissingExtraError,
     MultiTaskNet,
-    NetworkSpec,
+    MultiTaskNetSpec,
     Predictor,
     QuantizationError,
     create_network,
@@ -45,7 +45,7 @@ from multitasknet.inference.onnx_file import build_onnx
 from multitasknet.inference.opening import BackendError
 from multitasknet.models.multitasknet.spec import Variant
 from multitasknet.vehicle.attributes import ClassMaps
-from multitasknet.weights.loading import frozen_copy
+from multitasknet.weights.load import frozen_copy
 from multitasknet.weights.sidecar import Sidecar, write_sidecar
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -89,8 +89,8 @@ def lively(network: MultiTaskNet) -> MultiTaskNet:
 
 @pytest.mark.parametrize(("keypoint_aware", "multi_task", "include_top", "stem_pool"), HEADS)
 def test_the_engines_are_the_cell(keypoint_aware, multi_task, include_top, stem_pool) -> None:
-    names = NetworkSpec() if multi_task else NetworkSpec(color_names=(), type_names=())
-    spec = NetworkSpec(
+    names = MultiTaskNetSpec() if multi_task else MultiTaskNetSpec(color_names=(), type_names=())
+    spec = MultiTaskNetSpec(
         Variant.RGB,
         keypoint_aware,
         multi_task,

@@ -38,8 +38,8 @@ from multitasknet import (
 )
 from multitasknet.cli import main
 from multitasknet.files import file_sha256
-from multitasknet.hub.cache import cached_path
 from multitasknet.hub.card import default_card_path
+from multitasknet.hub.fetch import cached_path
 from multitasknet.inference.pose_choice import open_pose_estimator
 from multitasknet.models import pose_networks
 from multitasknet.vehicle.attributes import COLORS, TYPES
@@ -358,4 +358,4 @@ def test_values_beyond_float16_are_refused(pose_source: Path, tmp_path: Path) ->
 def test_the_commands_list_all_pose_networks() -> None:
     from multitasknet.cli.options import POSE_NETWORKS
 
-    assert tuple(network.NAME for network in pose_networks()) == POSE_NETWORKS
+    assert tuple(network.name for network in pose_networks()) == POSE_NETWORKS

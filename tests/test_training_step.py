@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
-from multitasknet import MultiTaskNet, NetworkSpec
-from multitasknet.models.multitasknet.definition import FROZEN
+from multitasknet import MultiTaskNet, MultiTaskNetSpec
+from multitasknet.models.multitasknet.layout import FROZEN
 from multitasknet.models.multitasknet.network import DenseLayer
 from multitasknet.training.optimization import create_optimizer, freeze, set_training
 from multitasknet.training.state import Progress, load_state, save_state
@@ -185,7 +185,7 @@ def test_the_state_holds_all_that_the_next_steps_need(tmp_path) -> None:
     ],
 )
 def test_a_frozen_part_keeps_weights_and_statistics(choice, still) -> None:
-    network = MultiTaskNet(NetworkSpec(num_ids=3))
+    network = MultiTaskNet(MultiTaskNetSpec(num_ids=3))
     freeze(network, FROZEN[choice])
     set_training(network, FROZEN[choice])
     trainable = {parameter.name for parameter in network.trainable_params()}

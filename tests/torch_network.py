@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from multitasknet import NetworkSpec
+from multitasknet import MultiTaskNetSpec
 
 
 class DenseLayer(nn.Module):
@@ -61,7 +61,7 @@ def backbone(channels: int) -> nn.Sequential:
 class TorchNet(nn.Module):
     """Any variant and head, in inference mode, with values that keep activations finite."""
 
-    def __init__(self, spec: NetworkSpec, seed: int = 0) -> None:
+    def __init__(self, spec: MultiTaskNetSpec, seed: int = 0) -> None:
         super().__init__()
         torch.manual_seed(seed)
         self.keypoint_aware, self.multi_task = spec.keypoint_aware, spec.multi_task

@@ -11,7 +11,7 @@ from mindspore import Tensor, nn, ops
 
 from multitasknet.data.records import Split
 from multitasknet.data.samples import batch_inputs, load_sample
-from multitasknet.hub.networks import create_from
+from multitasknet.hub.create_network import create_from
 from multitasknet.training.batches import Batch, Draw
 from multitasknet.training.sampler import ShuffledSampler
 from multitasknet.training.settings import Settings, setting

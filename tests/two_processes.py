@@ -17,7 +17,7 @@ import toy_network
 from mindspore import Tensor, nn
 from toy_task import ToySettings
 
-from multitasknet import MultiTaskNet, NetworkSpec, finetune
+from multitasknet import MultiTaskNet, MultiTaskNetSpec, finetune
 from multitasknet.interruption import Interrupted
 from multitasknet.models import NETWORKS
 from multitasknet.models.multitasknet.spec import Variant
@@ -46,7 +46,7 @@ def joined_batch() -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
 def gradients(devices: Devices) -> dict[str, np.ndarray]:
     """Of this process's part of the batch, averaged over the processes."""
     mindspore.set_seed(0)
-    network = MultiTaskNet(NetworkSpec(Variant.RGB, num_ids=4))
+    network = MultiTaskNet(MultiTaskNetSpec(Variant.RGB, num_ids=4))
     set_training(network, statistics=False)
     optimizer = create_optimizer(network)
     step = TrainingStep(

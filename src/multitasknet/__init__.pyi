@@ -1,15 +1,20 @@
 from .data.labels import LabelError, read_labels
 from .data.layouts import read_dataset
 from .data.pipeline import create_pipeline
-from .errors import MissingExtraError, MultiTaskNetError
+from .errors import (
+    CardError,
+    CheckpointError,
+    DownloadError,
+    MissingExtraError,
+    MultiTaskNetError,
+)
 from .evaluation.pose import PoseEvaluation, evaluate_pose
 from .evaluation.run import evaluate
-from .hub.cache import fetch_asset
-from .hub.card import Asset, CardError, ModelCard, load_card
-from .hub.download import DownloadError
+from .hub.card import Asset, ModelCard, load_card
+from .hub.create_network import create_network
+from .hub.fetch import fetch_asset
 from .hub.install import hub_install
-from .hub.networks import create_network
-from .hub.publishing import write_card
+from .hub.publish import write_card
 from .images import ImageError
 from .inference.export import ExportError, ExportReport, export
 from .inference.pose_choice import PoseError
@@ -24,9 +29,9 @@ from .inference.quantization import (
 from .models.multitasknet.decoding import Prediction
 from .models.multitasknet.network import MultiTaskNet
 from .models.multitasknet.preprocessing import preprocess
-from .models.multitasknet.spec import VARIANTS, NetworkSpec
+from .models.multitasknet.spec import VARIANTS, MultiTaskNetSpec
 from .models.poseestnet.network import PoseEstNet
-from .models.poseestnet.spec import PoseSpec
+from .models.poseestnet.spec import PoseEstNetSpec
 from .models.vehiclepose.network import VehiclePose
 from .models.vehiclepose.spec import VehiclePoseSpec
 from .ranking.calibration import Calibration, CalibrationError
@@ -42,9 +47,9 @@ from .training.finetuning import FinetuneResult, finetune
 from .training.losses import MultiTaskLoss
 from .vehicle.attributes import COLORS, TYPES, ClassMaps
 from .vehicle.pose import Pose
-from .weights.converting import convert
-from .weights.loading import LoadReport, load_weights
-from .weights.reading import CheckpointError, Weights, read_weights
+from .weights.convert import convert
+from .weights.load import LoadReport, load_weights
+from .weights.read import Weights, read_weights
 from .weights.save import save_weights
 
 __all__ = [
@@ -74,14 +79,14 @@ __all__ = [
     "MultiTaskLoss",
     "MultiTaskNet",
     "MultiTaskNetError",
-    "NetworkSpec",
+    "MultiTaskNetSpec",
     "Pose",
     "PoseError",
     "PoseEstNet",
+    "PoseEstNetSpec",
     "PoseEstimator",
     "PoseEvaluation",
     "PoseQuantizationReport",
-    "PoseSpec",
     "Prediction",
     "Predictor",
     "QuantizationError",

@@ -72,7 +72,7 @@ def _batch(text: str) -> int | None:
 
 def _convert(options: argparse.Namespace) -> None:
     from ..hub.info import describe_weights
-    from ..weights.converting import convert
+    from ..weights.convert import convert
     from .hub import weights_rows
 
     check_weights(options, options.source)
@@ -104,7 +104,7 @@ def _quantize(options: argparse.Namespace) -> None:
     from ..inference.quantization import QuantizationReport, quantize
 
     keypoints = keypoints_of(options.images, options.labels)
-    is_pose = network_of(options) in {network.NAME for network in pose_networks()}
+    is_pose = network_of(options) in {network.name for network in pose_networks()}
     runner = make_pose_estimator(options) if is_pose else make_predictor(options)
     report = quantize(
         options.output, runner, options.images, keypoints, min_cosine=options.min_cosine

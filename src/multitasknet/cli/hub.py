@@ -118,7 +118,7 @@ def weights_rows(info: WeightsInfo) -> dict[str, object]:
 
 
 def _download(options: argparse.Namespace) -> None:
-    from ..hub.cache import fetch_asset
+    from ..hub.fetch import fetch_asset
 
     path = fetch_asset(
         card_of(options), options.cache_dir, offline=options.offline, verify=options.verify
@@ -127,7 +127,7 @@ def _download(options: argparse.Namespace) -> None:
 
 
 def _card(options: argparse.Namespace) -> None:
-    from ..hub.publishing import checkpoint_of, write_card
+    from ..hub.publish import checkpoint_of, write_card
 
     check_weights(options, checkpoint_of(options.directory))
     card = write_card(options.directory, url=options.url, **given(options, (*_FIELDS, "body")))
@@ -141,7 +141,7 @@ def _card(options: argparse.Namespace) -> None:
 
 
 def _hub_install(options: argparse.Namespace) -> None:
-    from ..hub.cache import fetch_asset
+    from ..hub.fetch import fetch_asset
     from ..hub.install import hub_install
 
     for card in hub_install(options.hub_dir, **given(options, ("card", "version", "network"))):

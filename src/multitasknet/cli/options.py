@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..device import Device, DeviceError
 from ..inference.engine import BACKENDS, HINTS, PRECISIONS
 from ..models import DEFAULT_NETWORK, NETWORKS, find_network
-from ..models.definition import SIZE_STEP
+from ..models.base import SIZE_STEP
 from ..models.multitasknet.spec import VARIANTS
 from ..runtime import usable_cores
 from ..vehicle.pose import HIDDEN
@@ -219,7 +219,7 @@ def card_of(options: argparse.Namespace) -> ModelCard:
     An error if ``--card`` and ``--network`` contradict.
     """
     from ..hub.card import CARD, SYNTHETIC, load_card, own_card
-    from ..weights.reading import check_network
+    from ..weights.read import check_network
 
     if options.card is None:
         entry = SYNTHETIC if weights_of(options) == SYNTHETIC else CARD
@@ -232,7 +232,7 @@ def card_of(options: argparse.Namespace) -> ModelCard:
 
 def check_weights(options: argparse.Namespace, path: Path) -> None:
     """Raise CheckpointError if ``--network`` asks for another network than the file's."""
-    from ..weights.reading import read_weights
+    from ..weights.read import read_weights
 
     if options.network:
         _ = read_weights(path, find_network(options.network)).spec
@@ -257,7 +257,7 @@ def make_pose_estimator(options: argparse.Namespace) -> PoseEstimator:
 
     how = given(options, ("batch_size", "size", "flip_test", "decode", "hidden", *_ENGINE))
     if weights_of(options) == "none":
-        from ..hub.networks import create_network
+        from ..hub.create_network import create_network
 
         name = options.network if isinstance(options.network, str) else options.network[0]
         how["network"] = create_network(name, weights=None)

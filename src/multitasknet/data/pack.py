@@ -24,7 +24,7 @@ from ..files import (
     writing,
 )
 from ..images import decode_image, read_image
-from ..models.definition import Spec
+from ..models.base import Spec
 from ..vehicle.keypoints import NUM_KEYPOINTS, pose_or_zeros
 from ..vehicle.maps import MAP_SIZE, NUM_MAPS, select_maps
 from ..vehicle.sample import Sample

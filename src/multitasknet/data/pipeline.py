@@ -14,7 +14,7 @@ import numpy as np
 
 from ..files import reading
 from ..images import decode_image, read_image
-from ..models.definition import Spec, check_memory, check_size
+from ..models.base import Spec, check_memory, check_size
 from ..runtime import usable_workers
 from ..vehicle.attributes import ClassMaps
 from ..vehicle.sample import Sample

@@ -11,7 +11,7 @@ import numpy as np
 from ..files import fingerprint, reading
 from ..images import decode_gray, read_image, read_regular
 from ..models import find_network
-from ..models.definition import Spec
+from ..models.base import Spec
 from ..vehicle.keypoints import pose_or_zeros
 from ..vehicle.maps import MAP_SIZE, draw_heatmaps, draw_maps, draw_segments, gate_segments
 from ..vehicle.sample import Sample

@@ -262,7 +262,7 @@ def _overflow() -> tuple[Status, str, str]:
 def _pipeline() -> tuple[Status, str, str]:
     from ..data.pipeline import create_pipeline, rows_of
     from ..data.records import Record, Split
-    from ..models.multitasknet.spec import NetworkSpec
+    from ..models.multitasknet.spec import MultiTaskNetSpec
 
     rng = np.random.default_rng(0)
     speeds = {}
@@ -278,7 +278,7 @@ def _pipeline() -> tuple[Status, str, str]:
         split = Split("doctor", tuple(records))
         for workers in sorted({min(one, usable_workers()) for one in (1, 4, 8)}):
             pipeline = create_pipeline(
-                split, NetworkSpec(), (256, 256), batch_size=8, workers=workers
+                split, MultiTaskNetSpec(), (256, 256), batch_size=8, workers=workers
             )
             started = time.perf_counter()
             count = sum(len(row["index"]) for row in rows_of(pipeline))

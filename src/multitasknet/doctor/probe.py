@@ -12,7 +12,7 @@ from mindspore import Tensor, nn, ops
 
 from ..models.layers import conv
 from ..models.multitasknet.network import DenseBlock, MultiTaskNet, Transition
-from ..models.multitasknet.spec import POSE_SIZE, NetworkSpec, Variant
+from ..models.multitasknet.spec import POSE_SIZE, MultiTaskNetSpec, Variant
 from ..training.losses import MultiTaskLoss
 from ..training.optimization import create_optimizer, set_training
 from ..training.parallel import Devices
@@ -64,7 +64,7 @@ def with_fixed_values(network: nn.Cell) -> nn.Cell:
 
 def full_network() -> nn.Cell:
     """MultiTaskNet itself, for the same inputs."""
-    return MultiTaskNet(NetworkSpec(Variant.RGB, num_ids=_VEHICLES))
+    return MultiTaskNet(MultiTaskNetSpec(Variant.RGB, num_ids=_VEHICLES))
 
 
 def outputs(*, fp16: bool = False) -> np.ndarray:

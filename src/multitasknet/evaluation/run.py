@@ -11,7 +11,7 @@ import numpy as np
 
 from ..data.records import VehicleDataset, warn_of_unmatched
 from ..inference.kept_poses import complete_poses
-from ..models.multitasknet.spec import NetworkSpec
+from ..models.multitasknet.spec import MultiTaskNetSpec
 from ..ranking import reranking
 from ..ranking.metrics import evaluate_embeddings, evaluate_ranking
 from ..ranking.threshold import Roc, roc_of_embeddings
@@ -67,7 +67,7 @@ def evaluate(
 
 
 def evaluate_outputs(
-    spec: NetworkSpec,
+    spec: MultiTaskNetSpec,
     dataset: VehicleDataset,
     query: SplitEmbeddings,
     gallery: SplitEmbeddings,

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 import yaml
 
 from ..documents import PlainLoader, parse_yaml, read_text, shown
-from ..errors import MultiTaskNetError
+from ..errors import CardError
 from ..files import PACKAGE, reading
 from ..models import DEFAULT_NETWORK, NETWORKS, find_network
 
@@ -34,10 +34,6 @@ PUBLISHED_METRICS |= {f"PCK@{one}": f"PCK@{one}acc" for one in (0.05, 0.1, 0.2)}
 # Of a text without spaces around it: with them, the time would grow with the square of its length.
 _METRIC = re.compile(r"(\S.*?[A-Za-z]|[A-Za-z])[\s=:]*(\d+(?:\.\d+)?)%?")
 _MOST_BYTES = 1 << 20
-
-
-class CardError(MultiTaskNetError, ValueError):
-    """A card that cannot be used; names the file, the field and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +158,7 @@ def assets_folder() -> Path:
 def default_card_path(network: str = DEFAULT_NETWORK, entry: str = CARD) -> Path:
     """Where the card of a network's entry is, if it came with this module."""
     definition = find_network(network)
-    name = definition.CARD if entry == CARD else f"{definition.NAME}_{entry}.md"
+    name = definition.card if entry == CARD else f"{definition.name}_{entry}.md"
     return assets_folder() / name
 
 

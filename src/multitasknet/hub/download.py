@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import MultiTaskNetError
+from ..errors import DownloadError
 from ..files import file_sha256, running_sha256
 from .card import Asset
 
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
-
-
-class DownloadError(MultiTaskNetError, OSError):
-    """The asset could not be had; names URL, path, hash and the remedy."""
 
 
 @dataclass(frozen=True)

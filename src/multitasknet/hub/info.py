@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..files import file_sha256
-from ..weights.reading import check_values, read_weights
-from .cache import cached_path, find_asset
+from ..weights.read import check_values, read_weights
 from .card import ModelCard
+from .fetch import cached_path, find_asset
 
 
 @dataclass(frozen=True)

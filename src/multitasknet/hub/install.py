@@ -9,12 +9,10 @@ from collections.abc import Iterable, Mapping
 from itertools import count
 from pathlib import Path
 
-from ..errors import MultiTaskNetError
+from ..errors import CardError, OutputError
 from ..files import PACKAGE, expand, replacing
 from ..models import NETWORKS, find_network
-from .cache import INSTALLED_MARKER, default_cache_dir, fetch_asset
 from .card import (
-    CardError,
     ModelCard,
     default_card_path,
     is_plain_name,
@@ -22,14 +20,11 @@ from .card import (
     own_card,
     own_card_paths,
 )
+from .fetch import INSTALLED_MARKER, default_cache_dir, fetch_asset
 
 # The second is the first release's name for it.
 _MARKERS = (INSTALLED_MARKER, ".laid-by-multitasknet")
 _ENTRY_POINTS = ("hub_conf.py", "mindspore_hub_conf.py")
-
-
-class HubFolderError(MultiTaskNetError, OSError):
-    """The hub folder could not be written."""
 
 
 def hub_install(
@@ -48,7 +43,7 @@ def hub_install(
     Weights that were shipped beside their card come along.
 
     Args:
-        hub_dir: the hub folder; default as in :func:`multitasknet.hub.cache.default_cache_dir`.
+        hub_dir: the hub folder; default as in :func:`multitasknet.hub.fetch.default_cache_dir`.
         card: a card to install, such as of a fine-tuned model; default is those of all networks
             that came with this module.
         version: the Hub's version to install for, such as ``1.9``; default is the card's own. The
@@ -63,11 +58,11 @@ def hub_install(
         CardError: a card is broken, is of another network, or lists no mirror of that version; or
             the network has none.
         DownloadError: shipped weights are not those that their card states.
-        HubFolderError: the folder cannot be written.
+        OutputError: the folder cannot be written.
         NotImplementedError: an unknown network.
     """
     root = default_cache_dir() if hub_dir is None else expand(hub_dir)
-    wanted = tuple(NETWORKS) if network is None else (find_network(network).NAME,)
+    wanted = tuple(NETWORKS) if network is None else (find_network(network).name,)
     sources = _own_cards(wanted, version) if card is None else [load_card(card)]
     for source in sources:
         if source.network not in wanted:
@@ -106,7 +101,7 @@ def _install(source: ModelCard, text: str, weights: list[Path], folder: Path) ->
             with replacing(folder / file.name) as part:
                 shutil.copy(file, part)
     except OSError as error:
-        raise HubFolderError(
+        raise OutputError(
             f"{folder}: card and module cannot be installed there ({error}); choose another hub "
             f"folder"
         ) from error

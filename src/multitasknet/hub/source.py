@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..files import expand
 from ..models import DEFAULT_NETWORK
-from .cache import fetch_asset
 from .card import CARD, ENTRIES, ModelCard, load_card, own_card
+from .fetch import fetch_asset
 
 
 @dataclass(frozen=True)

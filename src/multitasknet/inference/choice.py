@@ -140,7 +140,7 @@ class OnnxHow:
         return choose(
             self.precision,
             stated=stated,
-            finds_keypoints=network in {one.NAME for one in pose_networks()},
+            finds_keypoints=network in {one.name for one in pose_networks()},
             runtimes=runtimes,
             has_bfloat16=may_matter and has_bfloat16(),
             named=named,

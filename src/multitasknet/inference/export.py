@@ -14,7 +14,7 @@ from ..files import check_output, expand, replacing, with_ending
 from ..hub.card import CARD, ENTRIES, ModelCard
 from ..hub.source import WeightsSource
 from ..models import DEFAULT_NETWORK
-from ..models.definition import check_memory, check_size
+from ..models.base import check_memory, check_size
 from ..ranking.calibration import Calibration, read_calibration
 from .engine import Engine
 from .metadata import Metadata
@@ -103,7 +103,7 @@ def export(
     choose_device(device)
     calibration: Calibration | None = None
     if network is None:
-        from ..hub.networks import create_from
+        from ..hub.create_network import create_from
 
         source = WeightsSource(weights, card, cache_dir, offline, progress)
         network = create_from(source, name)
@@ -111,7 +111,7 @@ def export(
         calibration = None if file is None else read_calibration(file, network.spec)
     from mindspore import get_context
 
-    from ..weights.loading import source_sha256
+    from ..weights.load import source_sha256
 
     network.set_train(False)
     metadata = Metadata(

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..data.records import Split
 from ..files import file_sha256
-from ..hub.cache import default_cache_dir
+from ..hub.fetch import default_cache_dir
 from ..vehicle.keypoints import NUM_KEYPOINTS
 from .pose_estimator import PoseEstimator
 from .predictor import Predictor

@@ -43,7 +43,7 @@ class Metadata:
         """As names and values for a file; the normalisation is added for other readers."""
         network = find_network(self.spec.network)
         value = {
-            "network": network.NAME,
+            "network": network.name,
             "spec": network.spec_to_json(self.spec),
             "weights_sha256": self.weights_sha256,
             "precision": self.precision,

@@ -11,7 +11,7 @@ import mindspore
 import numpy as np
 from mindspore import Tensor, nn
 
-from ..weights.loading import frozen_copy, source_sha256
+from ..weights.load import frozen_copy, source_sha256
 from .engine import MINDSPORE_TURN, run_in_batches
 
 # Compiling a graph takes seconds, once an input shape, and saves a quarter of each run on a CPU.

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ..models.definition import Shapes
+from ..models.base import Shapes
 from .graph import name_ends, onnx, simplify, to_half
 from .metadata import Metadata
 
@@ -48,7 +48,7 @@ def _exported(cell: Any, spec: Any) -> Any:
     import mindspore
     from mindspore import Tensor
 
-    from ..weights.loading import frozen_copy
+    from ..weights.load import frozen_copy
 
     # Two images: a batch of one could be taken for a dimension that is not there.
     inputs = [

@@ -12,11 +12,11 @@ from typing import Any
 from ..device import ASCEND_NODE, Device, choose_device
 from ..errors import MultiTaskNetError
 from ..files import expand, file_sha256, find_kept, keep
-from ..hub.cache import default_cache_dir
-from ..hub.networks import create_from
+from ..hub.create_network import create_from
+from ..hub.fetch import default_cache_dir
 from ..hub.source import WeightsSource
 from ..models import DEFAULT_NETWORK, find_network
-from ..weights.reading import check_network, read_complete_weights, read_weights
+from ..weights.read import check_network, read_complete_weights, read_weights
 from ..weights.sidecar import sidecar_path
 from .choice import OnnxHow, PrecisionError, installed_runtimes
 from .engine import BACKENDS, HINTS, PRECISIONS, Backend, Engine, Hint, Precision
@@ -115,7 +115,7 @@ def network_in(path: Path) -> str:
     """The name of the network that a file of weights or an exported one holds; errors as above."""
     if path.suffix in EXPORTED:
         return _open_exported(expand(path), OnnxHow()).spec.network
-    return read_weights(path).network.NAME
+    return read_weights(path).network.name
 
 
 def _create(source: WeightsSource, names: tuple[str, ...], options: dict[str, Any]) -> Any:
@@ -131,7 +131,7 @@ def _owner(path: Path, names: tuple[str, ...]) -> str:
         return names[0]
     found = read_weights(path)
     check_network(found.spec.network, names, str(path))
-    return found.network.NAME
+    return found.network.name
 
 
 def cpu_runtime(device: str | None) -> Backend | None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from ..errors import MultiTaskNetError
 from ..files import expand
-from ..hub.cache import find_asset
 from ..hub.card import CARD, ENTRIES, SYNTHETIC, ModelCard, default_card_path, load_card
+from ..hub.fetch import find_asset
 from ..models import pose_networks
 from .pose_estimator import PoseEstimator
 
@@ -64,7 +64,7 @@ def open_pose_estimator(
 
 def _at_hand(cache_dir: str | Path | None) -> ModelCard | None:
     """The first card whose weights need no download: the published one's, then a shipped one's."""
-    names = [network.NAME for network in pose_networks()]
+    names = [network.name for network in pose_networks()]
     places = [default_card_path(names[0])]
     places += [default_card_path(name, SYNTHETIC) for name in names]
     for card in (load_card(place) for place in places if place.is_file()):

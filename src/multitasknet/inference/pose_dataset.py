@@ -26,7 +26,7 @@ from ..errors import MultiTaskNetError
 from ..files import OutputError, exclusive, fingerprint, make_folder, reading
 from ..images import encode_jpeg
 from ..interruption import Interrupted, stop_request
-from ..models.definition import PoseNetwork
+from ..models.base import PoseNetwork
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from ..vehicle.keypoints import NUM_KEYPOINTS
 from ..vehicle.maps import draw_segments

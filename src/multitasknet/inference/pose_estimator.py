@@ -15,7 +15,7 @@ from ..hub.card import CARD, ModelCard
 from ..hub.source import WeightsSource
 from ..images import ImageInput
 from ..models import find_network, pose_networks
-from ..models.definition import PoseNetwork
+from ..models.base import PoseNetwork
 from ..vehicle.keypoints import pose_or_zeros
 from ..vehicle.pose import HIDDEN, Pose, PoseConvention, as_published
 from ..vehicle.sample import Sample
@@ -79,7 +79,7 @@ class PoseEstimator(Runner):
     ) -> None:
         source = WeightsSource(weights, card, cache_dir, offline, progress)
         super().__init__(
-            [one.NAME for one in pose_networks()],
+            [one.name for one in pose_networks()],
             source,
             network=network,
             batch_size=batch_size,
@@ -98,11 +98,11 @@ class PoseEstimator(Runner):
             )
         self.pose_convention = _convention(hidden, self.spec.pose_convention)
         self.flip_test = flip_test
-        self.decode = decode or self.definition.DECODINGS[0]
-        if self.decode not in self.definition.DECODINGS:
+        self.decode = decode or self.definition.decodings[0]
+        if self.decode not in self.definition.decodings:
             raise ValueError(
-                f"decode is {decode!r}; {self.definition.NAME} has "
-                f"{' or '.join(self.definition.DECODINGS)}"
+                f"decode is {decode!r}; {self.definition.name} has "
+                f"{' or '.join(self.definition.decodings)}"
             )
 
     @cached_property
@@ -115,7 +115,7 @@ class PoseEstimator(Runner):
             "flip_test": self.flip_test,
             "decode": self.decode,
             "pose_convention": self.pose_convention,
-            "preprocessing": self.definition.PREPROCESSING,
+            "preprocessing": self.definition.preprocessing_version,
         }
         return json.dumps(facts, sort_keys=True)
 

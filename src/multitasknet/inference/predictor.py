@@ -18,7 +18,7 @@ from ..hub.card import CARD, ENTRIES, ModelCard
 from ..hub.source import WeightsSource
 from ..images import ImageInput
 from ..models.multitasknet.decoding import Prediction, decode
-from ..models.multitasknet.spec import NetworkSpec
+from ..models.multitasknet.spec import MultiTaskNetSpec
 from ..ranking.calibration import Calibration, read_calibration
 from ..runtime import usable_cores
 from ..vehicle.pose import Pose
@@ -78,11 +78,11 @@ class Predictor(Runner):
 
     Attributes:
         engine: what runs the network; ``engine.source`` says where its weights are from.
-        spec: the :class:`multitasknet.NetworkSpec` of the network.
+        spec: the :class:`multitasknet.MultiTaskNetSpec` of the network.
         batch_size, size: as given.
     """
 
-    spec: NetworkSpec
+    spec: MultiTaskNetSpec
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class Predictor(Runner):
         """What distances between its embeddings say; None if nothing was measured at this size.
 
         ``multitasknet threshold --save`` writes it, ``export`` and ``quantize`` take it over.
-        Raises SidecarError or CalibrationError if it cannot be read.
+        Raises CheckpointError or CalibrationError if it cannot be read.
         """
         found: Calibration | None = None
         if self._source.suffix in EXPORTED:

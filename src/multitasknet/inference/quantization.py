@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import MultiTaskNetError, import_extra
 from ..files import check_output, expand, replacing
 from ..images import ImageInput, read_image
-from ..models.definition import Arrays
+from ..models.base import Arrays
 from ..runtime import sums_int8_exactly
 from ..vehicle.keypoint_metrics import THRESHOLDS, KeypointErrors
 from .equalization import equalize

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..hub.source import WeightsSource
 from ..images import ImageInput, read_image, read_reduced
-from ..models.definition import check_memory, check_size
+from ..models.base import check_memory, check_size
 from ..runtime import usable_cores
 from .engine import Backend, Hint, Precision
 from .opening import open_engine

@@ -1,17 +1,17 @@
 """The networks: a folder each, which holds all that is true of that network alone.
 
-The rest of the package knows a network by its :class:`~.definition.Network` and its spec.
+The rest of the package knows a network by its :class:`~.base.Network` and its spec.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .definition import Network, PoseNetwork
+    from .base import Network, PoseNetwork
 
-# The one table of networks: name, as the Hub client passes it, to the module that defines it.
+# The one table of networks: name, as the Hub client passes it, to the module with its NETWORK.
 NETWORKS = {
     "multitasknet": ".multitasknet.definition",
     "poseestnet": ".poseestnet.definition",
@@ -21,7 +21,7 @@ DEFAULT_NETWORK = "multitasknet"
 
 
 def find_network(name: str) -> Network:
-    """The definition of the network of that name, in any case.
+    """The network of that name, in any case.
 
     Raises:
         NotImplementedError: there is no such network; the message is the model zoo's.
@@ -31,16 +31,17 @@ def find_network(name: str) -> Network:
         raise TypeError(f"name must be a string, not {type(name).__name__}: {name!r}")
     if name.lower() not in NETWORKS:
         raise NotImplementedError(f"{name} is not implemented in the repo")
-    return cast("Network", import_module(NETWORKS[name.lower()], __name__))
+    network: Network = import_module(NETWORKS[name.lower()], __name__).NETWORK
+    return network
 
 
 def all_networks() -> tuple[Network, ...]:
-    """The definitions of all networks, in the table's order."""
+    """All networks, in the table's order."""
     return tuple(map(find_network, NETWORKS))
 
 
 def pose_networks() -> tuple[PoseNetwork, ...]:
-    """Those of them that find keypoints."""
-    from .definition import PoseNetwork
+    """Those that find keypoints."""
+    from .base import PoseNetwork
 
     return tuple(network for network in all_networks() if isinstance(network, PoseNetwork))

@@ -136,7 +136,7 @@ def read_calibration(checkpoint: Path, spec: Any) -> Calibration | None:
     """The calibration in the sidecar of a checkpoint of that ``spec``; None if it has none.
 
     Raises:
-        SidecarError: as :func:`read_sidecar` raises it.
+        CheckpointError: as :func:`read_sidecar` raises it.
         CalibrationError: it is damaged.
     """
     sidecar = read_sidecar(checkpoint, spec)
@@ -148,7 +148,7 @@ def read_calibration(checkpoint: Path, spec: Any) -> Calibration | None:
 
 
 def save_calibration(checkpoint: Path, spec: Any, calibration: Calibration) -> Path:
-    """Put it into the sidecar of a checkpoint, which is made if there is none; SidecarError."""
+    """Put it into the sidecar of a checkpoint, which is made if there is none; CheckpointError."""
     sidecar = read_sidecar(checkpoint, spec) or Sidecar(spec, _published_classes(spec))
     return write_sidecar(checkpoint, replace(sidecar, calibration=asdict(calibration)))
 

@@ -95,7 +95,7 @@ def origin_of(predictor: Predictor) -> EmbeddingOrigin:
         variant=str(predictor.spec.variant),
         input_size=predictor.size,
         precision=predictor.engine.precision,
-        preprocessing=find_network(predictor.spec.network).PREPROCESSING,
+        preprocessing=find_network(predictor.spec.network).preprocessing_version,
     )
 
 

@@ -20,7 +20,7 @@ from ..data.records import Record, Split, check_images
 from ..data.samples import split_fingerprint
 from ..errors import MultiTaskNetError
 from ..files import keep_arrays, make_folder, read_arrays
-from ..hub.cache import default_cache_dir
+from ..hub.fetch import default_cache_dir
 from ..images import taken_at
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from .embedding import origin_of

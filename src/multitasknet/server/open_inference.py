@@ -17,7 +17,7 @@ from starlette.responses import Response
 from .. import __version__
 from ..documents import shown
 from ..inference.runner import Runner
-from ..models.definition import SIZE_STEP
+from ..models.base import SIZE_STEP
 from .api import service_of
 from .problems import Json, ProblemError, as_json
 from .requests import MOST_IMAGES, parse_body

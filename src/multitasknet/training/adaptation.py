@@ -21,7 +21,7 @@ from ..device import choose_device
 from ..errors import MultiTaskNetError
 from ..evaluation.run import evaluate_outputs
 from ..files import file_sha256, make_folder
-from ..hub.networks import create_from
+from ..hub.create_network import create_from
 from ..hub.source import WeightsSource
 from ..inference.engine import Backend
 from ..inference.kept_poses import complete_poses
@@ -35,7 +35,7 @@ from ..retrieval.embedding import SplitEmbeddings, embed_split
 from ..retrieval.search import find_images
 from ..runtime import guard_cpu
 from ..vehicle.attributes import ClassMaps
-from ..weights.reading import read_weights
+from ..weights.read import read_weights
 from ..weights.sidecar import Sidecar, read_sidecar, write_sidecar
 from .finetuning import FinetuneResult
 from .history import EpochRecord, History, read_history, write_history

@@ -14,7 +14,7 @@ from mindspore import dtype as mstype
 from ..data.pipeline import LABEL_COLUMNS, create_pipeline, read_rows, rows_of
 from ..data.pipeline import Augmentation as Augment
 from ..data.records import Split
-from ..models.definition import Spec
+from ..models.base import Spec
 from ..vehicle.attributes import ClassMaps
 from .augmentation import RandomAugmentation
 

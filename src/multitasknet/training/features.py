@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ..data.records import Split
 from ..data.samples import split_fingerprint
 from ..files import keep_arrays, read_arrays
-from ..models.multitasknet.definition import FROZEN
+from ..models.multitasknet.layout import FROZEN
 from ..models.multitasknet.network import MultiTaskNet
 from .augmentation import mirror
 from .batches import Augment, Batch, Draw, ImageSource

@@ -14,15 +14,15 @@ from tqdm import tqdm
 
 from ..data.records import warn_of_unmatched
 from ..evaluation.run import evaluate_outputs
-from ..hub.networks import create_from
+from ..hub.create_network import create_from
 from ..inference.kept_poses import estimate_missing
 from ..inference.pose_choice import open_pose_estimator
 from ..models.multitasknet.network import MultiTaskNet
 from ..models.multitasknet.preprocessing import channel_statistics
-from ..models.multitasknet.spec import NetworkSpec
+from ..models.multitasknet.spec import MultiTaskNetSpec
 from ..retrieval.embedding import SplitEmbeddings
 from ..vehicle.attributes import COLORS, TYPES, ClassMaps, Labelled
-from ..weights.reading import read_weights
+from ..weights.read import read_weights
 from .augmentation import RandomAugmentation
 from .batches import ImageSource, PixelScale, Source
 from .features import cached_features
@@ -63,8 +63,8 @@ def _pose_convention(job: Job) -> str:
     """What the network's poses are to mean: as the settings say, else as its weights know them."""
     if job.settings.pose_convention:
         return job.settings.pose_convention
-    path = job.weights.fetch(NetworkSpec.network)
-    return (read_weights(path).spec if path else NetworkSpec()).pose_convention
+    path = job.weights.fetch(MultiTaskNetSpec.network)
+    return (read_weights(path).spec if path else MultiTaskNetSpec()).pose_convention
 
 
 def create_sampler(job: Job) -> IdentitySampler:
@@ -171,7 +171,7 @@ def create_sources(
 def validate(
     job: Job,
     forward: Callable[..., tuple[Tensor, ...]],
-    spec: NetworkSpec,
+    spec: MultiTaskNetSpec,
     sources: Sequence[Source],
     stopped: Callable[[], bool],
 ) -> dict[str, float] | None:

@@ -18,13 +18,13 @@ from mindspore import Tensor, nn, ops
 
 from ..data.pipeline import read_images
 from ..data.records import Split
-from ..hub.networks import create_from
+from ..hub.create_network import create_from
 from ..images import RGB_MEAN, RGB_STD
 from ..inference.runner import ahead
 from ..models.poseestnet.decoding import find_peaks, keypoints_in_image
 from ..models.poseestnet.network import PoseEstNet
 from ..models.poseestnet.preprocessing import frame_transform, write_framed
-from ..models.poseestnet.spec import PoseSpec
+from ..models.poseestnet.spec import PoseEstNetSpec
 from ..models.poseestnet.targets import draw_targets
 from ..runtime import usable_workers
 from ..vehicle.keypoint_metrics import THRESHOLDS, KeypointErrors
@@ -131,7 +131,7 @@ class PoseSource:
     """Pictures, and as labels their target maps and weights."""
 
     split: Split
-    spec: PoseSpec
+    spec: PoseEstNetSpec
     augmentation: PoseAugmentation
     workers: int = 1
     scale: PixelScale | None = None

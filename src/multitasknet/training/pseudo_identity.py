@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from mindspore import Tensor
 
-from ..hub.networks import create_from
+from ..hub.create_network import create_from
 from ..models.multitasknet.network import MultiTaskNet
 from ..ranking.clustering import OUTLIER, centroids
 from ..vehicle.attributes import ClassMaps

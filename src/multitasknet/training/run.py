@@ -64,7 +64,7 @@ class Run:
         if mixed:
             # Converts the cells in place; names and float32 weights stay.
             mindspore.amp.auto_mixed_precision(network, "O2")
-        prefixes = find_network(settings.network).FROZEN
+        prefixes = find_network(settings.network).frozen
         frozen = prefixes[settings.freeze]
         freeze(network, frozen)
         parts = task.prepare(job, network)

@@ -15,7 +15,7 @@ from ..documents import MOST_YAML, parse_yaml, read_text, shown
 from ..errors import MultiTaskNetError
 from ..files import reading
 from ..models import DEFAULT_NETWORK
-from ..models.definition import check_size
+from ..models.base import check_size
 from ..models.multitasknet.spec import VARIANTS
 from ..vehicle.pose import POSE_CONVENTIONS
 

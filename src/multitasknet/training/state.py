@@ -10,8 +10,8 @@ import mindspore
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
+from ..errors import CheckpointError
 from ..files import replacing, writing
-from ..weights.reading import CheckpointError
 from .step import TrainingStep
 
 # Scalars: what reads a checkpoint takes them for training state and leaves them out.

@@ -9,16 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ..documents import read_json, shown
-from ..errors import MultiTaskNetError
+from ..errors import CheckpointError
 from ..files import reading, replacing
 from ..models import find_network
 from ..vehicle.attributes import ClassMaps
 
 _FORMAT = 1
-
-
-class SidecarError(MultiTaskNetError, ValueError):
-    """A sidecar that cannot be read or does not fit its checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ def write_sidecar(checkpoint: Path, sidecar: Sidecar) -> Path:
     network = find_network(sidecar.spec.network)
     values = {
         "format": _FORMAT,
-        "network": network.NAME,
+        "network": network.name,
         **network.spec_to_sidecar(sidecar.spec),
         **asdict(sidecar.class_maps),
         "metrics": dict(sidecar.metrics),
@@ -68,7 +64,7 @@ def read_sidecar(checkpoint: Path, spec: Any) -> Sidecar | None:
     """Read the sidecar of a checkpoint of that ``spec``; None if it has none.
 
     Raises:
-        SidecarError: the file is damaged, or states other class counts than the checkpoint has.
+        CheckpointError: the file is damaged, or states other class counts than the checkpoint has.
     """
     path = sidecar_path(checkpoint)
     if not path.is_file():
@@ -78,7 +74,7 @@ def read_sidecar(checkpoint: Path, spec: Any) -> Sidecar | None:
         "the two do not belong together or it is damaged, fetch or write both again, or remove it "
         "to go without class names"
     )
-    with reading(path, SidecarError, problem, remedy):
+    with reading(path, CheckpointError, problem, remedy):
         values = read_json(path)
         if values.get("format") != _FORMAT:
             raise ValueError(f"format is {shown(values.get('format'))}, expected {_FORMAT}")

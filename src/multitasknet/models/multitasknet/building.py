@@ -9,52 +9,32 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import CheckpointError
 from ...vehicle.attributes import COLORS, TYPES, class_names
-from ..definition import Arrays, Checkpoint, Plan, Shapes
+from ..base import Arrays, Checkpoint, Plan, Shapes
 from .layout import HEAD, is_backbone
-from .spec import ATTRIBUTE_SIZE, NetworkSpec, Variant, VariantError
+from .spec import ATTRIBUTE_SIZE, MultiTaskNetSpec, Variant
 
 logger = logging.getLogger(__name__)
 
 _COUNTS = ("num_ids", "num_colors", "num_types")
-_OPTIONS = ("variant", *_COUNTS, "include_top")
+OPTIONS = ("variant", *_COUNTS, "include_top")
 _STEM = "base.conv0.weight"
 _STEM_SIGMA = 0.02
-
-
-def check_options(options: Mapping[str, Any]) -> None:
-    """TypeError or ValueError for options of ``create_network`` that no file can make right."""
-    unknown = [name for name in options if name not in _OPTIONS]
-    if unknown:
-        raise TypeError(
-            f"create_network() got an unexpected keyword argument {unknown[0]!r}; "
-            f"multitasknet takes {', '.join(_OPTIONS)}"
-        )
-    if options.get("variant") is not None:
-        Variant.parse(options["variant"])
-    counts = _class_counts(options)
-    include_top = options.get("include_top", True)
-    if not isinstance(include_top, bool):
-        raise TypeError(f"include_top must be True or False, not {include_top!r}")
-    if counts and not include_top:
-        raise ValueError(
-            f"{next(iter(counts))} with include_top=False: there are no classifiers then; "
-            f"leave one of the two out"
-        )
 
 
 def plan(found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
     """What is to be built; see :func:`multitasknet.create_network` for the options.
 
     Raises:
-        VariantError, ValueError: an option contradicts the file.
+        CheckpointError, ValueError: an option contradicts the file.
     """
     variant = options.get("variant")
     wanted = None if variant is None else Variant.parse(variant)
     counts = _class_counts(options)
     include_top = options.get("include_top", True)
     if found is None:
-        spec = replace(_with_counts(NetworkSpec(), counts), variant=wanted or Variant.SEGMENT)
+        spec = replace(_with_counts(MultiTaskNetSpec(), counts), variant=wanted or Variant.SEGMENT)
         return Plan(replace(spec, include_top=include_top))
     spec, arrays = found.spec, found.arrays
     backbone_alone = is_backbone(arrays)
@@ -62,31 +42,45 @@ def plan(found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
         arrays = _widen_stem(arrays, wanted.channels)
         spec = replace(spec, variant=wanted)
     if wanted not in (None, spec.variant):
-        raise VariantError(
+        raise CheckpointError(
             f"variant is {wanted.value!r}, but {found.path} holds the variant "
             f"{spec.variant.value!r}; leave variant out, or give weights of that variant"
         )
     if not include_top:
         return Plan(replace(spec, include_top=False), arrays)
     if backbone_alone:
-        head = NetworkSpec(variant=spec.variant, stem_pool=spec.stem_pool)
+        head = MultiTaskNetSpec(variant=spec.variant, stem_pool=spec.stem_pool)
         return Plan(_with_counts(head, counts), arrays, fresh=HEAD)
     _check_counts(spec, counts, found)
     asked = replace(_with_counts(spec, counts), include_top=True)
     return Plan(asked, arrays, fresh=_fresh_cells(asked, found.shapes))
 
 
+def check_counts(options: Mapping[str, Any]) -> None:
+    """TypeError or ValueError for class counts that suit no file."""
+    counts = _class_counts(options)
+    if counts and not options.get("include_top", True):
+        raise ValueError(
+            f"{next(iter(counts))} with include_top=False: there are no classifiers then; "
+            f"leave one of the two out"
+        )
+
+
 def _class_counts(options: Mapping[str, Any]) -> dict[str, int]:
-    given = {name: options[name] for name in _COUNTS if options.get(name) is not None}
-    for name, count in given.items():
-        if isinstance(count, bool) or not isinstance(count, int):
+    counts = {}
+    for name in _COUNTS:
+        count = options.get(name)
+        if count is None:
+            continue
+        if isinstance(count, bool) or not isinstance(count, int | np.integer):
             raise TypeError(f"{name} must be an integer, not {type(count).__name__}: {count!r}")
         if count < 1:
             raise ValueError(f"{name} is {count}; expected at least 1")
-    return given
+        counts[name] = int(count)
+    return counts
 
 
-def _check_counts(spec: NetworkSpec, counts: Mapping[str, int], found: Checkpoint) -> None:
+def _check_counts(spec: MultiTaskNetSpec, counts: Mapping[str, int], found: Checkpoint) -> None:
     extra = [name for name in counts if name != "num_ids"]
     if extra and not spec.multi_task:
         raise ValueError(f"{extra[0]} is given, but {found.path} is a single-task network")
@@ -96,7 +90,7 @@ def _check_counts(spec: NetworkSpec, counts: Mapping[str, int], found: Checkpoin
         )
 
 
-def _with_counts(spec: NetworkSpec, counts: Mapping[str, int]) -> NetworkSpec:
+def _with_counts(spec: MultiTaskNetSpec, counts: Mapping[str, int]) -> MultiTaskNetSpec:
     return replace(
         spec,
         num_ids=counts.get("num_ids", spec.num_ids),
@@ -113,7 +107,7 @@ def _names(
     return class_names(count, published, kind)
 
 
-def _fresh_cells(spec: NetworkSpec, shapes: Shapes) -> tuple[str, ...]:
+def _fresh_cells(spec: MultiTaskNetSpec, shapes: Shapes) -> tuple[str, ...]:
     """The cells of the top that the file has not, or has with another number of classes."""
     rows = {"classifier_vid": spec.num_ids} if spec.has_identities else {}
     if spec.multi_task:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...vehicle.pose import Pose
-from .spec import NetworkSpec
+from .spec import MultiTaskNetSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class Prediction:
 
 
 def decode(
-    row: Mapping[str, np.ndarray], spec: NetworkSpec, *, source: str, pose: Pose
+    row: Mapping[str, np.ndarray], spec: MultiTaskNetSpec, *, source: str, pose: Pose
 ) -> Prediction:
     """One image's outputs by name, without the batch, as a :class:`Prediction`."""
     colors = _ranked(row["color_logits"], spec.color_names) if spec.has_attributes else {}

@@ -12,7 +12,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from ..layers import conv
-from .spec import ATTRIBUTE_SIZE, EMBEDDING_SIZE, NetworkSpec
+from .spec import ATTRIBUTE_SIZE, EMBEDDING_SIZE, MultiTaskNetSpec
 
 GROWTH = 32
 BOTTLENECK = 4 * GROWTH
@@ -93,7 +93,7 @@ class SymmetricMaxPool(nn.Cell):
         return self.pool(self.pad(x))
 
 
-def stem_pool(spec: NetworkSpec) -> nn.Cell:
+def stem_pool(spec: MultiTaskNetSpec) -> nn.Cell:
     """The stem's max pool, which has to pad as it did where the weights were trained."""
     if spec.stem_pool == "symmetric":
         return SymmetricMaxPool()
@@ -104,7 +104,7 @@ def stem_pool(spec: NetworkSpec) -> nn.Cell:
 class DenseNet121(nn.Cell):
     """The backbone: ``[N, C, H, W]`` to ``[N, 1024, H / 32, W / 32]``; no ReLU at its end."""
 
-    def __init__(self, spec: NetworkSpec) -> None:
+    def __init__(self, spec: MultiTaskNetSpec) -> None:
         super().__init__()
         self.conv0 = conv(spec.channels, STEM_FEATURES, 7, stride=2)
         self.norm0 = nn.BatchNorm2d(STEM_FEATURES)
@@ -142,11 +142,11 @@ class MultiTaskNet(nn.Cell):
         spec: the architecture.
 
     Attributes:
-        spec: the :class:`~multitasknet.NetworkSpec` it was built from.
+        spec: the :class:`~multitasknet.MultiTaskNetSpec` it was built from.
         load_report: the :class:`~multitasknet.LoadReport` of the last load, or None.
     """
 
-    def __init__(self, spec: NetworkSpec) -> None:
+    def __init__(self, spec: MultiTaskNetSpec) -> None:
         super().__init__()
         self.spec = spec
         self.load_report = None

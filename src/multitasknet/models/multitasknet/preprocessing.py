@@ -12,11 +12,8 @@ from ...images import RGB_MEAN, RGB_STD, ImageInput, read_image, resize, write_p
 from ...vehicle.keypoints import pose_or_zeros
 from ...vehicle.maps import draw_maps
 from ...vehicle.sample import Sample
-from ..definition import check_size
+from ..base import check_size
 from .spec import POSE_SIZE, Variant
-
-# Raised whenever the same picture and pose give other inputs: what is kept is then made again.
-PREPROCESSING = 2
 
 # The means of the colours' own.
 MAP_MEAN = 0.449

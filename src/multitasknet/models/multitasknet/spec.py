@@ -6,21 +6,17 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Literal
 
-from ...errors import MultiTaskNetError
+from ...errors import CheckpointError
 from ...vehicle.attributes import COLORS, TYPES, ClassMaps, class_ids, class_names
 from ...vehicle.keypoints import NUM_KEYPOINTS, count_maps
 from ...vehicle.pose import PoseConvention
-from ..definition import Shapes, SpecError
+from ..base import Shapes
 
 EMBEDDING_SIZE = 1024
 ATTRIBUTE_SIZE = 512
 POSE_SIZE = 3 * NUM_KEYPOINTS
 # An entry of its own, so that every file saved from such a network says so.
 SYMMETRIC_POOL = "base.pool0.symmetric"
-
-
-class VariantError(MultiTaskNetError, ValueError):
-    """The variant that was asked for is not the checkpoint's."""
 
 
 class Variant(str, Enum):
@@ -63,7 +59,7 @@ VARIANTS = tuple(variant.value for variant in Variant)
 
 
 @dataclass(frozen=True)
-class NetworkSpec:
+class MultiTaskNetSpec:
     """The architecture of a MultiTaskNet.
 
     Attributes:
@@ -164,7 +160,7 @@ class NetworkSpec:
         return {"id_logits": (self.num_ids,)} | shapes if self.has_identities else shapes
 
 
-def spec_from_shapes(shapes: Shapes, source: str) -> NetworkSpec:
+def spec_from_shapes(shapes: Shapes, source: str) -> MultiTaskNetSpec:
     """Read the architecture off parameter names and shapes.
 
     The stem's input channels give the variant, the columns of the first Dense layer the keypoint
@@ -176,11 +172,11 @@ def spec_from_shapes(shapes: Shapes, source: str) -> NetworkSpec:
         source: what to name in an error.
 
     Raises:
-        SpecError: the names and shapes are no MultiTaskNet.
+        CheckpointError: the names and shapes are no MultiTaskNet.
     """
     stem = shapes.get("base.conv0.weight")
     if stem is None or len(stem) != 4:
-        raise SpecError(
+        raise CheckpointError(
             f"{source}: no MultiTaskNet checkpoint: it has no 'base.conv0.weight' of four "
             f"dimensions; its {len(shapes)} entries start with {', '.join(list(shapes)[:3])}. "
             f"Understood are checkpoints of this network, of NVlabs' PAMTRI and of torchvision's "
@@ -188,7 +184,7 @@ def spec_from_shapes(shapes: Shapes, source: str) -> NetworkSpec:
         )
     variants = {variant.channels: variant for variant in Variant}
     if stem[1] not in variants:
-        raise SpecError(
+        raise CheckpointError(
             f"{source}: 'base.conv0.weight' takes {stem[1]} channels; expected one of "
             + ", ".join(f"{channels} ({name})" for channels, name in variants.items())
         )
@@ -196,7 +192,7 @@ def spec_from_shapes(shapes: Shapes, source: str) -> NetworkSpec:
     multi_task = "fc_vid.weight" in shapes
     has_identities = "classifier_vid.weight" in shapes
     has_attributes = {"classifier_vcolor.weight", "classifier_vtype.weight"} <= set(shapes)
-    return NetworkSpec(
+    return MultiTaskNetSpec(
         variant=variants[stem[1]],
         keypoint_aware=first is not None and _is_keypoint_aware(first, source),
         multi_task=multi_task,
@@ -225,7 +221,7 @@ def _names(
 def _is_keypoint_aware(shape: tuple[int, ...], source: str) -> bool:
     columns = shape[-1]
     if columns not in (EMBEDDING_SIZE, EMBEDDING_SIZE + POSE_SIZE):
-        raise SpecError(
+        raise CheckpointError(
             f"{source}: the first Dense layer takes {columns} columns; expected "
             f"{EMBEDDING_SIZE + POSE_SIZE} (keypoint-aware) or {EMBEDDING_SIZE}"
         )

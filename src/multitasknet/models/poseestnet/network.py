@@ -11,7 +11,7 @@ from mindspore.common.initializer import Normal
 
 from ...vehicle.keypoints import NUM_KEYPOINTS
 from ..layers import Upsample, conv, conv_norm
-from .spec import WIDTHS, PoseSpec
+from .spec import WIDTHS, PoseEstNetSpec
 
 STEM_FEATURES = 64
 BLOCKS = 4
@@ -130,11 +130,11 @@ class PoseEstNet(nn.Cell):
         spec: the architecture.
 
     Attributes:
-        spec: the :class:`~multitasknet.PoseSpec` it was built from.
+        spec: the :class:`~multitasknet.PoseEstNetSpec` it was built from.
         load_report: the :class:`~multitasknet.LoadReport` of the last load, or None.
     """
 
-    def __init__(self, spec: PoseSpec) -> None:
+    def __init__(self, spec: PoseEstNetSpec) -> None:
         super().__init__()
         self.spec = spec
         self.load_report = None

@@ -12,9 +12,6 @@ from ...images import RGB_MEAN, RGB_STD, write_planes
 from ...vehicle.maps import FRAME
 from ...vehicle.sample import Sample
 
-# Raised whenever the same picture gives another input: what is kept is then made again.
-PREPROCESSING = 1
-
 _NORMALIZED = ((np.arange(256)[:, None] / 255 - np.array(RGB_MEAN)) / np.array(RGB_STD)).astype(
     np.float32
 )

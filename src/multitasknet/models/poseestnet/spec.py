@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ...errors import CheckpointError
 from ...vehicle.keypoints import NUM_KEYPOINTS
 from ...vehicle.pose import PoseConvention
-from ..definition import Shapes, SpecError
+from ..base import Shapes
 
 # Channels of the four branches: HRNet-W32.
 WIDTHS = (32, 64, 128, 256)
@@ -18,7 +19,7 @@ _FIRST_BRANCH = "stage2.0.branches.0.0.conv1.weight"
 
 
 @dataclass(frozen=True)
-class PoseSpec:
+class PoseEstNetSpec:
     """The architecture of a PoseEstNet.
 
     Attributes:
@@ -55,7 +56,7 @@ class PoseSpec:
         return {"features": (WIDTHS[0], *maps)}
 
 
-def spec_from_shapes(shapes: Shapes, source: str) -> PoseSpec:
+def spec_from_shapes(shapes: Shapes, source: str) -> PoseEstNetSpec:
     """Read the architecture off parameter names and shapes.
 
     Args:
@@ -63,20 +64,20 @@ def spec_from_shapes(shapes: Shapes, source: str) -> PoseSpec:
         source: what to name in an error.
 
     Raises:
-        SpecError: the names and shapes are no PoseEstNet.
+        CheckpointError: the names and shapes are no PoseEstNet.
     """
     branch, last = shapes.get(_FIRST_BRANCH), shapes.get("final_layer.weight")
     if branch is None:
-        raise SpecError(
+        raise CheckpointError(
             f"{source}: no PoseEstNet checkpoint: it has no {_FIRST_BRANCH!r}; its {len(shapes)} "
             f"entries start with {', '.join(list(shapes)[:3])}. Understood are checkpoints of this "
             f"network, of NVlabs' PAMTRI and of HRNet-W32 on ImageNet"
         )
     if branch[0] != WIDTHS[0]:
-        raise SpecError(f"{source}: an HRNet of width {branch[0]}; expected {WIDTHS[0]}")
+        raise CheckpointError(f"{source}: an HRNet of width {branch[0]}; expected {WIDTHS[0]}")
     if last is not None and last[0] != NUM_KEYPOINTS:
-        raise SpecError(
+        raise CheckpointError(
             f"{source}: 'final_layer.weight' gives {last[0]} keypoints; expected the "
             f"{NUM_KEYPOINTS} of a vehicle. Remove final_layer to use the rest as a backbone"
         )
-    return PoseSpec(include_top=last is not None, final_bias=FINAL_BIAS in shapes)
+    return PoseEstNetSpec(include_top=last is not None, final_bias=FINAL_BIAS in shapes)

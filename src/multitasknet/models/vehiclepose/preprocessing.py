@@ -12,8 +12,6 @@ import numpy as np
 from ...images import RGB_MEAN, RGB_STD
 from ...vehicle.sample import Sample
 
-# Raised whenever the same picture gives another input: what is kept is then made again.
-PREPROCESSING = 1
 # How much larger the frame is than the picture. A detector's box holds nearly all keypoints; the
 # rest of the frame is one cell on each side, so that those on the border have neighbours.
 FRAME = 1.05

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ...errors import CheckpointError
 from ...vehicle.keypoints import NUM_KEYPOINTS
 from ...vehicle.pose import PoseConvention
-from ..definition import Shapes, SpecError
+from ..base import Shapes
 
 # Channels at strides 2, 4, 8, 16 and 32, residual blocks at all but the first, and the channels
 # of the pyramid.
@@ -60,17 +61,17 @@ def spec_from_shapes(shapes: Shapes, source: str) -> VehiclePoseSpec:
         source: what to name in an error.
 
     Raises:
-        SpecError: the names and shapes are no VehiclePose.
+        CheckpointError: the names and shapes are no VehiclePose.
     """
     found = shapes.get(_MARK)
     if found is None:
-        raise SpecError(
+        raise CheckpointError(
             f"{source}: no VehiclePose checkpoint: it has no {_MARK!r}; its {len(shapes)} entries "
             f"start with {', '.join(list(shapes)[:3])}. Understood are checkpoints of this network "
             f"and of examples/train_vehiclepose.py"
         )
     if tuple(found) != (NUM_KEYPOINTS, FEATURES, 1, 1):
-        raise SpecError(
+        raise CheckpointError(
             f"{source}: {_MARK!r} is {list(found)}; expected "
             f"{[NUM_KEYPOINTS, FEATURES, 1, 1]}: a map for each keypoint of a vehicle"
         )

@@ -8,12 +8,12 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
+from ..errors import CardError
 from ..files import file_sha256, replacing
 from ..models import find_network
 from ..weights.sidecar import Sidecar, read_sidecar, sidecar_path
 from .card import (
     PUBLISHED_METRICS,
-    CardError,
     ModelCard,
     default_card_path,
     load_card,
@@ -74,7 +74,7 @@ def write_card(
 
     Raises:
         CardError: no trained weights with a sidecar, or a field that the Hub does not accept.
-        CheckpointError, SpecError, SidecarError: the weights or their sidecar are damaged.
+        CheckpointError: the weights or their sidecar are damaged.
     """
     checkpoint = checkpoint_of(Path(directory))
     side = sidecar_path(checkpoint)

@@ -10,8 +10,9 @@ from typing import Literal, get_args
 import numpy as np
 from safetensors.numpy import save_file
 
+from ..errors import CheckpointError
 from ..files import OutputError, check_output, expand, replacing, with_ending, writing
-from .reading import CheckpointError, Weights, cell_of, check_fit, read_weights
+from .read import Weights, cell_of, check_fit, read_weights
 from .sidecar import read_sidecar, sidecar_path, write_sidecar
 from .torch_file import write_torch
 
@@ -51,7 +52,7 @@ def convert(
     Raises:
         CheckpointError: the source cannot be read, or an entry is missing, unknown, misshapen or
             beyond float16's range; or there is no such cell to leave out.
-        SpecError: ``pth``, and PyTorch's network would give other outputs.
+        CheckpointError: ``pth``, and PyTorch's network would give other outputs.
         MissingExtraError: ``pth``, and PyTorch is not installed.
         OutputError: the target's ending is unknown, or it cannot be written, or a
             ``.json`` lies beside it that is not the source's sidecar.
@@ -62,7 +63,7 @@ def convert(
         raise OutputError(f"{target}: the format is {wanted!r}; expected {', '.join(FORMATS)}")
     target = with_ending(target, wanted)
     check_output(target, inputs=[expand(source)])
-    from .loading import parameter_shapes
+    from .load import parameter_shapes
 
     weights = _leave_out(read_weights(source), without)
     shapes = parameter_shapes(weights.network, weights.spec)
@@ -87,11 +88,11 @@ def convert(
 
 
 def _leave_out(weights: Weights, cells: Sequence[str]) -> Weights:
-    optional = weights.network.OPTIONAL_CELLS
+    optional = weights.network.optional_cells
     for cell in cells:
         if cell not in optional:
             raise CheckpointError(
-                f"{weights.path}: {cell!r} cannot be left out of {weights.network.NAME}; expected "
+                f"{weights.path}: {cell!r} cannot be left out of {weights.network.name}; expected "
                 f"one of {', '.join(optional) or 'none: it needs all of its cells'}"
             )
     kept = {name: array for name, array in weights.arrays.items() if cell_of(name) not in cells}

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from ..errors import MultiTaskNetError
+from ..errors import CheckpointError
 from ..files import expand, reading
 from ..models import DEFAULT_NETWORK, NETWORKS, all_networks, find_network
-from ..models.definition import Network, Shapes
+from ..models.base import Network, Shapes
 from .ckpt_file import read_ckpt
 from .sidecar import read_sidecar
 from .torch_file import read_torch
@@ -26,10 +26,6 @@ _READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
     ".pt": read_torch,
     ".tar": read_torch,
 }
-
-
-class CheckpointError(MultiTaskNetError, ValueError):
-    """Weights that cannot be read or do not fit; names the file, the entries and the remedy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,18 +54,17 @@ class Weights:
         """The architecture that names and shapes state, with the class names of the sidecar.
 
         Raises:
-            CheckpointError: the names are another network's, or no network's.
-            SpecError: the names and shapes are no such network.
-            SidecarError: the sidecar is damaged or belongs to other weights.
+            CheckpointError: the names are another network's, or no network's; or the sidecar is
+                damaged or belongs to other weights.
         """
         names = tuple(self.arrays)
         if not self.network.recognizes(names):
             owners = _networks_of(names)
-            wanted = [self.network.NAME] if owners else NETWORKS
+            wanted = [self.network.name] if owners else NETWORKS
             raise CheckpointError(
                 f"{self.path}: expected a checkpoint of {' or '.join(wanted)}; its {len(names)} "
                 f"entries start with {', '.join(names[:3])}, which are names of "
-                f"{' and '.join(network.NAME for network in owners) or 'no such network'}"
+                f"{' and '.join(network.name for network in owners) or 'no such network'}"
             )
         spec = self.network.spec_from_shapes(self.shapes, str(self.path))
         sidecar = read_sidecar(self.path, spec)
@@ -129,7 +124,7 @@ def read_complete_weights(path: str | Path, network: Network | None = None) -> W
     weights = read_weights(path, network)
     if not weights.spec.is_complete:
         raise CheckpointError(
-            f"{path}: it holds no classifiers, or no other last layer that {weights.network.NAME} "
+            f"{path}: it holds no classifiers, or no other last layer that {weights.network.name} "
             f"needs, whose random values would mean nothing; give network=create_network(...), "
             f"with include_top=False where that exists, to have what comes before them"
         )
@@ -159,7 +154,7 @@ def check_fit(
     need nothing; if not ``strict``, only a wrong shape is an error.
     """
     check_values(weights)
-    arrays, optional = weights.arrays, weights.network.OPTIONAL_CELLS
+    arrays, optional = weights.arrays, weights.network.optional_cells
     needed = {name: shape for name, shape in shapes.items() if cell_of(name) not in fresh}
     faults = {
         "missing": [name for name in needed if strict and name not in arrays],

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
 from ..documents import shown
-from ..errors import MultiTaskNetError
+from ..errors import EngineError
 from ..runtime import free_memory
-from ..vehicle.pose import Pose
+from ..vehicle.pose import Pose, check_convention
 from ..vehicle.sample import Sample
+from .names import split_entries
 
 if TYPE_CHECKING:
     from mindspore import nn
@@ -25,19 +28,11 @@ Arrays = Mapping[str, np.ndarray]
 SIZE_STEP = 32
 
 
-class SpecError(MultiTaskNetError, ValueError):
-    """Names and shapes that are no network of this package."""
-
-
-class MemoryLimitError(MultiTaskNetError, ValueError):
-    """More at a time than the memory holds."""
-
-
 class Spec(Protocol):
     """An architecture: a frozen dataclass of plain values.
 
     Attributes:
-        network: the name of the network that it is of.
+        network: the name of the network that it describes.
         input_size: height and width that the weights were trained on.
     """
 
@@ -60,13 +55,13 @@ class Spec(Protocol):
 
     @property
     def is_complete(self) -> bool:
-        """Whether weights of it need nothing fresh to predict."""
+        """Whether its weights can predict as they are, with no layer left at random values."""
 
     def input_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         """The inputs' names and shapes without the batch, in order, for a height and width."""
 
     def output_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
-        """The same of the outputs; the last is the one that the network is judged by."""
+        """The same for the outputs; the last is the one that the network is judged by."""
 
 
 class Checkpoint(Protocol):
@@ -87,7 +82,7 @@ class Checkpoint(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What is to be built: a Cell of ``spec``, with ``arrays`` but for the cells in ``fresh``.
+    """What to build: a Cell of ``spec``, with ``arrays`` except for the cells in ``fresh``.
 
     Attributes:
         spec: the architecture.
@@ -100,78 +95,144 @@ class Plan:
     fresh: tuple[str, ...] = ()
 
 
-class Network(Protocol):
-    """One network. A module of these names is one; ``spec`` is always its own :class:`Spec`.
+class Network(ABC):
+    """One network. Each folder's ``definition`` has one subclass and its instance ``NETWORK``.
 
     Attributes:
-        NAME: as the Hub client passes it.
-        CARD: the file name of its card in ``assets/``.
-        OPTIONAL_CELLS: outermost cells that a file may hold without the network having them.
-        PREPROCESSING: version of what makes the inputs; another one gives other values.
-        FROZEN: for each choice of ``freeze`` in training (``none``, ``stages``, ``backbone``,
-            ``blocks``), how the names of the parameters begin that it holds fixed.
+        name: as the Hub client passes it.
+        card: the file name of its published card in ``assets/``.
+        spec_type: the class of its specs; every ``spec`` below is one.
+        options: the keyword arguments of its own that ``create_network`` takes.
+        optional_cells: outermost cells that a file may hold without the network having them.
+        preprocessing_version: raised whenever the same picture gives other inputs.
+        frozen: for each choice of ``freeze`` in training (``none``, ``stages``, ``blocks``,
+            ``backbone``), how the names of the parameters begin that it holds fixed.
+        roots: the names of its outermost cells, in all layouts that it reads.
+        mark: a regular expression for the beginning of names that no other network has.
     """
 
-    NAME: str
-    CARD: str
-    OPTIONAL_CELLS: tuple[str, ...]
-    PREPROCESSING: int
-    FROZEN: Mapping[str, tuple[str, ...]]
+    name: ClassVar[str]
+    card: ClassVar[str]
+    spec_type: ClassVar[type]
+    options: ClassVar[tuple[str, ...]] = ()
+    optional_cells: ClassVar[tuple[str, ...]] = ()
+    preprocessing_version: ClassVar[int]
+    frozen: ClassVar[Mapping[str, tuple[str, ...]]]
+    roots: ClassVar[tuple[str, ...]]
+    mark: ClassVar[str]
 
     def recognizes(self, names: Sequence[str]) -> bool:
-        """Whether entries of these names are this network's, in any layout it reads."""
+        """Whether entries of these names are this network's, in any layout, under any prefix."""
+        mark = re.compile(rf"(?:^|\.)(?:{self.mark})")
+        return any(mark.search(name) for name in names)
 
     def to_published(self, entries: Arrays) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-        """A file's entries by published name, and the names of those left out."""
+        """A file's entries by published name, and the names of those left out.
+
+        Left out is what only the file's own training had a use for: optimizer state, counters,
+        the parameters of a Cell around the network, an ImageNet classifier. What is not understood
+        keeps its name, for a strict load to refuse.
+
+        Raises:
+            ValueError: the file holds several networks of this kind.
+        """
+        own, left_out = split_entries(entries, self.mark, self.roots)
+        arrays, dropped = self.published_names(own)
+        return arrays, (*left_out, *dropped)
+
+    def published_names(self, entries: Arrays) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+        """The same for the network's own entries, without prefix: here, as they are."""
+        return dict(entries), ()
 
     def to_torch(self, arrays: Arrays) -> dict[str, np.ndarray]:
-        """Published names and values as NVlabs' PyTorch network has them; SpecError if it cannot
-        give what they give."""
+        """Published names and values as the network in PyTorch has them.
 
+        Raises:
+            CheckpointError: the PyTorch network would give other outputs.
+        """
+        return dict(arrays)
+
+    @abstractmethod
     def spec_from_shapes(self, shapes: Shapes, source: str) -> Any:
-        """The architecture that names and shapes state; SpecError that names ``source``."""
+        """The architecture that names and shapes state; CheckpointError that names ``source``."""
 
     def spec_to_json(self, spec: Any) -> dict[str, Any]:
         """All of a spec as plain values."""
+        return asdict(spec)
 
+    @abstractmethod
     def spec_from_json(self, values: Mapping[str, Any]) -> Any:
         """Back from :meth:`spec_to_json`; KeyError, TypeError or ValueError if it is not that."""
 
+    @abstractmethod
     def spec_to_sidecar(self, spec: Any) -> dict[str, Any]:
         """What a checkpoint's tensors cannot say of the spec."""
 
+    @abstractmethod
     def spec_from_sidecar(self, spec: Any, values: Mapping[str, Any]) -> Any:
         """The spec with what :meth:`spec_to_sidecar` wrote; errors as above."""
 
+    @abstractmethod
     def describe(self, spec: Any) -> dict[str, str]:
         """What there is to know of a spec, for people: names and values, in order."""
 
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """TypeError or ValueError for options of ``create_network`` that suit no file."""
+        for option in options:
+            if option not in self.options:
+                raise TypeError(
+                    f"create_network() got an unexpected keyword argument {option!r}; {self.name} "
+                    f"takes {', '.join(self.options) or 'none of its own'}"
+                )
+        include_top = options.get("include_top", True)
+        if not isinstance(include_top, bool):
+            raise TypeError(f"include_top must be True or False, not {include_top!r}")
+
+    @abstractmethod
     def plan(self, found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
         """What :func:`multitasknet.create_network` is to build, given a file and its options."""
 
-    def check_options(self, options: Mapping[str, Any]) -> None:
-        """TypeError or ValueError for options that no file can make right."""
-
+    @abstractmethod
     def build(self, spec: Any) -> nn.Cell:
         """The Cell, with initial values."""
 
+    @abstractmethod
     def write_inputs(self, sample: Sample, out: Mapping[str, np.ndarray]) -> None:
         """Write a sample's inputs into float32 arrays of ``spec.input_shapes(size)``."""
 
+    @abstractmethod
     def normalization(self) -> dict[str, Any]:
         """How pixels become inputs, for readers of exported files."""
 
 
-@runtime_checkable
-class PoseNetwork(Network, Protocol):
+class PoseNetwork(Network):
     """A network that finds the keypoints of vehicles.
 
     Attributes:
-        DECODINGS: the ways from its maps to places; the first is what is taken by default.
+        decodings: the ways from its maps to places; the first is the default.
     """
 
-    DECODINGS: tuple[str, ...]
+    decodings: ClassVar[tuple[str, ...]]
 
+    def spec_from_json(self, values: Mapping[str, Any]) -> Any:
+        spec = self.spec_type(**check_fields(self.spec_type, values))
+        return replace(
+            spec,
+            input_size=check_size(spec.input_size),
+            pose_convention=check_convention(spec.pose_convention),
+        )
+
+    def spec_to_sidecar(self, spec: Any) -> dict[str, Any]:
+        return {"size": list(spec.input_size), "pose_convention": spec.pose_convention}
+
+    def spec_from_sidecar(self, spec: Any, values: Mapping[str, Any]) -> Any:
+        return replace(
+            spec,
+            input_size=check_size(values["size"]),
+            pose_convention=check_convention(values["pose_convention"]),
+        )
+
+    @abstractmethod
     def decode(
         self,
         outputs: Sequence[np.ndarray],
@@ -182,15 +243,18 @@ class PoseNetwork(Network, Protocol):
         ``[N, 36, 3]`` of x, y (cells) and confidence, and maps, float32 ``[N, 36, h, w]``."""
 
     def half_turn_shares(self, peaks: np.ndarray, maps: np.ndarray) -> Sequence[float | None]:
-        """Of each picture's peaks and maps: how much of these speaks for a vehicle that faces the
+        """For each picture's peaks and maps: how much of these suggests a vehicle that faces the
         other way, 0..1; None where the maps cannot tell."""
+        return [None] * len(peaks)
 
+    @abstractmethod
     def keypoints_in_image(
         self, peaks: np.ndarray, *, width: int, height: int, size: tuple[int, int]
     ) -> np.ndarray:
         """One picture's peaks ``[36, 3]`` in pixels of the picture, whose ``width`` and ``height``
         are given; ``size`` is the input's height and width."""
 
+    @abstractmethod
     def stored_heatmaps(self, pose: Pose, *, width: int, height: int) -> np.ndarray:
         """A pose's maps as PAMTRI stores them for MultiTaskNet: uint8 ``[36, 64, 64]``."""
 
@@ -212,12 +276,12 @@ def check_fields(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_memory(spec: Any, size: tuple[int, int], batch_size: int) -> None:
-    """MemoryLimitError if a batch's inputs and outputs alone are more than the memory left."""
+    """EngineError if a batch's inputs and outputs alone are more than the memory left."""
     shapes = (*spec.input_shapes(size).values(), *spec.output_shapes(size).values())
     needed = 4 * batch_size * sum(map(math.prod, shapes))
     left = free_memory()
     if needed > left:
-        raise MemoryLimitError(
+        raise EngineError(
             f"a batch of {batch_size} at {size[0]}x{size[1]} pixels takes {needed / 1e9:,.1f} GB "
             f"for inputs and outputs alone, and {left / 1e9:,.1f} GB are free; ask for smaller "
             f"batches or a smaller size"

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from mindspore import Tensor, nn
 
+from ..errors import CheckpointError
 from ..files import file_sha256
 from ..models import find_network
-from ..models.definition import Network, Plan, Shapes
-from .reading import CheckpointError, Weights, cell_of, check_fit, read_weights
+from ..models.base import Network, Plan, Shapes
+from .read import Weights, cell_of, check_fit, read_weights
 
 
 @dataclass(frozen=True)

@@ -117,11 +117,11 @@ def create_from(source: WeightsSource, name: str = DEFAULT_NETWORK, **options: A
     """:func:`create_network` for weights that are stated as one."""
     network = find_network(name)
     network.check_options(options)
-    path = source.fetch(network.NAME)
+    path = source.fetch(network.name)
 
     from ..runtime import guard_cpu
-    from ..weights.loading import build
-    from ..weights.reading import read_weights
+    from ..weights.load import build
+    from ..weights.read import read_weights
 
     guard_cpu()
     found = None if path is None else read_weights(path, network)

@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import DownloadError
 from ..files import PACKAGE, expand, file_sha256, replacing
 from .card import Asset, ModelCard
-from .download import DownloadError, RetryPolicy, by_hand, download
+from .download import RetryPolicy, by_hand, download
 
 if TYPE_CHECKING:
     from filelock import AcquireReturnProxy
