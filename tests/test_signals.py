@@ -26,30 +26,16 @@ COMMANDS = {
     "export": ["export", "--weights", "none", "--size", "32", "--output", "{out}/x.onnx"],
     "search": ["search", *RANDOM, "--gallery", "{data}/image_test", "--query", str(PHOTO)],
     "evaluate": ["evaluate", *RANDOM, "--data", "{data}", "--output", "{out}/evaluation"],
-    "pack": ["pack", "{data}", "{out}/packed"],
     "synthesize": ["synthesize", "--output", "{out}/drawn", "--workers", "2"],
     "finetune": [
         *["finetune", "--data", "{data}", "--output", "{out}/run", "--weights", "none"],
-        *[
-            "--size",
-            "32",
-            "--batch-size",
-            "4",
-            "--instances",
-            "2",
-            "--freeze",
-            "backbone",
-            "--epochs",
-            "2",
-        ],
+        *["--size", "32", "--batch-size", "4", "--instances", "2", "--epochs", "2"],
     ],
 }
 # Shares of the time that the command takes; the first is in Python's own imports.
 MOMENTS = (0.03, 0.1, 0.25, 0.4, 0.55, 0.7, 0.85)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-SAMPLE = [("predict", signal.SIGINT), ("export", signal.SIGTERM), ("pack", signal.SIGTERM)]
-# In which a command is at least so far that its own code runs.
-_STARTED = 0.5
+SAMPLE = [("predict", signal.SIGINT), ("export", signal.SIGTERM), ("evaluate", signal.SIGTERM)]
 
 
 @dataclass(frozen=True)
@@ -127,12 +113,12 @@ class Bench:
 
 
 def is_armed(process: subprocess.Popen[str]) -> bool:
-    """Whether the process has come to the package's own code: it waits for signals in a thread."""
+    """Whether the process has come to the package's own code: it catches SIGTERM."""
     if process.poll() is not None:
         return True
     status = Path(f"/proc/{process.pid}/status").read_text()
-    blocked = int(re.search(r"SigBlk:\s*([0-9a-f]+)", status)[1], 16)
-    return bool(blocked >> (signal.SIGTERM - 1) & 1)
+    caught = int(re.search(r"SigCgt:\s*([0-9a-f]+)", status)[1], 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
 
 
 def with_deadline(condition: Callable[[], bool], seconds: float) -> None:
@@ -195,74 +181,49 @@ def test_worker_processes_end_with_their_parent(bench: Bench, number: int) -> No
     bench.clear()
 
 
-def test_a_third_signal_ends_a_command_that_does_not(tmp_path: Path) -> None:
-    code = (
+def test_a_second_signal_ends_a_command_that_does_not(tmp_path: Path) -> None:
+    (tmp_path / "stubborn.py").write_text(
         "import time\n"
-        "from multitasknet.interruption import run_until_signal\n"
-        "def command():\n"
+        "import multitasknet.cli as cli\n"
+        "from multitasknet.__main__ import main\n"
+        "def stay():\n"
         "    while True:\n"
-        "        try: time.sleep(9)\n"
-        "        except KeyboardInterrupt: print('no', flush=True)\n"
-        "run_until_signal(command)"
+        "        print('at work', flush=True)\n"
+        "        try: time.sleep(60)\n"
+        "        except KeyboardInterrupt: pass\n"
+        "cli.main = stay\n"
+        "main()\n"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
-        with_deadline(lambda: is_armed(process), 60)
-        time.sleep(_STARTED)
-        process.send_signal(signal.SIGTERM)
-        assert process.stdout.readline() == b"no\n"
+    command = [sys.executable, str(tmp_path / "stubborn.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         for _ in range(2):
-            process.send_signal(signal.SIGINT)
-            time.sleep(_STARTED)
-        assert process.wait(timeout=30) == 130
+            assert process.stdout.readline() == b"at work\n"
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == -signal.SIGTERM
 
 
-def test_an_import_is_finished_before_a_signal_is_told(tmp_path: Path) -> None:
-    (tmp_path / "slow_module.py").write_text(
-        "import time\nprint('importing', flush=True)\ntime.sleep(2)\nprint('whole', flush=True)\n"
+def test_sigterm_clears_up_while_a_pipeline_of_mindspore_runs(tmp_path: Path) -> None:
+    """Whose own handler ends the process at once."""
+    (tmp_path / "reading.py").write_text(
+        "import sys, time\n"
+        "import numpy as np\n"
+        "import mindspore.dataset as ds\n"
+        "import multitasknet.cli as cli\n"
+        "from multitasknet.__main__ import main\n"
+        "from multitasknet.data.pipeline import rows_of\n"
+        "def read():\n"
+        "    try:\n"
+        "        for _ in rows_of(ds.NumpySlicesDataset({'a': np.arange(9)})):\n"
+        "            print('at work', flush=True)\n"
+        "            time.sleep(60)\n"
+        "    finally:\n"
+        "        print('cleared up', flush=True)\n"
+        "cli.main = read\n"
+        "main()\n"
     )
-    said, errors = interrupted("import slow_module\n    raise AssertionError", tmp_path)
-    assert said == b"importing\nwhole\n"
-    assert errors == b"multitasknet: interrupted\n"
-
-
-def test_a_signal_is_told_where_it_is_heard(tmp_path: Path) -> None:
-    (tmp_path / "deaf.py").write_text(
-        "import time\n"
-        "class Deaf:\n"
-        "    def __del__(self):\n"
-        "        print('deleting', flush=True)\n"
-        "        time.sleep(2)\n"
-        "        print('whole', flush=True)\n"
-    )
-    said, errors = interrupted("import deaf, time; deaf.Deaf(); time.sleep(60)", tmp_path)
-    assert said == b"deleting\nwhole\n"
-    assert errors == b"multitasknet: interrupted\n"
-
-
-def test_a_signal_that_something_else_takes_is_said_all_the_same(tmp_path: Path) -> None:
-    command = (
-        "try:\n        print('at work', flush=True); import time; time.sleep(60)\n"
-        "    except BaseException: return 0"
-    )
-    assert interrupted(command, tmp_path) == (b"at work\n", b"multitasknet: interrupted\n")
-
-
-def interrupted(command: str, folder: Path) -> tuple[bytes, bytes]:
-    """What a command says on both streams that gets a signal after its first line."""
-    code = (
-        "from multitasknet.interruption import run_until_signal\n"
-        f"def command():\n    {command}\n"
-        "run_until_signal(command)"
-    )
-    environment = os.environ | {"PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-    ) as process:
-        first = process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        said, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    return first + said, errors
+    command = [sys.executable, str(tmp_path / "reading.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"at work\n"
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=30)
+        assert (said, process.returncode) == (b"cleared up\n", 143)

@@ -2,21 +2,51 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+from contextlib import suppress
+from types import FrameType
 from typing import NoReturn
 
-from .interruption import run_until_signal
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main() -> NoReturn:
-    """Run the command of this process's arguments."""
-    run_until_signal(_run)
+    """Run the command of this process's arguments and exit: 128 + n if signal n ended it.
 
+    The first signal raises KeyboardInterrupt, so that whatever is half-written is removed; a
+    second one ends the process at once.
+    """
+    received: list[int] = []
 
-def _run() -> int:
-    # Not above: what a signal cuts short must be inside.
-    from .cli import main
+    def interrupt(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        for one in _SIGNALS:
+            signal.signal(one, signal.SIG_DFL)
+        raise KeyboardInterrupt
 
-    return main()
+    for one in _SIGNALS:
+        # A background job of a shell ignores SIGINT, and is to go on doing so.
+        if signal.getsignal(one) is not signal.SIG_IGN:
+            signal.signal(one, interrupt)
+    try:
+        from .cli import main as run
+
+        code = run()
+    # An import or a callback from C that is interrupted can raise anything.
+    except BaseException:
+        if not received:
+            raise
+        code = 1
+        print("multitasknet: interrupted", file=sys.stderr)
+    if received and code:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        # Threads of libraries may take long to end, or crash.
+        os._exit(128 + received[0])
+    sys.exit(code)
 
 
 if __name__ == "__main__":

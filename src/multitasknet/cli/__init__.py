@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -47,7 +48,6 @@ _COMMANDS = (
     serve,
     doctor,
 )
-_INTERRUPTED = 130
 _PATHS_OR_WORDS = ("weights", "pose", "gallery")
 
 
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error))
     except KeyboardInterrupt as interruption:
         print(f"multitasknet: {str(interruption) or 'interrupted'}", file=sys.stderr)
-        return _INTERRUPTED
+        return 128 + getattr(interruption, "number", signal.SIGINT)
     except BrokenPipeError:
         # The reader of a pipe has gone; keep Python from complaining at exit.
         _discard_output()

@@ -15,7 +15,7 @@ import numpy as np
 from ..files import reading
 from ..images import decode_image, read_image
 from ..models.base import Spec, check_memory, check_size
-from ..runtime import usable_workers
+from ..runtime import restore_signal_handlers, usable_workers
 from ..vehicle.attributes import ClassMaps
 from ..vehicle.sample import Sample
 from .labels import LabelError
@@ -91,9 +91,12 @@ def rows_of(pipeline: ds.Dataset) -> Iterator[dict[str, np.ndarray]]:
     before = ds.config.get_prefetch_size()
     ds.config.set_prefetch_size(_QUEUE)
     try:
-        return pipeline.create_dict_iterator(num_epochs=1, output_numpy=True)
+        rows = pipeline.create_dict_iterator(num_epochs=1, output_numpy=True)
     finally:
         ds.config.set_prefetch_size(before)
+    for row in rows:
+        restore_signal_handlers()
+        yield row
 
 
 def read_images(split: Split, indices: Sequence[int], *, workers: int = 1) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ import psutil
 from mindspore import Tensor
 
 from ..data.layouts import camera_in, read_dataset
-from ..data.pipeline import create_pipeline
+from ..data.pipeline import create_pipeline, rows_of
 from ..data.records import Record, Split, VehicleDataset, check_images, warn_of_unmatched
 from ..device import choose_device
 from ..errors import MultiTaskNetError
@@ -255,8 +255,7 @@ class Adaptation:
             workers=self.workers,
             drop_remainder=len(crops) >= size,
         )
-        batches = pipeline.create_tuple_iterator(num_epochs=1, output_numpy=True)
-        inputs = (tuple(map(Tensor, inputs)) for *inputs, _ in batches)
+        inputs = (tuple(map(Tensor, list(row.values())[:-1])) for row in rows_of(pipeline))
         reestimate_statistics(network, inputs, share=_OF_CROPS)
         record = EpochRecord(0, {}, 0.0, 0, 0.0, 0.0, psutil.Process().memory_info().rss / 2**20)
         return self._keep(record, network, {}, started)
