@@ -22,7 +22,7 @@ from teaching import Shifted, half_turned, measure
 
 from multitasknet import PoseEstimator, Predictor, read_dataset
 from multitasknet.data.records import Record, VehicleDataset
-from multitasknet.images import decode_image, encode_jpeg, read_image
+from multitasknet.images import encode_jpeg, picture_of, read_image
 from multitasknet.ranking.metrics import evaluate_embeddings
 from multitasknet.vehicle.attributes import COLORS, TYPES
 
@@ -64,7 +64,7 @@ def blurred(pixels: Pixels) -> Pixels:
 
 
 def compressed(pixels: Pixels) -> Pixels:
-    return decode_image(encode_jpeg(pixels, 20))
+    return picture_of(encode_jpeg(pixels, 20), "coarse").decode()[0]
 
 
 def at_night(pixels: Pixels) -> Pixels:

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from multitasknet import PoseEstimator, read_dataset
-from multitasknet.images import decode_image, encode_jpeg, read_image
+from multitasknet.images import encode_jpeg, picture_of, read_image
 from multitasknet.vehicle.keypoint_metrics import KeypointErrors
 from multitasknet.vehicle.keypoints import HALF_TURN_KEYPOINTS, SEEN_FROM
 
@@ -70,7 +70,7 @@ class Shifted:
         dark = 255 * (small / 255) ** 1.5 * gain + self._rng.normal(0, 5, small.shape)
         coded = np.clip(dark, 0, 255).astype(np.uint8)
         large = cv2.resize(coded, (width, height), interpolation=cv2.INTER_CUBIC)
-        return decode_image(encode_jpeg(large, 20))
+        return picture_of(encode_jpeg(large, 20), "small").decode()[0]
 
 
 def shifted_copy(root: Path, target: Path) -> Path:

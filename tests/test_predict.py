@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import subprocess
 import sys
@@ -11,8 +13,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from multitasknet import ImageError, Predictor, create_network, preprocess, read_labels
+from multitasknet import (
+    EmbeddingOrigin,
+    ImageError,
+    Predictor,
+    create_network,
+    picture_of,
+    preprocess,
+    read_labels,
+)
 from multitasknet.cli import main
+from multitasknet.images import encode_jpeg
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 PHOTO = ASSETS / "example.jpg"
@@ -63,6 +74,57 @@ def test_a_missing_pose_is_said(predictor, caplog) -> None:
     assert (given.pose_given, missing.pose_given) == (True, False)
     assert "1 of 2 images: no keypoints given: all confidences set to zero" in caplog.text
     assert not np.allclose(given.embedding, missing.embedding)
+
+
+def test_a_stream_takes_any_iterable_and_leaves_out_what_cannot_be_read(
+    predictor, tmp_path
+) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    pixels = np.asarray(Image.open(PHOTO).convert("RGB"))
+    picture = picture_of(PHOTO.read_bytes(), "upload")
+    given = [PHOTO, tmp_path / "bad.jpg", picture, tmp_path / "no.jpg", pixels]
+    skipped: list[tuple[str, ImageError]] = []
+    found = list(predictor.stream(iter(given), skip=lambda *one: skipped.append(one)))
+    assert [one.index for one in found] == [0, 2, 4]
+    assert [one.source for one in found] == [str(PHOTO), "upload", "image 4"]
+    assert found[0].sha256 == found[1].sha256 == hashlib.sha256(PHOTO.read_bytes()).hexdigest()
+    assert {(one.height, one.width) for one in found} == {pixels.shape[:2]}
+    assert [name for name, _ in skipped] == [str(tmp_path / "bad.jpg"), str(tmp_path / "no.jpg")]
+    assert all(name in str(error) for name, error in skipped)
+    with pytest.raises(ImageError, match=r"bad\.jpg"):
+        list(predictor.stream(given))
+    # Taken as it goes: the first result needs no more than some batches.
+    endless = predictor.stream(picture for _ in itertools.count())
+    assert next(endless).source == "upload"
+    endless.close()
+
+
+def test_a_record_brings_its_keypoints_and_stored_maps(predictor, tmp_path) -> None:
+    from multitasknet.data.records import Record
+    from multitasknet.data.samples import batch_inputs, load_sample
+    from multitasknet.vehicle.maps import draw_maps
+
+    pose = read_labels(LABELS)[PHOTO.name].keypoints
+    (tmp_path / "maps").mkdir()
+    maps = draw_maps(pose, heatmaps=False, segments=True, height=300, width=200)
+    for row, one in enumerate(maps):
+        (tmp_path / "maps" / f"{row:02}.jpg").write_bytes(encode_jpeg(one, 95))
+    plain = Record(PHOTO, 1, keypoints=pose)
+    stored = Record(PHOTO, 1, keypoints=pose, segments=tmp_path / "maps")
+    ours = predictor.predict([plain, stored, PHOTO], [None, None, pose])
+    assert [one.pose.origin for one in ours] == ["given"] * 3
+    np.testing.assert_allclose(ours[0].embedding, ours[2].embedding, atol=1e-4)
+    samples = [load_sample(one, predictor.spec) for one in (plain, stored)]
+    *_, wanted = predictor.run(*batch_inputs(samples, predictor.spec, predictor.size))
+    found = np.stack([one.embedding for one in ours[:2]])
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    assert np.abs(wanted[0] - wanted[1]).max() > 1e-3
+
+
+def test_the_origin_is_all_that_makes_an_embedding(predictor, checkpoint) -> None:
+    assert predictor.origin == EmbeddingOrigin(
+        hashlib.sha256(checkpoint.read_bytes()).hexdigest(), "segment", (64, 64), "float32", 2
+    )
 
 
 def test_networks_without_heads_give_embeddings_alone(checkpoint) -> None:

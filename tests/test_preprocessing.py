@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
-from multitasknet import ImageError, preprocess
-from multitasknet.images import read_image, read_reduced, resize
+from multitasknet import preprocess
+from multitasknet.images import resize
 from multitasknet.models.multitasknet.preprocessing import pose_vector, write_inputs
 from multitasknet.vehicle.keypoints import SURFACES, visible_surfaces
 from multitasknet.vehicle.maps import draw_heatmaps, draw_segments
@@ -199,113 +196,6 @@ def test_heatmaps_peak_where_pamtri_puts_them(width: int, height: int, seed: int
         row, column = np.unravel_index(heatmap.argmax(), (64, 64))
         assert abs(column - ((keypoint[0] - width / 2) / side + 0.5) * 64) <= 0.51
         assert abs(row - ((keypoint[1] - height / 2) / side + 0.5) * 64) <= 0.51
-
-
-def test_files_pillow_images_and_arrays_agree(tmp_path: Path) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (60, 40, 3), dtype=np.uint8)
-    path = tmp_path / "car.png"
-    Image.fromarray(pixels).save(path)
-    from_array = preprocess(pixels, None, "rgb")[0]
-    for image in (path, str(path), Image.fromarray(pixels), Image.open(path)):
-        np.testing.assert_array_equal(preprocess(image, None, "rgb")[0], from_array)
-
-
-def test_exif_orientation_and_other_modes_are_honoured(tmp_path: Path) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (60, 40, 3), dtype=np.uint8)
-    turned = Image.fromarray(np.rot90(pixels).copy())
-    exif = turned.getexif()
-    exif[0x0112] = 6  # to be turned clockwise by a viewer
-    turned.save(tmp_path / "turned.png", exif=exif)
-    np.testing.assert_array_equal(read_image(tmp_path / "turned.png"), pixels)
-    Image.fromarray(pixels).convert("L").save(tmp_path / "gray.png")
-    assert read_image(tmp_path / "gray.png").shape == (60, 40, 3)
-
-
-@pytest.mark.parametrize(
-    ("image", "named"),
-    [
-        ("nowhere.jpg", "nowhere.jpg: the image cannot be read (no such file)"),
-        (np.zeros((4, 4)), "float64 [4, 4]; expected uint8 [H, W, 3]"),
-        (np.zeros((0, 4, 3), dtype=np.uint8), "uint8 [0, 4, 3]"),
-    ],
-)
-def test_a_bad_image_is_named(image: object, named: str) -> None:
-    with pytest.raises(ImageError) as refused:
-        preprocess(image)
-    assert named in str(refused.value)
-
-
-@pytest.mark.parametrize("content", [b"", b"no image at all", b"\xff\xd8\xff\xe0 cut"])
-def test_a_file_that_is_no_image_is_named(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "broken.jpg"
-    path.write_bytes(content)
-    with pytest.raises(ImageError, match=r"broken\.jpg: the image cannot be read"):
-        preprocess(path)
-
-
-def test_16_bit_grey_keeps_its_shades(tmp_path: Path) -> None:
-    ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
-    Image.fromarray(ramp).save(tmp_path / "ramp.png")
-    pixels = read_image(tmp_path / "ramp.png")
-    assert (pixels.min(), pixels.max()) == (0, 255)
-    np.testing.assert_allclose(pixels[..., 0], ramp / 257, atol=1)
-
-
-def test_a_float_picture_is_refused(tmp_path: Path) -> None:
-    Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)).save(tmp_path / "f.tif")
-    with pytest.raises(ImageError, match=r"f\.tif.*what is white is not stated"):
-        read_image(tmp_path / "f.tif")
-
-
-def test_transparent_pixels_show_no_hidden_color(tmp_path: Path) -> None:
-    Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / "alpha.png")
-    palette = Image.new("P", (8, 8), 1)
-    palette.putpalette([0, 0, 0, 255, 0, 0])
-    palette.save(tmp_path / "palette.png", transparency=1)
-    for name in ("alpha.png", "palette.png"):
-        assert np.unique(read_image(tmp_path / name)).tolist() == [128]
-
-
-def test_a_cmyk_jpeg_keeps_its_color(tmp_path: Path) -> None:
-    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "cmyk.jpg")
-    red, green, blue = read_image(tmp_path / "cmyk.jpg")[8, 8]
-    assert red > 200 and green < 60 and blue < 60
-
-
-@pytest.mark.parametrize(("side", "divisor"), [(255, 1), (256, 2), (512, 4), (1024, 8), (2100, 8)])
-def test_a_jpeg_far_larger_than_needed_is_read_at_a_part_of_its_size(
-    tmp_path: Path, side: int, divisor: int
-) -> None:
-    across, down = np.meshgrid(np.linspace(0, 255, side + 40), np.linspace(0, 255, side))
-    picture = Image.fromarray(np.stack([across, down, 255 - down], 2).astype(np.uint8))
-    exif = picture.getexif()
-    exif[0x0112] = 6  # to be turned clockwise by a viewer
-    picture.save(tmp_path / "large.jpg", quality=95, exif=exif)
-    picture.save(tmp_path / "large.png", exif=exif)
-    whole = read_image(tmp_path / "large.jpg")
-    pixels, found = read_reduced(tmp_path / "large.jpg", (16, 32))
-    assert found == divisor
-    assert pixels.shape == (*(-(-length // divisor) for length in whole.shape[:2]), 3)
-    wanted = resize(whole, pixels.shape[:2]).astype(int)
-    assert np.abs(pixels - wanted).mean() < 2
-    if divisor == 1:
-        np.testing.assert_array_equal(pixels, whole)
-    for same in (tmp_path / "large.png", picture, whole):
-        as_it_is, one = read_reduced(same, (16, 32))
-        np.testing.assert_array_equal(as_it_is, read_image(same))
-        assert one == 1
-
-
-def test_a_cut_jpeg_is_refused(tmp_path: Path) -> None:
-    whole = tmp_path / "whole.jpg"
-    noise = np.random.default_rng(0).integers(0, 256, (99, 99, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(whole)
-    cut = tmp_path / "cut.jpg"
-    cut.write_bytes(whole.read_bytes()[:2000])
-    with pytest.raises(ImageError, match=r"cut\.jpg"):
-        preprocess(cut)
-    with pytest.raises(ImageError, match=r"cut\.jpg"):
-        read_reduced(cut, (8, 8))
 
 
 @pytest.mark.parametrize(

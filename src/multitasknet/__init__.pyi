@@ -5,6 +5,7 @@ from .errors import (
     CardError,
     CheckpointError,
     DownloadError,
+    ImageError,
     MissingExtraError,
     MultiTaskNetError,
 )
@@ -15,8 +16,9 @@ from .hub.create_network import create_network
 from .hub.fetch import fetch_asset
 from .hub.install import hub_install
 from .hub.publish import write_card
-from .images import ImageError
+from .images import Picture, find_images, open_picture, picture_of
 from .inference.export import ExportError, ExportReport, export
+from .inference.origin import EmbeddingOrigin
 from .inference.pose_choice import PoseError
 from .inference.pose_estimator import PoseEstimator
 from .inference.predictor import Predictor
@@ -38,7 +40,7 @@ from .ranking.calibration import Calibration, CalibrationError
 from .ranking.metrics import evaluate_ranking
 from .ranking.threshold import threshold_at
 from .retrieval.comparing import Comparison, compare
-from .retrieval.index import EmbeddingOrigin, GalleryIndex
+from .retrieval.index import GalleryIndex
 from .retrieval.search import build_index, search
 from .retrieval.store import GalleryStore
 from .retrieval.store_search import StoreGallery
@@ -80,6 +82,7 @@ __all__ = [
     "MultiTaskNet",
     "MultiTaskNetError",
     "MultiTaskNetSpec",
+    "Picture",
     "Pose",
     "PoseError",
     "PoseEstNet",
@@ -107,10 +110,13 @@ __all__ = [
     "evaluate_ranking",
     "export",
     "fetch_asset",
+    "find_images",
     "finetune",
     "hub_install",
     "load_card",
     "load_weights",
+    "open_picture",
+    "picture_of",
     "preprocess",
     "quantize",
     "read_dataset",

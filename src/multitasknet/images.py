@@ -1,10 +1,14 @@
-"""Pictures: reading, resizing, polygons, JPEG. OpenCV does the work, as it did upstream."""
+"""Pictures: finding, reading, resizing, polygons, JPEG. OpenCV does the work, as upstream."""
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import struct
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import TypeAlias
@@ -13,10 +17,19 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from .errors import MultiTaskNetError
+from .errors import ImageError
 from .files import reading
 
+logger = logging.getLogger(__name__)
+
 ImageInput: TypeAlias = "str | Path | Image.Image | np.ndarray"
+
+# By which a file in a folder is a picture.
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp"),
+    *(".tif", ".tiff", ".gif", ".avif"),
+)
+_VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".mpg", ".mpeg", ".wmv", ".webm", ".ts")
 
 # ImageNet's, which every network of this package was trained with.
 RGB_MEAN = (0.485, 0.456, 0.406)
@@ -27,78 +40,172 @@ MOST_PIXELS = 1 << 26
 # Pixels for one of a network's, a side.
 _ENOUGH = 4
 _REDUCED = {
+    1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 _GROUND = (128, 128, 128)
+# What a camera of 12 bits gives at most; of a picture that uses 16 bits, the darkest sixteenth.
+_TWELVE_BITS = 0xFFF
+# EXIF orientations that lie on a side.
+_TURNED = (5, 6, 7, 8)
 _EXIF_TIME = "%Y:%m:%d %H:%M:%S"
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 # Markers of frame headers: all from SOF0 to SOF15 but for tables and extensions.
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
-class ImageError(MultiTaskNetError, ValueError):
-    """An image that cannot be read or has the wrong shape."""
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture whose bytes were read once; nothing is decoded until it is asked for.
 
-
-def read_reduced(image: ImageInput, size: tuple[int, int]) -> tuple[np.ndarray, int]:
-    """:func:`read_image` for a network that takes this height and width, and the divisor.
-
-    A JPEG file that has far more pixels than that is decoded at a half, a quarter or an eighth of
-    its size: in a quarter of the time or less, and with at least four pixels left for one. The
-    divisor of all others is 1.
+    Attributes:
+        name: its path, or what else to call it in errors and results.
+        content: the file's bytes; empty for a picture that was given in memory.
+        pixels: the picture in memory, uint8 ``[H, W, 3]``; None for a file.
     """
-    if not isinstance(image, str | Path):
-        return read_image(image), 1
-    with _readable(str(image)):
-        content = read_regular(Path(image))
-        divisor = _divisor(content, _ENOUGH * max(size))
-        decoded = _decode_jpeg(content, _REDUCED[divisor]) if divisor > 1 else None
-        if decoded is None:
-            return _decode_rgb(content), 1
-        return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), divisor
+
+    name: str
+    content: bytes = field(default=b"", repr=False)
+    pixels: np.ndarray | None = field(default=None, repr=False)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file's bytes; of shape and values for a picture in memory."""
+        if self.pixels is None:
+            return hashlib.sha256(self.content).hexdigest()
+        return hashlib.sha256(repr(self.pixels.shape).encode() + self.pixels.tobytes()).hexdigest()
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the upright picture, as its header states them; ImageError."""
+        if self.pixels is not None:
+            return self.pixels.shape[0], self.pixels.shape[1]
+        with _readable(self.name), open_pillow(self.content) as file:
+            is_turned = file.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
+            width, height = file.size[::-1] if is_turned else file.size
+            return height, width
+
+    @cached_property
+    def taken_at(self) -> datetime | None:
+        """When it was taken, by its EXIF data in the camera's own time; None if they lack it."""
+        try:
+            with open_pillow(self.content) as file:
+                exif = file.getexif()
+                text = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal)
+                return datetime.strptime(str(text or exif[ExifTags.Base.DateTime]), _EXIF_TIME)
+        # Pillow has an exception for every kind of damage.
+        except Exception:
+            return None
+
+    def decode(self, size: tuple[int, int] | None = None) -> tuple[np.ndarray, int]:
+        """The pixels, uint8 ``[H, W, 3]`` in RGB order, and what both sides were divided by.
+
+        It is turned as its EXIF orientation says, transparency is laid on grey, and 16-bit greys
+        are scaled to 8 bits.
+
+        Args:
+            size: height and width of a network's input. A JPEG with far more pixels is decoded at
+                a half, a quarter or an eighth of its size: in a quarter of the time or less, and
+                with at least four pixels left for each of the network's.
+
+        Raises:
+            ImageError: it cannot be decoded, or its values have no known scale.
+        """
+        if self.pixels is not None:
+            return self.pixels, 1
+        with _readable(self.name):
+            divisor = 1 if size is None else _divisor(self.content, _ENOUGH * max(size))
+            decoded = _decode_jpeg(self.content, _REDUCED[divisor])
+            if decoded is not None:
+                return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), divisor
+            with open_pillow(self.content) as file:
+                return _upright_rgb(file), 1
 
 
-def _divisor(content: bytes, least: int) -> int:
-    """What a JPEG's sides can be divided by so that the shorter one keeps that many pixels."""
-    size = _jpeg_size(content) if _is_whole_jpeg(content) else None
-    return next((one for one in (8, 4, 2) if size and min(size) // one >= least), 1)
+def open_picture(image: ImageInput, *, name: str | None = None) -> Picture:
+    """Read a picture's bytes, once.
 
-
-def read_image(image: ImageInput) -> np.ndarray:
-    """Return uint8 ``[H, W, 3]`` in RGB order.
-
-    A file or Pillow image is turned as its EXIF orientation says; 16-bit grey is brought to 8 bits,
-    and what is transparent is laid on grey.
+    Args:
+        image: a path, a Pillow image or an array, uint8 ``[H, W, 3]`` in RGB order.
+        name: what to call it; default is the path.
 
     Raises:
-        ImageError: the image cannot be read, or its values have no common scale.
-        TypeError: ``image`` is neither path, Pillow image nor array.
+        ImageError: the file cannot be read, or the array has another dtype or shape.
+        TypeError: it is none of these.
     """
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ImageError(
-                f"the image array is {image.dtype} {list(image.shape)}; "
-                f"expected uint8 [H, W, 3] in RGB order"
-            )
-        return image
+    if isinstance(image, str | Path):
+        name = name or str(image)
+        with _readable(name):
+            return Picture(name, read_regular(Path(image)))
     if isinstance(image, Image.Image):
-        with _readable("the Pillow image"):
+        name = name or "the Pillow image"
+        with _readable(name):
             _check_pixels(*image.size)
-            return _upright_rgb(image)
-    if not isinstance(image, str | Path):
+            return Picture(name, pixels=_upright_rgb(image))
+    if not isinstance(image, np.ndarray):
         raise TypeError(
             f"an image must be a path, a Pillow image or an array, not {type(image).__name__}"
         )
-    with _readable(str(image)):
-        return _decode_rgb(read_regular(Path(image)))
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ImageError(
+            f"the image array is {image.dtype} {list(image.shape)}; "
+            f"expected uint8 [H, W, 3] in RGB order"
+        )
+    return Picture(name or "the image array", pixels=image)
+
+
+def picture_of(content: bytes, name: str) -> Picture:
+    """A picture from a file's bytes."""
+    return Picture(name, content)
+
+
+def read_image(image: ImageInput) -> np.ndarray:
+    """A picture's pixels, uint8 ``[H, W, 3]`` in RGB order; errors as :func:`open_picture`."""
+    return open_picture(image).decode()[0]
+
+
+def find_images(folder: str | Path) -> list[Path]:
+    """All pictures in a folder and below, sorted by path.
+
+    Hidden files and folders (``._x.jpg``, ``.ipynb_checkpoints``) and those that machines make
+    (``@eaDir``, ``__MACOSX``) are passed over; how many pictures these are is logged.
+
+    Raises:
+        ImageError: there is no such folder, or no picture in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ImageError(f"{folder}: there is no such folder; give a folder of vehicle crops")
+    found = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()
+    ]
+    images = [path for path in found if not any(map(_is_hidden, path.relative_to(folder).parts))]
+    if len(found) > len(images):
+        logger.warning(
+            "%s: %d hidden pictures passed over, such as %s",
+            folder,
+            len(found) - len(images),
+            next(path for path in found if path not in images),
+        )
+    if not images:
+        raise ImageError(f"{folder}: no picture found (a name in {', '.join(IMAGE_SUFFIXES)})")
+    return images
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "@")) or name == "__MACOSX"
 
 
 def read_regular(path: Path) -> bytes:
     """A file's bytes; OSError for a folder, a pipe or a device, whose bytes might not end."""
     if not path.is_file():
         raise OSError("it is no regular file" if path.exists() else "no such file")
+    if path.suffix.lower() in _VIDEO_SUFFIXES:
+        raise OSError("it is a video; save its frames as pictures, and crop the vehicles")
     return path.read_bytes()
 
 
@@ -108,40 +215,17 @@ def _readable(name: str) -> AbstractContextManager[None]:
     return reading(name, ImageError, "the image cannot be read", remedy)
 
 
-def open_picture(source: Path | BytesIO) -> Image.Image:
+def open_pillow(content: bytes) -> Image.Image:
     """A picture of which no pixel is decoded yet; ValueError if it has too many of them."""
-    picture = Image.open(source)
-    _check_pixels(*picture.size)
-    return picture
+    file = Image.open(BytesIO(content))
+    _check_pixels(*file.size)
+    return file
 
 
-def taken_at(path: Path) -> datetime | None:
-    """When a picture was taken, as its EXIF data say in the camera's own time; None if they don't.
-
-    A file that is no picture says nothing either.
-    """
-    try:
-        with open_picture(path) as picture:
-            exif = picture.getexif()
-            text = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal)
-            return datetime.strptime(str(text or exif[ExifTags.Base.DateTime]), _EXIF_TIME)
-    # Pillow has an exception for every kind of damage.
-    except Exception:
-        return None
-
-
-def decode_image(content: bytes) -> np.ndarray:
-    """The picture in a file's bytes, uint8 ``[H, W, 3]``; ImageError if there is none."""
-    with _readable("the picture"):
-        return _decode_rgb(content)
-
-
-def _decode_rgb(content: bytes) -> np.ndarray:
-    decoded = _decode_jpeg(content, cv2.IMREAD_COLOR)
-    if decoded is not None:
-        return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
-    with open_picture(BytesIO(content)) as file:
-        return _upright_rgb(file)
+def _divisor(content: bytes, least: int) -> int:
+    """What a JPEG's sides can be divided by so that the shorter one keeps that many pixels."""
+    size = _jpeg_size(content) if _is_whole_jpeg(content) else None
+    return next((one for one in (8, 4, 2) if size and min(size) // one >= least), 1)
 
 
 def decode_gray(content: bytes) -> np.ndarray:
@@ -149,7 +233,7 @@ def decode_gray(content: bytes) -> np.ndarray:
     decoded = _decode_jpeg(content, cv2.IMREAD_GRAYSCALE)
     if decoded is not None:
         return decoded
-    with open_picture(BytesIO(content)) as file:
+    with open_pillow(content) as file:
         return np.asarray(file.convert("L"))
 
 
@@ -194,12 +278,12 @@ def _decode_jpeg(content: bytes, flags: int) -> np.ndarray | None:
 
 
 def _is_whole_jpeg(content: bytes) -> bool:
-    """Whether it is none that was cut off, which OpenCV would pad with grey and say nothing."""
+    """Whether the file is complete; OpenCV pads files that were cut off without a word."""
     return content.startswith(_JPEG_START) and content.endswith(_JPEG_END)
 
 
 def _jpeg_size(content: bytes) -> tuple[int, int] | None:
-    """Width and height that a JPEG's frame header states; None if it is not where it should be."""
+    """Width and height from a JPEG's frame header; None if it has none in its place."""
     place = len(_JPEG_START)
     while place + 9 <= len(content) and content[place] == 0xFF:
         if content[place + 1] in _JPEG_FRAMES:
@@ -218,27 +302,40 @@ def _check_pixels(width: int, height: int) -> None:
 
 
 def _upright_rgb(image: Image.Image) -> np.ndarray:
+    is_deep = any("16" in str(tile[3]) for tile in getattr(image, "tile", ()))
     # Both conversions copy; most images need neither.
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)
-    if image.mode == "RGB":
-        return np.asarray(image)
     if image.mode == "F" or image.mode.startswith("I"):
         return np.repeat(_eight_bits(image)[..., None], 3, axis=2)
-    if image.has_transparency_data:
+    if image.mode != "RGB" and image.has_transparency_data:
         ground = Image.new("RGBA", image.size, _GROUND)
         image = Image.alpha_composite(ground, image.convert("RGBA"))
-    return np.asarray(image.convert("RGB"))
+    pixels = np.asarray(image.convert("RGB") if image.mode != "RGB" else image)
+    if is_deep:  # of which Pillow keeps the upper 8 bits
+        _check_depth(int(pixels.max()) << 8 | 0xFF)
+    return pixels
 
 
 def _eight_bits(image: Image.Image) -> np.ndarray:
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > 0xFFFF:
         raise ValueError(
-            f"its pixels are {values.dtype}, {values.min():g} to {values.max():g}: "
-            f"what is white is not stated; save it with 8 or 16 bits a channel"
+            f"its pixels are {values.dtype}, {values.min():g} to {values.max():g}, and what white "
+            f"is in them is unknown; save it with 8 or 16 bits a channel"
         )
+    _check_depth(int(values.max()))
     return (values.astype(np.uint32) * 255 // 0xFFFF).astype(np.uint8)
+
+
+def _check_depth(largest: int) -> None:
+    """ValueError for 16-bit values that are of fewer bits: they would come out black."""
+    if largest <= _TWELVE_BITS:
+        raise ValueError(
+            f"its 16-bit values reach {largest} of 65535: they seem to hold "
+            f"{max(largest.bit_length(), 8)} bits; save it with 8 bits a channel, or scale the "
+            f"values to 16 bits"
+        )
 
 
 def write_planes(pixels: np.ndarray, planes: np.ndarray, tables: np.ndarray) -> None:

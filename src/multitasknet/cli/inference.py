@@ -236,9 +236,10 @@ def _print_metrics(evaluation: Evaluation, card: CardMetrics | None) -> None:
 def _search(options: argparse.Namespace) -> None:
     from ..data.labels import read_labels
     from ..files import check_output
+    from ..images import find_images
     from ..retrieval.embedding import origin_of
     from ..retrieval.index import GalleryIndex
-    from ..retrieval.search import build_index, find_images, search, write_search_report
+    from ..retrieval.search import build_index, search, write_search_report
     from ..retrieval.store import is_store
 
     if options.gallery and is_store(options.gallery):

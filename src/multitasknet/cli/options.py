@@ -269,7 +269,7 @@ def make_pose_estimator(options: argparse.Namespace) -> PoseEstimator:
 
 def check_images(paths: Sequence[Path]) -> None:
     """Raise ImageError for the first that is no file, before anything heavy is loaded."""
-    from ..images import ImageError
+    from ..errors import ImageError
 
     for path in paths:
         if not path.is_file():

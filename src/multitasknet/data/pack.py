@@ -23,7 +23,7 @@ from ..files import (
     stored_array,
     writing,
 )
-from ..images import decode_image, read_image
+from ..images import picture_of, read_image
 from ..models.base import Spec
 from ..vehicle.keypoints import NUM_KEYPOINTS, pose_or_zeros
 from ..vehicle.maps import MAP_SIZE, NUM_MAPS, select_maps
@@ -96,7 +96,7 @@ def read_pack(root: Path, splits: Sequence[str] | None) -> VehicleDataset:
 
 def load_packed(record: Record, spec: Spec, image: np.ndarray, deflated: np.ndarray) -> Sample:
     """A packed record as a sample, from the two columns of its row."""
-    pixels = decode_image(image.tobytes())
+    pixels = picture_of(image.tobytes(), "the picture").decode()[0]
     if record.estimated:
         return make_sample(pixels, record.keypoints, spec)
     flat = np.frombuffer(zlib.decompress(deflated.tobytes()), dtype=np.uint8)

@@ -13,7 +13,7 @@ import mindspore.dataset as ds
 import numpy as np
 
 from ..files import reading
-from ..images import decode_image, read_image
+from ..images import picture_of, read_image
 from ..models.base import Spec, check_memory, check_size
 from ..runtime import restore_signal_handlers, usable_workers
 from ..vehicle.attributes import ClassMaps
@@ -108,7 +108,7 @@ def read_images(split: Split, indices: Sequence[int], *, workers: int = 1) -> li
         str(split.pack), columns_list=["image"], sampler=ds.SubsetSampler(list(indices))
     )
     rows = read_rows(stored.create_tuple_iterator(num_epochs=1, output_numpy=True), split)
-    return [decode_image(image.tobytes()) for (image,) in rows]
+    return [picture_of(image.tobytes(), "the picture").decode()[0] for (image,) in rows]
 
 
 def read_rows(rows: Iterable[Row], split: Split) -> Iterator[Row]:

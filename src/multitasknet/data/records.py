@@ -12,6 +12,7 @@ from stat import S_ISREG
 
 import numpy as np
 
+from ..errors import ImageError
 from ..files import reason_of
 from ..images import open_picture
 from ..vehicle.cameras import UNKNOWN_CAMERA
@@ -176,15 +177,13 @@ def _image_problem(record: Record) -> str | None:
             return f"{where} is no regular file; remove the label or add the image"
         if status.st_size == 0:
             return f"{where} is empty; fetch it again"
-        with open_picture(record.image) as image:
-            # JPEGs decode eight times smaller, yet to the last byte: a cut file shows.
-            image.draft("RGB", (1, 1))
-            image.load()
+        # JPEGs decode eight times smaller, yet to the last byte: a cut file shows.
+        open_picture(record.image).decode((1, 1))
     except FileNotFoundError:
         return f"{where} does not exist; remove the label or add the image"
-    # Pillow has an exception for every kind of damage.
-    except Exception as error:
-        return f"{where} cannot be read ({reason_of(error)}); fetch it again or remove the label"
+    except (ImageError, OSError) as error:
+        reason = reason_of(error.__cause__ if isinstance(error.__cause__, Exception) else error)
+        return f"{where} cannot be read ({reason}); fetch it again or remove the label"
     return _maps_problem(record.heatmap_files) or _maps_problem(record.segment_files)
 
 

@@ -16,12 +16,12 @@ from ..data.layouts import camera_in
 from ..errors import MultiTaskNetError
 from ..files import check_output, make_folder
 from ..hub.card import SYNTHETIC, assets_folder
-from ..images import read_image
+from ..images import find_images, read_image
 from ..inference.predictor import Predictor
 from ..models.multitasknet.decoding import Prediction
 from ..report.overlay import draw_overlay
 from ..report.page import Panel, Shot, thumbnail, write_page
-from ..retrieval.search import Match, build_index, find_images
+from ..retrieval.search import Match, build_index
 
 _TOP = 8
 _SHOWN = 4

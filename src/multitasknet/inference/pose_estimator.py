@@ -141,17 +141,17 @@ class PoseEstimator(Runner):
         """
         check_images(images)
         poses: list[Pose] = []
-        for pixels, divisors in self.read_reduced(images):
-            found = self.estimate_pixels(pixels, heatmaps=heatmaps)
-            poses += [pose.scaled(one) for pose, one in zip(found, divisors, strict=True)]
+        for shots in self.read(images, size=self.size):
+            found = self.estimate_pixels([shot.pixels for shot in shots], heatmaps=heatmaps)
+            poses += [pose.scaled(shot.divisor) for pose, shot in zip(found, shots, strict=True)]
         return poses
 
     def prepare(
         self, images: Sequence[ImageInput], keypoints: object = None
     ) -> Iterator[tuple[np.ndarray, ...]]:
         """The network's inputs, as :meth:`run` takes them, a batch at a time; no pose is needed."""
-        for pixels, _ in self.read_reduced(images):
-            yield self._inputs(pixels)
+        for shots in self.read(images, size=self.size):
+            yield self._inputs([shot.pixels for shot in shots])
 
     def estimate_pixels(
         self, pixels: Sequence[np.ndarray], *, heatmaps: bool = False

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property, partial
 from itertools import islice, repeat
 from pathlib import Path
@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.samples import batch_inputs, make_sample
+from ..data.samples import batch_inputs, load_maps, make_sample
 from ..hub.card import CARD, ENTRIES, ModelCard
 from ..hub.source import WeightsSource
 from ..images import ImageInput
+from ..models import find_network
 from ..models.multitasknet.decoding import Prediction, decode
 from ..models.multitasknet.spec import MultiTaskNetSpec
 from ..ranking.calibration import Calibration, read_calibration
@@ -25,9 +26,10 @@ from ..vehicle.pose import Pose
 from ..vehicle.sample import Sample
 from .engine import Backend, Hint, Precision
 from .opening import EXPORTED
+from .origin import EmbeddingOrigin
 from .pose_choice import AUTO, open_pose_estimator
 from .pose_estimator import PoseEstimator
-from .runner import Runner, ahead, check_images
+from .runner import Runner, Shot, Skip, Source, ahead, check_images
 
 if TYPE_CHECKING:
     from ..models.multitasknet.network import MultiTaskNet
@@ -179,27 +181,113 @@ class Predictor(Runner):
             found = read_calibration(self.weights_file, self.spec)
         return found if found and found.input_size == self.size else None
 
-    def predict(
+    @cached_property
+    def origin(self) -> EmbeddingOrigin:
+        """What makes its embeddings; only those of one origin can be compared."""
+        return EmbeddingOrigin(
+            weights_sha256=self.engine.weights_sha256,
+            variant=str(self.spec.variant),
+            input_size=self.size,
+            precision=self.engine.precision,
+            preprocessing=find_network(self.spec.network).preprocessing_version,
+        )
+
+    def stream(
         self,
-        images: Sequence[ImageInput],
-        keypoints: Sequence[np.ndarray | None] | None = None,
-    ) -> list[Prediction]:
-        """Predict colour, type and embedding of vehicle crops.
+        images: Iterable[Source],
+        keypoints: Iterable[np.ndarray | None] | None = None,
+        *,
+        skip: Skip | None = None,
+    ) -> Iterator[Prediction]:
+        """Predict colour, type and embedding of vehicle crops, of any number of them.
+
+        While one batch is predicted, threads take, read and draw the next ones.
 
         Args:
-            images: paths, Pillow images or uint8 arrays ``[H, W, 3]`` (RGB), in any mix.
+            images: paths, Pillow images, uint8 arrays ``[H, W, 3]`` (RGB), :class:`.Picture` or
+                :class:`.Record`, in any mix. A record brings its keypoints and stored maps.
             keypoints: for each image ``[36, 3]`` of x, y (pixels of that image) and confidence, or
                 None where there is no pose. Images without one get it from the pose estimator; if
                 there is none they are predicted on a neutral pose, which is logged. The result
                 holds the pose and says which it is.
+            skip: is called with the name and the error of each image that cannot be read, in a
+                thread, and the image is left out; None raises the error.
 
         Raises:
-            ImageError: an image cannot be read; nothing is predicted then.
+            ImageError: an image cannot be read.
+            DataError: a record's stored map cannot be read.
+            ValueError: keypoints of another shape.
+        """
+        names = tuple(self.spec.output_shapes(self.size))
+        total = neutral = 0
+        posed = ahead(self._posed(self.read(images, keypoints, skip=skip, size=self.size)))
+        for inputs, shots in ahead(self._drawn(posed)):
+            for shot, *row in zip(shots, *self.run(*inputs), strict=True):
+                height, width = shot.shape
+                neutral += shot.pose.origin == "neutral"
+                total += 1
+                yield decode(
+                    dict(zip(names, row, strict=True)),
+                    self.spec,
+                    source=shot.picture.name,
+                    pose=shot.pose,
+                    index=shot.index,
+                    sha256=shot.picture.sha256,
+                    width=width,
+                    height=height,
+                )
+        if neutral and self.spec.uses_pose:
+            logger.warning("%d of %d images: %s", neutral, total, MISSING_POSE)
+
+    def predict(
+        self, images: Sequence[Source], keypoints: Sequence[np.ndarray | None] | None = None
+    ) -> list[Prediction]:
+        """All of :meth:`stream` as a list.
+
+        Raises:
+            ImageError: an image cannot be read.
             ValueError: keypoints of another number or shape.
         """
-        batches = self._prepare(images, check_poses(images, keypoints))
-        sources = (_source(image, index) for index, image in enumerate(images))
-        return [one for batch in self._predict(batches, sources) for one in batch]
+        return list(self.stream(images, check_poses(images, keypoints)))
+
+    def embed(
+        self, images: Sequence[Source], keypoints: Sequence[np.ndarray | None] | None = None
+    ) -> np.ndarray:
+        """The embeddings alone, float32 ``[N, 1024]``; arguments as in :meth:`predict`."""
+        found = [one.embedding for one in self.stream(images, check_poses(images, keypoints))]
+        width = self.spec.output_shapes(self.size)["embedding"]
+        return np.stack(found) if found else np.empty((0, *width), dtype=np.float32)
+
+    def _posed(self, batches: Iterator[list[Shot]]) -> Iterator[list[Shot]]:
+        """The pictures with estimated poses where they have none."""
+        for shots in batches:
+            poses = self.estimate_missing(
+                [shot.pixels for shot in shots], [shot.reduced_pose for shot in shots]
+            )
+            yield [
+                shot
+                if shot.pose.origin == pose.origin
+                else replace(shot, pose=pose.scaled(shot.divisor))
+                for shot, pose in zip(shots, poses, strict=True)
+            ]
+
+    def _drawn(
+        self, batches: Iterator[list[Shot]]
+    ) -> Iterator[tuple[tuple[np.ndarray, ...], list[Shot]]]:
+        """The network's inputs."""
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            for shots in batches:
+                samples = list(pool.map(self._sample_of, shots))
+                yield batch_inputs(samples, self.spec, self.size), shots
+
+    def _sample_of(self, shot: Shot) -> Sample:
+        pose, record, spec = shot.reduced_pose.keypoints, shot.record, self.spec
+        if record is None or not (record.heatmaps or record.segments):
+            return make_sample(shot.pixels, pose, spec)
+        known = None if shot.pose.origin == "neutral" else shot.pose.keypoints
+        record = replace(record, keypoints=known)
+        maps = load_maps(record, shot.shape, heatmaps=spec.heatmaps, segments=spec.segments)
+        return Sample(shot.pixels, pose, maps)
 
     def predict_pictures(
         self, batches: Iterator[tuple[list[np.ndarray], list[np.ndarray | None]]]
@@ -240,15 +328,6 @@ class Predictor(Runner):
             for source, pose, *row in zip(sources, poses, *self.run(*inputs), strict=True)
         ]
 
-    def embed(
-        self,
-        images: Sequence[ImageInput],
-        keypoints: Sequence[np.ndarray | None] | None = None,
-    ) -> np.ndarray:
-        """Return the embeddings alone, float32 ``[N, 1024]``; arguments as in :meth:`predict`."""
-        batches = [self.run(*inputs)[-1] for inputs in self.prepare(images, keypoints)]
-        return np.concatenate(batches) if batches else np.empty((0, 1024), dtype=np.float32)
-
     def prepare(
         self, images: Sequence[ImageInput], keypoints: Sequence[np.ndarray | None] | None = None
     ) -> Iterator[tuple[np.ndarray, ...]]:
@@ -256,7 +335,8 @@ class Predictor(Runner):
 
         While one batch is used, threads prepare the next ones. Arguments as in :meth:`predict`.
         """
-        for inputs, _ in self._prepare(images, check_poses(images, keypoints)):
+        read = self.read(images, check_poses(images, keypoints), size=self.size)
+        for inputs, _ in ahead(self._drawn(ahead(self._posed(read)))):
             yield inputs
 
     def warn_of_missing_pose(self, keypoints: Sequence[np.ndarray | None]) -> None:
@@ -264,27 +344,6 @@ class Predictor(Runner):
         missing = sum(one is None for one in keypoints)
         if missing and self.spec.uses_pose and self.pose_estimator is None:
             logger.warning("%d of %d images: %s", missing, len(keypoints), MISSING_POSE)
-
-    def _prepare(
-        self, images: Sequence[ImageInput], keypoints: Sequence[np.ndarray | None]
-    ) -> Iterator[tuple[tuple[np.ndarray, ...], list[Pose]]]:
-        """Batches of inputs with their poses: reading, pose network and drawing run abreast."""
-        self.warn_of_missing_pose(keypoints)
-        given = iter([Pose.of(one) for one in keypoints])
-        read: deque[tuple[int, Pose]] = deque()
-
-        def reduced() -> Iterator[tuple[Sequence[np.ndarray], list[Pose]]]:
-            for pixels, divisors in self.read_reduced(images):
-                pairs = [(one, next(given)) for one in divisors]
-                read.extend(pairs)
-                yield pixels, [pose.scaled(1 / divisor) for divisor, pose in pairs]
-
-        def in_the_picture(used: Pose) -> Pose:
-            divisor, pose = read.popleft()
-            return pose if used.origin == "given" else used.scaled(divisor)
-
-        for inputs, poses in self._inputs_ahead(reduced()):
-            yield inputs, list(map(in_the_picture, poses))
 
     def _inputs_ahead(
         self, batches: Iterator[tuple[Sequence[np.ndarray], list[Pose]]]
@@ -314,7 +373,7 @@ class Predictor(Runner):
 
 
 def check_poses(
-    images: Sequence[ImageInput], keypoints: Sequence[np.ndarray | None] | None
+    images: Sequence[Source], keypoints: Sequence[np.ndarray | None] | None
 ) -> Sequence[np.ndarray | None]:
     """One pose an image, or None; TypeError or ValueError if the two do not go together."""
     check_images(images)
@@ -326,7 +385,3 @@ def check_poses(
             f"None where there is no pose"
         )
     return keypoints
-
-
-def _source(image: ImageInput, index: int) -> str:
-    return str(image) if isinstance(image, str | Path) else f"image {index}"

@@ -2,24 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count, islice, repeat
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from ..data.records import Record
+from ..errors import ImageError
 from ..hub.source import WeightsSource
-from ..images import ImageInput, read_image, read_reduced
+from ..images import ImageInput, Picture, open_picture
 from ..models.base import check_memory, check_size
 from ..runtime import usable_cores
+from ..vehicle.pose import Pose
 from .engine import Backend, Hint, Precision
 from .opening import open_engine
 
 T = TypeVar("T")
+Source: TypeAlias = "ImageInput | Picture | Record"
+Skip: TypeAlias = Callable[[str, ImageError], object]
 _END: Any = object()
 _BATCH, _A_THREAD = 8, 4  # pictures
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """A picture that was read, and its pose.
+
+    Attributes:
+        index: its place among the images that were given.
+        picture: its bytes.
+        pixels: uint8 ``[H, W, 3]``, both sides divided by ``divisor``.
+        pose: in pixels of the whole picture.
+        record: what else is known of it.
+    """
+
+    index: int
+    picture: Picture
+    pixels: np.ndarray
+    divisor: int
+    pose: Pose
+    record: Record | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the whole picture."""
+        return self.picture.shape if self.divisor > 1 else self.pixels.shape[:2]  # type: ignore[return-value]
+
+    @property
+    def reduced_pose(self) -> Pose:
+        """In pixels of ``pixels``."""
+        return self.pose.scaled(1 / self.divisor)
 
 
 class Runner:
@@ -74,25 +111,68 @@ class Runner:
         """Call the network on one batch of inputs, to the outputs that ``spec`` names."""
         return self.engine.run(*inputs)
 
-    def read_ahead(self, images: Sequence[ImageInput]) -> Iterator[list[np.ndarray]]:
-        """The pictures, uint8 ``[H, W, 3]`` each, a batch at a time; ImageError."""
-        return ahead(self._read(images, read_image))
+    def read(
+        self,
+        images: Iterable[Source],
+        keypoints: Iterable[np.ndarray | None] | None = None,
+        *,
+        skip: Skip | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Iterator[list[Shot]]:
+        """Open and decode pictures, a batch at a time, in threads and ahead of their use.
 
-    def read_reduced(
-        self, images: Sequence[ImageInput]
-    ) -> Iterator[tuple[tuple[np.ndarray, ...], tuple[int, ...]]]:
-        """:meth:`read_ahead` of pictures that may be reduced, and by how much each one is."""
-        read = partial(read_reduced, size=self.size)
-        for batch in ahead(self._read(images, read)):
-            pixels, divisors = zip(*batch, strict=True)
-            yield pixels, divisors
+        Args:
+            images, keypoints, skip: as in :meth:`multitasknet.Predictor.stream`.
+            size: what large pictures may be reduced for; None leaves them as they are.
+        """
+        if isinstance(images, str | Path) or not isinstance(images, Iterable):
+            raise TypeError(f"images must be a list of images, not {type(images).__name__}")
+        poses = repeat(None) if keypoints is None else keypoints
+        rows = zip(count(), images, poses, strict=False)
+        return ahead(self._read(rows, partial(_read, size=size, skips=skip is not None), skip))
 
     def _read(
-        self, images: Sequence[ImageInput], read: Callable[[ImageInput], T]
-    ) -> Iterator[list[T]]:
+        self,
+        rows: Iterator[Any],
+        read: Callable[[Any], Shot | tuple[str, ImageError]],
+        skip: Skip | None,
+    ) -> Iterator[list[Shot]]:
         with ThreadPoolExecutor(usable_cores()) as pool:
-            for start in range(0, len(images), self.batch_size):
-                yield list(pool.map(read, images[start : start + self.batch_size]))
+            while batch := list(islice(rows, self.batch_size)):
+                shots = []
+                for one in pool.map(read, batch):
+                    if isinstance(one, Shot):
+                        shots.append(one)
+                    elif skip is not None:
+                        skip(*one)
+                if shots:
+                    yield shots
+
+    def read_ahead(self, images: Sequence[ImageInput]) -> Iterator[list[np.ndarray]]:
+        """The pictures, uint8 ``[H, W, 3]`` each, a batch at a time; ImageError."""
+        for batch in self.read(images):
+            yield [shot.pixels for shot in batch]
+
+
+def _read(
+    row: tuple[int, Source, np.ndarray | None], *, size: tuple[int, int] | None, skips: bool
+) -> Shot | tuple[str, ImageError]:
+    index, image, keypoints = row
+    record = image if isinstance(image, Record) else None
+    source: Any = record.image if record else image
+    named = source.name if isinstance(source, Picture) else str(source)
+    name = named if isinstance(source, str | Path | Picture) else f"image {index}"
+    pose = Pose.of(record.keypoints if record and keypoints is None else keypoints)
+    if record and record.estimated and keypoints is None:
+        pose = replace(pose, origin="estimated")
+    try:
+        picture = source if isinstance(source, Picture) else open_picture(source, name=name)
+        pixels, divisor = picture.decode(size)
+        return Shot(index, picture, pixels, divisor, pose, record)
+    except ImageError as error:
+        if not skips:
+            raise
+        return name, error
 
 
 def default_batch_size(hint: Hint, threads: int) -> int:
@@ -114,7 +194,7 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
-def check_images(images: Sequence[ImageInput]) -> None:
+def check_images(images: Sequence[Source]) -> None:
     """TypeError unless it is a list of images."""
     if isinstance(images, str | Path) or not isinstance(images, Sequence):
         raise TypeError(f"images must be a list of images, not {type(images).__name__}")

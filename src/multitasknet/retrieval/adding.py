@@ -19,15 +19,14 @@ import numpy as np
 from tqdm import tqdm
 
 from ..data.labels import LabelRow
-from ..errors import MultiTaskNetError, import_extra
+from ..errors import ImageError, MultiTaskNetError, import_extra
 from ..files import reading, reason_of
-from ..images import ImageError, decode_image, read_regular
+from ..images import find_images, picture_of, read_regular
+from ..inference.origin import EmbeddingOrigin
 from ..interruption import Interrupted, stop_request
 from ..runtime import usable_cores
 from .conditions import parse_time
 from .embedding import origin_of
-from .index import EmbeddingOrigin
-from .search import find_images
 from .store import BATCH, EXTRA, GalleryStore, NewRow, StoreError, own_columns
 
 if TYPE_CHECKING:
@@ -207,7 +206,7 @@ def load(
         fingerprint = hashlib.sha256(content + given).digest()
         if known and (known["fingerprint"], known["origin"]) == (fingerprint, origin):
             return Loaded(entry)
-        pixels = decode_image(content)
+        pixels, _ = picture_of(content, str(entry.image)).decode()
     except UnicodeEncodeError:
         return Loaded(entry, problem="its name is not UTF-8; rename it")
     except (OSError, ImageError) as error:

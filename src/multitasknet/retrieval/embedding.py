@@ -15,8 +15,7 @@ from tqdm import tqdm
 from ..data.records import Record, Split
 from ..data.samples import split_fingerprint
 from ..files import keep_arrays, make_folder, read_arrays
-from ..models import find_network
-from .index import EmbeddingOrigin
+from ..inference.origin import EmbeddingOrigin
 
 if TYPE_CHECKING:
     from ..inference.predictor import Predictor
@@ -89,14 +88,8 @@ def embed_split(
 
 
 def origin_of(predictor: Predictor) -> EmbeddingOrigin:
-    """What makes the predictor's embeddings; only those of one origin can be compared."""
-    return EmbeddingOrigin(
-        weights_sha256=predictor.engine.weights_sha256,
-        variant=str(predictor.spec.variant),
-        input_size=predictor.size,
-        precision=predictor.engine.precision,
-        preprocessing=find_network(predictor.spec.network).preprocessing_version,
-    )
+    """What makes the predictor's embeddings."""
+    return predictor.origin
 
 
 def _compute(

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from ..documents import parse_json
 from ..errors import MultiTaskNetError
 from ..files import expand, reading, replacing, stored_array
+from ..inference.origin import EmbeddingOrigin
 from ..ranking.distances import (
     EmbeddingError,
     check_count,
@@ -37,33 +38,6 @@ _FLOAT32_REACH = 1e37
 
 class GalleryIndexError(MultiTaskNetError, ValueError):
     """An index that cannot be read, written or used; names the file and the remedy."""
-
-
-@dataclass(frozen=True)
-class EmbeddingOrigin:
-    """What made embeddings; those of different origins cannot be compared.
-
-    Attributes:
-        weights_sha256: of the weights file, or of the values if they are no file's.
-        variant: the network's input variant.
-        input_size: height and width that images were brought to.
-        precision: that the network ran in, ``float32``, ``bfloat16``, ``float16`` or ``int8``.
-        preprocessing: version of what makes the network's inputs.
-    """
-
-    weights_sha256: str
-    variant: str
-    input_size: tuple[int, int]
-    precision: str = "float32"
-    preprocessing: int = 1
-
-    def differences(self, expected: EmbeddingOrigin) -> str:
-        """What is not as expected, for people."""
-        return "; ".join(
-            f"{name} {value}, not {getattr(expected, name)}"
-            for name, value in vars(self).items()
-            if value != getattr(expected, name)
-        )
 
 
 @dataclass(frozen=True, eq=False)

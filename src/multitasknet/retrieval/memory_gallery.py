@@ -21,12 +21,12 @@ from ..data.samples import split_fingerprint
 from ..errors import MultiTaskNetError
 from ..files import keep_arrays, make_folder, read_arrays
 from ..hub.fetch import default_cache_dir
-from ..images import taken_at
+from ..images import find_images, open_picture
+from ..inference.origin import EmbeddingOrigin
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from .embedding import origin_of
 from .gallery import Facets, GalleryFilter, GalleryRow, Hit, find_rows
-from .index import EmbeddingOrigin, GalleryIndex
-from .search import find_images
+from .index import GalleryIndex
 
 if TYPE_CHECKING:
     from ..inference.predictor import Predictor
@@ -138,7 +138,7 @@ def open_folder(path: Path, predictor: Predictor, *, progress: bool = True) -> M
             id=record.image.relative_to(path).as_posix(),
             image=record.image,
             camera="" if record.camera_id == UNKNOWN_CAMERA else str(record.camera_id),
-            time=taken_at(record.image),
+            time=open_picture(record.image).taken_at,
             color=colors[color] if colors else "",
             type=types[type_] if types else "",
         )
@@ -168,7 +168,7 @@ def open_index(path: Path, predictor: Predictor) -> MemoryGallery:
             id=one.absolute().relative_to(folder).as_posix(),
             image=one,
             camera="" if (camera := camera_in(one.name)) == UNKNOWN_CAMERA else str(camera),
-            time=taken_at(one),
+            time=open_picture(one).taken_at,
         )
         for one in images
     ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data.labels import LabelError, LabelRow, keypoints_of
+from ..data.labels import LabelRow, keypoints_of
 from ..data.records import Record, Split, check_images
 from ..data.samples import sample_fingerprint
 from ..images import read_image
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-
 
 @dataclass(frozen=True)
 class Match:
@@ -42,18 +40,6 @@ class Match:
     name: str
     distance: float
     probability: float | None = None
-
-
-def find_images(folder: str | Path) -> list[Path]:
-    """All pictures in a folder and below, sorted; LabelError if there is none."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise LabelError(f"{folder}: there is no such folder; give a folder of vehicle crops")
-    named = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    images = sorted(path for path in named if not path.is_dir())
-    if not images:
-        raise LabelError(f"{folder}: no image ends in {', '.join(IMAGE_SUFFIXES)}")
-    return images
 
 
 def build_index(

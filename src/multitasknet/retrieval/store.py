@@ -24,9 +24,10 @@ import numpy as np
 from ..documents import parse_json
 from ..errors import MultiTaskNetError, import_extra
 from ..files import make_folder, reading, reason_of, replacing, writing
+from ..inference.origin import EmbeddingOrigin
 from ..vehicle.keypoints import NUM_KEYPOINTS
 from .conditions import any_of, quoted, typed
-from .index import EmbeddingOrigin, GalleryIndex
+from .index import GalleryIndex
 
 if TYPE_CHECKING:
     from ..inference.predictor import Prediction

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import import_extra
+from ..inference.origin import EmbeddingOrigin
 from ..ranking.distances import (
     check_count,
     check_embeddings,
@@ -22,7 +23,6 @@ from ..ranking.distances import (
 from ..ranking.threshold import ThresholdError
 from .conditions import all_of, any_of, filter_condition, quoted
 from .gallery import Facets, GalleryFilter, GalleryRow, Hit
-from .index import EmbeddingOrigin
 from .store import EXTRA, GalleryStore, StoreError, vectors
 
 logger = logging.getLogger(__name__)

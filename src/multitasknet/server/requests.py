@@ -8,7 +8,6 @@ import binascii
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -19,8 +18,9 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from ..documents import DocumentError, parse_json
+from ..errors import ImageError
 from ..files import reason_of
-from ..images import ImageError, decode_image, open_picture
+from ..images import open_pillow, picture_of
 from ..retrieval.gallery import Gallery, GalleryFilter, GalleryRow
 from ..vehicle.pose import Pose
 from .problems import ProblemError
@@ -232,7 +232,7 @@ class Decoder:
 
     def _checked_pixels(self, one: Upload) -> int:
         try:
-            with open_picture(BytesIO(one.content)) as picture:
+            with open_pillow(one.content) as picture:
                 kind, (width, height) = picture.format, picture.size
         except (ValueError, Image.DecompressionBombError) as error:
             raise _no_picture(413, one, reason_of(error)) from error
@@ -270,7 +270,7 @@ def _gallery_upload(gallery: Gallery | None, id: str, place: int) -> Upload:
 
 def _decoded(one: Upload) -> np.ndarray:
     try:
-        return decode_image(one.content)
+        return picture_of(one.content, one.name).decode()[0]
     except ImageError as error:
         raise _no_picture(400, one, str(error)) from error
 

@@ -23,6 +23,7 @@ from ..evaluation.run import evaluate_outputs
 from ..files import file_sha256, make_folder
 from ..hub.create_network import create_from
 from ..hub.source import WeightsSource
+from ..images import find_images
 from ..inference.engine import Backend
 from ..inference.kept_poses import complete_poses
 from ..inference.opening import cpu_runtime
@@ -32,7 +33,6 @@ from ..models import find_network
 from ..models.multitasknet.network import MultiTaskNet
 from ..ranking.clustering import OUTLIER, Clustering, cluster
 from ..retrieval.embedding import SplitEmbeddings, embed_split
-from ..retrieval.search import find_images
 from ..runtime import guard_cpu
 from ..vehicle.attributes import ClassMaps
 from ..weights.read import read_weights

@@ -24,6 +24,9 @@ class Prediction:
         embedding: float32 ``[1024]``; compare by squared Euclidean distance.
         pose: the keypoints that it was predicted with, and whether they were given with the image,
             estimated, or neutral.
+        index: its place in what was predicted, from 0.
+        sha256: of the image's bytes.
+        width, height: of the image, upright.
     """
 
     source: str
@@ -35,6 +38,10 @@ class Prediction:
     type_probabilities: dict[str, float]
     embedding: np.ndarray
     pose: Pose
+    index: int = 0
+    sha256: str = ""
+    width: int = 0
+    height: int = 0
 
     @property
     def pose_given(self) -> bool:
@@ -60,9 +67,12 @@ class Prediction:
 
 
 def decode(
-    row: Mapping[str, np.ndarray], spec: MultiTaskNetSpec, *, source: str, pose: Pose
+    row: Mapping[str, np.ndarray], spec: MultiTaskNetSpec, *, source: str, pose: Pose, **facts: Any
 ) -> Prediction:
-    """One image's outputs by name, without the batch, as a :class:`Prediction`."""
+    """One image's outputs by name, without the batch, as a :class:`Prediction`.
+
+    ``facts`` are its fields that are known of the image: index, sha256, width and height.
+    """
     colors = _ranked(row["color_logits"], spec.color_names) if spec.has_attributes else {}
     types = _ranked(row["type_logits"], spec.type_names) if spec.has_attributes else {}
     return Prediction(
@@ -75,6 +85,7 @@ def decode(
         type_probabilities=types,
         embedding=row["embedding"],
         pose=pose,
+        **facts,
     )
 
 
