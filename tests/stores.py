@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from multitasknet.inference.origin import EmbeddingOrigin
 from multitasknet.models.multitasknet.decoding import Prediction
 from multitasknet.models.multitasknet.spec import MultiTaskNetSpec
 from multitasknet.retrieval.store import GalleryStore
@@ -32,6 +33,10 @@ class PixelPredictor:
     @property
     def engine(self) -> Any:
         return SimpleNamespace(weights_sha256=self.weights, precision="float32", source="pixels")
+
+    @property
+    def origin(self) -> EmbeddingOrigin:
+        return EmbeddingOrigin(self.weights, str(self.spec.variant), self.size, "float32", 2)
 
     def predict_pictures(self, batches: Iterator[Any]) -> Iterator[list[Prediction]]:
         for pixels, given in batches:
