@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +11,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from multitasknet.data.records import Record
+from multitasknet.errors import ImageError
+from multitasknet.gallery.columns import table_schema
+from multitasknet.gallery.gallery import Gallery
+from multitasknet.gallery.store import Store
+from multitasknet.images import Picture, open_picture
 from multitasknet.inference.origin import EmbeddingOrigin
 from multitasknet.models.multitasknet.decoding import Prediction
 from multitasknet.models.multitasknet.spec import MultiTaskNetSpec
@@ -20,6 +26,13 @@ from multitasknet.vehicle.pose import Pose
 WIDTH = 32
 
 
+class PixelSpec(MultiTaskNetSpec):
+    """Of a network with short embeddings."""
+
+    def output_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+        return {"embedding": (WIDTH,)}
+
+
 @dataclass
 class PixelPredictor:
     """Embeds a picture as its mean colour times a fixed matrix."""
@@ -27,16 +40,39 @@ class PixelPredictor:
     weights: str = "ab" * 32
     batch_size: int = 8
     size: tuple[int, int] = (32, 32)
-    spec: MultiTaskNetSpec = field(default_factory=MultiTaskNetSpec)
+    spec: MultiTaskNetSpec = field(default_factory=PixelSpec)
     embedded: int = 0
 
     @property
     def engine(self) -> Any:
         return SimpleNamespace(weights_sha256=self.weights, precision="float32", source="pixels")
 
+    calibration = None
+
     @property
     def origin(self) -> EmbeddingOrigin:
-        return EmbeddingOrigin(self.weights, str(self.spec.variant), self.size, "float32", 2)
+        return EmbeddingOrigin(self.weights, "segment", self.size)
+
+    def stream(
+        self, images: Iterable[Any], keypoints: Any = None, *, skip: Any = None
+    ) -> Iterator[Prediction]:
+        for index, image in enumerate(images):
+            record = image if isinstance(image, Record) else None
+            picture = record.image if record else image
+            if not isinstance(picture, Picture):
+                picture = open_picture(picture)
+            try:
+                pixels, _ = picture.decode()
+            except ImageError as error:
+                skip(picture.name, error)
+                continue
+            self.embedded += 1
+            found = self.one(pixels, record.keypoints if record else None)
+            shape = {"height": pixels.shape[0], "width": pixels.shape[1]}
+            yield replace(found, source=picture.name, index=index, sha256=picture.sha256, **shape)
+
+    def embed(self, images: Iterable[Any], keypoints: Any = None) -> np.ndarray:
+        return np.stack([one.embedding for one in self.stream(images, keypoints)])
 
     def predict_pictures(self, batches: Iterator[Any]) -> Iterator[list[Prediction]]:
         for pixels, given in batches:
@@ -66,6 +102,11 @@ class PixelPredictor:
 def open_store(path: Path) -> GalleryStore:
     spec = MultiTaskNetSpec()
     return GalleryStore.create(path, width=WIDTH, colors=spec.color_names, types=spec.type_names)
+
+
+def open_gallery(path: Path | str = "memory://") -> Gallery:
+    spec = MultiTaskNetSpec()
+    return Gallery(Store(path, table_schema(WIDTH, spec.color_names, spec.type_names)))
 
 
 def draw(folder: Path, count: int, seed: int = 0) -> list[Path]:

@@ -27,6 +27,7 @@ ROOMS = (
     ("inference",),
     ("retrieval",),
     ("evaluation",),
+    ("gallery",),
     ("training",),
     ("demo",),
     ("doctor",),
@@ -36,7 +37,10 @@ ROOMS = (
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 # These work for any network, through its spec; create_network's overloads name each for editors.
-ANY_NETWORK = ("vehicle", "weights", "hub", "data", "report", "ranking", "inference", "retrieval")
+ANY_NETWORK = (
+    *("vehicle", "weights", "hub", "data", "report", "ranking"),
+    *("inference", "retrieval", "gallery"),
+)
 NAMES_NETWORKS = ("hub/create_network.py", "inference/predictor.py")
 
 

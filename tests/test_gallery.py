@@ -1,87 +1,152 @@
-"""Galleries in memory: what is in them, and what is found."""
+"""A gallery, in memory and on disk: what is in it, what is found, and what opens as one."""
 
 from __future__ import annotations
 
-import shutil
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import drawn
 import numpy as np
 import pytest
+import stores
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from stores import PixelPredictor
 
-from multitasknet import MultiTaskNetError, Predictor, build_index
-from multitasknet.retrieval.gallery import GalleryFilter, GalleryRow, passes
-from multitasknet.retrieval.index import EmbeddingOrigin
-from multitasknet.retrieval.memory_gallery import GalleryError, MemoryGallery
-from multitasknet.retrieval.opening import open_gallery
+from multitasknet.errors import GalleryError, MultiTaskNetError
+from multitasknet.gallery.gallery import Gallery, open_gallery
+from multitasknet.gallery.rows import GalleryFilter, GalleryRow
+from multitasknet.models.multitasknet.spec import MultiTaskNetSpec
+from multitasknet.ranking.distances import squared_distances
 
-ORIGIN = EmbeddingOrigin("0" * 64, "segment", (64, 64))
+NOON = datetime(2026, 11, 1, 12)
+COUNT = 60
 
 
-def row(place: int) -> GalleryRow:
-    return GalleryRow(
-        id=f"{place}",
-        image=Path(f"{place}.jpg"),
-        camera=str(place % 3),
-        time=datetime(2024, 1, 1 + place % 20) if place % 4 else None,
-        color=("red", "blue")[place % 2],
-        type=("", "van", "bus")[place % 3],
-    )
+def row_of(number: int) -> dict[str, Any]:
+    return {
+        "id": f"it's {number}",
+        "image": f"/{number}.png",
+        "camera": ("", "2", "11")[number % 3],
+        "time": NOON + timedelta(seconds=number) if number % 10 else None,
+        "color": ("red", "blue")[number % 2],
+        "type": ("van", "bus")[number % 2],
+        "keypoints": np.zeros(108),
+        "color_probabilities": np.zeros(10),
+        "type_probabilities": np.zeros(9),
+        "embedding": np.random.default_rng(number).normal(size=stores.WIDTH).astype(np.float16),
+    }
+
+
+def passes(row: GalleryRow, where: GalleryFilter) -> bool:
+    """What a filter means, told once more."""
+    values = ((row.camera, where.cameras), (row.color, where.colors), (row.type, where.types))
+    first, last = where.not_before, where.not_after
+    if any(wanted and value not in wanted for value, wanted in values):
+        return False
+    if row.time is None:
+        return first is None and last is None
+    return (first is None or row.time >= first) and (last is None or row.time <= last)
+
+
+@pytest.fixture(scope="module", params=["memory", "disk"])
+def gallery(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Gallery:
+    place = "memory://"
+    if request.param == "disk":
+        place = str(tmp_path_factory.mktemp("city") / "city.lance")
+    made = stores.open_gallery(place)
+    made.store.merge([row_of(number) for number in range(COUNT)], insert=True)
+    return made
 
 
 filters = st.builds(
     GalleryFilter,
-    cameras=st.lists(st.sampled_from("0129"), max_size=2).map(tuple),
+    cameras=st.lists(st.sampled_from(["2", "11", "9"]), max_size=2).map(tuple),
     colors=st.lists(st.sampled_from(["red", "blue"]), max_size=1).map(tuple),
     types=st.lists(st.sampled_from(["van", "bus"]), max_size=1).map(tuple),
-    not_before=st.none() | st.just(datetime(2024, 1, 5)),
-    not_after=st.none() | st.just(datetime(2024, 1, 12)),
+    not_before=st.none() | st.just(NOON + timedelta(seconds=7)),
+    not_after=st.none() | st.just(NOON + timedelta(seconds=47)),
 )
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.integers(1, 40), filters | st.none(), st.integers(1, 50), st.none() | st.floats(0, 8))
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 99), filters | st.none(), st.integers(1, 70), st.none() | st.floats(0, 90))
 def test_the_nearest_are_found_among_what_passes(
-    count: int, where: GalleryFilter | None, top: int, reach: float | None
+    gallery: Gallery, seed: int, where: GalleryFilter | None, top: int, reach: float | None
 ) -> None:
-    rows = [row(place) for place in range(count)]
-    rng = np.random.default_rng(count)
-    embeddings = rng.normal(size=(count, 4)).astype(np.float32)
-    queries = rng.normal(size=(2, 4)).astype(np.float32)
-    gallery = MemoryGallery(rows, embeddings, ORIGIN)
-    found = gallery.nearest(queries, top=top, where=where, max_distance=reach)
-    for query, hits in zip(queries, found, strict=True):
+    rows = [gallery.row(f"it's {number}") for number in range(COUNT)]
+    every = np.stack([row_of(number)["embedding"] for number in range(COUNT)]).astype(np.float32)
+    queries = np.random.default_rng(1000 + seed).normal(size=(2, stores.WIDTH)).astype(np.float32)
+    found = gallery.search(queries, top=top, where=where, max_distance=reach)
+    for distances, hits in zip(squared_distances(queries, every), found, strict=True):
         expected = sorted(
-            (float(((query - embedding) ** 2).sum()), one.id)
-            for one, embedding in zip(rows, embeddings, strict=True)
+            (float(distance), one.id)
+            for one, distance in zip(rows, distances, strict=True)
             if where is None or passes(one, where)
         )[:top]
         near = [one for one in expected if reach is None or one[0] <= reach]
-        assert [hit.row.id for hit in hits] == [id for _, id in near]
-        np.testing.assert_allclose([hit.distance for hit in hits], [d for d, _ in near], rtol=1e-4)
+        assert [(hit.distance, hit.row.id) for hit in hits] == near
 
 
-def test_rows_embeddings_and_facets() -> None:
-    embeddings = np.eye(14, dtype=np.float32)
-    rows = [GalleryRow(f"{place}", Path("a.jpg"), camera=str(place)) for place in range(14)]
-    gallery = MemoryGallery(rows, embeddings, ORIGIN)
-    assert len(gallery) == 14 and gallery.row("3") is rows[3]
-    np.testing.assert_array_equal(gallery.embedding("3"), embeddings[3])
-    assert gallery.facets.cameras == tuple(map(str, range(14)))
-    assert gallery.facets.colors == ()
+def test_a_row_its_embedding_and_the_facets(gallery: Gallery) -> None:
+    assert len(gallery) == COUNT
+    assert gallery.row("it's 17") == GalleryRow(
+        "it's 17", Path("/17.png"), "11", NOON + timedelta(seconds=17), "blue", "bus"
+    )
+    np.testing.assert_array_equal(gallery.embedding("it's 17"), row_of(17)["embedding"])
+    assert gallery.facets.cameras == ("2", "11") and gallery.facets.colors == ("blue", "red")
     for of in (gallery.row, gallery.embedding):
         with pytest.raises(KeyError):
-            of("14")
+            of("nobody")
+    with pytest.raises(ValueError, match="as many columns"):
+        gallery.search(np.zeros((1, 3)), top=1)
+    with pytest.raises(ValueError, match="top is 0"):
+        gallery.search(np.zeros((1, stores.WIDTH)), top=0)
 
 
-@pytest.fixture(scope="module")
-def predictor() -> Predictor:
-    return Predictor(None, pose="none", size=(32, 32), progress=False)
+def test_groups_have_the_nearest_row_of_each(gallery: Gallery) -> None:
+    query = gallery.embedding("it's 17")[None]
+    (hits,) = gallery.search(query, top=9, group_by="camera")
+    best = [
+        gallery.search(query, top=1, where=f"camera = '{camera}'")[0][0]
+        for camera in ("", *gallery.facets.cameras)
+    ]
+    assert hits == sorted(best, key=lambda one: one.distance)
+
+
+@pytest.mark.parametrize(
+    ("where", "count"),
+    [
+        ("time > '2026-11-01 12:00:50'", 9),
+        ("time >= '2026-11-01 12:01' or time < '2026-11-01 12:00:02'", 1),
+        ("time > '2026-11-01T14:00:50+02:00'", 9),
+        ("time > timestamp '2026-11-01T12:00:50Z'", 9),
+        ("time between '2026-11-01 12:00' and '2026-11-01 12:00:02.5'", 2),
+        ("time not between '2026-11-01' and '2026-11-01 12:00:57'", 2),
+        ("id <> 'time > ''2026''' and time is null", 6),
+        ("camera in ('2', '11') and color = 'red'", 20),
+    ],
+)
+def test_conditions_are_sql_and_take_times_as_people_write_them(
+    gallery: Gallery, where: str, count: int
+) -> None:
+    assert gallery.store.count(where) == count
+
+
+def test_conditions_that_cannot_be_used_name_the_columns(gallery: Gallery) -> None:
+    for where in ("nope = 3", "camera ==== 3", "camera", "color = 3", "("):
+        with pytest.raises(GalleryError, match="columns id, image, camera"):
+            gallery.search(np.zeros((1, stores.WIDTH)), top=1, where=where)
+    with pytest.raises(GalleryError, match="'noon' is not a time"):
+        gallery.store.count("time > 'noon'")
+
+
+def test_a_filter_of_what_no_row_has_lists_what_there_is(gallery: Gallery) -> None:
+    GalleryFilter(cameras=("11",), colors=("red",)).check(gallery.facets)
+    with pytest.raises(GalleryError, match="'pink' among its colors; the gallery has blue, red"):
+        GalleryFilter(colors=("pink",)).check(gallery.facets)
 
 
 @pytest.fixture
@@ -98,62 +163,59 @@ def crops(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_folder(predictor: Predictor, crops: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setenv("MULTITASKNET_CACHE", str(tmp_path / "cache"))
+def test_a_folder_is_a_gallery_in_memory(crops: Path) -> None:
+    predictor = PixelPredictor()
+    before = sorted(crops.rglob("*"))
     gallery = open_gallery(crops, predictor, progress=False)
-    assert len(gallery) == 3 and gallery.facets.cameras == ("2", "11")
+    assert len(gallery) == predictor.embedded == 3 and gallery.facets.cameras == ("2", "11")
     one = gallery.row("0001_c011_00000002_0.jpg")
     assert one.time == datetime(2024, 2, 3, 4, 5, 6) and one.image.is_file()
-    said = predictor.predict([one.image])[0]
-    assert (one.color, one.type) == (said.color, said.type)
-    np.testing.assert_allclose(gallery.embedding(one.id), said.embedding, rtol=1e-3, atol=1e-4)
+    (found,) = predictor.stream([one.image])
+    assert one.color == found.color and gallery.find([found.sha256]) == {found.sha256: one}
+    np.testing.assert_allclose(gallery.embedding(one.id), found.embedding, rtol=1e-3, atol=1e-3)
     assert gallery.row("b/car.png").camera == ""
-
-    def fail(*_: Any) -> None:
-        pytest.fail("it embeds again what is in the cache")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(predictor, "predict", fail)
-        again = open_gallery(crops, predictor, progress=False)
-    np.testing.assert_array_equal(again.embedding(one.id), gallery.embedding(one.id))
-    shutil.copy(crops / "b" / "car.png", crops / "new.png")
-    assert len(open_gallery(crops, predictor, progress=False)) == 4
+    assert sorted(crops.rglob("*")) == before
+    (crops / "b" / "broken.png").write_bytes(b"no picture")
+    assert len(open_gallery(crops, predictor, progress=False)) == 3
 
 
-def test_a_data_set_and_an_index(
-    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MULTITASKNET_CACHE", str(tmp_path / "cache"))
+def test_a_data_set_gives_its_gallery(tmp_path: Path) -> None:
     root = drawn.pamtri(tmp_path / "data", drawn.plan(2, 2, 2))
-    gallery = open_gallery(root, predictor, progress=False)
+    gallery = open_gallery(root, PixelPredictor(), progress=False)
     images = sorted((root / "image_test").iterdir())
     assert len(gallery) == len(images) and gallery.facets.cameras == ("1", "2")
     assert gallery.row(f"image_test/{images[0].name}").image == images[0]
-
-    index = build_index(predictor, images, progress=False)
-    index.save(tmp_path / "index.npz")
-    listed = open_gallery(tmp_path / "index.npz", predictor)
-    np.testing.assert_array_equal(listed.embedding(images[1].name), index.embeddings[1])
-    assert listed.facets.cameras == ("1", "2") and listed.facets.colors == ()
-    images[0].unlink()
-    with pytest.raises(GalleryError, match=images[0].name):
-        open_gallery(tmp_path / "index.npz", predictor)
+    assert gallery.store.count("pose_origin = 'given'") == len(images)
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("nowhere", "expected a store"),
         ("file.txt", "expected a store"),
-        ("empty", "no image ends in"),
-        ("city.lance", "there is no gallery store"),
-        ("broken", "cannot be read"),
+        ("empty", "no picture found"),
+        ("city.lance", "there is no gallery; make one"),
+        ("file.lance", "not a gallery, or a damaged one"),
+        ("broken", "no picture can be read"),
     ],
 )
-def test_what_is_no_gallery(predictor: Predictor, tmp_path: Path, name: str, said: str) -> None:
-    (tmp_path / "file.txt").touch()
+def test_what_is_not_a_gallery(tmp_path: Path, name: str, message: str) -> None:
+    for file in ("file.txt", "file.lance"):
+        (tmp_path / file).touch()
     for folder in ("empty", "city.lance", "broken"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "broken" / "a.jpg").write_bytes(b"no picture")
-    with pytest.raises(MultiTaskNetError, match=said):
-        open_gallery(tmp_path / name, predictor, progress=False)
+    with pytest.raises(MultiTaskNetError, match=message):
+        open_gallery(tmp_path / name, PixelPredictor(), progress=False)
+
+
+def test_a_gallery_of_other_weights_or_width_is_refused(tmp_path: Path, crops: Path) -> None:
+    path = tmp_path / "city.lance"
+    stores.open_gallery(path).add(PixelPredictor(), [crops], progress=False)
+    with pytest.raises(GalleryError, match="weights_sha256 abab"):
+        open_gallery(path, PixelPredictor(weights="cd" * 32))
+    wider = PixelPredictor(spec=MultiTaskNetSpec())
+    with pytest.raises(GalleryError, match="other classes"):
+        Gallery.create(path, wider)
+    with pytest.raises(GalleryError, match=r"ends in \.lance"):
+        stores.open_gallery(tmp_path / "city")

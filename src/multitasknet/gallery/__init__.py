@@ -1,0 +1,1 @@
+"""Galleries of vehicle crops: added to, searched, grouped, linked, and forgotten from."""

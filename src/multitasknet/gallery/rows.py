@@ -1,0 +1,214 @@
+"""What goes into a gallery and comes out of it, and its conditions as LanceDB's SQL."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from ..data.records import Record
+from ..errors import GalleryError
+
+_MOMENT = re.compile(
+    r"(?P<day>\d{4}-\d\d-\d\d)"
+    r"(?:[ T](?P<minute>\d\d:\d\d)(?::(?P<second>\d\d)(?:[.,](?P<part>\d+))?)?)?"
+    r"\s*(?P<zone>Z|[+-]\d\d:?\d\d)?",
+    re.IGNORECASE,
+)
+_LITERAL = r"(?:timestamp\s*)?'(?:[^']|'')*'"
+# A comparison of the column time with text, or any other text in quotes, which is left alone.
+_TIMES = re.compile(
+    rf"(?P<column>\btime\s*(?:[<>]=?|!?=|<>|\b(?:not\s+)?between\b)\s*)(?P<first>{_LITERAL})"
+    rf"(?P<and>\s*and\s+(?P<second>{_LITERAL}))?|{_LITERAL}",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class GalleryRow:
+    """A crop of a gallery.
+
+    Attributes:
+        id: unique in its gallery.
+        image: the picture's file.
+        camera: its name or number; empty if unknown.
+        time: when it was taken; None if unknown.
+        color, type: names of the likeliest classes; empty if the network has no such head.
+    """
+
+    id: str
+    image: Path
+    camera: str = ""
+    time: datetime | None = None
+    color: str = ""
+    type: str = ""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A row that was found, and the squared Euclidean distance of its embedding to the query's."""
+
+    row: GalleryRow
+    distance: float
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A picture to add, and what is known about it.
+
+    Attributes:
+        id, image, camera, time: as in :class:`GalleryRow`.
+        record: its label, with keypoints and stored maps; None without one.
+        more: the user's own columns: text, numbers, booleans, times; None where there is no value.
+    """
+
+    id: str
+    image: Path
+    camera: str = ""
+    time: datetime | None = None
+    record: Record | None = None
+    more: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass
+class AddReport:
+    """What became of pictures.
+
+    Attributes:
+        added: rows that are new, or were embedded again.
+        unchanged: pictures that were there; what else was given for them is corrected.
+        moved: of these, pictures whose file is in another place now.
+        broken: pictures that could not be read, and why.
+    """
+
+    added: int = 0
+    unchanged: int = 0
+    moved: int = 0
+    broken: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Facets:
+    """The values that the rows of a gallery have, sorted, numbers by their size."""
+
+    cameras: tuple[str, ...]
+    colors: tuple[str, ...]
+    types: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GalleryFilter:
+    """Which rows are searched: of any of these cameras, colours, types, and within the times.
+
+    An empty tuple leaves nothing out; rows of unknown time pass no bound.
+    """
+
+    cameras: tuple[str, ...] = ()
+    colors: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+
+    def check(self, facets: Facets) -> None:
+        """GalleryError for a camera, colour or type that no row has, which lists those there."""
+        for column in ("cameras", "colors", "types"):
+            present = getattr(facets, column)
+            for value in getattr(self, column):
+                if value not in present:
+                    raise GalleryError(
+                        f"no row has {value!r} among its {column}; the gallery has "
+                        f"{', '.join(present) or 'none'}"
+                    )
+
+    @property
+    def condition(self) -> str | None:
+        """The filter as SQL; None if it leaves nothing out."""
+        parts = [
+            any_of(column, values) if values else None
+            for column, values in (
+                ("camera", self.cameras),
+                ("color", self.colors),
+                ("type", self.types),
+            )
+        ]
+        if self.not_before is not None:
+            parts.append(f"time >= {quoted(utc(self.not_before))}")
+        if self.not_after is not None:
+            parts.append(f"time <= {quoted(utc(self.not_after))}")
+        return all_of(parts)
+
+
+def quoted(value: object) -> str:
+    """A value as SQL."""
+    if isinstance(value, datetime):
+        return f"timestamp '{value.isoformat(sep=' ')}'"
+    if isinstance(value, bytes):
+        return f"X'{value.hex()}'"
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    return str(value)
+
+
+def any_of(column: str, values: Iterable[object]) -> str:
+    """Rows with one of these values."""
+    return f"{column} in ({', '.join(map(quoted, values))})"
+
+
+def all_of(parts: Iterable[str | None]) -> str | None:
+    """What holds where all of these conditions hold; None without any."""
+    given = [f"({part})" for part in parts if part]
+    return " and ".join(given) or None
+
+
+def with_times(where: str) -> str:
+    """The condition with text that ``time`` is compared with as timestamps, which LanceDB demands.
+
+    So ``time > '2026-11-01 08:02'`` works, with or without seconds and a zone. GalleryError for
+    text that is not a time.
+    """
+
+    def typed(found: re.Match[str]) -> str:
+        if not found["column"]:
+            return found[0]
+        second = f" and {_timestamp(found['second'])}" if found["and"] else ""
+        return f"{found['column']}{_timestamp(found['first'])}{second}"
+
+    return _TIMES.sub(typed, where)
+
+
+def _timestamp(literal: str) -> str:
+    try:
+        return quoted(parse_time(literal[literal.index("'") + 1 : -1]))
+    except ValueError as error:
+        raise GalleryError(f"time is compared with {literal}: {error}") from error
+
+
+def utc(time: datetime) -> datetime:
+    """A time without a zone: one with a zone becomes UTC."""
+    return time if time.tzinfo is None else time.astimezone(timezone.utc).replace(tzinfo=None)
+
+
+def parse_time(value: object) -> datetime | None:
+    """A time in ISO 8601, or in seconds since 1970 (UTC); None for no value.
+
+    Of nanoseconds the microseconds are kept. ValueError for anything else.
+    """
+    if value is None or value == "":
+        return None
+    try:
+        if isinstance(value, datetime):
+            return utc(value)
+        text = str(value).strip()
+        if (found := _MOMENT.fullmatch(text)) is None:
+            return datetime(1970, 1, 1) + timedelta(seconds=float(text))
+        clock = f"{found['minute'] or '00:00'}:{found['second'] or '00'}"
+        part = (found["part"] or "")[:6].ljust(6, "0")
+        zone = (found["zone"] or "").upper().replace("Z", "+00:00")
+        zone = zone if ":" in zone or not zone else f"{zone[:3]}:{zone[3:]}"
+        return utc(datetime.fromisoformat(f"{found['day']}T{clock}.{part}{zone}"))
+    except (ValueError, OverflowError) as error:
+        raise ValueError(
+            f"{str(value)[:40]!r} is not a time; expected such as 2026-11-01T08:30:00"
+        ) from error
