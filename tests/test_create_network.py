@@ -127,7 +127,9 @@ def test_another_class_count_makes_that_classifier_fresh(
 
 
 def test_the_checkpoints_own_count_changes_nothing(checkpoint) -> None:
-    assert create_network(weights=checkpoint, num_ids=575).load_report.fresh == ()
+    network = create_network(weights=checkpoint, num_ids=np.int64(575))
+    assert network.load_report.fresh == ()
+    assert type(network.spec.num_ids) is int
 
 
 def test_without_the_top_the_embedding_is_the_same(checkpoint, tmp_path) -> None:

@@ -44,7 +44,7 @@ def test_a_training_checkpoint_of_the_model_zoo_loads(network: PoseEstNet, tmp_p
     )
     weights = read_weights(path)
     assert (weights.network.name, weights.spec) == ("poseestnet", PoseEstNetSpec())
-    assert len(weights.training_state) == 2 * 1461 + 3
+    assert len(weights.left_out) == 2 * 1461 + 3
     fresh = create_network("poseestnet", weights=None)
     report = load_weights(fresh, path)
     assert (len(report.loaded), report.fresh) == (1461, ())

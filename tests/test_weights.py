@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import stat
@@ -32,6 +33,7 @@ from multitasknet.models.multitasknet.spec import Variant, spec_from_shapes
 from multitasknet.vehicle.attributes import COLORS, TYPES, ClassMaps, class_names
 from multitasknet.weights import ckpt_file
 from multitasknet.weights.load import frozen_copy
+from multitasknet.weights.read import WeightsFile
 from multitasknet.weights.sidecar import Sidecar, write_sidecar
 
 HEADS = list(itertools.product((True, False), repeat=2))
@@ -93,6 +95,53 @@ def test_crc_and_half_precision_files_are_read(tmp_path) -> None:
     np.testing.assert_allclose(wide, value.asnumpy(), rtol=2**-8)
 
 
+def test_bfloat16_beside_float32_in_safetensors(tmp_path) -> None:
+    narrow, wide = np.array([[1.5, -2.0]], np.float32), np.float32([0.1])
+    content = (narrow.view(np.uint32) >> 16).astype(np.uint16).tobytes() + wide.tobytes()
+    path = tmp_path / "half.safetensors"
+
+    def write(kind: str, shape: list[int]) -> None:
+        header = json.dumps(
+            {
+                "narrow": {"dtype": "BF16", "shape": [1, 2], "data_offsets": [0, 4]},
+                "wide": {"dtype": kind, "shape": shape, "data_offsets": [4, 8]},
+            }
+        ).encode()
+        path.write_bytes(len(header).to_bytes(8, "little") + header + content)
+
+    write("F32", [1])
+    read = read_weights(path).arrays
+    np.testing.assert_array_equal(read["narrow"], narrow)
+    np.testing.assert_array_equal(read["wide"], wide)
+    write("F8_E4M3", [4])
+    with pytest.raises(CheckpointError, match="an entry has the type 'F8_E4M3'"):
+        read_weights(path)
+
+
+def test_hash_and_values_are_of_the_same_bytes(tmp_path, arrays) -> None:
+    """A training that writes meanwhile changes neither what was read nor its hash."""
+    path = tmp_path / "model.safetensors"
+    save_file(arrays, path)
+    write_sidecar(path, sidecar_of(read_weights(path).spec, "shade"))
+    file = WeightsFile(path)
+    sha256, sidecar_sha256 = file.sha256, file.sidecar_sha256
+    assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    save_file({name: array + 1 for name, array in arrays.items()}, path)
+    write_sidecar(path, sidecar_of(read_weights(path).spec, "tint"))
+    weights = file.read()
+    assert (weights.sha256, file.sidecar_sha256) == (sha256, sidecar_sha256)
+    np.testing.assert_array_equal(weights.arrays["fc_vid.bias"], arrays["fc_vid.bias"])
+    assert weights.spec.color_names[0] == "shade 0"
+    with pytest.raises(CheckpointError, match=f"expected sha256 {sha256}, found"):
+        WeightsFile(path, sha256).read()
+
+
+def sidecar_of(spec: MultiTaskNetSpec, color: str) -> Sidecar:
+    named = replace(spec, color_names=tuple(f"{color} {n}" for n in range(spec.num_colors)))
+    counts = (spec.num_ids, spec.num_colors, spec.num_types)
+    return Sidecar(named, ClassMaps(*(tuple(range(count)) for count in counts)))
+
+
 def test_the_command_converts_and_says_what_it_wrote(tmp_path, arrays, capsys) -> None:
     save_file(arrays, tmp_path / "model.safetensors")
     source, target = str(tmp_path / "model.safetensors"), tmp_path / "model"
@@ -141,11 +190,10 @@ def test_convert_takes_the_sidecar_along_and_no_strangers(tmp_path, arrays) -> N
         convert(source, tmp_path / "other.ckpt")
     assert not (tmp_path / "other.ckpt").exists()
     spec = read_weights(source).spec
-    named = replace(spec, color_names=tuple(f"shade {n}" for n in range(spec.num_colors)))
-    ids = ClassMaps(*(tuple(range(n)) for n in (spec.num_ids, spec.num_colors, spec.num_types)))
-    write_sidecar(source, Sidecar(named, ids))
+    sidecar = sidecar_of(spec, "shade")
+    write_sidecar(source, sidecar)
     converted = convert(source, tmp_path / "other.ckpt")
-    assert read_weights(converted).spec == named
+    assert read_weights(converted).spec == sidecar.spec
 
 
 @pytest.mark.slow
@@ -160,7 +208,7 @@ def test_checkpoints_are_read_with_the_oldest_and_the_newest_protobuf(tmp_path, 
     # The module alone: the package's other dependencies are not there.
     code = (
         "import sys; from pathlib import Path; from ckpt_file import read_ckpt\n"
-        "print(read_ckpt(Path(sys.argv[1]))['a'].sum())"
+        "print(read_ckpt(Path(sys.argv[1]).read_bytes())['a'].sum())"
     )
     environment = {"PYTHONPATH": str(Path(ckpt_file.__file__).parent)}
     command = [python, "-c", code, path]

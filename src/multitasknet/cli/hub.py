@@ -113,8 +113,12 @@ def weights_rows(info: WeightsInfo) -> dict[str, object]:
         "network": info.spec.network,
         **find_network(info.spec.network).describe(info.spec),
         "parameters": f"{info.tensors} tensors, {info.values:,} values",
-        "training state": f"{info.training_state} further entries",
+        "left out": f"{len(info.left_out)} further entries" + _first(info.left_out),
     }
+
+
+def _first(names: tuple[str, ...]) -> str:
+    return f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else ""
 
 
 def _download(options: argparse.Namespace) -> None:

@@ -178,7 +178,7 @@ def _checkpoint() -> tuple[Status, str, str]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "one.ckpt"
         mindspore.save_checkpoint([{"name": "value", "data": mindspore.Tensor(value)}], str(path))
-        same = np.array_equal(read_ckpt(path)["value"], value)
+        same = np.array_equal(read_ckpt(path.read_bytes())["value"], value)
     return _verdict(same, "written and read" if same else "read with other values", _REPORT)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import file_sha256
 from ..weights.read import check_values, read_weights
 from .card import ModelCard
 from .fetch import cached_path, find_asset
@@ -22,7 +21,7 @@ class WeightsInfo:
         spec: the architecture that its names and shapes state, and its sidecar where it has one.
         tensors: entries that belong to the network.
         values: numbers in them, moving statistics included.
-        training_state: further entries, of an optimizer or training loop.
+        left_out: the names of further entries, of an optimizer or a training loop.
     """
 
     path: Path
@@ -30,7 +29,7 @@ class WeightsInfo:
     spec: Any
     tensors: int
     values: int
-    training_state: int
+    left_out: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -63,11 +62,11 @@ def describe_weights(path: str | Path) -> WeightsInfo:
     check_values(weights)
     return WeightsInfo(
         path=weights.path,
-        sha256=file_sha256(weights.path),
+        sha256=weights.sha256,
         spec=weights.spec,
         tensors=len(weights.arrays),
         values=sum(math.prod(shape) for shape in weights.shapes.values()),
-        training_state=len(weights.training_state),
+        left_out=weights.left_out,
     )
 
 

@@ -1,13 +1,12 @@
 """MindSpore's ``.ckpt`` container, read without MindSpore, whose import takes seconds.
 
 The container is a protocol buffer: ``Checkpoint { repeated Value { tag, tensor } }``, where a
-tensor is ``{ dims, tensor_type, tensor_content }``; very large ones stand in several pieces.
+tensor is ``{ dims, tensor_type, tensor_content }``; very large ones come in several pieces.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from google.protobuf import descriptor_pb2, message_factory, text_format
@@ -32,14 +31,13 @@ _CRC_MARK = b"crc_num"
 _CRC_SIZE = len(_CRC_MARK) + 10
 
 
-def read_ckpt(path: Path) -> dict[str, np.ndarray]:
-    """Read all tensors of a file; text entries are passed over.
+def read_ckpt(content: bytes) -> dict[str, np.ndarray]:
+    """Read all tensors of a file's bytes; text entries are passed over.
 
     Raises:
         ValueError: the file is damaged, empty or of another kind.
         google.protobuf.message.DecodeError: as above.
     """
-    content = path.read_bytes()
     if content[-_CRC_SIZE:].startswith(_CRC_MARK):
         content = content[:-_CRC_SIZE]
     entries: dict[str, list[Message]] = {}
@@ -60,16 +58,21 @@ def _array(pieces: list[Message]) -> np.ndarray:
     # MindSpore writes a scalar's shape as [0].
     shape = [] if dims == [0] else dims
     if kind == "BFloat16":
-        upper_half = np.frombuffer(content, np.uint16).astype(np.uint32)
-        return (upper_half << 16).view(np.float32).reshape(shape)
+        return from_bfloat16(content).reshape(shape)
     if kind not in _TYPES:
         raise ValueError(f"an entry has the type {kind!r}")
     return np.frombuffer(content, kind.lower()).reshape(shape)
 
 
+def from_bfloat16(content: bytes) -> np.ndarray:
+    """Values of the upper half of a float32, which NumPy has no type for, as float32."""
+    upper_half = np.frombuffer(content, np.uint16).astype(np.uint32)
+    return (upper_half << 16).view(np.float32)
+
+
 @lru_cache(maxsize=1)
 def _message_class() -> type[Message]:
-    """The message as MindSpore declares it, in a pool of its own: names may be taken otherwise."""
+    """The message as MindSpore declares it, in a pool of its own, where its names are free."""
     schema = text_format.Parse(_SCHEMA, descriptor_pb2.FileDescriptorProto())
     # What all protobufs have, from the 3.20 that CANN asks for.
     return message_factory.GetMessages([schema])["ckpt.Checkpoint"]

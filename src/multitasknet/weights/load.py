@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Parameter, Tensor, nn
 
 from ..errors import CheckpointError
-from ..files import file_sha256
 from ..models import find_network
 from ..models.base import Network, Plan, Shapes
 from .read import Weights, cell_of, check_fit, read_weights
+
+# What mixed precision wraps batch norms in.
+_WRAPPER = "._backbone"
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def load_weights(
     """Put a file's values into a network and say what went where.
 
     Args:
-        network: the Cell; its ``load_report`` is set to the result.
+        network: a Cell of :func:`multitasknet.create_network`, also inside one of a training or
+            of mixed precision; its ``load_report`` is set to the result.
         weights: a path, or what :func:`read_weights` returned.
         strict: refuse a file that lacks a parameter, or has an entry that matches nothing. If
             False, such parameters stay fresh and such entries are left out; a wrong shape is
@@ -61,12 +64,13 @@ def load_weights(
 
     Raises:
         CheckpointError: the file does not fit; one message with all missing, unexpected and
-            wrong-shaped names. The network is unchanged then.
+            wrong-shaped names; or there is no network in the Cell. Nothing is changed then.
     """
+    network = inner_network(network)
     if not isinstance(weights, Weights):
         weights = read_weights(weights)
     check_fit(weights, _shapes(network), strict=strict, fresh=fresh)
-    parameters, arrays = network.parameters_dict(), weights.arrays
+    parameters, arrays = named_parameters(network), weights.arrays
     loaded = tuple(name for name in parameters if name in arrays and cell_of(name) not in fresh)
     for name in loaded:
         parameters[name].set_data(Tensor(arrays[name].astype(np.float32, copy=False)))
@@ -74,19 +78,40 @@ def load_weights(
         source=weights.path,
         loaded=loaded,
         fresh=tuple(name for name in parameters if name not in loaded),
-        left_out=tuple(name for name in arrays if name not in parameters) + weights.training_state,
+        left_out=tuple(name for name in arrays if name not in parameters) + weights.left_out,
     )
     return network.load_report
 
 
 def build(network: Network, plan: Plan, found: Weights | None) -> nn.Cell:
     """Build a Cell, in inference mode, and load what the plan takes from the file."""
-    needs_values = found is None or bool(plan.fresh)
-    cell = network.build(plan.spec) if needs_values else _without_values(network, plan.spec)
+    has_fresh = found is None or bool(plan.fresh)
+    cell = network.build(plan.spec) if has_fresh else _without_values(network, plan.spec)
     cell.set_train(False)
     if found is not None and plan.arrays is not None:
         load_weights(cell, replace(found, arrays=plan.arrays), fresh=plan.fresh)
     return cell
+
+
+def inner_network(cell: nn.Cell) -> nn.Cell:
+    """The network of this package that a Cell is, or that lies inside it.
+
+    Raises:
+        CheckpointError: there is none, or several.
+    """
+    found = [one for _, one in cell.cells_and_names() if hasattr(one, "spec")]
+    if len(found) != 1:
+        raise CheckpointError(
+            f"{type(cell).__name__} holds {len(found) or 'no'} networks of this package; give the "
+            f"one that create_network returned (the levels O1 and auto of mixed precision make "
+            f"another Cell of it, O2 and O3 keep it)"
+        )
+    return found[0]
+
+
+def named_parameters(cell: nn.Cell) -> dict[str, Parameter]:
+    """A network's parameters by published name, whatever a Cell around it has made of theirs."""
+    return {name.replace(_WRAPPER, ""): one for name, one in cell.parameters_and_names()}
 
 
 def source_sha256(cell: nn.Cell, report: LoadReport | None) -> str:
@@ -94,20 +119,24 @@ def source_sha256(cell: nn.Cell, report: LoadReport | None) -> str:
     if report is None or report.fresh:
         return ""
     try:
-        arrays = read_weights(report.source).arrays
+        weights = read_weights(report.source)
     except CheckpointError:
         return ""
-    values = cell.parameters_dict()
-    unchanged = all(np.array_equal(values[name].asnumpy(), arrays[name]) for name in values)
-    return file_sha256(report.source) if unchanged else ""
+    arrays, values = weights.arrays, named_parameters(cell)
+    unchanged = all(
+        name in arrays and np.array_equal(value.asnumpy(), arrays[name])
+        for name, value in values.items()
+    )
+    return weights.sha256 if unchanged else ""
 
 
 def frozen_copy(cell: nn.Cell) -> nn.Cell:
     """A Cell of the same values in inference mode, which later training does not reach."""
+    cell = inner_network(cell)
     twin = _without_values(find_network(cell.spec.network), cell.spec)
-    values = cell.parameters_dict()
-    for name, parameter in twin.parameters_dict().items():
-        parameter.set_data(Tensor(values[name].asnumpy()))
+    values = named_parameters(cell)
+    for name, parameter in named_parameters(twin).items():
+        parameter.set_data(Tensor(values[name].asnumpy().astype(np.float32, copy=False)))
     return twin.set_train(False)
 
 
@@ -132,4 +161,4 @@ def parameter_shapes(network: Network, spec: Any) -> Shapes:
 
 
 def _shapes(cell: nn.Cell) -> Shapes:
-    return {name: tuple(values.shape) for name, values in cell.parameters_dict().items()}
+    return {name: tuple(values.shape) for name, values in named_parameters(cell).items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,19 +10,40 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file
+import safetensors
 
 from ..errors import CheckpointError
 from ..files import expand, reading
 from ..models import DEFAULT_NETWORK, NETWORKS, all_networks, find_network
 from ..models.base import Network, Shapes
-from .ckpt_file import read_ckpt
-from .sidecar import read_sidecar
+from .ckpt_file import from_bfloat16, read_ckpt
+from .sidecar import Sidecar, parse_sidecar, sidecar_path
 from .torch_file import read_torch
 
-_READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
+# Their names in safetensors; BF16 is widened.
+_SAFETENSORS_TYPES = {
+    **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
+    **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+    "BOOL": "bool",
+}
+
+
+def _read_safetensors(content: bytes) -> dict[str, np.ndarray]:
+    return {name: _safetensor(**tensor) for name, tensor in safetensors.deserialize(content)}
+
+
+def _safetensor(dtype: str, shape: list[int], data: bytes) -> np.ndarray:
+    if dtype == "BF16":
+        return from_bfloat16(data).reshape(shape)
+    if dtype not in _SAFETENSORS_TYPES:
+        raise ValueError(f"an entry has the type {dtype!r}")
+    return np.frombuffer(data, _SAFETENSORS_TYPES[dtype]).reshape(shape)
+
+
+_READERS: dict[str, Callable[[bytes], dict[str, np.ndarray]]] = {
     ".ckpt": read_ckpt,
-    ".safetensors": load_file,
+    ".safetensors": _read_safetensors,
     ".pth": read_torch,
     ".pt": read_torch,
     ".tar": read_torch,
@@ -29,27 +51,105 @@ _READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
 
 
 @dataclass(frozen=True, eq=False)
+class WeightsFile:
+    """A file of weights and its sidecar, each read once: hashes and values are of the same bytes.
+
+    Attributes:
+        path: the file.
+        stated_sha256: what it must hash to, as its card states; empty if nothing does.
+    """
+
+    path: Path
+    stated_sha256: str = ""
+
+    @property
+    def sha256(self) -> str:
+        """As stated, else of the bytes. Reading the values checks what was stated."""
+        return self.stated_sha256 or self._actual_sha256
+
+    @property
+    def sidecar_sha256(self) -> str:
+        """Of the sidecar's bytes; empty if there is none."""
+        content = self.sidecar_content
+        return "" if content is None else hashlib.sha256(content).hexdigest()
+
+    @cached_property
+    def content(self) -> bytes:
+        """CheckpointError if it cannot be read, or is not what was stated."""
+        if not self.path.is_file():
+            raise CheckpointError(
+                f"{self.path}: there is no such file; give the path of a checkpoint"
+            )
+        with reading(self.path, CheckpointError, "the checkpoint cannot be read", "check the disk"):
+            return self.path.read_bytes()
+
+    @cached_property
+    def sidecar_content(self) -> bytes | None:
+        path = sidecar_path(self.path)
+        if not path.is_file():
+            return None
+        with reading(path, CheckpointError, "the sidecar cannot be read", "check the disk"):
+            return path.read_bytes()
+
+    @cached_property
+    def _actual_sha256(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
+    def read(self, network: Network | None = None) -> Weights:
+        """The values, as :func:`read_weights` says."""
+        suffix = self.path.suffix
+        if suffix not in _READERS:
+            *most, last = _READERS
+            raise CheckpointError(
+                f"{self.path}: expected a file that ends in {', '.join(most)} or {last}, got "
+                f"{suffix!r}"
+            )
+        if self._actual_sha256 != self.sha256:
+            raise CheckpointError(
+                f"{self.path} is damaged: expected sha256 {self.sha256}, found "
+                f"{self._actual_sha256}; install this package again, or fetch the file again with "
+                f"'multitasknet download --verify'"
+            )
+        remedy = f"it is damaged or no {suffix} file, fetch or save it again"
+        with reading(self.path, CheckpointError, "the checkpoint cannot be read", remedy):
+            entries = _READERS[suffix](self.content)
+            # Entries that no network knows are kept all the same; Weights.spec refuses them.
+            owners = _networks_of(tuple(entries)) if network is None else [network]
+            owner = owners[0] if owners else find_network(DEFAULT_NETWORK)
+            return Weights(self, owner, *owner.to_published(entries))
+
+
+@dataclass(frozen=True, eq=False)
 class Weights:
     """A network's part of a file.
 
     Attributes:
-        path: the file.
+        file: the file.
         network: whose weights they are.
         arrays: name, as the published checkpoint has it (no prefix), to values.
-        training_state: entries that only the file's own training had a use for: optimizer state,
+        left_out: entries that only the file's own training had a use for: optimizer state,
             counters, an ImageNet classifier.
     """
 
-    path: Path
+    file: WeightsFile
     network: Network
     arrays: Mapping[str, np.ndarray]
-    training_state: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        return self.file.path
+
+    @property
+    def sha256(self) -> str:
+        """Of the bytes that the values were read from."""
+        return self.file.sha256
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: array.shape for name, array in self.arrays.items()}
 
-    @cached_property
+    @property
     def spec(self) -> Any:
         """The architecture that names and shapes state, with the class names of the sidecar.
 
@@ -57,6 +157,16 @@ class Weights:
             CheckpointError: the names are another network's, or no network's; or the sidecar is
                 damaged or belongs to other weights.
         """
+        return self.sidecar.spec if self.sidecar else self._stated
+
+    @cached_property
+    def sidecar(self) -> Sidecar | None:
+        """What the file's sidecar states; None if it has none. CheckpointError as above."""
+        content = self.file.sidecar_content
+        return None if content is None else parse_sidecar(self.path, content, self._stated)
+
+    @cached_property
+    def _stated(self) -> Any:
         names = tuple(self.arrays)
         if not self.network.recognizes(names):
             owners = _networks_of(names)
@@ -66,9 +176,7 @@ class Weights:
                 f"entries start with {', '.join(names[:3])}, which are names of "
                 f"{' and '.join(network.name for network in owners) or 'no such network'}"
             )
-        spec = self.network.spec_from_shapes(self.shapes, str(self.path))
-        sidecar = read_sidecar(self.path, spec)
-        return sidecar.spec if sidecar else spec
+        return self.network.spec_from_shapes(self.shapes, str(self.path))
 
 
 def read_weights(path: str | Path, network: Network | None = None) -> Weights:
@@ -79,27 +187,13 @@ def read_weights(path: str | Path, network: Network | None = None) -> Weights:
 
     Args:
         path: the file.
-        network: whose weights it holds; default is what its names tell.
+        network: whose weights it holds; by default its names decide.
 
     Raises:
-        CheckpointError: no such file, another format, or a damaged file.
+        CheckpointError: no such file, another format, a damaged file, or several networks in it.
         MissingExtraError: a PyTorch file, and PyTorch is not installed.
     """
-    path = expand(path)
-    if path.suffix not in _READERS:
-        *most, last = _READERS
-        raise CheckpointError(
-            f"{path}: expected a file that ends in {', '.join(most)} or {last}, got {path.suffix!r}"
-        )
-    if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file; give the path of a checkpoint")
-    remedy = f"it is damaged or no {path.suffix} file, fetch or save it again"
-    with reading(path, CheckpointError, "the checkpoint cannot be read", remedy):
-        entries = _READERS[path.suffix](path)
-    # Entries that no network knows are kept all the same; the spec is what they have not.
-    owners = _networks_of(tuple(entries)) if network is None else [network]
-    owner = owners[0] if owners else find_network(DEFAULT_NETWORK)
-    return Weights(path, owner, *owner.to_published(entries))
+    return WeightsFile(expand(path)).read(network)
 
 
 def check_network(found: str, wanted: str | Sequence[str], source: str) -> None:
@@ -116,17 +210,22 @@ def _networks_of(names: Sequence[str]) -> list[Network]:
 
 
 def read_complete_weights(path: str | Path, network: Network | None = None) -> Weights:
-    """Read weights that need nothing fresh to predict; arguments as in :func:`read_weights`.
+    """Read weights that can predict as they are; arguments as in :func:`read_weights`.
 
     Raises:
-        CheckpointError: as :func:`read_weights`; or there is no top.
+        CheckpointError: as :func:`read_weights`; or a layer is missing.
     """
-    weights = read_weights(path, network)
+    return check_complete(read_weights(path, network))
+
+
+def check_complete(weights: Weights) -> Weights:
+    """The weights; CheckpointError if their network lacks a layer that it needs to predict."""
     if not weights.spec.is_complete:
         raise CheckpointError(
-            f"{path}: it holds no classifiers, or no other last layer that {weights.network.name} "
-            f"needs, whose random values would mean nothing; give network=create_network(...), "
-            f"with include_top=False where that exists, to have what comes before them"
+            f"{weights.path}: it holds no classifiers, or no other last layer that "
+            f"{weights.network.name} needs, whose random values would mean nothing; give "
+            f"network=create_network(...), with include_top=False where that exists, to have what "
+            f"comes before them"
         )
     return weights
 

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import mindspore
-from mindspore import Parameter, Tensor, nn
+from mindspore import Tensor, nn
 
 from ..files import replacing, writing
 from ..vehicle.attributes import ClassMaps
+from .load import named_parameters
 from .sidecar import Sidecar, write_sidecar
-
-# What mixed precision wraps batch norms in.
-_WRAPPER = "._backbone"
 
 
 def save_weights(
@@ -57,11 +55,6 @@ def save_weights(
     }
     write_sidecar(path, sidecar)
     return write_checkpoint(path, entries)
-
-
-def named_parameters(network: nn.Cell) -> dict[str, Parameter]:
-    """The parameters by published name."""
-    return {name.replace(_WRAPPER, ""): one for name, one in network.parameters_and_names()}
 
 
 def write_checkpoint(path: Path, entries: Mapping[str, Tensor]) -> Path:

@@ -8,13 +8,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..documents import read_json, shown
+from ..documents import parse_json, shown
 from ..errors import CheckpointError
 from ..files import reading, replacing
 from ..models import find_network
 from ..vehicle.attributes import ClassMaps
 
 _FORMAT = 1
+# Bytes: sidecars of a million vehicles stay below.
+_MOST_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -67,15 +69,21 @@ def read_sidecar(checkpoint: Path, spec: Any) -> Sidecar | None:
         CheckpointError: the file is damaged, or states other class counts than the checkpoint has.
     """
     path = sidecar_path(checkpoint)
-    if not path.is_file():
-        return None
+    return parse_sidecar(checkpoint, path.read_bytes(), spec) if path.is_file() else None
+
+
+def parse_sidecar(checkpoint: Path, content: bytes, spec: Any) -> Sidecar:
+    """The sidecar of a checkpoint from its bytes; errors as above."""
+    path = sidecar_path(checkpoint)
     problem = f"the sidecar of {checkpoint.name} cannot be read"
     remedy = (
         "the two do not belong together or it is damaged, fetch or write both again, or remove it "
         "to go without class names"
     )
     with reading(path, CheckpointError, problem, remedy):
-        values = read_json(path)
+        if len(content) > _MOST_BYTES:
+            raise ValueError(f"it is larger than {_MOST_BYTES:,} bytes")
+        values = parse_json(content.decode("utf-8-sig"))
         if values.get("format") != _FORMAT:
             raise ValueError(f"format is {shown(values.get('format'))}, expected {_FORMAT}")
         ids = (tuple(map(int, values[f"{kind}_ids"])) for kind in ("vehicle", "color", "type"))

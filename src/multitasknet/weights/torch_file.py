@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -13,8 +14,8 @@ import numpy as np
 from ..errors import import_extra
 
 
-def read_torch(path: Path) -> dict[str, np.ndarray]:
-    """Read the tensors of a state dict, or of the ``state_dict`` in a training checkpoint.
+def read_torch(content: bytes) -> dict[str, np.ndarray]:
+    """Read a file's bytes: the tensors of a state dict, or of one in a training checkpoint.
 
     Raises:
         MissingExtraError: PyTorch is not installed.
@@ -23,17 +24,17 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
     torch = import_extra("torch", "torch")
     try:
         with torch.serialization.safe_globals(_harmless_numpy()):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            stored = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         name = re.search(r"GLOBAL (\S+)", str(error))
         raise ValueError(
             f"it wants to run code ({name[1]}), which is refused: save its state_dict() alone"
             if name
-            else "it is no file of torch.save"
+            else "torch.save did not write it"
         ) from error
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    state = stored.get("state_dict", stored) if isinstance(stored, dict) else None
     if not isinstance(state, dict) or not state:
-        raise ValueError(f"it holds a {type(content).__name__}, expected a state dict")
+        raise ValueError(f"it holds a {type(stored).__name__}, expected a state dict")
     for name, value in state.items():
         if not isinstance(value, torch.Tensor):
             raise ValueError(f"its entry {name!r} is a {type(value).__name__}, expected a tensor")

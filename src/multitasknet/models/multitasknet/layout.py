@@ -36,7 +36,7 @@ HEAD = (*TOP, "fc_vid", "fc")
 ROOTS = ("base", "features", *HEAD)
 # Without fc, which other networks have as well; features are torchvision's.
 MARK = (
-    r"(?:base|features)\.(?:conv0|norm0|norm5|denseblock\d|transition\d)\.|"
+    r"(?:base|features)\.(?:conv0|norm0|norm5|denseblock\d)\.|"
     rf"(?:fc_vid|{'|'.join(TOP)})\."
 )
 # ImageNet's classifier, in torchvision's files.
