@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from multitasknet import LabelError, read_dataset, read_labels
+from multitasknet import DataError, read_dataset, read_labels
 from multitasknet.data.coco import write_coco
 from multitasknet.data.labels import LabelRow, write_labels
 from multitasknet.vehicle.keypoints import KEYPOINT_NAMES
@@ -104,7 +104,8 @@ def test_a_file_of_an_annotation_tool_is_read_without_our_fields(tmp_path: Path)
         annotation["keypoints"] = points.ravel().tolist()
 
     (read,) = read_labels(written(tmp_path / "coco.json", foreign)).values()
-    assert (read.image, read.vehicle_id, read.color_id, read.type_id) == (NAME, 2, 0, 0)
+    image = f"crops/train/{NAME}"
+    assert (read.image, read.vehicle_id, read.color_id, read.type_id) == (image, 2, 0, 0)
     expected = np.arange(108, dtype=np.float32).reshape(36, 3)
     np.testing.assert_array_equal(read.keypoints[:, :2], expected[:, :2])
     assert read.keypoints[:, 2].tolist() == [1, 0, 0, *[1] * 33]
@@ -147,7 +148,7 @@ def annotation_with(**fields: Any) -> Callable[[dict[str, Any]], None]:
 )
 def test_a_fault_is_named_by_file_image_and_value(tmp_path: Path, change, named: str) -> None:
     path = written(tmp_path / "coco.json", change)
-    with pytest.raises(LabelError) as refused:
+    with pytest.raises(DataError) as refused:
         read_labels(path)
     assert str(refused.value).startswith(f"{path}: ")
     assert named in str(refused.value)
@@ -156,7 +157,7 @@ def test_a_fault_is_named_by_file_image_and_value(tmp_path: Path, change, named:
 
 def test_faults_come_at_once_up_to_twenty(tmp_path: Path) -> None:
     path = written(tmp_path / "coco.json", lambda content: content.update(annotations=[None] * 23))
-    with pytest.raises(LabelError) as refused:
+    with pytest.raises(DataError) as refused:
         read_labels(path)
     lines = str(refused.value).splitlines()
     assert (len(lines), lines[-1]) == (21, "... and 3 more")
@@ -183,7 +184,7 @@ def test_malformed_entries_are_refused_or_read_and_nothing_else(
     path = written(tmp_path / "coco.json", lambda content: content[field][0].update({key: value}))
     try:
         (read,) = read_labels(path).values()
-    except LabelError as refused:
+    except DataError as refused:
         assert str(refused).startswith(str(path))
     else:
         assert np.isfinite(read.keypoints).all()
@@ -194,7 +195,7 @@ def test_malformed_entries_are_refused_or_read_and_nothing_else(
 def test_any_other_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "coco.json"
     path.write_bytes(content)
-    with pytest.raises(LabelError):
+    with pytest.raises(DataError):
         read_labels(path)
 
 
@@ -204,7 +205,7 @@ def test_any_other_file_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_deep_and_long_json_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "coco.json"
     path.write_text(text)
-    with pytest.raises(LabelError, match=r"coco\.json"):
+    with pytest.raises(DataError, match=r"coco\.json"):
         read_labels(path)
 
 
@@ -241,7 +242,7 @@ def test_nvlabs_annotations_are_labels_with_visibility_as_confidence(tmp_path: P
 )
 def test_a_faulty_annotation_is_named(tmp_path: Path, values: list[object], named: str) -> None:
     path = annotated(tmp_path / "train.csv", {NAME: VALUES, "b.jpg": values})
-    with pytest.raises(LabelError) as refused:
+    with pytest.raises(DataError) as refused:
         read_labels(path)
     assert str(refused.value) == f"{path}:2: {named}" or named in str(refused.value)
 
@@ -261,7 +262,7 @@ def test_an_annotated_data_set_is_read_wherever_its_images_lie(tmp_path: Path) -
     assert record.image == tmp_path / "image_train" / names[2]
     assert record.color_id is None and record.keypoints is not None
     (tmp_path / "images" / names[0]).unlink()
-    with pytest.raises(LabelError, match=rf"label_train\.csv:1: image .*{names[0]} does not exist"):
+    with pytest.raises(DataError, match=rf"label_train\.csv:1: image .*{names[0]} does not exist"):
         read_dataset(tmp_path)
 
 

@@ -17,12 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from multitasknet import LabelError, MultiTaskNetSpec
+from multitasknet import DataError, MultiTaskNetSpec
 from multitasknet.cli import main
 from multitasknet.data.layouts import read_dataset
-from multitasknet.data.pack import PackError, write_pack
 from multitasknet.data.pipeline import create_pipeline, rows_of
-from multitasknet.data.records import Record, unmatched_vehicles, warn_of_unmatched
+from multitasknet.data.records import Record, unmatched_vehicles, warn_about
 from multitasknet.data.samples import load_sample
 from multitasknet.models.multitasknet.preprocessing import channel_statistics, preprocess
 from multitasknet.models.multitasknet.spec import Variant
@@ -39,11 +38,10 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("data")
     roots = {name: draw(folder / name, PLAN) for name, draw in LAYOUTS.items()}
     roots["stored"] = drawn.pamtri(folder / "stored", PLAN, maps=True)
-    roots["pack"] = write_pack(read_dataset(roots["pamtri"]), folder / "pack", progress=False)
     return roots
 
 
-@pytest.mark.parametrize("layout", ["pamtri", "veri", "csv", "stored", "pack"])
+@pytest.mark.parametrize("layout", ["pamtri", "veri", "csv", "stored"])
 def test_every_layout_gives_the_same_records(roots: dict[str, Path], layout: str) -> None:
     dataset = read_dataset(roots[layout])
     for split in ("train", "query", "gallery"):
@@ -62,15 +60,6 @@ def test_every_layout_gives_the_same_records(roots: dict[str, Path], layout: str
                 np.testing.assert_array_equal(record.keypoints, one.keypoints)
         else:
             assert all(record.keypoints is None for record in records)
-
-
-def test_an_unknown_type_stays_unknown(tmp_path: Path) -> None:
-    root = drawn.veri(tmp_path / "veri", PLAN, unknown_types=(1,))
-    records = read_dataset(root, ["train"]).train.records
-    assert {record.type_id for record in records if record.vehicle_id == 1} == {None}
-    maps = ClassMaps.of(records)
-    assert maps.type_ids == (1, 3)
-    assert maps.type_index(None) == -1
 
 
 def test_class_maps_rank_the_sorted_ids() -> None:
@@ -92,44 +81,185 @@ def test_query_vehicles_without_a_gallery_image_are_named(
     plan = [one for one in PLAN if not (one.split == "gallery" and one.vehicle == 102)]
     dataset = read_dataset(drawn.pamtri(tmp_path / "data", plan))
     assert unmatched_vehicles(dataset) == (102,)
-    warn_of_unmatched(dataset)
+    warn_about(dataset)
     assert "1 query vehicle(s) have no image in the gallery" in caplog.text
     assert "102" in caplog.text
+
+
+def test_unknown_cameras_are_warned_of(
+    roots: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_about(read_dataset(roots["veri"]))
+    assert not caplog.text
+    warn_about(read_dataset(roots["csv"]))
+    assert "the camera of 12 of 18 query and gallery images is unknown" in caplog.text
+
+
+# Layouts as others write them
+
+
+def xml(root: Path, name: str, items: str, *, encoding: str = "utf-8", declared: str = "") -> None:
+    head = f'<?xml version="1.0" encoding="{declared or encoding}"?>\n'
+    text = f'{head}<Images note="\u8f66">\n{items}</Images>'
+    (root / f"{name}_label.xml").write_bytes(text.encode(encoding))
+
+
+def pictures(folder: Path, *names: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        Image.new("RGB", (8, 8)).save(folder / name)
+
+
+def facts(records: tuple[Record, ...]) -> list[tuple[object, ...]]:
+    return [(r.vehicle_id, r.camera_id, r.color_id, r.type_id) for r in records]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "declared"),
+    [
+        ("gb2312", "gb2312"),
+        ("gb18030", "gb2312"),
+        ("gbk", "GBK"),
+        ("utf-8", "utf-8"),
+        ("utf-8-sig", "utf-8"),
+        ("utf-16", "utf-16"),
+    ],
+)
+def test_xml_is_read_in_the_encoding_that_it_declares(
+    tmp_path: Path, encoding: str, declared: str
+) -> None:
+    pictures(tmp_path / "image_train", "a.jpg", "b.jpg")
+    items = '<Item imageName="a.jpg" vehicleID="0007" cameraID="c002" colorID="3" typeID="0"/>\n'
+    items += '<Item imageName="b.jpg" vehicleID="8"/>'
+    xml(tmp_path, "train", items, encoding=encoding, declared=declared)
+    (tmp_path / "name_train.txt").write_bytes("a.jpg\r\n\r\nb.jpg\r\n".encode("utf-8-sig"))
+    assert facts(read_dataset(tmp_path).train.records) == [(7, 2, 3, None), (8, -1, None, None)]
+
+
+def test_cityflow_states_neither_colour_nor_type_and_only_its_training_vehicles(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for folder in ("train", "query", "test"):
+        pictures(tmp_path / f"image_{folder}", "000001.jpg", "000002.jpg")
+    xml(tmp_path, "train", '<Item imageName="000001.jpg" vehicleID="0095" cameraID="c006"/>'
+        '<Item imageName="000002.jpg" vehicleID="0096" camID="c007"/>')  # fmt: skip
+    for name in ("query", "test"):
+        rows = (f'<Item imageName="00000{n}.jpg" cameraID="c001"/>' for n in (1, 2))
+        xml(tmp_path, name, "".join(rows))
+    dataset = read_dataset(tmp_path)
+    assert facts(dataset.train.records) == [(95, 6, None, None), (96, 7, None, None)]
+    assert len(dataset.query) == len(dataset.gallery) == 0
+    assert "image_query: 2 images of no known vehicle are left out" in caplog.text
+    with pytest.raises(DataError, match="the split 'query' is empty"):
+        read_dataset(tmp_path, ["query"])
+
+
+def test_veri_without_xml_is_read_from_its_names(tmp_path: Path) -> None:
+    root = drawn.veri(tmp_path / "data", PLAN)
+    wanted = read_dataset(root)
+    for path in [*root.glob("*.xml"), *root.glob("name_*.txt")]:
+        path.unlink()
+    found = read_dataset(root)
+    for split, again in zip(wanted.splits, found.splits, strict=True):
+        assert [r.vehicle_id for r in again.records] == sorted(r.vehicle_id for r in split.records)
+        assert set(again.camera_ids) == set(split.camera_ids)
+    pictures(root / "image_query", "car.jpg")
+    with pytest.raises(DataError, match=r"name of 'car\.jpg' states no vehicle"):
+        read_dataset(root)
+
+
+def test_market_is_read_from_its_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pictures(tmp_path / "bounding_box_train", "0002_c1s1_000451_03.jpg")
+    pictures(tmp_path / "query", "0011_c1s1_000151_01.jpg", "0012_c4s2_1_0.jpg")
+    gallery = "0011_c3s1_0_0.jpg", "-1_c3s1_0_0.jpg", "0000_c2s1_0_0.jpg"
+    pictures(tmp_path / "bounding_box_test", *gallery)
+    dataset = read_dataset(tmp_path)
+    assert facts(dataset.query.records) == [(11, 1, None, None), (12, 4, None, None)]
+    assert facts(dataset.gallery.records) == [(0, 2, None, None), (11, 3, None, None)]
+    assert "bounding_box_test: 1 images of no known vehicle are left out" in caplog.text
+
+
+def table(root: Path, split: str, *rows: str, encoding: str = "utf-8") -> None:
+    pictures(root / "crops", "a.png", "b.png")
+    (root / f"{split}.csv").write_bytes("\n".join(rows).encode(encoding))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["image,vehicle_id,camera,color,type", "crops/a.png,7,2,gray,suv", "crops/b.png,8,,,"],
+        ["image;vehicle_id;camera;color;type", "crops/a.png;7;2;gray;suv", "crops/b.png;8;;;"],
+        [
+            "\ufeff,Image,Vehicle_ID, camera ,color,type,plate",
+            "0,crops\\a.png,7.0,2.0,Grey,SUV,X 1",
+            "1,crops\\b.png,8.0,nan,unknown,NaN,",
+        ],
+        [
+            "image\tvehicle_id\tcamera\tcolor\ttype",
+            "./crops/a.png\t7\tc002\t4.0\t2",
+            "crops/b.png\t8\t-1\t\t",
+        ],
+    ],
+)
+def test_csv_as_tools_write_it(tmp_path: Path, rows: list[str]) -> None:
+    table(tmp_path, "train", *rows)
+    records = read_dataset(tmp_path).train.records
+    assert facts(records) == [(7, 2, 4, 2), (8, -1, None, None)]
+
+
+def test_words_are_numbered_alike_in_all_splits(tmp_path: Path) -> None:
+    table(
+        tmp_path, "query", "image,vehicle_id,camera", "crops/a.png,AB 12,north", "crops/b.png,7,c1"
+    )
+    table(
+        tmp_path,
+        "gallery",
+        "image,vehicle_id,camera",
+        "crops/a.png,ZZ 9,south",
+        "crops/b.png,AB 12,",
+    )
+    both = read_dataset(tmp_path)
+    (ab, seven), (zz, again) = both.query.vehicle_ids, both.gallery.vehicle_ids
+    assert ab == again and len({ab, seven, zz}) == 3
+    assert both.query.camera_ids.tolist() == [2, 1] and both.gallery.camera_ids.tolist() == [3, -1]
+    alone = read_dataset(tmp_path, ["gallery"]).gallery
+    assert facts(alone.records) == facts(both.gallery.records)
+
+
+def test_without_a_camera_column_names_state_cameras(tmp_path: Path) -> None:
+    pictures(tmp_path, "0001_c004_7_0.jpg")
+    (tmp_path / "train.csv").write_text("image,vehicle_id\n0001_c004_7_0.jpg,1\n")
+    assert read_dataset(tmp_path).train.camera_ids.tolist() == [4]
+
+
+# What is refused
 
 
 def edit(path: Path, change: Callable[[list[str]], list[str]]) -> None:
     path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
 
 
+def images_of(root: Path) -> list[Path]:
+    return sorted((root / "image_query").iterdir())
+
+
 @pytest.mark.parametrize(
     ("layout", "spoil", "named"),
     [
-        ("pamtri", lambda r: (r / "label_query.csv").unlink(), "label_query.csv"),
+        ("pamtri", lambda r: (r / "label_query.csv").unlink(), "there is no split 'query'"),
         ("pamtri", lambda r: (r / "label_query.csv").write_text(""), "has no rows"),
         (
             "pamtri",
             lambda r: edit(r / "label_query.csv", lambda ls: [*ls, ls[0]]),
             "label_query.csv:7: image",
         ),
+        ("pamtri", lambda r: images_of(r)[0].unlink(), "label_query.csv:1: image"),
+        ("pamtri", lambda r: images_of(r)[0].write_bytes(b""), "is empty"),
+        ("pamtri", lambda r: images_of(r)[0].write_bytes(b"nothing"), "cannot be read"),
         (
             "pamtri",
-            lambda r: edit(r / "label_query.csv", lambda ls: [ls[0], "x" + ls[1][1:], *ls[2:]]),
-            "label_query.csv:2: image",
-        ),
-        (
-            "pamtri",
-            lambda r: next((r / "image_query").iterdir()).write_bytes(b""),
-            "is empty",
-        ),
-        (
-            "pamtri",
-            lambda r: next((r / "image_query").iterdir()).write_bytes(b"nothing"),
-            "cannot be read",
-        ),
-        (
-            "pamtri",
-            lambda r: [p.write_bytes(p.read_bytes()[:-200]) for p in (r / "image_query").iterdir()],
-            "label_query.csv:6: image",
+            lambda r: images_of(r)[5].write_bytes(images_of(r)[5].read_bytes()[:-200]),
+            "label_query.csv:6: ",
         ),
         ("veri", lambda r: (r / "test_label.xml").write_bytes(b"<a"), "test_label.xml"),
         ("veri", lambda r: (r / "name_query.txt").write_text(""), "'query' is empty"),
@@ -150,37 +280,20 @@ def edit(path: Path, change: Callable[[list[str]], list[str]]) -> None:
             ),
             "test_label.xml:2: vehicleID is 'two'",
         ),
-        (
-            "csv",
-            lambda r: (r / "query.csv").write_text("image,plate\n"),
-            "query.csv:1: the header is 'image,plate'",
+        *(
+            ("csv", lambda r, text=text: (r / "query.csv").write_text(text), named)
+            for text, named in (
+                ("image,plate\n", "query.csv:1: the header is 'image,plate'"),
+                ("image,vehicle_id\na.jpg\n", "query.csv:2: 1 columns"),
+                ("image,vehicle_id\na.jpg,1.5\n", "vehicle_id is '1.5'"),
+                ("image,vehicle_id\na.jpg,\n", "vehicle_id is ''"),
+                ("image,vehicle_id,color\na.jpg,1,mauve\n", "color is 'mauve'; expected a number"),
+                ("image,vehicle_id\nnowhere.jpg,1\n", "query.csv:2: image"),
+                ("image,image,vehicle_id\na.jpg,b.jpg,1\n", "has the column 'image' twice"),
+                (f"image,vehicle_id\na.jpg,{2**63}\n", f"query.csv:2: vehicle_id is {2**63}"),
+                ("", "query.csv:1: the header is ''"),
+            )
         ),
-        (
-            "csv",
-            lambda r: (r / "query.csv").write_text("image,vehicle_id\na.jpg\n"),
-            "query.csv:2: 1 columns",
-        ),
-        (
-            "csv",
-            lambda r: (r / "query.csv").write_text("image,vehicle_id\na.jpg,1.5\n"),
-            "vehicle_id is '1.5'",
-        ),
-        (
-            "csv",
-            lambda r: (r / "query.csv").write_text("image,vehicle_id,color\na.jpg,1,mauve\n"),
-            "color is 'mauve'; expected a number or one of yellow",
-        ),
-        (
-            "csv",
-            lambda r: (r / "query.csv").write_text("image,vehicle_id,camera\na.jpg,1,north\n"),
-            "camera is 'north'",
-        ),
-        (
-            "csv",
-            lambda r: (r / "query.csv").write_text("image,vehicle_id\nnowhere.jpg,1\n"),
-            "query.csv:2: image",
-        ),
-        ("csv", lambda r: (r / "query.csv").write_text(""), "query.csv:1: the header is ''"),
     ],
 )
 def test_bad_data_is_named_by_file_line_and_value(
@@ -188,7 +301,7 @@ def test_bad_data_is_named_by_file_line_and_value(
 ) -> None:
     root = LAYOUTS[layout](tmp_path / "data", PLAN)
     spoil(root)
-    with pytest.raises(LabelError) as refused:
+    with pytest.raises(DataError) as refused:
         read_dataset(root, ["query"])
     assert named in str(refused.value)
 
@@ -197,27 +310,21 @@ def test_all_problems_come_at_once(tmp_path: Path) -> None:
     root = drawn.pamtri(tmp_path / "data", PLAN)
     for path in (root / "image_train").iterdir():
         path.unlink()
-    with pytest.raises(LabelError) as refused:
+    with pytest.raises(DataError) as refused:
         read_dataset(root)
     assert str(refused.value).count("does not exist") == 12
 
 
-@pytest.mark.parametrize(
-    ("make", "named"),
-    [
-        (lambda folder: None, "no such folder"),
-        (lambda folder: folder.mkdir(), "no known layout"),
-    ],
-)
-def test_what_is_no_data_set_is_refused(tmp_path: Path, make, named: str) -> None:
-    make(tmp_path / "data")
-    with pytest.raises(LabelError, match=named):
+def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
         read_dataset(tmp_path / "data")
+    with pytest.raises(DataError, match="no known layout"):
+        read_dataset(tmp_path)
     with pytest.raises(ValueError, match="split is 'val'"):
         read_dataset(tmp_path, ["val"])
 
 
-# Samples and packs
+# Samples
 
 
 @pytest.mark.parametrize("variant", list(Variant))
@@ -252,7 +359,7 @@ def test_a_missing_stored_map_is_named(tmp_path: Path) -> None:
     root = drawn.pamtri(tmp_path / "data", PLAN[:1] + PLAN[-1:], maps=True)
     (record,) = read_dataset(root, ["train"]).train.records
     (record.heatmaps / "07.jpg").unlink()
-    with pytest.raises(LabelError, match=r"07\.jpg: the stored map cannot be read"):
+    with pytest.raises(DataError, match=r"07\.jpg: the stored map cannot be read"):
         load_sample(record, MultiTaskNetSpec(Variant.HEATMAP))
 
 
@@ -260,7 +367,7 @@ def test_a_partly_filled_folder_of_maps_is_named_when_the_data_are_read(tmp_path
     root = drawn.pamtri(tmp_path / "data", PLAN[:1] + PLAN[-1:], maps=True)
     (record,) = read_dataset(root, ["train"]).train.records
     (record.segments / "12.jpg").unlink()
-    with pytest.raises(LabelError, match=r"12\.jpg: the stored map is missing"):
+    with pytest.raises(DataError, match=r"12\.jpg: the stored map is missing"):
         read_dataset(root, ["train"])
 
 
@@ -274,13 +381,6 @@ def test_class_0_of_a_csv_is_a_class(tmp_path: Path) -> None:
     assert ClassMaps.of(records).color_ids == (0, 1)
 
 
-def test_an_id_that_64_bits_do_not_hold_is_named(tmp_path: Path) -> None:
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    (tmp_path / "train.csv").write_text(f"image,vehicle_id\na.png,{2**63}\n")
-    with pytest.raises(LabelError, match=rf"train\.csv:2: vehicle_id is {2**63}"):
-        read_dataset(tmp_path)
-
-
 def with_visibility(root: Path) -> Path:
     """PAMTRI data whose gallery's first picture has no row in the visibility file."""
     drawn.pamtri(root, PLAN)
@@ -291,28 +391,14 @@ def with_visibility(root: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_visibility_comes_with_the_keypoints(tmp_path: Path, packed: bool) -> None:
+def test_visibility_comes_with_the_keypoints(tmp_path: Path) -> None:
     dataset = read_dataset(with_visibility(tmp_path / "data"))
-    if packed:
-        dataset = read_dataset(write_pack(dataset, tmp_path / "pack", progress=False))
     (unknown,) = (one for one in dataset.gallery.records if one.visibility is None)
     np.testing.assert_array_equal(unknown.marked, unknown.keypoints)
     for record in (*dataset.train.records, *dataset.query.records):
         np.testing.assert_array_equal(record.visibility, np.arange(36) % 3)
         np.testing.assert_array_equal(record.marked[:, 2], np.arange(36) % 3 == 0)
         np.testing.assert_array_equal(record.marked[:, :2], record.keypoints[:, :2])
-
-
-def test_a_pack_from_before_visibility_is_read(tmp_path: Path) -> None:
-    dataset = read_dataset(with_visibility(tmp_path / "data"), ["query"])
-    table = write_pack(dataset, tmp_path / "pack", progress=False) / "query.npz"
-    with np.load(table) as stored:
-        older = {name: stored[name] for name in stored if "visibility" not in name}
-    np.savez(table, **older)
-    records = read_dataset(table.parent).query.records
-    assert all(record.visibility is None for record in records)
-    assert all(record.keypoints is not None for record in records)
 
 
 @pytest.mark.parametrize(
@@ -327,55 +413,8 @@ def test_a_faulty_visibility_file_is_refused_with_its_line(tmp_path: Path, chang
     table = with_visibility(tmp_path / "data") / "visibility_query.csv"
     rows = table.read_text().splitlines()
     table.write_text("\n".join([rows[0], change(rows[1]), *rows[2:]]))
-    with pytest.raises(LabelError, match=rf"visibility_query\.csv:2: {re.escape(named)}"):
+    with pytest.raises(DataError, match=rf"visibility_query\.csv:2: {re.escape(named)}"):
         read_dataset(tmp_path / "data")
-
-
-def test_a_pack_appears_whole_or_not_at_all(roots: dict[str, Path], tmp_path: Path) -> None:
-    dataset = read_dataset(roots["pamtri"])
-    with pytest.raises(PackError, match="something is there already"):
-        write_pack(dataset, roots["pack"], progress=False)
-    broken = tmp_path / "broken"
-    broken_root = drawn.pamtri(tmp_path / "data", PLAN)
-    unchecked = read_dataset(broken_root, check=False)
-    next((broken_root / "image_query").iterdir()).unlink()
-    with pytest.raises(ValueError, match="no such file"):
-        write_pack(unchecked, broken, progress=False)
-    assert not broken.exists()
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda root: (root / "pack.json").write_text("{"),
-        lambda root: (root / "pack.json").write_text('{"format": 9, "splits": ["gallery"]}'),
-        lambda root: (root / "gallery.npz").write_bytes(b"odd"),
-        lambda root: (root / "gallery.npz").write_bytes(b""),
-        lambda root: (root / "gallery.npz").write_bytes((root / "gallery.npz").read_bytes()[:-60]),
-        lambda root: (root / "gallery.mindrecord.db").unlink(),
-        lambda root: (root / "gallery.mindrecord").unlink(),
-    ],
-)
-def test_a_damaged_pack_is_refused(tmp_path: Path, spoil: Callable[[Path], object]) -> None:
-    root = drawn.pamtri(tmp_path / "data", PLAN)
-    pack = write_pack(read_dataset(root, ["gallery"]), tmp_path / "pack", progress=False)
-    with pytest.raises(LabelError, match="no split 'query'"):
-        read_dataset(pack, ["query"])
-    spoil(pack)
-    with pytest.raises(LabelError, match="the pack is damaged"):
-        read_dataset(pack)
-
-
-def test_images_of_another_pack_do_not_pass_under_these_labels(tmp_path: Path) -> None:
-    root = drawn.pamtri(tmp_path / "data", PLAN)
-    pack = write_pack(read_dataset(root), tmp_path / "pack", progress=False)
-    for suffix in (".mindrecord", ".mindrecord.db"):
-        (pack / f"gallery{suffix}").replace(pack / f"query{suffix}")
-    with pytest.raises(
-        LabelError, match=r"query\.mindrecord and query\.npz do not belong together"
-    ):
-        read_dataset(pack, ["query"])
 
 
 # The pipeline
@@ -390,12 +429,11 @@ def passes(pipeline, count: int) -> list[list[tuple[np.ndarray, ...]]]:
     ]
 
 
-@pytest.mark.parametrize("layout", ["pamtri", "pack"])
 @pytest.mark.parametrize("workers", [1, 3])
 def test_every_pass_and_any_number_of_workers_give_the_same(
-    roots: dict[str, Path], layout: str, workers: int
+    roots: dict[str, Path], workers: int
 ) -> None:
-    split = read_dataset(roots[layout]).train
+    split = read_dataset(roots["pamtri"]).train
     pipeline = create_pipeline(
         split, MultiTaskNetSpec(Variant.HEATMAP_SEGMENT), (64, 32), batch_size=5, workers=workers
     )
@@ -405,11 +443,10 @@ def test_every_pass_and_any_number_of_workers_give_the_same(
         for one, two in zip(first, other, strict=True):
             for column, again in zip(one, two, strict=True):
                 np.testing.assert_array_equal(column, again)
-    folder = read_dataset(roots["pamtri"]).train
     position = 0
     for images, poses, indices in first:
         for image, pose, index in zip(images, poses, indices, strict=True):
-            record = folder.records[position]
+            record = split.records[position]
             x, p = preprocess(record.image, record.keypoints, "heatmap+segment", (64, 32))
             np.testing.assert_allclose(image, x, atol=1e-6)
             np.testing.assert_array_equal(pose, p)
@@ -418,9 +455,8 @@ def test_every_pass_and_any_number_of_workers_give_the_same(
     assert position == len(split)
 
 
-@pytest.mark.parametrize("layout", ["pamtri", "pack"])
-def test_order_labels_augmentation_and_remainder(roots: dict[str, Path], layout: str) -> None:
-    split = read_dataset(roots[layout]).train
+def test_order_labels_augmentation_and_remainder(roots: dict[str, Path]) -> None:
+    split = read_dataset(roots["pamtri"]).train
 
     def darken(sample, index, place):
         return replace(sample, pixels=np.zeros_like(sample.pixels))
@@ -445,7 +481,7 @@ def test_order_labels_augmentation_and_remainder(roots: dict[str, Path], layout:
 @settings(max_examples=8, deadline=None)
 @given(order=st.lists(st.integers(0, 11), min_size=1, max_size=9), batch=st.integers(1, 4))
 def test_any_order_comes_out_as_given(roots: dict[str, Path], order: list[int], batch: int) -> None:
-    split = read_dataset(roots["pack"]).train
+    split = read_dataset(roots["pamtri"]).train
     pipeline = create_pipeline(
         split, MultiTaskNetSpec(Variant.RGB), (32, 32), batch_size=batch, order=order
     )
@@ -501,7 +537,7 @@ def test_few_batches_are_made_ahead(roots: dict[str, Path]) -> None:
 def test_the_data_command_prints_a_table(
     roots: dict[str, Path], capsys: pytest.CaptureFixture
 ) -> None:
-    for layout in ("pamtri", "veri", "csv", "stored", "pack"):
+    for layout in ("pamtri", "veri", "csv", "stored"):
         assert main(["data", str(roots[layout])]) == 0
         table = capsys.readouterr().out.splitlines()
         assert table[0].split() == ["train", "query", "gallery"]
@@ -518,13 +554,3 @@ def test_the_data_command_prints_an_object_for_each_split(
     assert [one["images"] for one in splits] == [12, 6, 12]
     assert all(one["with_keypoints"] == one["stored_segments"] == one["images"] for one in splits)
     assert all(one["colors"] == 3 for one in splits)
-
-
-def test_the_pack_command(
-    roots: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    assert main(["pack", str(roots["stored"]), str(tmp_path / "pack")]) == 0
-    assert str(tmp_path / "pack") in capsys.readouterr().out
-    assert len(read_dataset(tmp_path / "pack").gallery) == 12
-    assert main(["pack", str(roots["stored"]), str(tmp_path / "pack")]) == 2
-    assert "something is there already" in capsys.readouterr().err

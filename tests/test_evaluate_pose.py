@@ -18,9 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from multitasknet import LabelError, create_network, evaluate_pose, read_dataset
+from multitasknet import DataError, create_network, evaluate_pose, read_dataset
 from multitasknet.cli import main
-from multitasknet.data.pack import write_pack
 from multitasknet.data.records import Record, VehicleDataset
 from multitasknet.evaluation.pose import evaluated_splits
 from multitasknet.evaluation.pose_report import pose_panels, write_pose_report
@@ -243,11 +242,11 @@ def test_the_splits_are_those_that_are_there_but_train(root, dataset, tmp_path) 
     assert names(dataset) == ["query", "gallery"]
     assert names(dataset, "train", "query") == ["train", "query"]
     assert names(read_dataset(root, ["train"])) == ["train"]
-    with pytest.raises(LabelError, match="no split 'gallery'; it has query"):
+    with pytest.raises(DataError, match="no split 'gallery'; it has query"):
         names(read_dataset(root, ["query"]), "gallery")
     with pytest.raises(ValueError, match="expected some of train, query, gallery"):
         names(dataset, "test")
-    with pytest.raises(LabelError, match="none of the 0 images"):
+    with pytest.raises(DataError, match="none of the 0 images"):
         names(VehicleDataset(tmp_path))
 
 
@@ -261,15 +260,6 @@ def test_images_without_keypoints_are_left_out_and_said(root, tmp_path, caplog) 
     assert len(evaluation.places) == 17
     assert evaluation.as_json()["images_without_keypoints"] == 3
     assert "3 of 20 images have no keypoints and are left out" in caplog.text
-
-
-def test_a_pack_gives_the_same(dataset, tmp_path) -> None:
-    stub = Stub(dataset, moved(0.07, 0.15))
-    pack = read_dataset(write_pack(dataset, tmp_path / "pack", progress=False))
-    plain, packed = run(stub, dataset, workers=2), run(stub, pack)
-    np.testing.assert_array_equal(packed.estimates, plain.estimates)
-    assert packed.metrics == plain.metrics
-    assert len(pose_panels(packed)) == 3
 
 
 def test_an_interrupted_evaluation_goes_on_where_it_was(root, dataset, tmp_path) -> None:

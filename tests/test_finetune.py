@@ -25,12 +25,10 @@ from multitasknet import (
     MultiTaskNetSpec,
     create_network,
     finetune,
-    read_dataset,
     read_weights,
     write_card,
 )
 from multitasknet.cli import main
-from multitasknet.data.pack import write_pack
 from multitasknet.files import OutputError, exclusive
 from multitasknet.interruption import Interrupted
 from multitasknet.models.multitasknet.layout import FROZEN
@@ -324,14 +322,6 @@ def test_the_whole_network_resumes_bit_for_bit(data, tmp_path) -> None:
     }
     assert {"base.norm5", "base.denseblock3.cell_list.0.norm1"} <= moved
     assert not any(name.startswith(FROZEN["stages"]) for name in moved)
-
-
-def test_a_pack_trains_and_resumes_when_its_originals_are_gone(data, tmp_path) -> None:
-    root = shutil.copytree(data, tmp_path / "data")
-    pack = write_pack(read_dataset(root), tmp_path / "pack", progress=False)
-    shutil.rmtree(root)
-    finetune(pack, tmp_path / "run", **FAST | {"epochs": 1})
-    assert (tmp_path / "run" / "features_train.npz").is_file()
 
 
 def test_a_network_that_takes_no_pose_trains(data, tmp_path) -> None:

@@ -10,8 +10,7 @@ import drawn
 import numpy as np
 import pytest
 
-from multitasknet import PoseEstimator, Predictor, evaluate, read_dataset
-from multitasknet.data.pack import write_pack
+from multitasknet import PoseEstimator, read_dataset
 from multitasknet.hub.source import WeightsSource
 from multitasknet.inference.kept_poses import STORE, estimate_missing
 from multitasknet.training import identity
@@ -97,23 +96,6 @@ def test_a_damaged_store_is_begun_anew_and_one_that_cannot_be_written_replaced(
     gone = estimate_missing(split, estimator, folder=tmp_path / "nowhere", progress=False)
     assert (tmp_path / "cache" / STORE).is_file()
     np.testing.assert_array_equal(keypoints_of(gone), keypoints_of(first))
-
-
-def test_a_pack_without_keypoints_gets_the_same_metrics_as_its_folder(
-    root, estimator, checkpoint, tmp_path
-) -> None:
-    predictor = Predictor(checkpoint, backend="mindspore", size=(32, 32), pose=estimator)
-    neutral = Predictor(checkpoint, backend="mindspore", size=(32, 32), pose="none")
-    folder = read_dataset(root, ["query", "gallery"])
-    pack = read_dataset(write_pack(folder, tmp_path / "pack", progress=False))
-    one, other, plain = (
-        evaluate(who, data, progress=False)
-        for who, data in ((predictor, folder), (predictor, pack), (neutral, folder))
-    )
-    np.testing.assert_allclose(one.gallery.embeddings, other.gallery.embeddings, rtol=1e-3)
-    assert np.abs(one.gallery.embeddings - plain.gallery.embeddings).max() > 1e-2
-    assert "estimated by pose.ckpt" in one.settings["poses"]
-    assert plain.settings["poses"] == f"0 given, {len(folder.query) + len(folder.gallery)} neutral"
 
 
 def test_training_gets_the_poses_that_labels_lack(root, pose_checkpoint, tmp_path) -> None:

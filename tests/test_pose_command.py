@@ -18,7 +18,6 @@ from PIL import Image
 from multitasknet import PoseEstimator, read_dataset, read_labels
 from multitasknet.cli import main
 from multitasknet.data.labels import LabelRow
-from multitasknet.data.pack import write_pack
 from multitasknet.images import decode_gray, read_image
 from multitasknet.inference import pose_dataset
 from multitasknet.inference.pose_dataset import PoseDatasetError, estimate_dataset
@@ -388,10 +387,6 @@ def test_a_linked_image_is_its_target(tmp_path: Path) -> None:
     assert not (data.root / "image_train" / image.name).is_symlink()
 
 
-def packed(root: Path) -> Path:
-    return write_pack(read_dataset(veri(root / "veri")), root / "pack", progress=False)
-
-
 def numbered_from_zero(root: Path) -> Path:
     picture(root / "a.jpg")
     (root / "train.csv").write_text("image,vehicle_id,color\na.jpg,1,0\n")
@@ -401,7 +396,6 @@ def numbered_from_zero(root: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (packed, "a pack holds its images in another form; give the folder that it was packed"),
         (numbered_from_zero, "a colour or type of 0, which in the PAMTRI layout means unknown"),
     ],
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import shutil
 import subprocess
 import sys
 import time
@@ -19,13 +18,12 @@ import pytest
 from PIL import Image
 
 from multitasknet.cli import main
-from multitasknet.data.labels import LabelError
 from multitasknet.data.layouts import read_dataset
-from multitasknet.data.pack import write_pack
 from multitasknet.documents import DocumentError, parse_json, parse_yaml
 from multitasknet.errors import (
     CardError,
     CheckpointError,
+    DataError,
     EngineError,
     ImageError,
     MultiTaskNetError,
@@ -208,7 +206,7 @@ def test_a_hostile_setting_is_refused(tmp_path: Path, value: str) -> None:
 def test_a_pipe_in_a_data_set_is_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.jpg")
     (tmp_path / "train.csv").write_text("image,vehicle_id\nx.jpg,1\n")
-    with pytest.raises(LabelError, match=r"x\.jpg is no regular file"):
+    with pytest.raises(DataError, match=r"x\.jpg is no regular file"):
         read_dataset(tmp_path)
 
 
@@ -222,7 +220,7 @@ def test_a_stored_map_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
     record = next(
         one for one in read_dataset(data, ["train"]).train.records if one.heatmaps == first.parent
     )
-    with pytest.raises(LabelError, match=r"00\.jpg: the stored map cannot be read"):
+    with pytest.raises(DataError, match=r"00\.jpg: the stored map cannot be read"):
         load_maps(record, (64, 64))
 
 
@@ -251,7 +249,7 @@ def test_pictures_outside_the_root_are_refused_unless_allowed(tmp_path: Path, ca
     (labels / "train.csv").rename(tmp_path / "train.csv")
     (labels / "train.csv").symlink_to(tmp_path / "train.csv")
     for root in (above, absolute, linked, below, labels):
-        with pytest.raises(LabelError, match=r"lies outside .*--allow-outside"):
+        with pytest.raises(DataError, match=r"lies outside .*--allow-outside"):
             read_dataset(root)
         assert len(read_dataset(root, allow_outside=True).train) == 1
         assert main(["data", str(root)]) == 2
@@ -271,16 +269,14 @@ def test_a_folder_without_a_split_is_refused(tmp_path: Path, capsys) -> None:
         root.mkdir()
         (root / name).write_text("image,vehicle_id\n")
         assert main(["data", str(root)]) == 2
-        assert main(["pack", str(root), str(tmp_path / "packed")]) == 2
-        assert "no split" in capsys.readouterr().err
-    assert not (tmp_path / "packed").exists()
+        assert "no known layout" in capsys.readouterr().err
 
 
 def test_a_number_of_thousands_of_digits_in_a_name_is_refused(tmp_path: Path) -> None:
     values = ",".join(["0"] * 111)
     name = f"1_c{'9' * 5000}_x.jpg"
     (tmp_path / "label_train.csv").write_text(f"{name},{values}\n")
-    with pytest.raises(LabelError, match=r"label_train\.csv:1: column 1 \(image\)"):
+    with pytest.raises(DataError, match=r"label_train\.csv:1: column 1 \(image\)"):
         read_dataset(tmp_path)
 
 
@@ -352,15 +348,6 @@ def test_a_second_process_is_refused_a_folder_in_use(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_second_pack_into_one_folder_is_refused(tmp_path: Path) -> None:
-    dataset = read_dataset(drawn.pamtri(tmp_path / "data", drawn.plan()), ["query"])
-    output = tmp_path / "packed"
-    refused = pytest.raises(OutputError, match="another process is writing it")
-    with exclusive(output, tmp_path / ".packed.lock"), refused:
-        write_pack(dataset, output, progress=False)
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]
-
-
 def test_a_name_that_is_no_text_is_an_error_of_the_output(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="not UTF-8"), replacing(tmp_path / "x.csv") as part:
         part.write_text("a\udcff.jpg", encoding="utf-8")
@@ -386,7 +373,6 @@ def test_a_user_that_is_not_known_is_named() -> None:
         ["info", "--card", f"{'x' * 300}.md"],
         ["info", "--cache-dir", "x" * 300],
         ["data", "x" * 300],
-        ["pack", "x" * 300, "out"],
         ["search", "--gallery", "x" * 300, "--query", str(PHOTO)],
         ["search", "--index", "x" * 300, "--query", str(PHOTO)],
         ["card", "x" * 300, "--url", "https://example.com"],
@@ -455,7 +441,7 @@ def test_the_search_page_names_files_of_any_bytes(tmp_path: Path) -> None:
 
 
 def test_all_errors_of_this_file_are_the_packages() -> None:
-    for kind in (PathError, OutputError, EngineError, ImageError, LabelError):
+    for kind in (PathError, OutputError, EngineError, ImageError, DataError):
         assert issubclass(kind, MultiTaskNetError)
 
 
@@ -523,27 +509,8 @@ def test_a_picture_that_goes_while_it_is_read_is_named(tmp_path: Path) -> None:
     split = read_dataset(drawn.pamtri(tmp_path / "data", drawn.plan()), ["query"]).query
     split.records[0].image.write_bytes(b"gone")
     predictor = Predictor(None, variant="rgb", size=(32, 32), backend="mindspore", pose="none")
-    with pytest.raises(LabelError, match=r"^\S+_0\.jpg: the image cannot be read"):
+    with pytest.raises(DataError, match=r"^\S+_0\.jpg: the image cannot be read"):
         embed_split(predictor, split, progress=False)
-
-
-def test_damage_in_the_middle_of_a_pack_is_an_error_with_its_name(tmp_path: Path) -> None:
-    from multitasknet.data import pack, pipeline
-
-    dataset = read_dataset(drawn.pamtri(tmp_path / "data", drawn.plan()), ["query"])
-    packed = write_pack(dataset, tmp_path / "packed", progress=False)
-    images = packed / "query.mindrecord"
-    content = bytearray(images.read_bytes())
-    start = content.index(b"\xff\xd8\xff")
-    content[start : start + 200] = bytes(200)
-    images.write_bytes(content)
-    # As in a file of many MB, of which not all is read to tell it.
-    with np.load(packed / "query.npz") as stored:
-        arrays = dict(stored) | {"fingerprint": pack._fingerprint(images)}
-    np.savez(packed / "query.npz", **arrays)
-    split = read_dataset(packed).query
-    with pytest.raises(MultiTaskNetError, match="cannot be read"):
-        pipeline.read_images(split, range(len(split)))
 
 
 def test_files_with_any_bytes_in_their_names_are_embedded_and_found(tmp_path: Path) -> None:
@@ -557,13 +524,3 @@ def test_files_with_any_bytes_in_their_names_are_embedded_and_found(tmp_path: Pa
     found = search(predictor, index, [image], progress=False)
     assert found[0][0].name == str(image)
     write_search_report(tmp_path / "page.html", [image], found, gallery=1)
-
-
-def test_a_disk_that_fills_up_ends_a_pack_and_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
-    dataset = read_dataset(drawn.pamtri(tmp_path / "data", drawn.plan()), ["query"])
-    free = iter([10**9, 10**9, 10**9, 1000])
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=next(free)))
-    with pytest.raises(OutputError, match=r"query\.mindrecord: needs .* and 0 MB are free"):
-        write_pack(dataset, tmp_path / "packed", progress=False)
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]

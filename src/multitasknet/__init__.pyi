@@ -1,9 +1,10 @@
-from .data.labels import LabelError, read_labels
+from .data.labels import read_labels
 from .data.layouts import read_dataset
 from .data.pipeline import create_pipeline
 from .errors import (
     CardError,
     CheckpointError,
+    DataError,
     DownloadError,
     ImageError,
     MissingExtraError,
@@ -66,6 +67,7 @@ __all__ = [
     "CheckpointError",
     "ClassMaps",
     "Comparison",
+    "DataError",
     "DownloadError",
     "EmbeddingOrigin",
     "ExportError",
@@ -74,7 +76,6 @@ __all__ = [
     "GalleryIndex",
     "GalleryStore",
     "ImageError",
-    "LabelError",
     "LoadReport",
     "MissingExtraError",
     "ModelCard",

@@ -1,4 +1,4 @@
-"""``data`` and ``pack``: data sets checked and packed."""
+"""``data``: data sets checked."""
 
 from __future__ import annotations
 
@@ -21,21 +21,16 @@ _LABELS = {"colors": "colours"}
 
 def add_parsers(commands: Any) -> None:
     data = add_command(commands, "data", _data, "check a data set and print its statistics")
-    data.add_argument("root", type=Path, metavar="ROOT", help="PAMTRI, VeRi, CSV folder or pack")
+    data.add_argument("root", type=Path, metavar="ROOT", help="the data set's folder")
     add_options(data, "--allow-outside", "--json")
-
-    pack = add_command(commands, "pack", _pack, "write a data set as MindRecord, to be reused")
-    pack.add_argument("root", type=Path, metavar="ROOT", help="PAMTRI, VeRi or CSV folder")
-    pack.add_argument("output", type=Path, metavar="OUT", help="a new folder")
-    add_options(pack, "--allow-outside")
 
 
 def _data(options: argparse.Namespace) -> None:
     from ..data.layouts import read_dataset
-    from ..data.records import warn_of_unmatched
+    from ..data.records import warn_about
 
     dataset = read_dataset(options.root, allow_outside=options.allow_outside)
-    warn_of_unmatched(dataset)
+    warn_about(dataset)
     counts = {split.name: _counts(split) for split in dataset.splits}
     if options.json:
         print_json({"split": name} | one for name, one in counts.items())
@@ -45,14 +40,6 @@ def _data(options: argparse.Namespace) -> None:
         for split, one in counts.items()
     }
     print_table("", columns)
-
-
-def _pack(options: argparse.Namespace) -> None:
-    from ..data.layouts import read_dataset
-    from ..data.pack import write_pack
-
-    dataset = read_dataset(options.root, allow_outside=options.allow_outside)
-    print(write_pack(dataset, options.output))
 
 
 def _counts(split: Split) -> dict[str, int]:

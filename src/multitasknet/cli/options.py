@@ -80,7 +80,7 @@ def add_options(parser: Any, *names: str) -> None:
         },
         "--cache-dir": {"type": Path, "help": "root of the download cache"},
         "--card": {"type": Path, "help": "a model card (default: the network's own)"},
-        "--data": {"type": Path, "required": True, "help": "PAMTRI, NVlabs, VeRi, CSV or pack"},
+        "--data": {"type": Path, "required": True, "help": "a data set's folder"},
         "--device": {
             "type": device_name,
             "metavar": "NAME[:N]",

@@ -1,25 +1,25 @@
-"""COCO keypoint JSON, as annotation tools speak it."""
+"""COCO keypoint JSON, as annotation tools read and write it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from ..documents import read_json
+from ..errors import DataError
 from ..files import reading
 from ..vehicle.keypoints import KEYPOINT_NAMES, NUM_KEYPOINTS, SEEN_FROM, SKELETON
-from .labels import LabelError, LabelRow, parse_rows, refuse, vehicle_in
+from .labels import LabelRow, Labels, parse_rows, refuse
+from .names import path_in, vehicle_in
+from .text import read_text
 
 _CATEGORY = 1
 _IDS = ("vehicle_id", "color_id", "type_id")
 _SHOWN = 40
 _LARGEST = float(np.finfo(np.float32).max)
-# A whole data set in one file.
-_MOST_BYTES = 1 << 30
 _ABSENT, _HIDDEN, _VISIBLE = 0, 1, 2
 
 
@@ -29,8 +29,8 @@ def write_coco(
     """Write labels as COCO keypoint JSON, one annotation an image, whose box is the image.
 
     A keypoint is visible (2) from a confidence of 0.5 on, else hidden (1); one that is all zero
-    is not labelled (0). The confidences stand beside that as ``confidences``, the ids as
-    ``attributes``, so that :func:`read_coco` gives the same rows.
+    is not labelled (0). The confidences are added as ``confidences``, the ids as ``attributes``,
+    so that :func:`read_coco` gives the same rows.
 
     Args:
         path: the file.
@@ -64,48 +64,59 @@ def write_coco(
     Path(path).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
 
 
-def read_coco(path: str | Path) -> Mapping[str, LabelRow]:
-    """Read COCO keypoint JSON of the 36 keypoints, keyed by image file name.
+def read_coco(path: str | Path) -> Labels:
+    """Read COCO keypoint JSON of the 36 keypoints.
 
     Without ``confidences`` a visible keypoint has a confidence of 1, any other of 0; without
     ``attributes`` the file name's leading digits are the vehicle, colour and type are unknown (0).
-    Keypoints stand in the order that the category gives their names; images without annotation are
-    left out.
+    Keypoints are in the order of the category's names; images without annotation are left out.
 
     Raises:
-        LabelError: the file cannot be read, or names image and value of up to 20 faults.
+        DataError: the file cannot be read; or up to 20 faults, each with image and value.
     """
-    path = Path(path)
-    content = _read(path)
+    with reading(path, DataError, "the file is no JSON", "expected COCO keypoint JSON"):
+        content = json.loads(read_text(path))
+    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+        raise DataError(
+            f"{path}: no COCO keypoint JSON; expected an object with images, annotations and "
+            f"categories"
+        )
     problems: list[str] = []
-    images = _by_id(content, "images", path, problems)
-    categories = _by_id(content, "categories", path, problems)
+    images = _by_id(content.get("images"), f"{path}: images", problems)
+    categories = _by_id(content.get("categories"), f"{path}: categories", problems)
     refuse(problems)
-    names = {key: image.get("file_name") for key, image in images.items()}
+
+    def image_of(annotation: Any) -> str:
+        entry = images.get(_id(annotation, "image_id"), {})
+        name = entry.get("file_name")
+        return path_in(name) if isinstance(name, str) else ""
 
     def parse(annotation: Any, origin: str) -> tuple[str, LabelRow]:
         if not isinstance(annotation, dict):
             raise ValueError(f"it is {_shown(annotation)}; expected an object")
-        image = _base_name(names.get(_key(annotation.get("image_id"))))
+        image = image_of(annotation)
         if not image:
             raise ValueError(
                 f"image_id is {_shown(annotation.get('image_id'))}; expected the id of an image "
                 f"with a file_name"
             )
-        category = categories.get(_key(annotation.get("category_id")))
+        category = categories.get(_id(annotation, "category_id"))
         if category is None:
             raise ValueError(
                 f"category_id is {_shown(annotation.get('category_id'))}; expected the id of a "
                 f"category"
             )
         keypoints = _keypoints(annotation)[_order(category)]
-        ids = _ids(annotation, image)
-        return image, LabelRow(image=image, keypoints=keypoints, origin=origin, **ids)
+        return image, LabelRow(image, *_ids(annotation, image), keypoints, origin)
 
-    rows = parse_rows(_places(content, path, names), parse, "has an annotation already")
+    rows = []
+    for number, annotation in enumerate(content["annotations"], start=1):
+        image = image_of(annotation)
+        place = f"{path}: annotation {number}" + (f", image {image!r}" if image else "")
+        rows.append((place, annotation))
     if not rows:
-        raise LabelError(f"{path}: the file has no annotations; expected one an image")
-    return rows
+        raise DataError(f"{path}: the file has no annotations; expected one an image")
+    return Labels(parse_rows(rows, parse, "has an annotation already"))
 
 
 def _keypoint_fields(keypoints: np.ndarray) -> dict[str, Any]:
@@ -113,57 +124,30 @@ def _keypoint_fields(keypoints: np.ndarray) -> dict[str, Any]:
     seen[~keypoints.any(1)] = _ABSENT
     # The shortest digits that make the same float32, and not those of its double.
     numbers = [[float(str(value)) for value in row] for row in keypoints.astype(np.float32)]
+    places = zip(numbers, seen.tolist(), strict=True)
     return {
-        "keypoints": [
-            value
-            for (x, y, _), flag in zip(numbers, seen.tolist(), strict=True)
-            for value in (x, y, flag)
-        ],
+        "keypoints": [value for (x, y, _), flag in places for value in (x, y, flag)],
         "num_keypoints": int((seen != _ABSENT).sum()),
         "confidences": [confidence for _, _, confidence in numbers],
     }
 
 
-def _read(path: Path) -> dict[str, Any]:
-    with reading(path, LabelError, "the file is no JSON", "expected COCO keypoint JSON"):
-        content = read_json(path, most=_MOST_BYTES)
-    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
-        raise LabelError(
-            f"{path}: no COCO keypoint JSON; expected an object with images, annotations and "
-            f"categories"
-        )
-    return content
-
-
-def _by_id(
-    content: dict[str, Any], field: str, path: Path, problems: list[str]
-) -> dict[Any, dict[str, Any]]:
-    """The objects of a list by their ids; what has none becomes a problem."""
-    listed = content.get(field)
+def _by_id(listed: Any, field: str, problems: list[str]) -> dict[Any, dict[str, Any]]:
+    """The objects of a list by their ids; one without an id becomes a problem."""
     if not isinstance(listed, list):
-        problems.append(f"{path}: {field} is {_shown(listed)}; expected a list")
+        problems.append(f"{field} is {_shown(listed)}; expected a list")
         return {}
-    by_id = {}
+    by_id: dict[Any, dict[str, Any]] = {}
     for number, entry in enumerate(listed, start=1):
-        key = _key(entry.get("id")) if isinstance(entry, dict) else None
+        key = _id(entry, "id")
         if key is None or key in by_id:
             problems.append(
-                f"{path}: {field} entry {number} is {_shown(entry)} with the id {_shown(key)}; "
-                f"expected an object with an id of its own"
+                f"{field} entry {number} is {_shown(entry)} with the id {_shown(key)}; expected an "
+                f"object with an id of its own"
             )
         else:
             by_id[key] = entry
     return by_id
-
-
-def _places(
-    content: dict[str, Any], path: Path, names: Mapping[Any, object]
-) -> Iterator[tuple[str, Any]]:
-    """The annotations, each behind its place: the file, its number and its image."""
-    for number, annotation in enumerate(content["annotations"], start=1):
-        key = _key(annotation.get("image_id")) if isinstance(annotation, dict) else None
-        image = _base_name(names.get(key))
-        yield f"{path}: annotation {number}" + (f", image {image!r}" if image else ""), annotation
 
 
 def _order(category: dict[str, Any]) -> list[int]:
@@ -205,28 +189,24 @@ def _numbers(annotation: dict[str, Any], field: str, count: int) -> np.ndarray:
     return np.array(values, dtype=np.float32)
 
 
-def _ids(annotation: dict[str, Any], image: str) -> dict[str, int]:
+def _ids(annotation: dict[str, Any], image: str) -> tuple[int, int, int]:
     """Vehicle, colour and type; ValueError if they are stated and no ids."""
     attributes = annotation.get("attributes") or {}
     if not isinstance(attributes, dict):
         raise ValueError(f"attributes is {_shown(attributes)}; expected an object")
-    ids = {"vehicle_id": vehicle_in(image), "color_id": 0, "type_id": 0}
-    ids |= {name: attributes[name] for name in _IDS if name in attributes}
-    for name, value in ids.items():
+    found = {"vehicle_id": vehicle_in(PurePosixPath(image).name), "color_id": 0, "type_id": 0}
+    found |= {name: attributes[name] for name in _IDS if name in attributes}
+    for name, value in found.items():
         is_whole = isinstance(value, int) and not isinstance(value, bool)
         if not is_whole or (value < 0 and name != "vehicle_id"):
             raise ValueError(f"{name} is {_shown(value)}; expected a whole number")
-    return ids
+    return found["vehicle_id"], found["color_id"], found["type_id"]
 
 
-def _key(value: object) -> int | str | None:
-    """An id that can be looked up; None for what is none."""
+def _id(entry: Any, field: str) -> int | str | None:
+    """An id that can be looked up; None if there is none."""
+    value = entry.get(field) if isinstance(entry, dict) else None
     return value if isinstance(value, int | str) and not isinstance(value, bool) else None
-
-
-def _base_name(name: object) -> str:
-    """A file's name without its folders; empty where there is none."""
-    return PurePosixPath(name.replace("\\", "/")).name.strip() if isinstance(name, str) else ""
 
 
 def _shown(value: object) -> str:

@@ -1,48 +1,48 @@
-"""Label files, 36 keypoints an image: PAMTRI's and NVlabs' CSV; and what reading any takes."""
+"""Label files, 36 keypoints an image: PAMTRI's and NVlabs' CSV, and COCO JSON (``coco``)."""
 
 from __future__ import annotations
 
 import csv
+import logging
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from io import StringIO
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import numpy as np
 
-from ..documents import shown
-from ..errors import MultiTaskNetError
-from ..files import reading
+from ..errors import DataError
 from ..vehicle.keypoints import NUM_KEYPOINTS
+from .names import path_in, vehicle_in
+from .text import read_text
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = 4 + 3 * NUM_KEYPOINTS
 ANNOTATION_COLUMNS = 3 + 3 * NUM_KEYPOINTS
 _MOST_PROBLEMS = 20
 _LONGEST_NAME = 4096
-_WHOLE = re.compile(r"([+-]?[0-9]+)(?:\.0*)?")
-_VEHICLE_IN_NAME = re.compile(r"[0-9]+")
+_DELIMITERS = ",;\t"
+_WHOLE = re.compile(r"([+-]?[0-9]+)(?:[.,]0*)?", re.ASCII)
 _LARGEST = float(np.finfo(np.float32).max)
 
 Row = TypeVar("Row")
 Parsed = TypeVar("Parsed")
 
 
-class LabelError(MultiTaskNetError, ValueError):
-    """A label file that cannot be used; names file, line and value, up to 20 problems at once."""
-
-
 @dataclass(frozen=True, eq=False)
 class LabelRow:
-    """What a label file says of one image.
+    """A label file's row on one image.
 
     Attributes:
-        image: the image's file name.
+        image: the image's file name or path, as the file states it, with forward slashes.
         vehicle_id, color_id, type_id: raw ids as the file states them, 0 where it does not.
         keypoints: float32 ``[36, 3]``: x and y in pixels of the original image, confidence.
-        origin: where it stands, ``file:line``.
+        origin: its place, ``file:line``.
     """
 
     image: str
@@ -53,8 +53,53 @@ class LabelRow:
     origin: str = ""
 
 
-def read_labels(path: str | Path) -> Mapping[str, LabelRow]:
-    """Read a label file, keyed by image file name.
+class Labels(dict[str, LabelRow]):
+    """The rows of a label file by the image that each names."""
+
+    def find(self, image: str | Path) -> LabelRow | None:
+        """The row whose path is the longest end of the image's; None if no row's path is one.
+
+        A row ``cam1/000001.jpg`` is that of ``/data/cam1/000001.jpg``, not of ``cam2/000001.jpg``;
+        a row ``000001.jpg`` is that of either.
+        """
+        path = _absolute(image)
+        ends = ("/".join(path.parts[start:]) for start in range(1, len(path.parts)))
+        return next((self[one] for one in (path.as_posix(), *ends) if one in self), None)
+
+    def match(self, images: Sequence[str | Path]) -> list[LabelRow | None]:
+        """:meth:`find` for each image; logs how many rows are those of none of them.
+
+        Raises:
+            DataError: two different images would take the same row.
+        """
+        taken: dict[str, Path] = {}
+        found = []
+        for image in images:
+            row = self.find(image)
+            if row is not None:
+                place = _absolute(image)
+                other = taken.setdefault(row.image, place)
+                if other != place:
+                    raise DataError(
+                        f"{row.origin}: the image {row.image!r} may be {other} or {place}; write "
+                        f"its folder into the row"
+                    )
+            found.append(row)
+        if len(taken) < len(self):
+            strange = next(row for row in self.values() if row.image not in taken)
+            logger.warning(
+                "%d of %d label rows match none of the %d images, the first is %s, image %r",
+                len(self) - len(taken),
+                len(self),
+                len(images),
+                strange.origin,
+                strange.image,
+            )
+        return found
+
+
+def read_labels(path: str | Path) -> Labels:
+    """Read a label file.
 
     Understood are PAMTRI's label CSV (no header, 112 columns a row), NVlabs' annotation CSV (no
     header, 111 columns: image, width, height, then x, y and visibility, which becomes a confidence
@@ -62,7 +107,7 @@ def read_labels(path: str | Path) -> Mapping[str, LabelRow]:
     :func:`multitasknet.data.coco.read_coco`.
 
     Raises:
-        LabelError: the file cannot be read, is empty, or has faulty or duplicate rows.
+        DataError: the file cannot be read, is empty, or has faulty or duplicate rows.
     """
     path = Path(path)
     if path.suffix.lower() == ".json":
@@ -72,9 +117,9 @@ def read_labels(path: str | Path) -> Mapping[str, LabelRow]:
     rows = read_csv(path)
     first = next(rows, None)
     if first is None:
-        raise LabelError(f"{path}: the file has no rows; expected {COLUMNS} columns a row")
+        raise DataError(f"{path}: the file has no rows; expected {COLUMNS} columns a row")
     parse = _parse_annotation if len(first[1]) == ANNOTATION_COLUMNS else _parse_row
-    return parse_rows(chain([first], rows), parse)
+    return Labels(parse_rows(chain([first], rows), parse))
 
 
 def write_labels(path: str | Path, rows: Iterable[LabelRow], *, decimals: int = 2) -> None:
@@ -95,41 +140,28 @@ def read_visibility(path: Path) -> Mapping[str, np.ndarray]:
     return parse_rows(read_csv(path), _parse_visibility) if path.is_file() else {}
 
 
-def _parse_visibility(fields: list[str], _: str) -> tuple[str, np.ndarray]:
-    if len(fields) != 1 + NUM_KEYPOINTS:
-        raise ValueError(f"{len(fields)} columns; expected {1 + NUM_KEYPOINTS}")
-    strange = set(fields[1:]) - {"0", "1", "2"}
-    if strange:
-        raise ValueError(f"visibility is {min(strange)!r}; expected 0, 1 or 2")
-    return fields[0], np.array(fields[1:], dtype=np.uint8)
-
-
 def keypoints_of(
-    images: Sequence[Path], labels: str | Path | Mapping[str, LabelRow] | None
+    images: Sequence[str | Path], labels: str | Path | Mapping[str, LabelRow] | None
 ) -> list[np.ndarray | None]:
-    """For each image the keypoints that the label file or its rows have under its name, or None."""
-    rows = read_labels(labels) if isinstance(labels, str | Path) else labels or {}
-    return [rows[image.name].keypoints if image.name in rows else None for image in images]
-
-
-def vehicle_in(name: str) -> int:
-    """The vehicle of a file name such as ``0002_c002_00030600_0.jpg``: its leading digits, or 0."""
-    digits = _VEHICLE_IN_NAME.match(name)
-    return int(digits[0]) if digits else 0
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Whatever keeps a label file from being read, as LabelError."""
-    with reading(path, LabelError, "the label file cannot be read", "check path and file"):
-        yield
+    """The keypoints that the label file or its rows state for each image, or None."""
+    if labels is None:
+        return [None] * len(images)
+    rows = read_labels(labels) if isinstance(labels, str | Path) else Labels(labels)
+    return [None if row is None else row.keypoints for row in rows.match(images)]
 
 
 def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """The rows that are not blank, each behind its place, ``file:line``."""
-    with readable(path), path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.reader(file)
-        yield from ((f"{path}:{rows.line_num}", fields) for fields in rows if fields)
+    """The rows that are not blank, each after its place, ``file:line``.
+
+    Fields are separated by commas, semicolons or tabs, whichever the first line has most of.
+    """
+    text = read_text(path)
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    rows = csv.reader(StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=first.count))
+    try:
+        yield from ((f"{path}:{rows.line_num}", fields) for fields in rows if any(fields))
+    except csv.Error as error:
+        raise DataError(f"{path}:{rows.line_num}: {error}; expected CSV") from error
 
 
 def parse_rows(
@@ -139,7 +171,7 @@ def parse_rows(
 ) -> dict[str, Parsed]:
     """The images and what is known of them, as ``parse`` makes it of each row and its place.
 
-    LabelError names all faults at once: ValueErrors of ``parse``, and images that come again.
+    DataError names all faults at once: ValueErrors of ``parse``, and images that come again.
     """
     parsed: dict[str, Parsed] = {}
     problems = []
@@ -156,12 +188,19 @@ def parse_rows(
 
 
 def refuse(problems: Iterable[str]) -> None:
-    """Raise LabelError with the first 20 problems, and how many more there are, if any."""
+    """Raise DataError with the first 20 problems, and how many more there are, if any."""
     lines = list(problems)
     if len(lines) > _MOST_PROBLEMS:
         lines[_MOST_PROBLEMS:] = [f"... and {len(lines) - _MOST_PROBLEMS} more"]
     if lines:
-        raise LabelError("\n".join(lines))
+        raise DataError("\n".join(lines))
+
+
+def whole_number(text: str) -> int | None:
+    """The number in a text such as ``2`` or ``2.0``, of any size; None if it is no whole one."""
+    # Never through float, in which ids above 2**53 become one another.
+    whole = _WHOLE.fullmatch(text.strip())
+    return int(whole[1]) if whole and len(whole[1]) <= _LONGEST_NAME else None
 
 
 def _parse_row(fields: list[str], origin: str) -> tuple[str, LabelRow]:
@@ -170,15 +209,13 @@ def _parse_row(fields: list[str], origin: str) -> tuple[str, LabelRow]:
             f"{len(fields)} columns; expected {COLUMNS}: image, vehicle id, colour id, type id, "
             f"then {NUM_KEYPOINTS} x (x, y, confidence)"
         )
-    image = _image_name(fields[0])
-    numbers = [_number(text, column) for column, text in enumerate(fields[4:], start=5)]
+    image = _image(fields[0])
+    vehicle_id, color_id, type_id = (_integer(fields[column], column + 1) for column in (1, 2, 3))
+    for column, value in ((3, color_id), (4, type_id)):
+        if value < 0:
+            raise ValueError(f"column {column} is {value}; expected a class id, 0 where unknown")
     return image, LabelRow(
-        image=image,
-        vehicle_id=_integer(fields[1], 2),
-        color_id=_class(fields[2], 3),
-        type_id=_class(fields[3], 4),
-        keypoints=np.array(numbers, dtype=np.float32).reshape(NUM_KEYPOINTS, 3),
-        origin=origin,
+        image, vehicle_id, color_id, type_id, _keypoints(fields, start=4), origin
     )
 
 
@@ -188,49 +225,63 @@ def _parse_annotation(fields: list[str], origin: str) -> tuple[str, LabelRow]:
             f"{len(fields)} columns; expected {ANNOTATION_COLUMNS} as in the first row: image, "
             f"width, height, then {NUM_KEYPOINTS} x (x, y, visibility)"
         )
-    image = _image_name(fields[0])
-    for column, text in enumerate(fields[1:3], start=2):
-        if _integer(text, column) < 1:
-            raise ValueError(f"column {column} is {text!r}; expected the image's width and height")
-    numbers = [_number(text, column) for column, text in enumerate(fields[3:], start=4)]
-    keypoints = np.array(numbers, dtype=np.float32).reshape(NUM_KEYPOINTS, 3)
-    for column, value in enumerate(keypoints[:, 2].tolist()):
-        if value not in (0, 1):
+    image = _image(fields[0])
+    for column in (2, 3):
+        if _integer(fields[column - 1], column) < 1:
             raise ValueError(
-                f"column {6 + 3 * column} is {fields[5 + 3 * column]!r}; expected a visibility of "
-                f"1 or 0"
+                f"column {column} is {fields[column - 1]!r}; expected the image's width and height"
             )
-    return image, LabelRow(image, vehicle_in(image), 0, 0, keypoints, origin)
+    keypoints = _keypoints(fields, start=3)
+    strange = np.flatnonzero(~np.isin(keypoints[:, 2], (0, 1)))
+    if len(strange):
+        column = 6 + 3 * int(strange[0])
+        raise ValueError(
+            f"column {column} is {fields[column - 1]!r}; expected a visibility of 1 or 0"
+        )
+    name = PurePosixPath(image).name
+    return image, LabelRow(image, vehicle_in(name), 0, 0, keypoints, origin)
 
 
-def _image_name(text: str) -> str:
-    name = text.strip()
+def _parse_visibility(fields: list[str], _: str) -> tuple[str, np.ndarray]:
+    if len(fields) != 1 + NUM_KEYPOINTS:
+        raise ValueError(f"{len(fields)} columns; expected {1 + NUM_KEYPOINTS}")
+    strange = set(fields[1:]) - {"0", "1", "2"}
+    if strange:
+        raise ValueError(f"visibility is {min(strange)!r}; expected 0, 1 or 2")
+    return _image(fields[0]), np.array(fields[1:], dtype=np.uint8)
+
+
+def _absolute(image: str | Path) -> Path:
+    # Links are not followed: rows name files as the user does.
+    return Path(os.path.abspath(image))  # noqa: PTH100
+
+
+def _image(text: str) -> str:
+    name = path_in(text)
     if not name:
         raise ValueError("column 1 (image) is empty; expected a file name")
     if len(name) > _LONGEST_NAME or "\0" in name:
-        raise ValueError(f"column 1 (image) is {shown(name)}; expected a file name")
+        raise ValueError(f"column 1 (image) is {name[:40]!r}...; expected a file name")
     return name
+
+
+def _keypoints(fields: list[str], start: int) -> np.ndarray:
+    numbers = [_number(text, column) for column, text in enumerate(fields[start:], start + 1)]
+    return np.array(numbers, dtype=np.float32).reshape(NUM_KEYPOINTS, 3)
 
 
 def _integer(text: str, column: int) -> int:
     _number(text, column)
-    # Never through float, in which ids above 2**53 become one another.
-    whole = _WHOLE.fullmatch(text.strip())
-    if not whole:
+    value = whole_number(text)
+    if value is None:
         raise ValueError(f"column {column} is {text!r}; expected a whole number")
-    return int(whole[1])
-
-
-def _class(text: str, column: int) -> int:
-    value = _integer(text, column)
-    if value < 0:
-        raise ValueError(f"column {column} is {text!r}; expected a class id, 0 where unknown")
     return value
 
 
 def _number(text: str, column: int) -> float:
     try:
-        value = float(text)
+        # A comma is a decimal one where semicolons separate the fields.
+        value = float(text.replace(",", "."))
     except ValueError:
         raise ValueError(f"column {column} is {text!r}; expected a number") from None
     if not abs(value) <= _LARGEST:

@@ -1,46 +1,48 @@
-"""Reading data sets: the PAMTRI layout, raw VeRi-776, any folder with CSV files, and packs.
-
-Layouts, told apart by what lies in the root:
+"""Reading data sets; layouts are told apart by what lies in the root.
 
 - PAMTRI: ``label_train.csv``, ``label_query.csv``, ``label_test.csv`` (112 columns, no header) and
   ``image_<split>/``, optionally ``heatmap_<split>/<stem>/00.jpg..35.jpg`` and
   ``segment_<split>/<stem>/00.jpg..12.jpg``.
 - NVlabs' pose annotations: ``annot/label_train.csv`` and ``annot/label_test.csv`` (111 columns, no
   header; the second is the gallery), images in ``image_train/``, ``image_test/`` or ``images/``.
-- VeRi as its authors ship it: ``train_label.xml``, ``test_label.xml``, ``name_train.txt``,
-  ``name_query.txt``, ``name_test.txt`` and ``image_<split>/``. No keypoints.
 - CSV: ``train.csv``, ``query.csv``, ``gallery.csv`` with a header; the columns ``image`` (path
-  below the root) and ``vehicle_id``, and optionally ``camera``, ``color`` and ``type`` (name or
-  number, 0 is one as any other; empty or ``unknown`` where it is not known).
-- A pack, as ``multitasknet pack`` writes it.
+  below the root) and ``vehicle_id``, and optionally ``camera``, ``color`` and ``type``.
+- VeRi and CityFlow-ReID: ``image_train/``, ``image_query/``, ``image_test/``, with
+  ``train_label.xml``, ``test_label.xml`` and ``name_<split>.txt`` where there are any; without
+  labels, file names such as ``0002_c002_00030600_0.jpg`` state vehicle and camera.
+- Market: ``bounding_box_train/``, ``query/``, ``bounding_box_test/``; file names state the labels.
 """
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 from xml.parsers import expat
 
+from ..errors import DataError
+from ..files import reading
+from ..images import find_images
 from ..vehicle.attributes import COLORS, TYPES
 from ..vehicle.cameras import UNKNOWN_CAMERA
-from .labels import (
-    LabelError,
-    parse_rows,
-    read_csv,
-    read_labels,
-    read_visibility,
-    readable,
-)
-from .pack import MANIFEST, read_pack
-from .records import SPLITS, Record, Split, VehicleDataset, check_ids, check_images, check_inside
+from .labels import parse_rows, read_csv, read_labels, read_visibility, whole_number
+from .names import camera_in, path_in, vehicle_in
+from .records import SPLITS, Record, Split, VehicleDataset, check_images, check_records
+from .text import read_lines, read_text
+
+logger = logging.getLogger(__name__)
 
 FOLDERS = {"train": "train", "query": "query", "gallery": "test"}
-_CAMERA_IN_NAME = re.compile(r"^[0-9]+_c([0-9]+)_")
-_CAMERA = re.compile(r"c?([0-9]+)")
-_CSV_COLUMNS = ("image", "vehicle_id", "camera", "color", "type")
+_MARKET = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+_UNKNOWN = ("", "unknown", "nan", "none", "null", "-1")
+_SPELT = {"grey": "gray", "gold": "golden"}
+_COLUMNS = "image,vehicle_id,camera,color,type"
+_NAMED = re.compile(r"(?:-1|[0-9]+)_")
+# Market's crops that show none of the vehicles, and images whose vehicle is not stated.
+_NO_VEHICLE = -1
 
 
 def read_dataset(
@@ -56,98 +58,93 @@ def read_dataset(
         root: its folder.
         splits: which of ``train``, ``query`` and ``gallery`` are wanted; each must be there.
             Default is what is there.
-        check: decode every image once, so that a bad one is named now and not hours later. A pack
-            was checked when it was written.
+        check: decode every image once, so that a bad one is named now and not hours later.
         allow_outside: whether pictures, maps and labels may lie outside the root, by their names
             or through symbolic links.
 
     Raises:
-        LabelError: no known layout, or faulty labels or images; one message names file, line and
+        DataError: no known layout, or faulty labels or images; one message names file, line and
             value of up to 20 problems of a split.
     """
     root = Path(root)
     unknown = [name for name in splits or () if name not in SPLITS]
     if unknown:
         raise ValueError(f"split is {unknown[0]!r}; expected some of {', '.join(SPLITS)}")
-    if (root / MANIFEST).is_file():
-        return read_pack(root, splits)
     layout = _layout_of(root)
-    names = splits or [name for name in SPLITS if layout.label_file(root, name).is_file()]
-    if not names:
-        raise LabelError(f"{root}: no split; expected {layout.labels} of {', '.join(SPLITS)}")
-    read = partial(_read_split, layout, root, check=check, allow_outside=allow_outside)
-    return VehicleDataset(root, **{name: read(name) for name in names})
+    there = [name for name in SPLITS if layout.place(root, name).exists()]
+    found = {}
+    for name in splits or there:
+        place = layout.place(root, name)
+        if name not in there:
+            raise DataError(f"{root}: there is no split {name!r}; expected {place}")
+        records = layout.read(root, name)
+        if not records and splits:
+            raise DataError(f"{place}: the split {name!r} is empty; expected at least one image")
+        check_records(records, labels=place, root=None if allow_outside else root)
+        if check:
+            check_images(records)
+        found[name] = Split(name, tuple(records))
+    if not any(map(len, found.values())):
+        raise DataError(f"{root}: no split has an image; expected at least one")
+    return VehicleDataset(root, **found)
 
 
 def has_split(root: Path, name: str) -> bool:
-    """Whether a folder is a data set in any of these layouts, or a pack, with that split."""
-    if (root / MANIFEST).is_file():
-        return True
+    """Whether a folder is a data set in any of these layouts, with that split."""
     try:
-        return _layout_of(root).label_file(root, name).is_file()
-    except LabelError:
+        return _layout_of(root).place(root, name).exists()
+    except DataError:
         return False
+
+
+_Read: TypeAlias = Callable[[Path, str], list[Record]]
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """A layout: what lies in its root, a split's label file there, and how that is read.
+    """A layout: what a split's labels or images are called in the root, and how they are read."""
 
-    ``read`` takes the root, the label file and what the split's folders end in.
-    """
+    names: Mapping[str, str]
+    read: _Read
 
-    pattern: str
-    labels: str
-    read: Callable[[Path, Path, str], list[Record]]
-
-    def label_file(self, root: Path, split: str) -> Path:
-        return root / self.labels.format(split=split, folder=FOLDERS[split])
+    def place(self, root: Path, split: str) -> Path:
+        return root / self.names[split]
 
 
 def _layout_of(root: Path) -> _Layout:
     if not root.is_dir():
-        raise LabelError(f"{root}: there is no such folder; give the root of a data set")
+        raise DataError(f"{root}: there is no such folder; give the root of a data set")
     for layout in (
-        _Layout("label_*.csv", "label_{folder}.csv", _read_pamtri),
-        _Layout("annot/label_*.csv", "annot/label_{folder}.csv", _read_annotations),
-        _Layout("*_label.xml", "name_{folder}.txt", _read_veri),
-        _Layout("*.csv", "{split}.csv", _read_csv),
+        _Layout({one: f"label_{folder}.csv" for one, folder in FOLDERS.items()}, _read_pamtri),
+        _Layout(
+            {one: f"annot/label_{folder}.csv" for one, folder in FOLDERS.items()}, _read_annotations
+        ),
+        _Layout({one: f"{one}.csv" for one in SPLITS}, _read_table),
+        _Layout({one: f"name_{folder}.txt" for one, folder in FOLDERS.items()}, _read_veri),
+        _Layout({one: f"image_{folder}" for one, folder in FOLDERS.items()}, _read_veri),
+        _Layout(_MARKET, _read_market),
     ):
-        if any(root.glob(layout.pattern)):
+        if any(layout.place(root, split).exists() for split in SPLITS):
             return layout
-    raise LabelError(
+    raise DataError(
         f"{root}: no known layout; expected label_<split>.csv (PAMTRI), annot/label_<split>.csv "
-        f"(NVlabs), train_label.xml and test_label.xml (VeRi), train.csv, query.csv and "
-        f"gallery.csv, or a pack"
+        f"(NVlabs), train.csv, query.csv and gallery.csv, image_train, image_query and image_test "
+        f"(VeRi), or bounding_box_train, query and bounding_box_test (Market)"
     )
 
 
-def _read_split(
-    layout: _Layout, root: Path, name: str, *, check: bool, allow_outside: bool
-) -> Split:
-    labels = layout.label_file(root, name)
-    records = layout.read(root, labels, FOLDERS[name])
-    if not records:
-        raise LabelError(f"{root}: the split {name!r} is empty; expected at least one image")
-    check_ids(records)
-    if not allow_outside:
-        check_inside(root, labels, records)
-    if check:
-        check_images(records)
-    return Split(name, tuple(records))
+# PAMTRI and NVlabs
 
 
-# PAMTRI
-
-
-def _read_pamtri(root: Path, labels: Path, folder: str) -> list[Record]:
+def _read_pamtri(root: Path, split: str) -> list[Record]:
+    folder = FOLDERS[split]
     heatmaps, segments = (_entries(root / f"{kind}_{folder}") for kind in ("heatmap", "segment"))
     visibility = read_visibility(root / f"visibility_{folder}.csv")
     return [
         Record(
             image=root / f"image_{folder}" / row.image,
             vehicle_id=row.vehicle_id,
-            camera_id=camera_in(row.image),
+            camera_id=camera_in(Path(row.image).name),
             color_id=row.color_id or None,
             type_id=row.type_id or None,
             keypoints=row.keypoints,
@@ -156,7 +153,24 @@ def _read_pamtri(root: Path, labels: Path, folder: str) -> list[Record]:
             segments=segments.get(Path(row.image).stem),
             origin=row.origin,
         )
-        for row in read_labels(labels).values()
+        for row in read_labels(root / f"label_{folder}.csv").values()
+    ]
+
+
+def _read_annotations(root: Path, split: str) -> list[Record]:
+    own = root / f"image_{FOLDERS[split]}"
+    there: dict[str, Path] = {}
+    for images in (root / "images", root / "image_test", root / "image_train", own):
+        there |= _entries(images)
+    return [
+        Record(
+            image=there.get(row.image, own / row.image),
+            vehicle_id=row.vehicle_id,
+            camera_id=camera_in(Path(row.image).name),
+            keypoints=row.keypoints,
+            origin=row.origin,
+        )
+        for row in read_labels(root / "annot" / f"label_{FOLDERS[split]}.csv").values()
     ]
 
 
@@ -165,49 +179,66 @@ def _entries(folder: Path) -> dict[str, Path]:
     return {entry.name: entry for entry in folder.iterdir()} if folder.is_dir() else {}
 
 
-def camera_in(name: str) -> int:
-    """The camera of a file name such as ``0002_c002_00030600_0.jpg``, -1 if it names none."""
-    camera = _CAMERA_IN_NAME.match(name)
-    return int(camera[1]) if camera else UNKNOWN_CAMERA
+# VeRi, CityFlow and Market: pictures in folders, labels in XML or in the pictures' names
 
 
-# NVlabs' annotations
-
-
-def _read_annotations(root: Path, labels: Path, folder: str) -> list[Record]:
-    own = root / f"image_{folder}"
-    there: dict[str, Path] = {}
-    for images in (root / "images", root / "image_test", root / "image_train", own):
-        there |= _entries(images)
-    return [
-        Record(
-            image=there.get(row.image, own / row.image),
-            vehicle_id=row.vehicle_id,
-            camera_id=camera_in(row.image),
-            keypoints=row.keypoints,
-            origin=row.origin,
-        )
-        for row in read_labels(labels).values()
-    ]
-
-
-# VeRi as shipped
-
-
-def _read_veri(root: Path, names: Path, folder: str) -> list[Record]:
-    labels = root / ("train_label.xml" if folder == "train" else "test_label.xml")
-    items = parse_rows(_xml_items(labels), _xml_record, "has an item already")
+def _read_veri(root: Path, split: str) -> list[Record]:
+    folder = FOLDERS[split]
+    images, listed = root / f"image_{folder}", root / f"name_{folder}.txt"
+    names = _listed(listed) if listed.is_file() else _pictures(images)
+    labels = [root / f"{one}_label.xml" for one in (folder, "test") if split != "train"]
+    labels = [path for path in labels or [root / "train_label.xml"] if path.is_file()]
+    known = parse_rows(_xml_items(labels[0]), _xml_record, "has an item already") if labels else {}
 
     def find(name: str, origin: str) -> tuple[str, Record]:
-        if name not in items:
-            raise ValueError(f"image {name!r} has no item in {labels}")
-        return name, replace(items[name], image=root / f"image_{folder}" / name, origin=origin)
+        if not labels:
+            return name, _record_of_name(images / name, origin)
+        if name not in known:
+            raise ValueError(f"image {name!r} has no item in {labels[0]}")
+        return name, replace(known[name], image=images / name, origin=origin)
 
-    return list(parse_rows(_lines(names), find, "is listed already").values())
+    return _with_vehicle(parse_rows(names, find, "is listed already"), images)
+
+
+def _read_market(root: Path, split: str) -> list[Record]:
+    images = root / _MARKET[split]
+
+    def find(name: str, origin: str) -> tuple[str, Record]:
+        return name, _record_of_name(images / name, origin)
+
+    return _with_vehicle(parse_rows(_pictures(images), find), images)
+
+
+def _listed(path: Path) -> list[tuple[str, str]]:
+    """The pictures that a list names: each one's place, and its path."""
+    return [(place, path_in(name)) for place, name in read_lines(path)]
+
+
+def _pictures(folder: Path) -> list[tuple[str, str]]:
+    """The pictures in a folder: each one's place, and its path below the folder."""
+    return [(str(path), path.relative_to(folder).as_posix()) for path in find_images(folder)]
+
+
+def _with_vehicle(found: Mapping[str, Record], place: Path) -> list[Record]:
+    kept = [record for record in found.values() if record.vehicle_id != _NO_VEHICLE]
+    if len(kept) < len(found):
+        logger.warning(
+            "%s: %d images of no known vehicle are left out", place, len(found) - len(kept)
+        )
+    return kept
+
+
+def _record_of_name(path: Path, origin: str) -> Record:
+    if not _NAMED.match(path.name):
+        raise ValueError(
+            f"the name of {path.name!r} states no vehicle; expected one such as "
+            f"0002_c002_00030600_0.jpg, or labels in XML or CSV files"
+        )
+    return Record(path, vehicle_in(path.name), camera_in(path.name), origin=origin)
 
 
 def _xml_items(path: Path) -> list[tuple[str, dict[str, str]]]:
-    """The attributes of a VeRi label file's items, each behind its place."""
+    """The attributes of a label file's items, each after its place."""
     items = []
     parser = expat.ParserCreate()
 
@@ -216,91 +247,134 @@ def _xml_items(path: Path) -> list[tuple[str, dict[str, str]]]:
             items.append((f"{path}:{parser.CurrentLineNumber}", attributes))
 
     parser.StartElementHandler = start
-    with readable(path):
-        # Text, not bytes: expat does not know the gb2312 that the file declares.
-        parser.Parse(path.read_text(encoding="gb2312"), True)
+    text = read_text(path)
+    with reading(path, DataError, "the label file cannot be read", "expected XML"):
+        # Text, not bytes: expat does not know the gb2312 that VeRi's files declare.
+        parser.Parse(text, True)
     return items
 
 
 def _xml_record(attributes: dict[str, str], origin: str) -> tuple[str, Record]:
-    image = attributes["imageName"]
+    image = path_in(attributes["imageName"])
+
+    def number(*names: str) -> int | None:
+        name = next((one for one in names if attributes.get(one)), None)
+        return None if name is None else _number(attributes[name], name)
+
+    vehicle, camera = number("vehicleID"), number("cameraID", "camID")
     return image, Record(
         image=Path(image),
-        vehicle_id=_whole(attributes.get("vehicleID", ""), "vehicleID"),
-        camera_id=_camera(attributes.get("cameraID", "")),
-        color_id=_whole(attributes.get("colorID", ""), "colorID") or None,
-        type_id=_whole(attributes.get("typeID", ""), "typeID") or None,
+        vehicle_id=_NO_VEHICLE if vehicle is None else vehicle,
+        camera_id=camera_in(Path(image).name) if camera is None else camera,
+        color_id=number("colorID") or None,
+        type_id=number("typeID") or None,
         origin=origin,
     )
-
-
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines that are not blank, each behind its place."""
-    with readable(path):
-        lines = path.read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield f"{path}:{number}", line.strip()
 
 
 # CSV with a header
 
 
-def _read_csv(root: Path, path: Path, _: str) -> list[Record]:
-    rows = read_csv(path)
-    origin, fields = next(rows, (f"{path}:1", []))
-    header = [name.strip() for name in fields]
-    missing = {"image", "vehicle_id"} - set(header)
-    if missing or not set(header) <= set(_CSV_COLUMNS) or len(set(header)) != len(header):
-        raise LabelError(
-            f"{origin}: the header is {','.join(header)!r}; expected {','.join(_CSV_COLUMNS)}, "
-            f"of which image and vehicle_id must be there"
+@dataclass(frozen=True)
+class _Table:
+    """A CSV file: where its header is, the columns' names, and the rows after their places."""
+
+    origin: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, list[str]]]
+
+    @classmethod
+    def read(cls, path: Path) -> _Table:
+        origin, fields = next(rows := read_csv(path), (f"{path}:1", []))
+        return cls(origin, tuple(name.strip().lower() for name in fields), list(rows))
+
+    def words(self, column: str) -> Iterator[str]:
+        """What a column holds."""
+        if column in self.columns:
+            place = self.columns.index(column)
+            yield from (row[place].strip() for _, row in self.rows if place < len(row))
+
+
+def _read_table(root: Path, split: str) -> list[Record]:
+    # Words become numbers in the order of all splits' words, which must be the same in each.
+    tables = {one: _Table.read(path) for one in SPLITS if (path := root / f"{one}.csv").is_file()}
+    table = tables[split]
+    if {"image", "vehicle_id"} - set(table.columns):
+        raise DataError(
+            f"{table.origin}: the header is {','.join(table.columns)!r}; expected {_COLUMNS}, of "
+            f"which image and vehicle_id must be there"
         )
-    return list(parse_rows(rows, partial(_csv_record, root, header)).values())
-
-
-def _csv_record(
-    root: Path, header: list[str], fields: list[str], origin: str
-) -> tuple[str, Record]:
-    if len(fields) != len(header):
-        raise ValueError(f"{len(fields)} columns; expected as many as in the header")
-    values = dict(zip(header, fields, strict=True))
-    image = values["image"].strip()
-    if not image:
-        raise ValueError("image is empty; expected a path below the data set's root")
-    return str(Path(image)), Record(
-        image=root / image,
-        vehicle_id=_whole(values["vehicle_id"], "vehicle_id"),
-        camera_id=_camera(values.get("camera", "")),
-        color_id=_class(values.get("color", ""), COLORS, "color"),
-        type_id=_class(values.get("type", ""), TYPES, "type"),
-        origin=origin,
+    for name in _COLUMNS.split(","):
+        if table.columns.count(name) > 1:
+            raise DataError(f"{table.origin}: the header has the column {name!r} twice")
+    vehicles, cameras = (
+        _numbering([word for one in tables.values() for word in one.words(name)])
+        for name in ("vehicle_id", "camera")
     )
+    by_name = not any("camera" in one.columns for one in tables.values())
+
+    def parse(fields: list[str], origin: str) -> tuple[str, Record]:
+        if len(fields) != len(table.columns):
+            raise ValueError(f"{len(fields)} columns; expected as many as in the header")
+        values = dict(zip(table.columns, map(str.strip, fields), strict=True))
+        image = path_in(values["image"])
+        if not image:
+            raise ValueError("image is empty; expected a path below the data set's root")
+        vehicle = vehicles(values["vehicle_id"], "vehicle_id")
+        if vehicle is None:
+            raise ValueError(f"vehicle_id is {values['vehicle_id']!r}; expected a number or name")
+        camera = cameras(values.get("camera", ""), "camera")
+        return image, Record(
+            image=root / image,
+            vehicle_id=vehicle,
+            camera_id=camera_in(Path(image).name) if by_name else camera or UNKNOWN_CAMERA,
+            color_id=_class(values.get("color", ""), COLORS, "color"),
+            type_id=_class(values.get("type", ""), TYPES, "type"),
+            origin=origin,
+        )
+
+    return list(parse_rows(table.rows, parse).values())
 
 
-def _whole(text: str, field: str) -> int:
-    text = text.strip()
-    if not (text.isascii() and text.isdigit()):
+def _numbering(words: Sequence[str]) -> Callable[[str, str], int | None]:
+    """How a column's words become numbers: as they state, or by rank where they are names."""
+    known = sorted({word for word in words if word.lower() not in _UNKNOWN})
+    try:
+        numbers = {word: _number(word, "") for word in known}
+    except ValueError:
+        numbers = {word: rank for rank, word in enumerate(known, start=1)}
+
+    def number(word: str, field: str) -> int | None:
+        if word in numbers and _is_fraction(word):
+            raise ValueError(f"{field} is {word!r}; expected a whole number or a name")
+        return numbers.get(word)
+
+    return number
+
+
+def _number(text: str, field: str) -> int:
+    """A number such as ``2``, ``2.0`` or, of a camera, ``c002``."""
+    value = whole_number(text.strip().removeprefix("c"))
+    if value is None or value < 0:
         raise ValueError(f"{field} is {text!r}; expected a whole number")
-    return int(text)
+    return value
 
 
-def _camera(text: str) -> int:
-    text = text.strip()
-    if not text:
-        return UNKNOWN_CAMERA
-    match = _CAMERA.fullmatch(text)
-    if not match:
-        raise ValueError(f"camera is {text!r}; expected a number, such as 2 or c002")
-    return int(match[1])
+def _is_fraction(word: str) -> bool:
+    try:
+        return not float(word).is_integer()
+    except ValueError:
+        return False
 
 
 def _class(text: str, names: tuple[str, ...], field: str) -> int | None:
-    text = text.strip().lower()
-    if text in ("", "unknown"):
+    word = text.lower()
+    word = _SPELT.get(word, word)
+    if word in _UNKNOWN:
         return None
-    if text in names:
-        return names.index(text) + 1
-    if text.isascii() and text.isdigit():
-        return int(text)
-    raise ValueError(f"{field} is {text!r}; expected a number or one of {', '.join(names)}")
+    if word in names:
+        return names.index(word) + 1
+    value = whole_number(word)
+    if value is None or value < 0:
+        raise ValueError(f"{field} is {text!r}; expected a number or one of {', '.join(names)}")
+    return value

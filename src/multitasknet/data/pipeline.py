@@ -6,20 +6,18 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import mindspore.dataset as ds
 import numpy as np
 
+from ..errors import DataError
 from ..files import reading
-from ..images import picture_of, read_image
+from ..images import read_image
 from ..models.base import Spec, check_memory, check_size
-from ..runtime import restore_signal_handlers, usable_workers
+from ..runtime import usable_workers
 from ..vehicle.attributes import ClassMaps
 from ..vehicle.sample import Sample
-from .labels import LabelError
-from .pack import load_packed
 from .records import Record, Split
 from .samples import batch_inputs, load_sample
 
@@ -29,7 +27,7 @@ Augmentation: TypeAlias = Callable[[Sample, int, int], Sample]
 
 Row = TypeVar("Row")
 
-# What stands of this package's errors in MindSpore's own, which hold the traceback as text.
+# This package's errors in MindSpore's own, which hold the traceback as text.
 _OWN_ERROR = re.compile(r"^multitasknet\.\w[\w.]*Error: (.+)$", re.MULTILINE)
 LABEL_COLUMNS = ("identity", "color", "type")
 # Batches that wait between two operations; MindSpore's 16 are gigabytes.
@@ -54,11 +52,11 @@ def create_pipeline(
     The values depend on the arguments alone: not on the number of workers, nor on earlier passes.
 
     Args:
-        split: folders or a pack.
+        split: whose images.
         spec: the network, which says what its inputs are.
         size: height and width of the network's input.
         batch_size: images a batch; the last one is smaller where it does not divide.
-        order: indices of the records, in the order wanted; default is all, as they stand.
+        order: indices of the records, in the order wanted; default is all, as they are.
         class_maps: adds the columns ``identity``, ``color`` and ``type``.
         augment: called with each sample, its index and its place in ``order``.
         workers: threads that decode and resize, at most 8 and one a CPU core.
@@ -73,7 +71,8 @@ def create_pipeline(
     check_memory(spec, check_size(size), batch_size)
     order = list(range(len(split)) if order is None else order)
     labels = LABEL_COLUMNS if class_maps else ()
-    source = _folder_source(order) if split.pack is None else _pack_source(split.pack, order)
+    rows = {"index": np.array(order, np.int32), "place": np.arange(len(order), dtype=np.int32)}
+    source = ds.NumpySlicesDataset(rows, shuffle=False, num_parallel_workers=1)
     return source.batch(
         batch_size,
         drop_remainder=drop_remainder,
@@ -91,49 +90,28 @@ def rows_of(pipeline: ds.Dataset) -> Iterator[dict[str, np.ndarray]]:
     before = ds.config.get_prefetch_size()
     ds.config.set_prefetch_size(_QUEUE)
     try:
-        rows = pipeline.create_dict_iterator(num_epochs=1, output_numpy=True)
+        return pipeline.create_dict_iterator(num_epochs=1, output_numpy=True)
     finally:
         ds.config.set_prefetch_size(before)
-    for row in rows:
-        restore_signal_handlers()
-        yield row
 
 
 def read_images(split: Split, indices: Sequence[int], *, workers: int = 1) -> list[np.ndarray]:
     """Some images of a split as they are stored, uint8 ``[H, W, 3]`` each; ImageError."""
-    if split.pack is None:
-        with ThreadPoolExecutor(workers) as pool:
-            return list(pool.map(read_image, (split.records[index].image for index in indices)))
-    stored = ds.MindDataset(
-        str(split.pack), columns_list=["image"], sampler=ds.SubsetSampler(list(indices))
-    )
-    rows = read_rows(stored.create_tuple_iterator(num_epochs=1, output_numpy=True), split)
-    return [picture_of(image.tobytes(), "the picture").decode()[0] for (image,) in rows]
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(read_image, (split.records[index].image for index in indices)))
 
 
 def read_rows(rows: Iterable[Row], split: Split) -> Iterator[Row]:
-    """What a pipeline's iterator gives; LabelError for whatever MindSpore raises on the way."""
-    remedy = "a picture has changed since it was checked, or the pack is damaged: make it again"
-    with reading(split.pack or split.name, LabelError, "its images cannot be read", remedy):
+    """What a pipeline's iterator gives; DataError for whatever MindSpore raises on the way."""
+    remedy = "a picture has changed since it was checked"
+    with reading(split.name, DataError, "its images cannot be read", remedy):
         try:
             yield from rows
         except RuntimeError as error:
             own = _OWN_ERROR.findall(str(error))
             if not own:
                 raise
-            raise LabelError(own[-1]) from error
-
-
-def _folder_source(order: list[int]) -> ds.Dataset:
-    rows = {"index": np.array(order, np.int32), "place": np.arange(len(order), dtype=np.int32)}
-    return ds.NumpySlicesDataset(rows, shuffle=False, num_parallel_workers=1)
-
-
-def _pack_source(pack: Path, order: list[int]) -> ds.Dataset:
-    images = ds.MindDataset(
-        str(pack), columns_list=["image", "maps"], sampler=ds.SubsetSampler(order)
-    )
-    return ds.zip((_folder_source(order), images))
+            raise DataError(own[-1]) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,19 +126,15 @@ class _Preparation:
     raw: bool
 
     def __call__(
-        self, indices: list[np.ndarray], places: list[np.ndarray], *rest: Any
+        self, indices: list[np.ndarray], places: list[np.ndarray], _: Any
     ) -> tuple[np.ndarray, ...]:
-        *packed, _ = rest  # MindSpore's batch information
         positions = np.array(indices, dtype=np.int32)
-        rows = zip(positions.tolist(), places, *packed, strict=True)
-        samples = [self._sample(*row) for row in rows]
+        samples = list(map(self._sample, positions.tolist(), places))
         inputs = batch_inputs(samples, self.spec, self.size, raw=self.raw)
         return (*inputs, positions, *self.labels[:, positions])
 
-    def _sample(self, position: int, place: np.ndarray, *packed: np.ndarray) -> Sample:
-        record = self.records[position]
-        load = load_packed if packed else load_sample
-        sample = load(record, self.spec, *packed)
+    def _sample(self, position: int, place: np.ndarray) -> Sample:
+        sample = load_sample(self.records[position], self.spec)
         return self.augment(sample, position, int(place)) if self.augment else sample
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,16 +32,16 @@ class Record:
     """One image and all that is known of it.
 
     Attributes:
-        image: the file; in a packed data set the path that it had.
+        image: the file.
         vehicle_id: which vehicle it shows.
         camera_id: which camera took it, -1 if unknown.
         color_id, type_id: raw ids, of ``COLORS`` and ``TYPES`` 1 first; None if unknown.
         keypoints: float32 ``[36, 3]`` of x, y (pixels of the image) and confidence, or None.
         visibility: uint8 ``[36]``, 0 where a keypoint can be seen, 1 where the vehicle itself hides
-            it, 2 where something else does or it lies outside; None if only the confidence tells.
+            it, 2 where something else does or it lies outside; None if only confidences are known.
         estimated: whether a pose network found the keypoints; else the label states them.
         heatmaps, segments: folders of the stored 64x64 maps, None to draw them from the keypoints.
-        origin: where the label stands, ``file:line``.
+        origin: the label's place, ``file:line``.
     """
 
     image: Path
@@ -77,7 +77,7 @@ class Record:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The records of one split, and the MindRecord file that holds their images, if packed."""
+    """The records of one split."""
 
     name: str
     records: tuple[Record, ...] = ()
@@ -112,41 +112,36 @@ class VehicleDataset:
         return tuple(split for split in (self.train, self.query, self.gallery) if len(split))
 
 
-def check_ids(records: Sequence[Record]) -> None:
-    """LabelError names the ids that 64 bits do not hold."""
+def check_records(records: Sequence[Record], *, labels: Path, root: Path | None) -> None:
+    """DataError names ids that 64 bits do not hold, and files outside the root.
+
+    ``root`` is the folder that labels and files must lie in, also through symbolic links; None if
+    they may lie anywhere.
+    """
     refuse(
         f"{record.origin}: {name} is {value}; expected {-_LARGEST_ID} to {_LARGEST_ID}"
         for record in records
         for name in ("vehicle_id", "camera_id", "color_id", "type_id")
         if abs(value := getattr(record, name) or 0) > _LARGEST_ID
     )
+    if root is not None:
+        outside = _outside(root, labels, records)
+        refuse(f"{one}; move it there, or allow it (--allow-outside)" for one in outside)
 
 
-def check_inside(root: Path, labels: Path, records: Sequence[Record]) -> None:
-    """LabelError names what lies outside the root, by its name or through symbolic links."""
-    top = root.resolve()
-    # Of the folders, which are few; a file's own name is looked at once.
-    resolve = lru_cache(maxsize=1024)(Path.resolve)
-
-    def is_outside(path: Path) -> bool:
-        place = resolve(path.parent) / path.name
-        return not (place.resolve() if place.is_symlink() else place).is_relative_to(top)
-
-    def outside() -> Iterator[str]:
-        if is_outside(labels):
-            yield f"{labels} lies outside {root}"
-        for record in records:
-            for path in (record.image, record.heatmaps, record.segments):
-                if path is not None and (path.name in ("", "..") or is_outside(path)):
-                    yield f"{record.origin}: {path} lies outside {root}"
-
-    refuse(f"{one}; move it there, or allow it (--allow-outside)" for one in outside())
+def check_files(records: Iterable[Record]) -> None:
+    """DataError names images that are not there, or lack stored maps; none is opened."""
+    _refuse_any(_file_problem, records)
 
 
 def check_images(records: Iterable[Record]) -> None:
-    """Decode every image once, at low resolution; LabelError names those that fail or lack maps."""
+    """:func:`check_files`, and decode every image once; DataError names those that fail, too."""
+    _refuse_any(_image_problem, records)
+
+
+def _refuse_any(problem_of: Callable[[Record], str | None], records: Iterable[Record]) -> None:
     with ThreadPoolExecutor(_WORKERS) as pool:
-        refuse(problem for problem in pool.map(_image_problem, records) if problem)
+        refuse(problem for problem in pool.map(problem_of, records) if problem)
 
 
 def unmatched_vehicles(dataset: VehicleDataset) -> tuple[int, ...]:
@@ -155,36 +150,71 @@ def unmatched_vehicles(dataset: VehicleDataset) -> tuple[int, ...]:
     return tuple(missing.tolist())
 
 
-def warn_of_unmatched(dataset: VehicleDataset) -> None:
-    """Log how many query vehicles the gallery lacks, and which."""
+def warn_about(dataset: VehicleDataset) -> None:
+    """Log which query vehicles the gallery lacks, and how many cameras are unknown."""
     missing = unmatched_vehicles(dataset)
-    if not missing:
-        return
-    names = ", ".join(map(str, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
-    logger.warning(
-        "%s: %d query vehicle(s) have no image in the gallery and are left out of the metrics: %s",
-        dataset.root,
-        len(missing),
-        names,
-    )
+    if missing:
+        names = ", ".join(map(str, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
+        logger.warning(
+            "%s: %d query vehicle(s) have no image in the gallery and are left out of the "
+            "metrics: %s",
+            dataset.root,
+            len(missing),
+            names,
+        )
+    cameras = np.concatenate([dataset.query.camera_ids, dataset.gallery.camera_ids])
+    unknown = int((cameras == UNKNOWN_CAMERA).sum())
+    if unknown:
+        logger.warning(
+            "%s: the camera of %d of %d query and gallery images is unknown, so images of the "
+            "query's own camera count as matches, and the metrics are too high",
+            dataset.root,
+            unknown,
+            len(cameras),
+        )
 
 
-def _image_problem(record: Record) -> str | None:
+def _outside(root: Path, labels: Path, records: Sequence[Record]) -> Iterator[str]:
+    top = root.resolve()
+    # Of the folders, which are few; a file's own name is looked at once.
+    resolve = lru_cache(maxsize=1024)(Path.resolve)
+
+    def is_outside(path: Path) -> bool:
+        place = resolve(path.parent) / path.name
+        return not (place.resolve() if place.is_symlink() else place).is_relative_to(top)
+
+    if is_outside(labels):
+        yield f"{labels} lies outside {root}"
+    for record in records:
+        for path in (record.image, record.heatmaps, record.segments):
+            if path is not None and (path.name in ("", "..") or is_outside(path)):
+                yield f"{record.origin}: {path} lies outside {root}"
+
+
+def _file_problem(record: Record) -> str | None:
     where = f"{record.origin}: image {record.image}"
     try:
         status = record.image.stat()
-        if not S_ISREG(status.st_mode):
-            return f"{where} is no regular file; remove the label or add the image"
-        if status.st_size == 0:
-            return f"{where} is empty; fetch it again"
+    except OSError as error:
+        what = "does not exist" if isinstance(error, FileNotFoundError) else reason_of(error)
+        return f"{where} {what}; remove the label or add the image"
+    if not S_ISREG(status.st_mode):
+        return f"{where} is no regular file; remove the label or add the image"
+    if not status.st_size:
+        return f"{where} is empty; fetch it again"
+    return _maps_problem(record.heatmap_files) or _maps_problem(record.segment_files)
+
+
+def _image_problem(record: Record) -> str | None:
+    problem = _file_problem(record)
+    if problem:
+        return problem
+    try:
         # JPEGs decode eight times smaller, yet to the last byte: a cut file shows.
         open_picture(record.image).decode((1, 1))
-    except FileNotFoundError:
-        return f"{where} does not exist; remove the label or add the image"
-    except (ImageError, OSError) as error:
-        reason = reason_of(error.__cause__ if isinstance(error.__cause__, Exception) else error)
-        return f"{where} cannot be read ({reason}); fetch it again or remove the label"
-    return _maps_problem(record.heatmap_files) or _maps_problem(record.segment_files)
+    except ImageError as error:
+        return f"{record.origin}: {error}; or remove the label"
+    return None
 
 
 def _map_files(folder: Path | None, count: int) -> list[Path]:
@@ -194,7 +224,7 @@ def _map_files(folder: Path | None, count: int) -> list[Path]:
 def _maps_problem(files: list[Path]) -> str | None:
     # Their folder is listed once instead of asking the disk for every map.
     there = set(files[0].parent.glob("*")) if files else set()
-    missing = [file for file in files if file not in there]
-    if not missing:
+    missing = next((file for file in files if file not in there), None)
+    if missing is None:
         return None
-    return f"{missing[0]}: the stored map is missing; store all of an image, or none"
+    return f"{missing}: the stored map is missing; store all of an image, or none"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import DataError
 from ..files import fingerprint, reading
 from ..images import decode_gray, read_image, read_regular
 from ..models import find_network
@@ -15,7 +16,6 @@ from ..models.base import Spec
 from ..vehicle.keypoints import pose_or_zeros
 from ..vehicle.maps import MAP_SIZE, draw_heatmaps, draw_maps, draw_segments, gate_segments
 from ..vehicle.sample import Sample
-from .labels import LabelError
 from .records import Record, Split
 
 
@@ -34,7 +34,7 @@ def load_sample(record: Record, spec: Spec) -> Sample:
 
     Raises:
         ImageError: the image cannot be read.
-        LabelError: a stored map is missing or is not 64x64.
+        DataError: a stored map is missing or is not 64x64.
     """
     pixels = read_image(record.image)
     original = pixels.shape[0], pixels.shape[1]
@@ -69,7 +69,7 @@ def sample_fingerprint(record: Record, spec: Spec) -> str:
     """What a sample is loaded from: a digest of its files' contents and of its keypoints.
 
     Raises:
-        LabelError: a file cannot be read.
+        DataError: a file cannot be read.
     """
     files = [record.image]
     files += record.heatmap_files if spec.heatmaps else []
@@ -77,16 +77,14 @@ def sample_fingerprint(record: Record, spec: Spec) -> str:
     try:
         return fingerprint(files, _pose_bytes(record))
     except OSError as error:
-        raise LabelError(
+        raise DataError(
             f"{error.filename}: cannot be read ({error.strerror}); fetch it again or leave it out"
         ) from error
 
 
 def split_fingerprint(split: Split, spec: Spec) -> str:
-    """What a split's samples are loaded from, their order and names; LabelError as above."""
+    """What a split's samples are loaded from, their order and names; DataError as above."""
     names = (os.fsencode(record.image) for record in split.records)
-    if split.pack is not None:
-        return fingerprint([split.pack], *names, *map(_pose_bytes, split.records))
     prints = (sample_fingerprint(record, spec).encode() for record in split.records)
     return fingerprint([], *names, *prints)
 
@@ -117,10 +115,10 @@ def _read_maps(files: Sequence[Path]) -> np.ndarray:
 
 def _read_map(path: Path) -> np.ndarray:
     remedy = "store all maps of an image, or none"
-    with reading(path, LabelError, "the stored map cannot be read", remedy):
+    with reading(path, DataError, "the stored map cannot be read", remedy):
         pixels = decode_gray(read_regular(path))
     if pixels.shape != (MAP_SIZE, MAP_SIZE):
-        raise LabelError(
+        raise DataError(
             f"{path}: the stored map is {pixels.shape[1]}x{pixels.shape[0]}; expected "
             f"{MAP_SIZE}x{MAP_SIZE}"
         )

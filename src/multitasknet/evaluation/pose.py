@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.labels import LabelError
 from ..data.records import SPLITS, Record, Split, VehicleDataset
+from ..errors import DataError
 from ..inference.kept_poses import estimate_missing
 from ..vehicle.attributes import TYPES, class_name
 from ..vehicle.keypoint_metrics import (
@@ -207,7 +207,7 @@ def evaluate_pose(
         workers: threads that read and decode.
 
     Raises:
-        LabelError: no image has keypoints, or a split is missing.
+        DataError: no image has keypoints, or a split is missing.
         ImageError: an image cannot be read.
         OutputError: the results cannot be written.
     """
@@ -258,24 +258,24 @@ def evaluated_splits(
     """The splits to evaluate: those named, else all but ``train``, or ``train`` if it is alone.
 
     Raises:
-        LabelError: a split is not there, or none of their images has keypoints.
+        DataError: a split is not there, or none of their images has keypoints.
     """
     there = {split.name: split for split in dataset.splits}
     for name in names or ():
         if name not in SPLITS:
             raise ValueError(f"split is {name!r}; expected some of {', '.join(SPLITS)}")
         if name not in there:
-            raise LabelError(
+            raise DataError(
                 f"{dataset.root}: there is no split {name!r}; it has {', '.join(there)}"
             )
     chosen = dict.fromkeys(names or [name for name in there if name != "train"] or there)
     splits = tuple(there[name] for name in chosen)
     if not any(_is_labelled(record) for split in splits for record in split.records):
         images = sum(map(len, splits))
-        raise LabelError(
+        raise DataError(
             f"{dataset.root}: none of the {images} images ({', '.join(chosen) or 'no split'}) has "
             f"keypoints; expected the PAMTRI layout or NVlabs' annotations, whose label files "
-            f"state 36 an image, or a pack made of them"
+            f"state 36 an image"
         )
     return splits
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..data.records import VehicleDataset, warn_of_unmatched
+from ..data.records import VehicleDataset, warn_about
 from ..inference.kept_poses import complete_poses
 from ..models.multitasknet.spec import MultiTaskNetSpec
 from ..ranking import reranking
@@ -119,7 +119,7 @@ def _embed(
     """What the network says of query and gallery."""
     if not len(dataset.query) or not len(dataset.gallery):
         raise ValueError("the data set has no query or no gallery; read both splits")
-    warn_of_unmatched(dataset)
+    warn_about(dataset)
     _warn_of_shared_images(dataset)
     splits = [
         complete_poses(predictor, split, folder=dataset.root, progress=progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from ..data.records import Split
 from ..files import file_sha256
 from ..hub.fetch import default_cache_dir
+from ..images import read_image
 from ..vehicle.keypoints import NUM_KEYPOINTS
 from .pose_estimator import PoseEstimator
 from .predictor import Predictor
@@ -42,7 +44,7 @@ def estimate_missing(
     estimate; an interrupted call leaves those that it had, and the next one goes on behind them.
 
     Args:
-        split: folders or a pack.
+        split: whose images.
         estimator: what finds them; None leaves the split as it is.
         folder: where they are kept, such as the data set's root; the cache if that is None or
             cannot be written.
@@ -55,9 +57,6 @@ def estimate_missing(
     missing = [row for row, record in enumerate(split.records) if record.keypoints is None]
     if estimator is None or not missing:
         return split
-    # Not above: MindSpore, which reads packs, takes seconds to import.
-    from ..data.pipeline import read_images
-
     pictures = dict(zip(missing, _pictures(split, missing), strict=True))
     with closing(_open_store(folder)) as store:
         found = _find(store, estimator.origin, set(pictures.values()))
@@ -65,7 +64,7 @@ def estimate_missing(
         hidden = None if progress else True
         with tqdm(desc=f"pose {split.name}", total=len(rows), unit="image", disable=hidden) as bar:
             for batch in _batches(rows, estimator.batch_size):
-                poses = estimator.estimate_pixels(read_images(split, batch, workers=workers))
+                poses = estimator.estimate_pixels(_read(split, batch, workers))
                 fresh = {
                     pictures[row]: pose.keypoints for row, pose in zip(batch, poses, strict=True)
                 }
@@ -87,11 +86,13 @@ def complete_poses(
 
 
 def _pictures(split: Split, rows: Sequence[int]) -> Iterable[str]:
-    """What tells the pictures of some rows apart: their contents; of a pack, its name and place."""
-    if split.pack is None:
-        return [file_sha256(split.records[row].image) for row in rows]
-    pack = file_sha256(split.pack)
-    return [f"{pack}:{row}" for row in rows]
+    """What tells the pictures of some rows apart: their contents."""
+    return [file_sha256(split.records[row].image) for row in rows]
+
+
+def _read(split: Split, rows: Sequence[int], workers: int) -> list[np.ndarray]:
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(read_image, (split.records[row].image for row in rows)))
 
 
 def _batches(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:

@@ -107,7 +107,7 @@ def estimate_dataset(
 
     Args:
         estimator: the pose network.
-        dataset: in any layout but a pack; poses and maps that it has are passed over.
+        dataset: in any layout; poses and maps that it has are passed over.
         root: a new or empty folder.
         maps: write heatmaps and segments as well, as PAMTRI's pose network does: all surfaces that
             are convex, whatever the confidence of their corners; what loads them looks at that.
@@ -115,7 +115,7 @@ def estimate_dataset(
         progress: show a progress bar on stderr, where that is a terminal.
 
     Raises:
-        PoseDatasetError: a pack, labels that the layout cannot hold, or ``root`` is not empty, or
+        PoseDatasetError: labels that the layout cannot hold, or ``root`` is not empty, or
             was begun with other images, weights or settings.
         ImageError: an image cannot be read.
         OutputError: the folder cannot be written.
@@ -205,11 +205,6 @@ def check_output(root: Path) -> None:
 
 def _check_dataset(dataset: VehicleDataset) -> None:
     """Refuse what cannot be written, before anything is."""
-    if any(split.pack for split in dataset.splits):
-        raise PoseDatasetError(
-            f"{dataset.root}: a pack holds its images in another form; give the folder that it was "
-            f"packed from"
-        )
     for split in dataset.splits:
         for record in split.records:
             if 0 in (record.color_id, record.type_id):

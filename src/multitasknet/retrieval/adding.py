@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from ..data.labels import LabelRow
+from ..data.labels import LabelRow, Labels
 from ..errors import ImageError, MultiTaskNetError, import_extra
 from ..files import reading, reason_of
 from ..images import find_images, picture_of, read_regular
@@ -90,7 +90,7 @@ class Loaded:
 
 
 def entries_of(images: Iterable[Path]) -> list[Entry]:
-    """Pictures, and all those in folders and below, each once; LabelError for an empty folder."""
+    """Pictures, and all those in folders and below, each once; DataError for an empty folder."""
     found: dict[str, Entry] = {}
     for image in images:
         for path in find_images(image) if image.is_dir() else [image]:
@@ -173,7 +173,8 @@ def add_pictures(
         stop_request() as stopped,
         tqdm(desc="add", total=len(entries), unit="image", disable=hidden) as bar,
     ):
-        adding = _Adding(store, origin, labels or {}, predictor.batch_size, stopped, bar.update)
+        known = Labels(labels or {})
+        adding = _Adding(store, origin, known, predictor.batch_size, stopped, bar.update)
         rows: list[tuple[NewRow, Prediction]] = []
         for predictions in predictor.predict_pictures(adding.batches(entries)):
             rows += [(adding.waiting.popleft(), one) for one in predictions]
@@ -247,7 +248,7 @@ class _Adding:
         self,
         store: GalleryStore,
         origin: EmbeddingOrigin,
-        labels: Mapping[str, LabelRow],
+        labels: Labels,
         batch_size: int,
         stopped: Callable[[], bool],
         passed: Callable[[int], object],
@@ -284,7 +285,7 @@ class _Adding:
                             self._pass(loaded)
 
     def _load(self, entry: Entry, known: Mapping[str, Mapping[str, Any]]) -> Loaded:
-        label = self._labels.get(entry.image.name)
+        label = self._labels.find(entry.image)
         keypoints = None if label is None else label.keypoints
         return load(entry, known.get(entry.id), keypoints, self._origin)
 

@@ -58,7 +58,7 @@ def embed_split(
     pieces that it had finished, and the next one goes on behind them.
 
     Raises:
-        LabelError: a folder is given, and an image's file cannot be read.
+        DataError: a folder is given, and an image's file cannot be read.
         OutputError: the folder cannot be written.
     """
     if folder is None:

@@ -114,15 +114,10 @@ def open_folder(path: Path, predictor: Predictor, *, progress: bool = True) -> M
     times stand in the pictures. What the network says is kept in the cache.
 
     Raises:
-        LabelError: no picture, one that cannot be read, or faulty labels.
-        GalleryError: a pack, which holds no picture files.
+        DataError: no picture, one that cannot be read, or faulty labels.
     """
     if has_split(path, "gallery"):
         split = read_dataset(path, ["gallery"]).gallery
-        if split.pack is not None:
-            raise GalleryError(
-                f"{path}: a pack holds no picture files to show; give the data set's own folder"
-            )
     else:
         images = find_images(path)
         split = Split(

@@ -32,7 +32,7 @@ def open_gallery(path: str | Path, predictor: Predictor, *, progress: bool = Tru
 
     Raises:
         GalleryError: nothing, or nothing that is a gallery, is there.
-        LabelError: pictures or labels are faulty.
+        DataError: pictures or labels are faulty.
         GalleryIndexError: the index is damaged, or another network's.
         StoreError: so is the store.
         MissingExtraError: a store, and LanceDB is not installed.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from ..data.labels import LabelRow
+from ..data.labels import LabelRow, Labels
 from ..errors import MultiTaskNetError, import_extra
 from ..files import reading
 from .adding import AddReport, Entry, Loaded, chunks, is_text, load, note, pictures_of
@@ -72,7 +72,7 @@ def add_with_ray(
         data.DataContext.get_current().enable_progress_bars = False
         # Cut here: a repartition is tasks of Ray's, which wait for the cores that actors hold.
         blocks = max(-(-len(entries) // _TASK), 1)
-        made = list(_tasks(store, entries, labels or {}))
+        made = list(_tasks(store, entries, Labels(labels or {})))
         tasks = data.from_items(made, override_num_blocks=blocks)
         done = tasks.map_batches(_Embedder, fn_constructor_args=(dict(settings),), **how)
         for chunk in chunks(done.iter_rows(), BATCH):
@@ -123,12 +123,12 @@ class _Embedder:
 
 
 def _tasks(
-    store: GalleryStore, entries: Sequence[Entry], labels: Mapping[str, LabelRow]
+    store: GalleryStore, entries: Sequence[Entry], labels: Labels
 ) -> Iterator[dict[str, Any]]:
     """What :func:`.adding.load` takes of each picture."""
     for chunk in chunks(entries, BATCH):
         known = store.known([one.id for one in chunk if is_text(one.id)])
         for entry in chunk:
-            label = labels.get(entry.image.name)
+            label = labels.find(entry.image)
             keypoints = None if label is None else label.keypoints
             yield {"task": (entry, known.get(entry.id), keypoints)}

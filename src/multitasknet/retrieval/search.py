@@ -64,7 +64,7 @@ def build_index(
         workers: threads that decode and resize.
 
     Raises:
-        LabelError: an image is missing or cannot be read.
+        DataError: an image is missing or cannot be read.
     """
     origin = origin_of(predictor)
     records = _records("gallery", images, labels)
@@ -103,7 +103,7 @@ def search(
         use_faiss: as in :meth:`multitasknet.GalleryIndex.search`.
 
     Raises:
-        LabelError: an image is missing or cannot be read.
+        DataError: an image is missing or cannot be read.
     """
     records = _records("queries", queries, labels)
     inside = len({record.image for record in records} & set(map(Path, index.names)))

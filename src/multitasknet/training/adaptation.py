@@ -16,7 +16,7 @@ from mindspore import Tensor
 
 from ..data.layouts import camera_in, read_dataset
 from ..data.pipeline import create_pipeline, rows_of
-from ..data.records import Record, Split, VehicleDataset, check_images, warn_of_unmatched
+from ..data.records import Record, Split, VehicleDataset, check_images, warn_about
 from ..device import choose_device
 from ..errors import MultiTaskNetError
 from ..evaluation.run import evaluate_outputs
@@ -109,7 +109,7 @@ def adapt(
             lies in ``output``.
         FinetuneError: a setting is not allowed.
         Interrupted: SIGINT came; a KeyboardInterrupt.
-        LabelError, CheckpointError, DownloadError, TrainingError: from the crops, the weights and
+        DataError, CheckpointError, DownloadError, TrainingError: from the crops, the weights and
             the training.
     """
     crops, output = Path(crops), Path(output)
@@ -135,7 +135,7 @@ def adapt(
     done = len(history.epochs)
     network = _open(_weights_of(output, done - 1) if done else path, chosen)
     dataset = VehicleDataset(crops) if data is None else read_dataset(data, ["query", "gallery"])
-    warn_of_unmatched(dataset)
+    warn_about(dataset)
     check_images(split.records)
     predictor = Predictor(
         network=network, pose=chosen.pose, cache_dir=cache_dir, offline=offline, progress=progress

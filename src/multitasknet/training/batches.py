@@ -95,7 +95,7 @@ class PixelScale:
 
 @dataclass(frozen=True, eq=False)
 class ImageSource:
-    """Batches of image files or a pack, for the network of ``spec`` at its input size.
+    """Batches of image files, for the network of ``spec`` at its input size.
 
     The labels are identity, color and type, int32 ``[N]``, -1 where unknown.
 

@@ -99,7 +99,7 @@ def finetune(
         Interrupted: SIGINT or SIGTERM came; the state is kept. A KeyboardInterrupt.
         MissingExtraError: ``tensorboard`` without its extra.
         OutputError: the folder cannot be written, or another training is writing it.
-        LabelError, CheckpointError, DownloadError: from the data set and the weights.
+        DataError, CheckpointError, DownloadError: from the data set and the weights.
     """
     output = Path(output)
     choose_device(device)

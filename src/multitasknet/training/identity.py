@@ -12,7 +12,7 @@ import numpy as np
 from mindspore import Tensor
 from tqdm import tqdm
 
-from ..data.records import warn_of_unmatched
+from ..data.records import warn_about
 from ..evaluation.run import evaluate_outputs
 from ..hub.create_network import create_from
 from ..inference.kept_poses import estimate_missing
@@ -151,7 +151,7 @@ def create_sources(
     )
     splits = [job.dataset.train]
     if len(job.dataset.query) and len(job.dataset.gallery):
-        warn_of_unmatched(job.dataset)
+        warn_about(job.dataset)
         splits += [job.dataset.query, job.dataset.gallery]
     scale = PixelScale.for_device(*channel_statistics(network.spec.channels))
     images = [

@@ -104,11 +104,6 @@ def prepare(job: Job, network: PoseEstNet) -> Parts:
 
 def labelled(split: Split) -> Split:
     """The images whose keypoints a label states."""
-    if split.pack is not None and any(record.keypoints is None for record in split.records):
-        raise FinetuneError(
-            f"{split.pack}: some images have no keypoints; pack those with keypoints alone, or "
-            f"train on the folder"
-        )
     return replace(
         split, records=tuple(record for record in split.records if record.keypoints is not None)
     )

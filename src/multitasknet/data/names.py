@@ -1,0 +1,30 @@
+"""What file names of vehicle crops tell: ``0002_c002_00030600_0.jpg``, ``0011_c1s1_000151.jpg``."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+
+from ..vehicle.cameras import UNKNOWN_CAMERA
+
+_VEHICLE = re.compile(r"-1(?=_)|[0-9]+")
+# VeRi's names, and Market's, where the number of the recording follows the camera's.
+_CAMERA = re.compile(r"(?:-1|[0-9]+)_c([0-9]+)(?:s[0-9]+)?(?:[_.]|$)", re.IGNORECASE)
+
+
+def vehicle_in(name: str) -> int:
+    """The vehicle of a file name: its leading digits, or 0; -1 shows none of the vehicles."""
+    digits = _VEHICLE.match(name)
+    return int(digits[0]) if digits else 0
+
+
+def camera_in(name: str) -> int:
+    """The camera of a file name, -1 if it names none."""
+    camera = _CAMERA.match(name)
+    return int(camera[1]) if camera else UNKNOWN_CAMERA
+
+
+def path_in(text: str) -> str:
+    """A path as lists and label files write it, with either slash, in its shortest form."""
+    path = posixpath.normpath(text.strip().replace("\\", "/"))
+    return "" if path == "." else path
