@@ -1,4 +1,4 @@
-"""A process that adds, compacts and indexes a store until it is killed, and says what it has done.
+"""A process that adds, compacts and indexes a store until it is killed, and prints what is done.
 
 Usage: ``python gallery_writer.py STORE FIRST``; prints a line once a batch is committed.
 """
@@ -7,36 +7,23 @@ from __future__ import annotations
 
 import sys
 from itertools import count
-from pathlib import Path
 
-import numpy as np
 import stores
-from stores import PixelPredictor
-
-from multitasknet.retrieval.embedding import origin_of
-from multitasknet.retrieval.store import NewRow
-from multitasknet.retrieval.store_search import StoreGallery
 
 BATCH = 250
 
 
 def main(path: str, first: int) -> None:
-    predictor = PixelPredictor()
-    store = stores.open_store(Path(path))
-    gallery = StoreGallery(store)
+    gallery = stores.open_gallery(path)
     print("ready", flush=True)
     for start in count(first, BATCH):
-        rows = []
-        for number in range(start, start + BATCH):
-            color = np.random.default_rng(number).integers(0, 256, (1, 1, 3), np.uint8)
-            row = NewRow(str(number), f"/{number}.png", "", None, bytes(32), 1, 1, {})
-            rows.append((row, predictor.one(color, None)))
-        store.commit(rows, origin_of(predictor))
+        rows = [stores.row(str(number), number) for number in range(start, start + BATCH)]
+        gallery.store.merge(rows, insert=True)
         print(start, flush=True)
         if (start // BATCH) % 3 == 1:
-            store.compact()
+            gallery.compact()
             print("compacted", flush=True)
-        if (start // BATCH) % 3 == 2 and len(store) >= 1000:
+        if (start // BATCH) % 3 == 2 and len(gallery) >= 1000:
             gallery.build_index(recall=0.5)
             print("indexed", flush=True)
 

@@ -71,6 +71,9 @@ class PixelPredictor:
             shape = {"height": pixels.shape[0], "width": pixels.shape[1]}
             yield replace(found, source=picture.name, index=index, sha256=picture.sha256, **shape)
 
+    def predict(self, images: Iterable[Any], keypoints: Any = None) -> list[Prediction]:
+        return list(self.stream(images, keypoints))
+
     def embed(self, images: Iterable[Any], keypoints: Any = None) -> np.ndarray:
         return np.stack([one.embedding for one in self.stream(images, keypoints)])
 
@@ -104,9 +107,25 @@ def open_store(path: Path) -> GalleryStore:
     return GalleryStore.create(path, width=WIDTH, colors=spec.color_names, types=spec.type_names)
 
 
-def open_gallery(path: Path | str = "memory://") -> Gallery:
+def open_gallery(path: Path | str = "memory://", width: int = WIDTH) -> Gallery:
     spec = MultiTaskNetSpec()
-    return Gallery(Store(path, table_schema(WIDTH, spec.color_names, spec.type_names)))
+    return Gallery(Store(path, table_schema(width, spec.color_names, spec.type_names)))
+
+
+def row(id: str, number: int) -> dict[str, Any]:
+    """A row as the table takes it, with an embedding of its number."""
+    rng = np.random.default_rng(number)
+    return {
+        "id": id,
+        "image": f"/{number}.png",
+        "camera": "",
+        "color": ("red", "blue")[number % 2],
+        "keypoints": np.zeros(108),
+        "color_probabilities": np.zeros(10),
+        "type_probabilities": np.zeros(9),
+        "embedding": rng.normal(size=WIDTH).astype(np.float16),
+        "sha256": rng.bytes(32),
+    }
 
 
 def draw(folder: Path, count: int, seed: int = 0) -> list[Path]:

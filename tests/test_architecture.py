@@ -30,7 +30,7 @@ ROOMS = (
     ("gallery",),
     ("training",),
     ("demo",),
-    ("system",),
+    ("doctor",),
     ("server",),
     ("cli",),
     ("__main__",),

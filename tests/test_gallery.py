@@ -26,17 +26,10 @@ COUNT = 60
 
 
 def row_of(number: int) -> dict[str, Any]:
-    return {
-        "id": f"it's {number}",
-        "image": f"/{number}.png",
+    return stores.row(f"it's {number}", number) | {
         "camera": ("", "2", "11")[number % 3],
         "time": NOON + timedelta(seconds=number) if number % 10 else None,
-        "color": ("red", "blue")[number % 2],
         "type": ("van", "bus")[number % 2],
-        "keypoints": np.zeros(108),
-        "color_probabilities": np.zeros(10),
-        "type_probabilities": np.zeros(9),
-        "embedding": np.random.default_rng(number).normal(size=stores.WIDTH).astype(np.float16),
     }
 
 

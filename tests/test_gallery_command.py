@@ -1,11 +1,13 @@
-"""The commands of galleries: ``gallery`` and ``search --gallery STORE``."""
+"""The commands ``gallery``, ``search``, ``group`` and ``compare``."""
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import stores
@@ -13,32 +15,14 @@ from stores import PixelPredictor
 
 from multitasknet import Calibration
 from multitasknet.cli import main
-from multitasknet.errors import MissingExtraError
-
-pytest.importorskip("lancedb")
-
-RANDOM = ["--weights", "none", "--size", "32", "--variant", "rgb", "--offline"]
 
 
 @pytest.fixture(autouse=True)
-def _pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commands' network tells of pixels alone."""
-    import numpy as np
-
-    from multitasknet.images import read_image
-
-    class Pixels(PixelPredictor):
-        calibration = Calibration((0.0, 100.0), (0.9, 0.1), 0.5, 5, 5, (32, 32), "crops")
-
-        def embed(self, images: list[Path], keypoints: list) -> np.ndarray:
-            pairs = zip(map(read_image, images), keypoints, strict=True)
-            told = [self.one(*pair) for pair in pairs]
-            return np.stack([one.embedding for one in told])
-
-    made = {"embedding": (stores.WIDTH,)}
-    monkeypatch.setattr(type(PixelPredictor().spec), "output_shapes", lambda *_: made)
-    for module in ("gallery", "inference"):
-        monkeypatch.setattr(f"multitasknet.cli.{module}.make_predictor", lambda options: Pixels())
+def predictor(monkeypatch: pytest.MonkeyPatch) -> PixelPredictor:
+    """The commands' network knows pixels alone."""
+    made = PixelPredictor()
+    monkeypatch.setattr("multitasknet.cli.gallery.make_predictor", lambda options: made)
+    return made
 
 
 @pytest.fixture
@@ -52,7 +36,7 @@ def city(tmp_path: Path) -> str:
     return str(tmp_path / "city.lance")
 
 
-def told(capsys: pytest.CaptureFixture[str], *line: str) -> list[dict]:
+def printed(capsys: pytest.CaptureFixture[str], *line: str) -> list[dict[str, Any]]:
     capsys.readouterr()
     assert main([*line, "--json"]) == 0
     return [json.loads(one) for one in capsys.readouterr().out.splitlines()]
@@ -65,124 +49,130 @@ def query(city: str, number: int = 5) -> str:
 def test_a_gallery_from_adding_to_forgetting(
     city: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (info,) = told(capsys, "gallery", "info", city)
-    assert (info["rows"], info["cameras"], info["index"]) == (20, 4, "none")
-    (again,) = told(capsys, "gallery", "add", city, str(tmp_path / "crops"))
-    assert again == {"added": 0, "unchanged": 20, "broken": {}}
+    (info,) = printed(capsys, "gallery", "info", city)
+    assert (info["rows"], info["cameras"], info["index"]) == (20, "c0, c1, c2, c3", "none")
+    (again,) = printed(capsys, "gallery", "add", city, str(tmp_path / "crops"))
+    assert again == {"added": 0, "unchanged": 20, "moved": 0, "broken": {}}
+    (linked,) = printed(capsys, "gallery", "link", city, "--false-match-rate", "0.1")
+    assert linked["rows"] == 20 and linked["max_distance"] > 0
     assert main(["gallery", "remove", city, "--where", "camera = 'c1'"]) == 0
     assert "5 rows are gone for good" in capsys.readouterr().out
     assert main(["gallery", "compact", city]) == 0
-    assert main(["gallery", "export", city, str(tmp_path / "rows.parquet")]) == 0
-    assert main(["gallery", "export", city, str(tmp_path / "rows.npz")]) == 0
-    (info,) = told(capsys, "gallery", "info", city)
-    assert (info["rows"], info["versions"]) == (15, 1)
+    assert main(["gallery", "export", city, str(tmp_path / "rows.csv")]) == 0
+    (info,) = printed(capsys, "gallery", "info", city)
+    assert info["rows"] == len((tmp_path / "rows.csv").read_text().splitlines()) - 1 == 15
     assert main(["gallery", "index", city]) == 2
+    assert "searched exactly in no time" in capsys.readouterr().err
 
 
-def test_pictures_from_a_list(
+def test_pictures_from_a_list_and_broken_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths = stores.draw(tmp_path / "crops", 3)
     text = "\n".join([*map(str, paths), str(tmp_path / "nowhere.png"), ""])
-    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
-    (report,) = told(capsys, "gallery", "add", str(tmp_path / "a.lance"), "-")
-    assert report["added"] == 3
-    assert list(report["broken"]) == [str(tmp_path / "nowhere.png")]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode("utf-8-sig"))))
+    (report,) = printed(capsys, "gallery", "add", str(tmp_path / "a.lance"), "-")
+    assert report["added"] == 3 and list(report["broken"]) == [str(tmp_path / "nowhere.png")]
+    paths[0].write_bytes(b"no picture")
+    for place, code in (("b.lance", 1), ("a.lance", 1)):
+        with pytest.raises(SystemExit) as stopped:
+            main(["gallery", "add", str(tmp_path / place), str(paths[0])])
+        assert stopped.value.code == code
+        assert "no picture could be read" in capsys.readouterr().err
 
 
-def test_search_says_what_it_found_and_how(city: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_search_prints_what_it_found_and_how(
+    city: str, predictor: PixelPredictor, capsys: pytest.CaptureFixture[str]
+) -> None:
     line = ["search", "--gallery", city, "--query", query(city)]
-    (found,) = told(capsys, *line, "--top", "3")
+    (found,) = printed(capsys, *line, "--top", "3")
     first = found["matches"][0]
     assert (first["image"], first["camera"]) == (query(city), "c1")
-    assert first["distance"] < 1e-3
-    assert first["probability"] == pytest.approx(0.9, abs=1e-4)
-    assert 0.1 <= found["matches"][-1]["probability"] < 0.9
-    assert found["searched"] == {
-        "rows": 20, "exact": True, "probes": 0, "refine": 0, "recall": 1.0
-    }  # fmt: skip
-    (found,) = told(capsys, *line, "--where", "camera = 'c2' and time > '2026-11-01 08:00:10'")
+    assert first["distance"] < 1e-3 and first["probability"] is None
+    assert found["in_gallery"] == query(city)
+    assert found["searched"] == {"rows": 20, "setting": None}
+    (found,) = printed(capsys, *line, "--where", "time > '2026-11-01 08:00:10'", "--camera", "c2")
     assert {one["camera"] for one in found["matches"]} == {"c2"}
     assert found["searched"]["rows"] == len(found["matches"]) == 2
-    (found,) = told(capsys, *line, "--group-by", "camera")
+    (found,) = printed(capsys, *line, "--group-by", "camera")
     assert sorted(one["camera"] for one in found["matches"]) == ["c0", "c1", "c2", "c3"]
-    (found,) = told(capsys, *line, "--max-distance", "1e-3")
+    (found,) = printed(capsys, *line, "--max-distance", "1e-3", "--exact")
     assert [one["image"] for one in found["matches"]] == [query(city)]
-    (found,) = told(capsys, *line, "--not-after", "2026-11-01T08:00:03", "--exact")
-    assert found["searched"]["rows"] == 4
-    (found,) = told(capsys, *line, query(city, 6), "--track", "--false-match-rate", "0.5")
+    (found,) = printed(capsys, *line, query(city, 6), "--track", "--false-match-rate", "0.2")
     assert found["max_distance"] > 0
-    assert main([*line, "--output", str(Path(city).parent / "page.html")]) == 0
+    page = Path(city).parent / "page.html"
+    assert main([*line, "--output", str(page)]) == 0
     out = capsys.readouterr().out
-    assert (
-        "of 20 rows, each compared" in out
-        and "camera c1" in out
-        and "same vehicle 90 % (measured on crops" in out
-    )
+    assert "of 20 rows, each compared" in out and "camera c1" in out and "%" not in out
+    assert f"{query(city)} (in the gallery: {query(city)})" in out
+    assert page.read_text().count("data:image/jpeg") == 11
 
 
-def test_travel_times_need_a_place_and_a_time(
-    city: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_probabilities_are_those_that_the_user_measured(
+    city: str, predictor: PixelPredictor, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    times = tmp_path / "times.csv"
-    times.write_text("from,to,least,most\nc1,c2,1,5\n")
-    line = ["search", "--gallery", city, "--travel-times", str(times), "--query"]
-    (found,) = told(capsys, *line, query(city))
-    assert {one["time"][-2:] for one in found["matches"]} == {"02", "06", "10"}
-    (elsewhere,) = stores.draw(tmp_path / "elsewhere", 1)
-    assert main([*line, str(elsewhere)]) == 2
-    assert "--from-camera" in capsys.readouterr().err
-    more = ["--from-camera", "c2", "--from-time", "2026-11-01T08:00:02Z"]
-    (found,) = told(capsys, *line, str(elsewhere), *more)
-    assert {one["camera"] for one in found["matches"]} == {"c1"}
+    predictor.calibration = Calibration((0.0, 9.0), (1.0, 0.1), 0.5, 5, 6, (32, 32), "my cars")
+    line = ["search", "--gallery", city, "--query", query(city)]
+    (found,) = printed(capsys, *line)
+    assert found["matches"][0]["probability"] == 0.99 and found["measured_on"] == "my cars"
+    assert main(line) == main(["compare", query(city), query(city)]) == 0
+    assert capsys.readouterr().out.count("99 % (measured on my cars") == 2
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("options", "message"),
     [
-        ("search --gallery {city} --query {query} --where nope=3", "columns id, image"),
-        ("search --gallery {city} --query {query} --travel-times nowhere", "nowhere"),
-        ("search --gallery nowhere.lance --query {query}", "gallery add"),
-        ("gallery add {city} --manifest nowhere.csv", "nowhere.csv"),
-        ("gallery add {city} nowhere.png", "nowhere.png does not exist"),
-        ("gallery add city {query}", "ends in .lance"),
-        ("gallery remove {city} --where (", "columns id, image"),
-        ("gallery export {city} rows.txt", "ends in"),
-        ("gallery info {query}", "no gallery store"),
-        ("gallery info {city}/crops.lance", "no gallery store"),
+        (["--color", "pink"], "no row has 'pink' among its colors; the gallery has blue, red"),
+        (["--camera", "c1", "c9"], "'c9' among its cameras; the gallery has c0, c1, c2, c3"),
+        (["--where", "nope = 3"], "with the columns id, image"),
+        (["--false-match-rate", "0.00001"], "ask for a larger rate"),
     ],
 )
-def test_mistakes_get_one_clear_message(
-    city: str, capsys: pytest.CaptureFixture[str], line: str, message: str
+def test_questions_that_have_no_answer(
+    city: str, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
-    capsys.readouterr()
-    assert main(line.format(city=city, query=query(city)).split()) == 2
-    error = capsys.readouterr().err
-    assert message in error and error.count("multitasknet: error:") == 1
+    assert main(["search", "--gallery", city, "--query", query(city), *options]) == 2
+    assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        ["gallery", "add", "a.lance"],
-        ["search", "--gallery", ".", "--query", "a.png", "--where", "camera = 3"],
-        ["search", "--gallery", "a.lance", "--index", "b.npz", "--query", "a.png"],
-    ],
-)
-def test_options_that_do_not_go_together(line: list[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main(line)
-
-
-def test_without_the_extra_stores_name_the_install(
+def test_a_folder_is_searched_reading_each_picture_once(
     city: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def without(module: str, extra: str) -> None:
-        raise MissingExtraError(f"no {module}; pip install 'multitasknet[{extra}]'")
+    from multitasknet import images
 
-    monkeypatch.setattr("multitasknet.retrieval.store.import_extra", without)
-    for line in (["info", city], ["add", city, query(city)], ["remove", city, "--where", "true"]):
-        assert main(["gallery", *line]) == 2
-        assert "multitasknet[city]" in capsys.readouterr().err
-    assert main(["search", "--gallery", city, "--query", query(city)]) == 2
-    assert "multitasknet[city]" in capsys.readouterr().err
+    read: list[Path] = []
+    whole = images.read_regular
+    monkeypatch.setattr(images, "read_regular", lambda path: read.append(path) or whole(path))
+    crops = Path(city).parent / "crops"
+    (found,) = printed(capsys, "search", "--gallery", str(crops), "--query", query(city))
+    assert found["matches"][0]["id"] == found["in_gallery"] == "0-0005.png"
+    assert len(read) == 21 and len(set(read)) == 20
+    assert len(list(crops.iterdir())) == 20
+
+
+@pytest.mark.parametrize("place", ["city.lance", "crops"])
+def test_groups_are_written_as_a_table_and_a_contact_sheet(
+    city: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    output = tmp_path / "groups"
+    line = ["group", str(tmp_path / place), "--output", str(output), "--max-distance", "1"]
+    (counts,) = printed(capsys, *line)
+    with (output / "vehicles.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    vehicles = [row["vehicle"] for row in rows]
+    assert len(rows) == counts["crops"] == 20 and len(set(vehicles)) == counts["vehicles"] < 20
+    assert all(Path(row["image"]).is_file() for row in rows)
+    several = {one for one in vehicles if vehicles.count(one) > 1}
+    page = (output / "vehicles.html").read_text()
+    assert page.count("<h3>vehicle") == len(several) == counts["with several crops"]
+    assert page.count("data:image/jpeg") == sum(one in several for one in vehicles)
+
+
+def test_the_demos_gallery_is_searched_by_name(
+    predictor: PixelPredictor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assets = Path(__file__).parents[1]
+    monkeypatch.setattr("multitasknet.hub.card.PACKAGE", assets)
+    photo = str(next((assets / "assets" / "demo" / "query").glob("*.jpg")))
+    (found,) = printed(capsys, "search", "--gallery", "demo", "--query", photo, "--top", "60")
+    assert len(found["matches"]) == 60 and found["in_gallery"] is None

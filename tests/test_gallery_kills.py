@@ -12,10 +12,7 @@ import gallery_writer
 import pytest
 import stores
 
-from multitasknet.retrieval.store import GalleryStore
-from multitasknet.retrieval.store_search import StoreGallery
-
-pytest.importorskip("lancedb")
+from multitasknet.gallery.gallery import Gallery
 
 
 def start(path: Path, first: int, log: Path) -> subprocess.Popen:
@@ -39,16 +36,15 @@ def batches_in(log: Path) -> set[int]:
 
 def check(path: Path, committed: set[int]) -> list[int]:
     """The stored numbers, after it was seen that all that was committed is there, and once."""
-    store = GalleryStore(path)
-    ids = [int(row["id"]) for part in store.read(["id"]) for row in part.to_pylist()]
-    assert len(ids) == len(set(ids)) == len(store)
+    gallery = Gallery(path)
+    ids = [int(row["id"]) for row in gallery.store.rows(["id"])]
+    assert len(ids) == len(set(ids)) == len(gallery)
     wanted = {start + n for start in committed for n in range(gallery_writer.BATCH)}
     assert wanted <= set(ids)
     # A batch is there as a whole, or not at all.
     assert not len(ids) % gallery_writer.BATCH
     if ids:
-        gallery = StoreGallery(store)
-        hit = gallery.nearest(gallery.embedding(str(ids[-1]))[None], top=1)[0][0]
+        hit = gallery.search(gallery.embedding(str(ids[-1]))[None], top=1)[0][0]
         assert hit.distance == 0
     return ids
 
@@ -57,7 +53,7 @@ def check(path: Path, committed: set[int]) -> list[int]:
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.deep)])
 def test_kills_lose_no_committed_row_and_double_none(tmp_path: Path, kills: int) -> None:
     path, log = tmp_path / "city.lance", tmp_path / "log"
-    stores.open_store(path)
+    stores.open_gallery(path)
     chance, committed, first = random.Random(kills), set(), 0
     for _ in range(kills):
         process = start(path, first, log)
@@ -75,7 +71,7 @@ def test_kills_lose_no_committed_row_and_double_none(tmp_path: Path, kills: int)
 @pytest.mark.slow
 def test_two_processes_may_add_the_same_rows_at_once(tmp_path: Path) -> None:
     path, logs = tmp_path / "city.lance", [tmp_path / "a", tmp_path / "b"]
-    stores.open_store(path)
+    stores.open_gallery(path)
     running = [start(path, 0, log) for log in logs]
     for process, log in zip(running, logs, strict=True):
         wait_for(log, "250", process)

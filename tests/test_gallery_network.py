@@ -1,72 +1,71 @@
-"""Stores and the real network: one pass gives what predict gives, here, on Ray, and after kills."""
+"""A gallery and the real network: what is stored is what ``predict`` gives, by Ray as well."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import stores
 
 from multitasknet import Predictor
-from multitasknet.retrieval.adding import add_pictures, entries_of, open_for
-from multitasknet.retrieval.embedding import origin_of
-from multitasknet.retrieval.opening import open_gallery
-from multitasknet.retrieval.store import GalleryStore
-from multitasknet.retrieval.store_search import StoreGallery
-
-pytest.importorskip("lancedb")
+from multitasknet.errors import GalleryError
+from multitasknet.gallery.entries import entries_of
+from multitasknet.gallery.gallery import Gallery, open_gallery
+from multitasknet.gallery.ray import check_same_origin, embed_with_ray
+from multitasknet.gallery.rows import Entry
 
 
 @pytest.fixture(scope="module")
-def settings(checkpoint: Path) -> dict:
+def settings(checkpoint: Path) -> dict[str, Any]:
     return {"weights": checkpoint, "size": (32, 32), "pose": "none", "backend": "mindspore"}
 
 
 @pytest.fixture(scope="module")
-def predictor(settings: dict) -> Predictor:
+def predictor(settings: dict[str, Any]) -> Predictor:
     return Predictor(**settings)
 
 
-def embeddings(store: GalleryStore) -> dict[str, np.ndarray]:
-    gallery = StoreGallery(store)
-    ids = [row["id"] for batch in store.read(["id"]) for row in batch.to_pylist()]
-    assert len(ids) == len(set(ids))
-    return {one: gallery.embedding(one) for one in sorted(ids)}
-
-
-def test_rows_are_what_predict_says(predictor: Predictor, tmp_path: Path) -> None:
+def test_rows_are_what_predict_gives(predictor: Predictor, tmp_path: Path) -> None:
     paths = stores.draw(tmp_path / "crops", 19)
-    store = open_for(tmp_path / "city.lance", predictor)
-    add_pictures(store, predictor, entries_of(paths), progress=False)
-    found = embeddings(store)
-    said = predictor.predict(paths)
-    for path, one in zip(paths, said, strict=True):
-        np.testing.assert_allclose(found[str(path)], one.embedding, rtol=2e-3, atol=2e-3)
-    query = predictor.embed(paths[3:4])
-    gallery = open_gallery(tmp_path / "city.lance", predictor)
-    assert gallery.nearest(query, top=1)[0][0].row.image == paths[3]
-    assert {
-        row["color"] for batch in store.read(["color"]) for row in batch.to_pylist()
-    } == {one.color for one in said}  # fmt: skip
+    gallery = Gallery.create(tmp_path / "city.lance", predictor)
+    gallery.add(predictor, paths, progress=False)
+    found = predictor.predict(paths)
+    for path, one in zip(paths, found, strict=True):
+        row = gallery.embedding(str(path))
+        np.testing.assert_allclose(row, one.embedding, rtol=2e-3, atol=2e-3)
+        assert gallery.row(str(path)).color == one.color
+    opened = open_gallery(tmp_path / "city.lance", predictor)
+    ((hit,),) = opened.search(predictor.embed(paths[3:4]), top=1)
+    assert hit.row.image == paths[3]
+
+
+def test_actors_with_other_weights_are_refused(predictor: Predictor) -> None:
+    check_same_origin([predictor.origin], predictor.origin)
+    with pytest.raises(GalleryError, match=r"Ray actor has another network \(weights_sha256 ab"):
+        check_same_origin([stores.PixelPredictor().origin], predictor.origin)
 
 
 @pytest.mark.slow
-def test_ray_gives_the_same_rows(predictor: Predictor, settings: dict, tmp_path: Path) -> None:
+def test_ray_gives_the_same_rows_and_corrections(
+    predictor: Predictor, settings: dict[str, Any], tmp_path: Path
+) -> None:
     pytest.importorskip("ray")
-    from multitasknet.retrieval.ray_adding import add_with_ray
-
     paths = [*stores.draw(tmp_path / "crops", 10), tmp_path / "nowhere.png"]
-    here, there = (open_for(tmp_path / f"{name}.lance", predictor) for name in ("a", "b"))
-    add_pictures(here, predictor, entries_of(paths[:10]), progress=False)
-    # What is there already is not embedded again.
-    add_pictures(there, predictor, entries_of(paths[:4]), progress=False)
-    how = {"settings": settings, "progress": False}
-    report = add_with_ray(there, predictor, entries=entries_of(paths), **how)
+    gallery = Gallery.create(tmp_path / "city.lance", predictor)
+    gallery.add(predictor, paths[:4], progress=False)
+    entries = [Entry(one.id, one.image, camera="7", more={"lane": 2}) for one in entries_of(paths)]
+    with embed_with_ray(settings, predictor.origin, actors=2) as embed:
+        report = gallery.add(predictor, entries, embed=embed, progress=False)
     assert (report.added, report.unchanged, list(report.broken)) == (6, 4, [str(paths[10])])
-    for (one, a), (other, b) in zip(
-        embeddings(here).items(), embeddings(there).items(), strict=True
+    assert gallery.store.count("camera = '7' and lane = 2") == len(gallery) == 10
+    for path, expected in zip(paths[:10], predictor.embed(paths[:10]), strict=True):
+        found = gallery.embedding(str(path))
+        np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)
+    other = stores.PixelPredictor().origin
+    with (
+        pytest.raises(GalleryError, match="another network"),
+        embed_with_ray(settings, other),
     ):
-        assert one == other
-        np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3)
-    assert there.origins() == {origin_of(predictor): 10}
+        pass

@@ -1,282 +1,218 @@
-"""A gallery store: what is added is there once, and what is removed is gone for good."""
+"""A store: what is removed is gone for good, readers outlive writers, and recall is measured."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
-from datetime import datetime
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 import stores
-from stores import PixelPredictor
 
-from multitasknet.files import OutputError
-from multitasknet.interruption import Interrupted
-from multitasknet.retrieval import adding
-from multitasknet.retrieval.adding import (
-    ManifestError,
-    add_pictures,
-    entries_of,
-    read_manifest,
-    stored_entries,
-)
-from multitasknet.retrieval.embedding import origin_of
-from multitasknet.retrieval.index import GalleryIndex
-from multitasknet.retrieval.store import GalleryStore, StoreError
-
-pytest.importorskip("lancedb")
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return stores.draw(tmp_path_factory.mktemp("crops"), 40)
+from multitasknet.errors import GalleryError
+from multitasknet.gallery import index as index_module
+from multitasknet.gallery.gallery import Gallery
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> GalleryStore:
-    return stores.open_store(tmp_path / "city.lance")
+def gallery(tmp_path: Path) -> Gallery:
+    """40 rows whose ids nothing else in the store resembles."""
+    made = stores.open_gallery(tmp_path / "city.lance")
+    made.store.merge([stores.row(f"secret-{n:02}", n) for n in range(40)], insert=True)
+    return made
 
 
-def add(store: GalleryStore, paths: list[Path], **options: object) -> adding.AddReport:
-    predictor = options.pop("predictor", PixelPredictor())
-    return add_pictures(store, predictor, entries_of(paths), progress=False, **options)
+def holding(gallery: Gallery, *traces: bytes) -> list[Path]:
+    files = [one for one in Path(gallery.store.path).rglob("*") if one.is_file()]
+    return [one for one in files if any(trace in one.read_bytes() for trace in traces)]
 
 
-def rows(store: GalleryStore, where: str | None = None, *columns: str) -> list[dict]:
-    names = columns or store.columns
-    return [row for batch in store.read(names, where) for row in batch.to_pylist()]
+def traces_of(gallery: Gallery, id: str) -> list[bytes]:
+    (row,) = gallery.store.rows(["embedding", "sha256"], f"id = '{id}'")
+    return [id.encode(), np.array(row["embedding"], np.float16).tobytes(), row["sha256"]]
 
 
-def write_manifest(path: Path, lines: list[dict]) -> Path:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, lines[0])
-        writer.writeheader()
-        writer.writerows(lines)
-    return path
+@pytest.mark.parametrize("compacted", [False, True])
+def test_what_is_removed_is_nowhere_afterwards(gallery: Gallery, compacted: bool) -> None:
+    if compacted:
+        gallery.compact()
+    traces = traces_of(gallery, "secret-07")
+    assert holding(gallery, *traces)
+    assert gallery.remove("id = 'secret-07' and camera = ''") == 1
+    assert holding(gallery, *traces) == []
+    gallery.compact()
+    assert holding(gallery, *traces) == []
+    assert len(gallery.store.table.list_versions()) == 1
+    assert len(gallery) == 39 and not gallery.store.count("id = 'secret-07'")
+    assert gallery.remove("id = 'nobody'") == 0
 
 
-def test_rows_hold_what_the_network_says(store: GalleryStore, pictures: list[Path]) -> None:
-    predictor = PixelPredictor()
-    report = add(store, pictures, predictor=predictor)
-    assert (report.added, report.unchanged, report.broken) == (40, 0, {})
-    found = {row["image"]: row for row in rows(store)}
-    row = found[str(pictures[3])]
-    from multitasknet.images import read_image
-
-    expected = predictor.one(read_image(pictures[3]), None)
-    np.testing.assert_allclose(row["embedding"], expected.embedding, rtol=1e-3, atol=1e-3)
-    assert (row["color"], row["width"], row["height"]) == (expected.color, 6, 4)
-    assert (row["pose_origin"], len(row["keypoints"])) == ("neutral", 108)
-    assert row["color_probabilities"][store.color_names.index(row["color"])] == 1
-    assert store.origins() == {origin_of(predictor): 40}
-
-
-def test_only_what_is_new_or_changed_is_embedded(store: GalleryStore, tmp_path: Path) -> None:
-    paths = stores.draw(tmp_path / "crops", 12)
-    add(store, paths)
-    again = PixelPredictor()
-    assert add(store, [tmp_path / "crops"], predictor=again).unchanged == 12
-    assert again.embedded == 0
-    paths[5].write_bytes(stores.draw(tmp_path / "other", 1, seed=9)[0].read_bytes())
-    more = stores.draw(tmp_path / "crops", 3, seed=1)
-    report = add(store, [*paths, *more], predictor=again)
-    assert (report.added, report.unchanged, again.embedded, len(store)) == (4, 11, 4, 15)
-
-
-def test_broken_pictures_are_named_and_left_out(
-    store: GalleryStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_the_same_call_finishes_a_removal_that_was_interrupted(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Tests that run side by side hand on what was logged, and fail on such a name.
-    caplog.set_level("ERROR", "multitasknet.retrieval.adding")
-    paths = stores.draw(tmp_path / "crops", 3)
-    paths[1].write_bytes(b"no picture")
-    odd = tmp_path / "crops" / "a\udcff.png"
-    paths[0].rename(odd)
-    report = add(store, [*paths[1:], odd, tmp_path / "nowhere.png"])
-    assert report.added == len(store) == 1
-    assert len(report.broken) == 3
-    assert "UTF-8" in report.broken[str(odd)]
-
-
-def test_an_interruption_keeps_what_was_embedded(
-    store: GalleryStore, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from contextlib import contextmanager
-
-    seen = PixelPredictor()
-
-    @contextmanager
-    def soon() -> Iterator[object]:
-        yield lambda: seen.embedded >= 16
-
-    with monkeypatch.context() as patch:
-        patch.setattr(adding, "stop_request", soon)
-        with pytest.raises(Interrupted, match="goes on behind them"):
-            add(store, pictures, predictor=seen)
-    done = len(store)
-    assert 16 <= done < 40
-    report = add(store, pictures)
-    assert (report.unchanged, report.added, len(store)) == (done, 40 - done, 40)
-
-
-def test_what_was_committed_stays_when_the_disk_is_full(
-    store: GalleryStore, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    add(store, pictures[:8])
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError("No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(type(store), "_arrow_rows", full)
-        patch.setattr(type(store.table), "merge_insert", full)
-        with pytest.raises((OutputError, OSError), match="No space"):
-            add(store, pictures)
-    assert len(store) == 8
-
-
-def test_rows_of_other_weights_are_refused_until_they_are_embedded_again(
-    store: GalleryStore, pictures: list[Path]
-) -> None:
-    add(store, pictures[:6])
-    other = PixelPredictor(weights="cd" * 32)
-    with pytest.raises(StoreError, match="--reembed"):
-        add(store, pictures[6:], predictor=other)
-    entries = stored_entries(store, origin_of(other))
-    report = add_pictures(store, other, entries, reembed=True, progress=False)
-    assert report.added == 6
-    assert store.origins() == {origin_of(other): 6}
-    assert not stored_entries(store, origin_of(other))
-    store.check_origin(origin_of(other))
-
-
-def test_a_manifest_brings_cameras_times_and_columns(
-    store: GalleryStore, pictures: list[Path]
-) -> None:
-    lines = [
-        {
-            "image": path.name,
-            "id": f"crop-{number}",
-            "camera": f"{number % 4:03}",
-            "time": f"2026-11-01T08:00:{number:02}Z",
-            "lane": number % 2,
-        }
-        for number, path in enumerate(pictures)
-    ]
-    entries = read_manifest(write_manifest(pictures[0].parent / "m.csv", lines))
-    add_pictures(store, PixelPredictor(), entries, progress=False)
-    (row,) = rows(store, "id = 'crop-5'", "camera", "time", "lane", "image")
-    assert row == {
-        "camera": "001",
-        "time": datetime(2026, 11, 1, 8, 0, 5),
-        "lane": 1,
-        "image": str(pictures[5]),
-    }
-    assert store.count("time > '2026-11-01 08:00:30' and lane = 1") == 5
-    # Corrections need no embedding, and what is not given again stays.
-    lines[5] |= {"camera": "9"}
-    again = PixelPredictor()
-    entries = read_manifest(write_manifest(pictures[0].parent / "m.csv", lines[5:6]))
-    report = add_pictures(store, again, entries, progress=False)
-    assert (report.unchanged, again.embedded) == (1, 0)
-    assert rows(store, "camera in (9)", "id", "lane") == [{"id": "crop-5", "lane": 1}]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"image": "nowhere.png"}, r"1 pictures are missing: .*nowhere\.png"),
-        ({"id": "0"}, "1 ids stand there twice: 0"),
-        ({"time": "noon"}, "row 2.*'noon' is no time"),
-        ({"image": ""}, "row 2 has no image"),
-    ],
-)
-def test_a_faulty_manifest_is_refused_whole(
-    pictures: list[Path], tmp_path: Path, change: dict, message: str
-) -> None:
-    lines = [{"id": str(n), "image": str(pictures[n]), "time": "2026-11-01"} for n in range(3)]
-    lines[1] |= change
-    with pytest.raises(ManifestError, match=message):
-        read_manifest(write_manifest(tmp_path / "m.csv", lines))
-
-
-def test_a_manifest_may_not_take_the_stores_own_columns(tmp_path: Path) -> None:
-    path = write_manifest(tmp_path / "m.csv", [{"image": "a.png", "embedding": 1}])
-    with pytest.raises(ManifestError, match="embedding is a column of the store"):
-        read_manifest(path)
-    path.write_bytes(b"\x00\xff")
-    with pytest.raises(ManifestError):
-        read_manifest(path)
-
-
-def test_what_is_removed_is_nowhere_afterwards(
-    store: GalleryStore, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    add(store, pictures)
-    store.compact()
-    (row,) = rows(store, f"image = '{pictures[7]}'")
-    traces = [np.array(row["embedding"], np.float16).tobytes(), row["fingerprint"]]
-
-    def holding() -> list[Path]:
-        files = [one for one in Path(store.path).rglob("*") if one.is_file()]
-        return [one for one in files if any(trace in one.read_bytes() for trace in traces)]
+    traces = traces_of(gallery, "secret-07")
 
     def full(*_: object) -> None:
         raise OSError("No space left on device")
 
-    assert holding()
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_optimize", full)
-        with pytest.raises(OutputError, match="No space"):
-            store.remove(f"id = '{row['id']}'")
-    assert holding() and len(store) == 39
-    # The same call finishes what was interrupted.
-    assert store.remove(f"id = '{row['id']}'") == 0
-    assert holding() == []
-    (row,) = rows(store, f"image = '{pictures[8]}' and camera = ''")
-    traces[:] = [np.array(row["embedding"], np.float16).tobytes(), row["fingerprint"]]
-    assert holding()
-    assert store.remove(f"id = '{row['id']}'") == 1
-    assert holding() == []
-    assert len(store.table.list_versions()) == 1
-    assert len(store) == 38
-    assert not rows(store, f"id = '{row['id']}'")
-    assert store.remove("id = 'nobody'") == 0
+        patch.setattr(gallery.store, "_optimize", full)
+        with pytest.raises(OSError, match="No space"):
+            gallery.remove("id = 'secret-07'")
+    assert holding(gallery, *traces) and len(gallery) == 39
+    assert gallery.remove("id = 'secret-07'") == 0
+    assert holding(gallery, *traces) == []
 
 
-def test_export_gives_parquet_and_an_index(
-    store: GalleryStore, pictures: list[Path], tmp_path: Path
+def test_linking_while_rows_are_removed_brings_none_back(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pyarrow.parquet
+    traces = traces_of(gallery, "secret-07")
+    merge = gallery.store.merge_table
 
-    add(store, pictures)
-    assert store.export(tmp_path / "rows.parquet", "color = 'red'") == store.count("color = 'red'")
+    def removed_meanwhile(*arguments: object, **options: object) -> None:
+        monkeypatch.setattr(gallery.store, "merge_table", merge)
+        gallery.remove("id = 'secret-07'")
+        merge(*arguments, **options)
+
+    monkeypatch.setattr(gallery.store, "merge_table", removed_meanwhile)
+    gallery.link(max_distance=1000, progress=False)
+    assert gallery.store.count("vehicle is not null") == len(gallery) == 39
+    gallery.remove("id = 'nobody'")
+    assert holding(gallery, *traces) == []
+
+
+def test_export_gives_parquet_and_csv(gallery: Gallery, tmp_path: Path) -> None:
+    kept = gallery.store.count("color = 'red'")
+    assert gallery.export(tmp_path / "rows.parquet", "color = 'red'") == kept
     table = pyarrow.parquet.read_table(tmp_path / "rows.parquet")
-    assert set(table["color"].to_pylist()) == {"red"}
-    assert store.export(tmp_path / "all.npz") == 40
-    index = GalleryIndex.load(tmp_path / "all.npz", origin_of(PixelPredictor()))
-    assert index.embeddings.shape == (40, stores.WIDTH)
-    with pytest.raises(StoreError, match="ends in"):
-        store.export(tmp_path / "rows.txt")
+    assert set(table["color"].to_pylist()) == {"red"} and "embedding" in table.column_names
+    assert gallery.export(tmp_path / "rows.csv") == 40
+    table = pyarrow.csv.read_csv(tmp_path / "rows.csv")
+    assert table["id"].to_pylist() == [f"secret-{n:02}" for n in range(40)]
+    assert not {"embedding", "sha256"} & set(table.column_names)
+    with pytest.raises(GalleryError, match="ends in"):
+        gallery.export(tmp_path / "rows.txt")
+    with pytest.raises(GalleryError, match="no row"):
+        gallery.export(tmp_path / "rows.csv", "id = 'nobody'")
 
 
-def test_conditions_that_are_none_name_the_columns(store: GalleryStore) -> None:
-    for where in ("nope = 3", "camera ==== 3", "camera", "time > 'noon'", "color = 3", "("):
-        with pytest.raises(StoreError, match="columns id, image, camera"):
-            store.count(where)
+def busy(gallery: Gallery, work: Callable[[], object]) -> None:
+    """Search and read in a thread, while this one works."""
+    failures: list[Exception] = []
+    done = threading.Event()
+
+    def read() -> None:
+        reader = Gallery(gallery.store.path)
+        try:
+            while not done.is_set():
+                reader.search(np.zeros((1, stores.WIDTH)), top=3, where="color = 'red'")
+                reader.row("secret-00")
+        except Exception as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        for _ in range(8):
+            work()
+    finally:
+        done.set()
+        thread.join()
+    assert not failures
 
 
-def test_stores_that_are_none_are_refused(tmp_path: Path, store: GalleryStore) -> None:
-    with pytest.raises(StoreError, match="gallery add"):
-        GalleryStore(tmp_path / "nowhere.lance")
-    with pytest.raises(StoreError, match=r"ends in \.lance"):
-        stores.open_store(tmp_path / "city")
-    (tmp_path / "file.lance").write_text("x")
-    with pytest.raises((StoreError, OutputError)):
-        GalleryStore(tmp_path / "file.lance")
-    for path in Path(store.path).rglob("*.manifest"):
-        path.write_bytes(b"damaged")
-    with pytest.raises(StoreError, match="damaged"):
-        GalleryStore(store.path)
+def test_readers_outlive_compaction_and_removal(gallery: Gallery) -> None:
+    counted = iter(range(100, 200))
+
+    def work() -> None:
+        row = stores.row(f"late-{next(counted)}", 1)
+        gallery.store.merge([row], insert=True)
+        gallery.compact()
+        gallery.remove(f"id = '{row['id']}'")
+
+    busy(gallery, work)
+
+
+def test_a_long_read_goes_on_while_the_store_is_compacted(gallery: Gallery) -> None:
+    for n in range(40, 60):
+        gallery.store.merge([stores.row(f"secret-{n}", n)], insert=True)
+    batches = gallery.store.read(["id", "embedding"], rows=1)
+    read = next(batches).num_rows
+    gallery.compact()
+    assert read + sum(batch.num_rows for batch in batches) == 60
+
+
+def test_a_long_read_of_removed_rows_blames_no_condition(gallery: Gallery) -> None:
+    failure = gallery.store._explained(OSError("Not found: x.lance"), "color = 'red'")
+    assert "rows were removed meanwhile" in str(failure) and "condition" not in str(failure)
+
+
+def test_an_index_states_the_recall_that_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "_PART", 64)
+    store = stores.open_gallery(tmp_path / "city.lance").store
+    gallery = Gallery(store, exact_below=100, recall=0.9)
+    with pytest.raises(GalleryError, match="exactly in no time"):
+        gallery.build_index()
+    store.merge([stores.row(f"{n}", n) for n in range(1500)], insert=True)
+    assert gallery.plan().setting is None
+    measured = gallery.build_index(recall=0.9)
+    setting = gallery.plan().setting
+    assert setting == measured[-1] and setting.recall >= 0.9
+    assert gallery.plan("color = 'red' and id < '2'").setting.probes > setting.probes
+    queries = np.stack([gallery.embedding(str(number)) for number in range(50)])
+    found, exact = (gallery.search(queries, top=10, exact=exact) for exact in (False, True))
+    shares = [
+        len({one.row.id for one in a} & {one.row.id for one in b}) / 10
+        for a, b in zip(found, exact, strict=True)
+    ]
+    assert np.mean(shares) >= 0.85
+    # New rows are found beside the index, and leave what was measured of it.
+    store.merge([stores.row(f"new {n}", 5000 + n) for n in range(700)], insert=True)
+    assert gallery.search(gallery.embedding("new 3")[None], top=1)[0][0].row.id == "new 3"
+    assert gallery.plan().setting == setting
+    # Once they are in it, nothing is stated until it was measured again.
+    store.compact()
+    assert gallery.plan().setting is None and not index_module.measured(store)
+    gallery.compact()
+    assert [one.rows for one in index_module.measured(store)][-1] == 2200
+    with monkeypatch.context() as patch:
+        patch.setattr(index_module, "measure", lambda *_: [])
+        gallery.build_index()
+    assert gallery.plan().setting is None
+    # A recall that was not reached is exact.
+    gallery.build_index(recall=0.5)
+    assert Gallery(store, exact_below=100, recall=1.01).plan().setting is None
+
+
+WRITER = """
+import sys
+import stores
+gallery = stores.open_gallery(sys.argv[1])
+for first in range(0, 20, 5):
+    gallery.store.merge([stores.row(f"{n}", n) for n in range(first, first + 5)], insert=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_writers_of_the_same_rows_write_them_once(tmp_path: Path, scheme: str) -> None:
+    place = f"{scheme}{tmp_path}/city.lance"
+    stores.open_gallery(place)
+    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, place], env=os.environ | {"PYTHONPATH": paths}
+        )
+        for _ in range(4)
+    ]
+    assert [process.wait() for process in running] == [0] * 4
+    assert len(Gallery(place)) == 20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import PixelPredictor
 
+from multitasknet.errors import GalleryError
+from multitasknet.gallery.linking import complete_linkage, link, link_by_looks, link_quality
 from multitasknet.ranking.distances import nearest, squared_distances
-from multitasknet.ranking.linking import link, link_by_looks, link_quality
 
 NOON = datetime(2026, 11, 1, 12)
 
@@ -27,7 +27,7 @@ def neighbors_of(points: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray
 def grouped(points: list[float], cameras: list[int], times: list[float], **options: float) -> list:
     array = np.array(points, np.float32)[:, None]
     how = {"max_distance": 1.0} | options
-    return link(*neighbors_of(array, 50), np.array(cameras), times, **how).tolist()
+    return link(array, *neighbors_of(array, 50), np.array(cameras), times, **how).tolist()
 
 
 def test_mutual_neighbors_across_cameras_are_one_vehicle() -> None:
@@ -52,9 +52,9 @@ def test_a_chain_of_vehicles_is_not_one() -> None:
     # Each is the next one's neighbour, 0.9 apart; the first and the last of three are 3.24 apart.
     points, cameras = [0, 0.9, 1.81, 2.73], [1, 2, 3, 4]
     assert grouped(points, cameras, [0, 9, 20, 30]) == [0, 0, 1, 1]
-    # Neighbours that are not looked at say nothing against it, where all that are are near.
+    # Where few neighbours are looked at, the distances of the others count all the same.
     array = np.array([0, 0.1, 0.2, 0.3], np.float32)[:, None]
-    few = link(*neighbors_of(array, 3), np.array(cameras), [0, 9, 20, 30], max_distance=1.0)
+    few = link(array, *neighbors_of(array, 3), np.array(cameras), [0, 9, 20, 30], max_distance=1.0)
     assert few.tolist() == [0, 0, 0, 0]
 
 
@@ -90,50 +90,91 @@ def city(vehicles: int, sightings: int) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 def test_linking_300_vehicles_beats_their_looks() -> None:
     embeddings, truth, cameras, times = city(300, 5)
-    found = link(*neighbors_of(embeddings, 51), cameras, times, max_distance=16.0)
+    found = link(embeddings, *neighbors_of(embeddings, 51), cameras, times, max_distance=16.0)
     quality = link_quality(found, truth)
     assert quality.precision >= 0.9 and quality.recall >= 0.5
     looks = link_by_looks([str(one % 10) for one in truth], [str(one % 7) for one in truth])
     assert link_quality(looks, truth).id_f1 < quality.id_f1
 
 
-def test_a_store_knows_vehicles_and_their_journeys(tmp_path: Path) -> None:
-    pytest.importorskip("lancedb")
-    from multitasknet.retrieval.embedding import origin_of
-    from multitasknet.retrieval.store import JOURNEYS, NewRow
-    from multitasknet.retrieval.store_linking import link_store
-    from multitasknet.retrieval.store_search import StoreGallery
-
-    store = stores.open_store(tmp_path / "city.lance")
-    predictor = PixelPredictor()
-    told = [
-        predictor.one(np.full((4, 4, 3), color, np.uint8), None)
-        for color in ((250, 0, 0), (0, 250, 0), (248, 0, 0), (0, 0, 250), (249, 2, 0))
+def test_a_gallery_knows_its_vehicles() -> None:
+    gallery = stores.open_gallery()
+    colors = ((250, 0, 0), (0, 250, 0), (248, 0, 0), (0, 0, 250), (249, 2, 0))
+    places = [
+        stores.row(f"crop {n}", n)
+        | {
+            "camera": f"c{n}",
+            "time": NOON - timedelta(hours=n),
+            "embedding": PixelPredictor().one(np.full((4, 4, 3), color, np.uint8), None).embedding,
+        }
+        for n, color in enumerate(colors)
     ]
-    rows = [
-        NewRow(f"crop {n}", "a.png", f"c{n}", NOON - timedelta(hours=n), bytes(32), 4, 4, {})
-        for n in range(5)
-    ]
-    store.commit(list(zip(rows, told, strict=True)), origin_of(predictor))
-    gallery = StoreGallery(store)
+    gallery.store.merge(places, insert=True)
     for _ in range(2):
-        report = link_store(gallery, max_distance=0.1, progress=False)
+        report = gallery.link(max_distance=0.1, progress=False)
         assert (report.rows, report.vehicles, report.linked) == (5, 1, 3)
-    vehicles = {
-        row["id"]: row["vehicle"]
-        for batch in store.read(["id", "vehicle"])
-        for row in batch.to_pylist()
-    }
+    rows = gallery.store.rows(["id", "vehicle"])
+    vehicles = {row["id"]: row["vehicle"] for row in rows}
     assert [vehicles[f"crop {n}"] for n in range(5)] == [0, None, 0, None, 0]
-    (journey,) = store.side_table(JOURNEYS).to_pylist()
-    assert journey == {
-        "vehicle": 0,
-        "ids": ["crop 4", "crop 2", "crop 0"],
-        "cameras": ["c4", "c2", "c0"],
-        "times": [NOON - timedelta(hours=n) for n in (4, 2, 0)],
-    }
-    assert gallery.nearest(told[3].embedding[None], top=1)[0][0].row.id == "crop 3"
-    assert store.count("vehicle = 0") == 3
-    # What is removed is in no journey either.
-    assert store.remove("id = 'crop 4'") == 1
-    assert store.side_table(JOURNEYS) is None
+    assert gallery.store.count("vehicle = 0") == 3
+    groups = gallery.group(max_distance=0.1)
+    assert groups.vehicles.tolist() == [0, 1, 0, 2, 0] and groups.ids[4] == "crop 4"
+
+
+def test_no_two_of_a_linked_vehicle_are_too_far_apart_in_a_dense_gallery() -> None:
+    # Far more rows of one look than neighbours that are looked at: what is not among these is
+    # unknown, which is not near.
+    rng = np.random.default_rng(0)
+    vehicles, sightings = 60, 10
+    truth = np.repeat(np.arange(vehicles), sightings)
+    embeddings = rng.normal(size=(vehicles, stores.WIDTH))[truth]
+    embeddings = (embeddings + 0.7 * rng.normal(size=embeddings.shape)).astype(np.float32)
+    distances = squared_distances(embeddings, embeddings)
+    limit = float(np.quantile(distances[truth[:, None] < truth], 0.01))
+    cameras, times = np.full(len(truth), -1), np.full(len(truth), np.nan)
+    near = neighbors_of(embeddings, 8)
+    found = link(embeddings, *near, cameras, times, max_distance=limit)
+    together = found[:, None] == found
+    assert distances[together].max() <= 1.5 * limit
+    assert np.bincount(found).max() <= 2 * sightings
+    assert link_quality(found, truth).precision > 0.5
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 9999), st.integers(1, 25), st.floats(0.1, 20))
+def test_complete_linkage_keeps_all_of_a_group_near(seed: int, count: int, limit: float) -> None:
+    points = np.random.default_rng(seed).normal(size=(count, 3)).astype(np.float32)
+    groups = complete_linkage(points, limit)
+    distances = squared_distances(points, points)
+    together = groups[:, None] == groups
+    assert distances[together].max() <= limit
+    # No two groups could be one: in each pair of them two images are too far apart.
+    for a in set(groups):
+        for b in set(groups) - {a}:
+            assert distances[np.ix_(groups == a, groups == b)].max() > limit
+    assert groups[0] == 0 and list(dict.fromkeys(groups)) == list(range(groups.max() + 1))
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.001])
+def test_a_false_match_rate_is_that_of_pairs_of_different_vehicles(rate: float) -> None:
+    rng = np.random.default_rng(0)
+    truth = np.repeat(np.arange(100), 6)
+    embeddings = rng.normal(size=(100, 256))[truth] + 0.4 * rng.normal(size=(600, 256))
+    gallery = stores.open_gallery(width=256)
+    rows = [stores.row(f"{n}", n) | {"embedding": one} for n, one in enumerate(embeddings)]
+    gallery.store.merge(rows, insert=True)
+    distances = squared_distances(embeddings, embeddings)
+    found = (distances[truth[:, None] < truth] <= gallery.false_match_distance(rate)).mean()
+    assert rate / 6 < found < 2 * rate
+
+
+def test_rates_that_cannot_be_estimated() -> None:
+    gallery = stores.open_gallery()
+    gallery.store.merge([stores.row(f"{n}", n) for n in range(9)], insert=True)
+    with pytest.raises(GalleryError, match="9 rows; a false-match rate takes 10"):
+        gallery.group(false_match_rate=0.01)
+    gallery.store.merge([stores.row(f"{n}", n) for n in range(40)], insert=True)
+    with pytest.raises(GalleryError, match="ask for a larger rate"):
+        gallery.link(false_match_rate=1e-9)
+    with pytest.raises(ValueError, match="either"):
+        gallery.group()

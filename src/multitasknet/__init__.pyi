@@ -12,6 +12,8 @@ from .errors import (
 )
 from .evaluation.pose import PoseEvaluation, evaluate_pose
 from .evaluation.run import evaluate
+from .gallery.comparing import Comparison, compare
+from .gallery.gallery import Gallery, open_gallery
 from .hub.card import Asset, ModelCard, load_card
 from .hub.create_network import create_network
 from .hub.fetch import fetch_asset
@@ -40,7 +42,6 @@ from .models.vehiclepose.spec import VehiclePoseSpec
 from .ranking.calibration import Calibration, CalibrationError
 from .ranking.metrics import evaluate_ranking
 from .ranking.threshold import threshold_at
-from .retrieval.comparing import Comparison, compare
 from .retrieval.index import GalleryIndex
 from .retrieval.search import build_index, search
 from .retrieval.store import GalleryStore
@@ -73,6 +74,7 @@ __all__ = [
     "ExportError",
     "ExportReport",
     "FinetuneResult",
+    "Gallery",
     "GalleryIndex",
     "GalleryStore",
     "ImageError",
@@ -116,6 +118,7 @@ __all__ = [
     "hub_install",
     "load_card",
     "load_weights",
+    "open_gallery",
     "open_picture",
     "picture_of",
     "preprocess",

@@ -21,6 +21,7 @@ from . import (
     adapt,
     data,
     demo,
+    doctor,
     evaluate_pose,
     export,
     gallery,
@@ -45,6 +46,7 @@ _COMMANDS = (
     hub,
     export,
     serve,
+    doctor,
 )
 _PATHS_OR_WORDS = ("weights", "pose", "gallery")
 

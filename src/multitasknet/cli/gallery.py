@@ -1,23 +1,23 @@
-"""``gallery`` and ``search --gallery STORE``: galleries that are kept, and grow."""
+"""``gallery``, ``search``, ``group`` and ``compare``: crops that are kept, found and compared."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MultiTaskNetError
 from .options import (
+    UNCALIBRATED,
     add_command,
     add_options,
     add_predictor_options,
+    check_folder,
     check_images,
     distance_text,
-    given,
     make_predictor,
     positive,
     predictor_settings,
@@ -28,94 +28,133 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..gallery.adding import Embed
+    from ..gallery.gallery import Gallery
+    from ..gallery.index import Searched
+    from ..gallery.rows import AddReport, Entry, Hit
     from ..inference.predictor import Predictor
-    from ..retrieval.adding import AddReport, Entry
-    from ..retrieval.gallery import Hit
-    from ..retrieval.store_search import Searched, StoreGallery
 
 _SHOWN = 10
-# Options of search that ask for a store.
-OF_STORES = (
-    "where",
-    "max_distance",
-    "false_match_rate",
-    "group_by",
-    "exact",
-    "recall",
-    "track",
-    "not_before",
-    "not_after",
-    "travel_times",
-    "from_camera",
-    "from_time",
-)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was found for a query, how probable each hit is, and how it was searched."""
+    """The hits of a query, the gallery's row of the same picture, and how it was searched."""
 
     query: str
     hits: Sequence[Hit]
-    probabilities: Sequence[float | None]
+    itself: str | None
     searched: Searched
 
 
-class GalleryCommandError(MultiTaskNetError, ValueError):
-    """Options that do not go together."""
-
-
 def add_parsers(commands: Any) -> None:
+    search = add_command(
+        commands,
+        "search",
+        _search,
+        "find the vehicles of images in a gallery",
+        example="--gallery demo --query car.jpg --top 3",
+    )
+    _add_gallery(search, "--gallery", required=True)
+    search.add_argument(
+        "--query", type=Path, nargs="+", required=True, metavar="IMAGE", help="crops to find"
+    )
+    search.add_argument("--top", type=positive, default=10, help="rows for each query (10)")
+    search.add_argument("--where", metavar="SQL", help="such as: camera = '3' and lane > 1")
+    for name, of in (("camera", "cameras"), ("color", "colours"), ("type", "types")):
+        search.add_argument(f"--{name}", nargs="+", default=(), help=f"only rows of these {of}")
+    _add_distances(search)
+    search.add_argument(
+        "--group-by", choices=("camera",), help="give only the nearest row of each camera"
+    )
+    search.add_argument("--exact", action="store_true", help="compare all rows, without the index")
+    search.add_argument(
+        "--track", action="store_true", help="the queries show one vehicle: search for their mean"
+    )
+    search.add_argument(
+        "--output", type=Path, metavar="HTML", help="write a page with the pictures"
+    )
+    add_options(search, "--labels", "--json")
+    add_predictor_options(search, batch=32)
+
+    group = add_command(
+        commands,
+        "group",
+        _group,
+        "find out which crops show one vehicle",
+        example="crops --output vehicles",
+    )
+    _add_gallery(group, "gallery")
+    group.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        required=True,
+        help="folder for vehicles.csv (image, vehicle) and vehicles.html, a contact sheet",
+    )
+    _add_distances(group, default=0.001)
+    add_options(group, "--json")
+    add_predictor_options(group, batch=32)
+
+    compare = add_command(
+        commands,
+        "compare",
+        _compare,
+        "measure how alike the vehicles of two images are",
+        example="first.jpg second.jpg",
+    )
+    for name in ("first", "second"):
+        compare.add_argument(name, type=Path, metavar="IMAGE", help="a vehicle crop")
+    add_options(compare, "--labels", "--json")
+    add_predictor_options(compare, batch=2)
+
     gallery = commands.add_parser(
         "gallery", help="keep a gallery that grows", description="Keep a gallery that grows."
     )
     actions = gallery.add_subparsers(title="actions", required=True, metavar="ACTION")
+    _add_actions(actions)
 
-    add = add_command(actions, "add", _add, "embed pictures and keep what the network says of them")
-    _add_store(add)
+
+def _add_actions(actions: Any) -> None:
+    add = _action(actions, "add", _add, "embed pictures and store the results", "crops")
     add.add_argument("images", nargs="*", metavar="IMAGE", help="pictures, folders, - for a list")
-    add.add_argument("--manifest", type=Path, help="CSV or Parquet: image, id, camera, time, ...")
     add.add_argument(
-        "--reembed", action="store_true", help="replace rows of other weights; all, without images"
+        "--manifest", type=Path, help="CSV or Parquet with image, and id, camera, time, your own"
+    )
+    add.add_argument(
+        "--reembed",
+        action="store_true",
+        help="embed rows of other weights again (all of them if no images are given)",
     )
     add.add_argument(
         "--ray",
         nargs="?",
         const="local",
         metavar="ADDRESS",
-        help="on Ray: of a running cluster, such as auto; without, this machine",
+        help="embed on a Ray cluster, such as auto (this machine)",
     )
-    add.add_argument("--ray-actors", type=positive, default=1, help="networks at a time (1)")
+    add.add_argument(
+        "--ray-actors", type=positive, default=1, metavar="N", help="networks on the cluster (1)"
+    )
     add_options(add, "--labels", "--json")
     add_predictor_options(add, batch=32)
 
-    info = add_command(actions, "info", _info, "say what a store holds")
-    _add_store(info)
+    info = _action(actions, "info", _info, "print what a gallery holds")
     add_options(info, "--json")
-
-    remove = add_command(actions, "remove", _remove, "delete rows for good")
-    _add_store(remove)
+    remove = _action(actions, "remove", _remove, "delete rows for good", "--where \"camera = '3'\"")
     remove.add_argument("--where", required=True, metavar="SQL", help="which rows")
-
-    compact = add_command(actions, "compact", _compact, "join small files, drop old versions")
-    _add_store(compact)
-
-    index = add_command(actions, "index", _index, "build the index for searching many rows")
-    _add_store(index)
-    index.add_argument("--recall", type=share, default=0.95, help="to be found (0.95)")
+    _action(actions, "compact", _compact, "join small files, drop versions older than an hour")
+    index = _action(actions, "index", _index, "build the index for searching many rows")
+    index.add_argument("--recall", type=share, default=0.95, help="share to be found (0.95)")
     add_options(index, "--json")
-
-    export = add_command(actions, "export", _export, "write rows as Parquet or NumPy")
-    _add_store(export)
-    export.add_argument("output", type=Path, help="a file .parquet, or .npz for search --index")
+    export = _action(actions, "export", _export, "write rows as Parquet or CSV", "rows.parquet")
+    export.add_argument("output", type=Path, help="a file .parquet, or .csv without embeddings")
     export.add_argument("--where", metavar="SQL", help="which rows (all)")
-
-    link = add_command(actions, "link", _link, "group rows into vehicles, with their journeys")
-    _add_store(link)
-    _add_distances(link, required=True)
+    link = _action(actions, "link", _link, "link rows across cameras and times into vehicles")
+    _add_distances(link, default=0.001)
     link.add_argument(
         "--window",
-        type=_distance,
+        type=_number,
         default=1.0,
         metavar="SECONDS",
         help="in which a camera sees a vehicle once at most (1)",
@@ -123,246 +162,266 @@ def add_parsers(commands: Any) -> None:
     add_options(link, "--json")
 
 
-def add_search_options(parser: argparse.ArgumentParser) -> None:
-    """What searching a store can do beyond searching a folder."""
-    group = parser.add_argument_group("of a store (--gallery NAME.lance)")
-    group.add_argument("--where", metavar="SQL", help="such as: camera in (3, 4) and color = 'red'")
-    _add_distances(group)
-    group.add_argument("--group-by", choices=("camera",), help="the nearest of each camera alone")
-    group.add_argument("--exact", action="store_true", default=None, help="without the index")
-    group.add_argument("--recall", type=share, help="that an index must reach (0.95)")
-    group.add_argument(
-        "--track", action="store_true", default=None, help="all queries show one vehicle"
-    )
-    group.add_argument("--not-before", type=_time, metavar="TIME", help="first time, ISO 8601")
-    group.add_argument("--not-after", type=_time, metavar="TIME", help="last time, ISO 8601")
-    group.add_argument(
-        "--travel-times", type=Path, metavar="CSV", help="from, to, least, most: seconds"
-    )
-    group.add_argument("--from-camera", help="the query's (that of its row)")
-    group.add_argument("--from-time", type=_time, metavar="TIME", help="the query's")
+def _action(
+    actions: Any, name: str, run: Any, help: str, example: str = ""
+) -> argparse.ArgumentParser:
+    parser = add_command(actions, name, run, help, example=example)
+    parser.epilog = f"example:\n  multitasknet gallery {name} city.lance {example}".rstrip()
+    parser.add_argument("store", metavar="STORE", help="a folder whose name ends in .lance")
+    return parser
 
 
-def search_store(options: argparse.Namespace) -> None:
-    """The command ``search`` in a store."""
-    from ..data.labels import keypoints_of
+def _add_gallery(parser: argparse.ArgumentParser, name: str, **options: Any) -> None:
+    text = "a store .lance, a folder of crops, a data set (its split gallery), or 'demo'"
+    parser.add_argument(name, metavar="GALLERY", help=text, **options)
+
+
+def _add_distances(parser: argparse.ArgumentParser, *, default: float | None = None) -> None:
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--max-distance", type=_number, help="squared Euclidean, at most")
+    choice.add_argument(
+        "--false-match-rate",
+        type=share,
+        metavar="RATE",
+        help="the distance within which this share of pairs of different vehicles lies, estimated "
+        f"on the gallery{f' ({default:g})' if default else ''}",
+    )
+    parser.set_defaults(default_rate=default)
+
+
+def _search(options: argparse.Namespace) -> None:
+    import numpy as np
+
     from ..files import check_output
-    from ..retrieval.comparing import same_vehicle
-    from ..retrieval.embedding import origin_of
-    from ..retrieval.store_search import StoreGallery
+    from ..gallery.gallery import open_gallery
+    from ..gallery.rows import GalleryFilter, all_of
 
-    if options.index or options.faiss:
-        options.usage("--index and --faiss go with a folder; a store has an index of its own")
     check_images(options.query)
     if options.output:
         check_output(options.output, inputs=options.query, makes_parents=True)
-    gallery = StoreGallery(options.gallery, recall=options.recall or 0.95)
-    gallery.store.count(options.where)  # a condition that is none shows now
-    conditions = [_condition(options, gallery, query) for query in options.query]
-    keypoints = keypoints_of(options.query, options.labels)
+    keypoints = _keypoints(options, options.query)
     predictor = make_predictor(options)
-    gallery.check_origin(origin_of(predictor))
-    names = [str(query) for query in options.query]
-    embeddings = predictor.embed(options.query, keypoints)
+    gallery = open_gallery(options.gallery, predictor)
+    chosen = GalleryFilter(tuple(options.camera), tuple(options.color), tuple(options.type))
+    chosen.check(gallery.facets)
+    where = all_of([options.where, chosen.condition])
+    searched = gallery.plan(where, exact=options.exact)
+    queries = list(predictor.stream(options.query, keypoints))
+    names, embeddings = (
+        [one.source for one in queries],
+        np.stack([one.embedding for one in queries]),
+    )
     if options.track:
         names, embeddings = names[:1], embeddings.mean(axis=0, keepdims=True)
     limit = _limit(options, gallery)
-    found = []
-    for name, embedding, condition in zip(names, embeddings, conditions, strict=False):
-        (hits,), searched = gallery.find(
-            embedding[None],
-            top=options.top,
-            where=condition,
-            max_distance=limit,
-            exact=bool(options.exact),
-            group_by=options.group_by,
-        )
-        probable = [same_vehicle(predictor, hit.distance) for hit in hits]
-        found.append(Answer(name, hits, probable, searched))
-    if options.json:
-        print_json(_as_json(answer) | {"max_distance": limit} for answer in found)
-    else:
-        for answer in found:
-            _print_answer(predictor, answer)
-        print_uncalibrated(predictor)
+    found = gallery.search(
+        embeddings,
+        top=options.top,
+        where=where,
+        max_distance=limit,
+        exact=options.exact,
+        group_by=options.group_by,
+    )
+    inside = gallery.find(one.sha256 for one in queries)
+    itself = [inside[one.sha256].id if one.sha256 in inside else None for one in queries]
+    answers = [Answer(*one, searched) for one in zip(names, found, itself, strict=False)]
     if options.output:
-        _write_page(options, predictor, found, len(gallery))
+        _write_page(options, predictor, answers, len(gallery))
+    if options.json:
+        print_json(_as_json(answer, predictor) | {"max_distance": limit} for answer in answers)
+        return
+    for answer in answers:
+        _print_answer(answer, predictor)
+    print_uncalibrated(predictor)
 
 
-def _condition(options: argparse.Namespace, gallery: StoreGallery, query: Path) -> str | None:
-    from ..retrieval.conditions import TravelTimes, all_of, filter_condition
-    from ..retrieval.gallery import GalleryFilter
+def _keypoints(options: argparse.Namespace, images: Sequence[Path]) -> Any:
+    from ..data.labels import keypoints_of
 
-    times = GalleryFilter(not_before=options.not_before, not_after=options.not_after)
-    reachable = None
-    if options.travel_times:
-        camera, time = options.from_camera, options.from_time
-        if not (camera and time):
-            try:
-                row = gallery.row(str(query.absolute()))
-                camera, time = camera or row.camera, time or row.time
-            except KeyError:
-                pass
-        if not (camera and time):
-            raise GalleryCommandError(
-                f"--travel-times needs to know where and when {query} was taken, which the store "
-                f"does not; give --from-camera and --from-time"
-            )
-        reachable = TravelTimes.read(options.travel_times).condition(camera, time)
-    return all_of([options.where, filter_condition(times), reachable])
+    return keypoints_of(images, options.labels)
 
 
-def _as_json(answer: Answer) -> dict[str, Any]:
+def _as_json(answer: Answer, predictor: Predictor) -> dict[str, Any]:
+    from ..gallery.comparing import same_vehicle
+
     matches = [
-        asdict(hit.row) | {"distance": hit.distance, "probability": probability}
-        for hit, probability in zip(answer.hits, answer.probabilities, strict=True)
+        asdict(hit.row)
+        | {"distance": hit.distance, "probability": same_vehicle(predictor, hit.distance)}
+        for hit in answer.hits
     ]
-    return {"query": answer.query, "matches": matches, "searched": asdict(answer.searched)}
+    calibration = predictor.calibration
+    return {
+        "query": answer.query,
+        "in_gallery": answer.itself,
+        "matches": matches,
+        "searched": asdict(answer.searched),
+        "measured_on": calibration and calibration.measured_on,
+    }
 
 
-def _print_answer(predictor: Predictor, answer: Answer) -> None:
-    print(f"\n{answer.query}")
+def _print_answer(answer: Answer, predictor: Predictor) -> None:
+    print(f"\n{answer.query}" + (f" (in the gallery: {answer.itself})" if answer.itself else ""))
     for rank, hit in enumerate(answer.hits, start=1):
         row = hit.row
         facts = (row.camera and f"camera {row.camera}", row.time, row.color, row.type)
-        told = "  ".join(str(fact) for fact in facts if fact)
-        how_far = distance_text(predictor, hit.distance)
-        print(f"  {rank:3}  {how_far}  {row.image}  {told}".rstrip())
+        known = "  ".join(str(fact) for fact in facts if fact)
+        text = distance_text(predictor, hit.distance)
+        print(f"  {rank:3}  {text}  {row.image}  {known}".rstrip())
     if not answer.hits:
         print("  nothing")
-    searched = answer.searched
-    how = "each compared"
-    if not searched.exact:
+    setting, how = answer.searched.setting, "each compared"
+    if setting is not None:
         how = (
-            f"{searched.probes} probes, {searched.refine}-fold refinement, expected recall "
-            f"{searched.recall:.3f}"
+            f"{setting.probes} probes of the index, whose recall was {setting.recall:.3f} on "
+            f"{setting.rows:,} rows"
         )
-    print(f"  of {searched.rows:,} rows, {how}")
+    print(f"  of {answer.searched.rows:,} rows, {how}")
 
 
 def _write_page(
-    options: argparse.Namespace,
-    predictor: Predictor,
-    found: Sequence[Answer],
-    count: int,
+    options: argparse.Namespace, predictor: Predictor, answers: Sequence[Answer], count: int
 ) -> None:
-    from ..retrieval.search import Match, write_search_report
+    from ..gallery.pages import write_search_page
 
-    page = write_search_report(
+    page = write_search_page(
         options.output,
-        [answer.query for answer in found],
-        [
-            [
-                Match(str(hit.row.image), hit.distance, probability)
-                for hit, probability in zip(answer.hits, answer.probabilities, strict=True)
-            ]
-            for answer in found
-        ],
+        [answer.query for answer in answers],
+        [answer.hits for answer in answers],
         gallery=count,
         weights=predictor.engine.source,
         calibration=predictor.calibration,
     )
-    print(f"\n{page}", file=sys.stderr if options.json else sys.stdout)
+    print(page, file=sys.stderr if options.json else sys.stdout)
+
+
+def _group(options: argparse.Namespace) -> None:
+    import numpy as np
+
+    from ..gallery.gallery import Gallery, open_gallery
+    from ..gallery.pages import write_contact_sheet
+    from ..gallery.store import is_store
+
+    check_folder(options.output)
+    place = options.gallery
+    gallery = Gallery(place) if is_store(place) else open_gallery(place, make_predictor(options))
+    groups = gallery.group(max_distance=_limit(options, gallery))
+    table = groups.write(options.output / "vehicles.csv")
+    sheet = write_contact_sheet(options.output / "vehicles.html", groups)
+    counts = np.bincount(groups.vehicles)
+    rows = {
+        "crops": len(groups.ids),
+        "vehicles": len(counts),
+        "with several crops": int((counts > 1).sum()),
+        "max distance": groups.max_distance,
+    }
+    print_rows(rows | {"table": table, "contact sheet": sheet}, as_json=options.json)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from ..gallery.comparing import compare
+
+    images = [options.first, options.second]
+    check_images(images)
+    keypoints = _keypoints(options, images)
+    predictor = make_predictor(options)
+    result = compare(predictor, *images, keypoints=keypoints)
+    if options.json:
+        print_json([result.as_json()])
+        return
+    for prediction in (result.first, result.second):
+        print(f"{prediction.source}: {prediction.color or ''} {prediction.type or ''}".rstrip(": "))
+    print(f"distance      {result.distance:.4g} (squared Euclidean)")
+    calibration = predictor.calibration
+    print(calibration.words(result.distance) if calibration else UNCALIBRATED)
 
 
 def _add(options: argparse.Namespace) -> None:
     from ..data.labels import read_labels
-    from ..retrieval.adding import add_pictures, open_for, stored_entries
-    from ..retrieval.embedding import origin_of
-    from ..retrieval.store import check_name
+    from ..gallery.adding import embed_here
+    from ..gallery.entries import with_labels
+    from ..gallery.gallery import Gallery
+    from ..gallery.ray import embed_with_ray
 
-    check_name(options.store)
-    if bool(options.images) + bool(options.manifest) != 1 and not (
-        options.reembed and not options.images and not options.manifest
-    ):
+    if options.images and options.manifest:
+        options.usage("give images or --manifest, not both")
+    if not (options.images or options.manifest or options.reembed):
         options.usage("give images, or --manifest, or --reembed alone")
     entries = _entries(options)
     labels = read_labels(options.labels) if options.labels else None
     predictor = make_predictor(options)
-    store = open_for(options.store, predictor)
+    gallery = Gallery.create(options.store, predictor)
     if entries is None:
-        entries = stored_entries(store, origin_of(predictor))
-    how = given(options, ("reembed",)) | {"labels": labels}
+        entries = gallery.stale(predictor.origin)
+    if labels is not None:
+        entries = with_labels(entries, labels)
+    cluster: AbstractContextManager[Embed] = nullcontext(embed_here(predictor))
     if options.ray:
-        from ..retrieval.ray_adding import add_with_ray
-
-        how |= {"address": options.ray, "actors": options.ray_actors}
-        report = add_with_ray(store, predictor, predictor_settings(options), entries, **how)
-    else:
-        report = add_pictures(store, predictor, entries, **how)
+        how = {"address": options.ray, "actors": options.ray_actors}
+        cluster = embed_with_ray(predictor_settings(options), predictor.origin, **how)
+    with cluster as embed:
+        report = gallery.add(predictor, entries, embed=embed, reembed=options.reembed)
     _print_report(report, as_json=options.json)
+    if report.broken and not report.added + report.unchanged:
+        print("multitasknet: no picture could be read", file=sys.stderr)
+        sys.exit(1)
 
 
 def _entries(options: argparse.Namespace) -> list[Entry] | None:
-    from ..retrieval.adding import entries_of, read_manifest
+    from ..data.text import read_lines
+    from ..gallery.entries import entries_of, read_manifest
 
     if options.manifest:
         return read_manifest(options.manifest)
     if options.images == ["-"]:
-        return entries_of(Path(line) for line in _lines())
+        return entries_of(Path(line) for _, line in read_lines(sys.stdin.buffer))
     paths = [Path(image) for image in options.images]
     check_images([path for path in paths if not path.is_dir()])
     return entries_of(paths) if paths else None
 
 
-def _lines() -> Iterator[str]:
-    yield from filter(None, (line.rstrip("\r\n") for line in sys.stdin))
-
-
 def _print_report(report: AddReport, *, as_json: bool) -> None:
-    facts = {"added": report.added, "unchanged": report.unchanged}
     if as_json:
-        print_json([facts | {"broken": report.broken}])
+        print_json([asdict(report)])
         return
-    print_rows(facts | {"broken": len(report.broken)})
+    print_rows(asdict(report) | {"broken": len(report.broken)})
     for image, problem in list(report.broken.items())[:_SHOWN]:
         print(f"  {image}: {problem}")
 
 
 def _info(options: argparse.Namespace) -> None:
-    from ..retrieval.store_search import StoreGallery
-
-    gallery = StoreGallery(options.store)
-    store, facets, plan = gallery.store, gallery.facets, gallery.plan()
+    gallery = _opened(options)
+    store, facets = gallery.store, gallery.facets
     origins = {
-        f"{one.weights_sha256[:12]} {one.precision}": n for one, n in store.origins().items()
+        f"{one.weights_sha256[:12]} {one.precision}": n for one, n in gallery.origins().items()
     }
-    index = "none" if plan.exact else f"recall {plan.recall:.3f} by {plan.probes} probes"
     print_rows(
         {
             "rows": len(gallery),
             "bytes": store.size(),
-            "cameras": len(facets.cameras),
+            "cameras": ", ".join(facets.cameras),
             "colors": ", ".join(facets.colors),
             "types": ", ".join(facets.types),
             "columns": ", ".join(store.columns),
             "weights": ", ".join(f"{name} ({count} rows)" for name, count in origins.items()),
-            "index": index,
-            "versions": len(store.table.list_versions()),
+            "index": gallery.index_state(),
         },
         as_json=options.json,
     )
 
 
 def _remove(options: argparse.Namespace) -> None:
-    from ..retrieval.store import GalleryStore
-
-    print(f"{GalleryStore(options.store).remove(options.where)} rows are gone for good")
+    print(f"{_opened(options).remove(options.where)} rows are gone for good")
 
 
 def _compact(options: argparse.Namespace) -> None:
-    from ..retrieval.store import GalleryStore
-
-    store = GalleryStore(options.store)
-    before = store.size()
-    store.compact()
-    print(f"{before:,} bytes before, {store.size():,} after")
+    gallery = _opened(options)
+    before = gallery.store.size()
+    gallery.compact()
+    print(f"{before:,} bytes before, {gallery.store.size():,} after")
 
 
 def _index(options: argparse.Namespace) -> None:
-    from ..retrieval.store_search import StoreGallery
-
-    measured = [asdict(one) for one in StoreGallery(options.store).build_index(options.recall)]
+    measured = [asdict(one) for one in _opened(options).build_index(options.recall)]
     if options.json:
         print_json(measured)
         return
@@ -372,54 +431,33 @@ def _index(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from ..files import check_output
-    from ..retrieval.store import GalleryStore
 
     check_output(options.output)
-    count = GalleryStore(options.store).export(options.output, options.where)
+    count = _opened(options).export(options.output, options.where)
     print(f"{count} rows in {options.output}")
 
 
 def _link(options: argparse.Namespace) -> None:
-    from ..retrieval.store_linking import link_store
-    from ..retrieval.store_search import StoreGallery
-
-    gallery = StoreGallery(options.store)
-    report = link_store(gallery, max_distance=_limit(options, gallery), window=options.window)
+    gallery = _opened(options)
+    report = gallery.link(max_distance=_limit(options, gallery), window=options.window)
     print_rows(asdict(report), as_json=options.json)
 
 
-def _limit(options: argparse.Namespace, gallery: StoreGallery) -> Any:
-    if options.false_match_rate:
-        return gallery.false_match_distance(options.false_match_rate)
-    return options.max_distance
+def _opened(options: argparse.Namespace) -> Gallery:
+    from ..gallery.gallery import Gallery
+
+    return Gallery(options.store)
 
 
-def _add_store(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE", help="a folder whose name ends in .lance")
+def _limit(options: argparse.Namespace, gallery: Gallery) -> Any:
+    rate = options.false_match_rate
+    if rate is None and options.max_distance is None:
+        rate = options.default_rate
+    return options.max_distance if rate is None else gallery.false_match_distance(rate)
 
 
-def _add_distances(parser: Any, *, required: bool = False) -> None:
-    choice = parser.add_mutually_exclusive_group(required=required)
-    choice.add_argument("--max-distance", type=_distance, help="squared Euclidean, at most")
-    choice.add_argument(
-        "--false-match-rate", type=share, help="the distance that so many pairs of rows lie within"
-    )
-
-
-def _distance(text: str) -> float:
+def _number(text: str) -> float:
     value = float(text)
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text!r}")
     return value
-
-
-def _time(text: str) -> datetime:
-    from ..retrieval.conditions import parse_time
-
-    try:
-        time = parse_time(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    if time is None:
-        raise argparse.ArgumentTypeError("expected a time, such as 2026-11-01T08:30:00")
-    return time

@@ -1,4 +1,4 @@
-"""``predict``, ``evaluate``, ``search`` and ``threshold``: what the network says of images."""
+"""``predict``, ``evaluate`` and ``threshold``: what the network says of images."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .gallery import OF_STORES, add_search_options, search_store
 from .options import (
     SOURCE,
-    UNCALIBRATED,
     add_batch_size,
     add_command,
     add_options,
@@ -19,14 +17,10 @@ from .options import (
     card_of,
     check_folder,
     check_images,
-    distance_text,
-    given,
     make_predictor,
-    positive,
     print_card,
     print_json,
     print_table,
-    print_uncalibrated,
     share,
     weights_of,
 )
@@ -60,12 +54,6 @@ def add_parsers(commands: Any) -> None:
     add_batch_size(precision)
     precision.set_defaults(variant=None, network=None)
 
-    compare = add_command(commands, "compare", _compare, "whether two images show one vehicle")
-    for name in ("first", "second"):
-        compare.add_argument(name, type=Path, metavar="IMAGE", help="a vehicle crop")
-    add_options(compare, "--labels", "--json")
-    add_predictor_options(compare, batch=2)
-
     evaluate = add_command(commands, "evaluate", _evaluate, "measure mAP, Rank-k, colour and type")
     add_options(evaluate, "--data", "--allow-outside", "--json", "--workers")
     evaluate.add_argument("--rerank", action="store_true", help="k-reciprocal re-ranking as well")
@@ -73,21 +61,6 @@ def add_parsers(commands: Any) -> None:
         "--output", type=Path, metavar="DIR", help="for embeddings, metrics.json and report.html"
     )
     add_predictor_options(evaluate, batch=32)
-
-    search = add_command(commands, "search", _search, "find the vehicles of images in a gallery")
-    search.add_argument(
-        "--gallery", type=Path, metavar="DIR", help="a folder of crops, or a store .lance"
-    )
-    search.add_argument("--index", type=Path, metavar="FILE", help="keep the embeddings (.npz)")
-    search.add_argument(
-        "--query", type=Path, nargs="+", required=True, metavar="IMAGE", help="crops to find"
-    )
-    add_options(search, "--labels", "--json", "--workers")
-    search.add_argument("--top", type=positive, default=10, help="images a query (10)")
-    search.add_argument("--faiss", action="store_true", default=None, help="search with FAISS")
-    search.add_argument("--output", type=Path, metavar="HTML", help="a page with the pictures")
-    add_search_options(search)
-    add_predictor_options(search, batch=32)
 
     threshold = add_command(commands, "threshold", _threshold, "the distance at a false-match rate")
     add_options(threshold, "--data", "--allow-outside", "--json", "--workers")
@@ -139,25 +112,6 @@ def print_prediction(prediction: Prediction) -> None:
     embedding = prediction.embedding
     print(f"  embedding {embedding.size} values, norm {(embedding**2).sum() ** 0.5:.4g}")
     print(f"  pose      {_POSES[prediction.pose.origin].format(prediction.pose)}")
-
-
-def _compare(options: argparse.Namespace) -> None:
-    images = [options.first, options.second]
-    check_images(images)
-    from ..data.labels import keypoints_of
-    from ..retrieval.comparing import compare
-
-    keypoints = keypoints_of(images, options.labels)
-    predictor = make_predictor(options)
-    result = compare(predictor, *images, keypoints=keypoints)
-    if options.json:
-        print_json([result.as_json()])
-        return
-    for prediction in (result.first, result.second):
-        print(f"{prediction.source}: {prediction.color or ''} {prediction.type or ''}".rstrip(": "))
-    print(f"distance      {result.distance:.4g} (squared Euclidean)")
-    calibration = predictor.calibration
-    print(calibration.words(result.distance) if calibration else UNCALIBRATED)
 
 
 def _precision(options: argparse.Namespace) -> None:
@@ -231,68 +185,6 @@ def _print_metrics(evaluation: Evaluation, card: CardMetrics | None) -> None:
     count = ranking.valid_queries
     print(f"{count} {'query' if count == 1 else 'queries'}", end="")
     print(f", {len(ranking.skipped_queries)} without a match left out")
-
-
-def _search(options: argparse.Namespace) -> None:
-    from ..data.labels import read_labels
-    from ..files import check_output
-    from ..images import find_images
-    from ..retrieval.embedding import origin_of
-    from ..retrieval.index import GalleryIndex
-    from ..retrieval.search import build_index, search, write_search_report
-    from ..retrieval.store import is_store
-
-    if options.gallery and is_store(options.gallery):
-        search_store(options)
-        return
-    of_stores = [name for name in OF_STORES if getattr(options, name) is not None]
-    if of_stores:
-        name = of_stores[0].replace("_", "-")
-        options.usage(f"--{name} goes with a store, such as --gallery city.lance")
-    has_index = options.index is not None and options.index.is_file()
-    if options.gallery is None and not has_index:
-        options.usage("give --gallery, or an --index that exists")
-    images = find_images(options.gallery) if options.gallery else None
-    check_images(options.query)
-    labels = read_labels(options.labels) if options.labels else None
-    read = [*options.query, *(images or ())]
-    if options.index and images:
-        check_output(options.index, inputs=read)
-    if options.output:
-        check_output(options.output, inputs=read, makes_parents=True)
-    predictor = make_predictor(options)
-    index = GalleryIndex.load(options.index, origin_of(predictor)) if has_index else None
-    if images:
-        how = given(options, ("workers",)) | {"labels": labels, "folder": options.gallery}
-        index = build_index(predictor, images, known=index, **how)
-        if options.index:
-            index.save(options.index)
-    assert index is not None
-    found = search(
-        predictor, index, options.query, top=options.top, labels=labels, use_faiss=options.faiss
-    )
-    if options.json:
-        print_json(
-            {"query": query, "matches": [asdict(match) for match in matches]}
-            for query, matches in zip(options.query, found, strict=True)
-        )
-    else:
-        for query, matches in zip(options.query, found, strict=True):
-            print(f"\n{query}")
-            for rank, match in enumerate(matches, start=1):
-                how_far = distance_text(predictor, match.distance)
-                print(f"  {rank:3}  {how_far}  {match.name}")
-        print_uncalibrated(predictor)
-    if options.output:
-        page = write_search_report(
-            options.output,
-            options.query,
-            found,
-            gallery=len(index.names),
-            weights=predictor.engine.source,
-            calibration=predictor.calibration,
-        )
-        print(f"\n{page}", file=sys.stderr if options.json else sys.stdout)
 
 
 def _threshold(options: argparse.Namespace) -> None:

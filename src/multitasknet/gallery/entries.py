@@ -16,8 +16,10 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from ..data.layouts import camera_in
+from ..data.labels import Labels
+from ..data.names import camera_in, path_in
 from ..data.records import Record
+from ..data.text import read_text
 from ..errors import GalleryError
 from ..files import reading
 from ..images import find_images
@@ -93,7 +95,7 @@ def read_manifest(path: Path) -> list[Entry]:
 
 
 def _csv_columns(path: Path) -> dict[str, list[Any]]:
-    text = path.read_text(encoding="utf-8-sig")
+    text = read_text(path)
     header, _, _ = text.partition("\n")
     delimiter = max(",;\t", key=header.count)
     lines = list(csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True))
@@ -163,7 +165,7 @@ def _entry(path: Path, number: int, row: dict[str, Any]) -> Entry:
         raise GalleryError(f"{path}: row {number} has no image; give its path")
     with reading(f"{path}, row {number}", GalleryError, "cannot be used", "correct the row"):
         time = parse_time(row.get("time"))
-        image = Path(path.parent, str(row["image"])).resolve()
+        image = Path(path.parent, path_in(str(row["image"]))).resolve()
     more = {
         name: parse_time(value) if isinstance(value, datetime) else value
         for name, value in row.items()
@@ -181,14 +183,14 @@ def _word(value: object) -> str:
     return whole if is_decimal and rest == "0" else text
 
 
-def with_labels(entries: Sequence[Entry], labels: Any) -> list[Entry]:
-    """The entries with the keypoints that labels give for their images."""
-    found = [(entry, labels.get(entry.image.name)) for entry in entries]
+def with_labels(entries: Sequence[Entry], labels: Labels) -> list[Entry]:
+    """The entries with the keypoints that labels give for their images; DataError."""
+    rows = labels.match([entry.image for entry in entries])
     return [
         entry
         if row is None
         else replace(entry, record=Record(entry.image, 0, keypoints=row.keypoints))
-        for entry, row in found
+        for entry, row in zip(entries, rows, strict=True)
     ]
 
 

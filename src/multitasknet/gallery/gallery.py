@@ -18,10 +18,11 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 from tqdm import tqdm
 
-from ..data.layouts import camera_in, has_split, read_dataset
+from ..data.layouts import has_split, read_dataset
+from ..data.names import camera_in
 from ..data.records import Record
 from ..errors import GalleryError
-from ..files import expand, replacing
+from ..files import expand, make_folder, replacing
 from ..hub.card import assets_folder
 from ..images import find_images
 from ..ranking.distances import (
@@ -72,6 +73,15 @@ class Groups:
     images: tuple[Path, ...]
     vehicles: np.ndarray
     max_distance: float
+
+    def write(self, path: Path) -> Path:
+        """Write a CSV with the columns ``image`` and ``vehicle``; OutputError."""
+        make_folder(path.parent)
+        with replacing(path) as part:
+            csv.write_csv(
+                pa.table({"image": list(map(str, self.images)), "vehicle": self.vehicles}), part
+            )
+        return path
 
 
 @dataclass(frozen=True)
@@ -271,14 +281,22 @@ class Gallery:
 
         Versions of the last hour are kept, for those who are reading them.
         """
-        has_setting = bool(index.measured(self.store))
         self.store.compact()
-        if has_setting and not index.measured(self.store):
+        if not index.measured(self.store):
             index.measure(self.store, self.recall)
 
     def build_index(self, recall: float = RECALL) -> list[Setting]:
         """Build the indexes of a large gallery, see :func:`.index.build_index`."""
         return index.build_index(self.store, recall)
+
+    def index_state(self) -> str:
+        """The index in words."""
+        if index.index_name(self.store) is None:
+            return "none"
+        settings = index.measured(self.store)
+        if not settings:
+            return "not measured since it changed; build it again"
+        return f"recall {settings[-1].recall:.3f} by {settings[-1].probes} probes"
 
     def export(self, target: str | Path, where: str | None = None) -> int:
         """Write rows as ``.parquet`` with all columns, or as ``.csv`` without lists of numbers.

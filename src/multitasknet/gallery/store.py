@@ -227,9 +227,9 @@ class Store:
 
     def merge_table(self, rows: Any, *, insert: bool = False) -> None:
         """:meth:`merge` for an Arrow table."""
-        merge = self.table.merge_insert("id").when_matched_update_all()
-        merge = merge.when_not_matched_insert_all() if insert else merge
         with self.writing():
+            merge = self.table.merge_insert("id").when_matched_update_all()
+            merge = merge.when_not_matched_insert_all() if insert else merge
             for start in range(0, rows.num_rows, _MERGED):
                 merge.execute(rows.slice(start, _MERGED))
 
@@ -302,7 +302,8 @@ class Store:
     def replace(self, name: str, table: Any) -> None:
         """Write a whole side table."""
         with self.writing():
-            self._database.create_table(name, table, mode="overwrite")
+            mode = "overwrite" if self._has_table(name) else "create"
+            self._database.create_table(name, table, mode=mode)
 
     def side_table(self, name: str) -> Any | None:
         """A side table, Arrow; None if there is none."""

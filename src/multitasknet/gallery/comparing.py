@@ -1,0 +1,72 @@
+"""How alike the vehicles of two images are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..images import ImageInput
+from ..ranking.distances import squared_distances
+
+if TYPE_CHECKING:
+    from ..inference.predictor import Prediction, Predictor
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Two images, and how alike their vehicles are.
+
+    Attributes:
+        first, second: the network's results for each.
+        distance: squared Euclidean, of their embeddings.
+        probability: that it is one vehicle, 0..1; None unless the user measured it.
+    """
+
+    first: Prediction
+    second: Prediction
+    distance: float
+    probability: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """What commands and the server give as JSON."""
+        return {
+            "distance": self.distance,
+            "probability": self.probability,
+            "first": self.first.as_json(),
+            "second": self.second.as_json(),
+        }
+
+
+def compare(
+    predictor: Predictor,
+    first: ImageInput,
+    second: ImageInput,
+    *,
+    keypoints: Sequence[np.ndarray | None] | None = None,
+) -> Comparison:
+    """Compare the vehicles of two images.
+
+    Args:
+        first, second: paths, Pillow images or uint8 arrays ``[H, W, 3]`` (RGB).
+        keypoints: of both, as in :meth:`multitasknet.Predictor.predict`.
+
+    Raises:
+        ImageError: an image cannot be read.
+        DataError: the network's values for it are not finite.
+    """
+    return compared(predictor, *predictor.predict([first, second], keypoints))
+
+
+def compared(predictor: Predictor, first: Prediction, second: Prediction) -> Comparison:
+    """:func:`compare` for predictions."""
+    distance = squared_distances(first.embedding[None], second.embedding[None])[0, 0]
+    return Comparison(first, second, float(distance), same_vehicle(predictor, distance))
+
+
+def same_vehicle(predictor: Predictor, distance: float) -> float | None:
+    """The probability of one vehicle at a squared distance; None without a user's calibration."""
+    calibration = predictor.calibration
+    return None if calibration is None else float(calibration.probability(distance))

@@ -1,0 +1,106 @@
+"""Pages to look at: what was found for queries, and which crops were grouped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import ImageError
+from ..images import read_image
+from ..report.page import Panel, Shot, thumbnail, write_page
+from .rows import Hit
+
+if TYPE_CHECKING:
+    from ..ranking.calibration import Calibration
+    from .gallery import Groups
+
+# Vehicles on a contact sheet, and crops of each.
+_VEHICLES, _CROPS = 200, 24
+
+
+def write_search_page(
+    path: str | Path,
+    queries: Sequence[str | Path],
+    found: Sequence[Sequence[Hit]],
+    *,
+    gallery: int,
+    weights: str = "",
+    calibration: Calibration | None = None,
+) -> Path:
+    """Write a self-contained page with each query and its nearest rows.
+
+    Args:
+        gallery: rows searched in.
+        weights: where the weights are from; empty if they are random.
+        calibration: how probable the hits are; None to show distances alone.
+
+    Raises:
+        OutputError: the page cannot be written.
+    """
+
+    def caption(hit: Hit) -> str:
+        certain = f", {calibration.words(hit.distance)}" if calibration else ""
+        return f"{hit.distance:.3g}{certain}"
+
+    panels = [
+        Panel(
+            str(query),
+            (
+                _shot(query, "query", "query"),
+                *(_shot(hit.row.image, caption(hit)) for hit in hits),
+            ),
+        )
+        for query, hits in zip(queries, found, strict=True)
+    ]
+    return write_page(
+        path,
+        "search.html",
+        title="MultiTaskNet search",
+        panels=panels,
+        queries=len(queries),
+        gallery=gallery,
+        weights=weights,
+        calibration=calibration,
+        random=not weights,
+    )
+
+
+def write_contact_sheet(path: str | Path, groups: Groups) -> Path:
+    """Write a self-contained page with the crops of each vehicle, those with most crops first.
+
+    Raises:
+        OutputError: the page cannot be written.
+    """
+    counts = np.bincount(groups.vehicles)
+    order = np.argsort(-counts, kind="stable")
+    largest = [int(one) for one in order if counts[one] > 1]
+    panels = []
+    for vehicle in largest[:_VEHICLES]:
+        places = np.flatnonzero(groups.vehicles == vehicle)
+        images = [groups.images[place] for place in places]
+        shots = tuple(_shot(image, image.name) for image in images[:_CROPS])
+        more = f", of which {_CROPS} are shown" if len(images) > _CROPS else ""
+        panels.append(Panel(f"vehicle {vehicle}: {len(images)} crops{more}", shots))
+    return write_page(
+        path,
+        "groups.html",
+        title="MultiTaskNet groups",
+        panels=panels,
+        crops=len(groups.vehicles),
+        vehicles=len(largest),
+        alone=int((counts == 1).sum()),
+        max_distance=groups.max_distance,
+        random=False,
+    )
+
+
+def _shot(image: str | Path, caption: str, verdict: str = "") -> Shot:
+    try:
+        pixels = read_image(image)
+    except ImageError:
+        # A row may outlive its picture.
+        pixels, caption = np.full((60, 80, 3), 200, np.uint8), f"{caption}, picture not found"
+    return Shot(thumbnail(pixels), caption, str(image), verdict)

@@ -1,0 +1,340 @@
+"""Adding to a gallery: each picture once, and columns unchanged or refused beforehand."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import stores
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+from stores import PixelPredictor
+
+from multitasknet.data.records import Record
+from multitasknet.errors import GalleryError, MultiTaskNetError
+from multitasknet.gallery import adding
+from multitasknet.gallery.columns import parse_cells
+from multitasknet.gallery.entries import entries_of, read_manifest
+from multitasknet.gallery.gallery import Gallery
+from multitasknet.gallery.rows import AddReport, Entry, parse_time
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return stores.draw(tmp_path_factory.mktemp("crops"), 40)
+
+
+@pytest.fixture
+def gallery(tmp_path: Path) -> Gallery:
+    return stores.open_gallery(tmp_path / "city.lance")
+
+
+def add(gallery: Gallery, paths: list, **options: object) -> AddReport:
+    predictor = options.pop("predictor", None) or PixelPredictor()
+    return gallery.add(predictor, paths, progress=False, **options)
+
+
+def rows(gallery: Gallery, *columns: str, where: str | None = None) -> list[dict]:
+    return list(gallery.store.rows(columns or gallery.store.columns, where))
+
+
+def manifest(path: Path, text: str) -> list[Entry]:
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    return read_manifest(path)
+
+
+def column(gallery: Gallery, name: str) -> list:
+    return [row[name] for row in sorted(rows(gallery, "id", name), key=lambda row: row["id"])]
+
+
+def test_rows_hold_the_networks_results(gallery: Gallery, pictures: list[Path]) -> None:
+    predictor = PixelPredictor()
+    report = add(gallery, pictures, predictor=predictor)
+    assert (report.added, report.unchanged, report.broken) == (40, 0, {})
+    (row,) = rows(gallery, where=f"image = '{pictures[3]}'")
+    (expected,) = predictor.stream(pictures[3:4])
+    np.testing.assert_allclose(row["embedding"], expected.embedding, rtol=1e-3, atol=1e-3)
+    assert (row["color"], row["width"], row["height"]) == (expected.color, 6, 4)
+    assert (row["pose_origin"], len(row["keypoints"])) == ("neutral", 108)
+    assert row["color_probabilities"][gallery.store.color_names.index(row["color"])] == 1
+    assert row["sha256"].hex() == expected.sha256
+    assert gallery.origins() == {predictor.origin: 40}
+
+
+def test_only_what_is_new_or_changed_is_embedded(gallery: Gallery, tmp_path: Path) -> None:
+    paths = stores.draw(tmp_path / "crops", 12)
+    add(gallery, paths)
+    again = PixelPredictor()
+    assert add(gallery, [tmp_path / "crops"], predictor=again).unchanged == 12
+    assert again.embedded == 0
+    paths[5].write_bytes(stores.draw(tmp_path / "other", 1, seed=9)[0].read_bytes())
+    more = stores.draw(tmp_path / "crops", 3, seed=1)
+    report = add(gallery, [*paths, *more], predictor=again)
+    assert (report.added, report.unchanged, again.embedded, len(gallery)) == (4, 11, 4, 15)
+    # Other keypoints make another embedding, the same ones do not.
+    poses = [Record(path, 0, keypoints=np.full((36, 3), 0.3, np.float32)) for path in paths[:2]]
+    entries = [Entry(str(one.image), one.image, record=one) for one in poses]
+    assert [add(gallery, entries).added for _ in range(2)] == [2, 0]
+    assert gallery.store.count("pose_origin = 'given'") == 2
+
+
+def test_a_folder_is_the_same_however_it_is_named(
+    gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores.draw(tmp_path / "crops", 4)
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "crops")
+    monkeypatch.chdir(tmp_path / "beside")
+    for name in ("../crops", str(tmp_path / "crops"), "../link", "../beside/../link"):
+        add(gallery, [Path(name)])
+    assert len(gallery) == 4
+
+
+def test_moved_pictures_keep_their_rows(gallery: Gallery, tmp_path: Path) -> None:
+    stores.draw(tmp_path / "crops", 4)
+    entries = [
+        Entry(one.id, one.image, camera=f"c{n}", more={"lane": n})
+        for n, one in enumerate(entries_of([tmp_path / "crops"]))
+    ]
+    add(gallery, entries)
+    (tmp_path / "crops").rename(tmp_path / "archive")
+    copies = stores.draw(tmp_path / "crops", 1)
+    again = PixelPredictor()
+    report = add(gallery, [tmp_path / "archive"], predictor=again)
+    # The first one's old place holds the same picture still: a copy is a row of its own.
+    assert (report.moved, report.unchanged, report.added, again.embedded) == (3, 3, 1, 1)
+    moved = rows(gallery, "id", "image", "camera", "lane", where="lane > 0")
+    assert sorted(row["camera"] for row in moved) == ["c1", "c2", "c3"]
+    assert all(row["id"] == row["image"] and "archive" in row["id"] for row in moved)
+    assert str(copies[0]) in {row["id"] for row in rows(gallery, "id")} and len(gallery) == 5
+    # So the rows can be embedded again with other weights.
+    other = PixelPredictor(weights="cd" * 32)
+    report = add(gallery, gallery.stale(other.origin), predictor=other, reembed=True)
+    assert (report.added, report.broken) == (5, {})
+
+
+def test_a_manifest_moves_its_rows_pictures(gallery: Gallery, tmp_path: Path) -> None:
+    for folder in ("old", "new"):
+        (path,) = stores.draw(tmp_path / folder, 1)
+        add(gallery, manifest(tmp_path / "m.csv", f"id,image\na,{path}\n"))
+    assert rows(gallery, "id", "image") == [{"id": "a", "image": str(path)}]
+
+
+def test_broken_pictures_are_named_and_left_out(
+    gallery: Gallery, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Tests that run side by side pass on what was logged, and fail on such a name.
+    caplog.set_level("ERROR", "multitasknet.gallery.adding")
+    paths = stores.draw(tmp_path / "crops", 3)
+    paths[1].write_bytes(b"no picture")
+    odd = tmp_path / "crops" / "a\udcff.png"
+    paths[0].rename(odd)
+    report = add(gallery, [*paths[1:], odd, tmp_path / "nowhere.png"])
+    assert report.added == len(gallery) == 1
+    assert len(report.broken) == 3
+    assert "UTF-8" in report.broken[str(odd)]
+
+
+def test_an_interruption_keeps_whole_batches(
+    gallery: Gallery, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(PixelPredictor):
+        def stream(self, *arguments: object, **options: object) -> object:
+            for found in super().stream(*arguments, **options):
+                if self.embedded == 25:
+                    raise KeyboardInterrupt
+                yield found
+
+    monkeypatch.setattr(adding, "BATCH", 10)
+    with pytest.raises(KeyboardInterrupt):
+        add(gallery, pictures, predictor=Stopped())
+    assert len(gallery) == 20
+    report = add(gallery, pictures)
+    assert (report.unchanged, report.added, len(gallery)) == (20, 20, 40)
+
+
+def test_what_was_committed_stays_when_the_disk_is_full(
+    gallery: Gallery, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(gallery, pictures[:8])
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(type(gallery.store.table), "merge_insert", full)
+    with pytest.raises(OSError, match=r"cannot be written \(No space"):
+        add(gallery, pictures)
+    assert len(gallery) == 8
+
+
+def test_rows_of_other_weights_are_refused_until_they_are_embedded_again(
+    gallery: Gallery, pictures: list[Path]
+) -> None:
+    add(gallery, pictures[:6])
+    other = PixelPredictor(weights="cd" * 32)
+    with pytest.raises(GalleryError, match="--reembed"):
+        add(gallery, pictures[6:], predictor=other)
+    report = add(gallery, gallery.stale(other.origin), predictor=other, reembed=True)
+    assert report.added == 6
+    assert gallery.origins() == {other.origin: 6} and not gallery.stale(other.origin)
+
+
+def test_a_manifest_brings_cameras_times_and_columns(
+    gallery: Gallery, pictures: list[Path]
+) -> None:
+    path = pictures[0].parent / "m.csv"
+    lines = [
+        f"{one.name},crop-{n},{n % 4:03},2026-11-01T08:00:{n:02}Z,{n % 2}"
+        for n, one in enumerate(pictures)
+    ]
+    add(gallery, manifest(path, "\n".join(["image,id, camera,time,lane", *lines])))
+    (row,) = rows(gallery, "camera", "time", "lane", "image", where="id = 'crop-5'")
+    assert row == {
+        "camera": "001",
+        "time": datetime(2026, 11, 1, 8, 0, 5),
+        "lane": 1,
+        "image": str(pictures[5]),
+    }
+    assert gallery.store.count("time > '2026-11-01 08:00:30' and lane = 1") == 5
+    # Corrections need no embedding, and what is not given, or empty, stays.
+    again = PixelPredictor()
+    text = f"image;id;camera;lane\n{pictures[5].name};crop-5;9;\n{pictures[6].name};crop-6;;7\n"
+    report = add(gallery, manifest(path, text), predictor=again)
+    assert (report.unchanged, again.embedded) == (2, 0)
+    kept = rows(gallery, "id", "camera", "lane", where="id in ('crop-5', 'crop-6')")
+    assert sorted(map(tuple, map(dict.values, kept))) == [("crop-5", "9", 1), ("crop-6", "002", 7)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "stored"),
+    [
+        (["00123", "1E5"], [], ["00123", "1E5"]),
+        (["NA", "TRUE"], [], ["NA", "TRUE"]),
+        (["1", "61.9"], [], [1.0, 61.9]),
+        (["1", "2"], ["0.5", "61.9"], [1.0, 2.0, 0.5, 61.9]),
+        (["0.5", ""], ["3"], [0.5, None, 3.0]),
+        (["a", ""], ["7"], ["a", None, "7"]),
+        (["", ""], ["7"], [None, None, 7]),
+        (["1", "NA"], [], ["1", "NA"]),
+        (["9223372036854775808", "nan"], [], ["9223372036854775808", "nan"]),
+    ],
+)
+def test_values_of_own_columns_are_not_changed(
+    gallery: Gallery, pictures: list[Path], first: list, second: list, stored: list
+) -> None:
+    numbered = list(enumerate([*first, *second]))
+    for part in (numbered[: len(first)], numbered[len(first) :]):
+        if part:
+            lines = [f"{pictures[n]},{n},{value}" for n, value in part]
+            text = "\n".join(["image,id,own", *lines])
+            add(gallery, manifest(pictures[0].parent / "m.csv", text))
+    found = column(gallery, "own")
+    assert found == stored and list(map(type, found)) == list(map(type, stored))
+
+
+@given(st.lists(st.integers().map(str) | st.floats().map(str) | st.text(), max_size=5))
+def test_numbers_write_back_as_the_text_they_were(cells: list[str]) -> None:
+    assert ["" if one is None else str(one) for one in parse_cells(cells)] == cells
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,id,lane\n{0},a,12\n{1},b,word\n", "column lane holds int64, which '12' is not"),
+        ("image,id,lane\n{0},a,0.5\n{1},b,9007199254740993\n", "9007199254740993 is too large"),
+        ("image,id,_rowid\n{0},a,1\n", "'_rowid' cannot name a column"),
+        ("image,id,_distance\n{0},a,1\n", "'_distance' cannot name a column"),
+        ("image,id,a.b\n{0},a,1\n", "'a.b' cannot name a column"),
+        ("image,id,Lane,lane\n{0},a,1,2\n", "two columns 'lane'"),
+        ("image,id,embedding\n{0},a,1\n", "two columns 'embedding'"),
+        ("image,id,\n{0},a,1\n", "'' cannot name a column"),
+        ("image,lane,lane\n{0},1,2\n", "two columns are named 'lane'"),
+        ("image,x,y,w,h\n{0},1,2,3,4\n", "are boxes in larger pictures"),
+        ("picture\n{0}\n", "no column is 'image'"),
+        ("image,id\nnowhere.png,a\n", r"1 pictures are missing: .*nowhere\.png"),
+        ("image,id\n{0},a\n{1},a\n", "1 ids occur twice: a"),
+        ("image,time\n{0},noon\n", "row 1.*'noon' is not a time"),
+        ("image,id\n,a\n", "row 1 has no image"),
+        ("image,id\n{0},a,b\n", "row 1 has 3 cells"),
+        ("image\n", "there are no rows"),
+        ("image\n\ud8ff", "not text in UTF-8"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_before_anything_is_written(
+    gallery: Gallery, pictures: list[Path], text: str, message: str
+) -> None:
+    add(gallery, manifest(pictures[0].parent / "m.csv", f"image,id,lane\n{pictures[0]},a,7\n"))
+    version, columns = gallery.store.table.version, gallery.store.columns
+    with pytest.raises(MultiTaskNetError, match=message):
+        add(gallery, manifest(pictures[0].parent / "m.csv", text.format(*pictures)))
+    assert (gallery.store.table.version, gallery.store.columns) == (version, columns)
+
+
+def test_a_half_done_change_of_columns_is_undone(
+    gallery: Gallery, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(gallery, [Entry("a", pictures[0], more={"lane": 7})])
+
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(gallery.store.table), "alter_columns", full)
+        with pytest.raises(OSError, match=r"cannot be written \(No space"):
+            add(gallery, [Entry("b", pictures[1], more={"lane": 0.5, "plate": "X"})])
+    assert "plate" not in gallery.store.columns and column(gallery, "lane") == [7]
+    add(gallery, [Entry("b", pictures[1], more={"lane": 0.5, "plate": "X"})])
+    assert column(gallery, "lane") == [7.0, 0.5] and column(gallery, "plate") == [None, "X"]
+
+
+def test_tables_as_pandas_writes_them(
+    gallery: Gallery, pictures: list[Path], tmp_path: Path
+) -> None:
+    names = list(map(str, pictures[:2]))
+    text = f",image, camera ,lane\n0,{names[0]},3.0,1\n1,{names[1]},,2\n"
+    entries = manifest(tmp_path / "m.csv", text)
+    assert [one.camera for one in entries] == ["3", ""]
+    assert [one.more for one in entries] == [{"lane": 1}, {"lane": 2}]
+    moments = pa.array([1793520000_123456789, None], pa.timestamp("ns", tz="+02:00"))
+    table = {
+        "image": names,
+        "camera": pa.array([3.0, float("nan")]),
+        "time": moments,
+        "seen": moments,
+        "score": [0.5, float("nan")],
+        "__index_level_0__": [0, 1],
+    }
+    parquet.write_table(pa.table(table), tmp_path / "m.parquet")
+    entries = read_manifest(tmp_path / "m.parquet")
+    assert [one.camera for one in entries] == ["3", ""]
+    assert entries[0].time == entries[0].more["seen"] == datetime(2026, 11, 1, 8, 0, 0, 123456)
+    add(gallery, entries)
+    assert sorted(column(gallery, "score"), key=str) == [0.5, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2026-11-01", datetime(2026, 11, 1)),
+        ("2026-11-01 08:02", datetime(2026, 11, 1, 8, 2)),
+        ("2026-11-01T08:02:03.5", datetime(2026, 11, 1, 8, 2, 3, 500000)),
+        ("2026-11-01T08:02:03.123456789Z", datetime(2026, 11, 1, 8, 2, 3, 123456)),
+        ("2026-11-01 08:02+02:00", datetime(2026, 11, 1, 6, 2)),
+        ("2026-11-01 08:02:03 -0130", datetime(2026, 11, 1, 9, 32, 3)),
+        ("86400.5", datetime(1970, 1, 2, 0, 0, 0, 500000)),
+        (86400, datetime(1970, 1, 2)),
+        ("", None),
+    ],
+)
+def test_times_as_people_and_tools_write_them(text: object, time: datetime | None) -> None:
+    assert parse_time(text) == time
+
+
+@pytest.mark.parametrize("text", ["noon", "2026-13-01", "2026-11-01 25:00", "1e400", "08:02"])
+def test_what_is_not_a_time(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a time"):
+        parse_time(text)
