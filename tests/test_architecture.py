@@ -30,7 +30,7 @@ ROOMS = (
     ("gallery",),
     ("training",),
     ("demo",),
-    ("doctor",),
+    ("system",),
     ("server",),
     ("cli",),
     ("__main__",),

@@ -16,15 +16,16 @@ def main() -> NoReturn:
     """Run the command of this process's arguments and exit: 128 + n if signal n ended it.
 
     The first signal raises KeyboardInterrupt, so that whatever is half-written is removed; a
-    second one ends the process at once.
+    third one ends the process at once.
     """
     received: list[int] = []
 
     def interrupt(number: int, _: FrameType | None) -> None:
         received.append(number)
-        for one in _SIGNALS:
-            signal.signal(one, signal.SIG_DFL)
-        raise KeyboardInterrupt
+        if len(received) == 1:
+            raise KeyboardInterrupt
+        if len(received) > 2:
+            os._exit(128 + received[0])
 
     for one in _SIGNALS:
         # A background job of a shell ignores SIGINT, and is to go on doing so.
@@ -46,6 +47,9 @@ def main() -> NoReturn:
                 stream.flush()
         # Threads of libraries may take long to end, or crash.
         os._exit(128 + received[0])
+    # All is done, and stays so while Python and its libraries end.
+    for one in _SIGNALS:
+        signal.signal(one, signal.SIG_IGN)
     sys.exit(code)
 
 

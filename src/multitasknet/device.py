@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 # Where an Ascend accelerator shows itself, whatever the environment says.
 ASCEND_NODE = Path("/dev/davinci_manager")
 _TARGETS = {target.lower(): target for target in ("CPU", "Ascend", "GPU")}
-_CANN = "source set_env.sh of your CANN, then see 'multitasknet doctor'"
+_CANN = "source set_env.sh of your CANN, then see 'multitasknet info --system'"
 
 
 class DeviceError(MultiTaskNetError, ValueError):

@@ -59,7 +59,7 @@ def free_memory() -> int:
 
 
 def restore_signal_handlers() -> None:
-    """Put Python's handlers back, which MindSpore's pipelines replace when they start.
+    """Put Python's handlers back, which a pipeline of MindSpore replaces when it starts.
 
     Its handler of SIGTERM ends the process without clearing up.
     """

@@ -21,7 +21,6 @@ from . import (
     adapt,
     data,
     demo,
-    doctor,
     evaluate_pose,
     export,
     gallery,
@@ -46,7 +45,6 @@ _COMMANDS = (
     hub,
     export,
     serve,
-    doctor,
 )
 _PATHS_OR_WORDS = ("weights", "pose", "gallery")
 

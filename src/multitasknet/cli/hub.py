@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import MultiTaskNetError
 from .options import (
     add_command,
     add_options,
@@ -24,9 +26,21 @@ _FIELDS = ("name", "user", "version", "dataset", "author", "license", "repo", "s
 
 
 def add_parsers(commands: Any) -> None:
-    info = add_command(commands, "info", _info, "say what a card or a weights file holds")
-    add_options(info.add_mutually_exclusive_group(), "--card", "--weights")
-    add_options(info, "--network", "--cache-dir", "--json")
+    info = add_command(
+        commands,
+        "info",
+        _info,
+        "print what a card or a weights file holds, or check this machine",
+        example="--system",
+    )
+    what = info.add_mutually_exclusive_group()
+    add_options(what, "--card", "--weights")
+    what.add_argument(
+        "--system",
+        action="store_true",
+        help="versions, devices, and the shipped networks' outputs beside stored ones",
+    )
+    add_options(info, "--network", "--cache-dir", "--device", "--json")
 
     download = add_command(commands, "download", _download, "fetch and verify the card's weights")
     which = download.add_mutually_exclusive_group()
@@ -64,6 +78,9 @@ def _info(options: argparse.Namespace) -> None:
     from ..hub.card import ENTRIES
     from ..hub.info import describe_card, describe_weights
 
+    if options.system:
+        print_system(options)
+        return
     weights = weights_of(options)
     if weights in ENTRIES:
         rows = _card_rows(describe_card(card_of(options), options.cache_dir))
@@ -71,6 +88,22 @@ def _info(options: argparse.Namespace) -> None:
         check_weights(options, Path(weights))
         rows = weights_rows(describe_weights(weights))
     print_rows(rows, as_json=options.json)
+
+
+def print_system(options: argparse.Namespace) -> None:
+    """Print a line a finding; MultiTaskNetError if one of them is wrong."""
+    from ..system import examine
+
+    wrong = 0
+    for finding in examine(options.device):
+        wrong += not finding.is_right
+        if options.json:
+            print_json([asdict(finding)])
+        else:
+            mark = "" if finding.is_right else "WRONG: "
+            print(f"{finding.name:24}{mark}{finding.found}", flush=True)
+    if wrong:
+        raise MultiTaskNetError(f"{wrong} of these are wrong; report them with this table")
 
 
 def _card_rows(info: CardInfo) -> dict[str, object]:

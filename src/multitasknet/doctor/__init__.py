@@ -1,1 +1,0 @@
-"""Whether this machine computes what it should; see :mod:`.checks`."""

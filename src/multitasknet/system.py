@@ -1,0 +1,118 @@
+"""``info --system``: what is installed, and each shipped network's outputs beside stored ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .device import ASCEND_NODE, has_idle_ascend
+from .files import PACKAGE, reason_of, replacing
+from .hub.card import SYNTHETIC
+from .inference.pose_estimator import PoseEstimator
+from .inference.predictor import Predictor
+from .runtime import usable_cores
+
+# Of what MindSpore computed on a CPU: "python -m multitasknet.system" writes it.
+REFERENCE = PACKAGE / "system.json"
+_PACKAGES = ("multitasknet", "mindspore", "numpy", "protobuf", "onnxruntime", "openvino", "lancedb")
+_BACKENDS = {"mindspore": "mindspore", "onnx": "onnxruntime", "openvino": "openvino"}
+_NETWORKS: Mapping[str, Callable[..., Any]] = {
+    "MultiTaskNet": Predictor,
+    "VehiclePose": PoseEstimator,
+}
+_SIDE, _STORED = 64, 64
+# Largest difference over the largest value. Kernels of CPUs differ by rounding; HF32 of an Ascend
+# keeps 11 bits, of which the sums lose some.
+_CLOSE, _CLOSE_ON_DEVICE = 1e-3, 1e-2
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line about this machine; ``is_right`` is False for what needs a remedy."""
+
+    name: str
+    found: str
+    is_right: bool = True
+
+
+def examine(device: str | None = None) -> Iterator[Finding]:
+    """Describe this machine and run each shipped network with every engine; seconds to a minute.
+
+    Args:
+        device: where MindSpore computes, as in :class:`multitasknet.Predictor`.
+
+    Raises:
+        EngineError: MindSpore does not compute there.
+    """
+    yield Finding("python", f"{platform.python_version()}, {platform.platform()}")
+    for package in _PACKAGES:
+        try:
+            yield Finding(package, version(package))
+        except PackageNotFoundError:
+            yield Finding(package, "not installed")
+    yield Finding("CANN", cann_version(os.environ) or "not in this environment")
+    yield Finding("cores", str(usable_cores()))
+    for backend, module in _BACKENDS.items():
+        if find_spec(module) is None:
+            continue
+        for network in _NETWORKS:
+            yield _compare(network, backend, device if backend == "mindspore" else None)
+    import mindspore
+
+    target = mindspore.get_context("device_target")
+    if has_idle_ascend(target, is_there=ASCEND_NODE.exists()):
+        yield Finding("device", f"{target}, beside an idle Ascend: source CANN's set_env.sh", False)
+    else:
+        yield Finding("device", target)
+
+
+def cann_version(environment: Mapping[str, str]) -> str:
+    """The version of the CANN whose environment is sourced; empty if there is none."""
+    for name in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME"):
+        for part in ("compiler", "runtime"):
+            file = Path(environment.get(name, "/nowhere")) / part / "version.info"
+            text = file.read_text(errors="replace") if file.is_file() else ""
+            if stated := re.search(r"^Version=(\S+)", text, re.M):
+                return stated[1]
+    return ""
+
+
+def compute(network: str, backend: str, device: str | None = None) -> list[float]:
+    """A sample of a shipped network's outputs for an input of fixed noise."""
+    how = {"backend": backend, "device": device, "size": (_SIDE, _SIDE), "batch_size": 1}
+    runner = _NETWORKS[network](SYNTHETIC, offline=True, progress=False, **how)
+    rng = np.random.default_rng(0)
+    inputs = [
+        rng.random((1, *shape), np.float32) - np.float32(0.5)
+        for shape in runner.spec.input_shapes((_SIDE, _SIDE)).values()
+    ]
+    values = np.concatenate([one.ravel() for one in runner.engine.run(*inputs)])
+    return [float(f"{one:.9g}") for one in values[:: len(values) // _STORED]]
+
+
+def _compare(network: str, backend: str, device: str | None) -> Finding:
+    name = f"{network}, {backend}"
+    try:
+        wanted = np.array(json.loads(REFERENCE.read_text())[network])
+        off = float(np.abs(compute(network, backend, device) - wanted).max() / np.abs(wanted).max())
+    # Whatever a broken installation raises is what is looked for.
+    except Exception as error:
+        return Finding(name, f"{type(error).__name__}: {reason_of(error)}", False)
+    close = _CLOSE if device in (None, "CPU") else _CLOSE_ON_DEVICE
+    return Finding(name, f"outputs {off:.1e} off, at most {close:.0e}", off <= close)
+
+
+if __name__ == "__main__":
+    with replacing(REFERENCE) as part:
+        stored = {network: compute(network, "mindspore", "CPU") for network in _NETWORKS}
+        part.write_text(json.dumps(stored) + "\n", encoding="utf-8")
