@@ -11,7 +11,7 @@ from mindspore import Tensor, nn
 
 from ..files import replacing, writing
 from ..vehicle.attributes import ClassMaps
-from .load import named_parameters
+from .load import inner_network, named_parameters
 from .sidecar import Sidecar, write_sidecar
 
 
@@ -26,12 +26,11 @@ def save_weights(
 ) -> Path:
     """Write a network's weights under their published names, and a sidecar with what they mean.
 
-    The names are those below ``network``, whatever Cell of a training it lies in. Both files appear
-    whole or not at all.
+    Both files appear whole or not at all.
 
     Args:
         network: a Cell of :func:`multitasknet.create_network`, whose ``spec`` has the class names
-            and the input size.
+            and the input size; also inside one of a training or of mixed precision.
         path: the checkpoint, ``.ckpt``; the sidecar is ``.json`` beside it.
         class_maps: which raw id of the data each class is; default: by the names of the spec.
         metrics: what these weights reach on query and gallery, in percent.
@@ -42,9 +41,10 @@ def save_weights(
         The path of the checkpoint.
 
     Raises:
+        CheckpointError: there is no network in the Cell.
         OutputError: one of the files cannot be written.
     """
-    path = Path(path)
+    path, network = Path(path), inner_network(network)
     if class_maps is None:
         class_maps = getattr(network.spec, "class_maps", ClassMaps((), (), ()))
     sidecar = Sidecar(network.spec, class_maps, metrics or {}, origin or {})
