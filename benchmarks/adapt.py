@@ -2,7 +2,7 @@
 
     multitasknet synthesize --output ROOT --vehicles 834 --test-vehicles 100 --images 6 \\
         --cameras 20 --pixels 160 --seed 78
-    python benchmarks/adapt.py --data ROOT --shifted [--train last-block]
+    python benchmarks/adapt.py --data ROOT --shifted [--freeze blocks]
 
 Adapts weights to the folder CROPS (ROOT's training pictures, whose labels are not looked at) in a
 new folder and measures them on ROOT's query and gallery before, after the batch norm statistics
@@ -24,8 +24,7 @@ from teaching import shifted_copy
 from multitasknet import adapt
 from multitasknet.runtime import usable_cores
 from multitasknet.training.history import EpochRecord
-
-FREEZES = {"all": "none", "last-block": "blocks", "heads": "backbone"}
+from multitasknet.training.settings import FREEZES
 
 
 def main() -> None:
@@ -35,7 +34,7 @@ def main() -> None:
     parser.add_argument("--shifted", action="store_true")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, help="keep the results, and go on there")
-    parser.add_argument("--train", choices=tuple(FREEZES), default="all")
+    parser.add_argument("--freeze", choices=FREEZES, default="blocks")
     parser.add_argument("--pose", default="auto")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--lr", type=float, default=3e-4)
@@ -57,7 +56,7 @@ def measure(options: argparse.Namespace, output: Path) -> None:
         weights=options.weights,
         pose=options.pose,
         rounds=options.rounds,
-        freeze=FREEZES[options.train],
+        freeze=options.freeze,
         lr=options.lr,
         eps=options.eps,
         neighbors=options.neighbors,
@@ -66,7 +65,9 @@ def measure(options: argparse.Namespace, output: Path) -> None:
     )
     minutes = (time.perf_counter() - started) / 60
     history = result.history
-    print(f"\n{history.settings['images']} crops, {options.train}, {minutes:.1f} min in all\n")
+    print(
+        f"\n{history.settings['images']} crops, freeze {options.freeze}, {minutes:.1f} min in all\n"
+    )
     print("| round | min | clusters | used % | silhouette | mAP | gain | Rank-1 | color | type |")
     print("| --- |" + " ---: |" * 9)
     first = history.before

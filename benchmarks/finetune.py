@@ -30,16 +30,14 @@ from multitasknet.data.records import VehicleDataset
 from multitasknet.hub.source import WeightsSource
 from multitasknet.training.augmentation import RandomAugmentation
 from multitasknet.training.batches import ImageSource
-from multitasknet.training.identity import LOSSES, class_maps, validate
-from multitasknet.training.loop import EpochTrainer
+from multitasknet.training.history import History
+from multitasknet.training.identity import IdentityTask, trained_classes, validate
+from multitasknet.training.loop import Job, Parts, Run
 from multitasknet.training.losses import MultiTaskLoss
-from multitasknet.training.optimization import create_optimizer, set_training
+from multitasknet.training.optimization import Schedule, create_optimizer, set_training
 from multitasknet.training.sampler import IdentitySampler, ShuffledSampler
-from multitasknet.training.schedule import Schedule
 from multitasknet.training.settings import IdentitySettings
-from multitasknet.training.state import Progress
 from multitasknet.training.step import TrainingStep
-from multitasknet.training.task import Job
 from multitasknet.vehicle.sample import Sample
 from vehiclesynth import synthesize
 
@@ -76,9 +74,9 @@ class DriftingAugmentation:
     size: int
 
     def for_epoch(
-        self, seed: int, epoch: int, *, rank: int = 0, first: int = 0
+        self, seed: int, epoch: int, rank: int = 0
     ) -> Callable[[Sample, int, int], Sample]:
-        augment = self.plain.for_epoch(seed, epoch, rank=rank, first=first)
+        augment = self.plain.for_epoch(seed, epoch, rank)
 
         def drifting(sample: Sample, index: int, place: int) -> Sample:
             height, width = sample.pixels.shape[:2]
@@ -143,20 +141,21 @@ def fresh_network(seed: int, size: int) -> MultiTaskNet:
 
 
 def train(dataset, network, optimizer, sampler, augmentation, schedule, seed) -> dict[str, float]:
-    maps = class_maps(dataset.train.records)
-    train, *tested = (
-        ImageSource(split, network.spec, maps, augmentation, workers=2)
+    settings = IdentitySettings(seed=seed, batch_size=BATCH)
+    job = Job(settings, dataset, Path(), WeightsSource(None), workers=2)
+    classes = trained_classes(network.spec, dataset.train)
+    source, *tested = (
+        ImageSource(split, network.spec, classes, augmentation, workers=2)
         for split in (dataset.train, dataset.query, dataset.gallery)
     )
-    step = TrainingStep(network, MultiTaskLoss(smoothing=0.1), optimizer, clip=50.0)
-    settings = IdentitySettings(seed=seed, batch_size=BATCH)
-    job = Job(settings, dataset, Path(), WeightsSource(None))
-    trainer = EpochTrainer(job, step, train, sampler, schedule, LOSSES)
-    set_training(network)
+    loss = MultiTaskLoss(smoothing=0.1)
+    step = TrainingStep(network, loss, optimizer, clip=50.0)
+    parts = Parts(network, loss, source)
+    run = Run(IdentityTask(job), History({}), network, (), parts, step, sampler, schedule)
     for epoch in range(schedule.epochs):
-        trainer.run(Progress(epoch), stopped=lambda: False)
+        run.train(epoch)
     network.set_train(False)
-    return validate(job, network, network.spec, tested, stopped=lambda: False)
+    return validate(job, network, network.spec, tested)
 
 
 def compare_steps(size: int, batch: int, runs: int) -> None:

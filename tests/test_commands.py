@@ -14,10 +14,11 @@ import yaml
 from multitasknet import __version__
 from multitasknet.cli import _parse, _parser, main
 from multitasknet.cli.options import weights_of
+from multitasknet.errors import TrainingError
 from multitasknet.training.settings import (
-    FinetuneError,
     IdentitySettings,
-    Settings,
+    PoseSettings,
+    check_settings,
     read_config,
 )
 
@@ -158,38 +159,21 @@ BAD_SETTINGS = {
 @pytest.mark.parametrize("name", BAD_SETTINGS)
 def test_a_setting_is_checked_wherever_it_comes_from(name, tmp_path, capsys) -> None:
     value = BAD_SETTINGS[name]
-    with pytest.raises(FinetuneError, match=f"{name} is .*; expected "):
-        Settings.of({name: value}, "python")
+    with pytest.raises(TrainingError, match=f"{name} is .*; expected "):
+        check_settings({name: value}, "python")
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump({name: value}))
-    with pytest.raises(FinetuneError, match=rf"config\.yaml: {name} is "):
+    with pytest.raises(TrainingError, match=rf"config\.yaml: {name} is "):
         read_config(config)
     arguments = ["finetune", "--data", "x", "--output", str(tmp_path / "run")]
     assert main([*arguments, "--config", str(config)]) == 2
     assert f"{name} is " in capsys.readouterr().err
 
 
-def test_every_setting_is_an_option_with_its_default(capsys) -> None:
+def test_the_help_names_every_setting_and_the_options_defaults(capsys) -> None:
     text = help_of("finetune", capsys)
-    for name, rule in IdentitySettings.rules().items():
-        option = f"--{name.replace('_', '-')}"
-        assert option in text
-        if rule.kind is float and rule.least == 0 and name != "milestones":
-            assert f"({getattr(IdentitySettings, name)})" in text
-
-
-@pytest.mark.parametrize(
-    "options", [["--margin", "0.5", "--soft-margin"], ["--soft-margin", "--margin", "0.5"]]
-)
-def test_a_margin_and_the_soft_margin_together_are_refused(options, tmp_path, capsys) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(["finetune", "--data", "x", "--output", str(tmp_path / "run"), *options])
-    assert stopped.value.code == 2
-    assert "margin: not allowed with argument --" in capsys.readouterr().err
-
-
-def test_the_first_releases_words_for_settings_hold_with_a_warning(caplog) -> None:
-    old = Settings.of({"batch": 16, "trunk_rate": 0.5, "freeze": "trunk"}, "old.yaml")
-    assert (old.batch_size, old.backbone_rate, old.freeze) == (16, 0.5, "backbone")
-    for words in ("batch is called batch_size", "trunk_rate is called", "trunk is called backbone"):
-        assert words in caplog.text
+    for kind in (IdentitySettings, PoseSettings):
+        for name in kind.rules():
+            assert name in text or f"--{name.replace('_', '-')}" in text
+    for name in ("lr", "epochs", "instances"):
+        assert f"({IdentitySettings.defaults()[name]})" in text

@@ -11,11 +11,7 @@ import numpy as np
 import pytest
 
 from multitasknet import PoseEstimator, read_dataset
-from multitasknet.hub.source import WeightsSource
 from multitasknet.inference.kept_poses import STORE, estimate_missing
-from multitasknet.training import identity
-from multitasknet.training.settings import IdentitySettings
-from multitasknet.training.task import Job
 
 
 @pytest.fixture(scope="module")
@@ -96,17 +92,3 @@ def test_a_damaged_store_is_begun_anew_and_one_that_cannot_be_written_replaced(
     gone = estimate_missing(split, estimator, folder=tmp_path / "nowhere", progress=False)
     assert (tmp_path / "cache" / STORE).is_file()
     np.testing.assert_array_equal(keypoints_of(gone), keypoints_of(first))
-
-
-def test_training_gets_the_poses_that_labels_lack(root, pose_checkpoint, tmp_path) -> None:
-    dataset = read_dataset(root)
-    source = WeightsSource(None, cache_dir=tmp_path)
-    for pose, origin in (("none", None), (str(pose_checkpoint), True)):
-        settings = IdentitySettings(pose=pose, weights="none")
-        job = Job(settings, dataset, tmp_path, source)
-        completed = identity.complete(job).dataset
-        for split in completed.splits:
-            assert {record.estimated or None for record in split.records} == {origin}
-    labelled = read_dataset(drawn.pamtri(tmp_path / "pamtri", drawn.plan(2, 1, 1)))
-    job = Job(IdentitySettings(pose="nowhere.ckpt"), labelled, tmp_path, source)
-    assert identity.complete(job) is job

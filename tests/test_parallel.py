@@ -80,8 +80,7 @@ def test_two_processes_share_the_evaluation_and_have_the_metrics_of_all(folder) 
     assert ours == [history["before"], *(record["metrics"] for record in history["epochs"])]
     # What one process computes of the same weights, image by image.
     best = evaluate(Predictor(folder / "run" / "best.ckpt"), read_dataset(folder / "data"))
-    number = max(range(2), key=lambda index: ours[index + 1]["mAP"])
-    assert best.metrics["mAP"] == pytest.approx(ours[number + 1]["mAP"], abs=1e-3)
+    assert best.metrics["mAP"] == pytest.approx(max(one["mAP"] for one in ours), abs=1e-3)
 
 
 @pytest.mark.parametrize(("count", "devices"), [(5, 2), (6, 2), (1, 3), (7, 1)])
@@ -122,14 +121,11 @@ def test_one_of_several_processes_that_cannot_be_joined_does_not_train(tmp_path)
 
 
 @pytest.mark.slow
-def test_two_processes_that_stop_in_an_epoch_resume_as_if_they_had_not(folder) -> None:
-    for rank in range(2):
-        stopped = (folder / f"stopped_{rank}.txt").read_text()
-        assert stopped.startswith("interrupted in epoch 2 of 2")
+def test_two_processes_that_stop_resume_as_if_they_had_not(folder) -> None:
     straight, resumed = (
         read_weights(folder / run / "last.ckpt").arrays for run in ("straight", "resumed")
     )
     assert straight.keys() == resumed.keys()
     for name, value in straight.items():
-        # The statistics are averaged once more on the way, which rounds them otherwise.
+        # Sums over the processes may come in any order.
         np.testing.assert_allclose(resumed[name], value, rtol=1e-5, atol=1e-7, err_msg=name)

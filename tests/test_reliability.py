@@ -27,6 +27,7 @@ from multitasknet.errors import (
     EngineError,
     ImageError,
     MultiTaskNetError,
+    TrainingError,
 )
 from multitasknet.files import OutputError, PathError, check_output, exclusive, expand, replacing
 from multitasknet.hub.card import load_card
@@ -36,8 +37,8 @@ from multitasknet.models.base import check_memory
 from multitasknet.models.multitasknet.spec import MultiTaskNetSpec
 from multitasknet.report.page import Panel, Shot, thumbnail, write_page
 from multitasknet.retrieval.index import EmbeddingOrigin, GalleryIndex
-from multitasknet.training.history import HistoryError, read_history
-from multitasknet.training.settings import FinetuneError, read_config
+from multitasknet.training.history import read_history
+from multitasknet.training.settings import read_config
 from multitasknet.weights.ckpt_file import _message_class
 from multitasknet.weights.convert import convert
 from multitasknet.weights.read import read_weights
@@ -119,7 +120,7 @@ def test_the_metrics_of_a_card_take_no_time(write_card: Callable[..., Path]) -> 
 )
 def test_a_hostile_history_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "history.json").write_text(text)
-    with pytest.raises(HistoryError, match=r"history\.json"):
+    with pytest.raises(TrainingError, match=r"history\.json"):
         read_history(tmp_path / "history.json")
 
 
@@ -196,7 +197,7 @@ def test_a_checkpoint_with_a_name_that_is_no_text_is_refused(tmp_path: Path) -> 
 @pytest.mark.parametrize("value", ["&a [*a]", DEEP, "!!int abc", "{x: [1, {y: 2}]}"])
 def test_a_hostile_setting_is_refused(tmp_path: Path, value: str) -> None:
     (tmp_path / "config.yaml").write_text(f"milestones: {value}")
-    with pytest.raises(FinetuneError, match=r"config\.yaml"):
+    with pytest.raises(TrainingError, match=r"config\.yaml"):
         read_config(tmp_path / "config.yaml")
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multitasknet.training.sampler import IdentitySampler, SamplerError, ShuffledSampler
+from multitasknet.errors import TrainingError
+from multitasknet.training.sampler import IdentitySampler, ShuffledSampler
 
 COUNTS = st.lists(st.integers(1, 12), min_size=4, max_size=12)
 
@@ -79,7 +80,7 @@ def test_devices_share_an_epoch_without_overlap() -> None:
 
 
 def test_too_few_vehicles_are_refused_with_both_numbers() -> None:
-    with pytest.raises(SamplerError, match=r"takes 8 vehicles, but the data have 3"):
+    with pytest.raises(TrainingError, match=r"takes 8 vehicles, but the data have 3"):
         IdentitySampler([1, 1, 2, 2, 3, 3], vehicles=8, images=4)
 
 
@@ -107,5 +108,5 @@ def test_shuffled_batches_use_every_image_once_and_the_same_for_an_epoch() -> No
         assert len(np.unique(shared)) == 16
         np.testing.assert_array_equal(samplers[0].epoch(epoch), alone)
         assert not np.array_equal(samplers[0].epoch(epoch + 1), alone)
-    with pytest.raises(SamplerError, match=r"2 batches of 4 images .* the data have 7"):
+    with pytest.raises(TrainingError, match=r"2 batches of 4 images .* the data have 7"):
         ShuffledSampler(7, 4, devices=2)

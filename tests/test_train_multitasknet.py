@@ -17,9 +17,9 @@ from multitasknet import (
     evaluate,
     read_dataset,
     read_weights,
-    synthesize,
 )
 from multitasknet.weights.sidecar import sidecar_path
+from vehiclesynth import synthesize
 
 torch = pytest.importorskip("torch")
 ROOT = Path(__file__).parent.parent

@@ -6,12 +6,19 @@ import mindspore
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
+from toy_network import NETWORK, ToySpec
 
 from multitasknet import MultiTaskNet, MultiTaskNetSpec
 from multitasknet.models.multitasknet.layout import FROZEN
 from multitasknet.models.multitasknet.network import DenseLayer
-from multitasknet.training.optimization import create_optimizer, freeze, set_training
-from multitasknet.training.state import Progress, load_state, save_state
+from multitasknet.training.loop import load_state, save_state
+from multitasknet.training.optimization import (
+    Schedule,
+    create_optimizer,
+    freeze,
+    reestimate_statistics,
+    set_training,
+)
 from multitasknet.training.step import TrainingStep, has_overflowed
 
 
@@ -156,7 +163,7 @@ def test_an_overflow_at_the_smallest_scale_is_hopeless() -> None:
 
 def test_a_kept_state_can_be_overwritten_by_its_owner(tmp_path) -> None:
     network, step = small_step()
-    save_state(tmp_path / "last.ckpt", network, step, Progress())
+    save_state(tmp_path / "last.ckpt", network, step, 1)
     assert (tmp_path / "last.ckpt").stat().st_mode & 0o600 == 0o600
 
 
@@ -164,11 +171,10 @@ def test_the_state_holds_all_that_the_next_steps_need(tmp_path) -> None:
     network, step = small_step(scaled=True)
     step.set_rate(0.01)
     step(*batch(1))
-    progress = Progress(2, 5, 1, 2.5, {"total": np.float32(0.1), "identity": np.float32(7)})
-    save_state(tmp_path / "last.ckpt", network, step, progress)
+    save_state(tmp_path / "last.ckpt", network, step, 2)
     step(*batch(2))
     other, other_step = small_step(scaled=True)
-    assert load_state(tmp_path / "last.ckpt", other, other_step) == progress
+    assert load_state(tmp_path / "last.ckpt", other, other_step) == 2
     other_step.set_rate(0.01)
     other_step(*batch(2))
     # Momentum makes the second step depend on the first.
@@ -201,3 +207,44 @@ def test_a_frozen_part_keeps_weights_and_statistics(choice, still) -> None:
     assert norms["base.norm0"] == (choice == "none")
     set_training(network, FROZEN[choice], statistics=False)
     assert not network.base.norm5.training
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        # 1e-3 x (0.01 + 0.99 x epoch / 2) up to epoch 2.
+        (Schedule(1e-3, 10, "constant", warmup=2), {0: 1e-5, 1: 5.05e-4, 2: 1e-3, 9.9: 1e-3}),
+        # PAMTRI's: a tenth at 30 and again at 60.
+        (
+            Schedule(3e-4, 90, "steps", milestones=(30, 60)),
+            {0: 3e-4, 29.99: 3e-4, 30: 3e-5, 59.99: 3e-5, 60: 3e-6, 89: 3e-6},
+        ),
+        # Half way down the cosine lies the mean of rate and floor.
+        (Schedule(1.0, 8, "cosine", floor=0.0), {0: 1.0, 2: 0.8535534, 4: 0.5, 6: 0.1464466}),
+        (Schedule(2.0, 6, "cosine", warmup=2, floor=0.1), {1: 1.01, 2: 2.0, 4: 1.1, 6: 0.2}),
+    ],
+)
+def test_the_rate_is_as_worked_out_by_hand(schedule, expected) -> None:
+    for epoch, rate in expected.items():
+        assert schedule.at(epoch) == pytest.approx(rate, rel=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_statistics_move_to_those_of_all_pictures(share: float) -> None:
+    mindspore.set_seed(0)
+    network = NETWORK.build(ToySpec())
+    rng = np.random.default_rng(0)
+    pictures = rng.uniform(size=(12, 3, 8, 8)).astype(np.float32) * np.linspace(0.5, 3, 12)[
+        :, None, None, None
+    ].astype(np.float32)
+    weights = network.toyconv.weight.asnumpy().copy()
+    batches = ((Tensor(pictures[start : start + 4]),) for start in (0, 4, 8))
+    reestimate_statistics(network, batches, share=share)
+    seen = network.toyconv(Tensor(pictures)).asnumpy()
+    norm = network.toynorm
+    # Fresh ones are 0 and 1. MindSpore's variances are of samples, as torch's: n - 1.
+    mean, variance = share * seen.mean((0, 2, 3)), 1 - share + share * seen.var((0, 2, 3))
+    np.testing.assert_allclose(norm.moving_mean.asnumpy(), mean, rtol=1e-4)
+    np.testing.assert_allclose(norm.moving_variance.asnumpy(), variance, rtol=1e-2)
+    np.testing.assert_array_equal(network.toyconv.weight.asnumpy(), weights)
+    assert not network.training

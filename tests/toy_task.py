@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -13,18 +13,14 @@ from multitasknet.data.records import Split
 from multitasknet.data.samples import batch_inputs, load_sample
 from multitasknet.hub.create_network import create_from
 from multitasknet.training.batches import Batch, Draw
+from multitasknet.training.loop import Parts, Task
 from multitasknet.training.sampler import ShuffledSampler
 from multitasknet.training.settings import Settings, setting
-from multitasknet.training.task import Job, Parts
-
-LOSSES = ("distance",)
-METRIC = "error"
-HIGHER_IS_BETTER = False
 
 
 @dataclass(frozen=True)
 class ToySettings(Settings):
-    TASK: ClassVar[str] = __name__
+    TASK: ClassVar[str] = f"{__name__}:ToyTask"
 
     noise: float = setting(0.01, "of the training pictures", least=0)
 
@@ -38,10 +34,8 @@ class ToySource:
     noise: float
 
     def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
-        for step, indices in enumerate(batches, start=draw.step):
-            yield self._batch(
-                indices, np.random.default_rng((draw.seed, draw.epoch, draw.rank, step))
-            )
+        for step, indices in enumerate(batches):
+            yield self._batch(indices, np.random.default_rng((*draw, step)))
 
     def plain(self, size: int) -> Iterator[Batch]:
         for start in range(0, len(self.split), size):
@@ -63,36 +57,32 @@ class Distance(nn.Cell):
         return loss, ops.stack((loss,))
 
 
-def complete(job: Job) -> Job:
-    return job
+class ToyTask(Task):
+    losses = ("distance",)
+    metric = "error"
+    higher_is_better = False
 
+    def create_sampler(self) -> ShuffledSampler:
+        job, settings = self.job, self.job.settings
+        return ShuffledSampler(
+            len(job.dataset.train), settings.batch_size, settings.seed, job.devices.count
+        )
 
-def create_sampler(job: Job) -> ShuffledSampler:
-    settings = job.settings
-    return ShuffledSampler(
-        len(job.dataset.train), settings.batch_size, settings.seed, job.devices.count
-    )
+    def create_network(self) -> nn.Cell:
+        network = create_from(self.job.weights, "toy", width=3)
+        size = self.job.settings.size
+        network.spec = replace(network.spec, input_size=(size, size))
+        return network
 
+    def prepare(self, network: Any) -> Parts:
+        source = ToySource(self.job.dataset.train, network.spec, self.job.settings.noise)
 
-def create_network(job: Job) -> nn.Cell:
-    network = create_from(job.weights, "toy", width=3)
-    network.spec = replace(network.spec, input_size=(job.settings.size, job.settings.size))
-    return network
+        def validate() -> dict[str, float]:
+            errors = []
+            for batch in source.plain(8):
+                outputs = network(*batch.inputs).asnumpy()
+                errors.append(np.abs(outputs - batch.labels[0].asnumpy()).mean(1))
+            error = 100 * float(np.concatenate(errors).mean())
+            return {"images": len(self.job.dataset.train), "error": error, "undefined": np.nan}
 
-
-def prepare(job: Job, network: Any) -> Parts:
-    source = ToySource(job.dataset.train, network.spec, job.settings.noise)
-
-    def validate(stopped: Callable[[], bool]) -> dict[str, float] | None:
-        errors = []
-        for batch in source.plain(8):
-            if stopped():
-                return None
-            outputs = network(*batch.inputs).asnumpy()
-            errors.append(np.abs(outputs - batch.labels[0].asnumpy()).mean(1))
-        return {
-            "images": len(job.dataset.train),
-            METRIC: 100 * float(np.concatenate(errors).mean()),
-        }
-
-    return Parts(network, Distance(), source, validate)
+        return Parts(network, Distance(), source, validate)

@@ -46,8 +46,8 @@ from .retrieval.index import GalleryIndex
 from .retrieval.search import build_index, search
 from .retrieval.store import GalleryStore
 from .retrieval.store_search import StoreGallery
-from .training.adaptation import AdaptError, adapt
-from .training.finetuning import FinetuneResult, finetune
+from .training.adapt import adapt
+from .training.finetune import FinetuneResult, finetune
 from .training.losses import MultiTaskLoss
 from .vehicle.attributes import COLORS, TYPES, ClassMaps
 from .vehicle.pose import Pose
@@ -60,7 +60,6 @@ __all__ = [
     "COLORS",
     "TYPES",
     "VARIANTS",
-    "AdaptError",
     "Asset",
     "Calibration",
     "CalibrationError",

@@ -18,7 +18,6 @@ import shtab
 from .. import __version__
 from ..errors import MultiTaskNetError
 from . import (
-    adapt,
     data,
     demo,
     evaluate_pose,
@@ -38,7 +37,6 @@ _COMMANDS = (
     pose,
     evaluate_pose,
     training,
-    adapt,
     demo,
     data,
     synthesize,

@@ -1,94 +1,202 @@
-"""``finetune``, its options made from the settings."""
+"""``finetune`` and ``adapt``, their options made from the settings."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..training.history import shown
-from ..training.settings import Rule, all_rules
-from .options import add_command, add_options, given
+from ..training.settings import AdaptSettings, IdentitySettings, PoseSettings, Settings
+from .options import SOURCE, add_command, add_options, given, print_json, print_table, weights_of
 
 if TYPE_CHECKING:
+    from ..training.finetune import FinetuneResult
     from ..training.history import EpochRecord
 
-_HOW = ("resume", "device", "workers", "tensorboard", "cache_dir", "offline", "allow_outside")
+_RUN = ("resume", "device", "workers", "tensorboard", "cache_dir", "offline", "allow_outside")
+# What users set often; the rest is for --config.
+_SHARED = (
+    "network",
+    "size",
+    "epochs",
+    "batch_size",
+    "lr",
+    "schedule",
+    "freeze",
+    "precision",
+    "evaluate_every",
+    "seed",
+)
+_OF_MULTITASKNET = ("pose", "instances")
+_OF_ROUNDS = ("rounds", "freeze", "lr", "batch_size", "neighbors", "pose", "seed")
+_SOURCE = ("weights", "card")
+_WIDTH = 75
 
 
 def add_parsers(commands: Any) -> None:
-    finetune = add_command(commands, "finetune", _finetune, "train on a data set")
-    finetune.description = (
-        "Train on a data set. A setting that is not given is taken from --config, or with "
-        "--resume from the training to go on with, else as printed here in brackets."
+    finetune = add_command(
+        commands,
+        "finetune",
+        _finetune,
+        "train on a data set",
+        example="--data vehicles --output run --weights synthetic --epochs 5 --freeze blocks",
     )
-    add_options(
-        finetune, "--data", "--allow-outside", "--cache-dir", "--offline", "--workers", "--device"
-    )
+    add_options(finetune, "--data", *SOURCE, "--allow-outside", "--workers", "--device")
     finetune.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="a new folder for the results"
     )
-    finetune.add_argument("--resume", action="store_true", help="go on in DIR")
-    finetune.add_argument("--config", type=Path, metavar="YAML", help="settings by name")
+    finetune.add_argument(
+        "--resume", action="store_true", help="go on in DIR after the last finished epoch"
+    )
     finetune.add_argument(
         "--tensorboard", action="store_true", help="write TensorBoard events to DIR/events"
     )
-    group = finetune.add_argument_group("settings", argument_default=argparse.SUPPRESS)
-    margin = group.add_mutually_exclusive_group()
-    for name, rule in all_rules().items():
-        add_setting(margin if name == "margin" else group, name, rule)
-    margin.add_argument(
-        "--soft-margin",
-        dest="margin",
-        action="store_const",
-        const=None,
-        help="the triplet loss's softplus instead of a margin",
+    _add_config(finetune)
+    _add_settings(finetune, "settings", Settings, _SHARED)
+    _add_settings(finetune, "MultiTaskNet", IdentitySettings, _OF_MULTITASKNET)
+    _add_settings(finetune, "PoseEstNet", PoseSettings, ())
+    finetune.set_defaults(network=None)
+
+    adapt = add_command(
+        commands,
+        "adapt",
+        _adapt,
+        "adapt weights to crops without labels; the same command goes on where it was interrupted",
+        example="crops/ --output adapted --weights synthetic --rounds 3",
+    )
+    adapt.add_argument("crops", type=Path, metavar="CROPS", help="a folder of vehicle crops")
+    adapt.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="a folder for the results"
+    )
+    adapt.add_argument(
+        "--data", type=Path, metavar="ROOT", help="a labelled data set to measure each round on"
+    )
+    add_options(adapt, *SOURCE, "--backend", "--workers", "--device", "--json")
+    _add_config(adapt)
+    _add_settings(adapt, "rounds", AdaptSettings, _OF_ROUNDS)
+    adapt.set_defaults(network=None)
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", type=Path, metavar="YAML", help="a file with settings by name, see below"
     )
 
 
-def add_setting(group: Any, name: str, rule: Rule) -> None:
-    """A setting as an option."""
-    option = f"--{name.replace('_', '-')}"
-    if rule.kind is bool:
-        group.add_argument(option, action="store_true", help=rule.help)
-        return
-    if rule.many:
-        group.add_argument(option, type=float, nargs="+", metavar="EPOCH", help=rule.help)
-        return
-    # The range, and old words among the choices, are for the settings to check.
-    group.add_argument(
-        option,
-        type=rule.kind,
-        metavar=f"{{{','.join(rule.choices)}}}" if rule.choices else name.upper(),
-        help=rule.help if rule.default is None else f"{rule.help} ({rule.default})",
-    )
+def _add_settings(
+    parser: argparse.ArgumentParser, title: str, kind: type[Settings], names: Iterable[str]
+) -> None:
+    """A group of options, and the names of the settings that only a file takes."""
+    general = () if kind is Settings else Settings.rules()
+    others = [name for name in kind.rules() if name not in (*names, *_SOURCE, *general)]
+    also = textwrap.fill(f"in the file also: {', '.join(others)}", _WIDTH)
+    group = parser.add_argument_group(title, also, argument_default=argparse.SUPPRESS)
+    defaults = kind.defaults()
+    for name in names:
+        rule, default = kind.rules()[name], defaults[name]
+        # The range is for the settings to check.
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=rule.kind,
+            metavar=f"{{{','.join(rule.choices)}}}" if rule.choices else name.upper(),
+            help=rule.help if default is None else f"{rule.help} ({default})",
+        )
+
+
+def _settings(
+    options: argparse.Namespace, kind: type[Settings] | None, names: Iterable[str]
+) -> dict[str, Any]:
+    """The settings of the file and of the options, which win; the weights' default included."""
+    from ..training.settings import read_config
+
+    settings = read_config(options.config, kind) if options.config else {}
+    settings |= {name: one for name, one in given(options, names).items() if one is not None}
+    if options.card:
+        settings["card"] = str(options.card)
+    is_resumed = getattr(options, "resume", False)
+    if options.weights or options.card or not (is_resumed or "weights" in settings):
+        settings["weights"] = weights_of(options)
+    return settings
 
 
 def _finetune(options: argparse.Namespace) -> None:
-    from ..training.finetuning import finetune
-    from ..training.settings import read_config
+    from ..training.finetune import finetune
 
-    settings = read_config(options.config) if options.config else {}
-    settings |= given(options, (*_HOW, *all_rules()))
-    result = finetune(options.data, options.output, on_epoch=print_epoch, **settings)
-    if not result.is_first:
-        return
-    best = result.best
-    print(f"\nbest: epoch {best.epoch}, {shown_metrics(best.metrics)}")
-    print(f"{result.checkpoint}\n{result.output / 'report.html'}")
+    settings = _settings(options, None, (*_SHARED, *_OF_MULTITASKNET)) | given(options, _RUN)
+    try:
+        result = finetune(options.data, options.output, on_epoch=_print_epoch, **settings)
+    except KeyboardInterrupt as interruption:
+        raise KeyboardInterrupt(
+            f"interrupted; go on after the last finished epoch with: multitasknet finetune --data "
+            f"{options.data} --output {options.output} --resume"
+        ) from interruption
+    if result.is_first:
+        print(f"\n{_best(result, 'epoch')}, {_metrics(result.metrics)}")
+        print(f"{result.checkpoint}\n{result.output / 'report.html'}")
 
 
-def print_epoch(record: EpochRecord) -> None:
-    losses = " ".join(f"{name} {value:.4g}" for name, value in record.losses.items())
-    print(f"epoch {record.epoch}: {losses}")
+def _print_epoch(record: EpochRecord) -> None:
+    print(f"epoch {record.epoch}: {_losses(record)}")
     print(
         f"  rate {record.rate:.3g}, {record.images_per_second:.1f} images/s, "
-        f"{record.memory_mb:.0f} MB, {shown_metrics(record.metrics)}",
+        f"{record.memory_mb:.0f} MB, {_metrics(record.metrics)}",
         flush=True,
     )
 
 
-def shown_metrics(metrics: Mapping[str, float]) -> str:
-    """A line of an epoch's metrics."""
+def _best(result: FinetuneResult, word: str) -> str:
+    if result.best is None:
+        return f"best: the weights as they were, which no {word} improved"
+    return f"best: {word} {result.best.epoch}"
+
+
+def _losses(record: EpochRecord) -> str:
+    return " ".join(f"{name} {value:.4g}" for name, value in record.losses.items())
+
+
+def _metrics(metrics: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {metrics[name]:.2f}" for name in shown(metrics)) or "not evaluated"
+
+
+def _adapt(options: argparse.Namespace) -> None:
+    from ..training.adapt import adapt
+
+    settings = _settings(options, AdaptSettings, _OF_ROUNDS)
+    show = _print_json_round if options.json else _print_round
+    run = given(options, ("data", "backend", "device", "workers", "cache_dir", "offline"))
+    result = adapt(options.crops, options.output, on_round=show, **run, **settings)
+    before, report = result.history.before, result.output / "report.html"
+    if options.json:
+        files = {"checkpoint": str(result.checkpoint), "report": str(report)}
+        best = None if result.best is None else result.best.epoch
+        print_json([{"best": best, "before": dict(before), **files}])
+        return
+    if before:
+        columns = {"before": before, "best": {name: result.metrics[name] for name in before}}
+        print()
+        print_table("percent", columns, decimals=2)
+    print(f"\n{_best(result, 'round')}\n{result.checkpoint}\n{report}")
+
+
+def _print_round(record: EpochRecord) -> None:
+    found = record.metrics
+    if record.losses:
+        print(
+            f"round {record.epoch}: {found['clusters']} clusters at eps {found['eps']:g}, "
+            f"{found['used']:.0f} % of the crops, {found['outliers']} outliers, "
+            f"{found['one_camera']} of one camera, silhouette {found['silhouette']:.3f}"
+        )
+    else:
+        print(f"round {record.epoch}: batch norm statistics")
+    measured = _metrics(found) if "mAP" in found else "not measured"
+    print(f"  {_losses(record) or 'no training'}, {record.seconds:.0f} s, {measured}", flush=True)
+
+
+def _print_json_round(record: EpochRecord) -> None:
+    print_json([asdict(record)])
+    sys.stdout.flush()

@@ -10,17 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..errors import import_extra
 from ..vehicle.cameras import UNKNOWN_CAMERA
-from .distances import check_count, check_embeddings, check_integers, distance_blocks
+from .distances import check_embeddings, check_integers, distance_blocks
 from .reranking import jaccard_similarities
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
 
 OUTLIER = -1
 _DISTANCES = tuple(round(0.2 + 0.05 * step, 2) for step in range(13))
@@ -70,11 +67,11 @@ def cluster(
 ) -> Clustering:
     """Find the images that show one vehicle.
 
-    What is asked of a vehicle is to be known again by another camera. So what the images of each
-    camera have in common is taken away first: their mean is moved to that of all. And a cluster of
-    one camera's images says nothing of what is asked, and often is a part of a vehicle whose other
-    part would be taught to be another one: where there are several cameras, it is left out. Both as
-    in Song et al., Exploring the Camera Bias of Person Re-identification, ICLR 2025.
+    What the images of each camera have in common is removed first: their mean is moved to that of
+    all. A cluster of one camera's images does not teach to recognise a vehicle by another camera,
+    and is often a part of a vehicle whose other part would be taught to be another one: where there
+    are several cameras, it is left out. Both as in Song et al., Exploring the Camera Bias of Person
+    Re-identification, ICLR 2025.
 
     How far apart a vehicle's images lie depends on weights and images. So several ``eps`` are
     tried, unless one is given, and the one with the largest silhouette is taken, of those where no
@@ -85,18 +82,21 @@ def cluster(
         cameras: integers ``[N]``, -1 where unknown; None if they all are.
         eps: the largest Jaccard distance of neighbours, above 0 and below 1, instead of 0.2, 0.25,
             ..., 0.8. A smaller one leaves out more images, a larger one joins vehicles.
-        min_images: neighbours, itself among them, that make an image a core of its cluster.
+        min_images: neighbours, itself among them, that make an image a core of its cluster; at
+            least 2.
         k1: as in :func:`.reranking.rerank`. Fewer give purer but smaller clusters.
         k2: as there; at most ``k1`` are taken.
 
     Raises:
-        EmbeddingError, RerankingError: as :func:`.reranking.rerank` does.
+        MissingExtraError: scikit-learn is not installed.
+        DataError: as :func:`.reranking.rerank`.
         ValueError: an option is out of range.
     """
     images = check_embeddings("embeddings", embeddings)
     if eps is not None and not 0 < eps < 1:
         raise ValueError(f"eps is {eps!r}; expected a number between 0 and 1")
-    check_count("min_images", min_images)
+    if min_images < 2:
+        raise ValueError(f"min_images is {min_images!r}; expected at least 2")
     places = np.full(len(images), UNKNOWN_CAMERA)
     if cameras is not None:
         places = check_integers("cameras", cameras, len(images), "image")
@@ -117,9 +117,13 @@ def _tried(
     images: np.ndarray, distances: tuple[float, ...], min_images: int, k1: int, k2: int
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Each of the distances, and the clusters with it."""
-    similarities = jaccard_similarities(images, within=distances[-1], k1=k1, k2=min(k1, k2))
+    dbscan = import_extra("sklearn.cluster", "adapt").DBSCAN
+    jaccard = jaccard_similarities(images, within=distances[-1], k1=k1, k2=min(k1, k2))
+    # What is not stored is too far; a distance of zero stays stored. Sums can pass 1 by rounding.
+    jaccard.data = np.maximum(1 - jaccard.data, 0)
     for one in distances:
-        yield one, dbscan(similarities.multiply(similarities >= 1 - one).tocsr(), min_images)
+        found = dbscan(eps=one, min_samples=min_images, metric="precomputed").fit(jaccard)
+        yield one, found.labels_.astype(np.int64)
 
 
 def _clustering(
@@ -143,36 +147,6 @@ def _is_of_parts(labels: np.ndarray) -> bool:
     """Whether no cluster holds far more than a vehicle's images."""
     sizes = np.bincount(labels[labels != OUTLIER], minlength=1)
     return bool(sizes.max() <= _LARGEST * len(labels))
-
-
-def dbscan(similarities: csr_matrix, min_images: int) -> np.ndarray:
-    """DBSCAN of images whose neighbours are known; a cluster has at least two images.
-
-    The paper leaves it to the order of visits which cluster gets an image on the border of two;
-    here it is that of the most similar core.
-
-    Args:
-        similarities: ``[N, N]``, symmetric, above 0 for all neighbours and for each image with
-            itself.
-        min_images: neighbours, itself among them, that make an image a core.
-
-    Returns:
-        int64 ``[N]``, clusters from 0, -1 for outliers.
-    """
-    from scipy.sparse.csgraph import connected_components
-
-    labels = np.full(similarities.shape[0], OUTLIER, dtype=np.int64)
-    cores = np.flatnonzero(similarities.getnnz(axis=1) >= min_images)
-    if not len(cores):
-        return labels
-    to_cores = similarities[:, cores]
-    labels[cores] = connected_components(to_cores[cores], directed=False)[1]
-    border = np.flatnonzero((to_cores.getnnz(axis=1) > 0) & (labels == OUTLIER))
-    nearest = np.asarray(to_cores[border].argmax(axis=1)).ravel()
-    labels[border] = labels[cores[nearest]]
-    alone = np.bincount(labels[labels != OUTLIER]) < 2
-    labels[(labels != OUTLIER) & alone[labels]] = OUTLIER
-    return labels
 
 
 def centroids(embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:

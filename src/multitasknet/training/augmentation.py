@@ -1,21 +1,32 @@
-"""Random changes of an image and its pose together: crop, flip, erase, jitter."""
+"""Random changes of an image and its pose together, for each of the networks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 
-from ..data.samples import Sample
+from ..images import encode_jpeg
+from ..models.poseestnet.preprocessing import frame_transform
 from ..vehicle.keypoints import MIRRORED_KEYPOINTS
 from ..vehicle.maps import MAP_SIZE, mirrored_maps
-from .settings import FLIPS
+from ..vehicle.sample import Sample
 
 # The mean colour: an erased patch is all but zero after normalisation.
 _ERASED = np.array([124, 116, 104], dtype=np.uint8)
 _ERASED_AREA = (0.02, 0.2)
 _ERASED_ASPECT = (0.3, 3.3)
+# Of the pose network's pictures.
+_NO_MAPS = np.zeros((0, 0, 0), np.uint8)
+_TURNED = 0.6
+_BRIGHTNESS = 0.4
+_GAIN = 0.25
+_COARSEST = 0.2
+_LARGEST_BLUR = 2.0
+_LARGEST_NOISE = 12.0
+_QUALITIES = (20, 95)
 
 
 @dataclass(frozen=True)
@@ -39,10 +50,6 @@ class RandomAugmentation:
     erase: float = 0.5
     jitter: float = 0.2
 
-    def __post_init__(self) -> None:
-        if self.flip not in FLIPS:
-            raise ValueError(f"flip is {self.flip!r}; expected one of {', '.join(FLIPS)}")
-
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Return a changed copy."""
         if rng.random() < self.crop:
@@ -56,18 +63,84 @@ class RandomAugmentation:
         return sample
 
     def for_epoch(
-        self, seed: int, epoch: int, *, rank: int = 0, first: int = 0
+        self, seed: int, epoch: int, rank: int = 0
     ) -> Callable[[Sample, int, int], Sample]:
-        """The pipeline's ``augment``: each use of an image in an epoch is changed anew.
+        """The pipeline's ``augment``: each use of an image in an epoch is changed differently.
 
-        The random numbers depend on its place in the epoch, of which ``first`` is the first
-        image's, on the process (``rank``), and not on the number of workers.
+        The random numbers depend on its place in the epoch and on the process (``rank``), not on
+        the number of workers.
         """
 
         def augment(sample: Sample, index: int, place: int) -> Sample:
-            return self(sample, np.random.default_rng((seed, epoch, index, rank, first + place)))
+            return self(sample, np.random.default_rng((seed, epoch, index, rank, place)))
 
         return augment
+
+
+@dataclass(frozen=True)
+class PoseAugmentation:
+    """What is done to a training picture, and how often.
+
+    Attributes:
+        scale, rotation, mirror: PAMTRI's: the frame's size is 1 plus ``scale`` times a normal
+            number, at most one spread away; with probability 0.6 it is turned by ``rotation``
+            degrees times a normal number, at most two spreads; it is mirrored, left and right
+            exchanged, with probability ``mirror``.
+        appearance: probability of each of: brightness and contrast, the colours' gains, blur,
+            noise, JPEG.
+        resolution: probability to make the picture coarser, up to five times.
+        cover: probability to cover a rectangle with one colour.
+    """
+
+    scale: float = 0.25
+    rotation: float = 30.0
+    mirror: float = 0.5
+    appearance: float = 0.5
+    resolution: float = 0.5
+    cover: float = 0.3
+
+    def __call__(
+        self,
+        pixels: np.ndarray,
+        keypoints: np.ndarray,
+        size: tuple[int, int],
+        rng: np.random.Generator,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The changed picture and keypoints, and the transform into an input of ``size``."""
+        factor = 1 + self.scale * np.clip(rng.normal(), -1, 1)
+        turned = rng.random() < _TURNED
+        degrees = self.rotation * np.clip(rng.normal(), -2, 2) * turned
+        if rng.random() < self.mirror:
+            flipped = mirror(Sample(pixels, keypoints, _NO_MAPS))
+            pixels, keypoints = np.ascontiguousarray(flipped.pixels), flipped.keypoints
+        if rng.random() < self.cover:
+            pixels = erase(pixels, rng)
+        pixels = self._seen_otherwise(pixels, rng)
+        height, width = pixels.shape[:2]
+        return (
+            pixels,
+            keypoints,
+            frame_transform(width, height, size, factor=factor, degrees=degrees),
+        )
+
+    def _seen_otherwise(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The picture as another camera, lens and connection would give it."""
+        if rng.random() < self.appearance:
+            pixels = jitter(pixels, _BRIGHTNESS, rng)
+        if rng.random() < self.appearance:
+            gains = rng.uniform(1 - _GAIN, 1 + _GAIN, 3)
+            pixels = np.clip(pixels * gains, 0, 255).astype(np.uint8)
+        if rng.random() < self.resolution:
+            pixels = _coarser(pixels, rng.uniform(_COARSEST, 1))
+        if rng.random() < self.appearance:
+            pixels = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.1, _LARGEST_BLUR))
+        if rng.random() < self.appearance:
+            noise = rng.normal(0, rng.uniform(0, _LARGEST_NOISE), pixels.shape)
+            pixels = np.clip(pixels + noise, 0, 255).astype(np.uint8)
+        if rng.random() < self.appearance:
+            content = np.frombuffer(encode_jpeg(pixels, int(rng.integers(*_QUALITIES))), np.uint8)
+            pixels = cv2.cvtColor(cv2.imdecode(content, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        return pixels
 
 
 def mirror(sample: Sample, *, swap: bool = True) -> Sample:
@@ -123,3 +196,10 @@ def _window(start: float, extent: float) -> np.ndarray:
     centers = (start + (np.arange(MAP_SIZE) + 0.5) / MAP_SIZE * extent) * MAP_SIZE - 0.5
     distances = np.abs(np.clip(centers, 0, MAP_SIZE - 1)[:, None] - np.arange(MAP_SIZE))
     return np.maximum(1 - distances, 0).astype(np.float32)
+
+
+def _coarser(pixels: np.ndarray, part: float) -> np.ndarray:
+    height, width = pixels.shape[:2]
+    small = max(round(width * part), 2), max(round(height * part), 2)
+    coarse = cv2.resize(pixels, small, interpolation=cv2.INTER_AREA)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)

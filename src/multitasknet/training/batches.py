@@ -1,22 +1,27 @@
-"""Where batches come from: any source of them, and the one that reads images."""
+"""Where batches come from: pictures, or the features that a frozen backbone makes of them."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import mindspore
 import numpy as np
 from mindspore import Tensor
 from mindspore import dtype as mstype
+from tqdm import tqdm
 
 from ..data.pipeline import LABEL_COLUMNS, create_pipeline, read_rows, rows_of
 from ..data.pipeline import Augmentation as Augment
 from ..data.records import Split
 from ..models.base import Spec
+from ..models.multitasknet.network import MultiTaskNet
 from ..vehicle.attributes import ClassMaps
-from .augmentation import RandomAugmentation
+from .augmentation import RandomAugmentation, mirror
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +29,8 @@ class Batch:
     """One batch.
 
     Attributes:
-        inputs: what is called with, in the network's order.
-        labels: what its loss takes behind the outputs, in its order.
+        inputs: what the network is called with, in its order.
+        labels: what its loss takes after the outputs, in its order.
         indices: the images' positions in the split.
     """
 
@@ -34,21 +39,12 @@ class Batch:
     indices: np.ndarray
 
 
-@dataclass(frozen=True)
-class Draw:
-    """Which random numbers some batches get.
-
-    Attributes:
-        seed: of the training.
-        epoch: from 0.
-        rank: the process that trains on them.
-        step: of the epoch, at which the first of the batches is trained on.
-    """
+class Draw(NamedTuple):
+    """What the random numbers of an epoch follow from: the training's seed, epoch, process."""
 
     seed: int
     epoch: int
     rank: int = 0
-    step: int = 0
 
 
 class Source(Protocol):
@@ -66,7 +62,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class PixelScale:
-    """Normalises on the device, whither a quarter of the bytes travel then.
+    """Normalises on the device, so that only uint8 is transferred.
 
     Attributes:
         factor, shift: float32 ``[C, 1, 1]``, from pixels to the network's input.
@@ -111,8 +107,7 @@ class ImageSource:
     scale: PixelScale | None = None
 
     def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
-        first = draw.step * batches.shape[1]
-        augment = self.augmentation.for_epoch(draw.seed, draw.epoch, rank=draw.rank, first=first)
+        augment = self.augmentation.for_epoch(*draw)
         return self.read(batches.shape[1], batches.reshape(-1).tolist(), augment)
 
     def plain(self, size: int, order: np.ndarray | None = None) -> Iterator[Batch]:
@@ -141,3 +136,76 @@ class ImageSource:
                 labels=tuple(Tensor(row[name]) for name in LABEL_COLUMNS),
                 indices=row["index"],
             )
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSource:
+    """Batches for the heads alone, from the features of a frozen backbone.
+
+    Attributes:
+        split: the images.
+        inputs: of the heads: features, float32 ``[views, N, 1024]``, and for a keypoint-aware
+            network poses, ``[views, N, 108]``. View 0 is the plain image, 1 its mirror image.
+        labels: int32 ``[3, N]``: identity, color, type.
+    """
+
+    split: Split
+    inputs: tuple[np.ndarray, ...]
+    labels: np.ndarray
+
+    @classmethod
+    def of(
+        cls, network: MultiTaskNet, images: ImageSource, *, size: int, mirrored: bool, show: bool
+    ) -> FeatureSource:
+        """Compute them, in inference mode: each image's once, or once a view.
+
+        Args:
+            size: images at a time.
+            mirrored: have each image's mirror image as well, as the augmentation flips.
+            show: draw a progress bar.
+        """
+        logger.info("computing the backbone's features of %d images", len(images.split))
+        network.set_train(False)
+        swap = images.augmentation.flip == "swap"
+        views: list[Augment | None] = [None]
+        if mirrored:
+            views.append(lambda sample, index, place: mirror(sample, swap=swap))
+        total = len(views) * len(images.split)
+        with tqdm(
+            total=total, desc="features", unit="image", disable=None if show else True
+        ) as bar:
+            passes = [
+                _features(network, images.read(size, augment=augment), bar) for augment in views
+            ]
+        *inputs, labels = zip(*passes, strict=True)
+        return cls(images.split, tuple(map(np.stack, inputs)), labels[0].T)
+
+    def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
+        for step, indices in enumerate(batches):
+            rng = np.random.default_rng((*draw, step))
+            yield self._batch(indices, rng.integers(len(self.inputs[0]), size=len(indices)))
+
+    def plain(self, size: int, order: np.ndarray | None = None) -> Iterator[Batch]:
+        order = np.arange(len(self.split)) if order is None else order
+        for start in range(0, len(order), size):
+            indices = order[start : start + size]
+            yield self._batch(indices, np.zeros_like(indices))
+
+    def _batch(self, indices: np.ndarray, views: np.ndarray) -> Batch:
+        return Batch(
+            inputs=tuple(Tensor(one[views, indices]) for one in self.inputs),
+            labels=tuple(Tensor(column) for column in self.labels[:, indices]),
+            indices=indices,
+        )
+
+
+def _features(network: MultiTaskNet, batches: Iterator[Batch], bar: tqdm) -> list[np.ndarray]:
+    """Features, the other inputs, and labels ``[N, 3]``, of all images."""
+    rows = []
+    for batch in batches:
+        image, *others = batch.inputs
+        features = network.pool(image).asnumpy().astype(np.float32)
+        labels = np.stack([one.asnumpy() for one in batch.labels], axis=1)
+        rows.append([features, *(one.asnumpy() for one in others), labels])
+        bar.update(len(batch.indices))
+    return [np.concatenate(column) for column in zip(*rows, strict=True)]

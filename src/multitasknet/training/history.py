@@ -1,4 +1,4 @@
-"""What every epoch came to, kept as JSON."""
+"""What every epoch of a training came to, kept as JSON."""
 
 from __future__ import annotations
 
@@ -8,27 +8,22 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..documents import read_json
-from ..errors import MultiTaskNetError
+from ..errors import TrainingError
 from ..files import reading, replacing
 
 _SHOWN = ("mAP", "Rank-1", "color", "type")
 
 
-class HistoryError(MultiTaskNetError, ValueError):
-    """A history that cannot be read, or belongs to another training."""
-
-
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch.
+    """One epoch, or one round of an adaptation.
 
     Attributes:
-        epoch: 1 for the first.
+        epoch: 1 for the first; round 0 of an adaptation sets statistics alone.
         losses: means over the epoch: ``total`` and the unweighted parts.
         rate: learning rate of the last step.
         skipped: steps without an update, because a gradient overflowed.
-        seconds: time of the training alone; of a round of adaptation, of all of it.
+        seconds: time of the training alone; of a round, of all of it.
         images_per_second: of this process's training.
         memory_mb: what the process held of the host's memory at the end.
         metrics: what the validation came to; empty if there was none.
@@ -50,13 +45,15 @@ class History:
 
     Attributes:
         settings: what the training was asked for.
+        data: a hash of its data, see :func:`.loop.data_digest`.
         before: the metrics before the first step.
         epochs: one record an epoch, in order.
-        metric: which metric decides what the best epoch is.
+        metric: which metric decides what the best weights are.
         higher_is_better: whether its highest value does, or its lowest.
     """
 
     settings: Mapping[str, Any]
+    data: str = ""
     before: Mapping[str, float] = field(default_factory=dict)
     epochs: tuple[EpochRecord, ...] = ()
     metric: str = "mAP"
@@ -73,12 +70,23 @@ class History:
 
     @property
     def best(self) -> EpochRecord | None:
-        """The best epoch by the metric, the first of equals; without metrics the last one."""
+        """The best epoch by the metric, the first of equals; without metrics the last one.
+
+        None if no epoch is better than the weights before the first step.
+        """
         evaluated = [record for record in self.epochs if self.metric in record.metrics]
         if not evaluated:
-            return self.epochs[-1] if self.epochs else None
-        choose = max if self.higher_is_better else min
-        return choose(evaluated, key=lambda record: record.metrics[self.metric])
+            return None if not self.epochs or self.metric in self.before else self.epochs[-1]
+        sign = 1 if self.higher_is_better else -1
+        best = max(evaluated, key=lambda record: sign * record.metrics[self.metric])
+        start = self.before.get(self.metric)
+        beats = start is None or sign * best.metrics[self.metric] > sign * start
+        return best if beats else None
+
+    @property
+    def best_metrics(self) -> Mapping[str, float]:
+        """The metrics of the best weights, be they an epoch's or those before the first step."""
+        return self.before if self.best is None else self.best.metrics
 
 
 def shown(metrics: Iterable[str]) -> list[str]:
@@ -93,21 +101,21 @@ def write_history(path: Path, history: History) -> None:
 
 
 def read_history(path: Path) -> History:
-    """Raises HistoryError if the file is missing or damaged."""
-    remedy = "give the output folder of an earlier run, or start anew in another folder"
-    with reading(path, HistoryError, "the history cannot be read", remedy):
-        values = read_json(path)
+    """Raises TrainingError if the file is missing or damaged."""
+    remedy = "give the output folder of an earlier run, or start again in another folder"
+    with reading(path, TrainingError, "the history cannot be read", remedy):
+        values = json.loads(path.read_text(encoding="utf-8"))
         epochs = tuple(_epoch(record) for record in values["epochs"])
         # A round of statistics alone has none.
         if len({frozenset(record.losses) for record in epochs if record.losses}) > 1:
             raise ValueError("its epochs have different losses")
         return History(
             settings=dict(values["settings"]),
+            data=str(values["data"]),
             before=_numbers(values["before"]),
             epochs=epochs,
-            # The first release knew but one.
-            metric=str(values.get("metric", "mAP")),
-            higher_is_better=bool(values.get("higher_is_better", True)),
+            metric=str(values["metric"]),
+            higher_is_better=bool(values["higher_is_better"]),
         )
 
 

@@ -1,4 +1,4 @@
-"""The multi-task loss: smoothed cross entropies and the batch-hard triplet loss."""
+"""The losses: MultiTaskNet's cross entropies and batch-hard triplets, PoseEstNet's heatmaps."""
 
 from __future__ import annotations
 
@@ -165,3 +165,15 @@ class MultiTaskLoss(nn.Cell):
         loss = batch_hard_triplet(joined, self.all_gather(identity), self.margin)
         # Each device holds the slope of its own part, and the reducer will divide by their number.
         return loss * self.count - ops.stop_gradient(loss) * (self.count - 1)
+
+
+class HeatmapLoss(nn.Cell):
+    """Half the mean squared error of the maps whose weight is 1, averaged over all 36 keypoints.
+
+    NVlabs' division by 36; the model zoo's port multiplies by 36^3 instead, see the card.
+    """
+
+    def construct(self, maps: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        difference = (maps.astype(targets.dtype) - targets) * weights[:, :, None, None]
+        loss = 0.5 * ops.square(difference).mean()
+        return loss, ops.stack((loss,))

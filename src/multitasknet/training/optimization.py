@@ -1,14 +1,57 @@
-"""Optimizers whose groups do what they should: weight decay on weights, a slower backbone."""
+"""What is trained and how fast: frozen parts, parameter groups, learning rates, statistics."""
 
 from __future__ import annotations
 
+import logging
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from mindspore import Parameter, nn
+import numpy as np
+from mindspore import Parameter, Tensor, log, nn
 
 _MOMENTUM = 0.9
+_WARMUP_START = 0.01
+_STEP = 0.1
+# MindSpore's remarks on its own optimizer and on code that a new network must compile again.
+_REMARKS = ("is deprecated from version", "has been compiled again")
 
 Prefixes = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate as a function of the epoch.
+
+    Attributes:
+        rate: the rate after warm-up.
+        epochs: length of the training; the half cosine ends there.
+        kind: ``cosine`` (Loshchilov and Hutter, SGDR, 2017, without restarts), ``steps`` or
+            ``constant``.
+        warmup: epochs over which the rate rises linearly from a hundredth of ``rate``.
+        milestones: for ``steps``: epochs at which the rate falls to a tenth.
+        floor: for ``cosine``: the last rate as a part of ``rate``.
+    """
+
+    rate: float
+    epochs: int
+    kind: str = "cosine"
+    warmup: float = 0.0
+    milestones: tuple[float, ...] = ()
+    floor: float = 0.01
+
+    def at(self, epoch: float) -> float:
+        """The rate at a point in time, in epochs since the start."""
+        if epoch < self.warmup:
+            return self.rate * (_WARMUP_START + (1 - _WARMUP_START) * epoch / self.warmup)
+        if self.kind == "steps":
+            return self.rate * _STEP ** sum(epoch >= at for at in self.milestones)
+        if self.kind == "constant":
+            return self.rate
+        done = (epoch - self.warmup) / max(self.epochs - self.warmup, 1e-9)
+        return self.rate * (self.floor + (1 - self.floor) * (1 + math.cos(math.pi * done)) / 2)
 
 
 def freeze(network: nn.Cell, frozen: Prefixes) -> None:
@@ -41,8 +84,8 @@ def create_optimizer(
 ) -> nn.Optimizer:
     """Build the optimizer of the trainable parameters.
 
-    Its learning rates are relative, 1 and ``backbone_rate``: a :class:`.step.TrainingStep` takes
-    them as that, and sets the real ones.
+    Its learning rates are relative, 1 and ``backbone_rate``; :class:`.step.TrainingStep` sets the
+    real ones.
 
     Args:
         network: the network; frozen parameters are left out.
@@ -60,7 +103,7 @@ def create_optimizer(
     groups: list[dict[str, Any]] = [
         {
             "params": parameters,
-            # A rate of its own makes it a parameter that can be set without a new graph.
+            # A group's rate is a parameter that can be set without a new graph.
             "lr": backbone_rate if slow else 1.0,
             # The zero must be explicit: a group without an entry gets the optimizer's decay.
             "weight_decay": weight_decay if decays else 0.0,
@@ -70,10 +113,74 @@ def create_optimizer(
     groups.append({"order_params": trainable})
     if kind == "sgd":
         return nn.Momentum(groups, learning_rate=1.0, momentum=_MOMENTUM)
-    return nn.Adam(groups, learning_rate=1.0)
+    with without_remarks():
+        return nn.Adam(groups, learning_rate=1.0)
+
+
+@contextmanager
+def without_remarks() -> Iterator[None]:
+    """Keep MindSpore's remarks on its own code from the log: a user can do nothing about them."""
+
+    def is_for_users(record: logging.LogRecord) -> bool:
+        return not any(remark in record.getMessage() for remark in _REMARKS)
+
+    # Made at its first use, under a name that holds the process's number.
+    logger = log._get_logger()
+    logger.addFilter(is_for_users)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_for_users)
 
 
 def moving_statistics(network: nn.Cell) -> list[Parameter]:
     """The batch norms' moving means and variances."""
     names = ("moving_mean", "moving_variance")
     return [parameter for parameter in network.get_parameters() if parameter.name.endswith(names)]
+
+
+def reestimate_statistics(
+    network: nn.Cell, batches: Iterable[tuple[Tensor, ...]], *, share: float = 1.0
+) -> None:
+    """Move the statistics of all batch norms to those of the given pictures.
+
+    Each layer's mean and variance are those of all batches together, which have one size; what
+    comes into it is normalised by each batch, as in training. No weight changes. Sources: Li et
+    al., Revisiting Batch Normalization For Practical Domain Adaptation, 2016; for a share between,
+    Schneider et al., Improving robustness against common corruptions by covariate shift
+    adaptation, NeurIPS 2020.
+
+    Args:
+        network: any with 2-D batch norms; it is left in inference mode.
+        batches: what it is called with, in its inputs' order; at least one.
+        share: 0..1, of the way from the statistics that it has.
+    """
+    norms = [cell for _, cell in network.cells_and_names() if isinstance(cell, nn.BatchNorm2d)]
+    before = [_statistics(norm) for norm in norms]
+    moments = [np.zeros((2, len(norm.moving_mean)), np.float64) for norm in norms]
+    count = 0
+    network.set_train(True)
+    for inputs in batches:
+        # From zero, a step leaves the batch's own values times the momentum.
+        for norm in norms:
+            _set_statistics(norm, np.zeros((2, len(norm.moving_mean))))
+        network(*inputs)
+        for norm, sums in zip(norms, moments, strict=True):
+            mean, variance = _statistics(norm) / norm.momentum
+            sums += mean, variance + mean**2
+        count += 1
+    for norm, own, sums in zip(norms, before, moments, strict=True):
+        mean, square = sums / count
+        _set_statistics(norm, (1 - share) * own + share * np.stack((mean, square - mean**2)))
+    network.set_train(False)
+
+
+def _statistics(norm: nn.BatchNorm2d) -> np.ndarray:
+    """Mean and variance, float64 ``[2, C]``."""
+    kept = norm.moving_mean, norm.moving_variance
+    return np.stack([one.asnumpy().astype(np.float64) for one in kept])
+
+
+def _set_statistics(norm: nn.BatchNorm2d, values: np.ndarray) -> None:
+    for parameter, row in zip((norm.moving_mean, norm.moving_variance), values, strict=True):
+        parameter.set_data(Tensor(row.astype(np.float32)))

@@ -12,14 +12,10 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.communication import get_group_size, get_rank, init
 
-from ..errors import MultiTaskNetError
+from ..errors import TrainingError
 
-# What other launchers tell a process of the number of all of them.
+# How other launchers state the number of processes.
 _SIZES = {"mpirun": ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"), "a rank table": ("RANK_SIZE",)}
-
-
-class LaunchError(MultiTaskNetError, RuntimeError):
-    """Several processes that were started in a way that they cannot be joined from."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +27,15 @@ class Devices:
 
     @classmethod
     def join(cls) -> Devices:
-        """Join the processes that ``msrun`` started; a process of its own is alone.
+        """Join the processes that ``msrun`` started; any other process is alone.
 
         Raises:
-            LaunchError: something else started several, which would all write into one folder.
+            TrainingError: something else started several, which would all write into one folder.
         """
         if "MS_ROLE" not in os.environ:
             launcher = other_launcher(os.environ)
             if launcher:
-                raise LaunchError(
+                raise TrainingError(
                     f"this process is one of several that {launcher} started, which know nothing "
                     f"of each other; start them by msrun, see docs/training.md"
                 )
@@ -80,9 +76,13 @@ class Devices:
             return flag
         return bool(ops.AllReduce()(Tensor([flag], mstype.float32)).asnumpy()[0] > 0)
 
+    def meet(self) -> None:
+        """Wait until all processes are here."""
+        self.any(False)
+
 
 def other_launcher(environment: Mapping[str, str]) -> str:
-    """What else than msrun started this process beside others; empty if nothing did."""
+    """What other than msrun started this process beside others; empty if nothing did."""
     for launcher, names in _SIZES.items():
         if any(environment.get(name, "1") not in ("", "1") for name in names):
             return launcher

@@ -1,4 +1,4 @@
-"""PoseEstNet's :class:`~.task.Task`: to find keypoints.
+"""PoseEstNet's :class:`~.loop.Task`: to find keypoints.
 
 Source: the published training of PAMTRI's PoseEstNet, which follows Xiao et al., Simple Baselines
 for Human Pose Estimation and Tracking, ECCV 2018.
@@ -7,17 +7,18 @@ for Human Pose Estimation and Tracking, ECCV 2018.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor
 
 from ..data.pipeline import read_images
 from ..data.records import Split
+from ..errors import TrainingError
 from ..hub.create_network import create_from
 from ..images import RGB_MEAN, RGB_STD
 from ..inference.runner import ahead
@@ -28,78 +29,76 @@ from ..models.poseestnet.spec import PoseEstNetSpec
 from ..models.poseestnet.targets import draw_targets
 from ..runtime import usable_workers
 from ..vehicle.keypoint_metrics import THRESHOLDS, KeypointErrors
+from .augmentation import PoseAugmentation
 from .batches import Batch, Draw, PixelScale
+from .loop import Parts, Task
+from .losses import HeatmapLoss
 from .parallel import Devices
-from .pose_augmentation import PoseAugmentation
 from .sampler import ShuffledSampler
-from .settings import FinetuneError
-from .task import Job, Parts
 
 logger = logging.getLogger(__name__)
 
-LOSSES = ("heatmaps",)
-METRIC = f"PCK@{THRESHOLDS[0]}"
-HIGHER_IS_BETTER = True
 
+class PoseTask(Task):
+    """Trains on images with keypoints; validated on those of query and gallery."""
 
-def complete(job: Job) -> Job:
-    """The job as it is."""
-    return job
+    losses = ("heatmaps",)
+    metric = f"PCK@{THRESHOLDS[0]}"
 
+    def create_sampler(self) -> ShuffledSampler:
+        """All images with keypoints in a random order."""
+        job = self.job
+        images = len(labelled(job.dataset.train))
+        if not images:
+            raise TrainingError(
+                f"{job.dataset.root}: no image of the train split has keypoints; give labels with "
+                f"them"
+            )
+        settings = job.settings
+        return ShuffledSampler(images, settings.batch_size, settings.seed, job.devices.count)
 
-def create_sampler(job: Job) -> ShuffledSampler:
-    """All images with keypoints in a random order."""
-    images = len(labelled(job.dataset.train))
-    if not images:
-        raise FinetuneError(
-            f"{job.dataset.root}: no image of the train split has keypoints; give labels with them"
+    def create_network(self) -> PoseEstNet:
+        """The network with the weights that it starts from; a backbone gets a fresh last layer."""
+        settings = self.job.settings
+        network = create_from(self.job.weights, settings.network)
+        if network.load_report:
+            logger.info("%s", network.load_report)
+        # From here on the weights are no longer those of a file.
+        network.load_report = None
+        network.spec = replace(
+            network.spec,
+            input_size=(settings.size, settings.size),
+            pose_convention=settings.pose_convention or network.spec.pose_convention,
         )
-    settings = job.settings
-    return ShuffledSampler(images, settings.batch_size, settings.seed, job.devices.count)
+        return network
 
-
-def create_network(job: Job) -> PoseEstNet:
-    """The network with the weights that it starts from; a backbone gets a fresh last layer."""
-    network = create_from(job.weights, job.settings.network)
-    if network.load_report:
-        logger.info("%s", network.load_report)
-    # From here on the weights are no longer those of a file.
-    network.load_report = None
-    network.spec = replace(
-        network.spec,
-        input_size=(job.settings.size, job.settings.size),
-        pose_convention=job.settings.pose_convention or network.spec.pose_convention,
-    )
-    return network
-
-
-def prepare(job: Job, network: PoseEstNet) -> Parts:
-    """Loss, batches, and validation on the images of query and gallery that have keypoints."""
-    settings = job.settings
-    augmentation = PoseAugmentation(
-        scale=settings.scale,
-        rotation=settings.rotation,
-        mirror=settings.mirror,
-        appearance=settings.appearance,
-        resolution=settings.resolution,
-        cover=settings.cover,
-    )
-    source = partial(
-        PoseSource,
-        spec=network.spec,
-        augmentation=augmentation,
-        workers=job.workers,
-        scale=PixelScale.for_device(np.array(RGB_MEAN), np.array(RGB_STD)),
-    )
-    held_out = [labelled(split) for split in (job.dataset.query, job.dataset.gallery)]
-    validated = partial(
-        validate,
-        network,
-        [source(split) for split in held_out if len(split)],
-        batch_size=settings.batch_size,
-        devices=job.devices,
-    )
-    return Parts(network, HeatmapLoss(), source(labelled(job.dataset.train)), validated)
+    def prepare(self, network: PoseEstNet) -> Parts:
+        """Loss, batches, and validation on the images of query and gallery that have keypoints."""
+        job, settings = self.job, self.job.settings
+        augmentation = PoseAugmentation(
+            scale=settings.scale,
+            rotation=settings.rotation,
+            mirror=settings.mirror,
+            appearance=settings.appearance,
+            resolution=settings.resolution,
+            cover=settings.cover,
+        )
+        source = partial(
+            PoseSource,
+            spec=network.spec,
+            augmentation=augmentation,
+            workers=job.workers,
+            scale=PixelScale.for_device(np.array(RGB_MEAN), np.array(RGB_STD)),
+        )
+        held_out = [labelled(split) for split in (job.dataset.query, job.dataset.gallery)]
+        check = partial(
+            validate,
+            network,
+            [source(split) for split in held_out if len(split)],
+            batch_size=settings.batch_size,
+            devices=job.devices,
+        )
+        return Parts(network, HeatmapLoss(), source(labelled(job.dataset.train)), check)
 
 
 def labelled(split: Split) -> Split:
@@ -107,18 +106,6 @@ def labelled(split: Split) -> Split:
     return replace(
         split, records=tuple(record for record in split.records if record.keypoints is not None)
     )
-
-
-class HeatmapLoss(nn.Cell):
-    """Half the mean squared error of the maps whose weight is 1, averaged over all 36 keypoints.
-
-    NVlabs' division by 36; the model zoo's port multiplies by 36^3 instead, see the card.
-    """
-
-    def construct(self, maps: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        difference = (maps.astype(targets.dtype) - targets) * weights[:, :, None, None]
-        loss = 0.5 * ops.square(difference).mean()
-        return loss, ops.stack((loss,))
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,32 +119,24 @@ class PoseSource:
     scale: PixelScale | None = None
 
     def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
-        def augmented(index: int, place: int, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
-            first = draw.step * batches.shape[1]
-            rng = np.random.default_rng((draw.seed, draw.epoch, index, draw.rank, first + place))
-            return self._sample(index, pixels, rng)
-
-        return ahead(self._read(batches, augmented))
+        return ahead(self._read(batches, draw))
 
     def plain(self, size: int, order: np.ndarray | None = None) -> Iterator[Batch]:
         order = np.arange(len(self.split)) if order is None else order
         batches = [order[start : start + size] for start in range(0, len(order), size)]
-        return ahead(
-            self._read(batches, lambda index, _, pixels: self._sample(index, pixels, None))
-        )
+        return ahead(self._read(batches, None))
 
     def _read(
-        self,
-        batches: Sequence[np.ndarray] | np.ndarray,
-        sample: Callable[[int, int, np.ndarray], tuple[np.ndarray, ...]],
+        self, batches: Sequence[np.ndarray] | np.ndarray, draw: Draw | None
     ) -> Iterator[Batch]:
+        """The batches; without a draw as they are."""
         place = 0
         with ThreadPoolExecutor(min(self.workers, usable_workers())) as pool:
             for indices in batches:
                 pixels = read_images(self.split, indices.tolist())
-                places = range(place, place + len(indices))
+                rngs = [None] * len(indices) if draw is None else _generators(draw, indices, place)
                 place += len(indices)
-                rows = list(pool.map(sample, indices.tolist(), places, pixels))
+                rows = list(pool.map(self._sample, indices.tolist(), pixels, rngs))
                 x, maps, weights = (np.stack(column) for column in zip(*rows, strict=True))
                 image = self.scale(x) if self.scale else Tensor(x)
                 yield Batch((image,), (Tensor(maps), Tensor(weights)), indices)
@@ -179,25 +158,25 @@ class PoseSource:
         return x, *draw_targets(framed, size)
 
 
+def _generators(draw: Draw, indices: np.ndarray, place: int) -> list[np.random.Generator]:
+    """The random numbers of each image of a batch, whose first has that place in the epoch."""
+    return [
+        np.random.default_rng((draw.seed, draw.epoch, index, draw.rank, number))
+        for number, index in enumerate(indices.tolist(), start=place)
+    ]
+
+
 def validate(
-    network: PoseEstNet,
-    sources: Sequence[PoseSource],
-    stopped: Callable[[], bool],
-    *,
-    batch_size: int,
-    devices: Devices,
-) -> Mapping[str, float] | None:
+    network: PoseEstNet, sources: Sequence[PoseSource], *, batch_size: int, devices: Devices
+) -> dict[str, float]:
     """PCK and NME of a network in inference mode, in percent, without flip test.
 
-    Each device does its share of the images. Empty without sources, None if stopped.
+    Each device does its share of the images. Empty without sources.
     """
     splits = []
     for source in sources:
-        found = _estimates(network, source, stopped, batch_size, devices)
-        if devices.any(found is None):
-            return None
-        assert found is not None
         records = source.split.records
+        found = _estimates(network, source, batch_size, devices)
         estimates, sides = (devices.joined(column, len(records)) for column in found)
         splits.append((estimates, np.array([record.marked for record in records]), sides))
     if not splits:
@@ -208,17 +187,11 @@ def validate(
 
 
 def _estimates(
-    network: PoseEstNet,
-    source: PoseSource,
-    stopped: Callable[[], bool],
-    batch_size: int,
-    devices: Devices,
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Keypoints and longer sides, float32, of this device's share; None if stopped."""
+    network: PoseEstNet, source: PoseSource, batch_size: int, devices: Devices
+) -> tuple[np.ndarray, np.ndarray]:
+    """Keypoints and longer sides, float32, of this device's share."""
     estimates, sides = [], []
     for batch in source.plain(batch_size, devices.share(len(source.split))):
-        if stopped():
-            return None
         peaks = find_peaks(network(*batch.inputs).asnumpy().astype(np.float32))
         pixels = read_images(source.split, batch.indices.tolist())
         for found, image in zip(peaks, pixels, strict=True):

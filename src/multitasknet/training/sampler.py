@@ -8,11 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..errors import MultiTaskNetError
-
-
-class SamplerError(MultiTaskNetError, ValueError):
-    """Batches that the data cannot fill."""
+from ..errors import TrainingError
 
 
 class Sampler(Protocol):
@@ -28,9 +24,9 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True)
 class ShuffledSampler:
-    """All images in a random order; those that fill no batch wait for another epoch.
+    """All images in a random order; those that fill no batch are left out of the epoch.
 
-    Every device gets the same number of whole batches; SamplerError if there is none.
+    Every device gets the same number of whole batches; TrainingError if there is none.
     """
 
     images: int
@@ -40,7 +36,7 @@ class ShuffledSampler:
 
     def __post_init__(self) -> None:
         if not self.batches_per_epoch:
-            raise SamplerError(
+            raise TrainingError(
                 f"{self.devices} batches of {self.batch_size} images are trained on at once, but "
                 f"the data have {self.images}; use a smaller batch or more images"
             )
@@ -56,10 +52,10 @@ class ShuffledSampler:
 
 
 class IdentitySampler:
-    """Draws the batches of an epoch; the same seed and epoch always give the same batches.
+    """P x K batches; the same seed and epoch always give the same ones.
 
-    An epoch has as many batches as give every image one use on average. No vehicle comes twice in
-    a batch. Vehicles get batches in proportion to their number of images, and a vehicle's images
+    An epoch has as many batches as give every image one use on average. No vehicle is twice in a
+    batch. Vehicles get batches in proportion to their number of images, and a vehicle's images
     take turns, so that all images are used about equally; a vehicle with fewer than K images
     repeats some in its group. Which vehicles meet is drawn anew for every batch. Source: Hermans
     et al., In Defense of the Triplet Loss, 2017, section 2 (the batches).
@@ -72,7 +68,7 @@ class IdentitySampler:
         devices: processes that share an epoch; each gets whole batches, all the same number.
 
     Raises:
-        SamplerError: fewer vehicles than P.
+        TrainingError: fewer vehicles than P.
     """
 
     def __init__(
@@ -88,7 +84,7 @@ class IdentitySampler:
             np.asarray(identities), return_inverse=True, return_counts=True
         )
         if len(self._counts) < vehicles:
-            raise SamplerError(
+            raise TrainingError(
                 f"a batch takes {vehicles} vehicles, but the data have {len(self._counts)}; "
                 f"use a smaller batch or more images of each vehicle"
             )
@@ -108,7 +104,7 @@ class IdentitySampler:
         """The batches of one epoch for one device.
 
         Returns:
-            int64 ``[batches, P * K]``: indices of images; the K of a vehicle stand together.
+            int64 ``[batches, P * K]``: indices of images; the K of a vehicle are neighbours.
         """
         rng = np.random.default_rng((self._seed, epoch))
         order = rng.permutation(len(self._counts))

@@ -1,18 +1,19 @@
-"""All that decides what a training does: each setting once, for Python, YAML and the command."""
+"""The settings of a training: each one once, for Python, YAML and the command line."""
 
 from __future__ import annotations
 
 import json
-import logging
 import math
-from collections import ChainMap
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from reprlib import repr as shown
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..documents import MOST_YAML, parse_yaml, read_text, shown
-from ..errors import MultiTaskNetError
+import yaml
+
+from ..errors import TrainingError
 from ..files import reading
 from ..models import DEFAULT_NETWORK
 from ..models.base import check_size
@@ -22,24 +23,17 @@ from ..vehicle.pose import POSE_CONVENTIONS
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-logger = logging.getLogger(__name__)
-
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("cosine", "steps", "constant")
 FREEZES = ("none", "stages", "backbone", "blocks")
-_FROZEN_BY = (
-    "stages: stem and first two blocks; blocks: all but the last; backbone: its features are "
-    "computed once"
+_FREEZE = (
+    "what is not trained. stages: stem and first two blocks; blocks: all but the last; backbone: "
+    "all but the heads, its features are computed once"
 )
 FLIPS = ("swap", "paper", "none")
 PRECISIONS = ("auto", "float32", "mixed")
 JIT_LEVELS = ("O0", "O1")
-_OLD_NAMES = {"batch": "batch_size", "trunk_rate": "backbone_rate"}
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-
-
-class FinetuneError(MultiTaskNetError, ValueError):
-    """Settings that cannot be used, or not with this output folder."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +43,6 @@ class Rule:
     Attributes:
         help: what it is, for people.
         kind: its type; whole numbers pass for floats.
-        default: its value if nothing is said.
         choices: the only values, if there are any.
         least, most: the range, ends included.
         above: the range's lower end, excluded.
@@ -59,10 +52,9 @@ class Rule:
 
     help: str
     kind: type
-    default: Any = None
     choices: tuple[str, ...] = ()
     least: float = -math.inf
-    most: float = math.inf
+    most: float = sys.float_info.max
     above: float = -math.inf
     optional: bool = False
     many: bool = False
@@ -72,12 +64,10 @@ class Rule:
         """What a value must be, in words."""
         if self.choices:
             return f"one of {', '.join(self.choices)}"
-        words = [_KINDS[self.kind]]
-        if self.above > -math.inf:
-            words = [f"more than {self.above:g}"]
+        words = [f"more than {self.above:g}" if self.above > -math.inf else _KINDS[self.kind]]
         if self.least > -math.inf:
             words.append(f"of at least {self.least:g}")
-        if self.most < math.inf:
+        if self.most < sys.float_info.max:
             words.append(f"of at most {self.most:g}")
         return f"{'a list, each ' * self.many}{' '.join(words)}"
 
@@ -93,19 +83,13 @@ class Rule:
         kinds = (int, float) if self.kind is float else (self.kind,)
         if type(value) not in kinds or (self.choices and value not in self.choices):
             return False
-        if self.kind in (bool, str):
-            return True
-        try:
-            finite = math.isfinite(value)
-        except OverflowError:  # a whole number beyond all floats
-            return False
-        return finite and self.above < value and self.least <= value <= self.most
+        is_number = self.kind in (int, float)
+        return not is_number or (self.above < value and self.least <= value <= self.most)
 
 
 def setting(default: Any, help: str, *, kind: type | None = None, **limits: Any) -> Any:
     """A field of :class:`Settings`; the rest are fields of its :class:`Rule`."""
-    rule = Rule(help, kind or type(default), default, **limits)
-    return field(default=default, metadata={"rule": rule})
+    return field(default=default, metadata={"rule": Rule(help, kind or type(default), **limits)})
 
 
 @dataclass(frozen=True)
@@ -113,7 +97,7 @@ class Settings:
     """The settings of a training, whatever the network; :meth:`rules` says what each may be.
 
     Attributes:
-        TASK: the module that trains by these, a :class:`.task.Task`.
+        TASK: the class that trains by these, a :class:`.loop.Task`, as ``module:name``.
     """
 
     TASK: ClassVar[str] = ""
@@ -128,7 +112,7 @@ class Settings:
     batch_size: int = setting(32, "images per batch and device", least=1)
     optimizer: str = setting("adam", "the optimizer", choices=OPTIMIZERS)
     lr: float = setting(3e-4, "learning rate after the warm-up", above=0)
-    schedule: str = setting("cosine", "of the learning rate", choices=SCHEDULES)
+    schedule: str = setting("cosine", "how the learning rate falls", choices=SCHEDULES)
     warmup: float = setting(1.0, "epochs of warm-up", least=0)
     milestones: tuple[float, ...] = setting(
         (), "for steps: epochs at which the rate falls to a tenth", kind=float, least=0, many=True
@@ -138,10 +122,12 @@ class Settings:
         5e-4, "L2 penalty on weights; norms and biases have none", least=0
     )
     clip: float = setting(50.0, "largest norm of the gradient", above=0)
-    freeze: str = setting("none", _FROZEN_BY, choices=FREEZES)
+    freeze: str = setting("none", _FREEZE, choices=FREEZES)
     freeze_statistics: bool = setting(False, "keep the statistics of all batch norms")
     precision: str = setting(
-        "auto", "mixed is float16 with loss scaling; auto is mixed but on a CPU", choices=PRECISIONS
+        "auto",
+        "mixed is float16 with loss scaling; auto is mixed, except on a CPU",
+        choices=PRECISIONS,
     )
     jit_level: str = setting("O0", "of the compiled step; O1 fuses operators", choices=JIT_LEVELS)
     pose_convention: str | None = setting(
@@ -158,57 +144,46 @@ class Settings:
         for name, rule in self.rules().items():
             value = getattr(self, name)
             if not rule.allows(value):
-                raise FinetuneError(f"{name} is {shown(value)}; expected {rule.expected}")
+                raise TrainingError(f"{name} is {shown(value)}; expected {rule.expected}")
         try:
             check_size((self.size, self.size))
         except ValueError as error:
-            raise FinetuneError(str(error)) from error
+            raise TrainingError(str(error)) from error
 
     @classmethod
     def rules(cls) -> dict[str, Rule]:
         """What each setting is and may be, by name."""
         return {one.name: one.metadata["rule"] for one in fields(cls)}
 
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """The value of each setting that is not given."""
+        return {one.name: one.default for one in fields(cls)}
+
     def as_json(self) -> dict[str, Any]:
         """The settings as a history gives them back."""
         return json.loads(json.dumps(asdict(self)))
 
-    @staticmethod
-    def of(values: Mapping[str, Any], source: str) -> Settings:
-        """From names and values, as a YAML file or a history holds them, for their network.
-
-        Raises:
-            FinetuneError: a name is unknown or a value not allowed.
-        """
-        values = renamed(values, source)
-        network = values.get("network", DEFAULT_NETWORK)
-        kind = SETTINGS.get(str(network))
-        if kind is None:
-            raise FinetuneError(
-                f"{source}: network is {shown(network)}; expected one of {', '.join(SETTINGS)}"
-            )
-        return kind.checked(values, source)
-
     @classmethod
     def checked(cls, values: Mapping[str, Any], source: str) -> Self:
-        """From names and values; errors as above."""
+        """From names and values; TrainingError for an unknown name or a value not allowed."""
         unknown = [name for name in values if name not in cls.rules()]
         if unknown:
-            raise FinetuneError(
+            raise TrainingError(
                 f"{source}: unknown setting {shown(unknown[0])}; expected some of "
                 f"{', '.join(cls.rules())}"
             )
         try:
             return cls(**values)
-        except FinetuneError as error:
-            raise FinetuneError(f"{source}: {error}") from error
+        except TrainingError as error:
+            raise TrainingError(f"{source}: {error}") from error
 
 
 @dataclass(frozen=True)
 class IdentitySettings(Settings):
     """MultiTaskNet's settings."""
 
-    TASK: ClassVar[str] = ".identity"
+    TASK: ClassVar[str] = f"{__package__}.identity:IdentityTask"
 
     variant: str | None = setting(
         None, "input variant instead of the weights'", kind=str, choices=VARIANTS, optional=True
@@ -237,7 +212,7 @@ class IdentitySettings(Settings):
         super().__post_init__()
         alone = self.instances < 2 or self.batch_size == self.instances
         if alone or self.batch_size % self.instances:
-            raise FinetuneError(
+            raise TrainingError(
                 f"batch_size is {self.batch_size} and instances is {self.instances}; expected at "
                 f"least 2 images of each of at least 2 vehicles, and a batch that they divide"
             )
@@ -245,9 +220,9 @@ class IdentitySettings(Settings):
 
 @dataclass(frozen=True)
 class AdaptSettings(IdentitySettings):
-    """Those of :func:`.adaptation.adapt`: of its rounds, and of the training in each."""
+    """The settings of :func:`.adapt.adapt`: of its rounds, and of the training in each."""
 
-    TASK: ClassVar[str] = ".pseudo_identity"
+    TASK: ClassVar[str] = ""
 
     rounds: int = setting(3, "of clustering and training; 0: batch norm statistics alone", least=0)
     epochs: int = setting(1, "uses of every clustered crop in a round, on average", least=1)
@@ -261,10 +236,10 @@ class AdaptSettings(IdentitySettings):
     )
     min_images: int = setting(2, "neighbours that make a crop a cluster's core", least=2)
     neighbors: int = setting(20, "crops whose neighbourhood is compared, k1 of re-ranking", least=1)
-    schedule: str = setting("constant", "of the learning rate", choices=SCHEDULES)
+    schedule: str = setting("constant", "how the learning rate falls", choices=SCHEDULES)
     warmup: float = setting(0.0, "epochs of warm-up", least=0)
     # With all blocks the first round lost what the last block alone gains (docs/adapt.md).
-    freeze: str = setting("blocks", _FROZEN_BY, choices=FREEZES)
+    freeze: str = setting("blocks", _FREEZE, choices=FREEZES)
     # They are the crops' by then, and batches of P x K with erased parts would spoil them.
     freeze_statistics: bool = setting(True, "keep the statistics of all batch norms")
 
@@ -273,7 +248,7 @@ class AdaptSettings(IdentitySettings):
 class PoseSettings(Settings):
     """PoseEstNet's settings."""
 
-    TASK: ClassVar[str] = ".pose"
+    TASK: ClassVar[str] = f"{__package__}.pose:PoseTask"
 
     network: str = setting("poseestnet", "the network to train")
     lr: float = setting(1e-3, "learning rate after the warm-up", above=0)
@@ -297,32 +272,30 @@ SETTINGS: dict[str, type[Settings]] = {
 }
 
 
-def all_rules() -> dict[str, Rule]:
-    """The rules of all networks' settings; where they differ, the first network's."""
-    return dict(ChainMap(*(kind.rules() for kind in SETTINGS.values())))
+def check_settings(values: Mapping[str, Any], source: str) -> Settings:
+    """The settings of the network that these names and values are for; TrainingError."""
+    network = values.get("network", DEFAULT_NETWORK)
+    kind = SETTINGS.get(str(network))
+    if kind is None:
+        raise TrainingError(
+            f"{source}: network is {shown(network)}; expected one of {', '.join(SETTINGS)}"
+        )
+    return kind.checked(values, source)
 
 
-def renamed(values: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """The same settings, those with the first release's words under today's, with a warning."""
-    result = {}
-    for name, value in values.items():
-        if name in _OLD_NAMES:
-            logger.warning("%s: %s is called %s now", source, name, _OLD_NAMES[name])
-        if name == "freeze" and value == "trunk":
-            logger.warning("%s: freeze: trunk is called backbone now", source)
-            value = "backbone"
-        result[_OLD_NAMES.get(name, name)] = value
-    return result
+def read_config(path: str | Path, kind: type[Settings] | None = None) -> dict[str, Any]:
+    """Read settings from a YAML file; TrainingError if it is not a mapping of known names.
 
-
-def read_config(path: str | Path) -> dict[str, Any]:
-    """Read settings from a YAML file; FinetuneError if it is not a mapping of known names."""
+    Args:
+        path: the file.
+        kind: the settings' class; by default that of the network that the file names.
+    """
     path = Path(path)
     remedy = "expected lines of 'setting: value'"
-    with reading(path, FinetuneError, "the settings cannot be read", remedy):
-        values = parse_yaml(read_text(path, most=MOST_YAML)) or {}
+    with reading(path, TrainingError, "the settings cannot be read", remedy):
+        values = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
     if not isinstance(values, dict):
-        raise FinetuneError(f"{path}: expected lines of 'setting: value', got {shown(values)}")
-    values = renamed({str(name): value for name, value in values.items()}, str(path))
-    Settings.of(values, str(path))
+        raise TrainingError(f"{path}: expected lines of 'setting: value', got {shown(values)}")
+    values = {str(name): value for name, value in values.items()}
+    (kind.checked if kind else check_settings)(values, str(path))
     return values

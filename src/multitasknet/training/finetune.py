@@ -14,15 +14,15 @@ import mindspore
 from ..data.layouts import read_dataset
 from ..data.records import VehicleDataset
 from ..device import choose_device
+from ..errors import TrainingError
 from ..files import check_output, exclusive, make_folder
 from ..hub.source import WeightsSource
 from ..runtime import guard_cpu
 from .history import EpochRecord, History, read_history
+from .loop import BEST, HISTORY, LAST, Job, Run, data_digest, find_task
 from .parallel import Devices
-from .reporting import EventWriter
-from .run import BEST, HISTORY, LAST, Run
-from .settings import FinetuneError, Settings, renamed
-from .task import Job, find_task
+from .report import EventWriter
+from .settings import Settings, check_settings
 
 
 @dataclass(frozen=True)
@@ -31,22 +31,25 @@ class FinetuneResult:
 
     Attributes:
         output: the folder with ``best.ckpt``, ``last.ckpt``, ``history.json``, ``report.html``.
-        history: settings and epochs, at least one.
+        history: settings and epochs.
         checkpoint: the best weights by the task's metric, with their sidecar beside them.
-        is_first: whether this is the process that wrote; always, but under msrun.
+        is_first: whether this is the process that wrote; always, except under msrun.
     """
 
     output: Path
     history: History
     checkpoint: Path
-    is_first: bool
+    is_first: bool = True
 
     @property
-    def best(self) -> EpochRecord:
-        """The epoch that ``checkpoint`` is of."""
-        best = self.history.best
-        assert best is not None
-        return best
+    def best(self) -> EpochRecord | None:
+        """The epoch that ``checkpoint`` is of; None if none was better than the start."""
+        return self.history.best
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """What ``checkpoint`` reaches, in percent; empty if nothing was measured."""
+        return self.history.best_metrics
 
 
 def finetune(
@@ -64,18 +67,19 @@ def finetune(
     allow_outside: bool = False,
     **settings: Any,
 ) -> FinetuneResult:
-    """Train a network on a data set's train split, and validate it after every epoch.
+    """Train a network on a data set's train split, and validate it before and after every epoch.
 
     The same settings and seed give the same weights; on a CPU to the last bit, also if the training
-    was interrupted and resumed in between. Under ``msrun`` the processes train together.
+    was interrupted and resumed in between. What is interrupted loses the epoch in hand. Under
+    ``msrun`` the processes train together.
 
     Args:
         data: the data set or its root, see :func:`multitasknet.read_dataset`. MultiTaskNet is
             validated on query and gallery; without them there are no metrics, and the last epoch
             counts as the best.
         output: the folder for results; a new one, unless ``resume`` is set.
-        resume: go on where the training in ``output`` stopped. Its settings hold; one that is
-            given must be the same.
+        resume: go on after the last finished epoch of the training in ``output``. Its settings
+            hold; one that is given must be the same, and so must the data.
         device: ``CPU``, ``Ascend``, ``Ascend:1``, ``GPU`` and so on; None for what MindSpore
             finds. Under ``msrun`` without a number.
         workers: threads that prepare images.
@@ -88,15 +92,14 @@ def finetune(
             ``network``, ``weights`` and ``card`` among them.
 
     Returns:
-        The :class:`FinetuneResult`.
+        The :class:`FinetuneResult`. If no epoch is better than the weights that it starts from,
+        these are the best.
 
     Raises:
-        LaunchError: something else than msrun started several processes.
-        FinetuneError: a setting is not allowed, or ``output`` holds another training or none.
-        DeviceError: MindSpore does not compute there.
-        SamplerError: fewer vehicles than a batch takes.
-        TrainingError: the loss is not finite or has exploded; names the batch's images.
-        Interrupted: SIGINT or SIGTERM came; the state is kept. A KeyboardInterrupt.
+        TrainingError: a setting is not allowed, the data cannot fill a batch, the loss is not
+            finite or has exploded (names the batch's images), something other than msrun started
+            several processes, or ``output`` holds another training, one on other data, or none.
+        EngineError: MindSpore does not compute on that device.
         MissingExtraError: ``tensorboard`` without its extra.
         OutputError: the folder cannot be written, or another training is writing it.
         DataError, CheckpointError, DownloadError: from the data set and the weights.
@@ -106,27 +109,27 @@ def finetune(
     devices = Devices.join()
     chosen, history = (_resumed if resume else _fresh)(output, settings)
     # No process may write before all have looked.
-    devices.any(False)
+    devices.meet()
     check_output(output, folder=True)
     if not isinstance(data, VehicleDataset):
         data = read_dataset(data, allow_outside=allow_outside)
-    dataset = data
-    if not len(dataset.train):
-        raise FinetuneError(f"{dataset.root}: the data set has no train split; nothing to train on")
+    if not len(data.train):
+        raise TrainingError(f"{data.root}: the data set has no train split; nothing to train on")
+    history = _of_data(history, data, output)
     make_folder(output)
     guard_cpu()
     mindspore.set_seed(chosen.seed)
     show = progress and devices.is_first
     weights = None if chosen.weights == "none" else chosen.weights
     source = WeightsSource(weights, chosen.card, cache_dir, offline, show)
-    job = Job(chosen, dataset, output, source, devices, workers, show)
+    job = Job(chosen, data, output, source, devices, workers, show)
     writers = [on_epoch]
     if tensorboard and devices.is_first:
         writers.insert(0, EventWriter(output / "events").write)
     alone = exclusive(output, output / ".training.lock") if devices.is_first else nullcontext()
     with alone:
-        run = Run.prepare(job, history)
-        for record in run.epochs(resume):
+        run = Run.prepare(find_task(chosen)(job), history)
+        for record in run.epochs():
             for write in writers if devices.is_first else ():
                 write(record)
     return FinetuneResult(output, run.history, output / BEST, devices.is_first)
@@ -134,15 +137,15 @@ def finetune(
 
 def _fresh(output: Path, settings: Mapping[str, Any]) -> tuple[Settings, History]:
     """The settings of a new training, and its history so far."""
-    if (output / HISTORY).exists():
-        raise FinetuneError(
+    if any((output / name).exists() for name in (HISTORY, LAST)):
+        raise TrainingError(
             f"{output}: a training lies here already; go on with it (resume), or give another "
             f"folder"
         )
-    chosen = Settings.of(settings, "settings")
+    chosen = check_settings(settings, "settings")
     task = find_task(chosen)
     return chosen, History(
-        chosen.as_json(), metric=task.METRIC, higher_is_better=task.HIGHER_IS_BETTER
+        chosen.as_json(), metric=task.metric, higher_is_better=task.higher_is_better
     )
 
 
@@ -151,20 +154,30 @@ def _resumed(output: Path, settings: Mapping[str, Any]) -> tuple[Settings, Histo
     history = read_history(output / HISTORY)
     if not (output / LAST).is_file():
         if len(history.epochs) > 1:
-            raise FinetuneError(
+            raise TrainingError(
                 f"{output / LAST}: there is no such file, though {len(history.epochs)} epochs are "
-                f"trained; put it back, or start anew in another folder"
+                f"trained; put it back, or start again in another folder"
             )
         # It died while its first epoch was written down, before there was a state to go on from.
         history = replace(history, epochs=())
-    kept = Settings.of(history.settings, str(output / HISTORY))
+    kept = check_settings(history.settings, str(output / HISTORY))
     known = kept.as_json()
-    given = renamed(settings, "settings")
-    for name, value in json.loads(json.dumps(given, default=str)).items():
+    for name, value in json.loads(json.dumps(settings, default=str)).items():
         if name in known and value != known[name]:
-            raise FinetuneError(
+            raise TrainingError(
                 f"{output}: {name} is {value!r}, but the training to resume has "
-                f"{known[name]!r}; leave it out, or start anew in another folder"
+                f"{known[name]!r}; leave it out, or start again in another folder"
             )
-    Settings.of({**known, **given}, "settings")
+    check_settings({**known, **settings}, "settings")
     return kept, replace(history, settings=known)
+
+
+def _of_data(history: History, data: VehicleDataset, output: Path) -> History:
+    """The history, which is of these data from now on; TrainingError if it is of others."""
+    digest = data_digest(data)
+    if history.data not in ("", digest):
+        raise TrainingError(
+            f"{data.root}: labels or pictures are not those that the training in {output} began "
+            f"with; give the same data set, or start again in another folder"
+        )
+    return replace(history, data=digest)

@@ -35,7 +35,7 @@ def write_training_report(path: Path, history: History, *, data: Path | str = ""
 def write_adaptation_report(path: Path, history: History) -> Path:
     """Write ``report.html`` of an adaptation, self-contained."""
     rounds = [record for record in history.epochs if record.losses]
-    measured = shown(name for name in history.before)
+    measured = shown(history.before)
     found = {
         name: [(record.epoch, record.metrics[name] * scale) for record in rounds]
         for name, scale in (("used", 1), ("silhouette", 100))
@@ -57,7 +57,7 @@ def write_adaptation_report(path: Path, history: History) -> Path:
 
 
 class EventWriter:
-    """Writes each epoch's losses, metrics, rate and speed below a folder; needs ``tensorboard``."""
+    """Writes each epoch's losses, metrics, rate and speed to a folder; needs ``tensorboard``."""
 
     def __init__(self, folder: Path) -> None:
         self._library = import_extra("tensorboardX", "tensorboard")

@@ -1,0 +1,398 @@
+"""``adapt``: weights to a user's crops that have no labels, round by round."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import mindspore
+import numpy as np
+from mindspore import Tensor
+
+from ..data.layouts import camera_in, read_dataset
+from ..data.records import Record, Split, VehicleDataset, check_images, warn_about
+from ..device import choose_device
+from ..errors import TrainingError, import_extra
+from ..evaluation.run import evaluate_outputs
+from ..files import exclusive, file_sha256, make_folder
+from ..hub.create_network import create_from
+from ..hub.source import WeightsSource
+from ..images import find_images
+from ..inference.engine import Backend
+from ..inference.opening import cpu_runtime
+from ..inference.predictor import NAME, Predictor
+from ..models import find_network
+from ..models.multitasknet.network import MultiTaskNet
+from ..ranking.clustering import OUTLIER, Clustering, centroids, cluster
+from ..retrieval.embedding import SplitEmbeddings, embed_split
+from ..runtime import guard_cpu
+from ..vehicle.attributes import ClassMaps
+from ..weights.read import read_weights
+from ..weights.save import save_weights
+from ..weights.sidecar import read_sidecar
+from .augmentation import RandomAugmentation
+from .batches import ImageSource
+from .finetune import FinetuneResult
+from .history import EpochRecord, History, read_history, write_history
+from .identity import IdentityTask, create_loss, create_sources, with_poses
+from .loop import BEST, HISTORY, REPORT, Job, Parts, Run, data_digest, memory_mb, versions
+from .optimization import reestimate_statistics
+from .report import write_adaptation_report
+from .settings import AdaptSettings
+
+FEWEST_CROPS = 64
+# It knows the clusters of a round, and no vehicles: no file keeps it.
+_CLASSIFIER = "classifier_vid."
+# Of the batch norms' statistics: all of it loses, of weights that know such crops, what half gains.
+_OF_CROPS = 0.5
+# What the logits of a centroid and of an image at the mean distance differ by.
+_SHARPNESS = 10.0
+# What the same adaptation may be given otherwise: more rounds, and its files from other places.
+_FREE = ("rounds", "weights", "card", "crops", "data")
+
+
+def adapt(
+    crops: str | Path,
+    output: str | Path,
+    *,
+    data: str | Path | None = None,
+    backend: Backend = "auto",
+    device: str | None = None,
+    workers: int = 1,
+    progress: bool = True,
+    on_round: Callable[[EpochRecord], None] = lambda record: None,
+    cache_dir: str | Path | None = None,
+    offline: bool = False,
+    **settings: Any,
+) -> FinetuneResult:
+    """Adapt MultiTaskNet's weights to a folder of vehicle crops without labels.
+
+    Round 0 moves the statistics of the batch norms half of the way to the crops'. Each round after
+    it embeds the crops, clusters them, and trains on the clusters as if they were vehicles: the
+    identity classifier is new and begins at their centroids, colour and type are taught the
+    network's own answers. Sources: Li et al., 2016, and Schneider et al., NeurIPS 2020
+    (:func:`.optimization.reestimate_statistics`); Ge et al., NeurIPS 2020, and Ester et al., KDD
+    1996 (:func:`.ranking.clustering.cluster`); Zhong et al., CVPR 2017 (its distances).
+
+    A call that is interrupted, or dies, loses the round in hand; the same call goes on after the
+    last one that was finished, with the same result. It may ask for more rounds.
+
+    Args:
+        crops: the folder. Cameras are read from names such as ``0002_c003_00030600.jpg``; poses are
+            estimated.
+        output: for ``best.ckpt``, ``round-0.ckpt`` and so on, each with a sidecar and without
+            identity classifier; ``history.json``, whose epochs are the rounds; ``report.html``.
+        data: the root of a labelled data set, whose query and gallery measure every round.
+        backend: what embeds, as in :class:`multitasknet.Predictor`; MindSpore trains.
+        device, workers, progress: as in :func:`multitasknet.finetune`.
+        on_round: called with each round's record. Its metrics are ``clusters``, ``eps``, ``used``
+            (percent of the crops), ``outliers`` and ``one_camera`` (crops left out) and
+            ``silhouette`` of what it trained on; and what was measured after it on ``data``.
+        cache_dir, offline: as in :func:`multitasknet.create_network`.
+        settings: fields of :class:`multitasknet.training.settings.AdaptSettings`: ``weights``,
+            ``card``, ``pose``, ``rounds`` among them; ``size`` is by default the weights', and
+            ``freeze="blocks"`` trains the last block and the heads, ``"backbone"`` the heads alone.
+
+    Returns:
+        The :class:`FinetuneResult`. Its epochs are the rounds, from 0; its checkpoint is the best
+        by mAP on ``data``, the weights as they were among them; without it the last.
+
+    Raises:
+        TrainingError: a setting is not allowed, there are fewer than 64 crops or fewer clusters
+            than a batch takes, another adaptation or one of other crops lies in ``output``, or the
+            loss is not finite.
+        MissingExtraError: scikit-learn is not installed.
+        DataError, CheckpointError, DownloadError: from the crops and the weights.
+    """
+    crops, output = Path(crops), Path(output)
+    chosen = AdaptSettings.checked(settings, "settings")
+    if chosen.rounds:
+        import_extra("sklearn.cluster", "adapt")
+    choose_device(device)
+    split = _read_crops(crops)
+    measured = VehicleDataset(crops) if data is None else read_dataset(data, ["query", "gallery"])
+    dataset = replace(measured, train=split)
+    weights = None if chosen.weights == "none" else chosen.weights
+    source = WeightsSource(weights, chosen.card, cache_dir, offline, progress)
+    path = source.fetch(NAME)
+    if path is not None and "size" not in settings:
+        spec = read_weights(path, find_network(NAME)).spec
+        chosen = replace(chosen, size=spec.input_size[0])
+    facts = {
+        "crops": str(crops),
+        "images": len(split),
+        "data": None if data is None else str(data),
+        "weights_sha256": "" if path is None else file_sha256(path),
+    }
+    history = _history_in(output, chosen.as_json() | facts, data_digest(dataset))
+    done = len(history.epochs)
+    if done > chosen.rounds:
+        return FinetuneResult(output, history, output / BEST)
+    guard_cpu()
+    mindspore.set_seed(chosen.seed)
+    network = _open(_weights_of(output, done - 1) if done else path, chosen)
+    warn_about(dataset)
+    check_images(split.records)
+    job = with_poses(Job(chosen, dataset, output, source, workers=workers, show=progress))
+    adaptation = Adaptation(
+        job,
+        (backend == "auto" and cpu_runtime(device)) or backend,
+        _class_maps(path, network),
+        history,
+    )
+    make_folder(output)
+    with exclusive(output, output / ".training.lock"):
+        while (number := len(adaptation.history.epochs)) <= chosen.rounds:
+            on_round(adaptation.round(number) if number else adaptation.begin(network))
+    return FinetuneResult(output, adaptation.history, output / BEST)
+
+
+def _read_crops(folder: Path) -> Split:
+    images = find_images(folder)
+    if len(images) < FEWEST_CROPS:
+        raise TrainingError(
+            f"{folder}: {len(images)} crops are too few to be clustered; give at least "
+            f"{FEWEST_CROPS}, with several of each vehicle, better by more than one camera"
+        )
+    records = (
+        Record(image, vehicle_id=0, camera_id=camera_in(image.name), origin=str(folder))
+        for image in images
+    )
+    return Split("train", tuple(records))
+
+
+def _history_in(output: Path, asked: Mapping[str, Any], data: str) -> History:
+    """The history of the adaptation that lies there, or a new one."""
+    if not (output / HISTORY).exists():
+        return History(asked, data)
+    history = read_history(output / HISTORY)
+    remedy = "give what was given then, or another folder"
+    for name, value in asked.items():
+        found = history.settings.get(name, "not known")
+        if name not in _FREE and found != value:
+            raise TrainingError(
+                f"{output}: {name} is {value!r}, but in what lies there it is {found!r}; {remedy}"
+            )
+    if history.data != data:
+        raise TrainingError(
+            f"{output}: the crops or the labelled data are not those that the adaptation there "
+            f"began with; {remedy}"
+        )
+    return replace(history, settings=asked)
+
+
+def _weights_of(output: Path, number: int) -> Path:
+    return output / f"round-{number}.ckpt"
+
+
+def _open(path: Path | None, settings: AdaptSettings) -> MultiTaskNet:
+    """The network that a file holds, with the classifiers that it has."""
+    complete = path is None or read_weights(path, find_network(NAME)).spec.include_top
+    network = create_from(WeightsSource(path), variant=settings.variant, include_top=complete)
+    network.spec = replace(network.spec, input_size=(settings.size, settings.size))
+    return network
+
+
+def _class_maps(path: Path | None, network: MultiTaskNet) -> ClassMaps:
+    """Which colours and types the classes are: as the sidecar has it, or else by their names."""
+    sidecar = None if path is None else read_sidecar(path, network.spec)
+    maps = sidecar.class_maps if sidecar else network.spec.class_maps
+    return replace(maps, vehicle_ids=())
+
+
+class RoundTask(IdentityTask):
+    """One round's training: identities are clusters of crops, all labels class indices.
+
+    The images carry the network's own answers as colour and type, so that these heads go with the
+    backbone.
+
+    Args:
+        embeddings: float32 ``[N, 1024]``, of the crops to train on.
+        labels: int64 ``[N]``, the cluster of each.
+    """
+
+    def __init__(self, job: Job, embeddings: np.ndarray, labels: np.ndarray) -> None:
+        super().__init__(job)
+        self.embeddings, self.labels = embeddings, labels
+
+    def create_network(self) -> MultiTaskNet:
+        """The network with a fresh class for each cluster, which begins at its centroid.
+
+        Logits of -s |f - c|^2, since fresh random rows would pull the embeddings about before they
+        mean anything. What is the same for all classes, -s |f|^2, is left out; s is ten times the
+        inverse of two images' mean distance.
+        """
+        network = create_from(self.job.weights, num_ids=int(self.labels.max()) + 1)
+        network.load_report = None
+        scale = _SHARPNESS / max(2 * self.embeddings.var(axis=0).sum(), 1e-12)
+        centers = centroids(self.embeddings, self.labels)
+        classifier, biases = (
+            network.classifier_vid,
+            -scale * np.einsum("nd,nd->n", centers, centers),
+        )
+        classifier.weight.set_data(Tensor((2 * scale * centers).astype(np.float32)))
+        classifier.bias.set_data(Tensor(biases.astype(np.float32)))
+        return network
+
+    def prepare(self, network: MultiTaskNet) -> Parts:
+        """Loss and batches; there is nothing to validate on."""
+        spec = network.spec
+        counts = spec.num_ids, spec.num_colors, spec.num_types
+        classes = ClassMaps(*(tuple(range(count)) for count in counts))
+        splits = [self.job.dataset.train]
+        forward, (source,) = create_sources(self.job, network, classes, splits)
+        return Parts(forward, create_loss(self.job), source)
+
+
+@dataclass(eq=False)
+class Adaptation:
+    """The rounds.
+
+    Attributes:
+        job: what was asked for; its data are the crops as ``train``, and ``query`` and ``gallery``
+            to measure on, or empty.
+        backend: what embeds.
+        class_maps: which colours and types the classes of the weights are.
+        history: grows with every round.
+    """
+
+    job: Job
+    backend: Backend
+    class_maps: ClassMaps
+    history: History
+
+    def begin(self, network: MultiTaskNet) -> EpochRecord:
+        """Measure the weights as they are, then move the batch norms' statistics to the crops'."""
+        started, settings = time.perf_counter(), self.job.settings
+        self.history = replace(self.history, before=self._measure(network))
+        if self.history.before:
+            self._save(self.job.output / BEST, network, None, self.history.before)
+        crops, spec, size = self.job.dataset.train, network.spec, settings.batch_size
+        order = np.random.default_rng(settings.seed).permutation(len(crops))
+        # A smaller last batch would have statistics of its own.
+        order = order[: len(order) // size * size or None]
+        none = ClassMaps((), (), ())
+        images = ImageSource(crops, spec, none, RandomAugmentation(), self.job.workers)
+        batches = images.plain(size, order)
+        reestimate_statistics(network, (batch.inputs for batch in batches), share=_OF_CROPS)
+        record = EpochRecord(0, {}, 0.0, 0, 0.0, 0.0, memory_mb())
+        return self._keep(record, network, {}, started)
+
+    def round(self, number: int) -> EpochRecord:
+        """Cluster the crops and train on the clusters.
+
+        Raises:
+            TrainingError: there are fewer clusters than a batch takes.
+        """
+        started, settings, crops = time.perf_counter(), self.job.settings, self.job.dataset.train
+        source = _weights_of(self.job.output, number - 1)
+        answers = self._embed(_open(source, settings), crops)
+        found = cluster(
+            answers.embeddings,
+            crops.camera_ids,
+            eps=settings.eps,
+            min_images=settings.min_images,
+            k1=settings.neighbors,
+        )
+        self._check(found, number)
+        job = replace(
+            self.job,
+            settings=replace(settings, epochs=settings.rounds * settings.epochs),
+            dataset=VehicleDataset(self.job.dataset.root, _labelled(crops, found, answers)),
+            weights=WeightsSource(source),
+        )
+        kept = found.labels != OUTLIER
+        run = Run.prepare(
+            RoundTask(job, answers.embeddings[kept], found.labels[kept]), self.history
+        )
+        for epoch in range((number - 1) * settings.epochs, number * settings.epochs):
+            record = run.train(epoch)
+        run.network.set_train(False)
+        return self._keep(replace(record, epoch=number), run.network, _facts(found), started)
+
+    def _check(self, found: Clustering, number: int) -> None:
+        needed = self.job.settings.batch_size // self.job.settings.instances
+        if found.count < needed:
+            raise TrainingError(
+                f"round {number}: {found.count} clusters in {len(found.labels)} crops, of which "
+                f"{found.outliers} lie in none and {found.one_camera} in those of one camera, but "
+                f"a batch takes {needed}; give more crops of each vehicle, a smaller batch, or "
+                f"another number of neighbours. What was finished before it is in "
+                f"{self.job.output}"
+            )
+
+    def _embed(self, network: MultiTaskNet, split: Split) -> SplitEmbeddings:
+        size = self.job.settings.batch_size
+        predictor = Predictor(network=network, batch_size=size, backend=self.backend, pose="none")
+        return embed_split(predictor, split, workers=self.job.workers, progress=self.job.show)
+
+    def _measure(self, network: MultiTaskNet) -> dict[str, float]:
+        """mAP, Rank-k, colour and type on query and gallery; empty without them."""
+        dataset = self.job.dataset
+        if not len(dataset.query):
+            return {}
+        splits = (self._embed(network, split) for split in (dataset.query, dataset.gallery))
+        return evaluate_outputs(network.spec, dataset, *splits).metrics
+
+    def _keep(
+        self, record: EpochRecord, network: MultiTaskNet, found: Mapping[str, float], started: float
+    ) -> EpochRecord:
+        """Measure and write down a finished round; the history, which says so, last of all."""
+        measured, output = self._measure(network), self.job.output
+        seconds = time.perf_counter() - started
+        record = replace(record, seconds=seconds, metrics={**found, **measured})
+        history = replace(self.history, epochs=(*self.history.epochs, record))
+        self._save(_weights_of(output, record.epoch), network, record.epoch, measured)
+        if history.best is record:
+            self._save(output / BEST, network, record.epoch, measured)
+        write_adaptation_report(output / REPORT, history)
+        write_history(output / HISTORY, history)
+        self.history = history
+        return record
+
+    def _save(
+        self, path: Path, network: MultiTaskNet, number: int | None, metrics: Mapping[str, float]
+    ) -> None:
+        origin = {
+            "adapted_from": self.history.settings["weights_sha256"],
+            "crops": self.history.settings["images"],
+            "round": number,
+            "settings": self.history.settings,
+            "versions": versions(),
+        }
+        save_weights(
+            network,
+            path,
+            class_maps=self.class_maps,
+            metrics=metrics,
+            origin=origin,
+            leave_out=(_CLASSIFIER,),
+        )
+
+
+def _facts(found: Clustering) -> dict[str, float]:
+    """What a record says of the clusters that its round trained on."""
+    used = float((found.labels != OUTLIER).mean())
+    return {
+        "clusters": found.count,
+        "eps": found.eps,
+        "used": 100 * used,
+        "outliers": found.outliers,
+        "one_camera": found.one_camera,
+        "silhouette": found.silhouette,
+    }
+
+
+def _labelled(crops: Split, found: Clustering, answers: SplitEmbeddings) -> Split:
+    """The clustered crops, with cluster, colour and type as class indices."""
+    columns = (found.labels, answers.colors, answers.types)
+    rows = zip(crops.records, *(column.tolist() for column in columns), strict=True)
+    records = (
+        replace(record, vehicle_id=label, color_id=color, type_id=kind)
+        for record, label, color, kind in rows
+        if label != OUTLIER
+    )
+    return replace(crops, records=tuple(records))
