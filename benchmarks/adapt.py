@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from teaching import shifted_copy
+from shifted import shifted_copy
 
 from multitasknet import adapt
 from multitasknet.runtime import usable_cores

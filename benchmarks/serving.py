@@ -4,10 +4,9 @@
         [--batches 1 8 32] [--rounds 5] [--seconds 1]
 
 Each engine lives in a process of its own, and only MindSpore's is held to AVX2; they run in turn
-(A B C A B C ...), one at a time, so that what disturbs the machine disturbs all. Then the whole way
-from JPEG files, part by part. Writes serving.json, serving.md and serving.svg beside this file (or
-into --output) after each batch size. Weights are random; nothing is downloaded. Needs the extras
-[onnx], [openvino] and [torch].
+(A B C A B C ...), one at a time, so that what disturbs the machine disturbs all. Writes
+serving.json and serving.md beside this file (or into --output) after each batch size. Weights are
+random; nothing is downloaded. Needs the extras [openvino] and [torch].
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-PHOTO = ROOT / "assets" / "example.jpg"
 SIDE = 256
 # Before a turn, in seconds: the threads of the engine before may spin for a while.
 PAUSE = 0.3
@@ -53,19 +51,15 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.batches, options.rounds, options.seconds = [1], 1, 0
-    figures: dict[str, Any] = {"processor": processor(), "load": {}, "rows": [], "way": {}}
+    figures: dict[str, Any] = {"processor": processor(), "load": {}, "rows": []}
     with tempfile.TemporaryDirectory() as folder:
-        files = {}
         for network in options.networks:
-            files[network] = in_a_process(prepared, options.keep or Path(folder), network)
+            files = in_a_process(prepared, options.keep or Path(folder), network)
             load = os.getloadavg()[0]
-            for rows in side_by_side(network, files[network], options):
+            for rows in side_by_side(network, files, options):
                 figures["rows"] += rows
                 figures["load"][network] = [load, os.getloadavg()[0]]
                 write(figures, options.output)
-        if {"multitasknet", "vehiclepose"} <= files.keys():
-            figures["way"] = in_a_process(whole_way, files, options.rounds)
-            write(figures, options.output)
 
 
 def processor() -> str:
@@ -359,57 +353,9 @@ def _peak_megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def whole_way(files: dict[str, Files], rounds: int, batch: int = 8) -> dict[str, float]:
-    """Milliseconds a picture of each part from a JPEG to an identity, and of all, overlapped.
-
-    ONNX Runtime, float32; the light pose network at its own size, once a picture and, as predictors
-    do by default, on its mirror image too (the flip test).
-    """
-    from multitasknet import PoseEstimator, Predictor
-    from multitasknet.data.samples import batch_inputs, make_sample
-    from multitasknet.images import read_image
-
-    light, identity = (files[name]["onnx"] for name in ("vehiclepose", "multitasknet"))
-    twice = Predictor(identity, pose=PoseEstimator(light, batch_size=batch), batch_size=batch)
-    estimator = PoseEstimator(light, batch_size=batch, flip_test=False)
-    predictor = Predictor(identity, pose=estimator, batch_size=batch)
-    spec, pixels = predictor.spec, [read_image(PHOTO)] * batch
-    poses = [pose.keypoints for pose in estimator.estimate_pixels(pixels)]
-    (of_pose,) = next(estimator.prepare([PHOTO] * batch))
-    outputs = estimator.run(of_pose)
-
-    def assemble() -> tuple[np.ndarray, ...]:
-        pairs = zip(pixels, poses, strict=True)
-        return batch_inputs([make_sample(*pair, spec) for pair in pairs], spec, predictor.size)
-
-    of_identity = assemble()
-    parts: dict[str, tuple[Callable[[], Any], int]] = {
-        "decode the JPEG": (lambda: [read_image(PHOTO) for _ in pixels], batch),
-        "warp for the pose network": (lambda: next(estimator.prepare(pixels)), batch),
-        "pose network": (lambda: estimator.run(of_pose), batch),
-        "decode the maps": (
-            lambda: estimator.definition.decode(outputs, None, estimator.decode),
-            batch,
-        ),
-        "draw and assemble": (assemble, batch),
-        "identity network": (lambda: predictor.run(*of_identity), batch),
-        "all, with the flip test": (lambda: twice.predict([PHOTO] * 4 * batch), 4 * batch),
-        "all, without it": (lambda: predictor.predict([PHOTO] * 4 * batch), 4 * batch),
-    }
-    times: dict[str, list[float]] = {name: [] for name in parts}
-    for turn in range(rounds + 1):
-        for name, (run, count) in parts.items():
-            start = time.perf_counter()
-            run()
-            if turn:
-                times[name].append(1000 * (time.perf_counter() - start) / count)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
 def write(figures: dict[str, Any], folder: Path) -> None:
     (folder / "serving.json").write_text(json.dumps(figures, indent=1) + "\n")
     (folder / "serving.md").write_text(report(figures))
-    draw(figures["rows"], folder / "serving.svg")
 
 
 def report(figures: dict[str, Any]) -> str:
@@ -441,17 +387,6 @@ def report(figures: dict[str, Any]) -> str:
             ratios = [f"{one / other:.2f}" for one, other in zip(ours, theirs, strict=True)]
             ratios = ["-" if ratio == "nan" else ratio for ratio in ratios]
             lines.append(f"| {title}{f' ({goal})' if goal else ''} | {' | '.join(ratios)} |")
-    if figures["way"]:
-        *parts, twice, once = figures["way"].items()
-        total, alone = sum(value for _, value in parts), figures["way"]["identity network"]
-        lines += ["", "## From JPEG files to identity, colour, type and pose", ""]
-        lines += ["| part | ms a picture | share |", "| --- | ---: | ---: |"]
-        lines += [f"| {name} | {value:.2f} | {value / total:.0%} |" for name, value in parts]
-        lines += ["", "| all, overlapped | ms a picture | times the identity network (1.3) |"]
-        lines.append("| --- | ---: | ---: |")
-        lines += [
-            f"| {name} | {value:.2f} | {value / alone:.2f} |" for name, value in (twice, once)
-        ]
     return "\n".join(lines) + "\n"
 
 
@@ -473,40 +408,6 @@ def _best(cells: dict[tuple[str, int], dict[str, Any]], start: str, batch: int) 
         if engine.startswith(start) and at == batch
     ]
     return max(rates, default=float("nan"))
-
-
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    networks = list(dict.fromkeys(row["network"] for row in rows))
-    batches = sorted({row["batch"] for row in rows})
-    engines = list(dict.fromkeys(row["engine"] for row in rows))
-    figure, axes = pyplot.subplots(
-        1, len(networks), figsize=(4 * len(networks) + 3, 6), sharey=True, squeeze=False
-    )
-    height = 0.8 / len(batches)
-    for axis, network in zip(axes[0], networks, strict=True):
-        for index, batch in enumerate(batches):
-            rates = {
-                row["engine"]: row["images_per_second"]
-                for row in rows
-                if (row["network"], row["batch"]) == (network, batch)
-            }
-            places = np.arange(len(engines)) + index * height
-            widths = [rates.get(name, 0) for name in engines]
-            axis.barh(places, widths, height, label=f"batch {batch}")
-        axis.set_title(network)
-        axis.set_xlabel("images/s")
-        axis.set_yticks(np.arange(len(engines)) + 0.4 - height / 2, engines)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0][0].invert_yaxis()
-    axes[0][-1].legend(frameon=False)
-    figure.tight_layout()
-    figure.savefig(path)
-    pyplot.close(figure)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from teaching import Shifted, half_turned, measure
+from shifted import Shifted, half_turned, measure
 
 from multitasknet import PoseEstimator, Predictor, read_dataset
 from multitasknet.data.records import Record, VehicleDataset

@@ -1,57 +1,19 @@
-"""What a small pose network learns from one generator's pictures, tried on another's.
-
-    python benchmarks/teaching.py --weights first.pth now.pth --data EVEN REAL FIRST --shifted EVEN
-
-Each file is trained by ``examples/train_vehiclepose.py --size 96 --steps 850`` on 3,600 pictures;
-each folder's query and test parts are looked at, ``--shifted`` ones as a poor camera at dusk would
-have taken them: two fifths of the size, dark, tinted, noisy, JPEG 20.
+"""Pictures as a poor camera at dusk would have taken them: two fifths of the size, dark, tinted,
+noisy, JPEG 20; and what pose networks find on pictures. For the other scripts here.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
-from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from multitasknet import PoseEstimator, read_dataset
+from multitasknet import PoseEstimator
 from multitasknet.images import encode_jpeg, picture_of, read_image
 from multitasknet.vehicle.keypoint_metrics import KeypointErrors
 from multitasknet.vehicle.keypoints import HALF_TURN_KEYPOINTS, SEEN_FROM
-
-Change = Callable[[Path], np.ndarray]
-COLUMNS = ("PCK@0.05", "PCK@0.1", "PCK@0.2", "half turns")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", type=Path, nargs="+", required=True)
-    parser.add_argument("--data", type=Path, nargs="+", default=[])
-    parser.add_argument("--shifted", type=Path, nargs="+", default=[])
-    parser.add_argument("--pictures", type=int, default=600, help="of each folder (600)")
-    options = parser.parse_args()
-    estimators = {path.stem: PoseEstimator(path) for path in options.weights}
-    print(f"| data | weights | {' | '.join(COLUMNS)} |")
-    print("| --- " * (2 + len(COLUMNS)) + "|")
-    sets: list[tuple[Path, str, Change]] = [(root, root.name, read_image) for root in options.data]
-    sets += [(root, f"{root.name}, shifted", Shifted()) for root in options.shifted]
-    for root, name, change in sets:
-        images, truth = load(root, change, options.pictures)
-        for weights, estimator in estimators.items():
-            shares = measure(estimator, images, truth)
-            print(f"| {name} | {weights} | {' | '.join(f'{100 * one:.1f}' for one in shares)} |")
-
-
-def load(root: Path, change: Change, count: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """Pictures of the query and test parts, evenly from all, and their keypoints."""
-    dataset = read_dataset(root, ("query", "gallery"), check=False)
-    records = list(chain(dataset.query.records, dataset.gallery.records))
-    chosen = records[:: max(len(records) // count, 1)][:count]
-    return [change(record.image) for record in chosen], np.array([one.marked for one in chosen])
 
 
 class Shifted:
@@ -103,7 +65,3 @@ def half_turned(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
         for places in (truth, truth[:, HALF_TURN_KEYPOINTS])
     )
     return np.asarray(np.where(visible, other - own, 0).sum(1) < 0)
-
-
-if __name__ == "__main__":
-    main()
