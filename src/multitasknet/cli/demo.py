@@ -21,6 +21,7 @@ def add_parsers(commands: Any) -> None:
         "demo",
         _demo,
         "predict a photo and search a small gallery, offline",
+        example="assets/example.jpg",
     )
     demo.add_argument("photo", type=Path, nargs="?", help="a crop of one vehicle (the demo's own)")
     demo.add_argument(
@@ -30,24 +31,19 @@ def add_parsers(commands: Any) -> None:
 
 
 def _demo(options: argparse.Namespace) -> None:
-    report = _first_look(options)
-    print(f"\n{report}")
-    if options.open:
-        webbrowser.open(report.resolve().as_uri())
+    from ..demo import run_demo
 
-
-def _first_look(options: argparse.Namespace) -> Path:
     if options.photo:
         check_images([options.photo])
-    from ..demo.first_look import look
-
-    result = look(options.output or _free_folder(), photo=options.photo)
+    result = run_demo(options.output or _free_folder(), photo=options.photo)
     print_prediction(result.predictions[0])
-    names = [Path(match.name).name for match in result.found[0][:_NEAREST]]
+    names = [hit.row.image.name for hit in result.found[0][:_NEAREST]]
     print(f"  nearest   {', '.join(names)} of {result.gallery}")
     queries = len(result.predictions) - bool(options.photo)
     print(f"\n{result.right} of {queries} queries found first, {result.seconds:.0f} s")
-    return result.report
+    print(f"\n{result.report}")
+    if options.open:
+        webbrowser.open(result.report.resolve().as_uri())
 
 
 def _free_folder() -> Path:

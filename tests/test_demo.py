@@ -1,4 +1,4 @@
-"""The demo from the shipped weights."""
+"""The demo."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from conftest import ASSETS
 
 from multitasknet.cli import main
-from multitasknet.demo.first_look import DemoError, look
+from multitasknet.demo import run_demo
+from multitasknet.errors import OutputError
 
 
 @pytest.fixture(autouse=True)
@@ -46,13 +47,13 @@ def test_a_photo_is_understood_and_vehicles_are_found_offline(
 
 def test_a_photo_of_ones_own_comes_first(cache: Path, tmp_path: Path) -> None:
     photo = shutil.copy(ASSETS / "example.jpg", tmp_path / "mine.jpg")
-    result = look(tmp_path / "look", photo=photo, cache_dir=cache, progress=False)
+    result = run_demo(tmp_path / "look", photo=photo, cache_dir=cache, progress=False)
     assert result.predictions[0].source == str(photo)
     assert result.predictions[0].pose.origin == "estimated"
     assert (len(result.predictions), result.gallery) == (13, 60)
     assert "mine.jpg" in result.report.read_text()
-    with pytest.raises(DemoError, match="something is there already"):
-        look(tmp_path / "look")
+    with pytest.raises(OutputError, match="something is there already"):
+        run_demo(tmp_path / "look")
 
 
 def test_mistakes_are_named(tmp_path: Path, capsys) -> None:

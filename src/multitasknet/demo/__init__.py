@@ -1,1 +1,0 @@
-"""The product shown in one command, offline: from shipped weights, or trained from nothing."""
