@@ -24,7 +24,6 @@ from multitasknet import (
     quantize,
     read_dataset,
     read_weights,
-    synthesize,
 )
 from multitasknet.cli import main
 from multitasknet.data.samples import batch_inputs, make_sample
@@ -42,6 +41,7 @@ from multitasknet.models.vehiclepose.preprocessing import FRAME, placement
 from multitasknet.models.vehiclepose.spec import STRIDE, spec_from_shapes
 from multitasknet.vehicle.keypoints import HALF_TURN_KEYPOINTS, MIRRORED_KEYPOINTS
 from multitasknet.weights.sidecar import sidecar_path
+from vehiclesynth import synthesize
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTO = ROOT / "assets" / "example.jpg"
