@@ -28,7 +28,7 @@ Augmentation: TypeAlias = Callable[[Sample, int, int], Sample]
 Row = TypeVar("Row")
 
 # This package's errors in MindSpore's own, which hold the traceback as text.
-_OWN_ERROR = re.compile(r"^multitasknet\.\w[\w.]*Error: (.+)$", re.MULTILINE)
+_OWN_ERROR = re.compile(r"^multitasknet\w*\.\w[\w.]*Error: (.+)$", re.MULTILINE)
 LABEL_COLUMNS = ("identity", "color", "type")
 # Batches that wait between two operations; MindSpore's 16 are gigabytes.
 _QUEUE = 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,18 +12,17 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
-from ..documents import PlainLoader, parse_yaml, read_text, shown
 from ..errors import CardError
 from ..files import PACKAGE, reading
 from ..models import DEFAULT_NETWORK, NETWORKS, find_network
 
-# The two entries that a network may have: the Hub's, and weights trained on generated vehicles.
+# The two cards that a network may have: the Hub's, and that of weights from generated vehicles.
 CARD, SYNTHETIC = "card", "synthetic"
 ENTRIES = (CARD, SYNTHETIC)
 
-_FENCE = "---"
+FENCE = "---"
 _PLAIN_NAME = r"[^\s./\\:\x00-\x1f][^/\\:\x00-\x1f]*"
-# Regular expressions, and what to call it that they match.
+# Regular expressions, and in words what they match.
 _SHA256 = ("[0-9a-fA-F]{64}", "64 hexadecimal digits, as sha256sum prints")
 _URL = (r"""(?i)<?https?://[\w\[][^\s<>"'\\^`{|}\x00-\x1f]*>?""", "a URL that starts with https://")
 _FOLDER = (_PLAIN_NAME, "a plain name, it becomes a folder")
@@ -33,7 +31,8 @@ PUBLISHED_METRICS = {"Rank-1": "top1acc", "mAP": "map", "color": "coloracc", "ty
 PUBLISHED_METRICS |= {f"PCK@{one}": f"PCK@{one}acc" for one in (0.05, 0.1, 0.2)}
 # Of a text without spaces around it: with them, the time would grow with the square of its length.
 _METRIC = re.compile(r"(\S.*?[A-Za-z]|[A-Za-z])[\s=:]*(\d+(?:\.\d+)?)%?")
-_MOST_BYTES = 1 << 20
+# Of a card, and of its front matter, of which PyYAML reads 100 kB in a second.
+_MOST_BYTES, _MOST_YAML = 1 << 20, 1 << 14
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,9 @@ class Asset:
         sha256: 64 lower-case hexadecimal digits.
         folder: the folder below the cache, ``<user-id, lower case>/<model-version>``.
         mirrors: further URLs of the same file, tried in turn.
-        side: the checkpoint's side file, with class names and input size; an asset of its own.
-        shipped: the file, where it came with this module beside its card; None where it did not.
+        side: the checkpoint's side file, with class names and input size; an asset itself.
+        size: bytes, as the card states; None if it does not.
+        beside: a file of that name beside the card; None if there is none.
     """
 
     file_format: str
@@ -56,12 +56,18 @@ class Asset:
     folder: PurePosixPath
     mirrors: tuple[str, ...] = ()
     side: Asset | None = None
-    shipped: Path | None = None
+    size: int | None = None
+    beside: Path | None = None
 
     @property
     def file_name(self) -> str:
         """The URL's last part; a card whose URL ends in no plain file name is refused."""
         return unquote(urlsplit(self.url).path.rpartition("/")[2])
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether the file came with this module."""
+        return self.beside is not None and self.beside.parent == assets_folder()
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -71,7 +77,10 @@ class Asset:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """A Hub model card as its front matter states it."""
+    """A Hub model card as its front matter states it.
+
+    ``train_dataset`` and ``evaluation`` are optional there, and empty where they are missing.
+    """
 
     path: Path
     name: str
@@ -135,8 +144,8 @@ def load_card(path: str | Path) -> ModelCard:
         module_type=fields.text("module-type"),
         fine_tunable=fields.get("fine-tunable", bool, "True or False"),
         version=version,
-        train_dataset=fields.text("train-dataset"),
-        evaluation=fields.text("evaluation") if fields.has("evaluation") else "",
+        train_dataset=fields.optional("train-dataset"),
+        evaluation=fields.optional("evaluation"),
         author=fields.text("author"),
         update_time=fields.date("update-time"),
         repo_link=fields.url("repo-link"),
@@ -168,6 +177,11 @@ def own_card_paths(networks: Iterable[str]) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(path for path in paths if path.is_file()))
 
 
+def shipped_networks() -> tuple[str, ...]:
+    """The networks whose weights came with this module."""
+    return tuple(name for name in NETWORKS if default_card_path(name, SYNTHETIC).is_file())
+
+
 def own_card(network: str | Sequence[str] = DEFAULT_NETWORK, entry: str = CARD) -> ModelCard:
     """The card that came with this module.
 
@@ -183,50 +197,51 @@ def own_card(network: str | Sequence[str] = DEFAULT_NETWORK, entry: str = CARD) 
         path = default_card_path(name, entry)
         if path.is_file():
             return load_card(path)
-    shipped = [name for name in NETWORKS if default_card_path(name, SYNTHETIC).is_file()]
     raise CardError(
         f"no weights of {' or '.join(map(repr, names))} are shipped with this version; there are "
-        f"synthetic ones of {', '.join(shipped) or 'no network'}. Give a file of weights, or None "
-        f"('none' in a command) for random ones"
+        f"synthetic ones of {', '.join(shipped_networks()) or 'no network'}. Give a file of "
+        f"weights, or None ('none' in a command) for random ones"
     )
 
 
-class _TextLoader(PlainLoader):
-    """PyYAML's safe loader without numbers and dates: a version 1.10 must not become 1.1."""
+class _TextLoader(yaml.SafeLoader):
+    """PyYAML's safe loader without numbers and dates: a version 1.10 must not become 1.1.
+
+    Nor with aliases, of which a few lines can make billions of values.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError("it has an alias (*name); write the value out")
+        return super().compose_node(parent, index)
 
 
-class _TextDumper(yaml.SafeDumper):
-    """Its counterpart: what it leaves without quotes, that loader reads back as text."""
-
-
-_TextLoader.yaml_implicit_resolvers = _TextDumper.yaml_implicit_resolvers = {
+_TextLoader.yaml_implicit_resolvers = {
     first: [kind for kind in kinds if not kind[0].endswith((":float", ":int", ":timestamp"))]
     for first, kinds in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 
 
-def write_front_matter(fields: Mapping[str, Any]) -> str:
-    """Lines that :func:`read_front_matter` reads, fences included, with air between the fields."""
-    text = yaml.dump(
-        fields, Dumper=_TextDumper, sort_keys=False, allow_unicode=True, width=math.inf
-    )
-    return "\n".join((_FENCE, re.sub(r"(?m)^(?=\w)", "\n", text), _FENCE, ""))
-
-
 def read_front_matter(path: Path) -> dict[str, Any]:
     """The fields between the card's two fences, unchecked; CardError if there are none."""
     remedy = "give the path of a Hub model card, a UTF-8 Markdown file"
-    with reading(path, CardError, "the card cannot be read", remedy):
-        lines = read_text(path, most=_MOST_BYTES).splitlines()
-    fences = [number for number, line in enumerate(lines) if line.startswith(_FENCE)]
+    with reading(path, CardError, "the card cannot be read", remedy), path.open("rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise ValueError(f"it is larger than {_MOST_BYTES:,} bytes")
+        lines = content.decode("utf-8-sig").splitlines()
+    fences = [number for number, line in enumerate(lines) if line.startswith(FENCE)]
     if len(fences) != 2:
         raise CardError(
             f"{path}: expected the front matter between exactly two lines that start with "
-            f"'{_FENCE}', found {len(fences)} such lines; compare it with a card of the Hub"
+            f"'{FENCE}', found {len(fences)} such lines; compare it with a card of the Hub"
         )
+    text = "\n".join(lines[fences[0] + 1 : fences[1]])
     remedy = "compare it with a card of the Hub"
-    with reading(path, CardError, "the front matter cannot be read", remedy):
-        header = parse_yaml("\n".join(lines[fences[0] + 1 : fences[1]]), _TextLoader)
+    with reading(path, CardError, "the front matter is not valid YAML", remedy):
+        if len(text) > _MOST_YAML:
+            raise ValueError(f"it has {len(text):,} characters; expected at most {_MOST_YAML:,}")
+        header = yaml.load(text, Loader=_TextLoader)
     if not isinstance(header, dict):
         raise CardError(f"{path}: the front matter is empty or not a list of 'field: value' lines")
     return header
@@ -251,15 +266,18 @@ class _Fields:
         if value is None:
             raise self.fail(field, "is missing", f"add a line '{field}: ...' with {wanted}")
         if not isinstance(value, kind):
-            raise self.fail(field, f"is {shown(value)}", f"expected {wanted}")
+            raise self.fail(field, f"is {value!r:.100}", f"expected {wanted}")
         return value
 
     def text(self, field: str, form: str = "(?s).*", wanted: str = "one line of text") -> str:
         """A text, which must match the regular expression ``form``."""
         value = self.get(field, str, "one line of text").strip()
         if not re.fullmatch(form, value):
-            raise self.fail(field, f"is {shown(value)}", f"expected {wanted}")
+            raise self.fail(field, f"is {value!r:.100}", f"expected {wanted}")
         return value
+
+    def optional(self, field: str) -> str:
+        return self.text(field) if self.has(field) else ""
 
     def date(self, field: str) -> datetime.date:
         value = self.text(field)
@@ -267,14 +285,14 @@ class _Fields:
             # The Hub's cards have 2023-2-17 as well, which fromisoformat refuses.
             return datetime.datetime.strptime(value, "%Y-%m-%d").date()
         except ValueError as error:
-            raise self.fail(field, f"is {shown(value)}", "expected a date as YYYY-MM-DD") from error
+            raise self.fail(field, f"is {value!r:.100}", "expected a date as YYYY-MM-DD") from error
 
     def url(self, field: str) -> str:
         url = self.text(field, *_URL).removeprefix("<").removesuffix(">")
         try:
             urlsplit(url)
         except ValueError as error:
-            raise self.fail(field, f"is {shown(url)} ({error})", f"expected {_URL[1]}") from error
+            raise self.fail(field, f"is {url!r:.100} ({error})", f"expected {_URL[1]}") from error
         return url
 
 
@@ -283,7 +301,7 @@ def _assets(fields: _Fields, folder: PurePosixPath) -> tuple[Asset, ...]:
     entries = fields.get("asset", list, "a list with at least one ckpt file")
     for number, entry in enumerate(entries, start=1):
         if not isinstance(entry, dict):
-            problem = f"has {shown(entry)} as entry {number}"
+            problem = f"has {entry!r:.100} as entry {number}"
             raise fields.fail("asset", problem, "expected file-format, asset-link, ...")
         assets.append(_asset(_Fields(fields.path, entry, f"asset {number}: "), folder))
     if not any(asset.file_format == "ckpt" for asset in assets):
@@ -296,23 +314,27 @@ def _asset(fields: _Fields, folder: PurePosixPath) -> Asset:
     asset = _file(fields, "asset", fields.text("file-format").lower(), folder)
     mirrors = fields.values.get("mirrors") or []
     if not isinstance(mirrors, list):
-        raise fields.fail("mirrors", f"is {shown(mirrors)}", "expected a list of URLs")
+        raise fields.fail("mirrors", f"is {mirrors!r:.100}", "expected a list of URLs")
     urls = tuple(replace(fields, values={"mirrors": url}).url("mirrors") for url in mirrors)
+    asset = replace(asset, mirrors=urls)
     if not fields.has("side-link"):
-        return replace(asset, mirrors=urls)
+        return asset
     side = _file(fields, "side", "json", folder)
-    if not (asset.shipped and side.shipped):  # both of them, or they would lie apart
-        asset, side = replace(asset, shipped=None), replace(side, shipped=None)
+    if not (asset.beside and side.beside):  # both of them, or they would lie apart
+        asset, side = replace(asset, beside=None), replace(side, beside=None)
     wanted = PurePosixPath(asset.file_name).with_suffix(".json").name
     if side.file_name != wanted:
         raise fields.fail("side-link", f"ends in {side.file_name!r}", f"expected {wanted!r}")
-    return replace(asset, mirrors=urls, side=side)
+    return replace(asset, side=side)
 
 
 def _file(fields: _Fields, kind: str, file_format: str, folder: PurePosixPath) -> Asset:
-    """What ``<kind>-link`` and ``<kind>-sha256`` state."""
+    """What ``<kind>-link``, ``<kind>-sha256`` and ``<kind>-size`` state."""
     link, sha256 = fields.url(f"{kind}-link"), fields.text(f"{kind}-sha256", *_SHA256)
-    asset = Asset(file_format, link, sha256.lower(), folder)
+    size = fields.optional(f"{kind}-size")
+    if size and not re.fullmatch("[0-9]{1,15}", size):
+        raise fields.fail(f"{kind}-size", f"is {size!r:.100}", "expected a number of bytes")
+    asset = Asset(file_format, link, sha256.lower(), folder, size=int(size) if size else None)
     if not is_plain_name(asset.file_name):
         raise fields.fail(
             f"{kind}-link",
@@ -320,8 +342,7 @@ def _file(fields: _Fields, kind: str, file_format: str, folder: PurePosixPath) -
             "expected a URL that ends in the file's name, such as .../model.ckpt",
         )
     beside = fields.path.resolve().with_name(asset.file_name)
-    is_shipped = beside.parent == assets_folder() and beside.is_file()
-    return replace(asset, shipped=beside if is_shipped else None)
+    return replace(asset, beside=beside if beside.is_file() else None)
 
 
 def is_plain_name(name: str) -> bool:

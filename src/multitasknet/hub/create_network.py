@@ -117,12 +117,11 @@ def create_from(source: WeightsSource, name: str = DEFAULT_NETWORK, **options: A
     """:func:`create_network` for weights that are stated as one."""
     network = find_network(name)
     network.check_options(options)
-    path = source.fetch(network.name)
+    file = source.open(network.name)
 
     from ..runtime import guard_cpu
     from ..weights.load import build
-    from ..weights.read import read_weights
 
     guard_cpu()
-    found = None if path is None else read_weights(path, network)
+    found = None if file is None else file.read(network)
     return build(network, network.plan(found, options), found)

@@ -1,6 +1,6 @@
 """Downloading an asset: resumed after a break, hashed while it streams, whole or not there.
 
-All URLs of an asset are of one file: what came from one is resumed from any, and its sha256 tells
+All URLs of an asset are of one file: what came from one is resumed from any, and its sha256 shows
 whether the parts fit.
 """
 
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
+# Of an asset whose size neither card nor server states: ten times the largest that is published.
+_MOST_BYTES = 4 << 30
+# Statuses below 500 that pass: request timeout, too early, too many requests.
+_PASSING = (408, 425, 429)
+_LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
@@ -32,22 +37,31 @@ class RetryPolicy:
     Attributes:
         rounds: how often every URL is tried without gaining a byte.
         backoff: seconds before the second round, doubled for each further one.
+        longest_wait: most seconds to wait for a server that states in ``Retry-After`` when to come
+            back.
         connect_timeout: seconds to wait for a connection.
         read_timeout: seconds without a byte after which a transfer counts as stalled.
     """
 
     rounds: int = 3
     backoff: float = 1.0
+    longest_wait: float = 60.0
     connect_timeout: float = 10.0
     read_timeout: float = 30.0
 
 
 class _TransferError(Exception):
-    """One attempt failed; ``final`` says that this URL need not be tried again."""
+    """One attempt failed.
 
-    def __init__(self, message: str, *, final: bool = False) -> None:
+    Attributes:
+        final: this URL need not be tried again.
+        wait: seconds after which the server asks to be tried again.
+    """
+
+    def __init__(self, message: str, *, final: bool = False, wait: float = 0) -> None:
         super().__init__(message)
         self.final = final
+        self.wait = wait
 
 
 def download(asset: Asset, path: Path, *, progress: bool, policy: RetryPolicy) -> None:
@@ -64,14 +78,15 @@ def download(asset: Asset, path: Path, *, progress: bool, policy: RetryPolicy) -
         return
     failures: dict[str, _TransferError] = {}
     with requests.Session() as session:
-        # requests knows REQUESTS_CA_BUNDLE, OpenSSL's own variable it does not.
+        # requests knows REQUESTS_CA_BUNDLE, but not OpenSSL's own variable.
         session.verify = os.environ.get("SSL_CERT_FILE") or True
         session.headers["Accept-Encoding"] = "identity"
         transfer = _Transfer(asset, part, session, progress, policy)
         for attempt in range(policy.rounds):
             live = [url for url in asset.urls if url not in failures or not failures[url].final]
             if attempt and live:
-                time.sleep(policy.backoff * 2 ** (attempt - 1))
+                asked = max(failures[url].wait for url in live)
+                time.sleep(max(policy.backoff * 2 ** (attempt - 1), min(asked, policy.longest_wait)))
             for url in live:
                 try:
                     transfer.run(url)
@@ -128,26 +143,38 @@ class _Transfer:
         return self.part.stat().st_size if self.part.is_file() else 0
 
     def _attempt(self, url: str, kept: int) -> None:
-        """One request: stream the body behind what is there, hash all of it, compare."""
+        """One request: append the body to what is there, hash all of it, compare."""
         import requests
 
         with self._request(url, kept) as response:
             resumed = kept > 0 and response.status_code == requests.codes.partial_content
             beyond = kept > 0 and response.status_code == requests.codes.range_not_satisfiable
             if not response.ok and not beyond:
-                status = f"HTTP status {response.status_code} {response.reason}"
-                raise _TransferError(status, final=400 <= response.status_code < 500)
+                raise _refusal(response)
             actual = "" if beyond else self._store(response, kept if resumed else 0)
             # Without a length, a cut connection looks like the end of the file.
             whole = "Content-Length" in response.headers
+            is_page = response.headers.get("Content-Type", "").startswith("text/html")
         if actual == self.asset.sha256:
             return
+        found = "a web page instead of the file" if is_page else self._kind_of_part()
         self.part.unlink(missing_ok=True)
         if not resumed and not beyond:
             wrong = f"wrong sha256: expected {self.asset.sha256}, actual {actual}"
-            raise _TransferError(wrong, final=whole)
+            raise _TransferError(f"{wrong} ({found})" if found else wrong, final=whole)
         logger.info("%s: the part does not fit the remote file; starting again", url)
         self._attempt(url, 0)
+
+    def _kind_of_part(self) -> str:
+        """What is known to come in place of a file; empty for anything else."""
+        if not self.part.is_file():
+            return ""
+        with self.part.open("rb") as file:
+            start = file.read(64).lstrip().lower()
+        if start.startswith(_LFS_POINTER):
+            return "a Git LFS pointer instead of the file"
+        is_page = start.startswith((b"<!doctype html", b"<html"))
+        return "a web page instead of the file" if is_page else ""
 
     def _request(self, url: str, kept: int) -> requests.Response:
         headers = {"Range": f"bytes={kept}-"} if kept else {}
@@ -158,11 +185,15 @@ class _Transfer:
             raise _TransferError(_reason(error)) from error
 
     def _store(self, response: requests.Response, kept: int) -> str:
-        """Write the body behind the first ``kept`` bytes; return the sha256 of the whole file."""
+        """Write the body after the first ``kept`` bytes; return the sha256 of the whole file."""
         import requests
         from tqdm import tqdm
 
         length = response.headers.get("Content-Length")
+        total = kept + int(length) if length else None
+        most = 2 * self.asset.size if self.asset.size else total or _MOST_BYTES
+        if total and total > most:
+            raise _too_large(total, most)
         with self.part.open("ab+") as file:
             file.truncate(kept)
             file.seek(0)
@@ -170,7 +201,7 @@ class _Transfer:
             with tqdm.wrapattr(
                 file,
                 "write",
-                total=kept + int(length) if length else None,
+                total=total,
                 initial=kept,
                 desc=self.part.stem[:40],
                 # None: drawn on a terminal only
@@ -178,6 +209,10 @@ class _Transfer:
             ) as counted:
                 try:
                     for chunk in response.iter_content(_CHUNK):
+                        kept += len(chunk)
+                        if kept > most:
+                            file.truncate(0)
+                            raise _too_large(kept, most)
                         counted.write(chunk)
                         digest.update(chunk)
                 except requests.RequestException as error:
@@ -185,6 +220,27 @@ class _Transfer:
             file.flush()
             os.fsync(file.fileno())
         return digest.hexdigest()
+
+
+def _refusal(response: requests.Response) -> _TransferError:
+    """What an error status means for the next attempt."""
+    status = response.status_code
+    text = f"HTTP status {status} {response.reason}"
+    if status in (404, 410):
+        text += " (there is no such file at this address)"
+    after = response.headers.get("Retry-After", "")
+    return _TransferError(
+        text,
+        final=400 <= status < 500 and status not in _PASSING,
+        wait=float(after) if after.isascii() and after.isdigit() else 0,
+    )
+
+
+def _too_large(size: int, most: int) -> _TransferError:
+    return _TransferError(
+        f"the body is larger than it may be: {size:,} bytes or more, at most {most:,} expected",
+        final=True,
+    )
 
 
 def _reason(error: OSError) -> str:

@@ -1,4 +1,4 @@
-"""The asset cache: where a card's files lie, and that they are the right ones."""
+"""A card's files on this machine: beside the card, in the cache, or downloaded into it."""
 
 from __future__ import annotations
 
@@ -34,11 +34,10 @@ def fetch_asset(
     verify: bool = False,
     policy: RetryPolicy | None = None,
 ) -> Path:
-    """Return the path of the verified asset, downloading it if it is not at hand.
+    """Return the path of the verified asset, downloading it if it is not on this machine.
 
-    At hand is what was shipped beside its card, else what is in the cache. A cached file is hashed
-    whole the first time it is seen; later calls rely on the size and modification time recorded
-    then, unless ``verify`` is set. A shipped one is hashed every time.
+    A file beside its card is hashed every time. A cached one is hashed the first time it is seen;
+    later calls rely on the size and modification time recorded then, unless ``verify`` is set.
 
     Args:
         card_or_asset: a card (its checkpoint is meant) or one of its assets. A side file that the
@@ -50,8 +49,8 @@ def fetch_asset(
         policy: timeouts and retries.
 
     Raises:
-        DownloadError: the asset is neither at hand nor to be had, the cache is not writable, or
-            the shipped file is not the one that its card states.
+        DownloadError: the asset is neither on this machine nor can it be downloaded, the cache is
+            not writable, or the file beside the card is not the one that it states.
     """
     asset = card_or_asset.asset if isinstance(card_or_asset, ModelCard) else card_or_asset
     if not isinstance(asset, Asset):
@@ -60,12 +59,14 @@ def fetch_asset(
         )
     if asset.side is not None:
         fetch_asset(asset.side, cache_dir, offline, progress, verify=verify, policy=policy)
-    found = find_asset(asset, cache_dir, anew=verify)
+    found = find_asset(asset, cache_dir, again=verify)
     if found is not None:
         return found
     path = cached_path(asset, cache_dir)
     if offline:
-        raise DownloadError(f"offline, and no verified copy at hand. {by_hand(asset, path)}")
+        raise DownloadError(
+            f"offline, and no verified copy on this machine. {by_hand(asset, path)}"
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _lock(path):
@@ -84,23 +85,27 @@ def fetch_asset(
 
 
 def find_asset(
-    asset: Asset, cache_dir: str | Path | None = None, *, anew: bool = False
+    asset: Asset, cache_dir: str | Path | None = None, *, again: bool = False
 ) -> Path | None:
-    """The verified file that is at hand, shipped or cached; None if there is none.
+    """The verified file on this machine; None if there is none.
 
     Raises:
-        DownloadError: the shipped file is not the one that its card states.
+        DownloadError: the file beside the card is not the one that it states.
     """
-    if asset.shipped is None:
-        path = cached_path(asset, cache_dir)
-        return path if is_verified(path, asset, anew=anew) else None
-    actual = file_sha256(asset.shipped)
+    path = cached_path(asset, cache_dir)
+    if asset.beside is None or asset.beside == path:
+        return path if is_verified(path, asset, again=again) else None
+    actual = file_sha256(asset.beside)
     if actual != asset.sha256:
         raise DownloadError(
-            f"{asset.shipped} is damaged: expected sha256 {asset.sha256}, found {actual}; install "
-            f"this package again"
+            f"{asset.beside} is damaged: expected sha256 {asset.sha256}, found {actual}; "
+            + (
+                "install this package again"
+                if asset.is_shipped
+                else "write its card again, or move the file away"
+            )
         )
-    return asset.shipped
+    return asset.beside
 
 
 def cached_path(asset: Asset, cache_dir: str | Path | None = None) -> Path:
@@ -124,16 +129,13 @@ def default_cache_dir() -> Path:
     return Path.home() / ".mscache" if manage is None else Path(manage.get_hub_dir())
 
 
-def is_verified(path: Path, asset: Asset, *, anew: bool = False) -> bool:
-    """Whether the asset lies there with the right sha256: as recorded, or hashed ``anew``."""
+def is_verified(path: Path, asset: Asset, *, again: bool = False) -> bool:
+    """Whether the asset lies there with the right sha256: as recorded, or hashed ``again``."""
     if not path.is_file():
         return False
     record, state = _record(path, asset)
-    if not anew and record.is_file() and record.read_bytes() == state.encode():
-        logger.debug(
-            "%s: unchanged since it was verified; 'multitasknet download --verify' hashes it again",
-            path,
-        )
+    if not again and record.is_file() and record.read_bytes() == state.encode():
+        logger.debug("%s: unchanged since it was verified", path)
         return True
     actual = file_sha256(path)
     intact = actual == asset.sha256
@@ -148,7 +150,7 @@ def is_verified(path: Path, asset: Asset, *, anew: bool = False) -> bool:
 
 
 def _record(path: Path, asset: Asset) -> tuple[Path, str]:
-    """Where it stands that a file was verified, and what stands there if it has not changed."""
+    """Where the record of a verified file is, and what it holds if the file has not changed."""
     status = path.stat()
     state = {"sha256": asset.sha256, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
     return path.with_name(f"{path.name}.verified.json"), json.dumps(state)

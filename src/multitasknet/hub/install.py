@@ -22,8 +22,6 @@ from .card import (
 )
 from .fetch import INSTALLED_MARKER, default_cache_dir, fetch_asset
 
-# The second is the first release's name for it.
-_MARKERS = (INSTALLED_MARKER, ".laid-by-multitasknet")
 _ENTRY_POINTS = ("hub_conf.py", "mindspore_hub_conf.py")
 
 
@@ -38,9 +36,9 @@ def hub_install(
 
     Afterwards ``mindspore_hub.load(card.uid)`` works for each card. Cards whose ``repo-link`` ends
     in the same name share one code folder, which serves every network: by the card installed last,
-    or else by the one that came with this module. A card or code folder that stands there and was
-    not installed by this function is kept beside it under the name ``*.before-multitasknet``.
-    Weights that were shipped beside their card come along.
+    or else by the one that came with this module. A card or code folder that was there before, and
+    was not installed by this function, is kept beside it as ``*.before-multitasknet``.
+    Weights that lie beside their card are copied as well.
 
     Args:
         hub_dir: the hub folder; default as in :func:`multitasknet.hub.fetch.default_cache_dir`.
@@ -57,7 +55,7 @@ def hub_install(
     Raises:
         CardError: a card is broken, is of another network, or lists no mirror of that version; or
             the network has none.
-        DownloadError: shipped weights are not those that their card states.
+        DownloadError: the weights beside a card are not those that it states.
         OutputError: the folder cannot be written.
         NotImplementedError: an unknown network.
     """
@@ -72,7 +70,7 @@ def hub_install(
             )
     # All of them before the first is written.
     texts = [_text_for_version(source, version or source.version) for source in sources]
-    weights = [_shipped(source) for source in sources]
+    weights = [_beside(source) for source in sources]
     return tuple(
         _install(source, text, files, root / source.folder.with_name(version or source.version))
         for source, text, files in zip(sources, texts, weights, strict=True)
@@ -86,10 +84,12 @@ def _own_cards(networks: tuple[str, ...], version: str | None) -> list[ModelCard
     return [card for card in cards if card.asset.mirrors] or cards
 
 
-def _shipped(card: ModelCard) -> list[Path]:
-    """The card's files that came with this module, verified."""
+def _beside(card: ModelCard) -> list[Path]:
+    """The card's files that lie beside it, verified."""
+    if not card.asset.beside:
+        return []
     files = filter(None, (card.asset, card.asset.side))
-    return [fetch_asset(asset) for asset in files if asset.shipped]
+    return [fetch_asset(asset) for asset in files]
 
 
 def _install(source: ModelCard, text: str, weights: list[Path], folder: Path) -> ModelCard:
@@ -126,7 +126,7 @@ def _replace(code: Path, card: Path, network: str, content: bytes) -> None:
         tempfile.TemporaryDirectory(dir=card.parent, prefix=".hub-install-") as scratch,
     ):
         own = default_card_path(network).name
-        ours = any((code / marker).is_file() for marker in _MARKERS)
+        ours = (code / INSTALLED_MARKER).is_file()
         installed = _contents((code / "assets").glob("*.md")) if ours else {}
         renewed = {own: content, card.name: content}
         cards = _contents(own_card_paths(NETWORKS)) | installed | renewed
@@ -146,7 +146,7 @@ def _contents(files: Iterable[Path]) -> dict[str, bytes]:
 
 
 def _copy_module(target: Path, cards: Mapping[str, bytes]) -> None:
-    # In a checkout the entry points stand above src/, in an installation beside the package.
+    # In a checkout the entry points are above src/, in an installation beside the package.
     home = next(place for place in PACKAGE.parents[:2] if (place / _ENTRY_POINTS[0]).is_file())
     unwanted = shutil.ignore_patterns("__pycache__", "assets")
     shutil.copytree(PACKAGE, target / "src" / PACKAGE.name, ignore=unwanted)

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import DownloadError
 from ..files import expand
 from ..models import DEFAULT_NETWORK
-from .card import CARD, ENTRIES, ModelCard, load_card, own_card
+from ..weights.read import WeightsFile
+from .card import CARD, ENTRIES, SYNTHETIC, Asset, ModelCard, load_card, own_card, shipped_networks
 from .fetch import fetch_asset
+
+DEFAULT, NONE = "default", "none"
+WEIGHTS_VARIABLE = "MULTITASKNET_WEIGHTS"
 
 
 @dataclass(frozen=True)
 class WeightsSource:
     """Which weights to use; all functions that take weights take these five by keyword.
 
-    :func:`multitasknet.create_network` says what each means. TypeError if one is of another type.
+    :func:`multitasknet.create_network` says what each means. ``default`` is what the environment
+    variable ``MULTITASKNET_WEIGHTS`` names, else ``synthetic``; with a card it is the card's. After
+    that, ``weights`` is ``card``, ``synthetic``, a path or None. TypeError if one is of another
+    type.
     """
 
     weights: str | Path | None = CARD
@@ -37,6 +46,9 @@ class WeightsSource:
         for name in ("offline", "progress"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
+        if self.weights == DEFAULT:
+            chosen = CARD if self.card else os.environ.get(WEIGHTS_VARIABLE) or SYNTHETIC
+            object.__setattr__(self, "weights", None if chosen == NONE else chosen)
 
     @property
     def suffix(self) -> str:
@@ -44,6 +56,11 @@ class WeightsSource:
         return "" if self.weights in (None, *ENTRIES) else Path(str(self.weights)).suffix
 
     def fetch(self, *networks: str) -> Path | None:
+        """The path of the file of :meth:`open`."""
+        file = self.open(*networks)
+        return None if file is None else file.path
+
+    def open(self, *networks: str) -> WeightsFile | None:
         """The file, downloaded if need be; None if there is none.
 
         Args:
@@ -56,10 +73,27 @@ class WeightsSource:
         if self.weights is None:
             return None
         if self.weights not in ENTRIES:
-            return expand(self.weights)
+            return WeightsFile(expand(self.weights))
         card = self.card if self.weights == CARD else None
         if card is None:
             card = own_card(networks or DEFAULT_NETWORK, str(self.weights))
         elif not isinstance(card, ModelCard):
             card = load_card(card)
-        return fetch_asset(card, self.cache_dir, self.offline, self.progress)
+        if card.asset.is_shipped:
+            # Hashed when it is read, and only then.
+            assert card.asset.beside is not None
+            return _stated(card.asset, card.asset.beside)
+        try:
+            path = fetch_asset(card, self.cache_dir, self.offline, self.progress)
+        except DownloadError as error:
+            others = " and ".join(shipped_networks())
+            raise DownloadError(
+                f"{error}\nWithout a download there are the weights {SYNTHETIC!r} of {others}"
+                if others
+                else str(error)
+            ) from error
+        return _stated(card.asset, path)
+
+
+def _stated(asset: Asset, path: Path) -> WeightsFile:
+    return WeightsFile(path, asset.sha256, asset.side.sha256 if asset.side else "")

@@ -50,6 +50,10 @@ _READERS: dict[str, Callable[[bytes], dict[str, np.ndarray]]] = {
 }
 
 
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 @dataclass(frozen=True, eq=False)
 class WeightsFile:
     """A file of weights and its sidecar, each read once: hashes and values are of the same bytes.
@@ -57,43 +61,55 @@ class WeightsFile:
     Attributes:
         path: the file.
         stated_sha256: what it must hash to, as its card states; empty if nothing does.
+        stated_sidecar_sha256: the same for the sidecar.
     """
 
     path: Path
     stated_sha256: str = ""
+    stated_sidecar_sha256: str = ""
 
     @property
     def sha256(self) -> str:
-        """As stated, else of the bytes. Reading the values checks what was stated."""
-        return self.stated_sha256 or self._actual_sha256
+        """As stated, else of the bytes; CheckpointError if there is no such file."""
+        return self.stated_sha256 or self._hashes[0]
 
     @property
     def sidecar_sha256(self) -> str:
-        """Of the sidecar's bytes; empty if there is none."""
-        content = self.sidecar_content
-        return "" if content is None else hashlib.sha256(content).hexdigest()
+        """The same for the sidecar; empty if there is none."""
+        return self.stated_sidecar_sha256 or self._hashes[1]
 
     @cached_property
-    def content(self) -> bytes:
-        """CheckpointError if it cannot be read, or is not what was stated."""
+    def contents(self) -> tuple[bytes, bytes | None]:
+        """The bytes of both, None for a sidecar that is not there.
+
+        Raises:
+            CheckpointError: one cannot be read, or is not what was stated.
+        """
         if not self.path.is_file():
             raise CheckpointError(
                 f"{self.path}: there is no such file; give the path of a checkpoint"
             )
-        with reading(self.path, CheckpointError, "the checkpoint cannot be read", "check the disk"):
-            return self.path.read_bytes()
+        side = sidecar_path(self.path)
+        with reading(self.path, CheckpointError, "the file cannot be read", "check the disk"):
+            content = self.path.read_bytes()
+            sidecar = side.read_bytes() if side.is_file() else None
+        return content, sidecar
 
     @cached_property
-    def sidecar_content(self) -> bytes | None:
-        path = sidecar_path(self.path)
-        if not path.is_file():
-            return None
-        with reading(path, CheckpointError, "the sidecar cannot be read", "check the disk"):
-            return path.read_bytes()
+    def _hashes(self) -> tuple[str, str]:
+        content, sidecar = self.contents
+        return _sha256(content), "" if sidecar is None else _sha256(sidecar)
 
-    @cached_property
-    def _actual_sha256(self) -> str:
-        return hashlib.sha256(self.content).hexdigest()
+    def _check_stated(self) -> None:
+        stated = self.stated_sha256, self.stated_sidecar_sha256
+        paths = self.path, sidecar_path(self.path)
+        for path, expected, found in zip(paths, stated, self._hashes, strict=True):
+            if expected and expected != found:
+                raise CheckpointError(
+                    f"{path} is damaged: expected sha256 {expected}, found {found or 'no file'}; "
+                    f"install this package again, or fetch the file again with 'multitasknet "
+                    f"download --verify'"
+                )
 
     def read(self, network: Network | None = None) -> Weights:
         """The values, as :func:`read_weights` says."""
@@ -104,15 +120,10 @@ class WeightsFile:
                 f"{self.path}: expected a file that ends in {', '.join(most)} or {last}, got "
                 f"{suffix!r}"
             )
-        if self._actual_sha256 != self.sha256:
-            raise CheckpointError(
-                f"{self.path} is damaged: expected sha256 {self.sha256}, found "
-                f"{self._actual_sha256}; install this package again, or fetch the file again with "
-                f"'multitasknet download --verify'"
-            )
+        self._check_stated()
         remedy = f"it is damaged or no {suffix} file, fetch or save it again"
         with reading(self.path, CheckpointError, "the checkpoint cannot be read", remedy):
-            entries = _READERS[suffix](self.content)
+            entries = _READERS[suffix](self.contents[0])
             # Entries that no network knows are kept all the same; Weights.spec refuses them.
             owners = _networks_of(tuple(entries)) if network is None else [network]
             owner = owners[0] if owners else find_network(DEFAULT_NETWORK)
@@ -162,7 +173,7 @@ class Weights:
     @cached_property
     def sidecar(self) -> Sidecar | None:
         """What the file's sidecar states; None if it has none. CheckpointError as above."""
-        content = self.file.sidecar_content
+        content = self.file.contents[1]
         return None if content is None else parse_sidecar(self.path, content, self._stated)
 
     @cached_property
