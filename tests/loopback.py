@@ -18,6 +18,7 @@ class Answer:
         stall_after: go silent after that many bytes.
         honour_range: whether a Range header is looked at.
         send_length: whether there is a Content-Length.
+        headers: further headers.
     """
 
     status: int = 200
@@ -25,6 +26,7 @@ class Answer:
     stall_after: int | None = None
     honour_range: bool = True
     send_length: bool = True
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -89,7 +91,11 @@ class LoopbackServer:
 
 def _answer(handler: BaseHTTPRequestHandler, resource: Resource, answer: Answer) -> None:
     if answer.status >= 400:
-        return handler.send_error(answer.status)
+        handler.send_response(answer.status)
+        for name, value in answer.headers.items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Length", "0")
+        return handler.end_headers()
     start = _range_start(handler, resource) if answer.honour_range else 0
     if start >= len(resource.content) > 0:
         return handler.send_error(416)
@@ -100,6 +106,8 @@ def _answer(handler: BaseHTTPRequestHandler, resource: Resource, answer: Answer)
         handler.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
     if resource.etag:
         handler.send_header("ETag", resource.etag)
+    for name, value in answer.headers.items():
+        handler.send_header(name, value)
     if answer.send_length:
         handler.send_header("Content-Length", str(len(body)))
     handler.end_headers()

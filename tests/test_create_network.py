@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import stat
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import mindspore
 import numpy as np
 import pytest
-from conftest import save
+from conftest import ASSETS, save
 from loopback import Answer
 from safetensors.numpy import save_file
 
@@ -19,6 +20,8 @@ import hub_conf
 import mindspore_hub_conf
 import multitasknet
 from multitasknet import CheckpointError, DownloadError, create_network, load_weights
+from multitasknet.hub import card as card_module
+from multitasknet.hub.source import default_weights
 from multitasknet.runtime import needs_guard
 
 
@@ -56,6 +59,56 @@ def test_the_cards_asset_is_downloaded_verified_and_loaded(
     assert network.load_report.fresh == network.load_report.left_out == ()
     again = create_network(card=card, cache_dir=tmp_path, offline=True)
     assert again.load_report.source == tmp_path / "mindspore" / "1.7" / "model.ckpt"
+
+
+def test_weights_by_default_are_those_of_the_variable_else_the_shipped_ones(
+    write_card, monkeypatch
+) -> None:
+    monkeypatch.delenv("MULTITASKNET_WEIGHTS", raising=False)
+    assert default_weights(["multitasknet"]) == "card", "in tests nothing is shipped"
+    monkeypatch.setattr("multitasknet.hub.card.PACKAGE", ASSETS.parent)
+    assert default_weights(["multitasknet"]) == "synthetic"
+    assert default_weights(["poseestnet", "vehiclepose"]) == "synthetic"
+    assert default_weights(["poseestnet"]) == "card"
+    assert default_weights(["multitasknet"], write_card("http://127.0.0.1/a.ckpt")) == "card"
+    monkeypatch.setenv("MULTITASKNET_WEIGHTS", "none")
+    assert default_weights(["multitasknet"]) is None
+    monkeypatch.setenv("MULTITASKNET_WEIGHTS", "mine.ckpt")
+    assert default_weights(["multitasknet"]) == "mine.ckpt"
+    assert default_weights(["vehiclepose"]) == "synthetic", "the variable is for MultiTaskNet"
+
+
+def test_a_failed_download_names_the_weights_that_are_there(write_card, tmp_path) -> None:
+    card = write_card("http://127.0.0.1:1/model.ckpt")
+    with pytest.raises(DownloadError, match="offline, and no verified copy") as failed:
+        create_network(card=card, cache_dir=tmp_path, offline=True)
+    assert "synthetic" not in str(failed.value), "in tests nothing is shipped"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("multitasknet.hub.card.PACKAGE", ASSETS.parent)
+        with pytest.raises(DownloadError, match="weights 'synthetic' of multitasknet and vehicle"):
+            create_network(card=card, cache_dir=tmp_path, offline=True)
+
+
+def test_each_weights_file_is_hashed_once_and_no_other_card_is_parsed(monkeypatch) -> None:
+    monkeypatch.setattr("multitasknet.hub.card.PACKAGE", ASSETS.parent)
+    hashed, parsed = [], []
+    sha256, read = hashlib.sha256, card_module.read_front_matter
+
+    def counted(content: bytes = b"", **options: bool) -> object:
+        hashed.append(len(content))
+        return sha256(content, **options)
+
+    monkeypatch.setattr(hashlib, "sha256", counted)
+    monkeypatch.setattr(
+        card_module, "read_front_matter", lambda path: parsed.append(path.name) or read(path)
+    )
+    network = create_network(weights="synthetic")
+    sizes = [
+        (ASSETS / f"multitasknet_synthetic.{kind}").stat().st_size for kind in ("ckpt", "json")
+    ]
+    assert hashed == sizes
+    assert parsed == ["multitasknet_synthetic.md"]
+    assert network.load_report.fresh == ()
 
 
 def test_a_wrong_asset_never_becomes_a_network(server, write_card, checkpoint, tmp_path) -> None:

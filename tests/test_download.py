@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,11 +114,71 @@ def test_an_error_status_names_url_and_status(
     assert len(server.resources["/model.ckpt"].requests) == requests
 
 
-def test_a_passing_server_error_is_retried(
+@pytest.mark.parametrize("status", [408, 425, 429, 503])
+def test_a_passing_error_is_retried_when_the_server_asks(
+    card: ModelCard, cache: Path, server: LoopbackServer, status: int
+) -> None:
+    server.serve("/model.ckpt", CONTENT, Answer(status, headers={"Retry-After": "1"}), Answer())
+    start = time.monotonic()
+    assert fetch(card, cache).read_bytes() == CONTENT
+    assert time.monotonic() - start >= 1
+
+
+def test_a_server_that_asks_for_a_day_is_not_waited_for_that_long(
     card: ModelCard, cache: Path, server: LoopbackServer
 ) -> None:
-    server.serve("/model.ckpt", CONTENT, Answer(503), Answer())
-    assert fetch(card, cache).read_bytes() == CONTENT
+    server.serve("/model.ckpt", CONTENT, Answer(429, headers={"Retry-After": "86400"}), Answer())
+    hasty = replace(QUICK, longest_wait=0.1)
+    assert fetch_asset(card, cache, progress=False, policy=hasty).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "named"),
+    [
+        (b"<!DOCTYPE html><p>Log in", {}, "a web page instead of the file"),
+        (b"sorry", {"Content-Type": "text/html; charset=utf-8"}, "a web page instead of the file"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 3\n",
+            {},
+            "a Git LFS pointer instead of the file",
+        ),
+    ],
+)
+def test_what_comes_in_place_of_a_file_is_named(
+    card: ModelCard,
+    cache: Path,
+    server: LoopbackServer,
+    content: bytes,
+    headers: dict[str, str],
+    named: str,
+) -> None:
+    server.serve("/model.ckpt", content, Answer(headers=headers))
+    with pytest.raises(DownloadError, match=f"wrong sha256.*{named}"):
+        fetch(card, cache)
+    assert not leftovers(cache)
+
+
+@pytest.mark.parametrize("send_length", [True, False])
+def test_a_body_of_more_than_twice_the_stated_size_is_cut_off(
+    card: ModelCard, cache: Path, server: LoopbackServer, send_length: bool
+) -> None:
+    server.serve("/model.ckpt", CONTENT * 5, Answer(send_length=send_length))
+    asset = replace(card.asset, size=len(CONTENT))
+    with pytest.raises(DownloadError, match=r"larger than it may be.* at most 6,000,000 expected"):
+        fetch(asset, cache)
+    assert len(server.resources["/model.ckpt"].requests) == 1
+    assert sum(path.stat().st_size for path in cache.rglob("*.part")) == 0
+
+
+def test_a_file_beside_its_card_needs_no_network(card: ModelCard, cache: Path) -> None:
+    beside = card.path.with_name("model.ckpt")
+    beside.write_bytes(CONTENT)
+    asset = load_card(card.path).asset
+    assert fetch(asset, cache, offline=True) == beside
+    assert not cache.exists(), "nothing is copied or written"
+    beside.write_bytes(OTHER)
+    with pytest.raises(DownloadError, match="write its card again, or move the file away"):
+        fetch(asset, cache)
 
 
 @pytest.mark.parametrize(

@@ -346,7 +346,8 @@ def test_finetune_publish_and_load_are_a_circle(straight, server, tmp_path) -> N
     card = write_card(straight.output, url=folder, version="2.0", name=">", summary="Fleet #2")
     assert card.metrics["map"] == pytest.approx(straight.best.metrics["mAP"], abs=0.01)
     assert (card.name, card.summary) == (">", "Fleet #2")
-    network = create_network(card=card.path, cache_dir=tmp_path, progress=False)
+    published = shutil.copy(card.path, tmp_path)
+    network = create_network(card=published, cache_dir=tmp_path, progress=False)
     assert network.spec == create_network(weights=straight.checkpoint).spec
     assert_same_weights(straight.checkpoint, network.load_report.source)
     before = card.path.read_bytes()

@@ -716,8 +716,8 @@ OPTIONS = {
     "info": [["--weights", weights], ["--card", places], ["--cache-dir", places], ["--json"]],
     "data": [[places], ["--json"], ["--allow-outside"]],
     "convert": [[weights], [places], ["--format", st.sampled_from(["ckpt", "pth", "x"])]],
-    "card": [[places], ["--url", odd_text], ["--name", odd_text]],
-    "download": [["--card", places], ["--offline"], ["--cache-dir", places]],
+    "write-card": [[places], ["--url", odd_text], ["--name", odd_text]],
+    "download": [["--card", places], ["--cache-dir", places]],
     "hub-install": [["--hub-dir", places], ["--version", odd_text], ["--card", places]],
     "predict": [
         [places | st.just(str(PHOTO))],

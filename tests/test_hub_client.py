@@ -3,50 +3,65 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
+import hub_client
 import mindspore
 import pytest
 import toy_network
-from conftest import save
+from conftest import ASSETS, save
 from loopback import LoopbackServer
 
-from multitasknet import CardError, create_network, hub_install, load_card
+from multitasknet import (
+    CardError,
+    ClassMaps,
+    create_network,
+    hub_install,
+    load_card,
+    read_weights,
+)
+from multitasknet.hub import publish
 from multitasknet.hub.card import default_card_path
 from multitasknet.models import NETWORKS
+from multitasknet.weights.sidecar import Sidecar, write_sidecar
 
 PRELUDE = """
-    import json, logging, sys
-    import mindspore
-    sys.path.insert(0, {tests!r})
-    import hub_client
-    mindspore_hub = hub_client.install()
-    mindspore_hub.manage.set_hub_dir({hub!r})
-    card = {card!r}
-    def say(network, **more):
-        import multitasknet
-        print(json.dumps({{
-            "type": type(network).__name__,
-            "module": multitasknet.__file__,
-            "ids": network.spec.num_ids,
-            "top": network.spec.include_top,
-            "loaded": len(network.load_report.loaded) if network.load_report else None,
-            "trainable": len(network.trainable_params()),
-            **more,
-        }}))
+import json
+import mindspore
+import numpy as np
+import hub_client
+mindspore_hub = hub_client.install()
+mindspore_hub.manage.set_hub_dir({hub!r})
+card = {card!r}
+def facts(network):
+    report = network.load_report
+    return {{
+        "type": type(network).__name__,
+        "loaded": len(report.loaded) if report else None,
+        "fresh": len(report.fresh) if report else None,
+        "source": str(report.source) if report else None,
+        "ids": getattr(network.spec, "num_ids", None),
+        "trainable": len(network.trainable_params()),
+    }}
 """
+UID = "mindspore/1.7/multitasknet_veri"
 
 
 @pytest.fixture
 def hub(
     tmp_path: Path, server: LoopbackServer, write_card: Callable[..., Path], checkpoint: Path
 ) -> Path:
-    """A hub folder with card and module laid, whose links lead to loopback."""
+    """A hub folder with card and module, whose links lead to loopback."""
     content = checkpoint.read_bytes()
     repo = server.serve("/models/PAMTRI", b"a page")
     card = write_card(server.serve("/weights/model.ckpt", content), content, repo=repo)
@@ -54,15 +69,15 @@ def hub(
     return tmp_path / "hub"
 
 
-def run(hub: Path, code: str) -> dict:
-    prelude = PRELUDE.format(
-        tests=str(Path(__file__).parent),
-        hub=str(hub),
-        card=str(hub / "mindspore" / "1.7" / "multitasknet_veri.md"),
-    )
-    script = textwrap.dedent(prelude) + textwrap.dedent(code)
+def run(hub: Path, code: str, **environment: str) -> Any:
+    """What a user's lines print last, in a process of their own."""
+    prelude = PRELUDE.format(hub=str(hub), card=str(hub / f"{UID}.md"))
     process = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", prelude + textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)} | environment,
     )
     assert process.returncode == 0, process.stderr
     assert "the client downloads" not in process.stdout
@@ -73,6 +88,152 @@ def downloads(server: LoopbackServer) -> int:
     """Times that the whole asset went over the wire; the client's own probes read nothing."""
     resource = server.resources["/weights/model.ckpt"]
     return len([request for request in resource.requests if "identity" in str(request)])
+
+
+# The client's rules for cards
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in ASSETS.glob("*.md")))
+def test_the_clients_validator_takes_every_card_of_this_module(name: str) -> None:
+    header = hub_client.check_card((ASSETS / name).read_text(encoding="utf-8"))
+    assert header["model-name"].lower() in NETWORKS
+
+
+@pytest.mark.parametrize("dataset", ["custom data", "veri", "generated vehicles"])
+def test_the_clients_validator_takes_every_card_that_is_written(
+    dataset: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    tuned = shutil.copy(checkpoint, tmp_path / "tuned.ckpt")
+    spec = read_weights(tuned).spec
+    counts = spec.num_ids, spec.num_colors, spec.num_types
+    maps = ClassMaps(*(tuple(range(count)) for count in counts))
+    write_sidecar(tuned, Sidecar(spec, maps, {"mAP": 71.5, "Rank-1": 92.0}))
+    (tmp_path / "body.md").write_text("## Training\n\nOn a bridge:\n\n- 12 cameras\n")
+    card = publish.write_card(
+        tuned, url="https://example.com/mine", dataset=dataset, body=tmp_path / "body.md"
+    )
+    text = card.path.read_text(encoding="utf-8")
+    header = hub_client.check_card(text)
+    assert header.get("train-dataset") == ("veri" if dataset == "veri" else None)
+    assert f"trained on {dataset} at 256x256" in text
+    assert card.asset.size == tuned.stat().st_size
+    (tmp_path / "body.md").write_text("## Training:\n")
+    with pytest.raises(CardError, match=r"body\.md:1: the heading ends in a colon"):
+        publish.write_card(tuned, url="https://example.com/mine", body=tmp_path / "body.md")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("train-dataset: veri", "train-dataset: veri_custom"),
+        ("used-for: inference", "used-for: inference/fun"),
+        ("module-type: cv", "module-type: cars"),
+        ("fine-tunable: True", "fine-tunable: perhaps"),
+        ("author: MindSpore team\n", ""),
+        ("license:", "accuracy: high\nlicense:"),
+        ("license:", "allow-cache-ckpt: 3\nlicense:"),
+        ("license:", "featured-image: https-photo\nlicense:"),
+        ("file-format: ckpt", "file-format: zip"),
+        ("summary: a card", "summary: a:card"),
+        ("## Introduction", "## Introduction:"),
+    ],
+)
+def test_the_stand_in_refuses_what_the_client_refuses(
+    write_card: Callable[..., Path], before: str, after: str
+) -> None:
+    text = write_card("https://example.com/a.ckpt").read_text()
+    assert before in text
+    hub_client.check_card(text)
+    with pytest.raises(ValueError):
+        hub_client.check_card(text.replace(before, after, 1))
+
+
+# What users write
+
+
+def test_all_four_cards_are_installed_and_load(
+    tmp_path: Path,
+    server: LoopbackServer,
+    checkpoint: Path,
+    pose_checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The shipped ones as they are, the published ones with links to loopback."""
+    monkeypatch.setattr("multitasknet.hub.card.PACKAGE", ASSETS.parent)
+    hub_install(tmp_path / "hub")
+    for name, weights in (("multitasknet_veri", checkpoint), ("poseestnet_veir", pose_checkpoint)):
+        content = weights.read_bytes()
+        url = server.serve(f"/{name}.ckpt", content)
+        text = (ASSETS / f"{name}.md").read_text(encoding="utf-8")
+        text = re.sub(r"(?s)    mirrors:.*?\n\n", "\n", text)
+        text = re.sub("asset-link: .*", f"asset-link: <{url}>", text)
+        text = re.sub("asset-sha256: .*", f"asset-sha256: {sha256(content).hexdigest()}", text)
+        (tmp_path / f"{name}.md").write_text(text, encoding="utf-8")
+        hub_install(tmp_path / "hub", card=tmp_path / f"{name}.md")
+    for path in {urlsplit(url).path for url in links_of(tmp_path / "hub")}:
+        if path not in server.resources:
+            server.serve(path, b"asked for, never read")
+    found = run(
+        tmp_path / "hub",
+        """
+        uids = ("1.7/multitasknet_veri", "1.7/poseestnet_veir",
+                "1.0/multitasknet_synthetic", "1.0/vehiclepose_synthetic")
+        print(json.dumps([facts(mindspore_hub.load(f"mindspore/{uid}")) for uid in uids]))
+        """,
+        **{hub_client.SITE: server.url("")},
+    )
+    assert [one["type"] for one in found] == [
+        "MultiTaskNet",
+        "PoseEstNet",
+        "MultiTaskNet",
+        "VehiclePose",
+    ]
+    assert [one["loaded"] for one in found] == [616, 1461, 615, 151]
+    assert not any(one["fresh"] for one in found)
+    assert all(one["source"].startswith(str(tmp_path / "hub")) for one in found)
+
+
+def links_of(hub: Path) -> set[str]:
+    cards = [load_card(path) for path in hub.glob("mindspore/*/*.md")]
+    return {url for card in cards for url in (card.repo_link, card.asset.url)}
+
+
+def test_the_calls_of_the_documentation(hub: Path, server: LoopbackServer) -> None:
+    found = run(
+        hub,
+        """
+        load, uid = mindspore_hub.load, "mindspore/1.7/multitasknet_veri"
+        fresh = facts(load(uid, pretrained=False, weights=None))
+        plain = load(uid)
+        import multitasknet
+        bare = load(uid, include_top=False)
+        x, p = mindspore.ops.zeros((2, 16, 64, 64)), mindspore.ops.zeros((2, 108))
+        more = load(uid, pretrained=False, num_ids=100)
+        print(json.dumps([fresh, facts(plain), facts(more), bare(x, p).shape,
+                          multitasknet.__file__]))
+        """,
+    )
+    fresh, plain, more, shape, module = found
+    assert (fresh["ids"], fresh["loaded"], fresh["trainable"]) == (576, None, 374)
+    assert (plain["ids"], plain["loaded"], plain["trainable"]) == (575, 616, 374)
+    assert (more["ids"], more["loaded"]) == (100, 614)
+    assert shape == [2, 1024]
+    assert module.startswith(str(hub)), "the folder's own module must run"
+    assert downloads(server) == 1
+
+
+def test_the_cards_path(hub: Path, server: LoopbackServer) -> None:
+    """Without set_hub_dir: the asset must still lie beside the card, where the client looks."""
+    found = run(
+        hub,
+        """
+        mindspore_hub.manage.set_hub_dir("~/.mscache")
+        print(json.dumps(facts(mindspore_hub.load(card, source="local"))))
+        """,
+    )
+    assert found["loaded"] == 616
+    assert (hub / "mindspore" / "1.7" / "model.ckpt").is_file()
+    assert downloads(server) == 1
 
 
 def test_two_hub_folders_in_one_process_keep_to_their_own_cards(
@@ -91,75 +252,32 @@ def test_two_hub_folders_in_one_process_keep_to_their_own_cards(
         card = write_card(url, content, repo=repo, path=tmp_path / name / "multitasknet_veri.md")
         hub_install(tmp_path / f"hub {name}", card=card)
         hubs.append(tmp_path / f"hub {name}")
-    said = run(
+    biases, sources, error = run(
         hubs[0],
         f"""
-        networks = [mindspore_hub.load("mindspore/1.7/multitasknet_veri")]
+        networks = [mindspore_hub.load("{UID}")]
         mindspore_hub.manage.set_hub_dir({str(hubs[1])!r})
-        networks.append(mindspore_hub.load("mindspore/1.7/multitasknet_veri", pretrained=False))
-        say(
-            networks[0],
-            bias=[float(one.fc_vid.bias.asnumpy()[0]) for one in networks],
-            sources=[str(one.load_report.source) for one in networks],
-        )
+        networks.append(mindspore_hub.load("{UID}", pretrained=False))
+        biases = [float(one.fc_vid.bias.asnumpy()[0]) for one in networks]
+        # The second copy of the package has another name; its errors are found all the same.
+        import importlib, sys, types
+        names = {{name.partition(".")[0] for name in sys.modules}}
+        (copy,) = (name for name in names if name.startswith("multitasknet_"))
+        pipeline = importlib.import_module(f"{{copy}}.data.pipeline")
+        def rows():
+            yield
+            raise RuntimeError(f"there\\n{{copy}}.errors.DataError: a.jpg is gone\\nlast")
+        try:
+            list(pipeline.read_rows(rows(), types.SimpleNamespace(name="train")))
+        except Exception as raised:
+            found = str(raised)
+        print(json.dumps([biases, [str(one.load_report.source) for one in networks], found]))
         """,
     )
     first = float(arrays["fc_vid.bias"][0])
-    assert said["bias"] == pytest.approx([first, 2 * first])
-    own = [source.startswith(str(hub)) for source, hub in zip(said["sources"], hubs, strict=True)]
-    assert all(own)
-
-
-def test_the_plain_call(hub: Path, server: LoopbackServer) -> None:
-    said = run(hub, 'say(mindspore_hub.load("mindspore/1.7/multitasknet_veri"))')
-    assert said["type"] == "MultiTaskNet"
-    assert (said["ids"], said["loaded"], said["trainable"]) == (575, 616, 374)
-    assert said["module"].startswith(str(hub)), "the folder's own module must run"
-    assert downloads(server) == 1
-
-
-def test_the_cards_path(hub: Path, server: LoopbackServer) -> None:
-    # Without set_hub_dir: the asset must still land beside the card, where the client looks.
-    code = """
-        mindspore_hub.manage.set_hub_dir("~/.mscache")
-        say(mindspore_hub.load(card, source="local"))
-    """
-    assert run(hub, code)["loaded"] == 616
-    assert (hub / "mindspore" / "1.7" / "model.ckpt").is_file()
-    assert downloads(server) == 1
-
-
-def test_without_the_top(hub: Path) -> None:
-    code = """
-        import numpy as np
-        network = mindspore_hub.load("mindspore/1.7/multitasknet_veri", include_top=False)
-        x, p = mindspore.ops.zeros((2, 16, 64, 64)), mindspore.ops.zeros((2, 108))
-        say(network, shape=network(x, p).shape)
-    """
-    said = run(hub, code)
-    assert said["top"] is False
-    assert said["shape"] == [2, 1024]
-
-
-def test_another_number_of_identities(hub: Path) -> None:
-    code = """
-        say(mindspore_hub.load(
-            "mindspore/1.7/multitasknet_veri", pretrained=False, num_ids=100
-        ))
-    """
-    said = run(hub, code)
-    assert (said["ids"], said["loaded"], said["trainable"]) == (100, 614, 374)
-
-
-def test_without_weights_nothing_is_downloaded(hub: Path, server: LoopbackServer) -> None:
-    code = """
-        say(mindspore_hub.load(
-            "mindspore/1.7/multitasknet_veri", pretrained=False, weights=None
-        ))
-    """
-    said = run(hub, code)
-    assert (said["ids"], said["loaded"], said["trainable"]) == (576, None, 374)
-    assert downloads(server) == 0
+    assert biases == pytest.approx([first, 2 * first])
+    assert all(source.startswith(str(hub)) for source, hub in zip(sources, hubs, strict=True))
+    assert error == "a.jpg is gone"
 
 
 @pytest.mark.parametrize("order", [("other", "ours", "other"), ("ours", "other", "ours")])
@@ -182,13 +300,9 @@ def test_beside_another_model_with_a_src_package(
             "other": lambda: mindspore_hub.load("mindspore/1.7/other_veri", pretrained=False),
             "ours": lambda: mindspore_hub.load("mindspore/1.7/multitasknet_veri"),
         }}
-        networks = [load[name]() for name in {order!r}]
-        names = [type(network).__name__ for network in networks]
-        say(networks[{order.index("ours")}], names=names)
+        print(json.dumps([type(load[name]()).__name__ for name in {order!r}]))
     """
-    said = run(hub, code)
-    assert said["names"] == [{"other": "ReLU", "ours": "MultiTaskNet"}[name] for name in order]
-    assert said["loaded"] == 616
+    assert run(hub, code) == [{"other": "ReLU", "ours": "MultiTaskNet"}[name] for name in order]
 
 
 def test_installing_again_renews_and_keeps_what_was_not_ours(tmp_path: Path) -> None:
@@ -231,16 +345,15 @@ def test_two_networks_share_a_code_folder(
     hub_install(hub, card=toy_card(url, content, repo=repo))
     table = hub / "mindspore" / "1.7" / "PAMTRI" / "src" / "multitasknet" / "models" / "__init__.py"
     table.write_text(f'{table.read_text()}\nNETWORKS["toy"] = "toy_network"\n')
-    said = run(
+    toy, ours = run(
         hub,
         """
-        toy = mindspore_hub.load("mindspore/1.7/toy")
-        ours = mindspore_hub.load("mindspore/1.7/multitasknet_veri")
-        say(ours, toy=[type(toy).__name__, toy.spec.width, len(toy.load_report.loaded)])
+        uids = ("mindspore/1.7/toy", "mindspore/1.7/multitasknet_veri")
+        print(json.dumps([facts(mindspore_hub.load(uid)) for uid in uids]))
         """,
     )
-    assert (said["type"], said["ids"], said["loaded"]) == ("MultiTaskNet", 575, 616)
-    assert said["toy"] == ["Toy", 5, 5]
+    assert (ours["type"], ours["ids"], ours["loaded"]) == ("MultiTaskNet", 575, 616)
+    assert (toy["type"], toy["loaded"]) == ("Toy", 5)
 
 
 def test_the_cards_of_all_networks_are_installed_unless_one_is_named(
@@ -283,35 +396,3 @@ def test_a_version_that_the_card_does_not_know(tmp_path: Path) -> None:
     with pytest.raises(CardError, match=r"'2\.0'; the card knows the versions 1\.7, 1\.3, 1\.6"):
         hub_install(tmp_path, version="2.0")
     assert not list(tmp_path.rglob("*.md"))
-
-
-def test_the_pose_network_loads_by_its_published_name(
-    tmp_path: Path,
-    server: LoopbackServer,
-    write_card: Callable[..., Path],
-    checkpoint: Path,
-    pose_checkpoint: Path,
-) -> None:
-    repo = server.serve("/models/PAMTRI", b"a page")
-    for name, weights in (("multitasknet_veri", checkpoint), ("poseestnet_veir", pose_checkpoint)):
-        url = server.serve(f"/{name}.ckpt", weights.read_bytes())
-        path = tmp_path / "cards" / f"{name}.md"
-        card = write_card(url, weights.read_bytes(), repo=repo, path=path)
-        if weights is pose_checkpoint:
-            card.write_text(
-                card.read_text().replace("model-name: MultiTaskNet", "model-name: PoseEstNet")
-            )
-        hub_install(tmp_path / "hub", card=card)
-    said = run(
-        tmp_path / "hub",
-        """
-        pose = mindspore_hub.load("mindspore/1.7/poseestnet_veir")
-        identity = mindspore_hub.load("mindspore/1.7/multitasknet_veri")
-        say(identity, pose=[type(pose).__name__, len(pose.load_report.loaded)])
-        """,
-    )
-    assert said["pose"] == ["PoseEstNet", 1461]
-    assert (said["type"], said["loaded"]) == (
-        "MultiTaskNet",
-        len(create_network(weights=checkpoint).load_report.loaded),
-    )

@@ -376,7 +376,7 @@ def test_a_user_that_is_not_known_is_named() -> None:
         ["data", "x" * 300],
         ["search", "--gallery", "x" * 300, "--query", str(PHOTO)],
         ["search", "--index", "x" * 300, "--query", str(PHOTO)],
-        ["card", "x" * 300, "--url", "https://example.com"],
+        ["write-card", "x" * 300, "--url", "https://example.com"],
         ["predict", str(PHOTO), *RANDOM[:2], "--size", "32000"],
         ["predict", str(PHOTO), *RANDOM, "--batch-size", "999999999"],
     ],

@@ -28,12 +28,11 @@ from multitasknet import (
 )
 from multitasknet.cli import main
 from multitasknet.files import OutputError
-from multitasknet.hub.info import describe_weights
 from multitasknet.models.multitasknet.spec import Variant, spec_from_shapes
 from multitasknet.vehicle.attributes import COLORS, TYPES, ClassMaps, class_names
 from multitasknet.weights import ckpt_file
 from multitasknet.weights.load import frozen_copy
-from multitasknet.weights.read import WeightsFile
+from multitasknet.weights.read import WeightsFile, check_values
 from multitasknet.weights.sidecar import Sidecar, write_sidecar
 
 HEADS = list(itertools.product((True, False), repeat=2))
@@ -149,9 +148,7 @@ def test_the_command_converts_and_says_what_it_wrote(tmp_path, arrays, capsys) -
     printed = capsys.readouterr().out
     assert "segment (16 input channels)" in printed
     assert "padded as in MindSpore" in printed
-    assert main(["convert", source, str(target), "--format", "ckpt", "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert (said["file"], said["network"]) == (f"{target}.ckpt", "multitasknet")
+    assert f"{target}.ckpt\n" in printed
     written = tmp_path / "model.ckpt"
     assert stat.S_IMODE(written.stat().st_mode) & stat.S_IRUSR
     read = read_weights(written).arrays
@@ -177,7 +174,7 @@ def test_values_that_are_no_weights_are_named(tmp_path, arrays, suffix, spoil, n
     spoilt = arrays | {name: spoil(arrays[name])}
     save_file(spoilt, path) if suffix == ".safetensors" else save(path, spoilt)
     with pytest.raises(CheckpointError, match=rf"1 {named}: {name}"):
-        describe_weights(path)
+        check_values(read_weights(path))
     with pytest.raises(CheckpointError, match=rf"1 {named}: {name}"):
         convert(path, tmp_path / "target.ckpt")
 

@@ -23,12 +23,12 @@ from . import (
     evaluate_pose,
     export,
     gallery,
-    hub,
     inference,
     pose,
     serve,
     synthesize,
     training,
+    weights,
 )
 
 _COMMANDS = (
@@ -40,7 +40,7 @@ _COMMANDS = (
     demo,
     data,
     synthesize,
-    hub,
+    weights,
     export,
     serve,
 )

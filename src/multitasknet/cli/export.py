@@ -1,4 +1,4 @@
-"""``convert``, ``export`` and ``quantize``: the network as a file for others."""
+"""``export`` and ``quantize``: the network as a file for others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from .options import (
     add_command,
     add_options,
     check_images,
-    check_weights,
     given,
     make_pose_estimator,
     make_predictor,
@@ -27,24 +26,6 @@ from .options import (
 
 
 def add_parsers(commands: Any) -> None:
-    convert = add_command(commands, "convert", _convert, "bring weights into the published layout")
-    convert.add_argument("source", type=Path, help="a .ckpt, .safetensors, .pth or .pth.tar file")
-    convert.add_argument("target", type=Path, help="the file to write")
-    convert.add_argument(
-        "--format", choices=("ckpt", "safetensors", "pth"), help="default: the target's ending"
-    )
-    convert.add_argument(
-        "--float16", action="store_true", help="half the size: kernels and matrices in float16"
-    )
-    convert.add_argument(
-        "--without",
-        nargs="+",
-        default=(),
-        metavar="CELL",
-        help="leave these out, such as classifier_vid, which knows the training's vehicles alone",
-    )
-    add_options(convert, "--network", "--json")
-
     export = add_command(commands, "export", _export, "write ONNX or MindIR, checked on the Cell")
     export.add_argument("--output", type=Path, required=True, help="the file to write")
     export.add_argument("--format", choices=("onnx", "mindir"), help="default: the output's ending")
@@ -68,18 +49,6 @@ def add_parsers(commands: Any) -> None:
 
 def _batch(text: str) -> int | None:
     return None if text == "dynamic" else positive(text)
-
-
-def _convert(options: argparse.Namespace) -> None:
-    from ..hub.info import describe_weights
-    from ..weights.convert import convert
-    from .hub import weights_rows
-
-    check_weights(options, options.source)
-    written = convert(
-        options.source, options.target, **given(options, ("format", "float16", "without"))
-    )
-    print_rows(weights_rows(describe_weights(written)), as_json=options.json)
 
 
 def _export(options: argparse.Namespace) -> None:

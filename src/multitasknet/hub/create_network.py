@@ -117,7 +117,7 @@ def create_from(source: WeightsSource, name: str = DEFAULT_NETWORK, **options: A
     """:func:`create_network` for weights that are stated as one."""
     network = find_network(name)
     network.check_options(options)
-    file = source.open(network.name)
+    file = source.file(network.name)
 
     from ..runtime import guard_cpu
     from ..weights.load import build

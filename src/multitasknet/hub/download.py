@@ -86,7 +86,9 @@ def download(asset: Asset, path: Path, *, progress: bool, policy: RetryPolicy) -
             live = [url for url in asset.urls if url not in failures or not failures[url].final]
             if attempt and live:
                 asked = max(failures[url].wait for url in live)
-                time.sleep(max(policy.backoff * 2 ** (attempt - 1), min(asked, policy.longest_wait)))
+                time.sleep(
+                    max(policy.backoff * 2 ** (attempt - 1), min(asked, policy.longest_wait))
+                )
             for url in live:
                 try:
                     transfer.run(url)

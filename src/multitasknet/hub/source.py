@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +22,7 @@ WEIGHTS_VARIABLE = "MULTITASKNET_WEIGHTS"
 class WeightsSource:
     """Which weights to use; all functions that take weights take these five by keyword.
 
-    :func:`multitasknet.create_network` says what each means. ``default`` is what the environment
-    variable ``MULTITASKNET_WEIGHTS`` names, else ``synthetic``; with a card it is the card's. After
-    that, ``weights`` is ``card``, ``synthetic``, a path or None. TypeError if one is of another
-    type.
+    :func:`multitasknet.create_network` says what each means. TypeError if one is of another type.
     """
 
     weights: str | Path | None = CARD
@@ -46,9 +44,6 @@ class WeightsSource:
         for name in ("offline", "progress"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
-        if self.weights == DEFAULT:
-            chosen = CARD if self.card else os.environ.get(WEIGHTS_VARIABLE) or SYNTHETIC
-            object.__setattr__(self, "weights", None if chosen == NONE else chosen)
 
     @property
     def suffix(self) -> str:
@@ -56,11 +51,11 @@ class WeightsSource:
         return "" if self.weights in (None, *ENTRIES) else Path(str(self.weights)).suffix
 
     def fetch(self, *networks: str) -> Path | None:
-        """The path of the file of :meth:`open`."""
-        file = self.open(*networks)
+        """The path of :meth:`file`."""
+        file = self.file(*networks)
         return None if file is None else file.path
 
-    def open(self, *networks: str) -> WeightsFile | None:
+    def file(self, *networks: str) -> WeightsFile | None:
         """The file, downloaded if need be; None if there is none.
 
         Args:
@@ -93,6 +88,22 @@ class WeightsSource:
                 else str(error)
             ) from error
         return _stated(card.asset, path)
+
+
+def default_weights(
+    networks: Sequence[str], card: str | Path | ModelCard | None = None
+) -> str | Path | None:
+    """What ``default`` stands for, as ``weights`` takes it.
+
+    The card's if one is given; else what the environment variable ``MULTITASKNET_WEIGHTS`` names,
+    for MultiTaskNet; else the shipped weights of the first of the networks that has some, or the
+    card's.
+    """
+    if card is not None:
+        return CARD
+    if DEFAULT_NETWORK in networks and (chosen := os.environ.get(WEIGHTS_VARIABLE)):
+        return None if chosen == NONE else chosen
+    return SYNTHETIC if set(networks) & set(shipped_networks()) else CARD
 
 
 def _stated(asset: Asset, path: Path) -> WeightsFile:

@@ -1,0 +1,231 @@
+"""``info``, ``download``, ``convert``, ``write-card`` and ``hub-install``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import MultiTaskNetError
+from .options import (
+    add_command,
+    add_options,
+    card_of,
+    check_weights,
+    given,
+    print_json,
+    print_rows,
+    weights_of,
+)
+
+if TYPE_CHECKING:
+    from ..hub.card import ModelCard
+    from ..weights.read import Weights
+
+_FIELDS = {
+    "name": "the model's name (the network's)",
+    "user": "who publishes it, the first part of its uid (MindSpore)",
+    "version": "its version, the second part of its uid (1.0)",
+    "dataset": "what the weights were trained on",
+    "author": "who trained them",
+    "license": "under which licence (Apache2.0)",
+    "repo": "the URL of the module's repository (the published card's)",
+    "summary": "one line on it",
+}
+
+
+def add_parsers(commands: Any) -> None:
+    info = add_command(
+        commands,
+        "info",
+        _info,
+        "print what a card or a weights file holds, or check this machine",
+        example="--weights best.ckpt",
+    )
+    what = info.add_mutually_exclusive_group()
+    add_options(what, "--card", "--weights")
+    what.add_argument(
+        "--system",
+        action="store_true",
+        help="versions, devices, and the shipped networks' outputs beside stored ones",
+    )
+    add_options(info, "--network", "--cache-dir", "--device", "--json")
+
+    download = add_command(
+        commands,
+        "download",
+        _download,
+        "download and verify the weights of a card",
+        example="--network poseestnet",
+    )
+    add_options(download, "--card", "--network", "--cache-dir")
+    download.add_argument("--verify", action="store_true", help="hash a cached file again")
+
+    convert = add_command(
+        commands,
+        "convert",
+        _convert,
+        "write weights of any origin under the published names",
+        example="model_best.pth.tar pamtri.safetensors --float16",
+    )
+    convert.add_argument("source", type=Path, help="a .ckpt, .safetensors, .pth or .pth.tar file")
+    convert.add_argument("target", type=Path, help="the file to write")
+    convert.add_argument(
+        "--format", choices=("ckpt", "safetensors", "pth"), help="default: the target's ending"
+    )
+    convert.add_argument(
+        "--float16", action="store_true", help="half the size: kernels and matrices in float16"
+    )
+    convert.add_argument(
+        "--without",
+        nargs="+",
+        default=(),
+        metavar="CELL",
+        help="leave these out, such as classifier_vid, which only knows the training's vehicles",
+    )
+
+    card = add_command(
+        commands,
+        "write-card",
+        _write_card,
+        "write a Hub model card for trained weights",
+        example="runs/mine --url https://example.com/models/mine",
+    )
+    card.add_argument(
+        "directory", type=Path, metavar="DIR", help="the --output of finetune, or a .ckpt file"
+    )
+    card.add_argument(
+        "--url", required=True, help="the folder where weights and sidecar will be published"
+    )
+    for name, text in _FIELDS.items():
+        card.add_argument(f"--{name}", default=argparse.SUPPRESS, help=text)
+    card.add_argument(
+        "--body", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="more text, Markdown"
+    )
+
+    install = add_command(
+        commands,
+        "hub-install",
+        _hub_install,
+        "install cards and module for mindspore_hub.load",
+        example="--network multitasknet --version 1.9",
+    )
+    install.add_argument("--hub-dir", type=Path, help="the hub folder (default: ~/.mscache)")
+    add_options(install, "--network", "--card")
+    install.add_argument("--version", help="the Hub's version to install for, such as 1.9")
+    install.add_argument("--download", action="store_true", help="download the weights as well")
+
+
+def _info(options: argparse.Namespace) -> None:
+    from ..hub.card import ENTRIES
+    from ..weights.read import read_weights
+
+    if options.system:
+        _print_system(options)
+        return
+    named = weights_of(options)
+    if named in ENTRIES:
+        rows = _card_rows(card_of(options), options.cache_dir)
+    else:
+        check_weights(options, Path(named))
+        rows = _weights_rows(read_weights(named))
+    print_rows(rows, as_json=options.json)
+
+
+def _print_system(options: argparse.Namespace) -> None:
+    """Print a line a finding; MultiTaskNetError if one of them is wrong."""
+    from ..system import examine
+
+    wrong = 0
+    for finding in examine(options.device):
+        wrong += not finding.is_right
+        if options.json:
+            print_json([asdict(finding)])
+        else:
+            mark = "" if finding.is_right else "WRONG: "
+            print(f"{finding.name:24}{mark}{finding.found}", flush=True)
+    if wrong:
+        raise MultiTaskNetError(f"{wrong} of these are wrong; report them with this table")
+
+
+def _card_rows(card: ModelCard, cache_dir: Path | None) -> dict[str, object]:
+    from ..hub.fetch import cached_path, find_asset
+    from ..weights.read import read_weights
+
+    metrics = ", ".join(f"{name} {value}" for name, value in card.metrics.items())
+    found = find_asset(card.asset, cache_dir)
+    state = "no" if found is None else "beside the card, verified"
+    if found == cached_path(card.asset, cache_dir):
+        state = "yes, verified"
+    rows: dict[str, object] = {
+        "card": card.path,
+        "uid": card.uid,
+        "model": f"{card.name} ({card.backbone_name}), {card.module_type}",
+        "author": f"{card.author}, {card.update_time}",
+        "trained on": card.train_dataset or "see the card",
+        "metrics": f"{metrics or 'none'} (as published)",
+        "licence": card.license,
+        "fine-tunable": "yes" if card.fine_tunable else "no",
+        "asset": card.asset.url,
+        "mirrors": len(card.asset.mirrors),
+        "sha256": card.asset.sha256,
+        "cached": f"{state}: {found or cached_path(card.asset, cache_dir)}",
+    }
+    if found is None:
+        return rows | {"architecture": "known from the file; 'multitasknet download' fetches it"}
+    return rows | _weights_rows(read_weights(found))
+
+
+def _weights_rows(weights: Weights) -> dict[str, object]:
+    from ..weights.read import check_values
+
+    check_values(weights)
+    values = sum(array.size for array in weights.arrays.values())
+    left_out = ", ".join(weights.left_out[:3]) + ", ..." * (len(weights.left_out) > 3)
+    return {
+        "file": weights.path,
+        "sha256": weights.sha256,
+        "network": weights.network.name,
+        **weights.network.describe(weights.spec),
+        "parameters": f"{len(weights.arrays)} tensors, {values:,} values",
+        "left out": f"{len(weights.left_out)} further entries" + f" ({left_out})" * bool(left_out),
+    }
+
+
+def _download(options: argparse.Namespace) -> None:
+    from ..hub.fetch import fetch_asset
+
+    options.weights = None if options.card else "card"
+    print(fetch_asset(card_of(options), options.cache_dir, verify=options.verify))
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from ..weights.convert import convert
+    from ..weights.read import read_weights
+
+    how = given(options, ("format", "float16", "without"))
+    print_rows(_weights_rows(read_weights(convert(options.source, options.target, **how))))
+
+
+def _write_card(options: argparse.Namespace) -> None:
+    from ..hub.publish import write_card
+
+    card = write_card(options.directory, url=options.url, **given(options, (*_FIELDS, "body")))
+    print(card.path)
+    print(f"publish these two beside each other, then create_network(card={str(card.path)!r}):")
+    print(*(f"  {asset.url}" for asset in (card.asset, card.asset.side) if asset), sep="\n")
+
+
+def _hub_install(options: argparse.Namespace) -> None:
+    from ..hub.fetch import fetch_asset
+    from ..hub.install import hub_install
+
+    for card in hub_install(options.hub_dir, **given(options, ("card", "version", "network"))):
+        root = card.path.parents[len(card.folder.parts)]
+        print(f"installed {card.uid} into {root}; it loads with")
+        if options.hub_dir:
+            print(f"  mindspore_hub.manage.set_hub_dir({str(root)!r})")
+        print(f'  mindspore_hub.load("{card.uid}")')
+        if options.download:
+            print(f"weights: {fetch_asset(card, root)}")
