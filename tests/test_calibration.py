@@ -95,7 +95,7 @@ def test_shipped_weights_promise_nothing(
     assert "%" not in capsys.readouterr().out
 
 
-def test_what_threshold_saves_compare_and_search_read(
+def test_what_calibrate_saves_compare_and_search_read(
     tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = drawn.pamtri(tmp_path / "data", drawn.plan(2, 4, 2))
@@ -105,9 +105,10 @@ def test_what_threshold_saves_compare_and_search_read(
 
     assert main(["compare", *images, *network]) == 0
     assert "not calibrated" in capsys.readouterr().out
-    threshold = ["threshold", "--data", str(root), "--false-match-rate", "0.9", *network]
-    assert main([*threshold, "--save"]) == 0
-    assert "own.json (prior 0.5)" in capsys.readouterr().out
+    calibrate = ["calibrate", "--data", str(root), "--false-match-rate", "0.9", *network]
+    assert main(calibrate) == 0
+    printed = capsys.readouterr().out
+    assert "own.json" in printed and "true-match rate" in printed
     assert main(["compare", *images, *network, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert 0 < result["probability"] < 1 and result["distance"] >= 0
@@ -138,8 +139,11 @@ def test_only_weights_of_ones_own_are_calibrated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = drawn.pamtri(tmp_path / "data", drawn.plan(2, 4, 2))
-    assert main(["threshold", "--data", str(root), "--weights", "none", "--save"]) == 2
-    assert "give --weights a checkpoint" in capsys.readouterr().err
+    network = ["--weights", "none", "--size", "32", "--false-match-rate", "0.9", "--json"]
+    assert main(["calibrate", "--data", str(root), *network]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["sidecar"] is None
+    assert "not kept: random weights" in printed.err and "give --weights a" in printed.err
 
 
 def test_compare_takes_pictures_in_memory() -> None:

@@ -534,21 +534,19 @@ def test_few_batches_are_made_ahead(roots: dict[str, Path]) -> None:
 # The commands
 
 
-def test_the_data_command_prints_a_table(
-    roots: dict[str, Path], capsys: pytest.CaptureFixture
-) -> None:
+def test_check_data_prints_a_table(roots: dict[str, Path], capsys: pytest.CaptureFixture) -> None:
     for layout in ("pamtri", "veri", "csv", "stored"):
-        assert main(["data", str(roots[layout])]) == 0
+        assert main(["check-data", str(roots[layout])]) == 0
         table = capsys.readouterr().out.splitlines()
         assert table[0].split() == ["train", "query", "gallery"]
         images = next(line for line in table if line.startswith("images"))
         assert images.split()[1:] == ["12", "6", "12"]
 
 
-def test_the_data_command_prints_an_object_for_each_split(
+def test_check_data_prints_an_object_for_each_split(
     roots: dict[str, Path], capsys: pytest.CaptureFixture
 ) -> None:
-    assert main(["data", str(roots["stored"]), "--json"]) == 0
+    assert main(["check-data", str(roots["stored"]), "--json"]) == 0
     splits = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [one["split"] for one in splits] == ["train", "query", "gallery"]
     assert [one["images"] for one in splits] == [12, 6, 12]

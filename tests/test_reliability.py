@@ -253,8 +253,8 @@ def test_pictures_outside_the_root_are_refused_unless_allowed(tmp_path: Path, ca
         with pytest.raises(DataError, match=r"lies outside .*--allow-outside"):
             read_dataset(root)
         assert len(read_dataset(root, allow_outside=True).train) == 1
-        assert main(["data", str(root)]) == 2
-        assert main(["data", str(root), "--allow-outside"]) == 0
+        assert main(["check-data", str(root)]) == 2
+        assert main(["check-data", str(root), "--allow-outside"]) == 0
     capsys.readouterr()
     # The root itself may be a link, and links inside it are fine.
     inside = csv_data(tmp_path / "inside", "link.png")
@@ -269,7 +269,7 @@ def test_a_folder_without_a_split_is_refused(tmp_path: Path, capsys) -> None:
         root = tmp_path / name.partition(".")[0]
         root.mkdir()
         (root / name).write_text("image,vehicle_id\n")
-        assert main(["data", str(root)]) == 2
+        assert main(["check-data", str(root)]) == 2
         assert "no known layout" in capsys.readouterr().err
 
 
@@ -373,7 +373,7 @@ def test_a_user_that_is_not_known_is_named() -> None:
         ["info", "--weights", f"{'x' * 300}.ckpt"],
         ["info", "--card", f"{'x' * 300}.md"],
         ["info", "--cache-dir", "x" * 300],
-        ["data", "x" * 300],
+        ["check-data", "x" * 300],
         ["search", "--gallery", "x" * 300, "--query", str(PHOTO)],
         ["search", "--index", "x" * 300, "--query", str(PHOTO)],
         ["write-card", "x" * 300, "--url", "https://example.com"],

@@ -18,9 +18,8 @@ import shtab
 from .. import __version__
 from ..errors import MultiTaskNetError
 from . import (
-    data,
     demo,
-    evaluate_pose,
+    evaluate,
     export,
     gallery,
     inference,
@@ -35,10 +34,9 @@ _COMMANDS = (
     inference,
     gallery,
     pose,
-    evaluate_pose,
+    evaluate,
     training,
     demo,
-    data,
     synthesize,
     weights,
     export,

@@ -20,7 +20,6 @@ from ..runtime import usable_cores
 from ..vehicle.pose import HIDDEN
 
 if TYPE_CHECKING:
-    from ..evaluation.results import CardMetrics
     from ..hub.card import ModelCard
     from ..inference.pose_estimator import PoseEstimator
     from ..inference.predictor import Predictor
@@ -314,19 +313,13 @@ def print_table(
         print(f"{name:{width}}" + "".join(f"{cell:>12}" for cell in cells))
 
 
-def print_card(card: CardMetrics | None) -> None:
-    """Print which data a card's metrics are from."""
-    if card:
-        print(f"card: the weights' card states its metrics for {card.data}")
-
-
 def distance_text(predictor: Predictor, distance: float) -> str:
     """A match's distance, and how probable it is if the user's own calibration tells that."""
     calibration = predictor.calibration
     return f"{distance:10.4g}" + (f"  {calibration.words(distance)}" if calibration else "")
 
 
-UNCALIBRATED = "not calibrated: a distance alone ('multitasknet threshold --save' measures more)"
+UNCALIBRATED = "not calibrated: a distance alone ('multitasknet calibrate' measures more)"
 
 
 def print_uncalibrated(predictor: Predictor) -> None:

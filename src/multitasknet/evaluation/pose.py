@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
-from ..data.records import SPLITS, Record, Split, VehicleDataset
+from ..data.records import SPLITS, Record, Split, VehicleDataset, check_files
 from ..errors import DataError
-from ..inference.kept_poses import estimate_missing
+from ..images import read_image
+from ..runtime import usable_cores
 from ..vehicle.attributes import TYPES, class_name
 from ..vehicle.keypoint_metrics import (
     GROUPS,
@@ -30,7 +31,7 @@ from ..vehicle.keypoint_metrics import (
     published_thresholds,
     swap_shares,
 )
-from ..vehicle.keypoints import NUM_KEYPOINTS, pose_or_zeros
+from ..vehicle.keypoints import NUM_KEYPOINTS
 from .results import run_settings, write_metrics
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ logger = logging.getLogger(__name__)
 AS_PUBLISHED = "as published; not a PCK"
 # Of the longer side: how near an estimate must be for its confidence to have been right.
 CALIBRATED_AT = 0.1
-# Images in memory.
-_AT_ONCE = 64
 _UNKNOWN, _UNCLEAR = "unknown", "unclear"
 
 
@@ -60,7 +59,7 @@ class PoseEvaluation:
     """Estimated keypoints beside the true ones of N images, and what that comes to.
 
     Attributes:
-        places: each image's split, and its index there.
+        records: what is known of each image.
         estimates, truth: float32 ``[N, 36, 3]`` of x, y (pixels of the image) and confidence. A
             true keypoint is visible from 0.5 on.
         sides: the images' longer sides in pixels, ``[N]``: the unit of all distances.
@@ -68,17 +67,12 @@ class PoseEvaluation:
         settings: weights, data and versions that the metrics belong to.
     """
 
-    places: tuple[tuple[Split, int], ...]
+    records: tuple[Record, ...]
     estimates: np.ndarray
     truth: np.ndarray
     sides: np.ndarray
     unlabelled: int
     settings: dict[str, Any]
-
-    @property
-    def records(self) -> list[Record]:
-        """What is known of each image."""
-        return [split.records[index] for split, index in self.places]
 
     @cached_property
     def errors(self) -> KeypointErrors:
@@ -147,10 +141,10 @@ class PoseEvaluation:
             "metrics": _defined(self.metrics),
             "published": {
                 "note": AS_PUBLISHED,
-                "thresholds_in_pixels": published_thresholds(len(self.places)),
+                "thresholds_in_pixels": published_thresholds(len(self.records)),
                 "metrics": _defined(self.published),
             },
-            "images": len(self.places),
+            "images": len(self.records),
             "images_without_keypoints": self.unlabelled,
             "keypoints": {
                 "visible": self.overall.visible.count,
@@ -178,7 +172,7 @@ class PoseEvaluation:
 
     @property
     def _everywhere(self) -> np.ndarray:
-        return np.arange(len(self.places))
+        return np.arange(len(self.records))
 
     def _score(self, images: np.ndarray, group: Sequence[int] = range(NUM_KEYPOINTS)) -> PartScore:
         chosen = np.zeros_like(self.errors.visible)
@@ -193,44 +187,37 @@ def evaluate_pose(
     *,
     splits: Sequence[str] | None = None,
     output: str | Path | None = None,
-    workers: int = 1,
     progress: bool = True,
 ) -> PoseEvaluation:
     """Estimate the keypoints of all images that have labelled ones, and compare.
 
-    The estimates are kept beside the data, by picture, weights and settings: an interrupted or
-    repeated evaluation goes on from them.
-
     Args:
-        splits: as in :func:`evaluated_splits`.
+        splits: which; default is all but ``train``, or ``train`` if it is alone.
         output: a folder for ``metrics.json``.
-        workers: threads that read and decode.
 
     Raises:
-        DataError: no image has keypoints, or a split is missing.
+        DataError: no image has keypoints, or a split or an image is missing.
         ImageError: an image cannot be read.
         OutputError: the results cannot be written.
     """
-    chosen = evaluated_splits(dataset, splits)
-    places = [
-        (split, index)
-        for split in chosen
-        for index, record in enumerate(split.records)
-        if _is_labelled(record)
-    ]
-    total = sum(map(len, chosen))
-    unlabelled = total - len(places)
-    if unlabelled:
+    chosen = _chosen_splits(dataset, splits)
+    records = [record for split in chosen for record in split.records]
+    labelled = [record for record in records if _is_labelled(record)]
+    if not labelled:
+        raise DataError(
+            f"{dataset.root}: none of the {len(records)} images "
+            f"({', '.join(split.name for split in chosen) or 'no split'}) has keypoints; expected "
+            f"the PAMTRI layout or NVlabs' annotations, whose label files state 36 an image"
+        )
+    if len(labelled) < len(records):
         logger.warning(
             "%s: %d of %d images have no keypoints and are left out",
             dataset.root,
-            unlabelled,
-            total,
+            len(records) - len(labelled),
+            len(records),
         )
-    found = {
-        split.name: _estimate(estimator, split, dataset.root, workers, progress).records
-        for split in chosen
-    }
+    check_files(labelled)
+    estimates, sides = _estimate(estimator, labelled, progress)
     settings = {
         "data": str(dataset.root),
         "splits": [split.name for split in chosen],
@@ -240,11 +227,11 @@ def evaluate_pose(
         **run_settings(estimator),
     }
     evaluation = PoseEvaluation(
-        tuple(places),
-        estimates=np.array([found[split.name][index].keypoints for split, index in places]),
-        truth=np.array([split.records[index].marked for split, index in places]),
-        sides=_longer_sides(places, workers),
-        unlabelled=unlabelled,
+        tuple(labelled),
+        estimates=estimates,
+        truth=np.array([record.marked for record in labelled]),
+        sides=sides,
+        unlabelled=len(records) - len(labelled),
         settings=settings,
     )
     if output is not None:
@@ -252,14 +239,7 @@ def evaluate_pose(
     return evaluation
 
 
-def evaluated_splits(
-    dataset: VehicleDataset, names: Sequence[str] | None = None
-) -> tuple[Split, ...]:
-    """The splits to evaluate: those named, else all but ``train``, or ``train`` if it is alone.
-
-    Raises:
-        DataError: a split is not there, or none of their images has keypoints.
-    """
+def _chosen_splits(dataset: VehicleDataset, names: Sequence[str] | None) -> list[Split]:
     there = {split.name: split for split in dataset.splits}
     for name in names or ():
         if name not in SPLITS:
@@ -268,46 +248,29 @@ def evaluated_splits(
             raise DataError(
                 f"{dataset.root}: there is no split {name!r}; it has {', '.join(there)}"
             )
-    chosen = dict.fromkeys(names or [name for name in there if name != "train"] or there)
-    splits = tuple(there[name] for name in chosen)
-    if not any(_is_labelled(record) for split in splits for record in split.records):
-        images = sum(map(len, splits))
-        raise DataError(
-            f"{dataset.root}: none of the {images} images ({', '.join(chosen) or 'no split'}) has "
-            f"keypoints; expected the PAMTRI layout or NVlabs' annotations, whose label files "
-            f"state 36 an image"
-        )
-    return splits
+    default = [name for name in there if name != "train"] or there
+    return [there[name] for name in dict.fromkeys(names or default)]
 
 
 def _is_labelled(record: Record) -> bool:
     # All zero is the neutral pose: none is known.
-    return record.keypoints is not None and not record.estimated and bool(record.keypoints.any())
+    return record.keypoints is not None and bool(record.keypoints.any())
 
 
 def _estimate(
-    estimator: PoseEstimator, split: Split, folder: Path, workers: int, progress: bool
-) -> Split:
-    """The split with estimates instead of labelled keypoints, and nothing where there are none."""
-    nothing = pose_or_zeros(None)
-    records = tuple(
-        replace(record, keypoints=None if _is_labelled(record) else nothing)
-        for record in split.records
-    )
-    without = replace(split, records=records)
-    return estimate_missing(without, estimator, folder=folder, workers=workers, progress=progress)
-
-
-def _longer_sides(places: Sequence[tuple[Split, int]], workers: int) -> np.ndarray:
-    from ..data.pipeline import read_images
-
-    sides: list[int] = []
-    for split, group in groupby(places, key=itemgetter(0)):
-        indices = [index for _, index in group]
-        for start in range(0, len(indices), _AT_ONCE):
-            images = read_images(split, indices[start : start + _AT_ONCE], workers=workers)
-            sides += [max(one.shape[:2]) for one in images]
-    return np.array(sides, dtype=np.float64)
+    estimator: PoseEstimator, records: Sequence[Record], progress: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The images' estimated keypoints, ``[N, 36, 3]``, and their longer sides in pixels."""
+    found, sides = [], []
+    bar = tqdm(desc="pose", total=len(records), unit="image", disable=None if progress else True)
+    with ThreadPoolExecutor(usable_cores()) as pool, bar:
+        for start in range(0, len(records), estimator.batch_size):
+            batch = records[start : start + estimator.batch_size]
+            pixels = list(pool.map(read_image, (record.image for record in batch)))
+            found += [pose.keypoints for pose in estimator.estimate_pixels(pixels)]
+            sides += [max(one.shape[:2]) for one in pixels]
+            bar.update(len(batch))
+    return np.array(found), np.array(sides, dtype=np.float64)
 
 
 def _percent(score: KeypointScore) -> dict[str, float]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.pipeline import read_images
+from ..images import read_image
 from ..report.charts import bar_chart, line_chart
 from ..report.comparison import SIDE, draw_comparison
 from ..report.page import Panel, Shot, thumbnail, write_page
@@ -45,7 +45,7 @@ def write_pose_report(
         random=evaluation.settings["weights"] == RANDOM,
         thresholds=THRESHOLDS,
         as_published=AS_PUBLISHED,
-        published_thresholds=published_thresholds(len(evaluation.places)),
+        published_thresholds=published_thresholds(len(evaluation.records)),
         card=card,
         calibrated_at=CALIBRATED_AT,
         calibration_error=calibration_error,
@@ -61,10 +61,10 @@ def pose_panels(evaluation: PoseEvaluation, *, each: int = _EACH) -> list[Panel]
     distances = evaluation.errors.by_image()
     panels: dict[str, list[Shot]] = {}
     for place, name in best_median_worst(-distances, each).items():
-        split, index = evaluation.places[place]
-        (pixels,) = read_images(split, [index])
-        drawn = draw_comparison(pixels, evaluation.estimates[place], evaluation.truth[place])
-        image = split.records[index].image
+        image = evaluation.records[place].image
+        drawn = draw_comparison(
+            read_image(image), evaluation.estimates[place], evaluation.truth[place]
+        )
         caption = f"{100 * distances[place]:.1f} %: {image.name}"
         panels.setdefault(name, []).append(Shot(thumbnail(drawn, SIDE), caption, str(image)))
     return [Panel(name, tuple(shots)) for name, shots in panels.items()]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.pipeline import read_images
 from ..data.records import VehicleDataset
+from ..images import read_image
 from ..ranking.distances import nearest, squared_distances
 from ..ranking.metrics import RankingResult
 from ..report.charts import line_chart
@@ -89,13 +89,11 @@ def _panel(
     )[0]
     order = nearest(distances, min(top, len(kept)))
     shown = kept[order].tolist()
-    (query_pixels,) = read_images(dataset.query, [query])
-    shots = [Shot(thumbnail(query_pixels), "query", str(record.image), "query")]
-    rows = zip(shown, read_images(gallery, shown), distances[order], strict=True)
-    for position, pixels, distance in rows:
+    shots = [Shot(thumbnail(read_image(record.image)), "query", str(record.image), "query")]
+    for position, distance in zip(shown, distances[order], strict=True):
         verdict = "match" if same_vehicle[position] else "miss"
         image = gallery.records[position].image
-        shots.append(Shot(thumbnail(pixels), f"{distance:.3g}", str(image), verdict))
+        shots.append(Shot(thumbnail(read_image(image)), f"{distance:.3g}", str(image), verdict))
     precision = evaluation.ranking.average_precisions[query]
     camera = f", camera {record.camera_id}" if record.camera_id >= 0 else ""
     title = f"{name}: vehicle {record.vehicle_id}{camera}, AP {100 * precision:.1f} %"

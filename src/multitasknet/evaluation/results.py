@@ -1,4 +1,4 @@
-"""What an evaluation comes to."""
+"""The results of an evaluation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from ..files import make_folder, replacing
 from ..hub.card import PUBLISHED_METRICS, ModelCard
 from ..ranking.metrics import RankingResult
-from ..retrieval.embedding import SplitEmbeddings
+from .embedding import Embeddings
 
 if TYPE_CHECKING:
     from ..inference.runner import Runner
@@ -32,7 +32,7 @@ class AttributeResult:
     """How well colour or type was predicted, over query and gallery together.
 
     Attributes:
-        names: the network's classes, and behind them those that it does not know but the data has.
+        names: the network's classes, then those that it does not know but the data has.
         confusion: int64 ``[C, C]``, images by true and predicted class.
         unlabelled: images without a label; they count nowhere.
     """
@@ -64,7 +64,7 @@ class Evaluation:
         ranking: plain squared Euclidean distances.
         reranked: the same with k-reciprocal re-ranking, None if not asked for.
         color, type: None if the network has no such head.
-        query, gallery: what the network said of the images.
+        query, gallery: the network's answers for the images.
         settings: weights, data and versions that the metrics belong to.
     """
 
@@ -72,8 +72,8 @@ class Evaluation:
     reranked: RankingResult | None
     color: AttributeResult | None
     type: AttributeResult | None
-    query: SplitEmbeddings
-    gallery: SplitEmbeddings
+    query: Embeddings
+    gallery: Embeddings
     settings: dict[str, Any]
 
     @property

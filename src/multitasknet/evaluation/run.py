@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..data.records import VehicleDataset, warn_about
-from ..inference.kept_poses import complete_poses
+from ..errors import DataError
+from ..files import check_output
 from ..models.multitasknet.spec import MultiTaskNetSpec
 from ..ranking import reranking
+from ..ranking.calibration import EVEN, Calibration, save_calibration
 from ..ranking.metrics import evaluate_embeddings, evaluate_ranking
 from ..ranking.threshold import Roc, roc_of_embeddings
-from ..retrieval.embedding import SplitEmbeddings, embed_split
 from ..vehicle.attributes import COLORS, TYPES, class_name
-from ..vehicle.cameras import UNKNOWN_CAMERA
+from ..vehicle.cameras import same_camera
+from ..weights.sidecar import sidecar_path
+from .embedding import Embeddings, embed_records
 from .results import (
     RANDOM,
     AttributeResult,
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# These files hold their calibration themselves, and are made from a checkpoint.
+_EXPORTED = (".onnx", ".mindir")
+
 
 def evaluate(
     predictor: Predictor,
@@ -39,25 +45,22 @@ def evaluate(
     *,
     rerank: bool = False,
     output: str | Path | None = None,
-    workers: int = 1,
     progress: bool = True,
 ) -> Evaluation:
     """Evaluate a network on a data set's query and gallery.
 
-    With ``output``, the embeddings are kept in ``<output>/embeddings``, from which an interrupted
-    or repeated evaluation goes on, and the metrics are written to ``<output>/metrics.json``.
-
     Args:
         dataset: with the splits ``query`` and ``gallery``.
         rerank: also report k-reciprocal re-ranking (Zhong et al., CVPR 2017).
-        workers: threads that decode and resize.
+        output: a folder for ``metrics.json``.
 
     Raises:
-        RankingError: no query has a match in the gallery.
+        DataError: images are missing, or no query has a match in the gallery.
+        ImageError: an image cannot be read.
         OutputError: the results cannot be written.
     """
-    query, gallery = _embed(predictor, dataset, output, workers, progress)
-    settings = _settings(predictor, dataset)
+    query, gallery = _embed(predictor, dataset, progress)
+    settings = _settings(predictor, dataset, query, gallery)
     evaluation = evaluate_outputs(
         predictor.spec, dataset, query, gallery, rerank=rerank, settings=settings
     )
@@ -69,13 +72,13 @@ def evaluate(
 def evaluate_outputs(
     spec: MultiTaskNetSpec,
     dataset: VehicleDataset,
-    query: SplitEmbeddings,
-    gallery: SplitEmbeddings,
+    query: Embeddings,
+    gallery: Embeddings,
     *,
     rerank: bool = False,
     settings: Mapping[str, Any] | None = None,
 ) -> Evaluation:
-    """Evaluate what a network has said of query and gallery already; see :func:`evaluate`."""
+    """Evaluate a network's answers for query and gallery; see :func:`evaluate`."""
     embeddings, labels = (query.embeddings, gallery.embeddings), _labels(dataset)
     colors = np.concatenate([query.colors, gallery.colors])
     types = np.concatenate([query.types, gallery.types])
@@ -91,65 +94,92 @@ def evaluate_outputs(
     )
 
 
-def dataset_roc(
-    predictor: Predictor,
-    dataset: VehicleDataset,
-    *,
-    output: str | Path | None = None,
-    workers: int = 1,
-    progress: bool = True,
-) -> Roc:
-    """The ROC of all pairs of query and gallery images; arguments as in :func:`evaluate`."""
-    outputs = _embed(predictor, dataset, output, workers, progress)
+def measure_roc(predictor: Predictor, dataset: VehicleDataset, *, progress: bool = True) -> Roc:
+    """The ROC of all pairs of query and gallery images; errors as :func:`evaluate` raises them."""
+    answers = _embed(predictor, dataset, progress)
     splits = dataset.query, dataset.gallery
     return roc_of_embeddings(
-        np.concatenate([one.embeddings for one in outputs]),
+        np.concatenate([one.embeddings for one in answers]),
         np.concatenate([split.vehicle_ids for split in splits]),
         np.concatenate([split.camera_ids for split in splits]),
     )
 
 
+def check_calibrates(predictor: Predictor) -> Path:
+    """The file whose sidecar can hold a calibration; DataError, OutputError."""
+    path = predictor.weights_file
+    if path is None or not predictor.weights_are_own or path.suffix in _EXPORTED:
+        raise DataError(
+            f"{path or 'random weights'}: it has no sidecar of yours to write to; give --weights a "
+            f"checkpoint, such as a copy of this one with its sidecar"
+        )
+    check_output(sidecar_path(path))
+    return path
+
+
+def calibrate(
+    predictor: Predictor, roc: Roc, *, measured_on: str, prior: float = EVEN
+) -> tuple[Calibration, Path]:
+    """Write how likely distances are one vehicle into the sidecar of the predictor's weights.
+
+    Args:
+        roc: of pairs of that predictor's embeddings, see :func:`measure_roc`.
+        measured_on: the data set that the pairs are from.
+        prior: the share of pairs of one vehicle among those that will be compared.
+
+    Returns:
+        The calibration, and the sidecar. Errors as :func:`check_calibrates` raises them.
+    """
+    path = check_calibrates(predictor)
+    calibration = Calibration.of(roc, predictor.size, measured_on=measured_on, prior=prior)
+    return calibration, save_calibration(path, predictor.spec, calibration)
+
+
 def _embed(
-    predictor: Predictor,
-    dataset: VehicleDataset,
-    output: str | Path | None,
-    workers: int,
-    progress: bool,
-) -> list[SplitEmbeddings]:
-    """What the network says of query and gallery."""
+    predictor: Predictor, dataset: VehicleDataset, progress: bool
+) -> tuple[Embeddings, Embeddings]:
+    """The answers for query and gallery."""
     if not len(dataset.query) or not len(dataset.gallery):
         raise ValueError("the data set has no query or no gallery; read both splits")
     warn_about(dataset)
-    _warn_of_shared_images(dataset)
-    splits = [
-        complete_poses(predictor, split, folder=dataset.root, progress=progress)
+    query, gallery = (
+        embed_records(
+            predictor, split.records, description=f"embed {split.name}", progress=progress
+        )
         for split in (dataset.query, dataset.gallery)
-    ]
-    folder = None if output is None else Path(output) / "embeddings"
-    return [
-        embed_split(predictor, split, folder=folder, workers=workers, progress=progress)
-        for split in splits
-    ]
-
-
-def _warn_of_shared_images(dataset: VehicleDataset) -> None:
-    """Without its camera, a query that is in the gallery too is its own first match."""
-    shown = {record.image for record in dataset.gallery.records}
-    shared = sum(
-        record.image in shown and record.camera_id == UNKNOWN_CAMERA
-        for record in dataset.query.records
     )
+    _warn_of_shared_images(dataset, query, gallery)
+    return query, gallery
+
+
+def _warn_of_shared_images(dataset: VehicleDataset, query: Embeddings, gallery: Embeddings) -> None:
+    """A query that is in the gallery, under any name, is its own first match.
+
+    Unless it is left out, as images of the query's vehicle and camera are.
+    """
+    places: dict[str, list[int]] = {}
+    for place, content in enumerate(gallery.sha256):
+        places.setdefault(content, []).append(place)
+    query_ids, gallery_ids, query_cameras, gallery_cameras = _labels(dataset)
+
+    def finds_itself(row: int) -> bool:
+        copies = np.array(places.get(query.sha256[row], ()), dtype=np.int64)
+        left_out = gallery_ids[copies] == query_ids[row]
+        left_out &= same_camera(gallery_cameras[copies], query_cameras[row])
+        return bool((~left_out).any())
+
+    shared = sum(map(finds_itself, range(len(query.sha256))))
     if shared:
         logger.warning(
-            "%s: %d of the queries are in the gallery themselves, without a camera that would "
-            "leave them out: they find themselves, and the metrics are too high",
+            "%s: %d of the queries are in the gallery themselves, under no camera that would leave "
+            "them out: they find themselves, and the metrics are too high",
             dataset.root,
             shared,
         )
 
 
 def _labels(dataset: VehicleDataset) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """As :func:`multitasknet.evaluate_ranking` takes them behind the distances."""
+    """As :func:`multitasknet.evaluate_ranking` takes them after the distances."""
     query, gallery = dataset.query, dataset.gallery
     return query.vehicle_ids, gallery.vehicle_ids, query.camera_ids, gallery.camera_ids
 
@@ -167,24 +197,29 @@ def _attribute(
     return attribute_result(known, truth, predicted)
 
 
-def _settings(predictor: Predictor, dataset: VehicleDataset) -> dict[str, Any]:
+def _settings(
+    predictor: Predictor, dataset: VehicleDataset, query: Embeddings, gallery: Embeddings
+) -> dict[str, Any]:
     return {
         "data": str(dataset.root),
         "query_images": len(dataset.query),
         "gallery_images": len(dataset.gallery),
         "variant": str(predictor.spec.variant),
-        "poses": _poses(predictor, dataset),
+        "poses": _poses(predictor, query, gallery),
         "distance": "squared Euclidean",
         **run_settings(predictor),
     }
 
 
-def _poses(predictor: Predictor, dataset: VehicleDataset) -> str:
+def _poses(predictor: Predictor, query: Embeddings, gallery: Embeddings) -> str:
     """Where the poses are from, in words."""
-    records = (*dataset.query.records, *dataset.gallery.records)
-    missing = sum(record.keypoints is None for record in records)
-    if not missing or not predictor.spec.uses_pose:
-        return "given" if predictor.spec.uses_pose else "not used"
-    estimator = predictor.pose_estimator
-    rest = "neutral" if estimator is None else f"estimated by {estimator.engine.source or RANDOM}"
-    return f"{len(records) - missing} given, {missing} {rest}"
+    if not predictor.spec.uses_pose:
+        return "not used"
+    counts = {
+        origin: query.poses.get(origin, 0) + gallery.poses.get(origin, 0)
+        for origin in ("given", "estimated", "neutral")
+    }
+    estimator = predictor.pose_estimator if counts["estimated"] else None
+    by = f" by {estimator.engine.source or RANDOM}" if estimator else ""
+    words = [f"{count} {one}" + by * (one == "estimated") for one, count in counts.items() if count]
+    return "given" if not counts["estimated"] + counts["neutral"] else ", ".join(words)

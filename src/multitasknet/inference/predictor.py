@@ -170,7 +170,7 @@ class Predictor(Runner):
     def calibration(self) -> Calibration | None:
         """What distances between its embeddings say; None if nothing was measured at this size.
 
-        ``multitasknet threshold --save`` writes it, ``export`` and ``quantize`` take it over.
+        ``multitasknet calibrate`` writes it, ``export`` and ``quantize`` take it over.
         Raises CheckpointError or CalibrationError if it cannot be read.
         """
         found: Calibration | None = None

@@ -142,7 +142,7 @@ def read_calibration(checkpoint: Path, spec: Any) -> Calibration | None:
     sidecar = read_sidecar(checkpoint, spec)
     if sidecar is None:
         return None
-    remedy = "measure it again with 'multitasknet threshold --save'"
+    remedy = "measure it again with 'multitasknet calibrate'"
     with reading(sidecar_path(checkpoint), CalibrationError, "calibration is damaged", remedy):
         return Calibration.from_json(sidecar.calibration)
 

@@ -16,6 +16,7 @@ from ..data.layouts import camera_in, read_dataset
 from ..data.records import Record, Split, VehicleDataset, check_images, warn_about
 from ..device import choose_device
 from ..errors import TrainingError, import_extra
+from ..evaluation.embedding import Embeddings, embed_records
 from ..evaluation.run import evaluate_outputs
 from ..files import exclusive, file_sha256, make_folder
 from ..hub.create_network import create_from
@@ -27,7 +28,6 @@ from ..inference.predictor import NAME, Predictor
 from ..models import find_network
 from ..models.multitasknet.network import MultiTaskNet
 from ..ranking.clustering import OUTLIER, Clustering, centroids, cluster
-from ..retrieval.embedding import SplitEmbeddings, embed_split
 from ..runtime import guard_cpu
 from ..vehicle.attributes import ClassMaps
 from ..weights.read import read_weights
@@ -324,10 +324,10 @@ class Adaptation:
                 f"{self.job.output}"
             )
 
-    def _embed(self, network: MultiTaskNet, split: Split) -> SplitEmbeddings:
+    def _embed(self, network: MultiTaskNet, split: Split) -> Embeddings:
         size = self.job.settings.batch_size
         predictor = Predictor(network=network, batch_size=size, backend=self.backend, pose="none")
-        return embed_split(predictor, split, workers=self.job.workers, progress=self.job.show)
+        return embed_records(predictor, split.records, progress=self.job.show)
 
     def _measure(self, network: MultiTaskNet) -> dict[str, float]:
         """mAP, Rank-k, colour and type on query and gallery; empty without them."""
@@ -386,7 +386,7 @@ def _facts(found: Clustering) -> dict[str, float]:
     }
 
 
-def _labelled(crops: Split, found: Clustering, answers: SplitEmbeddings) -> Split:
+def _labelled(crops: Split, found: Clustering, answers: Embeddings) -> Split:
     """The clustered crops, with cluster, colour and type as class indices."""
     columns = (found.labels, answers.colors, answers.types)
     rows = zip(crops.records, *(column.tolist() for column in columns), strict=True)

@@ -13,6 +13,7 @@ from mindspore import Tensor, nn
 from tqdm import tqdm
 
 from ..data.records import Split, warn_about
+from ..evaluation.embedding import Embeddings
 from ..evaluation.run import evaluate_outputs
 from ..hub.create_network import create_from
 from ..inference.pose_choice import open_pose_estimator
@@ -20,7 +21,6 @@ from ..inference.pose_estimator import PoseEstimator
 from ..models.multitasknet.network import MultiTaskNet
 from ..models.multitasknet.preprocessing import channel_statistics
 from ..models.multitasknet.spec import MultiTaskNetSpec
-from ..retrieval.embedding import SplitEmbeddings
 from ..vehicle.attributes import COLORS, TYPES, ClassMaps
 from ..weights.read import read_weights
 from .augmentation import RandomAugmentation
@@ -219,7 +219,7 @@ def validate(
 
 def _outputs(
     job: Job, forward: Callable[..., tuple[Tensor, ...]] | nn.Cell, source: Source
-) -> SplitEmbeddings:
+) -> Embeddings:
     """What the network makes of a split; this device computes its share."""
     share, rows = job.devices.share(len(source.split)), []
     hidden = None if job.show else True
@@ -234,5 +234,4 @@ def _outputs(
     colors, types = (
         (logits.argmax(axis=1) for logits in outputs[1:3]) if outputs[3:] else (none,) * 2
     )
-    names = np.array([str(record.image) for record in source.split.records])
-    return SplitEmbeddings(names, outputs[-1], colors, types)
+    return Embeddings(outputs[-1], colors, types)

@@ -1,0 +1,254 @@
+"""``evaluate``, ``evaluate-pose``, ``calibrate`` and ``check-data``: measures on labelled data."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError
+from .options import (
+    add_command,
+    add_options,
+    add_pose_options,
+    add_predictor_options,
+    card_of,
+    check_folder,
+    make_pose_estimator,
+    make_predictor,
+    print_json,
+    print_table,
+    share,
+)
+
+if TYPE_CHECKING:
+    from ..data.records import Split, VehicleDataset
+    from ..evaluation.pose import PoseEvaluation
+    from ..evaluation.results import CardMetrics, Evaluation
+
+_SPLITS = ("train", "query", "gallery")
+
+
+def add_parsers(commands: Any) -> None:
+    evaluate = add_command(
+        commands,
+        "evaluate",
+        _evaluate,
+        "measure mAP, Rank-k, colour and type",
+        example="--data ROOT --weights tuned.ckpt --rerank --output out",
+    )
+    add_options(evaluate, "--data", "--allow-outside", "--json")
+    evaluate.add_argument("--rerank", action="store_true", help="k-reciprocal re-ranking as well")
+    _add_output(evaluate)
+    add_predictor_options(evaluate, batch=32)
+
+    pose = add_command(
+        commands,
+        "evaluate-pose",
+        _evaluate_pose,
+        "measure how near estimated keypoints are",
+        example="--data ROOT --output out",
+    )
+    add_options(pose, "--data", "--allow-outside", "--json")
+    pose.add_argument(
+        "--split",
+        nargs="+",
+        choices=_SPLITS,
+        help="which images (query and gallery; train if it is alone)",
+    )
+    _add_output(pose)
+    add_pose_options(pose)
+
+    calibrate = add_command(
+        commands,
+        "calibrate",
+        _calibrate,
+        "measure which distance means the same vehicle, and keep it in the weights' sidecar",
+        example="--data ROOT --weights tuned.ckpt --false-match-rate 0.01",
+    )
+    add_options(calibrate, "--data", "--allow-outside", "--json")
+    calibrate.add_argument(
+        "--false-match-rate",
+        type=share,
+        default=0.001,
+        help="share of pairs of two vehicles that may match (0.001)",
+    )
+    calibrate.add_argument(
+        "--prior",
+        type=share,
+        default=0.5,
+        help="share of pairs of one vehicle among those that will be compared (0.5)",
+    )
+    add_predictor_options(calibrate, batch=32)
+
+    data = add_command(
+        commands,
+        "check-data",
+        _check_data,
+        "check every label and image of a data set, and count them",
+        example="ROOT",
+    )
+    data.add_argument("data", type=Path, metavar="ROOT", help="the data set's folder")
+    add_options(data, "--allow-outside", "--json")
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, metavar="DIR", help="for metrics.json, report.html")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from ..evaluation.report import write_evaluation_report
+    from ..evaluation.results import card_metrics
+    from ..evaluation.run import evaluate
+
+    check_folder(options.output)
+    dataset = _query_and_gallery(options)
+    predictor = make_predictor(options)
+    card = card_metrics(card_of(options), predictor.engine.weights_sha256)
+    evaluation = evaluate(predictor, dataset, rerank=options.rerank, output=options.output)
+    report = options.output and options.output / "report.html"
+    if report:  # before anything is printed, to a reader that may go
+        write_evaluation_report(evaluation, dataset, report, card=card)
+    if options.json:
+        print_json([evaluation.as_json()])
+    else:
+        _print_metrics(evaluation, card)
+    if not predictor.engine.source:
+        print("multitasknet: the weights are random; these metrics mean nothing", file=sys.stderr)
+    _print_files(options)
+
+
+def _print_metrics(evaluation: Evaluation, card: CardMetrics | None) -> None:
+    columns = {"this run": evaluation.metrics}
+    if evaluation.reranked:
+        columns["re-ranked"] = evaluation.reranked_metrics
+    _print_percent(columns, card)
+    ranking = evaluation.ranking
+    count = ranking.valid_queries
+    print(f"{count} {'query' if count == 1 else 'queries'}", end="")
+    print(f", {len(ranking.skipped_queries)} without a match left out")
+
+
+def _evaluate_pose(options: argparse.Namespace) -> None:
+    from ..data.layouts import read_dataset
+    from ..evaluation.pose import evaluate_pose
+    from ..evaluation.pose_report import write_pose_report
+    from ..evaluation.results import card_metrics
+
+    check_folder(options.output)
+    dataset = read_dataset(
+        options.data, options.split, check=False, allow_outside=options.allow_outside
+    )
+    estimator = make_pose_estimator(options)
+    card = card_metrics(card_of(options), estimator.engine.weights_sha256)
+    evaluation = evaluate_pose(estimator, dataset, splits=options.split, output=options.output)
+    report = options.output and options.output / "report.html"
+    if report:
+        write_pose_report(evaluation, report, card=card)
+    if options.json:
+        print_json([evaluation.as_json()])
+    else:
+        _print_pose_metrics(evaluation, card)
+    _print_files(options)
+
+
+def _print_pose_metrics(evaluation: PoseEvaluation, card: CardMetrics | None) -> None:
+    from ..evaluation.pose import AS_PUBLISHED
+
+    overall = evaluation.overall
+    visible, hidden = overall.visible.count, overall.hidden.count
+    _print_percent({"this run": evaluation.metrics}, card)
+    print(f"{overall.images} images, {visible} visible and {hidden} hidden keypoints", end="")
+    print(f", {evaluation.unlabelled} images without keypoints left out")
+    print(f"\n{AS_PUBLISHED}")
+    _print_percent({"this run": evaluation.published}, card)
+
+
+def _print_percent(columns: dict[str, dict[str, float]], card: CardMetrics | None) -> None:
+    stated = {
+        name: value
+        for name, value in (card.values if card else {}).items()
+        if name in columns["this run"]
+    }
+    print_table("percent", columns | ({"card": stated} if stated else {}), decimals=2)
+    if card and stated:
+        print(f"card: as the weights' card states it for {card.data}")
+
+
+def _calibrate(options: argparse.Namespace) -> None:
+    from ..evaluation.run import calibrate, check_calibrates, measure_roc
+    from ..ranking.threshold import threshold_at
+
+    dataset = _query_and_gallery(options)
+    predictor = make_predictor(options)
+    try:
+        check_calibrates(predictor)
+        refused = None
+    except DataError as error:
+        refused = error
+    roc = measure_roc(predictor, dataset)
+    chosen = threshold_at(roc, options.false_match_rate)
+    sidecar = None
+    if refused is None:
+        name = options.data.resolve().name
+        _, sidecar = calibrate(predictor, roc, measured_on=name, prior=options.prior)
+    if options.json:
+        print_json([asdict(chosen) | {"sidecar": sidecar}])
+    else:
+        print(f"distance          {chosen.distance:.6g} (squared Euclidean; at most this matches)")
+        print(f"false-match rate  {chosen.false_match_rate:.3g} ({chosen.false_matches} pairs)")
+        print(f"true-match rate   {chosen.true_match_rate:.3g}")
+        print(f"measured on       {roc.positives:,} pairs of one vehicle, {roc.negatives:,} of two")
+        print(f"kept in           {sidecar or 'no file'}")
+    if refused:
+        print(f"multitasknet: not kept: {refused}", file=sys.stderr)
+
+
+def _check_data(options: argparse.Namespace) -> None:
+    from ..data.layouts import read_dataset
+    from ..data.records import warn_about
+
+    dataset = read_dataset(options.data, allow_outside=options.allow_outside)
+    warn_about(dataset)
+    counts = {split.name: _counts(split) for split in dataset.splits}
+    if options.json:
+        print_json({"split": name} | one for name, one in counts.items())
+        return
+    columns = {
+        split: {name.replace("_", " "): count for name, count in one.items()}
+        for split, one in counts.items()
+    }
+    print_table("", columns)
+
+
+def _counts(split: Split) -> dict[str, int]:
+    records = split.records
+    return {
+        "images": len(records),
+        "vehicles": len({record.vehicle_id for record in records}),
+        "cameras": len({record.camera_id for record in records} - {-1}),
+        "unknown_camera": sum(record.camera_id == -1 for record in records),
+        "colors": len({record.color_id for record in records} - {None}),
+        "types": len({record.type_id for record in records} - {None}),
+        "unknown_type": sum(record.type_id is None for record in records),
+        "with_keypoints": sum(record.keypoints is not None for record in records),
+        "stored_heatmaps": sum(record.heatmaps is not None for record in records),
+        "stored_segments": sum(record.segments is not None for record in records),
+    }
+
+
+def _query_and_gallery(options: argparse.Namespace) -> VehicleDataset:
+    from ..data.layouts import read_dataset
+
+    return read_dataset(
+        options.data, ["query", "gallery"], check=False, allow_outside=options.allow_outside
+    )
+
+
+def _print_files(options: argparse.Namespace) -> None:
+    if options.output:
+        stream = sys.stderr if options.json else sys.stdout
+        folder = options.output
+        print(f"\n{folder / 'report.html'}\n{folder / 'metrics.json'}", file=stream)

@@ -1,0 +1,71 @@
+"""The network's answers for the images of a data set."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from ..data.records import Record, check_files
+
+if TYPE_CHECKING:
+    from ..inference.predictor import Predictor
+
+_NO_CLASS = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """The network's answers for N images.
+
+    Attributes:
+        embeddings: float32 ``[N, D]``.
+        colors, types: int64 ``[N]``, the likeliest class's index; -1 if there is no such head.
+        sha256: of each image's bytes.
+        poses: how many images had a pose of each origin: ``given``, ``estimated``, ``neutral``.
+    """
+
+    embeddings: np.ndarray
+    colors: np.ndarray
+    types: np.ndarray
+    sha256: tuple[str, ...] = ()
+    poses: Mapping[str, int] = field(default_factory=dict)
+
+
+def embed_records(
+    predictor: Predictor,
+    records: Sequence[Record],
+    *,
+    description: str = "embed",
+    progress: bool = True,
+) -> Embeddings:
+    """Embed all images of some records; poses that they lack are estimated on the way.
+
+    Raises:
+        DataError: images are missing.
+        ImageError: an image cannot be read.
+    """
+    check_files(records)
+    spec = predictor.spec
+    (width,) = spec.output_shapes(predictor.size)["embedding"]
+    embeddings = np.empty((len(records), width), dtype=np.float32)
+    classes = np.full((2, len(records)), _NO_CLASS)
+    hashes, origins = [""] * len(records), Counter[str]()
+    bar = tqdm(
+        predictor.stream(records),
+        desc=description,
+        total=len(records),
+        unit="image",
+        disable=None if progress else True,
+    )
+    for one in bar:
+        embeddings[one.index], hashes[one.index] = one.embedding, one.sha256
+        origins[one.pose.origin] += 1
+        if one.color is not None and one.type is not None:
+            found = spec.color_names.index(one.color), spec.type_names.index(one.type)
+            classes[:, one.index] = found
+    return Embeddings(embeddings, classes[0], classes[1], tuple(hashes), origins)
