@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from multitasknet.ranking.distances import EmbeddingError, nearest, squared_distances
+from multitasknet.errors import DataError
+from multitasknet.ranking.distances import nearest, squared_distances
 from multitasknet.ranking.metrics import (
-    RankingError,
     RankingResult,
     evaluate_embeddings,
     evaluate_ranking,
@@ -104,7 +104,7 @@ def test_the_metrics_are_what_the_definition_says(case: Case, max_rank: int) -> 
 @settings(max_examples=100, deadline=None)
 @given(distance_cases().filter(lambda case: not has_match(case)))
 def test_without_any_match_there_is_nothing_to_evaluate(case: Case) -> None:
-    with pytest.raises(RankingError, match=f"none of the {len(case[1])} queries"):
+    with pytest.raises(DataError, match=f"none of the {len(case[1])} queries"):
         evaluate_ranking(*case)
 
 
@@ -119,8 +119,8 @@ def test_embeddings_rank_as_their_distances_do_with_any_chunk(
     distances = ((queries[:, None] - gallery) ** 2).sum(axis=2)
     try:
         expected = evaluate_ranking(distances, *names)
-    except RankingError:
-        with pytest.raises(RankingError):
+    except DataError:
+        with pytest.raises(DataError):
             evaluate_embeddings(queries, gallery, *names, chunk=chunk)
     else:
         result = evaluate_embeddings(queries, gallery, *names, chunk=chunk)
@@ -227,7 +227,7 @@ def test_bad_embeddings_are_named(change: dict[int, Any], named: str) -> None:
     arguments = [np.zeros((2, 4)), np.zeros((3, 4)), *list(GOOD.values())[1:]]
     for position, value in change.items():
         arguments[position] = value
-    with pytest.raises(EmbeddingError, match=named):
+    with pytest.raises(DataError, match=named):
         evaluate_embeddings(*arguments)
 
 

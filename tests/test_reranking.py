@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from multitasknet.errors import DataError
 from multitasknet.ranking.metrics import evaluate_ranking
-from multitasknet.ranking.reranking import RerankingError, rerank
+from multitasknet.ranking.reranking import rerank
 
 
 def reference(
@@ -104,7 +105,7 @@ def test_bad_options_are_named(options: dict[str, float], named: str) -> None:
 def test_a_pool_that_memory_does_not_hold_is_refused_with_the_numbers() -> None:
     queries = np.broadcast_to(np.zeros((1, 2), np.float32), (100_000, 2))
     gallery = np.broadcast_to(np.zeros((1, 2), np.float32), (1_000_000, 2))
-    with pytest.raises(RerankingError, match=r"100,000 queries against 1,000,000 .* fewer images"):
+    with pytest.raises(DataError, match=r"100,000 queries against 1,000,000 .* fewer images"):
         rerank(queries, gallery)
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from multitasknet.errors import DataError
 from multitasknet.ranking.threshold import (
-    ThresholdError,
     roc_of_embeddings,
     roc_of_pairs,
     threshold_at,
@@ -53,7 +53,7 @@ def test_a_threshold_has_the_most_true_matches_at_the_rate(
     allowed = [true for false, true in map(rates, np.unique(distances)) if false <= wanted]
     try:
         threshold = threshold_at(roc_of_pairs(distances, same), wanted)
-    except ThresholdError:
+    except DataError:
         assert wanted < 1 / (~same).sum() or not any(allowed)
     else:
         assert rates(threshold.distance) == (
@@ -88,7 +88,7 @@ def test_embeddings_give_the_roc_of_all_their_pairs(count: int, with_cameras: bo
 def test_a_rate_below_one_in_the_pairs_is_refused_with_the_number_it_takes() -> None:
     roc = roc_of_pairs(np.arange(11.0), np.array([True] + [False] * 10))
     assert threshold_at(roc, 0.1).distance == 0
-    with pytest.raises(ThresholdError) as refused:
+    with pytest.raises(DataError) as refused:
         threshold_at(roc, 0.001)
     assert "on 10 pairs of different vehicles; give at least 1000, or ask for 1/10" in str(
         refused.value
@@ -97,7 +97,7 @@ def test_a_rate_below_one_in_the_pairs_is_refused_with_the_number_it_takes() -> 
 
 def test_a_rate_at_which_nothing_matches_is_refused() -> None:
     roc = roc_of_pairs(np.arange(5.0), np.array([False, False, True, False, False]))
-    with pytest.raises(ThresholdError, match=r"at 2, the rate is 0\.5 already"):
+    with pytest.raises(DataError, match=r"at 2, the rate is 0\.5 already"):
         threshold_at(roc, 0.25)
 
 

@@ -39,7 +39,7 @@ from .models.poseestnet.network import PoseEstNet
 from .models.poseestnet.spec import PoseEstNetSpec
 from .models.vehiclepose.network import VehiclePose
 from .models.vehiclepose.spec import VehiclePoseSpec
-from .ranking.calibration import Calibration, CalibrationError
+from .ranking.calibration import Calibration
 from .ranking.metrics import evaluate_ranking
 from .ranking.threshold import threshold_at
 from .retrieval.index import GalleryIndex
@@ -62,7 +62,6 @@ __all__ = [
     "VARIANTS",
     "Asset",
     "Calibration",
-    "CalibrationError",
     "CardError",
     "CheckpointError",
     "ClassMaps",

@@ -1,5 +1,5 @@
 """The ranking's metrics, under the name that the first release gave them."""
 
-from .ranking.metrics import RankingError, RankingResult, evaluate_embeddings, evaluate_ranking
+from .ranking.metrics import RankingResult, evaluate_embeddings, evaluate_ranking
 
-__all__ = ["RankingError", "RankingResult", "evaluate_embeddings", "evaluate_ranking"]
+__all__ = ["RankingResult", "evaluate_embeddings", "evaluate_ranking"]

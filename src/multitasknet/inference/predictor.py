@@ -171,7 +171,7 @@ class Predictor(Runner):
         """What distances between its embeddings say; None if nothing was measured at this size.
 
         ``multitasknet calibrate`` writes it, ``export`` and ``quantize`` take it over.
-        Raises CheckpointError or CalibrationError if it cannot be read.
+        Raises CheckpointError or DataError if it cannot be read.
         """
         found: Calibration | None = None
         if self._source.suffix in EXPORTED:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..errors import MultiTaskNetError
+from ..errors import DataError
 from ..files import reading
 from ..vehicle.attributes import ClassMaps
 from ..weights.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
@@ -23,10 +23,6 @@ MOST = 0.99
 _UNSEEN = 0.5
 # Just above 0, where the probability falls if all pairs of one vehicle are equal.
 _LEAST = float(np.finfo(np.float32).tiny)
-
-
-class CalibrationError(MultiTaskNetError, ValueError):
-    """A calibration that cannot be made, kept or read; says why."""
 
 
 @dataclass(frozen=True)
@@ -137,13 +133,13 @@ def read_calibration(checkpoint: Path, spec: Any) -> Calibration | None:
 
     Raises:
         CheckpointError: as :func:`read_sidecar` raises it.
-        CalibrationError: it is damaged.
+        DataError: it is damaged.
     """
     sidecar = read_sidecar(checkpoint, spec)
     if sidecar is None:
         return None
     remedy = "measure it again with 'multitasknet calibrate'"
-    with reading(sidecar_path(checkpoint), CalibrationError, "calibration is damaged", remedy):
+    with reading(sidecar_path(checkpoint), DataError, "calibration is damaged", remedy):
         return Calibration.from_json(sidecar.calibration)
 
 

@@ -7,21 +7,17 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..errors import MultiTaskNetError
+from ..errors import DataError
 
 _ROWS = 256
 _COLUMNS = 1 << 16
-
-
-class EmbeddingError(MultiTaskNetError, ValueError):
-    """Embeddings, distances or ids that cannot be used; names the argument and what it must be."""
 
 
 def squared_distances(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     """Squared Euclidean distances of embeddings ``[N, D]`` from ``[M, D]``, float32 ``[N, M]``.
 
     They are rounded from float64: what float32 alone would lose between near neighbours counts in
-    a ranking. EmbeddingError: wrong shapes, empty, or values that are not finite.
+    a ranking. DataError: wrong shapes, empty, or values that are not finite.
     """
     a, b = check_embedding_pair("a", a, "b", b)
     distances = np.empty((len(a), len(b)), dtype=np.float32)
@@ -71,7 +67,7 @@ def nearest(distances: np.ndarray, count: int) -> np.ndarray:
 def check_embedding_pair(
     first_name: str, first: ArrayLike, second_name: str, second: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both as arrays of finite numbers with as many columns; else EmbeddingError."""
+    """Both as arrays of finite numbers with as many columns; else DataError."""
     first = check_embeddings(first_name, first)
     second = check_embeddings(second_name, second)
     check_same_width(first_name, first, second_name, second)
@@ -81,20 +77,20 @@ def check_embedding_pair(
 def check_same_width(
     first_name: str, first: np.ndarray, second_name: str, second: np.ndarray
 ) -> None:
-    """EmbeddingError unless both ``[N, D]`` have as many columns."""
+    """DataError unless both ``[N, D]`` have as many columns."""
     if first.shape[1] != second.shape[1]:
-        raise EmbeddingError(
+        raise DataError(
             f"{first_name} is {list(first.shape)} and {second_name} {list(second.shape)}; expected "
             f"as many columns in both, so take both from the same network"
         )
 
 
 def check_embeddings(name: str, values: ArrayLike) -> np.ndarray:
-    """``values`` as an array ``[N, D]`` of finite numbers; EmbeddingError unless they are one."""
+    """``values`` as an array ``[N, D]`` of finite numbers; DataError unless they are one."""
     array = check_numbers(name, values, dimensions=2)
     if not np.isfinite([array.min(), array.max()]).all():
         row = np.flatnonzero(~np.isfinite(array).all(axis=1))[0]
-        raise EmbeddingError(
+        raise DataError(
             f"{name} has NaN or infinity in row {row}; expected finite embeddings, so check the "
             f"weights and the image that gave this row"
         )
@@ -102,11 +98,11 @@ def check_embeddings(name: str, values: ArrayLike) -> np.ndarray:
 
 
 def check_numbers(name: str, values: ArrayLike, *, dimensions: int) -> np.ndarray:
-    """``values`` as an array of real numbers that is not empty; else EmbeddingError."""
+    """``values`` as an array of real numbers that is not empty; else DataError."""
     array = np.asarray(values)
     if array.ndim != dimensions or not array.size or array.dtype.kind not in "fiu":
         expected = " by ".join(["at least one"] * dimensions)
-        raise EmbeddingError(
+        raise DataError(
             f"{name} is {array.dtype} {list(array.shape)}; expected real numbers, {expected}"
         )
     return array
@@ -118,7 +114,7 @@ def check_distances(values: ArrayLike, *, dimensions: int) -> np.ndarray:
     # The smallest of numbers is NaN if one is, at no cost in memory.
     if np.isnan(distances.min()):
         place = np.argwhere(np.isnan(distances))[0].tolist()
-        raise EmbeddingError(f"distances has NaN at {place}; expected numbers")
+        raise DataError(f"distances has NaN at {place}; expected numbers")
     return distances
 
 
@@ -126,7 +122,7 @@ def check_integers(name: str, values: ArrayLike, count: int, counted: str) -> np
     """``values`` as an integer array ``[count]``, one for each of ``counted``; else an error."""
     array = np.asarray(values)
     if array.shape != (count,) or array.dtype.kind not in "iu":
-        raise EmbeddingError(
+        raise DataError(
             f"{name} is {array.dtype} {list(array.shape)}; expected integers [{count}], one for "
             f"each {counted}"
         )

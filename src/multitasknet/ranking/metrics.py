@@ -9,7 +9,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..errors import MultiTaskNetError
+from ..errors import DataError
 from ..vehicle.cameras import same_camera
 from .distances import (
     check_count,
@@ -21,10 +21,6 @@ from .distances import (
 
 # Of a query and a gallery image, whose distances are held at once.
 _PAIRS = 1 << 25
-
-
-class RankingError(MultiTaskNetError, ValueError):
-    """Queries and gallery have nothing to evaluate; says what is missing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +75,7 @@ def evaluate_ranking(
         max_rank: length of the CMC; may exceed the gallery.
 
     Raises:
-        EmbeddingError: wrong shapes or types, empty, or NaN.
-        RankingError: no query has a match.
+        DataError: wrong shapes or types, empty or NaN, or no query has a match.
         ValueError: ``max_rank`` is no integer of at least 1.
     """
     distances = check_distances(distances, dimensions=2)
@@ -151,7 +146,7 @@ def _evaluate(
         inverse_penalties[query] = len(ranks) / ranks[-1]
     valid = first_ranks > 0
     if not valid.any():
-        raise RankingError(
+        raise DataError(
             f"none of the {len(valid)} queries has a gallery image of its vehicle from another "
             f"camera; check the ids and cameras of query and gallery"
         )

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 from numpy.typing import ArrayLike
 
-from ..errors import MultiTaskNetError
+from ..errors import DataError
 from .distances import (
     check_count,
     check_embedding_pair,
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 _PAIRS = 4096
 # A value and its column in a sparse matrix.
 _ENTRY_BYTES = 12
-
-
-class RerankingError(MultiTaskNetError, MemoryError):
-    """A pool that is too large to re-rank; says how large, and what is free."""
 
 
 def rerank(
@@ -67,8 +63,8 @@ def rerank(
         float32 ``[Q, G]``, 0..1, smaller is nearer.
 
     Raises:
-        EmbeddingError: wrong shapes, empty, or values that are not finite.
-        RerankingError: the memory that is free would not do.
+        DataError: wrong shapes, empty, or values that are not finite; or too few free bytes of
+            memory.
         ValueError: ``k1``, ``k2`` or ``lambda_value`` out of range.
     """
     queries, gallery = check_embedding_pair(
@@ -103,7 +99,7 @@ def jaccard_similarities(
         Float64 ``[N, N]``: 1 less the Jaccard distance; each image is its own neighbour.
 
     Raises:
-        EmbeddingError, RerankingError, ValueError: as :func:`rerank` does.
+        DataError, ValueError: as :func:`rerank` does.
     """
     from scipy.sparse import csr_matrix, vstack
 
@@ -195,7 +191,7 @@ def _check_memory(queries: int, gallery: int, columns: int, k1: int, k2: int) ->
     needed = 4 * queries * gallery + images * (12 * columns + encodings)
     available = psutil.virtual_memory().available
     if needed > available:
-        raise RerankingError(
+        raise DataError(
             f"re-ranking {queries:,} queries against {gallery:,} images takes about "
             f"{needed / 1e9:,.1f} GB of memory, and {available / 1e9:,.1f} GB are free; re-rank "
             f"fewer images, such as the queries in parts or each query's nearest thousand"

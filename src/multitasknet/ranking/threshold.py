@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..errors import MultiTaskNetError
+from ..errors import DataError
 from ..vehicle.cameras import UNKNOWN_CAMERA, same_camera
 from .distances import (
-    EmbeddingError,
     check_distances,
     check_embeddings,
     check_integers,
@@ -18,10 +17,6 @@ from .distances import (
 )
 
 _ROWS = 256
-
-
-class ThresholdError(MultiTaskNetError, ValueError):
-    """Pairs that do not give what was asked of them; says how many there are and what it takes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,13 +61,13 @@ def roc_of_pairs(distances: ArrayLike, same_vehicle: ArrayLike) -> Roc:
     """The ROC of pairs: their distances, real numbers ``[N]``, and booleans ``[N]``.
 
     Raises:
-        EmbeddingError: wrong shapes or types, empty, or NaN.
-        ThresholdError: no pair of the same vehicle, or none of different ones.
+        DataError: wrong shapes or types, empty, or NaN; or no pair of the same vehicle, or none of
+            different ones.
     """
     distances = check_distances(distances, dimensions=1)
     same = np.asarray(same_vehicle)
     if same.shape != distances.shape or same.dtype != bool:
-        raise EmbeddingError(
+        raise DataError(
             f"same_vehicle is {same.dtype} {list(same.shape)}; expected bool "
             f"{list(distances.shape)}, one for each distance"
         )
@@ -93,8 +88,8 @@ def roc_of_embeddings(
             left out then, as in the evaluation: such pairs are near duplicates, and easy.
 
     Raises:
-        EmbeddingError: wrong shapes or types, or values that are not finite.
-        ThresholdError: no pair of the same vehicle, or none of different ones.
+        DataError: wrong shapes or types, or values that are not finite; or no pair of the same
+            vehicle, or none of different ones.
     """
     embeddings = check_embeddings("embeddings", embeddings)
     ids = check_integers("ids", ids, len(embeddings), "embedding")
@@ -118,7 +113,7 @@ def threshold_at(roc: Roc, false_match_rate: float) -> Threshold:
     """The threshold with the most true matches at no more than the wanted false-match rate.
 
     Raises:
-        ThresholdError: there are too few different-vehicle pairs to measure the rate, or no
+        DataError: there are too few different-vehicle pairs to measure the rate, or no
             same-vehicle pair would match at it.
         ValueError: the rate is not above 0 and at most 1.
     """
@@ -127,14 +122,14 @@ def threshold_at(roc: Roc, false_match_rate: float) -> Threshold:
             f"false_match_rate is {false_match_rate!r}; expected a number above 0, at most 1"
         )
     if false_match_rate < 1 / roc.negatives:
-        raise ThresholdError(
+        raise DataError(
             f"a false-match rate of {false_match_rate:g} cannot be measured on {roc.negatives} "
             f"pairs of different vehicles; give at least {np.ceil(1 / false_match_rate):.0f}, or "
             f"ask for 1/{roc.negatives} or more"
         )
     within = np.searchsorted(roc.false_match_rates, false_match_rate, side="right")
     if not within:
-        raise ThresholdError(
+        raise DataError(
             f"no threshold has a false-match rate of {false_match_rate:g} and any true match: up "
             f"to the nearest pair of the same vehicle, at {roc.distances[0]:g}, the rate is "
             f"{roc.false_match_rates[0]:g} already; ask for that or more"
@@ -168,7 +163,7 @@ def _roc(
     thresholds: np.ndarray, positives: np.ndarray, false_matches: np.ndarray, negatives: int
 ) -> Roc:
     if not len(thresholds) or not negatives:
-        raise ThresholdError(
+        raise DataError(
             f"{positives.sum()} pairs of the same vehicle and {negatives} of different ones; "
             f"expected at least one of each"
         )

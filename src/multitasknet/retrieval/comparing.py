@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import DataError
 from ..files import check_output
 from ..images import ImageInput
 from ..inference.opening import EXPORTED
-from ..ranking.calibration import Calibration, CalibrationError, save_calibration
+from ..ranking.calibration import Calibration, save_calibration
 from ..ranking.distances import squared_distances
 from ..weights.sidecar import sidecar_path
 
@@ -60,7 +61,7 @@ def compare(
 
     Raises:
         ImageError: an image cannot be read.
-        EmbeddingError: the network gives no numbers for it.
+        DataError: the network gives no numbers for it.
     """
     return compared(predictor, *predictor.predict([first, second], keypoints))
 
@@ -78,10 +79,10 @@ def same_vehicle(predictor: Predictor, distance: float) -> float | None:
 
 
 def check_calibrates(predictor: Predictor) -> Path:
-    """The file whose sidecar can hold a calibration; CalibrationError, OutputError."""
+    """The file whose sidecar can hold a calibration; DataError, OutputError."""
     path = predictor.weights_file
     if path is None or not predictor.weights_are_own or path.suffix in EXPORTED:
-        raise CalibrationError(
+        raise DataError(
             f"{path or 'random weights'}: there is no sidecar to write to that is yours; give "
             f"--weights a checkpoint, such as a copy of this one with its sidecar"
         )

@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..documents import parse_json
-from ..errors import MultiTaskNetError
+from ..errors import DataError, MultiTaskNetError
 from ..files import expand, reading, replacing, stored_array
 from ..inference.origin import EmbeddingOrigin
 from ..ranking.distances import (
-    EmbeddingError,
     check_count,
     check_embeddings,
     check_same_width,
@@ -52,7 +51,7 @@ class GalleryIndex:
             knows a picture that changed; empty for embeddings that are none of its own.
 
     Raises:
-        EmbeddingError: the embeddings are something else, or as many as there are names.
+        DataError: the embeddings are something else, or as many as there are names.
     """
 
     names: tuple[str, ...]
@@ -63,12 +62,12 @@ class GalleryIndex:
     def __post_init__(self) -> None:
         check_embeddings("embeddings", self.embeddings)
         if self.embeddings.dtype != np.float32 or len(self.embeddings) != len(self.names):
-            raise EmbeddingError(
+            raise DataError(
                 f"embeddings is {self.embeddings.dtype} {list(self.embeddings.shape)}; expected "
                 f"float32, one row for each of the {len(self.names)} names"
             )
         if self.fingerprints and len(self.fingerprints) != len(self.names):
-            raise EmbeddingError(
+            raise DataError(
                 f"{len(self.fingerprints)} fingerprints for {len(self.names)} names; expected one "
                 f"for each, or none"
             )
@@ -124,7 +123,7 @@ class GalleryIndex:
             ``[Q, top]``.
 
         Raises:
-            EmbeddingError: queries of another width, empty, or not finite.
+            DataError: queries of another width, empty, or not finite.
             GalleryIndexError: FAISS is wanted and not installed.
             ValueError: ``top`` is no integer of at least 1.
         """

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import import_extra
+from ..errors import DataError, import_extra
 from ..inference.origin import EmbeddingOrigin
 from ..ranking.distances import (
     check_count,
@@ -20,7 +20,6 @@ from ..ranking.distances import (
     nearest,
     squared_distances,
 )
-from ..ranking.threshold import ThresholdError
 from .conditions import all_of, any_of, filter_condition, quoted
 from .gallery import Facets, GalleryFilter, GalleryRow, Hit
 from .store import EXTRA, GalleryStore, StoreError, vectors
@@ -166,7 +165,7 @@ class StoreGallery:
             group_by: a column, of whose every value the nearest row is given alone.
 
         Raises:
-            EmbeddingError: queries of another width, or not finite.
+            DataError: queries of another width, or not finite.
             StoreError: a condition that is none.
         """
         queries = check_embeddings("queries", queries)
@@ -260,13 +259,13 @@ class StoreGallery:
         is no larger: the distance is on the safe side.
 
         Raises:
-            ThresholdError: there are too few rows to tell.
+            DataError: there are too few rows to tell.
         """
         sample = self.sample(_SAMPLE)
         first, second = np.triu_indices(len(sample), k=1)
         allowed = int(rate * len(first))
         if allowed < 1:
-            raise ThresholdError(
+            raise DataError(
                 f"a false-match rate of {rate:g} cannot be told from {len(first)} pairs of rows; "
                 f"ask for more, or give --max-distance"
             )
