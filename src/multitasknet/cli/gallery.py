@@ -389,6 +389,8 @@ def _print_report(report: AddReport, *, as_json: bool) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
+    from ..gallery.index import index_state
+
     gallery = _opened(options)
     store, facets = gallery.store, gallery.facets
     origins = {
@@ -403,7 +405,7 @@ def _info(options: argparse.Namespace) -> None:
             "types": ", ".join(facets.types),
             "columns": ", ".join(store.columns),
             "weights": ", ".join(f"{name} ({count} rows)" for name, count in origins.items()),
-            "index": gallery.index_state(),
+            "index": index_state(store),
         },
         as_json=options.json,
     )

@@ -17,8 +17,7 @@ from ..errors import ImageError
 from ..images import Picture, open_picture
 from ..inference.origin import EmbeddingOrigin
 from ..runtime import usable_cores
-from .columns import OWN_COLUMNS, stored_value
-from .origins import check_origin, origin_columns, origin_in
+from .columns import OWN_COLUMNS, origin_text, stored_value
 from .rows import AddReport, Entry, any_of
 from .store import Store
 
@@ -33,7 +32,7 @@ T = TypeVar("T")
 BATCH = 1000
 # Pictures that are read at once.
 _READ = 64
-_KNOWN = ("id", "image", "camera", "time", "sha256", "pose_origin", "keypoints")
+_KNOWN = ("id", "image", "camera", "time", "sha256", "pose_origin", "keypoints", "origin")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,14 +73,14 @@ def add_entries(
         OutputError: the store cannot be written; what was committed stays.
     """
     if not reembed:
-        check_origin(store, origin)
+        store.check_origin(origin)
     kinds = store.add_columns([entry.more for entry in entries])
     hidden = None if progress else True
     with tqdm(desc="add", total=len(entries), unit="image", disable=hidden) as bar:
         adding = _Adding(store, origin, kinds, bar)
         for chunk in chunks(embed(adding.fresh(entries), adding.skip), BATCH):
             if not reembed:
-                check_origin(store, origin)
+                store.check_origin(origin)
             store.merge([adding.row(*pair) for pair in chunk], insert=True)
             adding.report.added += len(chunk)
             bar.update(len(chunk))
@@ -125,8 +124,8 @@ class _Adding:
         self, store: Store, origin: EmbeddingOrigin, kinds: Mapping[str, Any], bar: tqdm[Any]
     ) -> None:
         self.report = AddReport()
-        self._store, self._origin, self._kinds, self._bar = store, origin, kinds, bar
-        self._facts = origin_columns(origin)
+        self._store, self._kinds, self._bar = store, kinds, bar
+        self._origin = origin_text(origin)
         self._more = [name for name in store.columns if name not in OWN_COLUMNS]
 
     def skip(self, name: str, error: ImageError) -> None:
@@ -160,8 +159,8 @@ class _Adding:
     def row(self, loaded: Loaded, prediction: Prediction) -> dict[str, Any]:
         """A row as the table takes it."""
         return {
-            **self._facts,
             **self._given(loaded.entry, loaded.known),
+            "origin": self._origin,
             "width": prediction.width,
             "height": prediction.height,
             "sha256": bytes.fromhex(prediction.sha256),
@@ -194,8 +193,7 @@ class _Adding:
             return None
 
     def _known(self, where: str) -> dict[str, dict[str, Any]]:
-        columns = [*_KNOWN, *(name for name in self._facts if name in OWN_COLUMNS), *self._more]
-        return {row["id"]: row for row in self._store.rows(columns, where)}
+        return {row["id"]: row for row in self._store.rows([*_KNOWN, *self._more], where)}
 
     def _is_same(self, loaded: Loaded, row: Mapping[str, Any]) -> bool:
         """Whether the row is what would be embedded."""
@@ -208,7 +206,7 @@ class _Adding:
         return (
             is_same_pose
             and row["sha256"].hex() == loaded.picture.sha256
-            and origin_in(row) == self._origin
+            and row["origin"] == self._origin
         )
 
     def _given(self, entry: Entry, row: Mapping[str, Any] | None) -> dict[str, Any]:

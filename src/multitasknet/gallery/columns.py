@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from ..errors import GalleryError
 from ..files import reading
+from ..inference.origin import EmbeddingOrigin
 from ..vehicle.keypoints import NUM_KEYPOINTS
 
 META = b"multitasknet"
 FORMAT = 2
-ORIGIN = ("weights_sha256", "variant", "input_height", "input_width", "precision", "preprocessing")
 # LanceDB's own names begin with an underscore, and a dot is a field of a struct.
 _NAME = re.compile(r"[^\W\d_][\w -]*")
 # With it two writers of one id conflict, and the later one updates, also where no file is locked.
@@ -59,12 +59,7 @@ def table_schema(width: int, colors: Sequence[str], types: Sequence[str]) -> Any
         "vehicle": pa.int64(),
         "embedding": _halves(width),
         "sha256": pa.binary(32),
-        "weights_sha256": pa.string(),
-        "variant": pa.string(),
-        "input_height": pa.int32(),
-        "input_width": pa.int32(),
-        "precision": pa.string(),
-        "preprocessing": pa.int32(),
+        "origin": pa.string(),
     }
     fields = [pa.field(name, kind) for name, kind in columns.items() if kind is not None]
     meta = {"format": FORMAT, "colors": list(colors), "types": list(types)}
@@ -73,6 +68,17 @@ def table_schema(width: int, colors: Sequence[str], types: Sequence[str]) -> Any
 
 
 OWN_COLUMNS = frozenset(table_schema(1, ["red"], ["van"]).names)
+
+
+def origin_text(origin: EmbeddingOrigin) -> str:
+    """What made an embedding, as the column ``origin`` keeps it."""
+    return json.dumps(vars(origin), sort_keys=True)
+
+
+def origin_in(text: str) -> EmbeddingOrigin:
+    """What :func:`origin_text` made a text of."""
+    facts = json.loads(text)
+    return EmbeddingOrigin(**facts | {"input_size": tuple(facts["input_size"])})
 
 
 def vectors(column: Any) -> np.ndarray:

@@ -5,6 +5,7 @@ On disk it is a LanceDB table, for a folder of crops the same table in memory.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -36,11 +37,10 @@ from ..ranking.distances import (
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from . import index
 from .adding import Embed, add_entries, embed_here
-from .columns import table_schema, vectors
+from .columns import origin_in, origin_text, table_schema, vectors
 from .entries import entries_in, entries_of
 from .index import EXACT_BELOW, RECALL, Searched, Setting
 from .linking import complete_linkage, link
-from .origins import check_origin, origins_of, other_origin
 from .rows import AddReport, Entry, Facets, GalleryFilter, GalleryRow, Hit, all_of, any_of, quoted
 from .store import MEMORY, Store, is_store
 
@@ -261,16 +261,15 @@ class Gallery:
 
     def stale(self, origin: EmbeddingOrigin) -> list[Entry]:
         """The pictures of rows of other weights, to be embedded again."""
-        rows = self.store.rows(["id", "image"], other_origin(origin))
+        rows = self.store.rows(["id", "image"], f"origin <> {quoted(origin_text(origin))}")
         return [Entry(row["id"], Path(row["image"])) for row in rows]
-
-    def check_origin(self, origin: EmbeddingOrigin) -> None:
-        """GalleryError unless queries of that origin can be compared with the rows."""
-        check_origin(self.store, origin)
 
     def origins(self) -> dict[EmbeddingOrigin, int]:
         """What made the rows, and how many each."""
-        return origins_of(self.store)
+        counts: Counter[str] = Counter()
+        for batch in self.store.read(["origin"]):
+            counts.update(batch["origin"].to_pylist())
+        return {origin_in(text): count for text, count in counts.items()}
 
     def remove(self, where: str) -> int:
         """Delete rows for good, see :meth:`.Store.remove`; how many they were."""
@@ -288,15 +287,6 @@ class Gallery:
     def build_index(self, recall: float = RECALL) -> list[Setting]:
         """Build the indexes of a large gallery, see :func:`.index.build_index`."""
         return index.build_index(self.store, recall)
-
-    def index_state(self) -> str:
-        """The index in words."""
-        if index.index_name(self.store) is None:
-            return "none"
-        settings = index.measured(self.store)
-        if not settings:
-            return "not measured since it changed; build it again"
-        return f"recall {settings[-1].recall:.3f} by {settings[-1].probes} probes"
 
     def export(self, target: str | Path, where: str | None = None) -> int:
         """Write rows as ``.parquet`` with all columns, or as ``.csv`` without lists of numbers.
@@ -519,7 +509,7 @@ def open_gallery(place: str | Path, predictor: Predictor, *, progress: bool = Tr
     """
     if is_store(place):
         gallery = Gallery(place)
-        gallery.check_origin(predictor.origin)
+        gallery.store.check_origin(predictor.origin)
         return gallery
     folder = assets_folder() / "demo" / "gallery" if place == DEMO else expand(place)
     if not folder.is_dir():

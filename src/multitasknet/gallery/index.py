@@ -100,6 +100,15 @@ def index_name(store: Store) -> str | None:
     return next(names, None)
 
 
+def index_state(store: Store) -> str:
+    """The index in words."""
+    if index_name(store) is None:
+        return "none"
+    if not (settings := measured(store)):
+        return "not measured since it changed: 'gallery compact' measures it"
+    return f"recall {settings[-1].recall:.3f} by {settings[-1].probes} probes"
+
+
 def build_index(store: Store, recall: float) -> list[Setting]:
     """Build the indexes and measure what the vector index finds.
 

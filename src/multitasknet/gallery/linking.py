@@ -1,9 +1,8 @@
-"""Images as vehicles: linked across cameras, or grouped by distance alone; and how good that is."""
+"""Images as vehicles: linked across cameras, or grouped by distance alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,22 +14,6 @@ from ..ranking.distances import check_integers, squared_distances
 SPREAD = 1.5
 # Of a complete linkage, which holds all pairs of distances.
 MOST_GROUPED = 20_000
-
-
-@dataclass(frozen=True)
-class LinkQuality:
-    """How groups of images agree with the vehicles that they show.
-
-    Attributes:
-        precision, recall: of pairs of images in one group; 0 without any.
-        id_f1: of images, under the best one-to-one matching of groups with vehicles (Ristani et
-            al., "Performance Measures and a Data Set for Multi-Target, Multi-Camera Tracking",
-            ECCVW 2016).
-    """
-
-    precision: float
-    recall: float
-    id_f1: float
 
 
 def complete_linkage(embeddings: np.ndarray, max_distance: float) -> np.ndarray:
@@ -97,36 +80,6 @@ def link(
     for first, second in _mutual(neighbors, distances, places, max_distance):
         groups.join(first, second)
     return groups.labels()
-
-
-def link_quality(groups: ArrayLike, vehicles: ArrayLike) -> LinkQuality:
-    """Compare groups with the truth: integers ``[N]`` each."""
-    found = check_integers("groups", groups, np.size(groups), "image")
-    truth = check_integers("vehicles", vehicles, len(found), "image")
-    from scipy.optimize import linear_sum_assignment
-
-    found, truth = (np.unique(one, return_inverse=True)[1] for one in (found, truth))
-    shared = np.zeros((found.max() + 1, truth.max() + 1), dtype=np.int64)
-    np.add.at(shared, (found, truth), 1)
-    right, made, wanted = (
-        _pairs(counts) for counts in (shared, shared.sum(axis=1), shared.sum(axis=0))
-    )
-    matched = shared[linear_sum_assignment(shared, maximize=True)].sum()
-    return LinkQuality(
-        precision=float(right / made) if made else 0.0,
-        recall=float(right / wanted) if wanted else 0.0,
-        id_f1=float(matched / len(found)),
-    )
-
-
-def link_by_looks(colors: Sequence[str], types: Sequence[str]) -> np.ndarray:
-    """The baseline: all images of one colour and type are one vehicle, int64 ``[N]``."""
-    looks = np.array([f"{color}\0{kind}" for color, kind in zip(colors, types, strict=True)])
-    return np.unique(looks, return_inverse=True)[1]
-
-
-def _pairs(counts: np.ndarray) -> int:
-    return int((counts * (counts - 1) // 2).sum())
 
 
 def _numbered(groups: Sequence[int]) -> np.ndarray:

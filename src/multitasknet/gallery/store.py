@@ -22,8 +22,18 @@ from filelock import FileLock
 
 from ..errors import GalleryError
 from ..files import make_folder, reading, reason_of, writing
-from .columns import FORMAT, META, arrow_table, check_names, kind_of, own_values
-from .rows import any_of, with_times
+from ..inference.origin import EmbeddingOrigin
+from .columns import (
+    FORMAT,
+    META,
+    arrow_table,
+    check_names,
+    kind_of,
+    origin_in,
+    origin_text,
+    own_values,
+)
+from .rows import any_of, quoted, with_times
 
 T = TypeVar("T")
 
@@ -116,10 +126,21 @@ class Store:
         self, columns: Sequence[str], where: str | None = None, *, rows: int = _BATCH
     ) -> Iterator[Any]:
         """Arrow record batches of some columns; errors as :meth:`count`."""
-        query = self.table.search().select(list(columns))
         where = where and with_times(where)
-        batches = iter((query.where(where) if where else query).to_batches(rows))
-        yield from iter(lambda: self.answer(lambda: next(batches, None), where), None)
+
+        def start() -> tuple[Iterator[Any], Any]:
+            query = self.table.search().select(list(columns))
+            batches = iter((query.where(where) if where else query).to_batches(rows))
+            return batches, next(batches, None)
+
+        batches, batch = self.answer(start, where)
+        while batch is not None:
+            yield batch
+            try:
+                batch = next(batches, None)
+            except Exception as error:
+                # Going on at a newer version would give rows twice, or not at all.
+                raise self._explained(error, None) from error
 
     def rows(self, columns: Sequence[str], where: str | None = None) -> Iterator[dict[str, Any]]:
         """Rows as dictionaries."""
@@ -139,11 +160,11 @@ class Store:
             except Exception as error:
                 failure = error
             if self.table.version == version:
-                break
-        raise self._explained(failure, where) from failure
+                raise self._explained(failure, where) from failure
+        raise self._explained(failure, None) from failure
 
     def _explained(self, error: Exception, where: str | None) -> GalleryError:
-        if where is None or "not found" in str(error).lower():
+        if where is None:
             return GalleryError(
                 f"{self.path}: the gallery cannot be read ({_plain(error)}); if rows were removed "
                 f"meanwhile, try again"
@@ -152,6 +173,16 @@ class Store:
             f"the condition {where[:200]!r} cannot be used ({_plain(error)}); write SQL such as "
             f"camera = '3' and time > '2026-11-01', with the columns {', '.join(self.columns)}"
         )
+
+    def check_origin(self, origin: EmbeddingOrigin) -> None:
+        """GalleryError unless all rows are of that origin, so that they can be compared."""
+        row = next(self.rows(["origin"], f"origin <> {quoted(origin_text(origin))}"), None)
+        if row is not None:
+            raise GalleryError(
+                f"{self.path}: rows of the gallery were made by another network "
+                f"({origin_in(row['origin']).differences(origin)}); use those weights, or embed "
+                f"all rows again with 'multitasknet gallery add {self.path} --reembed'"
+            )
 
     def search(
         self, query: Any, columns: Sequence[str], where: str | None, *, top: int, index: Any = None
