@@ -233,8 +233,8 @@ def test_nvlabs_annotations_are_labels_with_visibility_as_confidence(tmp_path: P
 @pytest.mark.parametrize(
     ("values", "named"),
     [
-        ([*VALUES, 1], "112 columns; expected 111 as in the first row"),
-        ([0, *VALUES[1:]], "column 2 is '0'; expected the image's width and height"),
+        ([*VALUES, 1], "112 columns; expected 111: image, width, height, as in the first row"),
+        ([0, *VALUES[1:]], "column 2 is 0; expected the image's width and height"),
         ([64, "48.5", *VALUES[2:]], "column 3 is '48.5'; expected a whole number"),
         ([*VALUES[:-1], 2], "column 111 is '2'; expected a visibility of 1 or 0"),
         ([*VALUES[:-3], "x", 1, 1], "column 109 is 'x'; expected a number"),

@@ -226,6 +226,11 @@ def test_words_are_numbered_alike_in_all_splits(tmp_path: Path) -> None:
     assert facts(alone.records) == facts(both.gallery.records)
 
 
+def test_camera_0_is_a_camera(tmp_path: Path) -> None:
+    table(tmp_path, "train", "image,vehicle_id,camera", "crops/a.png,1,0", "crops/b.png,1,C001")
+    assert read_dataset(tmp_path).train.camera_ids.tolist() == [0, 1]
+
+
 def test_without_a_camera_column_names_state_cameras(tmp_path: Path) -> None:
     pictures(tmp_path, "0001_c004_7_0.jpg")
     (tmp_path / "train.csv").write_text("image,vehicle_id\n0001_c004_7_0.jpg,1\n")

@@ -111,7 +111,7 @@ def test_rows_as_spreadsheets_write_them(tmp_path: Path, delimiter: str) -> None
     [
         (ROW[:-1], "111 columns; expected 112"),
         ([*ROW, "1"], "113 columns; expected 112"),
-        (changed(1, ""), "column 1 (image) is empty"),
+        (changed(1, ""), "column 1 (image) is ''"),
         (changed(2, "x"), "column 2 is 'x'; expected a number"),
         (changed(3, "1.5"), "column 3 is '1.5'; expected a whole number"),
         (changed(50, "nan"), "column 50 is 'nan'; expected a finite number"),

@@ -25,9 +25,9 @@ logger = logging.getLogger(__name__)
 COLUMNS = 4 + 3 * NUM_KEYPOINTS
 ANNOTATION_COLUMNS = 3 + 3 * NUM_KEYPOINTS
 _MOST_PROBLEMS = 20
-_LONGEST_NAME = 4096
 _DELIMITERS = ",;\t"
-_WHOLE = re.compile(r"([+-]?[0-9]+)(?:[.,]0*)?", re.ASCII)
+# Of ids that int() takes.
+_WHOLE = re.compile(r"([+-]?[0-9]{1,4000})(?:[.,]0*)?")
 _LARGEST = float(np.finfo(np.float32).max)
 
 Row = TypeVar("Row")
@@ -200,46 +200,31 @@ def whole_number(text: str) -> int | None:
     """The number in a text such as ``2`` or ``2.0``, of any size; None if it is no whole one."""
     # Never through float, in which ids above 2**53 become one another.
     whole = _WHOLE.fullmatch(text.strip())
-    return int(whole[1]) if whole and len(whole[1]) <= _LONGEST_NAME else None
+    return int(whole[1]) if whole else None
 
 
 def _parse_row(fields: list[str], origin: str) -> tuple[str, LabelRow]:
-    if len(fields) != COLUMNS:
-        raise ValueError(
-            f"{len(fields)} columns; expected {COLUMNS}: image, vehicle id, colour id, type id, "
-            f"then {NUM_KEYPOINTS} x (x, y, confidence)"
-        )
-    image = _image(fields[0])
-    vehicle_id, color_id, type_id = (_integer(fields[column], column + 1) for column in (1, 2, 3))
-    for column, value in ((3, color_id), (4, type_id)):
+    _check_columns(fields, COLUMNS, "image, vehicle id, colour id, type id")
+    image, (vehicle, color, kind), keypoints = _parsed(fields, 4)
+    for column, value in ((3, color), (4, kind)):
         if value < 0:
             raise ValueError(f"column {column} is {value}; expected a class id, 0 where unknown")
-    return image, LabelRow(
-        image, vehicle_id, color_id, type_id, _keypoints(fields, start=4), origin
-    )
+    return image, LabelRow(image, vehicle, color, kind, keypoints, origin)
 
 
 def _parse_annotation(fields: list[str], origin: str) -> tuple[str, LabelRow]:
-    if len(fields) != ANNOTATION_COLUMNS:
-        raise ValueError(
-            f"{len(fields)} columns; expected {ANNOTATION_COLUMNS} as in the first row: image, "
-            f"width, height, then {NUM_KEYPOINTS} x (x, y, visibility)"
-        )
-    image = _image(fields[0])
-    for column in (2, 3):
-        if _integer(fields[column - 1], column) < 1:
+    _check_columns(fields, ANNOTATION_COLUMNS, "image, width, height, as in the first row")
+    image, size, keypoints = _parsed(fields, 3)
+    for column, value in enumerate(size, start=2):
+        if value < 1:
+            raise ValueError(f"column {column} is {value}; expected the image's width and height")
+    for number, value in enumerate(keypoints[:, 2].tolist()):
+        if value not in (0, 1):
             raise ValueError(
-                f"column {column} is {fields[column - 1]!r}; expected the image's width and height"
+                f"column {6 + 3 * number} is {fields[5 + 3 * number]!r}; expected a visibility of "
+                f"1 or 0"
             )
-    keypoints = _keypoints(fields, start=3)
-    strange = np.flatnonzero(~np.isin(keypoints[:, 2], (0, 1)))
-    if len(strange):
-        column = 6 + 3 * int(strange[0])
-        raise ValueError(
-            f"column {column} is {fields[column - 1]!r}; expected a visibility of 1 or 0"
-        )
-    name = PurePosixPath(image).name
-    return image, LabelRow(image, vehicle_in(name), 0, 0, keypoints, origin)
+    return image, LabelRow(image, vehicle_in(PurePosixPath(image).name), 0, 0, keypoints, origin)
 
 
 def _parse_visibility(fields: list[str], _: str) -> tuple[str, np.ndarray]:
@@ -251,23 +236,27 @@ def _parse_visibility(fields: list[str], _: str) -> tuple[str, np.ndarray]:
     return _image(fields[0]), np.array(fields[1:], dtype=np.uint8)
 
 
-def _absolute(image: str | Path) -> Path:
-    # Links are not followed: rows name files as the user does.
-    return Path(os.path.abspath(image))  # noqa: PTH100
+def _check_columns(fields: list[str], expected: int, first: str) -> None:
+    if len(fields) != expected:
+        raise ValueError(
+            f"{len(fields)} columns; expected {expected}: {first}, then {NUM_KEYPOINTS} times x, "
+            f"y and confidence"
+        )
+
+
+def _parsed(fields: list[str], start: int) -> tuple[str, list[int], np.ndarray]:
+    """The image, the whole numbers after it, and the keypoints from a column on."""
+    whole = [_integer(text, column) for column, text in enumerate(fields[1:start], start=2)]
+    numbers = [_number(text, column) for column, text in enumerate(fields[start:], start + 1)]
+    keypoints = np.array(numbers, dtype=np.float32).reshape(NUM_KEYPOINTS, 3)
+    return _image(fields[0]), whole, keypoints
 
 
 def _image(text: str) -> str:
     name = path_in(text)
     if not name:
-        raise ValueError("column 1 (image) is empty; expected a file name")
-    if len(name) > _LONGEST_NAME or "\0" in name:
-        raise ValueError(f"column 1 (image) is {name[:40]!r}...; expected a file name")
+        raise ValueError(f"column 1 (image) is {text[:40]!r}; expected a file name")
     return name
-
-
-def _keypoints(fields: list[str], start: int) -> np.ndarray:
-    numbers = [_number(text, column) for column, text in enumerate(fields[start:], start + 1)]
-    return np.array(numbers, dtype=np.float32).reshape(NUM_KEYPOINTS, 3)
 
 
 def _integer(text: str, column: int) -> int:
@@ -287,3 +276,8 @@ def _number(text: str, column: int) -> float:
     if not abs(value) <= _LARGEST:
         raise ValueError(f"column {column} is {text!r}; expected a finite number")
     return value
+
+
+def _absolute(image: str | Path) -> Path:
+    # Links are not followed: rows name files as the user does.
+    return Path(os.path.abspath(image))  # noqa: PTH100

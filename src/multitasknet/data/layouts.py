@@ -17,10 +17,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
 from xml.parsers import expat
 
 from ..errors import DataError
@@ -97,32 +96,29 @@ def has_split(root: Path, name: str) -> bool:
         return False
 
 
-_Read: TypeAlias = Callable[[Path, str], list[Record]]
-
-
 @dataclass(frozen=True)
 class _Layout:
-    """A layout: what a split's labels or images are called in the root, and how they are read."""
+    """A layout: what a split's labels or else images are called, and how the split is read."""
 
-    names: Mapping[str, str]
-    read: _Read
+    names: tuple[str, ...]
+    read: Callable[[Path, str], list[Record]]
 
     def place(self, root: Path, split: str) -> Path:
-        return root / self.names[split]
+        """The first of the names that is there; the first of all if none is."""
+        words = {"split": split, "folder": FOLDERS[split], "market": _MARKET[split]}
+        places = [root / name.format(**words) for name in self.names]
+        return next((place for place in places if place.exists()), places[0])
 
 
 def _layout_of(root: Path) -> _Layout:
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder; give the root of a data set")
     for layout in (
-        _Layout({one: f"label_{folder}.csv" for one, folder in FOLDERS.items()}, _read_pamtri),
-        _Layout(
-            {one: f"annot/label_{folder}.csv" for one, folder in FOLDERS.items()}, _read_annotations
-        ),
-        _Layout({one: f"{one}.csv" for one in SPLITS}, _read_table),
-        _Layout({one: f"name_{folder}.txt" for one, folder in FOLDERS.items()}, _read_veri),
-        _Layout({one: f"image_{folder}" for one, folder in FOLDERS.items()}, _read_veri),
-        _Layout(_MARKET, _read_market),
+        _Layout(("label_{folder}.csv",), _read_pamtri),
+        _Layout(("annot/label_{folder}.csv",), _read_annotations),
+        _Layout(("{split}.csv",), _read_table),
+        _Layout(("name_{folder}.txt", "image_{folder}"), _read_veri),
+        _Layout(("{market}",), _read_market),
     ):
         if any(layout.place(root, split).exists() for split in SPLITS):
             return layout
@@ -185,14 +181,15 @@ def _entries(folder: Path) -> dict[str, Path]:
 def _read_veri(root: Path, split: str) -> list[Record]:
     folder = FOLDERS[split]
     images, listed = root / f"image_{folder}", root / f"name_{folder}.txt"
-    names = _listed(listed) if listed.is_file() else _pictures(images)
-    labels = [root / f"{one}_label.xml" for one in (folder, "test") if split != "train"]
-    labels = [path for path in labels or [root / "train_label.xml"] if path.is_file()]
-    known = parse_rows(_xml_items(labels[0]), _xml_record, "has an item already") if labels else {}
+    names = list(read_lines(listed)) if listed.is_file() else _pictures(images)
+    sources = ("train",) if split == "train" else (folder, "test")
+    labels = [path for one in sources if (path := root / f"{one}_label.xml").is_file()]
+    if not labels:
+        return _named_records(images, names)
+    known = parse_rows(_xml_items(labels[0]), _xml_record, "has an item already")
 
-    def find(name: str, origin: str) -> tuple[str, Record]:
-        if not labels:
-            return name, _record_of_name(images / name, origin)
+    def find(text: str, origin: str) -> tuple[str, Record]:
+        name = path_in(text)
         if name not in known:
             raise ValueError(f"image {name!r} has no item in {labels[0]}")
         return name, replace(known[name], image=images / name, origin=origin)
@@ -201,17 +198,7 @@ def _read_veri(root: Path, split: str) -> list[Record]:
 
 
 def _read_market(root: Path, split: str) -> list[Record]:
-    images = root / _MARKET[split]
-
-    def find(name: str, origin: str) -> tuple[str, Record]:
-        return name, _record_of_name(images / name, origin)
-
-    return _with_vehicle(parse_rows(_pictures(images), find), images)
-
-
-def _listed(path: Path) -> list[tuple[str, str]]:
-    """The pictures that a list names: each one's place, and its path."""
-    return [(place, path_in(name)) for place, name in read_lines(path)]
+    return _named_records(root / _MARKET[split], _pictures(root / _MARKET[split]))
 
 
 def _pictures(folder: Path) -> list[tuple[str, str]]:
@@ -219,22 +206,28 @@ def _pictures(folder: Path) -> list[tuple[str, str]]:
     return [(str(path), path.relative_to(folder).as_posix()) for path in find_images(folder)]
 
 
+def _named_records(folder: Path, names: Iterable[tuple[str, str]]) -> list[Record]:
+    """Of pictures in a folder whose names state the labels, each after its place."""
+
+    def parse(text: str, origin: str) -> tuple[str, Record]:
+        path = folder / path_in(text)
+        if not _NAMED.match(path.name):
+            raise ValueError(
+                f"the name of {path.name!r} states no vehicle; expected one such as "
+                f"0002_c002_00030600_0.jpg, or labels in XML or CSV files"
+            )
+        record = Record(path, vehicle_in(path.name), camera_in(path.name), origin=origin)
+        return path_in(text), record
+
+    return _with_vehicle(parse_rows(names, parse, "is listed already"), folder)
+
+
 def _with_vehicle(found: Mapping[str, Record], place: Path) -> list[Record]:
     kept = [record for record in found.values() if record.vehicle_id != _NO_VEHICLE]
-    if len(kept) < len(found):
-        logger.warning(
-            "%s: %d images of no known vehicle are left out", place, len(found) - len(kept)
-        )
+    left_out = len(found) - len(kept)
+    if left_out:
+        logger.warning("%s: %d images of no known vehicle are left out", place, left_out)
     return kept
-
-
-def _record_of_name(path: Path, origin: str) -> Record:
-    if not _NAMED.match(path.name):
-        raise ValueError(
-            f"the name of {path.name!r} states no vehicle; expected one such as "
-            f"0002_c002_00030600_0.jpg, or labels in XML or CSV files"
-        )
-    return Record(path, vehicle_in(path.name), camera_in(path.name), origin=origin)
 
 
 def _xml_items(path: Path) -> list[tuple[str, dict[str, str]]]:
@@ -324,10 +317,12 @@ def _read_table(root: Path, split: str) -> list[Record]:
         if vehicle is None:
             raise ValueError(f"vehicle_id is {values['vehicle_id']!r}; expected a number or name")
         camera = cameras(values.get("camera", ""), "camera")
+        if by_name:
+            camera = camera_in(Path(image).name)
         return image, Record(
             image=root / image,
             vehicle_id=vehicle,
-            camera_id=camera_in(Path(image).name) if by_name else camera or UNKNOWN_CAMERA,
+            camera_id=UNKNOWN_CAMERA if camera is None else camera,
             color_id=_class(values.get("color", ""), COLORS, "color"),
             type_id=_class(values.get("type", ""), TYPES, "type"),
             origin=origin,
@@ -354,7 +349,7 @@ def _numbering(words: Sequence[str]) -> Callable[[str, str], int | None]:
 
 def _number(text: str, field: str) -> int:
     """A number such as ``2``, ``2.0`` or, of a camera, ``c002``."""
-    value = whole_number(text.strip().removeprefix("c"))
+    value = whole_number(text.strip().lower().removeprefix("c"))
     if value is None or value < 0:
         raise ValueError(f"{field} is {text!r}; expected a whole number")
     return value

@@ -26,5 +26,6 @@ def camera_in(name: str) -> int:
 
 def path_in(text: str) -> str:
     """A path as lists and label files write it, with either slash, in its shortest form."""
-    path = posixpath.normpath(text.strip().replace("\\", "/"))
+    # No path holds a NUL: it becomes one that is not there.
+    path = posixpath.normpath(text.strip().replace("\\", "/").replace("\0", "\ufffd"))
     return "" if path == "." else path
