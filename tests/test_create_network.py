@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import mindspore
 import numpy as np
 import pytest
-from conftest import ASSETS, save
+from conftest import ASSETS
 from loopback import Answer
 from safetensors.numpy import save_file
 
@@ -27,19 +26,6 @@ from multitasknet.runtime import needs_guard
 
 def values(network) -> dict[str, np.ndarray]:
     return {parameter.name: parameter.asnumpy() for parameter in network.get_parameters()}
-
-
-def with_training_state(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The same weights as MindSpore saves them in training with Adam."""
-    prefixed = {f"network.{name}": value for name, value in arrays.items()}
-    moments = {
-        f"{slot}.{name}": np.ones_like(value)
-        for slot in ("moment1", "moment2")
-        for name, value in prefixed.items()
-        if not name.rpartition(".")[2].startswith("moving_")
-    }
-    scalars = ("learning_rate", "beta1_power", "beta2_power", "global_step")
-    return prefixed | moments | {name: np.ones(1, np.float32) for name in scalars}
 
 
 def test_the_three_entry_points_are_one_function() -> None:
@@ -124,18 +110,6 @@ def test_the_spec_says_what_a_user_asks_next(checkpoint) -> None:
     assert (spec.keypoint_aware, spec.multi_task, spec.input_size) == (True, True, (256, 256))
     assert spec.color_names[:3] == ("yellow", "orange", "green")
     assert spec.type_names[-1] == "estate"
-
-
-def test_prefix_and_adam_state_are_taken_off(arrays, tmp_path) -> None:
-    entries = with_training_state(arrays)
-    assert len(entries) == 1368
-    path = save(tmp_path / "training.ckpt", entries)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o400
-    network = create_network(weights=path)
-    loaded = values(network)
-    assert all(np.array_equal(loaded[name], arrays[name]) for name in arrays)
-    assert len(network.load_report.left_out) == 1368 - 616
-    assert "learning_rate" in network.load_report.left_out
 
 
 def test_safetensors_and_half_precision(arrays, tmp_path) -> None:

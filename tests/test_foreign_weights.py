@@ -187,7 +187,7 @@ def test_a_pickle_that_wants_to_run_code_is_refused_and_does_not_run(tmp_path, c
             lambda state: state.update(
                 {"base.denseblock3.denselayer25.norm1.weight": torch.ones(9)}
             ),
-            "1 unexpected: base.denseblock3.cell_list.24.norm1.gamma",
+            "1 unexpected: base.denseblock3.cell_list.24.norm1.weight",
         ),
         (dict.clear, "expected a state dict"),
         (

@@ -26,7 +26,7 @@ from multitasknet.vehicle.keypoints import MIRRORED_KEYPOINTS
 from multitasknet.vehicle.maps import draw_segments
 
 MANIFEST = Path(__file__).parent / "poseestnet_manifest.json"
-CASES = 1000
+CASES = 100
 SIZE = (256, 256)
 
 
@@ -53,6 +53,8 @@ def test_names_shapes_and_their_order_are_the_published_ones() -> None:
     wanted = json.loads(MANIFEST.read_text())["parameters"]
     network = create_network("poseestnet", weights=None)
     assert [[name, list(one.shape)] for name, one in network.parameters_and_names()] == wanted
+    assert (len(wanted), sum(np.prod(shape) for _, shape in wanted)) == (1461, 28_591_040)
+    assert sum(one.size for one in network.trainable_params()) == 28_536_704
 
 
 def test_every_engine_gives_what_pytorch_gives(torch_network, nvlabs_file, tmp_path) -> None:
@@ -87,17 +89,19 @@ def test_nvlabs_files_go_through_the_published_layout_and_back(
     assert all(torch.equal(back[name], wanted[name]) for name in set(wanted) - set(counters))
 
 
-def test_an_imagenet_file_is_a_backbone_with_a_fresh_last_layer(torch_network, tmp_path) -> None:
+def test_an_imagenet_file_is_a_backbone_with_a_fresh_last_layer(
+    torch_network, nvlabs_file, tmp_path
+) -> None:
     import torch
-    from torch_hrnet import imagenet_state, published_names
+    from torch_hrnet import imagenet_state
 
+    values = read_weights(nvlabs_file).arrays
     for nested in (False, True):
         path = tmp_path / f"hrnet_w32-{nested}.pth"
         torch.save(imagenet_state(torch_network, nested=nested), path)
         network = create_network("poseestnet", weights=path)
         assert network.load_report.fresh == ("final_layer.weight",)
         assert len(network.load_report.loaded) == 1460
-        values = published_names(torch_network.state_dict())
         for parameter in network.get_parameters():
             if parameter.name != "final_layer.weight":
                 np.testing.assert_array_equal(parameter.asnumpy(), values[parameter.name])
@@ -115,6 +119,24 @@ def test_the_input_is_the_reference_warp_on_random_cases() -> None:
         # OpenCV looks places up to 1/32 of a pixel, and rounds: at the border that shows.
         assert levels.mean() < 0.5
         assert np.quantile(levels, 0.99) < 8
+
+
+def test_peaks_and_flip_test_by_hand() -> None:
+    """The rules of the published decoding, one map each."""
+    maps = np.zeros((1, 36, 64, 64), np.float32)
+    maps[0, 0, 10, 20], maps[0, 0, 10, 21], maps[0, 0, 9, 20] = 1.2, 0.5, 0.5
+    maps[0, 1, 1, 62] = 0.3  # on the rim of what is moved: x is, y is not
+    maps[0, 1, 1, 61] = 0.1
+    maps[0, 2] = -1
+    (peaks,) = find_peaks(maps)
+    np.testing.assert_allclose(peaks[0], (20.25, 9.75, 1.2))
+    np.testing.assert_allclose(peaks[1], (62, 1, 0.3), rtol=1e-6)
+    np.testing.assert_allclose(peaks[2], (0, 0, -1))
+    # Left and right exchanged, mirrored, one column to the right.
+    assert unmirrored(maps)[0, 18, 10, 64 - 20] == np.float32(1.2)
+    np.testing.assert_array_equal(
+        stored_heatmaps(np.float32([[-0.1, 0.5, 1.2]])), np.uint8([[0, 127, 255]])
+    )
 
 
 def random_maps(rng: np.random.Generator) -> np.ndarray:

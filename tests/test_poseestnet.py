@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import mindspore
 import numpy as np
 import pytest
 
-from multitasknet import PoseEstNet, PoseEstNetSpec, create_network, load_weights, read_weights
+from multitasknet import PoseEstNet, create_network
 from multitasknet.models.poseestnet.definition import NETWORK
 from multitasknet.models.poseestnet.spec import spec_from_shapes
 
@@ -25,31 +23,6 @@ def test_without_last_layer_it_gives_the_features(network: PoseEstNet) -> None:
     assert network(mindspore.Tensor(x)).shape == (1, 36, 8, 16)
     assert len(network.trainable_params()) == 877
     assert len(headless.trainable_params()) == 876
-
-
-def test_a_training_checkpoint_of_the_model_zoo_loads(network: PoseEstNet, tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    values = {
-        p.name: rng.uniform(0.5, 1, p.shape).astype(np.float32) for p in network.get_parameters()
-    }
-    trained = {f"net.{name}": value for name, value in values.items()}
-    trained |= {f"moment1.net.{name}": value for name, value in values.items()}
-    trained |= {f"moment2.net.{name}": value for name, value in values.items()}
-    trained |= {"global_step": np.ones(1, np.int32), "beta1_power": np.float32(0.9)}
-    trained |= {"learning_rate": np.full(14700, 1e-3, np.float32)}
-    path = tmp_path / "zoo.ckpt"
-    mindspore.save_checkpoint(
-        [{"name": name, "data": mindspore.Tensor(value)} for name, value in trained.items()],
-        str(path),
-    )
-    weights = read_weights(path)
-    assert (weights.network.name, weights.spec) == ("poseestnet", PoseEstNetSpec())
-    assert len(weights.left_out) == 2 * 1461 + 3
-    fresh = create_network("poseestnet", weights=None)
-    report = load_weights(fresh, path)
-    assert (len(report.loaded), report.fresh) == (1461, ())
-    for parameter in fresh.get_parameters():
-        np.testing.assert_array_equal(parameter.asnumpy(), values[parameter.name])
 
 
 def test_other_networks_with_a_conv1_and_a_layer1_are_not_taken_for_it() -> None:

@@ -5,10 +5,8 @@ Written from the published description alone, to judge the package: nothing of i
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -24,12 +22,6 @@ NESTED_HEAD = {
     "downsamp_modules": "head.1",
     "final_layer": "head.2",
     "classifier": "fc",
-}
-BATCH_NORM = {
-    "weight": "gamma",
-    "bias": "beta",
-    "running_mean": "moving_mean",
-    "running_var": "moving_variance",
 }
 
 
@@ -172,28 +164,6 @@ def fill_random(network: PoseHighResolutionNet, seed: int = 0, std: float = 5.0)
             norm.running_mean += 0.2 * noise * norm.running_var.sqrt()
             norm.running_var *= torch.empty_like(noise).uniform_(0.8, 1.25, generator=draw)
     network.eval()
-
-
-def published_names(state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """NVlabs' names as the model zoo's checkpoint has them; ``final_layer.bias`` is kept.
-
-    A checkpoint of the zoo has no ``final_layer.bias``; ``num_batches_tracked`` has no counterpart.
-    """
-    norms = {name.rpartition(".")[0] for name in state if name.endswith(".running_mean")}
-
-    def rename(name: str) -> str:
-        module, _, leaf = name.rpartition(".")
-        if module in norms:
-            leaf = BATCH_NORM[leaf]
-        module = module.replace("downsample", "downSample")
-        module = re.sub(r"^(transition2\.)2\.|^(transition3\.)3\.", r"\1\g<2>0.", module)
-        return f"{module}.{leaf}"
-
-    return {
-        rename(name): value.numpy()
-        for name, value in state.items()
-        if not name.endswith("num_batches_tracked")
-    }
 
 
 class ClassificationHead(nn.Module):
