@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "multitasknet"
 # Low to high. A room is a folder or a module of the package.
 ROOMS = (
     ("errors",),
-    ("files", "documents", "runtime", "device", "interruption"),
+    ("files", "runtime", "device", "interruption"),
     ("images",),
     ("vehicle",),
     ("models",),
@@ -23,7 +23,6 @@ ROOMS = (
     ("data",),
     ("report",),
     ("ranking",),
-    ("metrics",),
     ("inference",),
     ("retrieval",),
     ("evaluation",),

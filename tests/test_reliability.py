@@ -19,24 +19,20 @@ from PIL import Image
 
 from multitasknet.cli import main
 from multitasknet.data.layouts import read_dataset
-from multitasknet.documents import DocumentError, parse_json, parse_yaml
 from multitasknet.errors import (
     CardError,
     CheckpointError,
     DataError,
     EngineError,
-    ImageError,
-    MultiTaskNetError,
+    OutputError,
     TrainingError,
 )
-from multitasknet.files import OutputError, PathError, check_output, exclusive, expand, replacing
+from multitasknet.files import check_output, exclusive, replacing
 from multitasknet.hub.card import load_card
 from multitasknet.inference.metadata import Metadata, MetadataError
-from multitasknet.inference.predictor import Predictor
 from multitasknet.models.base import check_memory
 from multitasknet.models.multitasknet.spec import MultiTaskNetSpec
 from multitasknet.report.page import Panel, Shot, thumbnail, write_page
-from multitasknet.retrieval.index import EmbeddingOrigin, GalleryIndex
 from multitasknet.training.history import read_history
 from multitasknet.training.settings import read_config
 from multitasknet.weights.ckpt_file import _message_class
@@ -50,38 +46,8 @@ DEEP = "[" * 2500
 
 
 @pytest.mark.parametrize(
-    ("text", "named"),
-    [
-        ("a: &a [1]\nb: *a", "alias"),
-        ("a: &a [x]\nb: &b [*a, *a]\n<<: [*b, *b]", "alias"),
-        ("a: &a [*a]", "alias"),
-        ("a: !!int abc", "not valid YAML"),
-        ("a: !!float x", "not valid YAML"),
-        ("a: !!bool maybe", "not valid YAML"),
-        ("a: 2022-13-45", "not valid YAML"),
-        ("a: !!timestamp x", "not valid YAML"),
-        (DEEP, "nested more than 50"),
-        ("- " * 2500, "nested more than 50"),
-        ("a: 1\n" * 10_000, "expected at most"),
-    ],
-)
-def test_hostile_yaml_is_refused_at_once(text: str, named: str) -> None:
-    start = time.process_time()
-    with pytest.raises(DocumentError, match=named):
-        parse_yaml(text)
-    assert time.process_time() - start < 5
-
-
-@pytest.mark.parametrize("text", [DEEP, "[" * 60 + "]" * 60, '{"a":' * 3000, "1" * 5000, "{"])
-def test_hostile_json_is_refused(text: str) -> None:
-    with pytest.raises(DocumentError):
-        parse_json(text)
-
-
-@pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("user-id: MindSpore", "a: &a [x]\nuser-id: *a"),
         ("author: MindSpore team", f"author: {DEEP}"),
         ("author: MindSpore team", "author: !!int abc"),
         ("https://example.com/a.ckpt", "http://["),
@@ -96,15 +62,6 @@ def test_a_hostile_card_is_refused(write_card: Callable[..., Path], before, afte
     with pytest.raises(CardError) as refused:
         load_card(path)
     assert len(str(refused.value)) < 2000
-
-
-def test_the_metrics_of_a_card_take_no_time(write_card: Callable[..., Path]) -> None:
-    path = write_card("https://example.com/a.ckpt")
-    spaces = " " * 6_000
-    path.write_text(path.read_text().replace("top1acc75.57", f"x|{spaces}y|z{spaces}1 q"))
-    start = time.process_time()
-    assert load_card(path).metrics == {"coloracc": 93.2, "typeacc": 91.5}
-    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize(
@@ -273,14 +230,6 @@ def test_a_folder_without_a_split_is_refused(tmp_path: Path, capsys) -> None:
         assert "no known layout" in capsys.readouterr().err
 
 
-def test_a_number_of_thousands_of_digits_in_a_name_is_refused(tmp_path: Path) -> None:
-    values = ",".join(["0"] * 111)
-    name = f"1_c{'9' * 5000}_x.jpg"
-    (tmp_path / "label_train.csv").write_text(f"{name},{values}\n")
-    with pytest.raises(DataError, match=r"label_train\.csv:1: column 1 \(image\)"):
-        read_dataset(tmp_path)
-
-
 # Outputs
 
 
@@ -300,8 +249,6 @@ def test_an_output_is_checked_before_any_work(tmp_path: Path) -> None:
         check_output(file / "below" / "x", makes_parents=True)
     with pytest.raises(OutputError, match=r"/proc.*cannot be written"):
         check_output(Path("/proc/x/s.png"), makes_parents=True)
-    with pytest.raises(OutputError, match=r"needs about 1,000,000,000,000 MB and [\d,]+ MB are"):
-        check_output(tmp_path / "x", needed=10**18)
     check_output(tmp_path / "new", folder=True)
     check_output(file)
     assert file.read_text() == "keep"
@@ -313,7 +260,6 @@ def test_an_output_is_checked_before_any_work(tmp_path: Path) -> None:
     [
         ["convert", "{w}", "{w}"],
         ["search", *RANDOM, "--gallery", "{d}", "--query", "{p}", "--output", "{p}"],
-        ["search", *RANDOM, "--gallery", "{d}", "--query", "{p}", "--index", "{d}/no/i.npz"],
         ["search", *RANDOM, "--gallery", "{d}", "--query", "{p}", "--output", "/proc/x/s.html"],
         ["export", "--weights", "{w}", "--output", "{d}/no/x.onnx"],
         ["synthesize", "--output", "{d}/data", "--vehicles", "100000000"],
@@ -358,25 +304,22 @@ def test_a_name_that_is_no_text_is_an_error_of_the_output(tmp_path: Path) -> Non
 # Command lines
 
 
-def test_a_user_that_is_not_known_is_named() -> None:
-    with pytest.raises(PathError, match="~nosuchuser/x"):
-        expand("~nosuchuser/x")
+def test_without_a_home_folder_the_remedy_is_named(monkeypatch, capsys) -> None:
+    def no_such_user(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", no_such_user)
+    assert main(["download", "--offline"]) == 2
+    assert "Set MULTITASKNET_CACHE to a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     "command",
     [
         ["info", "--weights", "~nosuchuser/w.ckpt"],
-        ["info", "--cache-dir", "~nosuchuser/w"],
-        ["predict", str(PHOTO), "--weights", "~nosuchuser/w.onnx"],
-        ["hub-install", "--hub-dir", "~nosuchuser/w"],
-        ["info", "--weights", f"{'x' * 300}.ckpt"],
         ["info", "--card", f"{'x' * 300}.md"],
-        ["info", "--cache-dir", "x" * 300],
-        ["check-data", "x" * 300],
-        ["search", "--gallery", "x" * 300, "--query", str(PHOTO)],
-        ["search", "--index", "x" * 300, "--query", str(PHOTO)],
-        ["write-card", "x" * 300, "--url", "https://example.com"],
+        ["search", *RANDOM, "--gallery", "x" * 300, "--query", str(PHOTO)],
         ["predict", str(PHOTO), *RANDOM[:2], "--size", "32000"],
         ["predict", str(PHOTO), *RANDOM, "--batch-size", "999999999"],
     ],
@@ -394,24 +337,9 @@ def test_a_batch_beyond_the_memory_is_refused_with_the_numbers() -> None:
     check_memory(MultiTaskNetSpec(), (256, 256), 8)
 
 
-@pytest.mark.parametrize("digits", ["9" * 9999, "1" * 10, "-1", "x"])
-def test_a_number_with_too_many_digits_is_wrong_usage(digits: str, capsys) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(["predict", str(PHOTO), "--batch-size", digits])
-    assert stopped.value.code == 2
-    assert len(capsys.readouterr().err) < 5000
-
-
 def run(arguments: list[str], **options) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "multitasknet", *arguments]
     return subprocess.run(command, stderr=subprocess.PIPE, text=True, **options)
-
-
-def test_a_full_disk_behind_standard_output_is_one_line() -> None:
-    with Path("/dev/full").open("w") as full:
-        done = run(["info", "--json"], stdout=full)
-    assert done.returncode == 2
-    assert done.stderr == "multitasknet: error: standard output: No space left on device\n"
 
 
 def test_names_that_the_terminal_cannot_show_are_printed(tmp_path: Path) -> None:
@@ -441,11 +369,6 @@ def test_the_search_page_names_files_of_any_bytes(tmp_path: Path) -> None:
     assert "caf\\udce9.jpg" in page.read_text()
 
 
-def test_all_errors_of_this_file_are_the_packages() -> None:
-    for kind in (PathError, OutputError, EngineError, ImageError, DataError):
-        assert issubclass(kind, MultiTaskNetError)
-
-
 # A full disk, as a limit on the size of files
 
 
@@ -457,13 +380,6 @@ def files_of_at_most(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def large_index(folder: Path, _: Path) -> None:
-    origin = EmbeddingOrigin("0", "rgb", (32, 32))
-    index = GalleryIndex(("a",) * 99, np.zeros((99, 1024), np.float32), origin)
-    with files_of_at_most(1 << 16):
-        index.save(folder / "index.npz")
 
 
 def large_weights(ending: str) -> Callable[[Path, Path], None]:
@@ -490,8 +406,8 @@ def large_page(folder: Path, _: Path) -> None:
 
 @pytest.mark.parametrize(
     "write",
-    [large_index, large_weights("ckpt"), large_weights("safetensors"), large_page],
-    ids=["index", "ckpt", "safetensors", "page"],
+    [large_weights("ckpt"), large_weights("safetensors"), large_page],
+    ids=["ckpt", "safetensors", "page"],
 )
 def test_a_full_disk_is_one_error_and_leaves_nothing(
     write: Callable[[Path, Path], None], tmp_path: Path, checkpoint: Path
@@ -499,29 +415,3 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(
     with pytest.raises(OutputError, match="cannot be written"):
         write(tmp_path, checkpoint)
     assert [path.name for path in tmp_path.iterdir() if path.name != "data"] == []
-
-
-# What MindSpore reads
-
-
-def test_a_picture_that_goes_while_it_is_read_is_named(tmp_path: Path) -> None:
-    from multitasknet.retrieval.embedding import embed_split
-
-    split = read_dataset(drawn.pamtri(tmp_path / "data", drawn.plan()), ["query"]).query
-    split.records[0].image.write_bytes(b"gone")
-    predictor = Predictor(None, variant="rgb", size=(32, 32), backend="mindspore", pose="none")
-    with pytest.raises(DataError, match=r"^\S+_0\.jpg: the image cannot be read"):
-        embed_split(predictor, split, progress=False)
-
-
-def test_files_with_any_bytes_in_their_names_are_embedded_and_found(tmp_path: Path) -> None:
-    from multitasknet.retrieval.search import build_index, search, write_search_report
-
-    image = Path(os.fsdecode(bytes(tmp_path / "a") + b"\xe9.jpg"))
-    image.write_bytes(PHOTO.read_bytes())
-    predictor = Predictor(None, variant="rgb", size=(32, 32), backend="mindspore", pose="none")
-    build_index(predictor, [image], folder=tmp_path, progress=False).save(tmp_path / "i.npz")
-    index = GalleryIndex.load(tmp_path / "i.npz")
-    found = search(predictor, index, [image], progress=False)
-    assert found[0][0].name == str(image)
-    write_search_report(tmp_path / "page.html", [image], found, gallery=1)

@@ -34,7 +34,8 @@ from multitasknet import (
     read_weights,
 )
 from multitasknet.cli import main
-from multitasknet.files import OutputError, file_sha256
+from multitasknet.errors import OutputError
+from multitasknet.files import file_sha256
 from multitasknet.inference import export as exporting
 from multitasknet.inference import mindspore_engine
 from multitasknet.inference.export import largest_difference, tolerance

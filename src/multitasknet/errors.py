@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
+_SHOWN = 100
+
 
 class MultiTaskNetError(Exception):
     """A mistake in input, files or environment; the message names the thing and the remedy."""
@@ -48,6 +50,12 @@ class OutputError(MultiTaskNetError, OSError):
 
 class TrainingError(MultiTaskNetError, ValueError):
     """Settings, data or a kept state that cannot be trained with, or a training that failed."""
+
+
+def shown(value: object) -> str:
+    """The beginning of a value, for a message."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def import_extra(module: str, extra: str) -> ModuleType:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from .errors import MultiTaskNetError
+from .errors import MultiTaskNetError, OutputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,20 +22,12 @@ PACKAGE = Path(__file__).resolve().parent
 _CHUNK = 1 << 20
 
 
-class OutputError(MultiTaskNetError, OSError):
-    """A file that cannot be written."""
-
-
-class PathError(MultiTaskNetError, ValueError):
-    """A path that stands for no place on this machine."""
-
-
 def expand(path: str | Path) -> Path:
-    """The path with ``~`` as the user's folder; PathError for a user that is not known."""
+    """The path with ``~`` as the user's folder; OutputError if there is no such folder."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise PathError(f"{path}: {error}; give the path in full") from error
+        raise OutputError(f"{path}: {error}; give the path in full") from error
 
 
 def with_ending(path: Path, ending: str) -> Path:
@@ -89,7 +80,6 @@ def check_output(
     inputs: Iterable[Path] = (),
     folder: bool = False,
     makes_parents: bool = False,
-    needed: int = 0,
 ) -> None:
     """Refuse, before any work is done, an output that could not be written in the end.
 
@@ -98,11 +88,9 @@ def check_output(
         inputs: files that are read; none of them may be replaced.
         folder: whether it is a folder, which may be there.
         makes_parents: whether the folders above a file are made; else its own must be there.
-        needed: bytes that it will take at least.
 
     Raises:
-        OutputError: it is one of the inputs, the wrong kind of thing, cannot be written or has no
-            room.
+        OutputError: it is one of the inputs, the wrong kind of thing, or cannot be written.
     """
     for source in inputs if target.exists() else ():
         if source.exists() and target.samefile(source):
@@ -122,17 +110,6 @@ def check_output(
             f"{target}: cannot be written ({error.strerror or error}); choose another path, in a "
             f"folder that exists"
         ) from error
-    check_room(target, existing, needed)
-
-
-def check_room(target: Path, place: Path, needed: int) -> None:
-    """OutputError for a target that needs more bytes than are free where ``place`` is."""
-    free = shutil.disk_usage(place).free
-    if needed > free:
-        raise OutputError(
-            f"{target}: needs about {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free; make "
-            f"room, or choose another path"
-        )
 
 
 @contextmanager

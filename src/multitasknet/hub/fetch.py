@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import DownloadError
+from ..errors import DownloadError, OutputError
 from ..files import PACKAGE, expand, file_sha256, replacing
 from .card import Asset, ModelCard
 from .download import RetryPolicy, by_hand, download
@@ -126,7 +126,12 @@ def default_cache_dir() -> Path:
     if len(PACKAGE.parents) > 4 and (PACKAGE.parents[1] / INSTALLED_MARKER).is_file():
         return PACKAGE.parents[4]
     manage = getattr(sys.modules.get("mindspore_hub"), "manage", None)
-    return Path.home() / ".mscache" if manage is None else Path(manage.get_hub_dir())
+    if manage is not None:
+        return Path(manage.get_hub_dir())
+    try:
+        return Path.home() / ".mscache"
+    except RuntimeError as error:
+        raise OutputError(f"{error} Set {CACHE_VARIABLE} to a folder for downloads") from error
 
 
 def is_verified(path: Path, asset: Asset, *, again: bool = False) -> bool:

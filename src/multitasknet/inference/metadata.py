@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..documents import parse_json, shown
-from ..errors import MultiTaskNetError
+from ..errors import MultiTaskNetError, shown
 from ..files import reading
 from ..models import DEFAULT_NETWORK, find_network
 from ..ranking.calibration import Calibration
@@ -58,7 +57,7 @@ class Metadata:
         """Read back; MetadataError that names ``source`` if that cannot be done."""
         remedy = "write it with 'multitasknet export'"
         with reading(source, MetadataError, "it has no metadata of multitasknet", remedy):
-            value = parse_json(strings[_KEY])
+            value = json.loads(strings[_KEY])
             # The first release knew one network, and did not name it.
             network = find_network(value.get("network", DEFAULT_NETWORK))
             batch, precision = value["batch"], value["precision"]

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import import_extra
-from ..files import OutputError, find_kept, keep, reading
+from ..errors import OutputError, import_extra
+from ..files import find_kept, keep, reading
 from ..runtime import cap_leaves_bfloat16
 from .engine import Hint
 from .onnx_model import OnnxError, OnnxModel

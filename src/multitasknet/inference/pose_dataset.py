@@ -21,9 +21,8 @@ from tqdm import tqdm
 from ..data.labels import LabelRow, write_labels
 from ..data.layouts import FOLDERS, camera_in
 from ..data.records import Record, VehicleDataset
-from ..documents import parse_json
-from ..errors import MultiTaskNetError
-from ..files import OutputError, exclusive, fingerprint, make_folder, reading
+from ..errors import MultiTaskNetError, OutputError
+from ..files import exclusive, fingerprint, make_folder, reading
 from ..images import encode_jpeg
 from ..interruption import Interrupted, stop_request
 from ..models.base import PoseNetwork
@@ -185,7 +184,7 @@ class _Journal:
             for line in lines[1:]:
                 self.poses += [
                     np.array(pose, dtype=np.float64).reshape(NUM_KEYPOINTS, 3)
-                    for pose in parse_json(line.decode())
+                    for pose in json.loads(line.decode())
                 ]
         if self.poses:
             logger.warning("%s: going on behind %d images", path.parent, len(self.poses))

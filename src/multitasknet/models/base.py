@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
-from ..documents import shown
-from ..errors import EngineError
+from ..errors import EngineError, shown
 from ..runtime import free_memory
 from ..vehicle.pose import Pose, check_convention
 from ..vehicle.sample import Sample

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..documents import parse_json
 from ..errors import DataError, MultiTaskNetError
 from ..files import expand, reading, replacing, stored_array
 from ..inference.origin import EmbeddingOrigin
@@ -191,7 +190,7 @@ class GalleryIndex:
     @classmethod
     def _read(cls, path: Path) -> GalleryIndex:
         with np.load(path, allow_pickle=False) as arrays:
-            origin = parse_json(arrays["origin"].item())
+            origin = json.loads(arrays["origin"].item())
             origin["input_size"] = tuple(origin["input_size"])
             if "preprocessing" not in origin:
                 raise ValueError("an earlier release wrote it, and not what made each embedding")

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..documents import parse_json
 from ..errors import MultiTaskNetError, import_extra
 from ..files import make_folder, reading, reason_of, replacing, writing
 from ..inference.origin import EmbeddingOrigin
@@ -106,7 +105,7 @@ class GalleryStore:
                     f"{path}: there is no gallery store; make one with 'gallery add {path} IMAGES'"
                 )
             self.table = self._database.open_table(CROPS)
-            meta = parse_json((self.table.schema.metadata or {})[_META.encode()].decode())
+            meta = json.loads((self.table.schema.metadata or {})[_META.encode()].decode())
             found = meta["format"]
             if found == _FORMAT:
                 self.color_names = tuple(map(str, meta["colors"]))

@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from .. import __version__
-from ..documents import shown
+from ..errors import shown
 from ..inference.runner import Runner
 from ..models.base import SIZE_STEP
 from .api import service_of

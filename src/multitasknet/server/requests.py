@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from ..documents import DocumentError, parse_json
 from ..errors import ImageError
 from ..files import reason_of
 from ..images import open_pillow, picture_of
@@ -132,8 +132,8 @@ def parse_body(body: bytes) -> Any:
     if body.count(b"[") + body.count(b"{") > _MOST_BRACKETS:
         raise ProblemError(413, f"expected at most {_MOST_BRACKETS:,} lists and objects")
     try:
-        return parse_json(body.decode())
-    except (DocumentError, UnicodeDecodeError) as error:
+        return json.loads(body.decode())
+    except (ValueError, RecursionError) as error:
         raise ProblemError(400, f"the body is no JSON in UTF-8: {error}") from error
 
 
@@ -162,8 +162,8 @@ async def _read_form(request: Request, kind: type[A]) -> tuple[A, list[Upload]]:
 
 def _json_field(name: str, text: str) -> Any:
     try:
-        return parse_json(text)
-    except DocumentError as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ProblemError(400, str(error), field=name) from error
 
 

@@ -10,8 +10,8 @@ from typing import Literal, get_args
 import numpy as np
 from safetensors.numpy import save_file
 
-from ..errors import CheckpointError
-from ..files import OutputError, check_output, expand, replacing, with_ending, writing
+from ..errors import CheckpointError, OutputError
+from ..files import check_output, expand, replacing, with_ending, writing
 from .read import Weights, cell_of, check_fit, read_weights
 from .sidecar import read_sidecar, sidecar_path, write_sidecar
 from .torch_file import write_torch

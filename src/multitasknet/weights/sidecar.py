@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..documents import parse_json, shown
-from ..errors import CheckpointError
+from ..errors import CheckpointError, shown
 from ..files import reading, replacing
 from ..models import find_network
 from ..vehicle.attributes import ClassMaps
@@ -83,7 +82,7 @@ def parse_sidecar(checkpoint: Path, content: bytes, spec: Any) -> Sidecar:
     with reading(path, CheckpointError, problem, remedy):
         if len(content) > _MOST_BYTES:
             raise ValueError(f"it is larger than {_MOST_BYTES:,} bytes")
-        values = parse_json(content.decode("utf-8-sig"))
+        values = json.loads(content.decode("utf-8-sig"))
         if values.get("format") != _FORMAT:
             raise ValueError(f"format is {shown(values.get('format'))}, expected {_FORMAT}")
         ids = (tuple(map(int, values[f"{kind}_ids"])) for kind in ("vehicle", "color", "type"))
