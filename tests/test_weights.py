@@ -27,7 +27,7 @@ from multitasknet import (
     read_weights,
 )
 from multitasknet.cli import main
-from multitasknet.files import OutputError
+from multitasknet.errors import OutputError
 from multitasknet.models.multitasknet.spec import Variant, spec_from_shapes
 from multitasknet.vehicle.attributes import COLORS, TYPES, ClassMaps, class_names
 from multitasknet.weights import ckpt_file
