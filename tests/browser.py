@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -13,6 +14,26 @@ from urllib.request import urlopen
 
 CHROMIUM = shutil.which("chromium")
 _SECONDS = 120
+_MEASURE = (
+    "<script>document.body.dataset.wide = document.documentElement.scrollWidth;"
+    "document.body.dataset.broken = [...document.images].filter(i => !i.naturalWidth).length;"
+    "</script></body>"
+)
+
+
+def check_page(path: Path, width: int) -> None:
+    """A page that stands alone opens, fits the window, and shows all of its pictures."""
+    text = path.read_text()
+    assert not re.search(r"(src|href)=\"(?!data:|#)", text), "the page must stand alone"
+    copy = path.with_name(f"measured-{width}.html")
+    copy.write_text(text.replace("</body>", _MEASURE))
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command += [f"--window-size={width},900", f"--user-data-dir={path.parent / 'profile'}"]
+    command += ["--disable-background-networking", "--no-first-run", copy.as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    found = {one: re.search(rf'data-{one}="(\d+)"', dom) for one in ("wide", "broken")}
+    assert found["wide"] and int(found["wide"][1]) <= max(width, 500)
+    assert found["broken"] and found["broken"][1] == "0"
 
 
 class Browser:

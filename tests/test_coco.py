@@ -155,14 +155,6 @@ def test_a_fault_is_named_by_file_image_and_value(tmp_path: Path, change, named:
     assert "\n" not in str(refused.value)
 
 
-def test_faults_come_at_once_up_to_twenty(tmp_path: Path) -> None:
-    path = written(tmp_path / "coco.json", lambda content: content.update(annotations=[None] * 23))
-    with pytest.raises(DataError) as refused:
-        read_labels(path)
-    lines = str(refused.value).splitlines()
-    assert (len(lines), lines[-1]) == (21, "... and 3 more")
-
-
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),

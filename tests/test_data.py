@@ -13,8 +13,6 @@ import drawn
 import mindspore.dataset as ds
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from multitasknet import DataError, MultiTaskNetSpec
@@ -366,13 +364,7 @@ def test_a_missing_stored_map_is_named(tmp_path: Path) -> None:
     (record.heatmaps / "07.jpg").unlink()
     with pytest.raises(DataError, match=r"07\.jpg: the stored map cannot be read"):
         load_sample(record, MultiTaskNetSpec(Variant.HEATMAP))
-
-
-def test_a_partly_filled_folder_of_maps_is_named_when_the_data_are_read(tmp_path: Path) -> None:
-    root = drawn.pamtri(tmp_path / "data", PLAN[:1] + PLAN[-1:], maps=True)
-    (record,) = read_dataset(root, ["train"]).train.records
-    (record.segments / "12.jpg").unlink()
-    with pytest.raises(DataError, match=r"12\.jpg: the stored map is missing"):
+    with pytest.raises(DataError, match=r"07\.jpg: the stored map is missing"):
         read_dataset(root, ["train"])
 
 
@@ -483,17 +475,6 @@ def test_order_labels_augmentation_and_remainder(roots: dict[str, Path]) -> None
     assert all(np.ptp(batch[0], axis=(2, 3)).max() == 0 for batch in batches)
 
 
-@settings(max_examples=8, deadline=None)
-@given(order=st.lists(st.integers(0, 11), min_size=1, max_size=9), batch=st.integers(1, 4))
-def test_any_order_comes_out_as_given(roots: dict[str, Path], order: list[int], batch: int) -> None:
-    split = read_dataset(roots["pamtri"]).train
-    pipeline = create_pipeline(
-        split, MultiTaskNetSpec(Variant.RGB), (32, 32), batch_size=batch, order=order
-    )
-    (batches,) = passes(pipeline, 1)
-    assert [index for one in batches for index in one[2].tolist()] == order
-
-
 @pytest.mark.parametrize("variant", [Variant.RGB, Variant.HEATMAP_SEGMENT])
 def test_pixels_that_are_normalised_on_the_device_are_the_same_inputs(roots, variant) -> None:
     split, spec = (
@@ -539,21 +520,19 @@ def test_few_batches_are_made_ahead(roots: dict[str, Path]) -> None:
 # The commands
 
 
-def test_check_data_prints_a_table(roots: dict[str, Path], capsys: pytest.CaptureFixture) -> None:
+def test_check_data_counts_the_splits(
+    roots: dict[str, Path], capsys: pytest.CaptureFixture
+) -> None:
     for layout in ("pamtri", "veri", "csv", "stored"):
         assert main(["check-data", str(roots[layout])]) == 0
         table = capsys.readouterr().out.splitlines()
         assert table[0].split() == ["train", "query", "gallery"]
         images = next(line for line in table if line.startswith("images"))
         assert images.split()[1:] == ["12", "6", "12"]
-
-
-def test_check_data_prints_an_object_for_each_split(
-    roots: dict[str, Path], capsys: pytest.CaptureFixture
-) -> None:
     assert main(["check-data", str(roots["stored"]), "--json"]) == 0
     splits = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [one["split"] for one in splits] == ["train", "query", "gallery"]
-    assert [one["images"] for one in splits] == [12, 6, 12]
+    assert [(one["split"], one["images"]) for one in splits] == [
+        ("train", 12), ("query", 6), ("gallery", 12)
+    ]  # fmt: skip
     assert all(one["with_keypoints"] == one["stored_segments"] == one["images"] for one in splits)
     assert all(one["colors"] == 3 for one in splits)
