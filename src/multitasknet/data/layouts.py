@@ -1,4 +1,4 @@
-"""Reading data sets; layouts are told apart by what lies in the root.
+"""Reading data sets; the layout is recognised by the files in the root.
 
 - PAMTRI: ``label_train.csv``, ``label_query.csv``, ``label_test.csv`` (112 columns, no header) and
   ``image_<split>/``, optionally ``heatmap_<split>/<stem>/00.jpg..35.jpg`` and

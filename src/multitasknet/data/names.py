@@ -1,4 +1,4 @@
-"""What file names of vehicle crops tell: ``0002_c002_00030600_0.jpg``, ``0011_c1s1_000151.jpg``."""
+"""Labels in file names of vehicle crops: ``0002_c002_00030600_0.jpg``, ``0011_c1s1_000151.jpg``."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def create_pipeline(
 
     Args:
         split: whose images.
-        spec: the network, which says what its inputs are.
+        spec: the network, which defines its inputs.
         size: height and width of the network's input.
         batch_size: images a batch; the last one is smaller where it does not divide.
         order: indices of the records, in the order wanted; default is all, as they are.

@@ -131,7 +131,7 @@ class PoseEvaluation:
 
     @property
     def by_octant(self) -> dict[str, PartScore]:
-        """Of each side that vehicles are seen from, as their true keypoints tell."""
+        """Of each side that vehicles are seen from, by their true keypoints."""
         names = (*OCTANTS, _UNCLEAR)  # -1 is the last
         return self._by_name(names, [names[one] for one in octants(self.truth)])
 

@@ -59,7 +59,7 @@ def retrieval_panels(
 def best_median_worst(values: np.ndarray, each: int = _EACH) -> dict[int, str]:
     """Places of the largest, middle and least values, ``each`` of them, and which they are.
 
-    NaN is none of them; a place comes once.
+    NaN is left out; a place comes once.
     """
     valid = np.flatnonzero(~np.isnan(values))
     ranked = valid[np.argsort(-values[valid], kind="stable")]

@@ -144,7 +144,7 @@ def read_calibration(checkpoint: Path, spec: Any) -> Calibration | None:
 
 
 def save_calibration(checkpoint: Path, spec: Any, calibration: Calibration) -> Path:
-    """Put it into the sidecar of a checkpoint, which is made if there is none; CheckpointError."""
+    """Write it into the sidecar of a checkpoint, made if missing; CheckpointError."""
     sidecar = read_sidecar(checkpoint, spec) or Sidecar(spec, _published_classes(spec))
     return write_sidecar(checkpoint, replace(sidecar, calibration=asdict(calibration)))
 

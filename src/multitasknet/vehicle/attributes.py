@@ -79,7 +79,7 @@ class ClassMaps:
         return tuple(class_name(raw, TYPES, "type") for raw in self.type_ids)
 
     def identity_index(self, vehicle_id: int) -> int:
-        """The class of a vehicle, -1 if it is none."""
+        """The class of a vehicle, -1 if there is none."""
         return _rank(self.vehicle_ids, vehicle_id)
 
     def color_index(self, color_id: int | None) -> int:

@@ -15,7 +15,7 @@ PoseOrigin: TypeAlias = Literal["given", "estimated", "neutral"]
 # than 0.5 where something hides it.
 PoseConvention: TypeAlias = Literal["published", "visibility"]
 POSE_CONVENTIONS: tuple[str, ...] = get_args(PoseConvention)
-# Where hidden keypoints are placed under each convention, as people say it.
+# Where hidden keypoints are placed under each convention, in words.
 HIDDEN: dict[str, PoseConvention] = {"true": "visibility", "published": "published"}
 # The published network's median confidences on real crops, where people see a keypoint or not.
 _PUBLISHED_SEEN, _PUBLISHED_HIDDEN = 0.93, 0.75
