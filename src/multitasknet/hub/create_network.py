@@ -19,46 +19,12 @@ if TYPE_CHECKING:
 
 @overload
 def create_network(
-    name: Literal["multitasknet"] = "multitasknet",
-    *,
-    weights: str | Path | None = ...,
-    card: str | Path | ModelCard | None = ...,
-    variant: str | None = ...,
-    num_ids: int | None = ...,
-    num_colors: int | None = ...,
-    num_types: int | None = ...,
-    include_top: bool = ...,
-    cache_dir: str | Path | None = ...,
-    offline: bool = ...,
-    progress: bool = ...,
+    name: Literal["multitasknet"] = "multitasknet", **options: Any
 ) -> MultiTaskNet: ...
-
-
 @overload
-def create_network(
-    name: Literal["poseestnet"],
-    *,
-    weights: str | Path | None = ...,
-    card: str | Path | ModelCard | None = ...,
-    include_top: bool = ...,
-    cache_dir: str | Path | None = ...,
-    offline: bool = ...,
-    progress: bool = ...,
-) -> PoseEstNet: ...
-
-
+def create_network(name: Literal["poseestnet"], **options: Any) -> PoseEstNet: ...
 @overload
-def create_network(
-    name: Literal["vehiclepose"],
-    *,
-    weights: str | Path | None = ...,
-    card: str | Path | ModelCard | None = ...,
-    cache_dir: str | Path | None = ...,
-    offline: bool = ...,
-    progress: bool = ...,
-) -> VehiclePose: ...
-
-
+def create_network(name: Literal["vehiclepose"], **options: Any) -> VehiclePose: ...
 @overload
 def create_network(name: str, **options: Any) -> nn.Cell: ...
 
