@@ -267,7 +267,7 @@ def test_it_does_not_go_on_with_other_crops_or_labels(
         rows = [row.split(",") for row in table.read_text().splitlines()]
         rows[0][1] = rows[-1][1]
         table.write_text("".join(",".join(row) + "\n" for row in rows))
-    with pytest.raises(TrainingError, match="are not those that the adaptation there began with"):
+    with pytest.raises(TrainingError, match="are not those that the training there began with"):
         adapt(crops, run, data=root, weights=str(weights), **FAST)
     assert not (run / "round-2.ckpt").exists()
 

@@ -42,7 +42,6 @@ from multitasknet.retrieval.adding import add_pictures, entries_of, read_manifes
 from multitasknet.retrieval.conditions import TravelTimes
 from multitasknet.retrieval.index import EmbeddingOrigin, GalleryIndex
 from multitasknet.retrieval.store_search import StoreGallery
-from multitasknet.training.history import EpochRecord, History, read_history, write_history
 from multitasknet.training.settings import SETTINGS, check_settings, read_config
 from multitasknet.vehicle.attributes import ClassMaps
 from multitasknet.weights.ckpt_file import _message_class
@@ -264,29 +263,6 @@ def test_sidecars(tmp_path: Path, text: str) -> None:
         assert isinstance(found, Sidecar) and isinstance(found.class_maps, ClassMaps)
         assert all(isinstance(value, float) for value in found.metrics.values())
         write_sidecar(tmp_path / "w.ckpt", found)
-
-
-EPOCH = asdict(EpochRecord(1, {"total": 1.0}, 0.1, 0, 1.0, 2.0, 3.0, {"mAP": 1.0}))
-HISTORY = {
-    "settings": {"lr": 0.1},
-    "before": {"mAP": 0.0},
-    "epochs": [EPOCH, EPOCH],
-    "metric": "mAP",
-}
-
-
-@fuzz
-@given(json_texts(HISTORY))
-@example(json.dumps(HISTORY))
-@example(json.dumps(HISTORY | {"epochs": [EPOCH, EPOCH | {"losses": {}}]}))
-def test_histories(tmp_path: Path, text: str) -> None:
-    found = survives(lambda: read_history(write(tmp_path / "h.json", text)))
-    if found is not None:
-        assert isinstance(found, History)
-        assert set(found.losses) == {name for epoch in found.epochs for name in epoch.losses}
-        _ = found.best
-        survives(lambda: check_settings(found.settings, "history"))
-        write_history(tmp_path / "h.json", found)
 
 
 RULES = dict.fromkeys(name for kind in SETTINGS.values() for name in kind.rules())

@@ -36,7 +36,7 @@ from ..weights.sidecar import read_sidecar
 from .augmentation import RandomAugmentation
 from .batches import ImageSource
 from .finetune import FinetuneResult
-from .history import EpochRecord, History, read_history, write_history
+from .history import EpochRecord, History, check_same, read_history, write_history
 from .identity import IdentityTask, create_loss, create_sources, with_poses
 from .loop import BEST, HISTORY, REPORT, Job, Parts, Run, data_digest, memory_mb, versions
 from .optimization import reestimate_statistics
@@ -127,7 +127,12 @@ def adapt(
         "data": None if data is None else str(data),
         "weights_sha256": "" if path is None else file_sha256(path),
     }
-    history = _history_in(output, chosen.as_json() | facts, data_digest(dataset))
+    asked, digest = chosen.as_json() | facts, data_digest(dataset)
+    history = History(asked, digest)
+    if (output / HISTORY).exists():
+        found = read_history(output / HISTORY)
+        check_same(found, asked, output, digest, free=_FREE)
+        history = replace(found, settings=asked)
     done = len(history.epochs)
     if done > chosen.rounds:
         return FinetuneResult(output, history, output / BEST)
@@ -162,26 +167,6 @@ def _read_crops(folder: Path) -> Split:
         for image in images
     )
     return Split("train", tuple(records))
-
-
-def _history_in(output: Path, asked: Mapping[str, Any], data: str) -> History:
-    """The history of the adaptation that lies there, or a new one."""
-    if not (output / HISTORY).exists():
-        return History(asked, data)
-    history = read_history(output / HISTORY)
-    remedy = "give what was given then, or another folder"
-    for name, value in asked.items():
-        found = history.settings.get(name, "not known")
-        if name not in _FREE and found != value:
-            raise TrainingError(
-                f"{output}: {name} is {value!r}, but in what lies there it is {found!r}; {remedy}"
-            )
-    if history.data != data:
-        raise TrainingError(
-            f"{output}: the crops or the labelled data are not those that the adaptation there "
-            f"began with; {remedy}"
-        )
-    return replace(history, settings=asked)
 
 
 def _weights_of(output: Path, number: int) -> Path:

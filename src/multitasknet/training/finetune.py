@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -18,11 +17,11 @@ from ..errors import TrainingError
 from ..files import check_output, exclusive, make_folder
 from ..hub.source import WeightsSource
 from ..runtime import guard_cpu
-from .history import EpochRecord, History, read_history
+from .history import EpochRecord, History, check_same, read_history
 from .loop import BEST, HISTORY, LAST, Job, Run, data_digest, find_task
 from .parallel import Devices
 from .report import EventWriter
-from .settings import Settings, check_settings
+from .settings import check_settings
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,13 @@ def finetune(
     output = Path(output)
     choose_device(device)
     devices = Devices.join()
-    chosen, history = (_resumed if resume else _fresh)(output, settings)
+    known = read_history(output / HISTORY) if resume else None
+    chosen = check_settings({**(known.settings if known else {}), **settings}, "settings")
+    if known is None and any((output / name).exists() for name in (HISTORY, LAST)):
+        raise TrainingError(
+            f"{output}: a training lies here already; go on with it (resume), or give another "
+            f"folder"
+        )
     # No process may write before all have looked.
     devices.meet()
     check_output(output, folder=True)
@@ -115,7 +120,13 @@ def finetune(
         data = read_dataset(data, allow_outside=allow_outside)
     if not len(data.train):
         raise TrainingError(f"{data.root}: the data set has no train split; nothing to train on")
-    history = _of_data(history, data, output)
+    task, digest = find_task(chosen), data_digest(data)
+    if known is None:
+        given, better = chosen.as_json(), task.higher_is_better
+        history = History(given, digest, metric=task.metric, higher_is_better=better)
+    else:
+        check_same(known, chosen.as_json(), output, digest)
+        history = _kept(known, output)
     make_folder(output)
     guard_cpu()
     mindspore.set_seed(chosen.seed)
@@ -128,56 +139,21 @@ def finetune(
         writers.insert(0, EventWriter(output / "events").write)
     alone = exclusive(output, output / ".training.lock") if devices.is_first else nullcontext()
     with alone:
-        run = Run.prepare(find_task(chosen)(job), history)
+        run = Run.prepare(task(job), history)
         for record in run.epochs():
             for write in writers if devices.is_first else ():
                 write(record)
     return FinetuneResult(output, run.history, output / BEST, devices.is_first)
 
 
-def _fresh(output: Path, settings: Mapping[str, Any]) -> tuple[Settings, History]:
-    """The settings of a new training, and its history so far."""
-    if any((output / name).exists() for name in (HISTORY, LAST)):
+def _kept(history: History, output: Path) -> History:
+    """The epochs that can be gone on from; TrainingError if their state is not there."""
+    if (output / LAST).is_file():
+        return history
+    if len(history.epochs) > 1:
         raise TrainingError(
-            f"{output}: a training lies here already; go on with it (resume), or give another "
-            f"folder"
+            f"{output / LAST}: there is no such file, though {len(history.epochs)} epochs are "
+            f"trained; put it back, or start again in another folder"
         )
-    chosen = check_settings(settings, "settings")
-    task = find_task(chosen)
-    return chosen, History(
-        chosen.as_json(), metric=task.metric, higher_is_better=task.higher_is_better
-    )
-
-
-def _resumed(output: Path, settings: Mapping[str, Any]) -> tuple[Settings, History]:
-    """The settings of the training that lies there, and its history so far."""
-    history = read_history(output / HISTORY)
-    if not (output / LAST).is_file():
-        if len(history.epochs) > 1:
-            raise TrainingError(
-                f"{output / LAST}: there is no such file, though {len(history.epochs)} epochs are "
-                f"trained; put it back, or start again in another folder"
-            )
-        # It died while its first epoch was written down, before there was a state to go on from.
-        history = replace(history, epochs=())
-    kept = check_settings(history.settings, str(output / HISTORY))
-    known = kept.as_json()
-    for name, value in json.loads(json.dumps(settings, default=str)).items():
-        if name in known and value != known[name]:
-            raise TrainingError(
-                f"{output}: {name} is {value!r}, but the training to resume has "
-                f"{known[name]!r}; leave it out, or start again in another folder"
-            )
-    check_settings({**known, **settings}, "settings")
-    return kept, replace(history, settings=known)
-
-
-def _of_data(history: History, data: VehicleDataset, output: Path) -> History:
-    """The history, which is of these data from now on; TrainingError if it is of others."""
-    digest = data_digest(data)
-    if history.data not in ("", digest):
-        raise TrainingError(
-            f"{data.root}: labels or pictures are not those that the training in {output} began "
-            f"with; give the same data set, or start again in another folder"
-        )
-    return replace(history, data=digest)
+    # It died while its first epoch was written down, before there was a state to go on from.
+    return replace(history, epochs=())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -105,28 +105,28 @@ def read_history(path: Path) -> History:
     remedy = "give the output folder of an earlier run, or start again in another folder"
     with reading(path, TrainingError, "the history cannot be read", remedy):
         values = json.loads(path.read_text(encoding="utf-8"))
-        epochs = tuple(_epoch(record) for record in values["epochs"])
-        # A round of statistics alone has none.
-        if len({frozenset(record.losses) for record in epochs if record.losses}) > 1:
-            raise ValueError("its epochs have different losses")
-        return History(
-            settings=dict(values["settings"]),
-            data=str(values["data"]),
-            before=_numbers(values["before"]),
-            epochs=epochs,
-            metric=str(values["metric"]),
-            higher_is_better=bool(values["higher_is_better"]),
+        epochs = tuple(EpochRecord(**record) for record in values.pop("epochs"))
+        return History(**values, epochs=epochs)
+
+
+def check_same(
+    history: History, asked: Mapping[str, Any], output: Path, data: str, free: Sequence[str] = ()
+) -> None:
+    """Raise TrainingError unless what is asked for is what the training in ``output`` began with.
+
+    Args:
+        asked: settings by name; those in ``free`` may differ.
+        data: a hash of the data.
+    """
+    remedy = "give what was given then, or start again in another folder"
+    for name, value in asked.items():
+        found = history.settings.get(name)
+        if name not in free and found != value:
+            raise TrainingError(
+                f"{output}: {name} is {value!r}, but in what lies there it is {found!r}; {remedy}"
+            )
+    if history.data != data:
+        raise TrainingError(
+            f"{output}: the labels or pictures given now are not those that the training there "
+            f"began with; {remedy}"
         )
-
-
-def _epoch(values: dict[str, Any]) -> EpochRecord:
-    record = EpochRecord(**values)
-    _numbers({name: one for name, one in values.items() if name not in ("losses", "metrics")})
-    return replace(record, losses=_numbers(record.losses), metrics=_numbers(record.metrics))
-
-
-def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
-    for name, value in dict(values).items():
-        if not isinstance(value, int | float):
-            raise TypeError(f"{name} is {value!r}, not a number")
-    return dict(values)

@@ -173,8 +173,9 @@ class Settings:
                 f"{source}: unknown setting {shown(unknown[0])}; expected some of "
                 f"{', '.join(cls.rules())}"
             )
+        texts = {name: str(value) for name, value in values.items() if isinstance(value, Path)}
         try:
-            return cls(**values)
+            return cls(**{**values, **texts})
         except TrainingError as error:
             raise TrainingError(f"{source}: {error}") from error
 
