@@ -309,7 +309,7 @@ def test_without_a_home_folder_the_remedy_is_named(monkeypatch, capsys) -> None:
 
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", no_such_user)
-    assert main(["download", "--offline"]) == 2
+    assert main(["download"]) == 2
     assert "Set MULTITASKNET_CACHE to a folder" in capsys.readouterr().err
 
 
@@ -345,7 +345,7 @@ def test_names_that_the_terminal_cannot_show_are_printed(tmp_path: Path) -> None
     root = os.fsencode(csv_data(tmp_path / "d", "a.png")).replace(b"/d", b"/\xe9\xff")
     (tmp_path / "d").rename(os.fsdecode(root))
     done = run(
-        ["data", os.fsdecode(root)],
+        ["check-data", os.fsdecode(root)],
         stdout=subprocess.PIPE,
         env=dict(os.environ, PYTHONIOENCODING="ascii"),
     )
