@@ -358,6 +358,22 @@ def test_stored_segments_are_blacked_where_a_corner_is_unsure(tmp_path: Path) ->
     assert without_pose.maps.all()
 
 
+def test_images_of_one_name_in_two_folders_keep_their_rows_and_maps(tmp_path: Path) -> None:
+    (one,), names = drawn.plan(1, 1, 1)[:1], ("cam1/1.jpg", "cam2/1.jpg")
+    root = drawn.pamtri(tmp_path / "data", [one], maps=True)
+    row = (root / "label_train.csv").read_text().partition(",")[2]
+    (root / "label_train.csv").write_text("".join(f"{name},{row}" for name in names))
+    for name in names:
+        for kind in ("image", "segment"):
+            (root / f"{kind}_train" / name).parent.mkdir()
+        (root / "image_train" / name).write_bytes((root / "image_train" / one.name).read_bytes())
+    stored = root / "segment_train" / "cam2" / "1"
+    (root / "segment_train" / one.name).with_suffix("").rename(stored)
+    records = read_dataset(root, ["train"]).train.records
+    assert [record.image for record in records] == [root / "image_train" / one for one in names]
+    assert [record.segments for record in records] == [None, stored]
+
+
 def test_a_missing_stored_map_is_named(tmp_path: Path) -> None:
     root = drawn.pamtri(tmp_path / "data", PLAN[:1] + PLAN[-1:], maps=True)
     (record,) = read_dataset(root, ["train"]).train.records

@@ -145,8 +145,8 @@ def _read_pamtri(root: Path, split: str) -> list[Record]:
             type_id=row.type_id or None,
             keypoints=row.keypoints,
             visibility=visibility.get(row.image),
-            heatmaps=heatmaps.get(Path(row.image).stem),
-            segments=segments.get(Path(row.image).stem),
+            heatmaps=_maps_of(row.image, root / f"heatmap_{folder}", heatmaps),
+            segments=_maps_of(row.image, root / f"segment_{folder}", segments),
             origin=row.origin,
         )
         for row in read_labels(root / f"label_{folder}.csv").values()
@@ -168,6 +168,14 @@ def _read_annotations(root: Path, split: str) -> list[Record]:
         )
         for row in read_labels(root / "annot" / f"label_{FOLDERS[split]}.csv").values()
     ]
+
+
+def _maps_of(image: str, folder: Path, there: Mapping[str, Path]) -> Path | None:
+    """The folder of an image's stored maps, which is named as the image; None if it has none."""
+    path = Path(image).with_suffix("")
+    if path.name == str(path):
+        return there.get(path.name)
+    return folder / path if (folder / path).is_dir() else None
 
 
 def _entries(folder: Path) -> dict[str, Path]:

@@ -47,7 +47,7 @@ class Threshold:
     Attributes:
         distance: the largest distance that still matches.
         false_match_rate, true_match_rate: the rates measured at it, 0..1.
-        false_matches: different-vehicle pairs counted in the first rate; below about 30 it is a rough
+        false_matches: different-vehicle pairs of the first rate; below about 30 it is a rough
             estimate.
     """
 
