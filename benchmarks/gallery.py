@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,9 @@ def batches(options: argparse.Namespace, store: Any) -> Iterator[Any]:
     """Whole rows as a real gallery has them, but for random poses."""
     import pyarrow as pa
 
+    from multitasknet.gallery.columns import origin_text
+    from multitasknet.inference.origin import EmbeddingOrigin
+
     schema = store.table.schema
     rows = np.load(options.folder / "rows.npy", mmap_mode="r")
     cameras = np.load(options.folder / "truth.npz")["cameras"]
@@ -148,13 +152,8 @@ def batches(options: argparse.Namespace, store: Any) -> Iterator[Any]:
             "type_probabilities": halves("type_probabilities", types),
             "vehicle": [None] * count,
             "embedding": halves("embedding", rows[start : start + count]),
-            "fingerprint": [rng.bytes(32) for _ in numbers],
-            "weights_sha256": ["0" * 64] * count,
-            "variant": ["segment"] * count,
-            "input_height": [256] * count,
-            "input_width": [256] * count,
-            "precision": ["float32"] * count,
-            "preprocessing": [1] * count,
+            "sha256": [rng.bytes(32) for _ in numbers],
+            "origin": [origin_text(EmbeddingOrigin("0" * 64, "segment", (256, 256)))] * count,
             "share": rng.integers(0, 1000, count),
         }
         arrays = []
@@ -171,11 +170,12 @@ def write(options: argparse.Namespace) -> dict[str, Any]:
     import pyarrow as pa
 
     from multitasknet import COLORS, TYPES
-    from multitasknet.retrieval.store import GalleryStore
+    from multitasknet.gallery.columns import table_schema
+    from multitasknet.gallery.store import Store
 
     shutil.rmtree(options.folder / STORE, ignore_errors=True)
     width = np.load(options.folder / "rows.npy", mmap_mode="r").shape[1]
-    store = GalleryStore.create(options.folder / STORE, width=width, colors=COLORS, types=TYPES)
+    store = Store(options.folder / STORE, table_schema(width, COLORS, TYPES))
     store.table.add_columns([pa.field("share", pa.int32())])
     start = time.perf_counter()
     for batch in batches(options, store):
@@ -191,13 +191,13 @@ def write(options: argparse.Namespace) -> dict[str, Any]:
 
 def index(options: argparse.Namespace) -> dict[str, Any]:
     """The index, and what it measured of itself."""
-    from multitasknet.retrieval.store_search import StoreGallery
+    from multitasknet.gallery.gallery import Gallery
 
-    gallery = StoreGallery(options.folder / STORE)
+    gallery = Gallery(options.folder / STORE)
     start = time.perf_counter()
     measured = gallery.build_index(0.95)
     seconds = time.perf_counter() - start
-    gallery.store.compact()
+    gallery.compact()
     return {
         "minutes": seconds / 60, "peak GB": peak_gb(), "GB with index": gallery.store.size() / 1e9,
         "recall by probes": {one.probes: one.recall for one in measured},
@@ -206,34 +206,36 @@ def index(options: argparse.Namespace) -> dict[str, Any]:
 
 def search(options: argparse.Namespace) -> dict[str, Any]:
     """Recall and time of the index, with conditions, beside exact search."""
-    from multitasknet.retrieval.store_search import StoreGallery
+    from multitasknet.gallery.gallery import Gallery
 
-    gallery = StoreGallery(options.folder / STORE)
+    gallery = Gallery(options.folder / STORE)
     queries = np.load(options.folder / "queries.npy").astype(np.float32)
     truth = nearest_by_share(gallery, queries)
     told: dict[str, Any] = {}
     for share in SHARES:
         where = None if share == 1000 else f"share < {share}"
-        gallery.find(queries[:5], top=TOP, where=where)
+        gallery.search(queries[:5], top=TOP, where=where)
         found, seconds = timed(
-            lambda one, where=where: gallery.find(one, top=TOP, where=where), queries
+            lambda one, where=where: gallery.search(one, top=TOP, where=where), queries
         )
-        hits = [one[0][0] for one in found]
+        hits = [one[0] for one in found]
         shares = [
             sum(hit.distance <= bound * (1 + 1e-5) for hit in row) / TOP
             for row, bound in zip(hits, truth[share], strict=True)
         ]
         told[f"{share / 10:g} % of rows"] = {
-            "recall": float(np.mean(shares)), **percentiles(seconds), "how": vars(found[0][1])
+            "recall": float(np.mean(shares)),
+            **percentiles(seconds),
+            "how": asdict(gallery.plan(where)),
         }  # fmt: skip
-    _, seconds = timed(lambda one: gallery.find(one, top=TOP, exact=True), queries[:20])
+    _, seconds = timed(lambda one: gallery.search(one, top=TOP, exact=True), queries[:20])
     return told | {"exact": percentiles(seconds), "peak GB": peak_gb()}
 
 
 def nearest_by_share(gallery: Any, queries: np.ndarray) -> dict[int, np.ndarray]:
     """How far the 10th nearest is, exactly, by the share that a condition keeps."""
+    from multitasknet.gallery.columns import vectors as read
     from multitasknet.ranking.distances import squared_distances
-    from multitasknet.retrieval.store import vectors as read
 
     kept = {share: np.empty((len(queries), 0)) for share in SHARES}
     for batch in gallery.store.read(["embedding", "share"]):
@@ -245,43 +247,12 @@ def nearest_by_share(gallery: Any, queries: np.ndarray) -> dict[int, np.ndarray]
     return {share: best[:, -1] for share, best in kept.items()}
 
 
-def others(options: argparse.Namespace) -> dict[str, Any]:
-    """FAISS and NumPy on the same vectors in memory, float32."""
-    import faiss
-
-    rows = np.load(options.folder / "rows.npy").astype(np.float32)
-    queries = np.load(options.folder / "queries.npy").astype(np.float32)
-    norms = np.einsum("nd,nd->n", rows, rows)
-    truth, told = flat_faiss(rows, queries)
-    told["NumPy"] = percentiles(
-        timed(lambda one: np.argpartition(norms - 2 * (one @ rows.T)[0], TOP), queries[:20])[1]
-    )
-    graph = faiss.IndexHNSWFlat(rows.shape[1], 32)
-    start = time.perf_counter()
-    graph.add(rows)
-    told["FAISS HNSW"] = {"minutes": (time.perf_counter() - start) / 60}
-    graph.hnsw.efSearch = 128
-    found, seconds = timed(lambda one: graph.search(one, TOP)[1][0], queries)
-    shares = [len(set(a) & set(b)) / TOP for a, b in zip(found, truth, strict=True)]
-    told["FAISS HNSW"] |= {"recall": float(np.mean(shares)), **percentiles(seconds)}
-    return told | {"peak GB": peak_gb()}
-
-
-def flat_faiss(rows: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-    import faiss
-
-    flat = faiss.IndexFlatL2(rows.shape[1])
-    flat.add(rows)
-    seconds = timed(lambda one: flat.search(one, TOP), queries[:20])[1]
-    return flat.search(queries, TOP)[1], {"FAISS flat": percentiles(seconds)}
-
-
 def adding(options: argparse.Namespace) -> dict[str, Any]:
     """Rows/s of adding beside the engine alone, on the same pictures, in turn."""
     import shutil
 
     from multitasknet import Predictor
-    from multitasknet.retrieval.adding import add_pictures, entries_of, open_for
+    from multitasknet.gallery.gallery import Gallery
 
     images = sorted((options.folder / "vehicles").rglob("*.jpg"))[: options.crops]
     predictor = Predictor(options.weights, batch_size=32)
@@ -294,7 +265,7 @@ def adding(options: argparse.Namespace) -> dict[str, Any]:
         path = options.folder / f"added{turn}.lance"
         shutil.rmtree(path, ignore_errors=True)
         start = time.perf_counter()
-        add_pictures(open_for(path, predictor), predictor, entries_of(images), progress=False)
+        Gallery.create(path, predictor).add(predictor, images, progress=False)
         rates["adding"].append(len(images) / (time.perf_counter() - start))
     ratio = float(np.median(rates["adding"]) / np.median(rates["engine"]))
     return rates | {"ratio": ratio, "peak GB": peak_gb()}
@@ -305,8 +276,8 @@ def ray(options: argparse.Namespace) -> dict[str, Any]:
     import shutil
 
     from multitasknet import Predictor
-    from multitasknet.retrieval.adding import entries_of, open_for
-    from multitasknet.retrieval.ray_adding import add_with_ray
+    from multitasknet.gallery.gallery import Gallery
+    from multitasknet.gallery.ray import embed_with_ray
 
     images = sorted((options.folder / "vehicles").rglob("*.jpg"))[: options.crops]
     settings = {"weights": options.weights, "batch_size": 32, "threads": 1}
@@ -314,16 +285,16 @@ def ray(options: argparse.Namespace) -> dict[str, Any]:
     path = options.folder / "ray.lance"
     shutil.rmtree(path, ignore_errors=True)
     start = time.perf_counter()
-    add_with_ray(
-        open_for(path, predictor), predictor, settings, entries_of(images), actors=2, progress=False
-    )
+    gallery = Gallery.create(path, predictor)
+    with embed_with_ray(settings, predictor.origin, actors=2) as embed:
+        gallery.add(predictor, images, embed=embed, progress=False)
     return {"rows/s": len(images) / (time.perf_counter() - start)}
 
 
 def linking(options: argparse.Namespace) -> dict[str, Any]:
     """Groups of 300 generated vehicles by false-match rate, beside colour and type alone."""
+    from multitasknet.gallery.linking import link
     from multitasknet.ranking.distances import nearest, squared_distances
-    from multitasknet.ranking.linking import link, link_by_looks, link_quality
 
     with np.load(options.folder / "seeds.npz") as seeds:
         found, ids, cameras = seeds["embeddings"], seeds["ids"], seeds["cameras"]
@@ -336,20 +307,58 @@ def linking(options: argparse.Namespace) -> dict[str, Any]:
     for rate in (1e-5, 3e-5, 1e-4, 3e-4, 1e-3):
         limit = different[max(int(rate * len(different)) - 1, 0)]
         told[f"false-match rate {rate:g}"] = vars(
-            link_quality(link(near, far, *places, max_distance=limit), ids)
+            link_quality(link(found, near, far, *places, max_distance=limit), ids)
         )
-    looks = looks_of(options)
-    return told | {"colour and type": vars(link_quality(link_by_looks(*looks), ids))}
+    looks = np.unique(looks_of(options), return_inverse=True)[1]
+    return told | {"colour and type": vars(link_quality(looks, ids))}
 
 
-def looks_of(options: argparse.Namespace) -> tuple[list[str], list[str]]:
+def looks_of(options: argparse.Namespace) -> list[str]:
+    """Colour and type of each crop."""
     from multitasknet import Predictor, read_dataset
 
     data = read_dataset(options.folder / "vehicles", ["query", "gallery"])
-    records = [*data.query.records, *data.gallery.records]
     predictor = Predictor(options.weights, batch_size=32, pose="none")
-    said = predictor.predict([one.image for one in records], [one.keypoints for one in records])
-    return [one.color or "" for one in said], [one.type or "" for one in said]
+    found = predictor.stream([*data.query.records, *data.gallery.records])
+    return [f"{one.color} {one.type}" for one in found]
+
+
+@dataclass(frozen=True)
+class LinkQuality:
+    """How groups of images agree with the vehicles that they show.
+
+    Attributes:
+        precision, recall: of pairs of images in one group; 0 without any.
+        id_f1: of images, under the best one-to-one matching of groups with vehicles (Ristani et
+            al., "Performance Measures and a Data Set for Multi-Target, Multi-Camera Tracking",
+            ECCVW 2016).
+    """
+
+    precision: float
+    recall: float
+    id_f1: float
+
+
+def link_quality(groups: np.ndarray, vehicles: np.ndarray) -> LinkQuality:
+    """Compare groups with the truth: integers ``[N]`` each."""
+    from scipy.optimize import linear_sum_assignment
+
+    found, truth = (np.unique(one, return_inverse=True)[1] for one in (groups, vehicles))
+    shared = np.zeros((found.max() + 1, truth.max() + 1), dtype=np.int64)
+    np.add.at(shared, (found, truth), 1)
+    right, made, wanted = (
+        _pairs(counts) for counts in (shared, shared.sum(axis=1), shared.sum(axis=0))
+    )
+    matched = shared[linear_sum_assignment(shared, maximize=True)].sum()
+    return LinkQuality(
+        precision=float(right / made) if made else 0.0,
+        recall=float(right / wanted) if wanted else 0.0,
+        id_f1=float(matched / len(found)),
+    )
+
+
+def _pairs(counts: np.ndarray) -> int:
+    return int((counts * (counts - 1) // 2).sum())
 
 
 def kills(options: argparse.Namespace) -> dict[str, Any]:
@@ -424,11 +433,6 @@ def table_rows(measured: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
             yield f"search among {name}", found, f"0.95, p95 {goal} ms"
     if searches:
         yield "search, each row compared", times(searches["exact"]), ""
-    for name, facts in measured.get("others", {}).items():
-        if isinstance(facts, dict):
-            extra = f"recall@10 {facts['recall']:.3f}, " if "recall" in facts else ""
-            built = f", built in {facts['minutes']:.0f} minutes" if "minutes" in facts else ""
-            yield f"{name}, float32 in memory", f"{extra}{times(facts)}{built}", ""
     if facts := measured.get("adding"):
         rates = (f"{np.median(facts[one]):.0f}" for one in ("adding", "engine"))
         shown = f"{facts['ratio']:.2f} ({' of '.join(rates)} crops/s)"
@@ -457,7 +461,6 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "write": write,
     "index": index,
     "search": search,
-    "others": others,
     "adding": adding,
     "ray": ray,
     "linking": linking,

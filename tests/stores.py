@@ -20,7 +20,6 @@ from multitasknet.images import Picture, open_picture
 from multitasknet.inference.origin import EmbeddingOrigin
 from multitasknet.models.multitasknet.decoding import Prediction
 from multitasknet.models.multitasknet.spec import MultiTaskNetSpec
-from multitasknet.retrieval.store import GalleryStore
 from multitasknet.vehicle.pose import Pose
 
 WIDTH = 32
@@ -77,11 +76,6 @@ class PixelPredictor:
     def embed(self, images: Iterable[Any], keypoints: Any = None) -> np.ndarray:
         return np.stack([one.embedding for one in self.stream(images, keypoints)])
 
-    def predict_pictures(self, batches: Iterator[Any]) -> Iterator[list[Prediction]]:
-        for pixels, given in batches:
-            self.embedded += len(pixels)
-            yield [self.one(*pair) for pair in zip(pixels, given, strict=True)]
-
     def one(self, pixels: np.ndarray, keypoints: np.ndarray | None) -> Prediction:
         mean = pixels.reshape(-1, 3).mean(axis=0) / 255
         matrix = np.random.default_rng(0).normal(size=(3, WIDTH))
@@ -100,11 +94,6 @@ class PixelPredictor:
             embedding=(mean @ matrix).astype(np.float32),
             pose=Pose.of(keypoints),
         )
-
-
-def open_store(path: Path) -> GalleryStore:
-    spec = MultiTaskNetSpec()
-    return GalleryStore.create(path, width=WIDTH, colors=spec.color_names, types=spec.type_names)
 
 
 def open_gallery(path: Path | str = "memory://", width: int = WIDTH) -> Gallery:

@@ -22,7 +22,6 @@ from multitasknet.inference.onnx_engine import OnnxEngine
 from multitasknet.inference.onnx_model import OnnxError
 from multitasknet.inference.opening import BackendError
 from multitasknet.inference.openvino_engine import OpenVinoEngine, has_bfloat16
-from multitasknet.retrieval.embedding import origin_of
 from multitasknet.runtime import usable_cores
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -175,11 +174,11 @@ def test_predictors_say_and_note_what_runs_them(exported, int8, tmp_path) -> Non
     ours = Predictor(exported, backend="openvino", hint="throughput", **how)
     assert (ours.engine.name, ours.engine.precision) == ("openvino", "float32")
     # What is kept of one runtime's float32 serves the other's.
-    assert origin_of(ours) == origin_of(wanted)
+    assert ours.origin == wanted.origin
     assert_same((ours.embed(PIXELS),), (wanted.embed(PIXELS),))
     assert [path.parent.name for path in tmp_path.rglob("*.blob")] == ["openvino"]
     small = Predictor(int8, precision="int8", **how)
-    assert origin_of(small).precision == "int8"
+    assert small.origin.precision == "int8"
     auto = Predictor(exported, precision="auto", **how)
     assert auto.engine.precision == ("bfloat16" if has_bfloat16() else "float32")
     assert cosines(auto.embed(PIXELS), wanted.embed(PIXELS)).min() >= 0.999

@@ -15,6 +15,7 @@ from pathlib import Path
 import drawn
 import numpy as np
 import pytest
+import stores
 from PIL import Image
 
 from multitasknet.cli import main
@@ -318,7 +319,8 @@ def test_without_a_home_folder_the_remedy_is_named(monkeypatch, capsys) -> None:
     [
         ["info", "--weights", "~nosuchuser/w.ckpt"],
         ["info", "--card", f"{'x' * 300}.md"],
-        ["search", *RANDOM, "--gallery", "x" * 300, "--query", str(PHOTO)],
+        ["search", "--gallery", "x" * 300, "--query", str(PHOTO)],
+        ["group", "x" * 300, "--output", "groups"],
         ["predict", str(PHOTO), *RANDOM[:2], "--size", "32000"],
         ["predict", str(PHOTO), *RANDOM, "--batch-size", "999999999"],
     ],
@@ -381,6 +383,15 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+def large_table(folder: Path, _: Path) -> None:
+    gallery = stores.open_gallery(width=1024)
+    embeddings = np.random.default_rng(0).normal(size=(99, 1024))
+    rows = [stores.row(f"{n}", n) | {"embedding": one} for n, one in enumerate(embeddings)]
+    gallery.store.merge(rows, insert=True)
+    with files_of_at_most(1 << 16):
+        gallery.export(folder / "rows.parquet")
+
+
 def large_weights(ending: str) -> Callable[[Path, Path], None]:
     def write(folder: Path, checkpoint: Path) -> None:
         with files_of_at_most(1 << 20):
@@ -405,8 +416,8 @@ def large_page(folder: Path, _: Path) -> None:
 
 @pytest.mark.parametrize(
     "write",
-    [large_weights("ckpt"), large_weights("safetensors"), large_page],
-    ids=["ckpt", "safetensors", "page"],
+    [large_table, large_weights("ckpt"), large_weights("safetensors"), large_page],
+    ids=["index", "ckpt", "safetensors", "page"],
 )
 def test_a_full_disk_is_one_error_and_leaves_nothing(
     write: Callable[[Path, Path], None], tmp_path: Path, checkpoint: Path

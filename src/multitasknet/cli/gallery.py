@@ -193,10 +193,11 @@ def _search(options: argparse.Namespace) -> None:
     import numpy as np
 
     from ..files import check_output
-    from ..gallery.gallery import open_gallery
+    from ..gallery.gallery import find_gallery, open_gallery
     from ..gallery.rows import GalleryFilter, all_of
 
     check_images(options.query)
+    find_gallery(options.gallery)  # before a network is loaded
     if options.output:
         check_output(options.output, inputs=options.query, makes_parents=True)
     keypoints = _keypoints(options, options.query)
@@ -297,13 +298,15 @@ def _write_page(
 def _group(options: argparse.Namespace) -> None:
     import numpy as np
 
-    from ..gallery.gallery import Gallery, open_gallery
+    from ..gallery.gallery import Gallery, find_gallery, open_gallery
     from ..gallery.pages import write_contact_sheet
-    from ..gallery.store import is_store
 
     check_folder(options.output)
-    place = options.gallery
-    gallery = Gallery(place) if is_store(place) else open_gallery(place, make_predictor(options))
+    found = find_gallery(options.gallery)
+    if isinstance(found, Path):
+        gallery = open_gallery(options.gallery, make_predictor(options))
+    else:
+        gallery = Gallery(found)
     groups = gallery.group(max_distance=_limit(options, gallery))
     table = groups.write(options.output / "vehicles.csv")
     sheet = write_contact_sheet(options.output / "vehicles.html", groups)

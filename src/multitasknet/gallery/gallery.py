@@ -5,6 +5,7 @@ On disk it is a LanceDB table, for a folder of crops the same table in memory.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -125,6 +126,7 @@ class Gallery:
         self.exact_below, self.recall = exact_below, recall
         # Of one version of the store.
         self._facets: tuple[int, Facets] | None = None
+        self._settings: tuple[int, list[Setting]] | None = None
 
     @classmethod
     def create(cls, path: str | Path, predictor: Predictor) -> Gallery:
@@ -217,14 +219,23 @@ class Gallery:
         return found
 
     def plan(self, where: GalleryFilter | str | None = None, *, exact: bool = False) -> Searched:
-        """How a search under a condition would go."""
-        return index.plan(
-            self.store,
-            _condition(where),
-            exact=exact,
-            recall=self.recall,
-            exact_below=self.exact_below,
-        )
+        """How a search under a condition would go: exactly, unless the index has the recall."""
+        total, condition = len(self), _condition(where)
+        kept = total if condition is None else self.store.count(condition)
+        enough = [one for one in self._measured() if one.recall >= self.recall]
+        if exact or total <= self.exact_below or not enough:
+            return Searched(kept)
+        best = min(enough, key=lambda one: one.probes)
+        return Searched(kept, index.narrowed(best, total, kept))
+
+    def _measured(self) -> list[Setting]:
+        version = self.store.table.version
+        if self._settings is None or self._settings[0] != version:
+            found = index.measured(self.store)
+            # It may be measured without a new version.
+            self._settings = (version, found) if found else None
+            return found
+        return self._settings[1]
 
     def add(
         self,
@@ -507,22 +518,30 @@ def open_gallery(place: str | Path, predictor: Predictor, *, progress: bool = Tr
             a folder of which no picture can be read.
         DataError, ImageError: faulty labels, or no picture in a folder.
     """
-    if is_store(place):
-        gallery = Gallery(place)
-        gallery.store.check_origin(predictor.origin)
-        return gallery
-    folder = assets_folder() / "demo" / "gallery" if place == DEMO else expand(place)
-    if not folder.is_dir():
-        raise GalleryError(
-            f"{place}: expected a store (.lance), a folder of vehicle crops, a data set, or "
-            f"{DEMO!r}"
-        )
+    found = find_gallery(place)
+    if isinstance(found, Store):
+        found.check_origin(predictor.origin)
+        return Gallery(found)
     gallery = Gallery.create(MEMORY, predictor)
-    report = gallery.add(predictor, entries_in(folder, _records(folder)), progress=progress)
+    report = gallery.add(predictor, entries_in(found, _records(found)), progress=progress)
     if not len(gallery):
         image, problem = next(iter(report.broken.items()))
         raise GalleryError(f"{place}: no picture can be read, such as {image}: {problem}")
     return gallery
+
+
+def find_gallery(place: str | Path) -> Store | Path:
+    """The store, or the folder of crops, that a place names; GalleryError if nothing is there."""
+    if is_store(place):
+        return Store(place)
+    folder = assets_folder() / "demo" / "gallery" if place == DEMO else expand(place)
+    # Path.is_dir fails on names that are too long.
+    if not os.path.isdir(folder):  # noqa: PTH112
+        raise GalleryError(
+            f"{place}: expected a store (.lance), a folder of vehicle crops, a data set, or "
+            f"{DEMO!r}"
+        )
+    return folder
 
 
 def _records(folder: Path) -> Sequence[Record]:

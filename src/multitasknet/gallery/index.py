@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import ceil, sqrt
 from secrets import token_hex
 
@@ -67,19 +67,11 @@ class Searched:
     setting: Setting | None = None
 
 
-def plan(
-    store: Store, where: str | None, *, exact: bool, recall: float, exact_below: int
-) -> Searched:
-    """How a search under a condition would go: exactly, unless the index reaches the recall."""
-    total = len(store)
-    kept = total if where is None else store.count(where)
-    enough = [one for one in measured(store) if one.recall >= recall]
-    if exact or total <= exact_below or not enough:
-        return Searched(kept)
-    best = min(enough, key=lambda one: one.probes)
+def narrowed(setting: Setting, total: int, kept: int) -> Setting:
+    """The setting for a condition that keeps some of all rows."""
     # The nearest of fewer rows lie further away, in more parts.
-    probes = min(ceil(best.probes * sqrt(total / max(kept, 1))), _parts(best.rows))
-    return Searched(kept, Setting(**asdict(best) | {"probes": probes}))
+    probes = ceil(setting.probes * sqrt(total / max(kept, 1)))
+    return replace(setting, probes=min(probes, _parts(setting.rows)))
 
 
 def measured(store: Store) -> list[Setting]:
@@ -156,7 +148,7 @@ def measure(store: Store, recall: float = RECALL) -> list[Setting]:
     while not found or (found[-1].recall < recall and found[-1].probes < _parts(rows)):
         tried = Setting(min(probes, _parts(rows)), _REFINE, 0.0, len(queries), rows, name)
         share = _recall(store, queries, truth, tried)
-        found.append(Setting(**asdict(tried) | {"recall": share}))
+        found.append(replace(tried, recall=share))
         probes *= 2
     store.replace(_MEASURED, pa.Table.from_pylist([asdict(one) for one in found]))
     if found[-1].recall < recall:
