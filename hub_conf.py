@@ -13,7 +13,7 @@ _NAME = "multitasknet"
 def _package() -> ModuleType:
     """The package beside this file, also where another copy of it is loaded already.
 
-    In a checkout or a hub folder it stands below ``src``; in a wheel it is installed.
+    In a checkout or a hub folder it is below ``src``; with a wheel it is installed.
     """
     source = Path(__file__).resolve().parent / "src"
     path = source / _NAME / "__init__.py"

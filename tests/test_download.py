@@ -322,6 +322,12 @@ def test_a_read_only_cache_with_the_file_in_it_is_enough(
     assert fetch(card, cache, offline=True) == path
 
 
+def test_a_record_that_cannot_be_written_fails_no_download(card: ModelCard, cache: Path) -> None:
+    cached_path(card.asset, cache).with_name("model.ckpt.verified.json").mkdir(parents=True)
+    assert fetch(card, cache).read_bytes() == CONTENT
+    assert fetch(card, cache, offline=True).read_bytes() == CONTENT
+
+
 def run_fetch(card: ModelCard, cache: Path, before: str = "") -> subprocess.Popen[str]:
     """Fetch in a process of its own."""
     code = f"""

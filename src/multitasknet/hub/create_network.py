@@ -41,7 +41,7 @@ def create_network(
 ) -> Any:
     """Create a network; all its weights are trainable.
 
-    The architecture comes from the checkpoint. The Cell's ``spec`` says what it is, its
+    The architecture comes from the checkpoint. The Cell's ``spec`` states it, its
     ``load_report`` what was loaded. A file that holds a backbone alone, such as torchvision's,
     gets a fresh head of the default architecture.
 
@@ -49,7 +49,7 @@ def create_network(
         name: ``multitasknet``, ``poseestnet`` or ``vehiclepose``; the Hub client passes it.
         weights: ``"card"`` downloads, verifies and loads the card's asset; ``"synthetic"`` takes
             the weights that came with this module, trained on generated vehicles alone; None
-            initialises afresh; a path loads a local file, see :func:`multitasknet.read_weights`.
+            gives initial values; a path loads a local file, see :func:`multitasknet.read_weights`.
         card: a model card or its path; default is the network's own, that came with this module.
         cache_dir: the root of the download cache, see :func:`multitasknet.fetch_asset`.
         offline: never touch the network.
@@ -80,7 +80,7 @@ def create_network(
 
 
 def create_from(source: WeightsSource, name: str = DEFAULT_NETWORK, **options: Any) -> Any:
-    """:func:`create_network` for weights that are stated as one."""
+    """:func:`create_network` with a :class:`WeightsSource`."""
     network = find_network(name)
     network.check_options(options)
     file = source.file(network.name)

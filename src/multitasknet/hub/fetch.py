@@ -143,15 +143,13 @@ def is_verified(path: Path, asset: Asset, *, again: bool = False) -> bool:
         logger.debug("%s: unchanged since it was verified", path)
         return True
     actual = file_sha256(path)
-    intact = actual == asset.sha256
-    with contextlib.suppress(OSError):  # a read-only cache is verified on every call instead
-        if intact:
-            _keep_record(record, state)
-        else:
-            record.unlink(missing_ok=True)
-    if not intact:
-        logger.warning("%s is damaged: expected sha256 %s, found %s", path, asset.sha256, actual)
-    return intact
+    if actual == asset.sha256:
+        _keep_record(record, state)
+        return True
+    logger.warning("%s is damaged: expected sha256 %s, found %s", path, asset.sha256, actual)
+    with contextlib.suppress(OSError):
+        record.unlink()
+    return False
 
 
 def _record(path: Path, asset: Asset) -> tuple[Path, str]:
@@ -162,7 +160,8 @@ def _record(path: Path, asset: Asset) -> tuple[Path, str]:
 
 
 def _keep_record(record: Path, state: str) -> None:
-    with replacing(record) as part:
+    # Without a record, as in a read-only cache, the file is hashed on every call instead.
+    with contextlib.suppress(OSError), replacing(record) as part:
         part.write_text(state, encoding="utf-8")
 
 

@@ -22,7 +22,7 @@ WEIGHTS_VARIABLE = "MULTITASKNET_WEIGHTS"
 class WeightsSource:
     """Which weights to use; all functions that take weights take these five by keyword.
 
-    :func:`multitasknet.create_network` says what each means. TypeError if one is of another type.
+    See :func:`multitasknet.create_network` for their meaning. TypeError if one is of another type.
     """
 
     weights: str | Path | None = CARD
@@ -93,7 +93,7 @@ class WeightsSource:
 def default_weights(
     networks: Sequence[str], card: str | Path | ModelCard | None = None
 ) -> str | Path | None:
-    """What ``default`` stands for, as ``weights`` takes it.
+    """The weights that ``default`` means.
 
     The card's if one is given; else what the environment variable ``MULTITASKNET_WEIGHTS`` names,
     for MultiTaskNet; else the shipped weights of the first of the networks that has some, or the

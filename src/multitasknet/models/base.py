@@ -101,7 +101,7 @@ class Network(ABC):
         name: as the Hub client passes it.
         card: the file name of its published card in ``assets/``.
         spec_type: the class of its specs; every ``spec`` below is one.
-        options: the keyword arguments of its own that ``create_network`` takes.
+        options: further keyword arguments of ``create_network`` for it.
         optional_cells: outermost cells that a file may hold without the network having them.
         preprocessing_version: raised whenever the same picture gives other inputs.
         frozen: for each choice of ``freeze`` in training (``none``, ``stages``, ``blocks``,
@@ -165,7 +165,7 @@ class Network(ABC):
 
     @abstractmethod
     def spec_to_sidecar(self, spec: Any) -> dict[str, Any]:
-        """What a checkpoint's tensors cannot say of the spec."""
+        """What a checkpoint's tensors do not state of the spec."""
 
     @abstractmethod
     def spec_from_sidecar(self, spec: Any, values: Mapping[str, Any]) -> Any:
@@ -181,7 +181,7 @@ class Network(ABC):
             if option not in self.options:
                 raise TypeError(
                     f"create_network() got an unexpected keyword argument {option!r}; {self.name} "
-                    f"takes {', '.join(self.options) or 'none of its own'}"
+                    f"takes {', '.join(self.options) or 'none'}"
                 )
         include_top = options.get("include_top", True)
         if not isinstance(include_top, bool):
@@ -243,7 +243,7 @@ class PoseNetwork(Network):
 
     def half_turn_shares(self, peaks: np.ndarray, maps: np.ndarray) -> Sequence[float | None]:
         """For each picture's peaks and maps: how much of these suggests a vehicle that faces the
-        other way, 0..1; None where the maps cannot tell."""
+        other way, 0..1; None where the maps do not show it."""
         return [None] * len(peaks)
 
     @abstractmethod

@@ -72,7 +72,7 @@ def from_bfloat16(content: bytes) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _message_class() -> type[Message]:
-    """The message as MindSpore declares it, in a pool of its own, where its names are free."""
+    """The message as MindSpore declares it, in a separate pool, where its names are free."""
     schema = text_format.Parse(_SCHEMA, descriptor_pb2.FileDescriptorProto())
     # What all protobufs have, from the 3.20 that CANN asks for.
     return message_factory.GetMessages([schema])["ckpt.Checkpoint"]

@@ -30,7 +30,7 @@ def convert(
 ) -> Path:
     """Write the weights in ``source`` to ``target``, under the published names, or for PyTorch.
 
-    Optimizer state, prefixes and an ImageNet classifier stay behind. What weights from PyTorch
+    Optimizer state, prefixes and an ImageNet classifier are left out. What weights from PyTorch
     need beyond the published layout becomes a further entry, such as MultiTaskNet's
     ``base.pool0.symmetric``; loaders that are not strict pass over it.
 
@@ -44,7 +44,7 @@ def convert(
         float16: half the size: kernels and matrices in float16, which is what weights need. Biases
             and norms, which are small and hold variances, stay in float32.
         without: outermost cells to leave out that a network can do without, such as
-            ``classifier_vid``, which knows the training's vehicles and no others.
+            ``classifier_vid``, which only knows the training's vehicles.
 
     Returns:
         The file written.
@@ -93,7 +93,7 @@ def _leave_out(weights: Weights, cells: Sequence[str]) -> Weights:
         if cell not in optional:
             raise CheckpointError(
                 f"{weights.path}: {cell!r} cannot be left out of {weights.network.name}; expected "
-                f"one of {', '.join(optional) or 'none: it needs all of its cells'}"
+                f"one of {', '.join(optional) or 'none: it needs all its cells'}"
             )
     kept = {name: array for name, array in weights.arrays.items() if cell_of(name) not in cells}
     return replace(weights, arrays=kept)

@@ -51,7 +51,7 @@ def load_weights(
     strict: bool = True,
     fresh: tuple[str, ...] = (),
 ) -> LoadReport:
-    """Put a file's values into a network and say what went where.
+    """Put a file's values into a network and report what went where.
 
     Args:
         network: a Cell of :func:`multitasknet.create_network`, also inside one of a training or

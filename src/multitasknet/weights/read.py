@@ -112,7 +112,7 @@ class WeightsFile:
                 )
 
     def read(self, network: Network | None = None) -> Weights:
-        """The values, as :func:`read_weights` says."""
+        """The values; arguments and errors as for :func:`read_weights`."""
         suffix = self.path.suffix
         if suffix not in _READERS:
             *most, last = _READERS

@@ -1,4 +1,4 @@
-"""The sidecar ``<name>.json`` of a checkpoint: what its tensors cannot say."""
+"""The sidecar ``<name>.json`` of a checkpoint: what its tensors do not state."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Sidecar:
 
     Attributes:
         spec: the network, with its class names and input size.
-        class_maps: which raw id each class stands for.
+        class_maps: the raw id of each class.
         metrics: metrics of these weights on query and gallery, in percent.
         origin: how they came to be: epoch, settings, versions.
-        calibration: what a distance says, see :class:`multitasknet.Calibration`; None if unknown.
+        calibration: what a distance means, see :class:`multitasknet.Calibration`; None if unknown.
     """
 
     spec: Any

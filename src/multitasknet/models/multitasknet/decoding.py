@@ -1,4 +1,4 @@
-"""From the network's outputs to what it says of a picture."""
+"""From the network's outputs to a prediction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .spec import MultiTaskNetSpec
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the network says of one image.
+    """The network's results for one image.
 
     Attributes:
         source: the image's path, or ``image <index>``.

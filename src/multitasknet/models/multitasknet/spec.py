@@ -15,7 +15,7 @@ from ..base import Shapes
 EMBEDDING_SIZE = 1024
 ATTRIBUTE_SIZE = 512
 POSE_SIZE = 3 * NUM_KEYPOINTS
-# An entry of its own, so that every file saved from such a network says so.
+# A separate entry, so that every file saved from such a network has it.
 SYMMETRIC_POOL = "base.pool0.symmetric"
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class PoseEstNetDefinition(PoseNetwork):
     """PAMTRI's keypoint network.
 
-    Its maps hold heights, not probabilities, so they say nothing of half turns.
+    Its maps hold heights, not probabilities, so they show nothing of half turns.
     """
 
     name = "poseestnet"

@@ -23,12 +23,12 @@ def decode(
     mirrored: Sequence[np.ndarray] | None = None,
     decoding: str = DECODINGS[0],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the network's outputs for a batch, and for its mirrored pictures, say together.
+    """Peaks and maps from the outputs for a batch, and for its mirrored pictures.
 
     Args:
         outputs: facing, visibility and heatmaps.
         mirrored: the same of the mirrored inputs; probabilities are then averaged.
-        decoding: the one that there is.
+        decoding: ``soft``.
 
     Returns:
         Peaks, float32 ``[N, 36, 3]``: x and y in cells, and the probability of being visible; and
@@ -76,8 +76,8 @@ def find_peaks(maps: np.ndarray) -> np.ndarray:
 def half_turn_shares(peaks: np.ndarray, maps: np.ndarray) -> list[float]:
     """How much of the maps' probability lies where a half turn would put the keypoints.
 
-    An estimate that takes front for rear is as likely a vehicle as the right one, so no shape tells
-    it; but its maps are less sure. See the card for how many are told by this.
+    An estimate that takes front for rear has the shape of a vehicle as well, so the shape does not
+    show it; but its maps are less sure. The card states how many are found by this.
 
     Args:
         peaks, maps: as from :func:`decode`.

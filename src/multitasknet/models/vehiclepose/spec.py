@@ -54,7 +54,7 @@ class VehiclePoseSpec:
 
 
 def spec_from_shapes(shapes: Shapes, source: str) -> VehiclePoseSpec:
-    """The spec of a checkpoint, of which its names and shapes say nothing more.
+    """The spec of a checkpoint: names and shapes only confirm that it is one.
 
     Args:
         shapes: names as :class:`~.network.VehiclePose` has them.
