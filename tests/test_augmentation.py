@@ -18,7 +18,7 @@ from multitasknet.training.augmentation import (
     random_crop,
 )
 from multitasknet.training.batches import Draw, FeatureSource
-from multitasknet.vehicle.keypoints import SURFACES, visible_surfaces
+from multitasknet.vehicle.keypoints import visible_surfaces
 from multitasknet.vehicle.maps import draw_heatmaps, draw_segments
 from multitasknet.vehicle.sample import Sample
 
@@ -60,15 +60,6 @@ def test_mirroring_exchanges_left_and_right_everywhere() -> None:
         np.testing.assert_array_equal(after.maps[36 + left], before.maps[36 + right][:, ::-1])
     for alone in range(6, 13):
         np.testing.assert_array_equal(after.maps[36 + alone], before.maps[36 + alone][:, ::-1])
-
-
-def test_segments_exchange_as_the_surfaces_of_exchanged_keypoints_do() -> None:
-    mirrored = [tuple((corner + 18) % 36 for corner in corners) for corners in SURFACES]
-    partners = [
-        next(index for index, other in enumerate(SURFACES) if set(other) == set(corners))
-        for corners in mirrored
-    ]
-    assert partners == [3, 4, 5, 0, 1, 2, *range(6, 13)]
 
 
 def test_the_papers_flip_keeps_the_order_of_keypoints_and_maps() -> None:

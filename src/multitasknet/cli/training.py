@@ -120,6 +120,7 @@ def _settings(
         settings["card"] = str(options.card)
     is_resumed = getattr(options, "resume", False)
     if options.weights or options.card or not (is_resumed or "weights" in settings):
+        options.network = settings.get("network")
         settings["weights"] = weights_of(options)
     return settings
 
