@@ -18,7 +18,7 @@ from ..images import Picture, open_picture
 from ..inference.origin import EmbeddingOrigin
 from ..runtime import usable_cores
 from .columns import OWN_COLUMNS, origin_text, stored_value
-from .rows import AddReport, Entry, any_of
+from .rows import AddReport, Entry, any_of, utc
 from .store import Store
 
 if TYPE_CHECKING:
@@ -130,8 +130,8 @@ class _Adding:
 
     def skip(self, name: str, error: ImageError) -> None:
         """Note a picture that cannot be read."""
-        self.report.broken[name] = str(error)
-        logger.warning("%s is left out: %s", name, error)
+        self.report.broken[name] = str(error).removeprefix(f"{name}: ")
+        logger.warning("%s is left out: %s", name, self.report.broken[name])
         self._bar.update(1)
 
     def fresh(self, entries: Sequence[Entry]) -> Iterator[Loaded]:
@@ -158,8 +158,10 @@ class _Adding:
 
     def row(self, loaded: Loaded, prediction: Prediction) -> dict[str, Any]:
         """A row as the table takes it."""
+        given = self._given(loaded.entry, loaded.known)
         return {
-            **self._given(loaded.entry, loaded.known),
+            **given,
+            "time": given["time"] or loaded.picture.taken_at,
             "origin": self._origin,
             "width": prediction.width,
             "height": prediction.height,
@@ -176,10 +178,7 @@ class _Adding:
             "type_probability": prediction.type_probability,
             "type_probabilities": _ordered(prediction.type_probabilities, self._store.type_names),
             "embedding": prediction.embedding,
-        } | ({"time": loaded.picture.taken_at} if self._has_no_time(loaded) else {})
-
-    def _has_no_time(self, loaded: Loaded) -> bool:
-        return loaded.entry.time is None and not (loaded.known and loaded.known["time"])
+        }
 
     def _load(self, entry: Entry) -> Loaded | None:
         try:
@@ -223,7 +222,7 @@ class _Adding:
             "id": entry.id,
             "image": str(entry.image),
             "camera": entry.camera or kept.get("camera", ""),
-            "time": entry.time or kept.get("time"),
+            "time": utc(entry.time) if entry.time else kept.get("time"),
         }
 
     def _correction(self, entry: Entry, row: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from ..errors import GalleryError
 from ..files import reading
 from ..inference.origin import EmbeddingOrigin
 from ..vehicle.keypoints import NUM_KEYPOINTS
+from .rows import utc
 
 META = b"multitasknet"
 FORMAT = 2
@@ -201,6 +202,8 @@ def _kind(name: str, value: object) -> Any:
 
 def stored_value(value: object, kind: Any) -> object:
     """A value as a column of that type keeps it."""
+    if isinstance(value, datetime):
+        return utc(value)
     if kind == pa.string() and not isinstance(value, str):
         return str(value)
     return float(value) if kind == pa.float64() and isinstance(value, int) else value

@@ -8,7 +8,6 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,7 @@ def entries_of(images: Iterable[Path]) -> list[Entry]:
     found: dict[str, Entry] = {}
     for image in images:
         for path in find_images(image) if image.is_dir() else [image]:
-            whole = path.resolve()
+            whole = _resolved(path)
             found[str(whole)] = Entry(str(whole), whole, camera_of(camera_in(whole.name)))
     return list(found.values())
 
@@ -58,6 +57,11 @@ def entries_in(folder: Path, records: Iterable[Record]) -> list[Entry]:
         )
         for record in records
     ]
+
+
+def _resolved(path: Path) -> Path:
+    # Unlike Path.resolve, it does not fail on links that lead to themselves.
+    return Path(os.path.realpath(path))
 
 
 def camera_of(number: int) -> str:
@@ -103,9 +107,7 @@ def _csv_columns(path: Path) -> dict[str, list[Any]]:
     for number, row in enumerate(rows, start=1):
         if len(row) != len(names):
             raise ValueError(f"row {number} has {len(row)} cells, the header {len(names)}")
-    cells = {
-        name: [row[place] for row in rows] for place, name in _named(names, rows) if name or rows
-    }
+    cells = {name: [row[place] for row in rows] for place, name in _named(names, rows)}
     return {name: of if name in _GIVEN else parse_cells(of) for name, of in cells.items()}
 
 
@@ -165,12 +167,8 @@ def _entry(path: Path, number: int, row: dict[str, Any]) -> Entry:
         raise GalleryError(f"{path}: row {number} has no image; give its path")
     with reading(f"{path}, row {number}", GalleryError, "cannot be used", "correct the row"):
         time = parse_time(row.get("time"))
-        image = Path(path.parent, path_in(str(row["image"]))).resolve()
-    more = {
-        name: parse_time(value) if isinstance(value, datetime) else value
-        for name, value in row.items()
-        if name not in _GIVEN
-    }
+        image = _resolved(path.parent / path_in(str(row["image"])))
+    more = {name: value for name, value in row.items() if name not in _GIVEN}
     id, camera = _word(row.get("id")), _word(row.get("camera"))
     return Entry(id or str(image), image, camera, time, more=more)
 
