@@ -17,10 +17,11 @@ from multitasknet import convert, create_network, export, read_dataset, read_wei
 from multitasknet.cli import main
 from multitasknet.data.pipeline import create_pipeline
 from multitasknet.data.samples import batch_inputs, make_sample
-from multitasknet.hub.source import WeightsSource
-from multitasknet.inference.opening import open_engine
+from multitasknet.inference.conversion import open_mindir
+from multitasknet.inference.engines import open_engine
 from multitasknet.models import NETWORKS
 from multitasknet.vehicle.attributes import ClassMaps
+from multitasknet.weights.read import WeightsFile
 from multitasknet.weights.sidecar import Sidecar, write_sidecar
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "assets" / "example.jpg"
@@ -58,18 +59,19 @@ def test_its_exports_and_engines_agree_at_any_size(weights: Path, tmp_path: Path
     cell = create_network("toy", weights=weights)
     (inputs,) = batch_inputs([make_sample(PIXELS, None, cell.spec)] * 3, cell.spec, (64, 32))
     wanted = cell(mindspore.Tensor(inputs)).asnumpy()
-    sources = [
-        weights,
-        export(tmp_path / "toy.onnx", network=cell).path,
-        export(tmp_path / "toy.mindir", network=cell, size=(64, 32)).path,
+    files = [
+        export(tmp_path / name, network=cell, size=(64, 32)).path
+        for name in ("toy.onnx", "toy.mindir")
     ]
-    for source in sources:
-        engine = open_engine(WeightsSource(source, cache_dir=tmp_path / "cache"), "toy")
+    for source in (WeightsFile(weights), files[0]):
+        engine = open_engine(source, folder=tmp_path / "cache")
         assert engine.spec.output_shapes((64, 32)) == {"means": (5,)}
         assert type(engine.spec) is ToySpec
         (got,) = engine.run(inputs)
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-6)
-    assert open_engine(WeightsSource(sources[1]), "toy").spec.input_size == (32, 96)
+    (got,) = open_mindir(files[1])(inputs)
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-6)
+    assert open_engine(WeightsFile(weights)).spec.input_size == (32, 96)
 
 
 def test_its_inputs_come_from_any_data_set(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from multitasknet import device as device_module
-from multitasknet.device import Device, DeviceError, choose_device, has_idle_ascend
+from multitasknet.device import Device, choose_device, has_idle_ascend
+from multitasknet.errors import EngineError
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ def test_a_device_has_a_name_and_maybe_a_number(text: str, device: Device) -> No
 
 @pytest.mark.parametrize("text", ["", "NPU", "Ascend:", "Ascend:-1", "Ascend:one", "CPU:0", ":1"])
 def test_other_words_are_no_device(text: str) -> None:
-    with pytest.raises(DeviceError, match="expected CPU, Ascend or GPU"):
+    with pytest.raises(EngineError, match="expected CPU, Ascend or GPU"):
         Device.parse(text)
 
 
@@ -42,7 +43,7 @@ def test_the_device_that_mindspore_computes_on_can_be_chosen_at_any_time() -> No
 
 def test_a_number_under_msrun_is_refused(monkeypatch) -> None:
     monkeypatch.setenv("MS_ROLE", "MS_WORKER")
-    with pytest.raises(DeviceError, match="ASCEND_RT_VISIBLE_DEVICES"):
+    with pytest.raises(EngineError, match="ASCEND_RT_VISIBLE_DEVICES"):
         choose_device("Ascend:1")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,19 +12,20 @@ from PIL import Image
 
 from multitasknet import (
     CheckpointError,
+    EngineError,
     ImageError,
-    PoseError,
     PoseEstimator,
     PoseEstNetSpec,
     Predictor,
     create_network,
     read_labels,
 )
+from multitasknet.cli import main
 from multitasknet.data.samples import batch_inputs, make_sample
-from multitasknet.inference.pose_choice import open_pose_estimator
+from multitasknet.inference.pose import open_pose_estimator
 from multitasknet.models.poseestnet.decoding import unmirrored
 from multitasknet.vehicle.attributes import ClassMaps
-from multitasknet.vehicle.keypoints import MIRRORED_KEYPOINTS
+from multitasknet.vehicle.keypoints import KEYPOINT_NAMES, MIRRORED_KEYPOINTS
 from multitasknet.weights.sidecar import Sidecar, sidecar_path, write_sidecar
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -136,29 +138,46 @@ def test_no_pose_network_is_downloaded_unless_asked_for(checkpoint: Path, tmp_pa
             checkpoint, backend="mindspore", size=(64, 64), cache_dir=tmp_path, pose=word
         )
         assert predictor.pose_estimator is None
-    with pytest.raises(PoseError, match="expected auto, none, card, synthetic, or a file"):
+    with pytest.raises(EngineError, match="expected auto, none, card, synthetic, or a file"):
         open_pose_estimator("crad")
 
 
-def test_auto_takes_the_published_weights_that_are_in_the_cache(
+def test_auto_takes_the_pose_network_that_the_weights_were_trained_with(
     pose_checkpoint: Path, write_card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from multitasknet import load_card
     from multitasknet.hub.fetch import cached_path
-    from multitasknet.inference import pose_estimator
 
+    assets = tmp_path / "assets"
     card = write_card(
         "http://127.0.0.1:1/pose.ckpt",
         pose_checkpoint.read_bytes(),
-        path=tmp_path / "assets" / "poseestnet_veir.md",
+        path=assets / "poseestnet_veir.md",
     )
     place = cached_path(load_card(card).asset, tmp_path)
     place.parent.mkdir(parents=True)
     place.write_bytes(pose_checkpoint.read_bytes())
     monkeypatch.setattr("multitasknet.hub.card.PACKAGE", tmp_path)
-    found = open_pose_estimator("auto", cache_dir=tmp_path, backend="mindspore")
-    assert isinstance(found, pose_estimator.PoseEstimator)
-    assert "pose.ckpt: 1461 loaded" in found.engine.source
+
+    def found(convention: str) -> PoseEstimator | None:
+        return open_pose_estimator("auto", convention=convention, cache_dir=tmp_path)
+
+    published = found("published")
+    assert published is not None and published.engine.source == str(place)
+    # Weights of the other convention do not take it, and there is none shipped yet.
+    assert found("visibility") is None
+    for one in ASSETS.glob("vehiclepose_synthetic.*"):
+        shutil.copy(one, assets)
+    shipped = found("visibility")
+    assert shipped is not None and shipped.engine.source == str(
+        assets / "vehiclepose_synthetic.ckpt"
+    )
+    assert (published.pose_convention, shipped.pose_convention) == ("published", "visibility")
+    # Where the published one is not in the cache, the shipped one gives what it would have given.
+    place.unlink()
+    instead = found("published")
+    assert instead is not None
+    assert (instead.engine.source, instead.pose_convention) == (shipped.engine.source, "published")
 
 
 def test_weights_of_the_other_network_are_refused_by_name(
@@ -173,7 +192,7 @@ def test_weights_of_the_other_network_are_refused_by_name(
         create_network("multitasknet", weights=pose_checkpoint)
     with pytest.raises(
         CheckpointError,
-        match="the network that is given: expected multitasknet, but it is poseestnet",
+        match="the network: expected multitasknet, but it is poseestnet",
     ):
         Predictor(network=create_network("poseestnet", weights=None))
 
@@ -194,3 +213,129 @@ def test_a_pose_convention_travels_in_the_sidecar_and_a_wrong_one_is_said(
     )
     with pytest.raises(CheckpointError, match="pose_convention is 'guess'"):
         PoseEstimator(weights, backend="mindspore")
+
+
+# The command
+
+QUICK = ["--backend", "mindspore", "--size", "64", "--batch-size", "2", "--no-flip-test"]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, estimator: PoseEstimator) -> PoseEstimator:
+    """Commands that share one estimator, which has been loaded."""
+    monkeypatch.setattr("multitasknet.inference.pose.PoseEstimator", lambda *_, **__: estimator)
+    return estimator
+
+
+def test_the_command_sums_up_writes_and_draws(
+    pose_checkpoint: Path, tmp_path: Path, capsys
+) -> None:
+    crops, table, overlays = (tmp_path / name for name in ("crops", "labels.csv", "drawn"))
+    (crops / "cam1").mkdir(parents=True)
+    Image.open(PHOTO).convert("RGB").resize((80, 60)).save(crops / "cam1" / "7_small.png")
+    shutil.copy(PHOTO, crops)
+    how = ["--weights", str(pose_checkpoint), *QUICK]
+    outputs = ["--output", str(table), "--overlay", str(overlays)]
+    assert main(["pose", str(crops), *how, *outputs]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    estimator = PoseEstimator(
+        pose_checkpoint, backend="mindspore", size=64, batch_size=2, flip_test=False
+    )
+    poses = estimator.estimate([crops / "cam1" / "7_small.png", crops / PHOTO.name])
+    seen = int((poses[1].keypoints[:, 2] >= 0.5).sum())
+    confidence = f"mean confidence {poses[1].confidence:.2f}"
+    assert lines[1] == f"{crops / PHOTO.name}: {confidence}, {seen} of 36 at or above 0.5"
+    assert lines[2:] == [str(table), str(overlays)]
+    rows = read_labels(table)
+    assert [(row.image, row.vehicle_id) for row in rows.values()] == [
+        ("cam1/7_small.png", 7),
+        (PHOTO.name, 0),
+    ]
+    for row, pose in zip(rows.values(), poses, strict=True):
+        np.testing.assert_allclose(row.keypoints, pose.keypoints, rtol=1e-6, atol=6e-4)
+    drawn = Image.open(overlays / "cam1" / "7_small.png")
+    assert drawn.size == (80, 60)
+    assert not np.array_equal(drawn, Image.open(crops / "cam1" / "7_small.png"))
+
+
+def test_json_is_a_line_an_image_and_coco_goes_by_its_ending(
+    quick: PoseEstimator, tmp_path: Path, capsys
+) -> None:
+    coco = tmp_path / "poses.json"
+    assert main(["pose", str(PHOTO), "--json", "--output", str(coco)]) == 0
+    captured = capsys.readouterr()
+    said = json.loads(captured.out)
+    assert (said["image"], np.shape(said["keypoints"])) == (str(PHOTO), (36, 3))
+    assert said["seen"] == sum(point[2] >= 0.5 for point in said["keypoints"])
+    assert captured.err.splitlines()[-1] == str(coco)
+    content = json.loads(coco.read_text())
+    assert content["categories"][0]["keypoints"] == list(KEYPOINT_NAMES)
+    with Image.open(PHOTO) as image:
+        assert (content["images"][0]["width"], content["images"][0]["height"]) == image.size
+    (row,) = read_labels(coco).values()
+    np.testing.assert_allclose(row.keypoints, said["keypoints"], rtol=1e-4)
+
+
+def test_a_label_file_serves_predict(
+    quick: PoseEstimator, checkpoint: Path, tmp_path: Path, capsys
+) -> None:
+    table = tmp_path / "poses.csv"
+    assert main(["pose", str(PHOTO), "--output", str(table)]) == 0
+    capsys.readouterr()
+    command = ["predict", str(PHOTO), "--weights", str(checkpoint), "--size", "64", "--json"]
+    assert main([*command, "--labels", str(table)]) == 0
+    assert json.loads(capsys.readouterr().out)["pose"]["origin"] == "given"
+
+
+def test_options_reach_the_network(monkeypatch, capsys) -> None:
+    asked = {}
+
+    def refuse(*_: object, **options: object) -> None:
+        asked.update(options)
+        raise EngineError("stop")
+
+    monkeypatch.setattr("multitasknet.inference.pose.PoseEstimator", refuse)
+    options = ["--no-flip-test", "--decode", "dark", "--size", "128", "--threads", "1"]
+    assert main(["pose", str(PHOTO), *options, "--batch-size", "4"]) == 2
+    assert (asked["flip_test"], asked["decode"], asked["size"]) == (False, "dark", (128, 128))
+    assert (asked["threads"], asked["batch_size"], asked["offline"]) == (1, 4, False)
+
+
+def test_random_weights_are_said_to_be(capsys) -> None:
+    assert main(["pose", str(PHOTO), "--weights", "none", *QUICK]) == 0
+    assert "the weights are random; these poses mean nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere.jpg"], "nowhere.jpg does not exist"),
+        (["empty"], "empty: no picture found"),
+        ([PHOTO, "--output", "poses.txt"], "--output is poses.txt; expected a name in .csv or"),
+        ([PHOTO, "copy", "--output", "a.csv"], "would both be called example.jpg"),
+        ([PHOTO, "--overlay", PHOTO.parent], "assets, where the images are; give another folder"),
+        ([PHOTO, "--weights", "nowhere.ckpt"], "nowhere.ckpt"),
+        ([PHOTO, "--output", "nowhere/a.csv"], "in a folder that exists"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, said: str, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "copy").mkdir()
+    shutil.copy(PHOTO, tmp_path / "copy")
+    assert main(["pose", *map(str, arguments)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("multitasknet: error: ")
+    assert said in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.glob("*.csv"))
+
+
+def test_a_broken_image_is_named_and_left_out(quick: PoseEstimator, tmp_path: Path, capsys) -> None:
+    broken, table = tmp_path / "broken.jpg", tmp_path / "a.csv"
+    broken.write_bytes(PHOTO.read_bytes()[:2000])
+    assert main(["pose", str(PHOTO), str(broken), "--output", str(table)]) == 0
+    assert "broken.jpg: the image cannot be read" in capsys.readouterr().err
+    assert list(read_labels(table)) == [PHOTO.name]
+    assert main(["pose", str(broken)]) == 1
+    assert "broken.jpg: the image cannot be read" in capsys.readouterr().err

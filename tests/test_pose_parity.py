@@ -13,8 +13,8 @@ import pytest
 
 from multitasknet import PoseEstNetSpec, convert, create_network, export, read_weights
 from multitasknet.data.samples import batch_inputs, make_sample
-from multitasknet.hub.source import WeightsSource
-from multitasknet.inference.opening import open_engine
+from multitasknet.inference.conversion import open_mindir
+from multitasknet.inference.engines import open_engine
 from multitasknet.models.poseestnet.decoding import (
     find_peaks,
     keypoints_in_image,
@@ -70,7 +70,7 @@ def test_every_engine_gives_what_pytorch_gives(torch_network, nvlabs_file, tmp_p
         export(tmp_path / "pose.mindir", network=cell, size=(64, 96)).path,
     ]
     outputs = [cell(mindspore.Tensor(x)).asnumpy()]
-    outputs += [open_engine(WeightsSource(one), "poseestnet").run(x)[0] for one in files]
+    outputs += [run(x)[0] for run in (open_engine(files[0]).run, open_mindir(files[1]))]
     for output in outputs:
         assert output.shape == (2, 36, 16, 24)
         assert np.abs(output - wanted).max() <= 1e-4 * np.abs(wanted).max()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -166,6 +167,30 @@ def test_the_command_prints_json(capsys, checkpoint) -> None:
     assert sum(predictions[0]["type_probabilities"].values()) == pytest.approx(1)
 
 
+def test_a_folder_is_predicted_and_a_broken_file_does_not_stop_the_others(
+    checkpoint, tmp_path, capsys
+) -> None:
+    folder = tmp_path / "crops"
+    folder.mkdir()
+    pixels = np.asarray(Image.open(PHOTO).convert("RGB").resize((40, 40)))
+    for name in ("b.png", "c.png"):
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "a.jpg").write_bytes(b"no image")
+    (folder / "._b.png").write_bytes(b"no image either")
+    (tmp_path / "cam.mp4").write_bytes(b"")
+    how = ["--weights", str(checkpoint), "--size", "64"]
+    assert main(["predict", str(folder), str(tmp_path / "cam.mp4"), *how]) == 0
+    captured = capsys.readouterr()
+    named = [line for line in captured.out.splitlines() if line.startswith(str(folder))]
+    assert named == [str(folder / "b.png"), str(folder / "c.png")]
+    # Scores, not percentages of anything.
+    assert "%" not in captured.out and re.search(r"colour +\w+ [01]\.\d\d, ", captured.out)
+    first, second = captured.err.splitlines()[-2:]
+    assert first.startswith(f"multitasknet: {folder / 'a.jpg'}: the image cannot be read")
+    assert "cam.mp4: the image cannot be read (it is a video; save its frames" in second
+    assert main(["predict", str(folder / "a.jpg"), *how]) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -173,7 +198,7 @@ def test_the_command_prints_json(capsys, checkpoint) -> None:
         (["predict", str(PHOTO), "--weights", "nowhere.ckpt"], "nowhere.ckpt"),
         (["predict", str(PHOTO), "--labels", "nowhere.csv"], "nowhere.csv"),
         (["predict", str(PHOTO), "--card", "nowhere.md"], "nowhere.md"),
-        (["predict", str(PHOTO), "--weights", "a.mindir", "--backend", "onnx"], "use 'auto'"),
+        (["predict", str(PHOTO), "--weights", "a.mindir"], "MindIR files are for MindSpore Lite"),
         (["info", "--card", "nowhere.md"], "nowhere.md"),
         (["info", "--weights", str(PHOTO)], "example.jpg"),
         (["hub-install", "--version", "9.9"], "'9.9'"),
@@ -240,11 +265,6 @@ def test_a_missing_image_is_named_before_anything_large_is_imported() -> None:
     code += "assert not {'mindspore', 'onnxruntime'} & set(sys.modules); sys.exit(code)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert (done.returncode, b"nowhere.jpg" in done.stderr) == (2, True), done.stderr
-
-
-def test_a_former_option_is_accepted_with_a_warning(capsys) -> None:
-    assert main(["predict", str(PHOTO), "--labels", "nowhere.csv", "--batch-size", "4"]) == 2
-    assert "--batch is called --batch-size now" in capsys.readouterr().err
 
 
 def test_help_needs_no_mindspore() -> None:

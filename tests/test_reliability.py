@@ -30,7 +30,8 @@ from multitasknet.errors import (
 )
 from multitasknet.files import check_output, exclusive, replacing
 from multitasknet.hub.card import load_card
-from multitasknet.inference.metadata import Metadata, MetadataError
+from multitasknet.inference.metadata import Metadata
+
 from multitasknet.models.base import check_memory
 from multitasknet.models.multitasknet.spec import MultiTaskNetSpec
 from multitasknet.report.page import Panel, Shot, thumbnail, write_page
@@ -135,7 +136,7 @@ def test_hostile_metadata_are_refused(change: dict[str, object]) -> None:
     value = json.loads(text)
     spec = value["spec"] | change.get("spec", {})
     for hostile in (json.dumps(value | change | {"spec": spec}), DEEP):
-        with pytest.raises(MetadataError, match="model"):
+        with pytest.raises(EngineError, match="model"):
             Metadata.from_strings({"multitasknet": hostile}, "model")
 
 

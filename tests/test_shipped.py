@@ -40,7 +40,7 @@ from multitasknet.cli import main
 from multitasknet.files import file_sha256
 from multitasknet.hub.card import default_card_path
 from multitasknet.hub.fetch import cached_path
-from multitasknet.inference.pose_choice import open_pose_estimator
+from multitasknet.inference.pose import open_pose_estimator
 from multitasknet.models import pose_networks
 from multitasknet.vehicle.attributes import COLORS, TYPES
 from multitasknet.weights.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar

@@ -6,6 +6,7 @@ from .errors import (
     CheckpointError,
     DataError,
     DownloadError,
+    EngineError,
     ImageError,
     MissingExtraError,
     MultiTaskNetError,
@@ -20,17 +21,11 @@ from .hub.fetch import fetch_asset
 from .hub.install import hub_install
 from .hub.publish import write_card
 from .images import Picture, find_images, open_picture, picture_of
-from .inference.export import ExportError, ExportReport, export
+from .inference.export import ExportReport, export
 from .inference.origin import EmbeddingOrigin
-from .inference.pose_choice import PoseError
-from .inference.pose_estimator import PoseEstimator
+from .inference.pose import PoseEstimator
 from .inference.predictor import Predictor
-from .inference.quantization import (
-    PoseQuantizationReport,
-    QuantizationError,
-    QuantizationReport,
-    quantize,
-)
+from .inference.quantize import QuantizationReport, quantize
 from .models.multitasknet.decoding import Prediction
 from .models.multitasknet.network import MultiTaskNet
 from .models.multitasknet.preprocessing import preprocess
@@ -69,7 +64,7 @@ __all__ = [
     "DataError",
     "DownloadError",
     "EmbeddingOrigin",
-    "ExportError",
+    "EngineError",
     "ExportReport",
     "FinetuneResult",
     "Gallery",
@@ -85,15 +80,12 @@ __all__ = [
     "MultiTaskNetSpec",
     "Picture",
     "Pose",
-    "PoseError",
     "PoseEstNet",
     "PoseEstNetSpec",
     "PoseEstimator",
     "PoseEvaluation",
-    "PoseQuantizationReport",
     "Prediction",
     "Predictor",
-    "QuantizationError",
     "QuantizationReport",
     "StoreGallery",
     "VehiclePose",

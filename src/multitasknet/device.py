@@ -7,19 +7,19 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
-from .errors import MultiTaskNetError
+from .errors import EngineError
 
 logger = logging.getLogger(__name__)
 
-# Where an Ascend accelerator shows itself, whatever the environment says.
+# There if the machine has an Ascend accelerator, whatever the environment says.
 ASCEND_NODE = Path("/dev/davinci_manager")
 _TARGETS = {target.lower(): target for target in ("CPU", "Ascend", "GPU")}
 _CANN = "source set_env.sh of your CANN, then see 'multitasknet info --system'"
-
-
-class DeviceError(MultiTaskNetError, ValueError):
-    """A device that does not exist, or that MindSpore cannot compute on."""
+# MindSpore does not support several threads of one process: whatever builds, exports or runs a
+# Cell holds this.
+MINDSPORE_TURN = Lock()
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Device:
 
     @classmethod
     def parse(cls, text: str) -> Device:
-        """From ``CPU``, ``Ascend``, ``Ascend:1``, ``GPU:0`` and so on, in any case; DeviceError."""
+        """From ``CPU``, ``Ascend``, ``Ascend:1``, ``GPU:0`` and so on, in any case; EngineError."""
         name, colon, number = text.partition(":")
         target = _TARGETS.get(name.lower())
         numbered = number.isascii() and number.isdigit() and target != "CPU"
         if target is None or (colon and not numbered):
-            raise DeviceError(
+            raise EngineError(
                 f"device is {text!r}; expected CPU, Ascend or GPU, the last two with a number if "
                 f"you like, such as Ascend:1"
             )
@@ -44,10 +44,10 @@ class Device:
 
 
 def choose_device(device: str | None) -> None:
-    """Have MindSpore compute on a device, all of this process; None leaves it what it found.
+    """Make MindSpore compute on a device, in all of this process; None leaves the one it found.
 
     Raises:
-        DeviceError: no such device, none that MindSpore can use, or it computes on another one
+        EngineError: no such device, none that MindSpore can use, or it computes on another one
             already.
     """
     import mindspore
@@ -59,7 +59,7 @@ def choose_device(device: str | None) -> None:
         return
     wanted = Device.parse(device)
     if wanted.number is not None and "MS_ROLE" in os.environ:
-        raise DeviceError(
+        raise EngineError(
             f"device is {device!r}, but msrun gives each process its own; leave the number out, "
             f"and choose by ASCEND_RT_VISIBLE_DEVICES"
         )
@@ -71,7 +71,7 @@ def choose_device(device: str | None) -> None:
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         remedy = _CANN if wanted.target == "Ascend" else "leave it out"
-        raise DeviceError(
+        raise EngineError(
             f"device is {device!r}, but MindSpore does not compute there ({reason}); {remedy}"
         ) from error
 

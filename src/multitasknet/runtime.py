@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import math
 import os
@@ -15,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 _VARIABLE = "ONEDNN_MAX_CPU_ISA"
 _FIRST_SLOW_VERSION = (2, 9)
+_AVX2 = 0x7  # dnnl_cpu_isa_avx2
 _CAPS_WITHOUT_VNNI = frozenset({"SSE41", "AVX", "AVX2", "AVX512_CORE"})
 _CAPS_WITHOUT_BFLOAT16 = _CAPS_WITHOUT_VNNI | {"AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE_VNNI"}
 _GROUP = Path("/sys/fs/cgroup")
@@ -100,16 +102,12 @@ def sums_int8_exactly() -> bool:
     return has_vnni and _cap() not in _CAPS_WITHOUT_VNNI
 
 
-def guard_cpu() -> bool:
+def guard_cpu() -> None:
     """Limit MindSpore's oneDNN to AVX2 where its AVX-512 convolutions are 40 times slower.
 
-    That is: MindSpore 2.9 or newer, on a CPU with AVX-512, and nothing chosen by the user. It must
-    run before the first operator does. oneDNN reads the variable once, at its first convolution,
-    so one is run here and the variable taken back: other libraries, and other processes, have a
-    oneDNN of their own, which AVX-512 does not slow down.
-
-    Returns:
-        Whether this call set a limit.
+    That is: MindSpore 2.9 or newer, on a CPU with AVX-512, and nothing chosen by the user. oneDNN
+    takes a limit until the first operator runs; where one has, a warning says so. Other libraries
+    have a oneDNN of their own, which AVX-512 does not slow down.
     """
     import mindspore
 
@@ -119,7 +117,8 @@ def guard_cpu() -> bool:
         has_avx512=has_cpu_feature("AVX512F"),
         chosen=os.environ.get(_VARIABLE),
     )
-    return needed and _limit_onednn()
+    if needed:
+        _limit_onednn(Path(mindspore.__file__).parent / "lib")
 
 
 def needs_guard(*, version: str, device: str, has_avx512: bool, chosen: str | None) -> bool:
@@ -130,24 +129,19 @@ def needs_guard(*, version: str, device: str, has_avx512: bool, chosen: str | No
 
 
 @lru_cache(maxsize=1)
-def _limit_onednn() -> bool:
-    import mindspore
-    import numpy as np
-    from mindspore import Tensor, ops
-
-    logger.warning(
-        "limiting oneDNN to AVX2 for MindSpore %s, which is about 40 times slower on this AVX-512 "
-        "CPU without it (%s=AVX2, taken back at once; set it yourself to choose)",
-        mindspore.__version__,
-        _VARIABLE,
-    )
-    one = Tensor(np.ones((1, 1, 1, 1), np.float32))
-    os.environ[_VARIABLE] = "AVX2"
-    try:
-        ops.Conv2D(1, 1)(one, one).asnumpy()
-    finally:
-        del os.environ[_VARIABLE]
-    return True
+def _limit_onednn(folder: Path) -> None:
+    """Set the limit of the oneDNN in a folder, by its own function: no operator, no variable."""
+    library = next(folder.glob("libdnnl.so*"), None)
+    if library is None:
+        return
+    onednn = ctypes.CDLL(str(library))
+    if onednn.dnnl_set_max_cpu_isa(_AVX2) == 0:
+        logger.info("MindSpore's oneDNN is limited to AVX2, which is faster here")
+    elif onednn.dnnl_get_effective_cpu_isa() != _AVX2:
+        logger.warning(
+            "MindSpore has computed with AVX-512 already, which is slow; set %s=AVX2 before it",
+            _VARIABLE,
+        )
 
 
 def cores_of_quota(path: Path) -> int:

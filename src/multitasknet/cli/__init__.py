@@ -22,8 +22,7 @@ from . import (
     evaluate,
     export,
     gallery,
-    inference,
-    pose,
+    predict,
     serve,
     synthesize,
     training,
@@ -31,9 +30,8 @@ from . import (
 )
 
 _COMMANDS = (
-    inference,
+    predict,
     gallery,
-    pose,
     evaluate,
     training,
     demo,
@@ -46,7 +44,7 @@ _PATHS_OR_WORDS = ("weights", "pose", "gallery")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    """Run one command; return the exit code: 0, 1 or 2 for a user's mistake, 130 for Ctrl-C."""
     # File names may hold bytes that are no text, and terminals may know few letters.
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -56,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         format="multitasknet: %(message)s",
     )
     try:
-        options.run(options)
+        code: int | None = options.run(options)  # 1 if nothing could be read
         sys.stdout.flush()
     except MultiTaskNetError as error:
         return _fail(str(error))
@@ -74,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{place:.200}: {error.strerror or error}")
     except MemoryError as error:
         return _fail(f"there is not enough memory ({error}); ask for less at a time")
+    else:
+        return code or 0
     return 0
 
 

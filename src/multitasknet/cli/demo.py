@@ -8,8 +8,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from .inference import print_prediction
 from .options import add_command, check_images
+from .predict import print_prediction
 
 _FOLDER = "multitasknet-demo"
 _NEAREST = 3

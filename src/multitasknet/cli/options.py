@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..device import Device, DeviceError
-from ..inference.engine import BACKENDS, HINTS, PRECISIONS
+from ..device import Device
+from ..errors import EngineError
+from ..inference.engines import AIMS, BACKENDS, PRECISIONS
 from ..models import DEFAULT_NETWORK, NETWORKS, find_network
 from ..models.base import SIZE_STEP
 from ..models.multitasknet.spec import VARIANTS
@@ -21,12 +22,12 @@ from ..vehicle.pose import HIDDEN
 
 if TYPE_CHECKING:
     from ..hub.card import ModelCard
-    from ..inference.pose_estimator import PoseEstimator
+    from ..inference.pose import PoseEstimator
     from ..inference.predictor import Predictor
 
 SOURCE = ("--weights", "--card", "--cache-dir", "--offline")
 ENGINE = ("--threads", "--backend", "--device", "--precision", "--optimize-for")
-_ENGINE = ("threads", "backend", "device", "precision", "hint")
+_ENGINE = ("threads", "backend", "device", "precision", "optimize_for")
 _WIDTH = 79
 # The first is whose weights are random ones.
 POSE_NETWORKS = ("poseestnet", "vehiclepose")
@@ -38,7 +39,7 @@ _DECODINGS = ("published", "dark", "udp", "soft")
 def add_command(
     commands: Any,
     name: str,
-    run: Callable[[argparse.Namespace], None],
+    run: Callable[[argparse.Namespace], int | None],
     help: str,
     *,
     example: str = "",
@@ -74,8 +75,7 @@ def add_options(parser: Any, *names: str) -> None:
         "--backend": {
             "choices": BACKENDS,
             "default": "auto",
-            "help": "what runs the network (auto: on a CPU ONNX Runtime or OpenVINO, the faster "
-            "one that is installed)",
+            "help": "what runs the network (auto: ONNX Runtime on a CPU, OpenVINO for bfloat16)",
         },
         "--cache-dir": {"type": Path, "help": "root of the download cache"},
         "--card": {"type": Path, "help": "a model card (default: the network's own)"},
@@ -93,23 +93,21 @@ def add_options(parser: Any, *names: str) -> None:
             "help": f"default: what the file or card states, else {DEFAULT_NETWORK}",
         },
         "--optimize-for": {
-            "dest": "hint",
-            "choices": HINTS,
+            "choices": AIMS,
             "default": "latency",
             "help": "latency of one image, or throughput of many (latency)",
         },
         "--offline": {"action": "store_true", "help": "download nothing"},
         "--pose": {
             "default": "auto",
-            "help": "for images without keypoints: 'auto' (the published pose network if it is in "
-            "the cache, else the shipped one if there is one, else a neutral pose), 'none', 'card' "
-            "(download the published one), 'synthetic' (the shipped one), or a file",
+            "help": "for images without keypoints: 'auto' (the network that the weights were "
+            "trained with, if it needs no download), 'none', 'card' (the published one, "
+            "downloaded), 'synthetic' (the shipped one), or a file",
         },
         "--precision": {
             "choices": PRECISIONS,
-            "help": "to compute in; bfloat16 needs OpenVINO and a processor that has it, int8 a "
-            "file of 'quantize'; auto is the fastest that leaves embeddings at a mean cosine of "
-            "0.999 with float32's (default: the file's own)",
+            "help": "to compute in (the file's own); bfloat16 needs OpenVINO and a processor that "
+            "has it, int8 a file of 'quantize'",
         },
         "--size": {"type": image_size, "help": "side of the input in pixels (the weights')"},
         "--threads": {"type": positive, "help": "of ONNX Runtime or OpenVINO (all usable cores)"},
@@ -129,8 +127,8 @@ def add_options(parser: Any, *names: str) -> None:
 
 
 def add_batch_size(parser: Any, default: int | None = None) -> None:
-    """Images per call of the network; None is what suits the hint."""
-    said = default or "8, or four a thread with the hint throughput"
+    """Images per call of the network; None is what suits ``--optimize-for``."""
+    said = default or "8, or four a thread for throughput"
     parser.add_argument(
         "--batch-size", type=positive, default=default, help=f"images at a time ({said})"
     )
@@ -201,15 +199,25 @@ def source_of(options: argparse.Namespace) -> dict[str, Any]:
 def network_of(options: argparse.Namespace) -> str:
     """The network's name: of ``--network``, else the one that the weights are of."""
     from ..hub.card import ENTRIES
-    from ..inference.opening import network_in
 
     weights = weights_of(options)
     if options.network or weights == "none":
         return options.network or DEFAULT_NETWORK
     if weights not in ENTRIES:
-        return network_in(Path(weights))
+        return _network_in(Path(weights))
     stated = card_of(options).network
     return stated if stated in NETWORKS else DEFAULT_NETWORK
+
+
+def _network_in(path: Path) -> str:
+    """The name of the network that a file of weights or an ONNX file holds."""
+    if path.suffix == ".onnx":
+        from ..inference.engines import open_engine
+
+        return str(open_engine(path).spec.network)
+    from ..weights.read import read_weights
+
+    return read_weights(path).network.name
 
 
 def card_of(options: argparse.Namespace) -> ModelCard:
@@ -252,14 +260,9 @@ def predictor_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def make_pose_estimator(options: argparse.Namespace) -> PoseEstimator:
     """The estimator that the options ask for, see :func:`add_pose_options`."""
-    from ..inference.pose_estimator import PoseEstimator
+    from ..inference.pose import PoseEstimator
 
     how = given(options, ("batch_size", "size", "flip_test", "decode", "hidden", *_ENGINE))
-    if weights_of(options) == "none":
-        from ..hub.create_network import create_network
-
-        name = options.network if isinstance(options.network, str) else options.network[0]
-        how["network"] = create_network(name, weights=None)
     estimator = PoseEstimator(**source_of(options), **how)
     if not estimator.engine.source:
         print("multitasknet: the weights are random; these poses mean nothing", file=sys.stderr)
@@ -273,6 +276,22 @@ def check_images(paths: Sequence[Path]) -> None:
     for path in paths:
         if not path.is_file():
             raise ImageError(f"{path} does not exist; give the path of a vehicle crop")
+
+
+def images_of(places: Sequence[Path]) -> list[Path]:
+    """The pictures that are named, and those in the folders that are.
+
+    Raises ImageError for what does not exist, before anything heavy is loaded.
+    """
+    from ..errors import ImageError
+    from ..images import find_images
+
+    images: list[Path] = []
+    for place in places:
+        if not place.exists():
+            raise ImageError(f"{place} does not exist; give a vehicle crop, or a folder of them")
+        images += find_images(place) if place.is_dir() else [place]
+    return images
 
 
 def check_folder(output: Path | None) -> None:
@@ -352,7 +371,7 @@ def device_name(text: str) -> str:
     """An argument that names a device."""
     try:
         Device.parse(text)
-    except DeviceError as error:
+    except EngineError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return text
 

@@ -35,7 +35,7 @@ from ..vehicle.keypoints import NUM_KEYPOINTS
 from .results import run_settings, write_metrics
 
 if TYPE_CHECKING:
-    from ..inference.pose_estimator import PoseEstimator
+    from ..inference.pose import PoseEstimator
 
 logger = logging.getLogger(__name__)
 

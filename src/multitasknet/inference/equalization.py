@@ -15,8 +15,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-
-from ..errors import import_extra
+import onnx
 
 # What leaves a channel's positive factor a factor (a pad's value is 0 or without end).
 _KEEPS_SCALE = ("Relu", "MaxPool", "AveragePool", "Pad")
@@ -76,7 +75,7 @@ class _Graph:
 
     @cached_property
     def channels(self) -> dict[str, int]:
-        """Of each tensor that comes from convolutions by what keeps or joins channels."""
+        """Of each tensor between convolutions and what keeps or joins their channels."""
         known: dict[str, int] = {}
         for node in self.graph.node:
             if node.op_type == "Conv" and node.input[1] in self.weights:
@@ -144,11 +143,10 @@ class _Graph:
         return bool(groups == weight.dims[0] and list(weight.dims[1:]) == [1, 1, 1])
 
     def _values(self, name: str) -> np.ndarray:
-        values: np.ndarray = import_extra("onnx", "onnx").numpy_helper.to_array(self.weights[name])
+        values: np.ndarray = onnx.numpy_helper.to_array(self.weights[name])
         return values
 
     def _write(self, name: str, values: np.ndarray) -> None:
-        onnx = import_extra("onnx", "onnx")
         made = onnx.numpy_helper.from_array(values.astype(np.float32), name)
         self.weights[name].CopyFrom(made)
 
@@ -169,14 +167,14 @@ def _ranges(
     The geometric mean of its largest absolute value, from which INT8's step is, and its deviation,
     by which the norm divides that step.
     """
-    onnx: Any = import_extra("onnx", "onnx")
-    runtime: Any = import_extra("onnxruntime", "onnx")
+    import onnxruntime
+
     names = sorted(tensors)
     open_model = onnx.ModelProto()
     open_model.CopyFrom(model)
     del open_model.graph.output[:]
     open_model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    session = runtime.InferenceSession(
+    session = onnxruntime.InferenceSession(
         open_model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     seen: dict[str, list[tuple[np.ndarray, ...]]] = defaultdict(list)

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
-from ..device import choose_device
-from ..errors import MultiTaskNetError
-from ..files import check_output, expand, replacing, with_ending
-from ..hub.card import CARD, ENTRIES, ModelCard
-from ..hub.source import WeightsSource
+from ..device import MINDSPORE_TURN, choose_device
+from ..errors import EngineError
+from ..files import check_output, expand, replacing
+from ..hub.card import ENTRIES, ModelCard
+from ..hub.source import DEFAULT, WeightsSource, default_weights
 from ..models import DEFAULT_NETWORK
 from ..models.base import check_memory, check_size
 from ..ranking.calibration import Calibration, read_calibration
-from .engine import Engine
+from .engines import OnnxFile, OnnxRuntimeEngine, in_batches
 from .metadata import Metadata
 
-Format = Literal["onnx", "mindir"]
-FORMATS: tuple[str, ...] = get_args(Format)
-
+FORMATS = (".onnx", ".mindir")
 CHECKED_INPUTS = 8
-# Largest difference over largest value, output by output; half precision keeps 11 bits.
-TOLERANCES = {"float32": 1e-4, "float16": 1e-2}
+# Largest difference over largest value, output by output.
+TOLERANCE = 1e-4
 # Where the Cell itself is not exact: Ascend's convolutions keep 11 bits of float32 (HF32).
 _DEVICE_TOLERANCE = 2e-3
-
-
-class ExportError(MultiTaskNetError, ValueError):
-    """An exported file that does not give what the network gives; it was not kept."""
 
 
 @dataclass(frozen=True)
@@ -39,27 +34,27 @@ class ExportReport:
 
     Attributes:
         path: the file.
-        metadata: what it says of itself.
+        metadata: what it states of itself.
         difference: the largest difference from the Cell on eight inputs, relative to the largest
             value of that output.
+        bytes: its size.
     """
 
     path: Path
     metadata: Metadata
     difference: float
+    bytes: int
 
 
 def export(
     output: str | Path,
     *,
-    format: Format | None = None,
-    weights: str | Path | None = CARD,
+    weights: str | Path | None = DEFAULT,
     name: str = DEFAULT_NETWORK,
     network: Any = None,
     card: str | Path | ModelCard | None = None,
     fixed_batch: int | None = None,
-    fp16: bool = False,
-    size: tuple[int, int] | None = None,
+    size: int | tuple[int, int] | None = None,
     device: str | None = None,
     cache_dir: str | Path | None = None,
     offline: bool = False,
@@ -71,76 +66,66 @@ def export(
     ``[N, 108]``, if the network is keypoint-aware), its outputs ``id_logits``, ``color_logits``,
     ``type_logits`` and ``embedding``, as far as the network has them. An ONNX file takes any
     height and width that are multiples of 32, and its metadata is enough to predict from it:
-    ``Predictor("model.onnx")``.
+    ``Predictor("model.onnx")``. A MindIR file takes the one input size that is noted in it.
 
     Args:
-        output: the file to write; replaced if it exists.
-        format: ``onnx`` or ``mindir``; default is the output's ending.
-        weights, card, cache_dir, offline, progress: as in :func:`multitasknet.create_network`.
+        output: the file to write, ``.onnx`` or ``.mindir``; replaced if it exists.
+        weights, card, cache_dir, offline, progress: as in :class:`multitasknet.Predictor`.
         name: of the network whose weights they are.
-        network: a Cell to export instead.
+        network: a Cell to export instead; it stays as it is.
         fixed_batch: the only batch size that the file is to take; default is any.
-        fp16: keep and compute in float16 (ONNX only): half the size, not faster on a CPU.
-        size: height and width to note as input size, and to check on; default is the network's.
+        size: side, or height and width, to note as input size and to check on; default is the
+            network's.
         device: where the Cell computes what the file is compared with, see
             :class:`multitasknet.Predictor`.
 
     Raises:
-        ExportError: the file's outputs differ from the Cell's by more than 1e-4 (with ``fp16``,
-            1e-2; where the Cell does not run on a CPU, at least 2e-3), or the arguments contradict
-            one another. No file is left.
-        MissingExtraError: the package ``onnx`` or ``onnxruntime`` is not installed.
+        EngineError: the file's outputs differ from the Cell's by more than 1e-4 (2e-3 where the
+            Cell does not run on a CPU), or another ending. No file is left.
         OutputError: the file cannot be written.
     """
-    output = _with_ending(output, format)
-    if fp16 and output.suffix == ".mindir":
-        raise ExportError("fp16 is for ONNX files; leave it out, or export to ONNX")
+    output = expand(output)
+    if output.suffix not in FORMATS:
+        raise EngineError(f"{output}: expected a name that ends in {' or '.join(FORMATS)}")
     if fixed_batch is not None and (type(fixed_batch) is not int or fixed_batch < 1):
         raise ValueError(
             f"fixed_batch is {fixed_batch!r}; expected an integer of at least 1, or None"
         )
+    if weights == DEFAULT:
+        weights = default_weights((name,), card)
     check_output(output, inputs=[] if weights in (None, *ENTRIES) else [expand(str(weights))])
     choose_device(device)
-    calibration: Calibration | None = None
-    if network is None:
-        from ..hub.create_network import create_from
-
-        source = WeightsSource(weights, card, cache_dir, offline, progress)
-        network = create_from(source, name)
-        file = source.fetch(name)
-        calibration = None if file is None else read_calibration(file, network.spec)
-    from mindspore import get_context
-
-    from ..weights.load import source_sha256
-
-    network.set_train(False)
+    cell, sha256, calibration = _frozen(
+        network, name, WeightsSource(weights, card, cache_dir, offline, progress)
+    )
     metadata = Metadata(
-        spec=replace(network.spec, input_size=check_size(size or network.spec.input_size)),
-        weights_sha256=source_sha256(network, network.load_report),
-        precision="float16" if fp16 else "float32",
+        spec=replace(cell.spec, input_size=check_size(size or cell.spec.input_size)),
+        weights_sha256=sha256,
         batch=fixed_batch,
         calibration=calibration,
     )
     check_memory(metadata.spec, metadata.spec.input_size, max(CHECKED_INPUTS, fixed_batch or 1))
     with replacing(output) as part:
-        engine = _write(part, network, metadata)
-        difference = largest_difference(engine, network, metadata.spec)
-        most = tolerance(metadata.precision, get_context("device_target"))
+        run = _write(part, cell, metadata)
+        difference = largest_difference(run, cell, metadata.spec)
+        most = tolerance()
         if not difference <= most:
-            raise ExportError(
+            raise EngineError(
                 f"{output}: its outputs differ from the network's by {difference:.1e}, expected at "
                 f"most {most:.0e}; the file is not kept"
             )
-    return ExportReport(output, metadata, difference)
+        written = part.stat().st_size
+    return ExportReport(output, metadata, difference, written)
 
 
-def tolerance(precision: str, device: str) -> float:
-    """How far a file's outputs may be from those of a Cell that runs on ``device``."""
-    exact = TOLERANCES[precision]
-    return exact if device == "CPU" else max(exact, _DEVICE_TOLERANCE)
+def tolerance() -> float:
+    """How far a file's outputs may be from those of a Cell on the device that it computes on."""
+    from mindspore import get_context
+
+    return TOLERANCE if get_context("device_target") == "CPU" else _DEVICE_TOLERANCE
 
 
-def largest_difference(engine: Engine, network: Any, spec: Any) -> float:
+def largest_difference(run: Callable[..., tuple[np.ndarray, ...]], cell: Any, spec: Any) -> float:
     """Run both on eight inputs; the largest difference relative to that output's largest value."""
     from mindspore import Tensor
 
@@ -149,35 +134,48 @@ def largest_difference(engine: Engine, network: Any, spec: Any) -> float:
         rng.normal(size=(CHECKED_INPUTS, *shape)).astype(np.float32)
         for shape in spec.input_shapes(spec.input_size).values()
     ]
-    wanted = network(*map(Tensor, inputs))
-    wanted = wanted if isinstance(wanted, tuple) else (wanted,)
-    got = engine.run(*inputs)
+    with MINDSPORE_TURN:
+        wanted = cell(*map(Tensor, inputs))
+        wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+        exact = [output.asnumpy() for output in wanted]
     return max(
         float(np.abs(one - other).max() / np.abs(other).max())
-        for one, other in zip(got, (output.asnumpy() for output in wanted), strict=True)
+        for one, other in zip(run(*inputs), exact, strict=True)
     )
 
 
-def _with_ending(output: str | Path, format: str | None) -> Path:
-    """The file; the format's ending is added if it has another."""
-    output = expand(output)
-    wanted = format or output.suffix.removeprefix(".")
-    if wanted not in FORMATS:
-        raise ExportError(f"{output}: the format is {wanted!r}; expected {' or '.join(FORMATS)}")
-    return with_ending(output, wanted)
+def _frozen(network: Any, name: str, source: WeightsSource) -> tuple[Any, str, Calibration | None]:
+    """A Cell to export, in inference mode; of its weights' file the sha256 and the calibration."""
+    from ..weights.load import frozen_copy, inner_network, source_sha256
+
+    if network is not None:
+        network = inner_network(network)
+        with MINDSPORE_TURN:
+            return frozen_copy(network), source_sha256(network, network.load_report), None
+    file = source.file(name)
+    if file is None:
+        from ..hub.create_network import create_network
+
+        return create_network(name, weights=None), "", None
+    from ..weights.read import check_network
+    from .conversion import cell_of
+
+    cell = cell_of(file)
+    check_network(cell.spec.network, name, str(file.path))
+    return cell, file.sha256, read_calibration(file.path, cell.spec)
 
 
-def _write(path: Path, network: Any, metadata: Metadata) -> Engine:
+def _write(path: Path, cell: Any, metadata: Metadata) -> Callable[..., tuple[np.ndarray, ...]]:
+    """Write the file; what runs it."""
+    from . import conversion
+
     if path.suffix == ".mindir":
-        from .mindir_engine import MindirEngine, write_mindir
+        conversion.write_mindir(path, cell, metadata)
+        run = conversion.open_mindir(path)
+        return lambda *inputs: in_batches(run, inputs, metadata.batch)
+    import onnx
 
-        write_mindir(path, network, metadata)
-        return MindirEngine(path)
-
-    from .onnx_engine import OnnxEngine
-    from .onnx_file import build_onnx, check
-
-    model = build_onnx(network, metadata)
-    check(model)
-    path.write_bytes(model.SerializeToString())
-    return OnnxEngine(path)
+    content = conversion.to_onnx(cell, metadata)
+    onnx.checker.check_model(content, full_check=True)
+    path.write_bytes(content)
+    return OnnxRuntimeEngine(OnnxFile(str(path), path.read_bytes)).run

@@ -13,11 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-
-from ..errors import import_extra
-
-onnx = import_extra("onnx", "onnx")
-import_extra("onnx.version_converter", "onnx")
+import onnx
+import onnx.version_converter
 
 # The oldest that has INT8 a channel; runtimes of 2020 read it.
 _OPSET, _IR_VERSION = 13, 7
@@ -35,29 +32,6 @@ def simplify(model: Any) -> Any:
     model = onnx.version_converter.convert_version(model, _OPSET)
     model.ir_version = _IR_VERSION
     return model
-
-
-def to_half(model: Any) -> None:
-    """Keep and compute in float16; inputs and outputs stay float32."""
-    graph = model.graph
-    for initializer in graph.initializer:
-        value = onnx.numpy_helper.to_array(initializer)
-        if value.dtype == np.float32:
-            half = onnx.numpy_helper.from_array(value.astype(np.float16), initializer.name)
-            initializer.CopyFrom(half)
-    halves = {one.name: f"{one.name}.half" for one in (*graph.input, *graph.output)}
-    for node in graph.node:
-        node.input[:] = [halves.get(name, name) for name in node.input]
-        node.output[:] = [halves.get(name, name) for name in node.output]
-    del graph.value_info[:]
-    to_float16, to_float = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
-    nodes = [
-        *(_cast(one.name, halves[one.name], to_float16) for one in graph.input),
-        *graph.node,
-        *(_cast(halves[one.name], one.name, to_float) for one in graph.output),
-    ]
-    del graph.node[:]
-    graph.node.extend(nodes)
 
 
 def name_ends(
@@ -87,10 +61,6 @@ def name_ends(
 def _inferred_shapes(model: Any) -> dict[str, list[int]]:
     values = onnx.shape_inference.infer_shapes(model).graph.value_info
     return {one.name: [d.dim_value for d in one.type.tensor_type.shape.dim] for one in values}
-
-
-def _cast(source: str, target: str, to: int) -> Any:
-    return onnx.helper.make_node("Cast", [source], [target], f"cast.{target}", to=to)
 
 
 class _Graph:

@@ -1,4 +1,4 @@
-"""What an exported file says of itself, so that it alone is enough to predict from."""
+"""The metadata of an exported file, which make the file alone enough to predict from."""
 
 from __future__ import annotations
 
@@ -7,29 +7,25 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..errors import MultiTaskNetError, shown
+from ..errors import EngineError
 from ..files import reading
 from ..models import DEFAULT_NETWORK, find_network
 from ..ranking.calibration import Calibration
 
 _KEY = "multitasknet"
-_PRECISIONS = ("float32", "float16", "int8")
-
-
-class MetadataError(MultiTaskNetError, ValueError):
-    """A file that this package did not export, or whose metadata is damaged."""
+_PRECISIONS = ("float32", "int8")
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What stands in the metadata of an exported file.
+    """What an exported file states of itself.
 
     Attributes:
         spec: the architecture, with class names and input size.
         weights_sha256: of the file that the weights came from; empty if they are no file's.
-        precision: ``float32``, ``float16`` or ``int8``.
+        precision: ``float32`` or ``int8``.
         batch: the only batch size that the file takes; None for any.
-        calibration: what distances between its embeddings say; None if that is unknown.
+        calibration: what distances between its embeddings mean; None if that is unknown.
     """
 
     spec: Any
@@ -54,17 +50,18 @@ class Metadata:
 
     @classmethod
     def from_strings(cls, strings: Mapping[str, str], source: str) -> Metadata:
-        """Read back; MetadataError that names ``source`` if that cannot be done."""
+        """Read back; EngineError that names ``source`` if that fails."""
         remedy = "write it with 'multitasknet export'"
-        with reading(source, MetadataError, "it has no metadata of multitasknet", remedy):
+        with reading(source, EngineError, "it has no metadata of multitasknet", remedy):
             value = json.loads(strings[_KEY])
             # The first release knew one network, and did not name it.
             network = find_network(value.get("network", DEFAULT_NETWORK))
             batch, precision = value["batch"], value["precision"]
             if precision not in _PRECISIONS:
-                raise ValueError(f"precision is {shown(precision)}")
+                raise ValueError(f"precision is {precision!r:.100}")
             if batch is not None and (type(batch) is not int or batch < 1):
-                raise ValueError(f"batch is {shown(batch)}")
+                raise ValueError(f"batch is {batch!r:.100}")
             spec = network.spec_from_json(value["spec"])
-            calibration = Calibration.from_json(value.get("calibration"))
+            stated = value.get("calibration")
+            calibration = None if stated is None else Calibration.from_json(stated)
             return cls(spec, str(value["weights_sha256"]), precision, batch, calibration)

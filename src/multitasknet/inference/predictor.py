@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from functools import cached_property, partial
-from itertools import islice, repeat
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..data.samples import batch_inputs, load_maps, make_sample
-from ..hub.card import CARD, ENTRIES, ModelCard
-from ..hub.source import WeightsSource
-from ..images import ImageInput
+from ..hub.card import ModelCard
+from ..hub.source import DEFAULT
 from ..models import find_network
 from ..models.multitasknet.decoding import Prediction, decode
-from ..models.multitasknet.spec import MultiTaskNetSpec
 from ..ranking.calibration import Calibration, read_calibration
 from ..runtime import usable_cores
-from ..vehicle.pose import Pose
 from ..vehicle.sample import Sample
-from .engine import Backend, Hint, Precision
-from .opening import EXPORTED
+from .engines import Aim, Backend, OnnxEngine, Precision
 from .origin import EmbeddingOrigin
-from .pose_choice import AUTO, open_pose_estimator
-from .pose_estimator import PoseEstimator
-from .runner import Runner, Shot, Skip, Source, ahead, check_images
+from .pose import AUTO, PoseEstimator, open_pose_estimator
+from .runner import PosedImage, Runner, Skip, Source, ahead, check_poses
 
 if TYPE_CHECKING:
     from ..models.multitasknet.network import MultiTaskNet
@@ -47,48 +43,46 @@ class Predictor(Runner):
     """The network, ready for images; any number of threads may share it.
 
     Args:
-        weights, card, variant, cache_dir, offline, progress: as in
-            :func:`multitasknet.create_network`; or ``weights`` is a file that
-            :func:`multitasknet.export` wrote, ``.onnx`` or ``.mindir``.
-        network: a Cell of :func:`multitasknet.create_network` to use instead of creating one,
-            with the weights that it has now: later training does not reach the predictor.
-        batch_size: images per call of the network; default is 8, or four a thread with the hint
-            ``throughput`` if that is more.
-        size: height and width of the network's input; default is the network's own.
-        backend: ``mindspore``, ``onnx`` (ONNX Runtime) or ``openvino``, which import no
-            MindSpore, or ``auto``: on a CPU the faster of these two for the precision that is
-            installed, unless the network is in memory. The weights are brought into an ONNX file
-            in the cache once, by MindSpore.
+        weights: ``default`` (the environment variable ``MULTITASKNET_WEIGHTS`` if it is set, else
+            the shipped weights), ``synthetic`` (the shipped ones), ``card`` (the published ones,
+            downloaded once), a file of weights, an ``.onnx`` file of :func:`multitasknet.export`,
+            or None for random values.
+        network: a Cell of :func:`multitasknet.create_network` to use instead, with the weights
+            that it has now: later training does not reach the predictor.
+        card, variant, cache_dir, offline, progress: as in :func:`multitasknet.create_network`.
+        batch_size: images per call of the network; default is 8, or four a thread with
+            ``optimize_for="throughput"`` if that is more.
+        size: the input's side in pixels, or its height and width; default is the network's own.
+        backend: ``onnx`` (ONNX Runtime), ``openvino``, ``mindspore``, or ``auto``: on a CPU ONNX
+            Runtime, unless the network is in memory or the precision is bfloat16. The first two
+            import no MindSpore; the weights are converted to an ONNX file in the cache once.
         threads: of ONNX Runtime or OpenVINO; default is one for each core that the process may use.
-        device: where MindSpore is to compute, all of this process: ``CPU``, ``Ascend``,
+        device: where MindSpore computes, in all of this process: ``CPU``, ``Ascend``,
             ``Ascend:1``, ``GPU``; default is what it finds.
-        fp16: have MindSpore compute in float16, all but batch norms; faster on a device alone.
         precision: ``float32``; ``bfloat16``, a way of running float32 weights with OpenVINO, where
             the processor has it; ``int8``, which needs a file of :func:`multitasknet.quantize`;
-            ``auto``, the fastest that leaves embeddings at a mean cosine of 0.999 with those of
-            float32, never INT8 unless the file is; default is the file's own. Embeddings of
-            different precisions are not compared with one another. The pose network takes it too,
-            but for ``int8``.
-        hint: what ONNX Runtime and OpenVINO are to be good at: ``latency``, all cores at one batch;
-            ``throughput``, its pictures shared out among the cores, for batches of several a core.
-        pose: where images without keypoints get them from: ``auto`` (the published pose network
-            if it is in the cache, else the light one if it is shipped, else a neutral pose; nothing
-            is downloaded), ``none`` (a neutral pose), ``card`` (the published pose network,
-            downloaded once), ``synthetic`` (the light one that is shipped), a file of pose weights,
-            or a :class:`multitasknet.PoseEstimator`. Unless it is the latter, hidden keypoints are
+            default is the file's own. Embeddings of different precisions are not compared with one
+            another. The pose network takes it too, except for ``int8``.
+        optimize_for: ``latency``: all cores work at one batch; ``throughput``: its pictures are
+            shared out among the cores, for batches of several a core.
+        pose: where images without keypoints get them from: ``auto`` (for weights that were trained
+            on the published pose network, that one if it is in the cache; else the shipped one;
+            nothing is downloaded), ``none`` (a neutral pose), ``card`` (the published pose network,
+            downloaded once), ``synthetic`` (the shipped one), a file of pose weights, or a
+            :class:`multitasknet.PoseEstimator`. Unless it is the latter, hidden keypoints are
             placed as these weights were trained on them, where the pose network can.
 
     Attributes:
-        engine: what runs the network; ``engine.source`` says where its weights are from.
-        spec: the :class:`multitasknet.MultiTaskNetSpec` of the network.
-        batch_size, size: as given.
-    """
+        engine, spec, batch_size, size, weights_file: see :class:`.runner.Runner`.
 
-    spec: MultiTaskNetSpec
+    Raises:
+        EngineError: a backend, precision, device, file or pose that cannot be used.
+        CardError, CheckpointError, DownloadError: as :func:`multitasknet.create_network`.
+    """
 
     def __init__(
         self,
-        weights: str | Path | None = CARD,
+        weights: str | Path | None = DEFAULT,
         *,
         network: MultiTaskNet | None = None,
         card: str | Path | ModelCard | None = None,
@@ -97,86 +91,73 @@ class Predictor(Runner):
         offline: bool = False,
         progress: bool = True,
         batch_size: int | None = None,
-        size: tuple[int, int] | None = None,
+        size: int | tuple[int, int] | None = None,
         backend: Backend = "auto",
         threads: int | None = None,
         device: str | None = None,
-        fp16: bool = False,
         precision: Precision | None = None,
-        hint: Hint = "latency",
+        optimize_for: Aim = "latency",
         pose: str | Path | PoseEstimator = AUTO,
     ) -> None:
-        self._source = WeightsSource(weights, card, cache_dir, offline, progress)
-        self._from_file = network is None and weights is not None
+        shared: dict[str, Any] = {
+            "cache_dir": cache_dir,
+            "offline": offline,
+            "progress": progress,
+            "batch_size": batch_size,
+            "backend": backend,
+            "threads": threads,
+            "device": device,
+            "optimize_for": optimize_for,
+        }
         super().__init__(
-            NAME,
-            self._source,
+            (NAME,),
+            weights=weights,
             network=network,
-            batch_size=batch_size,
-            size=size,
-            backend=backend,
-            threads=threads,
-            device=device,
-            fp16=fp16,
-            precision=precision,
-            hint=hint,
+            card=card,
             variant=variant,
+            size=size,
+            precision=precision,
+            **shared,
         )
-        self._open_pose_estimator = partial(
-            open_pose_estimator,
-            pose,
-            cache_dir=cache_dir,
-            offline=offline,
-            progress=progress,
-            batch_size=batch_size,
-            backend=backend,
-            threads=threads,
-            device=device,
-            fp16=fp16,
-            # Which of the pose network's weights are INT8, their own file says.
-            precision=None if precision == "int8" else precision,
-            hint=hint,
-        )
+        # Whether the pose network's weights are INT8, their own file states.
+        shared["precision"] = None if precision == "int8" else precision
+        self._open_pose_estimator = partial(open_pose_estimator, pose, **shared)
+        self._opening = Lock()
         if pose != AUTO:
-            self.pose_estimator  # noqa: B018, a mistake in what was asked for shows now
+            self.pose_estimator  # noqa: B018, so that a mistake in it is an error now
+
+    @property
+    def pose_estimator(self) -> PoseEstimator | None:
+        """What finds missing keypoints; None if nothing does, or the network does not use them."""
+        with self._opening:
+            return self._pose_estimator
 
     @cached_property
-    def pose_estimator(self) -> PoseEstimator | None:
-        """What finds missing keypoints; None if nothing does, or nothing would be better."""
+    def _pose_estimator(self) -> PoseEstimator | None:
+        if not self.spec.uses_pose:
+            return None
         wanted = self.spec.pose_convention
-        # What was published every pose network can give.
-        hidden = "published" if wanted == "published" else None
-        estimator = self._open_pose_estimator(hidden=hidden) if self.spec.uses_pose else None
+        estimator = self._open_pose_estimator(convention=wanted)
         if estimator and estimator.pose_convention != wanted:
             logger.warning(
-                "the pose network's confidences are those of the convention %r, but these weights "
-                "were trained on %r: expect lower accuracy",
+                "the pose network's confidences follow the convention %r, but these weights were "
+                "trained on %r: expect lower accuracy",
                 estimator.pose_convention,
                 wanted,
             )
         return estimator
 
     @cached_property
-    def weights_file(self) -> Path | None:
-        """The file of the weights; None where they are in memory or random."""
-        return self._source.fetch(NAME) if self._from_file else None
-
-    @property
-    def weights_are_own(self) -> bool:
-        """Whether the weights are a file that was given, not one of a card."""
-        return self._from_file and self._source.weights not in ENTRIES
-
-    @cached_property
     def calibration(self) -> Calibration | None:
-        """What distances between its embeddings say; None if nothing was measured at this size.
+        """What distances between its embeddings mean; None if nothing was measured at this size.
 
-        ``multitasknet calibrate`` writes it, ``export`` and ``quantize`` take it over.
-        Raises CheckpointError or DataError if it cannot be read.
+        ``multitasknet calibrate --save`` writes it; ``export`` and ``quantize`` keep it. Raises
+        CheckpointError or DataError if it cannot be read.
         """
         found: Calibration | None = None
-        if self._source.suffix in EXPORTED:
-            exported: Any = self.engine
-            found = exported.metadata.calibration
+        if self.weights_file is not None and self.weights_file.suffix == ".onnx":
+            assert isinstance(self.engine, OnnxEngine)
+            found = self.engine.metadata.calibration
         elif self.weights_file is not None:
             found = read_calibration(self.weights_file, self.spec)
         return found if found and found.input_size == self.size else None
@@ -201,7 +182,7 @@ class Predictor(Runner):
     ) -> Iterator[Prediction]:
         """Predict colour, type and embedding of vehicle crops, of any number of them.
 
-        While one batch is predicted, threads take, read and draw the next ones.
+        While one batch is predicted, threads read, pose and draw the next ones.
 
         Args:
             images: paths, Pillow images, uint8 arrays ``[H, W, 3]`` (RGB), :class:`.Picture` or
@@ -209,7 +190,7 @@ class Predictor(Runner):
             keypoints: for each image ``[36, 3]`` of x, y (pixels of that image) and confidence, or
                 None where there is no pose. Images without one get it from the pose estimator; if
                 there is none they are predicted on a neutral pose, which is logged. The result
-                holds the pose and says which it is.
+                holds the pose and where it is from.
             skip: is called with the name and the error of each image that cannot be read, in a
                 thread, and the image is left out; None raises the error.
 
@@ -220,22 +201,14 @@ class Predictor(Runner):
         """
         names = tuple(self.spec.output_shapes(self.size))
         total = neutral = 0
-        posed = ahead(self._posed(self.read(images, keypoints, skip=skip, size=self.size)))
-        for inputs, shots in ahead(self._drawn(posed)):
-            for shot, *row in zip(shots, *self.run(*inputs), strict=True):
-                height, width = shot.shape
-                neutral += shot.pose.origin == "neutral"
-                total += 1
-                yield decode(
-                    dict(zip(names, row, strict=True)),
-                    self.spec,
-                    source=shot.picture.name,
-                    pose=shot.pose,
-                    index=shot.index,
-                    sha256=shot.picture.sha256,
-                    width=width,
-                    height=height,
-                )
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            posed = ahead(self._posed(self.read(pool, images, keypoints, skip)))
+            with closing(ahead(self._drawn(pool, posed))) as batches:
+                for inputs, shots in batches:
+                    for shot, *row in zip(shots, *self.run(*inputs), strict=True):
+                        total += 1
+                        neutral += shot.pose.origin == "neutral"
+                        yield self._prediction(shot, dict(zip(names, row, strict=True)))
         if neutral and self.spec.uses_pose:
             logger.warning("%d of %d images: %s", neutral, total, MISSING_POSE)
 
@@ -254,134 +227,62 @@ class Predictor(Runner):
         self, images: Sequence[Source], keypoints: Sequence[np.ndarray | None] | None = None
     ) -> np.ndarray:
         """The embeddings alone, float32 ``[N, 1024]``; arguments as in :meth:`predict`."""
-        found = [one.embedding for one in self.stream(images, check_poses(images, keypoints))]
+        found = [one.embedding for one in self.predict(images, keypoints)]
         width = self.spec.output_shapes(self.size)["embedding"]
         return np.stack(found) if found else np.empty((0, *width), dtype=np.float32)
 
-    def _posed(self, batches: Iterator[list[Shot]]) -> Iterator[list[Shot]]:
+    def predict_pictures(self, batches: Iterator[Any]) -> Iterator[list[Prediction]]:
+        for pixels, keypoints in batches:
+            yield self.predict(pixels, keypoints)
+
+    def inputs(
+        self, images: Sequence[Source], keypoints: Sequence[np.ndarray | None] | None = None
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        """The network's inputs, as :meth:`run` takes them, a batch at a time."""
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            read = self.read(pool, images, check_poses(images, keypoints))
+            for inputs, _ in self._drawn(pool, self._posed(read)):
+                yield inputs
+
+    def _posed(self, batches: Iterator[list[PosedImage]]) -> Iterator[list[PosedImage]]:
         """The pictures with estimated poses where they have none."""
         for shots in batches:
-            poses = self.estimate_missing(
-                [shot.pixels for shot in shots], [shot.reduced_pose for shot in shots]
-            )
+            missing = [shot.pixels for shot in shots if shot.pose.origin == "neutral"]
+            if not missing or self.pose_estimator is None:
+                yield shots
+                continue
+            found = iter(self.pose_estimator.estimate_pixels(missing))
             yield [
-                shot
-                if shot.pose.origin == pose.origin
-                else replace(shot, pose=pose.scaled(shot.divisor))
-                for shot, pose in zip(shots, poses, strict=True)
+                shot.with_pose(next(found)) if shot.pose.origin == "neutral" else shot
+                for shot in shots
             ]
 
     def _drawn(
-        self, batches: Iterator[list[Shot]]
-    ) -> Iterator[tuple[tuple[np.ndarray, ...], list[Shot]]]:
+        self, pool: Executor, batches: Iterator[list[PosedImage]]
+    ) -> Iterator[tuple[tuple[np.ndarray, ...], list[PosedImage]]]:
         """The network's inputs."""
-        with ThreadPoolExecutor(usable_cores()) as pool:
-            for shots in batches:
-                samples = list(pool.map(self._sample_of, shots))
-                yield batch_inputs(samples, self.spec, self.size), shots
+        for shots in batches:
+            samples = list(pool.map(self._sample, shots))
+            yield batch_inputs(samples, self.spec, self.size), shots
 
-    def _sample_of(self, shot: Shot) -> Sample:
-        pose, record, spec = shot.reduced_pose.keypoints, shot.record, self.spec
+    def _sample(self, shot: PosedImage) -> Sample:
+        keypoints, record, spec = shot.reduced.keypoints, shot.record, self.spec
         if record is None or not (record.heatmaps or record.segments):
-            return make_sample(shot.pixels, pose, spec)
+            return make_sample(shot.pixels, keypoints, spec)
         known = None if shot.pose.origin == "neutral" else shot.pose.keypoints
         record = replace(record, keypoints=known)
         maps = load_maps(record, shot.shape, heatmaps=spec.heatmaps, segments=spec.segments)
-        return Sample(shot.pixels, pose, maps)
+        return Sample(shot.pixels, keypoints, maps)
 
-    def predict_pictures(
-        self, batches: Iterator[tuple[list[np.ndarray], list[np.ndarray | None]]]
-    ) -> Iterator[list[Prediction]]:
-        """Predictions of pictures that come in batches, one list a batch; any number of batches.
-
-        While one batch is predicted, threads take and prepare the next ones.
-
-        Args:
-            batches: pictures, uint8 ``[H, W, 3]`` each, and their keypoints, as in
-                :meth:`predict`.
-        """
-        with_poses = ((pixels, [Pose.of(one) for one in given]) for pixels, given in batches)
-        return self._predict(self._inputs_ahead(with_poses), repeat("a picture"))
-
-    def _predict(
-        self, batches: Iterator[tuple[tuple[np.ndarray, ...], list[Pose]]], sources: Iterator[str]
-    ) -> Iterator[list[Prediction]]:
-        for inputs, poses in batches:
-            yield self._decoded(inputs, poses, list(islice(sources, len(poses))))
-
-    def predict_pixels(
-        self, pixels: Sequence[np.ndarray], poses: Sequence[Pose], sources: Sequence[str]
-    ) -> list[Prediction]:
-        """:meth:`predict` for one batch of pictures in memory, uint8 ``[H, W, 3]`` each.
-
-        In the thread that calls, with these poses and names.
-        """
-        samples = list(map(self._sample, pixels, poses))
-        return self._decoded(batch_inputs(samples, self.spec, self.size), poses, sources)
-
-    def _decoded(
-        self, inputs: tuple[np.ndarray, ...], poses: Sequence[Pose], sources: Sequence[str]
-    ) -> list[Prediction]:
-        names = self.spec.output_shapes(self.size)
-        return [
-            decode(dict(zip(names, row, strict=True)), self.spec, source=source, pose=pose)
-            for source, pose, *row in zip(sources, poses, *self.run(*inputs), strict=True)
-        ]
-
-    def prepare(
-        self, images: Sequence[ImageInput], keypoints: Sequence[np.ndarray | None] | None = None
-    ) -> Iterator[tuple[np.ndarray, ...]]:
-        """The network's inputs, as :meth:`run` takes them, a batch at a time.
-
-        While one batch is used, threads prepare the next ones. Arguments as in :meth:`predict`.
-        """
-        read = self.read(images, check_poses(images, keypoints), size=self.size)
-        for inputs, _ in ahead(self._drawn(ahead(self._posed(read)))):
-            yield inputs
-
-    def warn_of_missing_pose(self, keypoints: Sequence[np.ndarray | None]) -> None:
-        """Log how many poses will be neutral, if the network would have used them."""
-        missing = sum(one is None for one in keypoints)
-        if missing and self.spec.uses_pose and self.pose_estimator is None:
-            logger.warning("%d of %d images: %s", missing, len(keypoints), MISSING_POSE)
-
-    def _inputs_ahead(
-        self, batches: Iterator[tuple[Sequence[np.ndarray], list[Pose]]]
-    ) -> Iterator[tuple[tuple[np.ndarray, ...], list[Pose]]]:
-        with_poses = ((pixels, self.estimate_missing(pixels, poses)) for pixels, poses in batches)
-        return ahead(self._assemble(ahead(with_poses)))
-
-    def estimate_missing(self, pixels: Sequence[np.ndarray], poses: list[Pose]) -> list[Pose]:
-        """The poses of one batch of pictures in memory, estimated where they are neutral."""
-        missing = [row for row, pose in enumerate(poses) if pose.origin == "neutral"]
-        if self.pose_estimator is None or not missing:
-            return poses
-        found = self.pose_estimator.estimate_pixels([pixels[row] for row in missing])
-        by_row = dict(zip(missing, found, strict=True))
-        return [by_row.get(row, pose) for row, pose in enumerate(poses)]
-
-    def _assemble(
-        self, batches: Iterator[tuple[Sequence[np.ndarray], list[Pose]]]
-    ) -> Iterator[tuple[tuple[np.ndarray, ...], list[Pose]]]:
-        with ThreadPoolExecutor(usable_cores()) as pool:
-            for pixels, poses in batches:
-                samples = list(pool.map(self._sample, pixels, poses))
-                yield batch_inputs(samples, self.spec, self.size), poses
-
-    def _sample(self, pixels: np.ndarray, pose: Pose) -> Sample:
-        return make_sample(pixels, pose.keypoints, self.spec)
-
-
-def check_poses(
-    images: Sequence[Source], keypoints: Sequence[np.ndarray | None] | None
-) -> Sequence[np.ndarray | None]:
-    """One pose an image, or None; TypeError or ValueError if the two do not go together."""
-    check_images(images)
-    if keypoints is None:
-        return [None] * len(images)
-    if len(keypoints) != len(images):
-        raise ValueError(
-            f"{len(keypoints)} keypoints for {len(images)} images; expected one entry an image, "
-            f"None where there is no pose"
+    def _prediction(self, shot: PosedImage, outputs: dict[str, np.ndarray]) -> Prediction:
+        height, width = shot.shape
+        return decode(
+            outputs,
+            self.spec,
+            source=shot.picture.name,
+            pose=shot.pose,
+            index=shot.index,
+            sha256=shot.picture.sha256,
+            width=width,
+            height=height,
         )
-    return keypoints

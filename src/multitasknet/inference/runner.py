@@ -1,26 +1,29 @@
-"""A network that is ready for pictures: what every one of them needs, whatever it says of them."""
+"""What Predictor and PoseEstimator have in common: an engine, and pictures read for it ahead."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count, islice, repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
 from ..data.records import Record
-from ..errors import ImageError
-from ..hub.source import WeightsSource
+from ..errors import EngineError, ImageError
+from ..files import expand
+from ..hub.card import ENTRIES, ModelCard
+from ..hub.fetch import default_cache_dir
+from ..hub.source import DEFAULT, WeightsSource, default_weights
 from ..images import ImageInput, Picture, open_picture
 from ..models.base import check_memory, check_size
 from ..runtime import usable_cores
 from ..vehicle.pose import Pose
-from .engine import Backend, Hint, Precision
-from .opening import open_engine
+from ..weights.read import check_network
+from .engines import Aim, Backend, Engine, Precision, open_engine
 
 T = TypeVar("T")
 Source: TypeAlias = "ImageInput | Picture | Record"
@@ -30,14 +33,16 @@ _BATCH, _A_THREAD = 8, 4  # pictures
 
 
 @dataclass(frozen=True, eq=False)
-class Shot:
+class PosedImage:
     """A picture that was read, and its pose.
 
     Attributes:
         index: its place among the images that were given.
         picture: its bytes.
         pixels: uint8 ``[H, W, 3]``, both sides divided by ``divisor``.
+        divisor: 1, 2, 4 or 8.
         pose: in pixels of the whole picture.
+        reduced: the same in pixels of ``pixels``.
         record: what else is known of it.
     """
 
@@ -46,64 +51,74 @@ class Shot:
     pixels: np.ndarray
     divisor: int
     pose: Pose
+    reduced: Pose
     record: Record | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width of the whole picture."""
-        return self.picture.shape if self.divisor > 1 else self.pixels.shape[:2]  # type: ignore[return-value]
+        if self.divisor > 1:
+            return self.picture.shape
+        return self.pixels.shape[0], self.pixels.shape[1]
 
-    @property
-    def reduced_pose(self) -> Pose:
-        """In pixels of ``pixels``."""
-        return self.pose.scaled(1 / self.divisor)
+    def with_pose(self, reduced: Pose) -> PosedImage:
+        """The picture with a pose in pixels of ``pixels``."""
+        return replace(self, reduced=reduced, pose=reduced.scaled(self.divisor))
 
 
 class Runner:
-    """An engine, and pictures read for it ahead of time; see the classes that build on it.
+    """An engine, and pictures read for it ahead of time.
 
     Attributes:
-        engine: what runs the network; ``engine.source`` says where its weights are from.
+        engine: what runs the network; ``engine.source`` names its weights.
         spec: the network's architecture.
         batch_size: pictures per call of the network.
         size: height and width of its input.
+        weights_file: the file of the weights; None where they are in memory or random.
     """
 
     def __init__(
         self,
-        name: str | Sequence[str],
-        source: WeightsSource,
+        names: Sequence[str],
         *,
-        network: Any,
-        batch_size: int | None,
-        size: tuple[int, int] | None,
-        backend: Backend,
-        threads: int | None,
-        device: str | None,
-        fp16: bool,
-        precision: Precision | None,
-        hint: Hint,
-        **options: Any,
+        weights: str | Path | None = DEFAULT,
+        network: Any = None,
+        card: str | Path | ModelCard | None = None,
+        variant: str | None = None,
+        cache_dir: str | Path | None = None,
+        offline: bool = False,
+        progress: bool = True,
+        batch_size: int | None = None,
+        size: int | tuple[int, int] | None = None,
+        backend: Backend = "auto",
+        threads: int | None = None,
+        device: str | None = None,
+        precision: Precision | None = None,
+        optimize_for: Aim = "latency",
     ) -> None:
         if batch_size is None:
-            batch_size = default_batch_size(hint, threads or usable_cores())
+            batch_size = default_batch_size(optimize_for, threads or usable_cores())
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size is {batch_size!r}; expected an integer of at least 1")
-        self.engine = open_engine(
-            source,
-            name,
+        if weights == DEFAULT:
+            weights = default_weights(names, card)
+        source = WeightsSource(weights, card, cache_dir, offline, progress)
+        model, self.weights_file = _model(source, names, network, variant)
+        self.has_own_weights = self.weights_file is not None and weights not in ENTRIES
+        self.engine: Engine = open_engine(
+            model,
             backend=backend,
-            network=network,
-            threads=threads,
-            device=device,
-            batch=batch_size,
-            fp16=fp16,
             precision=precision,
-            hint=hint,
-            **options,
+            threads=threads,
+            optimize_for=optimize_for,
+            device=device,
+            batch_size=batch_size,
+            folder=default_cache_dir() if cache_dir is None else expand(cache_dir),
         )
-        self.batch_size = batch_size
         self.spec = self.engine.spec
+        check_network(self.spec.network, names, self.engine.source or "the network")
+        _check_variant(variant, self.engine)
+        self.batch_size = batch_size
         self.size = check_size(size or self.spec.input_size)
         check_memory(self.spec, self.size, batch_size)
 
@@ -113,79 +128,49 @@ class Runner:
 
     def read(
         self,
+        pool: Executor,
         images: Iterable[Source],
         keypoints: Iterable[np.ndarray | None] | None = None,
-        *,
         skip: Skip | None = None,
-        size: tuple[int, int] | None = None,
-    ) -> Iterator[list[Shot]]:
-        """Open and decode pictures, a batch at a time, in threads and ahead of their use.
+    ) -> Generator[list[PosedImage], None, None]:
+        """Open and decode pictures, a batch at a time; in a pool's threads, ahead of their use.
 
-        Args:
-            images, keypoints, skip: as in :meth:`multitasknet.Predictor.stream`.
-            size: what large pictures may be reduced for; None leaves them as they are.
+        Arguments as in :meth:`multitasknet.Predictor.stream`.
         """
         if isinstance(images, str | Path) or not isinstance(images, Iterable):
             raise TypeError(f"images must be a list of images, not {type(images).__name__}")
-        poses = repeat(None) if keypoints is None else keypoints
-        rows = zip(count(), images, poses, strict=False)
-        return ahead(self._read(rows, partial(_read, size=size, skips=skip is not None), skip))
+        if keypoints is None:
+            pairs: Iterator[Any] = zip(images, repeat(None), strict=False)
+        else:
+            pairs = zip(images, keypoints, strict=True)
+        return ahead(self._read(pool, enumerate(pairs), skip))
 
     def _read(
-        self,
-        rows: Iterator[Any],
-        read: Callable[[Any], Shot | tuple[str, ImageError]],
-        skip: Skip | None,
-    ) -> Iterator[list[Shot]]:
-        with ThreadPoolExecutor(usable_cores()) as pool:
-            while batch := list(islice(rows, self.batch_size)):
-                shots = []
-                for one in pool.map(read, batch):
-                    if isinstance(one, Shot):
-                        shots.append(one)
-                    elif skip is not None:
-                        skip(*one)
-                if shots:
-                    yield shots
-
-    def read_ahead(self, images: Sequence[ImageInput]) -> Iterator[list[np.ndarray]]:
-        """The pictures, uint8 ``[H, W, 3]`` each, a batch at a time; ImageError."""
-        for batch in self.read(images):
-            yield [shot.pixels for shot in batch]
+        self, pool: Executor, rows: Iterator[Any], skip: Skip | None
+    ) -> Iterator[list[PosedImage]]:
+        read = partial(_posed_image, size=self.size, raises=skip is None)
+        while batch := list(islice(rows, self.batch_size)):
+            found = []
+            for one in pool.map(read, batch):
+                if isinstance(one, PosedImage):
+                    found.append(one)
+                elif skip:
+                    skip(*one)
+            if found:
+                yield found
 
 
-def _read(
-    row: tuple[int, Source, np.ndarray | None], *, size: tuple[int, int] | None, skips: bool
-) -> Shot | tuple[str, ImageError]:
-    index, image, keypoints = row
-    record = image if isinstance(image, Record) else None
-    source: Any = record.image if record else image
-    named = source.name if isinstance(source, Picture) else str(source)
-    name = named if isinstance(source, str | Path | Picture) else f"image {index}"
-    pose = Pose.of(record.keypoints if record and keypoints is None else keypoints)
-    if record and record.estimated and keypoints is None:
-        pose = replace(pose, origin="estimated")
-    try:
-        picture = source if isinstance(source, Picture) else open_picture(source, name=name)
-        pixels, divisor = picture.decode(size)
-        return Shot(index, picture, pixels, divisor, pose, record)
-    except ImageError as error:
-        if not skips:
-            raise
-        return name, error
-
-
-def default_batch_size(hint: Hint, threads: int) -> int:
-    """How many pictures a call takes where nobody says.
+def default_batch_size(optimize_for: Aim, threads: int) -> int:
+    """How many pictures a call takes by default.
 
     All cores at one batch are as fast with one picture as with thirty-two, and eight keep reading
     and drawing ahead of them. Pictures shared out among the cores want several for each: with one
     for two cores there are 0.5 times the images/s of eight (``benchmarks/serving.md``).
     """
-    return max(_BATCH, _A_THREAD * threads) if hint == "throughput" else _BATCH
+    return max(_BATCH, _A_THREAD * threads) if optimize_for == "throughput" else _BATCH
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
+def ahead(items: Iterator[T]) -> Generator[T, None, None]:
     """The items, each made by a thread while the one before it is used."""
     with ThreadPoolExecutor(1) as thread:
         following = thread.submit(next, items, _END)
@@ -194,7 +179,71 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
-def check_images(images: Sequence[Source]) -> None:
-    """TypeError unless it is a list of images."""
+def check_poses(
+    images: Sequence[Source], keypoints: Sequence[np.ndarray | None] | None
+) -> Sequence[np.ndarray | None] | None:
+    """The keypoints; TypeError or ValueError unless it is a list of images, and as many poses."""
     if isinstance(images, str | Path) or not isinstance(images, Sequence):
         raise TypeError(f"images must be a list of images, not {type(images).__name__}")
+    if keypoints is not None and len(keypoints) != len(images):
+        raise ValueError(
+            f"{len(keypoints)} keypoints for {len(images)} images; expected one entry an image, "
+            f"None where there is no pose"
+        )
+    return keypoints
+
+
+def _posed_image(
+    row: tuple[int, tuple[Source, np.ndarray | None]], *, size: tuple[int, int], raises: bool
+) -> PosedImage | tuple[str, ImageError]:
+    """A picture that was read; its name and what kept it from being read, unless that raises."""
+    index, (image, keypoints) = row
+    record = image if isinstance(image, Record) else None
+    source: Any = record.image if record else image
+    name = str(source) if isinstance(source, str | Path) else f"image {index}"
+    pose = Pose.of(record.keypoints if record and keypoints is None else keypoints)
+    if record and record.estimated and keypoints is None:
+        pose = replace(pose, origin="estimated")
+    try:
+        picture = source if isinstance(source, Picture) else open_picture(source, name=name)
+        pixels, divisor = picture.decode(size)
+    except ImageError as error:
+        if raises:
+            raise
+        return (source.name if isinstance(source, Picture) else name), error
+    return PosedImage(index, picture, pixels, divisor, pose, pose.scaled(1 / divisor), record)
+
+
+def _model(
+    source: WeightsSource, names: Sequence[str], network: Any, variant: str | None
+) -> tuple[Any, Path | None]:
+    """What :func:`.open_engine` is to open, and the file that it is in."""
+    if network is not None:
+        from ..weights.load import inner_network
+
+        return inner_network(network), None
+    if source.weights is None:
+        from ..hub.create_network import create_network
+
+        options = {} if variant is None else {"variant": variant}
+        return create_network(names[0], weights=None, **options), None
+    if source.suffix == ".onnx":
+        path = expand(str(source.weights))
+        return path, path
+    if source.suffix == ".mindir":
+        raise EngineError(
+            f"{source.weights}: MindIR files are for MindSpore Lite and other runtimes; give the "
+            f"weights, or an .onnx file"
+        )
+    file = source.file(*names)
+    assert file is not None
+    return file, file.path
+
+
+def _check_variant(variant: str | None, engine: Engine) -> None:
+    found = getattr(engine.spec, "variant", None)
+    if variant is not None and str(variant) != str(found):
+        raise EngineError(
+            f"variant is {str(variant)!r}, but {engine.source} holds the variant {str(found)!r}; "
+            f"leave variant out, or give weights of that variant"
+        )

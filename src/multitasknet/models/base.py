@@ -287,11 +287,13 @@ def check_memory(spec: Any, size: tuple[int, int], batch_size: int) -> None:
         )
 
 
-def check_size(size: tuple[int, int]) -> tuple[int, int]:
-    """Return height and width; ValueError unless both are positive multiples of 32."""
+def check_size(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a side or of both; ValueError unless they are multiples of 32."""
+    if isinstance(size, int):
+        size = (size, size)
     valid = isinstance(size, tuple | list) and len(size) == 2
     if not valid or not all(isinstance(n, int) and n > 0 and n % SIZE_STEP == 0 for n in size):
         raise ValueError(
-            f"size is {size!r}; expected (height, width), positive multiples of {SIZE_STEP}"
+            f"size is {size!r}; expected a side or (height, width), multiples of {SIZE_STEP}"
         )
     return size[0], size[1]

@@ -177,7 +177,7 @@ def _read_or_embed(
     estimator = predictor.pose_estimator
     facts = asdict(origin_of(predictor)) | {
         "data": split_fingerprint(split, predictor.spec),
-        "pose": None if estimator is None else estimator.origin,
+        "pose": None if estimator is None else estimator.engine.weights_sha256,
     }
     key = json.dumps(facts, sort_keys=True)
     name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]

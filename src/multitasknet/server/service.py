@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -105,21 +105,28 @@ class Service:
         return row_as_json(hit.row) | found
 
     def _predict(self, pictures: Sequence[Picture]) -> list[Said]:
-        pixels = [one.pixels for one in pictures]
         start = time.perf_counter()
-        poses = self.predictor.estimate_missing(pixels, [one.pose for one in pictures])
-        middle = time.perf_counter()
-        said = self.predictor.predict_pixels(pixels, poses, [one.name for one in pictures])
-        end = time.perf_counter()
-        return [
-            Said(one, (image.shape[0], image.shape[1]), middle - start, end - middle)
-            for one, image in zip(said, pixels, strict=True)
+        pixels = [one.pixels for one in pictures]
+        said = self.predictor.predict(pixels, [_keypoints(one.pose) for one in pictures])
+        seconds = time.perf_counter() - start
+        named = [
+            replace(one, source=picture.name) for one, picture in zip(said, pictures, strict=True)
         ]
+        return [Said(one, (one.height, one.width), 0.0, seconds) for one in named]
 
     def _estimate(self, pictures: Sequence[Picture]) -> list[Pose]:
-        return self.predictor.estimate_missing(
-            [one.pixels for one in pictures], [one.pose for one in pictures]
-        )
+        estimator = self.predictor.pose_estimator
+        poses = [one.pose for one in pictures]
+        if estimator is None:
+            return poses
+        return [
+            pose if pose.origin != "neutral" else estimator.estimate([one.pixels])[0]
+            for pose, one in zip(poses, pictures, strict=True)
+        ]
+
+
+def _keypoints(pose: Pose) -> np.ndarray | None:
+    return None if pose.origin == "neutral" else pose.keypoints
 
 
 class _Rows:

@@ -16,8 +16,7 @@ from ..data.records import Split, warn_about
 from ..evaluation.embedding import Embeddings
 from ..evaluation.run import evaluate_outputs
 from ..hub.create_network import create_from
-from ..inference.pose_choice import open_pose_estimator
-from ..inference.pose_estimator import PoseEstimator
+from ..inference.pose import PoseEstimator, open_pose_estimator
 from ..models.multitasknet.network import MultiTaskNet
 from ..models.multitasknet.preprocessing import channel_statistics
 from ..models.multitasknet.spec import MultiTaskNetSpec

@@ -1,0 +1,190 @@
+"""From a Cell to ONNX and MindIR, by MindSpore's own exporters; from weights to a kept ONNX file.
+
+Whatever calls MindSpore holds its turn: it does not support several threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..device import MINDSPORE_TURN
+from ..errors import EngineError
+from ..models.base import Shapes
+from ..weights.read import WeightsFile, check_complete
+from . import cache
+from .metadata import Metadata
+
+logger = logging.getLogger(__name__)
+
+# In the names of kept files: raise it whenever the same weights give another graph.
+_GRAPH_VERSION = 2
+# What MindSpore's exporters accept in a path.
+_PLAIN = re.compile(r"[\w./-]+", re.ASCII)
+
+
+def onnx_of(file: WeightsFile, folder: Path | None) -> bytes:
+    """Weights as an ONNX file, made the first time and kept in the folder, verified when read.
+
+    None keeps nothing.
+
+    Raises:
+        CheckpointError: the weights cannot be read, or lack a layer that predictions need.
+    """
+    key = f"{file.sha256}-{file.sidecar_sha256[:16] or 'plain'}-v{_GRAPH_VERSION}"
+    found = cache.find(folder, key, ".onnx")
+    if found is not None:
+        return found
+    with MINDSPORE_TURN:
+        # Another thread may have made it while this one waited.
+        found = cache.find(folder, key, ".onnx")
+        if found is None:
+            logger.info("%s: converting it to ONNX, once", file.path)
+            cell = _cell_of(file)
+            found = _onnx_bytes(cell, Metadata(cell.spec, file.sha256))
+            cache.keep(folder, key, ".onnx", found)
+        return found
+
+
+def cell_of(file: WeightsFile) -> Any:
+    """Weights as a Cell in inference mode; CheckpointError as above."""
+    with MINDSPORE_TURN:
+        return _cell_of(file)
+
+
+def to_onnx(cell: Any, metadata: Metadata) -> bytes:
+    """A Cell as an ONNX file: inputs and outputs as the spec names them, float32.
+
+    Height and width are dynamic, and the batch too unless the metadata fix it.
+    """
+    with MINDSPORE_TURN:
+        return _onnx_bytes(cell, metadata)
+
+
+def write_mindir(path: Path, cell: Any, metadata: Metadata) -> None:
+    """Write a Cell as MindIR for inputs of ``spec.input_size``; the metadata are its user info."""
+    import mindspore
+    from mindspore import Tensor
+
+    shapes = metadata.spec.input_shapes(metadata.spec.input_size)
+
+    def describe(model: Any) -> None:
+        model.user_info.update(metadata.as_strings())
+        renamed = {one.name: name for one, name in zip(model.graph.input, shapes, strict=True)}
+        for one in model.graph.input:
+            one.name = renamed[one.name]
+        for node in model.graph.node:
+            node.input[:] = [renamed.get(name, name) for name in node.input]
+
+    inputs = [
+        Tensor(shape=[metadata.batch, *shape], dtype=mindspore.float32) for shape in shapes.values()
+    ]
+    with MINDSPORE_TURN, _plain_folder() as folder:
+        plain = folder / "network.mindir"
+        mindspore.export(
+            cell, *inputs, file_name=str(plain), file_format="MINDIR", custom_func=describe
+        )
+        path.write_bytes(plain.read_bytes())
+
+
+def open_mindir(path: Path) -> Callable[..., tuple[np.ndarray, ...]]:
+    """What runs a MindIR file by MindSpore, to check it."""
+    import mindspore
+    from mindspore import Tensor, nn
+
+    with MINDSPORE_TURN, _plain_folder() as folder:
+        plain = folder / "network.mindir"
+        plain.write_bytes(path.read_bytes())
+        cell = nn.GraphCell(mindspore.load(str(plain)))
+
+    def run(*inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        with MINDSPORE_TURN:
+            outputs = cell(*map(Tensor, inputs))
+            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+            return tuple(output.asnumpy() for output in outputs)
+
+    return run
+
+
+@contextmanager
+def _plain_folder() -> Iterator[Path]:
+    """A temporary folder whose path MindSpore accepts: plain letters and digits, no blanks."""
+    places = [tempfile.gettempdir(), "/tmp", "/var/tmp", str(Path.cwd())]
+    for place in filter(_PLAIN.fullmatch, places):
+        try:
+            folder = tempfile.TemporaryDirectory(dir=place)
+        except OSError:
+            continue
+        with folder as name:
+            yield Path(name)
+        return
+    raise EngineError(
+        f"MindSpore writes only to paths of plain letters and digits, and none of "
+        f"{', '.join(places)} is one that can be written; set TMPDIR to such a folder"
+    )
+
+
+def _cell_of(file: WeightsFile) -> Any:
+    from ..runtime import guard_cpu
+    from ..weights.load import build
+
+    guard_cpu()
+    weights = check_complete(file.read())
+    return build(weights.network, weights.network.plan(weights, {}), weights)
+
+
+def _onnx_bytes(cell: Any, metadata: Metadata) -> bytes:
+    from .graph import name_ends, onnx, simplify
+
+    spec = metadata.spec
+    model = simplify(_exported(cell, spec))
+    batch = metadata.batch or "batch"
+    name_ends(
+        model,
+        _dimensions(spec.input_shapes(spec.input_size), batch, ("height", "width")),
+        _dimensions(spec.output_shapes(spec.input_size), batch, ("map_height", "map_width")),
+    )
+    onnx.helper.set_model_props(model, metadata.as_strings())
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _dimensions(
+    shapes: Shapes, batch: int | str, planes: tuple[str, str]
+) -> dict[str, list[int | str]]:
+    """Shapes with the batch, and with names for the height and width of planes."""
+    return {
+        name: [batch, shape[0], *planes] if len(shape) == 3 else [batch, *shape]
+        for name, shape in shapes.items()
+    }
+
+
+def _exported(cell: Any, spec: Any) -> Any:
+    """What MindSpore exports of a Cell, as an ONNX model."""
+    import mindspore
+    from mindspore import Tensor
+
+    from ..weights.load import frozen_copy
+    from .graph import onnx
+
+    # Two images: a batch of one could be taken for a dimension that is not there.
+    inputs = [
+        Tensor(shape=[2, *shape], dtype=mindspore.float32)
+        for shape in spec.input_shapes(spec.input_size).values()
+    ]
+    with _plain_folder() as folder:
+        path = folder / "network.onnx"
+        # Of a Cell that was exported before, MindSpore 2.10 fails to write ONNX.
+        twin = frozen_copy(cell)
+        if hasattr(mindspore, "onnx"):
+            mindspore.onnx.export(twin, *inputs, file_name=str(path))
+        else:  # of an older MindSpore
+            mindspore.export(twin, *inputs, file_name=str(path), file_format="ONNX")
+        return onnx.load(path)

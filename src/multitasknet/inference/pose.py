@@ -1,0 +1,269 @@
+"""From images to the 36 keypoints of the vehicles in them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from ..data.samples import batch_inputs
+from ..errors import EngineError
+from ..files import expand
+from ..hub.card import CARD, ENTRIES, SYNTHETIC, ModelCard, default_card_path, load_card
+from ..hub.fetch import find_asset
+from ..hub.source import DEFAULT
+from ..models import find_network, pose_networks
+from ..models.base import PoseNetwork
+from ..runtime import usable_cores
+from ..vehicle.keypoints import pose_or_zeros
+from ..vehicle.pose import HIDDEN, Pose, PoseConvention, as_published
+from ..vehicle.sample import Sample
+from .engines import Aim, Backend, Precision
+from .runner import PosedImage, Runner, Skip, Source, check_poses
+
+if TYPE_CHECKING:
+    from mindspore import nn
+
+logger = logging.getLogger(__name__)
+
+AUTO, NONE = "auto", "none"
+WORDS = (AUTO, NONE, *ENTRIES)
+_NO_MAPS = np.zeros((0, 0, 0), np.uint8)
+
+
+class PoseEstimator(Runner):
+    """A pose network, ready for images; any number of threads may share it.
+
+    Which one it is, PoseEstNet or VehiclePose, follows from the weights; random ones and the
+    default card are PoseEstNet's, the shipped weights VehiclePose's.
+
+    Args:
+        weights, network, card, cache_dir, offline, progress, batch_size, size, backend, threads,
+            device, precision, optimize_for: as in :class:`multitasknet.Predictor`, of a pose
+            network; ``default`` is the shipped one.
+        flip_test: run the network on the mirrored image too, and average, as was published: more
+            accurate, and half as fast.
+        decode: how a map becomes a place; default is the network's first. PoseEstNet:
+            ``published`` (the largest cell and a quarter), or ``dark`` (Zhang et al., CVPR 2020),
+            or ``udp``, which is ``dark`` with a flip test that does not move keypoints (after
+            Huang et al., CVPR 2020). VehiclePose: ``soft``, the centre of the probability around
+            the largest cell.
+        hidden: where keypoints are placed that cannot be seen, and what confidences mean then:
+            ``true``, where they are, with low confidences; or ``published``, as PoseEstNet does,
+            on the side that is seen, with high ones, which is what the published MultiTaskNet
+            expects. Default is what the weights were trained on; those of ``published`` cannot
+            give ``true``.
+
+    Attributes:
+        engine, spec, batch_size, size, weights_file: see :class:`.runner.Runner`.
+        flip_test, decode: as given, or the network's own.
+        pose_convention: what the confidences of its poses mean.
+        definition: the network, which knows what its outputs mean.
+
+    Raises:
+        ValueError: a decoding or a placement of hidden keypoints that these weights do not have.
+        EngineError, CardError, CheckpointError, DownloadError: as in :class:`.Predictor`.
+    """
+
+    def __init__(
+        self,
+        weights: str | Path | None = DEFAULT,
+        *,
+        network: nn.Cell | None = None,
+        card: str | Path | ModelCard | None = None,
+        cache_dir: str | Path | None = None,
+        offline: bool = False,
+        progress: bool = True,
+        batch_size: int | None = None,
+        size: int | tuple[int, int] | None = None,
+        backend: Backend = "auto",
+        threads: int | None = None,
+        device: str | None = None,
+        precision: Precision | None = None,
+        optimize_for: Aim = "latency",
+        flip_test: bool = True,
+        decode: str | None = None,
+        hidden: str | None = None,
+    ) -> None:
+        super().__init__(
+            [one.name for one in pose_networks()],
+            weights=weights,
+            network=network,
+            card=card,
+            cache_dir=cache_dir,
+            offline=offline,
+            progress=progress,
+            batch_size=batch_size,
+            size=size,
+            backend=backend,
+            threads=threads,
+            device=device,
+            precision=precision,
+            optimize_for=optimize_for,
+        )
+        self.definition = cast("PoseNetwork", find_network(self.spec.network))
+        if not self.spec.is_complete:
+            raise ValueError(
+                "the network has no last layer, which finds the keypoints; give one with it"
+            )
+        self.pose_convention = _convention(hidden, self.spec.pose_convention)
+        self.flip_test = flip_test
+        self.decode = decode or self.definition.decodings[0]
+        if self.decode not in self.definition.decodings:
+            raise ValueError(
+                f"decode is {decode!r}; {self.definition.name} has "
+                f"{' or '.join(self.definition.decodings)}"
+            )
+
+    def stream(
+        self, images: Iterable[Source], *, heatmaps: bool = False, skip: Skip | None = None
+    ) -> Iterator[PosedImage]:
+        """Find the keypoints of vehicle crops, of any number of them.
+
+        Any picture gives a pose; one without a vehicle has low confidences. Poses that records
+        bring are replaced.
+
+        Args:
+            images, skip: as in :meth:`multitasknet.Predictor.stream`.
+            heatmaps: keep the network's maps in the poses, float32 ``[36, H / 4, W / 4]`` of the
+                network's input, which shows the image in its middle.
+
+        Returns:
+            The images with their poses, in pixels of each image. PoseEstNet's confidence is the
+            map's largest value: around 1 where a keypoint is clear, possibly above, below 0
+            possibly. VehiclePose's is the probability, 0..1, that the keypoint is visible; with
+            ``hidden`` ``published`` it is what PoseEstNet's usually are. Its ``half_turn`` is how
+            far the maps doubt which way the vehicle faces.
+
+        Raises:
+            ImageError: an image cannot be read.
+        """
+        with (
+            ThreadPoolExecutor(usable_cores()) as pool,
+            closing(self.read(pool, images, skip=skip)) as batches,
+        ):
+            for shots in batches:
+                found = self.estimate_pixels([shot.pixels for shot in shots], heatmaps=heatmaps)
+                yield from map(PosedImage.with_pose, shots, found)
+
+    def estimate(self, images: Sequence[Source], *, heatmaps: bool = False) -> list[Pose]:
+        """The poses of :meth:`stream` as a list."""
+        check_poses(images, None)
+        return [shot.pose for shot in self.stream(images, heatmaps=heatmaps)]
+
+    def estimate_pixels(
+        self, pixels: Sequence[np.ndarray], *, heatmaps: bool = False
+    ) -> list[Pose]:
+        """The poses of one batch of pictures in memory, uint8 ``[H, W, 3]`` each."""
+        peaks, maps = self._found(*self._inputs(pixels))
+        shares = self.definition.half_turn_shares(peaks, maps)
+        poses = []
+        for one, found, map_, share in zip(pixels, peaks, maps, shares, strict=True):
+            height, width = one.shape[:2]
+            keypoints = self.definition.keypoints_in_image(
+                found, width=width, height=height, size=self.size
+            )
+            if self.pose_convention != self.spec.pose_convention:
+                keypoints = as_published(keypoints)
+            poses.append(Pose(keypoints, "estimated", map_ if heatmaps else None, share))
+        return poses
+
+    def inputs(
+        self, images: Sequence[Source], keypoints: object = None
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        """The network's inputs, as :meth:`run` takes them, a batch at a time; no pose is needed."""
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            for shots in self.read(pool, images):
+                yield self._inputs([shot.pixels for shot in shots])
+
+    def _inputs(self, pixels: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        neutral = pose_or_zeros(None)
+        samples = [Sample(one, neutral, _NO_MAPS) for one in pixels]
+        return batch_inputs(samples, self.spec, self.size)
+
+    def _found(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Peaks and maps of one batch of inputs."""
+        outputs = self.run(x)
+        mirrored = self.run(np.ascontiguousarray(x[..., ::-1])) if self.flip_test else None
+        return self.definition.decode(outputs, mirrored, self.decode)
+
+
+def open_pose_estimator(
+    pose: str | Path | PoseEstimator,
+    *,
+    convention: PoseConvention | None = None,
+    cache_dir: str | Path | None = None,
+    **options: Any,
+) -> PoseEstimator | None:
+    """The pose estimator that is asked for; None if poses are to be neutral.
+
+    Args:
+        pose: ``auto``, ``none``, ``card``, ``synthetic``, a file of pose weights, or an estimator;
+            see :class:`multitasknet.Predictor`.
+        convention: what its confidences should mean: with ``auto``, weights of another convention
+            are not taken.
+        cache_dir: the root of the download cache.
+        options: of :class:`PoseEstimator`.
+
+    Raises:
+        EngineError: no such word and no such file.
+        CheckpointError: the file is no pose network's.
+        CardError, DownloadError: as :func:`multitasknet.fetch_asset` raises them.
+    """
+    if isinstance(pose, PoseEstimator):
+        return pose
+    if not isinstance(pose, str | Path):
+        raise TypeError(
+            f"pose must be a word, a path or a PoseEstimator, not {type(pose).__name__}"
+        )
+    if pose == NONE:
+        return None
+    if convention == "published":  # which all pose networks can give
+        options["hidden"] = "published"
+    if pose == AUTO:
+        card = _at_hand(convention, cache_dir)
+        if card is None:
+            return None
+        logger.info("missing poses are estimated by %s", card.asset.file_name)
+        return PoseEstimator(CARD, card=card, cache_dir=cache_dir, **(options | {"offline": True}))
+    if pose not in ENTRIES and not expand(pose).is_file():
+        raise EngineError(
+            f"pose is {str(pose)!r}; expected {', '.join(WORDS)}, or a file of pose weights that "
+            f"exists"
+        )
+    return PoseEstimator(pose, cache_dir=cache_dir, **options)
+
+
+def _at_hand(convention: PoseConvention | None, cache_dir: str | Path | None) -> ModelCard | None:
+    """The card of pose weights that need no download; None if there is none.
+
+    The published ones come first where their convention is wanted.
+    """
+    names = [network.name for network in pose_networks()]
+    places = [default_card_path(name, SYNTHETIC) for name in names]
+    if convention != "visibility":
+        places.insert(0, default_card_path(names[0]))
+    for card in (load_card(place) for place in places if place.is_file()):
+        if find_asset(card.asset, cache_dir) is not None:
+            return card
+    return None
+
+
+def _convention(hidden: str | None, own: PoseConvention) -> PoseConvention:
+    """What is asked for, if weights of their ``own`` convention can give it; else ValueError."""
+    if hidden is None:
+        return own
+    if hidden not in HIDDEN:
+        raise ValueError(f"hidden is {hidden!r}; expected {' or '.join(HIDDEN)}")
+    if HIDDEN[hidden] == "visibility" and own == "published":
+        raise ValueError(
+            "hidden is 'true', but these weights place hidden keypoints as they were published, "
+            "and do not state which these are; use weights of the convention visibility, such as "
+            "'synthetic'"
+        )
+    return HIDDEN[hidden]

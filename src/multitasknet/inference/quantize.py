@@ -1,0 +1,232 @@
+"""INT8 by static post-training quantisation, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..errors import EngineError
+from ..files import check_output, expand, replacing
+from ..images import ImageInput
+from ..models.base import Arrays
+from ..runtime import sums_int8_exactly
+from ..vehicle.keypoint_metrics import THRESHOLDS, KeypointErrors
+from .engines import OnnxEngine, OnnxFile, OnnxRuntimeEngine
+from .equalization import equalize
+from .metadata import Metadata
+from .pose import PoseEstimator
+from .predictor import Predictor
+from .runner import check_poses
+
+Batches: TypeAlias = "Iterator[tuple[np.ndarray, ...]]"
+
+MIN_IMAGES = 2
+_CALIBRATION_SHARE = 0.75
+
+
+@dataclass(frozen=True)
+class QuantizationReport:
+    """An INT8 file, compared with float32 on the images that it was not calibrated on.
+
+    Attributes:
+        path: the file.
+        calibrated_on, compared_on: images.
+        images_per_second: of INT8 and of float32, of the network alone, here.
+        cosine, least_cosine: between an image's two embeddings, or a pose network's two sets of
+            maps: mean, and the least.
+        color_agreement, type_agreement: share of images with the same likeliest class; None if
+            the network has no such head.
+        shift: a pose network's keypoints: mean distance from those of float32, in units of the
+            longer side; None for other networks.
+        pck: PCK@0.05 of float32 and of INT8, 0..1; None if no true keypoints are given.
+    """
+
+    path: Path
+    calibrated_on: int
+    compared_on: int
+    images_per_second: tuple[float, float]
+    cosine: float
+    least_cosine: float
+    color_agreement: float | None = None
+    type_agreement: float | None = None
+    shift: float | None = None
+    pck: tuple[float, float] | None = None
+
+
+def quantize(
+    output: str | Path,
+    runner: Predictor | PoseEstimator,
+    images: Sequence[ImageInput],
+    keypoints: Sequence[np.ndarray | None] | None = None,
+    *,
+    min_cosine: float = 0.99,
+) -> QuantizationReport:
+    """Write an INT8 ONNX file, calibrated on three quarters of the images, judged on the rest.
+
+    Weights are int8 a channel, activations uint8 in the range that calibration saw (ONNX Runtime,
+    static quantisation), after concatenated features were given one scale
+    (:func:`.equalization.equalize`). Use images like those to come: a few hundred.
+
+    Args:
+        output: the file to write, ``.onnx``; ``Predictor(output)`` or ``PoseEstimator(output)``
+            runs it.
+        runner: the float32 network, run by ONNX Runtime, with the input size to calibrate at.
+        images: at least two, as in :meth:`multitasknet.Predictor.predict`.
+        keypoints: of the images: what a predictor takes, or the true ones to judge a pose
+            estimator by.
+        min_cosine: the least mean cosine between embeddings, or between maps, at which the file is
+            kept.
+
+    Raises:
+        EngineError: too few images, another engine, or the drop is larger than allowed; no file is
+            left.
+        ImageError, OutputError: an image cannot be read, the file cannot be written.
+    """
+    output = expand(output)
+    engine = runner.engine
+    if not isinstance(engine, OnnxRuntimeEngine) or engine.metadata.precision != "float32":
+        raise EngineError(
+            "INT8 is made from a float32 network that ONNX Runtime runs; give "
+            f"{type(runner).__name__}(..., backend='onnx')"
+        )
+    if output.suffix != ".onnx":
+        raise EngineError(f"{output}: expected a file that ends in .onnx")
+    if len(images) < MIN_IMAGES:
+        raise EngineError(f"{len(images)} images; expected at least {MIN_IMAGES}")
+    if engine.batch is not None:
+        raise EngineError(f"{engine.source}: it has a fixed batch; export it without")
+    poses = check_poses(images, keypoints) or [None] * len(images)
+    files = [Path(image) for image in images if isinstance(image, str | Path)]
+    check_output(output, inputs=[Path(engine.source), *files])
+    split = min(max(round(len(images) * _CALIBRATION_SHARE), 1), len(images) - 1)
+    calibration = runner.calibration if isinstance(runner, Predictor) else None
+    metadata = replace(engine.metadata, precision="int8", calibration=calibration)
+    with replacing(output) as part:
+        _write(part, engine, metadata, partial(runner.inputs, images[:split], poses[:split]))
+        quantized = OnnxRuntimeEngine(OnnxFile(str(output), part.read_bytes))
+        rest = images[split:], poses[split:]
+        outputs, speed = _both(quantized, engine, runner.inputs(*rest))
+        drop = (
+            _agreement(*outputs)
+            if isinstance(runner, Predictor)
+            else _pose_drop(quantized, runner, *rest)
+        )
+        near = _cosines(*outputs)
+        report = QuantizationReport(
+            output, split, len(rest[0]), speed, float(near.mean()), float(near.min()), **drop
+        )
+        if not report.cosine >= min_cosine:
+            raise EngineError(
+                f"{output}: the mean cosine with float32 is {report.cosine:.4f}, expected at least "
+                f"{min_cosine}; calibrate on more images, or allow it with min_cosine; the file is "
+                f"not kept"
+            )
+    return report
+
+
+def _write(
+    path: Path, engine: OnnxEngine, metadata: Metadata, inputs: Callable[[], Batches]
+) -> None:
+    import onnx
+    from onnxruntime import quantization
+
+    tools: Any = quantization
+
+    def batches() -> Iterator[dict[str, np.ndarray]]:
+        for batch in inputs():
+            yield dict(zip(engine.input_names, batch, strict=False))
+
+    given = batches()
+
+    class Reader(tools.CalibrationDataReader):
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(given, None)
+
+    model = onnx.load_from_string(engine.file.load())
+    equalize(model, batches())
+    # Nothing is left to optimise first; without this, a warning tells users to.
+    onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
+    tools.quantize_static(
+        model,
+        path,
+        Reader(),
+        quant_format=tools.QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=tools.QuantType.QUInt8,
+        weight_type=tools.QuantType.QInt8,
+        # Without VNNI, the sum of two products of 8 bits each can overflow its 16.
+        reduce_range=not sums_int8_exactly(),
+    )
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, metadata.as_strings())
+    onnx.save(model, path)
+
+
+def _both(
+    quantized: OnnxEngine, engine: OnnxEngine, batches: Batches
+) -> tuple[tuple[Arrays, Arrays], tuple[float, float]]:
+    """What the two give for all batches, by name, and their images/s; float32 is the second."""
+    runs: tuple[list[Any], list[Any]] = [], []
+    seconds = [0.0, 0.0]
+    count = 0
+    for batch in batches:
+        count += len(batch[0])
+        for place, one in enumerate((quantized, engine)):
+            one.run(*batch)  # warms up
+            start = perf_counter()
+            runs[place].append(one.run(*batch))
+            seconds[place] += perf_counter() - start
+    ours, exact = (
+        dict(zip(engine.output_names, map(np.concatenate, zip(*one, strict=True)), strict=True))
+        for one in runs
+    )
+    return (ours, exact), (count / seconds[0], count / seconds[1])
+
+
+def _cosines(ours: Arrays, exact: Arrays) -> np.ndarray:
+    """Between an image's two values of the last output as one vector, ``[N]``."""
+    lasts = (list(outputs.values())[-1] for outputs in (ours, exact))
+    one, other = (last.reshape(len(last), -1) for last in lasts)
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return (one * other).sum(axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)
+
+
+def _agreement(ours: Arrays, exact: Arrays) -> dict[str, Any]:
+    """The share of images with the same likeliest class."""
+    return {
+        f"{kind}_agreement": float((ours[name].argmax(1) == exact[name].argmax(1)).mean())
+        if name in exact
+        else None
+        for kind, name in (("color", "color_logits"), ("type", "type_logits"))
+    }
+
+
+def _pose_drop(
+    engine: OnnxEngine,
+    estimator: PoseEstimator,
+    images: Sequence[ImageInput],
+    truth: Sequence[np.ndarray | None],
+) -> dict[str, Any]:
+    """How far keypoints move, and PCK where the truth is known."""
+    quantized = copy(estimator)
+    quantized.engine = engine
+    runs = [list(one.stream(images)) for one in (estimator, quantized)]
+    exact, moved = (np.stack([shot.pose.keypoints for shot in one]) for one in runs)
+    sides = np.array([max(shot.shape) for shot in runs[0]])
+    distances = np.linalg.norm((moved - exact)[..., :2], axis=2) / sides[:, None]
+    known = np.array([pose is not None for pose in truth])
+    right = None
+    if known.any():
+        stated = np.stack([pose for pose in truth if pose is not None])
+        right = tuple(
+            KeypointErrors.of(one[known], stated, sides[known]).pck(THRESHOLDS[0])
+            for one in (exact, moved)
+        )
+    return {"shift": float(distances.mean()), "pck": right}

@@ -1,0 +1,613 @@
+"""ONNX Runtime, OpenVINO and MindSpore against the Cell, what opens them, and what is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import mindspore
+import numpy as np
+import onnx
+import pytest
+from safetensors.numpy import save_file
+
+from multitasknet import (
+    CheckpointError,
+    EngineError,
+    MissingExtraError,
+    MultiTaskNet,
+    MultiTaskNetSpec,
+    Predictor,
+    create_network,
+    export,
+    preprocess,
+    quantize,
+    read_labels,
+    read_weights,
+)
+from multitasknet.files import file_sha256
+from multitasknet.inference import cache, conversion, engines
+from multitasknet.inference.conversion import to_onnx
+from multitasknet.inference.engines import (
+    MindSporeEngine,
+    OnnxFile,
+    OnnxRuntimeEngine,
+    OpenVinoEngine,
+    has_bfloat16,
+    open_engine,
+)
+from multitasknet.inference.export import largest_difference
+from multitasknet.inference.metadata import Metadata
+from multitasknet.models.multitasknet.spec import Variant
+from multitasknet.runtime import usable_cores
+from multitasknet.vehicle.attributes import ClassMaps
+from multitasknet.weights.read import WeightsFile
+from multitasknet.weights.sidecar import Sidecar, write_sidecar
+
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+PHOTO = ASSETS / "example.jpg"
+POSE = read_labels(ASSETS / "example.csv")[PHOTO.name].keypoints
+SMALL = (64, 64)
+PIXELS = list(np.random.default_rng(0).integers(0, 256, (8, 40, 40, 3), dtype=np.uint8))
+# keypoint_aware, multi_task, include_top, stem_pool: each value with each other one.
+HEADS = [
+    (True, True, True, "same"),
+    (True, False, False, "same"),
+    (False, True, False, "symmetric"),
+    (False, False, True, "symmetric"),
+]
+
+
+@pytest.fixture(scope="module")
+def network(checkpoint: Path) -> MultiTaskNet:
+    return create_network(weights=checkpoint)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    small = create_network(weights=None, variant="rgb", num_ids=5)
+    return export(tmp_path_factory.mktemp("onnx") / "model.onnx", network=small, size=SMALL).path
+
+
+@pytest.fixture(scope="module")
+def int8(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("int8") / "int8.onnx"
+    return quantize(target, Predictor(exported), PIXELS, min_cosine=0.5).path
+
+
+@pytest.fixture(scope="module")
+def inputs() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(5, 3, *SMALL)).astype(np.float32)
+    return image, rng.uniform(-0.5, 0.5, (5, 108)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def exact(exported: Path, inputs) -> tuple[np.ndarray, ...]:
+    return open_engine(exported).run(*inputs)
+
+
+@pytest.fixture(scope="module")
+def wanted(network: MultiTaskNet) -> np.ndarray:
+    """The Cell's embedding of the photo."""
+    return Predictor(network=network, size=SMALL).embed([PHOTO], [POSE])
+
+
+@pytest.fixture(scope="module")
+def kept(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that holds the converted network."""
+    folder = tmp_path_factory.mktemp("kept")
+    Predictor(checkpoint, cache_dir=folder)
+    return folder
+
+
+def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+
+
+def assert_same(got: tuple[np.ndarray, ...], wanted: tuple[np.ndarray, ...]) -> None:
+    for one, other in zip(got, wanted, strict=True):
+        assert one.dtype == np.float32
+        assert np.abs(one - other).max() <= 1e-4 * np.abs(other).max()
+
+
+def in_threads(count: int, run: Callable[[int], Any]) -> list[Any]:
+    """What ``count`` threads that start together return, or raise."""
+    results: list[Any] = [None] * count
+    barrier = threading.Barrier(count)
+
+    def call(index: int) -> None:
+        barrier.wait()
+        try:
+            results[index] = run(index)
+        except BaseException as error:
+            results[index] = error
+
+    threads = [threading.Thread(target=call, args=(index,)) for index in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def lively(network: MultiTaskNet) -> MultiTaskNet:
+    """Give every norm values that would show if one were folded wrongly."""
+    rng = np.random.default_rng(0)
+    for parameter in network.get_parameters():
+        if parameter.name.endswith(("gamma", "moving_variance")):
+            value = rng.uniform(0.5, 1.5, parameter.shape)
+        elif parameter.name.endswith(("beta", "moving_mean")):
+            value = rng.normal(0, 0.3, parameter.shape)
+        else:
+            continue
+        parameter.set_data(mindspore.Tensor(value.astype(np.float32)))
+    return network.set_train(False)
+
+
+# The engines
+
+
+@pytest.mark.parametrize(("keypoint_aware", "multi_task", "include_top", "stem_pool"), HEADS)
+def test_the_engines_are_the_cell(keypoint_aware, multi_task, include_top, stem_pool) -> None:
+    names = MultiTaskNetSpec() if multi_task else MultiTaskNetSpec(color_names=(), type_names=())
+    spec = MultiTaskNetSpec(
+        Variant.RGB,
+        keypoint_aware,
+        multi_task,
+        5,
+        names.color_names,
+        names.type_names,
+        include_top,
+        input_size=(64, 96),
+        stem_pool=stem_pool,
+    )
+    cell = lively(MultiTaskNet(spec))
+    content = to_onnx(cell, Metadata(spec))
+    for engine in (OnnxRuntimeEngine, OpenVinoEngine):
+        opened = engine(OnnxFile("", lambda: content))
+        assert opened.spec == spec
+        assert largest_difference(opened.run, cell, spec) <= 1e-5
+    assert largest_difference(MindSporeEngine(cell).run, cell, spec) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("backend", "aim", "threads"),
+    [*product(("onnx", "openvino"), ("latency", "throughput"), (None, 3))],
+)
+def test_threads_and_streams_change_nothing(exported, inputs, exact, backend, aim, threads) -> None:
+    opened = open_engine(exported, backend=backend, optimize_for=aim, threads=threads)
+    assert (opened.name, opened.threads) == (backend, threads or usable_cores())
+    assert f"({exported}: float32, {aim}, {opened.threads} threads)" in repr(opened)
+    assert_same(opened.run(*inputs), exact)
+    assert_same(opened.run(*(one[:1] for one in inputs)), tuple(one[:1] for one in exact))
+
+
+@pytest.mark.parametrize("size", [(128, 256), (64, 96)])
+def test_height_width_and_batch_are_dynamic(kept, checkpoint, network, size) -> None:
+    engine = open_engine(WeightsFile(checkpoint), folder=kept)
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(3, 16, *size)).astype(np.float32)
+    p = rng.uniform(-0.5, 0.5, (3, 108)).astype(np.float32)
+    cell = network(mindspore.Tensor(x), mindspore.Tensor(p))
+    assert_same(engine.run(x, p), tuple(one.asnumpy() for one in cell))
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_a_fixed_batch_is_filled_up(exported, inputs, exact, backend) -> None:
+    engine = open_engine(exported, backend=backend, optimize_for="throughput")
+    engine.batch = 2
+    assert_same(engine.run(*inputs), exact)
+
+
+def test_mindspore_fills_partial_batches_up_to_the_one_size_that_is_compiled(network) -> None:
+    engine = MindSporeEngine(network, batch=4)
+    x, p = (
+        np.random.default_rng(0).normal(size=(5, *shape)).astype(np.float32)
+        for shape in network.spec.input_shapes((32, 32)).values()
+    )
+    wanted = MindSporeEngine(network).run(x, p)
+    assert_same(engine.run(x, p), wanted)
+    assert dict(engine._runs) == {(4, 16, 32, 32): 2}
+
+
+def test_the_compiled_network_is_the_same(network, monkeypatch) -> None:
+    monkeypatch.setattr(engines, "_RUNS_BEFORE_COMPILING", 1)
+    engine = MindSporeEngine(network)
+    x, p = (np.stack(one) for one in zip(preprocess(PHOTO, POSE, "segment", SMALL), strict=True))
+    for one, other in zip(engine.run(x, p), engine.run(x, p), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["mindspore", "onnx", "openvino"])
+def test_32_threads_share_a_predictor(backend: str, exported, monkeypatch) -> None:
+    # So that MindSpore's compiled and plain runs, and the change between them, are met.
+    monkeypatch.setattr(engines, "_RUNS_BEFORE_COMPILING", 16)
+    network = create_network(weights=None, variant="rgb", num_ids=5)
+    source = {"network": network} if backend == "mindspore" else {"weights": exported}
+    predictor = Predictor(**source, backend=backend, size=(32, 32), pose="none")
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 40, 40, 3), dtype=np.uint8)
+    alone = predictor.embed(list(pixels))
+    together = in_threads(32, lambda index: predictor.embed([pixels[index]]))
+    for one in together:
+        assert isinstance(one, np.ndarray), one
+    np.testing.assert_allclose(np.concatenate(together), alone, rtol=1e-3, atol=1e-4)
+
+
+def test_threads_may_meet_at_first_use(checkpoint, pose_checkpoint, tmp_path) -> None:
+    """Of an empty cache: each network is converted once, under a lock."""
+    code = f"""
+import sys, threading
+from multitasknet import Predictor
+failed = []
+def first(index):
+    try:
+        how = {{"pose": {str(pose_checkpoint)!r}, "cache_dir": {str(tmp_path)!r}, "size": 64}}
+        assert Predictor({str(checkpoint)!r}, **how).embed([{str(PHOTO)!r}]).shape == (1, 1024)
+    except BaseException as error:
+        failed.append(error)
+threads = [threading.Thread(target=first, args=(index,)) for index in range(4)]
+[one.start() for one in threads], [one.join() for one in threads]
+sys.exit(str(failed) if failed else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(list((tmp_path / "onnx").iterdir())) == 2
+
+
+def test_a_predictors_pose_network_is_opened_once_by_all_threads(
+    exported, pose_checkpoint, monkeypatch
+) -> None:
+    predictor = Predictor(exported, size=SMALL)
+    opened: list[int] = []
+    monkeypatch.setattr(
+        predictor, "_open_pose_estimator", lambda **_: opened.append(1), raising=True
+    )
+    monkeypatch.setattr(type(predictor.spec), "uses_pose", property(lambda _: True), raising=True)
+    in_threads(8, lambda _: predictor.pose_estimator)
+    assert len(opened) == 1
+
+
+def test_a_network_trained_further_is_not_what_a_predictor_runs(checkpoint) -> None:
+    network = create_network(weights=checkpoint)
+    engine = MindSporeEngine(network)
+    sha256 = file_sha256(checkpoint)
+    assert (engine.weights_sha256, engine.source) == (sha256, str(network.load_report))
+    bias = network.classifier_vcolor.bias
+    bias.set_data(bias + 1)
+    assert engine.weights_sha256 == sha256
+    for backend in ("mindspore", "onnx"):
+        changed = open_engine(network, backend=backend)
+        assert changed.weights_sha256 != sha256
+        assert changed.source == f"changed since it was loaded from {checkpoint.name}"
+
+
+# What opens them
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision", "opens"),
+    [
+        ("auto", None, ("onnx", "float32")),
+        ("onnx", "float32", ("onnx", "float32")),
+        ("openvino", None, ("openvino", "float32")),
+        ("auto", "bfloat16", ("openvino", "bfloat16")),
+        ("auto", "int8", "it is float32, not int8; give a file of 'multitasknet quantize'"),
+        ("onnx", "bfloat16", "bfloat16 needs OpenVINO; choose the backend 'openvino' or 'auto'"),
+        ("mindspore", None, "MindSpore does not run .onnx files"),
+    ],
+)
+def test_a_float32_file(exported, backend, precision, opens, monkeypatch) -> None:
+    monkeypatch.setattr(engines, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(OpenVinoEngine, "_compile", lambda *_: None)
+    if isinstance(opens, str):
+        with pytest.raises(EngineError, match=opens):
+            open_engine(exported, backend=backend, precision=precision)
+        return
+    engine = open_engine(exported, backend=backend, precision=precision)
+    assert (engine.name, engine.precision) == opens
+
+
+def test_an_int8_file(int8, exported, inputs) -> None:
+    ours, theirs = open_engine(int8, backend="openvino"), open_engine(int8, precision="int8")
+    assert (ours.precision, theirs.name) == ("int8", "onnx")
+    assert ours.weights_sha256 == theirs.weights_sha256 == file_sha256(int8)
+    assert cosines(ours.run(*inputs)[-1], theirs.run(*inputs)[-1]).min() > 0.99
+    for precision in ("float32", "bfloat16"):
+        with pytest.raises(EngineError, match=f"it is int8, not {precision}; give the weights"):
+            open_engine(int8, precision=precision)
+    # What is compared is of one file: INT8 depends on the pictures that it was calibrated on.
+    assert Predictor(int8).origin != Predictor(exported).origin
+    assert Predictor(exported, backend="openvino").origin == Predictor(exported).origin
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"backend": "tensorrt"}, "expected one of auto, onnx, openvino, mindspore"),
+        ({"precision": "float64"}, "expected one of float32, bfloat16, int8"),
+        ({"optimize_for": "speed"}, "expected one of latency, throughput"),
+        ({"device": "Ascend", "backend": "openvino"}, "compute on the CPU here"),
+        ({"threads": 0}, "threads is 0; expected 1 to 1024"),
+        ({"weights": None, "precision": "int8"}, "MindSpore computes in float32"),
+        ({"weights": "nowhere.onnx"}, r"nowhere\.onnx: it cannot be read"),
+        ({"weights": "nowhere.ckpt"}, r"nowhere\.ckpt: there is no such file"),
+        ({"weights": "a.mindir"}, r"a\.mindir: MindIR files are for MindSpore Lite"),
+        ({"variant": "segment"}, "variant is 'segment'.*holds the variant 'rgb'"),
+    ],
+)
+def test_wrong_arguments_are_named(exported, arguments, named) -> None:
+    with pytest.raises((EngineError, CheckpointError), match=named):
+        Predictor(**({"weights": exported, "pose": "none"} | arguments))
+
+
+def test_what_is_no_network_of_this_package_is_named(tmp_path, exported, monkeypatch) -> None:
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    x, y = (onnx.helper.make_tensor_value_info(name, 1, [1]) for name in "xy")
+    graph = onnx.helper.make_graph([node], "g", [x], [y])
+    opset = [onnx.helper.make_opsetid("", 13)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=7)
+    onnx.save(model, tmp_path / "other.onnx")
+    (tmp_path / "torn.onnx").write_bytes(b"torn")
+    other = onnx.load(exported)
+    metadata = json.loads(other.metadata_props[0].value)
+    metadata["spec"]["num_ids"] = 7
+    onnx.helper.set_model_props(other, {"multitasknet": json.dumps(metadata)})
+    onnx.save(other, tmp_path / "shape.onnx")
+    for backend in ("onnx", "openvino"):
+        for name, named in (
+            ("other", "no metadata of multitasknet"),
+            ("torn", "cannot run it"),
+            ("shape", r"its metadata state id_logits \[7\], but the network has .*5\]"),
+        ):
+            with pytest.raises(EngineError, match=named):
+                open_engine(tmp_path / f"{name}.onnx", backend=backend)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingExtraError, match=r"pip install '\.\[openvino\]'"):
+        open_engine(exported, backend="openvino")
+
+
+def test_networks_in_memory_run_on_any_engine(network, wanted) -> None:
+    for backend in ("onnx", "openvino"):
+        got = Predictor(network=network, backend=backend, size=SMALL).embed([PHOTO], [POSE])
+        assert_same((got,), (wanted,))
+    fresh = Predictor(weights=None, variant="rgb", backend="onnx", size=64)
+    assert (fresh.spec.channels, fresh.engine.source, fresh.size) == (3, "", SMALL)
+
+
+def test_a_network_inside_mixed_precision_is_found_or_named(checkpoint, wanted) -> None:
+    network = mindspore.amp.auto_mixed_precision(create_network(weights=checkpoint), "O2")
+    assert_same((Predictor(network=network, size=SMALL).embed([PHOTO], [POSE]),), (wanted,))
+    with pytest.raises(CheckpointError, match="holds no networks of this package"):
+        Predictor(network=mindspore.nn.Dense(2, 2))
+
+
+def test_weights_without_classifiers_are_refused(arrays, tmp_path) -> None:
+    backbone = {name: value for name, value in arrays.items() if name.startswith("base.")}
+    save_file(backbone, tmp_path / "backbone.safetensors")
+    for backend in ("onnx", "mindspore"):
+        with pytest.raises(CheckpointError, match="holds no classifiers"):
+            Predictor(tmp_path / "backbone.safetensors", backend=backend, cache_dir=tmp_path)
+
+
+def test_threads_reach_onnx_runtime(exported, monkeypatch) -> None:
+    import onnxruntime
+
+    asked = []
+    session = onnxruntime.InferenceSession
+
+    def note(model, options, **more):
+        asked.append(options.intra_op_num_threads)
+        return session(model, options, **more)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", note)
+    for threads, aim in ((None, "latency"), (1, "latency"), (3, "latency"), (3, "throughput")):
+        open_engine(exported, threads=threads, optimize_for=aim)
+    assert asked == [usable_cores(), 1, 3, 1]
+
+
+EMBED = """
+import sys, numpy
+from multitasknet import Predictor
+from multitasknet.inference.engines import has_bfloat16
+weights, target, *pictures = sys.argv[1:]
+precision = "bfloat16" if has_bfloat16() else None
+for _ in range(2):  # compiled, and from the cache
+    predictor = Predictor(weights, precision=precision, pose="none")
+    numpy.save(target, predictor.embed(pictures))
+print(has_bfloat16(), predictor.engine.name, predictor.engine.precision)
+"""
+
+
+@pytest.mark.parametrize("cap", [None, "AVX2"])
+def test_bfloat16_stays_near_float32_and_is_never_silently_float32(tmp_path, cap, exported) -> None:
+    """On shipped weights and crops, where the processor has it, as OpenVINO finds it."""
+    environment = {name: value for name, value in os.environ.items() if "ISA" not in name}
+    environment |= {"ONEDNN_MAX_CPU_ISA": cap} if cap else {}
+    weights, crops = ASSETS / "multitasknet_synthetic.ckpt", sorted(ASSETS.rglob("demo/*/*.jpg"))
+    arguments = [str(weights), str(tmp_path / "found.npy"), *map(str, crops[:16])]
+    done = subprocess.run(
+        [sys.executable, "-c", EMBED, *arguments], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    has, *taken = done.stdout.split()
+    assert taken == (["openvino", "bfloat16"] if has == "True" else ["onnx", "float32"])
+    assert cap is None or has == "False"
+    wanted = Predictor(weights, pose="none").embed(crops[:16])
+    assert cosines(np.load(tmp_path / "found.npy"), wanted).min() >= 0.997
+    if not has_bfloat16():
+        with pytest.raises(EngineError, match="does not compute in bfloat16"):
+            open_engine(exported, precision="bfloat16")
+
+
+# What is kept
+
+
+def test_weights_are_converted_once_into_the_cache(checkpoint, kept, tmp_path, wanted) -> None:
+    (converted,) = (kept / "onnx").iterdir()
+    assert converted.name.startswith(file_sha256(checkpoint))
+    before = converted.read_bytes()
+    predictor = Predictor(checkpoint, size=SMALL, cache_dir=kept)
+    assert (predictor.engine.name, predictor.engine.source) == ("onnx", str(checkpoint))
+    assert predictor.engine.weights_sha256 == file_sha256(checkpoint)
+    assert_same((predictor.embed([PHOTO], [POSE]),), (wanted,))
+    assert [path.read_bytes() for path in (kept / "onnx").iterdir()] == [before]
+
+
+def test_a_changed_sidecar_arrives_through_the_cache(checkpoint, tmp_path) -> None:
+    weights = tmp_path / "own.ckpt"
+    weights.write_bytes(checkpoint.read_bytes())
+    spec = read_weights(weights).spec
+    ids = ClassMaps(tuple(range(spec.num_ids)), tuple(range(1, 11)), tuple(range(1, 10)))
+    for first in ("vermilion", "ochre"):
+        names = (first, *spec.color_names[1:])
+        named = replace(spec, color_names=names, input_size=(64, 32))
+        write_sidecar(weights, Sidecar(named, ids))
+        predictor = Predictor(weights, cache_dir=tmp_path / "cache")
+        assert (predictor.spec.color_names[0], predictor.size) == (first, (64, 32))
+
+
+def test_weights_that_change_meanwhile_are_those_that_were_hashed(
+    checkpoint, kept, tmp_path, monkeypatch, wanted
+) -> None:
+    """A training that writes during the conversion does not poison the cache."""
+    own = Path(shutil.copy(checkpoint, tmp_path / "own.ckpt"))
+    build = conversion._cell_of
+
+    def meanwhile(file: WeightsFile) -> Any:
+        own.write_bytes(b"half of a checkpoint")
+        return build(file)
+
+    monkeypatch.setattr(conversion, "_cell_of", meanwhile)
+    predictor = Predictor(own, size=SMALL, cache_dir=tmp_path / "cache")
+    assert predictor.engine.weights_sha256 == file_sha256(checkpoint)
+    assert_same((predictor.embed([PHOTO], [POSE]),), (wanted,))
+    own.write_bytes(checkpoint.read_bytes())
+    monkeypatch.setattr(conversion, "_cell_of", None)
+    again = Predictor(own, size=SMALL, cache_dir=tmp_path / "cache")
+    assert_same((again.embed([PHOTO], [POSE]),), (wanted,))
+
+
+def test_an_int8_file_that_is_replaced_keeps_the_hash_of_what_runs(
+    int8, exported, tmp_path
+) -> None:
+    own = Path(shutil.copy(int8, tmp_path / "own.onnx"))
+    predictor = Predictor(own)
+    shutil.copy(exported, own)
+    assert predictor.origin.weights_sha256 == file_sha256(int8)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty"])
+def test_a_damaged_file_in_the_cache_is_made_again(
+    checkpoint, kept, tmp_path, wanted, damage, caplog
+) -> None:
+    folder = shutil.copytree(kept, tmp_path / "cache")
+    (converted,) = (folder / "onnx").iterdir()
+    content = bytearray(converted.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 65536] = bytes(65536)
+    converted.write_bytes({"flipped": content, "cut": content[:1000], "empty": b""}[damage])
+    got = Predictor(checkpoint, size=SMALL, cache_dir=folder).embed([PHOTO], [POSE])
+    assert_same((got,), (wanted,))
+    assert "is damaged; it is made again" in caplog.text
+
+
+def test_openvinos_compiled_network_is_kept_and_verified(
+    exported, inputs, exact, tmp_path, caplog
+) -> None:
+    def run(aim: str = "latency") -> None:
+        opened = open_engine(exported, backend="openvino", folder=tmp_path, optimize_for=aim)
+        assert_same(opened.run(*inputs), exact)
+
+    for aim in ("latency", "throughput", "latency"):
+        run(aim)
+    made = list((tmp_path / "openvino").iterdir())
+    assert len(made) == 2
+    for one in made:
+        content = bytearray(one.read_bytes())
+        content[len(content) // 2 : len(content) // 2 + 65536] = bytes(65536)
+        one.write_bytes(content)
+    run()
+    assert "is damaged; it is made again" in caplog.text
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_a_cache_that_cannot_be_used_fails_no_command(
+    checkpoint, tmp_path, caplog, backend, wanted
+) -> None:
+    for name in ("onnx", "openvino"):
+        (tmp_path / name).write_text("in the way")
+    predictor = Predictor(checkpoint, size=SMALL, cache_dir=tmp_path, backend=backend)
+    assert_same((predictor.embed([PHOTO], [POSE]),), (wanted,))
+    assert "the network is not kept" in caplog.text
+
+
+def test_a_full_disk_fails_no_command(tmp_path, monkeypatch, caplog) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    cache.keep(tmp_path, "key", ".onnx", b"content")
+    assert "the network is not kept" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cache_is_bounded_and_loses_what_was_used_least_recently(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(cache, "MOST_BYTES", 300)
+    for age, key in enumerate(("a", "b", "c")):
+        cache.keep(tmp_path, key, ".onnx", key.encode() * 100)
+        (path,) = tmp_path.glob(f"{key}-*")
+        os.utime(path, (age, age))
+    (tmp_path / "other.blob").write_bytes(bytes(1000))
+    assert cache.find(tmp_path, "a", ".onnx") == b"a" * 100  # used: now the newest
+    cache.keep(tmp_path, "d", ".onnx", b"d" * 100)
+    assert {key for key in "abcd" if cache.find(tmp_path, key, ".onnx")} == {"a", "c", "d"}
+    cache.keep(tmp_path, "e", ".onnx", b"e" * 400)
+    assert cache.find(tmp_path, "e", ".onnx")
+    assert (tmp_path / "other.blob").exists()
+    assert cache.find(tmp_path / "nowhere", "a", ".onnx") is None
+
+
+def test_onnx_runtime_predicts_without_mindspore_and_leaves_nothing(
+    checkpoint, kept, tmp_path
+) -> None:
+    code = f"""
+import sys
+from multitasknet import Predictor
+predictor = Predictor({str(checkpoint)!r}, size=64, pose="none", cache_dir={str(kept)!r})
+assert predictor.embed([{str(PHOTO)!r}]).shape == (1, 1024)
+assert not {{"mindspore", "torch", "onnx"}} & set(sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    # ONNX Runtime keeps the number of its session there when it reports to its maker.
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mindspores_exporters_are_given_plain_paths(
+    exported, tmp_path, monkeypatch, network
+) -> None:
+    odd = tmp_path / "my ünits+"
+    odd.mkdir()
+    monkeypatch.setattr(conversion.tempfile, "tempdir", str(odd))
+    report = export(odd / "model a.mindir", network=network, size=32)
+    assert report.difference <= 1e-4
+    assert export(odd / "model+b.onnx", network=network, size=32).difference <= 1e-4
+    assert sorted(path.name for path in odd.iterdir()) == [
+        "model a.mindir",
+        "model+b.onnx",
+        "x.png",
+    ]
