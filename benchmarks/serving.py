@@ -124,8 +124,9 @@ def torch_network(network: str, state: str = "") -> Any:
 
 
 def mindspore(files: Files) -> Run:
-    from multitasknet import create_network
     from multitasknet.inference.mindspore_engine import MindSporeEngine
+
+    from multitasknet import create_network
 
     return MindSporeEngine(create_network(files["network"], weights=files["weights"])).run
 
@@ -150,7 +151,6 @@ def torch_mode(
     # Its compiling workers would start in the others' turns.
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     import torch
-
     from multitasknet.inference.openvino_engine import has_bfloat16
 
     if bf16 and not has_bfloat16():

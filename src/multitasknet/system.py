@@ -18,7 +18,7 @@ import numpy as np
 from .device import ASCEND_NODE, has_idle_ascend
 from .files import PACKAGE, reason_of, replacing
 from .hub.card import SYNTHETIC
-from .inference.pose_estimator import PoseEstimator
+from .inference.pose import PoseEstimator
 from .inference.predictor import Predictor
 from .runtime import usable_cores
 

@@ -15,8 +15,8 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -418,10 +418,9 @@ def _onnx_file(model: Path | WeightsFile | Any, folder: Path | None) -> OnnxFile
     from . import conversion
 
     if isinstance(model, WeightsFile):
-        # Made again each time: it keeps the bytes that it has read.
-        load = partial(WeightsFile, model.path, model.stated_sha256)
         kept = folder and folder / "onnx"
-        return OnnxFile(str(model.path), lambda: conversion.onnx_of(load(), kept))
+        # A copy each time: it keeps the bytes that it has read.
+        return OnnxFile(str(model.path), lambda: conversion.onnx_of(replace(model), kept))
     from ..weights.load import source_sha256
 
     report = model.load_report

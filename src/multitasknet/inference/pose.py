@@ -249,7 +249,7 @@ def _at_hand(convention: PoseConvention | None, cache_dir: str | Path | None) ->
     if convention != "visibility":
         places.insert(0, default_card_path(names[0]))
     for card in (load_card(place) for place in places if place.is_file()):
-        if find_asset(card.asset, cache_dir) is not None:
+        if card.asset.is_shipped or find_asset(card.asset, cache_dir) is not None:
             return card
     return None
 

@@ -75,6 +75,7 @@ class Runner:
         batch_size: pictures per call of the network.
         size: height and width of its input.
         weights_file: the file of the weights; None where they are in memory or random.
+        weights_are_own: whether that is a file of the user, not one of a card.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Runner:
             weights = default_weights(names, card)
         source = WeightsSource(weights, card, cache_dir, offline, progress)
         model, self.weights_file = _model(source, names, network, variant)
-        self.has_own_weights = self.weights_file is not None and weights not in ENTRIES
+        self.weights_are_own = self.weights_file is not None and weights not in ENTRIES
         self.engine: Engine = open_engine(
             model,
             backend=backend,

@@ -80,7 +80,7 @@ def same_vehicle(predictor: Predictor, distance: float) -> float | None:
 def check_calibrates(predictor: Predictor) -> Path:
     """The file whose sidecar can hold a calibration; DataError, OutputError."""
     path = predictor.weights_file
-    if path is None or not predictor.has_own_weights or path.suffix == ".onnx":
+    if path is None or not predictor.weights_are_own or path.suffix == ".onnx":
         raise DataError(
             f"{path or 'random weights'}: there is no sidecar to write to that is yours; give "
             f"--weights a checkpoint, such as a copy of this one with its sidecar"

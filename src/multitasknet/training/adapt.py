@@ -22,8 +22,7 @@ from ..files import exclusive, file_sha256, make_folder
 from ..hub.create_network import create_from
 from ..hub.source import WeightsSource
 from ..images import find_images
-from ..inference.engine import Backend
-from ..inference.opening import cpu_runtime
+from ..inference.engines import Backend, fastest_backend
 from ..inference.predictor import NAME, Predictor
 from ..models import find_network
 from ..models.multitasknet.network import MultiTaskNet
@@ -144,7 +143,7 @@ def adapt(
     job = with_poses(Job(chosen, dataset, output, source, workers=workers, show=progress))
     adaptation = Adaptation(
         job,
-        (backend == "auto" and cpu_runtime(device)) or backend,
+        fastest_backend(device) if backend == "auto" else backend,
         _class_maps(path, network),
         history,
     )
