@@ -31,7 +31,6 @@ from multitasknet.errors import (
 from multitasknet.files import check_output, exclusive, replacing
 from multitasknet.hub.card import load_card
 from multitasknet.inference.metadata import Metadata
-
 from multitasknet.models.base import check_memory
 from multitasknet.models.multitasknet.spec import MultiTaskNetSpec
 from multitasknet.report.page import Panel, Shot, thumbnail, write_page
