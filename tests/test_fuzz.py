@@ -336,13 +336,14 @@ def test_csv_data_sets(tmp_path: Path, rows: list[list[str]], header: list[str])
 
 
 attributes = st.fixed_dictionaries(
-    {
-        "imageName": st.sampled_from(["a.jpg", "b.jpg", "../a.jpg"]) | odd_text,
+    {"imageName": st.sampled_from(["a.jpg", "b.jpg", "..\\a.jpg"]) | odd_text},
+    optional={
         "vehicleID": st.just("1") | cells,
         "cameraID": st.just("c001") | cells,
+        "camID": st.just("1") | cells,
         "colorID": st.just("2") | cells,
         "typeID": st.just("0") | cells,
-    }
+    },
 )
 
 
