@@ -6,7 +6,7 @@ import csv
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -56,28 +56,22 @@ def moved(visible: float, hidden: float) -> Change:
 
 
 class Stub:
-    """Knows the pictures of a data set, and says of each the truth, changed."""
+    """Finds the true keypoints of each record, changed."""
 
-    def __init__(self, dataset: VehicleDataset, change: Change, *, source: str = "a file") -> None:
+    def __init__(self, _: VehicleDataset, change: Change, *, source: str = "a file") -> None:
         self.engine = SimpleNamespace(
             weights_sha256="0", source=source, name="stub", precision="float32"
         )
-        self.spec, self.size, self.batch_size = PoseEstNetSpec(), (256, 256), 3
+        self.spec, self.size = PoseEstNetSpec(), (256, 256)
         self.flip_test, self.decode = True, "published"
-        self.known = {
-            read_image(record.image).tobytes(): record
-            for split in dataset.splits
-            for record in split.records
-        }
         self.change = change
 
-    def estimate_pixels(self, pixels: list[np.ndarray]) -> list[Pose]:
-        poses = []
-        for one in pixels:
-            record = self.known[one.tobytes()]
-            changed = self.change(record.marked, max(one.shape[:2]), record)
-            poses.append(Pose(changed.astype(np.float32), "estimated"))
-        return poses
+    def stream(self, records: Iterable[Record]) -> Iterator[SimpleNamespace]:
+        for index, record in enumerate(records):
+            height, width = read_image(record.image).shape[:2]
+            changed = self.change(record.marked, max(height, width), record)
+            pose = Pose(changed.astype(np.float32), "estimated")
+            yield SimpleNamespace(index=index, shape=(height, width), pose=pose)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +15,6 @@ from tqdm import tqdm
 
 from ..data.records import SPLITS, Record, Split, VehicleDataset, check_files
 from ..errors import DataError
-from ..images import read_image
-from ..runtime import usable_cores
 from ..vehicle.attributes import TYPES, class_name
 from ..vehicle.keypoint_metrics import (
     GROUPS,
@@ -261,16 +258,17 @@ def _estimate(
     estimator: PoseEstimator, records: Sequence[Record], progress: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """The images' estimated keypoints, ``[N, 36, 3]``, and their longer sides in pixels."""
-    found, sides = [], []
-    bar = tqdm(desc="pose", total=len(records), unit="image", disable=None if progress else True)
-    with ThreadPoolExecutor(usable_cores()) as pool, bar:
-        for start in range(0, len(records), estimator.batch_size):
-            batch = records[start : start + estimator.batch_size]
-            pixels = list(pool.map(read_image, (record.image for record in batch)))
-            found += [pose.keypoints for pose in estimator.estimate_pixels(pixels)]
-            sides += [max(one.shape[:2]) for one in pixels]
-            bar.update(len(batch))
-    return np.array(found), np.array(sides, dtype=np.float64)
+    estimates = np.empty((len(records), NUM_KEYPOINTS, 3), dtype=np.float32)
+    sides = np.empty(len(records))
+    for shot in tqdm(
+        estimator.stream(records),
+        desc="pose",
+        total=len(records),
+        unit="image",
+        disable=None if progress else True,
+    ):
+        estimates[shot.index], sides[shot.index] = shot.pose.keypoints, max(shot.shape)
+    return estimates, sides
 
 
 def _percent(score: KeypointScore) -> dict[str, float]:
