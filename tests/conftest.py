@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from loopback import LoopbackServer
-from served import Served, serving, until_ready
+from served import Served, serving
 
 # For tests/test_fuzz.py, whose twenty surfaces have a profile's examples each.
 settings.register_profile("deep", max_examples=1000)
@@ -206,7 +206,7 @@ def served(home: Path) -> Iterator[Served]:
         predictor = Predictor("synthetic", pose="synthetic", progress=False)
         gallery = open_gallery("demo", predictor, progress=False)
     with serving(
-        lambda on_batch: Service(predictor, gallery, on_batch=on_batch), hosts=("127.0.0.1",)
+        lambda on_batch: Service(predictor, gallery, on_batch=on_batch),
+        hosts=frozenset({"127.0.0.1"}),
     ) as running:
-        until_ready(running)
         yield replace(running, cache=cache)

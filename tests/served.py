@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 
 @dataclass(frozen=True)
 class Served:
-    """Where a server is, what answers there, and the cache with its networks, if it has one."""
+    """A server's address and application, and the cache with its networks, if it has one."""
 
     url: str
     app: Any
@@ -26,34 +24,47 @@ class Served:
     def service(self) -> Any:
         return self.app.state.service
 
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", int(self.url.rpartition(":")[2])
+
 
 @contextmanager
-def serving(opens: Callable[..., Any], **options: Any) -> Iterator[Served]:
-    """Run a server; the block begins when it answers, whether it is ready or not."""
-    import uvicorn
-
+def serving(
+    opens: Callable[..., Any], *, is_ready: bool = True, **options: Any
+) -> Iterator[Served]:
+    """Run a server; the block begins when it answers, and is ready unless that is not awaited."""
     from multitasknet.server.app import create_app
+    from multitasknet.server.running import make_server
 
     app = create_app(opens, **options)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    server = make_server(app)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
-            until_true(lambda: server.started)
+            until_true(lambda: server.started and (app.state.service or not is_ready))
             yield Served(url, app)
         finally:
             server.should_exit = True
             thread.join()
 
 
-def until_ready(served: Served) -> None:
-    until_true(lambda: httpx.get(f"{served.url}/healthz").json()["ready"])
+class Borrowed:
+    """Another server's service, which its owner closes."""
+
+    def __init__(self, served: Served) -> None:
+        self._service = served.service
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._service, name)
+
+    def close(self) -> None: ...
 
 
 def until_true(condition: Callable[[], Any], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
+        time.sleep(0.02)

@@ -1,25 +1,27 @@
-"""``/api``: what the package's functions do, over HTTP."""
+"""``/api``: prediction, comparison and search over HTTP."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, ConfigDict, Field, NaiveDatetime
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response
 
-from ..inference.predictor import Predictor
+from ..images import Picture, picture_of
 from ..ranking.distances import check_embeddings
-from ..retrieval.gallery import Gallery, GalleryFilter
+from ..retrieval.gallery import Gallery, GalleryFilter, GalleryRow
 from ..vehicle.keypoints import SKELETON, SURFACES
 from .guard import COOKIE
+from .pictures import MOST_IMAGES, Body, Sent
 from .problems import Json, ProblemError, busy
-from .requests import MOST_IMAGES, Decoder, Pictures, Search, gallery_row, read_request
-from .service import Said, Service, row_as_json
+from .service import Service, prediction_as_json
 
 router = APIRouter()
-_EXAMPLES = 14
+_NAMED = 30
 _KINDS = {
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",
@@ -27,156 +29,114 @@ _KINDS = {
     ".bmp": "image/bmp",
     ".webp": "image/webp",
 }
+# FastAPI knows of the form alone.
+_PICTURE = {
+    "requestBody": {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
+}
 
 
-def service_of(request: Request) -> Service:
-    """What answers; a ProblemError while the weights are being loaded."""
+class Crops(BaseModel):
+    """Crops of the gallery, beside the pictures in the body."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    ids: list[str] = Field([], max_length=MOST_IMAGES, description="of crops of the gallery")
+
+
+class Search(Crops):
+    """Where to search in the gallery."""
+
+    top: int = Field(10, ge=1, le=200, description="crops for each query")
+    max_distance: float | None = Field(None, ge=0, description="squared Euclidean")
+    cameras: list[str] = Field([], max_length=1000)
+    colors: list[str] = Field([], max_length=100)
+    types: list[str] = Field([], max_length=100)
+    not_before: NaiveDatetime | None = None
+    not_after: NaiveDatetime | None = None
+
+
+def _service(request: Request) -> Service:
     service: Service | None = request.app.state.service
     if service is None:
         raise busy("the weights are being loaded; try again in a moment")
     return service
 
 
-def _body(kind: type[Pictures], example: dict[str, Any]) -> dict[str, Any]:
-    """The request's body for ``/docs``; the page puts ids of the gallery into the example."""
-    schema = kind.model_json_schema()
-    fields = dict(schema["properties"])
-    files = {"type": "array", "items": {"type": "string", "format": "binary"}}
-    form = schema | {"properties": fields | {"images": files}}
-    content = {
-        "application/json": {"schema": schema, "example": example},
-        "multipart/form-data": {"schema": form},
-    }
-    return {"requestBody": {"required": True, "content": content}}
+Loaded: TypeAlias = Annotated[Service, Depends(_service)]
 
 
-async def _said(request: Request, kind: type[Pictures]) -> list[Said]:
-    """What the network says of a request's pictures."""
-    service, decoder = service_of(request), _decoder(request)
-    asked, uploads = await read_request(request, kind)
-    async with decoder.turn:
-        return await service.predict(await decoder.decode(asked, uploads, service.gallery))
+def _gallery(service: Loaded) -> Gallery:
+    if service.gallery is None:
+        raise ProblemError(404, "this server has no gallery; start it with --gallery")
+    return service.gallery
 
 
-def _decoder(request: Request) -> Decoder:
-    decoder: Decoder = request.app.state.decoder
-    return decoder
+Searched: TypeAlias = Annotated[Gallery, Depends(_gallery)]
 
 
-@router.post("/api/predict", openapi_extra=_body(Pictures, {"ids": ["0"]}))
-async def predict(request: Request) -> Response:
-    """Colour, type, pose and embedding of each picture."""
-    return Json({"predictions": [one.as_json() for one in await _said(request, Pictures)]})
+@router.post("/api/predict", openapi_extra=_PICTURE)
+async def predict(service: Loaded, sent: Body, crops: Annotated[Crops, Query()]) -> Response:
+    """Colour, type, pose and embedding of each picture, then of each crop of the gallery."""
+    found = await service.predict(_with_crops(service, sent, crops.ids))
+    return Json({"predictions": list(map(prediction_as_json, found))})
 
 
-@router.post("/api/embed", openapi_extra=_body(Pictures, {"ids": ["0"]}))
-async def embed(request: Request) -> Response:
-    """The embedding of each picture: compare them by squared Euclidean distance."""
-    said = [one.prediction for one in await _said(request, Pictures)]
-    images, embeddings = [one.source for one in said], [one.embedding.tolist() for one in said]
-    return Json({"images": images, "embeddings": embeddings})
+@router.post("/api/compare", openapi_extra=_PICTURE)
+async def compare(service: Loaded, sent: Body, crops: Annotated[Crops, Query()]) -> Response:
+    """The distance of two pictures, and how probable one vehicle is if that was measured."""
+    both = _with_crops(service, sent, crops.ids)
+    if len(both.pictures) != 2:
+        raise ProblemError(400, f"{len(both.pictures)} pictures; expected two", field="images")
+    return Json(service.compare(*await service.predict(both)))
 
 
-@router.post("/api/pose", openapi_extra=_body(Pictures, {"ids": ["0"]}))
-async def pose(request: Request) -> Response:
-    """The 36 keypoints of each picture's vehicle: x, y (pixels) and confidence."""
-    service, decoder = service_of(request), _decoder(request)
-    if service.predictor.pose_estimator is None:
-        raise ProblemError(404, "this server runs without a pose network; start it with --pose")
-    asked, uploads = await read_request(request, Pictures)
-    async with decoder.turn:
-        pictures = await decoder.decode(asked, uploads, service.gallery)
-        poses = await service.estimate(pictures)
-    return Json(
-        {
-            "poses": [
-                {"image": one.name, "origin": found.origin, **found.as_json()}
-                for one, found in zip(pictures, poses, strict=True)
-            ]
-        }
-    )
-
-
-@router.post("/api/compare", openapi_extra=_body(Pictures, {"ids": ["0", "1"]}))
-async def compare(request: Request) -> Response:
-    """The distance of two pictures, and how likely they show one vehicle (null: not calibrated)."""
-    said = await _said(request, Pictures)
-    if len(said) != 2:
-        raise ProblemError(400, f"{len(said)} pictures; expected two", field="images")
-    return Json(service_of(request).compare(*said))
-
-
-@router.post("/api/search", openapi_extra=_body(Search, {"ids": ["0"], "top": 5}))
-async def search(request: Request) -> Response:
-    """The nearest crops of the gallery to each picture, id or embedding, in that order.
+@router.post("/api/search", openapi_extra=_PICTURE)
+async def search(
+    service: Loaded, gallery: Searched, sent: Body, asked: Annotated[Search, Query()]
+) -> Response:
+    """The nearest crops of the gallery to each picture, id and embedding, in that order.
 
     A crop of the gallery does not find itself.
     """
-    service, decoder = service_of(request), _decoder(request)
-    gallery = service.gallery
-    if gallery is None:
-        raise ProblemError(404, "this server has no gallery; start it with --gallery")
-    asked, uploads = await read_request(request, Search)
-    if not 0 < len(uploads) + len(asked.ids) + len(asked.embeddings) <= MOST_IMAGES:
+    where = _filter(service, gallery, asked)
+    owns = [_row(service, id, place).id for place, id in enumerate(asked.ids)]
+    queries = [one.embedding for one in await service.predict(sent)]
+    queries += [gallery.embedding(own) for own in owns]
+    queries += [
+        _embedding(values, service.width, f"embeddings[{place}]")
+        for place, values in enumerate(sent.embeddings)
+    ]
+    if not 0 < len(queries) <= MOST_IMAGES:
         detail = f"expected 1 to {MOST_IMAGES} pictures, ids and embeddings together"
         raise ProblemError(400, detail, field="images")
-    names, rows = [one.name for one in uploads], []
-    if uploads:
-        async with decoder.turn:
-            plain = asked.model_copy(update={"ids": []})
-            pictures = await decoder.decode(plain, uploads, gallery)
-            rows += [one.prediction.embedding for one in await service.predict(pictures)]
-    for place, id in enumerate(asked.ids):
-        names.append(gallery_row(gallery, id, place).id)
-        rows.append(gallery.embedding(id))
-    for place, values in enumerate(asked.embeddings):
-        names.append(f"embedding {place}")
-        rows.append(_embedding(service.predictor, values, f"embeddings[{place}]"))
-    itself = [None] * len(uploads) + asked.ids + [None] * len(asked.embeddings)
-    # A large gallery takes a while, in which others are answered.
+    # In a thread, since a large gallery takes a while.
     found = await run_in_threadpool(
         gallery.nearest,
-        np.stack(rows),
+        np.stack(queries),
         top=asked.top + 1,
-        where=asked.where,
+        where=where,
         max_distance=asked.max_distance,
     )
-    return Json(
-        {
-            "results": [
-                {
-                    "query": name,
-                    "matches": [service.match(hit) for hit in hits if hit.row.id != own][
-                        : asked.top
-                    ],
-                }
-                for name, own, hits in zip(names, itself, found, strict=True)
-            ]
-        }
-    )
-
-
-def _embedding(predictor: Predictor, values: list[float], field: str) -> np.ndarray:
-    width = _width(predictor)
-    if len(values) != width:
-        raise ProblemError(400, f"{len(values)} values; expected {width}", field=field)
-    with np.errstate(over="ignore"):
-        return check_embeddings(field, np.array([values], dtype=np.float32))[0]
-
-
-def _width(predictor: Predictor) -> int:
-    return int(predictor.spec.output_shapes(predictor.size)["embedding"][0])
+    names = [one.name for one in sent.pictures] + asked.ids
+    names += [f"embedding {place}" for place in range(len(sent.embeddings))]
+    itself = [None] * len(sent.pictures) + owns + [None] * len(sent.embeddings)
+    results = []
+    for name, own, hits in zip(names, itself, found, strict=True):
+        others = [hit for hit in hits if hit.row.id != own][: asked.top]
+        matches = [
+            {"rank": rank, **service.row_as_json(hit.row), **service.distance_as_json(hit.distance)}
+            for rank, hit in enumerate(others, 1)
+        ]
+        results.append({"query": name, "matches": matches})
+    return Json({"results": results})
 
 
 @router.get("/api/gallery")
-async def gallery(request: Request) -> Response:
-    """What there is: the gallery's size and what to filter by, a few crops, the networks."""
-    service = service_of(request)
-    predictor, crops = service.predictor, service.gallery
-    calibration = service.calibration
+async def gallery(service: Loaded) -> Response:
+    """The size of the gallery, what to filter by, and a few crops; and how to draw a pose."""
+    calibration, crops = service.calibration, service.gallery
     about: dict[str, Any] = {
-        "networks": list(service.runners),
-        "random": not predictor.engine.source,
+        "random": not service.predictor.engine.source,
         "calibration": calibration
         and {
             "distances": calibration.distances,
@@ -195,31 +155,17 @@ async def gallery(request: Request) -> Response:
             "cameras": facets.cameras,
             "colors": facets.colors,
             "types": facets.types,
-            "examples": await run_in_threadpool(_examples, crops, _width(predictor)),
+            "examples": list(map(service.row_as_json, await run_in_threadpool(service.examples))),
         }
     return Json(about)
 
 
-def _examples(crops: Gallery, width: int) -> list[dict[str, Any]]:
-    """A few crops to begin with, of several colours where these are known."""
-    colors = crops.facets.colors[:_EXAMPLES]
-    filters = [GalleryFilter(colors=(color,)) for color in colors] or [GalleryFilter()]
-    anywhere = np.zeros((1, width), dtype=np.float32)
-    each = -(-_EXAMPLES // len(filters))
-    some = [crops.nearest(anywhere, top=each, where=where)[0] for where in filters]
-    return [row_as_json(hit.row) for hits in some for hit in hits][:_EXAMPLES]
-
-
 @router.get("/gallery/{id:path}")
-async def gallery_picture(request: Request, id: str) -> Response:
+async def gallery_picture(service: Loaded, id: str) -> Response:
     """A crop of the gallery, by its id."""
-    crops = service_of(request).gallery
-    try:
-        row = None if crops is None else crops.row(id)
-    except KeyError:
-        row = None
-    if row is None or not row.image.is_file():
-        raise ProblemError(404, "there is no crop of that id", field="id")
+    row = _row(service, id)
+    if not row.image.is_file():
+        raise ProblemError(404, "the crop's file is no longer there", field="id")
     kind = _KINDS.get(row.image.suffix.lower(), "application/octet-stream")
     headers = {"Cache-Control": "private, max-age=600"}
     return FileResponse(row.image, media_type=kind, headers=headers)
@@ -227,9 +173,77 @@ async def gallery_picture(request: Request, id: str) -> Response:
 
 @router.post("/api/token")
 async def remember_token(request: Request) -> Response:
-    """Keep the token that was shown in a cookie, for a browser's pictures."""
+    """Keep the token of this request in a cookie, for a browser's pictures."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     response = Response(status_code=204)
     if scheme.lower() == "bearer":
         response.set_cookie(COOKIE, token.strip(), httponly=True, samesite="strict")
     return response
+
+
+def _row(service: Service, id: str, place: int | None = None) -> GalleryRow:
+    """The crop of an id that a caller sent; ProblemError."""
+    field = "id" if place is None else f"ids[{place}]"
+    if service.gallery is None:
+        raise ProblemError(404, "this server has no gallery; start it with --gallery", field=field)
+    try:
+        return service.gallery.row(service.crops.own(id))
+    except KeyError as error:
+        raise ProblemError(404, f"{id[:100]!r} is no id of the gallery", field=field) from error
+
+
+def _with_crops(service: Service, sent: Sent, ids: Sequence[str]) -> Sent:
+    """The pictures that were sent, and those of crops of the gallery."""
+    crops = [_picture_of_crop(service, id, place) for place, id in enumerate(ids)]
+    pictures = sent.pictures + crops
+    if sent.embeddings:
+        raise ProblemError(400, "expected pictures", field="embeddings")
+    if not 0 < len(pictures) <= MOST_IMAGES:
+        detail = f"{len(pictures)} pictures; expected 1 to {MOST_IMAGES}, as 'images' or 'ids'"
+        raise ProblemError(400, detail, field="images")
+    return Sent(pictures, sent.keypoints + [None] * len(crops), [])
+
+
+def _picture_of_crop(service: Service, id: str, place: int) -> Picture:
+    row = _row(service, id, place)
+    try:
+        return picture_of(row.image.read_bytes(), id)
+    except OSError as error:
+        detail = f"the crop's file cannot be read ({error.strerror})"
+        raise ProblemError(410, detail, field=f"ids[{place}]") from error
+
+
+def _filter(service: Service, gallery: Gallery, asked: Search) -> GalleryFilter | None:
+    facets, spec = gallery.facets, service.predictor.spec
+    colors, types = (spec.color_names, spec.type_names) if spec.has_attributes else ((), ())
+    where = GalleryFilter(
+        _chosen("cameras", asked.cameras, facets.cameras),
+        _chosen("colors", asked.colors, facets.colors, colors),
+        _chosen("types", asked.types, facets.types, types),
+        asked.not_before,
+        asked.not_after,
+    )
+    return None if where == GalleryFilter() else where
+
+
+def _chosen(
+    field: str, asked: Sequence[str], known: Sequence[str], possible: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Values in the gallery's spelling; ProblemError that lists what it has.
+
+    ``possible`` values are right as well, although no crop has them yet.
+    """
+    spelled = {one.casefold(): one for one in (*possible, *known)}
+    for place, value in enumerate(asked):
+        if value.strip().casefold() not in spelled:
+            it_has = ", ".join(known[:_NAMED]) + (", ..." if len(known) > _NAMED else "")
+            detail = f"the gallery has no {field[:-1]} {value[:100]!r}; it has {it_has or 'none'}"
+            raise ProblemError(400, detail, field=f"{field}[{place}]")
+    return tuple(spelled[value.strip().casefold()] for value in asked)
+
+
+def _embedding(values: Sequence[float], width: int, field: str) -> np.ndarray:
+    if len(values) != width:
+        raise ProblemError(400, f"{len(values)} numbers; expected {width}", field=field)
+    with np.errstate(over="ignore"):
+        return check_embeddings(field, np.array([values], dtype=np.float32))[0]

@@ -1,36 +1,35 @@
-"""What several callers ask for at about the same time, done as one batch."""
+"""What several callers ask for at about the same time, run as one batch."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from queue import Empty, Full, Queue
-from threading import Lock, Thread
+from threading import Thread
 from typing import Generic, TypeVar
+
+from .problems import busy
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Seconds that an item waits for others at most.
-WAIT = 0.01
-# While one batch is in the network, the next one is prepared.
+# While one batch is in the network, the next one is read and drawn.
 _THREADS = 2
-
-
-class OverloadError(Exception):
-    """More is asked for than can be done soon."""
+_QUEUED = 2048
 
 
 class Batcher(Generic[T, R]):
-    """Runs items in batches, in threads of its own; any number of callers may submit.
+    """Runs items in batches, in threads; any number of callers may submit.
+
+    Items that arrive while a batch runs go into the next one, so no item waits for others.
 
     Args:
-        run: from some items to as many results; should it fail, each item is tried alone, so that
-            nobody suffers from another's.
+        run: from some items to as many results. If it fails, each item is run alone, so that one
+            caller's mistake reaches no other.
         most: items in a batch.
         queued: items that may wait.
-        on_batch: is told each batch's size.
+        on_batch: called with each batch's size.
     """
 
     def __init__(
@@ -38,25 +37,24 @@ class Batcher(Generic[T, R]):
         run: Callable[[Sequence[T]], Sequence[R]],
         *,
         most: int,
-        queued: int = 2048,
+        queued: int = _QUEUED,
         on_batch: Callable[[int], object] = lambda size: None,
     ) -> None:
         self._run = run
         self._most = most
         self._on_batch = on_batch
         self._queue: Queue[tuple[T, Future[R]] | None] = Queue(queued)
-        self._collecting = Lock()
         self._threads = [Thread(target=self._work, daemon=True) for _ in range(_THREADS)]
         for thread in self._threads:
             thread.start()
 
     def submit(self, item: T) -> Future[R]:
-        """The result to be; OverloadError if too many are waiting."""
+        """The future result; ProblemError (503) if too many are waiting."""
         future: Future[R] = Future()
         try:
             self._queue.put_nowait((item, future))
         except Full as error:
-            raise OverloadError from error
+            raise busy("too many pictures are waiting; try again in a moment") from error
         return future
 
     def close(self) -> None:
@@ -66,29 +64,18 @@ class Batcher(Generic[T, R]):
             thread.join()
 
     def _work(self) -> None:
-        while batch := self._collect():
-            self._on_batch(len(batch))
-            self._finish(batch)
-
-    def _collect(self) -> list[tuple[T, Future[R]]]:
-        """The next items; none at the end."""
-        batch: list[tuple[T, Future[R]]] = []
-        with self._collecting:
-            until = None
-            while len(batch) < self._most:
-                left = None if until is None else max(until - time.monotonic(), 0)
-                try:
-                    one = self._queue.get(timeout=left)
-                except Empty:
-                    break
-                if one is None:
-                    # For the other threads, and for this one's next turn.
-                    self._queue.put(None)
-                    break
-                until = until or time.monotonic() + WAIT
-                if one[1].set_running_or_notify_cancel():
-                    batch.append(one)
-        return batch
+        while True:
+            taken = [self._queue.get()]
+            with suppress(Empty):
+                while len(taken) < self._most and taken[-1] is not None:
+                    taken.append(self._queue.get_nowait())
+            batch = [one for one in taken if one and one[1].set_running_or_notify_cancel()]
+            if batch:
+                self._on_batch(len(batch))
+                self._finish(batch)
+            if taken[-1] is None:
+                self._queue.put(None)  # for the other thread
+                return
 
     def _finish(self, batch: list[tuple[T, Future[R]]]) -> None:
         try:

@@ -1,24 +1,24 @@
-"""What stands before every request: limits, the token, headers, and the count of it all."""
+"""What every request passes first: host, token, limits and deadlines, headers, and metrics."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
 import time
-from http.cookies import CookieError, SimpleCookie
+from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .problems import ProblemError
+from .limits import Limits
+from .problems import ProblemError, busy
 
 COOKIE = "multitasknet_token"
-# Without the token there is nothing to be seen there but the page's own parts.
-_OPEN = ("/", "/docs", "/openapi.json", "/healthz", "/v2/health/live", "/v2/health/ready")
+# Open without the token: nothing but the page's own parts and the server's state.
+_OPEN = ("/", "/docs", "/openapi.json", "/healthz", "/readyz")
 _OPEN_BELOW = "/static/"
-# Seconds that a body may take.
-_BODY_SECONDS = 60
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' blob: data:; connect-src 'self'; form-action 'none'; base-uri 'none'; "
@@ -47,8 +47,7 @@ class Metrics:
         )
         self.batches = Histogram(
             "multitasknet_batch_size",
-            "Items that were run together.",
-            ("batcher",),
+            "Pictures that were run together.",
             buckets=(1, 2, 4, 8, 16, 32, 64),
             registry=self.registry,
         )
@@ -63,17 +62,27 @@ class Guard:
     Args:
         app: what it guards.
         metrics: what it counts in.
-        most_bytes: of a body.
-        token: that callers must show, as ``Authorization: Bearer`` or the page's cookie.
+        limits: of requests.
+        token: that callers must send, as ``Authorization: Bearer`` or in the page's cookie.
+        hosts: names that a request's Host header may have; empty for any.
     """
 
     def __init__(
-        self, app: ASGIApp, *, metrics: Metrics, most_bytes: int, token: str | None
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        limits: Limits,
+        token: str | None,
+        hosts: frozenset[str],
     ) -> None:
         self._app = app
         self._metrics = metrics
-        self._most_bytes = most_bytes
+        self._limits = limits
         self._token = token
+        self._hosts = hosts
+        self._large = asyncio.Semaphore(limits.large_bodies)
+        self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -90,65 +99,98 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        problem = self._refusal(scope)
+        # The server sends no body for HEAD, whatever the application does.
+        inner = scope | {"method": "GET" if scope["method"] == "HEAD" else scope["method"]}
+        problem = self._refusal(inner)
+        body = _Body(receive, self._limits, self._large)
+        self._running += 1
         try:
             if problem is None:
-                await self._app(scope, self._limited(receive), send_on)
+                await self._app(inner, body.receive, send_on)
             else:
                 await problem.response()(scope, receive, send_on)
+        except asyncio.CancelledError:
+            # The server ends, and this request took longer than it waits for.
+            if not status:
+                await busy("the server is shutting down").response()(scope, receive, send_on)
         finally:
-            route = getattr(scope.get("route"), "path", "other")
+            self._running -= 1
+            body.release()
+            route = getattr(inner.get("route"), "path", "other")
             self._metrics.requests.labels(route, status or "none").inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - start)
 
     def _refusal(self, scope: Scope) -> ProblemError | None:
         headers = Headers(scope=scope)
         length = headers.get("content-length", "")
-        if length.isdigit() and int(length[:20]) > self._most_bytes:
-            return self._too_large()
-        if self._token is None or self._is_open(scope["path"]):
+        if self._hosts and _host(headers) not in self._hosts:
+            return ProblemError(400, f"expected the host {', '.join(sorted(self._hosts))}")
+        if length.isdigit() and int(length[:20]) > self._limits.body:
+            return self._limits.too_large()
+        if self._running >= self._limits.requests:
+            return busy("too many requests are waiting; try again in a moment")
+        if self._token is None or scope["path"] in _OPEN or scope["path"].startswith(_OPEN_BELOW):
             return None
-        if hmac.compare_digest(_shown_token(headers).encode(), self._token.encode()):
+        if hmac.compare_digest(_token_in(scope).encode(), self._token.encode()):
             return None
         detail = "expected the server's token, as 'Authorization: Bearer TOKEN'"
         return ProblemError(401, detail, headers={"WWW-Authenticate": "Bearer"})
 
-    @staticmethod
-    def _is_open(path: str) -> bool:
-        return path in _OPEN or path.startswith(_OPEN_BELOW)
 
-    def _limited(self, receive: Receive) -> Receive:
-        read, whole = 0, False
-        until = time.monotonic() + _BODY_SECONDS
+class _Body:
+    """A request's body, received within bounds of bytes and time.
 
-        async def receive_on() -> Message:
-            nonlocal read, whole
-            if whole:
-                return await receive()
+    All small bodies together and some large ones fit into memory; further large ones wait.
+    """
+
+    def __init__(self, receive: Receive, limits: Limits, large: asyncio.Semaphore) -> None:
+        self._receive = receive
+        self._limits = limits
+        self._large = large
+        self._is_large = self._is_whole = False
+        self._read = 0
+        self._until = time.monotonic() + limits.body_seconds
+
+    async def receive(self) -> Message:
+        if self._is_whole:
+            return await self._receive()
+        stalled = min(self._limits.stalled_seconds, self._left())
+        try:
+            message = await asyncio.wait_for(self._receive(), stalled)
+        except asyncio.TimeoutError as error:
+            detail = "the body was sent too slowly, or not to its end"
+            raise ProblemError(408, detail, headers={"Connection": "close"}) from error
+        self._read += len(message.get("body", b""))
+        self._is_whole = not message.get("more_body", False)
+        if self._read > self._limits.body:
+            raise self._limits.too_large()
+        if self._read > self._limits.small_body and not self._is_large:
             try:
-                message = await asyncio.wait_for(receive(), max(until - time.monotonic(), 0))
+                await asyncio.wait_for(self._large.acquire(), self._left())
             except asyncio.TimeoutError as error:
-                detail = f"the body took more than {_BODY_SECONDS} seconds"
-                raise ProblemError(408, detail, headers={"Connection": "close"}) from error
-            read += len(message.get("body", b""))
-            whole = not message.get("more_body", False)
-            if read > self._most_bytes:
-                raise self._too_large()
-            return message
+                raise busy("too many large bodies are waiting; try again in a moment") from error
+            self._is_large = True
+        return message
 
-        return receive_on
+    def release(self) -> None:
+        """The body is no longer needed."""
+        if self._is_large:
+            self._large.release()
 
-    def _too_large(self) -> ProblemError:
-        detail = f"the body is too large; expected at most {self._most_bytes:,} bytes"
-        return ProblemError(413, detail, headers={"Connection": "close"})
+    def _left(self) -> float:
+        return max(self._until - time.monotonic(), 0)
 
 
-def _shown_token(headers: Headers) -> str:
-    scheme, _, token = headers.get("authorization", "").partition(" ")
+def _host(headers: Headers) -> str:
+    try:
+        return urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _token_in(scope: Scope) -> str:
+    request = HTTPConnection(scope)
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return token.strip()
-    try:
-        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return "" if cookie is None else cookie.value
+    return request.cookies.get(COOKIE, "")

@@ -1,4 +1,4 @@
-"""What goes wrong, as RFC 9457's ``application/problem+json``."""
+"""All that goes wrong in one shape: RFC 9457's ``application/problem+json``."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from ..errors import MultiTaskNetError
-from .batching import OverloadError
 
 logger = logging.getLogger(__name__)
 
 
-class ProblemError(Exception):
-    """A request that is not answered, and why.
+class ProblemError(HTTPException):
+    """A request that cannot be answered, and why.
 
     Args:
         status: of HTTP.
@@ -38,47 +39,49 @@ class ProblemError(Exception):
         file: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
+        super().__init__(status, detail, dict(headers or {}))
         self.field = field
         self.file = file
-        self.headers = dict(headers or {})
+
+    @classmethod
+    def of(cls, error: ValidationError | RequestValidationError, place: str = "") -> ProblemError:
+        """The first mistake that pydantic found; ``place`` is where the value was."""
+        first = error.errors()[0]
+        parts = first["loc"][1:] if isinstance(error, RequestValidationError) else first["loc"]
+        text = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in parts)
+        return cls(400, first["msg"], field=(place + text).removeprefix(".")[:100] or "body")
 
     def response(self) -> Response:
-        """As it is sent; ``error`` is what Open Inference clients look for."""
         facts = {
             "type": "about:blank",
-            "title": HTTPStatus(self.status).phrase,
-            "status": self.status,
+            "title": HTTPStatus(self.status_code).phrase,
+            "status": self.status_code,
             "detail": self.detail,
             "field": self.field,
             "file": self.file,
-            "error": self.detail,
         }
-        known = {name: value for name, value in facts.items() if value is not None}
-        return Response(
-            json.dumps(known),
-            self.status,
+        return JSONResponse(
+            {name: value for name, value in facts.items() if value is not None},
+            self.status_code,
             headers=self.headers,
             media_type="application/problem+json",
         )
 
 
 def busy(detail: str) -> ProblemError:
-    """The one 5xx that is promised: come back later."""
+    """The one 5xx that callers must expect: try again later."""
     return ProblemError(503, detail, headers={"Retry-After": "1"})
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Have all that goes wrong in an application answered as a problem."""
+    """Answer every error in an application as a problem."""
 
     def answer(_: Request, error: Exception) -> Response:
         return _problem_of(error).response()
 
-    for kind in (ProblemError, HTTPException, MultiTaskNetError, OverloadError, ClientDisconnect):
+    known = HTTPException, RequestValidationError, MultiTaskNetError, ClientDisconnect
+    for kind in (*known, Exception):
         app.add_exception_handler(kind, answer)
-    app.add_exception_handler(Exception, answer)
 
 
 def _problem_of(error: Exception) -> ProblemError:
@@ -86,29 +89,22 @@ def _problem_of(error: Exception) -> ProblemError:
         return error
     if isinstance(error, HTTPException):
         return ProblemError(error.status_code, str(error.detail), headers=error.headers)
+    if isinstance(error, RequestValidationError):
+        return ProblemError.of(error)
     if isinstance(error, MultiTaskNetError):
         return ProblemError(400, str(error))
-    if isinstance(error, OverloadError):
-        return busy("too many pictures are waiting; try again in a moment")
     if isinstance(error, ClientDisconnect):
-        return ProblemError(400, "the request broke off")
+        return ProblemError(400, "the request was cut off")
     logger.error("a request failed", exc_info=error)
-    return ProblemError(500, "something went wrong here; the server's log says what")
+    return ProblemError(500, "something went wrong in the server; its log has the details")
 
 
-def as_json(value: Any) -> bytes:
-    """JSON in UTF-8; what is no number is null."""
-    try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
-    except ValueError:
-        text = json.dumps(value)
-        return json.dumps(json.loads(text, parse_constant=lambda _: None)).encode()
-
-
-class Json(Response):
-    """A result."""
-
-    media_type = "application/json"
+class Json(JSONResponse):
+    """A result; NaN and infinity become null."""
 
     def render(self, content: Any) -> bytes:
-        return as_json(content)
+        try:
+            return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+        except ValueError:
+            text = json.dumps(content)
+            return json.dumps(json.loads(text, parse_constant=lambda _: None)).encode()

@@ -1,165 +1,163 @@
-"""What the server can do, apart from HTTP: the networks, each behind a batcher, and the gallery."""
+"""What the server answers with, apart from HTTP: the networks, in batches, and the gallery."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from hashlib import blake2b
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..errors import ImageError
+from ..images import Picture
 from ..inference.predictor import Prediction, Predictor
-from ..retrieval.comparing import compared, same_vehicle
+from ..ranking.distances import squared_distances
 from ..vehicle.keypoints import visible_surfaces
-from ..vehicle.pose import Pose
 from .batching import Batcher
-from .requests import Picture
+from .pictures import Sent, unusable
 
 if TYPE_CHECKING:
-    from ..inference.runner import Runner
-    from ..retrieval.gallery import Gallery, GalleryRow, Hit
+    from ..retrieval.gallery import Gallery, GalleryRow
 
-Arrays = tuple[np.ndarray, ...]
-OnBatch = Callable[[str], Callable[[int], object]]
+_EXAMPLES = 14
+# Crops whose ids were replaced: the last ones that were shown are known.
+_MOST_REPLACED = 100_000
 
 
-@dataclass(frozen=True, eq=False)
-class Said:
-    """What the network says of a picture, and the seconds that its batch took."""
-
-    prediction: Prediction
-    size: tuple[int, int]
-    pose_seconds: float
-    network_seconds: float
-
-    def as_json(self) -> dict[str, Any]:
-        """As the command's JSON, with the pose's surfaces, the picture's size, and the times."""
-        said = self.prediction.as_json()
-        said["pose"]["surfaces"] = visible_surfaces(self.prediction.pose.keypoints)
-        height, width = self.size
-        seconds = {"pose": self.pose_seconds, "network": self.network_seconds}
-        return said | {"width": width, "height": height, "seconds": seconds}
+class _Job(NamedTuple):
+    picture: Picture
+    keypoints: np.ndarray | None
 
 
 class Service:
-    """Predictions, poses, searches and plain network runs, for any number of callers.
+    """Predictions and searches for any number of callers.
 
     Args:
         predictor: the network, with its pose estimator.
-        gallery: what to search in; None for no search.
-        on_batch: for each batcher's name, what is told the sizes of its batches.
+        gallery: to search in; None for no search.
+        on_batch: called with the size of each batch.
     """
 
-    def __init__(self, predictor: Predictor, gallery: Gallery | None, *, on_batch: OnBatch) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        gallery: Gallery | None,
+        *,
+        on_batch: Callable[[int], object] = lambda size: None,
+    ) -> None:
         self.predictor = predictor
         self.gallery = gallery
-        # Read now, so that a damaged one is no caller's trouble.
+        # Read now, so that a damaged one fails at the start.
         self.calibration = predictor.calibration
-        self.runners: dict[str, Runner] = {predictor.spec.network: predictor}
-        if predictor.pose_estimator is not None:
-            self.runners[predictor.pose_estimator.spec.network] = predictor.pose_estimator
-        most = predictor.batch_size
-        self._predictions: Batcher[Picture, Said] = Batcher(
-            self._predict, most=most, on_batch=on_batch("predict")
+        self.crops = CropIds()
+        self._batcher: Batcher[_Job, Prediction] = Batcher(
+            self._predict, most=predictor.batch_size, on_batch=on_batch
         )
-        self._poses: Batcher[Picture, Pose] = Batcher(
-            self._estimate, most=most, on_batch=on_batch("pose")
-        )
-        self._rows: dict[str, Batcher[Arrays, Arrays]] = {
-            name: Batcher(_Rows(runner), most=runner.batch_size, on_batch=on_batch(name))
-            for name, runner in self.runners.items()
-        }
+
+    @property
+    def width(self) -> int:
+        """Numbers of an embedding."""
+        return int(self.predictor.spec.output_shapes(self.predictor.size)["embedding"][0])
 
     def close(self) -> None:
         """Finish what was asked for."""
-        self._predictions.close()
-        self._poses.close()
-        for batcher in self._rows.values():
-            batcher.close()
+        self._batcher.close()
 
-    async def predict(self, pictures: Sequence[Picture]) -> list[Said]:
-        """What the network says of each."""
-        return await _all([self._predictions.submit(one) for one in pictures])
+    async def predict(self, sent: Sent) -> list[Prediction]:
+        """A prediction for each picture; ProblemError for one that cannot be read."""
+        jobs = map(_Job, sent.pictures, sent.keypoints)
+        futures = [asyncio.wrap_future(self._batcher.submit(one)) for one in jobs]
+        done = await asyncio.gather(*futures, return_exceptions=True)
+        for place, (one, picture) in enumerate(zip(done, sent.pictures, strict=True)):
+            if isinstance(one, ImageError):
+                raise unusable(400, place, picture, str(one).removeprefix(f"{picture.name}: "))
+            if isinstance(one, BaseException):
+                raise one
+        return done
 
-    async def estimate(self, pictures: Sequence[Picture]) -> list[Pose]:
-        """Their poses, those that were given as they are."""
-        return await _all([self._poses.submit(one) for one in pictures])
+    def compare(self, first: Prediction, second: Prediction) -> dict[str, Any]:
+        """How far two pictures are apart."""
+        distance = squared_distances(first.embedding[None], second.embedding[None])[0, 0]
+        about = self.distance_as_json(float(distance))
+        return about | {"first": prediction_as_json(first), "second": prediction_as_json(second)}
 
-    async def run(self, name: str, inputs: Arrays) -> Arrays:
-        """One network's outputs for its inputs, each ``[N, ...]``, all of as many rows."""
-        rows = await _all([self._rows[name].submit(row) for row in zip(*inputs, strict=True)])
-        return tuple(np.stack(column) for column in zip(*rows, strict=True))
+    def distance_as_json(self, distance: float) -> dict[str, Any]:
+        """A distance, and how probable one vehicle is where the user has measured that."""
+        if self.calibration is None:
+            return {"distance": distance}
+        return {
+            "distance": distance,
+            "probability": float(self.calibration.probability(distance)),
+            "measured_on": self.calibration.measured_on,
+        }
 
-    def compare(self, first: Said, second: Said) -> dict[str, Any]:
-        """As :meth:`multitasknet.Comparison.as_json`."""
-        result = compared(self.predictor, first.prediction, second.prediction).as_json()
-        return result | {"first": first.as_json(), "second": second.as_json()}
+    def row_as_json(self, row: GalleryRow) -> dict[str, Any]:
+        """A crop of the gallery, without the place of its file."""
+        return {
+            "id": self.crops.shown(row.id),
+            "name": _short_name(row.id),
+            "camera": row.camera,
+            "time": None if row.time is None else row.time.isoformat(),
+            "color": row.color,
+            "type": row.type,
+        }
 
-    def match(self, hit: Hit) -> dict[str, Any]:
-        """A crop that was found."""
-        probability = same_vehicle(self.predictor, hit.distance)
-        found = {"distance": hit.distance, "probability": probability}
-        return row_as_json(hit.row) | found
+    def examples(self) -> list[GalleryRow]:
+        """A few crops to begin with, of several colours where these are known."""
+        from ..retrieval.gallery import GalleryFilter
 
-    def _predict(self, pictures: Sequence[Picture]) -> list[Said]:
-        start = time.perf_counter()
-        pixels = [one.pixels for one in pictures]
-        said = self.predictor.predict(pixels, [_keypoints(one.pose) for one in pictures])
-        seconds = time.perf_counter() - start
-        named = [
-            replace(one, source=picture.name) for one, picture in zip(said, pictures, strict=True)
-        ]
-        return [Said(one, (one.height, one.width), 0.0, seconds) for one in named]
+        assert self.gallery is not None
+        colors = self.gallery.facets.colors[:_EXAMPLES]
+        filters = [GalleryFilter(colors=(color,)) for color in colors] or [None]
+        anywhere = np.zeros((1, self.width), dtype=np.float32)
+        each = -(-_EXAMPLES // len(filters))
+        found = [self.gallery.nearest(anywhere, top=each, where=where)[0] for where in filters]
+        return [hit.row for hits in found for hit in hits][:_EXAMPLES]
 
-    def _estimate(self, pictures: Sequence[Picture]) -> list[Pose]:
-        estimator = self.predictor.pose_estimator
-        poses = [one.pose for one in pictures]
-        if estimator is None:
-            return poses
-        return [
-            pose if pose.origin != "neutral" else estimator.estimate([one.pixels])[0]
-            for pose, one in zip(poses, pictures, strict=True)
-        ]
-
-
-def _keypoints(pose: Pose) -> np.ndarray | None:
-    return None if pose.origin == "neutral" else pose.keypoints
-
-
-class _Rows:
-    """Runs single rows of inputs, those of one shape together."""
-
-    def __init__(self, runner: Runner) -> None:
-        self._run = runner.run
-
-    def __call__(self, rows: Sequence[Arrays]) -> list[Arrays]:
-        results: dict[int, Arrays] = {}
-        shapes = [tuple(one.shape for one in row) for row in rows]
-        for shape in dict.fromkeys(shapes):
-            places = [place for place, one in enumerate(shapes) if one == shape]
-            inputs = map(np.stack, zip(*(rows[place] for place in places), strict=True))
-            results |= zip(places, zip(*self._run(*inputs), strict=True), strict=True)
-        return [results[place] for place in range(len(rows))]
+    def _predict(self, jobs: Sequence[_Job]) -> list[Prediction]:
+        pictures, keypoints = zip(*jobs, strict=True)
+        return self.predictor.predict(pictures, keypoints)
 
 
-def row_as_json(row: GalleryRow) -> dict[str, Any]:
-    """A crop of the gallery, without the place of its file."""
-    return {
-        "id": row.id,
-        "camera": row.camera,
-        "time": None if row.time is None else row.time.isoformat(),
-        "color": row.color,
-        "type": row.type,
-    }
+class CropIds:
+    """Ids of crops as callers see them.
+
+    An id that tells where files are on this machine, or that is no text, is replaced by its hash.
+    """
+
+    def __init__(self) -> None:
+        self._own: dict[str, str] = {}
+
+    def shown(self, id: str) -> str:
+        if _is_harmless(id):
+            return id
+        shown = blake2b(id.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+        if shown not in self._own and len(self._own) >= _MOST_REPLACED:
+            del self._own[next(iter(self._own))]
+        self._own[shown] = id
+        return shown
+
+    def own(self, shown: str) -> str:
+        """The gallery's id; KeyError if there can be none."""
+        return shown if shown not in self._own and _is_harmless(shown) else self._own[shown]
 
 
-async def _all(futures: Sequence[Future[Any]]) -> list[Any]:
-    """All results; the first failure, when all have ended."""
-    done = await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
-    for one in done:
-        if isinstance(one, BaseException):
-            raise one
-    return done
+def prediction_as_json(prediction: Prediction) -> dict[str, Any]:
+    """As ``predict --json`` prints it, with the picture's size and the surfaces that are seen."""
+    found = prediction.as_json()
+    found["pose"]["surfaces"] = visible_surfaces(prediction.pose.keypoints)
+    return found | {"width": prediction.width, "height": prediction.height}
+
+
+def _is_harmless(id: str) -> bool:
+    """Whether an id is a relative path or a plain word."""
+    parts = id.split("/")
+    return id.isprintable() and not {"", ".", ".."} & set(parts) and not {":", "\\"} & set(id)
+
+
+def _short_name(id: str) -> str:
+    """An id for people: of a path of this machine the file and its folder."""
+    name = id if _is_harmless(id) else "/".join(PurePath(id).parts[-2:])
+    return name.encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-// What /openapi.json says, with examples that can be run: ids in them become some of the gallery.
+// Shows /openapi.json, with examples that run: they ask about crops of the gallery.
 
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -11,31 +11,31 @@ const short = (value) => JSON.stringify(value, (_, one) =>
   Array.isArray(one) && one.length > 6 && typeof one[0] === "number"
     ? [...one.slice(0, 3), `... ${one.length} numbers`] : one, 1);
 
-function operation(path, method, about, ids) {
-  const json = about.requestBody?.content["application/json"];
+const CROPS = { "/api/predict": 1, "/api/compare": 2, "/api/search": 1 };
+
+function fieldsOf(operation, schemas) {
+  const form = operation.requestBody?.content["multipart/form-data"]?.schema.$ref?.split("/").at(-1);
+  return [...Object.entries(schemas[form]?.properties ?? {}),
+    ...(operation.parameters ?? []).map((one) => [`?${one.name}`, { description: one.description ?? one.schema.description }])];
+}
+
+function shown(path, method, operation, schemas, ids) {
+  const fields = fieldsOf(operation, schemas).map(([name, field]) => [
+    make("dt", {}, make("code", {}, name)), make("dd", {}, field.description ?? "")]);
   const box = make("section", { class: "operation", "aria-label": `${method} ${path}` },
-    make("h2", {}, make("span", { class: "method" }, method.toUpperCase()), path), make("p", {}, about.description ?? ""));
-  const run = make("button", { type: "button" }, "Run");
-  const result = make("pre", { hidden: "" });
-  let text = null;
-  if (json) {
-    const fields = Object.entries(json.schema.properties).map(([name, field]) => [
-      make("dt", {}, make("code", {}, name)), make("dd", {}, field.description ?? "")]);
-    const example = { ...json.example, ids: json.example.ids.map((_, place) => ids[place] ?? "") };
-    text = make("textarea", { rows: "3", "aria-label": "Body" });
-    text.value = JSON.stringify(example);
-    box.append(make("dl", {}, ...fields.flat()), text);
-    box.append(make("pre", {}, `curl -F images=@car.jpg ${location.origin}${path}\n` +
-      `curl --json '${JSON.stringify(example)}' ${location.origin}${path}`));
+    make("h2", {}, make("span", { class: "method" }, method.toUpperCase()), path),
+    make("p", {}, operation.description ?? ""), make("dl", {}, ...fields.flat()));
+  const count = CROPS[path];
+  if (count) {
+    const files = " -F images=@car.jpg".repeat(count);
+    box.append(make("pre", {}, `curl${files} ${location.origin}${path}` +
+      (count === 1 ? `\ncurl --data-binary @car.jpg -H 'Content-Type: image/jpeg' ${location.origin}${path}` : "")));
   }
-  for (const sample of about["x-codeSamples"] ?? []) {
-    box.append(make("pre", {}, sample.source.replace("127.0.0.1:8000", location.host)));
-  }
-  const target = path.replace("{name}", "multitasknet");
-  if (!text && (method !== "get" || target.includes("{"))) return box;
+  if (count > ids.length || (!count && (method !== "get" || path.includes("{")))) return box;
+  const target = count ? `${path}?${new URLSearchParams(ids.slice(0, count).map((id) => ["ids", id]))}` : path;
+  const result = make("pre", { hidden: "" }), run = make("button", { type: "button" }, `Run ${target}`);
   run.addEventListener("click", async () => {
-    const options = text ? { method, body: text.value, headers: { "Content-Type": "application/json" } } : {};
-    const answer = await fetch(target, options);
+    const answer = await fetch(target, { method });
     const content = await answer.text();
     result.hidden = false;
     try { result.textContent = `${answer.status}\n${short(JSON.parse(content))}`; } catch { result.textContent = content; }
@@ -48,8 +48,8 @@ const described = await (await fetch("/openapi.json")).json();
 const gallery = await (await fetch("/api/gallery")).json();
 const ids = (gallery.examples ?? []).map((row) => row.id);
 for (const [path, methods] of Object.entries(described.paths)) {
-  for (const [method, about] of Object.entries(methods)) {
-    document.getElementById("operations").append(operation(path, method, about, ids));
+  for (const [method, operation] of Object.entries(methods)) {
+    document.getElementById("operations").append(shown(path, method, operation, described.components.schemas, ids));
   }
 }
 document.body.dataset.ready = "yes";

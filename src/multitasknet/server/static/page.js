@@ -1,4 +1,4 @@
-// The page: photos and crops of the gallery go to the server's API, what it says is drawn here.
+// The page: sends photos and crops of the gallery to the server's API, and draws the answers.
 
 const TOP = 24;
 const SHOWN_CLASSES = 4;
@@ -7,11 +7,11 @@ const LEFT = "#ffd600", RIGHT = "#00dcff", HIDDEN = "#ff3c3c", ACROSS = "#fff";
 const FACETS = { camera: "cameras", color: "colors", type: "types" };
 
 let about = null;
-// What is asked about: {name, image, id, prediction}, id for crops of the gallery alone.
+// What is searched for: {name, image, id, prediction}; only crops of the gallery have an id.
 let queries = [], current = null, matches = [], reach = null;
-// "right" or "wrong" by query's name and crop's id.
-const marks = new Map();
-// Of several questions at a time the last one counts.
+// "right" or "wrong", by the keys of query and crop: a crop's id or a photo's name.
+const marks = new Map(), names = new Map();
+// Of several requests at a time the last one counts.
 let looking = 0, searching = 0;
 
 class Problem extends Error {}
@@ -34,15 +34,20 @@ function drawn(tag, attributes) {
 }
 
 const pictureOf = (id) => "/gallery/" + id.split("/").map(encodeURIComponent).join("/");
-const percent = (value) => (100 * value).toFixed(value > 0.0995 && value < 0.9995 ? 0 : 1) + " %";
+// Nothing is certain: at most 99 %.
+const percent = (value) => value < 0.01 ? "under 1 %" : `${Math.min(Math.round(100 * value), 99)} %`;
+const score = (value) => value > 0.99 ? "> 0.99" : value.toFixed(2);
+const clock = (time) => time.slice(0, 19).replace("T", " ");
+const described = (one) => [one.color, one.type].filter(Boolean).join(" ");
 const short = (value) => Number(value.toPrecision(3)).toString();
 
 // The server
 
-async function call(path, body) {
-  const options = body == null ? {} : body instanceof FormData
-    ? { method: "POST", body }
-    : { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
+// Options go into the query, pictures into the form.
+const post = (path, options, form = new FormData()) =>
+  call(`${path}?${new URLSearchParams(options)}`, { method: "POST", body: form });
+
+async function call(path, options = {}) {
   for (;;) {
     let answer;
     try { answer = await fetch(path, options); } catch { throw new Problem("The server does not answer."); }
@@ -52,7 +57,7 @@ async function call(path, body) {
     else if (answer.status === 503) {
       say("The server is loading or busy: waiting …");
       await new Promise((resolve) => setTimeout(resolve, 1000));
-    } else throw new Problem([problem.file, problem.detail || answer.statusText].filter(Boolean).join(": "));
+    } else throw new Problem([problem.file, problem.detail ?? answer.statusText].filter(Boolean).join(": "));
   }
 }
 
@@ -75,25 +80,30 @@ function say(text, isProblem = false) {
   $("status").classList.toggle("problem", isProblem);
 }
 
-async function guarded(work) {
+// Does something, says what went wrong, and leaves no keyboard user without focus.
+async function guarded(work, onProblem = () => {}) {
+  const hadFocus = document.activeElement !== document.body;
   try { await work(); } catch (error) {
     if (!(error instanceof Problem)) throw error;
+    onProblem();
     say(error.message, true);
   }
+  if (hadFocus && document.activeElement === document.body) $("results").focus({ preventScroll: true });
 }
 
 // The query
 
+const takeAll = (files) => guarded(() => take([...files]), welcome);
+const takeOne = (id) => guarded(() => takeCrop(id), welcome);
+
 async function take(files) {
-  const pictures = [...files].filter((file) => file.type.startsWith("image/") || !file.type);
-  if (!pictures.length) return say(`${files[0]?.name ?? "That"} is no picture; expected JPEG, PNG, WebP or BMP.`, true);
-  if (pictures.length > 64) return say(`${pictures.length} photos; at most 64 at a time.`, true);
-  say("Looking …");
+  const pictures = files.filter((file) => file.type.startsWith("image/") || !file.type);
+  if (!pictures.length) throw new Problem(`${files[0]?.name ?? "That"} is not a picture; expected JPEG, PNG, WebP or BMP.`);
+  if (pictures.length > 64) throw new Problem(`${pictures.length} photos; at most 64 at a time.`);
   const form = new FormData();
   pictures.forEach((file) => form.append("images", file, file.name));
-  const turn = ++looking;
-  const { predictions } = await call("/api/predict", form);
-  if (turn !== looking) return;
+  const predictions = await predict([], form);
+  if (!predictions) return;
   queries = pictures.map((file, place) => ({
     name: file.name, id: null, image: URL.createObjectURL(file), prediction: predictions[place],
   }));
@@ -105,13 +115,19 @@ async function take(files) {
 }
 
 async function takeCrop(id) {
-  say("Looking …");
-  const turn = ++looking;
-  const { predictions } = await call("/api/predict", { ids: [id] });
-  if (turn !== looking) return;
-  queries = [{ name: id, id, image: pictureOf(id), prediction: predictions[0] }];
+  const predictions = await predict([["ids", id]]);
+  if (!predictions) return;
+  queries = [{ name: names.get(id) ?? id, id, image: pictureOf(id), prediction: predictions[0] }];
   $("photos").hidden = true;
   await choose(queries[0]);
+}
+
+// Nothing if something else was asked for meanwhile.
+async function predict(options, form) {
+  say("Looking …");
+  const turn = ++looking;
+  const { predictions } = await post("/api/predict", options, form);
+  return turn === looking ? predictions : null;
 }
 
 async function choose(query) {
@@ -120,27 +136,24 @@ async function choose(query) {
   reach = before === null ? reach : null;
   [...$("photos").querySelectorAll("button")].forEach((button, place) =>
     button.setAttribute("aria-pressed", String(queries[place] === query)));
-  const said = query.prediction;
+  const { prediction } = query;
   $("looked").hidden = false;
   $("intro").hidden = true;
-  $("shown").replaceChildren(overlaid(query.image, said, query.name));
-  $("pose").textContent = said.pose.origin === "neutral"
+  $("shown").replaceChildren(overlaid(query.image, prediction, query.name));
+  $("pose").textContent = prediction.pose.origin === "neutral"
     ? "No pose network: predicted without a pose."
-    : `Pose ${said.pose.origin}, mean confidence ${percent(said.pose.confidence)}`;
-  $("bars").replaceChildren(bars("Colour", said.color_probabilities), bars("Type", said.type_probabilities));
-  $("times").textContent = `Pose ${milliseconds(said.seconds.pose)}, network ${milliseconds(said.seconds.network)}`;
+    : `Pose ${prediction.pose.origin}, mean confidence ${score(prediction.pose.confidence)}`;
+  $("bars").replaceChildren(bars("Colour", prediction.color_probabilities), bars("Type", prediction.type_probabilities));
   remember(before !== null && before.id !== query.id);
   await search();
 }
-
-const milliseconds = (seconds) => (1000 * seconds).toFixed(seconds < 0.01 ? 1 : 0) + " ms";
 
 function bars(title, probabilities) {
   const best = Object.entries(probabilities).slice(0, SHOWN_CLASSES);
   if (!best.length) return "";
   return make("table", { class: "bars" }, make("caption", {}, title),
     make("tbody", {}, ...best.map(([name, value]) => make("tr", {},
-      make("th", { scope: "row" }, name), make("td", {}, track(value)), make("td", {}, percent(value))))));
+      make("th", { scope: "row" }, name), make("td", {}, track(value)), make("td", {}, score(value))))));
 }
 
 function track(share) {
@@ -149,13 +162,13 @@ function track(share) {
   return make("span", { class: "track", "aria-hidden": "true" }, filled);
 }
 
-function overlaid(image, said, name) {
+function overlaid(image, prediction, name) {
   const frame = make("div", { class: "frame" },
-    make("img", { src: image, alt: `${name}: ${[said.color, said.type].filter(Boolean).join(" ")}` }));
-  frame.style.setProperty("--wide", Math.min(said.width / said.height, 1));
-  const svg = drawn("svg", { viewBox: `0 0 ${said.width} ${said.height}`, "aria-hidden": "true" });
-  const { keypoints, surfaces, origin } = said.pose;
-  const side = Math.max(said.width, said.height);
+    make("img", { src: image, alt: `${name}: ${described(prediction)}` }));
+  frame.style.setProperty("--wide", Math.min(prediction.width / prediction.height, 1));
+  const svg = drawn("svg", { viewBox: `0 0 ${prediction.width} ${prediction.height}`, "aria-hidden": "true" });
+  const { keypoints, surfaces, origin } = prediction.pose;
+  const side = Math.max(prediction.width, prediction.height);
   const color = ([, , confidence], index) => confidence < 0.5 ? HIDDEN : index < 18 ? LEFT : RIGHT;
   if (origin !== "neutral") {
     for (const surface of surfaces) {
@@ -185,23 +198,33 @@ function overlaid(image, said, name) {
 const chosen = (facet) => [...document.querySelectorAll(`#chips input[name=${facet}]:checked`)].map((box) => box.value);
 
 async function search() {
-  if (!current || !about.images) return;
+  if (!current) return;
+  if (!about.images) return say("This server has no gallery to search; start it with --gallery.");
   const turn = ++searching;
-  const asked = { top: TOP, cameras: chosen("camera"), colors: chosen("color"), types: chosen("type") };
-  if ($("from").value) asked.not_before = $("from").value;
-  if ($("to").value) asked.not_after = $("to").value;
-  if (current.id) asked.ids = [current.id]; else asked.embeddings = [current.prediction.embedding];
-  const { results } = await call("/api/search", asked);
+  const options = [["top", TOP]];
+  for (const [facet, name] of Object.entries(FACETS)) options.push(...chosen(facet).map((value) => [name, value]));
+  if ($("from").value) options.push(["not_before", $("from").value]);
+  if ($("to").value) options.push(["not_after", $("to").value]);
+  const form = new FormData();
+  if (current.id) options.push(["ids", current.id]);
+  else form.append("embeddings", JSON.stringify([current.prediction.embedding]));
+  const { results } = await post("/api/search", options, form);
   if (turn !== searching) return;
   matches = results[0].matches;
+  matches.forEach((match) => names.set(match.id, match.name));
   show();
+}
+
+function clearResults() {
+  matches = [];
+  $("found").replaceChildren();
 }
 
 const farthest = () => Math.max(...matches.map((match) => match.distance), 0);
 // A little more than the farthest, so that rounding leaves nothing out.
 const limit = () => reach ?? farthest() * 1.001;
 
-const measured = () => `measured on ${about.calibration.measured_on}`;
+const likely = (probability) => `${percent(probability)} likely the same vehicle (measured on ${about.calibration.measured_on})`;
 
 function probabilityAt(distance) {
   if (!about.calibration) return null;
@@ -220,9 +243,8 @@ function show() {
   // By the root: what is near matters most.
   $("reach").value = Math.round(1000 * Math.sqrt(Math.min(limit() / scale, 1)));
   $("reach").dataset.scale = scale;
-  const certain = probabilityAt(limit());
-  $("certain").textContent = `distance ${short(limit())}` +
-    (certain === null ? ", not calibrated" : `, ${percent(certain)} likely the same (${measured()})`);
+  const probability = probabilityAt(limit());
+  $("certain").textContent = `distance ${short(limit())}` + (probability === null ? "" : `, ${likely(probability)}`);
   $("reach").setAttribute("aria-valuetext", $("certain").textContent);
   const filters = document.querySelectorAll("#chips :checked").length + !!$("from").value + !!$("to").value;
   $("active").textContent = filters ? `(${filters} on)` : "";
@@ -256,44 +278,46 @@ function journey(near) {
 }
 
 function card(match) {
-  const mark = marks.get(current.name)?.get(match.id);
-  const kind = [match.color, match.type].filter(Boolean).join(" ");
+  const mark = marks.get(key())?.get(match.id);
   const place = match.camera ? `Camera ${match.camera}` : "Camera unknown";
   const button = (label, title, onclick, more = {}) =>
-    make("button", { type: "button", "aria-label": `${title}: ${match.id}`, title, onclick, ...more }, label);
+    make("button", { type: "button", "aria-label": `${title}: ${match.name}`, title, onclick, ...more }, label);
   const markAs = (verdict, sign) => button(sign, verdict === "right" ? "The same vehicle" : "Another vehicle",
     () => setMark(match.id, verdict),
     { class: verdict === "right" ? "yes" : "no", "aria-pressed": String(mark === verdict) });
   return make("article", { class: `hit ${mark ?? ""}`, "data-id": match.id },
-    make("img", { src: pictureOf(match.id), alt: `${kind}, ${place}`, loading: "lazy", title: match.id }),
+    make("img", { src: pictureOf(match.id), alt: `${described(match)}, ${place}`, loading: "lazy", title: match.name }),
     make("div", { class: "facts" },
-      make("b", {}, match.probability === null ? `distance ${short(match.distance)}` : `${percent(match.probability)} likely`),
-      track(match.probability ?? 1 - Math.sqrt(match.distance / (Number($("reach").dataset.scale) * 1.15))),
-      match.probability === null ? "" : make("span", { class: "soft" }, `distance ${short(match.distance)}, ${measured()}`),
-      make("span", {}, place), match.time ? make("time", { datetime: match.time }, match.time.replace("T", " ")) : "",
-      make("span", { class: "soft" }, kind)),
+      make("b", {}, `${match.rank}. distance ${short(match.distance)}`),
+      track(1 - Math.sqrt(match.distance / (Number($("reach").dataset.scale) * 1.15))),
+      match.probability == null ? "" : make("span", { class: "soft" }, likely(match.probability)),
+      make("span", {}, place), match.time ? make("time", { datetime: match.time }, clock(match.time)) : "",
+      make("span", { class: "soft" }, described(match))),
     make("div", { class: "actions" },
-      button("Similar", "Similar to this", () => guarded(() => takeCrop(match.id))),
+      button("Similar", "Similar to this", () => takeOne(match.id)),
       button("Compare", "Side by side", () => guarded(() => sideBySide(match))),
       markAs("right", "✓"), markAs("wrong", "✗")));
 }
 
 async function sideBySide(match) {
-  const { predictions: [other] } = await call("/api/predict", { ids: [match.id] });
-  const figure = (image, said, name) => make("figure", {}, make("div", { class: "overlaid" }, overlaid(image, said, name)),
-    make("figcaption", {}, name, make("br"), [said.color, said.type].filter(Boolean).join(" ")));
-  $("verdict").textContent = `Distance ${short(match.distance)}: ` +
-    (match.probability === null ? "not calibrated" : `${percent(match.probability)} likely the same vehicle (${measured()})`);
-  $("two").replaceChildren(figure(current.image, current.prediction, current.name), figure(pictureOf(match.id), other, match.id));
+  const { predictions: [other] } = await post("/api/predict", [["ids", match.id]]);
+  const figure = (image, prediction, name) => make("figure", {}, make("div", { class: "overlaid" }, overlaid(image, prediction, name)),
+    make("figcaption", {}, name, make("br"), described(prediction)));
+  $("verdict").textContent = `Rank ${match.rank}, distance ${short(match.distance)}` +
+    (match.probability == null ? "" : `: ${likely(match.probability)}`);
+  $("two").replaceChildren(figure(current.image, current.prediction, current.name), figure(pictureOf(match.id), other, match.name));
   $("pair").showModal();
 }
 
 // Marks
 
+const key = () => current.id ?? current.name;
+
 function setMark(id, verdict) {
-  const own = marks.get(current.name) ?? new Map();
+  names.set(key(), current.name);
+  const own = marks.get(key()) ?? new Map();
   if (own.get(id) === verdict) own.delete(id); else own.set(id, verdict);
-  marks.set(current.name, own);
+  marks.set(key(), own);
   const hit = document.querySelector(`.hit[data-id="${CSS.escape(id)}"]`);
   const label = document.activeElement?.className;
   hit.replaceWith(card(matches.find((match) => match.id === id)));
@@ -308,8 +332,8 @@ function showMarks() {
   $("marked").textContent = `${right} marked right, ${verdicts.length - right} wrong`;
 }
 
-// Pictures that are marked right are of their query's vehicle, joined across queries; one that is
-// marked wrong alone is a vehicle of its own.
+// Pictures marked right are of their query's vehicle, joined across queries; one that is only marked
+// wrong is another vehicle.
 function labels() {
   const parent = new Map();
   const root = (name) => {
@@ -322,7 +346,7 @@ function labels() {
   }
   const vehicles = [...new Set([...parent.keys()].map(root))];
   const quoted = (text) => /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  const lines = [...parent.keys()].map((name) => `${quoted(name)},${1 + vehicles.indexOf(root(name))}`);
+  const lines = [...parent.keys()].map((name) => `${quoted(names.get(name) ?? name)},${1 + vehicles.indexOf(root(name))}`);
   return ["image,vehicle_id", ...lines, ""].join("\n");
 }
 
@@ -357,13 +381,14 @@ async function recall() {
   searching += 1;
   reach = state.has("reach") && stated >= 0 ? stated : null;
   $("filters").open = document.querySelectorAll("#chips :checked").length > 0 || !!$("from").value || !!$("to").value;
-  if (state.get("id")) await takeCrop(state.get("id")); else welcome();
+  if (state.get("id")) await takeOne(state.get("id")); else welcome();
 }
 
 function welcome() {
+  current = null;
+  clearResults();
   $("looked").hidden = $("tools").hidden = $("photos").hidden = true;
   $("intro").hidden = false;
-  $("found").replaceChildren();
   say("");
   $("examples").hidden = !about.examples?.length;
 }
@@ -372,26 +397,31 @@ function welcome() {
 
 function build() {
   $("about").textContent = about.images ? `${about.images.toLocaleString("en")} crops` : "no gallery";
+  (about.examples ?? []).forEach((row) => names.set(row.id, row.name));
+  document.querySelector(".views").hidden = !about.images;
   $("random").hidden = !about.random;
   $("chips").replaceChildren(...Object.entries(FACETS).filter(([, name]) => about[name]?.length).map(([facet, name]) =>
     make("fieldset", {}, make("legend", {}, { camera: "Camera", color: "Colour", type: "Type" }[facet]),
       ...about[name].map((value) => make("label", { class: "chip" },
         make("input", { type: "checkbox", name: facet, value }), make("span", {}, value))))));
   $("examples").querySelector("ul").replaceChildren(...(about.examples ?? []).map((row) => make("li", {},
-    make("button", { type: "button", "aria-label": `Take ${row.id}`, onclick: () => guarded(() => takeCrop(row.id)) },
+    make("button", { type: "button", "aria-label": `Take ${row.name}`, onclick: () => takeOne(row.id) },
       make("img", { src: pictureOf(row.id), alt: "" })))));
 }
 
 function listen() {
-  const changed = () => guarded(async () => { remember(); await search(); });
-  $("file").addEventListener("change", (event) => guarded(async () => { await take(event.target.files); event.target.value = ""; }));
-  document.addEventListener("paste", (event) => { if (event.clipboardData.files.length) guarded(() => take(event.clipboardData.files)); });
+  const changed = () => guarded(async () => { remember(); await search(); }, clearResults);
+  $("file").addEventListener("change", (event) => {
+    takeAll(event.target.files);
+    event.target.value = ""; // so that the same file can be chosen again
+  });
+  document.addEventListener("paste", (event) => { if (event.clipboardData.files.length) takeAll(event.clipboardData.files); });
   document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("over"); });
   document.addEventListener("dragleave", () => document.body.classList.remove("over"));
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     document.body.classList.remove("over");
-    if (event.dataTransfer.files.length) guarded(() => take(event.dataTransfer.files));
+    if (event.dataTransfer.files.length) takeAll(event.dataTransfer.files);
   });
   $("overlay").addEventListener("change", (event) => document.body.classList.toggle("plain", !event.target.checked));
   $("chips").addEventListener("change", changed);
@@ -409,7 +439,7 @@ function listen() {
   });
   document.querySelectorAll("[name=view]").forEach((radio) => radio.addEventListener("change", () => { remember(); if (current) show(); }));
   $("download").addEventListener("click", download);
-  $("forget").addEventListener("click", () => { marks.clear(); show(); });
+  $("forget").addEventListener("click", () => guarded(() => { marks.clear(); show(); }));
   window.addEventListener("popstate", () => guarded(recall));
 }
 
