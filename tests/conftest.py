@@ -196,7 +196,7 @@ def save(path: Path, arrays: dict[str, np.ndarray]) -> Path:
 def served(home: Path) -> Iterator[Served]:
     """The shipped networks and the demo's gallery behind a server, for all tests of a process."""
     from multitasknet import Predictor
-    from multitasknet.retrieval.opening import open_gallery
+    from multitasknet.gallery.gallery import open_gallery
     from multitasknet.server.service import Service
 
     with pytest.MonkeyPatch.context() as patch:

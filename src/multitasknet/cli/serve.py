@@ -40,7 +40,7 @@ def _serve(options: argparse.Namespace) -> None:
 
     for package in _PACKAGES:
         import_extra(package, "serve")
-    from ..retrieval.opening import open_gallery
+    from ..gallery.gallery import open_gallery
     from ..server.running import serve
     from ..server.service import Service
 

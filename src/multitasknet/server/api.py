@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, NaiveDatetime
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response
 
+from ..gallery.gallery import Gallery
+from ..gallery.rows import GalleryFilter, GalleryRow
 from ..images import Picture, picture_of
 from ..ranking.distances import check_embeddings
-from ..retrieval.gallery import Gallery, GalleryFilter, GalleryRow
 from ..vehicle.keypoints import SKELETON, SURFACES
 from .guard import COOKIE
 from .pictures import MOST_IMAGES, Body, Sent
@@ -111,7 +112,7 @@ async def search(
         raise ProblemError(400, detail, field="images")
     # In a thread, since a large gallery takes a while.
     found = await run_in_threadpool(
-        gallery.nearest,
+        gallery.search,
         np.stack(queries),
         top=asked.top + 1,
         where=where,

@@ -100,7 +100,7 @@ class Guard:
             await send(message)
 
         # The server sends no body for HEAD, whatever the application does.
-        inner = scope | {"method": "GET" if scope["method"] == "HEAD" else scope["method"]}
+        inner = {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}
         problem = self._refusal(inner)
         body = _Body(receive, self._limits, self._large)
         self._running += 1

@@ -87,8 +87,11 @@ class _Connection(H11Protocol):
     """A connection that is closed when its caller is silent, slow, or in the way of others."""
 
     limits: Limits
-    _silent: asyncio.TimerHandle | None = None
-    _unread: asyncio.TimerHandle | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # Of names, the time at which the connection is closed.
+        self._deadlines: dict[str, asyncio.TimerHandle] = {}
 
     @property
     def is_answering(self) -> bool:
@@ -118,28 +121,30 @@ class _Connection(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._unread = self.loop.call_later(self.limits.send_seconds, self.transport.abort)
+        self._expect("read", self.limits.send_seconds)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._unread = _cancelled(self._unread)
+        self._forget("read")
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._silent, self._unread = _cancelled(self._silent), _cancelled(self._unread)
+        for name in list(self._deadlines):
+            self._forget(name)
 
     def _watch(self) -> None:
         """Expect a request's head in time, unless one is being answered."""
         if self.is_answering:
-            self._silent = _cancelled(self._silent)
-        elif self._silent is None and not self.transport.is_closing():
-            seconds = self.limits.header_seconds
-            self._silent = self.loop.call_later(seconds, self.transport.abort)
+            self._forget("head")
+        elif "head" not in self._deadlines and not self.transport.is_closing():
+            self._expect("head", self.limits.header_seconds)
 
+    def _expect(self, name: str, seconds: float) -> None:
+        self._deadlines[name] = self.loop.call_later(seconds, self.transport.abort)
 
-def _cancelled(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()
+    def _forget(self, name: str) -> None:
+        if name in self._deadlines:
+            self._deadlines.pop(name).cancel()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..errors import ImageError
+from ..gallery.rows import GalleryFilter, GalleryRow
 from ..images import Picture
 from ..inference.predictor import Prediction, Predictor
 from ..ranking.distances import squared_distances
@@ -19,7 +20,7 @@ from .batching import Batcher
 from .pictures import Sent, unusable
 
 if TYPE_CHECKING:
-    from ..retrieval.gallery import Gallery, GalleryRow
+    from ..gallery.gallery import Gallery
 
 _EXAMPLES = 14
 # Crops whose ids were replaced: the last ones that were shown are known.
@@ -69,13 +70,15 @@ class Service:
         """A prediction for each picture; ProblemError for one that cannot be read."""
         jobs = map(_Job, sent.pictures, sent.keypoints)
         futures = [asyncio.wrap_future(self._batcher.submit(one)) for one in jobs]
-        done = await asyncio.gather(*futures, return_exceptions=True)
-        for place, (one, picture) in enumerate(zip(done, sent.pictures, strict=True)):
-            if isinstance(one, ImageError):
-                raise unusable(400, place, picture, str(one).removeprefix(f"{picture.name}: "))
-            if isinstance(one, BaseException):
-                raise one
-        return done
+        await asyncio.gather(*futures, return_exceptions=True)
+        predictions = []
+        for place, (future, picture) in enumerate(zip(futures, sent.pictures, strict=True)):
+            try:
+                predictions.append(future.result())
+            except ImageError as error:
+                detail = str(error).removeprefix(f"{picture.name}: ")
+                raise unusable(400, place, picture, detail) from error
+        return predictions
 
     def compare(self, first: Prediction, second: Prediction) -> dict[str, Any]:
         """How far two pictures are apart."""
@@ -106,14 +109,12 @@ class Service:
 
     def examples(self) -> list[GalleryRow]:
         """A few crops to begin with, of several colours where these are known."""
-        from ..retrieval.gallery import GalleryFilter
-
         assert self.gallery is not None
         colors = self.gallery.facets.colors[:_EXAMPLES]
-        filters = [GalleryFilter(colors=(color,)) for color in colors] or [None]
+        filters = [GalleryFilter(colors=(color,)) for color in colors] or [GalleryFilter()]
         anywhere = np.zeros((1, self.width), dtype=np.float32)
         each = -(-_EXAMPLES // len(filters))
-        found = [self.gallery.nearest(anywhere, top=each, where=where)[0] for where in filters]
+        found = [self.gallery.search(anywhere, top=each, where=where)[0] for where in filters]
         return [hit.row for hits in found for hit in hits][:_EXAMPLES]
 
     def _predict(self, jobs: Sequence[_Job]) -> list[Prediction]:
