@@ -13,7 +13,7 @@ from typing import Any
 from urllib.request import urlopen
 
 CHROMIUM = shutil.which("chromium")
-_SECONDS = 120
+_SECONDS = 60
 _MEASURE = (
     "<script>document.body.dataset.wide = document.documentElement.scrollWidth;"
     "document.body.dataset.broken = [...document.images].filter(i => !i.naturalWidth).length;"
@@ -44,7 +44,8 @@ class Browser:
 
         command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
         command += ["--remote-debugging-port=0", f"--user-data-dir={folder}", "--hide-scrollbars"]
-        command += ["--disable-background-networking", "--disable-dev-shm-usage", "about:blank"]
+        command += ["--disable-background-networking", "--disable-component-update"]
+        command += ["--disable-sync", "--disable-quic", "--disable-dev-shm-usage", "about:blank"]
         self._process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from browser import CHROMIUM, Browser
@@ -15,7 +16,7 @@ from conftest import ASSETS
 from served import Served
 
 from multitasknet import Calibration
-from multitasknet.retrieval.memory_gallery import MemoryGallery
+from multitasknet.gallery.rows import GalleryRow, Hit
 
 pytest.importorskip("websocket", reason="needs websocket-client")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
@@ -73,15 +74,14 @@ def test_photos_are_understood_and_found(browser: Browser, served: Served) -> No
     assert browser.run("document.querySelectorAll('#examples img').length") > 5
     browser.upload("#file", *QUERIES[:3])
     browser.wait(f"{HITS} === 24")
-    said = served.service.predictor.predict([QUERIES[0]])[0]
-    assert said.color in text(browser, "#bars") and said.type in text(browser, "#bars")
-    assert "ms" in text(browser, "#times")
+    prediction = served.service.predictor.predict([QUERIES[0]])[0]
+    bars = text(browser, "#bars")
+    assert prediction.color in bars and prediction.type in bars and "%" not in bars
     assert browser.run("document.querySelectorAll('#shown circle').length") == 36
     assert browser.run("getComputedStyle(document.querySelector('#shown svg')).display") != "none"
     click(browser, "#overlay")
     assert browser.run("getComputedStyle(document.querySelector('#shown svg')).display") == "none"
-    assert "not calibrated" in text(browser, "#certain")
-    assert "%" not in text(browser, "#certain")
+    assert "%" not in text(browser, "main") and "1. distance" in text(browser, ".hit")
     first = ids(browser)
     click(browser, "#photos li:nth-child(2) button")
     browser.wait(f"document.querySelector('.hit').dataset.id !== {first[0]!r}")
@@ -115,39 +115,55 @@ def test_filters_and_the_slider_are_kept_in_the_address(browser: Browser, served
     browser.wait(f"{HITS} === 24")
 
 
-def test_probabilities_and_a_journey(
+class SomeTimes:
+    """A gallery of which every third crop has no time, and the others one with a fraction."""
+
+    def __init__(self, gallery: Any) -> None:
+        self._gallery = gallery
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._gallery, name)
+
+    def __len__(self) -> int:
+        return len(self._gallery)
+
+    def search(self, queries: Any, *, where: Any = None, **options: Any) -> list[list[Hit]]:
+        found = self._gallery.search(queries, where=where, **options)
+        every = [[replace(hit, row=self._row(hit.row)) for hit in hits] for hits in found]
+        bounded = where is not None and where.not_before
+        return [[hit for hit in hits if hit.row.time or not bounded] for hits in every]
+
+    def _row(self, row: GalleryRow) -> GalleryRow:
+        time = row.time.replace(microsecond=800_000) if sum(row.id.encode()) % 3 else None
+        return replace(row, time=time)
+
+
+def test_a_users_probabilities_and_a_journey(
     browser: Browser, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = served.service
-    calibration = Calibration(
-        (10.0, 500.0), (0.95, 0.05), 0.5, 9, 99, service.predictor.size, "crops"
-    )
-    monkeypatch.setitem(vars(service.predictor), "calibration", calibration)
+    size = service.predictor.size
+    calibration = Calibration((10.0, 500.0), (1.0, 0.05), 0.5, 9, 99, size, "our yard")
     monkeypatch.setattr(service, "calibration", calibration)
-    # Two of three crops state when they were taken, the later ones nearer to the list's end.
-    crops = service.gallery
-    rows = [
-        replace(row, time=datetime(2024, 5, 1, place // 60, place % 60) if place % 3 else None)
-        for place, row in enumerate(crops._rows)
-    ]
-    timed = MemoryGallery(rows, crops._index.embeddings, crops._index.origin)
-    monkeypatch.setattr(service, "gallery", timed)
+    monkeypatch.setattr(service, "gallery", SomeTimes(service.gallery))
 
     go(browser, served, f"?id={CROP}&view=journey")
     browser.wait(f"{HITS} === 24")
-    assert "% likely the same (measured on crops)" in text(browser, "#certain")
-    assert "% likely" in text(browser, ".hit .facts b")
-    assert "measured on crops" in text(browser, ".hit .facts")
-    times = browser.run("[...document.querySelectorAll('.journey time')].map(t => t.dateTime)")
+    likely = r"\d\d % likely the same vehicle \(measured on our yard\)"
+    assert re.search(likely, text(browser, "#certain"))
+    assert re.search(likely, text(browser, ".hit")) and "100 %" not in text(browser, "main")
+    times = browser.run("[...document.querySelectorAll('.journey time')].map(t => t.innerText)")
     assert len(times) > 5 and times == sorted(times)
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", one) for one in times)
     assert "Time unknown" in text(browser, "#found h3")
+    start = times[len(times) // 2].replace(" ", "T")
     browser.run(
-        "(() => { const one = document.querySelector('#from'); one.value = '2024-05-01T00:20';"
+        f"(() => {{ const one = document.querySelector('#from'); one.value = '{start}';"
         "one.dispatchEvent(new Event('change', {bubbles: true})); })()"
     )
-    later = "[...document.querySelectorAll('time')].every(t => t.dateTime >= '2024-05-01T00:20')"
+    later = f"[...document.querySelectorAll('time')].every(t => t.dateTime >= '{start}')"
     browser.wait(f"{HITS} && !document.querySelector('#found h3') && {later}")
-    assert "from=2024" in browser.run("location.search")
+    assert "from=2026" in browser.run("location.search")
 
 
 def test_similar_to_this_and_back(browser: Browser, served: Served) -> None:
@@ -167,7 +183,7 @@ def test_two_crops_side_by_side(browser: Browser, served: Served) -> None:
     click(browser, ".hit .actions button:nth-child(2)")
     browser.wait("document.querySelector('#pair').open")
     assert browser.run("document.querySelectorAll('#two circle').length") == 72
-    assert "Distance" in text(browser, "#verdict")
+    assert "Rank 1, distance" in text(browser, "#verdict")
     browser.press("Escape", 27)
     browser.wait("!document.querySelector('#pair').open")
 
@@ -192,15 +208,37 @@ def test_marks_become_labels(browser: Browser, served: Served, tmp_path: Path) -
     assert browser.run("document.querySelector('#marks').hidden") is True
 
 
-def test_what_is_no_picture_is_said(browser: Browser, served: Served, tmp_path: Path) -> None:
-    (tmp_path / "note.jpg").write_bytes(b"no picture")
-    go(browser, served)
-    browser.upload("#file", tmp_path / "note.jpg")
-    assert "note.jpg: it is no picture" in browser.wait(
-        "document.querySelector('#status.problem')?.innerText"
-    )
+def test_after_a_failed_upload_nothing_old_is_left(
+    browser: Browser, served: Served, tmp_path: Path
+) -> None:
+    note = tmp_path / "note.jpg"
+    note.write_bytes(b"no picture")
+    go(browser, served, f"?id={CROP}")
+    browser.wait(f"{HITS} === 24")
+    for _ in range(2):  # the same file can be chosen again
+        browser.upload("#file", note)
+        problem = browser.wait("document.querySelector('#status.problem')?.innerText")
+        assert "note.jpg: not a picture" in problem and browser.run(HITS) == 0
+        browser.wait("!document.querySelector('#file').value")
+        assert browser.run("document.querySelector('#looked').hidden") is True
+        browser.run("document.querySelector('#status').className = ''")
     # The browser logs every answer that is no success.
     browser.messages[:] = [one for one in browser.messages if "status of 400" not in one]
+
+
+def test_the_keyboard_keeps_its_place(browser: Browser, served: Served) -> None:
+    go(browser, served)
+    focused = "document.activeElement.id"
+    for button in ("#examples button", ".hit .actions button"):
+        browser.run(f"document.querySelector({button!r}).focus()")
+        before = browser.run("location.search")
+        browser.press("Enter", 13, "\r")
+        browser.wait(f"{HITS} === 24 && location.search !== {before!r}")
+        browser.wait(f"{focused} === 'results'")
+    click(browser, ".hit .yes")
+    browser.run("document.querySelector('#forget').focus()")
+    browser.press("Enter", 13, "\r")
+    browser.wait(f"{focused} === 'results'")
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -244,9 +282,7 @@ def test_the_docs_examples_work(browser: Browser, served: Served) -> None:
     results = browser.run(
         """(async () => {
             const codes = [];
-            for (const box of document.querySelectorAll(".operation")) {
-                const button = box.querySelector("button");
-                if (!button) continue;
+            for (const button of document.querySelectorAll(".operation button")) {
                 button.click();
                 const out = button.nextSibling;
                 while (out.hidden) await new Promise((resolve) => setTimeout(resolve, 20));
@@ -255,6 +291,16 @@ def test_the_docs_examples_work(browser: Browser, served: Served) -> None:
             return codes;
         })()"""
     )
-    assert len(results) >= 12
-    assert browser.run("document.body.textContent.includes(`Client('${location.host}')`)")
+    assert len(results) == 7
     assert all(code == "200\n" or code.startswith("#") for code in results), results
+
+
+def test_a_server_without_a_gallery_says_so(
+    browser: Browser, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served.service, "gallery", None)
+    go(browser, served)
+    assert "no gallery" in text(browser, "#about")
+    browser.upload("#file", QUERIES[0])
+    browser.wait("document.querySelectorAll('#shown circle').length === 36")
+    browser.wait("document.querySelector('#status').innerText.includes('start it with --gallery')")

@@ -82,13 +82,14 @@ function say(text, isProblem = false) {
 
 // Does something, says what went wrong, and leaves no keyboard user without focus.
 async function guarded(work, onProblem = () => {}) {
-  const hadFocus = document.activeElement !== document.body;
+  const held = document.activeElement;
   try { await work(); } catch (error) {
     if (!(error instanceof Problem)) throw error;
     onProblem();
     say(error.message, true);
   }
-  if (hadFocus && document.activeElement === document.body) $("results").focus({ preventScroll: true });
+  const isLost = held !== document.body && !held.offsetParent; // hidden, or replaced
+  if (isLost && [held, document.body].includes(document.activeElement)) $("results").focus({ preventScroll: true });
 }
 
 // The query
@@ -412,8 +413,8 @@ function build() {
 function listen() {
   const changed = () => guarded(async () => { remember(); await search(); }, clearResults);
   $("file").addEventListener("change", (event) => {
-    takeAll(event.target.files);
-    event.target.value = ""; // so that the same file can be chosen again
+    // Cleared, so that the same file can be chosen again.
+    takeAll(event.target.files).finally(() => { event.target.value = ""; });
   });
   document.addEventListener("paste", (event) => { if (event.clipboardData.files.length) takeAll(event.clipboardData.files); });
   document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("over"); });
