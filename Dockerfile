@@ -11,13 +11,12 @@ RUN pip install --no-cache-dir '/source[serve]' && rm -rf /source
 
 USER serve
 WORKDIR /home/serve
-# Networks as ONNX files and the demo's gallery in the cache, so that a container starts in seconds.
+# Networks as ONNX files in the cache, so that a container starts in seconds.
 RUN python -c "from multitasknet import Predictor; \
-from multitasknet.retrieval.opening import open_gallery; \
-open_gallery('demo', Predictor('synthetic', pose='synthetic'), progress=False)"
+Predictor('synthetic', pose='synthetic').predict([])"
 
 EXPOSE 8000
 HEALTHCHECK --interval=10s --start-period=60s \
-  CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/v2/health/ready')"]
+  CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/readyz')"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["multitasknet", "serve", "--host", "0.0.0.0"]

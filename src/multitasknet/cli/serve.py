@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import add_command, add_predictor_options, make_predictor
+from .options import add_batch_size, add_command, add_options, make_predictor
 
 if TYPE_CHECKING:
     from ..server.service import Service
@@ -18,7 +18,11 @@ _MOST_PORT = 65535
 
 def add_parsers(commands: Any) -> None:
     serve = add_command(
-        commands, "serve", _serve, "a page, and a server for other programs, until Ctrl-C"
+        commands,
+        "serve",
+        _serve,
+        "a page, and a server for other programs, until Ctrl-C",
+        example="--gallery demo",
     )
     serve.add_argument(
         "--gallery",
@@ -31,8 +35,10 @@ def add_parsers(commands: Any) -> None:
     serve.add_argument(
         "--token-file", type=Path, help="file whose first line is the token that callers must send"
     )
-    add_predictor_options(serve, batch=8)
-    serve.set_defaults(weights="synthetic")
+    group = serve.add_argument_group("network")
+    add_options(group, "--weights", "--pose", "--size", "--backend", "--precision", "--threads")
+    add_batch_size(group, 8)
+    serve.set_defaults(network=None, card=None)
 
 
 def _serve(options: argparse.Namespace) -> None:
