@@ -59,17 +59,16 @@ def test_any_multiple_of_32_works(network, size) -> None:
 
 
 @pytest.mark.parametrize(
-    ("multi_task", "keypoint_aware", "outputs", "names"),
+    ("variant", "multi_task", "keypoint_aware", "outputs", "names"),
     [
-        (True, True, [7, 10, 9, 1024], {"fc_vid", "fc_vcolor", "fc_vtype"}),
-        (True, False, [7, 10, 9, 1024], {"fc_vid", "fc_vcolor", "fc_vtype"}),
-        (False, True, [7, 1024], {"fc"}),
-        (False, False, [7, 1024], set()),
+        ("heatmap", True, True, [7, 10, 9, 1024], {"fc_vid", "fc_vcolor", "fc_vtype"}),
+        ("rgb", True, False, [7, 10, 9, 1024], {"fc_vid", "fc_vcolor", "fc_vtype"}),
+        ("heatmap+segment", False, True, [7, 1024], {"fc"}),
+        ("segment", False, False, [7, 1024], set()),
     ],
 )
-@pytest.mark.parametrize("variant", list(Variant))
 def test_every_variant_and_head(variant, multi_task, keypoint_aware, outputs, names) -> None:
-    spec = MultiTaskNetSpec(variant, keypoint_aware, multi_task, num_ids=7)
+    spec = MultiTaskNetSpec(Variant(variant), keypoint_aware, multi_task, num_ids=7)
     network = MultiTaskNet(spec).set_train(False)
     x, p = inputs(1, spec.channels, 32, 32)
     got = network(x, p) if keypoint_aware else network(x)

@@ -112,12 +112,11 @@ def _halved(name: str, array: np.ndarray, source: Path) -> np.ndarray:
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     if path.suffix == ".safetensors":
         save_file(arrays, path)
-        return
-    if path.suffix == ".pth":
+    elif path.suffix == ".pth":
         write_torch(path, arrays)
-        return
+    else:
+        from mindspore import Tensor
 
-    from mindspore import Tensor, save_checkpoint
+        from .save import write_checkpoint
 
-    entries = [{"name": name, "data": Tensor(array)} for name, array in arrays.items()]
-    save_checkpoint(entries, str(path))
+        write_checkpoint(path, {name: Tensor(array) for name, array in arrays.items()})

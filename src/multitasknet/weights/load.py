@@ -99,7 +99,7 @@ def inner_network(cell: nn.Cell) -> nn.Cell:
     Raises:
         CheckpointError: there is none, or several.
     """
-    found = [one for _, one in cell.cells_and_names() if hasattr(one, "spec")]
+    found = [one for _, one in cell.cells_and_names() if hasattr(one, "load_report")]
     if len(found) != 1:
         raise CheckpointError(
             f"{type(cell).__name__} holds {len(found) or 'no'} networks of this package; give the "
