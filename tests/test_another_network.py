@@ -120,8 +120,8 @@ def test_another_network_than_asked_for_is_refused(
         (best, "multitasknet", ["export", "--weights", best, *output]),
         (best, "multitasknet", ["quantize", EXAMPLE, EXAMPLE, "--weights", best, *output]),
         (best, None, ["predict", EXAMPLE, "--weights", best]),
-        (published, "toy", ["info", "--card", published]),
-        (published, "toy", ["export", "--card", published, *output]),
+        (published, "toy", ["info", "--weights", published]),
+        (published, "toy", ["export", "--weights", published, *output]),
         (published, "toy", ["hub-install", "--card", published, "--hub-dir", tmp_path / "hub"]),
     ):
         stated = ["--network", asked] if asked else []

@@ -98,7 +98,7 @@ def test_the_weights_are_the_shipped_ones_unless_something_else_is_said(monkeypa
     assert chosen() == "card", "in tests nothing is shipped"
     monkeypatch.setattr("multitasknet.hub.card.PACKAGE", PHOTO.parents[1])
     assert chosen() == "synthetic"
-    assert chosen("--card", "some.md") == "card"
+    assert chosen("--weights", "some.md") == "card"
     monkeypatch.setenv("MULTITASKNET_WEIGHTS", "mine.ckpt")
     assert (chosen(), chosen("--weights", "none")) == ("mine.ckpt", "none")
 

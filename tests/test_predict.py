@@ -197,9 +197,9 @@ def test_a_folder_is_predicted_and_a_broken_file_does_not_stop_the_others(
         (["predict", "nowhere.jpg", "--weights", "none"], "nowhere.jpg"),
         (["predict", str(PHOTO), "--weights", "nowhere.ckpt"], "nowhere.ckpt"),
         (["predict", str(PHOTO), "--labels", "nowhere.csv"], "nowhere.csv"),
-        (["predict", str(PHOTO), "--card", "nowhere.md"], "nowhere.md"),
+        (["predict", str(PHOTO), "--weights", "nowhere.md"], "nowhere.md"),
         (["predict", str(PHOTO), "--weights", "a.mindir"], "MindIR files are for MindSpore Lite"),
-        (["info", "--card", "nowhere.md"], "nowhere.md"),
+        (["info", "--weights", "nowhere.md"], "nowhere.md"),
         (["info", "--weights", str(PHOTO)], "example.jpg"),
         (["hub-install", "--version", "9.9"], "'9.9'"),
         (["hub-install", "--hub-dir", str(PHOTO)], "cannot be installed there"),
@@ -223,16 +223,18 @@ def test_wrong_usage_is_exit_code_2(arguments, capsys) -> None:
     assert "usage: multitasknet" in capsys.readouterr().err
 
 
-def test_info_and_download_on_loopback(capsys, server, write_card, checkpoint, tmp_path) -> None:
+def test_info_and_download_on_loopback(
+    capsys, server, write_card, checkpoint, tmp_path, monkeypatch
+) -> None:
     content = checkpoint.read_bytes()
     card = str(write_card(server.serve("/model.ckpt", content), content))
-    cache = ["--cache-dir", str(tmp_path / "cache")]
-    assert main(["info", "--card", card, *cache]) == 0
+    monkeypatch.setenv("MULTITASKNET_CACHE", str(tmp_path / "cache"))
+    assert main(["info", "--weights", card]) == 0
     assert "cached        no:" in capsys.readouterr().out
-    assert main(["download", "--card", card, *cache]) == 0
+    assert main(["download", "--card", card]) == 0
     path = capsys.readouterr().out.strip()
     assert Path(path).read_bytes() == content
-    assert main(["info", "--card", card, *cache]) == 0
+    assert main(["info", "--weights", card]) == 0
     printed = capsys.readouterr().out
     for fact in ("cached        yes, verified", "segment (16 input channels)", "575 identities"):
         assert fact in printed

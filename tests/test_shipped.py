@@ -261,9 +261,9 @@ def test_the_commands_know_the_entry(light: Path, identity: Path, cache: Path, c
     assert info["cached"] == f"beside the card, verified: {identity}"
     assert info["classes"] == "no identities, 10 colours, 9 types"
     assert said("download", "--network", "vehiclepose").strip() == str(light)
-    how = ["--offline", "--cache-dir", cache, "--json"]
+    how = ["--json"]
     pose = json.loads(said("pose", PHOTO, "--weights", "synthetic", *how))
-    same = json.loads(said("pose", PHOTO, "--card", light.with_suffix(".md"), *how))
+    same = json.loads(said("pose", PHOTO, "--weights", light.with_suffix(".md"), *how))
     assert same == pose
     words = ["--weights", "synthetic", "--pose", "synthetic"]
     predicted = json.loads(said("predict", PHOTO, *words, *how))

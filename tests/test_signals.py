@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 PHOTO = Path(__file__).resolve().parents[1] / "assets" / "example.jpg"
-RANDOM = ["--weights", "none", "--size", "32", "--variant", "rgb"]
+RANDOM = ["--weights", "none", "--size", "32"]
 COMMANDS = {
     "info": ["info"],
     "predict": ["predict", str(PHOTO), *RANDOM, "--backend", "mindspore"],

@@ -234,13 +234,12 @@ def test_the_estimator_takes_it_by_its_weights(
 
 
 def test_the_commands_take_it(weights: Path, tmp_path: Path, capsys) -> None:
-    cache = ["--cache-dir", tmp_path]
-    command = ["pose", PHOTO, "--weights", weights, "--size", 64, "--json", *cache]
+    command = ["pose", PHOTO, "--weights", weights, "--size", 64, "--json"]
     assert main([*map(str, command)]) == 0
     assert np.shape(json.loads(capsys.readouterr().out)["keypoints"]) == (36, 3)
     output = ["--output", tmp_path / "int8.onnx", "--min-cosine", 0, "--size", 64]
     output += ["--labels", PHOTO.with_suffix(".csv")]
-    command = ["quantize", PHOTO, PHOTO, "--weights", weights, *output, *cache]
+    command = ["quantize", PHOTO, PHOTO, "--weights", weights, *output]
     assert main([*map(str, command)]) == 0
     printed = capsys.readouterr().out
     assert "of the longer side on average" in printed and "PCK@0.05" in printed

@@ -9,7 +9,6 @@ from typing import Any
 
 from ..models import pose_networks
 from .options import (
-    SOURCE,
     add_batch_size,
     add_command,
     add_options,
@@ -36,7 +35,7 @@ def add_parsers(commands: Any) -> None:
     export.add_argument(
         "--output", type=Path, required=True, help="the file to write, .onnx or .mindir"
     )
-    add_options(export, "--network", *SOURCE, "--size", "--device", "--json")
+    add_options(export, "--network", "--weights", "--size", "--device", "--json")
     export.add_argument(
         "--fixed-batch", type=positive, metavar="N", help="the only batch size that the file takes"
     )
@@ -52,7 +51,7 @@ def add_parsers(commands: Any) -> None:
         "images", nargs="+", type=Path, metavar="IMAGE", help="crops to calibrate on, or folders"
     )
     quantize.add_argument("--output", type=Path, required=True, help="the file to write, .onnx")
-    add_options(quantize, "--labels", "--pose", "--network", *SOURCE, "--size", "--threads")
+    add_options(quantize, "--labels", "--pose", "--network", "--weights", "--size", "--threads")
     add_options(quantize, "--json")
     add_batch_size(quantize, 8)
     quantize.add_argument(
@@ -61,7 +60,7 @@ def add_parsers(commands: Any) -> None:
         default=0.99,
         help="least mean cosine with float32's embeddings at which the file is kept (0.99)",
     )
-    quantize.set_defaults(variant=None, backend="onnx", flip_test=True, decode=None)
+    quantize.set_defaults(backend="onnx", flip_test=True, decode=None)
 
 
 def _export(options: argparse.Namespace) -> None:

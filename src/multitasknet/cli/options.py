@@ -16,7 +16,6 @@ from ..errors import EngineError
 from ..inference.engines import AIMS, BACKENDS, PRECISIONS
 from ..models import DEFAULT_NETWORK, NETWORKS, find_network
 from ..models.base import SIZE_STEP
-from ..models.multitasknet.spec import VARIANTS
 from ..runtime import usable_cores
 from ..vehicle.pose import HIDDEN
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from ..inference.pose import PoseEstimator
     from ..inference.predictor import Predictor
 
-SOURCE = ("--weights", "--card", "--cache-dir", "--offline")
 ENGINE = ("--threads", "--backend", "--device", "--precision", "--optimize-for")
 _ENGINE = ("threads", "backend", "device", "precision", "optimize_for")
 _WIDTH = 79
@@ -77,8 +75,7 @@ def add_options(parser: Any, *names: str) -> None:
             "default": "auto",
             "help": "what runs the network (auto: ONNX Runtime on a CPU, OpenVINO for bfloat16)",
         },
-        "--cache-dir": {"type": Path, "help": "root of the download cache"},
-        "--card": {"type": Path, "help": "a model card (default: the network's own)"},
+        "--card": {"type": Path, "help": "a model card (the network's own)"},
         "--data": {"type": Path, "required": True, "help": "a data set's folder"},
         "--device": {
             "type": device_name,
@@ -97,7 +94,6 @@ def add_options(parser: Any, *names: str) -> None:
             "default": "latency",
             "help": "latency of one image, or throughput of many (latency)",
         },
-        "--offline": {"action": "store_true", "help": "download nothing"},
         "--pose": {
             "default": "auto",
             "help": "for images without keypoints: 'auto' (the network that the weights were "
@@ -112,9 +108,9 @@ def add_options(parser: Any, *names: str) -> None:
         "--size": {"type": image_size, "help": "side of the input in pixels (the weights')"},
         "--threads": {"type": positive, "help": "of ONNX Runtime or OpenVINO (all usable cores)"},
         "--weights": {
-            "help": "a file, 'synthetic' (shipped, trained on generated vehicles), 'card' (the "
-            "published ones, downloaded) or 'none' (random); default: $MULTITASKNET_WEIGHTS, else "
-            "synthetic if the network has them, else card",
+            "help": "a file, a card (.md), 'synthetic' (shipped, trained on generated vehicles), "
+            "'card' (the published ones, downloaded) or 'none' (random); default: "
+            "$MULTITASKNET_WEIGHTS, else synthetic if the network has them, else card",
         },
         "--workers": {
             "type": positive,
@@ -137,8 +133,7 @@ def add_batch_size(parser: Any, default: int | None = None) -> None:
 def add_predictor_options(parser: argparse.ArgumentParser, *, batch: int | None = None) -> None:
     """All that :func:`make_predictor` reads."""
     group = parser.add_argument_group("network")
-    add_options(group, *SOURCE, "--pose", "--size", *ENGINE)
-    group.add_argument("--variant", choices=VARIANTS, help="input variant, with --weights none")
+    add_options(group, "--weights", "--pose", "--size", *ENGINE)
     add_batch_size(group, batch)
     parser.set_defaults(network=None)
 
@@ -146,7 +141,7 @@ def add_predictor_options(parser: argparse.ArgumentParser, *, batch: int | None 
 def add_pose_options(parser: argparse.ArgumentParser) -> None:
     """All that :func:`make_pose_estimator` reads."""
     group = parser.add_argument_group("pose network")
-    add_options(group, *SOURCE, "--size", *ENGINE)
+    add_options(group, "--weights", "--size", *ENGINE)
     add_batch_size(group)
     group.add_argument(
         "--no-flip-test",
@@ -172,13 +167,13 @@ def given(options: object, names: Iterable[str]) -> dict[str, Any]:
 
 
 def weights_of(options: argparse.Namespace) -> str:
-    """What ``--weights`` names, or its default: see the option's help."""
+    """What ``--weights`` names, ``card`` for a card, or its default: see the option's help."""
     from ..hub.card import CARD, SYNTHETIC, default_card_path
 
-    if options.weights is not None:
-        return str(options.weights)
-    if getattr(options, "card", None):
+    if card_path(options):
         return CARD
+    if getattr(options, "weights", None):
+        return str(options.weights)
     if chosen := os.environ.get(_WEIGHTS_VARIABLE):
         return chosen
     network = options.network or DEFAULT_NETWORK
@@ -192,8 +187,13 @@ def source_of(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "weights": None if weights == "none" else weights,
         "card": card_of(options) if weights == "card" else None,
-        **given(options, ("cache_dir", "offline")),
     }
+
+
+def card_path(options: argparse.Namespace) -> Path | None:
+    """The card that ``--card`` or ``--weights`` names; None if there is none."""
+    card, weights = (getattr(options, name, None) for name in ("card", "weights"))
+    return card or (Path(weights) if weights and str(weights).endswith(".md") else None)
 
 
 def network_of(options: argparse.Namespace) -> str:
@@ -221,17 +221,18 @@ def _network_in(path: Path) -> str:
 
 
 def card_of(options: argparse.Namespace) -> ModelCard:
-    """The card of ``--card``, else that of ``--network`` which ``--weights`` means.
+    """The card that is given, else that of ``--network`` which ``--weights`` means.
 
-    An error if ``--card`` and ``--network`` contradict.
+    An error if the card and ``--network`` contradict.
     """
     from ..hub.card import CARD, SYNTHETIC, load_card, own_card
     from ..weights.read import check_network
 
-    if options.card is None:
+    path = card_path(options)
+    if path is None:
         entry = SYNTHETIC if weights_of(options) == SYNTHETIC else CARD
         return own_card(options.network or DEFAULT_NETWORK, entry)
-    card = load_card(options.card)
+    card = load_card(path)
     if options.network:
         check_network(card.network, options.network, str(card.path))
     return card
@@ -254,7 +255,7 @@ def make_predictor(options: argparse.Namespace) -> Predictor:
 
 def predictor_settings(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of that predictor."""
-    how = given(options, ("variant", "batch_size", "size", "pose", *_ENGINE))
+    how = given(options, ("batch_size", "size", "pose", *_ENGINE))
     return source_of(options) | how
 
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..training.history import shown
 from ..training.settings import AdaptSettings, IdentitySettings, PoseSettings, Settings
-from .options import SOURCE, add_command, add_options, given, print_json, print_table, weights_of
+from .options import add_command, add_options, card_path, given, print_json, print_table, weights_of
 
 if TYPE_CHECKING:
     from ..training.finetune import FinetuneResult
     from ..training.history import EpochRecord
 
-_RUN = ("resume", "device", "workers", "tensorboard", "cache_dir", "offline", "allow_outside")
+_RUN = ("resume", "device", "workers", "tensorboard", "allow_outside")
 # What users set often; the rest is for --config.
 _SHARED = (
     "network",
@@ -46,7 +46,7 @@ def add_parsers(commands: Any) -> None:
         "train on a data set",
         example="--data vehicles --output run --weights synthetic --epochs 5 --freeze blocks",
     )
-    add_options(finetune, "--data", *SOURCE, "--allow-outside", "--workers", "--device")
+    add_options(finetune, "--data", "--weights", "--allow-outside", "--workers", "--device")
     finetune.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="a new folder for the results"
     )
@@ -76,7 +76,7 @@ def add_parsers(commands: Any) -> None:
     adapt.add_argument(
         "--data", type=Path, metavar="ROOT", help="a labelled data set to measure each round on"
     )
-    add_options(adapt, *SOURCE, "--backend", "--workers", "--device", "--json")
+    add_options(adapt, "--weights", "--backend", "--workers", "--device", "--json")
     _add_config(adapt)
     _add_settings(adapt, "rounds", AdaptSettings, _OF_ROUNDS)
     adapt.set_defaults(network=None)
@@ -116,10 +116,11 @@ def _settings(
 
     settings = read_config(options.config, kind) if options.config else {}
     settings |= {name: one for name, one in given(options, names).items() if one is not None}
-    if options.card:
-        settings["card"] = str(options.card)
+    card = card_path(options)
+    if card:
+        settings["card"] = str(card)
     is_resumed = getattr(options, "resume", False)
-    if options.weights or options.card or not (is_resumed or "weights" in settings):
+    if options.weights or not (is_resumed or "weights" in settings):
         options.network = settings.get("network")
         settings["weights"] = weights_of(options)
     return settings
@@ -169,7 +170,7 @@ def _adapt(options: argparse.Namespace) -> None:
 
     settings = _settings(options, AdaptSettings, _OF_ROUNDS)
     show = _print_json_round if options.json else _print_round
-    run = given(options, ("data", "backend", "device", "workers", "cache_dir", "offline"))
+    run = given(options, ("data", "backend", "device", "workers"))
     result = adapt(options.crops, options.output, on_round=show, **run, **settings)
     before, report = result.history.before, result.output / "report.html"
     if options.json:

@@ -44,13 +44,13 @@ def add_parsers(commands: Any) -> None:
         example="--weights best.ckpt",
     )
     what = info.add_mutually_exclusive_group()
-    add_options(what, "--card", "--weights")
+    add_options(what, "--weights")
     what.add_argument(
         "--system",
         action="store_true",
         help="versions, devices, and the shipped networks' outputs beside stored ones",
     )
-    add_options(info, "--network", "--cache-dir", "--device", "--json")
+    add_options(info, "--network", "--device", "--json")
 
     download = add_command(
         commands,
@@ -59,7 +59,7 @@ def add_parsers(commands: Any) -> None:
         "download and verify the weights of a card",
         example="--network poseestnet",
     )
-    add_options(download, "--card", "--network", "--cache-dir")
+    add_options(download, "--card", "--network")
     download.add_argument("--verify", action="store_true", help="hash a cached file again")
 
     convert = add_command(
@@ -126,7 +126,7 @@ def _info(options: argparse.Namespace) -> None:
         return
     named = weights_of(options)
     if named in ENTRIES:
-        rows = _card_rows(card_of(options), options.cache_dir)
+        rows = _card_rows(card_of(options))
     else:
         check_weights(options, Path(named))
         rows = _weights_rows(read_weights(named))
@@ -149,14 +149,14 @@ def _print_system(options: argparse.Namespace) -> None:
         raise MultiTaskNetError(f"{wrong} of these are wrong; report them with this table")
 
 
-def _card_rows(card: ModelCard, cache_dir: Path | None) -> dict[str, object]:
+def _card_rows(card: ModelCard) -> dict[str, object]:
     from ..hub.fetch import cached_path, find_asset
     from ..weights.read import read_weights
 
     metrics = ", ".join(f"{name} {value}" for name, value in card.metrics.items())
-    found = find_asset(card.asset, cache_dir)
+    found = find_asset(card.asset)
     state = "no" if found is None else "beside the card, verified"
-    if found == cached_path(card.asset, cache_dir):
+    if found == cached_path(card.asset):
         state = "yes, verified"
     rows: dict[str, object] = {
         "card": card.path,
@@ -170,7 +170,7 @@ def _card_rows(card: ModelCard, cache_dir: Path | None) -> dict[str, object]:
         "asset": card.asset.url,
         "mirrors": len(card.asset.mirrors),
         "sha256": card.asset.sha256,
-        "cached": f"{state}: {found or cached_path(card.asset, cache_dir)}",
+        "cached": f"{state}: {found or cached_path(card.asset)}",
     }
     if found is None:
         return rows | {"architecture": "known from the file; 'multitasknet download' fetches it"}
@@ -197,7 +197,7 @@ def _download(options: argparse.Namespace) -> None:
     from ..hub.fetch import fetch_asset
 
     options.weights = None if options.card else "card"
-    print(fetch_asset(card_of(options), options.cache_dir, verify=options.verify))
+    print(fetch_asset(card_of(options), verify=options.verify))
 
 
 def _convert(options: argparse.Namespace) -> None:

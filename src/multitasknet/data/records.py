@@ -181,7 +181,11 @@ def _outside(root: Path, labels: Path, records: Sequence[Record]) -> Iterator[st
 
     def is_outside(path: Path) -> bool:
         place = resolve(path.parent) / path.name
-        return not (place.resolve() if place.is_symlink() else place).is_relative_to(top)
+        try:
+            place = place.resolve() if place.is_symlink() else place
+        except OSError:
+            return False  # such as a name that is too long, which check_files reports
+        return not place.is_relative_to(top)
 
     if is_outside(labels):
         yield f"{labels} lies outside {root}"
