@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,6 +113,15 @@ def test_the_generator_knows_vehicles_alone_and_only_its_command_knows_the_gener
     }
     users = [path for path in modules() if any("vehiclesynth" in name for name in names(path))]
     assert users == [PACKAGE / "cli" / "synthesize.py"]
+
+
+def test_the_wheel_has_every_package() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(PACKAGE.parents[1] / "setup.cfg")
+    named = set(setup["options"]["packages"].split()) - {"multitasknet.assets"}
+    source = PACKAGE.parent
+    found = {path.parent.relative_to(source) for path in source.rglob("__init__.py")}
+    assert named == {".".join(path.parts) for path in found}
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -58,8 +59,16 @@ def test_every_option_is_explained_in_words(command: str) -> None:
         assert re.search("[a-z]{2} ", f"{words} "), action.dest
 
 
+def test_every_command_shows_a_line_that_works() -> None:
+    without = {name for name, parser in COMMANDS.items() if not parser.epilog}
+    assert without == {"gallery"}, "which has commands of its own"
+    for name, parser in COMMANDS.items():
+        words = shlex.split(parser.epilog.split("multitasknet ", 1)[1]) if parser.epilog else []
+        assert not words or _parse(words).run, name
+
+
 def test_one_thing_has_one_name() -> None:
-    old = {"--batch", "--hint", "--out", "--pack", "--trunk-rate"}
+    old = {"--batch", "--hint", "--out", "--pack", "--fp16", "--cache-dir", "--offline"}
     assert not old & {name for command in COMMANDS for name in options_of(command)}
 
 
@@ -177,7 +186,7 @@ def test_a_setting_is_checked_wherever_it_comes_from(name, tmp_path, capsys) -> 
         (["--resume"], None),
         (["--network", "poseestnet"], "card"),
         (["--config", "{config}"], "card"),
-        (["--card", "{config}"], "card"),
+        (["--weights", "own.md"], "card"),
         (["--config", "{config}", "--weights", "own.ckpt"], "own.ckpt"),
     ],
 )

@@ -25,6 +25,7 @@ def add_parsers(commands: Any) -> None:
         _synthesize,
         "write synthetic vehicles with exact labels, in the PAMTRI layout: train, query and test "
         "(the gallery); the same seed gives the same bytes",
+        example="--output vehicles --vehicles 20 --images 8 --workers 2",
     )
     draw.add_argument("--output", type=Path, required=True, help="a new or empty folder")
     for name, (default, help) in _SIZES.items():
