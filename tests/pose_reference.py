@@ -15,14 +15,6 @@ INPUT, MAP, JOINTS, SIDE = 256, 64, 36, 18
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIGMA, RADIUS = 2, 6
 SWAPPED = [*range(SIDE, JOINTS), *range(SIDE)]
-# fmt: off
-QUADS = (
-    (5, 15, 16, 17), (5, 6, 12, 15), (6, 10, 11, 12),
-    (23, 33, 34, 35), (23, 24, 30, 33), (24, 28, 29, 30),
-    (10, 11, 29, 28), (11, 12, 30, 29), (12, 13, 31, 30), (13, 14, 32, 31),
-    (14, 15, 33, 32), (15, 16, 34, 33), (16, 17, 35, 34),
-)
-# fmt: on
 GROUPS = {
     "Wheel": (0, 1),
     "Fender": (2, 3, 4, 5, 6, 7, 8, 9),
@@ -163,46 +155,3 @@ def published_metric(
 def heatmap_bytes(maps: np.ndarray) -> np.ndarray:
     """``[36, 64, 64]`` as they go into the JPEG files, uint8."""
     return np.clip(maps * 255, 0, 255).astype(np.uint8)
-
-
-def strictly_convex(quad: np.ndarray) -> bool:
-    """Whether all four turns of ``[4, 2]`` go the same way."""
-    return len({np.sign(cross) for cross in turns(quad)}) == 1 and turns(quad)[0] != 0
-
-
-def turns(quad: np.ndarray) -> list[float]:
-    edges = np.roll(quad, -1, 0) - quad
-    following = np.roll(edges, -1, 0)
-    return list(edges[:, 0] * following[:, 1] - edges[:, 1] * following[:, 0])
-
-
-def fill(quad: np.ndarray, width: int, height: int) -> np.ndarray:
-    """``[H, W]``: 255 at each pixel in a convex quadrilateral or on its outline, else 0."""
-    x, y = np.meshgrid(np.arange(width), np.arange(height))
-    sign = np.sign(turns(quad)[0])
-    inside = np.ones((height, width), bool)
-    for (x0, y0), (x1, y1) in zip(quad, np.roll(quad, -1, 0), strict=True):
-        inside &= sign * ((x1 - x0) * (y - y0) - (y1 - y0) * (x - x0)) >= 0
-    return 255.0 * inside
-
-
-def shrink(image: np.ndarray, size: int = MAP) -> np.ndarray:
-    """Bilinear resize of ``[H, W]``, with half-pixel centres and no antialiasing."""
-    height, width = image.shape
-    x = np.clip((np.arange(size) + 0.5) * width / size - 0.5, 0, width - 1)
-    y = np.clip((np.arange(size) + 0.5) * height / size - 0.5, 0, height - 1)
-    return sample(image, np.stack(np.meshgrid(x, y), -1))
-
-
-def segment_bytes(points: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Points ``[36, 2]`` in pixels of the image to ``[13, 64, 64]``, uint8, before JPEG.
-
-    Rounding of coordinates halfway between two pixels is to the even one; a caller that compares
-    should keep away from such points.
-    """
-    segments = np.zeros((len(QUADS), MAP, MAP), np.uint8)
-    for segment, quad in zip(segments, QUADS, strict=True):
-        corners = np.rint(points[list(quad)])
-        if strictly_convex(corners):
-            segment[:] = np.rint(shrink(fill(corners, width, height)))
-    return segments

@@ -67,11 +67,9 @@ def imagenet() -> dict:
     }
 
 
-@pytest.mark.parametrize("variant", list(Variant))
-@pytest.mark.parametrize(("multi_task", "keypoint_aware"), HEADS)
-def test_every_nvlabs_network_gives_the_same_outputs(
-    tmp_path, variant, multi_task, keypoint_aware
-) -> None:
+@pytest.mark.parametrize(("variant", "heads"), zip(Variant, HEADS, strict=True))
+def test_every_nvlabs_network_gives_the_same_outputs(tmp_path, variant, heads) -> None:
+    multi_task, keypoint_aware = heads
     colors = MultiTaskNetSpec.color_names if multi_task else ()
     types = MultiTaskNetSpec.type_names if multi_task else ()
     spec = MultiTaskNetSpec(

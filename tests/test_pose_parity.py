@@ -23,7 +23,6 @@ from multitasknet.models.poseestnet.decoding import (
 )
 from multitasknet.vehicle.keypoint_metrics import published_metrics
 from multitasknet.vehicle.keypoints import MIRRORED_KEYPOINTS
-from multitasknet.vehicle.maps import draw_segments
 
 MANIFEST = Path(__file__).parent / "poseestnet_manifest.json"
 CASES = 100
@@ -193,20 +192,6 @@ def test_the_published_thresholds_are_the_known_ones(name: str, pixels: float) -
     for moved, share in ((pixels - 1e-6, 100), (pixels + 1e-6, 0)):
         estimates = truth + np.array([moved, 0, 0])
         assert published_metrics(estimates, truth)[name] == share
-
-
-def test_segments_are_those_of_the_reference() -> None:
-    rng = np.random.default_rng(3)
-    for _ in range(20):
-        width, height = (int(side) for side in rng.integers(60, 400, 2))
-        points = rng.integers(0, (width, height), (36, 2)).astype(np.float32)
-        drawn = draw_segments(
-            np.concatenate((points, np.ones((36, 1), np.float32)), 1), width=width, height=height
-        )
-        wanted = reference.segment_bytes(points, width, height)
-        # OpenCV fills the pixels that the outline passes as well.
-        off = np.abs(drawn.astype(int) - wanted.astype(int)) > 2
-        assert off.mean((1, 2)).max() < 0.04
 
 
 def gaussians(places: np.ndarray, cells: int = 24) -> np.ndarray:

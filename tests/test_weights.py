@@ -6,11 +6,8 @@ import hashlib
 import itertools
 import json
 import stat
-import subprocess
 import sys
-import venv
 from dataclasses import replace
-from pathlib import Path
 
 import mindspore
 import numpy as np
@@ -30,7 +27,6 @@ from multitasknet.cli import main
 from multitasknet.errors import OutputError
 from multitasknet.models.multitasknet.spec import Variant, spec_from_shapes
 from multitasknet.vehicle.attributes import COLORS, TYPES, ClassMaps, class_names
-from multitasknet.weights import ckpt_file
 from multitasknet.weights.load import frozen_copy
 from multitasknet.weights.read import WeightsFile, check_values
 from multitasknet.weights.sidecar import Sidecar, write_sidecar
@@ -191,26 +187,6 @@ def test_convert_takes_the_sidecar_along_and_no_strangers(tmp_path, arrays) -> N
     write_sidecar(source, sidecar)
     converted = convert(source, tmp_path / "other.ckpt")
     assert read_weights(converted).spec == sidecar.spec
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("protobuf", ["protobuf==3.20.0", "protobuf>=4.22"])
-def test_checkpoints_are_read_with_the_oldest_and_the_newest_protobuf(tmp_path, protobuf) -> None:
-    path = save(tmp_path / "two.ckpt", {"a": np.arange(6, dtype=np.float32).reshape(2, 3)})
-    venv.create(tmp_path / "venv", with_pip=True)
-    python = tmp_path / "venv" / "bin" / "python"
-    pip = [python, "-m", "pip", "install", "--quiet", protobuf, f"numpy=={np.__version__}"]
-    if subprocess.run(pip, capture_output=True).returncode:
-        pytest.skip("no package index")
-    # The module alone: the package's other dependencies are not there.
-    code = (
-        "import sys; from pathlib import Path; from ckpt_file import read_ckpt\n"
-        "print(read_ckpt(Path(sys.argv[1]).read_bytes())['a'].sum())"
-    )
-    environment = {"PYTHONPATH": str(Path(ckpt_file.__file__).parent)}
-    command = [python, "-c", code, path]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.stdout == "15.0\n", done.stderr
 
 
 def test_a_mindspore_that_always_draws_initial_values_will_do(monkeypatch) -> None:

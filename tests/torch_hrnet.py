@@ -137,32 +137,17 @@ class PoseHighResolutionNet(nn.Module):
         return self.final_layer(xs[0])
 
 
-def fill_random(network: PoseHighResolutionNet, seed: int = 0, std: float = 5.0) -> None:
-    """Random weights, and statistics near those of noise, so that no layer dies or explodes.
-
-    Normal noise as input gives maps with a standard deviation of about ``std``. The network is left
-    in inference mode.
-    """
+def fill_random(network: nn.Module, seed: int) -> None:
+    """Statistics that keep activations finite, and maps of about one; then inference mode."""
     draw = torch.Generator().manual_seed(seed)
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=draw)
-    for norm in norms:
-        nn.init.uniform_(norm.weight, 0.5, 1.5, generator=draw)
-        nn.init.normal_(norm.bias, 0, 0.3, generator=draw)
-        norm.momentum = 1.0
-    network.train()
-    with torch.no_grad():
-        network.final_layer.bias.zero_()
-        maps = network(torch.randn((2, 3, 128, 128), generator=draw))
-        network.final_layer.weight *= std / maps.std()
-        nn.init.normal_(network.final_layer.bias, 0, 1, generator=draw)
-        for norm in norms:
-            norm.momentum = 0.1
-            noise = torch.randn(norm.running_mean.shape, generator=draw)
-            norm.running_mean += 0.2 * noise * norm.running_var.sqrt()
-            norm.running_var *= torch.empty_like(noise).uniform_(0.8, 1.25, generator=draw)
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.3, 0.7, generator=draw)
+            nn.init.uniform_(module.running_var, 0.5, 1.5, generator=draw)
+            nn.init.normal_(module.bias, 0, 0.3, generator=draw)
+            nn.init.normal_(module.running_mean, 0, 0.3, generator=draw)
     network.eval()
 
 
