@@ -25,7 +25,6 @@ ROOMS = (
     ("report",),
     ("ranking",),
     ("inference",),
-    ("retrieval",),
     ("evaluation",),
     ("gallery",),
     ("training",),
@@ -39,7 +38,7 @@ LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 # These work for any network, through its spec; create_network's overloads name each for editors.
 ANY_NETWORK = (
     *("vehicle", "weights", "hub", "data", "report", "ranking"),
-    *("inference", "retrieval", "gallery"),
+    *("inference", "gallery"),
 )
 NAMES_NETWORKS = ("hub/create_network.py", "inference/predictor.py")
 

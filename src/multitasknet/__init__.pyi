@@ -37,10 +37,6 @@ from .models.vehiclepose.spec import VehiclePoseSpec
 from .ranking.calibration import Calibration
 from .ranking.metrics import evaluate_ranking
 from .ranking.threshold import threshold_at
-from .retrieval.index import GalleryIndex
-from .retrieval.search import build_index, search
-from .retrieval.store import GalleryStore
-from .retrieval.store_search import StoreGallery
 from .training.adapt import adapt
 from .training.finetune import FinetuneResult, finetune
 from .training.losses import MultiTaskLoss
@@ -68,8 +64,6 @@ __all__ = [
     "ExportReport",
     "FinetuneResult",
     "Gallery",
-    "GalleryIndex",
-    "GalleryStore",
     "ImageError",
     "LoadReport",
     "MissingExtraError",
@@ -87,13 +81,11 @@ __all__ = [
     "Prediction",
     "Predictor",
     "QuantizationReport",
-    "StoreGallery",
     "VehiclePose",
     "VehiclePoseSpec",
     "Weights",
     "__version__",
     "adapt",
-    "build_index",
     "compare",
     "convert",
     "create_network",
@@ -117,7 +109,6 @@ __all__ = [
     "read_labels",
     "read_weights",
     "save_weights",
-    "search",
     "threshold_at",
     "write_card",
 ]

@@ -158,8 +158,8 @@ def any_of(column: str, values: Iterable[object]) -> str:
 
 def all_of(parts: Iterable[str | None]) -> str | None:
     """What holds where all of these conditions hold; None without any."""
-    given = [f"({part})" for part in parts if part]
-    return " and ".join(given) or None
+    given = [part for part in parts if part]
+    return given[0] if len(given) == 1 else " and ".join(f"({part})" for part in given) or None
 
 
 def with_times(where: str) -> str:

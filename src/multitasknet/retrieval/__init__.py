@@ -1,1 +1,0 @@
-"""Embedding galleries and searching them."""
