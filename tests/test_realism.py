@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from multitasknet.vehicle.attributes import COLORS, TYPES
-from multitasknet.vehicle.keypoints import MIRRORED_KEYPOINTS, SURFACES
+from multitasknet.vehicle.keypoints import SURFACES
 
 # x forward, y left, z up, in metres: the left side of a car that narrows towards its roof, front
 # and rear.
@@ -71,47 +71,12 @@ def test_the_quality_of_a_jpeg_is_what_it_was_saved_at(appearance, quality: int)
     assert appearance.jpeg_quality(jpeg_of(plain((90, 90, 90)), quality)) == quality
 
 
-def test_subsampling_is_told_apart(appearance) -> None:
-    rgb = plain((200, 40, 40))
-    assert appearance.is_420(jpeg_of(rgb, subsampling=2))
-    assert not appearance.is_420(jpeg_of(rgb, subsampling=0))
-
-
 def test_noise_is_found_within_a_tenth(appearance) -> None:
     rng = np.random.default_rng(0)
     slope = np.linspace(60, 180, 256)[None].repeat(200, axis=0)
     noisy = slope + rng.normal(0, 4, slope.shape)
     assert appearance.noise(noisy) == pytest.approx(4, rel=0.1)
     assert appearance.noise(slope) < 0.1
-
-
-def test_noise_is_measured_where_the_picture_is_flat(appearance) -> None:
-    rng = np.random.default_rng(0)
-    picture = rng.normal(100, 1, (200, 256))
-    picture[:, :100] += 60 * (np.indices((200, 100)).sum(axis=0) // 6 % 2)
-    assert appearance.noise(picture) == pytest.approx(1, rel=0.1)
-
-
-def test_saturation_of_known_colours(appearance) -> None:
-    half_red = np.concatenate([plain((200, 50, 100)), plain((80, 80, 80))])
-    assert appearance.saturation(half_red) == pytest.approx(75 / 2)
-    assert appearance.saturation(plain((0, 0, 0))) == 0
-
-
-def test_the_top_octave_holds_fine_waves_only(appearance) -> None:
-    x = np.arange(128)[None].repeat(96, axis=0)
-    assert appearance.top_octave(np.sin(2 * np.pi * 0.4 * x)) > 99
-    assert appearance.top_octave(np.sin(2 * np.pi * 0.1 * x)) < 1
-    assert appearance.top_octave(np.full((96, 128), 7.0)) == 0
-
-
-def test_a_flat_picture(appearance) -> None:
-    points = seen_from(eye_at(30, 15))
-    found = appearance.measure_image(jpeg_of(plain((128, 128, 128))), points)
-    assert found["Laplacian variance @128"] == found["contrast (std)"] == 0
-    assert found["brightness 0..255"] == 128
-    assert (found["width"], found["height"]) == (120, 90)
-    assert found["L* of the windscreen"] == pytest.approx(53.6, abs=0.2)
 
 
 def test_the_share_of_dark_and_bright_pixels(appearance) -> None:
@@ -143,14 +108,6 @@ def test_a_surface_faces_the_camera_as_its_normal_says(appearance, yaw, elevatio
         normal = np.cross(three - one, four - two)
         normal *= np.sign(normal @ (middle - (0, 0, 0.6)))
         assert appearance.faces_camera(points, surface) == (normal @ (eye - middle) > 0)
-
-
-def test_a_mirrored_picture_shows_the_same_sides(appearance) -> None:
-    points = seen_from(eye_at(30, 15))
-    mirrored = ((119, 0) - points[:, :2] * (1, -1))[MIRRORED_KEYPOINTS]
-    assert appearance.faces_camera(points[:, :2], 0)
-    assert not appearance.faces_camera(mirrored, 0)
-    assert appearance.faces_camera(mirrored, 3)
 
 
 def test_the_body_is_measured_where_it_shows(appearance) -> None:
