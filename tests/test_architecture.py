@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "multitasknet"
 # Low to high. A room is a folder or a module of the package.
 ROOMS = (
     ("errors",),
-    ("files", "runtime", "device", "interruption"),
+    ("files", "runtime", "device"),
     ("images",),
     ("vehicle",),
     ("models",),

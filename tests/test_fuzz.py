@@ -32,11 +32,11 @@ from multitasknet.data.coco import read_coco
 from multitasknet.data.labels import COLUMNS, read_labels, read_visibility
 from multitasknet.data.layouts import read_dataset
 from multitasknet.errors import MultiTaskNetError
-from multitasknet.files import find_kept, keep
 from multitasknet.gallery.entries import read_manifest
 from multitasknet.gallery.gallery import Gallery
 from multitasknet.hub.card import ModelCard, load_card
 from multitasknet.images import read_image
+from multitasknet.inference import cache
 from multitasknet.inference.metadata import Metadata
 from multitasknet.models.multitasknet.spec import MultiTaskNetSpec
 from multitasknet.models.vehiclepose.spec import VehiclePoseSpec
@@ -487,11 +487,13 @@ def test_safetensors(tmp_path: Path, content: bytes | str) -> None:
 @fuzz
 @given(st.data())
 def test_what_is_kept_is_used_whole_or_not_at_all(tmp_path: Path, data: st.DataObject) -> None:
-    made = keep(tmp_path, "k", ".onnx", b"content" * 9)
+    shutil.rmtree(tmp_path / "c", ignore_errors=True)
+    cache.keep(tmp_path / "c", "k", ".onnx", b"content" * 9)
+    (made,) = (tmp_path / "c").iterdir()
     content = data.draw(damaged(made.read_bytes()))
     write(made, content)
-    again = find_kept(tmp_path, "k", ".onnx")
-    assert (again is None) == (content != b"content" * 9)
+    found = cache.find(tmp_path / "c", "k", ".onnx")
+    assert found == (content if content == b"content" * 9 else None)
 
 
 # Gallery stores

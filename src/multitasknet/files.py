@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from .errors import MultiTaskNetError, OutputError
-
-if TYPE_CHECKING:
-    import numpy as np
-
-logger = logging.getLogger(__name__)
 
 # This package's folder: in a checkout below src/, in a hub folder below its code's src/.
 PACKAGE = Path(__file__).resolve().parent
@@ -163,18 +157,6 @@ def running_sha256(file: BinaryIO) -> hashlib._Hash:
     return digest
 
 
-def fingerprint(files: Iterable[Path], *facts: bytes) -> str:
-    """What a kept result depends on, as hexadecimal digits: the files' contents, and other facts.
-
-    Neither names nor sizes nor times count, which two files can share. OSError where a file cannot
-    be read.
-    """
-    digest = hashlib.sha256()
-    for part in (*(file_sha256(file).encode() for file in files), *facts):
-        digest.update(b"%d:" % len(part) + part)
-    return digest.hexdigest()
-
-
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Give a path to write to, which becomes ``target`` if the block ends well, else is gone.
@@ -198,68 +180,3 @@ def replacing(target: Path) -> Iterator[Path]:
         raise OutputError(
             f"{target}: a name in it is not UTF-8 ({error.object[:80]!r}); rename that file"
         ) from error
-
-
-def keep(folder: Path, key: str, suffix: str, content: bytes) -> Path:
-    """Keep what can be made again, under a name that holds its key and its own sha256.
-
-    Raises:
-        OutputError: the folder cannot be written.
-    """
-    make_folder(folder)
-    path = folder / f"{key}-{hashlib.sha256(content).hexdigest()}{suffix}"
-    with replacing(path) as part:
-        part.write_bytes(content)
-    return path
-
-
-def find_kept(folder: Path, key: str, suffix: str) -> Path | None:
-    """What :func:`keep` wrote for that key; None if it is not there, or not to the last byte."""
-    for path in sorted(folder.glob(f"{key}-*{suffix}")):
-        if path.stem.endswith(file_sha256(path)):
-            return path
-        logger.warning("%s is damaged; it is made again", path)
-        path.unlink()
-    return None
-
-
-def stored_array(
-    arrays: Mapping[str, np.ndarray], name: str, kind: str, shape: tuple[int, ...] | None = None
-) -> np.ndarray:
-    """An array that was read; ValueError unless it is of NumPy's ``kind`` and the shape, or a row.
-
-    KeyError if it is not there.
-    """
-    import numpy as np
-
-    array = np.asarray(arrays[name])
-    right = array.ndim == 1 if shape is None else array.shape == shape
-    if array.dtype.kind != kind or not right:
-        expected = "one row" if shape is None else list(shape)
-        raise ValueError(f"{name} is {array.dtype} {list(array.shape)}, expected {expected}")
-    return array
-
-
-def keep_arrays(path: Path, key: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays that can be computed again, with the key of what made them; OutputError."""
-    import numpy as np
-
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, key=np.array(key), **arrays)
-
-
-def read_arrays(path: Path, key: str, names: Sequence[str]) -> dict[str, np.ndarray] | None:
-    """What :func:`keep_arrays` wrote under that key; None if there is nothing that can be used."""
-    import numpy as np
-
-    if not path.is_file():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            if stored["key"].item() != key:
-                return None
-            return {name: stored[name] for name in names}
-    # NumPy, zipfile and zlib report damage in many ways, from EOFError to RuntimeError.
-    except Exception as error:
-        logger.warning("%s is damaged (%r); computing it again", path, error)
-        return None

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error))
     except KeyboardInterrupt as interruption:
         print(f"multitasknet: {str(interruption) or 'interrupted'}", file=sys.stderr)
-        return 128 + getattr(interruption, "number", signal.SIGINT)
+        return 128 + signal.SIGINT
     except BrokenPipeError:
         # The reader of a pipe has gone; keep Python from complaining at exit.
         _discard_output()

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import DataError
-from ..files import fingerprint, reading
+from ..files import reading
 from ..images import decode_gray, read_image, read_regular
 from ..models import find_network
 from ..models.base import Spec
 from ..vehicle.keypoints import pose_or_zeros
 from ..vehicle.maps import MAP_SIZE, draw_heatmaps, draw_maps, draw_segments, gate_segments
 from ..vehicle.sample import Sample
-from .records import Record, Split
+from .records import Record
 
 
 def make_sample(pixels: np.ndarray, keypoints: np.ndarray | None, spec: Spec) -> Sample:
@@ -65,30 +64,6 @@ def load_maps(
     return np.concatenate(parts)
 
 
-def sample_fingerprint(record: Record, spec: Spec) -> str:
-    """What a sample is loaded from: a digest of its files' contents and of its keypoints.
-
-    Raises:
-        DataError: a file cannot be read.
-    """
-    files = [record.image]
-    files += record.heatmap_files if spec.heatmaps else []
-    files += record.segment_files if spec.segments else []
-    try:
-        return fingerprint(files, _pose_bytes(record))
-    except OSError as error:
-        raise DataError(
-            f"{error.filename}: cannot be read ({error.strerror}); fetch it again or leave it out"
-        ) from error
-
-
-def split_fingerprint(split: Split, spec: Spec) -> str:
-    """What a split's samples are loaded from, their order and names; DataError as above."""
-    names = (os.fsencode(record.image) for record in split.records)
-    prints = (sample_fingerprint(record, spec).encode() for record in split.records)
-    return fingerprint([], *names, *prints)
-
-
 def batch_inputs(
     samples: Sequence[Sample], spec: Spec, size: tuple[int, int], *, raw: bool = False
 ) -> tuple[np.ndarray, ...]:
@@ -103,10 +78,6 @@ def batch_inputs(
     for row, sample in enumerate(samples):
         network.write_inputs(sample, {name: array[row] for name, array in inputs.items()})
     return tuple(inputs.values())
-
-
-def _pose_bytes(record: Record) -> bytes:
-    return b"" if record.keypoints is None else record.keypoints.tobytes()
 
 
 def _read_maps(files: Sequence[Path]) -> np.ndarray:
