@@ -256,7 +256,9 @@ def test_health_metrics_and_pages(served: Served) -> None:
     assert httpx.get(f"{served.url}/healthz").json() == {"live": True, "ready": True}
     post(served, "/api/predict", QUERY)
     text = httpx.get(f"{served.url}/metrics").text
-    assert re.search(r'multitasknet_requests_total\{route="/api/predict",status="200"\} \d', text)
+    assert re.search(
+        r'multitasknet_request_seconds_count\{route="/api/predict",status="200"\} \d', text
+    )
     assert re.search(r"multitasknet_batch_size_count \d", text)
     assert "multitasknet_ready 1.0" in text
     paths = httpx.get(f"{served.url}/openapi.json").json()["paths"]
@@ -288,7 +290,7 @@ BAD = {
     "script": ([("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n")], {}, {}, 400, "images[0]", "a.eps"),
     "too many": ([("a.jpg", jpeg())] * 65, {}, {}, 400, "images", None),
     "poses": ([("a.jpg", jpeg())], {"keypoints": "[null, null]"}, {}, 400, "keypoints", None),
-    "pose": ([("a.jpg", jpeg())], {"keypoints": "[[[1, 2, 3]]]"}, {}, 400, "keypoints[0]", "a.jpg"),
+    "pose": ([("a.jpg", jpeg())], {"keypoints": "[[[1, 2, 3]]]"}, {}, 400, "keypoints[0]", None),
     "pose's text": ([("a.jpg", jpeg())], {"keypoints": "[["}, {}, 400, "keypoints", None),
     "unknown field": ([("a.jpg", jpeg())], {"place": "/etc/passwd"}, {}, 400, "place", None),
     "unknown option": ([("a.jpg", jpeg())], {}, {"top": 3}, 400, "top", None),

@@ -14,6 +14,7 @@ from starlette.responses import FileResponse, Response
 from ..gallery.gallery import Gallery
 from ..gallery.rows import GalleryFilter, GalleryRow
 from ..images import Picture, picture_of
+from ..inference.predictor import Prediction
 from ..ranking.distances import check_embeddings
 from ..vehicle.keypoints import SKELETON, SURFACES
 from .guard import COOKIE
@@ -49,11 +50,11 @@ class Search(Crops):
 
     top: int = Field(10, ge=1, le=200, description="crops for each query")
     max_distance: float | None = Field(None, ge=0, description="squared Euclidean")
-    cameras: list[str] = Field([], max_length=1000)
-    colors: list[str] = Field([], max_length=100)
-    types: list[str] = Field([], max_length=100)
-    not_before: NaiveDatetime | None = None
-    not_after: NaiveDatetime | None = None
+    cameras: list[str] = Field([], max_length=1000, description="of any of these")
+    colors: list[str] = Field([], max_length=100, description="of any of these")
+    types: list[str] = Field([], max_length=100, description="of any of these")
+    not_before: NaiveDatetime | None = Field(None, description="2026-06-01T08:00, no zone")
+    not_after: NaiveDatetime | None = Field(None, description="as not_before")
 
 
 def _service(request: Request) -> Service:
@@ -78,14 +79,15 @@ Searched: TypeAlias = Annotated[Gallery, Depends(_gallery)]
 @router.post("/api/predict", openapi_extra=_PICTURE)
 async def predict(service: Loaded, sent: Body, crops: Annotated[Crops, Query()]) -> Response:
     """Colour, type, pose and embedding of each picture, then of each crop of the gallery."""
-    found = await service.predict(_with_crops(service, sent, crops.ids))
+    pictures = await run_in_threadpool(_with_crops, service, sent, crops.ids)
+    found = await service.predict(pictures)
     return Json({"predictions": list(map(prediction_as_json, found))})
 
 
 @router.post("/api/compare", openapi_extra=_PICTURE)
 async def compare(service: Loaded, sent: Body, crops: Annotated[Crops, Query()]) -> Response:
     """The distance of two pictures, and how probable one vehicle is if that was measured."""
-    both = _with_crops(service, sent, crops.ids)
+    both = await run_in_threadpool(_with_crops, service, sent, crops.ids)
     if len(both.pictures) != 2:
         raise ProblemError(400, f"{len(both.pictures)} pictures; expected two", field="images")
     return Json(service.compare(*await service.predict(both)))
@@ -99,41 +101,49 @@ async def search(
 
     A crop of the gallery does not find itself.
     """
-    where = _filter(service, gallery, asked)
-    owns = [_row(service, id, place).id for place, id in enumerate(asked.ids)]
-    queries = [one.embedding for one in await service.predict(sent)]
-    queries += [gallery.embedding(own) for own in owns]
-    queries += [
-        _embedding(values, service.width, f"embeddings[{place}]")
-        for place, values in enumerate(sent.embeddings)
-    ]
-    if not 0 < len(queries) <= MOST_IMAGES:
+    if not 0 < len(sent.pictures) + len(asked.ids) + len(sent.embeddings) <= MOST_IMAGES:
         detail = f"expected 1 to {MOST_IMAGES} pictures, ids and embeddings together"
         raise ProblemError(400, detail, field="images")
+    predictions = await service.predict(sent)
     # In a thread, since a large gallery takes a while.
-    found = await run_in_threadpool(
-        gallery.search,
-        np.stack(queries),
+    return Json(await run_in_threadpool(_found, service, gallery, sent, asked, predictions))
+
+
+def _found(
+    service: Service,
+    gallery: Gallery,
+    sent: Sent,
+    asked: Search,
+    predictions: Sequence[Prediction],
+) -> dict[str, Any]:
+    rows = [_row(service, id, place) for place, id in enumerate(asked.ids)]
+    queries = [(one.source, None, one.embedding) for one in predictions]
+    queries += [
+        (id, row.id, gallery.embedding(row.id)) for id, row in zip(asked.ids, rows, strict=True)
+    ]
+    for place, values in enumerate(sent.embeddings):
+        embedding = _embedding(values, service.width, f"embeddings[{place}]")
+        queries.append((f"embedding {place}", None, embedding))
+    names, owns, embeddings = zip(*queries, strict=True)
+    found = gallery.search(
+        np.stack(embeddings),
         top=asked.top + 1,
-        where=where,
+        where=_filter(service, gallery, asked),
         max_distance=asked.max_distance,
     )
-    names = [one.name for one in sent.pictures] + asked.ids
-    names += [f"embedding {place}" for place in range(len(sent.embeddings))]
-    itself = [None] * len(sent.pictures) + owns + [None] * len(sent.embeddings)
     results = []
-    for name, own, hits in zip(names, itself, found, strict=True):
+    for name, own, hits in zip(names, owns, found, strict=True):
         others = [hit for hit in hits if hit.row.id != own][: asked.top]
         matches = [
             {"rank": rank, **service.row_as_json(hit.row), **service.distance_as_json(hit.distance)}
             for rank, hit in enumerate(others, 1)
         ]
         results.append({"query": name, "matches": matches})
-    return Json({"results": results})
+    return {"results": results}
 
 
 @router.get("/api/gallery")
-async def gallery(service: Loaded) -> Response:
+def gallery(service: Loaded) -> Response:
     """The size of the gallery, what to filter by, and a few crops; and how to draw a pose."""
     calibration, crops = service.calibration, service.gallery
     about: dict[str, Any] = {
@@ -156,13 +166,13 @@ async def gallery(service: Loaded) -> Response:
             "cameras": facets.cameras,
             "colors": facets.colors,
             "types": facets.types,
-            "examples": list(map(service.row_as_json, await run_in_threadpool(service.examples))),
+            "examples": list(map(service.row_as_json, service.examples())),
         }
     return Json(about)
 
 
 @router.get("/gallery/{id:path}")
-async def gallery_picture(service: Loaded, id: str) -> Response:
+def gallery_picture(service: Loaded, id: str) -> Response:
     """A crop of the gallery, by its id."""
     row = _row(service, id)
     if not row.image.is_file():

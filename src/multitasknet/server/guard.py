@@ -7,7 +7,7 @@ import hmac
 import time
 from urllib.parse import urlsplit
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge, Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,16 +33,10 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "multitasknet_requests_total",
-            "Requests by route and status.",
-            ("route", "status"),
-            registry=self.registry,
-        )
         self.seconds = Histogram(
             "multitasknet_request_seconds",
-            "Time from a request's head to its answer.",
-            ("route",),
+            "Time from a request's head to its answer, by route and status.",
+            ("route", "status"),
             registry=self.registry,
         )
         self.batches = Histogram(
@@ -117,8 +111,8 @@ class Guard:
             self._running -= 1
             body.release()
             route = getattr(inner.get("route"), "path", "other")
-            self._metrics.requests.labels(route, status or "none").inc()
-            self._metrics.seconds.labels(route).observe(time.perf_counter() - start)
+            seconds = self._metrics.seconds.labels(route, status or "none")
+            seconds.observe(time.perf_counter() - start)
 
     def _refusal(self, scope: Scope) -> ProblemError | None:
         headers = Headers(scope=scope)

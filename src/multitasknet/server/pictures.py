@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from ..images import Picture, picture_of
-from ..vehicle.pose import Pose
+from ..vehicle.keypoints import NUM_KEYPOINTS
 from .problems import ProblemError
 
 MOST_IMAGES = 64
@@ -25,7 +25,13 @@ _EXPECTED = "expected JPEG, PNG, WebP or BMP"
 # Of one request, in pictures of the most pixels.
 _TOGETHER = 4
 
-_POSES = TypeAdapter(list[list[tuple[float, float, float]] | None])
+# Places far outside a picture are a mistake, too.
+_Number = Annotated[float, Field(ge=-1e6, le=1e6)]
+_Pose = Annotated[
+    list[tuple[_Number, _Number, _Number]],
+    Field(min_length=NUM_KEYPOINTS, max_length=NUM_KEYPOINTS),
+]
+_POSES = TypeAdapter(list[_Pose | None])
 _EMBEDDINGS = TypeAdapter(list[list[float]])
 
 
@@ -127,13 +133,4 @@ def _poses(given: Sequence[Any], names: Sequence[str]) -> list[np.ndarray | None
     if len(given) != len(names):
         detail = f"{len(given)} poses for {len(names)} pictures; expected one for each, or null"
         raise ProblemError(400, detail, field="keypoints")
-    poses: list[np.ndarray | None] = []
-    for place, (points, name) in enumerate(zip(given, names, strict=True)):
-        try:
-            poses.append(
-                None if points is None else Pose.of(np.array(points, np.float32)).keypoints
-            )
-        except ValueError as error:
-            field = f"keypoints[{place}]"
-            raise ProblemError(400, str(error), field=field, file=name) from error
-    return poses
+    return [None if one is None else np.array(one, dtype=np.float32) for one in given]
