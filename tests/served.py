@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,11 +34,11 @@ def serving(
 ) -> Iterator[Served]:
     """Run a server; the block begins when it answers, and is ready unless that is not awaited."""
     from multitasknet.server.app import create_app
-    from multitasknet.server.running import make_server
+    from multitasknet.server.running import listen, make_server
 
     app = create_app(opens, **options)
     server = make_server(app)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with listen("127.0.0.1", 0) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

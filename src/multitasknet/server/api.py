@@ -117,7 +117,9 @@ def _found(
     predictions: Sequence[Prediction],
 ) -> dict[str, Any]:
     rows = [_row(service, id, place) for place, id in enumerate(asked.ids)]
-    queries = [(one.source, None, one.embedding) for one in predictions]
+    queries: list[tuple[str, str | None, np.ndarray]] = [
+        (one.source, None, one.embedding) for one in predictions
+    ]
     queries += [
         (id, row.id, gallery.embedding(row.id)) for id, row in zip(asked.ids, rows, strict=True)
     ]
