@@ -123,26 +123,18 @@ def torch_network(network: str, state: str = "") -> Any:
 # The engines: each takes the prepared files and gives what runs a batch.
 
 
-def mindspore(files: Files) -> Run:
-    from multitasknet.inference.mindspore_engine import MindSporeEngine
+def ours(files: Files, *, file: str = "onnx", **how: Any) -> Run:
+    from multitasknet.inference.engines import open_engine
 
+    return open_engine(Path(files[file]), **how).run
+
+
+def ours_mindspore(files: Files) -> Run:
     from multitasknet import create_network
+    from multitasknet.inference.engines import open_engine
 
-    return MindSporeEngine(create_network(files["network"], weights=files["weights"])).run
-
-
-def ours_onnx(files: Files, *, file: str = "onnx", **how: Any) -> Run:
-    from multitasknet.inference.onnx_engine import OnnxEngine
-
-    return OnnxEngine(files[file], **how).run
-
-
-def ours_openvino(files: Files, *, file: str = "onnx", **how: Any) -> Run:
-    from multitasknet.inference.openvino_engine import OpenVinoEngine, has_bfloat16
-
-    if how.get("bfloat16") and not has_bfloat16():
-        raise RuntimeError("the processor has no bfloat16")
-    return OpenVinoEngine(files[file], **how).run
+    cell = create_network(files["network"], weights=files["weights"])
+    return open_engine(cell, backend="mindspore").run
 
 
 def torch_mode(
@@ -151,7 +143,8 @@ def torch_mode(
     # Its compiling workers would start in the others' turns.
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     import torch
-    from multitasknet.inference.openvino_engine import has_bfloat16
+
+    from multitasknet.inference.engines import has_bfloat16
 
     if bf16 and not has_bfloat16():
         raise RuntimeError("the processor has no bfloat16")  # emulated, a seventh of the speed
@@ -189,16 +182,24 @@ def openvino_on_export(files: Files, *, precision: str) -> Run:
 
 
 ENGINES: dict[str, Callable[[Files], Run]] = {
-    "float32 ours, MindSpore": mindspore,
-    "float32 ours, ONNX Runtime": ours_onnx,
-    "float32 ours, ONNX Runtime, throughput": partial(ours_onnx, hint="throughput"),
-    "float32 ours, OpenVINO": ours_openvino,
-    "float32 ours, OpenVINO, throughput": partial(ours_openvino, hint="throughput"),
-    "bfloat16 ours, OpenVINO": partial(ours_openvino, bfloat16=True),
-    "bfloat16 ours, OpenVINO, throughput": partial(ours_openvino, bfloat16=True, hint="throughput"),
-    "int8 ours, ONNX Runtime": partial(ours_onnx, file="int8"),
-    "int8 ours, OpenVINO": partial(ours_openvino, file="int8"),
-    "int8 ours, OpenVINO, throughput": partial(ours_openvino, file="int8", hint="throughput"),
+    "float32 ours, MindSpore": ours_mindspore,
+    **{
+        f"{precision} ours, {name}{', throughput' if aim == 'throughput' else ''}": partial(
+            ours,
+            file="int8" if precision == "int8" else "onnx",
+            backend=backend,
+            precision=precision,
+            optimize_for=aim,
+        )
+        for precision, name, backend in (
+            ("float32", "ONNX Runtime", "onnx"),
+            ("float32", "OpenVINO", "openvino"),
+            ("bfloat16", "OpenVINO", "openvino"),
+            ("int8", "ONNX Runtime", "onnx"),
+            ("int8", "OpenVINO", "openvino"),
+        )
+        for aim in ("latency", "throughput")
+    },
     "float32 PyTorch eager": partial(torch_mode, last=False),
     "float32 PyTorch channels-last": torch_mode,
     "float32 PyTorch compile": partial(torch_mode, compiled=True),

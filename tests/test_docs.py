@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -127,3 +129,12 @@ def bash(command: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_shell_finds_the_command_that_the_blocks_are_run_by() -> None:
     assert bash("multitasknet --version").stdout == f"multitasknet {__version__}\n"
+
+
+def test_what_benchmarks_and_examples_import_is_there() -> None:
+    for script in (*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "examples").glob("*.py")):
+        for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("multitasknet"):
+                module = import_module(str(node.module))
+                missing = [one.name for one in node.names if not hasattr(module, one.name)]
+                assert not missing, f"{script.name}: {node.module} has no {missing}"
