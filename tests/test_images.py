@@ -124,6 +124,16 @@ def test_a_cut_jpeg_is_refused(tmp_path: Path) -> None:
         open_picture(cut).decode((8, 8))
 
 
+def test_what_no_decoder_reports_is_not_promised(tmp_path: Path) -> None:
+    """A JPEG with its second half cut out passes; docs/reliability.md says so."""
+    noise = np.random.default_rng(0).integers(0, 256, (99, 99, 3), dtype=np.uint8)
+    content = encode_jpeg(noise, 95)
+    cut = content[: len(content) // 2] + b"\xff\xd9"
+    assert picture_of(cut, "cut").decode()[0].shape == noise.shape
+    stated = Path(__file__).resolve().parents[1] / "docs" / "reliability.md"
+    assert "closed by an end marker is not noticed" in stated.read_text()
+
+
 @pytest.mark.parametrize("largest", [200, 0x3FF, 0xFFF])
 @pytest.mark.parametrize("mode", ["I", "I;16", "png", "rgb"])
 def test_16_bits_that_hold_fewer_are_refused_and_not_black(

@@ -231,10 +231,6 @@ class Predictor(Runner):
         width = self.spec.output_shapes(self.size)["embedding"]
         return np.stack(found) if found else np.empty((0, *width), dtype=np.float32)
 
-    def predict_pictures(self, batches: Iterator[Any]) -> Iterator[list[Prediction]]:
-        for pixels, keypoints in batches:
-            yield self.predict(pixels, keypoints)
-
     def inputs(
         self, images: Sequence[Source], keypoints: Sequence[np.ndarray | None] | None = None
     ) -> Iterator[tuple[np.ndarray, ...]]:
