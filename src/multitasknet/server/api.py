@@ -9,7 +9,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, NaiveDatetime
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 
 from ..gallery.gallery import Gallery
 from ..gallery.rows import GalleryFilter, GalleryRow
@@ -19,7 +19,7 @@ from ..ranking.distances import check_embeddings
 from ..vehicle.keypoints import SKELETON, SURFACES
 from .guard import COOKIE
 from .pictures import MOST_IMAGES, Body, Sent
-from .problems import Json, ProblemError, busy
+from .problems import ProblemError, busy
 from .service import Service, prediction_as_json
 
 router = APIRouter()
@@ -81,7 +81,7 @@ async def predict(service: Loaded, sent: Body, crops: Annotated[Crops, Query()])
     """Colour, type, pose and embedding of each picture, then of each crop of the gallery."""
     pictures = await run_in_threadpool(_with_crops, service, sent, crops.ids)
     found = await service.predict(pictures)
-    return Json({"predictions": list(map(prediction_as_json, found))})
+    return JSONResponse({"predictions": list(map(prediction_as_json, found))})
 
 
 @router.post("/api/compare", openapi_extra=_PICTURE)
@@ -90,7 +90,7 @@ async def compare(service: Loaded, sent: Body, crops: Annotated[Crops, Query()])
     both = await run_in_threadpool(_with_crops, service, sent, crops.ids)
     if len(both.pictures) != 2:
         raise ProblemError(400, f"{len(both.pictures)} pictures; expected two", field="images")
-    return Json(service.compare(*await service.predict(both)))
+    return JSONResponse(service.compare(*await service.predict(both)))
 
 
 @router.post("/api/search", openapi_extra=_PICTURE)
@@ -106,7 +106,7 @@ async def search(
         raise ProblemError(400, detail, field="images")
     predictions = await service.predict(sent)
     # In a thread, since a large gallery takes a while.
-    return Json(await run_in_threadpool(_found, service, gallery, sent, asked, predictions))
+    return JSONResponse(await run_in_threadpool(_found, service, gallery, sent, asked, predictions))
 
 
 def _found(
@@ -170,7 +170,7 @@ def gallery(service: Loaded) -> Response:
             "types": facets.types,
             "examples": list(map(service.row_as_json, service.examples())),
         }
-    return Json(about)
+    return JSONResponse(about)
 
 
 @router.get("/gallery/{id:path}")

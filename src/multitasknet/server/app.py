@@ -10,14 +10,14 @@ from typing import TypeAlias
 
 import prometheus_client
 from fastapi import FastAPI, Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from .. import __version__
 from . import api
 from .guard import Guard, Metrics
 from .limits import Limits
-from .problems import Json, add_handlers
+from .problems import add_handlers
 from .service import Service
 
 # Loads the weights; what it is given is called with the size of each batch.
@@ -82,12 +82,12 @@ def create_app(
     @app.get("/healthz")
     async def healthz(request: Request) -> Response:
         """Whether the server is alive, and whether the weights are loaded."""
-        return Json({"live": True, "ready": request.app.state.service is not None})
+        return JSONResponse({"live": True, "ready": request.app.state.service is not None})
 
     @app.get("/readyz")
     async def readyz(_: api.Loaded) -> Response:
         """200 when the weights are loaded, 503 before."""
-        return Json({"ready": True})
+        return JSONResponse({"ready": True})
 
     @app.get("/metrics")
     async def metrics_text() -> Response:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -18,6 +16,8 @@ from starlette.responses import JSONResponse, Response
 from ..errors import MultiTaskNetError
 
 logger = logging.getLogger(__name__)
+
+_MISTAKES = RequestValidationError, MultiTaskNetError, ClientDisconnect
 
 
 class ProblemError(HTTPException):
@@ -79,8 +79,7 @@ def add_handlers(app: FastAPI) -> None:
     def answer(_: Request, error: Exception) -> Response:
         return _problem_of(error).response()
 
-    known = HTTPException, RequestValidationError, MultiTaskNetError, ClientDisconnect
-    for kind in (*known, Exception):
+    for kind in (HTTPException, *_MISTAKES, Exception):
         app.add_exception_handler(kind, answer)
 
 
@@ -91,20 +90,7 @@ def _problem_of(error: Exception) -> ProblemError:
         return ProblemError(error.status_code, str(error.detail), headers=error.headers)
     if isinstance(error, RequestValidationError):
         return ProblemError.of(error)
-    if isinstance(error, MultiTaskNetError):
-        return ProblemError(400, str(error))
-    if isinstance(error, ClientDisconnect):
-        return ProblemError(400, "the request was cut off")
+    if isinstance(error, _MISTAKES):
+        return ProblemError(400, str(error) or "the request was cut off")
     logger.error("a request failed", exc_info=error)
     return ProblemError(500, "something went wrong in the server; its log has the details")
-
-
-class Json(JSONResponse):
-    """A result; NaN and infinity become null."""
-
-    def render(self, content: Any) -> bytes:
-        try:
-            return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
-        except ValueError:
-            text = json.dumps(content)
-            return json.dumps(json.loads(text, parse_constant=lambda _: None)).encode()
