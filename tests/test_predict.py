@@ -201,6 +201,7 @@ def test_a_folder_is_predicted_and_a_broken_file_does_not_stop_the_others(
         (["predict", str(PHOTO), "--weights", "a.mindir"], "MindIR files are for MindSpore Lite"),
         (["info", "--weights", "nowhere.md"], "nowhere.md"),
         (["info", "--weights", str(PHOTO)], "example.jpg"),
+        (["info", "--weights", "none"], "random weights hold nothing to print"),
         (["hub-install", "--version", "9.9"], "'9.9'"),
         (["hub-install", "--hub-dir", str(PHOTO)], "cannot be installed there"),
     ],

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MultiTaskNetError
+from ..errors import CheckpointError, MultiTaskNetError
 from .options import (
     add_command,
     add_options,
@@ -125,6 +125,8 @@ def _info(options: argparse.Namespace) -> None:
         _print_system(options)
         return
     named = weights_of(options)
+    if named == "none":
+        raise CheckpointError("random weights hold nothing to print; give a file or a card")
     if named in ENTRIES:
         rows = _card_rows(card_of(options))
     else:
