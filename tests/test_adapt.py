@@ -86,7 +86,7 @@ def test_halves_of_all_images_are_no_vehicles() -> None:
     embeddings[ids < 10] += 100 / np.sqrt(embeddings.shape[1])
     found = cluster(embeddings, k1=20)
     assert np.bincount(found.labels[found.labels != OUTLIER]).max() <= len(ids) / 4
-    # They lie apart better than the vehicles do.
+    # They are further apart than the vehicles are.
     assert cluster(embeddings, k1=20, eps=0.99).silhouette > found.silhouette
 
 
@@ -313,7 +313,7 @@ def test_the_command_prints_what_lies_there(
     (last,) = map(json.loads, capsys.readouterr().out.splitlines())
     assert last["best"] == (best.epoch if best else None)
     assert main([*command, "--seed", "5"]) == 2
-    assert "seed is 5, but in what lies there it is 0" in capsys.readouterr().err
+    assert "seed is 5, but the training there has 0" in capsys.readouterr().err
 
 
 def test_too_few_crops_are_refused_before_anything_is_written(

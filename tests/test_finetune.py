@@ -314,9 +314,9 @@ def test_settings_that_cannot_work_are_refused(data, tmp_path, settings, message
 
 
 def test_another_training_is_neither_overwritten_nor_resumed(straight, data, tmp_path) -> None:
-    with pytest.raises(TrainingError, match="a training lies here already"):
+    with pytest.raises(TrainingError, match="there is a training here already"):
         finetune(data, straight.output, **FAST)
-    with pytest.raises(TrainingError, match=r"lr is 0\.5, but in what lies there it is 0\.001"):
+    with pytest.raises(TrainingError, match=r"lr is 0\.5, but the training there has 0\.001"):
         finetune(data, straight.output, resume=True, lr=0.5)
     assert main(["finetune", "--data", str(data), "--output", str(tmp_path), "--resume"]) == 2
     (tmp_path / "run").mkdir()
@@ -412,7 +412,7 @@ def test_heads_of_the_weights_stay_where_they_know_the_datas_classes(known, foun
 
 def test_images_without_keypoints_get_them_from_the_pose_network(tmp_path, monkeypatch) -> None:
     class Found:
-        """Knows a keypoint of each picture, wherever it stands."""
+        """Knows a keypoint of each picture, whatever its name."""
 
         def estimate(self, images: list[Path]) -> list[Pose]:
             return [

@@ -1,4 +1,4 @@
-"""Images of a vehicle each, as far as embeddings tell: DBSCAN on re-ranked distances.
+"""Clusters of images that show one vehicle: DBSCAN on re-ranked distances.
 
 Ester et al., "A Density-Based Algorithm for Discovering Clusters in Large Spatial Databases with
 Noise", KDD 1996; on Jaccard distances as in Ge et al., "Self-paced Contrastive Learning with Hybrid
@@ -21,11 +21,11 @@ from .reranking import jaccard_similarities
 
 OUTLIER = -1
 _DISTANCES = tuple(round(0.2 + 0.05 * step, 2) for step in range(13))
-# Two halves of all images can lie apart better than their vehicles do.
+# Two halves of all images can be further apart than their vehicles are.
 _LARGEST = 0.25
-# So many images say how far apart the clusters of all are.
+# A sample of so many images is enough for the silhouette.
 _JUDGED = 4096
-# Fewer say more of the vehicles that a camera saw than of the camera.
+# The mean of fewer is that of the vehicles that a camera saw rather than of the camera.
 _FEWEST_OF_CAMERA = 32
 
 
@@ -52,7 +52,7 @@ class Clustering:
 
     @property
     def outliers(self) -> int:
-        """Images that lie in no cluster."""
+        """Images that are in no cluster."""
         return int((self.labels == OUTLIER).sum()) - self.one_camera
 
 
@@ -73,7 +73,7 @@ def cluster(
     are several cameras, it is left out. Both as in Song et al., Exploring the Camera Bias of Person
     Re-identification, ICLR 2025.
 
-    How far apart a vehicle's images lie depends on weights and images. So several ``eps`` are
+    How far apart a vehicle's images are depends on weights and images. So several ``eps`` are
     tried, unless one is given, and the one with the largest silhouette is taken, of those where no
     cluster holds more than a quarter of the images.
 
@@ -150,7 +150,7 @@ def _is_of_parts(labels: np.ndarray) -> bool:
 
 
 def centroids(embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The mean of each cluster 0, 1, ..., ``[clusters, D]``; -1 is none."""
+    """The mean of each cluster 0, 1, ..., ``[clusters, D]``; -1 is an outlier."""
     return np.stack([embeddings[labels == label].mean(axis=0) for label in range(labels.max() + 1)])
 
 
@@ -178,7 +178,7 @@ def _of_one_camera(labels: np.ndarray, cameras: np.ndarray) -> np.ndarray:
 def _silhouette(embeddings: np.ndarray, labels: np.ndarray) -> float:
     """The simplified silhouette, with distances from centroids in place of those between images.
 
-    Of more images than say it, as many are drawn.
+    Of very many images a sample is drawn.
     """
     centers = centroids(embeddings, labels)
     if len(labels) > _JUDGED:

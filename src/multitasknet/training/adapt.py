@@ -49,7 +49,7 @@ _CLASSIFIER = "classifier_vid."
 _OF_CROPS = 0.5
 # What the logits of a centroid and of an image at the mean distance differ by.
 _SHARPNESS = 10.0
-# What the same adaptation may be given otherwise: more rounds, and its files from other places.
+# What may differ when the same adaptation goes on: more rounds, files in other places.
 _FREE = ("rounds", "weights", "card", "crops", "data")
 
 
@@ -101,7 +101,7 @@ def adapt(
 
     Raises:
         TrainingError: a setting is not allowed, there are fewer than 64 crops or fewer clusters
-            than a batch takes, another adaptation or one of other crops lies in ``output``, or the
+            than a batch takes, ``output`` holds another adaptation or one of other crops, or the
             loss is not finite.
         MissingExtraError: scikit-learn is not installed.
         DataError, CheckpointError, DownloadError: from the crops and the weights.
@@ -302,7 +302,7 @@ class Adaptation:
         if found.count < needed:
             raise TrainingError(
                 f"round {number}: {found.count} clusters in {len(found.labels)} crops, of which "
-                f"{found.outliers} lie in none and {found.one_camera} in those of one camera, but "
+                f"{found.outliers} are in none and {found.one_camera} in those of one camera, but "
                 f"a batch takes {needed}; give more crops of each vehicle, a smaller batch, or "
                 f"another number of neighbours. What was finished before it is in "
                 f"{self.job.output}"
@@ -324,7 +324,7 @@ class Adaptation:
     def _keep(
         self, record: EpochRecord, network: MultiTaskNet, found: Mapping[str, float], started: float
     ) -> EpochRecord:
-        """Measure and write down a finished round; the history, which says so, last of all."""
+        """Measure and write down a finished round; the history, which makes it count, last."""
         measured, output = self._measure(network), self.job.output
         seconds = time.perf_counter() - started
         record = replace(record, seconds=seconds, metrics={**found, **measured})
@@ -358,7 +358,7 @@ class Adaptation:
 
 
 def _facts(found: Clustering) -> dict[str, float]:
-    """What a record says of the clusters that its round trained on."""
+    """The clusters that a round trained on, as metrics of its record."""
     used = float((found.labels != OUTLIER).mean())
     return {
         "clusters": found.count,

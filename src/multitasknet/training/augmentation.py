@@ -40,8 +40,8 @@ class RandomAugmentation:
             heatmaps and segments; ``paper`` mirrors, but keeps their order, as the published
             training did; ``none``.
         erase: probability to cover a rectangle (Zhong et al., Random Erasing, AAAI 2020).
-        jitter: brightness and contrast change by up to this part; the hue stays, it is what the
-            colour's label says.
+        jitter: brightness and contrast change by up to this part; the hue, which the colour's
+            label names, stays.
     """
 
     crop: float = 0.5
@@ -115,7 +115,7 @@ class PoseAugmentation:
             pixels, keypoints = np.ascontiguousarray(flipped.pixels), flipped.keypoints
         if rng.random() < self.cover:
             pixels = erase(pixels, rng)
-        pixels = self._seen_otherwise(pixels, rng)
+        pixels = self._degraded(pixels, rng)
         height, width = pixels.shape[:2]
         return (
             pixels,
@@ -123,8 +123,8 @@ class PoseAugmentation:
             frame_transform(width, height, size, factor=factor, degrees=degrees),
         )
 
-    def _seen_otherwise(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The picture as another camera, lens and connection would give it."""
+    def _degraded(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The picture as another camera, lens and connection would deliver it."""
         if rng.random() < self.appearance:
             pixels = jitter(pixels, _BRIGHTNESS, rng)
         if rng.random() < self.appearance:

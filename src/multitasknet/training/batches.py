@@ -54,7 +54,7 @@ class Source(Protocol):
     def split(self) -> Split: ...
 
     def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
-        """The given batches (rows of indices), changed at random as ``draw`` says."""
+        """The given batches (rows of indices), changed at random by ``draw``."""
 
     def plain(self, size: int, order: np.ndarray | None = None) -> Iterator[Batch]:
         """All images, or those of ``order``, unchanged, ``size`` at a time."""

@@ -110,7 +110,7 @@ def finetune(
     chosen = check_settings({**(known.settings if known else {}), **settings}, "settings")
     if known is None and any((output / name).exists() for name in (HISTORY, LAST)):
         raise TrainingError(
-            f"{output}: a training lies here already; go on with it (resume), or give another "
+            f"{output}: there is a training here already; go on with it (resume), or give another "
             f"folder"
         )
     # No process may write before all have looked.

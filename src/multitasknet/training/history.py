@@ -123,7 +123,7 @@ def check_same(
         found = history.settings.get(name)
         if name not in free and found != value:
             raise TrainingError(
-                f"{output}: {name} is {value!r}, but in what lies there it is {found!r}; {remedy}"
+                f"{output}: {name} is {value!r}, but the training there has {found!r}; {remedy}"
             )
     if history.data != data:
         raise TrainingError(

@@ -1,4 +1,4 @@
-"""MultiTaskNet's :class:`~.loop.Task`: to tell vehicles, their colours and types apart."""
+"""MultiTaskNet's :class:`~.loop.Task`: to recognise vehicles, their colours and types."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def find_task(settings: Settings) -> type[Task]:
 
 
 def data_digest(dataset: VehicleDataset) -> str:
-    """A hash of all labels and pictures, wherever they lie."""
+    """A hash of all labels and pictures; their folder does not count."""
     digest = hashlib.sha256()
     with ThreadPoolExecutor() as pool:
         for split in dataset.splits:

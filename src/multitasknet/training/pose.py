@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -76,12 +76,7 @@ class PoseTask(Task):
         """Loss, batches, and validation on the images of query and gallery that have keypoints."""
         job, settings = self.job, self.job.settings
         augmentation = PoseAugmentation(
-            scale=settings.scale,
-            rotation=settings.rotation,
-            mirror=settings.mirror,
-            appearance=settings.appearance,
-            resolution=settings.resolution,
-            cover=settings.cover,
+            **{one.name: getattr(settings, one.name) for one in fields(PoseAugmentation)}
         )
         source = partial(
             PoseSource,

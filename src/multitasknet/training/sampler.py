@@ -57,7 +57,7 @@ class IdentitySampler:
     An epoch has as many batches as give every image one use on average. No vehicle is twice in a
     batch. Vehicles get batches in proportion to their number of images, and a vehicle's images
     take turns, so that all images are used about equally; a vehicle with fewer than K images
-    repeats some in its group. Which vehicles meet is drawn anew for every batch. Source: Hermans
+    repeats some in its group. Which vehicles meet is drawn for every batch. Source: Hermans
     et al., In Defense of the Triplet Loss, 2017, section 2 (the batches).
 
     Args:

@@ -94,7 +94,7 @@ def setting(default: Any, help: str, *, kind: type | None = None, **limits: Any)
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a training, whatever the network; :meth:`rules` says what each may be.
+    """The settings of a training, whatever the network; :meth:`rules` has what each may be.
 
     Attributes:
         TASK: the class that trains by these, a :class:`.loop.Task`, as ``module:name``.

@@ -70,7 +70,7 @@ class TrainingStep:
         self._rates = [(rate, float(rate.asnumpy())) for rate in rates.values()]
         self._devices = devices or Devices()
         self.scaler = DynamicLossScaler(_FIRST_SCALE, 2, _SCALE_WINDOW) if scaled else None
-        # It may put the largest number where others put infinity, and keeps a flag that tells.
+        # The first series has no infinity, but a flag of an overflow, see :func:`has_overflowed`.
         self._has_flag = scaled and mindspore.get_context("device_target") == "Ascend"
         self._differentiated = cache(
             partial(
