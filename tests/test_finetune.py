@@ -281,16 +281,16 @@ def test_a_loss_that_is_not_finite_stops_with_the_batchs_images(data, tmp_path) 
 
 def test_mixed_precision_comes_close_to_single(straight, data, tmp_path) -> None:
     pytest.importorskip("tensorboardX")
-    mixed = finetune(data, tmp_path / "run", tensorboard=True, **FAST | {"precision": "mixed"})
-    for ours, theirs in zip(losses(mixed.history), losses(straight.history), strict=True):
-        assert ours[0]["total"] == pytest.approx(theirs[0]["total"], rel=0.05)
+    settings = FAST | {"precision": "mixed", "epochs": 1, "schedule": "constant"}
+    mixed = finetune(data, tmp_path / "run", tensorboard=True, **settings)
+    (ours,), (theirs, *_) = mixed.history.epochs, straight.history.epochs
+    assert ours.losses["total"] == pytest.approx(theirs.losses["total"], rel=0.05)
     for name in ("best.ckpt", "last.ckpt"):
         weights = read_weights(tmp_path / "run" / name)
         assert {value.dtype for value in weights.arrays.values()} == {np.dtype(np.float32)}
         assert create_network(weights=tmp_path / "run" / name).load_report.fresh == ()
-    events = sorted((tmp_path / "run" / "events").iterdir())
-    assert len(events) == 3
-    assert b"metrics/mAP" in events[0].read_bytes()
+    (events,) = (tmp_path / "run" / "events").iterdir()
+    assert b"metrics/mAP" in events.read_bytes()
 
 
 @pytest.mark.parametrize(
