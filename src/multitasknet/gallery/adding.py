@@ -78,12 +78,16 @@ def add_entries(
     hidden = None if progress else True
     with tqdm(desc="add", total=len(entries), unit="image", disable=hidden) as bar:
         adding = _Adding(store, origin, kinds, bar)
-        for chunk in chunks(embed(adding.fresh(entries), adding.skip), BATCH):
-            if not reembed:
-                store.check_origin(origin)
-            store.merge([adding.row(*pair) for pair in chunk], insert=True)
-            adding.report.added += len(chunk)
-            bar.update(len(chunk))
+        try:
+            for chunk in chunks(embed(adding.fresh(entries), adding.skip), BATCH):
+                if not reembed:
+                    store.check_origin(origin)
+                store.merge([adding.row(*pair) for pair in chunk], insert=True)
+                adding.report.added += len(chunk)
+                bar.update(len(chunk))
+        except KeyboardInterrupt:
+            logger.warning("%d pictures were added; the same command goes on", adding.report.added)
+            raise
     return adding.report
 
 

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -24,16 +24,8 @@ FORMAT = 2
 _NAME = re.compile(r"[^\W\d_][\w -]*")
 # With it two writers of one id conflict, and the later one updates, also where no file is locked.
 _KEY = {"lance-schema:unenforced-primary-key": "true"}
-# Whole numbers up to here are the same as float64.
-_EXACT = 1 << 53
-_KINDS: tuple[tuple[type, Any], ...] = (
-    (bool, pa.bool_()),
-    (int, pa.int64()),
-    (float, pa.float64()),
-    (str, pa.string()),
-    (datetime, pa.timestamp("us")),
-    (date, pa.date32()),
-)
+_NUMBERS = (pa.int64(), pa.float64())
+_KINDS = (*_NUMBERS, pa.bool_(), pa.string(), pa.timestamp("us"), pa.date32())
 
 
 def _halves(count: int) -> Any:
@@ -159,7 +151,9 @@ def own_values(rows: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
     for row in rows:
         for name, value in row.items():
             if value is not None:
-                found.setdefault(name, []).append(value)
+                found.setdefault(name, []).append(
+                    utc(value) if isinstance(value, datetime) else value
+                )
     return found
 
 
@@ -169,41 +163,25 @@ def kind_of(name: str, values: Sequence[object], stored: Any | None) -> Any:
     Whole numbers become decimals where both come together. GalleryError for values of several
     types, or of another one than the stored.
     """
-    found = dict.fromkeys(_kind(name, value) for value in values)
-    kinds = {*found, *([] if stored is None else [stored])}
-    if kinds == {pa.int64(), pa.float64()}:
-        too_large = next(
-            (one for one in values if isinstance(one, int) and abs(one) > _EXACT), None
-        )
-        if too_large is not None:
-            raise GalleryError(f"column {name}: {too_large} is too large beside decimals")
-        return pa.float64()
-    if stored == pa.string() and kinds <= {pa.string(), pa.int64(), pa.float64()}:
-        return stored
-    if len(kinds) == 1:
-        return kinds.pop()
-    if stored is not None:
-        odd = next(one for one in values if _kind(name, one) != stored)
-        raise GalleryError(
-            f"column {name} holds {stored}, which {odd!r} is not; correct the value, or give the "
-            f"column another name"
-        )
-    raise GalleryError(f"column {name} has values of several types ({', '.join(map(str, found))})")
-
-
-def _kind(name: str, value: object) -> Any:
-    for kind, arrow in _KINDS:
-        if isinstance(value, kind):
-            return arrow
+    remedy = "expected text, numbers, booleans or times, all of one kind"
+    with reading(f"column {name}", GalleryError, "it cannot be stored", remedy):
+        kind = pa.array(values).type
+        if {kind, stored} == {pa.int64(), pa.float64()}:
+            pa.array(values, pa.float64())  # an error for a number that is too large
+            return pa.float64()
+    if kind not in _KINDS:
+        raise GalleryError(f"column {name}: its values are {kind}; {remedy}")
+    if stored in (None, kind) or (stored == pa.string() and kind in _NUMBERS):
+        return stored or kind
+    odd = next(value for value in values if pa.scalar(value).type != stored)
     raise GalleryError(
-        f"column {name} has a {type(value).__name__}; expected text, numbers, booleans or times"
+        f"column {name} holds {stored}, which {odd!r} is not; correct the value, or give the "
+        f"column another name"
     )
 
 
 def stored_value(value: object, kind: Any) -> object:
     """A value as a column of that type keeps it."""
-    if isinstance(value, datetime):
-        return utc(value)
     if kind == pa.string() and not isinstance(value, str):
         return str(value)
-    return float(value) if kind == pa.float64() and isinstance(value, int) else value
+    return utc(value) if isinstance(value, datetime) else value

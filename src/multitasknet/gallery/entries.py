@@ -107,22 +107,15 @@ def _csv_columns(path: Path) -> dict[str, list[Any]]:
     for number, row in enumerate(rows, start=1):
         if len(row) != len(names):
             raise ValueError(f"row {number} has {len(row)} cells, the header {len(names)}")
-    cells = {name: [row[place] for row in rows] for place, name in _named(names, rows)}
-    return {name: of if name in _GIVEN else parse_cells(of) for name, of in cells.items()}
-
-
-def _named(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[tuple[int, str]]:
-    """The columns to keep: not the index that pandas writes first without a name, nor empty ones
-    of no name."""
-    kept = [
-        (place, name)
-        for place, name in enumerate(names)
-        if name or (place and any(row[place] for row in rows))
-    ]
-    twice = [name for name, count in Counter(name for _, name in kept).items() if count > 1]
-    if twice:
-        raise ValueError(f"two columns are named {twice[0]!r}")
-    return kept
+    columns: dict[str, list[Any]] = {}
+    for place, name in enumerate(names):
+        cells = [row[place] for row in rows]
+        if name in columns:
+            raise ValueError(f"two columns are named {name!r}")
+        # pandas writes its index first, without a name.
+        if name or (place and any(cells)):
+            columns[name] = cells if name in _GIVEN else parse_cells(cells)
+    return columns
 
 
 def _parquet_columns(path: Path) -> dict[str, list[Any]]:

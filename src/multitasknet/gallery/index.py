@@ -24,7 +24,10 @@ _EMBEDDING = "embedding"
 EXACT_BELOW = 100_000
 RECALL = 0.95
 _FEWEST = 1_000
-_SCALAR = {"id": "BTree", "time": "BTree", "camera": "Bitmap", "color": "Bitmap", "type": "Bitmap"}
+_SCALAR = {
+    **dict.fromkeys(("id", "sha256", "time"), "BTree"),
+    **dict.fromkeys(("camera", "color", "type"), "Bitmap"),
+}
 # Of a part of the index: rows, and those that its centre is found on, in so many passes.
 _PART = 4096
 _TRAINED_ON = 48
