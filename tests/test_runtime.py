@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from multitasknet.runtime import (
+    _available_memory,
     cap_leaves_bfloat16,
     cores_of_quota,
+    free_memory,
     has_cpu_feature,
     sums_int8_exactly,
     usable_cores,
@@ -29,6 +32,12 @@ def test_a_control_groups_quota_counts(tmp_path: Path, content: str, cores: int 
     path.write_text(content)
     assert cores_of_quota(path) == (cores or os.cpu_count())
     assert cores_of_quota(tmp_path / "nowhere") == os.cpu_count()
+
+
+def test_the_memory_left_is_that_of_the_system() -> None:
+    stated = psutil.virtual_memory().available
+    assert _available_memory() == pytest.approx(stated, rel=0.1)
+    assert 0 <= free_memory() <= 1.1 * stated
 
 
 @pytest.mark.parametrize(

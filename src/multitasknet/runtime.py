@@ -21,6 +21,7 @@ _CAPS_WITHOUT_VNNI = frozenset({"SSE41", "AVX", "AVX2", "AVX512_CORE"})
 _CAPS_WITHOUT_BFLOAT16 = _CAPS_WITHOUT_VNNI | {"AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE_VNNI"}
 _GROUP = Path("/sys/fs/cgroup")
 _QUOTA = _GROUP / "cpu.max"
+_MEMORY = Path("/proc/meminfo")
 # More decode faster than any device trains, and each keeps batches in memory.
 _MOST_WORKERS = 8
 
@@ -44,11 +45,19 @@ def workers_for(cores: int, processes: int) -> int:
     return max(1, min(_MOST_WORKERS, cores // processes))
 
 
+def _available_memory() -> int:
+    """Bytes that the machine has left, by Linux's own estimate where there is one."""
+    if _MEMORY.is_file():
+        stated = dict(line.split(":") for line in _MEMORY.read_text().splitlines())
+        return int(stated["MemAvailable"].split()[0]) * 1024
+    import psutil  # which takes longer to import than a picture to predict
+
+    return int(psutil.virtual_memory().available)
+
+
 def free_memory() -> int:
     """Bytes that this process may still take: of the machine's, within its control group's."""
-    import psutil
-
-    free = int(psutil.virtual_memory().available)
+    free = _available_memory()
     try:
         limit, used = (int(Path(_GROUP, f"memory.{one}").read_text()) for one in ("max", "current"))
         lines = Path(_GROUP, "memory.stat").read_text().splitlines()

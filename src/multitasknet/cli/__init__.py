@@ -7,13 +7,12 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from io import TextIOWrapper
 from pathlib import Path
-
-import shtab
+from typing import Any
 
 from .. import __version__
 from ..errors import MultiTaskNetError
@@ -109,19 +108,34 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="print progress on stderr")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    shtab.add_argument_to(
-        parser, "--print-completion", help="print a completion script for your shell"
+    parser.add_argument(
+        "--print-completion",
+        action=_PrintCompletion,
+        choices=("bash", "zsh", "tcsh"),
+        help="print a completion script for your shell",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add_parsers(commands)
-    for one in commands.choices.values():
-        _complete_paths(one)
     return parser, commands.choices
 
 
-def _complete_paths(parser: argparse.ArgumentParser) -> None:
-    """Let completion offer files wherever an argument is a path."""
+class _PrintCompletion(argparse.Action):
+    """Prints the script, which offers files wherever an argument is a path, and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _: object, shell: Any, *__: Any) -> None:
+        import shtab  # which takes a tenth of the time of predicting a picture to import
+
+        for action in _all_actions(parser):
+            if action.type is Path or action.dest in _PATHS_OR_WORDS:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+        print(shtab.complete(parser, shell))
+        parser.exit(0)
+
+
+def _all_actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
     for action in parser._actions:
-        if action.type is Path or action.dest in _PATHS_OR_WORDS:
-            action.complete = shtab.FILE  # type: ignore[attr-defined]
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for one in action.choices.values():
+                yield from _all_actions(one)
