@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -13,7 +12,6 @@ import numpy as np
 
 from ..errors import DataError
 from ..files import reading
-from ..images import read_image
 from ..models.base import Spec, check_memory, check_size
 from ..runtime import usable_workers
 from ..vehicle.attributes import ClassMaps
@@ -93,12 +91,6 @@ def rows_of(pipeline: ds.Dataset) -> Iterator[dict[str, np.ndarray]]:
         return pipeline.create_dict_iterator(num_epochs=1, output_numpy=True)
     finally:
         ds.config.set_prefetch_size(before)
-
-
-def read_images(split: Split, indices: Sequence[int], *, workers: int = 1) -> list[np.ndarray]:
-    """Some images of a split as they are stored, uint8 ``[H, W, 3]`` each; ImageError."""
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(read_image, (split.records[index].image for index in indices)))
 
 
 def read_rows(rows: Iterable[Row], split: Split) -> Iterator[Row]:

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 from mindspore import Tensor
 
-from ..data.pipeline import read_images
 from ..data.records import Split
 from ..errors import TrainingError
 from ..hub.create_network import create_from
-from ..images import RGB_MEAN, RGB_STD
+from ..images import RGB_MEAN, RGB_STD, read_image
 from ..inference.runner import ahead
 from ..models.poseestnet.decoding import find_peaks, keypoints_in_image
 from ..models.poseestnet.network import PoseEstNet
@@ -128,7 +127,7 @@ class PoseSource:
         place = 0
         with ThreadPoolExecutor(min(self.workers, usable_workers())) as pool:
             for indices in batches:
-                pixels = read_images(self.split, indices.tolist())
+                pixels = [read_image(self.split.records[row].image) for row in indices.tolist()]
                 rngs = [None] * len(indices) if draw is None else _generators(draw, indices, place)
                 place += len(indices)
                 rows = list(pool.map(self._sample, indices.tolist(), pixels, rngs))
@@ -188,7 +187,7 @@ def _estimates(
     estimates, sides = [], []
     for batch in source.plain(batch_size, devices.share(len(source.split))):
         peaks = find_peaks(network(*batch.inputs).asnumpy().astype(np.float32))
-        pixels = read_images(source.split, batch.indices.tolist())
+        pixels = [read_image(source.split.records[row].image) for row in batch.indices.tolist()]
         for found, image in zip(peaks, pixels, strict=True):
             height, width = image.shape[:2]
             size = source.spec.input_size
