@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from multitasknet import __version__
-from multitasknet.cli import _parse, _parser, main
+from multitasknet.cli import _COMMANDS, _parse, _parser, main
 from multitasknet.cli.options import weights_of
 from multitasknet.errors import TrainingError
 from multitasknet.training.settings import (
@@ -26,17 +26,26 @@ from multitasknet.training.settings import (
 PHOTO = Path(__file__).resolve().parents[1] / "assets" / "example.jpg"
 
 
+def below(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    actions = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
+    return {name: one for action in actions for name, one in action.choices.items()}
+
+
 def all_commands() -> dict[str, argparse.ArgumentParser]:
     """By name, those of ``gallery`` as well."""
-    found = dict(_parser()[1])
+    found = below(_parser())
     for name, parser in list(found.items()):
-        for action in parser._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                found |= {f"{name} {one}": below for one, below in action.choices.items()}
+        found |= {f"{name} {one}": parser for one, parser in below(parser).items()}
     return found
 
 
 COMMANDS = all_commands()
+
+
+def test_a_command_is_in_the_module_that_the_table_names() -> None:
+    for names in _COMMANDS.values():
+        for name in names:
+            assert tuple(below(_parser(name))) == names
 
 
 def help_of(command: str, capsys: pytest.CaptureFixture) -> str:

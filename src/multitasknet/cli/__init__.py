@@ -7,38 +7,29 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
+from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..errors import MultiTaskNetError
-from . import (
-    demo,
-    evaluate,
-    export,
-    gallery,
-    predict,
-    serve,
-    synthesize,
-    training,
-    weights,
-)
 
-_COMMANDS = (
-    predict,
-    gallery,
-    evaluate,
-    training,
-    demo,
-    synthesize,
-    weights,
-    export,
-    serve,
-)
+# Module to its commands, in the order of the help; a module is imported when one of them is run.
+_COMMANDS = {
+    "predict": ("predict", "pose"),
+    "gallery": ("search", "group", "compare", "gallery"),
+    "evaluate": ("evaluate", "evaluate-pose", "calibrate", "check-data"),
+    "training": ("finetune", "adapt"),
+    "demo": ("demo",),
+    "synthesize": ("synthesize",),
+    "weights": ("info", "download", "convert", "write-card", "hub-install"),
+    "export": ("export", "quantize"),
+    "serve": ("serve",),
+}
 _PATHS_OR_WORDS = ("weights", "pose", "gallery")
 
 
@@ -88,10 +79,11 @@ def _discard_output() -> None:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options; a usage error, exit code 2, for a command or value that cannot be meant."""
-    parser, commands = _parser()
     command = next((word for word in arguments if not word.startswith("-")), None)
-    if command and command not in commands and "--print-completion" not in arguments:
-        close = get_close_matches(command, commands, n=1, cutoff=0.5)
+    known = [name for names in _COMMANDS.values() for name in names]
+    parser = _parser(command if arguments[:1] == [command] and command in known else None)
+    if command and command not in known and "--print-completion" not in arguments:
+        close = get_close_matches(command, known, n=1, cutoff=0.5)
         remedy = f"did you mean {close[0]!r}?" if close else "'multitasknet --help' lists them"
         parser.error(f"there is no command {command!r}; {remedy}")
     for word in arguments:
@@ -101,7 +93,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+def _parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The parser of all commands, or of the module of one alone."""
     parser = argparse.ArgumentParser(
         prog="multitasknet",
         description="Vehicle re-identification with colour and type (PAMTRI) for MindSpore Hub.",
@@ -115,9 +108,10 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
         help="print a completion script for your shell",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in _COMMANDS:
-        command.add_parsers(commands)
-    return parser, commands.choices
+    for module, names in _COMMANDS.items():
+        if command is None or command in names:
+            import_module(f".{module}", __name__).add_parsers(commands)
+    return parser
 
 
 class _PrintCompletion(argparse.Action):
