@@ -150,8 +150,3 @@ def published_metric(
 
 
 # Files for MultiTaskNet
-
-
-def heatmap_bytes(maps: np.ndarray) -> np.ndarray:
-    """``[36, 64, 64]`` as they go into the JPEG files, uint8."""
-    return np.clip(maps * 255, 0, 255).astype(np.uint8)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import EngineError, shown
 from ..runtime import free_memory
-from ..vehicle.pose import Pose, check_convention
+from ..vehicle.pose import check_convention
 from ..vehicle.sample import Sample
 from .names import split_entries
 
@@ -252,10 +252,6 @@ class PoseNetwork(Network):
     ) -> np.ndarray:
         """One picture's peaks ``[36, 3]`` in pixels of the picture, whose ``width`` and ``height``
         are given; ``size`` is the input's height and width."""
-
-    @abstractmethod
-    def stored_heatmaps(self, pose: Pose, *, width: int, height: int) -> np.ndarray:
-        """A pose's maps as PAMTRI stores them for MultiTaskNet: uint8 ``[36, 64, 64]``."""
 
 
 def check_fields(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:

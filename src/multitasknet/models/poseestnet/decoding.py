@@ -96,11 +96,6 @@ def keypoints_in_image(
     return keypoints.astype(np.float32)
 
 
-def stored_heatmaps(maps: np.ndarray) -> np.ndarray:
-    """Maps as PAMTRI stores them for MultiTaskNet: uint8, 255 times the value, cut off."""
-    return np.clip(maps * 255, 0, 255).astype(np.uint8)
-
-
 def _log_smoothed(maps: np.ndarray) -> np.ndarray:
     """The logarithm of the maps, smoothed; each keeps its own largest value."""
     kernel = _BLUR_KERNEL, _BLUR_KERNEL

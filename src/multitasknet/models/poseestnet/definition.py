@@ -6,13 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ...images import resize
-from ...vehicle.maps import MAP_SIZE
-from ...vehicle.pose import Pose
 from ..base import Checkpoint, Plan, PoseNetwork
-from .decoding import DECODINGS, decode, keypoints_in_image, stored_heatmaps
+from .decoding import DECODINGS, decode, keypoints_in_image
 from .layout import FROZEN, MARK, ROOTS, published_names, to_torch
 from .preprocessing import normalization, write_inputs
 from .spec import PoseEstNetSpec, spec_from_shapes
@@ -69,13 +64,6 @@ class PoseEstNetDefinition(PoseNetwork):
             "last bias": "yes, as in NVlabs' weights" if spec.final_bias else "none",
             "confidences": spec.pose_convention,
         }
-
-    def stored_heatmaps(self, pose: Pose, *, width: int, height: int) -> np.ndarray:
-        """ValueError if the pose kept no maps."""
-        if pose.heatmaps is None:
-            raise ValueError("the pose has no maps; estimate it with heatmaps=True")
-        maps = np.stack([resize(one, (MAP_SIZE, MAP_SIZE)) for one in pose.heatmaps])
-        return stored_heatmaps(maps)
 
 
 NETWORK = PoseEstNetDefinition()

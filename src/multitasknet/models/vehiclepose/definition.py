@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...vehicle.maps import draw_heatmaps
-from ...vehicle.pose import Pose
 from ..base import Arrays, Checkpoint, Plan, PoseNetwork
 from ..names import published_entries, torch_entries
 from .decoding import DECODINGS, decode, half_turn_shares, keypoints_in_image
@@ -64,10 +62,6 @@ class VehiclePoseDefinition(PoseNetwork):
             "outputs": ", ".join(f"{'x'.join(map(str, one))} {name}" for name, one in outputs),
             "confidences": spec.pose_convention,
         }
-
-    def stored_heatmaps(self, pose: Pose, *, width: int, height: int) -> np.ndarray:
-        """As PAMTRI's network would leave them, drawn: this one's have another frame."""
-        return draw_heatmaps(pose.keypoints, width=width, height=height)
 
 
 NETWORK = VehiclePoseDefinition()
