@@ -207,8 +207,9 @@ def test_a_third_signal_ends_a_command_that_does_not(tmp_path: Path) -> None:
         assert process.wait(timeout=30) == 143
 
 
-def test_sigterm_clears_up_while_a_pipeline_of_mindspore_runs(tmp_path: Path) -> None:
-    """Whose own handler ends the process at once."""
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_is_itself_while_a_pipeline_of_mindspore_runs(tmp_path: Path, number: int) -> None:
+    """Whose own handler of SIGTERM ends the process at once."""
     (tmp_path / "reading.py").write_text(
         "import sys, time\n"
         "import numpy as np\n"
@@ -218,7 +219,10 @@ def test_sigterm_clears_up_while_a_pipeline_of_mindspore_runs(tmp_path: Path) ->
         "from multitasknet.data.pipeline import rows_of\n"
         "def read():\n"
         "    try:\n"
-        "        for _ in rows_of(ds.NumpySlicesDataset({'a': np.arange(9)})):\n"
+        "        rows = ds.GeneratorDataset(\n"
+        "            [np.ones(3)] * 8, 'a', num_parallel_workers=2, python_multiprocessing=False\n"
+        "        )\n"
+        "        for _ in rows_of(rows.batch(2)):\n"
         "            print('at work', flush=True)\n"
         "            time.sleep(60)\n"
         "    finally:\n"
@@ -229,6 +233,6 @@ def test_sigterm_clears_up_while_a_pipeline_of_mindspore_runs(tmp_path: Path) ->
     command = [sys.executable, str(tmp_path / "reading.py")]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"at work\n"
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         said, _ = process.communicate(timeout=30)
-        assert (said, process.returncode) == (b"cleared up\n", 143)
+        assert (said, process.returncode) == (b"cleared up\n", 128 + number)

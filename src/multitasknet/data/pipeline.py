@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import DataError
 from ..files import reading
 from ..models.base import Spec, check_memory, check_size
-from ..runtime import usable_workers
+from ..runtime import restore_signal_handlers, usable_workers
 from ..vehicle.attributes import ClassMaps
 from ..vehicle.sample import Sample
 from .records import Record, Split
@@ -88,9 +88,12 @@ def rows_of(pipeline: ds.Dataset) -> Iterator[dict[str, np.ndarray]]:
     before = ds.config.get_prefetch_size()
     ds.config.set_prefetch_size(_QUEUE)
     try:
-        return pipeline.create_dict_iterator(num_epochs=1, output_numpy=True)
+        rows = pipeline.create_dict_iterator(num_epochs=1, output_numpy=True)
     finally:
         ds.config.set_prefetch_size(before)
+    for row in rows:
+        restore_signal_handlers()
+        yield row
 
 
 def read_rows(rows: Iterable[Row], split: Split) -> Iterator[Row]:
