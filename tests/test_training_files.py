@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import mindspore
 import numpy as np
 import pytest
+from loopback import LoopbackServer
 from mindspore import Tensor, amp, nn
 from mindspore.dataset import NumpySlicesDataset
 from mindspore.train import CheckpointConfig, Model, ModelCheckpoint
@@ -16,6 +18,7 @@ from safetensors.numpy import save_file
 from multitasknet import (
     CheckpointError,
     PoseEstimator,
+    Predictor,
     convert,
     create_network,
     export,
@@ -189,6 +192,36 @@ def test_the_commands_take_it_and_say_what_they_left_out(
     assert said["left out"].startswith(f"{len(read_weights(files['adam']).left_out)} ")
     converted = convert(files["adam"], tmp_path / "plain.ckpt")
     assert set(read_ckpt(converted.read_bytes())) == set(values(network))
+
+
+def test_a_card_that_states_its_hash_loads_it(
+    network: nn.Cell,
+    files: dict[str, Path],
+    server: LoopbackServer,
+    write_card: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    content = files["adam"].read_bytes()
+    card = write_card(server.serve("/trained.ckpt", content), content)
+    named = card.read_text().replace(
+        "model-name: MultiTaskNet", f"model-name: {network.spec.network}"
+    )
+    card.write_text(named)
+    loaded = create_network(network.spec.network, card=card, cache_dir=tmp_path, progress=False)
+    assert loaded.load_report.fresh == ()
+    expected = read_weights(files["adam"]).arrays
+    for parameter, value in values(loaded).items():
+        np.testing.assert_array_equal(value, expected[parameter])
+
+
+def test_pictures_are_predicted_from_it(network: nn.Cell, files: dict[str, Path]) -> None:
+    picture = np.full((40, 60, 3), 127, np.uint8)
+    if network.spec.network == "multitasknet":
+        (embedding,) = Predictor(files["adam"], pose="none", size=SIDE).embed([picture])
+        assert np.isfinite(embedding).all()
+    else:
+        (pose,) = PoseEstimator(files["adam"], size=SIDE).estimate([picture])
+        assert np.isfinite(pose.keypoints).all()
 
 
 def test_a_network_inside_a_wrapper_is_loaded_by_its_own_names(

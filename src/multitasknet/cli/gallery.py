@@ -315,7 +315,7 @@ def _group(options: argparse.Namespace) -> None:
         "crops": len(groups.ids),
         "vehicles": len(counts),
         "with several crops": int((counts > 1).sum()),
-        "max distance": groups.max_distance,
+        "max distance": float(f"{groups.max_distance:.4g}"),
     }
     print_rows(rows | {"table": table, "contact sheet": sheet}, as_json=options.json)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,7 +29,6 @@ _WIDTH = 79
 # The first is whose weights are random ones.
 POSE_NETWORKS = ("poseestnet", "vehiclepose")
 _MOST_DIGITS = 9
-_WEIGHTS_VARIABLE = "MULTITASKNET_WEIGHTS"
 _DECODINGS = ("published", "dark", "udp", "soft")
 
 
@@ -168,17 +166,15 @@ def given(options: object, names: Iterable[str]) -> dict[str, Any]:
 
 def weights_of(options: argparse.Namespace) -> str:
     """What ``--weights`` names, ``card`` for a card, or its default: see the option's help."""
-    from ..hub.card import CARD, SYNTHETIC, default_card_path
+    from ..hub.card import CARD
+    from ..hub.source import NONE, default_weights
 
     if card_path(options):
         return CARD
     if getattr(options, "weights", None):
         return str(options.weights)
-    if chosen := os.environ.get(_WEIGHTS_VARIABLE):
-        return chosen
     network = options.network or DEFAULT_NETWORK
-    names = (network,) if isinstance(network, str) else network
-    return SYNTHETIC if any(default_card_path(n, SYNTHETIC).is_file() for n in names) else CARD
+    return str(default_weights((network,) if isinstance(network, str) else network) or NONE)
 
 
 def source_of(options: argparse.Namespace) -> dict[str, Any]:

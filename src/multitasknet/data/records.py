@@ -81,7 +81,6 @@ class Split:
 
     name: str
     records: tuple[Record, ...] = ()
-    pack: Path | None = None
 
     def __len__(self) -> int:
         return len(self.records)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from colorsys import hsv_to_rgb
 
 import numpy as np
@@ -46,20 +45,3 @@ def draw_overlay(image: Image.Image, keypoints: np.ndarray) -> Image.Image:
         reach = radius * min(max(confidence, _LEAST_DOT), 1)
         draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=(*color, 255))
     return Image.alpha_composite(image.convert("RGBA"), overlay).convert("RGB")
-
-
-def contact_sheet(
-    samples: Sequence[tuple[Image.Image, str]], *, columns: int = SHEET_COLUMNS, cell: int = 192
-) -> Image.Image:
-    """Lay images with captions on a white sheet; a cell is that many pixels, without caption."""
-    line = 14
-    rows = -(-len(samples) // columns)
-    sheet = Image.new("RGB", (columns * cell, rows * (cell + line)), "white")
-    draw = ImageDraw.Draw(sheet)
-    for index, (image, caption) in enumerate(samples):
-        left, top = index % columns * cell, index // columns * (cell + line)
-        small = image.copy()
-        small.thumbnail((cell - 4, cell - 4))
-        sheet.paste(small, (left + (cell - small.width) // 2, top + (cell - small.height) // 2))
-        draw.text((left + 4, top + cell), caption, fill=(60, 60, 60))
-    return sheet

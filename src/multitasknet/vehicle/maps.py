@@ -16,7 +16,6 @@ from .keypoints import (
 )
 
 MAP_SIZE = 64
-NUM_MAPS = NUM_KEYPOINTS + len(SURFACES)
 # The pose network's square around the image's centre, in units of the image's longer side.
 FRAME = 1.25
 _HEATMAP_SIGMA = 2.0
@@ -36,12 +35,6 @@ def draw_maps(
     if segments:
         parts.append(draw_segments(keypoints, width=width, height=height))
     return np.concatenate(parts)
-
-
-def select_maps(maps: np.ndarray, *, heatmaps: bool, segments: bool) -> np.ndarray:
-    """These kinds' part of all 49 maps."""
-    first = 0 if heatmaps else NUM_KEYPOINTS
-    return maps[first : len(maps) if segments else NUM_KEYPOINTS]
 
 
 def draw_heatmaps(keypoints: np.ndarray, width: int, height: int) -> np.ndarray:

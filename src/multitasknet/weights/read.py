@@ -220,15 +220,6 @@ def _networks_of(names: Sequence[str]) -> list[Network]:
     return [network for network in all_networks() if network.recognizes(names)]
 
 
-def read_complete_weights(path: str | Path, network: Network | None = None) -> Weights:
-    """Read weights that can predict as they are; arguments as in :func:`read_weights`.
-
-    Raises:
-        CheckpointError: as :func:`read_weights`; or a layer is missing.
-    """
-    return check_complete(read_weights(path, network))
-
-
 def check_complete(weights: Weights) -> Weights:
     """The weights; CheckpointError if their network lacks a layer that it needs to predict."""
     if not weights.spec.is_complete:
