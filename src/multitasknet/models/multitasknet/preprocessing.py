@@ -28,7 +28,7 @@ def preprocess(
     image: ImageInput,
     keypoints: np.ndarray | None = None,
     variant: str | Variant = "segment",
-    size: tuple[int, int] = (256, 256),
+    size: int | tuple[int, int] = 256,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Make the network's inputs from one vehicle crop.
 
@@ -37,7 +37,7 @@ def preprocess(
         keypoints: ``[36, 3]`` of x, y (pixels of the given image) and confidence. None is a pose
             of zeros: no confidence, no segments, no heatmaps.
         variant: ``rgb``, ``segment``, ``heatmap`` or ``heatmap+segment``.
-        size: height and width of the result, multiples of 32.
+        size: side of the result, or its height and width, multiples of 32.
 
     Returns:
         ``x``, float32 ``[C, height, width]`` (C = 3, 16, 39 or 52: RGB, heatmaps, segments), and
