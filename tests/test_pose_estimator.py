@@ -298,7 +298,7 @@ def test_options_reach_the_network(monkeypatch, capsys) -> None:
     options = ["--no-flip-test", "--decode", "dark", "--size", "128", "--threads", "1"]
     assert main(["pose", str(PHOTO), *options, "--batch-size", "4"]) == 2
     assert (asked["flip_test"], asked["decode"], asked["size"]) == (False, "dark", (128, 128))
-    assert (asked["threads"], asked["batch_size"], asked["offline"]) == (1, 4, False)
+    assert (asked["threads"], asked["batch_size"]) == (1, 4)
 
 
 def test_random_weights_are_said_to_be(capsys) -> None:
