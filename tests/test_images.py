@@ -195,6 +195,9 @@ def test_pipes_devices_and_videos_are_no_pictures(tmp_path: Path) -> None:
     (tmp_path / "cam.MP4").write_bytes(b"\0\0\0\x18ftypmp42")
     with pytest.raises(ImageError, match=r"cam\.MP4.*it is a video; save its frames"):
         open_picture(tmp_path / "cam.MP4")
+    (tmp_path / "notes.txt").write_text("no picture")
+    with pytest.raises(ImageError, match=r"notes\.txt.*\(no format of pictures that is known\)"):
+        open_picture(tmp_path / "notes.txt").decode()
 
 
 def test_a_picture_is_read_once_and_knows_its_hash_and_time(tmp_path: Path) -> None:

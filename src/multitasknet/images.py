@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from .errors import ImageError
 from .files import reading
@@ -217,7 +217,10 @@ def _readable(name: str) -> AbstractContextManager[None]:
 
 def open_pillow(content: bytes) -> Image.Image:
     """A picture of which no pixel is decoded yet; ValueError if it has too many of them."""
-    file = Image.open(BytesIO(content))
+    try:
+        file = Image.open(BytesIO(content))
+    except UnidentifiedImageError:  # which names an object in memory
+        raise ValueError("no format of pictures that is known") from None
     _check_pixels(*file.size)
     return file
 
