@@ -20,6 +20,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -83,14 +84,26 @@ def server(size: int) -> Iterator[tuple[int, psutil.Process]]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "multitasknet", "serve", "--port", str(port)]
-    command += ["--gallery", "demo", "--size", str(size), "--batch-size", str(BATCH)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    command += ["--gallery", "demo", "--batch-size", str(BATCH), "--weights"]
+    with (
+        exported(size) as path,
+        subprocess.Popen([*command, path], stdout=subprocess.PIPE, text=True) as process,
+    ):
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("API"):
                 break
         yield port, psutil.Process(process.pid)
         process.terminate()
+
+
+@contextmanager
+def exported(size: int) -> Iterator[str]:
+    """A file of the shipped network for that input size, which the server then takes."""
+    from multitasknet import export
+
+    with tempfile.TemporaryDirectory() as folder:
+        yield str(export(Path(folder) / "model.onnx", weights="synthetic", size=size).path)
 
 
 def under_load(size: int, options: argparse.Namespace) -> Iterator[dict[str, Any]]:

@@ -204,7 +204,7 @@ def test_a_card_is_quoted_only_for_its_own_weights(
 
 def test_the_evaluate_command(root, checkpoint, tmp_path, capsys) -> None:
     arguments = ["evaluate", "--data", str(root), "--weights", str(checkpoint), "--size", "32"]
-    arguments += ["--output", str(tmp_path / "out"), "--rerank", "--batch-size", "4"]
+    arguments += ["--output", str(tmp_path / "out"), "--rerank"]
     assert main(arguments) == 0
     header, *rows = capsys.readouterr().out.splitlines()
     assert re.split(r"\s{2,}", header.strip()) == ["percent", "this run", "re-ranked"]
@@ -231,7 +231,7 @@ def test_a_users_mistake_is_one_message_and_exit_code_2(
     shutil.copytree(root / "image_train", tmp_path / "train" / "image_train")
     shutil.copy(root / "label_train.csv", tmp_path / "train")
     arguments = [argument.format(train=tmp_path / "train", root=root) for argument in arguments]
-    assert main([*arguments, "--weights", str(checkpoint), "--size", "32"]) == 2
+    assert main([*arguments, "--weights", str(checkpoint)]) == 2
     error = capsys.readouterr().err
     assert named in error
     assert "Traceback" not in error

@@ -339,7 +339,7 @@ def pose_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-NETWORK = ["--backend", "mindspore", "--size", "64", "--batch-size", "5", "--no-flip-test"]
+NETWORK = ["--backend", "mindspore", "--size", "64", "--no-flip-test"]
 
 
 def test_the_evaluate_pose_command(root, pose_checkpoint, tmp_path, capsys) -> None:

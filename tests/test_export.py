@@ -227,7 +227,7 @@ def test_the_command_quantizes_with_a_folder(exported, tmp_path, capsys) -> None
     for index, crop in enumerate(crops(4)):
         Image.fromarray(crop).save(tmp_path / "crops" / f"{index}.png")
     command = ["quantize", str(tmp_path / "crops"), "--weights", str(exported)]
-    assert main([*command, "--output", str(tmp_path / "int8.onnx"), "--threads", "1"]) == 0
+    assert main([*command, "--output", str(tmp_path / "int8.onnx")]) == 0
     printed = capsys.readouterr().out
     assert "calibrated on  3 images" in printed
     assert "the same for" in printed

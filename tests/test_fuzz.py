@@ -574,7 +574,7 @@ COMMANDS = {
     for name, parser in all_commands().items()
     if name not in ("demo", "serve", "synthesize", "finetune", "adapt", "download", "gallery")
 }
-KEPT_OUT = {"--ray", "--open", "--system", "--download"}
+KEPT_OUT = {"--ray", "--system"}
 
 
 @st.composite

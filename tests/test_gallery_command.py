@@ -91,12 +91,12 @@ def test_search_prints_what_it_found_and_how(
     assert first["distance"] < 1e-3 and first["probability"] is None
     assert found["in_gallery"] == query(city)
     assert found["searched"] == {"rows": 20, "setting": None}
-    (found,) = printed(capsys, *line, "--where", "time > '2026-11-01 08:00:10'", "--camera", "c2")
+    (found,) = printed(capsys, *line, "--where", "time > '2026-11-01 08:00:10' and camera = 'c2'")
     assert {one["camera"] for one in found["matches"]} == {"c2"}
     assert found["searched"]["rows"] == len(found["matches"]) == 2
     (found,) = printed(capsys, *line, "--group-by", "camera")
     assert sorted(one["camera"] for one in found["matches"]) == ["c0", "c1", "c2", "c3"]
-    (found,) = printed(capsys, *line, "--max-distance", "1e-3", "--exact")
+    (found,) = printed(capsys, *line, "--max-distance", "1e-3")
     assert [one["image"] for one in found["matches"]] == [query(city)]
     (found,) = printed(capsys, *line, query(city, 6), "--track", "--false-match-rate", "0.2")
     assert found["max_distance"] > 0
@@ -122,8 +122,6 @@ def test_probabilities_are_those_that_the_user_measured(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--color", "pink"], "no row has 'pink' among its colors; the gallery has blue, red"),
-        (["--camera", "c1", "c9"], "'c9' among its cameras; the gallery has c0, c1, c2, c3"),
         (["--where", "nope = 3"], "with the columns id, image"),
         (["--false-match-rate", "0.00001"], "ask for a larger rate"),
     ],

@@ -217,7 +217,7 @@ def test_a_pose_convention_travels_in_the_sidecar_and_a_wrong_one_is_said(
 
 # The command
 
-QUICK = ["--backend", "mindspore", "--size", "64", "--batch-size", "2", "--no-flip-test"]
+QUICK = ["--backend", "mindspore", "--size", "64", "--no-flip-test"]
 
 
 @pytest.fixture
@@ -296,9 +296,9 @@ def test_options_reach_the_network(monkeypatch, capsys) -> None:
 
     monkeypatch.setattr("multitasknet.inference.pose.PoseEstimator", refuse)
     options = ["--no-flip-test", "--decode", "dark", "--size", "128", "--threads", "1"]
-    assert main(["pose", str(PHOTO), *options, "--batch-size", "4"]) == 2
+    assert main(["pose", str(PHOTO), *options]) == 2
     assert (asked["flip_test"], asked["decode"], asked["size"]) == (False, "dark", (128, 128))
-    assert (asked["threads"], asked["batch_size"]) == (1, 4)
+    assert asked["threads"] == 1
 
 
 def test_random_weights_are_said_to_be(capsys) -> None:

@@ -42,7 +42,7 @@ from multitasknet.weights.read import read_weights
 from multitasknet.weights.sidecar import read_sidecar
 
 PHOTO = Path(__file__).resolve().parents[1] / "assets" / "example.jpg"
-RANDOM = ["--weights", "none", "--size", "32"]
+RANDOM = ["--weights", "none"]
 DEEP = "[" * 2500
 
 
@@ -321,8 +321,7 @@ def test_without_a_home_folder_the_remedy_is_named(monkeypatch, capsys) -> None:
         ["info", "--weights", f"{'x' * 300}.md"],
         ["search", *RANDOM, "--gallery", "x" * 300, "--query", str(PHOTO)],
         ["group", "x" * 300, "--output", "groups"],
-        ["predict", str(PHOTO), *RANDOM[:2], "--size", "32000"],
-        ["predict", str(PHOTO), *RANDOM, "--batch-size", "999999999"],
+        ["predict", str(PHOTO), *RANDOM, "--size", "32000"],
     ],
 )
 def test_odd_arguments_are_one_line_and_exit_code_2(command, capsys) -> None:

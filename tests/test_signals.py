@@ -17,15 +17,16 @@ import psutil
 import pytest
 
 PHOTO = Path(__file__).resolve().parents[1] / "assets" / "example.jpg"
-RANDOM = ["--weights", "none", "--size", "32"]
+RANDOM = ["--weights", "none"]
+SMALL = [*RANDOM, "--size", "32"]
 COMMANDS = {
     "info": ["info"],
-    "predict": ["predict", str(PHOTO), *RANDOM, "--backend", "mindspore"],
-    "predict-onnx": ["predict", str(PHOTO), *RANDOM, "--backend", "onnx"],
+    "predict": ["predict", str(PHOTO), *SMALL, "--backend", "mindspore"],
+    "predict-onnx": ["predict", str(PHOTO), *SMALL, "--backend", "onnx"],
     "pose": ["pose", str(PHOTO), "--weights", "none", "--output", "{out}/pose.csv"],
     "export": ["export", "--weights", "none", "--size", "32", "--output", "{out}/x.onnx"],
     "search": ["search", *RANDOM, "--gallery", "{data}/image_test", "--query", str(PHOTO)],
-    "evaluate": ["evaluate", *RANDOM, "--data", "{data}", "--output", "{out}/evaluation"],
+    "evaluate": ["evaluate", *SMALL, "--data", "{data}", "--output", "{out}/evaluation"],
     "synthesize": ["synthesize", "--output", "{out}/drawn", "--workers", "2"],
     "finetune": [
         *["finetune", "--data", "{data}", "--output", "{out}/run", "--weights", "none"],

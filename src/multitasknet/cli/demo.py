@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import webbrowser
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ def add_parsers(commands: Any) -> None:
     demo.add_argument(
         "--output", type=Path, metavar="DIR", help=f"a new folder ({_FOLDER}, {_FOLDER}-2, ...)"
     )
-    demo.add_argument("--open", action="store_true", help="open the report in a browser")
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -42,8 +40,6 @@ def _demo(options: argparse.Namespace) -> None:
     queries = len(result.predictions) - bool(options.photo)
     print(f"\n{result.right} of {queries} queries found first, {result.seconds:.0f} s")
     print(f"\n{result.report}")
-    if options.open:
-        webbrowser.open(result.report.resolve().as_uri())
 
 
 def _free_folder() -> Path:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
 from .options import (
+    ENGINE,
     add_command,
     add_options,
     add_pose_options,
@@ -42,7 +43,7 @@ def add_parsers(commands: Any) -> None:
     add_options(evaluate, "--data", "--allow-outside", "--json")
     evaluate.add_argument("--rerank", action="store_true", help="k-reciprocal re-ranking as well")
     _add_output(evaluate)
-    add_predictor_options(evaluate, batch=32)
+    add_predictor_options(evaluate, *ENGINE)
 
     pose = add_command(
         commands,
@@ -81,7 +82,7 @@ def add_parsers(commands: Any) -> None:
         default=0.5,
         help="share of pairs of one vehicle among those that will be compared (0.5)",
     )
-    add_predictor_options(calibrate, batch=32)
+    add_predictor_options(calibrate, "--precision")
 
     data = add_command(
         commands,

@@ -9,7 +9,6 @@ from typing import Any
 
 from ..models import pose_networks
 from .options import (
-    add_batch_size,
     add_command,
     add_options,
     given,
@@ -51,9 +50,7 @@ def add_parsers(commands: Any) -> None:
         "images", nargs="+", type=Path, metavar="IMAGE", help="crops to calibrate on, or folders"
     )
     quantize.add_argument("--output", type=Path, required=True, help="the file to write, .onnx")
-    add_options(quantize, "--labels", "--pose", "--network", "--weights", "--size", "--threads")
-    add_options(quantize, "--json")
-    add_batch_size(quantize, 8)
+    add_options(quantize, "--labels", "--pose", "--network", "--weights", "--size", "--json")
     quantize.add_argument(
         "--min-cosine",
         type=float,

@@ -61,13 +61,10 @@ def add_parsers(commands: Any) -> None:
     )
     search.add_argument("--top", type=positive, default=10, help="rows for each query (10)")
     search.add_argument("--where", metavar="SQL", help="such as: camera = '3' and lane > 1")
-    for name, of in (("camera", "cameras"), ("color", "colours"), ("type", "types")):
-        search.add_argument(f"--{name}", nargs="+", default=(), help=f"only rows of these {of}")
     _add_distances(search)
     search.add_argument(
         "--group-by", choices=("camera",), help="give only the nearest row of each camera"
     )
-    search.add_argument("--exact", action="store_true", help="compare all rows, without the index")
     search.add_argument(
         "--track", action="store_true", help="the queries show one vehicle: search for their mean"
     )
@@ -75,7 +72,7 @@ def add_parsers(commands: Any) -> None:
         "--output", type=Path, metavar="HTML", help="write a page with the pictures"
     )
     add_options(search, "--labels", "--json")
-    add_predictor_options(search, batch=32)
+    add_predictor_options(search, "--precision")
 
     group = add_command(
         commands,
@@ -94,7 +91,7 @@ def add_parsers(commands: Any) -> None:
     )
     _add_distances(group, default=0.001)
     add_options(group, "--json")
-    add_predictor_options(group, batch=32)
+    add_predictor_options(group, "--precision")
 
     compare = add_command(
         commands,
@@ -105,8 +102,8 @@ def add_parsers(commands: Any) -> None:
     )
     for name in ("first", "second"):
         compare.add_argument(name, type=Path, metavar="IMAGE", help="a vehicle crop")
-    add_options(compare, "--labels", "--json")
-    add_predictor_options(compare, batch=2)
+    add_options(compare, "--json")
+    add_predictor_options(compare)
 
     gallery = commands.add_parser(
         "gallery", help="keep a gallery that grows", description="Keep a gallery that grows."
@@ -137,7 +134,7 @@ def _add_actions(actions: Any) -> None:
         "--ray-actors", type=positive, default=1, metavar="N", help="networks on the cluster (1)"
     )
     add_options(add, "--labels", "--json")
-    add_predictor_options(add, batch=32)
+    add_predictor_options(add, "--threads", "--backend", "--precision")
 
     info = _action(actions, "info", _info, "print what a gallery holds")
     add_options(info, "--json")
@@ -146,7 +143,6 @@ def _add_actions(actions: Any) -> None:
     _action(actions, "compact", _compact, "join small files, drop versions older than an hour")
     index = _action(actions, "index", _index, "build the index for searching many rows")
     index.add_argument("--recall", type=share, default=0.95, help="share to be found (0.95)")
-    add_options(index, "--json")
     export = _action(actions, "export", _export, "write rows as Parquet or CSV", "rows.parquet")
     export.add_argument("output", type=Path, help="a file .parquet, or .csv without embeddings")
     export.add_argument("--where", metavar="SQL", help="which rows (all)")
@@ -194,7 +190,6 @@ def _search(options: argparse.Namespace) -> None:
 
     from ..files import check_output
     from ..gallery.gallery import find_gallery, open_gallery
-    from ..gallery.rows import GalleryFilter, all_of
 
     check_images(options.query)
     find_gallery(options.gallery)  # before a network is loaded
@@ -203,10 +198,7 @@ def _search(options: argparse.Namespace) -> None:
     keypoints = _keypoints(options, options.query)
     predictor = make_predictor(options)
     gallery = open_gallery(options.gallery, predictor)
-    chosen = GalleryFilter(tuple(options.camera), tuple(options.color), tuple(options.type))
-    chosen.check(gallery.facets)
-    where = all_of([options.where, chosen.condition])
-    searched = gallery.plan(where, exact=options.exact)
+    searched = gallery.plan(options.where)
     queries = list(predictor.stream(options.query, keypoints))
     names, embeddings = (
         [one.source for one in queries],
@@ -218,9 +210,8 @@ def _search(options: argparse.Namespace) -> None:
     found = gallery.search(
         embeddings,
         top=options.top,
-        where=where,
+        where=options.where,
         max_distance=limit,
-        exact=options.exact,
         group_by=options.group_by,
     )
     inside = gallery.find(one.sha256 for one in queries)
@@ -325,9 +316,8 @@ def _compare(options: argparse.Namespace) -> None:
 
     images = [options.first, options.second]
     check_images(images)
-    keypoints = _keypoints(options, images)
     predictor = make_predictor(options)
-    result = compare(predictor, *images, keypoints=keypoints)
+    result = compare(predictor, *images)
     if options.json:
         print_json([result.as_json()])
         return
@@ -426,12 +416,8 @@ def _compact(options: argparse.Namespace) -> None:
 
 
 def _index(options: argparse.Namespace) -> None:
-    measured = [asdict(one) for one in _opened(options).build_index(options.recall)]
-    if options.json:
-        print_json(measured)
-        return
-    for one in measured:
-        print(f"{one['probes']:6} probes find {one['recall']:.3f} of the 10 nearest")
+    for one in _opened(options).build_index(options.recall):
+        print(f"{one.probes:6} probes find {one.recall:.3f} of the 10 nearest")
 
 
 def _export(options: argparse.Namespace) -> None:

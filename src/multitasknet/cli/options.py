@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..device import Device
 from ..errors import EngineError
-from ..inference.engines import AIMS, BACKENDS, PRECISIONS
+from ..inference.engines import BACKENDS, PRECISIONS
 from ..models import DEFAULT_NETWORK, NETWORKS, find_network
 from ..models.base import SIZE_STEP
 from ..runtime import usable_cores
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from ..inference.pose import PoseEstimator
     from ..inference.predictor import Predictor
 
-ENGINE = ("--threads", "--backend", "--device", "--precision", "--optimize-for")
-_ENGINE = ("threads", "backend", "device", "precision", "optimize_for")
+# How a network runs: of commands that take many pictures.
+ENGINE = ("--size", "--threads", "--backend", "--precision")
+_ENGINE = ("size", "threads", "backend", "precision", "batch_size")
 _WIDTH = 79
 # The first is whose weights are random ones.
 POSE_NETWORKS = ("poseestnet", "vehiclepose")
@@ -87,11 +88,6 @@ def add_options(parser: Any, *names: str) -> None:
             "type": str.lower,
             "help": f"default: what the file or card states, else {DEFAULT_NETWORK}",
         },
-        "--optimize-for": {
-            "choices": AIMS,
-            "default": "latency",
-            "help": "latency of one image, or throughput of many (latency)",
-        },
         "--pose": {
             "default": "auto",
             "help": "for images without keypoints: 'auto' (the network that the weights were "
@@ -120,27 +116,16 @@ def add_options(parser: Any, *names: str) -> None:
         parser.add_argument(name, **shared[name])
 
 
-def add_batch_size(parser: Any, default: int | None = None) -> None:
-    """Images per call of the network; None is what suits ``--optimize-for``."""
-    said = default or "8, or four a thread for throughput"
-    parser.add_argument(
-        "--batch-size", type=positive, default=default, help=f"images at a time ({said})"
-    )
-
-
-def add_predictor_options(parser: argparse.ArgumentParser, *, batch: int | None = None) -> None:
-    """All that :func:`make_predictor` reads."""
-    group = parser.add_argument_group("network")
-    add_options(group, "--weights", "--pose", "--size", *ENGINE)
-    add_batch_size(group, batch)
+def add_predictor_options(parser: argparse.ArgumentParser, *names: str) -> None:
+    """The weights and the pose network of :func:`make_predictor`, and these of ENGINE."""
+    add_options(parser.add_argument_group("network"), "--weights", "--pose", *names)
     parser.set_defaults(network=None)
 
 
 def add_pose_options(parser: argparse.ArgumentParser) -> None:
     """All that :func:`make_pose_estimator` reads."""
     group = parser.add_argument_group("pose network")
-    add_options(group, "--weights", "--size", *ENGINE)
-    add_batch_size(group)
+    add_options(group, "--weights", *ENGINE)
     group.add_argument(
         "--no-flip-test",
         dest="flip_test",
@@ -251,7 +236,7 @@ def make_predictor(options: argparse.Namespace) -> Predictor:
 
 def predictor_settings(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of that predictor."""
-    how = given(options, ("batch_size", "size", "pose", *_ENGINE))
+    how = given(options, ("pose", *_ENGINE))
     return source_of(options) | how
 
 
@@ -259,7 +244,7 @@ def make_pose_estimator(options: argparse.Namespace) -> PoseEstimator:
     """The estimator that the options ask for, see :func:`add_pose_options`."""
     from ..inference.pose import PoseEstimator
 
-    how = given(options, ("batch_size", "size", "flip_test", "decode", "hidden", *_ENGINE))
+    how = given(options, ("flip_test", "decode", "hidden", *_ENGINE))
     estimator = PoseEstimator(**source_of(options), **how)
     if not estimator.engine.source:
         print("multitasknet: the weights are random; these poses mean nothing", file=sys.stderr)

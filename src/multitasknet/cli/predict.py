@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .options import (
+    ENGINE,
     add_command,
     add_options,
     add_pose_options,
@@ -46,7 +47,7 @@ def add_parsers(commands: Any) -> None:
     )
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help=_IMAGES)
     add_options(predict, "--labels", "--json")
-    add_predictor_options(predict)
+    add_predictor_options(predict, *ENGINE)
 
     pose = add_command(
         commands,

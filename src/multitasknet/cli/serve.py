@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import add_batch_size, add_command, add_options, make_predictor
+from .options import add_command, add_predictor_options, make_predictor, positive
 
 if TYPE_CHECKING:
     from ..server.service import Service
@@ -35,10 +35,10 @@ def add_parsers(commands: Any) -> None:
     serve.add_argument(
         "--token-file", type=Path, help="file whose first line is the token that callers must send"
     )
-    group = serve.add_argument_group("network")
-    add_options(group, "--weights", "--pose", "--size", "--backend", "--precision", "--threads")
-    add_batch_size(group, 8)
-    serve.set_defaults(network=None, card=None)
+    add_predictor_options(serve, "--threads", "--backend", "--precision")
+    serve.add_argument(
+        "--batch-size", type=positive, default=8, help="most images of callers at a time (8)"
+    )
 
 
 def _serve(options: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ _SIZES = {
     "cameras": (6, "camera ids"),
     "pixels": (256, "longer side of the images"),
 }
-_SETTINGS = (*_SIZES, "test_vehicles", "prior", "seed", "workers", "heatmaps", "segments")
+_SETTINGS = (*_SIZES, "test_vehicles", "prior", "seed", "workers")
 
 
 def add_parsers(commands: Any) -> None:
@@ -43,18 +43,19 @@ def add_parsers(commands: Any) -> None:
         "real: as on traffic crops, of many sizes",
     )
     draw.add_argument("--seed", type=int, default=0, help="of all that is random (0)")
-    for name, maps in (("heatmaps", 36), ("segments", 13)):
-        draw.add_argument(
-            f"--{name}", action="store_true", help=f"write the {maps} {name} as files"
-        )
+    draw.add_argument(
+        "--maps", action="store_true", help="write the 36 heatmaps and the 13 segments as files"
+    )
     add_options(draw, "--workers")
 
 
 def _synthesize(options: argparse.Namespace) -> None:
     from vehiclesynth import SyntheticError, synthesize
 
+    settings = given(options, _SETTINGS)
+    settings |= {"heatmaps": options.maps, "segments": options.maps}
     try:
-        data = synthesize(options.output, progress=True, **given(options, _SETTINGS))
+        data = synthesize(options.output, progress=True, **settings)
     except SyntheticError as error:
         raise MultiTaskNetError(str(error)) from error
     counts = ", ".join(f"{count} {split}" for split, count in data.images.items())

@@ -26,14 +26,12 @@ _SHARED = (
     "epochs",
     "batch_size",
     "lr",
-    "schedule",
     "freeze",
     "precision",
-    "evaluate_every",
     "seed",
 )
 _OF_MULTITASKNET = ("pose", "instances")
-_OF_ROUNDS = ("rounds", "freeze", "lr", "batch_size", "neighbors", "pose", "seed")
+_OF_ROUNDS = ("rounds", "freeze", "lr", "batch_size", "pose", "seed")
 _SOURCE = ("weights", "card")
 _WIDTH = 75
 
@@ -76,7 +74,7 @@ def add_parsers(commands: Any) -> None:
     adapt.add_argument(
         "--data", type=Path, metavar="ROOT", help="a labelled data set to measure each round on"
     )
-    add_options(adapt, "--weights", "--backend", "--workers", "--device", "--json")
+    add_options(adapt, "--weights", "--workers", "--device", "--json")
     _add_config(adapt)
     _add_settings(adapt, "rounds", AdaptSettings, _OF_ROUNDS)
     adapt.set_defaults(network=None)
@@ -170,7 +168,7 @@ def _adapt(options: argparse.Namespace) -> None:
 
     settings = _settings(options, AdaptSettings, _OF_ROUNDS)
     show = _print_json_round if options.json else _print_round
-    run = given(options, ("data", "backend", "device", "workers"))
+    run = given(options, ("data", "device", "workers"))
     result = adapt(options.crops, options.output, on_round=show, **run, **settings)
     before, report = result.history.before, result.output / "report.html"
     if options.json:

@@ -28,10 +28,6 @@ _FIELDS = {
     "user": "who publishes it, the first part of its uid (MindSpore)",
     "version": "its version, the second part of its uid (1.0)",
     "dataset": "what the weights were trained on",
-    "author": "who trained them",
-    "license": "under which licence (Apache2.0)",
-    "repo": "the URL of the module's repository (the published card's)",
-    "summary": "one line on it",
 }
 
 
@@ -60,7 +56,6 @@ def add_parsers(commands: Any) -> None:
         example="--network poseestnet",
     )
     add_options(download, "--card", "--network")
-    download.add_argument("--verify", action="store_true", help="hash a cached file again")
 
     convert = add_command(
         commands,
@@ -70,10 +65,7 @@ def add_parsers(commands: Any) -> None:
         example="model_best.pth.tar pamtri.safetensors --float16",
     )
     convert.add_argument("source", type=Path, help="a .ckpt, .safetensors, .pth or .pth.tar file")
-    convert.add_argument("target", type=Path, help="the file to write")
-    convert.add_argument(
-        "--format", choices=("ckpt", "safetensors", "pth"), help="default: the target's ending"
-    )
+    convert.add_argument("target", type=Path, help="the file to write: .ckpt, .safetensors or .pth")
     convert.add_argument(
         "--float16", action="store_true", help="half the size: kernels and matrices in float16"
     )
@@ -100,9 +92,6 @@ def add_parsers(commands: Any) -> None:
     )
     for name, text in _FIELDS.items():
         card.add_argument(f"--{name}", default=argparse.SUPPRESS, help=text)
-    card.add_argument(
-        "--body", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="more text, Markdown"
-    )
 
     install = add_command(
         commands,
@@ -114,7 +103,6 @@ def add_parsers(commands: Any) -> None:
     install.add_argument("--hub-dir", type=Path, help="the hub folder (default: ~/.mscache)")
     add_options(install, "--network", "--card")
     install.add_argument("--version", help="the Hub's version to install for, such as 1.9")
-    install.add_argument("--download", action="store_true", help="download the weights as well")
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -199,28 +187,27 @@ def _download(options: argparse.Namespace) -> None:
     from ..hub.fetch import fetch_asset
 
     options.weights = None if options.card else "card"
-    print(fetch_asset(card_of(options), verify=options.verify))
+    print(fetch_asset(card_of(options), verify=True))
 
 
 def _convert(options: argparse.Namespace) -> None:
     from ..weights.convert import convert
     from ..weights.read import read_weights
 
-    how = given(options, ("format", "float16", "without"))
+    how = given(options, ("float16", "without"))
     print_rows(_weights_rows(read_weights(convert(options.source, options.target, **how))))
 
 
 def _write_card(options: argparse.Namespace) -> None:
     from ..hub.publish import write_card
 
-    card = write_card(options.directory, url=options.url, **given(options, (*_FIELDS, "body")))
+    card = write_card(options.directory, url=options.url, **given(options, _FIELDS))
     print(card.path)
     print(f"publish these two beside each other, then create_network(card={str(card.path)!r}):")
     print(*(f"  {asset.url}" for asset in (card.asset, card.asset.side) if asset), sep="\n")
 
 
 def _hub_install(options: argparse.Namespace) -> None:
-    from ..hub.fetch import fetch_asset
     from ..hub.install import hub_install
 
     for card in hub_install(options.hub_dir, **given(options, ("card", "version", "network"))):
@@ -229,5 +216,3 @@ def _hub_install(options: argparse.Namespace) -> None:
         if options.hub_dir:
             print(f"  mindspore_hub.manage.set_hub_dir({str(root)!r})")
         print(f'  mindspore_hub.load("{card.uid}")')
-        if options.download:
-            print(f"weights: {fetch_asset(card, root)}")

@@ -108,7 +108,7 @@ class WeightsFile:
                 raise CheckpointError(
                     f"{path} is damaged: expected sha256 {expected}, found {found or 'no file'}; "
                     f"install this package again, or fetch the file again with 'multitasknet "
-                    f"download --verify'"
+                    f"download'"
                 )
 
     def read(self, network: Network | None = None) -> Weights:
