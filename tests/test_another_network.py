@@ -15,7 +15,7 @@ from toy_network import ToySpec
 
 from multitasknet import convert, create_network, export, read_dataset, read_weights
 from multitasknet.cli import main
-from multitasknet.data.pipeline import create_pipeline
+from multitasknet.data.batches import read_batches
 from multitasknet.data.samples import batch_inputs, make_sample
 from multitasknet.inference.conversion import open_mindir
 from multitasknet.inference.engines import open_engine
@@ -77,9 +77,9 @@ def test_its_exports_and_engines_agree_at_any_size(weights: Path, tmp_path: Path
 def test_its_inputs_come_from_any_data_set(tmp_path: Path) -> None:
     root = drawn.pamtri(tmp_path / "data", drawn.plan(2, 1, 1))
     split = read_dataset(root).train
-    pipeline = create_pipeline(split, ToySpec(), (32, 64), batch_size=2)
-    assert pipeline.get_col_names() == ["picture", "index"]
-    ((pictures, _),) = pipeline.create_tuple_iterator(num_epochs=1, output_numpy=True)
+    (row,) = read_batches(split, ToySpec(), (32, 64), batch_size=2)
+    assert list(row) == ["picture", "index"]
+    pictures = row["picture"]
     assert (pictures.shape, pictures.dtype) == ((2, 3, 32, 64), np.float32)
     assert 0.1 < pictures.mean() < 0.9
 

@@ -10,15 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import drawn
-import mindspore.dataset as ds
 import numpy as np
 import pytest
 from PIL import Image
 
-from multitasknet import DataError, MultiTaskNetSpec
+from multitasknet import DataError, ImageError, MultiTaskNetSpec, create_pipeline
 from multitasknet.cli import main
+from multitasknet.data.batches import prepared, read_batches
 from multitasknet.data.layouts import read_dataset
-from multitasknet.data.pipeline import create_pipeline, rows_of
 from multitasknet.data.records import Record, unmatched_vehicles, warn_about
 from multitasknet.data.samples import load_sample
 from multitasknet.models.multitasknet.preprocessing import channel_statistics, preprocess
@@ -430,48 +429,33 @@ def test_a_faulty_visibility_file_is_refused_with_its_line(tmp_path: Path, chang
         read_dataset(tmp_path / "data")
 
 
-# The pipeline
-
-
-def passes(pipeline, count: int) -> list[list[tuple[np.ndarray, ...]]]:
-    return [
-        [tuple(column.copy() for column in batch) for batch in one]
-        for one in (
-            pipeline.create_tuple_iterator(num_epochs=1, output_numpy=True) for _ in range(count)
-        )
-    ]
+# Batches
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_every_pass_and_any_number_of_workers_give_the_same(
+def test_any_number_of_workers_gives_what_preprocessing_gives(
     roots: dict[str, Path], workers: int
 ) -> None:
-    split = read_dataset(roots["pamtri"]).train
-    pipeline = create_pipeline(
-        split, MultiTaskNetSpec(Variant.HEATMAP_SEGMENT), (64, 32), batch_size=5, workers=workers
+    split, spec = read_dataset(roots["pamtri"]).train, MultiTaskNetSpec(Variant.HEATMAP_SEGMENT)
+    batches = list(read_batches(split, spec, (64, 32), batch_size=5, workers=workers))
+    assert [len(one["index"]) for one in batches] == [5, 5, 2]
+    images, poses, indices = (
+        np.concatenate([one[name] for one in batches]) for name in ("image", "pose", "index")
     )
-    first, *others = passes(pipeline, 3)
-    assert [batch[0].shape[0] for batch in first] == [5, 5, 2]
-    for other in others:
-        for one, two in zip(first, other, strict=True):
-            for column, again in zip(one, two, strict=True):
-                np.testing.assert_array_equal(column, again)
-    position = 0
-    for images, poses, indices in first:
-        for image, pose, index in zip(images, poses, indices, strict=True):
-            record = split.records[position]
-            x, p = preprocess(record.image, record.keypoints, "heatmap+segment", (64, 32))
-            np.testing.assert_allclose(image, x, atol=1e-6)
-            np.testing.assert_array_equal(pose, p)
-            assert index == position
-            position += 1
-    assert position == len(split)
+    np.testing.assert_array_equal(indices, np.arange(len(split)))
+    for record, image, pose in zip(split.records, images, poses, strict=True):
+        x, p = preprocess(record.image, record.keypoints, "heatmap+segment", (64, 32))
+        np.testing.assert_allclose(image, x, atol=1e-6)
+        np.testing.assert_array_equal(pose, p)
 
 
-def test_order_labels_augmentation_and_remainder(roots: dict[str, Path]) -> None:
-    split = read_dataset(roots["pamtri"]).train
+def test_order_labels_augmentation_and_remainder_of_mindspores_pipeline(
+    roots: dict[str, Path],
+) -> None:
+    split, seen = read_dataset(roots["pamtri"]).train, set()
 
     def darken(sample, index, place):
+        seen.add((index, place))
         return replace(sample, pixels=np.zeros_like(sample.pixels))
 
     pipeline = create_pipeline(
@@ -484,11 +468,14 @@ def test_order_labels_augmentation_and_remainder(roots: dict[str, Path]) -> None
         augment=darken,
         drop_remainder=True,
     )
-    assert pipeline.get_col_names() == ["image", "pose", "index", "identity", "color", "type"]
-    (batches,) = passes(pipeline, 1)
-    assert [batch[2].tolist() for batch in batches] == [[7, 0], [7, 11]]
-    assert [batch[3].tolist() for batch in batches] == [[1, 0], [1, 2]]
-    assert all(np.ptp(batch[0], axis=(2, 3)).max() == 0 for batch in batches)
+    assert pipeline.get_dataset_size() == 2
+    for _ in range(2):
+        rows = list(pipeline.create_dict_iterator(num_epochs=1, output_numpy=True))
+        assert list(rows[0]) == ["image", "pose", "index", "identity", "color", "type"]
+        assert [row["index"].tolist() for row in rows] == [[7, 0], [7, 11]]
+        assert [row["identity"].tolist() for row in rows] == [[1, 0], [1, 2]]
+        assert all(np.ptp(row["image"], axis=(2, 3)).max() == 0 for row in rows)
+    assert seen == {(7, 0), (0, 1), (7, 2), (11, 3)}
 
 
 @pytest.mark.parametrize("variant", [Variant.RGB, Variant.HEATMAP_SEGMENT])
@@ -503,34 +490,26 @@ def test_pixels_that_are_normalised_on_the_device_are_the_same_inputs(roots, var
     for one, other in zip(ready.plain(4), pixels.plain(4), strict=True):
         for wanted, got in zip(one.inputs, other.inputs, strict=True):
             np.testing.assert_allclose(got.asnumpy(), wanted.asnumpy(), atol=1e-6)
-    (row,) = rows_of(create_pipeline(split, spec, (32, 32), batch_size=6, raw=True))
+    (row,) = read_batches(split, spec, (32, 32), batch_size=6, raw=True)
     assert row["image"].dtype == np.uint8
     assert PixelScale.for_device(*channel_statistics(3)) is None
 
 
-def test_few_batches_are_made_ahead(roots: dict[str, Path]) -> None:
+def test_few_batches_are_made_ahead_and_none_after_the_reader_stops() -> None:
     made = []
+    items = prepared(made.append, range(60), workers=2)
+    assert next(items) is None
+    time.sleep(0.1)
+    assert sorted(made) == [0, 1, 2]
+    items.close()
+    assert len(made) == 3
 
-    def noted(sample, index, place):
-        made.append(place)
-        return sample
 
-    split, before = read_dataset(roots["pamtri"]).train, ds.config.get_prefetch_size()
-    pipeline = create_pipeline(
-        split,
-        MultiTaskNetSpec(Variant.RGB),
-        (32, 32),
-        batch_size=1,
-        order=[index % len(split) for index in range(60)],
-        augment=noted,
-    )
-    rows = rows_of(pipeline)
-    assert next(iter(rows))["image"].shape == (1, 3, 32, 32)
-    time.sleep(1)
-    # MindSpore's own queue holds more than 16.
-    assert len(made) <= 10
-    assert ds.config.get_prefetch_size() == before
-    assert sum(1 for _ in rows) == 59
+def test_a_picture_that_goes_while_it_is_read_is_named(tmp_path: Path) -> None:
+    split = read_dataset(drawn.pamtri(tmp_path / "data", PLAN), ["query"]).query
+    split.records[3].image.unlink()
+    with pytest.raises(ImageError, match=re.escape(str(split.records[3].image))):
+        list(read_batches(split, MultiTaskNetSpec(Variant.RGB), (32, 32), batch_size=2))
 
 
 # The commands

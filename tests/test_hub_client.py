@@ -252,32 +252,19 @@ def test_two_hub_folders_in_one_process_keep_to_their_own_cards(
         card = write_card(url, content, repo=repo, path=tmp_path / name / "multitasknet_veri.md")
         hub_install(tmp_path / f"hub {name}", card=card)
         hubs.append(tmp_path / f"hub {name}")
-    biases, sources, error = run(
+    biases, sources = run(
         hubs[0],
         f"""
         networks = [mindspore_hub.load("{UID}")]
         mindspore_hub.manage.set_hub_dir({str(hubs[1])!r})
         networks.append(mindspore_hub.load("{UID}", pretrained=False))
         biases = [float(one.fc_vid.bias.asnumpy()[0]) for one in networks]
-        # The second copy of the package has another name; its errors are found all the same.
-        import importlib, sys, types
-        names = {{name.partition(".")[0] for name in sys.modules}}
-        (copy,) = (name for name in names if name.startswith("multitasknet_"))
-        pipeline = importlib.import_module(f"{{copy}}.data.pipeline")
-        def rows():
-            yield
-            raise RuntimeError(f"there\\n{{copy}}.errors.DataError: a.jpg is gone\\nlast")
-        try:
-            list(pipeline.read_rows(rows(), types.SimpleNamespace(name="train")))
-        except Exception as raised:
-            found = str(raised)
-        print(json.dumps([biases, [str(one.load_report.source) for one in networks], found]))
+        print(json.dumps([biases, [str(one.load_report.source) for one in networks]]))
         """,
     )
     first = float(arrays["fc_vid.bias"][0])
     assert biases == pytest.approx([first, 2 * first])
     assert all(source.startswith(str(hub)) for source, hub in zip(sources, hubs, strict=True))
-    assert error == "a.jpg is gone"
 
 
 def test_beside_another_model_with_a_src_package(

@@ -140,8 +140,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 def check(bench: Bench, name: str, number: int, after: float) -> None:
     ended = bench.end(bench.start(name), after, number)
-    # It may be done by then; a pipeline of MindSpore that starts takes SIGINT for SIGTERM.
-    assert ended.code in (128 + number, 143, 0), ended
+    # It may be done by then.
+    assert ended.code in (128 + number, 0), ended
     if ended.code > 0:
         own = [line for line in ended.said if line.startswith("multitasknet: ")]
         assert [line for line in own if "interrupted" in line or "goes on" in line], ended
@@ -206,34 +206,3 @@ def test_a_third_signal_ends_a_command_that_does_not(tmp_path: Path) -> None:
             process.send_signal(signal.SIGINT)
             time.sleep(0.5)
         assert process.wait(timeout=30) == 143
-
-
-@pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_is_itself_while_a_pipeline_of_mindspore_runs(tmp_path: Path, number: int) -> None:
-    """Whose own handler of SIGTERM ends the process at once."""
-    (tmp_path / "reading.py").write_text(
-        "import sys, time\n"
-        "import numpy as np\n"
-        "import mindspore.dataset as ds\n"
-        "import multitasknet.cli as cli\n"
-        "from multitasknet.__main__ import main\n"
-        "from multitasknet.data.pipeline import rows_of\n"
-        "def read():\n"
-        "    try:\n"
-        "        rows = ds.GeneratorDataset(\n"
-        "            [np.ones(3)] * 8, 'a', num_parallel_workers=2, python_multiprocessing=False\n"
-        "        )\n"
-        "        for _ in rows_of(rows.batch(2)):\n"
-        "            print('at work', flush=True)\n"
-        "            time.sleep(60)\n"
-        "    finally:\n"
-        "        print('cleared up', flush=True)\n"
-        "cli.main = read\n"
-        "main()\n"
-    )
-    command = [sys.executable, str(tmp_path / "reading.py")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"at work\n"
-        process.send_signal(number)
-        said, _ = process.communicate(timeout=30)
-        assert (said, process.returncode) == (b"cleared up\n", 128 + number)

@@ -1,6 +1,5 @@
 from .data.labels import read_labels
 from .data.layouts import read_dataset
-from .data.pipeline import create_pipeline
 from .errors import (
     CardError,
     CheckpointError,
@@ -40,6 +39,7 @@ from .ranking.threshold import threshold_at
 from .training.adapt import adapt
 from .training.finetune import FinetuneResult, finetune
 from .training.losses import MultiTaskLoss
+from .training.pipeline import create_pipeline
 from .vehicle.attributes import COLORS, TYPES, ClassMaps
 from .vehicle.pose import Pose
 from .weights.convert import convert

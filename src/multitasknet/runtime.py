@@ -7,8 +7,6 @@ import logging
 import math
 import os
 import platform
-import signal
-import threading
 from functools import lru_cache
 from pathlib import Path
 
@@ -67,16 +65,6 @@ def free_memory() -> int:
     # What was read of files is given up when it is needed.
     cached = counts.get("active_file", 0) + counts.get("inactive_file", 0)
     return max(min(free, limit - used + cached), 0)
-
-
-def restore_signal_handlers() -> None:
-    """Put Python's handlers back, which a pipeline of MindSpore replaces when it starts.
-
-    Its handler of SIGTERM ends the process without clearing up.
-    """
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.getsignal(number))
 
 
 def cap_leaves_bfloat16() -> bool:

@@ -1,1 +1,1 @@
-"""Data sets: records, samples, packs, and the input pipeline."""
+"""Data sets: labels, layouts, records, samples and batches."""

@@ -13,8 +13,8 @@ from mindspore import Tensor
 from mindspore import dtype as mstype
 from tqdm import tqdm
 
-from ..data.pipeline import LABEL_COLUMNS, create_pipeline, read_rows, rows_of
-from ..data.pipeline import Augmentation as Augment
+from ..data.batches import LABEL_COLUMNS, read_batches
+from ..data.batches import Augmentation as Augment
 from ..data.records import Split
 from ..models.base import Spec
 from ..models.multitasknet.network import MultiTaskNet
@@ -117,7 +117,7 @@ class ImageSource:
         self, size: int, order: Sequence[int] | None = None, augment: Augment | None = None
     ) -> Iterator[Batch]:
         """Batches in any order, changed by any ``augment``."""
-        pipeline = create_pipeline(
+        rows = read_batches(
             self.split,
             self.spec,
             self.spec.input_size,
@@ -130,7 +130,7 @@ class ImageSource:
         )
         image, *others = self.spec.input_shapes(self.spec.input_size)
         to_input = self.scale or Tensor
-        for row in read_rows(rows_of(pipeline), self.split):
+        for row in rows:
             yield Batch(
                 inputs=(to_input(row[image]), *(Tensor(row[name]) for name in others)),
                 labels=tuple(Tensor(row[name]) for name in LABEL_COLUMNS),
