@@ -18,7 +18,7 @@ from multitasknet import DataError, ImageError, MultiTaskNetSpec, create_pipelin
 from multitasknet.cli import main
 from multitasknet.data.batches import prepared, read_batches
 from multitasknet.data.layouts import read_dataset
-from multitasknet.data.records import Record, unmatched_vehicles, warn_about
+from multitasknet.data.records import Record, warn_about
 from multitasknet.data.samples import load_sample
 from multitasknet.models.multitasknet.preprocessing import channel_statistics, preprocess
 from multitasknet.models.multitasknet.spec import Variant
@@ -77,10 +77,9 @@ def test_query_vehicles_without_a_gallery_image_are_named(
 ) -> None:
     plan = [one for one in PLAN if not (one.split == "gallery" and one.vehicle == 102)]
     dataset = read_dataset(drawn.pamtri(tmp_path / "data", plan))
-    assert unmatched_vehicles(dataset) == (102,)
     warn_about(dataset)
     assert "1 query vehicle(s) have no image in the gallery" in caplog.text
-    assert "102" in caplog.text
+    assert "metrics: 102\n" in caplog.text
 
 
 def test_unknown_cameras_are_warned_of(
@@ -292,7 +291,6 @@ def images_of(root: Path) -> list[Path]:
                 ("image,vehicle_id,color\na.jpg,1,mauve\n", "color is 'mauve'; expected a number"),
                 ("image,vehicle_id\nnowhere.jpg,1\n", "query.csv:2: image"),
                 ("image,image,vehicle_id\na.jpg,b.jpg,1\n", "has the column 'image' twice"),
-                (f"image,vehicle_id\na.jpg,{2**63}\n", f"query.csv:2: vehicle_id is {2**63}"),
                 ("", "query.csv:1: the header is ''"),
             )
         ),

@@ -330,8 +330,6 @@ def test_csv_data_sets(tmp_path: Path, rows: list[list[str]], header: list[str])
     write(tmp_path / "train.csv", csv_text([header, *rows]))
     dataset = survives(lambda: read_dataset(tmp_path, check=False))
     if dataset is not None:
-        root = tmp_path.resolve()
-        assert all(one.image.resolve().is_relative_to(root) for one in dataset.train.records)
         assert len(dataset.train.vehicle_ids) == len(dataset.train.camera_ids)
 
 

@@ -40,7 +40,7 @@ def add_parsers(commands: Any) -> None:
         "measure mAP, Rank-k, colour and type",
         example="--data ROOT --weights tuned.ckpt --rerank --output out",
     )
-    add_options(evaluate, "--data", "--allow-outside", "--json")
+    add_options(evaluate, "--data", "--json")
     evaluate.add_argument("--rerank", action="store_true", help="k-reciprocal re-ranking as well")
     _add_output(evaluate)
     add_predictor_options(evaluate, *ENGINE)
@@ -52,7 +52,7 @@ def add_parsers(commands: Any) -> None:
         "measure how near estimated keypoints are",
         example="--data ROOT --output out",
     )
-    add_options(pose, "--data", "--allow-outside", "--json")
+    add_options(pose, "--data", "--json")
     pose.add_argument(
         "--split",
         nargs="+",
@@ -69,7 +69,7 @@ def add_parsers(commands: Any) -> None:
         "measure which distance means the same vehicle, and keep it in the weights' sidecar",
         example="--data ROOT --weights tuned.ckpt --false-match-rate 0.01",
     )
-    add_options(calibrate, "--data", "--allow-outside", "--json")
+    add_options(calibrate, "--data", "--json")
     calibrate.add_argument(
         "--false-match-rate",
         type=share,
@@ -92,7 +92,7 @@ def add_parsers(commands: Any) -> None:
         example="ROOT",
     )
     data.add_argument("data", type=Path, metavar="ROOT", help="the data set's folder")
-    add_options(data, "--allow-outside", "--json")
+    add_options(data, "--json")
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
@@ -139,9 +139,7 @@ def _evaluate_pose(options: argparse.Namespace) -> None:
     from ..evaluation.results import card_metrics
 
     check_folder(options.output)
-    dataset = read_dataset(
-        options.data, options.split, check=False, allow_outside=options.allow_outside
-    )
+    dataset = read_dataset(options.data, options.split, check=False)
     estimator = make_pose_estimator(options)
     card = card_metrics(card_of(options), estimator.engine.weights_sha256)
     evaluation = evaluate_pose(estimator, dataset, splits=options.split, output=options.output)
@@ -211,7 +209,7 @@ def _check_data(options: argparse.Namespace) -> None:
     from ..data.layouts import read_dataset
     from ..data.records import warn_about
 
-    dataset = read_dataset(options.data, allow_outside=options.allow_outside)
+    dataset = read_dataset(options.data)
     warn_about(dataset)
     counts = {split.name: _counts(split) for split in dataset.splits}
     if options.json:
@@ -243,9 +241,7 @@ def _counts(split: Split) -> dict[str, int]:
 def _query_and_gallery(options: argparse.Namespace) -> VehicleDataset:
     from ..data.layouts import read_dataset
 
-    return read_dataset(
-        options.data, ["query", "gallery"], check=False, allow_outside=options.allow_outside
-    )
+    return read_dataset(options.data, ["query", "gallery"], check=False)
 
 
 def _print_files(options: argparse.Namespace) -> None:

@@ -65,10 +65,6 @@ def add_options(parser: Any, *names: str) -> None:
     """Add the shared options of these names to a parser or a group of one."""
     cores = usable_cores()
     shared: dict[str, dict[str, Any]] = {
-        "--allow-outside": {
-            "action": "store_true",
-            "help": "read pictures and labels that lie outside the data set's folder as well",
-        },
         "--backend": {
             "choices": BACKENDS,
             "default": "auto",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..training.finetune import FinetuneResult
     from ..training.history import EpochRecord
 
-_RUN = ("resume", "device", "workers", "tensorboard", "allow_outside")
+_RUN = ("resume", "device", "workers", "tensorboard")
 # What users set often; the rest is for --config.
 _SHARED = (
     "network",
@@ -44,7 +44,7 @@ def add_parsers(commands: Any) -> None:
         "train on a data set",
         example="--data vehicles --output run --weights synthetic --epochs 5 --freeze blocks",
     )
-    add_options(finetune, "--data", "--weights", "--allow-outside", "--workers", "--device")
+    add_options(finetune, "--data", "--weights", "--workers", "--device")
     finetune.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="a new folder for the results"
     )

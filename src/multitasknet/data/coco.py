@@ -19,7 +19,10 @@ from .text import read_text
 _CATEGORY = 1
 _IDS = ("vehicle_id", "color_id", "type_id")
 _SHOWN = 40
+# JSON's; True and False are no numbers, though Python counts them as int.
+_NUMBERS = (int, float)
 _LARGEST = float(np.finfo(np.float32).max)
+_LARGEST_ID = 2**63 - 1
 _ABSENT, _HIDDEN, _VISIBLE = 0, 1, 2
 
 
@@ -76,46 +79,35 @@ def read_coco(path: str | Path) -> Labels:
     """
     with reading(path, DataError, "the file is no JSON", "expected COCO keypoint JSON"):
         content = json.loads(read_text(path))
-    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+    names = ("images", "categories", "annotations")
+    lists: list[Any] = [content.get(n) if isinstance(content, dict) else None for n in names]
+    if not all(isinstance(one, list) and one for one in lists):
         raise DataError(
-            f"{path}: no COCO keypoint JSON; expected an object with images, annotations and "
-            f"categories"
+            f"{path}: no COCO keypoint JSON; expected an object with lists of images, categories "
+            f"and annotations"
         )
-    problems: list[str] = []
-    images = _by_id(content.get("images"), f"{path}: images", problems)
-    categories = _by_id(content.get("categories"), f"{path}: categories", problems)
-    refuse(problems)
+    images = _by_id(lists[0], f"{path}: images")
+    categories = _by_id(lists[1], f"{path}: categories")
 
     def image_of(annotation: Any) -> str:
-        entry = images.get(_id(annotation, "image_id"), {})
-        name = entry.get("file_name")
+        name = images.get(_id(annotation, "image_id"), {}).get("file_name")
         return path_in(name) if isinstance(name, str) else ""
 
     def parse(annotation: Any, origin: str) -> tuple[str, LabelRow]:
         if not isinstance(annotation, dict):
             raise ValueError(f"it is {_shown(annotation)}; expected an object")
-        image = image_of(annotation)
-        if not image:
-            raise ValueError(
-                f"image_id is {_shown(annotation.get('image_id'))}; expected the id of an image "
-                f"with a file_name"
-            )
-        category = categories.get(_id(annotation, "category_id"))
-        if category is None:
-            raise ValueError(
-                f"category_id is {_shown(annotation.get('category_id'))}; expected the id of a "
-                f"category"
-            )
+        image, category = image_of(annotation), categories.get(_id(annotation, "category_id"))
+        if not image or category is None:
+            field, of = ("category_id", "a category") if image else ("image_id", "a named image")
+            raise ValueError(f"{field} is {_shown(annotation.get(field))}; expected the id of {of}")
         keypoints = _keypoints(annotation)[_order(category)]
         return image, LabelRow(image, *_ids(annotation, image), keypoints, origin)
 
-    rows = []
-    for number, annotation in enumerate(content["annotations"], start=1):
+    def place(number: int, annotation: Any) -> str:
         image = image_of(annotation)
-        place = f"{path}: annotation {number}" + (f", image {image!r}" if image else "")
-        rows.append((place, annotation))
-    if not rows:
-        raise DataError(f"{path}: the file has no annotations; expected one an image")
+        return f"{path}: annotation {number}" + (f", image {image!r}" if image else "")
+
+    rows = [(place(number, one), one) for number, one in enumerate(lists[2], start=1)]
     return Labels(parse_rows(rows, parse, "has an annotation already"))
 
 
@@ -132,13 +124,11 @@ def _keypoint_fields(keypoints: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _by_id(listed: Any, field: str, problems: list[str]) -> dict[Any, dict[str, Any]]:
-    """The objects of a list by their ids; one without an id becomes a problem."""
-    if not isinstance(listed, list):
-        problems.append(f"{field} is {_shown(listed)}; expected a list")
-        return {}
-    by_id: dict[Any, dict[str, Any]] = {}
-    for number, entry in enumerate(listed, start=1):
+def _by_id(entries: list[Any], field: str) -> dict[int | str | None, dict[str, Any]]:
+    """Objects by their ids; DataError for those without an id of their own."""
+    by_id: dict[int | str | None, dict[str, Any]] = {}
+    problems = []
+    for number, entry in enumerate(entries, start=1):
         key = _id(entry, "id")
         if key is None or key in by_id:
             problems.append(
@@ -147,16 +137,14 @@ def _by_id(listed: Any, field: str, problems: list[str]) -> dict[Any, dict[str, 
             )
         else:
             by_id[key] = entry
+    refuse(problems)
     return by_id
 
 
 def _order(category: dict[str, Any]) -> list[int]:
     """Where the category keeps each of the 36 keypoints."""
-    names = category.get("keypoints")
-    if names is None:
-        return list(range(NUM_KEYPOINTS))
-    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    if not is_list or sorted(names) != sorted(KEYPOINT_NAMES):
+    names = category.get("keypoints", KEYPOINT_NAMES)
+    if not isinstance(names, list | tuple) or sorted(map(str, names)) != sorted(KEYPOINT_NAMES):
         raise ValueError(
             f"its category has the keypoints {_shown(names)}; expected the {NUM_KEYPOINTS} of a "
             f"vehicle, {KEYPOINT_NAMES[0]!r} to {KEYPOINT_NAMES[-1]!r}"
@@ -166,9 +154,9 @@ def _order(category: dict[str, Any]) -> list[int]:
 
 def _keypoints(annotation: dict[str, Any]) -> np.ndarray:
     keypoints = _numbers(annotation, "keypoints", 3 * NUM_KEYPOINTS).reshape(NUM_KEYPOINTS, 3)
-    for number, flag in enumerate(keypoints[:, 2].tolist()):
-        if flag not in (_ABSENT, _HIDDEN, _VISIBLE):
-            raise ValueError(f"visibility of keypoint {number + 1} is {flag:g}; expected 0, 1 or 2")
+    strange = set(keypoints[:, 2].tolist()) - {_ABSENT, _HIDDEN, _VISIBLE}
+    if strange:
+        raise ValueError(f"a keypoint's visibility is {min(strange):g}; expected 0, 1 or 2")
     if annotation.get("confidences") is None:
         keypoints[:, 2] = keypoints[:, 2] == _VISIBLE
     else:
@@ -177,15 +165,13 @@ def _keypoints(annotation: dict[str, Any]) -> np.ndarray:
 
 
 def _numbers(annotation: dict[str, Any], field: str, count: int) -> np.ndarray:
-    """A list of that many finite numbers, float32; ValueError if it is not."""
+    """A list of that many numbers that float32 holds; ValueError if it is not."""
     values = annotation.get(field)
     if not isinstance(values, list) or len(values) != count:
-        found = f"{len(values)} values" if isinstance(values, list) else _shown(values)
-        raise ValueError(f"{field} is {found}; expected {count} numbers")
-    for place, value in enumerate(values, start=1):
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not abs(value) <= _LARGEST:
-            raise ValueError(f"{field} value {place} is {_shown(value)}; expected a finite number")
+        raise ValueError(f"{field} is {_shown(values)}; expected {count} numbers")
+    strange = [one for one in values if type(one) not in _NUMBERS or not abs(one) <= _LARGEST]
+    if strange:
+        raise ValueError(f"{field} has the value {_shown(strange[0])}; expected finite numbers")
     return np.array(values, dtype=np.float32)
 
 
@@ -197,8 +183,8 @@ def _ids(annotation: dict[str, Any], image: str) -> tuple[int, int, int]:
     found = {"vehicle_id": vehicle_in(PurePosixPath(image).name), "color_id": 0, "type_id": 0}
     found |= {name: attributes[name] for name in _IDS if name in attributes}
     for name, value in found.items():
-        is_whole = isinstance(value, int) and not isinstance(value, bool)
-        if not is_whole or (value < 0 and name != "vehicle_id"):
+        least = -_LARGEST_ID if name == "vehicle_id" else 0
+        if type(value) is not int or not least <= value <= _LARGEST_ID:
             raise ValueError(f"{name} is {_shown(value)}; expected a whole number")
     return found["vehicle_id"], found["color_id"], found["type_id"]
 
@@ -206,7 +192,7 @@ def _ids(annotation: dict[str, Any], image: str) -> tuple[int, int, int]:
 def _id(entry: Any, field: str) -> int | str | None:
     """An id that can be looked up; None if there is none."""
     value = entry.get(field) if isinstance(entry, dict) else None
-    return value if isinstance(value, int | str) and not isinstance(value, bool) else None
+    return value if type(value) in (int, str) else None
 
 
 def _shown(value: object) -> str:

@@ -6,28 +6,26 @@ import csv
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 
 from ..errors import DataError
 from ..vehicle.keypoints import NUM_KEYPOINTS
 from .names import path_in, vehicle_in
-from .text import read_text
+from .text import read_csv
 
 logger = logging.getLogger(__name__)
 
 COLUMNS = 4 + 3 * NUM_KEYPOINTS
 ANNOTATION_COLUMNS = 3 + 3 * NUM_KEYPOINTS
 _MOST_PROBLEMS = 20
-_DELIMITERS = ",;\t"
-# Of ids that int() takes.
-_WHOLE = re.compile(r"([+-]?[0-9]{1,4000})(?:[.,]0*)?")
+# Of numbers that 64 bits hold.
+_WHOLE = re.compile(r"([+-]?0*[0-9]{1,18})(?:[.,]0*)?")
 _LARGEST = float(np.finfo(np.float32).max)
 
 Row = TypeVar("Row")
@@ -150,20 +148,6 @@ def keypoints_of(
     return [None if row is None else row.keypoints for row in rows.match(images)]
 
 
-def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """The rows that are not blank, each after its place, ``file:line``.
-
-    Fields are separated by commas, semicolons or tabs, whichever the first line has most of.
-    """
-    text = read_text(path)
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    rows = csv.reader(StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=first.count))
-    try:
-        yield from ((f"{path}:{rows.line_num}", fields) for fields in rows if any(fields))
-    except csv.Error as error:
-        raise DataError(f"{path}:{rows.line_num}: {error}; expected CSV") from error
-
-
 def parse_rows(
     rows: Iterable[tuple[str, Row]],
     parse: Callable[[Row, str], tuple[str, Parsed]],
@@ -197,7 +181,7 @@ def refuse(problems: Iterable[str]) -> None:
 
 
 def whole_number(text: str) -> int | None:
-    """The number in a text such as ``2`` or ``2.0``, of any size; None if it is no whole one."""
+    """The number in a text such as ``2`` or ``2.0``; None if it is no whole one of 64 bits."""
     # Never through float, in which ids above 2**53 become one another.
     whole = _WHOLE.fullmatch(text.strip())
     return int(whole[1]) if whole else None
@@ -214,16 +198,10 @@ def _parse_row(fields: list[str], origin: str) -> tuple[str, LabelRow]:
 
 def _parse_annotation(fields: list[str], origin: str) -> tuple[str, LabelRow]:
     _check_columns(fields, ANNOTATION_COLUMNS, "image, width, height, as in the first row")
-    image, size, keypoints = _parsed(fields, 3)
-    for column, value in enumerate(size, start=2):
-        if value < 1:
-            raise ValueError(f"column {column} is {value}; expected the image's width and height")
-    for number, value in enumerate(keypoints[:, 2].tolist()):
-        if value not in (0, 1):
-            raise ValueError(
-                f"column {6 + 3 * number} is {fields[5 + 3 * number]!r}; expected a visibility of "
-                f"1 or 0"
-            )
+    image, _, keypoints = _parsed(fields, 3)
+    strange = set(keypoints[:, 2].tolist()) - {0, 1}
+    if strange:
+        raise ValueError(f"visibility is {min(strange):g}; expected 1 or 0")
     return image, LabelRow(image, vehicle_in(PurePosixPath(image).name), 0, 0, keypoints, origin)
 
 
@@ -246,10 +224,14 @@ def _check_columns(fields: list[str], expected: int, first: str) -> None:
 
 def _parsed(fields: list[str], start: int) -> tuple[str, list[int], np.ndarray]:
     """The image, the whole numbers after it, and the keypoints from a column on."""
-    whole = [_integer(text, column) for column, text in enumerate(fields[1:start], start=2)]
-    numbers = [_number(text, column) for column, text in enumerate(fields[start:], start + 1)]
+    whole = [whole_number(text) for text in fields[1:start]]
+    numbers = [_number(text) for text in fields[start:]]
+    for column, (text, value) in enumerate(zip(fields[1:], whole + numbers, strict=True), start=2):
+        if value is None:
+            kind = "whole" if column <= start else "finite"
+            raise ValueError(f"column {column} is {text!r}; expected a {kind} number")
     keypoints = np.array(numbers, dtype=np.float32).reshape(NUM_KEYPOINTS, 3)
-    return _image(fields[0]), whole, keypoints
+    return _image(fields[0]), cast("list[int]", whole), keypoints
 
 
 def _image(text: str) -> str:
@@ -259,23 +241,14 @@ def _image(text: str) -> str:
     return name
 
 
-def _integer(text: str, column: int) -> int:
-    _number(text, column)
-    value = whole_number(text)
-    if value is None:
-        raise ValueError(f"column {column} is {text!r}; expected a whole number")
-    return value
-
-
-def _number(text: str, column: int) -> float:
+def _number(text: str) -> float | None:
+    """A number that float32 holds; None if it is none."""
     try:
         # A comma is a decimal one where semicolons separate the fields.
         value = float(text.replace(",", "."))
     except ValueError:
-        raise ValueError(f"column {column} is {text!r}; expected a number") from None
-    if not abs(value) <= _LARGEST:
-        raise ValueError(f"column {column} is {text!r}; expected a finite number")
-    return value
+        return None
+    return value if abs(value) <= _LARGEST else None
 
 
 def _absolute(image: str | Path) -> Path:

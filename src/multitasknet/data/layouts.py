@@ -1,25 +1,13 @@
-"""Reading data sets; the layout is recognised by the files in the root.
-
-- PAMTRI: ``label_train.csv``, ``label_query.csv``, ``label_test.csv`` (112 columns, no header) and
-  ``image_<split>/``, optionally ``heatmap_<split>/<stem>/00.jpg..35.jpg`` and
-  ``segment_<split>/<stem>/00.jpg..12.jpg``.
-- NVlabs' pose annotations: ``annot/label_train.csv`` and ``annot/label_test.csv`` (111 columns, no
-  header; the second is the gallery), images in ``image_train/``, ``image_test/`` or ``images/``.
-- CSV: ``train.csv``, ``query.csv``, ``gallery.csv`` with a header; the columns ``image`` (path
-  below the root) and ``vehicle_id``, and optionally ``camera``, ``color`` and ``type``.
-- VeRi and CityFlow-ReID: ``image_train/``, ``image_query/``, ``image_test/``, with
-  ``train_label.xml``, ``test_label.xml`` and ``name_<split>.txt`` where there are any; without
-  labels, file names such as ``0002_c002_00030600_0.jpg`` state vehicle and camera.
-- Market: ``bounding_box_train/``, ``query/``, ``bounding_box_test/``; file names state the labels.
-"""
+"""Reading data sets. A layout is recognised by the files in the root; each is a function here."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.parsers import expat
 
 from ..errors import DataError
@@ -27,10 +15,10 @@ from ..files import reading
 from ..images import find_images
 from ..vehicle.attributes import COLORS, TYPES
 from ..vehicle.cameras import UNKNOWN_CAMERA
-from .labels import parse_rows, read_csv, read_labels, read_visibility, whole_number
+from .labels import LabelRow, parse_rows, read_labels, read_visibility, refuse, whole_number
 from .names import camera_in, path_in, vehicle_in
-from .records import SPLITS, Record, Split, VehicleDataset, check_images, check_records
-from .text import read_lines, read_text
+from .records import SPLITS, Record, Split, VehicleDataset, check_images
+from .text import read_csv, read_lines, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -38,18 +26,15 @@ FOLDERS = {"train": "train", "query": "query", "gallery": "test"}
 _MARKET = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 _UNKNOWN = ("", "unknown", "nan", "none", "null", "-1")
 _SPELT = {"grey": "gray", "gold": "golden"}
-_COLUMNS = "image,vehicle_id,camera,color,type"
+_COLUMNS = ("image", "vehicle_id", "camera", "color", "type")
 _NAMED = re.compile(r"(?:-1|[0-9]+)_")
+_FRACTION = re.compile(r"[+-]?[0-9]*[.,][0-9]+")
 # Market's crops that show none of the vehicles, and images whose vehicle is not stated.
 _NO_VEHICLE = -1
 
 
 def read_dataset(
-    root: str | Path,
-    splits: Sequence[str] | None = None,
-    *,
-    check: bool = True,
-    allow_outside: bool = False,
+    root: str | Path, splits: Sequence[str] | None = None, *, check: bool = True
 ) -> VehicleDataset:
     """Read and check a data set in any of this module's layouts.
 
@@ -58,8 +43,6 @@ def read_dataset(
         splits: which of ``train``, ``query`` and ``gallery`` are wanted; each must be there.
             Default is what is there.
         check: decode every image once, so that a bad one is named now and not hours later.
-        allow_outside: whether pictures, maps and labels may lie outside the root, by their names
-            or through symbolic links.
 
     Raises:
         DataError: no known layout, or faulty labels or images; one message names file, line and
@@ -70,19 +53,17 @@ def read_dataset(
     if unknown:
         raise ValueError(f"split is {unknown[0]!r}; expected some of {', '.join(SPLITS)}")
     layout = _layout_of(root)
-    there = [name for name in SPLITS if layout.place(root, name).exists()]
     found = {}
-    for name in splits or there:
-        place = layout.place(root, name)
-        if name not in there:
+    for name in splits or layout.splits:
+        place = layout.places[name]
+        if name not in layout.splits:
             raise DataError(f"{root}: there is no split {name!r}; expected {place}")
-        records = layout.read(root, name)
+        records = tuple(layout.read(name))
         if not records and splits:
             raise DataError(f"{place}: the split {name!r} is empty; expected at least one image")
-        check_records(records, labels=place, root=None if allow_outside else root)
         if check:
             check_images(records)
-        found[name] = Split(name, tuple(records))
+        found[name] = Split(name, records)
     if not any(map(len, found.values())):
         raise DataError(f"{root}: no split has an image; expected at least one")
     return VehicleDataset(root, **found)
@@ -91,36 +72,34 @@ def read_dataset(
 def has_split(root: Path, name: str) -> bool:
     """Whether a folder is a data set in any of these layouts, with that split."""
     try:
-        return _layout_of(root).place(root, name).exists()
+        return name in _layout_of(root).splits
     except DataError:
         return False
 
 
 @dataclass(frozen=True)
-class _Layout:
-    """A layout: what a split's labels or else images are called, and how the split is read."""
+class Layout:
+    """How a data set is laid out.
 
-    names: tuple[str, ...]
-    read: Callable[[Path, str], list[Record]]
+    Attributes:
+        places: where each split's labels, or else images, have to be.
+        read: reads the records of a split.
+    """
 
-    def place(self, root: Path, split: str) -> Path:
-        """The first of the names that is there; the first of all if none is."""
-        words = {"split": split, "folder": FOLDERS[split], "market": _MARKET[split]}
-        places = [root / name.format(**words) for name in self.names]
-        return next((place for place in places if place.exists()), places[0])
+    places: Mapping[str, Path]
+    read: Callable[[str], Iterable[Record]]
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that are there."""
+        return [name for name, place in self.places.items() if place.exists()]
 
 
-def _layout_of(root: Path) -> _Layout:
+def _layout_of(root: Path) -> Layout:
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder; give the root of a data set")
-    for layout in (
-        _Layout(("label_{folder}.csv",), _read_pamtri),
-        _Layout(("annot/label_{folder}.csv",), _read_annotations),
-        _Layout(("{split}.csv",), _read_table),
-        _Layout(("name_{folder}.txt", "image_{folder}"), _read_veri),
-        _Layout(("{market}",), _read_market),
-    ):
-        if any(layout.place(root, split).exists() for split in SPLITS):
+    for layout in (_pamtri(root), _nvlabs(root), _table(root), _veri(root), _market(root)):
+        if layout.splits:
             return layout
     raise DataError(
         f"{root}: no known layout; expected label_<split>.csv (PAMTRI), annot/label_<split>.csv "
@@ -129,84 +108,177 @@ def _layout_of(root: Path) -> _Layout:
     )
 
 
-# PAMTRI and NVlabs
+def _pamtri(root: Path) -> Layout:
+    """PAMTRI: ``label_train.csv``, ``label_query.csv``, ``label_test.csv``, ``image_<split>/``.
+
+    Each split may have ``visibility_<split>.csv`` and maps, ``heatmap_<split>/<stem>/00.jpg`` to
+    ``35.jpg`` and ``segment_<split>/<stem>/00.jpg`` to ``12.jpg``.
+    """
+
+    def read(split: str) -> list[Record]:
+        folder = FOLDERS[split]
+        visibility = read_visibility(root / f"visibility_{folder}.csv")
+        return [
+            _labelled(
+                root / f"image_{folder}" / row.image,
+                row,
+                visibility=visibility.get(row.image),
+                heatmaps=_maps_of(row.image, root / f"heatmap_{folder}"),
+                segments=_maps_of(row.image, root / f"segment_{folder}"),
+            )
+            for row in read_labels(root / f"label_{folder}.csv").values()
+        ]
+
+    return Layout({split: root / f"label_{one}.csv" for split, one in FOLDERS.items()}, read)
 
 
-def _read_pamtri(root: Path, split: str) -> list[Record]:
-    folder = FOLDERS[split]
-    heatmaps, segments = (_entries(root / f"{kind}_{folder}") for kind in ("heatmap", "segment"))
-    visibility = read_visibility(root / f"visibility_{folder}.csv")
-    return [
-        Record(
-            image=root / f"image_{folder}" / row.image,
-            vehicle_id=row.vehicle_id,
-            camera_id=camera_in(Path(row.image).name),
-            color_id=row.color_id or None,
-            type_id=row.type_id or None,
-            keypoints=row.keypoints,
-            visibility=visibility.get(row.image),
-            heatmaps=_maps_of(row.image, root / f"heatmap_{folder}", heatmaps),
-            segments=_maps_of(row.image, root / f"segment_{folder}", segments),
-            origin=row.origin,
-        )
-        for row in read_labels(root / f"label_{folder}.csv").values()
-    ]
+def _nvlabs(root: Path) -> Layout:
+    """NVlabs' pose annotations: ``annot/label_train.csv`` and ``label_test.csv``, the gallery.
+
+    The images are in ``image_train/``, ``image_test/`` or ``images/``.
+    """
+    places = {split: root / "annot" / f"label_{one}.csv" for split, one in FOLDERS.items()}
+
+    def read(split: str) -> list[Record]:
+        own = root / f"image_{FOLDERS[split]}"
+        folders = own, root / "image_train", root / "image_test", root / "images"
+
+        def image_of(row: LabelRow) -> Path:
+            candidates = (folder / row.image for folder in folders)
+            return next(filter(Path.exists, candidates), own / row.image)
+
+        return [_labelled(image_of(row), row) for row in read_labels(places[split]).values()]
+
+    return Layout(places, read)
 
 
-def _read_annotations(root: Path, split: str) -> list[Record]:
-    own = root / f"image_{FOLDERS[split]}"
-    there: dict[str, Path] = {}
-    for images in (root / "images", root / "image_test", root / "image_train", own):
-        there |= _entries(images)
-    return [
-        Record(
-            image=there.get(row.image, own / row.image),
-            vehicle_id=row.vehicle_id,
-            camera_id=camera_in(Path(row.image).name),
-            keypoints=row.keypoints,
-            origin=row.origin,
-        )
-        for row in read_labels(root / "annot" / f"label_{FOLDERS[split]}.csv").values()
-    ]
+def _table(root: Path) -> Layout:
+    """CSV: ``train.csv``, ``query.csv`` and ``gallery.csv`` with a header.
+
+    The columns are ``image`` (a path below the root), ``vehicle_id`` and optionally ``camera``,
+    ``color`` and ``type``; others are passed over.
+    """
+    places = {split: root / f"{split}.csv" for split in SPLITS}
+
+    def read(split: str) -> list[Record]:
+        # Words become numbers in the order of all splits' words, which must be the same in each.
+        tables = {one: _rows_of(place) for one, place in places.items() if place.exists()}
+        rows = [row for table in tables.values() for _, row in table]
+        numbers = {
+            column: _numbering({row.get(column, "") for row in rows})
+            for column in ("vehicle_id", "camera")
+        }
+        by_name = not any("camera" in row for row in rows)
+
+        def number(column: str, word: str) -> int:
+            if column == "camera" and word.lower() in _UNKNOWN:
+                return UNKNOWN_CAMERA
+            if word not in numbers[column]:
+                raise ValueError(f"{column} is {word!r}; expected a whole number or a name")
+            return numbers[column][word]
+
+        def parse(row: dict[str, str], origin: str) -> tuple[str, Record]:
+            image = path_in(row["image"])
+            if not image:
+                raise ValueError("image is empty; expected a path below the data set's root")
+            return image, _record(
+                root / image,
+                origin,
+                vehicle=number("vehicle_id", row["vehicle_id"]),
+                camera=None if by_name else number("camera", row.get("camera", "")),
+                color_id=_class(row.get("color", ""), COLORS, "color"),
+                type_id=_class(row.get("type", ""), TYPES, "type"),
+            )
+
+        return list(parse_rows(tables[split], parse).values())
+
+    return Layout(places, read)
 
 
-def _maps_of(image: str, folder: Path, there: Mapping[str, Path]) -> Path | None:
-    """The folder of an image's stored maps, which is named as the image; None if it has none."""
-    path = Path(image).with_suffix("")
-    if path.name == str(path):
-        return there.get(path.name)
-    return folder / path if (folder / path).is_dir() else None
+def _veri(root: Path) -> Layout:
+    """VeRi and CityFlow-ReID: ``image_train/``, ``image_query/`` and ``image_test/``.
+
+    With ``name_<split>.txt`` and ``train_label.xml``, ``test_label.xml`` if there; without labels,
+    file names such as ``0002_c002_00030600_0.jpg`` state vehicle and camera.
+    """
+    folders = {split: root / f"image_{one}" for split, one in FOLDERS.items()}
+    lists = {split: root / f"name_{one}.txt" for split, one in FOLDERS.items()}
+    places = {split: lists[split] if lists[split].exists() else folders[split] for split in SPLITS}
+
+    def read(split: str) -> list[Record]:
+        listed = lists[split].is_file()
+        names = read_lines(lists[split]) if listed else _pictures(folders[split])
+        sources = ("train",) if split == "train" else (FOLDERS[split], "test")
+        files = (root / f"{source}_label.xml" for source in sources)
+        file = next(filter(Path.is_file, files), None)
+        if file is None:
+            return _listed(folders[split], names, _labels_in_name)
+        items = parse_rows(_xml_items(file), _xml_labels, "has an item already")
+
+        def labels_of(name: str) -> dict[str, Any]:
+            if name not in items:
+                raise ValueError(f"image {name!r} has no item in {file}")
+            return items[name]
+
+        return _listed(folders[split], names, labels_of)
+
+    return Layout(places, read)
 
 
-def _entries(folder: Path) -> dict[str, Path]:
-    # Listed once instead of asking the disk for every image.
-    return {entry.name: entry for entry in folder.iterdir()} if folder.is_dir() else {}
+def _market(root: Path) -> Layout:
+    """Market: ``bounding_box_train/``, ``query/``, ``bounding_box_test/``; names state labels."""
+    places = {split: root / folder for split, folder in _MARKET.items()}
+    return Layout(
+        places,
+        lambda split: _listed(places[split], _pictures(places[split]), _labels_in_name),
+    )
 
 
-# VeRi, CityFlow and Market: pictures in folders, labels in XML or in the pictures' names
+# Records
 
 
-def _read_veri(root: Path, split: str) -> list[Record]:
-    folder = FOLDERS[split]
-    images, listed = root / f"image_{folder}", root / f"name_{folder}.txt"
-    names = list(read_lines(listed)) if listed.is_file() else _pictures(images)
-    sources = ("train",) if split == "train" else (folder, "test")
-    labels = [path for one in sources if (path := root / f"{one}_label.xml").is_file()]
-    if not labels:
-        return _named_records(images, names)
-    known = parse_rows(_xml_items(labels[0]), _xml_record, "has an item already")
+def _record(
+    image: Path, origin: str, *, vehicle: int | None, camera: int | None, **known: Any
+) -> Record:
+    """An image and its labels; without a camera, its name states that."""
+    return Record(
+        image=image,
+        vehicle_id=_NO_VEHICLE if vehicle is None else vehicle,
+        camera_id=camera_in(image.name) if camera is None else camera,
+        origin=origin,
+        **known,
+    )
 
-    def find(text: str, origin: str) -> tuple[str, Record]:
+
+def _labelled(image: Path, row: LabelRow, **known: Any) -> Record:
+    """An image with its row of a label file."""
+    return _record(
+        image,
+        row.origin,
+        vehicle=row.vehicle_id,
+        camera=None,
+        color_id=row.color_id or None,
+        type_id=row.type_id or None,
+        keypoints=row.keypoints,
+        **known,
+    )
+
+
+def _listed(
+    folder: Path, names: Iterable[tuple[str, str]], labels_of: Callable[[str], dict[str, Any]]
+) -> list[Record]:
+    """Pictures of a folder, each name after its place; those of no known vehicle are left out."""
+
+    def parse(text: str, origin: str) -> tuple[str, Record]:
         name = path_in(text)
-        if name not in known:
-            raise ValueError(f"image {name!r} has no item in {labels[0]}")
-        return name, replace(known[name], image=images / name, origin=origin)
+        return name, _record(folder / name, origin, **labels_of(name))
 
-    return _with_vehicle(parse_rows(names, find, "is listed already"), images)
-
-
-def _read_market(root: Path, split: str) -> list[Record]:
-    return _named_records(root / _MARKET[split], _pictures(root / _MARKET[split]))
+    found = parse_rows(names, parse, "is listed already").values()
+    kept = [record for record in found if record.vehicle_id != _NO_VEHICLE]
+    if len(kept) < len(found):
+        left_out = len(found) - len(kept)
+        logger.warning("%s: %d images of no known vehicle are left out", folder, left_out)
+    return kept
 
 
 def _pictures(folder: Path) -> list[tuple[str, str]]:
@@ -214,28 +286,23 @@ def _pictures(folder: Path) -> list[tuple[str, str]]:
     return [(str(path), path.relative_to(folder).as_posix()) for path in find_images(folder)]
 
 
-def _named_records(folder: Path, names: Iterable[tuple[str, str]]) -> list[Record]:
-    """Of pictures in a folder whose names state the labels, each after its place."""
-
-    def parse(text: str, origin: str) -> tuple[str, Record]:
-        path = folder / path_in(text)
-        if not _NAMED.match(path.name):
-            raise ValueError(
-                f"the name of {path.name!r} states no vehicle; expected one such as "
-                f"0002_c002_00030600_0.jpg, or labels in XML or CSV files"
-            )
-        record = Record(path, vehicle_in(path.name), camera_in(path.name), origin=origin)
-        return path_in(text), record
-
-    return _with_vehicle(parse_rows(names, parse, "is listed already"), folder)
+def _labels_in_name(name: str) -> dict[str, Any]:
+    file = Path(name).name
+    if not _NAMED.match(file):
+        raise ValueError(
+            f"the name of {file!r} states no vehicle; expected one such as "
+            f"0002_c002_00030600_0.jpg, or labels in XML or CSV files"
+        )
+    return {"vehicle": vehicle_in(file), "camera": camera_in(file)}
 
 
-def _with_vehicle(found: Mapping[str, Record], place: Path) -> list[Record]:
-    kept = [record for record in found.values() if record.vehicle_id != _NO_VEHICLE]
-    left_out = len(found) - len(kept)
-    if left_out:
-        logger.warning("%s: %d images of no known vehicle are left out", place, left_out)
-    return kept
+def _maps_of(image: str, folder: Path) -> Path | None:
+    """The folder of an image's stored maps, which has the image's name; None if there is none."""
+    maps = folder / Path(image).with_suffix("")
+    return maps if maps.is_dir() else None
+
+
+# XML and CSV
 
 
 def _xml_items(path: Path) -> list[tuple[str, dict[str, str]]]:
@@ -255,104 +322,53 @@ def _xml_items(path: Path) -> list[tuple[str, dict[str, str]]]:
     return items
 
 
-def _xml_record(attributes: dict[str, str], origin: str) -> tuple[str, Record]:
-    image = path_in(attributes["imageName"])
-
+def _xml_labels(attributes: dict[str, str], _: str) -> tuple[str, dict[str, Any]]:
     def number(*names: str) -> int | None:
         name = next((one for one in names if attributes.get(one)), None)
         return None if name is None else _number(attributes[name], name)
 
-    vehicle, camera = number("vehicleID"), number("cameraID", "camID")
-    return image, Record(
-        image=Path(image),
-        vehicle_id=_NO_VEHICLE if vehicle is None else vehicle,
-        camera_id=camera_in(Path(image).name) if camera is None else camera,
-        color_id=number("colorID") or None,
-        type_id=number("typeID") or None,
-        origin=origin,
-    )
+    return path_in(attributes["imageName"]), {
+        "vehicle": number("vehicleID"),
+        "camera": number("cameraID", "camID"),
+        "color_id": number("colorID") or None,
+        "type_id": number("typeID") or None,
+    }
 
 
-# CSV with a header
-
-
-@dataclass(frozen=True)
-class _Table:
-    """A CSV file: where its header is, the columns' names, and the rows after their places."""
-
-    origin: str
-    columns: tuple[str, ...]
-    rows: list[tuple[str, list[str]]]
-
-    @classmethod
-    def read(cls, path: Path) -> _Table:
-        origin, fields = next(rows := read_csv(path), (f"{path}:1", []))
-        return cls(origin, tuple(name.strip().lower() for name in fields), list(rows))
-
-    def words(self, column: str) -> Iterator[str]:
-        """What a column holds."""
-        if column in self.columns:
-            place = self.columns.index(column)
-            yield from (row[place].strip() for _, row in self.rows if place < len(row))
-
-
-def _read_table(root: Path, split: str) -> list[Record]:
-    # Words become numbers in the order of all splits' words, which must be the same in each.
-    tables = {one: _Table.read(path) for one in SPLITS if (path := root / f"{one}.csv").is_file()}
-    table = tables[split]
-    if {"image", "vehicle_id"} - set(table.columns):
+def _rows_of(path: Path) -> list[tuple[str, dict[str, str]]]:
+    """The rows of a CSV file by the columns of its header, each after its place."""
+    (origin, fields), *rows = [*read_csv(path)] or [(f"{path}:1", [])]
+    header = [name.strip().lower() for name in fields]
+    if {"image", "vehicle_id"} - set(header):
         raise DataError(
-            f"{table.origin}: the header is {','.join(table.columns)!r}; expected {_COLUMNS}, of "
+            f"{origin}: the header is {','.join(header)!r}; expected {','.join(_COLUMNS)}, of "
             f"which image and vehicle_id must be there"
         )
-    for name in _COLUMNS.split(","):
-        if table.columns.count(name) > 1:
-            raise DataError(f"{table.origin}: the header has the column {name!r} twice")
-    vehicles, cameras = (
-        _numbering([word for one in tables.values() for word in one.words(name)])
-        for name in ("vehicle_id", "camera")
+    refuse(
+        f"{origin}: the header has the column {name!r} twice"
+        for name in _COLUMNS
+        if header.count(name) > 1
     )
-    by_name = not any("camera" in one.columns for one in tables.values())
-
-    def parse(fields: list[str], origin: str) -> tuple[str, Record]:
-        if len(fields) != len(table.columns):
-            raise ValueError(f"{len(fields)} columns; expected as many as in the header")
-        values = dict(zip(table.columns, map(str.strip, fields), strict=True))
-        image = path_in(values["image"])
-        if not image:
-            raise ValueError("image is empty; expected a path below the data set's root")
-        vehicle = vehicles(values["vehicle_id"], "vehicle_id")
-        if vehicle is None:
-            raise ValueError(f"vehicle_id is {values['vehicle_id']!r}; expected a number or name")
-        camera = cameras(values.get("camera", ""), "camera")
-        if by_name:
-            camera = camera_in(Path(image).name)
-        return image, Record(
-            image=root / image,
-            vehicle_id=vehicle,
-            camera_id=UNKNOWN_CAMERA if camera is None else camera,
-            color_id=_class(values.get("color", ""), COLORS, "color"),
-            type_id=_class(values.get("type", ""), TYPES, "type"),
-            origin=origin,
-        )
-
-    return list(parse_rows(table.rows, parse).values())
+    refuse(
+        f"{place}: {len(row)} columns; expected {len(header)}, as in the header"
+        for place, row in rows
+        if len(row) != len(header)
+    )
+    return [(place, dict(zip(header, map(str.strip, row), strict=True))) for place, row in rows]
 
 
-def _numbering(words: Sequence[str]) -> Callable[[str, str], int | None]:
-    """How a column's words become numbers: as they state, or by rank where they are names."""
-    known = sorted({word for word in words if word.lower() not in _UNKNOWN})
+def _numbering(words: Iterable[str]) -> dict[str, int]:
+    """A column's words as numbers: as they state, or by rank where they are names."""
+    known = sorted(
+        word
+        for word in words
+        if word.lower() not in _UNKNOWN
+        and not (_FRACTION.fullmatch(word) and whole_number(word) is None)
+    )
     try:
-        numbers = {word: _number(word, "") for word in known}
+        return {word: _number(word, "") for word in known}
     except ValueError:
-        numbers = {word: rank for rank, word in enumerate(known, start=1)}
-
-    def number(word: str, field: str) -> int | None:
-        if word in numbers and _is_fraction(word):
-            raise ValueError(f"{field} is {word!r}; expected a whole number or a name")
-        return numbers.get(word)
-
-    return number
+        return {word: rank for rank, word in enumerate(known, start=1)}
 
 
 def _number(text: str, field: str) -> int:
@@ -363,16 +379,8 @@ def _number(text: str, field: str) -> int:
     return value
 
 
-def _is_fraction(word: str) -> bool:
-    try:
-        return not float(word).is_integer()
-    except ValueError:
-        return False
-
-
 def _class(text: str, names: tuple[str, ...], field: str) -> int | None:
-    word = text.lower()
-    word = _SPELT.get(word, word)
+    word = _SPELT.get(text.lower(), text.lower())
     if word in _UNKNOWN:
         return None
     if word in names:

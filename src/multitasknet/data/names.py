@@ -7,15 +7,16 @@ import re
 
 from ..vehicle.cameras import UNKNOWN_CAMERA
 
-_VEHICLE = re.compile(r"-1(?=_)|[0-9]+")
+# Of numbers that 64 bits hold.
+_VEHICLE = re.compile(r"-1(?=_)|0*[0-9]{1,18}(?![0-9])")
 # VeRi's names, and Market's, where the number of the recording follows the camera's.
-_CAMERA = re.compile(r"(?:-1|[0-9]+)_c([0-9]+)(?:s[0-9]+)?(?:[_.]|$)", re.IGNORECASE)
+_CAMERA = re.compile(r"(?:-1|[0-9]+)_c([0-9]{1,18})(?:s[0-9]+)?(?:[_.]|$)", re.IGNORECASE)
 
 
 def vehicle_in(name: str) -> int:
     """The vehicle of a file name: its leading digits, or 0; -1 shows none of the vehicles."""
-    digits = _VEHICLE.match(name)
-    return int(digits[0]) if digits else 0
+    found = _VEHICLE.match(name)
+    return int(found[0]) if found else 0
 
 
 def camera_in(name: str) -> int:

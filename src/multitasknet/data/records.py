@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from stat import S_ISREG
 
@@ -24,7 +23,6 @@ logger = logging.getLogger(__name__)
 SPLITS = ("train", "query", "gallery")
 _NAMED = 10
 _WORKERS = 4
-_LARGEST_ID = 2**63 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,16 +62,6 @@ class Record:
         seen = self.visibility == 0
         return np.column_stack([self.keypoints[:, :2], seen]).astype(np.float32)
 
-    @property
-    def heatmap_files(self) -> list[Path]:
-        """The stored heatmaps in order; empty where they are drawn."""
-        return _map_files(self.heatmaps, NUM_KEYPOINTS)
-
-    @property
-    def segment_files(self) -> list[Path]:
-        """The stored segments in order; empty where they are drawn."""
-        return _map_files(self.segments, len(SURFACES))
-
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -111,55 +99,28 @@ class VehicleDataset:
         return tuple(split for split in (self.train, self.query, self.gallery) if len(split))
 
 
-def check_records(records: Sequence[Record], *, labels: Path, root: Path | None) -> None:
-    """DataError names ids that 64 bits do not hold, and files outside the root.
-
-    ``root`` is the folder that labels and files must lie in, also through symbolic links; None if
-    they may lie anywhere.
-    """
-    refuse(
-        f"{record.origin}: {name} is {value}; expected {-_LARGEST_ID} to {_LARGEST_ID}"
-        for record in records
-        for name in ("vehicle_id", "camera_id", "color_id", "type_id")
-        if abs(value := getattr(record, name) or 0) > _LARGEST_ID
-    )
-    if root is not None:
-        outside = _outside(root, labels, records)
-        refuse(f"{one}; move it there, or allow it (--allow-outside)" for one in outside)
-
-
 def check_files(records: Iterable[Record]) -> None:
     """DataError names images that are not there, or lack stored maps; none is opened."""
-    _refuse_any(_file_problem, records)
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        refuse(filter(None, pool.map(_file_problem, records)))
 
 
 def check_images(records: Iterable[Record]) -> None:
     """:func:`check_files`, and decode every image once; DataError names those that fail, too."""
-    _refuse_any(_image_problem, records)
-
-
-def _refuse_any(problem_of: Callable[[Record], str | None], records: Iterable[Record]) -> None:
     with ThreadPoolExecutor(_WORKERS) as pool:
-        refuse(problem for problem in pool.map(problem_of, records) if problem)
-
-
-def unmatched_vehicles(dataset: VehicleDataset) -> tuple[int, ...]:
-    """The query vehicles that no gallery image shows."""
-    missing = np.setdiff1d(dataset.query.vehicle_ids, dataset.gallery.vehicle_ids)
-    return tuple(missing.tolist())
+        refuse(filter(None, pool.map(_image_problem, records)))
 
 
 def warn_about(dataset: VehicleDataset) -> None:
     """Log which query vehicles the gallery lacks, and how many cameras are unknown."""
-    missing = unmatched_vehicles(dataset)
-    if missing:
-        names = ", ".join(map(str, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
+    missing = np.setdiff1d(dataset.query.vehicle_ids, dataset.gallery.vehicle_ids)
+    if len(missing):
         logger.warning(
             "%s: %d query vehicle(s) have no image in the gallery and are left out of the "
             "metrics: %s",
             dataset.root,
             len(missing),
-            names,
+            ", ".join(map(str, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else ""),
         )
     cameras = np.concatenate([dataset.query.camera_ids, dataset.gallery.camera_ids])
     unknown = int((cameras == UNKNOWN_CAMERA).sum())
@@ -173,25 +134,9 @@ def warn_about(dataset: VehicleDataset) -> None:
         )
 
 
-def _outside(root: Path, labels: Path, records: Sequence[Record]) -> Iterator[str]:
-    top = root.resolve()
-    # Of the folders, which are few; a file's own name is looked at once.
-    resolve = lru_cache(maxsize=1024)(Path.resolve)
-
-    def is_outside(path: Path) -> bool:
-        place = resolve(path.parent) / path.name
-        try:
-            place = place.resolve() if place.is_symlink() else place
-        except OSError:
-            return False  # such as a name that is too long, which check_files reports
-        return not place.is_relative_to(top)
-
-    if is_outside(labels):
-        yield f"{labels} lies outside {root}"
-    for record in records:
-        for path in (record.image, record.heatmaps, record.segments):
-            if path is not None and (path.name in ("", "..") or is_outside(path)):
-                yield f"{record.origin}: {path} lies outside {root}"
+def map_files(folder: Path | None, count: int) -> list[Path]:
+    """The files of an image's stored maps, in order; empty where they are drawn."""
+    return [folder / f"{index:02}.jpg" for index in range(count)] if folder else []
 
 
 def _file_problem(record: Record) -> str | None:
@@ -205,7 +150,13 @@ def _file_problem(record: Record) -> str | None:
         return f"{where} is no regular file; remove the label or add the image"
     if not status.st_size:
         return f"{where} is empty; fetch it again"
-    return _maps_problem(record.heatmap_files) or _maps_problem(record.segment_files)
+    for folder, count in ((record.heatmaps, NUM_KEYPOINTS), (record.segments, len(SURFACES))):
+        # Listed once instead of asking the disk for every map.
+        there = set(folder.glob("*")) if folder else set()
+        missing = next((file for file in map_files(folder, count) if file not in there), None)
+        if missing:
+            return f"{missing}: the stored map is missing; store all of an image, or none"
+    return None
 
 
 def _image_problem(record: Record) -> str | None:
@@ -218,16 +169,3 @@ def _image_problem(record: Record) -> str | None:
     except ImageError as error:
         return f"{record.origin}: {error}; or remove the label"
     return None
-
-
-def _map_files(folder: Path | None, count: int) -> list[Path]:
-    return [folder / f"{index:02}.jpg" for index in range(count)] if folder else []
-
-
-def _maps_problem(files: list[Path]) -> str | None:
-    # Their folder is listed once instead of asking the disk for every map.
-    there = set(files[0].parent.glob("*")) if files else set()
-    missing = next((file for file in files if file not in there), None)
-    if missing is None:
-        return None
-    return f"{missing}: the stored map is missing; store all of an image, or none"

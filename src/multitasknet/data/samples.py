@@ -12,10 +12,10 @@ from ..files import reading
 from ..images import decode_gray, read_image, read_regular
 from ..models import find_network
 from ..models.base import Spec
-from ..vehicle.keypoints import pose_or_zeros
+from ..vehicle.keypoints import NUM_KEYPOINTS, SURFACES, pose_or_zeros
 from ..vehicle.maps import MAP_SIZE, draw_heatmaps, draw_maps, draw_segments, gate_segments
 from ..vehicle.sample import Sample
-from .records import Record
+from .records import Record, map_files
 
 
 def make_sample(pixels: np.ndarray, keypoints: np.ndarray | None, spec: Spec) -> Sample:
@@ -53,11 +53,11 @@ def load_maps(
     pose = pose_or_zeros(record.keypoints)
     parts = [np.zeros((0, MAP_SIZE, MAP_SIZE), dtype=np.uint8)]
     if heatmaps and record.heatmaps:
-        parts.append(_read_maps(record.heatmap_files))
+        parts.append(_read_maps(record.heatmaps, NUM_KEYPOINTS))
     elif heatmaps:
         parts.append(draw_heatmaps(pose, width=width, height=height))
     if segments and record.segments:
-        stored = _read_maps(record.segment_files)
+        stored = _read_maps(record.segments, len(SURFACES))
         parts.append(stored if record.keypoints is None else gate_segments(stored, pose))
     elif segments:
         parts.append(draw_segments(pose, width=width, height=height))
@@ -80,8 +80,8 @@ def batch_inputs(
     return tuple(inputs.values())
 
 
-def _read_maps(files: Sequence[Path]) -> np.ndarray:
-    return np.stack([_read_map(file) for file in files])
+def _read_maps(folder: Path, count: int) -> np.ndarray:
+    return np.stack([_read_map(file) for file in map_files(folder, count)])
 
 
 def _read_map(path: Path) -> np.ndarray:

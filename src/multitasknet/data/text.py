@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import re
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +25,7 @@ _DECLARED = re.compile(rb"\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([\w.-]{1,40}
 # What is called gb2312 or GBK often has characters of the larger set, which contains both.
 _CHINESE = ("gb2312", "gb_2312-80", "gbk", "cp936", "936")
 _LOOKED_AT = 512
+_DELIMITERS = ",;\t"
 
 
 def read_text(source: str | Path | BinaryIO) -> str:
@@ -47,6 +50,20 @@ def read_lines(source: str | Path | BinaryIO) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(read_text(source).splitlines(), start=1):
         if line.strip():
             yield f"{name}:{number}", line.strip()
+
+
+def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """The rows that are not blank, each after its place, ``file:line``.
+
+    Fields are separated by commas, semicolons or tabs, whichever the first line has most of.
+    """
+    text = read_text(path)
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    rows = csv.reader(StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=first.count))
+    try:
+        yield from ((f"{path}:{rows.line_num}", fields) for fields in rows if any(fields))
+    except csv.Error as error:
+        raise DataError(f"{path}:{rows.line_num}: {error}; expected CSV") from error
 
 
 def _decoded(content: bytes) -> str:

@@ -50,7 +50,7 @@ def entries_in(folder: Path, records: Iterable[Record]) -> list[Entry]:
     """The images of a data set or folder, with their paths in it as ids."""
     return [
         Entry(
-            id=record.image.relative_to(folder).as_posix(),
+            id=Path(os.path.relpath(record.image, folder)).as_posix(),
             image=record.image,
             camera=camera_of(record.camera_id),
             record=record,

@@ -63,7 +63,6 @@ def finetune(
     on_epoch: Callable[[EpochRecord], None] = lambda record: None,
     cache_dir: str | Path | None = None,
     offline: bool = False,
-    allow_outside: bool = False,
     **settings: Any,
 ) -> FinetuneResult:
     """Train a network on a data set's train split, and validate it before and after every epoch.
@@ -86,7 +85,6 @@ def finetune(
         tensorboard: write TensorBoard events to ``output/events`` as well.
         on_epoch: called with each epoch's record.
         cache_dir, offline: as in :func:`multitasknet.create_network`.
-        allow_outside: as in :func:`multitasknet.read_dataset`.
         settings: fields of the network's :class:`multitasknet.training.settings.Settings`;
             ``network``, ``weights`` and ``card`` among them.
 
@@ -117,7 +115,7 @@ def finetune(
     devices.meet()
     check_output(output, folder=True)
     if not isinstance(data, VehicleDataset):
-        data = read_dataset(data, allow_outside=allow_outside)
+        data = read_dataset(data)
     if not len(data.train):
         raise TrainingError(f"{data.root}: the data set has no train split; nothing to train on")
     task, digest = find_task(chosen), data_digest(data)
