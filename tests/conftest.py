@@ -205,8 +205,5 @@ def served(home: Path) -> Iterator[Served]:
         patch.setenv("MULTITASKNET_CACHE", str(cache))
         predictor = Predictor("synthetic", pose="synthetic", progress=False)
         gallery = open_gallery("demo", predictor, progress=False)
-    with serving(
-        lambda on_batch: Service(predictor, gallery, on_batch=on_batch),
-        hosts=frozenset({"127.0.0.1"}),
-    ) as running:
+    with serving(Service(predictor, gallery)) as running:
         yield replace(running, cache=cache)

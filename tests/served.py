@@ -13,15 +13,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Served:
-    """A server's address and application, and the cache with its networks, if it has one."""
+    """A server's address, what it answers from, and the cache with its networks, if it has one."""
 
     url: str
-    app: Any
+    service: Any
     cache: Path | None = None
-
-    @property
-    def service(self) -> Any:
-        return self.app.state.service
 
     @property
     def address(self) -> tuple[str, int]:
@@ -29,40 +25,26 @@ class Served:
 
 
 @contextmanager
-def serving(
-    opens: Callable[..., Any], *, is_ready: bool = True, **options: Any
-) -> Iterator[Served]:
-    """Run a server; the block begins when it answers, and is ready unless that is not awaited."""
+def serving(service: Any, host: str = "127.0.0.1", **options: Any) -> Iterator[Served]:
+    """Run a server of one's own :class:`.Service`; the block begins when it answers."""
     from multitasknet.server.app import create_app
-    from multitasknet.server.running import listen, make_server
+    from multitasknet.server.running import listen, local_names, make_server
 
-    app = create_app(opens, **options)
-    server = make_server(app)
-    with listen("127.0.0.1", 0) as listening:
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    with listen(host, 0) as listening:
+        app = create_app(service, hosts=local_names(host, listening), **options)
+        server = make_server(app)
+        url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
-            until_true(lambda: server.started and (app.state.service or not is_ready))
-            yield Served(url, app)
+            until_true(lambda: server.started)
+            yield Served(url, service)
         finally:
             server.should_exit = True
             thread.join()
 
 
-class Borrowed:
-    """Another server's service, which its owner closes."""
-
-    def __init__(self, served: Served) -> None:
-        self._service = served.service
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._service, name)
-
-    def close(self) -> None: ...
-
-
-def until_true(condition: Callable[[], Any], seconds: float = 300) -> None:
+def until_true(condition: Callable[[], Any], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

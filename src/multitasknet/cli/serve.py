@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .options import add_command, add_predictor_options, make_predictor, positive
 
-if TYPE_CHECKING:
-    from ..server.service import Service
-
-_PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
-_MOST_PORT = 65535
+_PACKAGES = ("fastapi", "uvicorn", "python_multipart")
 
 
 def add_parsers(commands: Any) -> None:
@@ -31,7 +26,7 @@ def add_parsers(commands: Any) -> None:
         "crops (default: no search)",
     )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
-    serve.add_argument("--port", type=_port, default=8000, help="port, 0 for any free one (8000)")
+    serve.add_argument("--port", type=int, default=8000, help="port, 0 for any free one (8000)")
     serve.add_argument(
         "--token-file", type=Path, help="file whose first line is the token that callers must send"
     )
@@ -47,34 +42,16 @@ def _serve(options: argparse.Namespace) -> None:
     for package in _PACKAGES:
         import_extra(package, "serve")
     from ..gallery.gallery import open_gallery
-    from ..server.running import serve
+    from ..server.running import listen, read_token, serve
     from ..server.service import Service
 
-    def opens(on_batch: Callable[[int], object]) -> Service:
+    host = options.host
+    token = None if options.token_file is None else read_token(options.token_file)
+    with listen(host, options.port) as listening:
         predictor = make_predictor(options)
         gallery = None if options.gallery is None else open_gallery(options.gallery, predictor)
-        return Service(predictor, gallery, on_batch=on_batch)
-
-    serve(
-        opens,
-        host=options.host,
-        port=options.port,
-        token_file=options.token_file,
-        on_ready=_print_ready,
-    )
-
-
-def _print_ready(service: Service, url: str) -> None:
-    gallery = service.gallery
-    print(f"weights  {service.predictor.engine.source or 'none: random values'}")
-    print(f"gallery  {'none' if gallery is None else f'{len(gallery):,} crops'}")
-    print(f"page     {url}\nAPI      {url}docs", flush=True)
-
-
-def _port(text: str) -> int:
-    value = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else -1
-    if not 0 <= value <= _MOST_PORT:
-        raise argparse.ArgumentTypeError(
-            f"expected a port from 0 to {_MOST_PORT}, got {text[:20]!r}"
-        )
-    return value
+        url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
+        print(f"weights  {predictor.engine.source or 'none: random values'}")
+        print(f"gallery  {'none' if gallery is None else f'{len(gallery):,} crops'}")
+        print(f"page     {url}\nAPI      {url}docs", flush=True)
+        serve(Service(predictor, gallery), listening, host, token)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Any, TypeAlias
 
 import numpy as np
@@ -12,25 +13,16 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from ..gallery.gallery import Gallery
-from ..gallery.rows import GalleryFilter, GalleryRow
+from ..gallery.rows import Facets, GalleryFilter, GalleryRow
 from ..images import Picture, picture_of
 from ..inference.predictor import Prediction
-from ..ranking.distances import check_embeddings
+from ..ranking.distances import squared_distances
 from ..vehicle.keypoints import SKELETON, SURFACES
-from .guard import COOKIE
 from .pictures import MOST_IMAGES, Body, Sent
-from .problems import ProblemError, busy
+from .problems import ProblemError
 from .service import Service, prediction_as_json
 
 router = APIRouter()
-_NAMED = 30
-_KINDS = {
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".png": "image/png",
-    ".bmp": "image/bmp",
-    ".webp": "image/webp",
-}
 # FastAPI knows of the form alone.
 _PICTURE = {
     "requestBody": {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
@@ -58,26 +50,21 @@ class Search(Crops):
 
 
 def _service(request: Request) -> Service:
-    service: Service | None = request.app.state.service
-    if service is None:
-        raise busy("the weights are being loaded; try again in a moment")
+    service: Service = request.app.state.service
     return service
 
 
-Loaded: TypeAlias = Annotated[Service, Depends(_service)]
+Served: TypeAlias = Annotated[Service, Depends(_service)]
 
 
-def _gallery(service: Loaded) -> Gallery:
+def _gallery(service: Served) -> Gallery:
     if service.gallery is None:
         raise ProblemError(404, "this server has no gallery; start it with --gallery")
     return service.gallery
 
 
-Searched: TypeAlias = Annotated[Gallery, Depends(_gallery)]
-
-
 @router.post("/api/predict", openapi_extra=_PICTURE)
-async def predict(service: Loaded, sent: Body, crops: Annotated[Crops, Query()]) -> Response:
+async def predict(service: Served, sent: Body, crops: Annotated[Crops, Query()]) -> Response:
     """Colour, type, pose and embedding of each picture, then of each crop of the gallery."""
     pictures = await run_in_threadpool(_with_crops, service, sent, crops.ids)
     found = await service.predict(pictures)
@@ -85,17 +72,25 @@ async def predict(service: Loaded, sent: Body, crops: Annotated[Crops, Query()])
 
 
 @router.post("/api/compare", openapi_extra=_PICTURE)
-async def compare(service: Loaded, sent: Body, crops: Annotated[Crops, Query()]) -> Response:
+async def compare(service: Served, sent: Body, crops: Annotated[Crops, Query()]) -> Response:
     """The distance of two pictures, and how probable one vehicle is if that was measured."""
     both = await run_in_threadpool(_with_crops, service, sent, crops.ids)
     if len(both.pictures) != 2:
         raise ProblemError(400, f"{len(both.pictures)} pictures; expected two", field="images")
-    return JSONResponse(service.compare(*await service.predict(both)))
+    first, second = await service.predict(both)
+    distance = squared_distances(first.embedding[None], second.embedding[None])[0, 0]
+    about = service.distance_as_json(float(distance))
+    return JSONResponse(
+        about | {"first": prediction_as_json(first), "second": prediction_as_json(second)}
+    )
 
 
 @router.post("/api/search", openapi_extra=_PICTURE)
 async def search(
-    service: Loaded, gallery: Searched, sent: Body, asked: Annotated[Search, Query()]
+    service: Served,
+    gallery: Annotated[Gallery, Depends(_gallery)],
+    sent: Body,
+    asked: Annotated[Search, Query()],
 ) -> Response:
     """The nearest crops of the gallery to each picture, id and embedding, in that order.
 
@@ -104,33 +99,34 @@ async def search(
     if not 0 < len(sent.pictures) + len(asked.ids) + len(sent.embeddings) <= MOST_IMAGES:
         detail = f"expected 1 to {MOST_IMAGES} pictures, ids and embeddings together"
         raise ProblemError(400, detail, field="images")
-    predictions = await service.predict(sent)
+    found = await service.predict(sent)
     # In a thread, since a large gallery takes a while.
-    return JSONResponse(await run_in_threadpool(_found, service, gallery, sent, asked, predictions))
+    return JSONResponse(await run_in_threadpool(_search, service, gallery, sent, asked, found))
 
 
-def _found(
+def _search(
     service: Service,
     gallery: Gallery,
     sent: Sent,
     asked: Search,
     predictions: Sequence[Prediction],
 ) -> dict[str, Any]:
-    rows = [_row(service, id, place) for place, id in enumerate(asked.ids)]
-    queries: list[tuple[str, str | None, np.ndarray]] = [
-        (one.source, None, one.embedding) for one in predictions
-    ]
-    queries += [
-        (id, row.id, gallery.embedding(row.id)) for id, row in zip(asked.ids, rows, strict=True)
-    ]
+    # Name, id in the gallery and embedding of each.
+    queries = [(one.source, "", one.embedding) for one in predictions]
+    for place, id in enumerate(asked.ids):
+        row = _row(service, id, f"ids[{place}]")
+        queries.append((id, row.id, gallery.embedding(row.id)))
+    width = gallery.store.width
     for place, values in enumerate(sent.embeddings):
-        embedding = _embedding(values, service.width, f"embeddings[{place}]")
-        queries.append((f"embedding {place}", None, embedding))
+        if len(values) != width:
+            detail = f"{len(values)} numbers; expected {width}"
+            raise ProblemError(400, detail, field=f"embeddings[{place}]")
+        queries.append((f"embedding {place}", "", np.array(values, dtype=np.float32)))
     names, owns, embeddings = zip(*queries, strict=True)
     found = gallery.search(
         np.stack(embeddings),
         top=asked.top + 1,
-        where=_filter(service, gallery, asked),
+        where=_filter(gallery, asked),
         max_distance=asked.max_distance,
     )
     results = []
@@ -145,9 +141,9 @@ def _found(
 
 
 @router.get("/api/gallery")
-def gallery(service: Loaded) -> Response:
+def gallery(service: Served) -> Response:
     """The size of the gallery, what to filter by, and a few crops; and how to draw a pose."""
-    calibration, crops = service.calibration, service.gallery
+    calibration, crops = service.predictor.calibration, service.gallery
     about: dict[str, Any] = {
         "random": not service.predictor.engine.source,
         "calibration": calibration
@@ -162,52 +158,31 @@ def gallery(service: Loaded) -> Response:
         "images": 0,
     }
     if crops is not None:
-        facets = crops.facets
-        about |= {
-            "images": len(crops),
-            "cameras": facets.cameras,
-            "colors": facets.colors,
-            "types": facets.types,
-            "examples": list(map(service.row_as_json, service.examples())),
-        }
+        about |= asdict(crops.facets)
+        about |= {"images": len(crops), "examples": service.examples(crops)}
     return JSONResponse(about)
 
 
 @router.get("/gallery/{id:path}")
-def gallery_picture(service: Loaded, id: str) -> Response:
+def gallery_picture(service: Served, id: str) -> Response:
     """A crop of the gallery, by its id."""
-    row = _row(service, id)
+    row = _row(service, id, "id")
     if not row.image.is_file():
         raise ProblemError(404, "the crop's file is no longer there", field="id")
-    kind = _KINDS.get(row.image.suffix.lower(), "application/octet-stream")
-    headers = {"Cache-Control": "private, max-age=600"}
-    return FileResponse(row.image, media_type=kind, headers=headers)
+    return FileResponse(row.image, headers={"Cache-Control": "private, max-age=600"})
 
 
-@router.post("/api/token")
-async def remember_token(request: Request) -> Response:
-    """Keep the token of this request in a cookie, for a browser's pictures."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    response = Response(status_code=204)
-    if scheme.lower() == "bearer":
-        response.set_cookie(COOKIE, token.strip(), httponly=True, samesite="strict")
-    return response
-
-
-def _row(service: Service, id: str, place: int | None = None) -> GalleryRow:
+def _row(service: Service, id: str, field: str) -> GalleryRow:
     """The crop of an id that a caller sent; ProblemError."""
-    field = "id" if place is None else f"ids[{place}]"
-    if service.gallery is None:
-        raise ProblemError(404, "this server has no gallery; start it with --gallery", field=field)
     try:
-        return service.gallery.row(service.crops.own(id))
+        return _gallery(service).row(service.crops.own(id))
     except KeyError as error:
         raise ProblemError(404, f"{id[:100]!r} is no id of the gallery", field=field) from error
 
 
 def _with_crops(service: Service, sent: Sent, ids: Sequence[str]) -> Sent:
     """The pictures that were sent, and those of crops of the gallery."""
-    crops = [_picture_of_crop(service, id, place) for place, id in enumerate(ids)]
+    crops = [_picture_of_crop(service, id, f"ids[{place}]") for place, id in enumerate(ids)]
     pictures = sent.pictures + crops
     if sent.embeddings:
         raise ProblemError(400, "expected pictures", field="embeddings")
@@ -217,46 +192,23 @@ def _with_crops(service: Service, sent: Sent, ids: Sequence[str]) -> Sent:
     return Sent(pictures, sent.keypoints + [None] * len(crops), [])
 
 
-def _picture_of_crop(service: Service, id: str, place: int) -> Picture:
-    row = _row(service, id, place)
+def _picture_of_crop(service: Service, id: str, field: str) -> Picture:
     try:
-        return picture_of(row.image.read_bytes(), id)
+        return picture_of(_row(service, id, field).image.read_bytes(), id)
     except OSError as error:
         detail = f"the crop's file cannot be read ({error.strerror})"
-        raise ProblemError(410, detail, field=f"ids[{place}]") from error
+        raise ProblemError(410, detail, field=field) from error
 
 
-def _filter(service: Service, gallery: Gallery, asked: Search) -> GalleryFilter | None:
-    facets, spec = gallery.facets, service.predictor.spec
-    colors, types = (spec.color_names, spec.type_names) if spec.has_attributes else ((), ())
-    where = GalleryFilter(
-        _chosen("cameras", asked.cameras, facets.cameras),
-        _chosen("colors", asked.colors, facets.colors, colors),
-        _chosen("types", asked.types, facets.types, types),
+def _filter(gallery: Gallery, asked: Search) -> GalleryFilter | None:
+    """GalleryError for a camera, colour or type that the gallery cannot have."""
+    chosen = GalleryFilter(
+        tuple(asked.cameras),
+        tuple(asked.colors),
+        tuple(asked.types),
         asked.not_before,
         asked.not_after,
     )
-    return None if where == GalleryFilter() else where
-
-
-def _chosen(
-    field: str, asked: Sequence[str], known: Sequence[str], possible: Sequence[str] = ()
-) -> tuple[str, ...]:
-    """Values in the gallery's spelling; ProblemError that lists what it has.
-
-    ``possible`` values are right as well, although no crop has them yet.
-    """
-    spelled = {one.casefold(): one for one in (*possible, *known)}
-    for place, value in enumerate(asked):
-        if value.strip().casefold() not in spelled:
-            it_has = ", ".join(known[:_NAMED]) + (", ..." if len(known) > _NAMED else "")
-            detail = f"the gallery has no {field[:-1]} {value[:100]!r}; it has {it_has or 'none'}"
-            raise ProblemError(400, detail, field=f"{field}[{place}]")
-    return tuple(spelled[value.strip().casefold()] for value in asked)
-
-
-def _embedding(values: Sequence[float], width: int, field: str) -> np.ndarray:
-    if len(values) != width:
-        raise ProblemError(400, f"{len(values)} numbers; expected {width}", field=field)
-    with np.errstate(over="ignore"):
-        return check_embeddings(field, np.array([values], dtype=np.float32))[0]
+    store = gallery.store
+    chosen.check(Facets(gallery.facets.cameras, store.color_names, store.type_names))
+    return None if chosen == GalleryFilter() else chosen

@@ -1,75 +1,44 @@
-"""The application: the page, the API, health and metrics."""
+"""The application: the page, the API, and health."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from threading import Thread
-from typing import TypeAlias
 
-import prometheus_client
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from .. import __version__
 from . import api
-from .guard import Guard, Metrics
-from .limits import Limits
+from .guard import COOKIE, Guard, Limits
 from .problems import add_handlers
 from .service import Service
-
-# Loads the weights; what it is given is called with the size of each batch.
-Opens: TypeAlias = "Callable[[Callable[[int], object]], Service]"
 
 _STATIC = Path(__file__).parent / "static"
 
 
 def create_app(
-    opens: Opens,
+    service: Service,
     *,
     token: str | None = None,
-    limits: Limits | None = None,
+    limits: Limits = Limits(),  # noqa: B008, it is frozen
     hosts: frozenset[str] = frozenset(),
-    on_ready: Callable[[Service], object] = lambda service: None,
-    on_failure: Callable[[BaseException], object] = lambda error: None,
 ) -> FastAPI:
     """The application.
 
     Args:
-        opens: loads the weights, in a thread; requests that need them get 503 until it returns.
+        service: what answers.
         token: that callers must send; None for none.
         limits: of requests.
         hosts: names by which it may be called, so that no page of another site can; empty for any.
-        on_ready, on_failure: called at the end of loading.
     """
-    metrics = Metrics()
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        def load() -> None:
-            try:
-                app.state.service = opens(metrics.batches.observe)
-                metrics.ready.set(1)
-                on_ready(app.state.service)
-            except BaseException as error:
-                on_failure(error)
-
-        Thread(target=load, daemon=True).start()
-        yield
-        metrics.ready.set(0)
-        if app.state.service is not None:
-            app.state.service.close()
-
-    app = FastAPI(
-        title="multitasknet", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan
-    )
-    app.state.service = None
-    app.state.limits = limits or Limits()
+    app = FastAPI(title="multitasknet", version=__version__, docs_url=None, redoc_url=None)
+    app.state.service = service
+    app.state.limits = limits
     add_handlers(app)
     app.include_router(api.router)
     app.mount("/static", StaticFiles(directory=_STATIC))
+    app.add_middleware(Guard, limits=limits, token=token, hosts=hosts)
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
@@ -79,23 +48,18 @@ def create_app(
     async def docs() -> Response:
         return FileResponse(_STATIC / "docs.html")
 
-    @app.get("/healthz")
-    async def healthz(request: Request) -> Response:
-        """Whether the server is alive, and whether the weights are loaded."""
-        return JSONResponse({"live": True, "ready": request.app.state.service is not None})
-
     @app.get("/readyz")
-    async def readyz(_: api.Loaded) -> Response:
-        """200 when the weights are loaded, 503 before."""
+    @app.get("/healthz", include_in_schema=False)
+    async def health() -> Response:
+        """Whether the server answers; it does so once the weights are loaded."""
         return JSONResponse({"ready": True})
 
-    @app.get("/metrics")
-    async def metrics_text() -> Response:
-        """For Prometheus."""
-        text = prometheus_client.generate_latest(metrics.registry)
-        return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
+    @app.post("/api/token")
+    async def remember_token() -> Response:
+        """Keep the token, which this request was let in with, in a cookie for the page."""
+        response = Response(status_code=204)
+        if token is not None:
+            response.set_cookie(COOKIE, token, httponly=True, samesite="strict")
+        return response
 
-    app.add_middleware(
-        Guard, metrics=metrics, limits=app.state.limits, token=token, hosts=frozenset(hosts)
-    )
     return app

@@ -1,19 +1,22 @@
-"""What every request passes first: host, token, limits and deadlines, headers, and metrics."""
+"""What every request passes first: host, token, limits of bytes and time, and headers."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
 import time
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import urlsplit
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .limits import Limits
 from .problems import ProblemError, busy
+
+T = TypeVar("T")
 
 COOKIE = "multitasknet_token"
 # Open without the token: nothing but the page's own parts and the server's state.
@@ -28,26 +31,34 @@ _HEADERS = {
 }
 
 
-class Metrics:
-    """What ``/metrics`` shows."""
+@dataclass(frozen=True)
+class Limits:
+    """What requests may take, and how long.
 
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.seconds = Histogram(
-            "multitasknet_request_seconds",
-            "Time from a request's head to its answer, by route and status.",
-            ("route", "status"),
-            registry=self.registry,
-        )
-        self.batches = Histogram(
-            "multitasknet_batch_size",
-            "Pictures that were run together.",
-            buckets=(1, 2, 4, 8, 16, 32, 64),
-            registry=self.registry,
-        )
-        self.ready = Gauge(
-            "multitasknet_ready", "1 when the weights are loaded.", registry=self.registry
-        )
+    In the worst case ``requests * small_body + large_bodies * body`` bytes of bodies are in memory.
+
+    Attributes:
+        body: bytes of a body.
+        small_body, large_bodies: bodies up to so many bytes are always read; of larger ones so many
+            at a time.
+        pixels: of one picture; those of one request have four times as many together.
+        requests: that are in work or waiting, and connections that may be open.
+        head_seconds: for a request's head, from the start of a connection or its last answer.
+        body_seconds, stalled_seconds: for a body, and between two pieces of it.
+        answer_seconds: that a caller may leave an answer unread.
+        drain_seconds: that requests have at the end of the server.
+    """
+
+    body: int = 32 << 20
+    small_body: int = 1 << 20
+    large_bodies: int = 4
+    pixels: int = 16_000_000
+    requests: int = 256
+    head_seconds: float = 10
+    body_seconds: float = 60
+    stalled_seconds: float = 10
+    answer_seconds: float = 30
+    drain_seconds: float = 30
 
 
 class Guard:
@@ -55,23 +66,15 @@ class Guard:
 
     Args:
         app: what it guards.
-        metrics: what it counts in.
         limits: of requests.
         token: that callers must send, as ``Authorization: Bearer`` or in the page's cookie.
         hosts: names that a request's Host header may have; empty for any.
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        metrics: Metrics,
-        limits: Limits,
-        token: str | None,
-        hosts: frozenset[str],
+        self, app: ASGIApp, *, limits: Limits, token: str | None, hosts: frozenset[str]
     ) -> None:
         self._app = app
-        self._metrics = metrics
         self._limits = limits
         self._token = token
         self._hosts = hosts
@@ -79,40 +82,34 @@ class Guard:
         self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        start, status = time.perf_counter(), 0
+        has_begun = False
 
         async def send_on(message: Message) -> None:
-            nonlocal status
+            nonlocal has_begun
             if message["type"] == "http.response.start":
-                status = message["status"]
+                has_begun = True
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
         # The server sends no body for HEAD, whatever the application does.
-        inner = {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}
-        problem = self._refusal(inner)
+        scope = {**scope, "method": scope["method"].replace("HEAD", "GET")}
         body = _Body(receive, self._limits, self._large)
+        problem = self._refusal(scope)
         self._running += 1
         try:
             if problem is None:
-                await self._app(inner, body.receive, send_on)
+                await self._app(scope, body.receive, send_on)
             else:
                 await problem.response()(scope, receive, send_on)
         except asyncio.CancelledError:
             # The server ends, and this request took longer than it waits for.
-            if not status:
+            if not has_begun:
                 await busy("the server is shutting down").response()(scope, receive, send_on)
         finally:
             self._running -= 1
             body.release()
-            route = getattr(inner.get("route"), "path", "other")
-            seconds = self._metrics.seconds.labels(route, status or "none")
-            seconds.observe(time.perf_counter() - start)
 
     def _refusal(self, scope: Scope) -> ProblemError | None:
         headers = Headers(scope=scope)
@@ -120,9 +117,9 @@ class Guard:
         if self._hosts and _host(headers) not in self._hosts:
             return ProblemError(400, f"expected the host {', '.join(sorted(self._hosts))}")
         if length.isdigit() and int(length[:20]) > self._limits.body:
-            return self._limits.too_large()
+            return _too_large(self._limits)
         if self._running >= self._limits.requests:
-            return busy("too many requests are waiting; try again in a moment")
+            return busy("too many requests are waiting")
         if self._token is None or scope["path"] in _OPEN or scope["path"].startswith(_OPEN_BELOW):
             return None
         if hmac.compare_digest(_token_in(scope).encode(), self._token.encode()):
@@ -148,21 +145,16 @@ class _Body:
     async def receive(self) -> Message:
         if self._is_whole:
             return await self._receive()
-        stalled = min(self._limits.stalled_seconds, self._left())
-        try:
-            message = await asyncio.wait_for(self._receive(), stalled)
-        except asyncio.TimeoutError as error:
-            detail = "the body was sent too slowly, or not to its end"
-            raise ProblemError(408, detail, headers={"Connection": "close"}) from error
+        detail = "the body was sent too slowly, or not to its end"
+        slow = ProblemError(408, detail, headers={"Connection": "close"})
+        message = await self._in_time(self._receive(), self._limits.stalled_seconds, slow)
         self._read += len(message.get("body", b""))
         self._is_whole = not message.get("more_body", False)
         if self._read > self._limits.body:
-            raise self._limits.too_large()
+            raise _too_large(self._limits)
         if self._read > self._limits.small_body and not self._is_large:
-            try:
-                await asyncio.wait_for(self._large.acquire(), self._left())
-            except asyncio.TimeoutError as error:
-                raise busy("too many large bodies are waiting; try again in a moment") from error
+            many = busy("too many large bodies are waiting")
+            await self._in_time(self._large.acquire(), self._limits.body_seconds, many)
             self._is_large = True
         return message
 
@@ -171,8 +163,17 @@ class _Body:
         if self._is_large:
             self._large.release()
 
-    def _left(self) -> float:
-        return max(self._until - time.monotonic(), 0)
+    async def _in_time(self, what: Awaitable[T], seconds: float, problem: ProblemError) -> T:
+        left = max(self._until - time.monotonic(), 0)
+        try:
+            return await asyncio.wait_for(what, min(seconds, left))
+        except asyncio.TimeoutError as error:
+            raise problem from error
+
+
+def _too_large(limits: Limits) -> ProblemError:
+    detail = f"the body is too large; expected at most {limits.body:,} bytes"
+    return ProblemError(413, detail, headers={"Connection": "close"})
 
 
 def _host(headers: Headers) -> str:
@@ -185,6 +186,4 @@ def _host(headers: Headers) -> str:
 def _token_in(scope: Scope) -> str:
     request = HTTPConnection(scope)
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return token.strip()
-    return request.cookies.get(COOKIE, "")
+    return token.strip() if scheme.lower() == "bearer" else request.cookies.get(COOKIE, "")

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from ..errors import MultiTaskNetError
 
-logger = logging.getLogger(__name__)
-
-_MISTAKES = RequestValidationError, MultiTaskNetError, ClientDisconnect
+_EXPECTED = HTTPException, RequestValidationError, MultiTaskNetError, ClientDisconnect
 
 
 class ProblemError(HTTPException):
@@ -43,14 +39,6 @@ class ProblemError(HTTPException):
         self.field = field
         self.file = file
 
-    @classmethod
-    def of(cls, error: ValidationError | RequestValidationError, place: str = "") -> ProblemError:
-        """The first mistake that pydantic found; ``place`` is where the value was."""
-        first = error.errors()[0]
-        parts = first["loc"][1:] if isinstance(error, RequestValidationError) else first["loc"]
-        text = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in parts)
-        return cls(400, first["msg"], field=(place + text).removeprefix(".")[:100] or "body")
-
     def response(self) -> Response:
         facts = {
             "type": "about:blank",
@@ -70,7 +58,7 @@ class ProblemError(HTTPException):
 
 def busy(detail: str) -> ProblemError:
     """The one 5xx that callers must expect: try again later."""
-    return ProblemError(503, detail, headers={"Retry-After": "1"})
+    return ProblemError(503, f"{detail}; try again in a moment", headers={"Retry-After": "1"})
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -79,7 +67,7 @@ def add_handlers(app: FastAPI) -> None:
     def answer(_: Request, error: Exception) -> Response:
         return _problem_of(error).response()
 
-    for kind in (HTTPException, *_MISTAKES, Exception):
+    for kind in (*_EXPECTED, Exception):
         app.add_exception_handler(kind, answer)
 
 
@@ -89,8 +77,10 @@ def _problem_of(error: Exception) -> ProblemError:
     if isinstance(error, HTTPException):
         return ProblemError(error.status_code, str(error.detail), headers=error.headers)
     if isinstance(error, RequestValidationError):
-        return ProblemError.of(error)
-    if isinstance(error, _MISTAKES):
+        first = error.errors()[0]
+        parts = [f"[{one}]" if isinstance(one, int) else f".{one}" for one in first["loc"][1:]]
+        field = "".join(parts).removeprefix(".")[:100]
+        return ProblemError(400, first["msg"], field=field or "body")
+    if isinstance(error, _EXPECTED):
         return ProblemError(400, str(error) or "the request was cut off")
-    logger.error("a request failed", exc_info=error)
     return ProblemError(500, "something went wrong in the server; its log has the details")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import logging
+import math
 import socket
-from collections.abc import Callable
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,136 +15,28 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..errors import MultiTaskNetError
-from .app import Opens, create_app
-from .limits import Limits
+from .app import create_app
+from .guard import Limits
 from .service import Service
 
 logger = logging.getLogger(__name__)
 
 
-def serve(
-    opens: Opens,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    token_file: Path | None = None,
-    on_ready: Callable[[Service, str], object] = lambda service, url: None,
-) -> None:
+def serve(service: Service, listening: socket.socket, host: str, token: str | None) -> None:
     """Serve until SIGTERM or SIGINT, then finish the requests that are running.
 
     Args:
-        opens: as for :func:`create_app`.
-        host, port: to listen on; port 0 is any free one.
-        token_file: its first line is the token that callers must send.
-        on_ready: called with the service and the page's address when the weights are loaded.
-
-    Raises:
-        MultiTaskNetError: the address is not free, the token cannot be read, or ``opens`` failed.
+        service: what answers.
+        listening: where, from :func:`listen`; callers who came before are answered now.
+        host: as the user calls it.
+        token: that callers must send; None for none.
     """
-    token = None if token_file is None else _read_token(token_file)
-    listening = listen(host, port)
-    is_local = _is_loopback(host)
-    if token is None and not is_local:
+    hosts = local_names(host, listening)
+    if token is None and not hosts:
         logger.warning(
             "anyone who reaches %s can use this server and see its gallery; set --token-file", host
         )
-    url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
-    failures: list[BaseException] = []
-
-    def fail(error: BaseException) -> None:
-        failures.append(error)
-        server.should_exit = True
-
-    app = create_app(
-        opens,
-        token=token,
-        hosts=frozenset({"localhost", "127.0.0.1", "::1", host.lower()} if is_local else ()),
-        on_ready=lambda service: on_ready(service, url),
-        on_failure=fail,
-    )
-    server = make_server(app)
-    server.run(sockets=[listening])
-    if failures:
-        raise failures[0]
-
-
-def make_server(app: FastAPI) -> uvicorn.Server:
-    """A server of the application, with the deadlines of its limits."""
-    limits: Limits = app.state.limits
-    protocol = type("Connection", (_Connection,), {"limits": limits})
-    config = uvicorn.Config(
-        app,
-        http=protocol,
-        ws="none",
-        log_level="warning",
-        server_header=False,
-        timeout_graceful_shutdown=cast("int", limits.drain_seconds),
-    )
-    return uvicorn.Server(config)
-
-
-class _Connection(H11Protocol):
-    """A connection that is closed when its caller is silent, slow, or in the way of others."""
-
-    limits: Limits
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        # Of names, the time at which the connection is closed.
-        self._deadlines: dict[str, asyncio.TimerHandle] = {}
-
-    @property
-    def is_answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
-
-    @property
-    def waits_for_caller(self) -> bool:
-        return not self.is_answering or self.cycle.more_body
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self.since = self.loop.time()
-        if len(self.connections) > self.limits.requests:
-            others: Any = self.connections - {self}
-            waiting = [one for one in others if one.waits_for_caller]
-            if waiting:
-                min(waiting, key=lambda one: one.since).transport.abort()
-        self._watch()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._watch()
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        self._watch()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._expect("read", self.limits.send_seconds)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._forget("read")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        for name in list(self._deadlines):
-            self._forget(name)
-
-    def _watch(self) -> None:
-        """Expect a request's head in time, unless one is being answered."""
-        if self.is_answering:
-            self._forget("head")
-        elif "head" not in self._deadlines and not self.transport.is_closing():
-            self._expect("head", self.limits.header_seconds)
-
-    def _expect(self, name: str, seconds: float) -> None:
-        self._deadlines[name] = self.loop.call_later(seconds, self.transport.abort)
-
-    def _forget(self, name: str) -> None:
-        if name in self._deadlines:
-            self._deadlines.pop(name).cancel()
+    make_server(create_app(service, token=token, hosts=hosts)).run(sockets=[listening])
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -152,25 +44,89 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family)
-    except (OSError, UnicodeError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         raise MultiTaskNetError(
-            f"cannot listen on {host}:{port} ({error}); if it is in use, choose another --port"
+            f"cannot listen on {host}:{port} ({error}); expected a --host of this machine, and a "
+            f"--port from 0 to 65535 that is not in use"
         ) from error
     # Connections inherit it: head and body of an answer leave at once, not 40 ms apart.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
+def local_names(host: str, listening: socket.socket) -> frozenset[str]:
+    """The names of a host that only this machine reaches; none for another."""
+    if not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
+        return frozenset()
+    return frozenset({"localhost", "127.0.0.1", "::1", host.lower()})
 
 
-def _read_token(path: Path) -> str:
+def make_server(app: FastAPI) -> uvicorn.Server:
+    """A server of the application, with the deadlines of its limits."""
+    limits: Limits = app.state.limits
+    config = uvicorn.Config(
+        app,
+        http=_Connection,
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=cast("int", limits.drain_seconds),
+    )
+    return _Server(config, limits)
+
+
+class _Connection(H11Protocol):
+    """A connection that knows what its caller owes, and since when."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._state: Any = None
+        self.owes = ""
+        self.since = 0.0
+
+    def look(self, now: float) -> None:
+        """Note whether the caller owes a request's head, its body, or reading the answer."""
+        if self.flow.write_paused:
+            self.owes = "answer"
+        elif self.cycle is None or self.cycle.response_complete:
+            self.owes = "head"
+        else:
+            self.owes = "body" if self.cycle.more_body else ""
+        # Each request has a cycle of its own.
+        if self._state != (self.cycle, self.owes):
+            self._state, self.since = (self.cycle, self.owes), now
+
+
+class _Server(uvicorn.Server):
+    """Closes connections whose callers are silent, slow, or in the way of others."""
+
+    def __init__(self, config: uvicorn.Config, limits: Limits) -> None:
+        super().__init__(config)
+        self._most = limits.requests
+        self._seconds = {
+            "head": limits.head_seconds,
+            "body": math.inf,  # the guard answers slow ones
+            "answer": limits.answer_seconds,
+        }
+
+    async def on_tick(self, counter: int) -> bool:
+        now = time.monotonic()
+        connections: Any = self.server_state.connections
+        for one in connections:
+            one.look(now)
+        waiting = sorted((one for one in connections if one.owes), key=lambda one: one.since)
+        too_many = max(len(connections) - self._most, 0)
+        late = [one for one in waiting if now - one.since > self._seconds[one.owes]]
+        for one in {*waiting[:too_many], *late}:
+            one.transport.abort()
+        return await super().on_tick(counter)
+
+
+def read_token(path: Path) -> str:
+    """A file's first line; MultiTaskNetError if that is no token."""
     try:
-        token = path.read_text(encoding="utf-8").split("\n", 1)[0].strip()
+        token = path.read_text(encoding="utf-8").partition("\n")[0].strip()
     except (OSError, UnicodeDecodeError) as error:
         raise MultiTaskNetError(f"{path}: the token cannot be read ({error})") from error
     if not (len(token) >= 8 and token.isascii() and token.isprintable() and " " not in token):

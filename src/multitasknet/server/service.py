@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..errors import ImageError
+from ..gallery.comparing import same_vehicle
+from ..gallery.gallery import Gallery
 from ..gallery.rows import GalleryFilter, GalleryRow
 from ..images import Picture
 from ..inference.predictor import Prediction, Predictor
-from ..ranking.distances import squared_distances
 from ..vehicle.keypoints import visible_surfaces
 from .batching import Batcher
 from .pictures import Sent, unusable
 
-if TYPE_CHECKING:
-    from ..gallery.gallery import Gallery
-
 _EXAMPLES = 14
 # Crops whose ids were replaced: the last ones that were shown are known.
 _MOST_REPLACED = 100_000
-
-
-class _Job(NamedTuple):
-    picture: Picture
-    keypoints: np.ndarray | None
+_Job: TypeAlias = "tuple[Picture, np.ndarray | None]"
 
 
 class Service:
@@ -38,62 +30,41 @@ class Service:
     Args:
         predictor: the network, with its pose estimator.
         gallery: to search in; None for no search.
-        on_batch: called with the size of each batch.
     """
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        gallery: Gallery | None,
-        *,
-        on_batch: Callable[[int], object] = lambda size: None,
-    ) -> None:
+    def __init__(self, predictor: Predictor, gallery: Gallery | None) -> None:
         self.predictor = predictor
         self.gallery = gallery
-        # Read now, so that a damaged one fails at the start.
-        self.calibration = predictor.calibration
+        predictor.calibration  # noqa: B018, so that a damaged one is an error now
         self.crops = CropIds()
         self._batcher: Batcher[_Job, Prediction] = Batcher(
-            self._predict, most=predictor.batch_size, on_batch=on_batch
+            lambda jobs: predictor.predict(*zip(*jobs, strict=True)), most=predictor.batch_size
         )
 
-    @property
-    def width(self) -> int:
-        """Numbers of an embedding."""
-        return int(self.predictor.spec.output_shapes(self.predictor.size)["embedding"][0])
-
-    def close(self) -> None:
-        """Finish what was asked for."""
-        self._batcher.close()
-
     async def predict(self, sent: Sent) -> list[Prediction]:
-        """A prediction for each picture; ProblemError for one that cannot be read."""
-        jobs = map(_Job, sent.pictures, sent.keypoints)
-        futures = [asyncio.wrap_future(self._batcher.submit(one)) for one in jobs]
-        await asyncio.gather(*futures, return_exceptions=True)
+        """A prediction for each picture; ProblemError for one that cannot be used."""
+        jobs = list(zip(sent.pictures, sent.keypoints, strict=True))
         predictions = []
-        for place, (future, picture) in enumerate(zip(futures, sent.pictures, strict=True)):
-            try:
-                predictions.append(future.result())
-            except ImageError as error:
-                detail = str(error).removeprefix(f"{picture.name}: ")
-                raise unusable(400, place, picture, detail) from error
+        for place, found in enumerate(await self._batcher.results(jobs)):
+            picture = sent.pictures[place]
+            if isinstance(found, ImageError):
+                detail = str(found).removeprefix(f"{picture.name}: ")
+                raise unusable(400, place, picture, detail) from found
+            if isinstance(found, Exception):
+                raise found
+            if not np.isfinite(found.embedding).all():
+                detail = "the network's embedding of it is not finite; check the server's weights"
+                raise unusable(500, place, picture, detail)
+            predictions.append(found)
         return predictions
 
-    def compare(self, first: Prediction, second: Prediction) -> dict[str, Any]:
-        """How far two pictures are apart."""
-        distance = squared_distances(first.embedding[None], second.embedding[None])[0, 0]
-        about = self.distance_as_json(float(distance))
-        return about | {"first": prediction_as_json(first), "second": prediction_as_json(second)}
-
     def distance_as_json(self, distance: float) -> dict[str, Any]:
-        """A distance, and how probable one vehicle is where the user has measured that."""
-        if self.calibration is None:
-            return {"distance": distance}
+        """A distance, and how probable one vehicle is; null if the user has not measured that."""
+        calibration = self.predictor.calibration
         return {
             "distance": distance,
-            "probability": float(self.calibration.probability(distance)),
-            "measured_on": self.calibration.measured_on,
+            "probability": same_vehicle(self.predictor, distance),
+            "measured_on": calibration and calibration.measured_on,
         }
 
     def row_as_json(self, row: GalleryRow) -> dict[str, Any]:
@@ -107,19 +78,14 @@ class Service:
             "type": row.type,
         }
 
-    def examples(self) -> list[GalleryRow]:
+    def examples(self, gallery: Gallery) -> list[dict[str, Any]]:
         """A few crops to begin with, of several colours where these are known."""
-        assert self.gallery is not None
-        colors = self.gallery.facets.colors[:_EXAMPLES]
-        filters = [GalleryFilter(colors=(color,)) for color in colors] or [GalleryFilter()]
-        anywhere = np.zeros((1, self.width), dtype=np.float32)
+        colors = gallery.facets.colors[:_EXAMPLES]
+        filters = [GalleryFilter(colors=(color,)) for color in colors] or [None]
+        anywhere = np.zeros((1, gallery.store.width), dtype=np.float32)
         each = -(-_EXAMPLES // len(filters))
-        found = [self.gallery.search(anywhere, top=each, where=where)[0] for where in filters]
-        return [hit.row for hits in found for hit in hits][:_EXAMPLES]
-
-    def _predict(self, jobs: Sequence[_Job]) -> list[Prediction]:
-        pictures, keypoints = zip(*jobs, strict=True)
-        return self.predictor.predict(pictures, keypoints)
+        found = [gallery.search(anywhere, top=each, where=where)[0] for where in filters]
+        return [self.row_as_json(hit.row) for hits in found for hit in hits][:_EXAMPLES]
 
 
 class CropIds:
