@@ -81,7 +81,7 @@ class Service:
     def examples(self, gallery: Gallery) -> list[dict[str, Any]]:
         """A few crops to begin with, of several colours where these are known."""
         colors = gallery.facets.colors[:_EXAMPLES]
-        filters = [GalleryFilter(colors=(color,)) for color in colors] or [None]
+        filters = [GalleryFilter(colors=(color,)) for color in colors] or [GalleryFilter()]
         anywhere = np.zeros((1, gallery.store.width), dtype=np.float32)
         each = -(-_EXAMPLES // len(filters))
         found = [gallery.search(anywhere, top=each, where=where)[0] for where in filters]
