@@ -23,13 +23,6 @@ if TYPE_CHECKING:
     from ..hub.card import ModelCard
     from ..weights.read import Weights
 
-_FIELDS = {
-    "name": "the model's name (the network's)",
-    "user": "who publishes it, the first part of its uid (MindSpore)",
-    "version": "its version, the second part of its uid (1.0)",
-    "dataset": "what the weights were trained on",
-}
-
 
 def add_parsers(commands: Any) -> None:
     info = add_command(
@@ -46,7 +39,7 @@ def add_parsers(commands: Any) -> None:
         action="store_true",
         help="versions, devices, and the shipped networks' outputs beside stored ones",
     )
-    add_options(info, "--network", "--device", "--json")
+    add_options(info, "--network", "--json")
 
     download = add_command(
         commands,
@@ -90,19 +83,33 @@ def add_parsers(commands: Any) -> None:
     card.add_argument(
         "--url", required=True, help="the folder where weights and sidecar will be published"
     )
-    for name, text in _FIELDS.items():
-        card.add_argument(f"--{name}", default=argparse.SUPPRESS, help=text)
+    card.add_argument(
+        "--field",
+        type=field_text,
+        nargs="+",
+        default=(),
+        metavar="NAME=TEXT",
+        help="fields of the card, such as author=ME license=MIT train-dataset='my crossing'",
+    )
 
     install = add_command(
         commands,
         "hub-install",
         _hub_install,
         "install cards and module for mindspore_hub.load",
-        example="--network multitasknet --version 1.9",
+        example="--version 1.9",
     )
     install.add_argument("--hub-dir", type=Path, help="the hub folder (default: ~/.mscache)")
-    add_options(install, "--network", "--card")
+    add_options(install, "--card")
     install.add_argument("--version", help="the Hub's version to install for, such as 1.9")
+
+
+def field_text(text: str) -> tuple[str, str]:
+    """An argument ``NAME=TEXT``."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"expected NAME=TEXT, got {text!r}")
+    return name, value
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -128,7 +135,7 @@ def _print_system(options: argparse.Namespace) -> None:
     from ..system import examine
 
     wrong = 0
-    for finding in examine(options.device):
+    for finding in examine():
         wrong += not finding.is_right
         if options.json:
             print_json([asdict(finding)])
@@ -140,31 +147,27 @@ def _print_system(options: argparse.Namespace) -> None:
 
 
 def _card_rows(card: ModelCard) -> dict[str, object]:
-    from ..hub.fetch import cached_path, find_asset
-    from ..weights.read import read_weights
+    from ..hub.fetch import asset_path
+    from ..weights.read import WeightsFile
 
+    path, asset, fields = asset_path(card.asset), card.asset, card.fields
     metrics = ", ".join(f"{name} {value}" for name, value in card.metrics.items())
-    found = find_asset(card.asset)
-    state = "no" if found is None else "beside the card, verified"
-    if found == cached_path(card.asset):
-        state = "yes, verified"
     rows: dict[str, object] = {
         "card": card.path,
         "uid": card.uid,
-        "model": f"{card.name} ({card.backbone_name}), {card.module_type}",
-        "author": f"{card.author}, {card.update_time}",
-        "trained on": card.train_dataset or "see the card",
+        "model": f"{card.name} ({fields['backbone-name']}), {fields['module-type']}",
+        "author": f"{fields['author']}, {fields['update-time']}",
+        "trained on": fields.get("train-dataset", "see the card"),
         "metrics": f"{metrics or 'none'} (as published)",
-        "licence": card.license,
-        "fine-tunable": "yes" if card.fine_tunable else "no",
-        "asset": card.asset.url,
-        "mirrors": len(card.asset.mirrors),
-        "sha256": card.asset.sha256,
-        "cached": f"{state}: {found or cached_path(card.asset)}",
+        "licence": fields["license"],
+        "fine-tunable": fields["fine-tunable"],
+        "asset": asset.url,
+        "mirrors": len(asset.mirrors),
+        "stated sha256": asset.sha256,
     }
-    if found is None:
-        return rows | {"architecture": "known from the file; 'multitasknet download' fetches it"}
-    return rows | _weights_rows(read_weights(found))
+    if not path.is_file():
+        return rows | {"file": f"{path} is not there; 'multitasknet download' fetches it"}
+    return rows | _weights_rows(WeightsFile(path, asset.sha256).read())
 
 
 def _weights_rows(weights: Weights) -> dict[str, object]:
@@ -187,7 +190,7 @@ def _download(options: argparse.Namespace) -> None:
     from ..hub.fetch import fetch_asset
 
     options.weights = None if options.card else "card"
-    print(fetch_asset(card_of(options), verify=True))
+    print(fetch_asset(card_of(options)))
 
 
 def _convert(options: argparse.Namespace) -> None:
@@ -201,7 +204,7 @@ def _convert(options: argparse.Namespace) -> None:
 def _write_card(options: argparse.Namespace) -> None:
     from ..hub.publish import write_card
 
-    card = write_card(options.directory, url=options.url, **given(options, _FIELDS))
+    card = write_card(options.directory, url=options.url, fields=dict(options.field))
     print(card.path)
     print(f"publish these two beside each other, then create_network(card={str(card.path)!r}):")
     print(*(f"  {asset.url}" for asset in (card.asset, card.asset.side) if asset), sep="\n")
@@ -210,8 +213,8 @@ def _write_card(options: argparse.Namespace) -> None:
 def _hub_install(options: argparse.Namespace) -> None:
     from ..hub.install import hub_install
 
-    for card in hub_install(options.hub_dir, **given(options, ("card", "version", "network"))):
-        root = card.path.parents[len(card.folder.parts)]
+    for card in hub_install(options.hub_dir, card=options.card, version=options.version):
+        root = card.path.parents[len(card.asset.folder.parts)]
         print(f"installed {card.uid} into {root}; it loads with")
         if options.hub_dir:
             print(f"  mindspore_hub.manage.set_hub_dir({str(root)!r})")

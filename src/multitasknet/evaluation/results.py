@@ -127,7 +127,7 @@ def card_metrics(card: ModelCard, weights_sha256: str) -> CardMetrics | None:
     stated = {name.lower(): value for name, value in card.metrics.items()}
     names = {ours: name.lower() for ours, name in PUBLISHED_METRICS.items()} | {"Mean": "acc"}
     values = {ours: stated[name] for ours, name in names.items() if name in stated}
-    return CardMetrics(values, card.train_dataset or _UNNAMED) if values else None
+    return CardMetrics(values, card.fields.get("train-dataset", _UNNAMED)) if values else None
 
 
 def run_settings(runner: Runner) -> dict[str, Any]:

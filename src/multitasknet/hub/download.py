@@ -1,4 +1,4 @@
-"""Downloading an asset: resumed after a break, hashed while it streams, whole or not there.
+"""Downloading an asset: resumed after a break, whole with the right sha256 or not there.
 
 All URLs of an asset are of one file: what came from one is resumed from any, and its sha256 shows
 whether the parts fit.
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DownloadError
-from ..files import file_sha256, running_sha256
+from ..files import file_sha256
 from .card import Asset
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ _CHUNK = 1 << 20
 _MOST_BYTES = 4 << 30
 # Statuses below 500 that pass: request timeout, too early, too many requests.
 _PASSING = (408, 425, 429)
-_LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
@@ -37,17 +36,18 @@ class RetryPolicy:
     Attributes:
         rounds: how often every URL is tried without gaining a byte.
         backoff: seconds before the second round, doubled for each further one.
-        longest_wait: most seconds to wait for a server that states in ``Retry-After`` when to come
-            back.
-        connect_timeout: seconds to wait for a connection.
-        read_timeout: seconds without a byte after which a transfer counts as stalled.
+        longest_wait: most seconds to wait for a server that sends ``Retry-After``.
+        timeouts: seconds to wait for a connection, and for the next byte.
     """
 
     rounds: int = 3
     backoff: float = 1.0
     longest_wait: float = 60.0
-    connect_timeout: float = 10.0
-    read_timeout: float = 30.0
+    timeouts: tuple[float, float] = (10.0, 30.0)
+
+    def wait(self, attempt: int, asked: float) -> float:
+        """Seconds before that attempt (the first is 0), where a server asked for some."""
+        return max(self.backoff * 2 ** (attempt - 1), min(asked, self.longest_wait))
 
 
 class _TransferError(Exception):
@@ -65,7 +65,7 @@ class _TransferError(Exception):
 
 
 def download(asset: Asset, path: Path, *, progress: bool, policy: RetryPolicy) -> None:
-    """Bring the asset to ``path`` from the first of its URLs that gives it.
+    """Download the asset to ``path`` from the first of its URLs that gives it.
 
     Raises:
         DownloadError: none does; what came so far is kept beside ``path`` for the next call.
@@ -73,9 +73,6 @@ def download(asset: Asset, path: Path, *, progress: bool, policy: RetryPolicy) -
     import requests
 
     part = path.with_name(f"{path.name}.part")
-    if part.is_file() and file_sha256(part) == asset.sha256:
-        part.replace(path)
-        return
     failures: dict[str, _TransferError] = {}
     with requests.Session() as session:
         # requests knows REQUESTS_CA_BUNDLE, but not OpenSSL's own variable.
@@ -85,10 +82,7 @@ def download(asset: Asset, path: Path, *, progress: bool, policy: RetryPolicy) -
         for attempt in range(policy.rounds):
             live = [url for url in asset.urls if url not in failures or not failures[url].final]
             if attempt and live:
-                asked = max(failures[url].wait for url in live)
-                time.sleep(
-                    max(policy.backoff * 2 ** (attempt - 1), min(asked, policy.longest_wait))
-                )
+                time.sleep(policy.wait(attempt, max(failures[url].wait for url in live)))
             for url in live:
                 try:
                     transfer.run(url)
@@ -98,9 +92,10 @@ def download(asset: Asset, path: Path, *, progress: bool, policy: RetryPolicy) -
                 else:
                     part.replace(path)
                     return
+    reasons = "".join(f"\n  {url}: {reason}" for url, reason in failures.items())
     kept = f"\nThe part at {part} is kept; the next call resumes it." if part.is_file() else ""
     raise DownloadError(
-        f"the asset could not be downloaded:{_by_reason(failures)}{kept}\n{by_hand(asset, path)}"
+        f"the asset could not be downloaded:{reasons}{kept}\n{by_hand(asset, path)}"
     )
 
 
@@ -110,14 +105,6 @@ def by_hand(asset: Asset, path: Path) -> str:
         f"To do it by hand, fetch {asset.url} on any machine and copy it to {path}; "
         f"its sha256 must be {asset.sha256}"
     )
-
-
-def _by_reason(failures: dict[str, _TransferError]) -> str:
-    """The reasons, a line each, and below each the URLs that failed for it."""
-    groups: dict[str, str] = {}
-    for url, reason in failures.items():
-        groups[str(reason)] = f"{groups.get(str(reason), '')}\n    {url}"
-    return "".join(f"\n  {reason}{urls}" for reason, urls in groups.items())
 
 
 @dataclass(frozen=True)
@@ -131,63 +118,59 @@ class _Transfer:
     policy: RetryPolicy
 
     def run(self, url: str) -> None:
-        """Try one URL again, at once, as long as each broken attempt got further than the last."""
-        while True:
-            before = self._kept()
-            try:
-                return self._attempt(url, before)
-            except _TransferError as error:
-                if error.final or self._kept() <= before:
-                    raise
-                logger.info("%s: %s; resuming at byte %d", url, error, self._kept())
+        """Complete the part from one URL, at once again after each break that gained bytes.
 
-    def _kept(self) -> int:
+        Raises:
+            _TransferError: nothing more comes, or another file than the asset does.
+        """
+        kept = self._size()
+        while not kept or file_sha256(self.part) != self.asset.sha256:
+            try:
+                resumed, is_whole = self._append(url, kept)
+            except _TransferError as error:
+                if error.final or self._size() <= kept:
+                    raise
+                kept = self._size()
+                logger.info("%s: %s; resuming at byte %d", url, error, kept)
+                continue
+            if (found := file_sha256(self.part)) == self.asset.sha256:
+                return
+            fault = f"wrong sha256: expected {self.asset.sha256}, found {found}{self._kind()}"
+            self.part.unlink()
+            if not resumed:
+                raise _TransferError(fault, final=is_whole)
+            logger.info("%s: the part does not fit the remote file; starting again", url)
+            kept = 0
+
+    def _size(self) -> int:
         return self.part.stat().st_size if self.part.is_file() else 0
 
-    def _attempt(self, url: str, kept: int) -> None:
-        """One request: append the body to what is there, hash all of it, compare."""
+    def _append(self, url: str, kept: int) -> tuple[bool, bool]:
+        """One request, whose body goes after the first ``kept`` bytes, if the server resumes.
+
+        Returns:
+            Whether it does, and whether the end of the body is known to be that of the file:
+            without a length, a cut connection looks the same.
+        """
         import requests
 
-        with self._request(url, kept) as response:
-            resumed = kept > 0 and response.status_code == requests.codes.partial_content
-            beyond = kept > 0 and response.status_code == requests.codes.range_not_satisfiable
-            if not response.ok and not beyond:
-                raise _refusal(response)
-            actual = "" if beyond else self._store(response, kept if resumed else 0)
-            # Without a length, a cut connection looks like the end of the file.
-            whole = "Content-Length" in response.headers
-            is_page = response.headers.get("Content-Type", "").startswith("text/html")
-        if actual == self.asset.sha256:
-            return
-        found = "a web page instead of the file" if is_page else self._kind_of_part()
-        self.part.unlink(missing_ok=True)
-        if not resumed and not beyond:
-            wrong = f"wrong sha256: expected {self.asset.sha256}, actual {actual}"
-            raise _TransferError(f"{wrong} ({found})" if found else wrong, final=whole)
-        logger.info("%s: the part does not fit the remote file; starting again", url)
-        self._attempt(url, 0)
-
-    def _kind_of_part(self) -> str:
-        """What is known to come in place of a file; empty for anything else."""
-        if not self.part.is_file():
-            return ""
-        with self.part.open("rb") as file:
-            start = file.read(64).lstrip().lower()
-        if start.startswith(_LFS_POINTER):
-            return "a Git LFS pointer instead of the file"
-        is_page = start.startswith((b"<!doctype html", b"<html"))
-        return "a web page instead of the file" if is_page else ""
-
-    def _request(self, url: str, kept: int) -> requests.Response:
         headers = {"Range": f"bytes={kept}-"} if kept else {}
-        timeout = (self.policy.connect_timeout, self.policy.read_timeout)
         try:
-            return self.session.get(url, headers=headers, stream=True, timeout=timeout)
+            response = self.session.get(
+                url, headers=headers, stream=True, timeout=self.policy.timeouts
+            )
         except OSError as error:  # also what requests raises, and a missing certificate file
             raise _TransferError(_reason(error)) from error
+        with response:
+            if kept and response.status_code == requests.codes.range_not_satisfiable:
+                return True, True
+            if not response.ok:
+                raise _refusal(response)
+            resumed = response.status_code == requests.codes.partial_content
+            self._store(response, kept if resumed else 0)
+            return resumed, "Content-Length" in response.headers
 
-    def _store(self, response: requests.Response, kept: int) -> str:
-        """Write the body after the first ``kept`` bytes; return the sha256 of the whole file."""
+    def _store(self, response: requests.Response, kept: int) -> None:
         import requests
         from tqdm import tqdm
 
@@ -196,52 +179,54 @@ class _Transfer:
         most = 2 * self.asset.size if self.asset.size else total or _MOST_BYTES
         if total and total > most:
             raise _too_large(total, most)
-        with self.part.open("ab+") as file:
+        bar = tqdm(
+            total=total,
+            initial=kept,
+            desc=self.asset.file_name[:40],
+            unit="B",
+            unit_scale=True,
+            # None: drawn on a terminal only
+            disable=None if self.progress else True,
+        )
+        with self.part.open("ab") as file, bar:
             file.truncate(kept)
-            file.seek(0)
-            digest = running_sha256(file)
-            with tqdm.wrapattr(
-                file,
-                "write",
-                total=total,
-                initial=kept,
-                desc=self.part.stem[:40],
-                # None: drawn on a terminal only
-                disable=None if self.progress else True,
-            ) as counted:
-                try:
-                    for chunk in response.iter_content(_CHUNK):
-                        kept += len(chunk)
-                        if kept > most:
-                            file.truncate(0)
-                            raise _too_large(kept, most)
-                        counted.write(chunk)
-                        digest.update(chunk)
-                except requests.RequestException as error:
-                    raise _TransferError(f"the transfer broke: {_reason(error)}") from error
+            try:
+                for chunk in response.iter_content(_CHUNK):
+                    if (size := file.tell() + len(chunk)) > most:
+                        file.truncate(0)
+                        raise _too_large(size, most)
+                    file.write(chunk)
+                    bar.update(len(chunk))
+            except requests.RequestException as error:
+                raise _TransferError(f"the transfer broke: {_reason(error)}") from error
             file.flush()
             os.fsync(file.fileno())
-        return digest.hexdigest()
 
-
-def _refusal(response: requests.Response) -> _TransferError:
-    """What an error status means for the next attempt."""
-    status = response.status_code
-    text = f"HTTP status {status} {response.reason}"
-    if status in (404, 410):
-        text += " (there is no such file at this address)"
-    after = response.headers.get("Retry-After", "")
-    return _TransferError(
-        text,
-        final=400 <= status < 500 and status not in _PASSING,
-        wait=float(after) if after.isascii() and after.isdigit() else 0,
-    )
+    def _kind(self) -> str:
+        """In words, what is known to come in place of a file; empty for anything else."""
+        with self.part.open("rb") as file:
+            start = file.read(64).lstrip()
+        if start.startswith(b"version https://git-lfs"):
+            return " (a Git LFS pointer instead of the file)"
+        return " (a web page instead of the file)" if start.startswith(b"<") else ""
 
 
 def _too_large(size: int, most: int) -> _TransferError:
     return _TransferError(
         f"the body is larger than it may be: {size:,} bytes or more, at most {most:,} expected",
         final=True,
+    )
+
+
+def _refusal(response: requests.Response) -> _TransferError:
+    """What an error status means for the next attempt."""
+    status = response.status_code
+    gone = " (there is no such file at this address)" if status in (404, 410) else ""
+    after = response.headers.get("Retry-After", "")
+    return _TransferError(
+        f"HTTP status {status} {response.reason}{gone}",
+        final=400 <= status < 500 and status not in _PASSING,
+        wait=float(after) if after.isascii() and after.isdigit() else 0,
     )
 
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 
 from ..errors import CardError, OutputError
 from ..files import PACKAGE, expand, replacing
-from ..models import NETWORKS, find_network
+from ..models import NETWORKS
 from .card import (
+    CARD,
+    ENTRIES,
     ModelCard,
     default_card_path,
     is_plain_name,
     load_card,
-    own_card,
-    own_card_paths,
+    parse_card,
 )
 from .fetch import INSTALLED_MARKER, default_cache_dir, fetch_asset
 
@@ -30,7 +31,6 @@ def hub_install(
     *,
     card: str | Path | None = None,
     version: str | None = None,
-    network: str | None = None,
 ) -> tuple[ModelCard, ...]:
     """Install cards and module into the hub folder; running it again renews both.
 
@@ -44,62 +44,59 @@ def hub_install(
         hub_dir: the hub folder; default as in :func:`multitasknet.hub.fetch.default_cache_dir`.
         card: a card to install, such as of a fine-tuned model; default is those of all networks
             that came with this module.
-        version: the Hub's version to install for, such as ``1.9``; default is the card's own. The
-            card must list a mirror of that version; of this module's, those without mirrors, which
-            no version of the Hub has, are passed over.
-        network: install this network's cards only.
+        version: the Hub's version to install for, such as ``1.9``; default is the card's own. Of
+            this module's cards, those of shipped weights are left out: no version has them.
 
     Returns:
         The cards as installed.
 
     Raises:
-        CardError: a card is broken, is of another network, or lists no mirror of that version; or
-            the network has none.
+        CardError: a card is broken or of no network of this module.
         DownloadError: the weights beside a card are not those that it states.
         OutputError: the folder cannot be written.
-        NotImplementedError: an unknown network.
     """
     root = default_cache_dir() if hub_dir is None else expand(hub_dir)
-    wanted = tuple(NETWORKS) if network is None else (find_network(network).name,)
-    sources = _own_cards(wanted, version) if card is None else [load_card(card)]
+    entries = ENTRIES if version is None else (CARD,)
+    paths = _own_cards(*entries) if card is None else [Path(card)]
+    # All of them before the first is written.
+    sources = [load_card(path) for path in paths]
     for source in sources:
-        if source.network not in wanted:
+        if source.network not in NETWORKS:
             raise CardError(
                 f"{source.path}: field 'model-name' is {source.name!r}, in lower case the "
-                f"network's name; expected {' or '.join(wanted)}"
+                f"network's name; expected {' or '.join(NETWORKS)}"
             )
-    # All of them before the first is written.
-    texts = [_text_for_version(source, version or source.version) for source in sources]
-    weights = [_beside(source) for source in sources]
-    return tuple(
-        _install(source, text, files, root / source.folder.with_name(version or source.version))
-        for source, text, files in zip(sources, texts, weights, strict=True)
-    )
+        if source.asset.beside:
+            fetch_asset(source)
+    return tuple(_install(source, version, root) for source in sources)
 
 
-def _own_cards(networks: tuple[str, ...], version: str | None) -> list[ModelCard]:
-    cards = [load_card(path) for path in own_card_paths(networks)] or [own_card(networks)]
-    if version is None:
-        return cards
-    return [card for card in cards if card.asset.mirrors] or cards
+def _own_cards(*entries: str) -> list[Path]:
+    places = (default_card_path(name, entry) for name in NETWORKS for entry in entries)
+    return [path for path in places if path.is_file()]
 
 
-def _beside(card: ModelCard) -> list[Path]:
-    """The card's files that lie beside it, verified."""
-    if not card.asset.beside:
-        return []
-    files = filter(None, (card.asset, card.asset.side))
-    return [fetch_asset(asset) for asset in files]
-
-
-def _install(source: ModelCard, text: str, weights: list[Path], folder: Path) -> ModelCard:
+def _install(source: ModelCard, version: str | None, root: Path) -> ModelCard:
+    text = source.path.read_text(encoding="utf-8-sig")
+    if version is not None:
+        text = re.sub("(?m)^model-version:.*$", f"model-version: {version}", text, count=1)
+    asset = parse_card(source.path, text).asset
+    code_name = source.repo_link.rstrip("/").rpartition("/")[2]
+    if not is_plain_name(code_name):
+        raise CardError(
+            f"{source.path}: field 'repo-link' ends in {code_name!r}; expected a plain name, it "
+            f"becomes the code's folder"
+        )
+    folder = root / asset.folder
     card = folder / source.path.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / _code_name(source), card, source.network, text.encode())
-        for file in weights:
-            with replacing(folder / file.name) as part:
-                shutil.copy(file, part)
+        own = default_card_path(source.network).name
+        _replace(folder / code_name, card, own, text.encode())
+        for one in (asset, asset.side) if asset.beside else ():
+            if one and one.beside:
+                with replacing(folder / one.file_name) as part:
+                    shutil.copy(one.beside / one.file_name, part)
     except OSError as error:
         raise OutputError(
             f"{folder}: card and module cannot be installed there ({error}); choose another hub "
@@ -108,30 +105,14 @@ def _install(source: ModelCard, text: str, weights: list[Path], folder: Path) ->
     return load_card(card)
 
 
-def _code_name(card: ModelCard) -> str:
-    name = card.repo_link.rstrip("/").rpartition("/")[2]
-    if not is_plain_name(name):
-        raise CardError(
-            f"{card.path}: field 'repo-link' ends in {name!r}; expected a plain name, it becomes "
-            f"the code's folder"
-        )
-    return name
-
-
-def _replace(code: Path, card: Path, network: str, content: bytes) -> None:
-    from filelock import FileLock
-
-    with (
-        FileLock(card.with_name(".hub-install.lock")),
-        tempfile.TemporaryDirectory(dir=card.parent, prefix=".hub-install-") as scratch,
-    ):
-        own = default_card_path(network).name
-        ours = (code / INSTALLED_MARKER).is_file()
-        installed = _contents((code / "assets").glob("*.md")) if ours else {}
-        renewed = {own: content, card.name: content}
-        cards = _contents(own_card_paths(NETWORKS)) | installed | renewed
+def _replace(code: Path, card: Path, own: str, content: bytes) -> None:
+    """Put module and card there; ``own`` is the name by which the module finds the card."""
+    ours = (code / INSTALLED_MARKER).is_file()
+    installed = {path.name: path.read_bytes() for path in (code / "assets").glob("*.md") if ours}
+    cards = {path.name: path.read_bytes() for path in _own_cards(*ENTRIES)} | installed
+    with tempfile.TemporaryDirectory(dir=card.parent, prefix=".hub-install-") as scratch:
         new_code, new_card = Path(scratch, "code"), Path(scratch, "card.md")
-        _copy_module(new_code, cards)
+        _copy_module(new_code, cards | {own: content, card.name: content})
         new_card.write_bytes(content)
         # A card that this function put there has its double in the code folder.
         known = card.is_file() and card.read_bytes() in (content, installed.get(own))
@@ -139,10 +120,6 @@ def _replace(code: Path, card: Path, network: str, content: bytes) -> None:
             if old.exists():
                 old.rename(Path(scratch, f"old {old.name}") if disposable else _free_name(old))
             new.rename(old)
-
-
-def _contents(files: Iterable[Path]) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in files if file.is_file()}
 
 
 def _copy_module(target: Path, cards: Mapping[str, bytes]) -> None:
@@ -156,24 +133,6 @@ def _copy_module(target: Path, cards: Mapping[str, bytes]) -> None:
     for name, content in cards.items():
         (target / "assets" / name).write_bytes(content)
     (target / INSTALLED_MARKER).touch()
-
-
-def _text_for_version(card: ModelCard, version: str) -> str:
-    """The card for a version of the Hub: that version and its URL first."""
-    text = card.path.read_text(encoding="utf-8")
-    if version == card.version:
-        return text
-    published = card.asset.url
-    mirror = next((url for url in card.asset.mirrors if f"/r{version}/" in url), None)
-    if mirror is None:
-        known = re.findall(r"/r([\d.]+)/", " ".join(card.asset.urls))
-        raise CardError(
-            f"{card.path}: field 'mirrors' has no URL of version {version!r}; the card knows the "
-            f"versions {', '.join(known) or card.version}"
-        )
-    swap = {published: mirror, mirror: published}
-    text = re.sub("|".join(map(re.escape, swap)), lambda match: swap[match[0]], text)
-    return re.sub(r"(?m)^model-version:.*$", f"model-version: {version}", text, count=1)
 
 
 def _free_name(path: Path) -> Path:

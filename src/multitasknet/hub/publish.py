@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -16,18 +16,14 @@ from ..errors import CardError
 from ..files import replacing
 from ..weights.read import Weights, check_values, read_weights
 from ..weights.sidecar import Sidecar, sidecar_path
-from .card import (
-    FENCE,
-    PUBLISHED_METRICS,
-    ModelCard,
-    default_card_path,
-    load_card,
-    read_front_matter,
-)
+from .card import FIELDS, PUBLISHED_METRICS, ModelCard, default_card_path, load_card, parse_card
 
 _PAGE = """# {name}
 
+---
 {header}
+---
+
 ## Introduction
 
 Weights of the network `{network}`, trained on {dataset} at {size} pixels.
@@ -43,7 +39,7 @@ network = mindspore_hub.load("{uid}")
 ```
 
 or, with the module alone, `hub_conf.create_network("{network}", card="{card}")`.
-{body}"""
+"""
 
 _BEST = "best.ckpt"
 # Of the 388 data sets that the Hub client knows, these. A card that names another is refused by
@@ -52,18 +48,7 @@ CLIENT_DATASETS = ("VeRi", "veri", "veir")
 
 
 def write_card(
-    directory: str | Path,
-    *,
-    url: str,
-    name: str | None = None,
-    user: str = "MindSpore",
-    version: str = "1.0",
-    dataset: str = "custom data",
-    author: str = "unknown",
-    license: str = "Apache2.0",
-    repo: str | None = None,
-    summary: str | None = None,
-    body: str | Path | None = None,
+    directory: str | Path, *, url: str, fields: Mapping[str, str] | None = None
 ) -> ModelCard:
     """Write the Hub model card of a checkpoint with a sidecar, which the Hub client accepts.
 
@@ -71,11 +56,9 @@ def write_card(
         directory: the output folder of :func:`multitasknet.finetune`, whose ``best.ckpt`` is meant,
             or a checkpoint. The card is written beside it.
         url: where checkpoint and sidecar will be published: the folder's URL.
-        name, user, version, author, license, repo, summary: fields of the card; name and repo are
-            those of the network's published card where they are not given.
-        dataset: what the weights were trained on. It is a field of the card if the Hub client knows
-            that data set, and is named in the card's text in any case.
-        body: a file of Markdown that goes to the card's end.
+        fields: texts of the card by the Hub's names, such as ``author``, ``license``,
+            ``model-version`` and ``train-dataset``. Others are those of the network's published
+            card. A data set that the Hub client does not know is named in the card's text alone.
 
     Returns:
         The card, read back and checked.
@@ -84,7 +67,9 @@ def write_card(
         CardError: no trained weights with a sidecar, or a field that the Hub does not accept.
         CheckpointError: the weights or their sidecar are damaged.
     """
-    checkpoint = checkpoint_of(Path(directory))
+    checkpoint = Path(directory)
+    if checkpoint.suffix != ".ckpt":
+        checkpoint /= _BEST
     side = sidecar_path(checkpoint)
     if not checkpoint.is_file() or not side.is_file():
         raise CardError(
@@ -93,24 +78,36 @@ def write_card(
         )
     weights = read_weights(checkpoint)
     check_values(weights)
-    sidecar = weights.sidecar
-    assert sidecar is not None
-    network = weights.network
-    own = default_card_path(network.name)
+    own = default_card_path(weights.network.name)
+    is_run = checkpoint.name == _BEST
+    path = checkpoint.with_name(own.name) if is_run else checkpoint.with_suffix(".md")
     published = load_card(own if own.is_file() else default_card_path())
-    if name is None:
-        name = published.name if published.network == network.name else network.name
+    text = _page(weights, published, path, url, fields or {})
+    card = parse_card(path, text)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return card
+
+
+def _page(
+    weights: Weights, published: ModelCard, path: Path, url: str, fields: Mapping[str, str]
+) -> str:
+    sidecar, network = weights.sidecar, weights.network
+    assert sidecar is not None
+    name = published.name if published.network == network.name else network.name
     texts = {
         "model-name": name,
-        "model-version": version,
-        "train-dataset": dataset,
-        "author": author,
-        "user-id": user,
-        "license": license,
-        "summary": f"{name}, fine-tuned" if summary is None else summary,
+        "model-version": "1.0",
+        "train-dataset": "custom data",
+        "author": "unknown",
+        "summary": f"{name}, fine-tuned",
+        "repo-link": published.repo_link,
+        **fields,
     }
     for field, text in texts.items():
-        if ":" in text or "\n" in text or not text.strip():
+        if field not in FIELDS:
+            raise CardError(f"there is no field {field!r}; expected some of {', '.join(FIELDS)}")
+        if (":" in text and field != "repo-link") or "\n" in text or not text.strip():
             raise CardError(
                 f"{field} is {text!r}; expected one line without a colon, the Hub takes no other"
             )
@@ -119,70 +116,48 @@ def write_card(
         for ours, theirs in PUBLISHED_METRICS.items()
         if ours in sidecar.metrics
     ]
-    header = read_front_matter(published.path) | texts
-    header |= {
+    renewed = {
         "evaluation": " | ".join(measured) or "none",
         "update-time": datetime.date.today().isoformat(),
-        "repo-link": f"<{repo or published.repo_link}>",
         "mindspore-version": ".".join(_mindspore_version(sidecar).split(".")[:2]),
         "asset": [_asset(weights, url.rstrip("/"))],
     }
-    if dataset not in CLIENT_DATASETS:
+    header = {**published.fields, **renewed, **texts, "repo-link": f"<{texts['repo-link']}>"}
+    if texts["train-dataset"] not in CLIENT_DATASETS:
         del header["train-dataset"]
-    is_run = checkpoint.name == _BEST
-    card = checkpoint.with_name(own.name) if is_run else checkpoint.with_suffix(".md")
     facts = {**network.describe(weights.spec), **_origin_facts(sidecar)}
-    page = _PAGE.format(
-        name=name,
-        header=write_front_matter(header),
-        dataset=dataset,
-        uid=f"{user.lower()}/{version}/{card.stem}",
+    return _PAGE.format(
+        name=texts["model-name"],
+        header=_front_matter(header),
+        dataset=texts["train-dataset"],
+        uid=f"{header['user-id'].lower()}/{header['model-version']}/{path.stem}",
         network=network.name,
-        card=card.name,
+        card=path.name,
         size="x".join(map(str, weights.spec.input_size)),
         facts="\n".join(f"- {name}: {value}" for name, value in facts.items()),
-        body="" if body is None else f"\n{_read(Path(body))}",
     )
-    with replacing(card) as part:
-        part.write_text(page, encoding="utf-8")
-        try:
-            load_card(part)  # before it takes the place of a card that loads
-        except CardError as error:
-            raise CardError(str(error).replace(str(part), str(card))) from error
-    return load_card(card)
-
-
-def checkpoint_of(place: Path) -> Path:
-    """The checkpoint that is meant: the file itself, or the best one of a training's folder."""
-    return place if place.suffix == ".ckpt" else place / _BEST
 
 
 class _TextDumper(yaml.SafeDumper):
     """PyYAML's, without quotes around numbers and dates: cards are read as text."""
 
-
-_TextDumper.yaml_implicit_resolvers = {
-    first: [kind for kind in kinds if not kind[0].endswith((":float", ":int", ":timestamp"))]
-    for first, kinds in yaml.SafeDumper.yaml_implicit_resolvers.items()
-}
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
 
-def write_front_matter(fields: Mapping[str, Any]) -> str:
-    """Lines that :func:`.card.read_front_matter` reads, fences included, a blank line between the
-    fields."""
+def _front_matter(fields: Mapping[str, Any]) -> str:
+    """The fields as YAML, with a blank line before each."""
     text = yaml.dump(
         fields, Dumper=_TextDumper, sort_keys=False, allow_unicode=True, width=math.inf
     )
-    return "\n".join((FENCE, re.sub(r"(?m)^(?=\w)", "\n", text), FENCE, ""))
+    return re.sub(r"(?m)^(?=\w)", "\n", text)
 
 
 def _asset(weights: Weights, folder: str) -> dict[str, str]:
-    content, _ = weights.file.contents
     return {
         "file-format": "ckpt",
         "asset-link": f"<{folder}/{weights.path.name}>",
         "asset-sha256": weights.sha256,
-        "asset-size": str(len(content)),
+        "asset-size": str(len(weights.file.contents[0])),
         "side-link": f"<{folder}/{sidecar_path(weights.path).name}>",
         "side-sha256": weights.file.sidecar_sha256,
     }
@@ -199,15 +174,3 @@ def _origin_facts(sidecar: Sidecar) -> dict[str, Any]:
     """Seed, steps, hashes and the like; not the data's folder, which means nothing elsewhere."""
     plain = {k: v for k, v in sidecar.origin.items() if isinstance(v, str | int | float)}
     return {name: value for name, value in plain.items() if name != "data"}
-
-
-def _read(path: Path) -> str:
-    """The text for the card's end; CardError for headings that the Hub client refuses."""
-    try:
-        text = path.read_text(encoding="utf-8").strip() + "\n"
-    except (OSError, UnicodeDecodeError) as error:
-        raise CardError(f"{path}: cannot be read ({error}); give a UTF-8 Markdown file") from error
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.startswith("#") and line.rstrip().endswith(":"):
-            raise CardError(f"{path}:{number}: the heading ends in a colon, the Hub takes no such")
-    return text

@@ -12,7 +12,7 @@ from ..files import expand
 from ..models import DEFAULT_NETWORK
 from ..weights.read import WeightsFile
 from .card import CARD, ENTRIES, SYNTHETIC, Asset, ModelCard, load_card, own_card, shipped_networks
-from .fetch import fetch_asset
+from .fetch import asset_path, fetch_asset
 
 DEFAULT, NONE = "default", "none"
 WEIGHTS_VARIABLE = "MULTITASKNET_WEIGHTS"
@@ -22,7 +22,7 @@ WEIGHTS_VARIABLE = "MULTITASKNET_WEIGHTS"
 class WeightsSource:
     """Which weights to use; all functions that take weights take these five by keyword.
 
-    See :func:`multitasknet.create_network` for their meaning. TypeError if one is of another type.
+    See :func:`multitasknet.create_network` for their meaning.
     """
 
     weights: str | Path | None = CARD
@@ -31,29 +31,10 @@ class WeightsSource:
     offline: bool = False
     progress: bool = True
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.weights, str | Path | None):
-            raise TypeError(
-                f"weights must be 'card', 'synthetic', a path or None, not "
-                f"{type(self.weights).__name__}: {self.weights!r}"
-            )
-        if not isinstance(self.card, str | Path | ModelCard | None):
-            raise TypeError(
-                f"card must be a path or a ModelCard, not {type(self.card).__name__}: {self.card!r}"
-            )
-        for name in ("offline", "progress"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
-
     @property
     def suffix(self) -> str:
         """The ending of a local file; empty for a card's asset and for none."""
         return "" if self.weights in (None, *ENTRIES) else Path(str(self.weights)).suffix
-
-    def fetch(self, *networks: str) -> Path | None:
-        """The path of :meth:`file`."""
-        file = self.file(*networks)
-        return None if file is None else file.path
 
     def file(self, *networks: str) -> WeightsFile | None:
         """The file, downloaded if need be; None if there is none.
@@ -74,20 +55,23 @@ class WeightsSource:
             card = own_card(networks or DEFAULT_NETWORK, str(self.weights))
         elif not isinstance(card, ModelCard):
             card = load_card(card)
-        if card.asset.is_shipped:
-            # Hashed when it is read, and only then.
-            assert card.asset.beside is not None
-            return _stated(card.asset, card.asset.beside)
+        asset, side = card.asset, card.asset.side
+        path, *others = (asset_path(one, self.cache_dir) for one in (asset, side) if one)
+        # What is there already is hashed when it is read, and only then.
+        if not all(one.is_file() for one in (path, *others)):
+            self._download(asset)
+        return WeightsFile(path, asset.sha256, side.sha256 if side else "")
+
+    def _download(self, asset: Asset) -> None:
         try:
-            path = fetch_asset(card, self.cache_dir, self.offline, self.progress)
+            fetch_asset(asset, self.cache_dir, self.offline, self.progress)
         except DownloadError as error:
             others = " and ".join(shipped_networks())
+            if not others:
+                raise
             raise DownloadError(
                 f"{error}\nWithout a download there are the weights {SYNTHETIC!r} of {others}"
-                if others
-                else str(error)
             ) from error
-        return _stated(card.asset, path)
 
 
 def default_weights(
@@ -104,7 +88,3 @@ def default_weights(
     if DEFAULT_NETWORK in networks and (chosen := os.environ.get(WEIGHTS_VARIABLE)):
         return None if chosen == NONE else chosen
     return SYNTHETIC if set(networks) & set(shipped_networks()) else CARD
-
-
-def _stated(asset: Asset, path: Path) -> WeightsFile:
-    return WeightsFile(path, asset.sha256, asset.side.sha256 if asset.side else "")

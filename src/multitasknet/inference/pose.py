@@ -15,7 +15,7 @@ from ..data.samples import batch_inputs
 from ..errors import EngineError
 from ..files import expand
 from ..hub.card import CARD, ENTRIES, SYNTHETIC, ModelCard, default_card_path, load_card
-from ..hub.fetch import find_asset
+from ..hub.fetch import asset_path
 from ..hub.source import DEFAULT
 from ..models import find_network, pose_networks
 from ..models.base import PoseNetwork
@@ -249,7 +249,7 @@ def _at_hand(convention: PoseConvention | None, cache_dir: str | Path | None) ->
     if convention != "visibility":
         places.insert(0, default_card_path(names[0]))
     for card in (load_card(place) for place in places if place.is_file()):
-        if card.asset.is_shipped or find_asset(card.asset, cache_dir) is not None:
+        if asset_path(card.asset, cache_dir).is_file():
             return card
     return None
 

@@ -116,10 +116,11 @@ def adapt(
     dataset = replace(measured, train=split)
     weights = None if chosen.weights == "none" else chosen.weights
     source = WeightsSource(weights, chosen.card, cache_dir, offline, progress)
-    path = source.fetch(NAME)
-    if path is not None and "size" not in settings:
-        spec = read_weights(path, find_network(NAME)).spec
-        chosen = replace(chosen, size=spec.input_size[0])
+    file = source.file(NAME)
+    path = None if file is None else file.path
+    if file is not None:
+        spec = file.read(find_network(NAME)).spec  # also checks that it is what a card states
+        chosen = replace(chosen, size=settings.get("size", spec.input_size[0]))
     facts = {
         "crops": str(crops),
         "images": len(split),

@@ -107,8 +107,8 @@ class WeightsFile:
             if expected and expected != found:
                 raise CheckpointError(
                     f"{path} is damaged: expected sha256 {expected}, found {found or 'no file'}; "
-                    f"install this package again, or fetch the file again with 'multitasknet "
-                    f"download'"
+                    f"remove it to have it downloaded again, or install this package again if it "
+                    f"came with it"
                 )
 
     def read(self, network: Network | None = None) -> Weights:
