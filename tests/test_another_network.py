@@ -122,7 +122,6 @@ def test_another_network_than_asked_for_is_refused(
         (best, None, ["predict", EXAMPLE, "--weights", best]),
         (published, "toy", ["info", "--weights", published]),
         (published, "toy", ["export", "--weights", published, *output]),
-        (published, "toy", ["hub-install", "--card", published, "--hub-dir", tmp_path / "hub"]),
     ):
         stated = ["--network", asked] if asked else []
         assert main([*map(str, command), *stated]) == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,36 +16,19 @@ PUBLISHED_SHA256 = "c3f784ae3bc2de07be2f7585b57abcfdaf7f12e70faafeae3f6f5bdf5744
 
 def test_our_card_states_what_the_hub_published() -> None:
     card = load_card(default_card_path())
-    assert (card.name, card.version, card.uid) == (
-        "MultiTaskNet",
-        "1.7",
-        "mindspore/1.7/multitasknet_veri",
-    )
-    assert card.fine_tunable is True
-    assert card.update_time == datetime.date(2022, 6, 22)
+    assert (card.name, card.uid) == ("MultiTaskNet", "mindspore/1.7/multitasknet_veri")
+    assert (card.fields["fine-tunable"], card.fields["update-time"]) == ("True", "2022-06-22")
     assert card.metrics == {"top1acc": 75.57, "coloracc": 93.2, "typeacc": 91.5}
     assert card.asset.sha256 == PUBLISHED_SHA256
-    assert card.asset.url.startswith("https://download.mindspore.cn/models/r1.7/multitasknet_")
     assert str(card.asset.folder) == "mindspore/1.7"
-    mirrors = [re.search(r"/r([\d.]+)/.*_v(\d+)_", url).groups() for url in card.asset.mirrors]
-    assert mirrors == [
-        ("1.3", "130"),
-        ("1.6", "160"),
-        ("1.8", "180"),
-        ("1.9", "190"),
-        ("1.10", "1100"),
-    ]
-
-
-def test_a_date_may_lack_leading_zeros_as_on_the_hub(write_card: Callable[..., Path]) -> None:
-    path = write_card("https://example.com/a.ckpt")
-    path.write_text(path.read_text().replace("2022-06-22", "2023-2-17"))
-    assert load_card(path).update_time == datetime.date(2023, 2, 17)
+    versions = [re.search(r"/r([\d.]+)/.*_v(\d+)_", url).groups() for url in card.asset.urls]
+    assert ["".join(f"{minor}0".split(".")) for minor, _ in versions] == [v for _, v in versions]
+    assert [minor for minor, _ in versions] == ["1.7", "1.3", "1.6", "1.8", "1.9", "1.10"]
 
 
 def test_a_version_is_text_and_not_a_number(write_card: Callable[..., Path]) -> None:
     card = load_card(write_card("https://example.com/a.ckpt", version="1.10"))
-    assert card.version == "1.10"
+    assert card.fields["model-version"] == "1.10"
     assert str(card.asset.folder) == "mindspore/1.10"
 
 
@@ -58,9 +40,8 @@ def test_a_version_is_text_and_not_a_number(write_card: Callable[..., Path]) -> 
         ("model-name: MultiTaskNet", "model-name", "YAML"),
         ("model-name: MultiTaskNet\n", "", "'model-name' is missing"),
         ("author: MindSpore team\n", "", "'author' is missing"),
-        ("author: MindSpore team", "author: [a, b]", "'author' is ['a', 'b']"),
+        ("author: MindSpore team", "author: [a, b]", "'author' is a list"),
         ("fine-tunable: True", "fine-tunable: perhaps", "'fine-tunable' is 'perhaps'"),
-        ("update-time: 2022-06-22", "update-time: June", "'update-time' is 'June'"),
         ("user-id: MindSpore", "user-id: ../up", "'user-id' is '../up'"),
         ("model-version: 1.7", "model-version: ..", "'model-version' is '..'"),
         ("file-format: ckpt", "file-format: mindir", "'asset' has no entry"),
@@ -71,7 +52,7 @@ def test_a_version_is_text_and_not_a_number(write_card: Callable[..., Path]) -> 
         ("/a.ckpt>", "/..>", "no plain file name"),
         ("/a.ckpt>", "/>", "no plain file name"),
         ("/a.ckpt>", "/.bashrc>", "no plain file name"),
-        ("asset:\n\n-\n", "asset:\n", "'asset' is {"),
+        ("asset:\n\n-\n", "asset:\n", "'asset' is no list"),
         ("license:", "    mirrors: none\nlicense:", "'asset 1: mirrors' is 'none'"),
         ("license:", "    mirrors: [x]\nlicense:", "'asset 1: mirrors' is 'x'"),
     ],
@@ -94,9 +75,16 @@ def test_a_card_that_is_not_there(tmp_path: Path) -> None:
         load_card(tmp_path / "nowhere.md")
 
 
-def test_yaml_cannot_run_code(write_card: Callable[..., Path]) -> None:
+def test_yaml_cannot_run_code_and_aliases_make_nothing_large(
+    write_card: Callable[..., Path],
+) -> None:
     path = write_card("https://example.com/a.ckpt")
     text = path.read_text()
-    path.write_text(text.replace("summary: a card", "summary: !!python/object/apply:os.getpid []"))
-    with pytest.raises(CardError, match="not valid YAML"):
-        load_card(path)
+    many = "".join(f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 9)}]\n" for n in range(1, 30))
+    for hostile in (
+        text.replace("summary: a card of the tests", "summary: !!python/object/apply:os.getpid []"),
+        text.replace("summary: a card", f"x0: &x0 []\n{many}summary: *x29\nrest: a card"),
+    ):
+        path.write_text(hostile)
+        with pytest.raises(CardError, match=r"'summary' is (a list|missing)"):
+            load_card(path)

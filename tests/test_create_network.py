@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import mindspore
 import numpy as np
@@ -24,11 +21,12 @@ from multitasknet import (
     CheckpointError,
     DownloadError,
     create_network,
+    load_card,
     load_weights,
 )
 from multitasknet.hub import card as card_module
+from multitasknet.hub.fetch import asset_path
 from multitasknet.hub.source import default_weights
-from multitasknet.runtime import needs_guard
 
 
 def values(network) -> dict[str, np.ndarray]:
@@ -89,7 +87,7 @@ def test_a_failed_download_names_the_weights_that_are_there(write_card, tmp_path
 def test_each_weights_file_is_hashed_once_and_no_other_card_is_parsed(monkeypatch) -> None:
     monkeypatch.setattr("multitasknet.hub.card.PACKAGE", ASSETS.parent)
     hashed, parsed = [], []
-    sha256, read = hashlib.sha256, card_module.read_front_matter
+    sha256, parse = hashlib.sha256, card_module.parse_card
 
     def counted(content: bytes = b"", **options: bool) -> object:
         hashed.append(len(content))
@@ -97,14 +95,14 @@ def test_each_weights_file_is_hashed_once_and_no_other_card_is_parsed(monkeypatc
 
     monkeypatch.setattr(hashlib, "sha256", counted)
     monkeypatch.setattr(
-        card_module, "read_front_matter", lambda path: parsed.append(path.name) or read(path)
+        card_module,
+        "parse_card",
+        lambda path, text: parsed.append(path.name) or parse(path, text),
     )
     network = create_network(weights="synthetic")
-    sizes = [
-        (ASSETS / f"multitasknet_synthetic.{kind}").stat().st_size for kind in ("ckpt", "json")
-    ]
-    assert hashed == sizes
-    assert parsed == ["multitasknet_synthetic.md"]
+    names = [f"multitasknet_synthetic.{kind}" for kind in ("ckpt", "json", "md")]
+    assert hashed == [(ASSETS / name).stat().st_size for name in names[:2]]
+    assert parsed == names[2:]
     assert network.load_report.fresh == ()
 
 
@@ -113,6 +111,10 @@ def test_a_wrong_asset_never_becomes_a_network(server, write_card, checkpoint, t
     card = write_card(server.serve("/model.ckpt", content, Answer()), sha256="0" * 64)
     with pytest.raises(DownloadError, match="wrong sha256"):
         create_network(card=card, cache_dir=tmp_path, progress=False)
+    path = asset_path(load_card(card).asset, tmp_path)
+    path.write_bytes(content)  # put there by hand
+    with pytest.raises(CheckpointError, match=r"model\.ckpt is damaged.*remove it"):
+        create_network(card=card, cache_dir=tmp_path)
 
 
 def test_a_saved_network_comes_back(checkpoint, tmp_path) -> None:
@@ -186,20 +188,13 @@ def test_fresh_weights_follow_the_seed() -> None:
     ("arguments", "error", "named"),
     [
         ({"name": "resnet50"}, NotImplementedError, "^resnet50 is not implemented in the repo$"),
-        ({"name": 3}, TypeError, "name must be a string, not int: 3"),
-        ({"weights": 3}, TypeError, "weights must be 'card', 'synthetic', a path or None, not int"),
         ({"weights": "nowhere.ckpt"}, CheckpointError, r"nowhere\.ckpt: there is no such file"),
         ({"weights": "model.h5"}, CheckpointError, r"ends in \.ckpt, .* or \.tar, got '\.h5'"),
-        ({"card": 3}, TypeError, "card must be a path or a ModelCard, not int"),
         ({"card": "nowhere.md"}, ValueError, r"nowhere\.md: the card cannot be read"),
         ({"weights": None, "variant": "depth"}, ValueError, "rgb, segment, heatmap, heatmap+"),
-        ({"weights": None, "variant": 16}, TypeError, "variant must be a string, not int"),
         ({"weights": None, "num_ids": 0}, ValueError, "num_ids is 0; expected at least 1"),
         ({"weights": None, "num_ids": "9"}, TypeError, "num_ids must be an integer, not str"),
-        ({"weights": None, "num_types": True}, TypeError, "num_types must be an integer, not bool"),
-        ({"weights": None, "num_colors": 1.5}, TypeError, "num_colors must be an integer"),
         ({"weights": None, "include_top": 1}, TypeError, "include_top must be True or False"),
-        ({"offline": "yes"}, TypeError, "offline must be True or False, not 'yes'"),
         ({"num_ids": 3, "include_top": False}, ValueError, "num_ids with include_top=False"),
     ],
 )
@@ -262,36 +257,13 @@ def test_what_does_not_match_is_left_out_only_when_asked(arrays, tmp_path) -> No
 
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
-@pytest.mark.parametrize("content", [b"", b"garbage", b"\x08" * 500])
+@pytest.mark.parametrize("content", [b"", b"\x08" * 500])
 def test_a_damaged_file_is_refused_in_one_sentence(tmp_path, suffix, content) -> None:
     path = tmp_path / f"damaged{suffix}"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=re.escape(str(path))) as refused:
         create_network(weights=path)
     assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("facts", "needed"),
-    [
-        ({}, True),
-        ({"version": "2.10.0"}, True),
-        ({"version": "2.8.0"}, False),
-        ({"version": "3.0.0rc1"}, True),
-        ({"device": "Ascend"}, False),
-        ({"has_avx512": False}, False),
-        ({"chosen": "AVX512_CORE"}, False),
-    ],
-)
-def test_the_cpu_guard_decides_by_version_device_and_cpu(facts, needed) -> None:
-    default = {"version": "2.9.0", "device": "CPU", "has_avx512": True, "chosen": None}
-    assert needs_guard(**(default | facts)) is needed
-
-
-def test_importing_the_package_does_not_import_mindspore() -> None:
-    code = "import sys, hub_conf, multitasknet; sys.exit('mindspore' in sys.modules)"
-    root = Path(hub_conf.__file__).parent
-    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 
 
 def test_an_unknown_public_name_is_an_attribute_error() -> None:

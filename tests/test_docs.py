@@ -138,3 +138,12 @@ def test_what_benchmarks_and_examples_import_is_there() -> None:
                 module = import_module(str(node.module))
                 missing = [one.name for one in node.names if not hasattr(module, one.name)]
                 assert not missing, f"{script.name}: {node.module} has no {missing}"
+
+
+def test_nothing_says_that_the_package_is_on_an_index() -> None:
+    """Whoever takes that name there could put anything into it."""
+    places = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    for folder in ("src", "assets", "examples"):
+        places += [p for p in (ROOT / folder).rglob("*") if p.suffix in {".py", ".md", ".ipynb"}]
+    wrong = re.compile(r"""pip install (-\S+ )*['"]?multitasknet""")
+    assert [path for path in places if wrong.search(path.read_text(encoding="utf-8"))] == []

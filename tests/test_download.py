@@ -22,11 +22,11 @@ from loopback import Answer, LoopbackServer
 from multitasknet import DownloadError, fetch_asset, load_card
 from multitasknet.hub.card import ModelCard
 from multitasknet.hub.download import RetryPolicy
-from multitasknet.hub.fetch import cached_path, default_cache_dir
+from multitasknet.hub.fetch import asset_path, default_cache_dir
 
 CONTENT = os.urandom(3_000_000)
 OTHER = os.urandom(3_000_000)
-QUICK = RetryPolicy(rounds=2, backoff=0.01, connect_timeout=2, read_timeout=0.5)
+QUICK = RetryPolicy(rounds=2, backoff=0.01, timeouts=(2, 0.5))
 CUT = Answer(cut_after=2_000_000)
 
 
@@ -70,7 +70,7 @@ def remote(write_card: Callable[..., Path], server: LoopbackServer, tmp_path: Pa
 
 
 def test_a_first_fetch_stores_the_file_where_the_hub_client_looks(remote: Remote) -> None:
-    assert remote.fetch() == remote.path == cached_path(remote.card.asset, remote.cache)
+    assert remote.fetch() == remote.path == asset_path(remote.card.asset, remote.cache)
     assert remote.path.read_bytes() == CONTENT
     assert not remote.parts
     remote.fetch(remote.card.asset)
@@ -78,23 +78,12 @@ def test_a_first_fetch_stores_the_file_where_the_hub_client_looks(remote: Remote
     assert len(remote.requests) == 1, "a second fetch asks nobody"
 
 
-def test_a_copy_in_the_cache_is_checked(remote: Remote) -> None:
+def test_a_copy_in_the_cache_is_checked_each_time(remote: Remote) -> None:
     remote.place(CONTENT)
     assert remote.fetch(offline=True) == remote.path
-    remote.place(CONTENT[:-1])
+    remote.place(OTHER)
     with pytest.raises(DownloadError, match="offline"):
         remote.fetch(offline=True)
-    assert remote.fetch().read_bytes() == CONTENT
-
-
-def test_the_record_is_trusted_until_size_or_time_change_or_verify_asks(remote: Remote) -> None:
-    path = remote.fetch()
-    times = path.stat()
-    path.write_bytes(OTHER)
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert remote.fetch().read_bytes() == OTHER
-    assert remote.fetch(verify=True).read_bytes() == CONTENT
-    path.write_bytes(OTHER)
     assert remote.fetch().read_bytes() == CONTENT
 
 
@@ -114,35 +103,29 @@ def test_without_network_the_error_says_what_to_do_by_hand(
 )
 def test_an_error_status_names_url_and_status(remote: Remote, status: int, requests: int) -> None:
     remote.serve(Answer(status))
-    with pytest.raises(DownloadError, match=rf"HTTP status {status}[\s\S]*/model\.ckpt"):
+    with pytest.raises(DownloadError, match=rf"/model\.ckpt: HTTP status {status}"):
         remote.fetch()
     assert len(remote.requests) == requests
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 503])
 def test_a_passing_error_is_retried_when_the_server_asks(remote: Remote, status: int) -> None:
-    remote.serve(Answer(status, headers={"Retry-After": "1"}), Answer())
-    start = time.monotonic()
-    assert remote.fetch().read_bytes() == CONTENT
-    assert time.monotonic() - start >= 1
-    remote.path.unlink()
     remote.serve(Answer(status, headers={"Retry-After": "86400"}), Answer())
-    hasty = replace(QUICK, longest_wait=0.1)
-    assert remote.fetch(policy=hasty).read_bytes() == CONTENT, "nobody waits for a day"
+    start = time.monotonic()
+    # Nobody waits for a day.
+    assert remote.fetch(policy=replace(QUICK, longest_wait=0.3)).read_bytes() == CONTENT
+    assert time.monotonic() - start >= 0.3
 
 
 @pytest.mark.parametrize(
-    ("content", "headers", "named"),
+    ("content", "named"),
     [
-        (b"<!DOCTYPE html><p>Log in", {}, "a web page instead of the file"),
-        (b"sorry", {"Content-Type": "text/html; charset=utf-8"}, "a web page instead of the file"),
-        (b"version https://git-lfs.github.com/spec/v1\noid", {}, "a Git LFS pointer instead"),
+        (b"\n<!DOCTYPE html><p>Log in", "a web page instead of the file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer instead"),
     ],
 )
-def test_what_comes_in_place_of_a_file_is_named(
-    remote: Remote, content: bytes, headers: dict[str, str], named: str
-) -> None:
-    remote.serve(Answer(headers=headers), content=content)
+def test_what_comes_in_place_of_a_file_is_named(remote: Remote, content: bytes, named: str) -> None:
+    remote.serve(content=content)
     with pytest.raises(DownloadError, match=f"wrong sha256.*{named}"):
         remote.fetch()
     assert not remote.parts
@@ -166,7 +149,7 @@ def test_a_file_beside_its_card_needs_no_network(remote: Remote) -> None:
     assert remote.fetch(asset, offline=True) == beside
     assert not remote.cache.exists(), "nothing is copied or written"
     beside.write_bytes(OTHER)
-    with pytest.raises(DownloadError, match="write its card again, or move the file away"):
+    with pytest.raises(DownloadError, match=r"is damaged.*move the file away"):
         remote.fetch(asset)
 
 
@@ -206,23 +189,12 @@ def test_a_whole_part_is_used_without_asking(remote: Remote) -> None:
     assert not remote.requests
 
 
-@pytest.mark.parametrize("etags", [('"old"', '"new"'), (None, None)], ids=["etag", "no validator"])
-def test_a_remote_file_that_changed_is_never_mixed(
-    remote: Remote, etags: tuple[str | None, str | None]
-) -> None:
-    remote.serve(CUT, Answer(503), content=OTHER, etag=etags[0])
-    with pytest.raises(DownloadError):
-        remote.fetch()
-    remote.serve(etag=etags[1])
-    assert remote.fetch().read_bytes() == CONTENT
-
-
 def test_a_wrong_file_is_refused_and_leaves_nothing(remote: Remote) -> None:
     remote.serve(content=OTHER)
     with pytest.raises(DownloadError) as failed:
         remote.fetch()
     actual = hashlib.sha256(OTHER).hexdigest()
-    assert f"expected {remote.card.asset.sha256}, actual {actual}" in str(failed.value)
+    assert f"expected {remote.card.asset.sha256}, found {actual}" in str(failed.value)
     assert not remote.path.exists()
     assert not remote.parts
 
@@ -231,7 +203,7 @@ def test_mirrors_are_tried_in_turn(remote: Remote, write_card: Callable[..., Pat
     gone = remote.server.url("/gone.ckpt")
     wrong = remote.server.serve("/wrong.ckpt", OTHER)
     right = remote.server.serve("/right.ckpt", CONTENT)
-    with pytest.raises(DownloadError, match=r"HTTP status 404[\s\S]*wrong sha256"):
+    with pytest.raises(DownloadError, match=r"HTTP status 404.*\n.*wrong sha256"):
         remote.fetch(load_card(write_card(gone, CONTENT, mirrors=(wrong,))))
     card = load_card(write_card(gone, CONTENT, mirrors=(wrong, right)))
     assert remote.fetch(card).read_bytes() == CONTENT
@@ -274,12 +246,6 @@ def test_a_cache_that_cannot_be_written_is_named(remote: Remote) -> None:
     remote.cache.write_text("not a folder")
     with pytest.raises(DownloadError, match=r"cannot write to the cache[\s\S]*sha256 must be"):
         remote.fetch()
-
-
-def test_a_record_that_cannot_be_written_fails_nothing(remote: Remote) -> None:
-    remote.path.with_name("model.ckpt.verified.json").mkdir(parents=True)
-    assert remote.fetch().read_bytes() == CONTENT
-    assert remote.fetch(offline=True).read_bytes() == CONTENT
 
 
 def test_the_default_cache_is_the_hubs_own_folder(

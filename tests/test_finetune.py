@@ -343,9 +343,10 @@ def test_finetune_publish_and_load_are_a_circle(straight, server, tmp_path) -> N
     url = server.serve("/v1/best.ckpt", straight.checkpoint.read_bytes())
     server.serve("/v1/best.json", straight.checkpoint.with_suffix(".json").read_bytes())
     folder = url.rpartition("/")[0]
-    card = write_card(straight.output, url=folder, version="2.0", name=">", summary="Fleet #2")
+    fields = {"model-version": "2.0", "model-name": ">", "summary": "Fleet #2"}
+    card = write_card(straight.output, url=folder, fields=fields)
     assert card.metrics["map"] == pytest.approx(straight.best.metrics["mAP"], abs=0.01)
-    assert (card.name, card.summary) == (">", "Fleet #2")
+    assert (card.name, card.fields["summary"]) == (">", "Fleet #2")
     published = shutil.copy(card.path, tmp_path)
     network = create_network(card=published, cache_dir=tmp_path, progress=False)
     assert network.spec == create_network(weights=straight.checkpoint).spec

@@ -177,7 +177,7 @@ yaml_bits = (
 def use_card(path: Path) -> None:
     card = load_card(path)
     assert isinstance(card, ModelCard)
-    assert ".." not in card.folder.parts and "/" not in card.asset.file_name
+    assert ".." not in card.asset.folder.parts and "/" not in card.asset.file_name
     assert all(isinstance(value, float) for value in card.metrics.values())
     assert card.uid and card.asset.urls
 

@@ -146,8 +146,8 @@ def test_the_circle_from_training_to_the_network_by_name(tmp_path, server) -> No
     assert {"PCK@0.05", "PCK@0.1", "PCK@0.2", "NME"} == set(result.metrics)
     for name in ("best.ckpt", "best.json"):
         server.serve(f"/own/{name}", (result.output / name).read_bytes())
-    card = write_card(result.output, url=server.url("/own"), name="Own pose")
-    assert "PCK@0.05" in card.evaluation
+    card = write_card(result.output, url=server.url("/own"), fields={"model-name": "Own pose"})
+    assert "PCK@0.05" in card.fields["evaluation"]
     network = create_network("poseestnet", card=card.path, cache_dir=tmp_path / "cache")
     assert network.spec.input_size == (64, 64)
     assert network.spec.pose_convention == "visibility"

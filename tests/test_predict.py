@@ -202,7 +202,7 @@ def test_a_folder_is_predicted_and_a_broken_file_does_not_stop_the_others(
         (["info", "--weights", "nowhere.md"], "nowhere.md"),
         (["info", "--weights", str(PHOTO)], "example.jpg"),
         (["info", "--weights", "none"], "random weights hold nothing to print"),
-        (["hub-install", "--version", "9.9"], "'9.9'"),
+        (["hub-install", "--version", "../9"], "'../9'"),
         (["hub-install", "--hub-dir", str(PHOTO)], "cannot be installed there"),
     ],
 )
@@ -231,13 +231,13 @@ def test_info_and_download_on_loopback(
     card = str(write_card(server.serve("/model.ckpt", content), content))
     monkeypatch.setenv("MULTITASKNET_CACHE", str(tmp_path / "cache"))
     assert main(["info", "--weights", card]) == 0
-    assert "cached        no:" in capsys.readouterr().out
+    assert "is not there; 'multitasknet download' fetches it" in capsys.readouterr().out
     assert main(["download", "--card", card]) == 0
     path = capsys.readouterr().out.strip()
     assert Path(path).read_bytes() == content
     assert main(["info", "--weights", card]) == 0
     printed = capsys.readouterr().out
-    for fact in ("cached        yes, verified", "segment (16 input channels)", "575 identities"):
+    for fact in (path, "segment (16 input channels)", "575 identities"):
         assert fact in printed
     assert main(["info", "--weights", path]) == 0
     assert "616 tensors" in capsys.readouterr().out
@@ -257,7 +257,7 @@ def test_a_code_folder_that_is_no_plain_name_is_refused(write_card, tmp_path, ca
     hub = tmp_path / "hub"
     assert main(["hub-install", "--hub-dir", str(hub), "--card", str(card)]) == 2
     assert "'repo-link' ends in '.'" in capsys.readouterr().err
-    assert list((hub / "mindspore").iterdir()) == [hub / "mindspore" / "1.7"]
+    assert not hub.exists()
 
 
 def test_a_missing_image_is_named_before_anything_large_is_imported() -> None:

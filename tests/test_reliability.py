@@ -50,7 +50,6 @@ DEEP = "[" * 2500
     ("before", "after"),
     [
         ("author: MindSpore team", f"author: {DEEP}"),
-        ("author: MindSpore team", "author: !!int abc"),
         ("https://example.com/a.ckpt", "http://["),
         ("https://example.com/a.ckpt", "http://a\u2100b/a.ckpt"),
         ("https://example.com/a.ckpt", "https://example.com/a b.ckpt"),
@@ -293,7 +292,7 @@ def test_without_a_home_folder_the_remedy_is_named(monkeypatch, capsys) -> None:
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", no_such_user)
     assert main(["download"]) == 2
-    assert "Set MULTITASKNET_CACHE to a folder" in capsys.readouterr().err
+    assert "give the path in full (of the cache by MULTITASKNET_CACHE)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -52,9 +52,8 @@ def choose_device(device: str | None) -> None:
     """
     import mindspore
 
-    found = mindspore.get_context("device_target")
     if device is None:
-        if has_idle_ascend(found, is_there=ASCEND_NODE.exists()):
+        if has_idle_ascend():
             _warn_of_idle_ascend()
         return
     wanted = Device.parse(device)
@@ -63,6 +62,7 @@ def choose_device(device: str | None) -> None:
             f"device is {device!r}, but msrun gives each process its own; leave the number out, "
             f"and choose by ASCEND_RT_VISIBLE_DEVICES"
         )
+    found = mindspore.get_context("device_target")
     if found == wanted.target and wanted.number in (None, mindspore.get_context("device_id")):
         return
     try:
@@ -76,9 +76,11 @@ def choose_device(device: str | None) -> None:
         ) from error
 
 
-def has_idle_ascend(target: str, *, is_there: bool) -> bool:
+def has_idle_ascend() -> bool:
     """Whether MindSpore computes on the CPU of a machine that has an Ascend accelerator."""
-    return target == "CPU" and is_there
+    import mindspore
+
+    return ASCEND_NODE.exists() and mindspore.get_context("device_target") == "CPU"
 
 
 @lru_cache(maxsize=1)

@@ -21,7 +21,10 @@ def expand(path: str | Path) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise OutputError(f"{path}: {error}; give the path in full") from error
+        raise OutputError(
+            f"{path}: {error} Set HOME, or give the path in full (of the cache by "
+            f"MULTITASKNET_CACHE)"
+        ) from error
 
 
 def with_ending(path: Path, ending: str) -> Path:

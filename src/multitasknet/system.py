@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from .device import ASCEND_NODE, has_idle_ascend
+from .device import has_idle_ascend
 from .files import PACKAGE, reason_of, replacing
 from .hub.card import SYNTHETIC
 from .inference.pose import PoseEstimator
 from .inference.predictor import Predictor
 from .runtime import usable_cores
 
-# Of what MindSpore computed on a CPU: "python -m multitasknet.system" writes it.
+# What MindSpore computed on a CPU; "python -m multitasknet.system" writes it there.
 REFERENCE = PACKAGE / "system.json"
 _PACKAGES = ("multitasknet", "mindspore", "numpy", "protobuf", "onnxruntime", "openvino", "lancedb")
 _BACKENDS = {"mindspore": "mindspore", "onnx": "onnxruntime", "openvino": "openvino"}
@@ -45,15 +45,10 @@ class Finding:
     is_right: bool = True
 
 
-def examine(device: str | None = None) -> Iterator[Finding]:
-    """Describe this machine and run each shipped network with every engine; seconds to a minute.
+def examine() -> Iterator[Finding]:
+    """Describe this machine and run each shipped network with every engine; seconds to a minute."""
+    import mindspore
 
-    Args:
-        device: where MindSpore computes, as in :class:`multitasknet.Predictor`.
-
-    Raises:
-        EngineError: MindSpore does not compute there.
-    """
     yield Finding("python", f"{platform.python_version()}, {platform.platform()}")
     for package in _PACKAGES:
         try:
@@ -62,18 +57,13 @@ def examine(device: str | None = None) -> Iterator[Finding]:
             yield Finding(package, "not installed")
     yield Finding("CANN", cann_version(os.environ) or "not in this environment")
     yield Finding("cores", str(usable_cores()))
+    target, is_idle = mindspore.get_context("device_target"), has_idle_ascend()
+    remedy = ", beside an idle Ascend: source CANN's set_env.sh" if is_idle else ""
+    yield Finding("device", f"{target}{remedy}", not is_idle)
     for backend, module in _BACKENDS.items():
-        if find_spec(module) is None:
-            continue
-        for network in _NETWORKS:
-            yield _compare(network, backend, device if backend == "mindspore" else None)
-    import mindspore
-
-    target = mindspore.get_context("device_target")
-    if has_idle_ascend(target, is_there=ASCEND_NODE.exists()):
-        yield Finding("device", f"{target}, beside an idle Ascend: source CANN's set_env.sh", False)
-    else:
-        yield Finding("device", target)
+        close = _CLOSE_ON_DEVICE if backend == "mindspore" and target != "CPU" else _CLOSE
+        for network in _NETWORKS if find_spec(module) else ():
+            yield _compare(network, backend, close)
 
 
 def cann_version(environment: Mapping[str, str]) -> str:
@@ -87,10 +77,11 @@ def cann_version(environment: Mapping[str, str]) -> str:
     return ""
 
 
-def compute(network: str, backend: str, device: str | None = None) -> list[float]:
+def compute(network: str, backend: str) -> list[float]:
     """A sample of a shipped network's outputs for an input of fixed noise."""
-    how = {"backend": backend, "device": device, "size": (_SIDE, _SIDE), "batch_size": 1}
-    runner = _NETWORKS[network](SYNTHETIC, offline=True, progress=False, **how)
+    runner = _NETWORKS[network](
+        SYNTHETIC, offline=True, progress=False, backend=backend, size=_SIDE, batch_size=1
+    )
     rng = np.random.default_rng(0)
     inputs = [
         rng.random((1, *shape), np.float32) - np.float32(0.5)
@@ -100,19 +91,18 @@ def compute(network: str, backend: str, device: str | None = None) -> list[float
     return [float(f"{one:.9g}") for one in values[:: len(values) // _STORED]]
 
 
-def _compare(network: str, backend: str, device: str | None) -> Finding:
+def _compare(network: str, backend: str, close: float) -> Finding:
     name = f"{network}, {backend}"
     try:
         wanted = np.array(json.loads(REFERENCE.read_text())[network])
-        off = float(np.abs(compute(network, backend, device) - wanted).max() / np.abs(wanted).max())
+        off = float(np.abs(compute(network, backend) - wanted).max() / np.abs(wanted).max())
     # Whatever a broken installation raises is what is looked for.
     except Exception as error:
         return Finding(name, f"{type(error).__name__}: {reason_of(error)}", False)
-    close = _CLOSE if device in (None, "CPU") else _CLOSE_ON_DEVICE
     return Finding(name, f"outputs {off:.1e} off, at most {close:.0e}", off <= close)
 
 
 if __name__ == "__main__":
     with replacing(REFERENCE) as part:
-        stored = {network: compute(network, "mindspore", "CPU") for network in _NETWORKS}
+        stored = {network: compute(network, "mindspore") for network in _NETWORKS}
         part.write_text(json.dumps(stored) + "\n", encoding="utf-8")

@@ -13,8 +13,7 @@ from ..errors import CardError, OutputError
 from ..files import PACKAGE, expand, replacing
 from ..models import NETWORKS
 from .card import (
-    CARD,
-    ENTRIES,
+    SYNTHETIC,
     ModelCard,
     default_card_path,
     is_plain_name,
@@ -56,8 +55,7 @@ def hub_install(
         OutputError: the folder cannot be written.
     """
     root = default_cache_dir() if hub_dir is None else expand(hub_dir)
-    entries = ENTRIES if version is None else (CARD,)
-    paths = _own_cards(*entries) if card is None else [Path(card)]
+    paths = _own_cards(published=version is not None) if card is None else [Path(card)]
     # All of them before the first is written.
     sources = [load_card(path) for path in paths]
     for source in sources:
@@ -71,9 +69,12 @@ def hub_install(
     return tuple(_install(source, version, root) for source in sources)
 
 
-def _own_cards(*entries: str) -> list[Path]:
-    places = (default_card_path(name, entry) for name in NETWORKS for entry in entries)
-    return [path for path in places if path.is_file()]
+def _own_cards(*, published: bool = False) -> list[Path]:
+    """The cards of this module, or those alone that the Hub has published."""
+    shipped = [default_card_path(name, SYNTHETIC) for name in NETWORKS]
+    cards = [default_card_path(name) for name in NETWORKS]
+    wanted = [card for card in cards if card not in shipped] if published else [*cards, *shipped]
+    return [path for path in dict.fromkeys(wanted) if path.is_file()]
 
 
 def _install(source: ModelCard, version: str | None, root: Path) -> ModelCard:
@@ -109,7 +110,7 @@ def _replace(code: Path, card: Path, own: str, content: bytes) -> None:
     """Put module and card there; ``own`` is the name by which the module finds the card."""
     ours = (code / INSTALLED_MARKER).is_file()
     installed = {path.name: path.read_bytes() for path in (code / "assets").glob("*.md") if ours}
-    cards = {path.name: path.read_bytes() for path in _own_cards(*ENTRIES)} | installed
+    cards = {path.name: path.read_bytes() for path in _own_cards()} | installed
     with tempfile.TemporaryDirectory(dir=card.parent, prefix=".hub-install-") as scratch:
         new_code, new_card = Path(scratch, "code"), Path(scratch, "card.md")
         _copy_module(new_code, cards | {own: content, card.name: content})

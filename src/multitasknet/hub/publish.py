@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -141,7 +141,7 @@ def _page(
 class _TextDumper(yaml.SafeDumper):
     """PyYAML's, without quotes around numbers and dates: cards are read as text."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    yaml_implicit_resolvers = {}  # noqa: RUF012
 
 
 def _front_matter(fields: Mapping[str, Any]) -> str:

@@ -21,7 +21,6 @@ from ..models.multitasknet.network import MultiTaskNet
 from ..models.multitasknet.preprocessing import channel_statistics
 from ..models.multitasknet.spec import MultiTaskNetSpec
 from ..vehicle.attributes import COLORS, TYPES, ClassMaps
-from ..weights.read import read_weights
 from .augmentation import RandomAugmentation
 from .batches import FeatureSource, ImageSource, PixelScale, Source
 from .loop import Job, Parts, Task
@@ -96,8 +95,8 @@ def with_poses(job: Job) -> Job:
         return job
     convention = job.settings.pose_convention
     if convention is None:
-        path = weights.fetch(MultiTaskNetSpec.network)
-        convention = (read_weights(path).spec if path else MultiTaskNetSpec()).pose_convention
+        file = weights.file(MultiTaskNetSpec.network)
+        convention = (file.read().spec if file else MultiTaskNetSpec()).pose_convention
     estimator = open_pose_estimator(
         job.settings.pose,
         cache_dir=weights.cache_dir,
