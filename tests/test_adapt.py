@@ -21,7 +21,7 @@ from multitasknet import (
 )
 from multitasknet.cli import main
 from multitasknet.errors import TrainingError
-from multitasknet.models.multitasknet.layout import FROZEN
+from multitasknet.models.multitasknet.definition import NETWORK
 from multitasknet.ranking.clustering import OUTLIER, cluster
 from multitasknet.ranking.reranking import jaccard_similarities, rerank
 from multitasknet.training.adapt import Adaptation
@@ -226,7 +226,7 @@ def test_each_round_changes_what_it_trains_and_nothing_else(straight, weights) -
     assert moved
     assert all(name.endswith(("moving_mean", "moving_variance")) for name in moved)
     trained = changed(start, last)
-    assert not [name for name in trained if name.startswith(FROZEN["backbone"])]
+    assert not [name for name in trained if name.startswith(NETWORK.frozen["backbone"])]
     assert not [name for name in trained if "moving_" in name]
     assert {"fc_vid.weight", "classifier_vcolor.weight"} <= trained
 

@@ -33,7 +33,7 @@ from multitasknet.data.records import Record, Split
 from multitasknet.errors import MultiTaskNetError, TrainingError
 from multitasknet.files import exclusive
 from multitasknet.hub.source import WeightsSource
-from multitasknet.models.multitasknet.layout import FROZEN
+from multitasknet.models.multitasknet.definition import NETWORK
 from multitasknet.models.multitasknet.spec import Variant
 from multitasknet.training import identity
 from multitasknet.training.history import EpochRecord, History
@@ -375,7 +375,7 @@ def test_the_whole_network_resumes_bit_for_bit(data, tmp_path) -> None:
         if name.endswith(".moving_mean") and values.any()
     }
     assert {"base.norm5", "base.denseblock3.cell_list.0.norm1"} <= moved
-    assert not any(name.startswith(FROZEN["stages"]) for name in moved)
+    assert not any(name.startswith(NETWORK.frozen["stages"]) for name in moved)
 
 
 @pytest.mark.slow

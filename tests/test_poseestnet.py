@@ -8,7 +8,6 @@ import pytest
 
 from multitasknet import PoseEstNet, create_network
 from multitasknet.models.poseestnet.definition import NETWORK
-from multitasknet.models.poseestnet.spec import spec_from_shapes
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +40,7 @@ def test_another_hrnet_is_refused_by_what_it_is(width: int, keypoints: int, prob
         "final_layer.weight": (keypoints, width, 1, 1),
     }
     with pytest.raises(ValueError, match=problem):
-        spec_from_shapes(shapes, "a.pth")
+        NETWORK.spec_from_shapes(shapes, "a.pth")
 
 
 def test_options_it_does_not_have_are_named() -> None:

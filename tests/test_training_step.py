@@ -9,7 +9,7 @@ from mindspore import Tensor, nn
 from toy_network import NETWORK, ToySpec
 
 from multitasknet import MultiTaskNet, MultiTaskNetSpec
-from multitasknet.models.multitasknet.layout import FROZEN
+from multitasknet.models.multitasknet.definition import MultiTaskNetDefinition
 from multitasknet.models.multitasknet.network import DenseLayer
 from multitasknet.training.loop import load_state, save_state
 from multitasknet.training.optimization import (
@@ -176,8 +176,8 @@ def test_the_state_holds_all_that_the_next_steps_need(tmp_path) -> None:
 )
 def test_a_frozen_part_keeps_weights_and_statistics(choice, still) -> None:
     network = MultiTaskNet(MultiTaskNetSpec(num_ids=3))
-    freeze(network, FROZEN[choice])
-    set_training(network, FROZEN[choice])
+    freeze(network, MultiTaskNetDefinition.frozen[choice])
+    set_training(network, MultiTaskNetDefinition.frozen[choice])
     trainable = {parameter.name for parameter in network.trainable_params()}
     norms = {
         name: cell.training
@@ -189,7 +189,7 @@ def test_a_frozen_part_keeps_weights_and_statistics(choice, still) -> None:
     assert ("base.norm5.gamma" in trainable) == (choice != "backbone")
     assert norms["base.norm5"] == (choice != "backbone")
     assert norms["base.norm0"] == (choice == "none")
-    set_training(network, FROZEN[choice], statistics=False)
+    set_training(network, MultiTaskNetDefinition.frozen[choice], statistics=False)
     assert not network.base.norm5.training
 
 

@@ -29,8 +29,9 @@ from multitasknet.models.vehiclepose.decoding import (
     half_turn_shares,
     keypoints_in_image,
 )
+from multitasknet.models.vehiclepose.definition import NETWORK
 from multitasknet.models.vehiclepose.preprocessing import FRAME, placement
-from multitasknet.models.vehiclepose.spec import STRIDE, spec_from_shapes
+from multitasknet.models.vehiclepose.spec import STRIDE
 from multitasknet.vehicle.keypoints import HALF_TURN_KEYPOINTS, MIRRORED_KEYPOINTS
 from multitasknet.weights.sidecar import sidecar_path
 from vehiclesynth import synthesize
@@ -114,9 +115,9 @@ def test_what_is_none_of_it_is_refused_by_what_it_is(checkpoint: Path) -> None:
     with pytest.raises(CheckpointError, match="expected poseestnet or vehiclepose, but it is mult"):
         PoseEstimator(checkpoint, backend="mindspore")
     with pytest.raises(ValueError, match=r"is \[17, 64, 1, 1\]; expected \[36, 64, 1, 1\]"):
-        spec_from_shapes({"heatmap_head.weight": (17, 64, 1, 1)}, "a.pth")
+        NETWORK.spec_from_shapes({"heatmap_head.weight": (17, 64, 1, 1)}, "a.pth")
     with pytest.raises(ValueError, match=r"it has no 'heatmap_head\.weight'"):
-        spec_from_shapes({"stem.0.weight": (24, 3, 3, 3)}, "a.pth")
+        NETWORK.spec_from_shapes({"stem.0.weight": (24, 3, 3, 3)}, "a.pth")
 
 
 def test_pytorch_and_both_engines_give_the_same(

@@ -25,7 +25,8 @@ from multitasknet import (
 )
 from multitasknet.cli import main
 from multitasknet.errors import OutputError
-from multitasknet.models.multitasknet.spec import Variant, spec_from_shapes
+from multitasknet.models.multitasknet.definition import NETWORK
+from multitasknet.models.multitasknet.spec import Variant
 from multitasknet.vehicle.attributes import COLORS, TYPES, ClassMaps, class_names
 from multitasknet.weights.load import frozen_copy
 from multitasknet.weights.read import WeightsFile, check_values
@@ -62,7 +63,7 @@ def test_a_networks_parameters_tell_its_architecture(
         spec = replace(spec, color_names=COLORS)  # what no classifier states
     if not include_top and not multi_task and not keypoint_aware:
         assert set(shapes) == {name for name in shapes if name.startswith("base.")}
-    assert spec_from_shapes(shapes, "here") == spec
+    assert NETWORK.spec_from_shapes(shapes, "here") == spec
 
 
 def test_the_light_reader_agrees_with_mindspores(tmp_path) -> None:

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from multitasknet import CheckpointError
 from multitasknet.images import resize
-from multitasknet.models.base import Checkpoint, Network, Plan, check_size
+from multitasknet.models.base import Network, Spec
+from multitasknet.vehicle.pose import PoseConvention
 from multitasknet.vehicle.sample import Sample
 
 
 @dataclass(frozen=True)
-class ToySpec:
+class ToySpec(Spec):
     network: ClassVar[str] = "toy"
-    heatmaps: ClassVar[bool] = False
-    segments: ClassVar[bool] = False
-    uses_pose: ClassVar[bool] = False
-    is_complete: ClassVar[bool] = True
 
     width: int = 4
     input_size: tuple[int, int] = (64, 32)
+    pose_convention: PoseConvention = "published"
 
     def input_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         return {"picture": (3, *size)}
@@ -34,6 +31,7 @@ class ToySpec:
 
 class ToyNetwork(Network):
     name = "toy"
+    title = "Toy"
     card = "toy.md"
     spec_type = ToySpec
     options = ("width",)
@@ -43,24 +41,10 @@ class ToyNetwork(Network):
     mark = r"toyconv\."
 
     def spec_from_shapes(self, shapes: Mapping[str, tuple[int, ...]], source: str) -> ToySpec:
-        if "toyconv.weight" not in shapes:
-            raise CheckpointError(f"{source}: no toy")
-        return ToySpec(width=shapes["toyconv.weight"][0])
-
-    def spec_from_json(self, values: Mapping[str, Any]) -> ToySpec:
-        return ToySpec(values["width"], check_size(values["input_size"]))
-
-    def spec_to_sidecar(self, spec: ToySpec) -> dict[str, Any]:
-        return {"size": list(spec.input_size)}
-
-    def spec_from_sidecar(self, spec: ToySpec, values: Mapping[str, Any]) -> ToySpec:
-        return replace(spec, input_size=check_size(values["size"]))
+        return ToySpec(width=self.required_shape("toyconv.weight", shapes, source)[0])
 
     def describe(self, spec: ToySpec) -> dict[str, str]:
         return {"width": f"{spec.width} means"}
-
-    def plan(self, found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
-        return Plan(ToySpec(**options)) if found is None else Plan(found.spec, found.arrays)
 
     def build(self, spec: ToySpec) -> Any:
         from mindspore import Tensor, nn, ops

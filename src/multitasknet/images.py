@@ -34,6 +34,10 @@ _VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".mpg", ".mpeg", ".wm
 # ImageNet's, which every network of this package was trained with.
 RGB_MEAN = (0.485, 0.456, 0.406)
 RGB_STD = (0.229, 0.224, 0.225)
+_NORMALIZED = tuple(
+    ((np.arange(256) / 255 - mean) / std).astype(np.float32)
+    for mean, std in zip(RGB_MEAN, RGB_STD, strict=True)
+)
 
 # Pixels of a picture: 200 MB in RGB, of which reading may hold several copies.
 MOST_PIXELS = 1 << 26
@@ -341,14 +345,14 @@ def _check_depth(largest: int) -> None:
         )
 
 
-def write_planes(pixels: np.ndarray, planes: np.ndarray, tables: np.ndarray) -> None:
+def write_planes(pixels: np.ndarray, planes: np.ndarray) -> None:
     """Write a picture's colours, uint8 ``[H, W, 3]``, as planes ``[3, H, W]``.
 
-    Into float32 planes through ``tables``, ``[256, 3]``, a look-up that writes into place; into
-    uint8 planes as they are.
+    Into float32 planes normalised, by a look-up that writes into place; into uint8 planes as they
+    are.
     """
     for color, channel in enumerate(cv2.split(pixels)):
         if planes.dtype == np.uint8:
             planes[color] = channel
         else:
-            cv2.LUT(channel, tables[:, color].copy(), dst=planes[color])
+            cv2.LUT(channel, _NORMALIZED[color], dst=planes[color])

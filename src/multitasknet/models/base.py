@@ -6,15 +6,16 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
-from ..errors import EngineError, shown
+from ..errors import CheckpointError, EngineError, shown
 from ..runtime import free_memory
-from ..vehicle.pose import check_convention
+from ..vehicle.pose import PoseConvention, check_convention
 from ..vehicle.sample import Sample
 from .names import split_entries
 
@@ -27,38 +28,49 @@ Arrays = Mapping[str, np.ndarray]
 SIZE_STEP = 32
 
 
-class Spec(Protocol):
-    """An architecture: a frozen dataclass of plain values.
+class Spec(ABC):
+    """An architecture; each subclass is a frozen dataclass of plain values.
 
     Attributes:
         network: the name of the network that it describes.
-        input_size: height and width that the weights were trained on.
+        input_size: height and width that the weights were trained on; any multiples of 32 work.
+        pose_convention: what the confidences meant that the weights were trained on.
     """
 
     network: ClassVar[str]
 
-    @property
-    def input_size(self) -> tuple[int, int]: ...
+    if TYPE_CHECKING:  # as fields of the subclasses
+
+        @property
+        def input_size(self) -> tuple[int, int]: ...
+        @property
+        def pose_convention(self) -> PoseConvention: ...
 
     @property
     def heatmaps(self) -> bool:
         """Whether heatmaps follow the image's channels."""
+        return False
 
     @property
     def segments(self) -> bool:
         """Whether segments do."""
+        return False
 
     @property
     def uses_pose(self) -> bool:
         """Whether keypoints make a difference to this network."""
+        return False
 
     @property
     def is_complete(self) -> bool:
         """Whether its weights can predict as they are, with no layer left at random values."""
+        return True
 
     def input_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         """The inputs' names and shapes without the batch, in order, for a height and width."""
+        return {"image": (3, *size)}
 
+    @abstractmethod
     def output_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         """The same for the outputs; the last is the one that the network is judged by."""
 
@@ -68,13 +80,8 @@ class Checkpoint(Protocol):
 
     @property
     def path(self) -> Path: ...
-
     @property
     def arrays(self) -> Arrays: ...
-
-    @property
-    def shapes(self) -> Shapes: ...
-
     @property
     def spec(self) -> Any: ...
 
@@ -99,6 +106,7 @@ class Network(ABC):
 
     Attributes:
         name: as the Hub client passes it.
+        title: as people write it.
         card: the file name of its published card in ``assets/``.
         spec_type: the class of its specs; every ``spec`` below is one.
         options: further keyword arguments of ``create_network`` for it.
@@ -108,9 +116,12 @@ class Network(ABC):
             ``backbone``), how the names of the parameters begin that it holds fixed.
         roots: the names of its outermost cells, in all layouts that it reads.
         mark: a regular expression for the beginning of names that no other network has.
+        layouts: whose checkpoints it reads.
+        sidecar_fields: by the sidecar's names, the fields of a spec that tensors do not state.
     """
 
     name: ClassVar[str]
+    title: ClassVar[str]
     card: ClassVar[str]
     spec_type: ClassVar[type]
     options: ClassVar[tuple[str, ...]] = ()
@@ -119,6 +130,11 @@ class Network(ABC):
     frozen: ClassVar[Mapping[str, tuple[str, ...]]]
     roots: ClassVar[tuple[str, ...]]
     mark: ClassVar[str]
+    layouts: ClassVar[str] = "this network"
+    sidecar_fields: ClassVar[dict[str, str]] = {
+        "size": "input_size",
+        "pose_convention": "pose_convention",
+    }
 
     def recognizes(self, names: Sequence[str]) -> bool:
         """Whether entries of these names are this network's, in any layout, under any prefix."""
@@ -153,23 +169,43 @@ class Network(ABC):
 
     @abstractmethod
     def spec_from_shapes(self, shapes: Shapes, source: str) -> Any:
-        """The architecture that names and shapes state; CheckpointError that names ``source``."""
+        """The architecture that published names and shapes state.
+
+        Raises:
+            CheckpointError: they are no such network; it names ``source``.
+        """
+
+    def required_shape(self, entry: str, shapes: Shapes, source: str) -> tuple[int, ...]:
+        """The four dimensions of an entry that all files have; CheckpointError without."""
+        shape = shapes.get(entry, ())
+        if len(shape) != 4:
+            raise CheckpointError(
+                f"{source}: no {self.title} checkpoint: it has no {entry!r} of four dimensions; "
+                f"its {len(shapes)} entries start with {', '.join(list(shapes)[:3])}. Understood "
+                f"are checkpoints of {self.layouts}"
+            )
+        return shape
 
     def spec_to_json(self, spec: Any) -> dict[str, Any]:
         """All of a spec as plain values."""
         return asdict(spec)
 
-    @abstractmethod
     def spec_from_json(self, values: Mapping[str, Any]) -> Any:
-        """Back from :meth:`spec_to_json`; KeyError, TypeError or ValueError if it is not that."""
+        """Back from :meth:`spec_to_json`; TypeError or ValueError if it is not that."""
+        spec = self.spec_type(**_checked(self.spec_type, values))
+        check_size(spec.input_size)
+        check_convention(spec.pose_convention)
+        return spec
 
-    @abstractmethod
     def spec_to_sidecar(self, spec: Any) -> dict[str, Any]:
         """What a checkpoint's tensors do not state of the spec."""
+        values = self.spec_to_json(spec)
+        return {name: values[field] for name, field in self.sidecar_fields.items()}
 
-    @abstractmethod
     def spec_from_sidecar(self, spec: Any, values: Mapping[str, Any]) -> Any:
-        """The spec with what :meth:`spec_to_sidecar` wrote; errors as above."""
+        """The spec with what :meth:`spec_to_sidecar` wrote; errors as above, and KeyError."""
+        stated = {field: values[name] for name, field in self.sidecar_fields.items()}
+        return self.spec_from_json(self.spec_to_json(spec) | stated)
 
     @abstractmethod
     def describe(self, spec: Any) -> dict[str, str]:
@@ -187,9 +223,11 @@ class Network(ABC):
         if not isinstance(include_top, bool):
             raise TypeError(f"include_top must be True or False, not {include_top!r}")
 
-    @abstractmethod
     def plan(self, found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
         """What :func:`multitasknet.create_network` is to build, given a file and its options."""
+        if found is None:
+            return Plan(self.spec_type(**options))
+        return Plan(found.spec, found.arrays)
 
     @abstractmethod
     def build(self, spec: Any) -> nn.Cell:
@@ -212,24 +250,6 @@ class PoseNetwork(Network):
     """
 
     decodings: ClassVar[tuple[str, ...]]
-
-    def spec_from_json(self, values: Mapping[str, Any]) -> Any:
-        spec = self.spec_type(**check_fields(self.spec_type, values))
-        return replace(
-            spec,
-            input_size=check_size(spec.input_size),
-            pose_convention=check_convention(spec.pose_convention),
-        )
-
-    def spec_to_sidecar(self, spec: Any) -> dict[str, Any]:
-        return {"size": list(spec.input_size), "pose_convention": spec.pose_convention}
-
-    def spec_from_sidecar(self, spec: Any, values: Mapping[str, Any]) -> Any:
-        return replace(
-            spec,
-            input_size=check_size(values["size"]),
-            pose_convention=check_convention(values["pose_convention"]),
-        )
 
     @abstractmethod
     def decode(
@@ -254,20 +274,24 @@ class PoseNetwork(Network):
         are given; ``size`` is the input's height and width."""
 
 
-def check_fields(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """A dataclass's values from outside; TypeError unless each is of its default's type."""
     defaults: dict[str, Any] = {one.name: one.default for one in fields(kind)}
     unknown = set(values) - set(defaults)
     if unknown:
         raise TypeError(f"unknown: {', '.join(map(shown, unknown))}")
-    for name, value in values.items():
-        default = defaults[name]
-        many = isinstance(default, tuple)
-        wanted = type(default[0]) if many else str if isinstance(default, str) else type(default)
-        right = isinstance(value, list | tuple) if many else type(value) is wanted
-        if not right or (many and any(type(one) is not wanted for one in value)):
-            raise TypeError(f"{name} is {shown(value)}; expected as {default!r}")
-    return dict(values)
+    return {name: _as_typed(name, value, defaults[name]) for name, value in values.items()}
+
+
+def _as_typed(name: str, value: Any, default: Any) -> Any:
+    if isinstance(default, Enum) and isinstance(value, str):
+        return type(default)(value)
+    if isinstance(default, tuple) and isinstance(value, list | tuple):
+        if all(type(one) is type(default[0]) for one in value):
+            return tuple(value)
+    elif type(value) is type(default):
+        return value
+    raise TypeError(f"{name} is {shown(value)}; expected as {default!r}")
 
 
 def check_memory(spec: Any, size: tuple[int, int], batch_size: int) -> None:

@@ -11,15 +11,18 @@ import numpy as np
 
 from ...errors import CheckpointError
 from ...vehicle.attributes import COLORS, TYPES, class_names
-from ..base import Arrays, Checkpoint, Plan, Shapes
-from .layout import HEAD, is_backbone
+from ..base import Arrays, Checkpoint, Plan
 from .spec import ATTRIBUTE_SIZE, MultiTaskNetSpec, Variant
 
 logger = logging.getLogger(__name__)
 
+BACKBONE = "base."
+STEM = f"{BACKBONE}conv0.weight"
+# What a network without classifiers has no use for.
+TOP = ("classifier_vid", "classifier_vcolor", "classifier_vtype", "fc_vcolor", "fc_vtype")
+HEAD = (*TOP, "fc_vid", "fc")
 _COUNTS = ("num_ids", "num_colors", "num_types")
 OPTIONS = ("variant", *_COUNTS, "include_top")
-_STEM = "base.conv0.weight"
 _STEM_SIGMA = 0.02
 
 
@@ -37,7 +40,7 @@ def plan(found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
         spec = replace(_with_counts(MultiTaskNetSpec(), counts), variant=wanted or Variant.SEGMENT)
         return Plan(replace(spec, include_top=include_top))
     spec, arrays = found.spec, found.arrays
-    backbone_alone = is_backbone(arrays)
+    backbone_alone = all(name.startswith(BACKBONE) for name in arrays)
     if backbone_alone and spec.variant is Variant.RGB and wanted is not None:
         arrays = _widen_stem(arrays, wanted.channels)
         spec = replace(spec, variant=wanted)
@@ -51,9 +54,15 @@ def plan(found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
     if backbone_alone:
         head = MultiTaskNetSpec(variant=spec.variant, stem_pool=spec.stem_pool)
         return Plan(_with_counts(head, counts), arrays, fresh=HEAD)
-    _check_counts(spec, counts, found)
+    extra = [name for name in counts if name != "num_ids"]
+    if extra and not spec.multi_task:
+        raise ValueError(f"{extra[0]} is given, but {found.path} is a single-task network")
+    if not spec.include_top and "num_ids" not in counts:
+        raise ValueError(
+            f"{found.path} holds no classifiers; give num_ids for a fresh one, or include_top=False"
+        )
     asked = replace(_with_counts(spec, counts), include_top=True)
-    return Plan(asked, arrays, fresh=_fresh_cells(asked, found.shapes))
+    return Plan(asked, arrays, fresh=_fresh_cells(asked, arrays))
 
 
 def check_counts(options: Mapping[str, Any]) -> None:
@@ -80,50 +89,41 @@ def _class_counts(options: Mapping[str, Any]) -> dict[str, int]:
     return counts
 
 
-def _check_counts(spec: MultiTaskNetSpec, counts: Mapping[str, int], found: Checkpoint) -> None:
-    extra = [name for name in counts if name != "num_ids"]
-    if extra and not spec.multi_task:
-        raise ValueError(f"{extra[0]} is given, but {found.path} is a single-task network")
-    if not spec.include_top and "num_ids" not in counts:
-        raise ValueError(
-            f"{found.path} holds no classifiers; give num_ids for a fresh one, or include_top=False"
-        )
-
-
 def _with_counts(spec: MultiTaskNetSpec, counts: Mapping[str, int]) -> MultiTaskNetSpec:
+    colors = counts.get("num_colors", spec.num_colors)
+    types = counts.get("num_types", spec.num_types)
     return replace(
         spec,
         num_ids=counts.get("num_ids", spec.num_ids),
-        color_names=_names(counts.get("num_colors"), spec.color_names, COLORS, "color"),
-        type_names=_names(counts.get("num_types"), spec.type_names, TYPES, "type"),
+        color_names=(
+            spec.color_names if colors == spec.num_colors else class_names(colors, COLORS, "color")
+        ),
+        type_names=(
+            spec.type_names if types == spec.num_types else class_names(types, TYPES, "type")
+        ),
     )
 
 
-def _names(
-    count: int | None, current: tuple[str, ...], published: tuple[str, ...], kind: str
-) -> tuple[str, ...]:
-    if count is None or count == len(current):
-        return current
-    return class_names(count, published, kind)
-
-
-def _fresh_cells(spec: MultiTaskNetSpec, shapes: Shapes) -> tuple[str, ...]:
+def _fresh_cells(spec: MultiTaskNetSpec, arrays: Arrays) -> tuple[str, ...]:
     """The cells of the top that the file has not, or has with another number of classes."""
     rows = {"classifier_vid": spec.num_ids} if spec.has_identities else {}
     if spec.multi_task:
         rows |= {"fc_vcolor": ATTRIBUTE_SIZE, "classifier_vcolor": spec.num_colors}
         rows |= {"fc_vtype": ATTRIBUTE_SIZE, "classifier_vtype": spec.num_types}
-    found = {name.removesuffix(".weight"): shape[0] for name, shape in shapes.items() if shape}
-    return tuple(cell for cell, count in rows.items() if found.get(cell) != count)
+    return tuple(
+        cell
+        for cell, count in rows.items()
+        if f"{cell}.weight" not in arrays or arrays[f"{cell}.weight"].shape[:1] != (count,)
+    )
 
 
 def _widen_stem(arrays: Arrays, channels: int) -> Arrays:
     """The same values for an input of more channels: the further ones start at N(0, 0.02)."""
     from mindspore.common.initializer import Normal, initializer
 
-    stem = arrays[_STEM]
+    stem = arrays[STEM]
     features, given, *kernel = stem.shape
     more = initializer(Normal(_STEM_SIGMA), (features, channels - given, *kernel)).init_data()
-    logger.info("%s: %d channels beyond the file's %d are fresh", _STEM, channels - given, given)
+    logger.info("%s: %d channels beyond the file's %d are fresh", STEM, channels - given, given)
     widened = np.concatenate((stem.astype(np.float32, copy=False), more.asnumpy()), axis=1)
-    return {**arrays, _STEM: widened}
+    return {**arrays, STEM: widened}

@@ -1,41 +1,124 @@
-"""MultiTaskNet as the rest of the package knows it."""
+"""MultiTaskNet as the rest of the package knows it: names, specs and options.
+
+The published names are those of the Hub's checkpoint. PyTorch layouts are those of torchvision's
+DenseNet-121 (``features.denseblock1.denselayer1.norm1.weight``, or ``norm.1.weight`` in older
+files) and of NVlabs' PAMTRI (``base.`` in place of ``features.``).
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...vehicle.pose import check_convention
-from ..base import Network, check_fields, check_size
-from .building import OPTIONS, check_counts, plan
-from .layout import FROZEN, MARK, ROOTS, TOP, published_names, to_torch
+import numpy as np
+
+from ...errors import CheckpointError
+from ...vehicle.attributes import COLORS, TYPES, class_names
+from ..base import Arrays, Network, Shapes
+from ..names import is_torch, published_entries, torch_entries
+from .building import BACKBONE, HEAD, OPTIONS, STEM, TOP, check_counts, plan
 from .preprocessing import normalization, write_inputs
-from .spec import MultiTaskNetSpec, Variant, spec_from_shapes
+from .spec import EMBEDDING_SIZE, POSE_SIZE, SYMMETRIC_POOL, MultiTaskNetSpec, Variant
 
 if TYPE_CHECKING:
     from .network import MultiTaskNet
+
+_EARLY = tuple(
+    f"{BACKBONE}{part}."
+    for part in ("conv0", "norm0", "denseblock1", "transition1", "denseblock2", "transition2")
+)
+# ImageNet's classifier, in torchvision's files.
+_TORCH_LEFT_OUT = re.compile(r"classifier\.(?:weight|bias)")
 
 
 class MultiTaskNetDefinition(Network):
     """PAMTRI's identity network, with colour and type."""
 
     name = "multitasknet"
+    title = "MultiTaskNet"
     card = "multitasknet_veri.md"
     spec_type = MultiTaskNetSpec
     options = OPTIONS
     optional_cells = TOP
     preprocessing_version = 2
-    frozen = FROZEN
-    roots = ROOTS
-    mark = MARK
+    # The backbone, or its stem and two or three blocks.
+    frozen: ClassVar = {
+        "none": (),
+        "stages": _EARLY,
+        "blocks": (*_EARLY, f"{BACKBONE}denseblock3.", f"{BACKBONE}transition3."),
+        "backbone": (BACKBONE,),
+    }
+    roots = ("base", "features", *HEAD)
+    # Without fc, which other networks have as well; features are torchvision's.
+    mark = (
+        r"(?:base|features)\.(?:conv0|norm0|norm5|denseblock\d)\.|"
+        rf"(?:fc_vid|{'|'.join(TOP)})\."
+    )
+    layouts = "this network, of NVlabs' PAMTRI and of torchvision's DenseNet-121"
+    sidecar_fields: ClassVar = Network.sidecar_fields | {
+        "variant": "variant",
+        "colors": "color_names",
+        "types": "type_names",
+    }
 
-    published_names = staticmethod(published_names)
-    to_torch = staticmethod(to_torch)
-    spec_from_shapes = staticmethod(spec_from_shapes)
     plan = staticmethod(plan)
     write_inputs = staticmethod(write_inputs)
     normalization = staticmethod(normalization)
+
+    def published_names(self, entries: Arrays) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+        if not is_torch(entries):
+            return dict(entries), ()
+        left_out = tuple(name for name in entries if _TORCH_LEFT_OUT.fullmatch(name))
+        kept = {name: array for name, array in entries.items() if name not in left_out}
+        arrays, counters = published_entries(kept, _published_name)
+        return {**arrays, SYMMETRIC_POOL: np.ones(1, np.float32)}, (*left_out, *counters)
+
+    def to_torch(self, arrays: Arrays) -> dict[str, np.ndarray]:
+        """For NVlabs' network. Weights that were trained in MindSpore are refused: PyTorch pads the
+        stem's max pool on the other side, and would give other outputs."""
+        if SYMMETRIC_POOL not in arrays:
+            raise CheckpointError(
+                f"the weights are none of PyTorch's: they lack {SYMMETRIC_POOL!r}, and were "
+                f"trained with a stem that pads its max pool on the other side; keep them as .ckpt "
+                f"or .safetensors"
+            )
+        there = {name: array for name, array in arrays.items() if name != SYMMETRIC_POOL}
+        return torch_entries(there, _torch_name)
+
+    def spec_from_shapes(self, shapes: Shapes, source: str) -> MultiTaskNetSpec:
+        """The stem's input channels give the variant, the columns of the first Dense layer the
+        keypoint awareness, the rows of ``classifier_*`` the class counts. A file without
+        classifiers gives a spec with ``include_top`` False, one of colour and type alone a spec
+        with no identities."""
+        channels = self.required_shape(STEM, shapes, source)[1]
+        variants = {variant.channels: variant for variant in Variant}
+        if channels not in variants:
+            raise CheckpointError(
+                f"{source}: {STEM!r} takes {channels} channels; expected one of "
+                + ", ".join(f"{count} ({name})" for count, name in variants.items())
+            )
+        multi_task = "fc_vid.weight" in shapes
+        first = (shapes.get("fc_vid.weight") or shapes.get("fc.weight") or (EMBEDDING_SIZE,))[-1]
+        if first not in (EMBEDDING_SIZE, EMBEDDING_SIZE + POSE_SIZE):
+            raise CheckpointError(
+                f"{source}: the first Dense layer takes {first} columns; expected "
+                f"{EMBEDDING_SIZE + POSE_SIZE} (keypoint-aware) or {EMBEDDING_SIZE}"
+            )
+        ids, colors, types = (
+            (shapes.get(f"classifier_{kind}.weight") or (0,))[0]
+            for kind in ("vid", "vcolor", "vtype")
+        )
+        return MultiTaskNetSpec(
+            variant=variants[channels],
+            keypoint_aware=first != EMBEDDING_SIZE,
+            multi_task=multi_task,
+            num_ids=ids,
+            color_names=class_names(colors or len(COLORS), COLORS, "color") if multi_task else (),
+            type_names=class_names(types or len(TYPES), TYPES, "type") if multi_task else (),
+            include_top=bool(ids or (colors and types)),
+            stem_pool="symmetric" if SYMMETRIC_POOL in shapes else "same",
+        )
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         super().check_options(options)
@@ -48,49 +131,24 @@ class MultiTaskNetDefinition(Network):
 
         return MultiTaskNet(spec)
 
-    def spec_to_json(self, spec: MultiTaskNetSpec) -> dict[str, Any]:
-        return asdict(spec) | {"variant": spec.variant.value}
-
-    def spec_from_json(self, values: Mapping[str, Any]) -> MultiTaskNetSpec:
-        spec = MultiTaskNetSpec(**check_fields(MultiTaskNetSpec, values))
-        return replace(
-            spec,
-            variant=Variant(spec.variant),
-            color_names=tuple(spec.color_names),
-            type_names=tuple(spec.type_names),
-            input_size=check_size(spec.input_size),
-            pose_convention=check_convention(spec.pose_convention),
-        )
-
-    def spec_to_sidecar(self, spec: MultiTaskNetSpec) -> dict[str, Any]:
-        return {
-            "variant": spec.variant.value,
-            "size": list(spec.input_size),
-            "colors": list(spec.color_names),
-            "types": list(spec.type_names),
-            "pose_convention": spec.pose_convention,
-        }
-
     def spec_from_sidecar(
         self, spec: MultiTaskNetSpec, values: Mapping[str, Any]
     ) -> MultiTaskNetSpec:
         """ValueError for another number of classes than the checkpoint has."""
-        named = replace(
-            spec,
-            color_names=tuple(map(str, values["colors"])) if spec.multi_task else (),
-            type_names=tuple(map(str, values["types"])) if spec.multi_task else (),
-            input_size=check_size(values["size"]),
-            # The first release knew one convention, and did not name it.
-            pose_convention=check_convention(values.get("pose_convention", spec.pose_convention)),
-        )
+        # The first release knew one convention, and did not name it.
+        values = {"pose_convention": spec.pose_convention, **values}
+        if not spec.multi_task:
+            values |= {"colors": [], "types": []}
+        named: MultiTaskNetSpec = super().spec_from_sidecar(spec, values)
         for names in (named.color_names, named.type_names):
             if len(set(names)) < len(names):
                 raise ValueError(f"two of its classes have one name: {', '.join(names)}")
+        # Without the classifier it names the vehicles that the weights were trained on.
+        vehicles = len(values["vehicle_ids"]) if spec.num_ids else 0
         for kind, stated, found in (
             ("colours", named.num_colors, spec.num_colors),
             ("types", named.num_types, spec.num_types),
-            # Without the classifier it names the vehicles that the weights were trained on.
-            ("vehicles", len(values["vehicle_ids"]) if spec.num_ids else 0, spec.num_ids),
+            ("vehicles", vehicles, spec.num_ids),
         ):
             if spec.include_top and stated != found:
                 raise ValueError(f"it states {stated} {kind}, but the checkpoint has {found}")
@@ -112,6 +170,18 @@ class MultiTaskNetDefinition(Network):
         if spec.has_attributes:
             rows |= {"colours": ", ".join(spec.color_names), "types": ", ".join(spec.type_names)}
         return rows
+
+
+def _torch_name(name: str) -> str:
+    name = re.sub(r"\.cell_list\.(\d+)\.", lambda layer: f".denselayer{int(layer[1]) + 1}.", name)
+    return name.replace(".features.", ".")
+
+
+def _published_name(name: str) -> str:
+    name = re.sub(r"^features\.", "base.", name)
+    name = re.sub(r"\.denselayer(\d+)\.", lambda layer: f".cell_list.{int(layer[1]) - 1}.", name)
+    name = re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", name)
+    return re.sub(r"\.(transition\d)\.", r".\1.features.", name)
 
 
 NETWORK = MultiTaskNetDefinition()

@@ -19,9 +19,7 @@ from .spec import POSE_SIZE, Variant
 MAP_MEAN = 0.449
 MAP_STD = 0.226
 
-_PIXELS = np.arange(256) / 255
-_NORMALIZED_RGB = ((_PIXELS[:, None] - RGB_MEAN) / RGB_STD).astype(np.float32)
-_NORMALIZED_MAP = ((_PIXELS - MAP_MEAN) / MAP_STD).astype(np.float32)
+_NORMALIZED_MAP = ((np.arange(256) / 255 - MAP_MEAN) / MAP_STD).astype(np.float32)
 
 
 def preprocess(
@@ -72,7 +70,7 @@ def write_inputs(sample: Sample, out: Mapping[str, np.ndarray]) -> None:
     """
     x = out["image"]
     size, is_raw = (x.shape[1], x.shape[2]), x.dtype == np.uint8
-    write_planes(resize(sample.pixels, size), x[:3], _NORMALIZED_RGB)
+    write_planes(resize(sample.pixels, size), x[:3])
     original = sample.pixels.shape[0], sample.pixels.shape[1]
     for stored, channel in zip(sample.maps, x[3:], strict=True):
         if not stored.any():

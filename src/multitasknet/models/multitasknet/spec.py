@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Literal
 
-from ...errors import CheckpointError
-from ...vehicle.attributes import COLORS, TYPES, ClassMaps, class_ids, class_names
+from ...vehicle.attributes import COLORS, TYPES, ClassMaps, class_ids
 from ...vehicle.keypoints import NUM_KEYPOINTS, count_maps
 from ...vehicle.pose import PoseConvention
-from ..base import Shapes
+from ..base import Spec
 
 EMBEDDING_SIZE = 1024
 ATTRIBUTE_SIZE = 512
@@ -59,7 +58,7 @@ VARIANTS = tuple(variant.value for variant in Variant)
 
 
 @dataclass(frozen=True)
-class MultiTaskNetSpec:
+class MultiTaskNetSpec(Spec):
     """The architecture of a MultiTaskNet.
 
     Attributes:
@@ -70,10 +69,8 @@ class MultiTaskNetSpec:
             training's vehicles and no others.
         color_names, type_names: class names by index; empty for a single-task network.
         include_top: whether there are classifiers; without, the output is the embedding.
-        input_size: height and width that the weights were trained on; any multiples of 32 work.
         stem_pool: where the stem's max pool pads, which follows the weights' origin: ``same``
             (after, not before) for those trained in MindSpore, ``symmetric`` for PyTorch's.
-        pose_convention: what the confidences meant that the weights were trained on.
     """
 
     network: ClassVar[str] = "multitasknet"
@@ -104,7 +101,6 @@ class MultiTaskNetSpec:
 
     @property
     def uses_pose(self) -> bool:
-        """Whether keypoints make a difference to this network."""
         return self.keypoint_aware or self.channels > 3
 
     @property
@@ -145,84 +141,13 @@ class MultiTaskNetSpec:
         )
 
     def input_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
-        """The inputs' names and shapes without the batch, in order, for a height and width."""
         shapes: dict[str, tuple[int, ...]] = {"image": (self.channels, *size)}
         return shapes | {"pose": (POSE_SIZE,)} if self.keypoint_aware else shapes
 
     def output_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
-        """The outputs' names and shapes without the batch, in order, the same for any size."""
-        shapes: dict[str, tuple[int, ...]] = {"embedding": (EMBEDDING_SIZE,)}
-        if not self.include_top:
-            return shapes
-        if self.multi_task:
-            shapes = {"type_logits": (self.num_types,)} | shapes
-            shapes = {"color_logits": (self.num_colors,)} | shapes
-        return {"id_logits": (self.num_ids,)} | shapes if self.has_identities else shapes
-
-
-def spec_from_shapes(shapes: Shapes, source: str) -> MultiTaskNetSpec:
-    """Read the architecture off parameter names and shapes.
-
-    The stem's input channels give the variant, the columns of the first Dense layer the keypoint
-    awareness, the rows of ``classifier_*`` the class counts. A file without classifiers gives a
-    spec with ``include_top`` False, one of colour and type alone a spec with no identities.
-
-    Args:
-        shapes: names as in the published checkpoint, without prefix.
-        source: what to name in an error.
-
-    Raises:
-        CheckpointError: the names and shapes are no MultiTaskNet.
-    """
-    stem = shapes.get("base.conv0.weight")
-    if stem is None or len(stem) != 4:
-        raise CheckpointError(
-            f"{source}: no MultiTaskNet checkpoint: it has no 'base.conv0.weight' of four "
-            f"dimensions; its {len(shapes)} entries start with {', '.join(list(shapes)[:3])}. "
-            f"Understood are checkpoints of this network, of NVlabs' PAMTRI and of torchvision's "
-            f"DenseNet-121"
-        )
-    variants = {variant.channels: variant for variant in Variant}
-    if stem[1] not in variants:
-        raise CheckpointError(
-            f"{source}: 'base.conv0.weight' takes {stem[1]} channels; expected one of "
-            + ", ".join(f"{channels} ({name})" for channels, name in variants.items())
-        )
-    first = shapes.get("fc_vid.weight", shapes.get("fc.weight"))
-    multi_task = "fc_vid.weight" in shapes
-    has_identities = "classifier_vid.weight" in shapes
-    has_attributes = {"classifier_vcolor.weight", "classifier_vtype.weight"} <= set(shapes)
-    return MultiTaskNetSpec(
-        variant=variants[stem[1]],
-        keypoint_aware=first is not None and _is_keypoint_aware(first, source),
-        multi_task=multi_task,
-        num_ids=shapes["classifier_vid.weight"][0] if has_identities else 0,
-        color_names=_names(shapes, "classifier_vcolor.weight", COLORS, "color", multi_task),
-        type_names=_names(shapes, "classifier_vtype.weight", TYPES, "type", multi_task),
-        include_top=has_identities or has_attributes,
-        stem_pool="symmetric" if SYMMETRIC_POOL in shapes else "same",
-    )
-
-
-def _names(
-    shapes: Shapes,
-    classifier: str,
-    published: tuple[str, ...],
-    kind: str,
-    multi_task: bool,
-) -> tuple[str, ...]:
-    if not multi_task:
-        return ()
-    return (
-        class_names(shapes[classifier][0], published, kind) if shapes.get(classifier) else published
-    )
-
-
-def _is_keypoint_aware(shape: tuple[int, ...], source: str) -> bool:
-    columns = shape[-1]
-    if columns not in (EMBEDDING_SIZE, EMBEDDING_SIZE + POSE_SIZE):
-        raise CheckpointError(
-            f"{source}: the first Dense layer takes {columns} columns; expected "
-            f"{EMBEDDING_SIZE + POSE_SIZE} (keypoint-aware) or {EMBEDDING_SIZE}"
-        )
-    return columns != EMBEDDING_SIZE
+        shapes: dict[str, tuple[int, ...]] = {}
+        if self.has_identities:
+            shapes["id_logits"] = (self.num_ids,)
+        if self.has_attributes:
+            shapes |= {"color_logits": (self.num_colors,), "type_logits": (self.num_types,)}
+        return shapes | {"embedding": (EMBEDDING_SIZE,)}

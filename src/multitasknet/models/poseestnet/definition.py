@@ -1,19 +1,46 @@
-"""PoseEstNet as the rest of the package knows it."""
+"""PoseEstNet as the rest of the package knows it.
+
+The published names are those of the Hub's checkpoint, under its prefix ``net.`` and beside Adam's
+state. PyTorch layouts are those of NVlabs' PAMTRI (``state_dict``) and of HRNet-W32 on ImageNet,
+whose classifier is left out.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..base import Checkpoint, Plan, PoseNetwork
+import numpy as np
+
+from ...errors import CheckpointError
+from ...vehicle.keypoints import NUM_KEYPOINTS
+from ..base import Arrays, Checkpoint, Plan, PoseNetwork, Shapes
+from ..names import is_torch, published_entries, torch_entries
 from .decoding import DECODINGS, decode, keypoints_in_image
-from .layout import FROZEN, MARK, ROOTS, published_names, to_torch
 from .preprocessing import normalization, write_inputs
-from .spec import PoseEstNetSpec, spec_from_shapes
+from .spec import WIDTHS, PoseEstNetSpec
 
 if TYPE_CHECKING:
     from .network import PoseEstNet
+
+_FIRST_BRANCH = "stage2.0.branches.0.0.conv1.weight"
+_LAST = "final_layer"
+_EARLY = ("conv1.", "bn1.", "conv2.", "bn2.", "layer1.", "transition1.", "stage2.")
+_BLOCKS = (*_EARLY, "transition2.", "stage3.")
+_BACKBONE = (*_BLOCKS, "transition3.", "stage4.")
+# ImageNet's classifier, under the names of two collections, and the exchanges that it alone needs.
+_TORCH_LEFT_OUT = re.compile(
+    r"^(?:incre_modules|downsamp_modules|classifier|final_layer\.\d|head|fc)\."
+    r"|^stage4\.2\.fuse_layers\.[123]\."
+)
+_TORCH_PARTS = {
+    "downsample": "downSample",
+    "transition2.2": "transition2.0",
+    "transition3.3": "transition3.0",
+}
+_PUBLISHED_PARTS = {published: torch for torch, published in _TORCH_PARTS.items()}
 
 
 class PoseEstNetDefinition(PoseNetwork):
@@ -23,30 +50,55 @@ class PoseEstNetDefinition(PoseNetwork):
     """
 
     name = "poseestnet"
+    title = "PoseEstNet"
     # Misspelt by its publisher, and known by that name.
     card = "poseestnet_veir.md"
     spec_type = PoseEstNetSpec
     options = ("include_top",)
-    optional_cells = ("final_layer",)
+    optional_cells = (_LAST,)
     preprocessing_version = 1
     decodings = DECODINGS
-    frozen = FROZEN
-    roots = ROOTS
-    mark = MARK
+    # Stem and first stages, or all but the last layer.
+    frozen: ClassVar = {"none": (), "stages": _EARLY, "blocks": _BLOCKS, "backbone": _BACKBONE}
+    roots = (*(part.rstrip(".") for part in _BACKBONE), _LAST)
+    # What other networks that have a conv1 and a layer1 as well do not have.
+    mark = r"stage4\.\d\.branches\."
+    layouts = "this network, of NVlabs' PAMTRI and of HRNet-W32 on ImageNet"
 
-    published_names = staticmethod(published_names)
-    to_torch = staticmethod(to_torch)
-    spec_from_shapes = staticmethod(spec_from_shapes)
     write_inputs = staticmethod(write_inputs)
     normalization = staticmethod(normalization)
     decode = staticmethod(decode)
     keypoints_in_image = staticmethod(keypoints_in_image)
 
+    def published_names(self, entries: Arrays) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+        if not is_torch(entries):
+            return dict(entries), ()
+        left_out = tuple(name for name in entries if _TORCH_LEFT_OUT.search(name))
+        kept = {name: array for name, array in entries.items() if name not in left_out}
+        arrays, counters = published_entries(kept, lambda name: _renamed(name, _TORCH_PARTS))
+        return arrays, (*left_out, *counters)
+
+    def to_torch(self, arrays: Arrays) -> dict[str, np.ndarray]:
+        """For NVlabs' network."""
+        return torch_entries(arrays, lambda name: _renamed(name, _PUBLISHED_PARTS))
+
+    def spec_from_shapes(self, shapes: Shapes, source: str) -> PoseEstNetSpec:
+        width = self.required_shape(_FIRST_BRANCH, shapes, source)[0]
+        last = shapes.get(f"{_LAST}.weight")
+        if width != WIDTHS[0]:
+            raise CheckpointError(f"{source}: an HRNet of width {width}; expected {WIDTHS[0]}")
+        if last and last[0] != NUM_KEYPOINTS:
+            raise CheckpointError(
+                f"{source}: '{_LAST}.weight' gives {last[0]} keypoints; expected the "
+                f"{NUM_KEYPOINTS} of a vehicle. Remove {_LAST} to use the rest as a backbone"
+            )
+        return PoseEstNetSpec(include_top=last is not None, final_bias=f"{_LAST}.bias" in shapes)
+
     def plan(self, found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
         """The last layer is fresh if the file has none."""
-        include_top = options.get("include_top", True)
         if found is None:
-            return Plan(PoseEstNetSpec(include_top=include_top))
+            return super().plan(found, options)
+        include_top = options.get("include_top", True)
         fresh = () if found.spec.include_top or not include_top else self.optional_cells
         return Plan(replace(found.spec, include_top=include_top), found.arrays, fresh=fresh)
 
@@ -64,6 +116,13 @@ class PoseEstNetDefinition(PoseNetwork):
             "last bias": "yes, as in NVlabs' weights" if spec.final_bias else "none",
             "confidences": spec.pose_convention,
         }
+
+
+def _renamed(name: str, parts: Mapping[str, str]) -> str:
+    for part, other in parts.items():
+        if f".{part}." in f".{name}":
+            return name.replace(part, other, 1)
+    return name
 
 
 NETWORK = PoseEstNetDefinition()

@@ -12,10 +12,6 @@ from ...images import RGB_MEAN, RGB_STD, write_planes
 from ...vehicle.maps import FRAME
 from ...vehicle.sample import Sample
 
-_NORMALIZED = ((np.arange(256)[:, None] / 255 - np.array(RGB_MEAN)) / np.array(RGB_STD)).astype(
-    np.float32
-)
-
 
 def frame_transform(
     width: int, height: int, size: tuple[int, int], *, factor: float = 1, degrees: float = 0
@@ -47,7 +43,7 @@ def write_framed(pixels: np.ndarray, transform: np.ndarray, planes: np.ndarray) 
     """
     size = planes.shape[2], planes.shape[1]
     framed = cv2.warpAffine(pixels, transform, size, flags=cv2.INTER_LINEAR)
-    write_planes(framed, planes, _NORMALIZED)
+    write_planes(framed, planes)
 
 
 def normalization() -> dict[str, Any]:

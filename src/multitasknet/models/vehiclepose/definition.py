@@ -1,36 +1,53 @@
-"""VehiclePose as the rest of the package knows it."""
+"""VehiclePose as the rest of the package knows it.
+
+Its names are MindSpore's. The same network in PyTorch (examples/train_vehiclepose.py) differs in
+how batch norms name their values, and in nothing else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ..base import Arrays, Checkpoint, Plan, PoseNetwork
+from ...errors import CheckpointError
+from ...vehicle.keypoints import NUM_KEYPOINTS
+from ..base import Arrays, PoseNetwork, Shapes
 from ..names import published_entries, torch_entries
 from .decoding import DECODINGS, decode, half_turn_shares, keypoints_in_image
-from .layout import FROZEN, MARK, ROOTS
 from .preprocessing import normalization, write_inputs
-from .spec import VehiclePoseSpec, spec_from_shapes
+from .spec import FEATURES, VehiclePoseSpec
 
 if TYPE_CHECKING:
     from .network import VehiclePose
+
+_LAST = "heatmap_head.weight"
+_LAST_SHAPE = (NUM_KEYPOINTS, FEATURES, 1, 1)
 
 
 class VehiclePoseDefinition(PoseNetwork):
     """The keypoint network that is small enough for CPUs."""
 
     name = "vehiclepose"
+    title = "VehiclePose"
     card = "vehiclepose_synthetic.md"
     spec_type = VehiclePoseSpec
     preprocessing_version = 1
     decodings = DECODINGS
-    frozen = FROZEN
-    roots = ROOTS
-    mark = MARK
+    # Stem and first two or three stages, or all but pyramid and heads.
+    frozen: ClassVar = {
+        "none": (),
+        "stages": ("stem.", "stages.0.", "stages.1."),
+        "blocks": ("stem.", "stages.0.", "stages.1.", "stages.2."),
+        "backbone": ("stem.", "stages."),
+    }
+    roots = (
+        *("stem", "stages", "laterals", "merges"),
+        *("heatmap_head", "visibility_head", "facing_head"),
+    )
+    mark = r"heatmap_head\."
+    layouts = "this network and of examples/train_vehiclepose.py"
 
-    spec_from_shapes = staticmethod(spec_from_shapes)
     write_inputs = staticmethod(write_inputs)
     normalization = staticmethod(normalization)
     decode = staticmethod(decode)
@@ -41,14 +58,17 @@ class VehiclePoseDefinition(PoseNetwork):
         return published_entries(entries)
 
     def to_torch(self, arrays: Arrays) -> dict[str, np.ndarray]:
-        """As the network of examples/train_vehiclepose.py has them."""
         return torch_entries(arrays)
 
-    def plan(self, found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
-        """All of the file, or all at initial values."""
-        if found is None:
-            return Plan(VehiclePoseSpec())
-        return Plan(found.spec, found.arrays)
+    def spec_from_shapes(self, shapes: Shapes, source: str) -> VehiclePoseSpec:
+        """Names and shapes only confirm that it is one."""
+        found = self.required_shape(_LAST, shapes, source)
+        if found != _LAST_SHAPE:
+            raise CheckpointError(
+                f"{source}: {_LAST!r} is {list(found)}; expected {list(_LAST_SHAPE)}: a map for "
+                f"each keypoint of a vehicle"
+            )
+        return VehiclePoseSpec()
 
     def build(self, spec: VehiclePoseSpec) -> VehiclePose:
         from .network import VehiclePose

@@ -9,16 +9,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ...images import RGB_MEAN, RGB_STD
+from ...images import RGB_MEAN, RGB_STD, write_planes
 from ...vehicle.sample import Sample
 
 # How much larger the frame is than the picture. A detector's box holds nearly all keypoints; the
 # rest of the frame is one cell on each side, so that those on the border have neighbours.
 FRAME = 1.05
-
-_NORMALIZED = ((np.arange(256)[:, None] / 255 - np.array(RGB_MEAN)) / np.array(RGB_STD)).astype(
-    np.float32
-)
 
 
 @dataclass(frozen=True)
@@ -52,9 +48,7 @@ def write_inputs(sample: Sample, out: Mapping[str, np.ndarray]) -> None:
     at = placement(width, height, (planes.shape[1], planes.shape[2]))
     fitted = cv2.resize(sample.pixels, (at.width, at.height), interpolation=cv2.INTER_AREA)
     planes[:] = 0
-    inside = planes[:, at.top : at.top + at.height, at.left : at.left + at.width]
-    for color, channel in enumerate(cv2.split(fitted)):
-        inside[color] = cv2.LUT(channel, _NORMALIZED[:, color].copy())
+    write_planes(fitted, planes[:, at.top : at.top + at.height, at.left : at.left + at.width])
 
 
 def normalization() -> dict[str, Any]:
