@@ -57,7 +57,6 @@ class MultiTaskNetDefinition(Network):
     )
     layouts = "this network, of NVlabs' PAMTRI and of torchvision's DenseNet-121"
     sidecar_fields: ClassVar = Network.sidecar_fields | {
-        "variant": "variant",
         "colors": "color_names",
         "types": "type_names",
     }
@@ -130,6 +129,10 @@ class MultiTaskNetDefinition(Network):
         from .network import MultiTaskNet
 
         return MultiTaskNet(spec)
+
+    def spec_to_sidecar(self, spec: MultiTaskNetSpec) -> dict[str, Any]:
+        """The variant for people alone: the stem states it."""
+        return {"variant": spec.variant.value, **super().spec_to_sidecar(spec)}
 
     def spec_from_sidecar(
         self, spec: MultiTaskNetSpec, values: Mapping[str, Any]
