@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike
 
 from ..errors import DataError
 from ..files import reading
-from ..vehicle.attributes import ClassMaps
 from ..weights.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
 from .threshold import Roc
 
@@ -52,10 +51,11 @@ class Calibration:
     def __post_init__(self) -> None:
         values = np.array([self.distances, self.probabilities], dtype=np.float64)
         steps = np.diff(values)
-        if not values.size or not np.isfinite(values).all() or (values < 0).any():
-            raise ValueError("distances and probabilities must be as many numbers from 0 on")
-        if (values[1] > 1).any() or (steps[0] <= 0).any() or (steps[1] > 0).any():
-            raise ValueError("distances must ascend, and probabilities, at most 1, not")
+        in_range = values.size and (values >= 0).all() and (values <= [[np.inf], [1]]).all()
+        if not in_range or (steps[0] <= 0).any() or (steps[1] > 0).any():
+            raise ValueError(
+                "distances must ascend from 0 on, and as many probabilities must not, from 1 on"
+            )
         if not 0 < self.prior < 1:
             raise ValueError(f"prior is {self.prior}; expected a number between 0 and 1")
         if not self.measured_on.strip():
@@ -63,31 +63,39 @@ class Calibration:
 
     @classmethod
     def of(
-        cls, roc: Roc, input_size: tuple[int, int], *, measured_on: str, prior: float = EVEN
+        cls,
+        roc: Roc,
+        input_size: tuple[int, int],
+        *,
+        measured_on: str,
+        prior: float = EVEN,
     ) -> Calibration:
-        """From the slopes of the ROC's convex hull, which are likelihood ratios.
+        """By isotonic regression, of which each step is a likelihood ratio times the prior's odds.
 
-        That is isotonic regression: Fawcett and Niculescu-Mizil, PAV and the ROC convex hull,
-        Machine Learning 68, 2007. Where no pair of a kind was seen, half of one is supposed, so
-        that nothing is certain.
+        Where no pair of a kind was seen, half of one is supposed, so that nothing is certain.
         """
-        corners = _hull(roc)
-        false = np.diff(roc.false_match_rates[corners], prepend=0)
-        true = np.diff(roc.true_match_rates[corners], prepend=0)
-        ends = np.array([0.0, *roc.distances[corners]])
-        ratios = np.maximum(true, _UNSEEN / roc.positives) / np.maximum(
-            false, _UNSEEN / roc.negatives
-        )
+        from scipy.optimize import isotonic_regression
+
+        same = np.diff(roc.true_match_rates, prepend=0)
+        other = np.diff(roc.false_match_rates, prepend=0)
+        levels = isotonic_regression(
+            same / (same + other), weights=same + other, increasing=False
+        ).x
+        steps = np.flatnonzero(np.diff(levels.round(12), prepend=-1, append=-1))
         # Beyond the last pair of one vehicle there are pairs of different ones alone.
-        left = 1 - roc.false_match_rates[-1]
-        rest = _UNSEEN / roc.positives / max(left, _UNSEEN / roc.negatives)
-        places = [*(ends[:-1] + ends[1:]) / 2, max(ends[-1], _LEAST)]
-        odds = np.array([*ratios, rest]) * prior / (1 - prior)
+        shares = [
+            np.append(np.add.reduceat(one, steps[:-1]), 1 - seen)
+            for one, seen in ((same, 1), (other, roc.false_match_rates[-1]))
+        ]
+        unseen = _UNSEEN / roc.positives, _UNSEEN / roc.negatives
+        odds = np.divide(*map(np.maximum, shares, unseen)) * prior / (1 - prior)
         probabilities = np.minimum.accumulate(odds / (1 + odds))
+        ends = np.array([0.0, *roc.distances[steps[1:] - 1]])
+        places = np.append((ends[:-1] + ends[1:]) / 2, max(ends[-1], _LEAST))
         kept = np.flatnonzero(np.diff(places, prepend=-1) > 0)
         return cls(
-            tuple(float(places[i]) for i in kept),
-            tuple(float(probabilities[i]) for i in kept),
+            tuple(places[kept].tolist()),
+            tuple(probabilities[kept].tolist()),
             prior,
             roc.positives,
             roc.negatives,
@@ -145,32 +153,5 @@ def read_calibration(checkpoint: Path, spec: Any) -> Calibration | None:
 
 def save_calibration(checkpoint: Path, spec: Any, calibration: Calibration) -> Path:
     """Write it into the sidecar of a checkpoint, made if missing; CheckpointError."""
-    sidecar = read_sidecar(checkpoint, spec) or Sidecar(spec, _published_classes(spec))
+    sidecar = read_sidecar(checkpoint, spec) or Sidecar(spec, spec.class_maps)
     return write_sidecar(checkpoint, replace(sidecar, calibration=asdict(calibration)))
-
-
-def _published_classes(spec: Any) -> ClassMaps:
-    """Of weights that state none: raw ids from 1 on, as they were published."""
-    colors, types = (tuple(range(1, n + 1)) for n in (spec.num_colors, spec.num_types))
-    return ClassMaps(tuple(range(spec.num_ids)), colors, types)
-
-
-def _hull(roc: Roc) -> list[int]:
-    """Points of the ROC that are corners of its upper hull from (0, 0), as places; the last is one.
-
-    Andrew's monotone chain.
-    """
-    x, y = roc.false_match_rates, roc.true_match_rates
-    corners: list[int] = []
-
-    def point(place: int) -> tuple[float, float]:
-        return (x[place], y[place]) if place >= 0 else (0.0, 0.0)
-
-    for new in range(len(x)):
-        while corners:
-            (ax, ay), (bx, by) = point(corners[-2] if len(corners) > 1 else -1), point(corners[-1])
-            if (bx - ax) * (y[new] - ay) < (by - ay) * (x[new] - ax):
-                break
-            corners.pop()
-        corners.append(new)
-    return corners

@@ -8,8 +8,8 @@ is that with the largest silhouette: Rousseeuw, J. Comput. Appl. Math. 20, 1987.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -100,30 +100,25 @@ def cluster(
     places = np.full(len(images), UNKNOWN_CAMERA)
     if cameras is not None:
         places = check_integers("cameras", cameras, len(images), "image")
-    candidates = (
-        _clustering(images, labels, places, distance)
-        for distance, labels in _tried(
-            _without_cameras(images, places),
-            _DISTANCES if eps is None else (eps,),
-            min_images,
-            k1,
-            k2,
-        )
-    )
-    return max(candidates, key=lambda one: (_is_of_parts(one.labels), one.silhouette, one.eps))
-
-
-def _tried(
-    images: np.ndarray, distances: tuple[float, ...], min_images: int, k1: int, k2: int
-) -> Iterator[tuple[float, np.ndarray]]:
-    """Each of the distances, and the clusters with it."""
     dbscan = import_extra("sklearn.cluster", "adapt").DBSCAN
-    jaccard = jaccard_similarities(images, within=distances[-1], k1=k1, k2=min(k1, k2))
+    tried = _DISTANCES if eps is None else (eps,)
+    jaccard = jaccard_similarities(
+        _without_cameras(images, places), within=tried[-1], k1=k1, k2=min(k1, k2)
+    )
     # What is not stored is too far; a distance of zero stays stored. Sums can pass 1 by rounding.
     jaccard.data = np.maximum(1 - jaccard.data, 0)
-    for one in distances:
-        found = dbscan(eps=one, min_samples=min_images, metric="precomputed").fit(jaccard)
-        yield one, found.labels_.astype(np.int64)
+
+    def clustering(distance: float) -> Clustering:
+        found = dbscan(eps=distance, min_samples=min_images, metric="precomputed").fit(jaccard)
+        return _clustering(images, found.labels_.astype(np.int64), places, distance)
+
+    return max(map(clustering, tried), key=_merit)
+
+
+def _merit(one: Clustering) -> tuple[bool, float, float]:
+    """By which the best clustering is taken: no cluster of far more images than a vehicle has."""
+    sizes = np.bincount(one.labels[one.labels != OUTLIER], minlength=1)
+    return bool(sizes.max() <= _LARGEST * len(one.labels)), one.silhouette, one.eps
 
 
 def _clustering(
@@ -134,19 +129,8 @@ def _clustering(
     labels = np.where(_of_one_camera(labels, cameras), OUTLIER, labels)
     kept = labels != OUTLIER
     names, labels[kept] = np.unique(labels[kept], return_inverse=True)
-    return Clustering(
-        labels=labels,
-        count=len(names),
-        eps=eps,
-        one_camera=int(found.sum() - kept.sum()),
-        silhouette=_silhouette(images, labels) if len(names) > 1 else 0.0,
-    )
-
-
-def _is_of_parts(labels: np.ndarray) -> bool:
-    """Whether no cluster holds far more than a vehicle's images."""
-    sizes = np.bincount(labels[labels != OUTLIER], minlength=1)
-    return bool(sizes.max() <= _LARGEST * len(labels))
+    silhouette = _silhouette(images, labels) if len(names) > 1 else 0.0
+    return Clustering(labels, len(names), eps, int(found.sum() - kept.sum()), silhouette)
 
 
 def centroids(embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -185,13 +169,11 @@ def _silhouette(embeddings: np.ndarray, labels: np.ndarray) -> float:
         drawn = np.random.default_rng(0).choice(len(labels), _JUDGED, replace=False)
         embeddings, labels = embeddings[drawn], labels[drawn]
     kept = labels != OUTLIER
-    start, total, own = 0, 0.0, labels[kept]
-    for block in distance_blocks(embeddings[kept], centers):
-        distances = np.sqrt(block)
-        rows, mine = np.arange(len(block)), own[start : start + len(block)]
-        within = distances[rows, mine]
-        distances[rows, mine] = np.inf
-        other = distances.min(axis=1)
-        total += ((other - within) / np.maximum(np.maximum(other, within), 1e-12)).sum()
-        start += len(block)
+    own, total = labels[kept], 0.0
+    rows = chain.from_iterable(distance_blocks(embeddings[kept], centers))
+    for label, row in zip(own, rows, strict=True):
+        within = np.sqrt(row[label])
+        row[label] = np.inf
+        other = np.sqrt(row.min())
+        total += (other - within) / max(other, within, 1e-12)
     return float(total / len(labels))

@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike
 
 from ..errors import DataError
 
+# Most distances, and most rows, that are held at once; most columns in float64.
+_PAIRS = 1 << 25
 _ROWS = 256
 _COLUMNS = 1 << 16
 
@@ -20,17 +22,19 @@ def squared_distances(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     a ranking. DataError: wrong shapes, empty, or values that are not finite.
     """
     a, b = check_embedding_pair("a", a, "b", b)
-    distances = np.empty((len(a), len(b)), dtype=np.float32)
-    for start, block in zip(range(0, len(a), _ROWS), distance_blocks(a, b), strict=True):
-        distances[start : start + _ROWS] = block
+    distances, start = np.empty((len(a), len(b)), dtype=np.float32), 0
+    for block in distance_blocks(a, b):
+        distances[start : start + len(block)] = block
+        start += len(block)
     return distances
 
 
-def distance_blocks(a: np.ndarray, b: np.ndarray, *, rows: int = _ROWS) -> Iterator[np.ndarray]:
+def distance_blocks(a: np.ndarray, b: np.ndarray) -> Iterator[np.ndarray]:
     """``squared_distances(a, b)``, some rows at a time, of a pair that was checked already.
 
     No more of ``b`` than 65,536 rows is held in float64.
     """
+    rows = max(min(_PAIRS // len(b), _ROWS), 1)
     starts = range(0, len(b), _COLUMNS)
     whole = b.astype(np.float64) if len(starts) == 1 else None
     b_norms = np.concatenate([_squared_norms(b[one : one + _COLUMNS]) for one in starts])
@@ -87,7 +91,7 @@ def check_same_width(
 
 def check_embeddings(name: str, values: ArrayLike) -> np.ndarray:
     """``values`` as an array ``[N, D]`` of finite numbers; DataError unless they are one."""
-    array = check_numbers(name, values, dimensions=2)
+    array = check_numbers(name, values)
     if not np.isfinite([array.min(), array.max()]).all():
         row = np.flatnonzero(~np.isfinite(array).all(axis=1))[0]
         raise DataError(
@@ -97,25 +101,15 @@ def check_embeddings(name: str, values: ArrayLike) -> np.ndarray:
     return array
 
 
-def check_numbers(name: str, values: ArrayLike, *, dimensions: int) -> np.ndarray:
-    """``values`` as an array of real numbers that is not empty; else DataError."""
+def check_numbers(name: str, values: ArrayLike) -> np.ndarray:
+    """``values`` as an array of real numbers, at least one by one; else DataError."""
     array = np.asarray(values)
-    if array.ndim != dimensions or not array.size or array.dtype.kind not in "fiu":
-        expected = " by ".join(["at least one"] * dimensions)
+    if array.ndim != 2 or not array.size or array.dtype.kind not in "fiu":
         raise DataError(
-            f"{name} is {array.dtype} {list(array.shape)}; expected real numbers, {expected}"
+            f"{name} is {array.dtype} {list(array.shape)}; expected real numbers, at least one by "
+            f"at least one"
         )
     return array
-
-
-def check_distances(values: ArrayLike, *, dimensions: int) -> np.ndarray:
-    """``values`` as an array of real numbers, infinity among them but no NaN; else an error."""
-    distances = check_numbers("distances", values, dimensions=dimensions)
-    # The smallest of numbers is NaN if one is, at no cost in memory.
-    if np.isnan(distances.min()):
-        place = np.argwhere(np.isnan(distances))[0].tolist()
-        raise DataError(f"distances has NaN at {place}; expected numbers")
-    return distances
 
 
 def check_integers(name: str, values: ArrayLike, count: int, counted: str) -> np.ndarray:

@@ -13,14 +13,11 @@ from ..errors import DataError
 from ..vehicle.cameras import same_camera
 from .distances import (
     check_count,
-    check_distances,
     check_embedding_pair,
     check_integers,
+    check_numbers,
     distance_blocks,
 )
-
-# Of a query and a gallery image, whose distances are held at once.
-_PAIRS = 1 << 25
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +75,11 @@ def evaluate_ranking(
         DataError: wrong shapes or types, empty or NaN, or no query has a match.
         ValueError: ``max_rank`` is no integer of at least 1.
     """
-    distances = check_distances(distances, dimensions=2)
+    distances = check_numbers("distances", distances)
+    # The smallest of numbers is NaN if one is, at no cost in memory.
+    if np.isnan(distances.min()):
+        place = np.argwhere(np.isnan(distances))[0].tolist()
+        raise DataError(f"distances has NaN at {place}; expected numbers")
     queries = _Labels.checked("query", query_ids, query_cameras, distances.shape[0])
     gallery = _Labels.checked("gallery", gallery_ids, gallery_cameras, distances.shape[1])
     return _evaluate(distances, queries, gallery, check_count("max_rank", max_rank))
@@ -92,24 +93,17 @@ def evaluate_embeddings(
     query_cameras: ArrayLike,
     gallery_cameras: ArrayLike,
     max_rank: int = 50,
-    chunk: int = 256,
 ) -> RankingResult:
-    """Evaluate embeddings by squared Euclidean distance, as :func:`evaluate_ranking` does.
+    """Evaluate embeddings, finite numbers ``[Q, D]`` and ``[G, D]``, by squared Euclidean distance.
 
-    Args:
-        query_embeddings, gallery_embeddings: finite numbers ``[Q, D]`` and ``[G, D]``.
-        chunk: queries at a time, fewer for a large gallery; no more of the distance matrix is
-            ever held.
+    Otherwise as :func:`evaluate_ranking`. Never holds more than a block of the distances.
     """
     query_embeddings, gallery_embeddings = check_embedding_pair(
         "query_embeddings", query_embeddings, "gallery_embeddings", gallery_embeddings
     )
     queries = _Labels.checked("query", query_ids, query_cameras, len(query_embeddings))
     gallery = _Labels.checked("gallery", gallery_ids, gallery_cameras, len(gallery_embeddings))
-    fitting = max(_PAIRS // len(gallery_embeddings), 1)
-    blocks = distance_blocks(
-        query_embeddings, gallery_embeddings, rows=min(check_count("chunk", chunk), fitting)
-    )
+    blocks = distance_blocks(query_embeddings, gallery_embeddings)
     rows = chain.from_iterable(blocks)
     return _evaluate(rows, queries, gallery, check_count("max_rank", max_rank))
 

@@ -10,10 +10,10 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
-import psutil
 from numpy.typing import ArrayLike
 
 from ..errors import DataError
+from ..runtime import free_memory
 from .distances import (
     check_count,
     check_embedding_pair,
@@ -189,10 +189,10 @@ def _check_memory(queries: int, gallery: int, columns: int, k1: int, k2: int) ->
     images = queries + gallery
     encodings = _ENTRY_BYTES * min(2 * (k1 + 1), images) * (1 + k2)
     needed = 4 * queries * gallery + images * (12 * columns + encodings)
-    available = psutil.virtual_memory().available
-    if needed > available:
+    free = free_memory()
+    if needed > free:
         raise DataError(
             f"re-ranking {queries:,} queries against {gallery:,} images takes about "
-            f"{needed / 1e9:,.1f} GB of memory, and {available / 1e9:,.1f} GB are free; re-rank "
+            f"{needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free; re-rank "
             f"fewer images, such as the queries in parts or each query's nearest thousand"
         )

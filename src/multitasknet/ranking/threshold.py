@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import DataError
-from ..vehicle.cameras import UNKNOWN_CAMERA, same_camera
-from .distances import (
-    check_distances,
-    check_embeddings,
-    check_integers,
-    squared_distances,
-)
+from ..vehicle.cameras import same_camera
+from .distances import check_embeddings, check_integers, squared_distances
 
 _ROWS = 256
 
@@ -39,6 +35,25 @@ class Roc:
     positives: int
     negatives: int
 
+    @classmethod
+    def of(cls, same: np.ndarray, different: Iterable[np.ndarray]) -> Roc:
+        """From the distances of pairs of one vehicle, and of pairs of two, the latter in parts.
+
+        DataError: there is no pair of one of the kinds.
+        """
+        thresholds, positives = np.unique(same, return_counts=True)
+        false_matches, negatives = np.zeros(len(thresholds), np.int64), 0
+        for part in different:
+            false_matches += np.searchsorted(np.sort(part), thresholds, side="right")
+            negatives += len(part)
+        if not len(same) or not negatives:
+            raise DataError(
+                f"{len(same)} pairs of the same vehicle and {negatives} of different ones; "
+                f"expected at least one of each"
+            )
+        rates = false_matches / negatives, np.cumsum(positives) / len(same)
+        return cls(thresholds, *rates, len(same), negatives)
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -57,56 +72,39 @@ class Threshold:
     false_matches: int
 
 
-def roc_of_pairs(distances: ArrayLike, same_vehicle: ArrayLike) -> Roc:
-    """The ROC of pairs: their distances, real numbers ``[N]``, and booleans ``[N]``.
-
-    Raises:
-        DataError: wrong shapes or types, empty, or NaN; or no pair of the same vehicle, or none of
-            different ones.
-    """
-    distances = check_distances(distances, dimensions=1)
-    same = np.asarray(same_vehicle)
-    if same.shape != distances.shape or same.dtype != bool:
-        raise DataError(
-            f"same_vehicle is {same.dtype} {list(same.shape)}; expected bool "
-            f"{list(distances.shape)}, one for each distance"
-        )
-    thresholds, positives = np.unique(distances[same], return_counts=True)
-    false_matches = _count_within(distances[~same], thresholds)
-    return _roc(thresholds, positives, false_matches, np.count_nonzero(~same))
-
-
-def roc_of_embeddings(
-    embeddings: ArrayLike, ids: ArrayLike, cameras: ArrayLike | None = None
-) -> Roc:
+def roc_of_embeddings(embeddings: ArrayLike, ids: ArrayLike, cameras: ArrayLike) -> Roc:
     """The ROC of all pairs of images, by squared Euclidean distance.
 
     Args:
         embeddings: finite numbers ``[N, D]``.
         ids: vehicle ids, integers ``[N]``.
         cameras: integers ``[N]``, -1 if unknown; pairs of one vehicle under one known camera are
-            left out then, as in the evaluation: such pairs are near duplicates, and easy.
+            left out, as in the evaluation: such pairs are near duplicates, and easy.
 
     Raises:
-        DataError: wrong shapes or types, or values that are not finite; or no pair of the same
-            vehicle, or none of different ones.
+        DataError: wrong shapes or types, or values that are not finite; or as :meth:`Roc.of`.
     """
     embeddings = check_embeddings("embeddings", embeddings)
     ids = check_integers("ids", ids, len(embeddings), "embedding")
-    if cameras is None:
-        cameras = np.full(len(ids), UNKNOWN_CAMERA)
     cameras = check_integers("cameras", cameras, len(embeddings), "embedding")
-    matching = _positive_distances(embeddings, ids, cameras)
-    thresholds, positives = np.unique(matching, return_counts=True)
-    false_matches = np.zeros(len(thresholds), dtype=np.int64)
-    negatives = 0
+    same = np.concatenate([*_of_one_vehicle(embeddings, ids, cameras)])
+    return Roc.of(same, _of_two_vehicles(embeddings, ids))
+
+
+def _of_one_vehicle(
+    embeddings: np.ndarray, ids: np.ndarray, cameras: np.ndarray
+) -> Iterator[np.ndarray]:
+    for vehicle in np.unique(ids):
+        images = np.flatnonzero(ids == vehicle)
+        kept = ~same_camera(cameras[images, None], cameras[images])
+        yield squared_distances(embeddings[images], embeddings[images])[np.triu(kept, k=1)]
+
+
+def _of_two_vehicles(embeddings: np.ndarray, ids: np.ndarray) -> Iterator[np.ndarray]:
     for start in range(0, len(ids), _ROWS):
-        block = squared_distances(embeddings[start : start + _ROWS], embeddings[start:])
+        distances = squared_distances(embeddings[start : start + _ROWS], embeddings[start:])
         # Above the diagonal, so that each pair counts once.
-        apart = np.triu(ids[start : start + _ROWS, None] != ids[start:], k=1)
-        false_matches += _count_within(block[apart], thresholds)
-        negatives += np.count_nonzero(apart)
-    return _roc(thresholds, positives, false_matches, negatives)
+        yield distances[np.triu(ids[start : start + _ROWS, None] != ids[start:], k=1)]
 
 
 def threshold_at(roc: Roc, false_match_rate: float) -> Threshold:
@@ -140,37 +138,4 @@ def threshold_at(roc: Roc, false_match_rate: float) -> Threshold:
         false_match_rate=float(roc.false_match_rates[point]),
         true_match_rate=float(roc.true_match_rates[point]),
         false_matches=round(roc.false_match_rates[point] * roc.negatives),
-    )
-
-
-def _positive_distances(embeddings: np.ndarray, ids: np.ndarray, cameras: np.ndarray) -> np.ndarray:
-    parts = [np.empty(0, dtype=np.float32)]
-    for vehicle in np.unique(ids):
-        images = np.flatnonzero(ids == vehicle)
-        first, second = np.triu_indices(len(images), k=1)
-        kept = ~same_camera(cameras[images[first]], cameras[images[second]])
-        within = squared_distances(embeddings[images], embeddings[images])
-        parts.append(within[first[kept], second[kept]])
-    return np.concatenate(parts)
-
-
-def _count_within(distances: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """How many ``distances`` are at most each threshold."""
-    return np.searchsorted(np.sort(distances), thresholds, side="right")
-
-
-def _roc(
-    thresholds: np.ndarray, positives: np.ndarray, false_matches: np.ndarray, negatives: int
-) -> Roc:
-    if not len(thresholds) or not negatives:
-        raise DataError(
-            f"{positives.sum()} pairs of the same vehicle and {negatives} of different ones; "
-            f"expected at least one of each"
-        )
-    return Roc(
-        distances=thresholds,
-        false_match_rates=false_matches / negatives,
-        true_match_rates=np.cumsum(positives) / positives.sum(),
-        positives=int(positives.sum()),
-        negatives=int(negatives),
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mindspore import Parameter, Tensor, nn
+from mindspore.nn.utils import no_init_parameters
 
 from ..errors import CheckpointError
 from ..models import find_network
@@ -142,17 +142,8 @@ def frozen_copy(cell: nn.Cell) -> nn.Cell:
 
 def _without_values(network: Network, spec: Any) -> nn.Cell:
     """A Cell whose values are about to be set: not drawing initial ones halves the time."""
-    with _no_initial_values():
+    with no_init_parameters():
         return network.build(spec)
-
-
-def _no_initial_values() -> AbstractContextManager[None]:
-    """MindSpore's way to draw none; it may go after 2.9, and then they are drawn and replaced."""
-    try:
-        from mindspore.nn.utils import no_init_parameters
-    except ImportError:
-        return nullcontext()
-    return no_init_parameters()
 
 
 def parameter_shapes(network: Network, spec: Any) -> Shapes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,14 +21,6 @@ from .ckpt_file import from_bfloat16, read_ckpt
 from .sidecar import Sidecar, parse_sidecar, sidecar_path
 from .torch_file import read_torch
 
-# Their names in safetensors; BF16 is widened.
-_SAFETENSORS_TYPES = {
-    **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
-    **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
-    **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
-    "BOOL": "bool",
-}
-
 
 def _read_safetensors(content: bytes) -> dict[str, np.ndarray]:
     return {name: _safetensor(**tensor) for name, tensor in safetensors.deserialize(content)}
@@ -36,9 +29,11 @@ def _read_safetensors(content: bytes) -> dict[str, np.ndarray]:
 def _safetensor(dtype: str, shape: list[int], data: bytes) -> np.ndarray:
     if dtype == "BF16":
         return from_bfloat16(data).reshape(shape)
-    if dtype not in _SAFETENSORS_TYPES:
+    named = re.fullmatch(r"([FIU])(8|16|32|64)|BOOL", dtype)
+    if not named:
         raise ValueError(f"an entry has the type {dtype!r}")
-    return np.frombuffer(data, _SAFETENSORS_TYPES[dtype]).reshape(shape)
+    kind = f"{named[1].lower()}{int(named[2]) // 8}" if named[1] else "bool"
+    return np.frombuffer(data, kind).reshape(shape)
 
 
 _READERS: dict[str, Callable[[bytes], dict[str, np.ndarray]]] = {
@@ -80,36 +75,19 @@ class WeightsFile:
 
     @cached_property
     def contents(self) -> tuple[bytes, bytes | None]:
-        """The bytes of both, None for a sidecar that is not there.
-
-        Raises:
-            CheckpointError: one cannot be read, or is not what was stated.
-        """
+        """The bytes of both, None for a sidecar that is not there; CheckpointError."""
         if not self.path.is_file():
             raise CheckpointError(
                 f"{self.path}: there is no such file; give the path of a checkpoint"
             )
         side = sidecar_path(self.path)
         with reading(self.path, CheckpointError, "the file cannot be read", "check the disk"):
-            content = self.path.read_bytes()
-            sidecar = side.read_bytes() if side.is_file() else None
-        return content, sidecar
+            return self.path.read_bytes(), side.read_bytes() if side.is_file() else None
 
     @cached_property
     def _hashes(self) -> tuple[str, str]:
         content, sidecar = self.contents
         return _sha256(content), "" if sidecar is None else _sha256(sidecar)
-
-    def _check_stated(self) -> None:
-        stated = self.stated_sha256, self.stated_sidecar_sha256
-        paths = self.path, sidecar_path(self.path)
-        for path, expected, found in zip(paths, stated, self._hashes, strict=True):
-            if expected and expected != found:
-                raise CheckpointError(
-                    f"{path} is damaged: expected sha256 {expected}, found {found or 'no file'}; "
-                    f"remove it to have it downloaded again, or install this package again if it "
-                    f"came with it"
-                )
 
     def read(self, network: Network | None = None) -> Weights:
         """The values; arguments and errors as for :func:`read_weights`."""
@@ -120,7 +98,15 @@ class WeightsFile:
                 f"{self.path}: expected a file that ends in {', '.join(most)} or {last}, got "
                 f"{suffix!r}"
             )
-        self._check_stated()
+        stated = self.stated_sha256, self.stated_sidecar_sha256
+        paths = self.path, sidecar_path(self.path)
+        for path, expected, found in zip(paths, stated, self._hashes, strict=True):
+            if expected and expected != found:
+                raise CheckpointError(
+                    f"{path} is damaged: expected sha256 {expected}, found {found or 'no file'}; "
+                    f"remove it to have it downloaded again, or install this package again if it "
+                    f"came with it"
+                )
         remedy = f"it is damaged or no {suffix} file, fetch or save it again"
         with reading(self.path, CheckpointError, "the checkpoint cannot be read", remedy):
             entries = _READERS[suffix](self.contents[0])

@@ -45,15 +45,13 @@ def save_weights(
         OutputError: one of the files cannot be written.
     """
     path, network = Path(path), inner_network(network)
-    if class_maps is None:
-        class_maps = getattr(network.spec, "class_maps", ClassMaps((), (), ()))
-    sidecar = Sidecar(network.spec, class_maps, metrics or {}, origin or {})
+    spec = network.spec
+    write_sidecar(path, Sidecar(spec, class_maps or spec.class_maps, metrics or {}, origin or {}))
     entries = {
         name: value
         for name, value in named_parameters(network).items()
-        if not name.startswith(leave_out or ("\0",))
+        if not name.startswith(leave_out)
     }
-    write_sidecar(path, sidecar)
     return write_checkpoint(path, entries)
 
 

@@ -14,8 +14,6 @@ from ..models import find_network
 from ..vehicle.attributes import ClassMaps
 
 _FORMAT = 1
-# Bytes: sidecars of a million vehicles stay below.
-_MOST_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -80,8 +78,6 @@ def parse_sidecar(checkpoint: Path, content: bytes, spec: Any) -> Sidecar:
         "to go without class names"
     )
     with reading(path, CheckpointError, problem, remedy):
-        if len(content) > _MOST_BYTES:
-            raise ValueError(f"it is larger than {_MOST_BYTES:,} bytes")
         values = json.loads(content.decode("utf-8-sig"))
         if values.get("format") != _FORMAT:
             raise ValueError(f"format is {shown(values.get('format'))}, expected {_FORMAT}")
