@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from ..errors import CheckpointError, EngineError, shown
+from ..images import RGB_MEAN, RGB_STD
 from ..runtime import free_memory
 from ..vehicle.pose import PoseConvention, check_convention
 from ..vehicle.sample import Sample
@@ -237,9 +238,12 @@ class Network(ABC):
     def write_inputs(self, sample: Sample, out: Mapping[str, np.ndarray]) -> None:
         """Write a sample's inputs into float32 arrays of ``spec.input_shapes(size)``."""
 
-    @abstractmethod
     def normalization(self) -> dict[str, Any]:
         """How pixels become inputs, for readers of exported files."""
+        return {
+            "scale": "pixels / 255, then (value - mean) / std",
+            "rgb": {"mean": RGB_MEAN, "std": RGB_STD},
+        }
 
 
 class PoseNetwork(Network):

@@ -33,7 +33,7 @@ def plan(found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
         CheckpointError, ValueError: an option contradicts the file.
     """
     variant = options.get("variant")
-    wanted = None if variant is None else Variant.parse(variant)
+    wanted = None if variant is None else Variant(variant)
     counts = _class_counts(options)
     include_top = options.get("include_top", True)
     if found is None:

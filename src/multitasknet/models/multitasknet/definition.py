@@ -18,7 +18,7 @@ from ...vehicle.attributes import COLORS, TYPES, class_names
 from ..base import Arrays, Network, Shapes
 from ..names import is_torch, published_entries, torch_entries
 from .building import BACKBONE, HEAD, OPTIONS, STEM, TOP, check_counts, plan
-from .preprocessing import normalization, write_inputs
+from .preprocessing import MAP_MEAN, MAP_STD, write_inputs
 from .spec import EMBEDDING_SIZE, POSE_SIZE, SYMMETRIC_POOL, MultiTaskNetSpec, Variant
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ class MultiTaskNetDefinition(Network):
 
     plan = staticmethod(plan)
     write_inputs = staticmethod(write_inputs)
-    normalization = staticmethod(normalization)
 
     def published_names(self, entries: Arrays) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
         if not is_torch(entries):
@@ -122,8 +121,11 @@ class MultiTaskNetDefinition(Network):
     def check_options(self, options: Mapping[str, Any]) -> None:
         super().check_options(options)
         if options.get("variant") is not None:
-            Variant.parse(options["variant"])
+            Variant(options["variant"])
         check_counts(options)
+
+    def normalization(self) -> dict[str, Any]:
+        return {**super().normalization(), "maps": {"mean": MAP_MEAN, "std": MAP_STD}}
 
     def build(self, spec: MultiTaskNetSpec) -> MultiTaskNet:
         from .network import MultiTaskNet

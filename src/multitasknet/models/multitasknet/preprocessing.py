@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import cv2
 import numpy as np
@@ -45,7 +44,7 @@ def preprocess(
         ImageError: the image cannot be read, or is no RGB image.
         ValueError: unknown variant, bad size, or keypoints of another shape.
     """
-    variant = Variant.parse(variant)
+    variant = Variant(variant)
     height, width = check_size(size)
     pixels = read_image(image)
     pose = pose_or_zeros(keypoints)
@@ -90,15 +89,6 @@ def pose_vector(keypoints: np.ndarray, width: int, height: int) -> np.ndarray:
     """
     scale = np.array([width, height, 1], dtype=np.float32)
     return (keypoints / scale - np.float32(0.5)).astype(np.float32).reshape(-1)
-
-
-def normalization() -> dict[str, Any]:
-    """How pixels become inputs, for readers of exported files."""
-    return {
-        "scale": "pixels / 255, then (value - mean) / std",
-        "rgb": {"mean": RGB_MEAN, "std": RGB_STD},
-        "maps": {"mean": MAP_MEAN, "std": MAP_STD},
-    }
 
 
 def channel_statistics(channels: int) -> tuple[np.ndarray, np.ndarray]:

@@ -27,16 +27,10 @@ class Variant(str, Enum):
     HEATMAP_SEGMENT = "heatmap+segment"
 
     @classmethod
-    def parse(cls, value: str | Variant) -> Variant:
-        """The variant of that name; TypeError or ValueError that lists the names."""
+    def _missing_(cls, value: object) -> Variant:
         if not isinstance(value, str):
             raise TypeError(f"variant must be a string, not {type(value).__name__}")
-        try:
-            return cls(value)
-        except ValueError:
-            raise ValueError(
-                f"variant is {value!r}; expected one of {', '.join(VARIANTS)}"
-            ) from None
+        raise ValueError(f"variant is {value!r}; expected one of {', '.join(VARIANTS)}")
 
     @property
     def heatmaps(self) -> bool:

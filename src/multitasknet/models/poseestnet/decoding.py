@@ -24,10 +24,7 @@ def decode(
     mirrored: Sequence[np.ndarray] | None = None,
     decoding: str = DECODINGS[0],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Peaks as :func:`find_peaks` gives them, and the maps that they are found in.
-
-    With ``mirrored``, the outputs for the mirrored inputs, these are the average of both.
-    """
+    """As :meth:`..base.PoseNetwork.decode`; with ``mirrored`` the maps are the average of both."""
     (maps,) = outputs
     if mirrored is not None:
         maps = (maps + unmirrored(mirrored[0], decoding)) * np.float32(0.5)
@@ -86,10 +83,7 @@ def find_peaks(maps: np.ndarray, decode: str = "published") -> np.ndarray:
 def keypoints_in_image(
     peaks: np.ndarray, *, width: int, height: int, size: tuple[int, int]
 ) -> np.ndarray:
-    """One picture's peaks ``[36, 3]`` in pixels of the picture; confidences stay as they are.
-
-    ``width`` and ``height`` are the picture's, ``size`` the network's input height and width.
-    """
+    """As :meth:`..base.PoseNetwork.keypoints_in_image`."""
     transform = frame_transform(width, height, size)
     keypoints = peaks.astype(np.float64)
     keypoints[:, :2] = (keypoints[:, :2] * STRIDE - transform[:, 2]) / transform[[0, 1], [0, 1]]

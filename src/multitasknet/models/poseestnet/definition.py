@@ -16,10 +16,11 @@ import numpy as np
 
 from ...errors import CheckpointError
 from ...vehicle.keypoints import NUM_KEYPOINTS
+from ...vehicle.maps import FRAME
 from ..base import Arrays, Checkpoint, Plan, PoseNetwork, Shapes
 from ..names import is_torch, published_entries, torch_entries
 from .decoding import DECODINGS, decode, keypoints_in_image
-from .preprocessing import normalization, write_inputs
+from .preprocessing import write_inputs
 from .spec import WIDTHS, PoseEstNetSpec
 
 if TYPE_CHECKING:
@@ -66,7 +67,6 @@ class PoseEstNetDefinition(PoseNetwork):
     layouts = "this network, of NVlabs' PAMTRI and of HRNet-W32 on ImageNet"
 
     write_inputs = staticmethod(write_inputs)
-    normalization = staticmethod(normalization)
     decode = staticmethod(decode)
     keypoints_in_image = staticmethod(keypoints_in_image)
 
@@ -101,6 +101,10 @@ class PoseEstNetDefinition(PoseNetwork):
         include_top = options.get("include_top", True)
         fresh = () if found.spec.include_top or not include_top else self.optional_cells
         return Plan(replace(found.spec, include_top=include_top), found.arrays, fresh=fresh)
+
+    def normalization(self) -> dict[str, Any]:
+        frame = f"a square of {FRAME} times the longer side around the centre, black outside"
+        return {"frame": frame, **super().normalization()}
 
     def build(self, spec: PoseEstNetSpec) -> PoseEstNet:
         from .network import PoseEstNet

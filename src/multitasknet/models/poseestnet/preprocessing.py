@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import cv2
 import numpy as np
 
-from ...images import RGB_MEAN, RGB_STD, write_planes
+from ...images import write_planes
 from ...vehicle.maps import FRAME
 from ...vehicle.sample import Sample
 
@@ -44,12 +43,3 @@ def write_framed(pixels: np.ndarray, transform: np.ndarray, planes: np.ndarray) 
     size = planes.shape[2], planes.shape[1]
     framed = cv2.warpAffine(pixels, transform, size, flags=cv2.INTER_LINEAR)
     write_planes(framed, planes)
-
-
-def normalization() -> dict[str, Any]:
-    """How pixels become inputs, for readers of exported files."""
-    return {
-        "frame": f"a square of {FRAME} times the longer side around the centre, black outside",
-        "scale": "pixels / 255, then (value - mean) / std",
-        "rgb": {"mean": RGB_MEAN, "std": RGB_STD},
-    }

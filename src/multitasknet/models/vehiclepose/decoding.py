@@ -23,16 +23,8 @@ def decode(
     mirrored: Sequence[np.ndarray] | None = None,
     decoding: str = DECODINGS[0],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Peaks and maps from the outputs for a batch, and for its mirrored pictures.
-
-    Args:
-        outputs: facing, visibility and heatmaps.
-        mirrored: the same of the mirrored inputs; probabilities are then averaged.
-        decoding: ``soft``.
-
-    Returns:
-        Peaks, float32 ``[N, 36, 3]``: x and y in cells, and the probability of being visible; and
-        maps, float32 ``[N, 36, h, w]``, each of which sums up to 1.
+    """As :meth:`..base.PoseNetwork.decode`: maps that each sum up to 1, and as confidences the
+    probabilities of being visible. With ``mirrored`` both are averages.
     """
     _, visibility, maps = outputs
     probabilities, seen = softmax(maps), sigmoid(visibility)
@@ -117,10 +109,7 @@ def _windows(maps: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarra
 def keypoints_in_image(
     peaks: np.ndarray, *, width: int, height: int, size: tuple[int, int]
 ) -> np.ndarray:
-    """One picture's peaks ``[36, 3]`` in pixels of the picture; confidences stay as they are.
-
-    ``width`` and ``height`` are the picture's, ``size`` the network's input height and width.
-    """
+    """As :meth:`..base.PoseNetwork.keypoints_in_image`."""
     at = placement(width, height, size)
     keypoints = peaks.astype(np.float64)
     # Distances from the first pixel's outer corner, which both sides of a resize share.

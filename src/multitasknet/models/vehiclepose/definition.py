@@ -6,7 +6,7 @@ how batch norms name their values, and in nothing else.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from ...vehicle.keypoints import NUM_KEYPOINTS
 from ..base import Arrays, PoseNetwork, Shapes
 from ..names import published_entries, torch_entries
 from .decoding import DECODINGS, decode, half_turn_shares, keypoints_in_image
-from .preprocessing import normalization, write_inputs
+from .preprocessing import FRAME, write_inputs
 from .spec import FEATURES, VehiclePoseSpec
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ class VehiclePoseDefinition(PoseNetwork):
     layouts = "this network and of examples/train_vehiclepose.py"
 
     write_inputs = staticmethod(write_inputs)
-    normalization = staticmethod(normalization)
     decode = staticmethod(decode)
     half_turn_shares = staticmethod(half_turn_shares)
     keypoints_in_image = staticmethod(keypoints_in_image)
@@ -69,6 +68,13 @@ class VehiclePoseDefinition(PoseNetwork):
                 f"each keypoint of a vehicle"
             )
         return VehiclePoseSpec()
+
+    def normalization(self) -> dict[str, Any]:
+        frame = (
+            f"the picture in the middle, aspect kept (even sides), at 1 / {FRAME} of what fits; "
+            f"the mean colour outside"
+        )
+        return {"frame": frame, **super().normalization()}
 
     def build(self, spec: VehiclePoseSpec) -> VehiclePose:
         from .network import VehiclePose

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 
-from ...images import RGB_MEAN, RGB_STD, write_planes
+from ...images import write_planes
 from ...vehicle.sample import Sample
 
 # How much larger the frame is than the picture. A detector's box holds nearly all keypoints; the
@@ -49,13 +48,3 @@ def write_inputs(sample: Sample, out: Mapping[str, np.ndarray]) -> None:
     fitted = cv2.resize(sample.pixels, (at.width, at.height), interpolation=cv2.INTER_AREA)
     planes[:] = 0
     write_planes(fitted, planes[:, at.top : at.top + at.height, at.left : at.left + at.width])
-
-
-def normalization() -> dict[str, Any]:
-    """How pixels become inputs, for readers of exported files."""
-    return {
-        "frame": f"the picture in the middle, aspect kept (even sides), at 1 / {FRAME} of what "
-        f"fits; the mean colour outside",
-        "scale": "pixels / 255, then (value - mean) / std",
-        "rgb": {"mean": RGB_MEAN, "std": RGB_STD},
-    }
