@@ -315,7 +315,7 @@ def test_random_weights_are_said_to_be(capsys) -> None:
         ([PHOTO, "copy", "--output", "a.csv"], "would both be called example.jpg"),
         ([PHOTO, "--overlay", PHOTO.parent], "assets, where the images are; give another folder"),
         ([PHOTO, "--weights", "nowhere.ckpt"], "nowhere.ckpt"),
-        ([PHOTO, "--output", "nowhere/a.csv"], "in a folder that exists"),
+        ([PHOTO, "--output", f"{PHOTO}/a.csv"], "cannot be written"),
     ],
 )
 def test_a_mistake_is_one_line(arguments, said: str, tmp_path, monkeypatch, capsys) -> None:

@@ -224,12 +224,11 @@ def test_an_output_is_checked_before_any_work(tmp_path: Path) -> None:
         check_output(file, folder=True)
     with pytest.raises(OutputError, match="expected a file"):
         check_output(tmp_path)
-    with pytest.raises(OutputError, match="in a folder that exists"):
-        check_output(tmp_path / "no" / "x")
+    check_output(tmp_path / "no" / "x")
     with pytest.raises(OutputError, match="cannot be written"):
-        check_output(file / "below" / "x", makes_parents=True)
+        check_output(file / "below" / "x")
     with pytest.raises(OutputError, match=r"/proc.*cannot be written"):
-        check_output(Path("/proc/x/s.png"), makes_parents=True)
+        check_output(Path("/proc/x/s.png"))
     check_output(tmp_path / "new", folder=True)
     check_output(file)
     assert file.read_text() == "keep"
@@ -242,7 +241,6 @@ def test_an_output_is_checked_before_any_work(tmp_path: Path) -> None:
         ["convert", "{w}", "{w}"],
         ["search", *RANDOM, "--gallery", "{d}", "--query", "{p}", "--output", "{p}"],
         ["search", *RANDOM, "--gallery", "{d}", "--query", "{p}", "--output", "/proc/x/s.html"],
-        ["export", "--weights", "{w}", "--output", "{d}/no/x.onnx"],
         ["synthesize", "--output", "{d}/data", "--vehicles", "100000000"],
         ["synthesize", "--output", "{d}/data", "--images", "100000000"],
         ["synthesize", "--output", "{d}/data", "--cameras", "100000000"],

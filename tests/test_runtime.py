@@ -11,15 +11,14 @@ import psutil
 import pytest
 
 from multitasknet.runtime import (
-    _available_memory,
     cap_leaves_bfloat16,
     cores_of_quota,
     free_memory,
     has_cpu_feature,
+    needs_guard,
     sums_int8_exactly,
     usable_cores,
     usable_workers,
-    workers_for,
 )
 
 
@@ -34,26 +33,17 @@ def test_a_control_groups_quota_counts(tmp_path: Path, content: str, cores: int 
     assert cores_of_quota(tmp_path / "nowhere") == os.cpu_count()
 
 
-def test_the_memory_left_is_that_of_the_system() -> None:
-    stated = psutil.virtual_memory().available
-    assert _available_memory() == pytest.approx(stated, rel=0.1)
-    assert 0 <= free_memory() <= 1.1 * stated
+def test_the_memory_left_is_at_most_that_of_the_system() -> None:
+    assert 0 <= free_memory() <= 1.1 * psutil.virtual_memory().available
 
 
-@pytest.mark.parametrize(
-    ("cores", "processes", "workers"),
-    [(192, 1, 8), (192, 8, 8), (16, 8, 2), (4, 1, 4), (4, 8, 1), (1, 1, 1)],
-)
-def test_workers_are_few_and_share_the_cores(cores: int, processes: int, workers: int) -> None:
-    assert workers_for(cores, processes) == workers
-
-
-def test_processes_of_msrun_share_the_cores_unless_they_are_bound(monkeypatch) -> None:
-    monkeypatch.setattr("multitasknet.runtime.usable_cores", lambda: 24)
-    monkeypatch.setenv("MS_WORKER_NUM", "8")
-    assert usable_workers() == 3
+def test_workers_are_few_and_processes_of_msrun_share_the_cores(monkeypatch) -> None:
+    for cores, processes, workers in ((192, 8, 8), (24, 8, 3), (4, 1, 4), (4, 8, 1)):
+        monkeypatch.setattr("multitasknet.runtime.usable_cores", lambda cores=cores: cores)
+        monkeypatch.setenv("MS_WORKER_NUM", str(processes))
+        assert usable_workers() == workers
     monkeypatch.setenv("MSRUN_CPU_LIST", "[0-23]")
-    assert usable_workers() == 8
+    assert usable_workers() == 4, "each is bound to cores of its own"
 
 
 def test_affinity_counts() -> None:
@@ -65,27 +55,38 @@ def test_affinity_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cap", "leaves"),
+    ("cap", "bfloat16", "int8"),
     [
-        ("", True),
-        ("ALL", True),
-        ("avx2", False),
-        ("AVX512_CORE_VNNI", False),
-        ("AVX512_CORE_BF16", True),
-        ("AVX512_CORE_AMX", True),
+        ("", True, True),
+        ("avx2", False, False),
+        ("AVX512_CORE_VNNI", False, True),
+        ("AVX512_CORE_BF16", True, True),
     ],
 )
-def test_a_cap_on_instructions_takes_bfloat16_away(monkeypatch, cap: str, leaves: bool) -> None:
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
-    assert cap_leaves_bfloat16() is leaves
-
-
-def test_int8_leaves_room_under_a_cap_without_vnni(monkeypatch) -> None:
+def test_a_cap_on_instructions_takes_precisions_away(
+    monkeypatch, cap: str, bfloat16: bool, int8: bool
+) -> None:
     monkeypatch.setattr("multitasknet.runtime.has_cpu_feature", lambda name: True)
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    for cap, exact in (("", True), ("AVX512_CORE_VNNI", True), ("AVX2", False)):
-        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
-        assert sums_int8_exactly() is exact
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
+    assert (cap_leaves_bfloat16(), sums_int8_exactly()) == (bfloat16, int8)
+
+
+@pytest.mark.parametrize(
+    ("facts", "needed"),
+    [
+        ({}, True),
+        ({"version": "2.10.0"}, True),
+        ({"version": "2.8.0"}, False),
+        ({"version": "3.0.0rc1"}, True),
+        ({"device": "Ascend"}, False),
+        ({"has_avx512": False}, False),
+        ({"chosen": "AVX512_CORE"}, False),
+    ],
+)
+def test_the_cpu_guard_decides_by_version_device_and_cpu(facts, needed) -> None:
+    default = {"version": "2.9.0", "device": "CPU", "has_avx512": True, "chosen": None}
+    assert needs_guard(**(default | facts)) is needed
 
 
 GUARD = """

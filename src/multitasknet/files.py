@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from .errors import MultiTaskNetError, OutputError
 
@@ -54,8 +53,7 @@ def reading(
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn whatever a library's writer raises, such as on a full disk, into OutputError."""
-    remedy = "make room, or choose another path"
-    with reading(path, OutputError, "cannot be written", remedy):
+    with reading(path, OutputError, "cannot be written", "make room, or choose another path"):
         yield
 
 
@@ -71,20 +69,13 @@ def reason_of(error: Exception) -> str:
     )
 
 
-def check_output(
-    target: Path,
-    *,
-    inputs: Iterable[Path] = (),
-    folder: bool = False,
-    makes_parents: bool = False,
-) -> None:
+def check_output(target: Path, *, inputs: Iterable[Path] = (), folder: bool = False) -> None:
     """Refuse, before any work is done, an output that could not be written in the end.
 
     Args:
-        target: the file to be, or the folder.
+        target: the file to be, or the folder. The folders above it may be missing.
         inputs: files that are read; none of them may be replaced.
         folder: whether it is a folder, which may be there.
-        makes_parents: whether the folders above a file are made; else its own must be there.
 
     Raises:
         OutputError: it is one of the inputs, the wrong kind of thing, or cannot be written.
@@ -96,17 +87,10 @@ def check_output(
         expected = "folder" if folder else "file"
         raise OutputError(f"{target}: expected a {expected} to write; choose another path")
     place = target if folder else target.parent
-    above = (place, *place.absolute().parents) if folder or makes_parents else (place,)
-    existing = next((one for one in above if one.exists()), place)
-    try:
-        # Permissions alone do not tell: not of a read-only mount, nor to root.
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        raise OutputError(
-            f"{target}: cannot be written ({error.strerror or error}); choose another path, in a "
-            f"folder that exists"
-        ) from error
+    existing = next(one for one in (place, *place.absolute().parents) if one.exists())
+    # Permissions alone do not show a read-only mount, nor anything to root.
+    with writing(target), tempfile.TemporaryFile(dir=existing):
+        pass
 
 
 @contextmanager
@@ -119,16 +103,13 @@ def exclusive(target: Path, lock_file: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     lock = FileLock(lock_file)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise OutputError(
-            f"{target}: another process is writing it; wait for that, or choose another"
-        ) from error
-    except OSError as error:
-        raise OutputError(
-            f"{target}: cannot be written ({error.strerror or error}); choose another"
-        ) from error
+    with writing(target):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise OutputError(
+                f"{target}: another process is writing it; wait for that, or choose another"
+            ) from error
     try:
         yield
     finally:
@@ -138,26 +119,17 @@ def exclusive(target: Path, lock_file: Path) -> Iterator[None]:
 
 def make_folder(folder: Path) -> None:
     """Create a folder and those above it, where they are missing; OutputError if that fails."""
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{folder}: the folder cannot be made ({error.strerror or error}); choose another"
-        ) from error
 
 
 def file_sha256(path: Path) -> str:
     """The sha256 of a file, as hexadecimal digits."""
-    with path.open("rb") as file:
-        return running_sha256(file).hexdigest()
-
-
-def running_sha256(file: BinaryIO) -> hashlib._Hash:
-    """The hash of an open file from where it stands to its end, to go on with."""
     digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK):
-        digest.update(chunk)
-    return digest
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 @contextmanager
@@ -165,8 +137,9 @@ def replacing(target: Path) -> Iterator[Path]:
     """Give a path to write to, which becomes ``target`` if the block ends well, else is gone.
 
     Raises:
-        OutputError: the folder is missing or cannot be written.
+        OutputError: it cannot be written.
     """
+    make_folder(target.parent)
     try:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
             part = Path(folder, target.name)
@@ -176,8 +149,7 @@ def replacing(target: Path) -> Iterator[Path]:
         raise
     except OSError as error:
         raise OutputError(
-            f"{target}: cannot be written ({error.strerror or error}); choose another path, in a "
-            f"folder that exists"
+            f"{target}: cannot be written ({reason_of(error)}); choose another path"
         ) from error
     except UnicodeEncodeError as error:
         raise OutputError(

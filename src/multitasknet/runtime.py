@@ -19,7 +19,6 @@ _CAPS_WITHOUT_VNNI = frozenset({"SSE41", "AVX", "AVX2", "AVX512_CORE"})
 _CAPS_WITHOUT_BFLOAT16 = _CAPS_WITHOUT_VNNI | {"AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE_VNNI"}
 _GROUP = Path("/sys/fs/cgroup")
 _QUOTA = _GROUP / "cpu.max"
-_MEMORY = Path("/proc/meminfo")
 # More decode faster than any device trains, and each keeps batches in memory.
 _MOST_WORKERS = 8
 
@@ -35,27 +34,14 @@ def usable_workers() -> int:
     # Where msrun binds each process to cores, the affinity is the share already.
     bound = "MSRUN_CPU_LIST" in os.environ
     processes = 1 if bound else int(os.environ.get("MS_WORKER_NUM", 1))
-    return workers_for(usable_cores(), processes)
-
-
-def workers_for(cores: int, processes: int) -> int:
-    """The decision of :func:`usable_workers`, apart from where its facts come from."""
-    return max(1, min(_MOST_WORKERS, cores // processes))
-
-
-def _available_memory() -> int:
-    """Bytes that the machine has left, by Linux's own estimate where there is one."""
-    if _MEMORY.is_file():
-        stated = dict(line.split(":") for line in _MEMORY.read_text().splitlines())
-        return int(stated["MemAvailable"].split()[0]) * 1024
-    import psutil  # which takes longer to import than a picture to predict
-
-    return int(psutil.virtual_memory().available)
+    return max(1, min(_MOST_WORKERS, usable_cores() // processes))
 
 
 def free_memory() -> int:
     """Bytes that this process may still take: of the machine's, within its control group's."""
-    free = _available_memory()
+    import psutil  # which takes longer to import than a picture to predict
+
+    free = int(psutil.virtual_memory().available)
     try:
         limit, used = (int(Path(_GROUP, f"memory.{one}").read_text()) for one in ("max", "current"))
         lines = Path(_GROUP, "memory.stat").read_text().splitlines()

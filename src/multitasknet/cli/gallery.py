@@ -194,7 +194,7 @@ def _search(options: argparse.Namespace) -> None:
     check_images(options.query)
     find_gallery(options.gallery)  # before a network is loaded
     if options.output:
-        check_output(options.output, inputs=options.query, makes_parents=True)
+        check_output(options.output, inputs=options.query)
     keypoints = _keypoints(options, options.query)
     predictor = make_predictor(options)
     gallery = open_gallery(options.gallery, predictor)

@@ -27,6 +27,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 Arrays = Mapping[str, np.ndarray]
 
 SIZE_STEP = 32
+# Bytes; whether less is left is not worth looking up.
+_MUCH_MEMORY = 1 << 30
 
 
 class Spec(ABC):
@@ -302,8 +304,7 @@ def check_memory(spec: Any, size: tuple[int, int], batch_size: int) -> None:
     """EngineError if a batch's inputs and outputs alone are more than the memory left."""
     shapes = (*spec.input_shapes(size).values(), *spec.output_shapes(size).values())
     needed = 4 * batch_size * sum(map(math.prod, shapes))
-    left = free_memory()
-    if needed > left:
+    if needed > _MUCH_MEMORY and needed > (left := free_memory()):
         raise EngineError(
             f"a batch of {batch_size} at {size[0]}x{size[1]} pixels takes {needed / 1e9:,.1f} GB "
             f"for inputs and outputs alone, and {left / 1e9:,.1f} GB are free; ask for smaller "
