@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ class Answer:
         stall_after: go silent after that many bytes.
         honour_range: whether a Range header is looked at.
         send_length: whether there is a Content-Length.
-        headers: further headers.
+        retry_after: when an error status asks to come back.
     """
 
     status: int = 200
@@ -26,15 +27,14 @@ class Answer:
     stall_after: int | None = None
     honour_range: bool = True
     send_length: bool = True
-    headers: dict[str, str] = field(default_factory=dict)
+    retry_after: str = ""
 
 
 @dataclass
 class Resource:
-    """A file: its bytes, its ETag, and answers in order, the last of which stays."""
+    """A file: its bytes, and answers in order, the last of which stays."""
 
     content: bytes
-    etag: str | None = '"1"'
     answers: list[Answer] = field(default_factory=lambda: [Answer()])
     requests: list[dict[str, str]] = field(default_factory=list)
     served: int = 0
@@ -72,31 +72,27 @@ class LoopbackServer:
         self._http.shutdown()
         self._http.server_close()
 
-    @property
-    def socket(self):
-        return self._http.socket
-
-    @socket.setter
-    def socket(self, wrapped) -> None:
-        self._http.socket = wrapped
+    def encrypt(self, context: ssl.SSLContext) -> None:
+        """Serve over TLS from now on."""
+        self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
 
     def url(self, path: str, scheme: str = "http") -> str:
         return f"{scheme}://127.0.0.1:{self._http.server_address[1]}{path}"
 
-    def serve(self, path: str, content: bytes, *answers: Answer, etag: str | None = '"1"') -> str:
+    def serve(self, path: str, content: bytes, *answers: Answer) -> str:
         """Add or replace a resource; return its URL."""
-        self.resources[path] = Resource(content, etag, list(answers) or [Answer()])
+        self.resources[path] = Resource(content, list(answers) or [Answer()])
         return self.url(path)
 
 
 def _answer(handler: BaseHTTPRequestHandler, resource: Resource, answer: Answer) -> None:
     if answer.status >= 400:
         handler.send_response(answer.status)
-        for name, value in answer.headers.items():
-            handler.send_header(name, value)
+        if answer.retry_after:
+            handler.send_header("Retry-After", answer.retry_after)
         handler.send_header("Content-Length", "0")
         return handler.end_headers()
-    start = _range_start(handler, resource) if answer.honour_range else 0
+    start = _range_start(handler) if answer.honour_range else 0
     if start >= len(resource.content) > 0:
         return handler.send_error(416)
     body = resource.content[start:]
@@ -104,10 +100,6 @@ def _answer(handler: BaseHTTPRequestHandler, resource: Resource, answer: Answer)
     if start:
         total = len(resource.content)
         handler.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
-    if resource.etag:
-        handler.send_header("ETag", resource.etag)
-    for name, value in answer.headers.items():
-        handler.send_header(name, value)
     if answer.send_length:
         handler.send_header("Content-Length", str(len(body)))
     handler.end_headers()
@@ -121,10 +113,6 @@ def _answer(handler: BaseHTTPRequestHandler, resource: Resource, answer: Answer)
     return None
 
 
-def _range_start(handler: BaseHTTPRequestHandler, resource: Resource) -> int:
+def _range_start(handler: BaseHTTPRequestHandler) -> int:
     requested = handler.headers.get("Range", "")
-    if not requested.startswith("bytes=") or not requested.endswith("-"):
-        return 0
-    if handler.headers.get("If-Range") not in (None, resource.etag):
-        return 0
-    return int(requested[len("bytes=") : -1])
+    return int(requested[len("bytes=") : -1]) if requested else 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import ssl
 import subprocess
 import sys
@@ -38,8 +37,8 @@ class Remote:
     card: ModelCard
     cache: Path
 
-    def serve(self, *answers: Answer, content: bytes = CONTENT, etag: str | None = '"1"') -> None:
-        self.server.serve("/model.ckpt", content, *answers, etag=etag)
+    def serve(self, *answers: Answer, content: bytes = CONTENT) -> None:
+        self.server.serve("/model.ckpt", content, *answers)
 
     def fetch(self, card: Any = None, **options: Any) -> Path:
         policy = options.pop("policy", QUICK)
@@ -98,9 +97,7 @@ def test_without_network_the_error_says_what_to_do_by_hand(
         assert fact in str(failed.value)
 
 
-@pytest.mark.parametrize(
-    ("status", "requests"), [(404, 1), (403, 1), (500, QUICK.rounds), (503, QUICK.rounds)]
-)
+@pytest.mark.parametrize(("status", "requests"), [(404, 1), (403, 1), (500, QUICK.rounds)])
 def test_an_error_status_names_url_and_status(remote: Remote, status: int, requests: int) -> None:
     remote.serve(Answer(status))
     with pytest.raises(DownloadError, match=rf"/model\.ckpt: HTTP status {status}"):
@@ -110,7 +107,7 @@ def test_an_error_status_names_url_and_status(remote: Remote, status: int, reque
 
 @pytest.mark.parametrize("status", [408, 425, 429, 503])
 def test_a_passing_error_is_retried_when_the_server_asks(remote: Remote, status: int) -> None:
-    remote.serve(Answer(status, headers={"Retry-After": "86400"}), Answer())
+    remote.serve(Answer(status, retry_after="86400"), Answer())
     start = time.monotonic()
     # Nobody waits for a day.
     assert remote.fetch(policy=replace(QUICK, longest_wait=0.3)).read_bytes() == CONTENT
@@ -120,15 +117,19 @@ def test_a_passing_error_is_retried_when_the_server_asks(remote: Remote, status:
 @pytest.mark.parametrize(
     ("content", "named"),
     [
+        (OTHER, f"found {hashlib.sha256(OTHER).hexdigest()}"),
         (b"\n<!DOCTYPE html><p>Log in", "a web page instead of the file"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer instead"),
     ],
+    ids=["other", "page", "pointer"],
 )
-def test_what_comes_in_place_of_a_file_is_named(remote: Remote, content: bytes, named: str) -> None:
+def test_a_wrong_file_is_refused_by_what_it_is_and_leaves_nothing(
+    remote: Remote, content: bytes, named: str
+) -> None:
     remote.serve(content=content)
-    with pytest.raises(DownloadError, match=f"wrong sha256.*{named}"):
+    with pytest.raises(DownloadError, match=f"expected {remote.card.asset.sha256}.*{named}"):
         remote.fetch()
-    assert not remote.parts
+    assert not remote.path.exists() and not remote.parts
 
 
 @pytest.mark.parametrize("send_length", [True, False])
@@ -189,16 +190,6 @@ def test_a_whole_part_is_used_without_asking(remote: Remote) -> None:
     assert not remote.requests
 
 
-def test_a_wrong_file_is_refused_and_leaves_nothing(remote: Remote) -> None:
-    remote.serve(content=OTHER)
-    with pytest.raises(DownloadError) as failed:
-        remote.fetch()
-    actual = hashlib.sha256(OTHER).hexdigest()
-    assert f"expected {remote.card.asset.sha256}, found {actual}" in str(failed.value)
-    assert not remote.path.exists()
-    assert not remote.parts
-
-
 def test_mirrors_are_tried_in_turn(remote: Remote, write_card: Callable[..., Path]) -> None:
     gone = remote.server.url("/gone.ckpt")
     wrong = remote.server.serve("/wrong.ckpt", OTHER)
@@ -230,7 +221,7 @@ def test_tls_is_always_verified_and_ssl_cert_file_is_honoured(
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
-    remote.server.socket = context.wrap_socket(remote.server.socket, server_side=True)
+    remote.server.encrypt(context)
     card = load_card(write_card(remote.server.url("/model.ckpt", "https"), CONTENT))
     for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.delenv(variable, raising=False)
@@ -254,8 +245,6 @@ def test_the_default_cache_is_the_hubs_own_folder(
     assert default_cache_dir() == Path.home() / ".mscache"
     monkeypatch.setenv("MULTITASKNET_CACHE", str(tmp_path / "mine"))
     assert default_cache_dir() == tmp_path / "mine"
-    with pytest.raises(TypeError, match="ModelCard or an Asset, not str"):
-        fetch_asset("card.md", tmp_path)
 
 
 # In processes of their own
@@ -263,9 +252,7 @@ def test_the_default_cache_is_the_hubs_own_folder(
 
 def start(remote: Remote, before: str = "") -> subprocess.Popen[str]:
     code = f"""
-        import resource, signal, sys
-        # A background job ignores it, and its children inherit that.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        import resource, sys
         from multitasknet import DownloadError, fetch_asset, load_card
         {before}
         card, cache = load_card({str(remote.card.path)!r}), {str(remote.cache)!r}
@@ -292,24 +279,21 @@ def test_a_full_disk_leaves_nothing_and_the_next_call_recovers(remote: Remote) -
     assert remote.fetch().read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_process_leaves_a_part_that_the_next_call_resumes(
-    remote: Remote, how: signal.Signals
-) -> None:
+def test_a_killed_process_leaves_a_part_that_the_next_call_resumes(remote: Remote) -> None:
     remote.serve(Answer(stall_after=2_000_000), Answer())
     process = start(remote)
     deadline = time.monotonic() + 30
     while not any(part.stat().st_size > 500_000 for part in remote.parts):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    process.send_signal(how)
+    process.kill()
     process.communicate(timeout=30)
     assert not remote.path.exists()
     assert remote.fetch().read_bytes() == CONTENT
     assert "Range" in remote.requests[1]
 
 
-def test_eight_processes_download_once(remote: Remote) -> None:
-    outputs = [process.communicate(timeout=120) for process in [start(remote) for _ in range(8)]]
+def test_processes_download_once(remote: Remote) -> None:
+    outputs = [process.communicate(timeout=120) for process in [start(remote) for _ in range(4)]]
     assert {output for output, _ in outputs} == {f"{remote.path}\n"}
     assert len(remote.requests) == 1

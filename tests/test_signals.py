@@ -107,26 +107,27 @@ def test_worker_processes_end_with_their_parent(bench: Bench, number: int) -> No
         assert bench.left_behind() == []
 
 
-def test_a_third_signal_ends_a_command_that_does_not(tmp_path: Path) -> None:
-    (tmp_path / "stubborn.py").write_text(
-        "import time\n"
-        "import multitasknet.cli as cli\n"
-        "from multitasknet.__main__ import main\n"
-        "def stay():\n"
-        "    while True:\n"
-        "        try:\n"
-        "            print('at work', flush=True)\n"
-        "            time.sleep(60)\n"
-        "        except KeyboardInterrupt: pass\n"
-        "cli.main = stay\n"
-        "main()\n"
-    )
-    command = [sys.executable, str(tmp_path / "stubborn.py")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+STUBBORN = """
+import time
+import multitasknet.cli as cli
+from multitasknet.__main__ import main
+def stay():
+    while True:
+        try:
+            print("at work", flush=True)
+            time.sleep(60)
+        except KeyboardInterrupt: pass
+cli.main = stay
+main()
+"""
+
+
+def test_a_third_signal_ends_a_command_that_does_not() -> None:
+    with subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"at work\n"
         process.send_signal(signal.SIGTERM)
         assert process.stdout.readline() == b"at work\n"
         for _ in range(2):
             process.send_signal(signal.SIGINT)
-            time.sleep(0.5)
+            time.sleep(0.2)
         assert process.wait(timeout=30) == 143

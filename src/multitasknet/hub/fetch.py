@@ -41,10 +41,6 @@ def fetch_asset(
             not writable, or the file beside the card is not the one that it states.
     """
     asset = card_or_asset.asset if isinstance(card_or_asset, ModelCard) else card_or_asset
-    if not isinstance(asset, Asset):
-        raise TypeError(
-            f"card_or_asset must be a ModelCard or an Asset, not {type(card_or_asset).__name__}"
-        )
     if asset.side is not None:
         fetch_asset(asset.side, cache_dir, offline, progress, policy=policy)
     path = asset_path(asset, cache_dir)
