@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +57,27 @@ def test_a_photo_of_ones_own_comes_first(cache: Path, tmp_path: Path) -> None:
     assert "mine.jpg" in result.report.read_text()
     with pytest.raises(OutputError, match="something is there already"):
         run_demo(tmp_path / "look")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["predict", str(ASSETS / "example.jpg"), "--backend", "mindspore"],
+        ["gallery", "add", "g.lance", str(ASSETS / "demo" / "query")],
+    ],
+)
+def test_a_command_prints_no_line_of_its_libraries(
+    command: list[str], cache: Path, tmp_path: Path
+) -> None:
+    variables = {k: v for k, v in os.environ.items() if k != "ONEDNN_MAX_CPU_ISA"}
+    done = subprocess.run(
+        [sys.executable, "-m", "multitasknet", *command],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=variables | {"MULTITASKNET_CACHE": str(cache)},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_mistakes_are_named(tmp_path: Path, capsys) -> None:

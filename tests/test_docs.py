@@ -147,3 +147,5 @@ def test_nothing_says_that_the_package_is_on_an_index() -> None:
         places += [p for p in (ROOT / folder).rglob("*") if p.suffix in {".py", ".md", ".ipynb"}]
     wrong = re.compile(r"""pip install (-\S+ )*['"]?multitasknet""")
     assert [path for path in places if wrong.search(path.read_text(encoding="utf-8"))] == []
+    # Nor is the Hub's client, whose name is free there.
+    assert "mindspore-hub" not in (ROOT / "setup.cfg").read_text(encoding="utf-8")
