@@ -256,7 +256,7 @@ def test_a_code_folder_that_is_no_plain_name_is_refused(write_card, tmp_path, ca
     card = write_card("https://example.com/a.ckpt", repo="https://example.com/x#/.")
     hub = tmp_path / "hub"
     assert main(["hub-install", "--hub-dir", str(hub), "--card", str(card)]) == 2
-    assert "'repo-link' ends in '.'" in capsys.readouterr().err
+    assert "the end of field 'repo-link' is '.'" in capsys.readouterr().err
     assert not hub.exists()
 
 

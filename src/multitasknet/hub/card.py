@@ -27,7 +27,8 @@ _METRIC = re.compile(r"(\S.*?[A-Za-z]|[A-Za-z])[\s=:]*(\d+(?:\.\d+)?)%?")
 # PyYAML reads 100 kB in a second.
 _MOST_CHARACTERS = 1 << 14
 _NAME = r"\w[^/\\:\x00-\x1f]*"
-# Of texts: a regular expression, and in words what it matches.
+# Of texts: a regular expression, and in words what it matches. Folders and files are safe names:
+# no path, and not hidden.
 _LINE = (r".+", "one line of text")
 _FOLDER = (_NAME, "a plain name, it becomes a folder")
 _SHA256 = ("[0-9a-fA-F]{64}", "64 hexadecimal digits, as sha256sum prints")
@@ -109,6 +110,11 @@ class ModelCard:
         return str(self.fields["repo-link"]).strip("<>")
 
     @property
+    def code_name(self) -> str:
+        """The name of the code's folder, as the Hub client takes it from the URL."""
+        return self.repo_link.rstrip("/").rpartition("/")[2]
+
+    @property
     def uid(self) -> str:
         """What ``mindspore_hub.load`` takes, such as ``mindspore/1.7/multitasknet_veri``."""
         return str(self.asset.folder / self.path.stem)
@@ -141,7 +147,9 @@ def parse_card(path: Path, text: str) -> ModelCard:
         if field in _REQUIRED or field in fields:
             fields[field] = _text(fields, field, form, f"{path}: field '")
     folder = PurePosixPath(fields["user-id"].lower(), fields["model-version"])
-    return ModelCard(path, fields, _asset(path, fields.get("asset"), folder))
+    card = ModelCard(path, fields, _asset(path, fields.get("asset"), folder))
+    _text({"repo-link": card.code_name}, "repo-link", _FOLDER, f"{path}: the end of field '")
+    return card
 
 
 def assets_folder() -> Path:
@@ -233,7 +241,7 @@ def _asset(path: Path, entries: object, folder: PurePosixPath) -> Asset:
         raise CardError(f"{where}mirrors' is {shown(mirrors)}; expected a list of URLs")
     link = _url(entry, "asset-link", where)
     name = unquote(urlsplit(link).path.rpartition("/")[2])
-    if not is_plain_name(name):
+    if not re.fullmatch(_NAME, name):
         raise CardError(
             f"{where}asset-link' ends in {name!r}, which is no plain file name; expected a URL "
             f"that ends in the file's name, such as .../model.ckpt"
@@ -258,8 +266,3 @@ def _asset(path: Path, entries: object, folder: PurePosixPath) -> Asset:
 
 def _url(values: Mapping[str, Any], field: str, where: str) -> str:
     return _text(values, field, _URL, where).strip("<>")
-
-
-def is_plain_name(name: str) -> bool:
-    """Whether the name is safe as that of a file or folder: no path, and not hidden."""
-    return bool(re.fullmatch(_NAME, name))

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import DownloadError
 from ..files import PACKAGE, expand, file_sha256
 from .card import Asset, ModelCard
-from .download import RetryPolicy, by_hand, download
+
+if TYPE_CHECKING:
+    from .download import RetryPolicy
 
 CACHE_VARIABLE = "MULTITASKNET_CACHE"
 # hub-install leaves this file in the code folder that it puts into a hub folder.
@@ -52,10 +55,11 @@ def fetch_asset(
             f"{path} is damaged: expected sha256 {asset.sha256}, found {found}; install this "
             f"package again if it came with it, else write its card again or move the file away"
         )
+    from . import download
+
+    remedy = download.by_hand(asset, path)
     if offline:
-        raise DownloadError(
-            f"offline, and no verified copy on this machine. {by_hand(asset, path)}"
-        )
+        raise DownloadError(f"offline, and no verified copy on this machine. {remedy}")
     from filelock import FileLock
 
     try:
@@ -63,13 +67,14 @@ def fetch_asset(
         with FileLock(path.with_name(f"{path.name}.lock")):
             # Another process may have brought it while this one waited.
             if not path.is_file() or file_sha256(path) != asset.sha256:
-                download(asset, path, progress=progress, policy=policy or RetryPolicy())
+                how = policy or download.RetryPolicy()
+                download.download(asset, path, progress=progress, policy=how)
     except DownloadError:
         raise
     except OSError as error:
         raise DownloadError(
             f"cannot write to the cache: {error}. Free or repair it, or choose another folder with "
-            f"cache_dir=... or {CACHE_VARIABLE}. {by_hand(asset, path)}"
+            f"cache_dir=... or {CACHE_VARIABLE}. {remedy}"
         ) from error
     return path
 

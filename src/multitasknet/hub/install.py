@@ -16,7 +16,6 @@ from .card import (
     SYNTHETIC,
     ModelCard,
     default_card_path,
-    is_plain_name,
     load_card,
     parse_card,
 )
@@ -82,18 +81,12 @@ def _install(source: ModelCard, version: str | None, root: Path) -> ModelCard:
     if version is not None:
         text = re.sub("(?m)^model-version:.*$", f"model-version: {version}", text, count=1)
     asset = parse_card(source.path, text).asset
-    code_name = source.repo_link.rstrip("/").rpartition("/")[2]
-    if not is_plain_name(code_name):
-        raise CardError(
-            f"{source.path}: field 'repo-link' ends in {code_name!r}; expected a plain name, it "
-            f"becomes the code's folder"
-        )
     folder = root / asset.folder
     card = folder / source.path.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         own = default_card_path(source.network).name
-        _replace(folder / code_name, card, own, text.encode())
+        _replace(folder / source.code_name, card, own, text.encode())
         for one in (asset, asset.side) if asset.beside else ():
             if one and one.beside:
                 with replacing(folder / one.file_name) as part:
