@@ -6,7 +6,7 @@ import datetime
 import math
 import re
 from collections.abc import Mapping
-from importlib.metadata import version as installed_version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import yaml
 from ..errors import CardError
 from ..files import replacing
 from ..weights.read import Weights, check_values, read_weights
-from ..weights.sidecar import Sidecar, sidecar_path
+from ..weights.sidecar import sidecar_path
 from .card import FIELDS, PUBLISHED_METRICS, ModelCard, default_card_path, load_card, parse_card
 
 _PAGE = """# {name}
@@ -119,13 +119,16 @@ def _page(
     renewed = {
         "evaluation": " | ".join(measured) or "none",
         "update-time": datetime.date.today().isoformat(),
-        "mindspore-version": ".".join(_mindspore_version(sidecar).split(".")[:2]),
+        "mindspore-version": ".".join(version("mindspore").split(".")[:2]),
         "asset": [_asset(weights, url.rstrip("/"))],
     }
     header = {**published.fields, **renewed, **texts, "repo-link": f"<{texts['repo-link']}>"}
     if texts["train-dataset"] not in CLIENT_DATASETS:
         del header["train-dataset"]
-    facts = {**network.describe(weights.spec), **_origin_facts(sidecar)}
+    # Seed, steps, hashes and the like; not the data's folder, which means nothing elsewhere.
+    origin = {k: v for k, v in sidecar.origin.items() if isinstance(v, str | int | float)}
+    facts = {**network.describe(weights.spec), **origin}
+    facts.pop("data", None)
     return _PAGE.format(
         name=texts["model-name"],
         header=_front_matter(header),
@@ -161,16 +164,3 @@ def _asset(weights: Weights, folder: str) -> dict[str, str]:
         "side-link": f"<{folder}/{sidecar_path(weights.path).name}>",
         "side-sha256": weights.file.sidecar_sha256,
     }
-
-
-def _mindspore_version(sidecar: Sidecar) -> str:
-    """The one that trained the weights; for others the one that has read them."""
-    versions = sidecar.origin.get("versions")
-    trained = versions.get("mindspore") if isinstance(versions, Mapping) else None
-    return str(trained or installed_version("mindspore"))
-
-
-def _origin_facts(sidecar: Sidecar) -> dict[str, Any]:
-    """Seed, steps, hashes and the like; not the data's folder, which means nothing elsewhere."""
-    plain = {k: v for k, v in sidecar.origin.items() if isinstance(v, str | int | float)}
-    return {name: value for name, value in plain.items() if name != "data"}
