@@ -19,7 +19,7 @@ from .card import (
     load_card,
     parse_card,
 )
-from .fetch import INSTALLED_MARKER, default_cache_dir, fetch_asset
+from .fetch import INSTALLED_MARKER, asset_path, default_cache_dir, fetch_asset
 
 _ENTRY_POINTS = ("hub_conf.py", "mindspore_hub_conf.py")
 
@@ -88,9 +88,9 @@ def _install(source: ModelCard, version: str | None, root: Path) -> ModelCard:
         own = default_card_path(source.network).name
         _replace(folder / source.code_name, card, own, text.encode())
         for one in (asset, asset.side) if asset.beside else ():
-            if one and one.beside:
+            if one is not None:
                 with replacing(folder / one.file_name) as part:
-                    shutil.copy(one.beside / one.file_name, part)
+                    shutil.copy(asset_path(one), part)
     except OSError as error:
         raise OutputError(
             f"{folder}: card and module cannot be installed there ({error}); choose another hub "
