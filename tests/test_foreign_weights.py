@@ -96,18 +96,10 @@ def test_a_converted_file_keeps_the_origin_of_its_stem_pool(tmp_path, suffix) ->
     assert_same(network, expected(foreign, spec))
     mindspore.save_checkpoint(network, str(tmp_path / "again.ckpt"))
     assert create_network(weights=tmp_path / "again.ckpt").spec == spec
-
-
-def test_a_converted_file_loads_as_the_hub_client_loads(tmp_path, imagenet) -> None:
-    spec = MultiTaskNetSpec(num_ids=7)
-    torch.save(TorchNet(spec).state_dict(), tmp_path / "model.pth")
-    converted = convert(tmp_path / "model.pth", tmp_path / "model.ckpt")
-    network = create_network(weights=None, num_ids=7)
-    not_loaded, left = mindspore.load_param_into_net(
-        network, mindspore.load_checkpoint(str(converted))
-    )
-    assert not_loaded == []
-    assert left in ([], ["base.pool0.symmetric"])
+    if suffix == ".ckpt":  # the Hub client loads so
+        values = mindspore.load_checkpoint(str(converted))
+        loaded = mindspore.load_param_into_net(create_network(weights=None, num_ids=7), values)
+        assert loaded in (([], []), ([], ["base.pool0.symmetric"]))
 
 
 @pytest.mark.parametrize("old", [False, True])

@@ -26,13 +26,6 @@ def expand(path: str | Path) -> Path:
         ) from error
 
 
-def with_ending(path: Path, ending: str) -> Path:
-    """The path with that ending, added if it has another; OutputError if it names no file."""
-    if not path.name:
-        raise OutputError(f"{path}: names no file; give one, such as network.{ending}")
-    return path if path.suffix == f".{ending}" else path.with_name(f"{path.name}.{ending}")
-
-
 @contextmanager
 def reading(
     path: object, error: type[MultiTaskNetError], problem: str, remedy: str

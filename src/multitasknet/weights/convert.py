@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
+from mindspore import Tensor
 from safetensors.numpy import save_file
 
 from ..errors import CheckpointError, OutputError
-from ..files import check_output, expand, replacing, with_ending, writing
+from ..files import check_output, expand, replacing, writing
+from .load import parameter_shapes
 from .read import Weights, cell_of, check_fit, read_weights
+from .save import write_checkpoint
 from .sidecar import read_sidecar, sidecar_path, write_sidecar
 from .torch_file import write_torch
 
-Format = Literal["ckpt", "safetensors", "pth"]
-FORMATS: tuple[str, ...] = get_args(Format)
+_ENDINGS = (".ckpt", ".safetensors", ".pth")
 
 
 def convert(
     source: str | Path,
     target: str | Path,
     *,
-    format: Format | None = None,
     float16: bool = False,
     without: Sequence[str] = (),
 ) -> Path:
@@ -37,10 +37,8 @@ def convert(
     Args:
         source: a file that :func:`multitasknet.read_weights` understands.
         target: the file to write, not the source; replaced if it exists. The source's sidecar goes
-            beside it.
-        format: ``ckpt`` or ``safetensors`` (published names), or ``pth`` (NVlabs' names, in a
-            ``state_dict``), whose ending is added to the target if it has another; default is the
-            target's ending.
+            beside it. It ends in ``.ckpt`` or ``.safetensors`` (published names), or in ``.pth``
+            (NVlabs' names, in a ``state_dict``).
         float16: half the size: kernels and matrices in float16, which is what weights need. Biases
             and norms, which are small and hold variances, stay in float32.
         without: outermost cells to leave out that a network can do without, such as
@@ -51,20 +49,16 @@ def convert(
 
     Raises:
         CheckpointError: the source cannot be read, or an entry is missing, unknown, misshapen or
-            beyond float16's range; or there is no such cell to leave out.
-        CheckpointError: ``pth``, and PyTorch's network would give other outputs.
-        MissingExtraError: ``pth``, and PyTorch is not installed.
+            beyond float16's range; there is no such cell to leave out; or ``.pth``, and PyTorch's
+            network would give other outputs.
+        MissingExtraError: ``.pth``, and PyTorch is not installed.
         OutputError: the target's ending is unknown, or it cannot be written, or a
             ``.json`` lies beside it that is not the source's sidecar.
     """
     target = expand(target)
-    wanted = format or target.suffix.removeprefix(".")
-    if wanted not in FORMATS:
-        raise OutputError(f"{target}: the format is {wanted!r}; expected {', '.join(FORMATS)}")
-    target = with_ending(target, wanted)
+    if target.suffix not in _ENDINGS:
+        raise OutputError(f"{target}: expected a file that ends in {', '.join(_ENDINGS)}")
     check_output(target, inputs=[expand(source)])
-    from .load import parameter_shapes
-
     weights = _leave_out(read_weights(source), without)
     shapes = parameter_shapes(weights.network, weights.spec)
     check_fit(weights, shapes)
@@ -81,7 +75,10 @@ def convert(
     if target.suffix == ".pth":
         arrays = weights.network.to_torch(arrays)
     with replacing(target) as part, writing(target):
-        _write(part, arrays)
+        if target.suffix == ".ckpt":
+            write_checkpoint(part, {name: Tensor(array) for name, array in arrays.items()})
+        else:
+            (write_torch if target.suffix == ".pth" else save_file)(arrays, part)
     if sidecar:
         write_sidecar(target, sidecar)
     return target
@@ -107,16 +104,3 @@ def _halved(name: str, array: np.ndarray, source: Path) -> np.ndarray:
             f"{source}: {name} has values beyond float16's range; convert without float16"
         )
     return array.astype(np.float16)
-
-
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    if path.suffix == ".safetensors":
-        save_file(arrays, path)
-    elif path.suffix == ".pth":
-        write_torch(path, arrays)
-    else:
-        from mindspore import Tensor
-
-        from .save import write_checkpoint
-
-        write_checkpoint(path, {name: Tensor(array) for name, array in arrays.items()})

@@ -44,7 +44,7 @@ def read_torch(content: bytes) -> dict[str, np.ndarray]:
     }
 
 
-def write_torch(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def write_torch(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     """Write a training checkpoint that holds a state dict; MissingExtraError without PyTorch."""
     torch = import_extra("torch", "torch")
     state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
