@@ -147,6 +147,3 @@ def published_metric(
         for name, group in GROUPS.items()
     }
     return figures | {"Mean": share(0.5, seen), "Mean@0.1": share(0.11, seen)}
-
-
-# Files for MultiTaskNet

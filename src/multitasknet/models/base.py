@@ -41,13 +41,8 @@ class Spec(ABC):
     """
 
     network: ClassVar[str]
-
-    if TYPE_CHECKING:  # as fields of the subclasses
-
-        @property
-        def input_size(self) -> tuple[int, int]: ...
-        @property
-        def pose_convention(self) -> PoseConvention: ...
+    input_size: tuple[int, int]
+    pose_convention: PoseConvention
 
     @property
     def heatmaps(self) -> bool:
