@@ -1,7 +1,6 @@
 """Anything at all, for every reader: only this package's errors or a valid result come out.
 
-Two dozen surfaces share a profile's examples: 2,400 in a normal run, 24,000 with
-``--hypothesis-profile=deep``.
+A surface gets 100 examples in a normal run, 1,000 with ``--hypothesis-profile=deep``.
 """
 
 from __future__ import annotations
@@ -12,15 +11,17 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import pytest
 import stores
 import yaml
-from conftest import CARD
+from conftest import ASSETS, CARD
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -34,7 +35,7 @@ from multitasknet.data.layouts import read_dataset
 from multitasknet.errors import MultiTaskNetError
 from multitasknet.gallery.entries import read_manifest
 from multitasknet.gallery.gallery import Gallery
-from multitasknet.hub.card import ModelCard, load_card
+from multitasknet.hub.card import load_card
 from multitasknet.images import read_image
 from multitasknet.inference import cache
 from multitasknet.inference.metadata import Metadata
@@ -44,9 +45,8 @@ from multitasknet.training.settings import SETTINGS, check_settings, read_config
 from multitasknet.vehicle.attributes import ClassMaps
 from multitasknet.weights.ckpt_file import _message_class
 from multitasknet.weights.read import check_values, read_weights
-from multitasknet.weights.sidecar import Sidecar, read_sidecar, write_sidecar
+from multitasknet.weights.sidecar import read_sidecar, write_sidecar
 
-# The profile says how many examples a surface gets.
 fuzz = settings(
     deadline=None,
     suppress_health_check=[
@@ -56,6 +56,7 @@ fuzz = settings(
         HealthCheck.large_base_example,
     ],
 )
+Contents = st.SearchStrategy[Any]
 
 
 def survives(call: Callable[[], Any]) -> Any:
@@ -65,6 +66,15 @@ def survives(call: Callable[[], Any]) -> Any:
     except MultiTaskNetError as error:
         assert str(error)
         return None
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    # Unlinked, not truncated: readers may have mapped what was there.
+    path.unlink(missing_ok=True)
+    path.write_bytes(
+        content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+    )
+    return path
 
 
 # Values, from the plain to the hostile
@@ -88,6 +98,14 @@ odd_values = st.recursive(
     max_leaves=8,
 )
 hostile_json = st.sampled_from(["", "[" * 3000, '{"a":' * 2000, "nul", '"\ud800"', "[1]]"])
+yaml_bits = st.one_of(
+    odd_text,
+    st.sampled_from(["*a", "&a [*a]", "!!int abc", "!!python/object/apply:os.getpid []", "'"]),
+    st.sampled_from(["2022-13-45", "[" * 500, "{a: 1}", "<http://[>", "https://x.com/%2e%2e"]),
+)
+cells = st.one_of(
+    odd_text, odd_numbers.map(str), st.sampled_from(["1e39", "-3", "\u0663", "1.0", "1."])
+)
 
 
 @st.composite
@@ -133,164 +151,27 @@ def altered(draw: st.DrawFn, value: Any) -> Any:
     return changed
 
 
-def json_texts(value: Any) -> st.SearchStrategy[str]:
+def json_texts(plain: str) -> Contents:
     """Texts in place of a JSON document: altered, damaged or hostile."""
     return st.one_of(
-        altered(value).map(json.dumps),
-        altered(value).map(json.dumps),
-        damaged(json.dumps(value).encode()).map(lambda one: one.decode("latin-1")),
+        altered(json.loads(plain)).map(json.dumps),
+        damaged(plain.encode()).map(lambda one: one.decode("latin-1")),
         odd_values.map(json.dumps),
         hostile_json,
     )
 
 
-def write(path: Path, content: str | bytes) -> Path:
-    # Unlinked, not truncated: readers may have mapped what was there.
-    path.unlink(missing_ok=True)
-    path.write_bytes(
-        content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
-    )
-    return path
-
-
-# Cards
-
-PLAIN_CARD = CARD.format(
-    url="https://example.com/a.ckpt",
-    repo="https://example.com/r",
-    sha256="0" * 64,
-    mirrors="",
-    version="1.7",
-)
-LINES = PLAIN_CARD.splitlines()
-yaml_bits = (
-    odd_text
-    | st.sampled_from(
-        ["*a", "&a [*a]", "!!int abc", "!!timestamp x", "!!python/object/apply:os.getpid []", "'"]
-    )
-    | st.sampled_from(
-        ["2022-13-45", "[" * 500, "{a: 1}", "<http://[>", "https://example.com/%2e%2e", "|\n  x"]
-    )
-)
-
-
-def use_card(path: Path) -> None:
-    card = load_card(path)
-    assert isinstance(card, ModelCard)
-    assert ".." not in card.asset.folder.parts and "/" not in card.asset.file_name
-    assert all(isinstance(value, float) for value in card.metrics.values())
-    assert card.uid and card.asset.urls
-
-
-@fuzz
-@given(st.lists(st.tuples(st.integers(0, len(LINES) - 1), yaml_bits), min_size=1, max_size=4))
-def test_card_fields(tmp_path: Path, changes: list[tuple[int, str]]) -> None:
-    lines = list(LINES)
-    for number, bit in changes:
-        field, colon, _ = lines[number].partition(":")
-        lines[number] = f"{field}{colon} {bit}"
-    survives(lambda: use_card(write(tmp_path / "c.md", "\n".join(lines))))
-
-
-@fuzz
-@given(
-    st.dictionaries(
-        st.sampled_from([line.partition(":")[0] for line in LINES]) | odd_text, odd_values
-    )
-)
-def test_card_front_matters(tmp_path: Path, fields: dict[str, Any]) -> None:
-    text = f"---\n{yaml.safe_dump(fields)}---\n"
-    survives(lambda: use_card(write(tmp_path / "c.md", text)))
-
-
-# Documents
-
-SIDECAR = {
-    "format": 1,
-    "vehicle_ids": [1, 2],
-    "color_ids": [1],
-    "type_ids": [],
-    "size": [64, 64],
-    "variant": "segment",
-    "colors": list(MultiTaskNetSpec.color_names),
-    "types": list(MultiTaskNetSpec.type_names),
-    "pose_convention": "published",
-    "metrics": {"mAP": 1.0},
-    "origin": {"epoch": 1, "versions": {"mindspore": "2"}},
-}
-
-
-@fuzz
-@given(json_texts(SIDECAR))
-@example(json.dumps(SIDECAR))
-def test_sidecars(tmp_path: Path, text: str) -> None:
-    write(tmp_path / "w.json", text)
-    found = survives(lambda: read_sidecar(tmp_path / "w.ckpt", MultiTaskNetSpec(num_ids=2)))
-    if found is not None:
-        assert isinstance(found, Sidecar) and isinstance(found.class_maps, ClassMaps)
-        assert all(isinstance(value, float) for value in found.metrics.values())
-        write_sidecar(tmp_path / "w.ckpt", found)
-
-
-RULES = dict.fromkeys(name for kind in SETTINGS.values() for name in kind.rules())
-
-
-@fuzz
-@given(st.dictionaries(st.sampled_from([*RULES, "more"]), odd_values, max_size=4))
-@example({"size": 10**400})
-def test_settings(values: dict[str, Any]) -> None:
-    found = survives(lambda: check_settings(values, "python"))
-    if found is not None:
-        assert all(rule.allows(getattr(found, name)) for name, rule in found.rules().items())
-        assert json.dumps(found.as_json(), allow_nan=False)
-
-
-@fuzz
-@given(
-    st.lists(
-        st.tuples(st.sampled_from([*sorted(RULES), "", "? a"]), yaml_bits | odd_values.map(str)),
-        max_size=4,
-    )
-)
-def test_settings_in_yaml(tmp_path: Path, lines: list[tuple[str, str]]) -> None:
-    text = "\n".join(f"{name}: {bit}" for name, bit in lines)
-    found = survives(lambda: read_config(write(tmp_path / "s.yaml", text)))
-    assert found is None or isinstance(found, dict)
-
-
-@fuzz
-@given(st.sampled_from([MultiTaskNetSpec(), VehiclePoseSpec()]), st.data())
-def test_metadata(spec: Any, data: st.DataObject) -> None:
-    (text,) = Metadata(spec).as_strings().values()
-    hostile = data.draw(json_texts(json.loads(text)))
-    found = survives(lambda: Metadata.from_strings({"multitasknet": hostile}, "model"))
-    if found is not None:
-        assert found.spec.input_shapes(found.spec.input_size)
-        assert found.spec.output_shapes(found.spec.input_size)
-        assert found.as_strings()
-
-
-# Labels
-
-ROW = ["0001_c001_00000001_0.jpg", "1", "2", "3", *["0.5"] * (COLUMNS - 4)]
-cells = st.one_of(
-    odd_text, odd_numbers.map(str), st.sampled_from(["1e39", "-3", "\u0663", "1.0", "1."])
-)
-
-
-def table(row: list[str]) -> st.SearchStrategy[list[list[str]]]:
+@st.composite
+def csv_texts(draw: st.DrawFn, row: list[str], headers: Contents | None = None) -> str:
     """Rows like this one, of which some cells are others, or some are missing."""
-    cell = st.tuples(st.integers(0, len(row) - 1), cells)
-    change = st.tuples(st.lists(cell, max_size=3), st.sampled_from([0, 0, 0, 1, -1]))
-    return st.lists(change, min_size=1, max_size=3).map(lambda changes: list(_rows(row, changes)))
-
-
-def _rows(row: list[str], changes: list[Any]) -> Iterator[list[str]]:
-    for cells_of_row, more in changes:
-        changed = list(row)
-        for place, text in cells_of_row:
+    change = st.tuples(st.integers(0, len(row) - 1), cells)
+    rows = [] if headers is None else [draw(headers)]
+    for _ in range(draw(st.integers(1, 3))):
+        changed, more = list(row), draw(st.sampled_from([0, 0, 0, 1, -1]))
+        for place, text in draw(st.lists(change, max_size=3)):
             changed[place] = text
-        yield changed[: len(row) + min(more, 0)] + ["x"] * max(more, 0)
+        rows.append(changed[: len(row) + min(more, 0)] + ["x"] * max(more, 0))
+    return csv_text(rows)
 
 
 def csv_text(rows: list[list[str]]) -> str:
@@ -299,95 +180,151 @@ def csv_text(rows: list[list[str]]) -> str:
     return text.getvalue()
 
 
-@fuzz
-@given(table(ROW) | table([ROW[0], "64", "48", *["1"] * (COLUMNS - 4)]))
-def test_label_rows(tmp_path: Path, rows: list[list[str]]) -> None:
-    found = survives(lambda: read_labels(write(tmp_path / "label_train.csv", csv_text(rows))))
-    for row in (found or {}).values():
+# Files: what each looks like, and what is made of it
+
+PLAIN_CARD = CARD.format(
+    url="https://example.com/a.ckpt",
+    repo="https://example.com/r",
+    sha256="0" * 64,
+    mirrors="",
+    version="1.7",
+)
+FIELDS = [line.partition(":")[0] for line in PLAIN_CARD.splitlines()]
+
+
+@st.composite
+def cards(draw: st.DrawFn) -> str:
+    """The card with other values, or a front matter of its fields."""
+    if draw(st.booleans()):
+        fields = draw(st.dictionaries(st.sampled_from(FIELDS) | odd_text, odd_values))
+        return f"---\n{yaml.safe_dump(fields)}---\n"
+    lines = PLAIN_CARD.splitlines()
+    for number in draw(st.lists(st.integers(0, len(lines) - 1), min_size=1, max_size=4)):
+        field, colon, _ = lines[number].partition(":")
+        lines[number] = f"{field}{colon} {draw(yaml_bits)}"
+    return "\n".join(lines)
+
+
+def use_card(path: Path) -> None:
+    card = load_card(path)
+    assert ".." not in card.asset.folder.parts and "/" not in card.asset.file_name
+    assert all(isinstance(value, float) for value in card.metrics.values())
+    assert card.uid and card.asset.urls
+
+
+SIDECAR = json.dumps(
+    {
+        "format": 1,
+        "vehicle_ids": [1, 2],
+        "color_ids": [1],
+        "type_ids": [],
+        "size": [64, 64],
+        "variant": "segment",
+        "colors": list(MultiTaskNetSpec.color_names),
+        "types": list(MultiTaskNetSpec.type_names),
+        "pose_convention": "published",
+        "metrics": {"mAP": 1.0},
+        "origin": {"epoch": 1, "versions": {"mindspore": "2"}},
+    }
+)
+
+
+def use_sidecar(path: Path) -> None:
+    weights = path.with_suffix(".ckpt")
+    found = read_sidecar(weights, MultiTaskNetSpec(num_ids=2))
+    assert found is not None and isinstance(found.class_maps, ClassMaps)
+    assert all(isinstance(value, float) for value in found.metrics.values())
+    write_sidecar(weights, found)
+
+
+RULES = dict.fromkeys(name for kind in SETTINGS.values() for name in kind.rules())
+setting_lines = st.tuples(
+    st.sampled_from([*sorted(RULES), "", "? a"]), yaml_bits | odd_values.map(str)
+).map(": ".join)
+settings_texts = st.lists(setting_lines, max_size=4).map("\n".join) | st.dictionaries(
+    st.sampled_from([*RULES, "more"]), odd_values, max_size=4
+).map(yaml.safe_dump)
+
+
+def use_settings(path: Path) -> None:
+    found = check_settings(read_config(path), path.name)
+    assert all(rule.allows(getattr(found, name)) for name, rule in found.rules().items())
+    assert json.dumps(found.as_json(), allow_nan=False)
+
+
+METADATA = [
+    text
+    for spec in (MultiTaskNetSpec(), VehiclePoseSpec())
+    for text in Metadata(spec).as_strings().values()
+]
+
+
+def use_metadata(path: Path) -> None:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    found = Metadata.from_strings({"multitasknet": text}, "model")
+    assert found is not None
+    assert found.spec.input_shapes(found.spec.input_size)
+    assert found.spec.output_shapes(found.spec.input_size)
+    assert found.as_strings()
+
+
+ROW = ["0001_c001_00000001_0.jpg", "1", "2", "3", *["0.5"] * (COLUMNS - 4)]
+COCO = json.dumps(
+    {
+        "images": [{"id": 1, "file_name": "1.jpg", "width": 9, "height": 9}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "keypoints": [1, 2, 2] * 36}
+            | {"attributes": {}}
+        ],
+        "categories": [{"id": 1, "name": "vehicle"}],
+    }
+)
+
+
+def use_labels(path: Path) -> None:
+    read = read_coco if path.suffix == ".json" else read_labels
+    for row in read(path).values():
         assert row.keypoints.shape == (36, 3) and np.isfinite(row.keypoints).all()
-    dataset = survives(lambda: read_dataset(tmp_path, check=False))
-    if dataset is not None:
-        assert len(dataset.train) == len(found)
-        assert dataset.train.vehicle_ids.dtype == np.int64
 
 
-@fuzz
-@given(damaged(csv_text([ROW, ROW]).encode()), damaged(b"a.jpg" + b",0" * 36 + b"\n"))
-def test_damaged_label_files(tmp_path: Path, labels: bytes, visibility: bytes) -> None:
-    survives(lambda: read_labels(write(tmp_path / "l.csv", labels)))
-    found = survives(lambda: read_visibility(write(tmp_path / "v.csv", visibility)))
-    assert all(len(seen) == 36 for seen in (found or {}).values())
+def use_visibility(path: Path) -> None:
+    assert all(len(seen) == 36 for seen in read_visibility(path).values())
 
 
-HEADER = ["image", "vehicle_id", "camera", "color", "type"]
+def use_dataset(path: Path) -> None:
+    train = read_dataset(path.parent, check=False).train
+    assert train.vehicle_ids.dtype == np.int64
+    assert len(train.vehicle_ids) == len(train.camera_ids) == len(train)
 
 
-@fuzz
-@given(
-    table(["a.jpg", "1", "c002", "red", "3"]), st.permutations(HEADER) | st.lists(cells, max_size=6)
-)
-def test_csv_data_sets(tmp_path: Path, rows: list[list[str]], header: list[str]) -> None:
-    write(tmp_path / "train.csv", csv_text([header, *rows]))
-    dataset = survives(lambda: read_dataset(tmp_path, check=False))
-    if dataset is not None:
-        assert len(dataset.train.vehicle_ids) == len(dataset.train.camera_ids)
-
-
-attributes = st.fixed_dictionaries(
-    {"imageName": st.sampled_from(["a.jpg", "b.jpg", "..\\a.jpg"]) | odd_text},
-    optional={
-        "vehicleID": st.just("1") | cells,
-        "cameraID": st.just("c001") | cells,
-        "camID": st.just("1") | cells,
-        "colorID": st.just("2") | cells,
-        "typeID": st.just("0") | cells,
-    },
-)
-
-
-@fuzz
-@given(
-    st.lists(attributes, max_size=3),
-    st.sampled_from(["", "<", "&x;", "</Items>", "\x01"]),
-    st.data(),
-)
-def test_xml_lists(
-    tmp_path: Path, items: list[dict[str, str]], more: str, data: st.DataObject
-) -> None:
-    from xml.sax.saxutils import quoteattr
-
+@st.composite
+def xml_texts(draw: st.DrawFn) -> bytes:
+    """CityFlow's lists in any encoding, whole or damaged."""
+    cell = st.sampled_from(["1", "c001"]) | cells
+    names = ("vehicleID", "cameraID", "camID", "colorID", "typeID")
+    attributes = st.fixed_dictionaries(
+        {"imageName": st.sampled_from(["a.jpg", "..\\a.jpg"]) | odd_text},
+        optional=dict.fromkeys(names, cell),
+    )
+    items = draw(st.lists(attributes, max_size=3))
     rows = ["".join(f" {name}={quoteattr(value)}" for name, value in one.items()) for one in items]
-    inside = "".join(f"<Item{one}/>" for one in rows) + more
-    encoding = data.draw(st.sampled_from(["gb2312", "utf-8", "utf-16", "latin-1"]))
+    inside = "".join(f"<Item{one}/>" for one in rows)
+    inside += draw(st.sampled_from(["", "<", "&x;", "</Items>", "\x01"]))
+    encoding = draw(st.sampled_from(["gb2312", "utf-8", "utf-16", "latin-1"]))
     text = f'<?xml version="1.0" encoding="{encoding}"?><T><Items>{inside}</Items></T>'
     content = text.encode(encoding, "ignore")
-    if data.draw(st.booleans()):
-        content = data.draw(damaged(content))
-    write(tmp_path / "train_label.xml", content)
-    names = data.draw(st.lists(st.sampled_from(["a.jpg", "b.jpg"]) | odd_text, max_size=3))
-    write(tmp_path / "name_train.txt", "\n".join(names))
-    survives(lambda: read_dataset(tmp_path, check=False))
+    return draw(damaged(content)) if draw(st.booleans()) else content
 
 
-COCO = {
-    "images": [{"id": 1, "file_name": "1.jpg", "width": 9, "height": 9}],
-    "annotations": [
-        {"id": 1, "image_id": 1, "category_id": 1, "keypoints": [1, 2, 2] * 36, "attributes": {}}
-    ],
-    "categories": [{"id": 1, "name": "vehicle"}],
-}
+def use_xml(path: Path) -> None:
+    write(path.with_name("name_train.txt"), "a.jpg")
+    use_dataset(path)
 
 
-@fuzz
-@given(json_texts(COCO))
-@example(json.dumps(COCO))
-def test_coco_files(tmp_path: Path, text: str) -> None:
-    found = survives(lambda: read_coco(write(tmp_path / "c.json", text)))
-    for row in (found or {}).values():
-        assert row.keypoints.shape == (36, 3) and np.isfinite(row.keypoints).all()
-
-
-# Pictures
+def use_manifest(path: Path) -> None:
+    write(path.with_name("a.jpg"), PICTURES[0])
+    for entry in read_manifest(path):
+        assert entry.image.is_file() and isinstance(entry.id, str)
 
 
 def picture(form: str, mode: str = "RGB") -> bytes:
@@ -405,32 +342,54 @@ PICTURES = [
 ]
 
 
-@fuzz
-@given(st.sampled_from(PICTURES).flatmap(damaged) | st.binary(max_size=64))
-@pytest.mark.filterwarnings("ignore")
-def test_pictures(tmp_path: Path, content: bytes) -> None:
-    found = survives(lambda: read_image(write(tmp_path / "x.jpg", content)))
-    assert found is None or (found.dtype == np.uint8 and found.ndim == 3 and found.shape[2] == 3)
+def use_picture(path: Path) -> None:
+    found = read_image(path)
+    assert found.dtype == np.uint8 and found.ndim == 3 and found.shape[2] == 3
 
-
-# Weights
 
 ARRAYS = {
     "base.conv0.weight": np.zeros((2, 3, 1, 1), np.float32),
     "fc_vid.weight": np.zeros((2, 1132), np.float32),
     "classifier_vid.bias": np.zeros(2, np.float32),
 }
+SHIPPED = (ASSETS / "multitasknet_synthetic.ckpt").read_bytes()
+SAFE = save(ARRAYS)
+SAFE_BODY = 8 + int.from_bytes(SAFE[:8], "little")
 
 
-def ckpt(entries: dict[str, np.ndarray]) -> bytes:
+def ckpt(entries: list[tuple[str, str, list[int], bytes]]) -> bytes:
     message = _message_class()()
-    for name, array in entries.items():
+    for name, kind, dims, content in entries:
         entry = message.value.add()
-        entry.tag = name
-        entry.tensor.tensor_type = "Float32"
-        entry.tensor.dims.extend(array.shape)
-        entry.tensor.tensor_content = array.tobytes()
+        entry.tag = name.encode("utf-8", "ignore").decode()
+        entry.tensor.tensor_type = kind
+        entry.tensor.dims.extend(dims)
+        entry.tensor.tensor_content = content
     return message.SerializeToString()
+
+
+PLAIN_CKPT = ckpt(
+    [(name, "Float32", list(one.shape), one.tobytes()) for name, one in ARRAYS.items()]
+)
+
+
+@st.composite
+def odd_ckpts(draw: st.DrawFn) -> bytes:
+    """Checkpoints of any names, kinds and shapes, whose contents need not fit these."""
+    parts = ["conv1.weight", "stage2.0.branches.0.0.conv1.weight", "final_layer.weight"]
+    entries = []
+    for _ in range(draw(st.integers(0, 5))):
+        name = draw(st.sampled_from([*ARRAYS, *parts, "fc.weight"]) | st.text(max_size=12))
+        kind = draw(st.sampled_from(["Float32", "Int64", "BFloat16", "str", "Float9", ""]))
+        shape, more = draw(st.lists(st.integers(0, 3), max_size=4)), draw(st.integers(-4, 4))
+        content = bytes(4 * int(np.prod(shape)) + max(more, 0))
+        entries.append((name, kind, [*shape, more] if more < 0 else shape, content))
+    return ckpt(entries)
+
+
+def with_safe_head(text: str) -> bytes:
+    head = text.encode("utf-8", "replace")
+    return len(head).to_bytes(8, "little") + head + SAFE[SAFE_BODY:]
 
 
 def use_weights(path: Path) -> None:
@@ -439,47 +398,81 @@ def use_weights(path: Path) -> None:
     _ = weights.spec
 
 
+@dataclass(frozen=True)
+class Surface:
+    """A file's name, one that is accepted, what may come in its place, and what reads it."""
+
+    name: str
+    plain: str | bytes
+    contents: Contents
+    use: Callable[[Path], None]
+
+
+HEADER = ["image", "vehicle_id", "camera", "color", "type"]
+VEHICLE = ["a.jpg", "1", "c002", "red", "3"]
+VISIBILITY = "a.jpg" + ",0" * 36 + "\n"
+MANIFEST = ["image", "id", "camera", "time", "lane"]
+ENTRY = ["a.jpg", "x", "c1", "2026-11-01T08:00:00", "5"]
+SIZES = [ROW[0], "64", "48", *["1"] * (COLUMNS - 4)]
+LABELS = csv_text([ROW, ["0002_c001_00000001_0.jpg", *ROW[1:]]])
+label_texts = csv_texts(ROW) | csv_texts(SIZES) | damaged(LABELS.encode())
+XML = '<T><Items><Item imageName="a.jpg" vehicleID="1" cameraID="c001"/></Items></T>'
+SURFACES = [
+    Surface("card.md", PLAIN_CARD, cards(), use_card),
+    Surface("w.json", SIDECAR, json_texts(SIDECAR), use_sidecar),
+    Surface("settings.yaml", "epochs: 2", settings_texts, use_settings),
+    *(Surface("metadata.json", one, json_texts(one), use_metadata) for one in METADATA),
+    Surface("l.csv", LABELS, label_texts, use_labels),
+    Surface("label_train.csv", LABELS, label_texts, use_dataset),
+    Surface("v.csv", VISIBILITY, damaged(VISIBILITY.encode()), use_visibility),
+    Surface("c.json", COCO, json_texts(COCO), use_labels),
+    Surface(
+        "train.csv",
+        csv_text([HEADER, VEHICLE]),
+        csv_texts(VEHICLE, st.permutations(HEADER) | st.lists(cells, max_size=6)),
+        use_dataset,
+    ),
+    Surface("train_label.xml", XML, xml_texts(), use_xml),
+    Surface(
+        "m.csv",
+        csv_text([MANIFEST, ENTRY]),
+        csv_texts(ENTRY, st.permutations(MANIFEST) | st.lists(odd_text)),
+        use_manifest,
+    ),
+    Surface(
+        "x.jpg",
+        PICTURES[0],
+        st.sampled_from(PICTURES).flatmap(damaged) | st.binary(max_size=64),
+        use_picture,
+    ),
+    Surface(
+        "w.ckpt",
+        SHIPPED,
+        damaged(PLAIN_CKPT) | odd_ckpts(),
+        use_weights,
+    ),
+    Surface(
+        "w.safetensors",
+        SAFE,
+        damaged(SAFE) | json_texts(SAFE[8:SAFE_BODY].decode()).map(with_safe_head),
+        use_weights,
+    ),
+]
+
+
+@pytest.mark.parametrize("surface", SURFACES, ids=lambda surface: surface.name)
+@pytest.mark.filterwarnings("ignore")
+def test_a_plain_file_is_read(surface: Surface, tmp_path: Path) -> None:
+    surface.use(write(tmp_path / surface.name, surface.plain))
+
+
+@pytest.mark.parametrize("surface", SURFACES, ids=lambda surface: surface.name)
+@pytest.mark.filterwarnings("ignore")
 @fuzz
-@given(damaged(ckpt(ARRAYS)) | damaged(ckpt({"a": np.zeros(3, np.float32)})))
-def test_damaged_checkpoints(tmp_path: Path, content: bytes) -> None:
-    survives(lambda: use_weights(write(tmp_path / "w.ckpt", content)))
-
-
-parts = ["conv1.weight", "stage2.0.branches.0.0.conv1.weight", "final_layer.weight", "fc.weight"]
-names = st.sampled_from([*ARRAYS, *parts]) | st.text(max_size=12)
-shapes = st.lists(st.integers(0, 3), max_size=4)
-kinds = st.sampled_from(["Float32", "Int64", "BFloat16", "str", "Float9", ""])
-
-
-@fuzz
-@given(st.lists(st.tuples(names, shapes, kinds, st.integers(-4, 4)), max_size=5))
-def test_checkpoints_of_any_names_and_shapes(tmp_path: Path, entries: list[Any]) -> None:
-    message = _message_class()()
-    for name, shape, kind, more in entries:
-        entry = message.value.add()
-        entry.tag = name.encode("utf-8", "ignore").decode()
-        entry.tensor.tensor_type = kind
-        entry.tensor.dims.extend([*shape, more] if more < 0 else shape)
-        entry.tensor.tensor_content = bytes(4 * int(np.prod(shape)) + max(more, 0))
-    survives(lambda: use_weights(write(tmp_path / "w.ckpt", message.SerializeToString())))
-
-
-SAFE = save(ARRAYS)
-SAFE_HEAD = json.loads(SAFE[8 : 8 + int.from_bytes(SAFE[:8], "little")])
-
-
-@fuzz
-@given(damaged(SAFE) | json_texts(SAFE_HEAD))
-def test_safetensors(tmp_path: Path, content: bytes | str) -> None:
-    if isinstance(content, str):
-        head = content.encode("utf-8", "replace")
-        content = (
-            len(head).to_bytes(8, "little") + head + SAFE[8 + int.from_bytes(SAFE[:8], "little") :]
-        )
-    survives(lambda: use_weights(write(tmp_path / "w.safetensors", content)))
-
-
-# What is kept
+@given(data=st.data())
+def test_any_file_is_read_or_refused(surface: Surface, tmp_path: Path, data: st.DataObject) -> None:
+    content = data.draw(surface.contents)
+    survives(lambda: surface.use(write(tmp_path / surface.name, content)))
 
 
 @fuzz
@@ -494,7 +487,7 @@ def test_what_is_kept_is_used_whole_or_not_at_all(tmp_path: Path, data: st.DataO
     assert found == (content if content == b"content" * 9 else None)
 
 
-# Gallery stores
+# Galleries
 
 
 @pytest.fixture(scope="module")
@@ -540,21 +533,6 @@ def test_conditions(city: Path, where: str) -> None:
     queries = np.ones((1, gallery.store.width))
     found = survives(lambda: gallery.search(queries, top=9, where=where)[0])
     assert count is None or found is None or len(found) == count
-
-
-MANIFEST = ["a.jpg", "x", "c1", "2026-11-01T08:00:00", "5"]
-
-
-@fuzz
-@given(
-    table(MANIFEST), st.permutations(["image", "id", "camera", "time", "lane"]) | st.lists(odd_text)
-)
-@example([["9" * 3000]], ["image"])
-def test_manifests(tmp_path: Path, rows: list[list[str]], header: list[str]) -> None:
-    write(tmp_path / "a.jpg", PICTURES[0])
-    found = survives(lambda: read_manifest(write(tmp_path / "m.csv", csv_text([header, *rows]))))
-    for entry in found or ():
-        assert entry.image.is_file() and isinstance(entry.id, str)
 
 
 # Command lines

@@ -7,19 +7,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..models import pose_networks
+from ..models import DEFAULT_NETWORK, NETWORKS, pose_networks
 from .options import (
     add_command,
     add_options,
+    card_of,
     given,
     images_of,
     make_pose_estimator,
     make_predictor,
-    network_of,
     positive,
     print_json,
     print_rows,
     source_of,
+    weights_of,
 )
 
 
@@ -65,7 +66,7 @@ def _export(options: argparse.Namespace) -> None:
 
     report = export(
         options.output,
-        name=network_of(options),
+        name=_network(options),
         **source_of(options),
         **given(options, ("fixed_batch", "size", "device")),
     )
@@ -80,13 +81,30 @@ def _export(options: argparse.Namespace) -> None:
     print_rows(rows)
 
 
+def _network(options: argparse.Namespace) -> str:
+    """The network's name: of ``--network``, else the one that the weights are of."""
+    from ..hub.card import ENTRIES
+    from ..inference.engines import open_engine
+    from ..weights.read import read_weights
+
+    weights = weights_of(options)
+    if options.network or weights == "none":
+        return options.network or DEFAULT_NETWORK
+    if weights in ENTRIES:
+        stated = card_of(options).network
+        return stated if stated in NETWORKS else DEFAULT_NETWORK
+    if weights.endswith(".onnx"):
+        return str(open_engine(Path(weights)).spec.network)
+    return read_weights(weights).network.name
+
+
 def _quantize(options: argparse.Namespace) -> None:
     images = images_of(options.images)
     from ..data.labels import keypoints_of
     from ..inference.quantize import quantize
 
     keypoints = keypoints_of(images, options.labels)
-    is_pose = network_of(options) in {network.name for network in pose_networks()}
+    is_pose = _network(options) in {network.name for network in pose_networks()}
     runner = make_pose_estimator(options) if is_pose else make_predictor(options)
     report = quantize(options.output, runner, images, keypoints, min_cosine=options.min_cosine)
     if options.json:

@@ -11,19 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .options import (
-    UNCALIBRATED,
     add_command,
     add_options,
     add_predictor_options,
     check_folder,
     check_images,
-    distance_text,
     make_predictor,
     positive,
     predictor_settings,
     print_json,
     print_rows,
-    print_uncalibrated,
     share,
 )
 
@@ -35,6 +32,7 @@ if TYPE_CHECKING:
     from ..inference.predictor import Predictor
 
 _SHOWN = 10
+_UNCALIBRATED = "not calibrated: a distance alone ('multitasknet calibrate' measures more)"
 
 
 @dataclass(frozen=True)
@@ -224,7 +222,8 @@ def _search(options: argparse.Namespace) -> None:
         return
     for answer in answers:
         _print_answer(answer, predictor)
-    print_uncalibrated(predictor)
+    if predictor.calibration is None:
+        print(f"\n{_UNCALIBRATED}")
 
 
 def _keypoints(options: argparse.Namespace, images: Sequence[Path]) -> Any:
@@ -253,12 +252,13 @@ def _as_json(answer: Answer, predictor: Predictor) -> dict[str, Any]:
 
 def _print_answer(answer: Answer, predictor: Predictor) -> None:
     print(f"\n{answer.query}" + (f" (in the gallery: {answer.itself})" if answer.itself else ""))
+    calibration = predictor.calibration
     for rank, hit in enumerate(answer.hits, start=1):
         row = hit.row
         facts = (row.camera and f"camera {row.camera}", row.time, row.color, row.type)
         known = "  ".join(str(fact) for fact in facts if fact)
-        text = distance_text(predictor, hit.distance)
-        print(f"  {rank:3}  {text}  {row.image}  {known}".rstrip())
+        odds = f"  {calibration.words(hit.distance)}" if calibration else ""
+        print(f"  {rank:3}  {hit.distance:10.4g}{odds}  {row.image}  {known}".rstrip())
     if not answer.hits:
         print("  nothing")
     setting, how = answer.searched.setting, "each compared"
@@ -325,7 +325,7 @@ def _compare(options: argparse.Namespace) -> None:
         print(f"{prediction.source}: {prediction.color or ''} {prediction.type or ''}".rstrip(": "))
     print(f"distance      {result.distance:.4g} (squared Euclidean)")
     calibration = predictor.calibration
-    print(calibration.words(result.distance) if calibration else UNCALIBRATED)
+    print(calibration.words(result.distance) if calibration else _UNCALIBRATED)
 
 
 def _add(options: argparse.Namespace) -> None:

@@ -10,11 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..device import Device
-from ..errors import EngineError
 from ..inference.engines import BACKENDS, PRECISIONS
-from ..models import DEFAULT_NETWORK, NETWORKS, find_network
-from ..models.base import SIZE_STEP
+from ..models import DEFAULT_NETWORK, NETWORKS
+from ..models.base import check_size
 from ..runtime import usable_cores
 from ..vehicle.pose import HIDDEN
 
@@ -29,7 +27,7 @@ _ENGINE = ("size", "threads", "backend", "precision", "batch_size")
 _WIDTH = 79
 # The first is whose weights are random ones.
 POSE_NETWORKS = ("poseestnet", "vehiclepose")
-_MOST_DIGITS = 9
+_MOST = 10**9
 _DECODINGS = ("published", "dark", "udp", "soft")
 
 
@@ -73,7 +71,6 @@ def add_options(parser: Any, *names: str) -> None:
         "--card": {"type": Path, "help": "a model card (the network's own)"},
         "--data": {"type": Path, "required": True, "help": "a data set's folder"},
         "--device": {
-            "type": device_name,
             "metavar": "NAME[:N]",
             "help": "where MindSpore computes: CPU, Ascend, Ascend:1, GPU (what it finds)",
         },
@@ -161,40 +158,13 @@ def weights_of(options: argparse.Namespace) -> str:
 def source_of(options: argparse.Namespace) -> dict[str, Any]:
     """Which weights, as the package's functions take it."""
     weights = weights_of(options)
-    return {
-        "weights": None if weights == "none" else weights,
-        "card": card_of(options) if weights == "card" else None,
-    }
+    return {"weights": None if weights == "none" else weights, "card": card_path(options)}
 
 
 def card_path(options: argparse.Namespace) -> Path | None:
     """The card that ``--card`` or ``--weights`` names; None if there is none."""
     card, weights = (getattr(options, name, None) for name in ("card", "weights"))
     return card or (Path(weights) if weights and str(weights).endswith(".md") else None)
-
-
-def network_of(options: argparse.Namespace) -> str:
-    """The network's name: of ``--network``, else the one that the weights are of."""
-    from ..hub.card import ENTRIES
-
-    weights = weights_of(options)
-    if options.network or weights == "none":
-        return options.network or DEFAULT_NETWORK
-    if weights not in ENTRIES:
-        return _network_in(Path(weights))
-    stated = card_of(options).network
-    return stated if stated in NETWORKS else DEFAULT_NETWORK
-
-
-def _network_in(path: Path) -> str:
-    """The name of the network that a file of weights or an ONNX file holds."""
-    if path.suffix == ".onnx":
-        from ..inference.engines import open_engine
-
-        return str(open_engine(path).spec.network)
-    from ..weights.read import read_weights
-
-    return read_weights(path).network.name
 
 
 def card_of(options: argparse.Namespace) -> ModelCard:
@@ -215,14 +185,6 @@ def card_of(options: argparse.Namespace) -> ModelCard:
     return card
 
 
-def check_weights(options: argparse.Namespace, path: Path) -> None:
-    """Raise CheckpointError if ``--network`` asks for another network than the file's."""
-    from ..weights.read import read_weights
-
-    if options.network:
-        _ = read_weights(path, find_network(options.network)).spec
-
-
 def make_predictor(options: argparse.Namespace) -> Predictor:
     """The predictor that the options ask for, see :func:`add_predictor_options`."""
     from ..inference.predictor import Predictor
@@ -232,8 +194,7 @@ def make_predictor(options: argparse.Namespace) -> Predictor:
 
 def predictor_settings(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of that predictor."""
-    how = given(options, ("pose", *_ENGINE))
-    return source_of(options) | how
+    return source_of(options) | given(options, ("pose", *_ENGINE))
 
 
 def make_pose_estimator(options: argparse.Namespace) -> PoseEstimator:
@@ -310,48 +271,20 @@ def print_table(
         print(f"{name:{width}}" + "".join(f"{cell:>12}" for cell in cells))
 
 
-def distance_text(predictor: Predictor, distance: float) -> str:
-    """A match's distance, and how probable it is if the user's own calibration tells that."""
-    calibration = predictor.calibration
-    return f"{distance:10.4g}" + (f"  {calibration.words(distance)}" if calibration else "")
-
-
-UNCALIBRATED = "not calibrated: a distance alone ('multitasknet calibrate' measures more)"
-
-
-def print_uncalibrated(predictor: Predictor) -> None:
-    """Print that distances have no probabilities, if that is so."""
-    if predictor.calibration is None:
-        print(f"\n{UNCALIBRATED}")
-
-
 def positive(text: str) -> int:
     """An argument that is a whole number of at least 1."""
-    is_whole = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
-    value = int(text) if is_whole else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(
-            f"expected a whole number of at least 1 and at most {_MOST_DIGITS} digits, got "
-            f"{text[:40]!r}"
-        )
+    value = int(text)
+    if not 1 <= value < _MOST:
+        raise argparse.ArgumentTypeError(f"expected 1 to {_MOST - 1:,}, got {text[:40]!r}")
     return value
 
 
 def image_size(text: str) -> tuple[int, int]:
     """An argument that is the side of a square input."""
-    side = positive(text)
-    if side % SIZE_STEP:
-        raise argparse.ArgumentTypeError(f"expected a multiple of {SIZE_STEP}, got {text!r}")
-    return side, side
-
-
-def device_name(text: str) -> str:
-    """An argument that names a device."""
     try:
-        Device.parse(text)
-    except EngineError as error:
+        return check_size(int(text))
+    except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-    return text
 
 
 def share(text: str) -> float:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError, MultiTaskNetError
+from ..models import find_network
 from .options import (
     add_command,
     add_options,
     card_of,
-    check_weights,
     given,
     print_json,
     print_rows,
@@ -125,8 +125,8 @@ def _info(options: argparse.Namespace) -> None:
     if named in ENTRIES:
         rows = _card_rows(card_of(options))
     else:
-        check_weights(options, Path(named))
-        rows = _weights_rows(read_weights(named))
+        network = find_network(options.network) if options.network else None
+        rows = _weights_rows(read_weights(named, network))
     print_rows(rows, as_json=options.json)
 
 
