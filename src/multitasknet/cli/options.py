@@ -158,7 +158,8 @@ def weights_of(options: argparse.Namespace) -> str:
 def source_of(options: argparse.Namespace) -> dict[str, Any]:
     """Which weights, as the package's functions take it."""
     weights = weights_of(options)
-    return {"weights": None if weights == "none" else weights, "card": card_path(options)}
+    card = card_of(options) if card_path(options) else None
+    return {"weights": None if weights == "none" else weights, "card": card}
 
 
 def card_path(options: argparse.Namespace) -> Path | None:
