@@ -127,13 +127,19 @@ def realism() -> Iterator[ModuleType]:
         yield importlib.import_module("realism")
 
 
-# -- bodies --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("kind", TYPES)
-def test_right_keypoints_mirror_the_left_ones_and_stand_where_they_are_named(kind) -> None:
-    for seed in range(4):
-        points = model_of(kind, seed).keypoints
+def test_a_vehicle_stands_on_the_road_and_its_points_where_they_are_named(kind) -> None:
+    for seed in range(3):
+        model = model_of(kind, seed)
+        (low, high), mesh, points = model.extent, model.mesh, model.keypoints
+        assert low[2] == pytest.approx(0, abs=0.02)
+        assert low[1] == pytest.approx(-high[1], abs=0.02)
+        assert ((points > low - 0.02) & (points < high + 0.02)).all()
+        assert mesh.triangles.min() >= 0 and mesh.triangles.max() < len(mesh.points)
+        assert all(np.isfinite(one).all() for one in (mesh.points, mesh.normals, mesh.places))
+        assert model.openness.min() >= 0 and model.openness.max() <= 1
+        rows, columns = model.atlas.look.shape[:2]
+        assert (mesh.places > -1).all() and (mesh.places < [columns, rows]).all()
         np.testing.assert_allclose(points[18:], points[:18] * [1, -1, 1])
         assert (points[:18, 1] > 0).all()
         x, _, z = points[:18].T
@@ -142,22 +148,6 @@ def test_right_keypoints_mirror_the_left_ones_and_stand_where_they_are_named(kin
         assert x[16] > x[15] > x[14] > x[13] >= x[12] - 0.1 >= x[11] - 2
         assert z[14] > z[15] > z[16] > z[17]
         assert z[13] > z[12] > z[11] > z[10]
-
-
-@pytest.mark.parametrize("kind", TYPES)
-def test_a_vehicle_stands_on_the_road_and_its_points_on_its_skin(kind) -> None:
-    model = model_of(kind, seed=6)
-    low, high = model.extent
-    assert low[2] == pytest.approx(0, abs=0.02)
-    assert ((model.keypoints > low - 0.02) & (model.keypoints < high + 0.02)).all()
-    assert low[1] == pytest.approx(-high[1], abs=0.02)
-    mesh = model.mesh
-    assert mesh.triangles.min() >= 0 and mesh.triangles.max() < len(mesh.points)
-    for values in (mesh.points, mesh.normals, mesh.places, model.openness):
-        assert np.isfinite(values).all()
-    assert model.openness.min() >= 0 and model.openness.max() <= 1
-    rows, columns = model.atlas.look.shape[:2]
-    assert (mesh.places > -1).all() and (mesh.places < [columns, rows]).all()
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -184,7 +174,7 @@ def test_rays_meet_the_silhouette_and_a_skin_that_looks_outward(kind) -> None:
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_every_vehicle_can_be_built_and_photographed(kind, stations) -> None:
-    for seed in range(23):
+    for seed in range(10):
         prior = PRIORS[seed % 2]
         rng = np.random.default_rng((TYPES.index(kind), seed))
         model = build_model(draw_look(rng, TYPES.index(kind) + 1, seed % 10 + 1))
@@ -207,25 +197,11 @@ def test_two_vehicles_of_one_type_and_colour_differ() -> None:
     np.testing.assert_array_equal(one.mesh.points, again.mesh.points)
 
 
-# -- what is seen --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", TYPES)
-def test_seen_keypoints_lie_on_the_vehicle_from_every_side(kind) -> None:
-    model = model_of(kind, seed=1)
-    for yaw, elevation in VIEWS[::2]:
-        camera = camera_at(model, yaw, elevation)
-        near = cv2.dilate(silhouette(model, camera).astype(np.uint8), np.ones((7, 7), np.uint8))
-        pixels, _ = camera.project(model.keypoints)
-        columns, rows = pixels[kinds_at(model, camera) == VISIBLE].round().astype(int).T
-        assert near[rows, columns].all(), (yaw, elevation)
-
-
 @pytest.mark.parametrize("kind", TYPES)
 def test_visibility_agrees_with_rays_through_the_triangles(kind) -> None:
     model = model_of(kind, seed=2)
     wheels = [0, 1, 18, 19]
-    for yaw, elevation in VIEWS[1::3]:
+    for yaw, elevation in VIEWS[1::5]:
         camera = camera_at(model, yaw, elevation)
         kinds, blocked = kinds_at(model, camera), are_blocked(model, camera.eye, model.keypoints)
         assert not (kinds == HIDDEN_OTHERWISE).any()
@@ -300,22 +276,6 @@ def test_what_another_vehicle_covers_is_hidden_otherwise() -> None:
     np.testing.assert_array_equal(kinds, kinds_at(model, camera_at(model, 90, 5)))
 
 
-def test_what_the_foreground_covers_or_the_border_cuts_off_is_hidden_otherwise() -> None:
-    model = model_of("hatchback", seed=4)
-    camera = camera_at(model, 35, 12)
-    alone = kinds_at(model, camera)
-    pixels, _ = camera.project(model.keypoints)
-    cover = np.zeros((SIDE, SIDE), np.float32)
-    cover[:, SIDE // 2 :] = 0.9
-    cover[: SIDE // 2, : SIDE // 2] = 0.3  # one sees through that
-    kinds = find_visibility(standing(model), [], camera, (SIDE, SIDE), cover)
-    behind = pixels[:, 0].round() >= SIDE // 2
-    assert 5 < behind.sum() < 31
-    np.testing.assert_array_equal(kinds, np.where(behind, HIDDEN_OTHERWISE, alone))
-    narrow = find_visibility(standing(model), [], camera, (SIDE // 2, SIDE), None)
-    np.testing.assert_array_equal(narrow == HIDDEN_OTHERWISE, pixels[:, 0] > SIDE // 2 - 0.5)
-
-
 @pytest.mark.parametrize("prior", PRIORS)
 def test_a_photograph_says_what_hides_its_points(prior, stations, monkeypatch) -> None:
     def half(rng, size, light, *, wide):
@@ -371,9 +331,6 @@ def grey(shot: Shot) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(shot.jpeg)).convert("L")).astype(float)
 
 
-# -- labels --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("kind", "real"),
     [
@@ -395,18 +352,15 @@ def test_three_to_ten_surfaces_pass_in_most_pictures(stations) -> None:
     rng = np.random.default_rng(0)
     passing = {}
     for prior in PRIORS:
-        plans = make_plan(36, 2, 2, 1, prior=prior)
+        plans = make_plan(24, 2, 2, 1, prior=prior)[:24]
         counts = passing[prior] = []
-        for plan in plans[:36]:
+        for plan in plans:
             model = build_model(draw_look(rng, plan.type_id, plan.color_id))
             for station in stations[prior][:2]:
                 shot = shoot(model, station, rng, pixels=48, prior=prior)
                 counts.append(len(visible_surfaces(shot.keypoints)))
         assert np.mean([3 <= count <= 10 for count in counts]) > 0.6, (prior, counts)
         assert 7 <= np.median(counts) <= 9
-
-
-# -- colours and priors --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("color", COLORS)
