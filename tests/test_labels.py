@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multitasknet import DataError, read_labels
+from multitasknet.data.file_names import camera_in, path_in, vehicle_in
 from multitasknet.data.labels import Labels, keypoints_of
-from multitasknet.data.names import camera_in, path_in, vehicle_in
 from multitasknet.data.text import read_lines, read_text
 
 ROW = ["a.jpg", "12", "5", "1", *[str(n / 10) for n in range(108)]]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .data.names import camera_in, vehicle_in
+from .data.file_names import camera_in, vehicle_in
 from .errors import OutputError
 from .files import check_output
 from .gallery.gallery import DEMO, open_gallery

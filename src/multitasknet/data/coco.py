@@ -12,8 +12,8 @@ import numpy as np
 from ..errors import DataError
 from ..files import reading
 from ..vehicle.keypoints import KEYPOINT_NAMES, NUM_KEYPOINTS, SEEN_FROM, SKELETON
+from .file_names import path_in, vehicle_in
 from .labels import LabelRow, Labels, parse_rows, refuse
-from .names import path_in, vehicle_in
 from .text import read_text
 
 _CATEGORY = 1

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..vehicle.keypoints import NUM_KEYPOINTS
-from .names import path_in, vehicle_in
+from .file_names import path_in, vehicle_in
 from .text import read_csv
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from ..files import reading
 from ..images import find_images
 from ..vehicle.attributes import COLORS, TYPES
 from ..vehicle.cameras import UNKNOWN_CAMERA
+from .file_names import camera_in, path_in, vehicle_in
 from .labels import LabelRow, parse_rows, read_labels, read_visibility, refuse, whole_number
-from .names import camera_in, path_in, vehicle_in
 from .records import SPLITS, Record, Split, VehicleDataset, check_images
 from .text import read_csv, read_lines, read_text
 

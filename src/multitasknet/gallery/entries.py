@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
+from ..data.file_names import camera_in, path_in
 from ..data.labels import Labels
-from ..data.names import camera_in, path_in
 from ..data.records import Record
 from ..data.text import read_text
 from ..errors import GalleryError

@@ -20,8 +20,8 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 from tqdm import tqdm
 
+from ..data.file_names import camera_in
 from ..data.layouts import has_split, read_dataset
-from ..data.names import camera_in
 from ..data.records import Record
 from ..errors import GalleryError
 from ..files import expand, make_folder, replacing
