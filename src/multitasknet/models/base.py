@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from ..errors import CheckpointError, EngineError, shown
-from ..images import RGB_MEAN, RGB_STD
 from ..runtime import free_memory
 from ..vehicle.pose import PoseConvention, check_convention
 from ..vehicle.sample import Sample
@@ -237,6 +236,8 @@ class Network(ABC):
 
     def normalization(self) -> dict[str, Any]:
         """How pixels become inputs, for readers of exported files."""
+        from ..images import RGB_MEAN, RGB_STD  # loads OpenCV, which no help text waits for
+
         return {
             "scale": "pixels / 255, then (value - mean) / std",
             "rgb": {"mean": RGB_MEAN, "std": RGB_STD},
