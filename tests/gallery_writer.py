@@ -1,6 +1,7 @@
-"""A process that adds, compacts and indexes a store until it is killed, and prints what is done.
+"""A process that adds to a store until it is killed or done, and prints what is committed.
 
-Usage: ``python gallery_writer.py STORE FIRST``; prints a line once a batch is committed.
+Usage: ``python gallery_writer.py STORE FIRST [COUNT]``; with a count rows alone, of so many batches
+of 5, else batches of 250, which are compacted and indexed in between.
 """
 
 from __future__ import annotations
@@ -13,20 +14,26 @@ import stores
 BATCH = 250
 
 
-def main(path: str, first: int) -> None:
+def endless(path: str, first: int) -> None:
     gallery = stores.open_gallery(path)
     print("ready", flush=True)
     for start in count(first, BATCH):
-        rows = [stores.row(str(number), number) for number in range(start, start + BATCH)]
-        gallery.store.merge(rows, insert=True)
+        stores.fill(gallery, range(start, start + BATCH))
         print(start, flush=True)
         if (start // BATCH) % 3 == 1:
             gallery.compact()
-            print("compacted", flush=True)
         if (start // BATCH) % 3 == 2 and len(gallery) >= 1000:
             gallery.build_index(recall=0.5)
-            print("indexed", flush=True)
+
+
+def brief(path: str, first: int, batches: int) -> None:
+    gallery = stores.open_gallery(path)
+    for start in range(first, first + 5 * batches, 5):
+        stores.fill(gallery, range(start, start + 5))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    if len(sys.argv) == 3:
+        endless(sys.argv[1], int(sys.argv[2]))
+    else:
+        brief(sys.argv[1], *map(int, sys.argv[2:]))

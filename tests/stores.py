@@ -13,9 +13,8 @@ from PIL import Image
 
 from multitasknet.data.records import Record
 from multitasknet.errors import ImageError
-from multitasknet.gallery.columns import table_schema
+from multitasknet.gallery.columns import halves, table_schema
 from multitasknet.gallery.gallery import Gallery
-from multitasknet.gallery.store import Store
 from multitasknet.images import Picture, open_picture
 from multitasknet.inference.origin import EmbeddingOrigin
 from multitasknet.models.multitasknet.decoding import Prediction
@@ -40,13 +39,9 @@ class PixelPredictor:
     batch_size: int = 8
     size: tuple[int, int] = (32, 32)
     spec: MultiTaskNetSpec = field(default_factory=PixelSpec)
+    engine: Any = field(default_factory=lambda: SimpleNamespace(source="pixels"))
+    calibration: Any = None
     embedded: int = 0
-
-    @property
-    def engine(self) -> Any:
-        return SimpleNamespace(weights_sha256=self.weights, precision="float32", source="pixels")
-
-    calibration = None
 
     @property
     def origin(self) -> EmbeddingOrigin:
@@ -71,23 +66,21 @@ class PixelPredictor:
             yield replace(found, source=picture.name, index=index, sha256=picture.sha256, **shape)
 
     def predict(self, images: Iterable[Any], keypoints: Any = None) -> list[Prediction]:
-        return list(self.stream(images, keypoints))
+        return list(self.stream(images))
 
-    def embed(self, images: Iterable[Any], keypoints: Any = None) -> np.ndarray:
-        return np.stack([one.embedding for one in self.stream(images, keypoints)])
+    def embed(self, images: Iterable[Any]) -> np.ndarray:
+        return np.stack([one.embedding for one in self.stream(images)])
 
-    def one(self, pixels: np.ndarray, keypoints: np.ndarray | None) -> Prediction:
+    def one(self, pixels: np.ndarray, keypoints: np.ndarray | None = None) -> Prediction:
         mean = pixels.reshape(-1, 3).mean(axis=0) / 255
         matrix = np.random.default_rng(0).normal(size=(3, WIDTH))
-        colors = dict.fromkeys(self.spec.color_names, 0.0)
-        colors["red" if mean[0] > mean[2] else "blue"] = 1.0
-        colors = dict(sorted(colors.items(), key=lambda one: -one[1]))
+        color = "red" if mean[0] > mean[2] else "blue"
         types = dict.fromkeys(self.spec.type_names, 1 / len(self.spec.type_names))
         return Prediction(
             source="",
-            color=next(iter(colors)),
+            color=color,
             color_probability=1.0,
-            color_probabilities=colors,
+            color_probabilities=dict.fromkeys(self.spec.color_names, 0.0) | {color: 1.0},
             type=next(iter(types)),
             type_probability=1 / len(types),
             type_probabilities=types,
@@ -98,23 +91,29 @@ class PixelPredictor:
 
 def open_gallery(path: Path | str = "memory://", width: int = WIDTH) -> Gallery:
     spec = MultiTaskNetSpec()
-    return Gallery(Store(path, table_schema(width, spec.color_names, spec.type_names)))
+    return Gallery(path, table_schema(width, spec.color_names, spec.type_names))
 
 
-def row(id: str, number: int) -> dict[str, Any]:
+def row(id: str, number: int, **more: Any) -> dict[str, Any]:
     """A row as the table takes it, with an embedding of its number."""
     rng = np.random.default_rng(number)
-    return {
+    found = {
         "id": id,
         "image": f"/{number}.png",
         "camera": "",
         "color": ("red", "blue")[number % 2],
-        "keypoints": np.zeros(108),
-        "color_probabilities": np.zeros(10),
-        "type_probabilities": np.zeros(9),
-        "embedding": rng.normal(size=WIDTH).astype(np.float16),
+        "keypoints": np.zeros(108, np.float16),
+        "color_probabilities": np.zeros(10, np.float16),
+        "type_probabilities": np.zeros(9, np.float16),
+        "embedding": rng.normal(size=WIDTH),
         "sha256": rng.bytes(32),
-    }
+    } | more
+    return found | {"embedding": halves(found["embedding"])}
+
+
+def fill(gallery: Gallery, numbers: Iterable[int], name: str = "{}") -> None:
+    """Add :func:`row` for each number."""
+    gallery.merge([row(name.format(one), one) for one in numbers], insert=True)
 
 
 def draw(folder: Path, count: int, seed: int = 0) -> list[Path]:

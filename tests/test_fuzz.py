@@ -511,7 +511,7 @@ def test_damaged_stores(tmp_path: Path, city: Path, data: st.DataObject) -> None
 
     def use() -> None:
         gallery = Gallery(path)
-        gallery.search(np.ones((1, gallery.store.width)), top=2)
+        gallery.search(np.ones((1, gallery.width)), top=2)
         gallery.origins()
 
     survives(use)
@@ -529,8 +529,8 @@ words = st.sampled_from(
 @example("?")
 def test_conditions(city: Path, where: str) -> None:
     gallery = Gallery(city)
-    count = survives(lambda: gallery.store.count(where))
-    queries = np.ones((1, gallery.store.width))
+    count = survives(lambda: gallery.count(where))
+    queries = np.ones((1, gallery.width))
     found = survives(lambda: gallery.search(queries, top=9, where=where)[0])
     assert count is None or found is None or len(found) == count
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,8 @@ from multitasknet.gallery.entries import entries_of, read_manifest
 from multitasknet.gallery.gallery import Gallery
 from multitasknet.gallery.rows import AddReport, Entry, parse_time
 
+OTHER = PixelPredictor(weights="cd" * 32)
+
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
@@ -33,13 +36,8 @@ def gallery(tmp_path: Path) -> Gallery:
     return stores.open_gallery(tmp_path / "city.lance")
 
 
-def add(gallery: Gallery, paths: list, **options: object) -> AddReport:
-    predictor = options.pop("predictor", None) or PixelPredictor()
-    return gallery.add(predictor, paths, progress=False, **options)
-
-
-def rows(gallery: Gallery, *columns: str, where: str | None = None) -> list[dict]:
-    return list(gallery.store.rows(columns or gallery.store.columns, where))
+def add(gallery: Gallery, entries: list, predictor: Any = None, **options: Any) -> AddReport:
+    return gallery.add(predictor or PixelPredictor(), entries, progress=False, **options)
 
 
 def manifest(path: Path, text: str) -> list[Entry]:
@@ -48,38 +46,42 @@ def manifest(path: Path, text: str) -> list[Entry]:
 
 
 def column(gallery: Gallery, name: str) -> list:
-    return [row[name] for row in sorted(rows(gallery, "id", name), key=lambda row: row["id"])]
+    """Of all rows, by their ids."""
+    rows = sorted(gallery.rows(["id", name]), key=lambda row: row["id"])
+    return [row[name] for row in rows]
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError("No space left on device")
 
 
 def test_rows_hold_the_networks_results(gallery: Gallery, pictures: list[Path]) -> None:
     predictor = PixelPredictor()
-    report = add(gallery, pictures, predictor=predictor)
+    report = add(gallery, pictures, predictor)
     assert (report.added, report.unchanged, report.broken) == (40, 0, {})
-    (row,) = rows(gallery, where=f"image = '{pictures[3]}'")
+    (row,) = gallery.rows(gallery.columns, f"image = '{pictures[3]}'")
     (expected,) = predictor.stream(pictures[3:4])
     np.testing.assert_allclose(row["embedding"], expected.embedding, rtol=1e-3, atol=1e-3)
     assert (row["color"], row["width"], row["height"]) == (expected.color, 6, 4)
     assert (row["pose_origin"], len(row["keypoints"])) == ("neutral", 108)
-    assert row["color_probabilities"][gallery.store.color_names.index(row["color"])] == 1
+    assert row["color_probabilities"][gallery.color_names.index(row["color"])] == 1
     assert row["sha256"].hex() == expected.sha256
-    assert gallery.origins() == {predictor.origin: 40}
 
 
 def test_only_what_is_new_or_changed_is_embedded(gallery: Gallery, tmp_path: Path) -> None:
     paths = stores.draw(tmp_path / "crops", 12)
     add(gallery, paths)
     again = PixelPredictor()
-    assert add(gallery, [tmp_path / "crops"], predictor=again).unchanged == 12
-    assert again.embedded == 0
+    assert add(gallery, [tmp_path / "crops"], again).unchanged == 12 and again.embedded == 0
     paths[5].write_bytes(stores.draw(tmp_path / "other", 1, seed=9)[0].read_bytes())
     more = stores.draw(tmp_path / "crops", 3, seed=1)
-    report = add(gallery, [*paths, *more], predictor=again)
+    report = add(gallery, [*paths, *more], again)
     assert (report.added, report.unchanged, again.embedded, len(gallery)) == (4, 11, 4, 15)
     # Other keypoints make another embedding, the same ones do not.
     poses = [Record(path, 0, keypoints=np.full((36, 3), 0.3, np.float32)) for path in paths[:2]]
     entries = [Entry(str(one.image), one.image, record=one) for one in poses]
     assert [add(gallery, entries).added for _ in range(2)] == [2, 0]
-    assert gallery.store.count("pose_origin = 'given'") == 2
+    assert gallery.count("pose_origin = 'given'") == 2
 
 
 def test_a_folder_is_the_same_however_it_is_named(
@@ -104,24 +106,21 @@ def test_moved_pictures_keep_their_rows(gallery: Gallery, tmp_path: Path) -> Non
     (tmp_path / "crops").rename(tmp_path / "archive")
     copies = stores.draw(tmp_path / "crops", 1)
     again = PixelPredictor()
-    report = add(gallery, [tmp_path / "archive"], predictor=again)
+    report = add(gallery, [tmp_path / "archive"], again)
     # The first one's old place holds the same picture still: a copy is a row of its own.
     assert (report.moved, report.unchanged, report.added, again.embedded) == (3, 3, 1, 1)
-    moved = rows(gallery, "id", "image", "camera", "lane", where="lane > 0")
+    moved = list(gallery.rows(["id", "image", "camera"], "lane > 0"))
     assert sorted(row["camera"] for row in moved) == ["c1", "c2", "c3"]
     assert all(row["id"] == row["image"] and "archive" in row["id"] for row in moved)
-    assert str(copies[0]) in {row["id"] for row in rows(gallery, "id")} and len(gallery) == 5
+    assert str(copies[0]) in column(gallery, "id") and len(gallery) == 5
     # So the rows can be embedded again with other weights.
-    other = PixelPredictor(weights="cd" * 32)
-    report = add(gallery, gallery.stale(other.origin), predictor=other, reembed=True)
+    report = add(gallery, gallery.stale(OTHER.origin), OTHER, reembed=True)
     assert (report.added, report.broken) == (5, {})
-
-
-def test_a_manifest_moves_its_rows_pictures(gallery: Gallery, tmp_path: Path) -> None:
+    # A row with an id of its own only takes the new place.
     for folder in ("old", "new"):
         (path,) = stores.draw(tmp_path / folder, 1)
-        add(gallery, manifest(tmp_path / "m.csv", f"id,image\na,{path}\n"))
-    assert rows(gallery, "id", "image") == [{"id": "a", "image": str(path)}]
+        add(gallery, manifest(tmp_path / "m.csv", f"id,image\na,{path}\n"), OTHER)
+    assert gallery.row("a").image == path and len(gallery) == 6
 
 
 def test_broken_pictures_are_named_and_left_out(
@@ -133,9 +132,9 @@ def test_broken_pictures_are_named_and_left_out(
     paths[1].write_bytes(b"no picture")
     odd = tmp_path / "crops" / "a\udcff.png"
     paths[0].rename(odd)
+    assert add(gallery, [odd]).broken.keys() == {str(odd)}
     report = add(gallery, [*paths[1:], odd, tmp_path / "nowhere.png"])
-    assert report.added == len(gallery) == 1
-    assert len(report.broken) == 3
+    assert report.added == len(gallery) == 1 and len(report.broken) == 3
     assert "UTF-8" in report.broken[str(odd)]
 
 
@@ -143,7 +142,7 @@ def test_an_interruption_keeps_whole_batches(
     gallery: Gallery, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Stopped(PixelPredictor):
-        def stream(self, *arguments: object, **options: object) -> object:
+        def stream(self, *arguments: object, **options: object) -> Any:
             for found in super().stream(*arguments, **options):
                 if self.embedded == 25:
                     raise KeyboardInterrupt
@@ -151,36 +150,25 @@ def test_an_interruption_keeps_whole_batches(
 
     monkeypatch.setattr(adding, "BATCH", 10)
     with pytest.raises(KeyboardInterrupt):
-        add(gallery, pictures, predictor=Stopped())
+        add(gallery, pictures, Stopped())
     assert len(gallery) == 20
+    with monkeypatch.context() as patch:
+        patch.setattr(type(gallery.table), "merge_insert", full)
+        with pytest.raises(OSError, match=r"cannot be written \(No space"):
+            add(gallery, pictures)
     report = add(gallery, pictures)
     assert (report.unchanged, report.added, len(gallery)) == (20, 20, 40)
-
-
-def test_what_was_committed_stays_when_the_disk_is_full(
-    gallery: Gallery, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    add(gallery, pictures[:8])
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(type(gallery.store.table), "merge_insert", full)
-    with pytest.raises(OSError, match=r"cannot be written \(No space"):
-        add(gallery, pictures)
-    assert len(gallery) == 8
 
 
 def test_rows_of_other_weights_are_refused_until_they_are_embedded_again(
     gallery: Gallery, pictures: list[Path]
 ) -> None:
     add(gallery, pictures[:6])
-    other = PixelPredictor(weights="cd" * 32)
     with pytest.raises(GalleryError, match="--reembed"):
-        add(gallery, pictures[6:], predictor=other)
-    report = add(gallery, gallery.stale(other.origin), predictor=other, reembed=True)
-    assert report.added == 6
-    assert gallery.origins() == {other.origin: 6} and not gallery.stale(other.origin)
+        add(gallery, pictures[6:], OTHER)
+    assert gallery.origins() == {PixelPredictor().origin: 6}
+    assert add(gallery, gallery.stale(OTHER.origin), OTHER, reembed=True).added == 6
+    assert gallery.origins() == {OTHER.origin: 6} and not gallery.stale(OTHER.origin)
 
 
 def test_a_manifest_brings_cameras_times_and_columns(
@@ -192,20 +180,20 @@ def test_a_manifest_brings_cameras_times_and_columns(
         for n, one in enumerate(pictures)
     ]
     add(gallery, manifest(path, "\n".join(["image,id, camera,time,lane", *lines])))
-    (row,) = rows(gallery, "camera", "time", "lane", "image", where="id = 'crop-5'")
+    (row,) = gallery.rows(["camera", "time", "lane", "image"], "id = 'crop-5'")
     assert row == {
         "camera": "001",
         "time": datetime(2026, 11, 1, 8, 0, 5),
         "lane": 1,
         "image": str(pictures[5]),
     }
-    assert gallery.store.count("time > '2026-11-01 08:00:30' and lane = 1") == 5
+    assert gallery.count("time > '2026-11-01 08:00:30' and lane = 1") == 5
     # Corrections need no embedding, and what is not given, or empty, stays.
     again = PixelPredictor()
     text = f"image;id;camera;lane\n{pictures[5].name};crop-5;9;\n{pictures[6].name};crop-6;;7\n"
-    report = add(gallery, manifest(path, text), predictor=again)
+    report = add(gallery, manifest(path, text), again)
     assert (report.unchanged, again.embedded) == (2, 0)
-    kept = rows(gallery, "id", "camera", "lane", where="id in ('crop-5', 'crop-6')")
+    kept = gallery.rows(["id", "camera", "lane"], "id in ('crop-5', 'crop-6')")
     assert sorted(map(tuple, map(dict.values, kept))) == [("crop-5", "9", 1), ("crop-6", "002", 7)]
 
 
@@ -244,7 +232,7 @@ def test_numbers_write_back_as_the_text_they_were(cells: list[str]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,id,lane\n{0},a,12\n{1},b,word\n", "column lane holds int64, which '12' is not"),
+        ("image,id,lane\n{0},a,12\n{1},b,word\n", "column lane: .*int64 vs string"),
         ("image,id,lane\n{0},a,0.5\n{1},b,9007199254740993\n", "9007199254740993 is outside"),
         ("image,id,_rowid\n{0},a,1\n", "'_rowid' cannot name a column"),
         ("image,id,_distance\n{0},a,1\n", "'_distance' cannot name a column"),
@@ -259,8 +247,9 @@ def test_numbers_write_back_as_the_text_they_were(cells: list[str]) -> None:
         ("image,id\n{0},a\n{1},a\n", "1 ids occur twice: a"),
         ("image,time\n{0},noon\n", "row 1.*'noon' is not a time"),
         ("image,id\n,a\n", "row 1 has no image"),
-        ("image,id\n{0},a,b\n", "row 1 has 3 cells"),
+        ("image,id\n{0},a,b\n", r"m\.csv:2: 3 cells; the header has 2"),
         ("image\n", "there are no rows"),
+        ("", "expected a CSV file"),
         ("image\n\ud8ff", "not text in UTF-8"),
     ],
 )
@@ -268,27 +257,44 @@ def test_what_cannot_be_stored_is_refused_before_anything_is_written(
     gallery: Gallery, pictures: list[Path], text: str, message: str
 ) -> None:
     add(gallery, manifest(pictures[0].parent / "m.csv", f"image,id,lane\n{pictures[0]},a,7\n"))
-    version, columns = gallery.store.table.version, gallery.store.columns
+    version, columns = gallery.table.version, gallery.columns
     with pytest.raises(MultiTaskNetError, match=message):
         add(gallery, manifest(pictures[0].parent / "m.csv", text.format(*pictures)))
-    assert (gallery.store.table.version, gallery.store.columns) == (version, columns)
+    assert (gallery.table.version, gallery.columns) == (version, columns)
 
 
-def test_a_half_done_change_of_columns_is_undone(
+def test_columns_are_widened_in_one_step_or_not_at_all(
     gallery: Gallery, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add(gallery, [Entry("a", pictures[0], more={"lane": 7})])
-
-    def full(*_: object) -> None:
-        raise OSError("No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(type(gallery.store.table), "alter_columns", full)
-        with pytest.raises(OSError, match=r"cannot be written \(No space"):
-            add(gallery, [Entry("b", pictures[1], more={"lane": 0.5, "plate": "X"})])
-    assert "plate" not in gallery.store.columns and column(gallery, "lane") == [7]
-    add(gallery, [Entry("b", pictures[1], more={"lane": 0.5, "plate": "X"})])
+    add(gallery, [Entry("a", pictures[0], more={"lane": 7, "big": 1 << 60})])
+    more = [Entry("b", pictures[1], more={"lane": 0.5, "plate": "X"})]
+    for step in ("add", "add_columns"):
+        with monkeypatch.context() as patch:
+            patch.setattr(type(gallery.table), step, full)
+            with pytest.raises(OSError, match=r"cannot be written \(No space"):
+                add(gallery, more)
+        assert "plate" not in gallery.columns and column(gallery, "lane") == [7]
+    add(gallery, more)
     assert column(gallery, "lane") == [7.0, 0.5] and column(gallery, "plate") == [None, "X"]
+    with pytest.raises(GalleryError, match="column big: a stored number is too large"):
+        add(gallery, [Entry("b", pictures[1], more={"big": 0.5})])
+    assert column(gallery, "big") == [1 << 60, None]
+
+
+def test_rows_that_another_process_adds_without_the_lock_are_not_lost_silently(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores.fill(gallery, range(3))
+    read = gallery.read
+
+    def written_meanwhile(*arguments: Any, **options: Any) -> Any:
+        stores.fill(Gallery(gallery.path), [99])
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(Gallery, "_is_remote", True)
+    monkeypatch.setattr(gallery, "read", written_meanwhile)
+    with pytest.raises(GalleryError, match="another process has added rows"):
+        gallery.remove("id = '1'")
 
 
 def test_tables_as_pandas_writes_them(

@@ -15,6 +15,7 @@ from stores import PixelPredictor
 
 from multitasknet import Calibration
 from multitasknet.cli import main
+from multitasknet.gallery.gallery import Gallery
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +55,7 @@ def test_a_gallery_from_adding_to_forgetting(
     (again,) = printed(capsys, "gallery", "add", city, str(tmp_path / "crops"))
     assert again == {"added": 0, "unchanged": 20, "moved": 0, "broken": {}}
     (linked,) = printed(capsys, "gallery", "link", city, "--false-match-rate", "0.1")
-    assert linked["rows"] == 20 and linked["max_distance"] > 0
+    assert linked["crops"] == 20 and linked["max distance"] > 0
     assert main(["gallery", "remove", city, "--where", "camera = 'c1'"]) == 0
     assert "5 rows are gone for good" in capsys.readouterr().out
     assert main(["gallery", "compact", city]) == 0
@@ -81,6 +82,24 @@ def test_pictures_from_a_list_and_broken_ones(
         assert "no picture could be read" in capsys.readouterr().err
 
 
+def test_labels_give_keypoints_to_the_pictures_of_their_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, folder in enumerate(("cam1", "cam2")):
+        (path,) = stores.draw(tmp_path / folder, 1, seed)
+        path.rename(path.with_name("1.png"))
+    label = ",".join(["cam1/1.png", "1", "1", "1", *["2"] * 108])
+    (tmp_path / "labels.csv").write_text(label)
+    store, labels = str(tmp_path / "city.lance"), str(tmp_path / "labels.csv")
+    folders = [str(tmp_path / name) for name in ("cam1", "cam2")]
+    (report,) = printed(capsys, "gallery", "add", store, *folders, "--labels", labels)
+    assert report["added"] == 2
+    origins = {
+        row["image"]: row["pose_origin"] for row in Gallery(store).rows(["image", "pose_origin"])
+    }
+    assert [origins[f"{folder}/1.png"] for folder in folders] == ["given", "neutral"]
+
+
 def test_search_prints_what_it_found_and_how(
     city: str, predictor: PixelPredictor, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,15 +110,17 @@ def test_search_prints_what_it_found_and_how(
     assert first["distance"] < 1e-3 and first["probability"] is None
     assert found["in_gallery"] == query(city)
     assert found["searched"] == {"rows": 20, "setting": None}
-    (found,) = printed(capsys, *line, "--where", "time > '2026-11-01 08:00:10' and camera = 'c2'")
+    where = "time > '2026-11-01 08:00:10' and camera = 'c2'"
+    (found,) = printed(capsys, *line, "--where", where)
     assert {one["camera"] for one in found["matches"]} == {"c2"}
     assert found["searched"]["rows"] == len(found["matches"]) == 2
     (found,) = printed(capsys, *line, "--group-by", "camera")
     assert sorted(one["camera"] for one in found["matches"]) == ["c0", "c1", "c2", "c3"]
     (found,) = printed(capsys, *line, "--max-distance", "1e-3")
     assert [one["image"] for one in found["matches"]] == [query(city)]
-    (found,) = printed(capsys, *line, query(city, 6), "--track", "--false-match-rate", "0.2")
-    assert found["max_distance"] > 0
+    both = printed(capsys, *line, query(city, 6), "--false-match-rate", "0.2")
+    assert [one["in_gallery"] for one in both] == [query(city), query(city, 6)]
+    assert both[0]["max_distance"] > 0
     page = Path(city).parent / "page.html"
     assert main([*line, "--output", str(page)]) == 0
     out = capsys.readouterr().out
@@ -164,13 +185,3 @@ def test_groups_are_written_as_a_table_and_a_contact_sheet(
     page = (output / "vehicles.html").read_text()
     assert page.count("<h3>vehicle") == len(several) == counts["with several crops"]
     assert page.count("data:image/jpeg") == sum(one in several for one in vehicles)
-
-
-def test_the_demos_gallery_is_searched_by_name(
-    predictor: PixelPredictor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assets = Path(__file__).parents[1]
-    monkeypatch.setattr("multitasknet.hub.card.PACKAGE", assets)
-    photo = str(next((assets / "assets" / "demo" / "query").glob("*.jpg")))
-    (found,) = printed(capsys, "search", "--gallery", "demo", "--query", photo, "--top", "60")
-    assert len(found["matches"]) == 60 and found["in_gallery"] is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,59 +12,43 @@ from multitasknet import Predictor
 from multitasknet.errors import GalleryError
 from multitasknet.gallery.entries import entries_of
 from multitasknet.gallery.gallery import Gallery, open_gallery
-from multitasknet.gallery.ray import check_same_origin, embed_with_ray
+from multitasknet.gallery.ray import ray_embedder
 from multitasknet.gallery.rows import Entry
 
 
-@pytest.fixture(scope="module")
-def settings(checkpoint: Path) -> dict[str, Any]:
-    return {"weights": checkpoint, "size": (32, 32), "pose": "none", "backend": "mindspore"}
-
-
-@pytest.fixture(scope="module")
-def predictor(settings: dict[str, Any]) -> Predictor:
-    return Predictor(**settings)
-
-
-def test_rows_are_what_predict_gives(predictor: Predictor, tmp_path: Path) -> None:
-    paths = stores.draw(tmp_path / "crops", 19)
-    gallery = Gallery.create(tmp_path / "city.lance", predictor)
-    gallery.add(predictor, paths, progress=False)
-    found = predictor.predict(paths)
-    for path, one in zip(paths, found, strict=True):
-        row = gallery.embedding(str(path))
-        np.testing.assert_allclose(row, one.embedding, rtol=2e-3, atol=2e-3)
-        assert gallery.row(str(path)).color == one.color
-    opened = open_gallery(tmp_path / "city.lance", predictor)
-    ((hit,),) = opened.search(predictor.embed(paths[3:4]), top=1)
-    assert hit.row.image == paths[3]
-
-
-def test_actors_with_other_weights_are_refused(predictor: Predictor) -> None:
-    check_same_origin([predictor.origin], predictor.origin)
-    with pytest.raises(GalleryError, match=r"Ray actor has another network \(weights_sha256 ab"):
-        check_same_origin([stores.PixelPredictor().origin], predictor.origin)
-
-
 @pytest.mark.slow
-def test_ray_gives_the_same_rows_and_corrections(
-    predictor: Predictor, settings: dict[str, Any], tmp_path: Path
-) -> None:
-    pytest.importorskip("ray")
-    paths = [*stores.draw(tmp_path / "crops", 10), tmp_path / "nowhere.png"]
+def test_rows_are_what_predict_gives_by_ray_as_well(checkpoint: Path, tmp_path: Path) -> None:
+    settings = {"weights": checkpoint, "size": (32, 32), "pose": "none", "backend": "mindspore"}
+    predictor = Predictor(**settings)
+    paths = stores.draw(tmp_path / "crops", 10)
     gallery = Gallery.create(tmp_path / "city.lance", predictor)
     gallery.add(predictor, paths[:4], progress=False)
-    entries = [Entry(one.id, one.image, camera="7", more={"lane": 2}) for one in entries_of(paths)]
-    with embed_with_ray(settings, predictor.origin, actors=2) as embed:
-        report = gallery.add(predictor, entries, embed=embed, progress=False)
-    assert (report.added, report.unchanged, list(report.broken)) == (6, 4, [str(paths[10])])
-    assert gallery.store.count("camera = '7' and lane = 2") == len(gallery) == 10
-    for path, expected in zip(paths[:10], predictor.embed(paths[:10]), strict=True):
-        found = gallery.embedding(str(path))
-        np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)
+    expected = predictor.predict(paths)
+
+    def check(count: int) -> None:
+        for path, one in zip(paths[:count], expected, strict=False):
+            found = gallery.embedding(str(path))
+            np.testing.assert_allclose(found, one.embedding, rtol=2e-3, atol=2e-3)
+            assert gallery.row(str(path)).color == one.color
+
+    check(4)
+    pytest.importorskip("ray")
+    broken = tmp_path / "nowhere.png"
+    entries = [
+        Entry(one.id, one.image, camera="7", more={"lane": 2})
+        for one in entries_of([*paths, broken])
+    ]
+    with ray_embedder(settings, predictor.origin, actors=2) as embedder:
+        report = gallery.add(embedder, entries, progress=False)
+    assert (report.added, report.unchanged, list(report.broken)) == (6, 4, [str(broken)])
+    assert gallery.count("camera = '7' and lane = 2") == len(gallery) == 10
+    check(10)
+    opened = open_gallery(tmp_path / "city.lance", predictor)
+    ((hit,),) = opened.search(expected[3].embedding[None], top=1)
+    assert hit.row.image == paths[3]
     other = stores.PixelPredictor().origin
     with (
-        pytest.raises(GalleryError, match="another network"),
-        embed_with_ray(settings, other),
+        pytest.raises(GalleryError, match=r"Ray actor has another network \(weights_sha256"),
+        ray_embedder(settings, other),
     ):
         pass

@@ -364,8 +364,8 @@ def files_of_at_most(size: int) -> Iterator[None]:
 def large_table(folder: Path, _: Path) -> None:
     gallery = stores.open_gallery(width=1024)
     embeddings = np.random.default_rng(0).normal(size=(99, 1024))
-    rows = [stores.row(f"{n}", n) | {"embedding": one} for n, one in enumerate(embeddings)]
-    gallery.store.merge(rows, insert=True)
+    rows = [stores.row(f"{n}", n, embedding=one) for n, one in enumerate(embeddings)]
+    gallery.merge(rows, insert=True)
     with files_of_at_most(1 << 16):
         gallery.export(folder / "rows.parquet")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,24 +25,12 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..gallery.adding import Embed
     from ..gallery.gallery import Gallery
-    from ..gallery.index import Searched
     from ..gallery.rows import AddReport, Entry, Hit
     from ..inference.predictor import Predictor
 
 _SHOWN = 10
 _UNCALIBRATED = "not calibrated: a distance alone ('multitasknet calibrate' measures more)"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The hits of a query, the gallery's row of the same picture, and how it was searched."""
-
-    query: str
-    hits: Sequence[Hit]
-    itself: str | None
-    searched: Searched
 
 
 def add_parsers(commands: Any) -> None:
@@ -58,13 +46,10 @@ def add_parsers(commands: Any) -> None:
         "--query", type=Path, nargs="+", required=True, metavar="IMAGE", help="crops to find"
     )
     search.add_argument("--top", type=positive, default=10, help="rows for each query (10)")
-    search.add_argument("--where", metavar="SQL", help="such as: camera = '3' and lane > 1")
+    search.add_argument("--where", metavar="SQL", help="such as: camera = '3' and color = 'red'")
     _add_distances(search)
     search.add_argument(
         "--group-by", choices=("camera",), help="give only the nearest row of each camera"
-    )
-    search.add_argument(
-        "--track", action="store_true", help="the queries show one vehicle: search for their mean"
     )
     search.add_argument(
         "--output", type=Path, metavar="HTML", help="write a page with the pictures"
@@ -126,10 +111,7 @@ def _add_actions(actions: Any) -> None:
         nargs="?",
         const="local",
         metavar="ADDRESS",
-        help="embed on a Ray cluster, such as auto (this machine)",
-    )
-    add.add_argument(
-        "--ray-actors", type=positive, default=1, metavar="N", help="networks on the cluster (1)"
+        help="embed on each machine of a Ray cluster, such as auto (this machine)",
     )
     add_options(add, "--labels", "--json")
     add_predictor_options(add, "--threads", "--backend", "--precision")
@@ -186,129 +168,95 @@ def _add_distances(parser: argparse.ArgumentParser, *, default: float | None = N
 def _search(options: argparse.Namespace) -> None:
     import numpy as np
 
+    from ..data.labels import keypoints_of
     from ..files import check_output
     from ..gallery.gallery import find_gallery, open_gallery
+    from ..gallery.pages import write_search_page
 
     check_images(options.query)
     find_gallery(options.gallery)  # before a network is loaded
     if options.output:
         check_output(options.output, inputs=options.query)
-    keypoints = _keypoints(options, options.query)
+    keypoints = keypoints_of(options.query, options.labels)
     predictor = make_predictor(options)
     gallery = open_gallery(options.gallery, predictor)
-    searched = gallery.plan(options.where)
+    setting = gallery.plan(options.where)
     queries = list(predictor.stream(options.query, keypoints))
-    names, embeddings = (
-        [one.source for one in queries],
-        np.stack([one.embedding for one in queries]),
-    )
-    if options.track:
-        names, embeddings = names[:1], embeddings.mean(axis=0, keepdims=True)
     limit = _limit(options, gallery)
     found = gallery.search(
-        embeddings,
+        np.stack([one.embedding for one in queries]),
         top=options.top,
         where=options.where,
         max_distance=limit,
         group_by=options.group_by,
     )
-    inside = gallery.find(one.sha256 for one in queries)
-    itself = [inside[one.sha256].id if one.sha256 in inside else None for one in queries]
-    answers = [Answer(*one, searched) for one in zip(names, found, itself, strict=False)]
     if options.output:
-        _write_page(options, predictor, answers, len(gallery))
-    if options.json:
-        print_json(_as_json(answer, predictor) | {"max_distance": limit} for answer in answers)
-        return
-    for answer in answers:
-        _print_answer(answer, predictor)
-    if predictor.calibration is None:
+        page = write_search_page(
+            options.output,
+            [one.source for one in queries],
+            found,
+            gallery=len(gallery),
+            weights=predictor.engine.source,
+            calibration=predictor.calibration,
+        )
+        print(page, file=sys.stderr if options.json else sys.stdout)
+    rows, inside = gallery.count(options.where), gallery.find(one.sha256 for one in queries)
+    searched = {"rows": rows, "setting": setting and asdict(setting)}
+    for query, hits in zip(queries, found, strict=True):
+        itself = inside[query.sha256].id if query.sha256 in inside else None
+        if options.json:
+            about = {"query": query.source, "in_gallery": itself, "searched": searched}
+            print_json([about | {"max_distance": limit} | _as_json(hits, predictor)])
+            continue
+        print(f"\n{query.source}" + (f" (in the gallery: {itself})" if itself else ""))
+        _print_hits(hits, predictor)
+        how = "each compared"
+        if setting is not None:
+            how = (
+                f"{setting.probes} probes of the index, whose recall was {setting.recall:.3f} on "
+                f"{setting.rows:,} rows"
+            )
+        print(f"  of {rows:,} rows, {how}")
+    if predictor.calibration is None and not options.json:
         print(f"\n{_UNCALIBRATED}")
 
 
-def _keypoints(options: argparse.Namespace, images: Sequence[Path]) -> Any:
-    from ..data.labels import keypoints_of
-
-    return keypoints_of(images, options.labels)
-
-
-def _as_json(answer: Answer, predictor: Predictor) -> dict[str, Any]:
+def _as_json(hits: Sequence[Hit], predictor: Predictor) -> dict[str, Any]:
     from ..gallery.comparing import same_vehicle
 
     matches = [
         asdict(hit.row)
         | {"distance": hit.distance, "probability": same_vehicle(predictor, hit.distance)}
-        for hit in answer.hits
+        for hit in hits
     ]
     calibration = predictor.calibration
-    return {
-        "query": answer.query,
-        "in_gallery": answer.itself,
-        "matches": matches,
-        "searched": asdict(answer.searched),
-        "measured_on": calibration and calibration.measured_on,
-    }
+    return {"matches": matches, "measured_on": calibration and calibration.measured_on}
 
 
-def _print_answer(answer: Answer, predictor: Predictor) -> None:
-    print(f"\n{answer.query}" + (f" (in the gallery: {answer.itself})" if answer.itself else ""))
+def _print_hits(hits: Sequence[Hit], predictor: Predictor) -> None:
     calibration = predictor.calibration
-    for rank, hit in enumerate(answer.hits, start=1):
+    for rank, hit in enumerate(hits, start=1):
         row = hit.row
         facts = (row.camera and f"camera {row.camera}", row.time, row.color, row.type)
         known = "  ".join(str(fact) for fact in facts if fact)
         odds = f"  {calibration.words(hit.distance)}" if calibration else ""
         print(f"  {rank:3}  {hit.distance:10.4g}{odds}  {row.image}  {known}".rstrip())
-    if not answer.hits:
+    if not hits:
         print("  nothing")
-    setting, how = answer.searched.setting, "each compared"
-    if setting is not None:
-        how = (
-            f"{setting.probes} probes of the index, whose recall was {setting.recall:.3f} on "
-            f"{setting.rows:,} rows"
-        )
-    print(f"  of {answer.searched.rows:,} rows, {how}")
-
-
-def _write_page(
-    options: argparse.Namespace, predictor: Predictor, answers: Sequence[Answer], count: int
-) -> None:
-    from ..gallery.pages import write_search_page
-
-    page = write_search_page(
-        options.output,
-        [answer.query for answer in answers],
-        [answer.hits for answer in answers],
-        gallery=count,
-        weights=predictor.engine.source,
-        calibration=predictor.calibration,
-    )
-    print(page, file=sys.stderr if options.json else sys.stdout)
 
 
 def _group(options: argparse.Namespace) -> None:
-    import numpy as np
-
-    from ..gallery.gallery import Gallery, find_gallery, open_gallery
+    from ..gallery.gallery import find_gallery, open_gallery
     from ..gallery.pages import write_contact_sheet
 
     check_folder(options.output)
-    found = find_gallery(options.gallery)
-    if isinstance(found, Path):
+    gallery = find_gallery(options.gallery)
+    if isinstance(gallery, Path):
         gallery = open_gallery(options.gallery, make_predictor(options))
-    else:
-        gallery = Gallery(found)
     groups = gallery.group(max_distance=_limit(options, gallery))
     table = groups.write(options.output / "vehicles.csv")
     sheet = write_contact_sheet(options.output / "vehicles.html", groups)
-    counts = np.bincount(groups.vehicles)
-    rows = {
-        "crops": len(groups.ids),
-        "vehicles": len(counts),
-        "with several crops": int((counts > 1).sum()),
-        "max distance": float(f"{groups.max_distance:.4g}"),
-    }
-    print_rows(rows | {"table": table, "contact sheet": sheet}, as_json=options.json)
+    print_rows(groups.counts | {"table": table, "contact sheet": sheet}, as_json=options.json)
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -329,30 +277,25 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _add(options: argparse.Namespace) -> None:
-    from ..data.labels import read_labels
-    from ..gallery.adding import embed_here
     from ..gallery.entries import with_labels
     from ..gallery.gallery import Gallery
-    from ..gallery.ray import embed_with_ray
+    from ..gallery.ray import ray_embedder
 
     if options.images and options.manifest:
         options.usage("give images or --manifest, not both")
     if not (options.images or options.manifest or options.reembed):
         options.usage("give images, or --manifest, or --reembed alone")
     entries = _entries(options)
-    labels = read_labels(options.labels) if options.labels else None
     predictor = make_predictor(options)
     gallery = Gallery.create(options.store, predictor)
-    if entries is None:
-        entries = gallery.stale(predictor.origin)
-    if labels is not None:
-        entries = with_labels(entries, labels)
-    cluster: AbstractContextManager[Embed] = nullcontext(embed_here(predictor))
+    entries = gallery.stale(predictor.origin) if entries is None else entries
+    embedder: Any = nullcontext(predictor)
     if options.ray:
-        how = {"address": options.ray, "actors": options.ray_actors}
-        cluster = embed_with_ray(predictor_settings(options), predictor.origin, **how)
-    with cluster as embed:
-        report = gallery.add(predictor, entries, embed=embed, reembed=options.reembed)
+        settings = predictor_settings(options)
+        embedder = ray_embedder(settings, predictor.origin, address=options.ray)
+    entries = with_labels(entries, options.labels)
+    with embedder as what:
+        report = gallery.add(what, entries, reembed=options.reembed)
     _print_report(report, as_json=options.json)
     if report.broken and not report.added + report.unchanged:
         print("multitasknet: no picture could be read", file=sys.stderr)
@@ -385,23 +328,20 @@ def _info(options: argparse.Namespace) -> None:
     from ..gallery.index import index_state
 
     gallery = _opened(options)
-    store, facets = gallery.store, gallery.facets
-    origins = {
-        f"{one.weights_sha256[:12]} {one.precision}": n for one, n in gallery.origins().items()
+    facets, origins = gallery.facets, gallery.origins().items()
+    rows = {
+        "rows": len(gallery),
+        "bytes": gallery.size(),
+        "cameras": ", ".join(facets.cameras),
+        "colors": ", ".join(facets.colors),
+        "types": ", ".join(facets.types),
+        "columns": ", ".join(gallery.columns),
+        "weights": ", ".join(
+            f"{one.weights_sha256[:12]} {one.precision} ({count} rows)" for one, count in origins
+        ),
+        "index": index_state(gallery),
     }
-    print_rows(
-        {
-            "rows": len(gallery),
-            "bytes": store.size(),
-            "cameras": ", ".join(facets.cameras),
-            "colors": ", ".join(facets.colors),
-            "types": ", ".join(facets.types),
-            "columns": ", ".join(store.columns),
-            "weights": ", ".join(f"{name} ({count} rows)" for name, count in origins.items()),
-            "index": index_state(store),
-        },
-        as_json=options.json,
-    )
+    print_rows(rows, as_json=options.json)
 
 
 def _remove(options: argparse.Namespace) -> None:
@@ -410,9 +350,9 @@ def _remove(options: argparse.Namespace) -> None:
 
 def _compact(options: argparse.Namespace) -> None:
     gallery = _opened(options)
-    before = gallery.store.size()
+    before = gallery.size()
     gallery.compact()
-    print(f"{before:,} bytes before, {gallery.store.size():,} after")
+    print(f"{before:,} bytes before, {gallery.size():,} after")
 
 
 def _index(options: argparse.Namespace) -> None:
@@ -430,8 +370,8 @@ def _export(options: argparse.Namespace) -> None:
 
 def _link(options: argparse.Namespace) -> None:
     gallery = _opened(options)
-    report = gallery.link(max_distance=_limit(options, gallery), window=options.window)
-    print_rows(asdict(report), as_json=options.json)
+    groups = gallery.link(max_distance=_limit(options, gallery), window=options.window)
+    print_rows(groups.counts, as_json=options.json)
 
 
 def _opened(options: argparse.Namespace) -> Gallery:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -17,12 +17,12 @@ from ..errors import ImageError
 from ..images import Picture, open_picture
 from ..inference.origin import EmbeddingOrigin
 from ..runtime import usable_cores
-from .columns import OWN_COLUMNS, origin_text, stored_value
+from .columns import OWN_COLUMNS, halves, origin_text, own_value
 from .rows import AddReport, Entry, any_of, utc
 from .store import Store
 
 if TYPE_CHECKING:
-    from ..inference.predictor import Prediction, Predictor
+    from ..inference.predictor import Prediction
 
 logger = logging.getLogger(__name__)
 
@@ -35,25 +35,21 @@ _READ = 64
 _KNOWN = ("id", "image", "camera", "time", "sha256", "pose_origin", "keypoints", "origin")
 
 
-@dataclass(frozen=True, eq=False)
-class Loaded:
-    """A picture that was read, its entry, and its row if the gallery has one."""
+class Embedder(Protocol):
+    """What embeds: :class:`multitasknet.Predictor`, or :class:`.RayEmbedder`."""
 
-    entry: Entry
-    picture: Picture
-    known: Mapping[str, Any] | None = None
+    @property
+    def origin(self) -> EmbeddingOrigin: ...
 
-
-Skip: TypeAlias = Callable[[str, ImageError], object]
-# What embeds: from pictures to each with its prediction, in any order.
-Embed: TypeAlias = Callable[[Iterator[Loaded], Skip], Iterator[tuple[Loaded, "Prediction"]]]
+    def stream(
+        self, images: Iterable[Any], *, skip: Callable[[str, ImageError], object]
+    ) -> Iterator[Prediction]: ...
 
 
 def add_entries(
     store: Store,
-    origin: EmbeddingOrigin,
+    embedder: Embedder,
     entries: Sequence[Entry],
-    embed: Embed,
     *,
     reembed: bool = False,
     progress: bool = True,
@@ -61,57 +57,27 @@ def add_entries(
     """Embed pictures that are new or have changed, and store them, 1,000 rows at once.
 
     What an earlier, interrupted call has stored is not done again. A camera, time or column that an
-    entry does not give stays as it was. A picture that was moved keeps its row.
-
-    Args:
-        origin: of what ``embed`` gives.
-        reembed: replace rows of another origin.
-
-    Raises:
-        GalleryError: rows of another origin are there, unless ``reembed``, or own columns cannot be
-            stored; nothing was changed then.
-        OutputError: the store cannot be written; what was committed stays.
+    entry does not give stays as it was. A picture that was moved keeps its row. Arguments and
+    errors are those of :meth:`.Gallery.add`; faulty own columns change nothing.
     """
     if not reembed:
-        store.check_origin(origin)
-    kinds = store.add_columns([entry.more for entry in entries])
+        store.check_origin(embedder.origin)
+    types = store.add_columns([entry.more for entry in entries])
     hidden = None if progress else True
     with tqdm(desc="add", total=len(entries), unit="image", disable=hidden) as bar:
-        adding = _Adding(store, origin, kinds, bar)
+        adding = _Adding(store, embedder.origin, types, bar)
+        predictions = embedder.stream(adding.sources(entries), skip=adding.skip)
         try:
-            for chunk in chunks(embed(adding.fresh(entries), adding.skip), BATCH):
+            for chunk in chunks(predictions, BATCH):
                 if not reembed:
-                    store.check_origin(origin)
-                store.merge([adding.row(*pair) for pair in chunk], insert=True)
+                    store.check_origin(embedder.origin)
+                store.merge([adding.row(one) for one in chunk], insert=True)
                 adding.report.added += len(chunk)
                 bar.update(len(chunk))
         except KeyboardInterrupt:
             logger.warning("%d pictures were added; the same command goes on", adding.report.added)
             raise
     return adding.report
-
-
-def embed_here(predictor: Predictor) -> Embed:
-    """Embed in this process."""
-
-    def embed(loaded: Iterator[Loaded], skip: Skip) -> Iterator[tuple[Loaded, Prediction]]:
-        waiting: dict[int, Loaded] = {}
-
-        def sources() -> Iterator[Any]:
-            for index, one in enumerate(loaded):
-                waiting[index] = one
-                yield source_of(one)
-
-        for prediction in predictor.stream(sources(), skip=skip):
-            yield waiting.pop(prediction.index), prediction
-
-    return embed
-
-
-def source_of(loaded: Loaded) -> Any:
-    """What :meth:`multitasknet.Predictor.stream` takes."""
-    record: Any = loaded.entry.record
-    return loaded.picture if record is None else replace(record, image=loaded.picture)
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -125,12 +91,15 @@ class _Adding:
     """Reads pictures, passes over those that are known, and makes rows of the others."""
 
     def __init__(
-        self, store: Store, origin: EmbeddingOrigin, kinds: Mapping[str, Any], bar: tqdm[Any]
+        self, store: Store, origin: EmbeddingOrigin, types: Mapping[str, Any], bar: tqdm[Any]
     ) -> None:
         self.report = AddReport()
-        self._store, self._kinds, self._bar = store, kinds, bar
+        self._store, self._types, self._bar = store, types, bar
         self._origin = origin_text(origin)
-        self._more = [name for name in store.columns if name not in OWN_COLUMNS]
+        self._own = [name for name in store.columns if name not in OWN_COLUMNS]
+        self._can_move = len(store) > 0
+        # What is known of the pictures that are being embedded, by their place among these.
+        self._waiting: dict[int, dict[str, Any]] = {}
 
     def skip(self, name: str, error: ImageError) -> None:
         """Note a picture that cannot be read."""
@@ -138,112 +107,108 @@ class _Adding:
         logger.warning("%s is left out: %s", name, self.report.broken[name])
         self._bar.update(1)
 
-    def fresh(self, entries: Sequence[Entry]) -> Iterator[Loaded]:
-        """The pictures that are to be embedded; what is given for the others is corrected."""
-        can_move = len(self._store) > 0
+    def sources(self, entries: Sequence[Entry]) -> Iterator[Any]:
+        """What is to be embedded; what is given for the other pictures is corrected."""
+        place = 0
         with ThreadPoolExecutor(usable_cores()) as pool:
             for chunk in chunks(entries, BATCH):
-                known = self._known(any_of("id", [one.id for one in chunk if _is_text(one.id)]))
-                corrections = []
+                known, corrections = self._known([one.id for one in chunk]), []
                 for part in chunks(chunk, _READ):
                     loaded = [one for one in pool.map(self._load, part) if one is not None]
-                    if can_move:
-                        known |= self._moved(loaded, known)
-                    for one in loaded:
-                        row = known.get(one.entry.id)
-                        if row is None or not self._is_same(one, row):
-                            yield replace(one, known=row)
-                        else:
-                            corrections += self._correction(one.entry, row)
-                            self.report.unchanged += 1
-                            self._bar.update(1)
+                    known |= self._moved(loaded, known)
+                    for entry, picture in loaded:
+                        row = known.get(entry.id)
+                        given = self._given(entry, row)
+                        if row is None or not self._is_same(entry, picture, row):
+                            given["time"] = given["time"] or picture.taken_at
+                            self._waiting[place] = given
+                            place += 1
+                            record: Any = entry.record
+                            yield picture if record is None else replace(record, image=picture)
+                            continue
+                        if any(given[name] != row[name] for name in given):
+                            corrections.append(given)
+                        self.report.unchanged += 1
+                        self._bar.update(1)
                 if corrections:
                     self._store.merge(corrections)
 
-    def row(self, loaded: Loaded, prediction: Prediction) -> dict[str, Any]:
+    def row(self, prediction: Prediction) -> dict[str, Any]:
         """A row as the table takes it."""
-        given = self._given(loaded.entry, loaded.known)
+
+        def ordered(probabilities: Mapping[str, float], names: Sequence[str]) -> np.ndarray | None:
+            return halves([probabilities[name] for name in names]) if probabilities else None
+
         return {
-            **given,
-            "time": given["time"] or loaded.picture.taken_at,
+            **self._waiting.pop(prediction.index),
             "origin": self._origin,
             "width": prediction.width,
             "height": prediction.height,
             "sha256": bytes.fromhex(prediction.sha256),
             "pose_origin": prediction.pose.origin,
             "pose_confidence": prediction.pose.confidence,
-            "keypoints": prediction.pose.keypoints.ravel(),
+            "keypoints": halves(prediction.pose.keypoints),
             "color": prediction.color or "",
             "color_probability": prediction.color_probability,
-            "color_probabilities": _ordered(
-                prediction.color_probabilities, self._store.color_names
-            ),
+            "color_probabilities": ordered(prediction.color_probabilities, self._store.color_names),
             "type": prediction.type or "",
             "type_probability": prediction.type_probability,
-            "type_probabilities": _ordered(prediction.type_probabilities, self._store.type_names),
-            "embedding": prediction.embedding,
+            "type_probabilities": ordered(prediction.type_probabilities, self._store.type_names),
+            "embedding": halves(prediction.embedding),
         }
 
-    def _load(self, entry: Entry) -> Loaded | None:
+    def _load(self, entry: Entry) -> tuple[Entry, Picture] | None:
         try:
             if not _is_text(entry.id):
                 raise ImageError("its name is not UTF-8; rename it")
             picture = open_picture(entry.image)
             _ = picture.sha256  # in this thread
-            return Loaded(entry, picture)
+            return entry, picture
         except ImageError as error:
             self.skip(str(entry.image), error)
             return None
 
-    def _known(self, where: str) -> dict[str, dict[str, Any]]:
-        return {row["id"]: row for row in self._store.rows([*_KNOWN, *self._more], where)}
+    def _known(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        where = any_of("id", filter(_is_text, ids))
+        return {row["id"]: row for row in self._store.rows([*_KNOWN, *self._own], where)}
 
-    def _is_same(self, loaded: Loaded, row: Mapping[str, Any]) -> bool:
+    def _is_same(self, entry: Entry, picture: Picture, row: Mapping[str, Any]) -> bool:
         """Whether the row is what would be embedded."""
-        given = loaded.entry.record and loaded.entry.record.keypoints
+        given = entry.record and entry.record.keypoints
         if given is None:
             is_same_pose = row["pose_origin"] != "given"
         else:
-            rounded = np.asarray(given, np.float16).ravel()
-            is_same_pose = np.array_equal(rounded, np.array(row["keypoints"], np.float16))
-        return (
-            is_same_pose
-            and row["sha256"].hex() == loaded.picture.sha256
-            and row["origin"] == self._origin
-        )
+            is_same_pose = np.array_equal(halves(given), np.float16(row["keypoints"]))
+        is_same_picture = row["sha256"].hex() == picture.sha256
+        return is_same_pose and is_same_picture and row["origin"] == self._origin
 
     def _given(self, entry: Entry, row: Mapping[str, Any] | None) -> dict[str, Any]:
         """What an entry states, and its row where the entry does not."""
-        kept = {name: row[name] for name in ("camera", "time", *self._more)} if row else {}
-        more = {
-            name: stored_value(value, self._kinds[name])
+        kept = {name: row[name] for name in ("camera", "time", *self._own)} if row else {}
+        own = {
+            name: own_value(value, self._types[name])
             for name, value in entry.more.items()
             if value is not None
         }
         return {
             **kept,
-            **more,
+            **own,
             "id": entry.id,
             "image": str(entry.image),
             "camera": entry.camera or kept.get("camera", ""),
             "time": utc(entry.time) if entry.time else kept.get("time"),
         }
 
-    def _correction(self, entry: Entry, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The row's columns that entries give, if one differs."""
-        given = self._given(entry, row)
-        return [given] if any(given[name] != row[name] for name in given) else []
-
     def _moved(
-        self, loaded: Sequence[Loaded], known: Mapping[str, Any]
+        self, loaded: Sequence[tuple[Entry, Picture]], known: Mapping[str, Any]
     ) -> dict[str, dict[str, Any]]:
         """Rows whose pictures are gone from their paths, and found here at new ones."""
         new = {
-            bytes.fromhex(one.picture.sha256): one.entry.id
-            for one in loaded
-            if one.entry.id not in known and one.entry.id == str(one.entry.image)
+            bytes.fromhex(picture.sha256): entry.id
+            for entry, picture in loaded
+            if entry.id not in known and entry.id == str(entry.image)
         }
-        if not new:
+        if not new or not self._can_move:
             return {}
         same = self._store.rows(("id", "image", "sha256"), any_of("sha256", new))
         ids = {
@@ -251,13 +216,11 @@ class _Adding:
             for row in same
             if row["id"] == row["image"] and not Path(row["image"]).is_file()
         }
+        if not ids:
+            return {}
         self._store.rename({old: path for path, old in ids.items()})
         self.report.moved += len(ids)
-        return self._known(any_of("id", ids)) if ids else {}
-
-
-def _ordered(probabilities: Mapping[str, float], names: Sequence[str]) -> np.ndarray | None:
-    return np.array([probabilities[name] for name in names]) if probabilities else None
+        return self._known(ids)
 
 
 def _is_text(name: str) -> bool:

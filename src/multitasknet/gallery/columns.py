@@ -28,12 +28,12 @@ _NUMBERS = (pa.int64(), pa.float64())
 _KINDS = (*_NUMBERS, pa.bool_(), pa.string(), pa.timestamp("us"), pa.date32())
 
 
-def _halves(count: int) -> Any:
-    return pa.list_(pa.float16(), count)
-
-
 def table_schema(width: int, colors: Sequence[str], types: Sequence[str]) -> Any:
     """The columns that every gallery has, for embeddings ``[width]`` and these classes."""
+
+    def vector(count: int) -> Any:
+        return pa.list_(pa.float16(), count)
+
     columns = {
         "image": pa.string(),
         "camera": pa.string(),
@@ -42,15 +42,15 @@ def table_schema(width: int, colors: Sequence[str], types: Sequence[str]) -> Any
         "height": pa.int32(),
         "pose_origin": pa.string(),
         "pose_confidence": pa.float32(),
-        "keypoints": _halves(3 * NUM_KEYPOINTS),
+        "keypoints": vector(3 * NUM_KEYPOINTS),
         "color": pa.string(),
         "color_probability": pa.float32(),
-        "color_probabilities": _halves(len(colors)) if colors else None,
+        "color_probabilities": vector(len(colors)) if colors else None,
         "type": pa.string(),
         "type_probability": pa.float32(),
-        "type_probabilities": _halves(len(types)) if types else None,
+        "type_probabilities": vector(len(types)) if types else None,
         "vehicle": pa.int64(),
-        "embedding": _halves(width),
+        "embedding": vector(width),
         "sha256": pa.binary(32),
         "origin": pa.string(),
     }
@@ -82,26 +82,16 @@ def vectors(column: Any) -> np.ndarray:
     return flat.reshape(-1, column.type.list_size).astype(np.float32)
 
 
-def arrow_table(records: Sequence[Mapping[str, Any]], schema: Any) -> Any:
-    """Rows as an Arrow table; GalleryError names a column that cannot hold its values."""
-    arrays = []
-    for field in schema:
-        problem, remedy = f"expected {field.type}", "correct the values"
-        with reading(f"column {field.name}", GalleryError, problem, remedy):
-            arrays.append(_column([row.get(field.name) for row in records], field.type))
-    return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def _column(values: list[Any], kind: Any) -> Any:
-    if not pa.types.is_fixed_size_list(kind) or any(value is None for value in values):
-        return pa.array(values, kind)
+def halves(values: Any) -> np.ndarray:
+    """Numbers as float16, one after another; GalleryError for one that is too large."""
     with np.errstate(over="ignore"):
-        flat = np.concatenate(values).astype(np.float16)
-    if not np.isfinite(flat).all():
-        raise ValueError("a number that float16 cannot hold")
-    if len(flat) != len(values) * kind.list_size:
-        raise ValueError(f"{len(flat) // len(values)} values; expected {kind.list_size}")
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float16()), kind.list_size)
+        found = np.asarray(values).astype(np.float16).ravel()
+    if not np.isfinite(found).all():
+        raise GalleryError(
+            "a number is larger than float16 holds, as which keypoints and embeddings are kept; "
+            "correct the labels, or use other weights"
+        )
+    return found
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -127,11 +117,10 @@ def parse_cells(cells: Sequence[str]) -> list[object]:
     Numbers only if writing each of them back gives the same text, so that ``00123``, ``1E5`` and
     ``NA`` stay text; None for an empty cell.
     """
-    numbers = [None if cell == "" else _number(cell) for cell in cells]
-    is_numeric = all(
-        (number is None) == (cell == "") for number, cell in zip(numbers, cells, strict=True)
-    )
-    return list(numbers) if is_numeric else [cell or None for cell in cells]
+    numbers = [_number(cell) for cell in cells]
+    if all(number is not None or not cell for number, cell in zip(numbers, cells, strict=True)):
+        return list(numbers)
+    return [cell or None for cell in cells]
 
 
 def _number(text: str) -> int | float | None:
@@ -145,43 +134,46 @@ def _number(text: str) -> int | float | None:
     return None
 
 
-def own_values(rows: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
-    """The values of each own column that has any."""
-    found: dict[str, list[object]] = {}
+def own_types(rows: Iterable[Mapping[str, object]], stored: Any) -> dict[str, Any]:
+    """The Arrow type of each own column, which holds all values given and all that are stored.
+
+    Whole numbers become decimals where both come together, numbers text where text is stored.
+
+    Args:
+        rows: own columns of each row; None where there is no value.
+        stored: the table's schema.
+
+    Raises:
+        GalleryError: a name that cannot be stored, or values of several types.
+    """
+    given: dict[str, list[object]] = {}
     for row in rows:
         for name, value in row.items():
             if value is not None:
-                found.setdefault(name, []).append(
-                    utc(value) if isinstance(value, datetime) else value
-                )
-    return found
+                given.setdefault(name, []).append(own_value(value))
+    check_names([name for name in given if name not in stored.names])
+    return {
+        name: _type_of(name, values, stored.field(name) if name in stored.names else None)
+        for name, values in given.items()
+    }
 
 
-def kind_of(name: str, values: Sequence[object], stored: Any | None) -> Any:
-    """The Arrow type that holds all values of an own column, and what is stored in it.
-
-    Whole numbers become decimals where both come together. GalleryError for values of several
-    types, or of another one than the stored.
-    """
-    remedy = "expected text, numbers, booleans or times, all of one kind"
-    with reading(f"column {name}", GalleryError, "it cannot be stored", remedy):
-        kind = pa.array(values).type
-        if {kind, stored} == {pa.int64(), pa.float64()}:
-            pa.array(values, pa.float64())  # an error for a number that is too large
-            return pa.float64()
-    if kind not in _KINDS:
-        raise GalleryError(f"column {name}: its values are {kind}; {remedy}")
-    if stored in (None, kind) or (stored == pa.string() and kind in _NUMBERS):
-        return stored or kind
-    odd = next(value for value in values if pa.scalar(value).type != stored)
-    raise GalleryError(
-        f"column {name} holds {stored}, which {odd!r} is not; correct the value, or give the "
-        f"column another name"
-    )
+def _type_of(name: str, values: list[object], stored: Any | None) -> Any:
+    expected = "expected text, numbers, booleans or times, all of one kind"
+    with reading(f"column {name}", GalleryError, "it cannot be stored", expected):
+        found = pa.field(name, pa.array(values).type)
+        if found.type not in _KINDS:
+            raise ValueError(str(found.type))
+        if stored is None or (stored.type == pa.string() and found.type in _NUMBERS):
+            return (stored or found).type
+        both = [pa.schema([one.remove_metadata()]) for one in (stored, found)]
+        kind = pa.unify_schemas(both, promote_options="permissive").field(name).type
+        pa.array(values, kind)  # an error for a number that is too large beside decimals
+        return kind
 
 
-def stored_value(value: object, kind: Any) -> object:
+def own_value(value: object, kind: Any | None = None) -> object:
     """A value as a column of that type keeps it."""
-    if kind == pa.string() and not isinstance(value, str):
+    if kind == pa.string() and value is not None:
         return str(value)
     return utc(value) if isinstance(value, datetime) else value

@@ -31,13 +31,9 @@ class Comparison:
     probability: float | None
 
     def as_json(self) -> dict[str, Any]:
-        """What commands and the server give as JSON."""
-        return {
-            "distance": self.distance,
-            "probability": self.probability,
-            "first": self.first.as_json(),
-            "second": self.second.as_json(),
-        }
+        """What the command gives as JSON."""
+        both = {"first": self.first.as_json(), "second": self.second.as_json()}
+        return {"distance": self.distance, "probability": self.probability} | both
 
 
 def compare(
@@ -57,13 +53,9 @@ def compare(
         ImageError: an image cannot be read.
         DataError: the network's values for it are not finite.
     """
-    return compared(predictor, *predictor.predict([first, second], keypoints))
-
-
-def compared(predictor: Predictor, first: Prediction, second: Prediction) -> Comparison:
-    """:func:`compare` for predictions."""
-    distance = squared_distances(first.embedding[None], second.embedding[None])[0, 0]
-    return Comparison(first, second, float(distance), same_vehicle(predictor, distance))
+    one, other = predictor.predict([first, second], keypoints)
+    distance = float(squared_distances(one.embedding[None], other.embedding[None])[0, 0])
+    return Comparison(one, other, distance, same_vehicle(predictor, distance))
 
 
 def same_vehicle(predictor: Predictor, distance: float) -> float | None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,10 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from ..data.file_names import camera_in, path_in
-from ..data.labels import Labels
+from ..data.labels import keypoints_of
+from ..data.layouts import has_split, read_dataset
 from ..data.records import Record
-from ..data.text import read_text
+from ..data.text import read_csv
 from ..errors import GalleryError
 from ..files import reading
 from ..images import find_images
@@ -42,20 +41,33 @@ def entries_of(images: Iterable[Path]) -> list[Entry]:
     for image in images:
         for path in find_images(image) if image.is_dir() else [image]:
             whole = _resolved(path)
-            found[str(whole)] = Entry(str(whole), whole, camera_of(camera_in(whole.name)))
+            found[str(whole)] = Entry(str(whole), whole, _camera(camera_in(whole.name)))
     return list(found.values())
 
 
-def entries_in(folder: Path, records: Iterable[Record]) -> list[Entry]:
-    """The images of a data set or folder, with their paths in it as ids."""
+def entries_in(folder: Path) -> list[Entry]:
+    """The crops of a folder, of a data set those of its split ``gallery``; ids are paths in it."""
+    if has_split(folder, "gallery"):
+        records = read_dataset(folder, ["gallery"], check=False).gallery.records
+    else:
+        records = tuple(Record(one, 0, camera_in(one.name)) for one in find_images(folder))
     return [
         Entry(
-            id=Path(os.path.relpath(record.image, folder)).as_posix(),
-            image=record.image,
-            camera=camera_of(record.camera_id),
-            record=record,
+            Path(os.path.relpath(one.image, folder)).as_posix(),
+            one.image,
+            _camera(one.camera_id),
+            record=one,
         )
-        for record in records
+        for one in records
+    ]
+
+
+def with_labels(entries: Sequence[Entry], labels: Path | None) -> list[Entry]:
+    """The entries with the keypoints that a label file gives for their images; DataError."""
+    keypoints = keypoints_of([entry.image for entry in entries], labels)
+    return [
+        entry if points is None else replace(entry, record=Record(entry.image, 0, keypoints=points))
+        for entry, points in zip(entries, keypoints, strict=True)
     ]
 
 
@@ -64,8 +76,7 @@ def _resolved(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def camera_of(number: int) -> str:
-    """A camera's name in a gallery; empty if unknown."""
+def _camera(number: int) -> str:
     return "" if number == UNKNOWN_CAMERA else str(number)
 
 
@@ -79,10 +90,11 @@ def read_manifest(path: Path) -> list[Entry]:
     Raises:
         GalleryError: no such file, a damaged one, names of columns that cannot be stored, faulty
             times, ids that occur twice, missing pictures, boxes.
+        DataError: a CSV that is not text.
     """
     with reading(path, GalleryError, "the manifest cannot be read", _EXPECTED):
         is_parquet = path.suffix.lower() == ".parquet"
-        columns = _parquet_columns(path) if is_parquet else _csv_columns(path)
+        columns = _named(_parquet_columns(path) if is_parquet else _csv_columns(path))
         _check_columns(columns)
     entries = [
         _entry(path, number, dict(zip(columns, row, strict=True)))
@@ -98,50 +110,41 @@ def read_manifest(path: Path) -> list[Entry]:
     return entries
 
 
-def _csv_columns(path: Path) -> dict[str, list[Any]]:
-    text = read_text(path)
-    header, _, _ = text.partition("\n")
-    delimiter = max(",;\t", key=header.count)
-    lines = list(csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True))
-    names, rows = [name.strip() for name in lines[0]], [line for line in lines[1:] if line]
-    for number, row in enumerate(rows, start=1):
-        if len(row) != len(names):
-            raise ValueError(f"row {number} has {len(row)} cells, the header {len(names)}")
-    columns: dict[str, list[Any]] = {}
-    for place, name in enumerate(names):
-        cells = [row[place] for row in rows]
-        if name in columns:
-            raise ValueError(f"two columns are named {name!r}")
-        # pandas writes its index first, without a name.
-        if name or (place and any(cells)):
-            columns[name] = cells if name in _GIVEN else parse_cells(cells)
-    return columns
+def _csv_columns(path: Path) -> Iterable[tuple[str, list[Any]]]:
+    (_, names), *lines = read_csv(path)
+    for place, cells in lines:
+        if len(cells) != len(names):
+            raise ValueError(f"{place}: {len(cells)} cells; the header has {len(names)}")
+    for column, name in enumerate(names):
+        cells = [line[column] for _, line in lines]
+        yield name, cells if name.strip() in _GIVEN else parse_cells(cells)
 
 
-def _parquet_columns(path: Path) -> dict[str, list[Any]]:
+def _parquet_columns(path: Path) -> Iterable[tuple[str, list[Any]]]:
     table = parquet.read_table(path)
-    names = [name.strip() for name in table.column_names]
-    if len(set(names)) < len(names):
-        raise ValueError(f"two columns have one name among {', '.join(names)}")
-    return {
-        name: _values(column)
-        for name, column in zip(names, table.columns, strict=True)
-        if name and not name.startswith("__index_level_")
-    }
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_timestamp(column.type):
+            # Of nanoseconds Python's times hold none.
+            column = column.cast(pa.timestamp("us", tz=column.type.tz), safe=False)
+        values = column.to_pylist()
+        yield name, [None if isinstance(one, float) and math.isnan(one) else one for one in values]
 
 
-def _values(column: Any) -> list[Any]:
-    kind = column.type
-    if pa.types.is_timestamp(kind):
-        # Of nanoseconds Python's times hold none.
-        column = column.cast(pa.timestamp("us", tz=kind.tz), safe=False)
-    return [
-        None if isinstance(value, float) and math.isnan(value) else value
-        for value in column.to_pylist()
-    ]
+def _named(columns: Iterable[tuple[str, list[Any]]]) -> dict[str, list[Any]]:
+    """The columns by name, without the index that pandas writes."""
+    found: dict[str, list[Any]] = {}
+    for place, (written, values) in enumerate(columns):
+        name = written.strip()
+        is_unnamed = not name and (place == 0 or not any(values))
+        if is_unnamed or name.startswith("__index_level_"):
+            continue
+        if name in found:
+            raise ValueError(f"two columns are named {name!r}")
+        found[name] = values
+    return found
 
 
-def _check_columns(columns: Mapping[str, Any]) -> None:
+def _check_columns(columns: Iterable[str]) -> None:
     names = {name.casefold() for name in columns}
     for box in _BOX:
         if box <= names:
@@ -151,8 +154,7 @@ def _check_columns(columns: Mapping[str, Any]) -> None:
             )
     if "image" not in columns:
         raise GalleryError(f"no column is 'image'; it has {', '.join(columns) or 'none'}")
-    own = [name for name in columns if name not in _GIVEN]
-    check_names(own)
+    check_names([name for name in columns if name not in _GIVEN])
 
 
 def _entry(path: Path, number: int, row: dict[str, Any]) -> Entry:
@@ -169,20 +171,8 @@ def _entry(path: Path, number: int, row: dict[str, Any]) -> Entry:
 def _word(value: object) -> str:
     """An id or camera as text; a whole number that was written as a decimal without it."""
     text = "" if value is None else str(value).strip()
-    whole, dot, rest = text.partition(".")
-    is_decimal = isinstance(value, float) or (dot and rest == "0" and whole.isdigit())
-    return whole if is_decimal and rest == "0" else text
-
-
-def with_labels(entries: Sequence[Entry], labels: Labels) -> list[Entry]:
-    """The entries with the keypoints that labels give for their images; DataError."""
-    rows = labels.match([entry.image for entry in entries])
-    return [
-        entry
-        if row is None
-        else replace(entry, record=Record(entry.image, 0, keypoints=row.keypoints))
-        for entry, row in zip(entries, rows, strict=True)
-    ]
+    whole, _, rest = text.partition(".")
+    return whole if rest == "0" and whole.lstrip("-").isdigit() else text
 
 
 def _refuse(path: Path, what: str, found: Sequence[str], remedy: str) -> None:

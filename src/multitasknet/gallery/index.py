@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import asdict, dataclass, replace
 from math import ceil, sqrt
 from secrets import token_hex
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from lancedb import index as kinds
 
 from ..errors import GalleryError
@@ -18,11 +19,12 @@ from .store import Store
 
 logger = logging.getLogger(__name__)
 
-_MEASURED = "measured"
-_EMBEDDING = "embedding"
 # Up to as many rows are searched exactly.
 EXACT_BELOW = 100_000
 RECALL = 0.95
+# In the metadata of the column of embeddings.
+_MEASURED = "measured"
+_EMBEDDING = "embedding"
 _FEWEST = 1_000
 _SCALAR = {
     **dict.fromkeys(("id", "sha256", "time"), "BTree"),
@@ -34,40 +36,48 @@ _TRAINED_ON = 48
 _ITERATIONS = 16
 _QUERIES = 200
 _TOP = 10
+# Times as many candidates as asked for whose stored embeddings are compared.
 _REFINE = 20
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What an index was measured to find.
+    """How an index is searched, and what it was measured to find so.
 
     Attributes:
         probes: parts of the index that are looked into.
-        refine: times as many candidates as asked for whose stored embeddings are compared.
         recall: share of the 10 nearest that is found, beside exact search.
-        queries, rows: how many were searched for, among how many.
+        wanted: the share that it was to find.
+        rows: of the gallery when it was measured.
         index: name of the index that was measured.
     """
 
     probes: int
-    refine: int
     recall: float
-    queries: int
+    wanted: float
     rows: int
     index: str
 
 
-@dataclass(frozen=True)
-class Searched:
-    """How a gallery is searched.
-
-    Attributes:
-        rows: that the condition keeps, among which is searched.
-        setting: of the index; None where each row is compared.
-    """
-
-    rows: int
-    setting: Setting | None = None
+def search(
+    store: Store,
+    query: np.ndarray,
+    columns: list[str],
+    where: str | None,
+    *,
+    top: int,
+    setting: Setting | None,
+) -> Any:
+    """The rows nearest to an embedding under a condition, Arrow; without a setting exactly."""
+    found = store.table.search(query, vector_column_name=_EMBEDDING).distance_type("l2")
+    if setting is None:
+        found = found.bypass_vector_index()
+    else:
+        found = found.nprobes(setting.probes).refine_factor(_REFINE)
+    found = found.select([*columns, "_distance"]).limit(top)
+    if where:
+        found = found.where(where, prefilter=True)
+    return store.answer(found.to_arrow, where)
 
 
 def narrowed(setting: Setting, total: int, kept: int) -> Setting:
@@ -77,16 +87,18 @@ def narrowed(setting: Setting, total: int, kept: int) -> Setting:
     return replace(setting, probes=min(probes, _parts(setting.rows)))
 
 
-def measured(store: Store) -> list[Setting]:
-    """What the index was measured to find; empty without one, or if it has changed since."""
-    name = index_name(store)
-    rows = None if name is None else store.side_table(_MEASURED)
-    if name is None or rows is None:
-        return []
+def measured(store: Store) -> Setting | None:
+    """What the index was measured to find; None without one, or if it has changed since."""
+    name, setting = index_name(store), _kept(store)
+    if name is None or setting is None or setting.index != name:
+        return None
     # Rows that were added since are compared one by one; those brought into it are not measured.
-    indexed = store.table.index_stats(name).num_indexed_rows
-    settings = [Setting(**row) for row in rows.to_pylist()]
-    return [one for one in settings if one.index == name and indexed <= one.rows]
+    return setting if store.table.index_stats(name).num_indexed_rows <= setting.rows else None
+
+
+def _kept(store: Store) -> Setting | None:
+    text = (store.table.schema.field(_EMBEDDING).metadata or {}).get(_MEASURED.encode())
+    return None if text is None else Setting(**json.loads(text))
 
 
 def index_name(store: Store) -> str | None:
@@ -99,13 +111,13 @@ def index_state(store: Store) -> str:
     """The index in words."""
     if index_name(store) is None:
         return "none"
-    if not (settings := measured(store)):
+    if (setting := measured(store)) is None:
         return "not measured since it changed: 'gallery compact' measures it"
-    return f"recall {settings[-1].recall:.3f} by {settings[-1].probes} probes"
+    return f"recall {setting.recall:.3f} by {setting.probes} probes"
 
 
 def build_index(store: Store, recall: float) -> list[Setting]:
-    """Build the indexes and measure what the vector index finds.
+    """Build the indexes, and measure what that of the embeddings finds: what was tried.
 
     An inverted file with a bit a dimension (RaBitQ: Gao and Long, SIGMOD 2024). Product
     quantisation of float16 rows takes Lance over a hundred times as long, and finds less.
@@ -135,33 +147,34 @@ def build_index(store: Store, recall: float) -> list[Setting]:
     return measure(store, recall)
 
 
-def measure(store: Store, recall: float = RECALL) -> list[Setting]:
-    """Measure the recall of the index with more and more probes, and keep what was found.
+def measure(store: Store, recall: float | None = None) -> list[Setting]:
+    """Measure the recall of the index with more and more probes, and keep the last.
 
     Args:
         recall: probes are doubled until so many of the 10 nearest are found, of 200 rows that are
-            held out of their own answer.
+            held out of their own answer; default is what was wanted before.
     """
-    name = index_name(store)
+    name, before = index_name(store), _kept(store)
     if name is None:
         return []
+    wanted = recall or (before.wanted if before else RECALL)
     queries = sample(store, _QUERIES)
-    truth, found = _truth(store, queries), list[Setting]()
+    truth, tried = _truth(store, queries), list[Setting]()
     rows, probes = len(store), 4
-    while not found or (found[-1].recall < recall and found[-1].probes < _parts(rows)):
-        tried = Setting(min(probes, _parts(rows)), _REFINE, 0.0, len(queries), rows, name)
-        share = _recall(store, queries, truth, tried)
-        found.append(replace(tried, recall=share))
+    while not tried or (tried[-1].recall < wanted and tried[-1].probes < _parts(rows)):
+        setting = Setting(min(probes, _parts(rows)), 0.0, wanted, rows, name)
+        tried.append(replace(setting, recall=_recall(store, queries, truth, setting)))
         probes *= 2
-    store.replace(_MEASURED, pa.Table.from_pylist([asdict(one) for one in found]))
-    if found[-1].recall < recall:
+    kept = {_MEASURED: json.dumps(asdict(tried[-1]))}
+    with store.writing():
+        store.table.update_field_metadata({"path": _EMBEDDING, "metadata": kept})
+    if tried[-1].recall < wanted:
         logger.warning(
-            "the index finds %.3f of the nearest with all its parts, not %.3f: searches that ask "
-            "for more are exact",
-            found[-1].recall,
-            recall,
+            "the index finds %.3f of the nearest with all its parts, not %.3f: searches are exact",
+            tried[-1].recall,
+            wanted,
         )
-    return found
+    return tried
 
 
 def sample(store: Store, count: int) -> np.ndarray:
@@ -175,7 +188,7 @@ def sample(store: Store, count: int) -> np.ndarray:
 def _recall(store: Store, queries: np.ndarray, truth: np.ndarray, tried: Setting) -> float:
     shares = []
     for query, bound in zip(queries, truth, strict=True):
-        rows = store.search(query, [_EMBEDDING], None, top=_TOP + 1, index=tried)
+        rows = search(store, query, [_EMBEDDING], None, top=_TOP + 1, setting=tried)
         distances = squared_distances(query[None], vectors(rows[_EMBEDDING]))[0]
         shares.append((np.count_nonzero(distances <= bound) - 1) / _TOP)
     return float(np.clip(shares, 0, 1).mean())

@@ -2,18 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import ArrayLike
+from pyarrow import csv
 
 from ..errors import GalleryError
+from ..files import make_folder, replacing
 from ..ranking.distances import check_integers, squared_distances
 
 # Of one vehicle's images, in units of the distance that makes a pair.
 SPREAD = 1.5
 # Of a complete linkage, which holds all pairs of distances.
 MOST_GROUPED = 20_000
+# Of a false-match rate.
+_FEWEST = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Rows as vehicles.
+
+    Attributes:
+        images: of the rows.
+        vehicles: int64 ``[N]``, the vehicle of each, from 0 in the order of their first rows.
+        max_distance: squared Euclidean, of a pair.
+    """
+
+    images: tuple[Path, ...]
+    vehicles: np.ndarray
+    max_distance: float
+
+    @property
+    def counts(self) -> dict[str, float]:
+        """How many crops and vehicles there are, and vehicles with several crops."""
+        sizes = np.bincount(self.vehicles)
+        return {
+            "crops": len(self.vehicles),
+            "vehicles": len(sizes),
+            "with several crops": int((sizes > 1).sum()),
+            "max distance": float(f"{self.max_distance:.4g}"),
+        }
+
+    def write(self, path: Path) -> Path:
+        """Write a CSV with the columns ``image`` and ``vehicle``; OutputError."""
+        make_folder(path.parent)
+        with replacing(path) as part:
+            csv.write_csv(
+                pa.table({"image": list(map(str, self.images)), "vehicle": self.vehicles}), part
+            )
+        return path
 
 
 def complete_linkage(embeddings: np.ndarray, max_distance: float) -> np.ndarray:
@@ -76,14 +119,30 @@ def link(
     """
     places = check_integers("cameras", cameras, len(neighbors), "image")
     moments = np.asarray(times, dtype=np.float64)
-    groups = _Groups(embeddings, places, moments, window, SPREAD * max_distance)
+
+    def clash(a: list[int], b: list[int]) -> bool:
+        same = (places[a][:, None] == places[b]) & (places[b] >= 0)
+        apart = np.abs(moments[a][:, None] - moments[b])
+        return bool((same & (apart < window)).any())
+
+    def too_far(a: list[int], b: list[int]) -> bool:
+        far = squared_distances(embeddings[a], embeddings[b])
+        return bool((far > SPREAD * max_distance).any())
+
+    # Images of one group share a list of its rows.
+    groups = [[row] for row in range(len(places))]
     for first, second in _mutual(neighbors, distances, places, max_distance):
-        groups.join(first, second)
-    return groups.labels()
+        small, large = sorted((groups[first], groups[second]), key=len)
+        if small is large or clash(small, large) or too_far(small, large):
+            continue
+        large += small
+        for row in small:
+            groups[row] = large
+    return _numbered(map(id, groups))
 
 
-def _numbered(groups: Sequence[int]) -> np.ndarray:
-    numbers: dict[int, int] = {}
+def _numbered(groups: Iterable[Hashable]) -> np.ndarray:
+    numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(one, len(numbers)) for one in groups], np.int64)
 
 
@@ -110,44 +169,32 @@ def _mutual(
     yield from ((row, other) for _, row, other in sorted(mutual))
 
 
-class _Groups:
-    """Groups of images that were joined, as lists of rows."""
+def false_match_distance(embeddings: np.ndarray, rate: float) -> float:
+    """The squared distance that this share of pairs of different vehicles lies within.
 
-    def __init__(
-        self,
-        embeddings: np.ndarray,
-        cameras: np.ndarray,
-        times: np.ndarray,
-        window: float,
-        limit: float,
-    ) -> None:
-        self._embeddings, self._limit = embeddings, limit
-        self._cameras, self._times, self._window = cameras, times, window
-        self._members = {row: [row] for row in range(len(cameras))}
-        self._group = list(range(len(cameras)))
+    Squared distances between different vehicles, sums over many dimensions, are nearly normal, and
+    the quartiles of all pairs are taken for theirs. So most pairs must be of different vehicles, as
+    those of ten vehicles or more are.
 
-    def join(self, first: int, second: int) -> None:
-        a, b = self._group[first], self._group[second]
-        if a == b or not self._fit(self._members[a], self._members[b]):
-            return
-        if len(self._members[a]) < len(self._members[b]):
-            a, b = b, a
-        for row in self._members[b]:
-            self._group[row] = a
-        self._members[a] += self._members.pop(b)
+    Args:
+        embeddings: ``[N, D]``, of rows at random.
 
-    def labels(self) -> np.ndarray:
-        return _numbered(self._group)
-
-    def _fit(self, a: list[int], b: list[int]) -> bool:
-        return not (self._clash(a, b) or self._too_far(a, b))
-
-    def _too_far(self, a: list[int], b: list[int]) -> bool:
-        far = squared_distances(self._embeddings[a], self._embeddings[b])
-        return bool((far > self._limit).any())
-
-    def _clash(self, a: list[int], b: list[int]) -> bool:
-        same = self._cameras[a][:, None] == self._cameras[b]
-        known = self._cameras[a][:, None] >= 0
-        apart = np.abs(self._times[a][:, None] - self._times[b])
-        return bool((same & known & (apart < self._window)).any())
+    Raises:
+        GalleryError: there are too few rows, or the rate is too small for them.
+    """
+    if len(embeddings) < _FEWEST:
+        raise GalleryError(
+            f"{len(embeddings)} rows; a false-match rate takes {_FEWEST} or more: give a distance"
+        )
+    pairs = np.triu_indices(len(embeddings), k=1)
+    between = squared_distances(embeddings, embeddings)[pairs]
+    lower, upper = np.quantile(between, (0.25, 0.75))
+    normal = NormalDist()
+    sigma = (upper - lower) / (2 * normal.inv_cdf(0.75))
+    distance = float((lower + upper) / 2 + sigma * normal.inv_cdf(rate))
+    if distance <= 0:
+        raise GalleryError(
+            f"no distance has a false-match rate of {rate:g} here: different vehicles are "
+            f"expected that near; ask for a larger rate, or give a distance"
+        )
+    return distance

@@ -15,7 +15,7 @@ from .rows import Hit
 
 if TYPE_CHECKING:
     from ..ranking.calibration import Calibration
-    from .gallery import Groups
+    from .linking import Groups
 
 # Vehicles on a contact sheet, and crops of each.
 _VEHICLES, _CROPS = 200, 24

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
-from ..errors import GalleryError, import_extra
+from ..errors import GalleryError, ImageError, import_extra
 from ..files import reading
 from ..inference.origin import EmbeddingOrigin
-from .adding import Embed, Loaded, Skip, chunks, source_of
+from .adding import chunks
 
 if TYPE_CHECKING:
     from ..inference.predictor import Prediction
@@ -19,37 +20,72 @@ LOCAL = "local"
 # Pictures that an actor gets at once.
 _TASK = 64
 
-_Done = tuple[list["Prediction"], dict[str, Any]]
+
+@dataclass(frozen=True)
+class RayEmbedder:
+    """Embeds on Ray, for :meth:`.Gallery.add`."""
+
+    origin: EmbeddingOrigin
+    actors: Sequence[Any]
+
+    def stream(
+        self, images: Iterable[Any], *, skip: Callable[[str, ImageError], object]
+    ) -> Iterator[Prediction]:
+        """Predictions as they come, each with its image's place in ``index``."""
+        from ray.util import ActorPool
+
+        pool, first = ActorPool(self.actors), 0
+
+        def finished() -> Iterator[Prediction]:
+            predictions, broken = pool.get_next_unordered()
+            for name, error in broken.items():
+                skip(name, error)
+            yield from predictions
+
+        for task in chunks(images, _TASK):
+            if not pool.has_free():
+                yield from finished()
+            pool.submit(lambda actor, asked: actor.embed.remote(*asked), (first, task))
+            first += len(task)
+        while pool.has_next():
+            yield from finished()
 
 
 @contextmanager
-def embed_with_ray(
+def ray_embedder(
     settings: Mapping[str, Any],
     origin: EmbeddingOrigin,
     *,
     address: str = LOCAL,
-    actors: int = 1,
-) -> Iterator[Embed]:
-    """What embeds on Ray, for :meth:`.Gallery.add`; only this process reads pictures.
+    actors: int | None = None,
+) -> Iterator[RayEmbedder]:
+    """Networks on a Ray cluster; only this process reads pictures.
 
     Args:
         settings: arguments of :class:`multitasknet.Predictor`, with which each actor makes its own.
         origin: of what they must give.
         address: of a running cluster; ``local`` starts one on this machine.
-        actors: how many embed.
+        actors: how many embed; default is one for each machine.
 
     Raises:
         GalleryError: there is no such cluster, it failed, or an actor has other weights.
         MissingExtraError: Ray is not installed.
     """
     ray = import_extra("ray", "ray")
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as OnNode
+
     problem, remedy = "the Ray job cannot go on", "look at its log; the same command goes on"
     with reading(f"Ray at {address}", GalleryError, problem, remedy):
         ray.init(address, log_to_driver=False)
         try:
-            made = [ray.remote(_Embedder).remote(dict(settings)) for _ in range(actors)]
+            actor = ray.remote(_Actor)
+            places = [OnNode(one["NodeID"], soft=False) for one in ray.nodes() if one["Alive"]]
+            made = [
+                actor.options(scheduling_strategy=place).remote(dict(settings))
+                for place in islice(cycle(places), actors or len(places))
+            ]
             check_same_origin(ray.get([one.origin.remote() for one in made]), origin)
-            yield partial(_embed, ray, made)
+            yield RayEmbedder(origin, made)
         finally:
             ray.shutdown()
 
@@ -64,34 +100,8 @@ def check_same_origin(found: Sequence[EmbeddingOrigin], origin: EmbeddingOrigin)
             )
 
 
-def _embed(
-    ray: Any, actors: Sequence[Any], loaded: Iterator[Loaded], skip: Skip
-) -> Iterator[tuple[Loaded, Prediction]]:
-    idle, running = list(actors), dict[Any, tuple[Any, list[Loaded]]]()
-    for task in chunks(loaded, _TASK):
-        if not idle:
-            yield from _finish(ray, idle, running, skip)
-        actor = idle.pop()
-        running[actor.embed.remote(list(map(source_of, task)))] = actor, task
-    while running:
-        yield from _finish(ray, idle, running, skip)
-
-
-def _finish(
-    ray: Any, idle: list[Any], running: dict[Any, tuple[Any, list[Loaded]]], skip: Skip
-) -> Iterator[tuple[Loaded, Prediction]]:
-    """What the first actor to finish has made."""
-    (done,), _ = ray.wait(list(running), num_returns=1)
-    actor, task = running.pop(done)
-    idle.append(actor)
-    predictions, broken = ray.get(done)
-    for name, error in broken.items():
-        skip(name, error)
-    yield from ((task[one.index], one) for one in predictions)
-
-
-class _Embedder:
-    """An actor: a network of its own."""
+class _Actor:
+    """A network of its own."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         from ..inference.predictor import Predictor
@@ -101,7 +111,8 @@ class _Embedder:
     def origin(self) -> EmbeddingOrigin:
         return self._predictor.origin
 
-    def embed(self, sources: Sequence[Any]) -> _Done:
+    def embed(self, first: int, images: Sequence[Any]) -> tuple[list[Prediction], dict[str, Any]]:
+        """Predictions, whose places begin at the first one's, and what cannot be read."""
         broken: dict[str, Any] = {}
-        predictions = list(self._predictor.stream(sources, skip=broken.__setitem__))
-        return predictions, broken
+        found = self._predictor.stream(images, skip=broken.__setitem__)
+        return [replace(one, index=first + one.index) for one in found], broken

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -11,12 +12,8 @@ from pathlib import Path
 from ..data.records import Record
 from ..errors import GalleryError
 
-_MOMENT = re.compile(
-    r"(?P<day>\d{4}-\d\d-\d\d)"
-    r"(?:[ T](?P<minute>\d\d:\d\d)(?::(?P<second>\d\d)(?:[.,](?P<part>\d+))?)?)?"
-    r"\s*(?P<zone>Z|[+-]\d\d:?\d\d)?",
-    re.IGNORECASE,
-)
+_FRACTION = re.compile(r"[.,](\d+)")
+_ZONE = re.compile(r"\s*(?:(Z)|([+-]\d\d):?(\d\d))$", re.IGNORECASE)
 _LITERAL = r"(?:timestamp\s*)?'(?:[^']|'')*'"
 # A comparison of the column time with text, or any other text in quotes, which is left alone.
 _TIMES = re.compile(
@@ -111,32 +108,13 @@ class GalleryFilter:
     not_before: datetime | None = None
     not_after: datetime | None = None
 
-    def check(self, facets: Facets) -> None:
-        """GalleryError for a camera, colour or type that no row has, which lists those there."""
-        for column in ("cameras", "colors", "types"):
-            present = getattr(facets, column)
-            for value in getattr(self, column):
-                if value not in present:
-                    raise GalleryError(
-                        f"no row has {value!r} among its {column}; the gallery has "
-                        f"{', '.join(present) or 'none'}"
-                    )
-
     @property
     def condition(self) -> str | None:
         """The filter as SQL; None if it leaves nothing out."""
-        parts = [
-            any_of(column, values) if values else None
-            for column, values in (
-                ("camera", self.cameras),
-                ("color", self.colors),
-                ("type", self.types),
-            )
-        ]
-        if self.not_before is not None:
-            parts.append(f"time >= {quoted(utc(self.not_before))}")
-        if self.not_after is not None:
-            parts.append(f"time <= {quoted(utc(self.not_after))}")
+        chosen = {"camera": self.cameras, "color": self.colors, "type": self.types}
+        parts = [any_of(column, values) for column, values in chosen.items() if values]
+        bounds = {">=": self.not_before, "<=": self.not_after}
+        parts += [f"time {how} {quoted(utc(one))}" for how, one in bounds.items() if one]
         return all_of(parts)
 
 
@@ -153,7 +131,8 @@ def quoted(value: object) -> str:
 
 def any_of(column: str, values: Iterable[object]) -> str:
     """Rows with one of these values."""
-    return f"{column} in ({', '.join(map(quoted, values))})"
+    listed = ", ".join(map(quoted, values))
+    return f"{column} in ({listed})" if listed else "false"
 
 
 def all_of(parts: Iterable[str | None]) -> str | None:
@@ -197,17 +176,16 @@ def parse_time(value: object) -> datetime | None:
     """
     if value is None or value == "":
         return None
+    if isinstance(value, datetime):
+        return utc(value)
+    text = str(value).strip()
     try:
-        if isinstance(value, datetime):
-            return utc(value)
-        text = str(value).strip()
-        if (found := _MOMENT.fullmatch(text)) is None:
+        with suppress(ValueError):
             return datetime(1970, 1, 1) + timedelta(seconds=float(text))
-        clock = f"{found['minute'] or '00:00'}:{found['second'] or '00'}"
-        part = (found["part"] or "")[:6].ljust(6, "0")
-        zone = (found["zone"] or "").upper().replace("Z", "+00:00")
-        zone = zone if ":" in zone or not zone else f"{zone[:3]}:{zone[3:]}"
-        return utc(datetime.fromisoformat(f"{found['day']}T{clock}.{part}{zone}"))
+        # As Python 3.10 reads it.
+        text = _FRACTION.sub(lambda found: f".{found[1]:0<6.6}", text)
+        text = _ZONE.sub(lambda found: "+00:00" if found[1] else f"{found[2]}:{found[3]}", text)
+        return utc(datetime.fromisoformat(text))
     except (ValueError, OverflowError) as error:
         raise ValueError(
             f"{str(value)[:40]!r} is not a time; expected such as 2026-11-01T08:30:00"
