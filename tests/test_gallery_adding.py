@@ -47,7 +47,7 @@ def manifest(path: Path, text: str) -> list[Entry]:
 
 def column(gallery: Gallery, name: str) -> list:
     """Of all rows, by their ids."""
-    rows = sorted(gallery.rows(["id", name]), key=lambda row: row["id"])
+    rows = sorted(gallery.rows({"id", name}), key=lambda row: row["id"])
     return [row[name] for row in rows]
 
 

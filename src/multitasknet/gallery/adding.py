@@ -169,7 +169,7 @@ class _Adding:
             return None
 
     def _known(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-        where = any_of("id", filter(_is_text, ids))
+        where = any_of("id", [one for one in ids if _is_text(one)])
         return {row["id"]: row for row in self._store.rows([*_KNOWN, *self._own], where)}
 
     def _is_same(self, entry: Entry, picture: Picture, row: Mapping[str, Any]) -> bool:

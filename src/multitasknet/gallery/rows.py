@@ -108,6 +108,17 @@ class GalleryFilter:
     not_before: datetime | None = None
     not_after: datetime | None = None
 
+    def check(self, facets: Facets) -> None:
+        """GalleryError for a camera, colour or type that is not among these, which lists them."""
+        for column in ("cameras", "colors", "types"):
+            present = getattr(facets, column)
+            for value in getattr(self, column):
+                if value not in present:
+                    raise GalleryError(
+                        f"no row has {value!r} among its {column}; the gallery has "
+                        f"{', '.join(present) or 'none'}"
+                    )
+
     @property
     def condition(self) -> str | None:
         """The filter as SQL; None if it leaves nothing out."""

@@ -116,7 +116,7 @@ def _search(
     for place, id in enumerate(asked.ids):
         row = _row(service, id, f"ids[{place}]")
         queries.append((id, row.id, gallery.embedding(row.id)))
-    width = gallery.store.width
+    width = gallery.width
     for place, values in enumerate(sent.embeddings):
         if len(values) != width:
             detail = f"{len(values)} numbers; expected {width}"
@@ -209,6 +209,5 @@ def _filter(gallery: Gallery, asked: Search) -> GalleryFilter | None:
         asked.not_before,
         asked.not_after,
     )
-    store = gallery.store
-    chosen.check(Facets(gallery.facets.cameras, store.color_names, store.type_names))
+    chosen.check(Facets(gallery.facets.cameras, gallery.color_names, gallery.type_names))
     return None if chosen == GalleryFilter() else chosen

@@ -82,7 +82,7 @@ class Service:
         """A few crops to begin with, of several colours where these are known."""
         colors = gallery.facets.colors[:_EXAMPLES]
         filters = [GalleryFilter(colors=(color,)) for color in colors] or [GalleryFilter()]
-        anywhere = np.zeros((1, gallery.store.width), dtype=np.float32)
+        anywhere = np.zeros((1, gallery.width), dtype=np.float32)
         each = -(-_EXAMPLES // len(filters))
         found = [gallery.search(anywhere, top=each, where=where)[0] for where in filters]
         return [self.row_as_json(hit.row) for hits in found for hit in hits][:_EXAMPLES]
