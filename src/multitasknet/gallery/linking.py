@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from pyarrow import csv
 
 from ..errors import GalleryError
-from ..files import make_folder, replacing
+from ..files import replacing
 from ..ranking.distances import check_integers, squared_distances
 
 # Of one vehicle's images, in units of the distance that makes a pair.
@@ -51,7 +51,6 @@ class Groups:
 
     def write(self, path: Path) -> Path:
         """Write a CSV with the columns ``image`` and ``vehicle``; OutputError."""
-        make_folder(path.parent)
         with replacing(path) as part:
             csv.write_csv(
                 pa.table({"image": list(map(str, self.images)), "vehicle": self.vehicles}), part
