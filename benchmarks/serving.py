@@ -124,17 +124,17 @@ def torch_network(network: str, state: str = "") -> Any:
 
 
 def ours(files: Files, *, file: str = "onnx", **how: Any) -> Run:
-    from multitasknet.inference.engines import open_engine
+    from multitasknet.inference.engines import EngineOptions, open_engine
 
-    return open_engine(Path(files[file]), **how).run
+    return open_engine(Path(files[file]), EngineOptions(**how)).run
 
 
 def ours_mindspore(files: Files) -> Run:
     from multitasknet import create_network
-    from multitasknet.inference.engines import open_engine
+    from multitasknet.inference.engines import EngineOptions, open_engine
 
     cell = create_network(files["network"], weights=files["weights"])
-    return open_engine(cell, backend="mindspore").run
+    return open_engine(cell, EngineOptions("mindspore")).run
 
 
 def torch_mode(

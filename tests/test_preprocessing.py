@@ -41,14 +41,6 @@ def test_resize_matches_opencv_by_hand() -> None:
     np.testing.assert_allclose(enlarged, [0, 50, 150, 200], atol=1e-4)
 
 
-def test_resize_is_within_one_level_of_mindspores_copy_of_opencv() -> None:
-    from mindspore.dataset import vision
-
-    pixels = np.random.default_rng(0).integers(0, 256, (333, 217, 3), dtype=np.uint8)
-    theirs = vision.Resize((256, 256), vision.Inter.LINEAR)(pixels).astype(np.float32)
-    assert np.abs(resize(pixels, (256, 256)) - theirs).max() <= 1
-
-
 @settings(deadline=None, max_examples=40)
 @given(
     st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(0)
@@ -122,39 +114,17 @@ def test_a_segment_is_the_surfaces_filled_polygon() -> None:
     np.testing.assert_allclose(np.delete(maps, 9, axis=0), 0, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"confidence": 0.49},
-        {"swap": True},
-        {"flat": True},
-    ],
-    ids=["unsure", "crossed", "collinear"],
-)
-def test_a_segment_that_is_unsure_or_not_convex_is_left_out(change: dict[str, object]) -> None:
-    pose = square_pose(100, 100)
-    assert visible_surfaces(pose) == [9]
-    corner, other = SURFACES[9][0], SURFACES[9][1]
-    if "confidence" in change:
-        pose[corner, 2] = change["confidence"]
-    elif "swap" in change:
-        pose[[corner, other]] = pose[[other, corner]]
-    else:
-        pose[list(SURFACES[9]), 1] = 10
-    assert visible_surfaces(pose) == []
-
-
-def test_convexity_is_decided_on_rounded_corners() -> None:
-    pose = square_pose(100, 100)
+def test_a_segment_that_is_unsure_or_not_convex_is_left_out() -> None:
     corners = list(SURFACES[9])
-    # A dent of less than half a pixel: concave as given, a straight line once rounded.
-    pose[corners, :2] = [(10, 10), (50, 10.4), (90, 10), (50, 90)]
-    assert visible_surfaces(pose) == []
-    # Convex by less than rounding leaves of it.
-    pose[corners, :2] = [(10, 10), (50, 9.6), (90, 10), (50, 90)]
-    assert visible_surfaces(pose) == []
-    pose[corners, :2] = [(10, 10), (50, 9.4), (90, 10), (50, 90)]
-    assert visible_surfaces(pose) == [9]
+    sure, unsure, crossed = (square_pose(100, 100) for _ in range(3))
+    unsure[corners[0], 2] = 0.49
+    crossed[corners[:2]] = crossed[corners[1::-1]]
+    assert [visible_surfaces(pose) for pose in (sure, unsure, crossed)] == [[9], [], []]
+    # Convexity is decided on rounded corners: a dent of less than half a pixel is a straight line
+    # then, and so is what is convex by less than that.
+    for y, found in ((10.4, []), (10, []), (9.6, []), (9.4, [9])):
+        sure[corners, :2] = [(10, 10), (50, y), (90, 10), (50, 90)]
+        assert visible_surfaces(sure) == found
 
 
 def test_a_segment_may_reach_out_of_the_image() -> None:
@@ -181,21 +151,6 @@ def test_a_heatmap_lies_in_the_pose_networks_square() -> None:
     assert maps[5].max() == 255
     assert maps[6].max() == 0
     assert maps[0].max() == 0
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.integers(20, 600), st.integers(20, 600), st.integers(0))
-def test_heatmaps_peak_where_pamtri_puts_them(width: int, height: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    pose = rng.uniform(0, 1, (36, 3)).astype(np.float32) * (width, height, 1)
-    pose[:, 2] = 1
-    side = 1.25 * max(width, height)
-    for keypoint, heatmap in zip(
-        pose, draw_heatmaps(pose, width=width, height=height), strict=True
-    ):
-        row, column = np.unravel_index(heatmap.argmax(), (64, 64))
-        assert abs(column - ((keypoint[0] - width / 2) / side + 0.5) * 64) <= 0.51
-        assert abs(row - ((keypoint[1] - height / 2) / side + 0.5) * 64) <= 0.51
 
 
 @pytest.mark.parametrize(

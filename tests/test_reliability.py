@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from PIL import Image
 
 from multitasknet.cli import main
 from multitasknet.data.layouts import read_dataset
+from multitasknet.data.samples import load_maps
 from multitasknet.errors import (
     CardError,
     CheckpointError,
@@ -46,6 +48,80 @@ RANDOM = ["--weights", "none"]
 DEEP = "[" * 2500
 
 
+SIDECAR = {
+    "format": 1,
+    "vehicle_ids": [1, 2],
+    "color_ids": [],
+    "type_ids": [],
+    "size": [64, 64],
+    "colors": list(MultiTaskNetSpec.color_names),
+    "types": list(MultiTaskNetSpec.type_names),
+    "metrics": {},
+    "origin": {},
+}
+METADATA = json.loads(*Metadata(MultiTaskNetSpec()).as_strings().values())
+READERS: dict[str, tuple[type[Exception], Callable[[Path], object]]] = {
+    "history.json": (TrainingError, read_history),
+    "config.yaml": (TrainingError, read_config),
+    "w.json": (
+        CheckpointError,
+        lambda path: read_sidecar(path.with_suffix(".ckpt"), MultiTaskNetSpec(num_ids=2)),
+    ),
+    "model": (
+        EngineError,
+        lambda path: Metadata.from_strings({"multitasknet": path.read_text()}, path.name),
+    ),
+}
+HOSTILE = {
+    "history.json": [
+        *(DEEP, "[]", "\0", '{"settings": {}, "before": {}, "more": 1, "epochs": []}'),
+        '{"settings": {}, "before": {}, "epochs": [{"epoch": 1}]}',
+    ],
+    "config.yaml": [
+        f"milestones: {value}" for value in ("&a [*a]", DEEP, "!!int abc", "{x: [1, {y: 2}]}")
+    ],
+    "w.json": [
+        DEEP,
+        *(
+            json.dumps(SIDECAR | {name: value})
+            for name, value in (
+                *(("vehicle_ids", [1e999]), ("metrics", {"mAP": "x"}), ("metrics", 3)),
+                *(("origin", 5), ("size", "big"), ("colors", 5)),
+            )
+        ),
+    ],
+    "model": [
+        DEEP,
+        *(
+            json.dumps(METADATA | {name: value})
+            for name, value in (
+                *(("batch", "x"), ("batch", 0), ("precision", []), ("network", [])),
+            )
+        ),
+        *(
+            json.dumps(METADATA | {"spec": METADATA["spec"] | {name: value}})
+            for name, value in (
+                *(("color_names", [[1]]), ("num_ids", "many"), ("keypoint_aware", 3)),
+                *(("input_size", [1, 2]), ("more", 1)),
+            )
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [(name, text) for name, texts in HOSTILE.items() for text in texts]
+)
+def test_hostile_values_are_refused_and_their_file_is_named(name, text, tmp_path: Path) -> None:
+    error, read = READERS[name]
+    (tmp_path / name).write_text(text)
+    with pytest.raises(error, match=re.escape(name)):
+        read(tmp_path / name)
+    if name in ("w.json", "model"):
+        (tmp_path / name).write_text(json.dumps(SIDECAR if name == "w.json" else METADATA))
+        assert read(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -64,80 +140,6 @@ def test_a_hostile_card_is_refused(write_card: Callable[..., Path], before, afte
     assert len(str(refused.value)) < 2000
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        DEEP,
-        "[]",
-        '{"settings": {}, "before": {}, "more": 1, "epochs": []}',
-        '{"settings": {}, "before": {}, "epochs": [{"epoch": 1}]}',
-        "\0",
-    ],
-)
-def test_a_hostile_history_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "history.json").write_text(text)
-    with pytest.raises(TrainingError, match=r"history\.json"):
-        read_history(tmp_path / "history.json")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"vehicle_ids": [1e999]},
-        {"metrics": {"mAP": "x"}},
-        {"metrics": 3},
-        {"origin": 5},
-        {"size": "big"},
-        {"colors": 5},
-    ],
-)
-def test_a_hostile_sidecar_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
-    values = {
-        "format": 1,
-        "vehicle_ids": [1, 2],
-        "color_ids": [],
-        "type_ids": [],
-        "size": [64, 64],
-        "colors": list(MultiTaskNetSpec.color_names),
-        "types": list(MultiTaskNetSpec.type_names),
-        "metrics": {},
-        "origin": {},
-    }
-    spec = MultiTaskNetSpec(num_ids=2)
-    path = tmp_path / "w.json"
-    path.write_text(json.dumps(values))
-    assert read_sidecar(tmp_path / "w.ckpt", spec)
-    path.write_text(json.dumps(values | change))
-    with pytest.raises(CheckpointError, match=r"w\.json"):
-        read_sidecar(tmp_path / "w.ckpt", spec)
-    path.write_text(DEEP)
-    with pytest.raises(CheckpointError, match=r"w\.json"):
-        read_sidecar(tmp_path / "w.ckpt", spec)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"batch": "x"},
-        {"batch": 0},
-        {"precision": []},
-        {"spec": {"color_names": [[1]]}},
-        {"spec": {"num_ids": "many"}},
-        {"spec": {"keypoint_aware": 3}},
-        {"spec": {"input_size": [1, 2]}},
-        {"spec": {"more": 1}},
-        {"network": []},
-    ],
-)
-def test_hostile_metadata_are_refused(change: dict[str, object]) -> None:
-    (text,) = Metadata(MultiTaskNetSpec()).as_strings().values()
-    value = json.loads(text)
-    spec = value["spec"] | change.get("spec", {})
-    for hostile in (json.dumps(value | change | {"spec": spec}), DEEP):
-        with pytest.raises(EngineError, match="model"):
-            Metadata.from_strings({"multitasknet": hostile}, "model")
-
-
 def test_a_checkpoint_with_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
     # The same entry, whose name is made invalid behind protobuf's back.
     message = _message_class()()
@@ -150,35 +152,20 @@ def test_a_checkpoint_with_a_name_that_is_no_text_is_refused(tmp_path: Path) -> 
         read_weights(path)
 
 
-@pytest.mark.parametrize("value", ["&a [*a]", DEEP, "!!int abc", "{x: [1, {y: 2}]}"])
-def test_a_hostile_setting_is_refused(tmp_path: Path, value: str) -> None:
-    (tmp_path / "config.yaml").write_text(f"milestones: {value}")
-    with pytest.raises(TrainingError, match=r"config\.yaml"):
-        read_config(tmp_path / "config.yaml")
-
-
 # Pictures
 
 
-def test_a_pipe_in_a_data_set_is_named(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "x.jpg")
-    (tmp_path / "train.csv").write_text("image,vehicle_id\nx.jpg,1\n")
-    with pytest.raises(DataError, match=r"x\.jpg is no regular file"):
-        read_dataset(tmp_path)
-
-
-def test_a_stored_map_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+def test_pipes_in_a_data_set_are_named(tmp_path: Path) -> None:
     data = drawn.pamtri(tmp_path / "data", drawn.plan(), maps=True)
     first = next((data / "heatmap_train").glob("*/00.jpg"))
     first.unlink()
     os.mkfifo(first)
-    from multitasknet.data.samples import load_maps
-
-    record = next(
-        one for one in read_dataset(data, ["train"]).train.records if one.heatmaps == first.parent
-    )
+    records = read_dataset(data, ["train"]).train.records
     with pytest.raises(DataError, match=r"00\.jpg: the stored map cannot be read"):
-        load_maps(record, (64, 64))
+        load_maps(next(one for one in records if one.heatmaps == first.parent), (64, 64))
+    with pytest.raises(DataError, match=r"x\.jpg is no regular file"):
+        os.mkfifo(csv_data(tmp_path / "csv", "x.jpg") / "x.jpg")
+        read_dataset(tmp_path / "csv")
 
 
 # Data sets
@@ -202,15 +189,6 @@ def test_pictures_may_lie_anywhere(tmp_path: Path) -> None:
     assert len(read_dataset(linked).train) == 1
 
 
-def test_a_folder_without_a_split_is_refused(tmp_path: Path, capsys) -> None:
-    for name in ("x.csv", "label_x.csv"):
-        root = tmp_path / name.partition(".")[0]
-        root.mkdir()
-        (root / name).write_text("image,vehicle_id\n")
-        assert main(["check-data", str(root)]) == 2
-        assert "no known layout" in capsys.readouterr().err
-
-
 # Outputs
 
 
@@ -218,17 +196,16 @@ def test_an_output_is_checked_before_any_work(tmp_path: Path) -> None:
     file, link = tmp_path / "file", tmp_path / "link"
     file.write_text("keep")
     link.symlink_to(file)
-    with pytest.raises(OutputError, match="is what is read as"):
-        check_output(link, inputs=[file])
-    with pytest.raises(OutputError, match="expected a folder"):
-        check_output(file, folder=True)
-    with pytest.raises(OutputError, match="expected a file"):
-        check_output(tmp_path)
+    for target, options, named in (
+        (link, {"inputs": [file]}, "is what is read as"),
+        (file, {"folder": True}, "expected a folder"),
+        (tmp_path, {}, "expected a file"),
+        (file / "below" / "x", {}, "cannot be written"),
+        (Path("/proc/x/s.png"), {}, "/proc.*cannot be written"),
+    ):
+        with pytest.raises(OutputError, match=named):
+            check_output(target, **options)
     check_output(tmp_path / "no" / "x")
-    with pytest.raises(OutputError, match="cannot be written"):
-        check_output(file / "below" / "x")
-    with pytest.raises(OutputError, match=r"/proc.*cannot be written"):
-        check_output(Path("/proc/x/s.png"))
     check_output(tmp_path / "new", folder=True)
     check_output(file)
     assert file.read_text() == "keep"
@@ -316,36 +293,24 @@ def test_a_batch_beyond_the_memory_is_refused_with_the_numbers() -> None:
     check_memory(MultiTaskNetSpec(), (256, 256), 8)
 
 
-def run(arguments: list[str], **options) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "multitasknet", *arguments]
-    return subprocess.run(command, stderr=subprocess.PIPE, text=True, **options)
-
-
 def test_names_that_the_terminal_cannot_show_are_printed(tmp_path: Path) -> None:
     root = os.fsencode(csv_data(tmp_path / "d", "a.png")).replace(b"/d", b"/\xe9\xff")
     (tmp_path / "d").rename(os.fsdecode(root))
-    done = run(
-        ["check-data", os.fsdecode(root)],
-        stdout=subprocess.PIPE,
-        env=dict(os.environ, PYTHONIOENCODING="ascii"),
-    )
-    assert done.returncode == 2
-    assert "a.png does not exist" in done.stderr
+    command = [sys.executable, "-m", "multitasknet", "check-data", os.fsdecode(root)]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, "a.png does not exist" in done.stderr) == (2, True)
+
+
+def page(path: Path, caption: str, title: str) -> Path:
+    shot = Shot(thumbnail(np.zeros((8, 8, 3), np.uint8)), "\udcff", caption, "query")
+    panels = [Panel("a\udce9", (shot,))]
+    facts = {"queries": 1, "gallery": 1, "weights": "w", "random": False}
+    return write_page(path, "search.html", title=title, panels=panels, **facts)
 
 
 def test_the_search_page_names_files_of_any_bytes(tmp_path: Path) -> None:
-    shot = Shot(thumbnail(np.zeros((8, 8, 3), np.uint8)), "\udcff", "caf\udce9.jpg", "query")
-    page = write_page(
-        tmp_path / "x.html",
-        "search.html",
-        title="t",
-        panels=[Panel("a\udce9", (shot,))],
-        queries=1,
-        gallery=1,
-        weights="w",
-        random=False,
-    )
-    assert "caf\\udce9.jpg" in page.read_text()
+    assert "caf\\udce9.jpg" in page(tmp_path / "x.html", "caf\udce9.jpg", "t").read_text()
 
 
 # A full disk, as a limit on the size of files
@@ -361,45 +326,37 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def large_table(folder: Path, _: Path) -> None:
+def large_table(target: Path, _: Path) -> None:
     gallery = stores.open_gallery(width=1024)
     embeddings = np.random.default_rng(0).normal(size=(99, 1024))
     rows = [stores.row(f"{n}", n, embedding=one) for n, one in enumerate(embeddings)]
     gallery.merge(rows, insert=True)
     with files_of_at_most(1 << 16):
-        gallery.export(folder / "rows.parquet")
+        gallery.export(target)
 
 
-def large_weights(ending: str) -> Callable[[Path, Path], None]:
-    def write(folder: Path, checkpoint: Path) -> None:
-        with files_of_at_most(1 << 20):
-            convert(checkpoint, folder / f"w.{ending}")
-
-    return write
+def large_weights(target: Path, checkpoint: Path) -> None:
+    with files_of_at_most(1 << 20):
+        convert(checkpoint, target)
 
 
-def large_page(folder: Path, _: Path) -> None:
+def large_page(target: Path, _: Path) -> None:
     with files_of_at_most(1 << 10):
-        write_page(
-            folder / "page.html",
-            "search.html",
-            title="t" * 10_000,
-            panels=[],
-            queries=1,
-            gallery=1,
-            weights="w",
-            random=False,
-        )
+        page(target, "x.jpg", "t" * 10_000)
 
 
 @pytest.mark.parametrize(
-    "write",
-    [large_table, large_weights("ckpt"), large_weights("safetensors"), large_page],
-    ids=["index", "ckpt", "safetensors", "page"],
+    ("write", "name"),
+    [
+        (large_table, "rows.parquet"),
+        (large_weights, "w.ckpt"),
+        (large_weights, "w.safetensors"),
+        (large_page, "page.html"),
+    ],
 )
 def test_a_full_disk_is_one_error_and_leaves_nothing(
-    write: Callable[[Path, Path], None], tmp_path: Path, checkpoint: Path
+    write: Callable[[Path, Path], None], name: str, tmp_path: Path, checkpoint: Path
 ) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
-        write(tmp_path, checkpoint)
+        write(tmp_path / name, checkpoint)
     assert [path.name for path in tmp_path.iterdir() if path.name != "data"] == []

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 
 from .errors import EngineError
 
@@ -19,7 +19,7 @@ _TARGETS = {target.lower(): target for target in ("CPU", "Ascend", "GPU")}
 _CANN = "source set_env.sh of your CANN, then see 'multitasknet info --system'"
 # MindSpore does not support several threads of one process: whatever builds, exports or runs a
 # Cell holds this.
-MINDSPORE_TURN = Lock()
+MINDSPORE_TURN = RLock()
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,10 @@ class Picture:
         if self.pixels is not None:
             return self.pixels, 1
         with _readable(self.name):
-            divisor = 1 if size is None else _divisor(self.content, _ENOUGH * max(size))
+            found, divisor = _jpeg_size(self.content), 1
+            if found and size:
+                fits = (n for n in (8, 4, 2) if min(found) // n >= _ENOUGH * max(size))
+                divisor = next(fits, 1)
             decoded = _decode_jpeg(self.content, _REDUCED[divisor])
             if decoded is not None:
                 return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), divisor
@@ -229,12 +232,6 @@ def open_pillow(content: bytes) -> Image.Image:
     return file
 
 
-def _divisor(content: bytes, least: int) -> int:
-    """What a JPEG's sides can be divided by so that the shorter one keeps that many pixels."""
-    size = _jpeg_size(content) if _is_whole_jpeg(content) else None
-    return next((one for one in (8, 4, 2) if size and min(size) // one >= least), 1)
-
-
 def decode_gray(content: bytes) -> np.ndarray:
     """The picture in a file's bytes, uint8 ``[H, W]``; any exception if there is none."""
     decoded = _decode_jpeg(content, cv2.IMREAD_GRAYSCALE)
@@ -275,8 +272,6 @@ def encode_jpeg(pixels: np.ndarray, quality: int) -> bytes:
 
 def _decode_jpeg(content: bytes, flags: int) -> np.ndarray | None:
     # OpenCV decodes twice as fast.
-    if not _is_whole_jpeg(content):
-        return None
     size = _jpeg_size(content)
     if size is None:
         return None
@@ -284,13 +279,13 @@ def _decode_jpeg(content: bytes, flags: int) -> np.ndarray | None:
     return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
 
 
-def _is_whole_jpeg(content: bytes) -> bool:
-    """Whether the file is complete; OpenCV pads files that were cut off without a word."""
-    return content.startswith(_JPEG_START) and content.endswith(_JPEG_END)
-
-
 def _jpeg_size(content: bytes) -> tuple[int, int] | None:
-    """Width and height from a JPEG's frame header; None if it has none in its place."""
+    """Width and height from the frame header of a complete JPEG; None for any other file.
+
+    OpenCV pads files that were cut off without a word.
+    """
+    if not (content.startswith(_JPEG_START) and content.endswith(_JPEG_END)):
+        return None
     place = len(_JPEG_START)
     while place + 9 <= len(content) and content[place] == 0xFF:
         if content[place + 1] in _JPEG_FRAMES:

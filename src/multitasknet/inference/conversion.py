@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,32 +31,36 @@ _PLAIN = re.compile(r"[\w./-]+", re.ASCII)
 
 
 def onnx_of(file: WeightsFile, folder: Path | None) -> bytes:
-    """Weights as an ONNX file, made the first time and kept in the folder, verified when read.
-
-    None keeps nothing.
+    """Weights as an ONNX file, made the first time and kept below the folder, if there is one.
 
     Raises:
         CheckpointError: the weights cannot be read, or lack a layer that predictions need.
     """
+    folder = folder and folder / "onnx"
     key = f"{file.sha256}-{file.sidecar_sha256[:16] or 'plain'}-v{_GRAPH_VERSION}"
-    found = cache.find(folder, key, ".onnx")
+    found = cache.find(folder, key)
     if found is not None:
         return found
     with MINDSPORE_TURN:
         # Another thread may have made it while this one waited.
-        found = cache.find(folder, key, ".onnx")
+        found = cache.find(folder, key)
         if found is None:
             logger.info("%s: converting it to ONNX, once", file.path)
-            cell = _cell_of(file)
-            found = _onnx_bytes(cell, Metadata(cell.spec, file.sha256))
-            cache.keep(folder, key, ".onnx", found)
+            cell = cell_of(file)
+            found = to_onnx(cell, Metadata(cell.spec, file.sha256))
+            cache.keep(folder, key, found)
         return found
 
 
 def cell_of(file: WeightsFile) -> Any:
     """Weights as a Cell in inference mode; CheckpointError as above."""
     with MINDSPORE_TURN:
-        return _cell_of(file)
+        from ..runtime import guard_cpu
+        from ..weights.load import build
+
+        guard_cpu()
+        weights = check_complete(file.read())
+        return build(weights.network, weights.network.plan(weights, {}), weights)
 
 
 def to_onnx(cell: Any, metadata: Metadata) -> bytes:
@@ -64,8 +68,29 @@ def to_onnx(cell: Any, metadata: Metadata) -> bytes:
 
     Height and width are dynamic, and the batch too unless the metadata fix it.
     """
+    from .graph import name_ends, onnx, simplify
+
+    spec, batch = metadata.spec, metadata.batch or "batch"
     with MINDSPORE_TURN:
-        return _onnx_bytes(cell, metadata)
+        model = simplify(_exported(cell, spec))
+    name_ends(
+        model,
+        _dimensions(spec.input_shapes(spec.input_size), batch, ("height", "width")),
+        _dimensions(spec.output_shapes(spec.input_size), batch, ("map_height", "map_width")),
+    )
+    onnx.helper.set_model_props(model, metadata.as_strings())
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def call(cell: Any, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """What a Cell gives for arrays, as arrays."""
+    from mindspore import Tensor
+
+    with MINDSPORE_TURN:
+        outputs = cell(*map(Tensor, inputs))
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return tuple(output.asnumpy() for output in outputs)
 
 
 def write_mindir(path: Path, cell: Any, metadata: Metadata) -> None:
@@ -97,20 +122,13 @@ def write_mindir(path: Path, cell: Any, metadata: Metadata) -> None:
 def open_mindir(path: Path) -> Callable[..., tuple[np.ndarray, ...]]:
     """What runs a MindIR file by MindSpore, to check it."""
     import mindspore
-    from mindspore import Tensor, nn
+    from mindspore import nn
 
     with MINDSPORE_TURN, _plain_folder() as folder:
         plain = folder / "network.mindir"
         plain.write_bytes(path.read_bytes())
         cell = nn.GraphCell(mindspore.load(str(plain)))
-
-    def run(*inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        with MINDSPORE_TURN:
-            outputs = cell(*map(Tensor, inputs))
-            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-            return tuple(output.asnumpy() for output in outputs)
-
-    return run
+    return lambda *inputs: call(cell, inputs)
 
 
 @contextmanager
@@ -129,31 +147,6 @@ def _plain_folder() -> Iterator[Path]:
         f"MindSpore writes only to paths of plain letters and digits, and none of "
         f"{', '.join(places)} is one that can be written; set TMPDIR to such a folder"
     )
-
-
-def _cell_of(file: WeightsFile) -> Any:
-    from ..runtime import guard_cpu
-    from ..weights.load import build
-
-    guard_cpu()
-    weights = check_complete(file.read())
-    return build(weights.network, weights.network.plan(weights, {}), weights)
-
-
-def _onnx_bytes(cell: Any, metadata: Metadata) -> bytes:
-    from .graph import name_ends, onnx, simplify
-
-    spec = metadata.spec
-    model = simplify(_exported(cell, spec))
-    batch = metadata.batch or "batch"
-    name_ends(
-        model,
-        _dimensions(spec.input_shapes(spec.input_size), batch, ("height", "width")),
-        _dimensions(spec.output_shapes(spec.input_size), batch, ("map_height", "map_width")),
-    )
-    onnx.helper.set_model_props(model, metadata.as_strings())
-    content: bytes = model.SerializeToString()
-    return content
 
 
 def _dimensions(
@@ -179,10 +172,10 @@ def _exported(cell: Any, spec: Any) -> Any:
         Tensor(shape=[2, *shape], dtype=mindspore.float32)
         for shape in spec.input_shapes(spec.input_size).values()
     ]
+    # Of a Cell that was exported before, MindSpore 2.10 fails to write ONNX.
+    twin = frozen_copy(cell)
     with _plain_folder() as folder:
         path = folder / "network.onnx"
-        # Of a Cell that was exported before, MindSpore 2.10 fails to write ONNX.
-        twin = frozen_copy(cell)
         if hasattr(mindspore, "onnx"):
             mindspore.onnx.export(twin, *inputs, file_name=str(path))
         else:  # of an older MindSpore

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -57,47 +56,39 @@ class _Feature:
     norms: tuple[tuple[Any, int], ...]
 
 
-@dataclass(frozen=True, eq=False)
 class _Graph:
-    graph: Any
+    """Who takes what, and how many channels each tensor has between convolutions."""
 
-    @cached_property
-    def consumers(self) -> dict[str, list[Any]]:
-        found = defaultdict(list)
-        for node in self.graph.node:
+    def __init__(self, graph: Any) -> None:
+        self.nodes = graph.node
+        self.weights = {one.name: one for one in graph.initializer}
+        self.consumers: dict[str, list[Any]] = defaultdict(list)
+        self.channels: dict[str, int] = {}
+        for node in graph.node:
             for name in node.input:
-                found[name].append(node)
-        return found
-
-    @cached_property
-    def weights(self) -> dict[str, Any]:
-        return {one.name: one for one in self.graph.initializer}
-
-    @cached_property
-    def channels(self) -> dict[str, int]:
-        """Of each tensor between convolutions and what keeps or joins their channels."""
-        known: dict[str, int] = {}
-        for node in self.graph.node:
+                self.consumers[name].append(node)
+            known = [self.channels.get(name) for name in node.input]
             if node.op_type == "Conv" and node.input[1] in self.weights:
-                known[node.output[0]] = self.weights[node.input[1]].dims[0]
-            elif node.op_type in _KEEPS_SCALE and node.input[0] in known:
-                known[node.output[0]] = known[node.input[0]]
-            elif _joins_channels(node) and all(name in known for name in node.input):
-                known[node.output[0]] = sum(known[name] for name in node.input)
-        return known
+                self.channels[node.output[0]] = self.weights[node.input[1]].dims[0]
+            elif node.op_type in _KEEPS_SCALE and known[0]:
+                self.channels[node.output[0]] = known[0]
+            elif node.op_type == "Concat" and _attribute(node, "axis", 0) == 1 and all(known):
+                self.channels[node.output[0]] = sum(filter(None, known))
 
     def features(self) -> Iterator[_Feature]:
         """Of all convolutions whose channels are concatenated, and go to norms alone."""
-        for node in self.graph.node:
+        for node in self.nodes:
             if node.op_type != "Conv" or node.output[0] not in self.channels or self._is_norm(node):
                 continue
-            tensor = self._followed(node.output[0])
+            tensor = node.output[0]
             takers = self.consumers[tensor]
-            if not any(taker.op_type == "Concat" for taker in takers):
-                continue
-            norms = self._norms(tensor, 0)
-            if norms is not None:
-                yield _Feature(node, tensor, tuple(norms))
+            while len(takers) == 1 and takers[0].op_type in _KEEPS_SCALE:
+                tensor = takers[0].output[0]
+                takers = self.consumers[tensor]
+            if any(taker.op_type == "Concat" for taker in takers):
+                norms = self._norms(tensor, 0)
+                if norms:
+                    yield _Feature(node, tensor, tuple(norms))
 
     def scale(self, feature: _Feature, ranges: np.ndarray) -> None:
         """Divide the maker's channels by their ranges, and multiply the norms' by them."""
@@ -108,14 +99,6 @@ class _Graph:
             values = self._values(norm.input[1]).copy()
             values[start : start + len(ranges)] *= ranges[:, None, None, None]
             self._write(norm.input[1], values)
-
-    def _followed(self, tensor: str) -> str:
-        """What the tensor is after what keeps its scale."""
-        takers = self.consumers[tensor]
-        while len(takers) == 1 and takers[0].op_type in _KEEPS_SCALE:
-            tensor = takers[0].output[0]
-            takers = self.consumers[tensor]
-        return tensor
 
     def _norms(self, tensor: str, start: int) -> list[tuple[Any, int]] | None:
         """The norms that take it, its channels from ``start`` on; None if anything else does."""
@@ -132,15 +115,14 @@ class _Graph:
             if further is None:
                 return None
             found += further
-        return found or None
+        return found
 
     def _is_norm(self, node: Any) -> bool:
         """A factor a channel, and nothing between them."""
         if node.op_type != "Conv" or node.output[0] not in self.channels:
             return False
-        weight = self.weights[node.input[1]]
-        groups = _attribute(node, "group", 1)
-        return bool(groups == weight.dims[0] and list(weight.dims[1:]) == [1, 1, 1])
+        dims = list(self.weights[node.input[1]].dims)
+        return dims == [_attribute(node, "group", 1), 1, 1, 1]
 
     def _values(self, name: str) -> np.ndarray:
         values: np.ndarray = onnx.numpy_helper.to_array(self.weights[name])
@@ -149,10 +131,6 @@ class _Graph:
     def _write(self, name: str, values: np.ndarray) -> None:
         made = onnx.numpy_helper.from_array(values.astype(np.float32), name)
         self.weights[name].CopyFrom(made)
-
-
-def _joins_channels(node: Any) -> bool:
-    return node.op_type == "Concat" and _attribute(node, "axis", 0) == 1
 
 
 def _attribute(node: Any, name: str, default: int) -> int:

@@ -17,7 +17,9 @@ from ..hub.source import DEFAULT, WeightsSource, default_weights
 from ..models import DEFAULT_NETWORK
 from ..models.base import check_memory, check_size
 from ..ranking.calibration import Calibration, read_calibration
-from .engines import OnnxFile, OnnxRuntimeEngine, in_batches
+from ..weights.read import check_network
+from .conversion import call, cell_of, open_mindir, to_onnx, write_mindir
+from .engines import in_batches, open_engine
 from .metadata import Metadata
 
 FORMATS = (".onnx", ".mindir")
@@ -127,17 +129,12 @@ def tolerance() -> float:
 
 def largest_difference(run: Callable[..., tuple[np.ndarray, ...]], cell: Any, spec: Any) -> float:
     """Run both on eight inputs; the largest difference relative to that output's largest value."""
-    from mindspore import Tensor
-
     rng = np.random.default_rng(0)
     inputs = [
         rng.normal(size=(CHECKED_INPUTS, *shape)).astype(np.float32)
         for shape in spec.input_shapes(spec.input_size).values()
     ]
-    with MINDSPORE_TURN:
-        wanted = cell(*map(Tensor, inputs))
-        wanted = wanted if isinstance(wanted, tuple) else (wanted,)
-        exact = [output.asnumpy() for output in wanted]
+    exact = call(cell, inputs)
     return max(
         float(np.abs(one - other).max() / np.abs(other).max())
         for one, other in zip(run(*inputs), exact, strict=True)
@@ -157,9 +154,6 @@ def _frozen(network: Any, name: str, source: WeightsSource) -> tuple[Any, str, C
         from ..hub.create_network import create_network
 
         return create_network(name, weights=None), "", None
-    from ..weights.read import check_network
-    from .conversion import cell_of
-
     cell = cell_of(file)
     check_network(cell.spec.network, name, str(file.path))
     return cell, file.sha256, read_calibration(file.path, cell.spec)
@@ -167,15 +161,13 @@ def _frozen(network: Any, name: str, source: WeightsSource) -> tuple[Any, str, C
 
 def _write(path: Path, cell: Any, metadata: Metadata) -> Callable[..., tuple[np.ndarray, ...]]:
     """Write the file; what runs it."""
-    from . import conversion
-
     if path.suffix == ".mindir":
-        conversion.write_mindir(path, cell, metadata)
-        run = conversion.open_mindir(path)
+        write_mindir(path, cell, metadata)
+        run = open_mindir(path)
         return lambda *inputs: in_batches(run, inputs, metadata.batch)
     import onnx
 
-    content = conversion.to_onnx(cell, metadata)
+    content = to_onnx(cell, metadata)
     onnx.checker.check_model(content, full_check=True)
     path.write_bytes(content)
-    return OnnxRuntimeEngine(OnnxFile(str(path), path.read_bytes)).run
+    return open_engine(path).run

@@ -23,11 +23,10 @@ from ..runtime import usable_cores
 from ..vehicle.keypoints import pose_or_zeros
 from ..vehicle.pose import HIDDEN, Pose, PoseConvention, as_published
 from ..vehicle.sample import Sample
-from .engines import Aim, Backend, Precision
-from .runner import PosedImage, Runner, Skip, Source, check_poses
+from .runner import PosedImage, Runner, RunnerOptions, Skip, Source, ahead
 
 if TYPE_CHECKING:
-    from mindspore import nn
+    from typing_extensions import Unpack
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +42,8 @@ class PoseEstimator(Runner):
     default card are PoseEstNet's, the shipped weights VehiclePose's.
 
     Args:
-        weights, network, card, cache_dir, offline, progress, batch_size, size, backend, threads,
-            device, precision, optimize_for: as in :class:`multitasknet.Predictor`, of a pose
-            network; ``default`` is the shipped one.
+        weights: as in :class:`multitasknet.Predictor`, of a pose network; ``default`` is the
+            shipped one.
         flip_test: run the network on the mirrored image too, and average, as was published: more
             accurate, and half as fast.
         decode: how a map becomes a place; default is the network's first. PoseEstNet:
@@ -58,6 +56,8 @@ class PoseEstimator(Runner):
             on the side that is seen, with high ones, which is what the published MultiTaskNet
             expects. Default is what the weights were trained on; those of ``published`` cannot
             give ``true``.
+        options: the other options of :class:`multitasknet.Predictor`, but for ``variant`` and
+            ``pose``.
 
     Attributes:
         engine, spec, batch_size, size, weights_file: see :class:`.runner.Runner`.
@@ -74,38 +74,12 @@ class PoseEstimator(Runner):
         self,
         weights: str | Path | None = DEFAULT,
         *,
-        network: nn.Cell | None = None,
-        card: str | Path | ModelCard | None = None,
-        cache_dir: str | Path | None = None,
-        offline: bool = False,
-        progress: bool = True,
-        batch_size: int | None = None,
-        size: int | tuple[int, int] | None = None,
-        backend: Backend = "auto",
-        threads: int | None = None,
-        device: str | None = None,
-        precision: Precision | None = None,
-        optimize_for: Aim = "latency",
         flip_test: bool = True,
         decode: str | None = None,
         hidden: str | None = None,
+        **options: Unpack[RunnerOptions],
     ) -> None:
-        super().__init__(
-            [one.name for one in pose_networks()],
-            weights=weights,
-            network=network,
-            card=card,
-            cache_dir=cache_dir,
-            offline=offline,
-            progress=progress,
-            batch_size=batch_size,
-            size=size,
-            backend=backend,
-            threads=threads,
-            device=device,
-            precision=precision,
-            optimize_for=optimize_for,
-        )
+        super().__init__([one.name for one in pose_networks()], weights, **options)
         self.definition = cast("PoseNetwork", find_network(self.spec.network))
         if not self.spec.is_complete:
             raise ValueError(
@@ -145,22 +119,24 @@ class PoseEstimator(Runner):
         """
         with (
             ThreadPoolExecutor(usable_cores()) as pool,
-            closing(self.read(pool, images, skip=skip)) as batches,
+            closing(ahead(self.read(pool, images, skip=skip))) as batches,
         ):
             for shots in batches:
                 found = self.estimate_pixels([shot.pixels for shot in shots], heatmaps=heatmaps)
                 yield from map(PosedImage.with_pose, shots, found)
 
-    def estimate(self, images: Sequence[Source], *, heatmaps: bool = False) -> list[Pose]:
+    def estimate(self, images: Iterable[Source], *, heatmaps: bool = False) -> list[Pose]:
         """The poses of :meth:`stream` as a list."""
-        check_poses(images, None)
         return [shot.pose for shot in self.stream(images, heatmaps=heatmaps)]
 
     def estimate_pixels(
         self, pixels: Sequence[np.ndarray], *, heatmaps: bool = False
     ) -> list[Pose]:
         """The poses of one batch of pictures in memory, uint8 ``[H, W, 3]`` each."""
-        peaks, maps = self._found(*self._inputs(pixels))
+        (x,) = self._inputs(pixels)
+        outputs = self.run(x)
+        mirrored = self.run(np.ascontiguousarray(x[..., ::-1])) if self.flip_test else None
+        peaks, maps = self.definition.decode(outputs, mirrored, self.decode)
         shares = self.definition.half_turn_shares(peaks, maps)
         poses = []
         for one, found, map_, share in zip(pixels, peaks, maps, shares, strict=True):
@@ -178,19 +154,13 @@ class PoseEstimator(Runner):
     ) -> Iterator[tuple[np.ndarray, ...]]:
         """The network's inputs, as :meth:`run` takes them, a batch at a time; no pose is needed."""
         with ThreadPoolExecutor(usable_cores()) as pool:
-            for shots in self.read(pool, images):
+            for shots in ahead(self.read(pool, images)):
                 yield self._inputs([shot.pixels for shot in shots])
 
     def _inputs(self, pixels: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
         neutral = pose_or_zeros(None)
         samples = [Sample(one, neutral, _NO_MAPS) for one in pixels]
         return batch_inputs(samples, self.spec, self.size)
-
-    def _found(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Peaks and maps of one batch of inputs."""
-        outputs = self.run(x)
-        mirrored = self.run(np.ascontiguousarray(x[..., ::-1])) if self.flip_test else None
-        return self.definition.decode(outputs, mirrored, self.decode)
 
 
 def open_pose_estimator(
@@ -201,6 +171,8 @@ def open_pose_estimator(
     **options: Any,
 ) -> PoseEstimator | None:
     """The pose estimator that is asked for; None if poses are to be neutral.
+
+    A warning says if its confidences do not mean what they should.
 
     Args:
         pose: ``auto``, ``none``, ``card``, ``synthetic``, a file of pose weights, or an estimator;
@@ -215,28 +187,38 @@ def open_pose_estimator(
         CheckpointError: the file is no pose network's.
         CardError, DownloadError: as :func:`multitasknet.fetch_asset` raises them.
     """
-    if isinstance(pose, PoseEstimator):
-        return pose
-    if not isinstance(pose, str | Path):
+    if pose == NONE:
+        return None
+    if not isinstance(pose, str | Path | PoseEstimator):
         raise TypeError(
             f"pose must be a word, a path or a PoseEstimator, not {type(pose).__name__}"
         )
-    if pose == NONE:
-        return None
+    options["cache_dir"] = cache_dir
     if convention == "published":  # which all pose networks can give
         options["hidden"] = "published"
-    if pose == AUTO:
+    if isinstance(pose, PoseEstimator):
+        estimator = pose
+    elif pose == AUTO:
         card = _at_hand(convention, cache_dir)
         if card is None:
             return None
         logger.info("missing poses are estimated by %s", card.asset.file_name)
-        return PoseEstimator(CARD, card=card, cache_dir=cache_dir, **(options | {"offline": True}))
-    if pose not in ENTRIES and not expand(pose).is_file():
+        estimator = PoseEstimator(CARD, **(options | {"card": card, "offline": True}))
+    elif pose in ENTRIES or expand(pose).is_file():
+        estimator = PoseEstimator(pose, **options)
+    else:
         raise EngineError(
             f"pose is {str(pose)!r}; expected {', '.join(WORDS)}, or a file of pose weights that "
             f"exists"
         )
-    return PoseEstimator(pose, cache_dir=cache_dir, **options)
+    if convention not in (None, estimator.pose_convention):
+        logger.warning(
+            "the pose network's confidences follow the convention %r, but these weights were "
+            "trained on %r: expect lower accuracy",
+            estimator.pose_convention,
+            convention,
+        )
+    return estimator
 
 
 def _at_hand(convention: PoseConvention | None, cache_dir: str | Path | None) -> ModelCard | None:

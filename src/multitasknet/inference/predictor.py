@@ -15,20 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.samples import batch_inputs, load_maps, make_sample
-from ..hub.card import ModelCard
 from ..hub.source import DEFAULT
 from ..models import find_network
 from ..models.multitasknet.decoding import Prediction, decode
 from ..ranking.calibration import Calibration, read_calibration
 from ..runtime import usable_cores
 from ..vehicle.sample import Sample
-from .engines import Aim, Backend, OnnxEngine, Precision
+from .engines import OnnxEngine
 from .origin import EmbeddingOrigin
 from .pose import AUTO, PoseEstimator, open_pose_estimator
-from .runner import PosedImage, Runner, Skip, Source, ahead, check_poses
+from .runner import PosedImage, Runner, RunnerOptions, Skip, Source, ahead
 
 if TYPE_CHECKING:
-    from ..models.multitasknet.network import MultiTaskNet
+    from typing_extensions import Unpack
 
 logger = logging.getLogger(__name__)
 
@@ -84,44 +83,18 @@ class Predictor(Runner):
         self,
         weights: str | Path | None = DEFAULT,
         *,
-        network: MultiTaskNet | None = None,
-        card: str | Path | ModelCard | None = None,
         variant: str | None = None,
-        cache_dir: str | Path | None = None,
-        offline: bool = False,
-        progress: bool = True,
-        batch_size: int | None = None,
-        size: int | tuple[int, int] | None = None,
-        backend: Backend = "auto",
-        threads: int | None = None,
-        device: str | None = None,
-        precision: Precision | None = None,
-        optimize_for: Aim = "latency",
         pose: str | Path | PoseEstimator = AUTO,
+        **options: Unpack[RunnerOptions],
     ) -> None:
-        shared: dict[str, Any] = {
-            "cache_dir": cache_dir,
-            "offline": offline,
-            "progress": progress,
-            "batch_size": batch_size,
-            "backend": backend,
-            "threads": threads,
-            "device": device,
-            "optimize_for": optimize_for,
-        }
-        super().__init__(
-            (NAME,),
-            weights=weights,
-            network=network,
-            card=card,
-            variant=variant,
-            size=size,
-            precision=precision,
-            **shared,
-        )
-        # Whether the pose network's weights are INT8, their own file states.
-        shared["precision"] = None if precision == "int8" else precision
-        self._open_pose_estimator = partial(open_pose_estimator, pose, **shared)
+        super().__init__((NAME,), weights, variant, **options)
+        shared: dict[str, Any] = dict(options)
+        for name in ("network", "card", "size"):
+            shared.pop(name, None)
+        if shared.get("precision") == "int8":  # whether the pose network's are, their file states
+            del shared["precision"]
+        self._estimator: PoseEstimator | None = None
+        self._open: Any = partial(open_pose_estimator, pose, **shared)
         self._opening = Lock()
         if pose != AUTO:
             self.pose_estimator  # noqa: B018, so that a mistake in it is an error now
@@ -130,22 +103,10 @@ class Predictor(Runner):
     def pose_estimator(self) -> PoseEstimator | None:
         """What finds missing keypoints; None if nothing does, or the network does not use them."""
         with self._opening:
-            return self._pose_estimator
-
-    @cached_property
-    def _pose_estimator(self) -> PoseEstimator | None:
-        if not self.spec.uses_pose:
-            return None
-        wanted = self.spec.pose_convention
-        estimator = self._open_pose_estimator(convention=wanted)
-        if estimator and estimator.pose_convention != wanted:
-            logger.warning(
-                "the pose network's confidences follow the convention %r, but these weights were "
-                "trained on %r: expect lower accuracy",
-                estimator.pose_convention,
-                wanted,
-            )
-        return estimator
+            if self._open and self.spec.uses_pose:
+                self._estimator = self._open(convention=self.spec.pose_convention)
+                self._open = None
+            return self._estimator
 
     @cached_property
     def calibration(self) -> Calibration | None:
@@ -154,12 +115,11 @@ class Predictor(Runner):
         ``multitasknet calibrate --save`` writes it; ``export`` and ``quantize`` keep it. Raises
         CheckpointError or DataError if it cannot be read.
         """
-        found: Calibration | None = None
-        if self.weights_file is not None and self.weights_file.suffix == ".onnx":
-            assert isinstance(self.engine, OnnxEngine)
+        path, found = self.weights_file, None
+        if path and path.suffix == ".onnx" and isinstance(self.engine, OnnxEngine):
             found = self.engine.metadata.calibration
-        elif self.weights_file is not None:
-            found = read_calibration(self.weights_file, self.spec)
+        elif path:
+            found = read_calibration(path, self.spec)
         return found if found and found.input_size == self.size else None
 
     @cached_property
@@ -201,27 +161,33 @@ class Predictor(Runner):
         """
         names = tuple(self.spec.output_shapes(self.size))
         total = neutral = 0
-        with ThreadPoolExecutor(usable_cores()) as pool:
-            posed = ahead(self._posed(self.read(pool, images, keypoints, skip)))
-            with closing(ahead(self._drawn(pool, posed))) as batches:
-                for inputs, shots in batches:
-                    for shot, *row in zip(shots, *self.run(*inputs), strict=True):
-                        total += 1
-                        neutral += shot.pose.origin == "neutral"
-                        yield self._prediction(shot, dict(zip(names, row, strict=True)))
+        with (
+            ThreadPoolExecutor(usable_cores()) as pool,
+            closing(ahead(self._batches(pool, images, keypoints, skip))) as batches,
+        ):
+            for inputs, shots in batches:
+                for shot, *row in zip(shots, *self.run(*inputs), strict=True):
+                    total += 1
+                    neutral += shot.pose.origin == "neutral"
+                    height, width = shot.shape
+                    yield decode(
+                        dict(zip(names, row, strict=True)),
+                        self.spec,
+                        source=shot.picture.name,
+                        pose=shot.pose,
+                        index=shot.index,
+                        sha256=shot.picture.sha256,
+                        width=width,
+                        height=height,
+                    )
         if neutral and self.spec.uses_pose:
             logger.warning("%d of %d images: %s", neutral, total, MISSING_POSE)
 
     def predict(
         self, images: Sequence[Source], keypoints: Sequence[np.ndarray | None] | None = None
     ) -> list[Prediction]:
-        """All of :meth:`stream` as a list.
-
-        Raises:
-            ImageError: an image cannot be read.
-            ValueError: keypoints of another number or shape.
-        """
-        return list(self.stream(images, check_poses(images, keypoints)))
+        """All of :meth:`stream` as a list."""
+        return list(self.stream(images, keypoints))
 
     def embed(
         self, images: Sequence[Source], keypoints: Sequence[np.ndarray | None] | None = None
@@ -236,28 +202,25 @@ class Predictor(Runner):
     ) -> Iterator[tuple[np.ndarray, ...]]:
         """The network's inputs, as :meth:`run` takes them, a batch at a time."""
         with ThreadPoolExecutor(usable_cores()) as pool:
-            read = self.read(pool, images, check_poses(images, keypoints))
-            for inputs, _ in self._drawn(pool, self._posed(read)):
+            for inputs, _ in self._batches(pool, images, keypoints):
                 yield inputs
 
-    def _posed(self, batches: Iterator[list[PosedImage]]) -> Iterator[list[PosedImage]]:
-        """The pictures with estimated poses where they have none."""
-        for shots in batches:
-            missing = [shot.pixels for shot in shots if shot.pose.origin == "neutral"]
-            if not missing or self.pose_estimator is None:
-                yield shots
-                continue
-            found = iter(self.pose_estimator.estimate_pixels(missing))
-            yield [
-                shot.with_pose(next(found)) if shot.pose.origin == "neutral" else shot
-                for shot in shots
-            ]
-
-    def _drawn(
-        self, pool: Executor, batches: Iterator[list[PosedImage]]
+    def _batches(
+        self,
+        pool: Executor,
+        images: Iterable[Source],
+        keypoints: Iterable[np.ndarray | None] | None,
+        skip: Skip | None = None,
     ) -> Iterator[tuple[tuple[np.ndarray, ...], list[PosedImage]]]:
-        """The network's inputs."""
-        for shots in batches:
+        """The network's inputs, and the pictures with the poses that they were drawn with."""
+        for shots in ahead(self.read(pool, images, keypoints, skip)):
+            missing = [shot.pixels for shot in shots if shot.pose.origin == "neutral"]
+            if missing and self.pose_estimator:
+                found = iter(self.pose_estimator.estimate_pixels(missing))
+                shots = [
+                    shot.with_pose(next(found)) if shot.pose.origin == "neutral" else shot
+                    for shot in shots
+                ]
             samples = list(pool.map(self._sample, shots))
             yield batch_inputs(samples, self.spec, self.size), shots
 
@@ -269,16 +232,3 @@ class Predictor(Runner):
         record = replace(record, keypoints=known)
         maps = load_maps(record, shot.shape, heatmaps=spec.heatmaps, segments=spec.segments)
         return Sample(shot.pixels, keypoints, maps)
-
-    def _prediction(self, shot: PosedImage, outputs: dict[str, np.ndarray]) -> Prediction:
-        height, width = shot.shape
-        return decode(
-            outputs,
-            self.spec,
-            source=shot.picture.name,
-            pose=shot.pose,
-            index=shot.index,
-            sha256=shot.picture.sha256,
-            width=width,
-            height=height,
-        )

@@ -18,12 +18,11 @@ from ..images import ImageInput
 from ..models.base import Arrays
 from ..runtime import sums_int8_exactly
 from ..vehicle.keypoint_metrics import THRESHOLDS, KeypointErrors
-from .engines import OnnxEngine, OnnxFile, OnnxRuntimeEngine
+from .engines import Engine, OnnxEngine, OnnxRuntimeEngine, open_engine
 from .equalization import equalize
 from .metadata import Metadata
 from .pose import PoseEstimator
 from .predictor import Predictor
-from .runner import check_poses
 
 Batches: TypeAlias = "Iterator[tuple[np.ndarray, ...]]"
 
@@ -102,7 +101,7 @@ def quantize(
         raise EngineError(f"{len(images)} images; expected at least {MIN_IMAGES}")
     if engine.batch is not None:
         raise EngineError(f"{engine.source}: it has a fixed batch; export it without")
-    poses = check_poses(images, keypoints) or [None] * len(images)
+    poses = keypoints or [None] * len(images)
     files = [Path(image) for image in images if isinstance(image, str | Path)]
     check_output(output, inputs=[Path(engine.source), *files])
     split = min(max(round(len(images) * _CALIBRATION_SHARE), 1), len(images) - 1)
@@ -110,17 +109,23 @@ def quantize(
     metadata = replace(engine.metadata, precision="int8", calibration=calibration)
     with replacing(output) as part:
         _write(part, engine, metadata, partial(runner.inputs, images[:split], poses[:split]))
-        quantized = OnnxRuntimeEngine(OnnxFile(str(output), part.read_bytes))
+        quantized = open_engine(part)
         rest = images[split:], poses[split:]
-        outputs, speed = _both(quantized, engine, runner.inputs(*rest))
-        drop = (
-            _agreement(*outputs)
-            if isinstance(runner, Predictor)
-            else _pose_drop(quantized, runner, *rest)
-        )
-        near = _cosines(*outputs)
+        ours, exact, speed = _both(quantized, engine, runner.inputs(*rest))
+        near = _cosines(ours, exact)
+        drop: tuple[Any, ...] = (None, None)
+        if isinstance(runner, PoseEstimator):
+            drop = _pose_drop(quantized, runner, *rest)
         report = QuantizationReport(
-            output, split, len(rest[0]), speed, float(near.mean()), float(near.min()), **drop
+            output,
+            split,
+            len(images) - split,
+            speed,
+            float(near.mean()),
+            float(near.min()),
+            _agreement(ours, exact, "color_logits"),
+            _agreement(ours, exact, "type_logits"),
+            *drop,
         )
         if not report.cosine >= min_cosine:
             raise EngineError(
@@ -149,7 +154,7 @@ def _write(
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(given, None)
 
-    model = onnx.load_from_string(engine.file.load())
+    model = onnx.load_from_string(engine.load())
     equalize(model, batches())
     # Nothing is left to optimise first; without this, a warning tells users to.
     onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
@@ -170,8 +175,8 @@ def _write(
 
 
 def _both(
-    quantized: OnnxEngine, engine: OnnxEngine, batches: Batches
-) -> tuple[tuple[Arrays, Arrays], tuple[float, float]]:
+    quantized: Engine, engine: OnnxEngine, batches: Batches
+) -> tuple[Arrays, Arrays, tuple[float, float]]:
     """What the two give for all batches, by name, and their images/s; float32 is the second."""
     runs: tuple[list[Any], list[Any]] = [], []
     seconds = [0.0, 0.0]
@@ -187,7 +192,7 @@ def _both(
         dict(zip(engine.output_names, map(np.concatenate, zip(*one, strict=True)), strict=True))
         for one in runs
     )
-    return (ours, exact), (count / seconds[0], count / seconds[1])
+    return ours, exact, (count / seconds[0], count / seconds[1])
 
 
 def _cosines(ours: Arrays, exact: Arrays) -> np.ndarray:
@@ -198,23 +203,20 @@ def _cosines(ours: Arrays, exact: Arrays) -> np.ndarray:
     return (one * other).sum(axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)
 
 
-def _agreement(ours: Arrays, exact: Arrays) -> dict[str, Any]:
-    """The share of images with the same likeliest class."""
-    return {
-        f"{kind}_agreement": float((ours[name].argmax(1) == exact[name].argmax(1)).mean())
-        if name in exact
-        else None
-        for kind, name in (("color", "color_logits"), ("type", "type_logits"))
-    }
+def _agreement(ours: Arrays, exact: Arrays, name: str) -> float | None:
+    """The share of images with the same likeliest class; None without such an output."""
+    if name not in exact:
+        return None
+    return float((ours[name].argmax(1) == exact[name].argmax(1)).mean())
 
 
 def _pose_drop(
-    engine: OnnxEngine,
+    engine: Engine,
     estimator: PoseEstimator,
     images: Sequence[ImageInput],
     truth: Sequence[np.ndarray | None],
-) -> dict[str, Any]:
-    """How far keypoints move, and PCK where the truth is known."""
+) -> tuple[float, tuple[float, ...] | None]:
+    """How far keypoints move, and PCK of both where the truth is known."""
     quantized = copy(estimator)
     quantized.engine = engine
     runs = [list(one.stream(images)) for one in (estimator, quantized)]
@@ -222,11 +224,8 @@ def _pose_drop(
     sides = np.array([max(shot.shape) for shot in runs[0]])
     distances = np.linalg.norm((moved - exact)[..., :2], axis=2) / sides[:, None]
     known = np.array([pose is not None for pose in truth])
-    right = None
-    if known.any():
-        stated = np.stack([pose for pose in truth if pose is not None])
-        right = tuple(
-            KeypointErrors.of(one[known], stated, sides[known]).pck(THRESHOLDS[0])
-            for one in (exact, moved)
-        )
-    return {"shift": float(distances.mean()), "pck": right}
+    if not known.any():
+        return float(distances.mean()), None
+    stated = np.stack([pose for pose in truth if pose is not None])
+    errors = (KeypointErrors.of(one[known], stated, sides[known]) for one in (exact, moved))
+    return float(distances.mean()), tuple(one.pck(THRESHOLDS[0]) for one in errors)

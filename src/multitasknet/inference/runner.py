@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, repeat
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, TypeVar
 
 import numpy as np
 
@@ -23,13 +23,33 @@ from ..models.base import check_memory, check_size
 from ..runtime import usable_cores
 from ..vehicle.pose import Pose
 from ..weights.read import check_network
-from .engines import Aim, Backend, Engine, Precision, open_engine
+from .engines import Aim, Backend, EngineOptions, Precision, open_engine
+
+if TYPE_CHECKING:
+    from mindspore import nn
 
 T = TypeVar("T")
 Source: TypeAlias = "ImageInput | Picture | Record"
 Skip: TypeAlias = Callable[[str, ImageError], object]
 _END: Any = object()
 _BATCH, _A_THREAD = 8, 4  # pictures
+
+
+class RunnerOptions(TypedDict, total=False):
+    """What both take by keyword; :class:`multitasknet.Predictor` says what each option means."""
+
+    network: nn.Cell | None
+    card: str | Path | ModelCard | None
+    cache_dir: str | Path | None
+    offline: bool
+    progress: bool
+    batch_size: int | None
+    size: int | tuple[int, int] | None
+    backend: Backend
+    threads: int | None
+    device: str | None
+    precision: Precision | None
+    optimize_for: Aim
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,51 +101,55 @@ class Runner:
     def __init__(
         self,
         names: Sequence[str],
+        weights: str | Path | None,
+        variant: str | None = None,
         *,
-        weights: str | Path | None = DEFAULT,
         network: Any = None,
         card: str | Path | ModelCard | None = None,
-        variant: str | None = None,
         cache_dir: str | Path | None = None,
         offline: bool = False,
         progress: bool = True,
-        batch_size: int | None = None,
         size: int | tuple[int, int] | None = None,
-        backend: Backend = "auto",
-        threads: int | None = None,
-        device: str | None = None,
-        precision: Precision | None = None,
-        optimize_for: Aim = "latency",
+        **how: Any,
     ) -> None:
-        if batch_size is None:
-            batch_size = default_batch_size(optimize_for, threads or usable_cores())
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size!r}; expected an integer of at least 1")
+        options = EngineOptions(**how)
+        # All cores at one batch are as fast with one picture as with 32, and eight keep reading and
+        # drawing ahead of them. Pictures shared out among the cores want several for each: one for
+        # two cores gives half the images/s of eight (benchmarks/serving.md).
+        shared = options.optimize_for == "throughput"
+        most = _A_THREAD * (options.threads or usable_cores()) if shared else 0
+        self.batch_size = options.batch_size or max(_BATCH, most)
         if weights == DEFAULT:
             weights = default_weights(names, card)
         source = WeightsSource(weights, card, cache_dir, offline, progress)
         model, self.weights_file = _model(source, names, network, variant)
         self.weights_are_own = self.weights_file is not None and weights not in ENTRIES
-        self.engine: Engine = open_engine(
-            model,
-            backend=backend,
-            precision=precision,
-            threads=threads,
-            optimize_for=optimize_for,
-            device=device,
-            batch_size=batch_size,
-            folder=default_cache_dir() if cache_dir is None else expand(cache_dir),
-        )
+        folder = default_cache_dir() if cache_dir is None else expand(cache_dir)
+        self.engine = open_engine(model, replace(options, batch_size=self.batch_size), folder)
         self.spec = self.engine.spec
         check_network(self.spec.network, names, self.engine.source or "the network")
-        _check_variant(variant, self.engine)
-        self.batch_size = batch_size
+        found = str(getattr(self.spec, "variant", None))
+        if variant is not None and str(variant) != found:
+            raise EngineError(
+                f"variant is {str(variant)!r}, but {self.engine.source} holds the variant "
+                f"{found!r}; leave variant out, or give weights of that variant"
+            )
         self.size = check_size(size or self.spec.input_size)
-        check_memory(self.spec, self.size, batch_size)
+        check_memory(self.spec, self.size, self.batch_size)
 
     def run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Call the network on one batch of inputs, to the outputs that ``spec`` names."""
-        return self.engine.run(*inputs)
+        """Call the network on one batch of inputs, to the outputs that ``spec`` names.
+
+        Raises:
+            EngineError: an output has values that are no finite numbers.
+        """
+        outputs = self.engine.run(*inputs)
+        if not all(np.isfinite(one).all() for one in outputs):
+            raise EngineError(
+                f"{self.engine.source or 'the network'}: its outputs are not all finite numbers in "
+                f"{self.engine.precision}; give other weights, or leave the precision out"
+            )
+        return outputs
 
     def read(
         self,
@@ -133,42 +157,34 @@ class Runner:
         images: Iterable[Source],
         keypoints: Iterable[np.ndarray | None] | None = None,
         skip: Skip | None = None,
-    ) -> Generator[list[PosedImage], None, None]:
-        """Open and decode pictures, a batch at a time; in a pool's threads, ahead of their use.
+    ) -> Iterator[list[PosedImage]]:
+        """Open and decode pictures in a pool's threads, a batch at a time.
 
         Arguments as in :meth:`multitasknet.Predictor.stream`.
         """
         if isinstance(images, str | Path) or not isinstance(images, Iterable):
             raise TypeError(f"images must be a list of images, not {type(images).__name__}")
-        if keypoints is None:
-            pairs: Iterator[Any] = zip(images, repeat(None), strict=False)
-        else:
-            pairs = zip(images, keypoints, strict=True)
-        return ahead(self._read(pool, enumerate(pairs), skip))
-
-    def _read(
-        self, pool: Executor, rows: Iterator[Any], skip: Skip | None
-    ) -> Iterator[list[PosedImage]]:
+        if (
+            isinstance(images, Sized)
+            and isinstance(keypoints, Sized)
+            and len(keypoints) != len(images)
+        ):
+            raise ValueError(
+                f"{len(keypoints)} keypoints for {len(images)} images; expected one entry an "
+                f"image, None where there is no pose"
+            )
+        poses = repeat(None) if keypoints is None else keypoints
+        rows = enumerate(zip(images, poses, strict=keypoints is not None))
         read = partial(_posed_image, size=self.size, raises=skip is None)
         while batch := list(islice(rows, self.batch_size)):
-            found = []
+            shots = []
             for one in pool.map(read, batch):
                 if isinstance(one, PosedImage):
-                    found.append(one)
+                    shots.append(one)
                 elif skip:
                     skip(*one)
-            if found:
-                yield found
-
-
-def default_batch_size(optimize_for: Aim, threads: int) -> int:
-    """How many pictures a call takes by default.
-
-    All cores at one batch are as fast with one picture as with thirty-two, and eight keep reading
-    and drawing ahead of them. Pictures shared out among the cores want several for each: with one
-    for two cores there are 0.5 times the images/s of eight (``benchmarks/serving.md``).
-    """
-    return max(_BATCH, _A_THREAD * threads) if optimize_for == "throughput" else _BATCH
+            if shots:
+                yield shots
 
 
 def ahead(items: Iterator[T]) -> Generator[T, None, None]:
@@ -178,20 +194,6 @@ def ahead(items: Iterator[T]) -> Generator[T, None, None]:
         while (item := following.result()) is not _END:
             following = thread.submit(next, items, _END)
             yield item
-
-
-def check_poses(
-    images: Sequence[Source], keypoints: Sequence[np.ndarray | None] | None
-) -> Sequence[np.ndarray | None] | None:
-    """The keypoints; TypeError or ValueError unless it is a list of images, and as many poses."""
-    if isinstance(images, str | Path) or not isinstance(images, Sequence):
-        raise TypeError(f"images must be a list of images, not {type(images).__name__}")
-    if keypoints is not None and len(keypoints) != len(images):
-        raise ValueError(
-            f"{len(keypoints)} keypoints for {len(images)} images; expected one entry an image, "
-            f"None where there is no pose"
-        )
-    return keypoints
 
 
 def _posed_image(
@@ -239,12 +241,3 @@ def _model(
     file = source.file(*names)
     assert file is not None
     return file, file.path
-
-
-def _check_variant(variant: str | None, engine: Engine) -> None:
-    found = getattr(engine.spec, "variant", None)
-    if variant is not None and str(variant) != str(found):
-        raise EngineError(
-            f"variant is {str(variant)!r}, but {engine.source} holds the variant {str(found)!r}; "
-            f"leave variant out, or give weights of that variant"
-        )
