@@ -156,11 +156,10 @@ class OnnxEngine(Engine):
         self.spec, self.batch = self.metadata.spec, self.metadata.batch
         self.precision = options.precision or self.metadata.precision
         if self.metadata.precision != self.precision.replace("bfloat16", "float32"):
-            file = (
-                "a file of 'multitasknet quantize'" if self.precision == "int8" else "a float32 one"
-            )
+            is_int8 = self.precision == "int8"
+            remedy = f"give a {'file of quantize' if is_int8 else 'float32 file, or the weights'}"
             raise EngineError(
-                f"{named}: it is {self.metadata.precision}, not {self.precision}; give {file}"
+                f"{named}: it is {self.metadata.precision}, not {self.precision}; {remedy}"
             )
         # An INT8 file depends on the pictures that it was calibrated on as well.
         is_own = self.precision == "int8" or not self.metadata.weights_sha256
