@@ -458,18 +458,18 @@ def test_weights_that_change_meanwhile_are_those_that_were_hashed(
 ) -> None:
     """A training that writes during the conversion does not poison the cache."""
     own = Path(shutil.copy(checkpoint, tmp_path / "own.ckpt"))
-    build = conversion._cell_of
+    build = conversion.cell_of
 
     def meanwhile(file: WeightsFile) -> Any:
         own.write_bytes(b"half of a checkpoint")
         return build(file)
 
-    monkeypatch.setattr(conversion, "_cell_of", meanwhile)
+    monkeypatch.setattr(conversion, "cell_of", meanwhile)
     predictor = Predictor(own, size=SMALL, cache_dir=tmp_path / "cache")
     assert predictor.engine.weights_sha256 == file_sha256(checkpoint)
     assert_same((predictor.embed([PHOTO], [POSE]),), (wanted,))
     own.write_bytes(checkpoint.read_bytes())
-    monkeypatch.setattr(conversion, "_cell_of", None)
+    monkeypatch.setattr(conversion, "cell_of", None)
     again = Predictor(own, size=SMALL, cache_dir=tmp_path / "cache")
     assert_same((again.embed([PHOTO], [POSE]),), (wanted,))
 

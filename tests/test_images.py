@@ -17,21 +17,15 @@ from multitasknet import ImageError, find_images, open_picture, picture_of
 from multitasknet.images import MOST_PIXELS, encode_jpeg, read_image, resize
 
 
-def test_files_pillow_images_and_arrays_agree(tmp_path: Path) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (60, 40, 3), dtype=np.uint8)
-    path = tmp_path / "car.png"
-    Image.fromarray(pixels).save(path)
-    for image in (path, str(path), Image.fromarray(pixels), Image.open(path)):
-        np.testing.assert_array_equal(read_image(image), pixels)
-
-
 def test_exif_orientation_and_other_modes_are_honoured(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (60, 40, 3), dtype=np.uint8)
     turned = Image.fromarray(np.rot90(pixels).copy())
     exif = turned.getexif()
     exif[0x0112] = 6  # to be turned clockwise by a viewer
     turned.save(tmp_path / "turned.png", exif=exif)
-    np.testing.assert_array_equal(read_image(tmp_path / "turned.png"), pixels)
+    path = tmp_path / "turned.png"
+    for image in (path, str(path), Image.open(path), Image.fromarray(pixels), pixels):
+        np.testing.assert_array_equal(read_image(image), pixels)
     Image.fromarray(pixels).convert("L").save(tmp_path / "gray.png")
     assert read_image(tmp_path / "gray.png").shape == (60, 40, 3)
 
@@ -50,7 +44,13 @@ def test_a_bad_image_is_named(image: object, named: str) -> None:
     assert named in str(refused.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"no image at all", b"\xff\xd8\xff\xe0 cut"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"no image at all", b"\xff\xd8\xff\xe0 cut"),
+        *(b"DDS " + b"\xff" * 200, b"\0\0\0\x20ftypavif" + b"\1" * 300),
+    ],
+)
 def test_a_file_that_is_no_image_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.jpg"
     path.write_bytes(content)
@@ -178,13 +178,6 @@ def test_a_picture_with_more_pixels_than_memory_is_refused_with_the_numbers(
     Image.new("1" if suffix == "png" else "L", (MOST_PIXELS // 2048 + 1, 2048)).save(path)
     with pytest.raises(ImageError, match=r"32769 x 2048 pixels, 67 million; expected at most 67"):
         read_image(path)
-
-
-@pytest.mark.parametrize("content", [b"DDS " + b"\xff" * 200, b"\0\0\0\x20ftypavif" + b"\1" * 300])
-def test_whatever_a_reader_raises_is_an_error_with_the_name(tmp_path: Path, content) -> None:
-    (tmp_path / "odd.jpg").write_bytes(content)
-    with pytest.raises(ImageError, match=r"odd\.jpg"):
-        read_image(tmp_path / "odd.jpg")
 
 
 def test_pipes_devices_and_videos_are_no_pictures(tmp_path: Path) -> None:

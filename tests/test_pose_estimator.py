@@ -146,7 +146,7 @@ def test_auto_takes_the_pose_network_that_the_weights_were_trained_with(
     pose_checkpoint: Path, write_card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from multitasknet import load_card
-    from multitasknet.hub.fetch import cached_path
+    from multitasknet.hub.fetch import asset_path
 
     assets = tmp_path / "assets"
     card = write_card(
@@ -154,7 +154,7 @@ def test_auto_takes_the_pose_network_that_the_weights_were_trained_with(
         pose_checkpoint.read_bytes(),
         path=assets / "poseestnet_veir.md",
     )
-    place = cached_path(load_card(card).asset, tmp_path)
+    place = asset_path(load_card(card).asset, tmp_path)
     place.parent.mkdir(parents=True)
     place.write_bytes(pose_checkpoint.read_bytes())
     monkeypatch.setattr("multitasknet.hub.card.PACKAGE", tmp_path)

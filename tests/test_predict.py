@@ -214,16 +214,6 @@ def test_a_users_mistake_is_one_message_and_exit_code_2(capsys, arguments, named
     assert "Traceback" not in captured.err
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], ["predict"], ["fly"], ["predict", "a.jpg", "--threads", "0"]]
-)
-def test_wrong_usage_is_exit_code_2(arguments, capsys) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    assert stopped.value.code == 2
-    assert "usage: multitasknet" in capsys.readouterr().err
-
-
 def test_info_and_download_on_loopback(
     capsys, server, write_card, checkpoint, tmp_path, monkeypatch
 ) -> None:
@@ -243,15 +233,6 @@ def test_info_and_download_on_loopback(
     assert "616 tensors" in capsys.readouterr().out
 
 
-def test_hub_install_by_command(capsys, server, write_card, checkpoint, tmp_path) -> None:
-    content = checkpoint.read_bytes()
-    card = str(write_card(server.serve("/model.ckpt", content), content))
-    arguments = ["hub-install", "--hub-dir", str(tmp_path / "hub"), "--card", card]
-    assert main(arguments) == 0
-    assert 'mindspore_hub.load("mindspore/1.7/multitasknet_veri")' in capsys.readouterr().out
-    assert main(arguments) == 0
-
-
 def test_a_code_folder_that_is_no_plain_name_is_refused(write_card, tmp_path, capsys) -> None:
     card = write_card("https://example.com/a.ckpt", repo="https://example.com/x#/.")
     hub = tmp_path / "hub"
@@ -267,11 +248,3 @@ def test_a_missing_image_is_named_before_anything_large_is_imported() -> None:
     code += "assert not {'mindspore', 'onnxruntime'} & set(sys.modules); sys.exit(code)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert (done.returncode, b"nowhere.jpg" in done.stderr) == (2, True), done.stderr
-
-
-def test_help_needs_no_mindspore() -> None:
-    code = "import sys; from multitasknet.cli import main\ntry: main(['--help'])\n"
-    code += "finally: assert 'mindspore' not in sys.modules"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert b"predict" in done.stdout

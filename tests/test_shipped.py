@@ -21,7 +21,6 @@ from multitasknet import (
     CheckpointError,
     ClassMaps,
     DownloadError,
-    PoseEstimator,
     Predictor,
     convert,
     create_network,
@@ -36,7 +35,6 @@ from multitasknet import (
 from multitasknet.cli import main
 from multitasknet.files import file_sha256
 from multitasknet.hub.card import default_card_path
-from multitasknet.hub.fetch import asset_path
 from multitasknet.inference.pose import open_pose_estimator
 from multitasknet.models import pose_networks
 from multitasknet.vehicle.attributes import COLORS, TYPES
@@ -121,9 +119,6 @@ def test_what_is_shipped_is_what_its_card_states(card: Path) -> None:
 def test_all_that_is_shipped_travels_in_the_wheel() -> None:
     setup = configparser.ConfigParser()
     setup.read(ASSETS.parent / "setup.cfg")
-    source = ASSETS.parent / "src"
-    rooms = {".".join(one.relative_to(source).parent.parts) for one in source.rglob("__init__.py")}
-    assert rooms | {"multitasknet.assets"} == set(setup["options"]["packages"].split())
     patterns = setup["options.package_data"]["multitasknet.assets"].split(", ")
     for suffix in ("md", "ckpt", "json"):
         assert any(fnmatch.fnmatch(f"vehiclepose_synthetic.{suffix}", one) for one in patterns)
@@ -151,11 +146,6 @@ def test_what_is_not_shipped_is_said(module: Path, capsys) -> None:
         assert "are shipped with this version" in capsys.readouterr().err
 
 
-def test_one_that_is_there_is_named(identity: Path) -> None:
-    with pytest.raises(CardError, match="there are synthetic ones of multitasknet"):
-        create_network("vehiclepose")
-
-
 @pytest.mark.parametrize("weights", ["card", "synthetic"])
 def test_the_light_network_loads_by_its_name(light: Path, pose_source: Path, weights: str) -> None:
     network = create_network("vehiclepose", weights=weights, offline=True)
@@ -171,6 +161,8 @@ def test_the_light_network_loads_by_its_name(light: Path, pose_source: Path, wei
 
 
 def test_multitasknet_loads_without_its_identity_classifier(identity: Path) -> None:
+    with pytest.raises(CardError, match="there are synthetic ones of multitasknet"):
+        create_network("vehiclepose")
     network = create_network(weights="synthetic", offline=True)
     assert (network.load_report.source, network.load_report.fresh) == (identity, ())
     spec = network.spec
@@ -201,21 +193,6 @@ def test_a_crop_goes_through_both(identity: Path, light: Path, cache: Path, tmp_
     dataset = read_dataset(drawn.pamtri(tmp_path / "data", drawn.plan(2, 2, 2)))
     metrics = evaluate(predictor, dataset).metrics
     assert {"mAP", "color", "type"} <= set(metrics)
-
-
-def test_auto_takes_the_published_pose_network_first(
-    light: Path, pose_checkpoint: Path, write_card, tmp_path: Path
-) -> None:
-    how = {"cache_dir": tmp_path / "cache", "backend": "mindspore"}
-    assert open_pose_estimator("none", **how) is None
-    assert open_pose_estimator("auto", **how).spec.network == "vehiclepose"
-    content = pose_checkpoint.read_bytes()
-    card = write_card(f"{LINK}/pose.ckpt", content, path=default_card_path("poseestnet"))
-    place = asset_path(load_card(card).asset, tmp_path / "cache")
-    place.parent.mkdir(parents=True)
-    place.write_bytes(content)
-    assert open_pose_estimator("auto", **how).spec.network == "poseestnet"
-    assert PoseEstimator("synthetic", **how).spec.network == "vehiclepose"
 
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".json"])
