@@ -13,7 +13,6 @@ from PIL import Image
 from multitasknet import (
     CheckpointError,
     EngineError,
-    ImageError,
     PoseEstimator,
     PoseEstNetSpec,
     Predictor,
@@ -103,15 +102,6 @@ def test_a_picture_without_a_vehicle_gives_a_pose_all_the_same(
 ) -> None:
     (pose,) = estimator.estimate([np.full((*size, 3), 128, np.uint8)])
     assert np.isfinite(pose.keypoints).all()
-
-
-def test_what_is_no_picture_is_named(estimator: PoseEstimator, tmp_path: Path) -> None:
-    broken = tmp_path / "broken.jpg"
-    broken.write_bytes(PHOTO.read_bytes()[:2000])
-    with pytest.raises(ImageError, match=r"broken\.jpg"):
-        estimator.estimate([PHOTO, broken])
-    with pytest.raises(TypeError, match="must be a list"):
-        estimator.estimate(PHOTO)
 
 
 def test_missing_poses_are_estimated_and_given_ones_kept(
@@ -285,20 +275,6 @@ def test_a_label_file_serves_predict(
     command = ["predict", str(PHOTO), "--weights", str(checkpoint), "--size", "64", "--json"]
     assert main([*command, "--labels", str(table)]) == 0
     assert json.loads(capsys.readouterr().out)["pose"]["origin"] == "given"
-
-
-def test_options_reach_the_network(monkeypatch, capsys) -> None:
-    asked = {}
-
-    def refuse(*_: object, **options: object) -> None:
-        asked.update(options)
-        raise EngineError("stop")
-
-    monkeypatch.setattr("multitasknet.inference.pose.PoseEstimator", refuse)
-    options = ["--no-flip-test", "--decode", "dark", "--size", "128", "--threads", "1"]
-    assert main(["pose", str(PHOTO), *options]) == 2
-    assert (asked["flip_test"], asked["decode"], asked["size"]) == (False, "dark", (128, 128))
-    assert asked["threads"] == 1
 
 
 def test_random_weights_are_said_to_be(capsys) -> None:
