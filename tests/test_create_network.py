@@ -111,10 +111,22 @@ def test_a_wrong_asset_never_becomes_a_network(server, write_card, checkpoint, t
     card = write_card(server.serve("/model.ckpt", content, Answer()), sha256="0" * 64)
     with pytest.raises(DownloadError, match="wrong sha256"):
         create_network(card=card, cache_dir=tmp_path, progress=False)
+    asset_path(load_card(card).asset, tmp_path).write_bytes(content)  # put there by hand
+    with pytest.raises(DownloadError, match="no verified copy"):
+        create_network(card=card, cache_dir=tmp_path, offline=True)
+
+
+def test_a_damaged_file_in_the_cache_is_downloaded_again(
+    server, write_card, checkpoint, tmp_path
+) -> None:
+    content = checkpoint.read_bytes()
+    card = write_card(server.serve("/model.ckpt", content), content)
     path = asset_path(load_card(card).asset, tmp_path)
-    path.write_bytes(content)  # put there by hand
-    with pytest.raises(CheckpointError, match=r"model\.ckpt is damaged.*remove it"):
-        create_network(card=card, cache_dir=tmp_path)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content[:-1])
+    network = create_network(card=card, cache_dir=tmp_path, progress=False)
+    assert path.read_bytes() == content
+    assert network.load_report.fresh == ()
 
 
 def test_a_saved_network_comes_back(checkpoint, tmp_path) -> None:

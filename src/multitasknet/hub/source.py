@@ -56,10 +56,11 @@ class WeightsSource:
         elif not isinstance(card, ModelCard):
             card = load_card(card)
         asset, side = card.asset, card.asset.side
-        path, *others = (asset_path(one, self.cache_dir) for one in (asset, side) if one)
-        # What is there already is hashed when it is read, and only then.
-        if not all(one.is_file() for one in (path, *others)):
+        # What came with its card is hashed when it is read; what is in the cache is downloaded
+        # again if it is damaged.
+        if asset.beside is None:
             self._download(asset)
+        path = asset_path(asset, self.cache_dir)
         return WeightsFile(path, asset.sha256, side.sha256 if side else "")
 
     def _download(self, asset: Asset) -> None:
