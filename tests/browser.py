@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import shutil
@@ -123,12 +122,6 @@ class Browser:
                 windowsVirtualKeyCode=code,
                 **({"text": text} if text and kind == "keyDown" else {}),
             )
-
-    def screenshot(self, path: Path, *, whole: bool = False) -> Path:
-        """Write what is seen, or the whole page, as PNG."""
-        data = self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
-        path.write_bytes(base64.b64decode(data))
-        return path
 
     def _until(self, condition: Any, what: str) -> Any:
         end = time.monotonic() + _SECONDS

@@ -6,7 +6,6 @@ import csv
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from conftest import ASSETS
 from served import Served
 
 from multitasknet import Calibration
-from multitasknet.gallery.rows import GalleryRow, Hit
+from multitasknet.gallery.rows import GalleryRow
 
 pytest.importorskip("websocket", reason="needs websocket-client")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
@@ -48,6 +47,11 @@ def go(browser: Browser, served: Served, address: str = "", **window: int) -> No
     browser.wait("location.href === 'about:blank'")
     browser.go(f"{served.url}/{address}", **window)
     browser.wait(READY)
+
+
+def search(browser: Browser, served: Served, address: str = f"?id={CROP}") -> None:
+    go(browser, served, address)
+    browser.wait(f"{HITS} === 24")
 
 
 def ids(browser: Browser) -> list[str]:
@@ -90,8 +94,7 @@ def test_photos_are_understood_and_found(browser: Browser, served: Served) -> No
 
 
 def test_filters_and_the_slider_are_kept_in_the_address(browser: Browser, served: Served) -> None:
-    go(browser, served, f"?id={CROP}")
-    browser.wait(f"{HITS} === 24")
+    search(browser, served)
     click(browser, "#chips input[name=camera][value='8']")
     browser.wait(f"{HITS} && {HITS} < 24")
     facts = browser.run("[...document.querySelectorAll('.facts')].map(facts => facts.innerText)")
@@ -115,39 +118,21 @@ def test_filters_and_the_slider_are_kept_in_the_address(browser: Browser, served
     browser.wait(f"{HITS} === 24")
 
 
-class SomeTimes:
-    """A gallery of which every third crop has no time, and the others one with a fraction."""
-
-    def __init__(self, gallery: Any) -> None:
-        self._gallery = gallery
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._gallery, name)
-
-    def __len__(self) -> int:
-        return len(self._gallery)
-
-    def search(self, queries: Any, *, where: Any = None, **options: Any) -> list[list[Hit]]:
-        found = self._gallery.search(queries, where=where, **options)
-        every = [[replace(hit, row=self._row(hit.row)) for hit in hits] for hits in found]
-        bounded = where is not None and where.not_before
-        return [[hit for hit in hits if hit.row.time or not bounded] for hits in every]
-
-    def _row(self, row: GalleryRow) -> GalleryRow:
-        time = row.time.replace(microsecond=800_000) if sum(row.id.encode()) % 3 else None
-        return replace(row, time=time)
-
-
 def test_a_users_probabilities_and_a_journey(
     browser: Browser, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor = served.service.predictor
+    service, predictor = served.service, served.service.predictor
+    as_json = service.row_as_json
+
+    def with_some_times(row: GalleryRow) -> dict[str, Any]:
+        """Every third crop has no time, and the others one with a fraction."""
+        is_timed = row.time and sum(row.id.encode()) % 3
+        return as_json(row) | {"time": f"{row.time.isoformat()}.8" if is_timed else None}
+
     calibration = Calibration((10.0, 500.0), (1.0, 0.05), 0.5, 9, 99, predictor.size, "our yard")
     monkeypatch.setattr(predictor, "calibration", calibration)
-    monkeypatch.setattr(served.service, "gallery", SomeTimes(served.service.gallery))
-
-    go(browser, served, f"?id={CROP}&view=journey")
-    browser.wait(f"{HITS} === 24")
+    monkeypatch.setattr(service, "row_as_json", with_some_times)
+    search(browser, served, f"?id={CROP}&view=journey")
     likely = r"\d\d % likely the same vehicle \(measured on our yard\)"
     assert re.search(likely, text(browser, "#certain"))
     assert re.search(likely, text(browser, ".hit")) and "100 %" not in text(browser, "main")
@@ -161,13 +146,18 @@ def test_a_users_probabilities_and_a_journey(
         "one.dispatchEvent(new Event('change', {bubbles: true})); })()"
     )
     later = f"[...document.querySelectorAll('time')].every(t => t.dateTime >= '{start}')"
-    browser.wait(f"{HITS} && !document.querySelector('#found h3') && {later}")
+    browser.wait(f"{HITS} && {later}")
     assert "from=2026" in browser.run("location.search")
 
 
-def test_similar_to_this_and_back(browser: Browser, served: Served) -> None:
-    go(browser, served, f"?id={CROP}")
-    browser.wait(f"{HITS} === 24")
+def test_side_by_side_similar_to_this_and_back(browser: Browser, served: Served) -> None:
+    search(browser, served)
+    click(browser, ".hit .actions button:nth-child(2)")
+    browser.wait("document.querySelector('#pair').open")
+    assert browser.run("document.querySelectorAll('#two circle').length") == 72
+    assert "Rank 1, distance" in text(browser, "#verdict")
+    browser.press("Escape", 27)
+    browser.wait("!document.querySelector('#pair').open")
     second = ids(browser)[0]
     click(browser, ".hit .actions button")
     browser.wait(f"new URLSearchParams(location.search).get('id') === {second!r}")
@@ -176,20 +166,8 @@ def test_similar_to_this_and_back(browser: Browser, served: Served) -> None:
     browser.wait(f"document.querySelector('#shown img').src.endsWith({CROP!r})")
 
 
-def test_two_crops_side_by_side(browser: Browser, served: Served) -> None:
-    go(browser, served, f"?id={CROP}")
-    browser.wait(f"{HITS} === 24")
-    click(browser, ".hit .actions button:nth-child(2)")
-    browser.wait("document.querySelector('#pair').open")
-    assert browser.run("document.querySelectorAll('#two circle').length") == 72
-    assert "Rank 1, distance" in text(browser, "#verdict")
-    browser.press("Escape", 27)
-    browser.wait("!document.querySelector('#pair').open")
-
-
 def test_marks_become_labels(browser: Browser, served: Served, tmp_path: Path) -> None:
-    go(browser, served, f"?id={CROP}")
-    browser.wait(f"{HITS} === 24")
+    search(browser, served)
     first, second, third, *_ = ids(browser)
     for place, kind in ((1, "yes"), (2, "no"), (3, "yes")):
         click(browser, f"li:nth-child({place}) .{kind}")
@@ -212,8 +190,7 @@ def test_after_a_failed_upload_nothing_old_is_left(
 ) -> None:
     note = tmp_path / "note.jpg"
     note.write_bytes(b"no picture")
-    go(browser, served, f"?id={CROP}")
-    browser.wait(f"{HITS} === 24")
+    search(browser, served)
     for _ in range(2):  # the same file can be chosen again
         browser.upload("#file", note)
         problem = browser.wait("document.querySelector('#status.problem')?.innerText")
@@ -225,7 +202,7 @@ def test_after_a_failed_upload_nothing_old_is_left(
     browser.messages[:] = [one for one in browser.messages if "status of 400" not in one]
 
 
-def test_the_keyboard_keeps_its_place(browser: Browser, served: Served) -> None:
+def test_it_can_be_used_by_keyboard_and_names_its_parts(browser: Browser, served: Served) -> None:
     go(browser, served)
     focused = "document.activeElement.id"
     for button in ("#examples button", ".hit .actions button"):
@@ -238,6 +215,22 @@ def test_the_keyboard_keeps_its_place(browser: Browser, served: Served) -> None:
     browser.run("document.querySelector('#forget').focus()")
     browser.press("Enter", 13, "\r")
     browser.wait(f"{focused} === 'results'")
+    search(browser, served)
+    tree = browser.call("Accessibility.getFullAXTree")["nodes"]
+    nameless = [
+        node["role"]["value"]
+        for node in tree
+        if not node.get("ignored")
+        and node["role"]["value"] in ("button", "slider", "checkbox", "radio", "link", "image")
+        and not node.get("name", {}).get("value")
+    ]
+    assert not nameless
+    seen = []
+    focused = "(e => e.id || e.name || e.tagName)(document.activeElement)"
+    for _ in range(14):
+        browser.press("Tab", 9)
+        seen.append(browser.run(focused))
+    assert {"file", "overlay", "view", "reach", "SUMMARY", "BUTTON"} <= set(seen)
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -254,26 +247,6 @@ def test_nothing_is_cut_off(browser: Browser, served: Served, width: int, dark: 
             ".filter(e => e.scrollWidth > e.clientWidth + 2 && e.offsetParent).length"
         )
         assert browser.run(clipped) == 0
-
-
-def test_it_can_be_used_by_keyboard_and_names_its_parts(browser: Browser, served: Served) -> None:
-    go(browser, served, f"?id={CROP}")
-    browser.wait(f"{HITS} === 24")
-    tree = browser.call("Accessibility.getFullAXTree")["nodes"]
-    nameless = [
-        node["role"]["value"]
-        for node in tree
-        if not node.get("ignored")
-        and node["role"]["value"] in ("button", "slider", "checkbox", "radio", "link", "image")
-        and not node.get("name", {}).get("value")
-    ]
-    assert not nameless
-    seen = []
-    focused = "(e => e.id || e.name || e.tagName)(document.activeElement)"
-    for _ in range(14):
-        browser.press("Tab", 9)
-        seen.append(browser.run(focused))
-    assert {"file", "overlay", "view", "reach", "SUMMARY", "BUTTON"} <= set(seen)
 
 
 def test_the_docs_examples_work(browser: Browser, served: Served) -> None:

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import threading
 import time
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -90,16 +89,10 @@ def picture(kind: str) -> bytes:
 JPEG = picture("JPEG")
 
 
-def png_bomb(side: int) -> bytes:
-    """A PNG of that many pixels a side, all black, in few bytes."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(kind + content))
-        return struct.pack(">I", len(content)) + kind + content + check
-
-    head = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    rows = zlib.compress(bytes(1 + side) * 100)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+def bomb(side: int) -> bytes:
+    """The head of a BMP of that many pixels a side."""
+    sizes = (54, 0, 0, 54, 40, side, side, 1, 24, 0, 0, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHIIiiHHIIiiII", *sizes)
 
 
 # Answers
@@ -274,9 +267,9 @@ BAD: dict[str, Any] = {
     "format": ([("a.gif", picture("GIF"))], {}, {}, 400, "images[0]", "a.gif"),
     "cut, among others": ([ONE, ("cut.jpg", JPEG[:-200])], {}, {}, 400, "images[1]", "cut.jpg"),
     "empty": ([("none.jpg", b"")], {}, {}, 400, "images[0]", "none.jpg"),
-    "bomb": ([ONE, ("b.png", png_bomb(40_000))], {}, {}, 413, "images[1]", "b.png"),
-    "large": ([("b.png", png_bomb(5000))], {}, {}, 413, "images[0]", "b.png"),
-    "together": ([("b.png", png_bomb(3900))] * 5, {}, {}, 413, "images[4]", "b.png"),
+    "bomb": ([ONE, ("b.bmp", bomb(40_000))], {}, {}, 413, "images[1]", "b.bmp"),
+    "large": ([("b.bmp", bomb(5000))], {}, {}, 413, "images[0]", "b.bmp"),
+    "together": ([("b.bmp", bomb(3900))] * 5, {}, {}, 413, "images[4]", "b.bmp"),
     "script": ([("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n")], {}, {}, 400, "images[0]", "a.eps"),
     "too many": ([ONE] * 65, {}, {}, 400, "images", None),
     "poses": ([ONE], {"keypoints": "[null, null]"}, {}, 400, "keypoints", None),
@@ -627,13 +620,6 @@ def test_mistakes_of_the_command(
     assert said in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        assert main(["serve", "--port", str(port)]) == 2
-    assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("host", "is_local"),
     [("127.0.0.1", True), ("127.0.0.2", True), ("::1", True), ("0.0.0.0", False)],
@@ -699,11 +685,10 @@ def test_the_process_stands_attacks_and_finishes_what_is_running(served: Served)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_an_idle_process_at_once(served: Served, number: signal.Signals) -> None:
+def test_a_signal_ends_an_idle_process_at_once(served: Served) -> None:
     with command(served) as (process, port), connections(("127.0.0.1", port), 3):
         start = time.monotonic()
-        process.send_signal(number)
-        assert process.wait(20) == 128 + number
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 128 + signal.SIGINT
         assert time.monotonic() - start < 1.5
         assert process.stderr is not None and "Traceback" not in process.stderr.read()

@@ -55,7 +55,7 @@ async function call(path, options = {}) {
     const problem = await answer.json().catch(() => ({}));
     if (answer.status === 401) await login();
     else if (answer.status === 503) {
-      say("The server is loading or busy: waiting …");
+      say("The server is busy: waiting …");
       await new Promise((resolve) => setTimeout(resolve, 1000));
     } else throw new Problem([problem.file, problem.detail ?? answer.statusText].filter(Boolean).join(": "));
   }
@@ -264,8 +264,8 @@ const list = (near) => make("ol", { class: "grid" }, ...near.map((match) => make
 const byRank = (near) => [list(near)];
 
 function byCamera(near) {
-  const cameras = Map.groupBy ? Map.groupBy(near, (match) => match.camera)
-    : near.reduce((all, match) => all.set(match.camera, [...(all.get(match.camera) ?? []), match]), new Map());
+  const cameras = new Map();
+  for (const match of near) cameras.set(match.camera, [...(cameras.get(match.camera) ?? []), match]);
   return [...cameras].flatMap(([camera, hits]) => [
     make("h3", {}, `${camera ? `Camera ${camera}` : "Camera unknown"} (${hits.length})`), list(hits)]);
 }
