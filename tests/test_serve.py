@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -319,13 +318,12 @@ def test_a_mistake_is_a_problem_that_names_field_and_file(
 def test_an_embedding_that_is_no_number_is_a_problem(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor = served.service.predictor
-    (found,) = predictor.predict([QUERY])
-    broken = replace(found, embedding=np.full_like(found.embedding, np.nan))
-    monkeypatch.setattr(predictor, "predict", lambda *_: [broken])
+    engine = served.service.predictor.engine
+    run = engine.run
+    monkeypatch.setattr(engine, "run", lambda *inputs: [one * np.nan for one in run(*inputs)])
     answer = post(served, "/api/search", QUERY)
     assert answer.status_code == 500 and answer.json()["file"] == QUERY.name
-    assert "embedding of it is not finite; check the server's weights" in answer.json()["detail"]
+    assert "no finite numbers for it; check the server's weights" in answer.json()["detail"]
 
 
 def test_bodies_methods_and_places_that_are_refused(served: Served) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..errors import ImageError
+from ..errors import EngineError, ImageError
 from ..gallery.comparing import same_vehicle
 from ..gallery.gallery import Gallery
 from ..gallery.rows import GalleryFilter, GalleryRow
@@ -50,11 +50,11 @@ class Service:
             if isinstance(found, ImageError):
                 detail = str(found).removeprefix(f"{picture.name}: ")
                 raise unusable(400, place, picture, detail) from found
+            if isinstance(found, EngineError):
+                detail = "the network gives no finite numbers for it; check the server's weights"
+                raise unusable(500, place, picture, detail) from found
             if isinstance(found, Exception):
                 raise found
-            if not np.isfinite(found.embedding).all():
-                detail = "the network's embedding of it is not finite; check the server's weights"
-                raise unusable(500, place, picture, detail)
             predictions.append(found)
         return predictions
 
