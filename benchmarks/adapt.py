@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from shifted import shifted_copy
+from shipped import at_dusk
 
 from multitasknet import adapt
 from multitasknet.runtime import usable_cores
@@ -43,7 +43,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if options.shifted:
-            options.data = shifted_copy(options.data, Path(folder, "shifted"))
+            options.data = at_dusk(options.data, Path(folder, "shifted"))
         measure(options, options.output or Path(folder) / "run")
 
 

@@ -155,42 +155,6 @@ def test_a_fault_is_named_by_file_image_and_value(tmp_path: Path, change, named:
     assert "\n" not in str(refused.value)
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
-    max_leaves=5,
-)
-
-
-@FAST
-@given(
-    st.sampled_from(("images", "annotations", "categories")),
-    st.sampled_from(
-        ("id", "file_name", "image_id", "category_id", "keypoints", "confidences", "attributes")
-    ),
-    json_values,
-)
-def test_malformed_entries_are_refused_or_read_and_nothing_else(
-    tmp_path: Path, field: str, key: str, value: Any
-) -> None:
-    path = written(tmp_path / "coco.json", lambda content: content[field][0].update({key: value}))
-    try:
-        (read,) = read_labels(path).values()
-    except DataError as refused:
-        assert str(refused).startswith(str(path))
-    else:
-        assert np.isfinite(read.keypoints).all()
-
-
-@FAST
-@given(st.one_of(json_values.map(json.dumps), st.text()).map(str.encode) | st.binary())
-def test_any_other_file_is_refused(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "coco.json"
-    path.write_bytes(content)
-    with pytest.raises(DataError):
-        read_labels(path)
-
-
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, '{"annotations": ' * 900 + "1" + "}" * 900, "9" * 5000]
 )
@@ -235,7 +199,7 @@ def test_a_faulty_annotation_is_named(tmp_path: Path, values: list[object], name
     path = annotated(tmp_path / "train.csv", {NAME: VALUES, "b.jpg": values})
     with pytest.raises(DataError) as refused:
         read_labels(path)
-    assert str(refused.value) == f"{path}:2: {named}" or named in str(refused.value)
+    assert str(refused.value).startswith(f"{path}:2: {named}")
 
 
 def test_an_annotated_data_set_is_read_wherever_its_images_lie(tmp_path: Path) -> None:

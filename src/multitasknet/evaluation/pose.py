@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from ..data.records import SPLITS, Record, Split, VehicleDataset, check_files
+from ..data.records import Record, VehicleDataset, check_files
 from ..errors import DataError
-from ..vehicle.attributes import TYPES, class_name
+from ..vehicle.attributes import TYPES, class_name, sorted_ids
 from ..vehicle.keypoint_metrics import (
     GROUPS,
     OCTANTS,
@@ -83,12 +82,13 @@ class PoseEvaluation:
         PCK at three shares of the longer side, the mean distance (NME), swaps and the expected
         calibration error (ECE) of the visible keypoints; PCK and NME of the hidden ones.
         """
-        metrics = _percent(self.overall.visible)
-        metrics |= {
-            f"hidden {name}": value for name, value in _percent(self.overall.hidden).items()
+        hidden = _percent(self.overall.hidden)
+        return {
+            **_percent(self.overall.visible),
+            **{f"hidden {name}": value for name, value in hidden.items()},
+            **{f"{name} swaps": 100 * share for name, share in self.swaps.items()},
+            "ECE": 100 * calibration_error(self.calibration["visible"]),
         }
-        metrics |= {f"{name} swaps": 100 * share for name, share in self.swaps.items()}
-        return metrics | {"ECE": 100 * calibration_error(self.calibration["visible"])}
 
     @property
     def published(self) -> dict[str, float]:
@@ -106,40 +106,37 @@ class PoseEvaluation:
         chosen = {"visible": self.errors.visible, "hidden": self.errors.hidden}
         return {name: self.errors.calibration(CALIBRATED_AT, one) for name, one in chosen.items()}
 
-    @property
+    @cached_property
     def overall(self) -> PartScore:
         """Of all images and keypoints."""
-        return self._score(self._everywhere)
+        return self._score(np.arange(len(self.records)))
 
-    @property
-    def by_group(self) -> dict[str, PartScore]:
-        """Of each keypoint group, left and right together."""
-        return {name: self._score(self._everywhere, group) for name, group in GROUPS.items()}
+    @cached_property
+    def parts(self) -> dict[str, dict[str, PartScore]]:
+        """Of each keypoint group (left and right together), vehicle type and yaw octant.
 
-    @property
-    def by_type(self) -> dict[str, PartScore]:
-        """Of each vehicle type that occurs."""
+        The octant is from where the vehicle is seen, by its true keypoints. Types and octants
+        without images are left out.
+        """
+        everywhere = np.arange(len(self.records))
         ids = [record.type_id for record in self.records]
-        known = sorted({one for one in ids if one is not None})
-        names = {raw: class_name(raw, TYPES, "type") for raw in known}
-        return self._by_name(
-            [*names.values(), _UNKNOWN], [_UNKNOWN if one is None else names[one] for one in ids]
-        )
-
-    @property
-    def by_octant(self) -> dict[str, PartScore]:
-        """Of each side that vehicles are seen from, by their true keypoints."""
+        types = [_UNKNOWN if one is None else class_name(one, TYPES, "type") for one in ids]
+        known = (class_name(one, TYPES, "type") for one in sorted_ids(ids))
         names = (*OCTANTS, _UNCLEAR)  # -1 is the last
-        return self._by_name(names, [names[one] for one in octants(self.truth)])
+        return {
+            "group": {name: self._score(everywhere, group) for name, group in GROUPS.items()},
+            "type": self._by_name([*known, _UNKNOWN], types),
+            "octant": self._by_name(names, [names[one] for one in octants(self.truth)]),
+        }
 
     def as_json(self) -> dict[str, Any]:
-        """All of that as plain values; what is not defined is None."""
+        """All of that as plain values."""
         return {
-            "metrics": _defined(self.metrics),
+            "metrics": self.metrics,
             "published": {
                 "note": AS_PUBLISHED,
                 "thresholds_in_pixels": published_thresholds(len(self.records)),
-                "metrics": _defined(self.published),
+                "metrics": self.published,
             },
             "images": len(self.records),
             "images_without_keypoints": self.unlabelled,
@@ -148,12 +145,12 @@ class PoseEvaluation:
                 "hidden": self.overall.hidden.count,
             },
             **{
-                name: {part: _as_json(score) for part, score in getattr(self, name).items()}
-                for name in ("by_group", "by_type", "by_octant")
+                f"by_{kind}": {name: _as_json(part) for name, part in parts.items()}
+                for kind, parts in self.parts.items()
             },
             "calibration": {
                 name: {
-                    "ECE": _or_none(100 * calibration_error(bins)),
+                    "ECE": 100 * calibration_error(bins),
                     "right_at": CALIBRATED_AT,
                     "bins": [vars(one) for one in bins],
                 }
@@ -166,10 +163,6 @@ class PoseEvaluation:
         """Of the images of each name, in that order; names without images are left out."""
         places = {name: np.flatnonzero([one == name for one in names]) for name in order}
         return {name: self._score(chosen) for name, chosen in places.items() if len(chosen)}
-
-    @property
-    def _everywhere(self) -> np.ndarray:
-        return np.arange(len(self.records))
 
     def _score(self, images: np.ndarray, group: Sequence[int] = range(NUM_KEYPOINTS)) -> PartScore:
         chosen = np.zeros_like(self.errors.visible)
@@ -193,65 +186,49 @@ def evaluate_pose(
         output: a folder for ``metrics.json``.
 
     Raises:
-        DataError: no image has keypoints, or a split or an image is missing.
+        DataError: no image has keypoints, or an image is missing.
         ImageError: an image cannot be read.
         OutputError: the results cannot be written.
     """
-    chosen = _chosen_splits(dataset, splits)
-    records = [record for split in chosen for record in split.records]
-    labelled = [record for record in records if _is_labelled(record)]
+    there = [split.name for split in dataset.splits]
+    names = splits or [name for name in there if name != "train"] or there
+    records = [one for split in dataset.splits if split.name in names for one in split.records]
+    # All zero is the neutral pose: none is known.
+    labelled = [one for one in records if one.keypoints is not None and one.keypoints.any()]
     if not labelled:
         raise DataError(
-            f"{dataset.root}: none of the {len(records)} images "
-            f"({', '.join(split.name for split in chosen) or 'no split'}) has keypoints; expected "
-            f"the PAMTRI layout or NVlabs' annotations, whose label files state 36 an image"
+            f"{dataset.root}: none of the {len(records)} images ({', '.join(names) or 'no split'}) "
+            f"has keypoints; expected the PAMTRI layout or NVlabs' annotations, whose label files "
+            f"state 36 an image"
         )
-    if len(labelled) < len(records):
+    unlabelled = len(records) - len(labelled)
+    if unlabelled:
         logger.warning(
             "%s: %d of %d images have no keypoints and are left out",
             dataset.root,
-            len(records) - len(labelled),
+            unlabelled,
             len(records),
         )
     check_files(labelled)
     estimates, sides = _estimate(estimator, labelled, progress)
-    settings = {
-        "data": str(dataset.root),
-        "splits": [split.name for split in chosen],
-        "flip_test": estimator.flip_test,
-        "decode": estimator.decode,
-        "unit": "longer side of the picture",
-        **run_settings(estimator),
-    }
     evaluation = PoseEvaluation(
         tuple(labelled),
         estimates=estimates,
         truth=np.array([record.marked for record in labelled]),
         sides=sides,
-        unlabelled=len(records) - len(labelled),
-        settings=settings,
+        unlabelled=unlabelled,
+        settings={
+            "data": str(dataset.root),
+            "splits": list(names),
+            "flip_test": estimator.flip_test,
+            "decode": estimator.decode,
+            "unit": "longer side of the picture",
+            **run_settings(estimator),
+        },
     )
     if output is not None:
         write_metrics(evaluation.as_json(), Path(output) / "metrics.json")
     return evaluation
-
-
-def _chosen_splits(dataset: VehicleDataset, names: Sequence[str] | None) -> list[Split]:
-    there = {split.name: split for split in dataset.splits}
-    for name in names or ():
-        if name not in SPLITS:
-            raise ValueError(f"split is {name!r}; expected some of {', '.join(SPLITS)}")
-        if name not in there:
-            raise DataError(
-                f"{dataset.root}: there is no split {name!r}; it has {', '.join(there)}"
-            )
-    default = [name for name in there if name != "train"] or there
-    return [there[name] for name in dict.fromkeys(names or default)]
-
-
-def _is_labelled(record: Record) -> bool:
-    # All zero is the neutral pose: none is known.
-    return record.keypoints is not None and bool(record.keypoints.any())
 
 
 def _estimate(
@@ -277,18 +254,8 @@ def _percent(score: KeypointScore) -> dict[str, float]:
 
 
 def _as_json(part: PartScore) -> dict[str, Any]:
+    scores = {"visible": part.visible, "hidden": part.hidden}
     return {
         "images": part.images,
-        **{
-            name: {"keypoints": score.count, **_defined(_percent(score))}
-            for name, score in (("visible", part.visible), ("hidden", part.hidden))
-        },
+        **{name: {"keypoints": one.count, **_percent(one)} for name, one in scores.items()},
     }
-
-
-def _defined(values: dict[str, float]) -> dict[str, float | None]:
-    return {name: _or_none(value) for name, value in values.items()}
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -31,11 +31,7 @@ def write_pose_report(
 
     ``card`` are the figures that the weights' card states, to print beside these.
     """
-    tables = {
-        "keypoint group": evaluation.by_group,
-        "vehicle type": evaluation.by_type,
-        "yaw octant": evaluation.by_octant,
-    }
+    titles = {"group": "keypoint group", "type": "vehicle type", "octant": "yaw octant"}
     return write_page(
         path,
         "pose_evaluation.html",
@@ -51,7 +47,7 @@ def write_pose_report(
         calibration_error=calibration_error,
         pck=_pck_chart(evaluation),
         reliability=_reliability_chart(evaluation),
-        tables={name: (scores, _bars(scores)) for name, scores in tables.items()},
+        tables={titles[kind]: (parts, _bars(parts)) for kind, parts in evaluation.parts.items()},
         panels=pose_panels(evaluation),
     )
 

@@ -43,7 +43,7 @@ def write_evaluation_report(
         reranked=evaluation.reranked_metrics,
         random=evaluation.settings.get("weights") == RANDOM,
         card=card,
-        cmc=cmc_chart(rankings),
+        cmc=_cmc_chart(rankings),
         panels=retrieval_panels(evaluation, dataset),
     )
 
@@ -100,11 +100,10 @@ def _panel(
     return Panel(title, tuple(shots))
 
 
-def cmc_chart(rankings: Mapping[str, RankingResult], max_rank: int | None = None) -> object:
-    """The cumulative matching characteristic of each ranking, up to a rank, as inline SVG."""
-    curves = {name: 100 * ranking.cmc[:max_rank] for name, ranking in rankings.items()}
+def _cmc_chart(rankings: Mapping[str, RankingResult]) -> object:
+    """The cumulative matching characteristic of each ranking as inline SVG."""
     return line_chart(
-        {name: list(enumerate(curve, start=1)) for name, curve in curves.items()},
+        {name: list(enumerate(100 * one.cmc, start=1)) for name, one in rankings.items()},
         x_label="k",
         y_label="Rank-k, percent",
         y_limits=(0, 102),

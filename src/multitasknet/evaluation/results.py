@@ -86,6 +86,11 @@ class Evaluation:
                 metrics[name] = 100 * result.accuracy
         return metrics
 
+    @property
+    def reranked_metrics(self) -> dict[str, float]:
+        """The ranking's metrics with re-ranking; empty if not asked for."""
+        return _ranking_metrics(self.reranked) if self.reranked else {}
+
     def as_json(self) -> dict[str, Any]:
         """Metrics and settings as plain values."""
         return {
@@ -97,11 +102,6 @@ class Evaluation:
             "settings": self.settings,
         }
 
-    @property
-    def reranked_metrics(self) -> dict[str, float]:
-        """The ranking's metrics with re-ranking; empty if not asked for."""
-        return _ranking_metrics(self.reranked) if self.reranked else {}
-
 
 def attribute_result(
     known: tuple[str, ...], truth: Sequence[str | None], predicted: np.ndarray
@@ -110,13 +110,11 @@ def attribute_result(
 
     A class that the network does not know can only be predicted wrong.
     """
-    strange = sorted({name for name in truth if name is not None} - set(known))
-    names = (*known, *strange)
-    index = {name: number for number, name in enumerate(names)}
     labelled = np.array([name is not None for name in truth], dtype=bool)
-    actual = np.array([index[name] for name in truth if name is not None], dtype=np.int64)
+    named = [name for name in truth if name is not None]
+    names = (*known, *sorted(set(named) - set(known)))
     confusion = np.zeros((len(names), len(names)), dtype=np.int64)
-    np.add.at(confusion, (actual, predicted[labelled]), 1)
+    np.add.at(confusion, ([names.index(name) for name in named], predicted[labelled]), 1)
     return AttributeResult(names, confusion, unlabelled=int((~labelled).sum()))
 
 
@@ -145,11 +143,11 @@ def run_settings(runner: Runner) -> dict[str, Any]:
 
 
 def write_metrics(metrics: Mapping[str, Any], path: Path) -> None:
-    """Write metrics and settings as JSON; OutputError if that fails."""
-    content = json.dumps(metrics, indent=1, allow_nan=False)
+    """Write metrics and settings as JSON, NaN as null; OutputError if that fails."""
+    defined = json.loads(json.dumps(metrics), parse_constant=lambda _: None)
     make_folder(path.parent)
     with replacing(path) as temporary:
-        temporary.write_text(f"{content}\n", encoding="utf-8")
+        temporary.write_text(f"{json.dumps(defined, indent=1)}\n", encoding="utf-8")
 
 
 def _ranking_metrics(ranking: RankingResult) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,7 +24,6 @@ from ..weights.sidecar import sidecar_path
 from .embedding import Embeddings, embed_records
 from .results import (
     RANDOM,
-    AttributeResult,
     Evaluation,
     attribute_result,
     run_settings,
@@ -60,7 +60,15 @@ def evaluate(
         OutputError: the results cannot be written.
     """
     query, gallery = _embed(predictor, dataset, progress)
-    settings = _settings(predictor, dataset, query, gallery)
+    settings = {
+        "data": str(dataset.root),
+        "query_images": len(dataset.query),
+        "gallery_images": len(dataset.gallery),
+        "variant": str(predictor.spec.variant),
+        "poses": _poses(predictor, Counter(query.poses) + Counter(gallery.poses)),
+        "distance": "squared Euclidean",
+        **run_settings(predictor),
+    }
     evaluation = evaluate_outputs(
         predictor.spec, dataset, query, gallery, rerank=rerank, settings=settings
     )
@@ -80,14 +88,20 @@ def evaluate_outputs(
 ) -> Evaluation:
     """Evaluate a network's answers for query and gallery; see :func:`evaluate`."""
     embeddings, labels = (query.embeddings, gallery.embeddings), _labels(dataset)
-    colors = np.concatenate([query.colors, gallery.colors])
-    types = np.concatenate([query.types, gallery.types])
-    has_both = spec.has_attributes
+    colors, types = (
+        attribute_result(known, _names(dataset, kind), np.concatenate(predicted))
+        if spec.has_attributes
+        else None
+        for kind, known, predicted in (
+            ("color", spec.color_names, (query.colors, gallery.colors)),
+            ("type", spec.type_names, (query.types, gallery.types)),
+        )
+    )
     return Evaluation(
         ranking=evaluate_embeddings(*embeddings, *labels),
         reranked=evaluate_ranking(reranking.rerank(*embeddings), *labels) if rerank else None,
-        color=_attribute("color", dataset, spec.color_names, colors) if has_both else None,
-        type=_attribute("type", dataset, spec.type_names, types) if has_both else None,
+        color=colors,
+        type=types,
         query=query,
         gallery=gallery,
         settings=dict(settings or {}),
@@ -184,42 +198,20 @@ def _labels(dataset: VehicleDataset) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return query.vehicle_ids, gallery.vehicle_ids, query.camera_ids, gallery.camera_ids
 
 
-def _attribute(
-    kind: Literal["color", "type"],
-    dataset: VehicleDataset,
-    known: tuple[str, ...],
-    predicted: np.ndarray,
-) -> AttributeResult:
+def _names(dataset: VehicleDataset, kind: Literal["color", "type"]) -> list[str | None]:
+    """The true colour or type of each query and gallery image; None where unknown."""
     published = COLORS if kind == "color" else TYPES
     records = (*dataset.query.records, *dataset.gallery.records)
-    ids = (getattr(record, f"{kind}_id") for record in records)
-    truth = [None if raw is None else class_name(raw, published, kind) for raw in ids]
-    return attribute_result(known, truth, predicted)
+    ids = (record.color_id if kind == "color" else record.type_id for record in records)
+    return [None if raw is None else class_name(raw, published, kind) for raw in ids]
 
 
-def _settings(
-    predictor: Predictor, dataset: VehicleDataset, query: Embeddings, gallery: Embeddings
-) -> dict[str, Any]:
-    return {
-        "data": str(dataset.root),
-        "query_images": len(dataset.query),
-        "gallery_images": len(dataset.gallery),
-        "variant": str(predictor.spec.variant),
-        "poses": _poses(predictor, query, gallery),
-        "distance": "squared Euclidean",
-        **run_settings(predictor),
-    }
-
-
-def _poses(predictor: Predictor, query: Embeddings, gallery: Embeddings) -> str:
+def _poses(predictor: Predictor, counts: Mapping[str, int]) -> str:
     """Where the poses are from, in words."""
     if not predictor.spec.uses_pose:
         return "not used"
-    counts = {
-        origin: query.poses.get(origin, 0) + gallery.poses.get(origin, 0)
-        for origin in ("given", "estimated", "neutral")
-    }
-    estimator = predictor.pose_estimator if counts["estimated"] else None
-    by = f" by {estimator.engine.source or RANDOM}" if estimator else ""
-    words = [f"{count} {one}" + by * (one == "estimated") for one, count in counts.items() if count]
-    return "given" if not counts["estimated"] + counts["neutral"] else ", ".join(words)
+    estimator = predictor.pose_estimator if counts.get("estimated") else None
+    words = {origin: f"{count} {origin}" for origin, count in counts.items()}
+    if estimator:
+        words["estimated"] += f" by {estimator.engine.source or RANDOM}"
+    return "given" if set(counts) == {"given"} else ", ".join(words.values())
