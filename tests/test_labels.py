@@ -39,8 +39,6 @@ CARS = "\u8f66 caf\u00e9"
         (None, "utf-8"),
         (None, "utf-8-sig"),
         (None, "utf-16"),
-        (None, "utf-16-le"),
-        (None, "utf-32"),
         ("utf-8", "utf-8"),
         ("GB2312", "gb18030"),
         ("gbk", "gb18030"),

@@ -79,24 +79,6 @@ def test_noise_is_found_within_a_tenth(appearance) -> None:
     assert appearance.noise(slope) < 0.1
 
 
-def test_the_share_of_dark_and_bright_pixels(appearance) -> None:
-    rgb = np.concatenate([plain((0, 0, 0), height=32), plain((255, 255, 255), height=64)])
-    found = appearance.measure_image(jpeg_of(rgb), seen_from(eye_at(30, 15)))
-    assert found["pixels < 16 %"] == pytest.approx(100 / 3, abs=0.5)
-    assert found["pixels > 240 %"] == pytest.approx(200 / 3, abs=0.5)
-
-
-def test_margins_and_points_outside(appearance) -> None:
-    points = np.tile([60.0, 45, 1], (36, 1))
-    points[:4, :2] = (12, 9), (114, 81), (-12, 45), (60, 91)
-    found = appearance.measure_pose(jpeg_of(plain((9, 9, 9))), points)
-    assert found["margin left, % of width"] == pytest.approx(-10)
-    assert found["margin right"] == pytest.approx(5)
-    assert found["margin top, % of height"] == pytest.approx(10)
-    assert found["points outside by > 2 %"] == 1
-    assert found["points' box, % of image"] == pytest.approx(95 * 90 / 100)
-
-
 @pytest.mark.parametrize("yaw", range(10, 360, 40))
 @pytest.mark.parametrize("elevation", [5, 25])
 def test_a_surface_faces_the_camera_as_its_normal_says(appearance, yaw, elevation) -> None:
@@ -125,38 +107,23 @@ def test_ks_star_of_known_distributions(realism) -> None:
     assert realism.ks_star(values + 10, "5/25/50/75/95") == pytest.approx(0.1)
     assert realism.ks_star(values - 1000, "5/25/50/75/95") == pytest.approx(0.95)
     assert realism.ks_star(values / 1000 + 50.2, "5/25/50/75/95") == pytest.approx(0.5)
-
-
-def test_ks_star_where_values_are_equal(realism) -> None:
     assert realism.ks_star(np.array([94, 95, 95]), "95/95/95/95/95") == 0
     assert realism.ks_star(np.array([94, 94, 95]), "95/95/95/95/95") == 1
-    counts = np.repeat([22, 23, 24, 25, 26], [10, 20, 30, 25, 15])
-    assert realism.ks_star(counts, "22/23/24/25/26") == 0
-
-
-def samples(realism, view: tuple[float, ...] | None) -> list:
-    visibility = np.zeros(36, dtype=np.uint8)
-    visibility[[13, 12, 30]] = 1
-    picture = jpeg_of(plain((128, 128, 128)))
-    points = seen_from(eye_at(10, 15))
-    return [realism.Sample(picture, points, visibility, COLORS[9], TYPES[0], view)] * 3
 
 
 def test_the_report_names_every_row(realism) -> None:
-    text = realism.report(samples(realism, (350.0, 13.8, 0.0, 25.0)), "for a test")
+    visibility = np.zeros(36, dtype=np.uint8)
+    visibility[[13, 12, 30]] = 1
+    view = (350.0, 13.8, 0.0, 25.0)
+    picture, points = jpeg_of(plain((128, 128, 128))), seen_from(eye_at(10, 15))
+    samples = [realism.Sample(picture, points, visibility, COLORS[9], TYPES[0], view)] * 3
+    text = realism.report(samples, "for a test")
     for name in (*realism.IMAGE, *realism.POSE, *realism.MARKED, *COLORS, *TYPES):
         assert f"| {name}".replace("*", "\\*") in text
     assert "| 0 front | 40 | 32 | 100 |" in text
     assert "| rear roof corners from the front | 99 | 50 |" in text
-    assert "| front roof corners from the rear | 100 | – |" in text  # noqa: RUF001
     assert "| distance, m | 11.0/14.6/18.8/25/59 | 20/20/20/20/20 |" in text
     assert "| visible points of 36 | 22/23/24/25/26 | 33/33/33/33/33 | 0.95 | no |" in text
-
-
-def test_an_unknown_view_is_missing(realism) -> None:
-    text = realism.report(samples(realism, None), "for a test")
-    assert "| roll, degrees | -9.3/-5.0/-0.73/2.8/9.0 | – | – | – |" in text  # noqa: RUF001
-    assert "nan" not in text
 
 
 def test_the_generator_is_measured(realism) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError
+from ..errors import DataError, OutputError
 from .options import (
     ENGINE,
     add_command,
@@ -109,9 +109,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     predictor = make_predictor(options)
     card = card_metrics(card_of(options), predictor.engine.weights_sha256)
     evaluation = evaluate(predictor, dataset, rerank=options.rerank, output=options.output)
-    report = options.output and options.output / "report.html"
-    if report:  # before anything is printed, to a reader that may go
-        write_evaluation_report(evaluation, dataset, report, card=card)
+    if options.output:  # before anything is printed, to a reader that may go
+        write_evaluation_report(evaluation, dataset, _report(options), card=card)
     if options.json:
         print_json([evaluation.as_json()])
     else:
@@ -143,9 +142,8 @@ def _evaluate_pose(options: argparse.Namespace) -> None:
     estimator = make_pose_estimator(options)
     card = card_metrics(card_of(options), estimator.engine.weights_sha256)
     evaluation = evaluate_pose(estimator, dataset, splits=options.split, output=options.output)
-    report = options.output and options.output / "report.html"
-    if report:
-        write_pose_report(evaluation, report, card=card)
+    if options.output:
+        write_pose_report(evaluation, _report(options), card=card)
     if options.json:
         print_json([evaluation.as_json()])
     else:
@@ -177,22 +175,18 @@ def _print_percent(columns: dict[str, dict[str, float]], card: CardMetrics | Non
 
 
 def _calibrate(options: argparse.Namespace) -> None:
-    from ..evaluation.run import calibrate, check_calibrates, measure_roc
+    from ..evaluation.run import calibrate, measure_roc
     from ..ranking.threshold import threshold_at
 
     dataset = _query_and_gallery(options)
     predictor = make_predictor(options)
-    try:
-        check_calibrates(predictor)
-        refused = None
-    except DataError as error:
-        refused = error
     roc = measure_roc(predictor, dataset)
     chosen = threshold_at(roc, options.false_match_rate)
-    sidecar = None
-    if refused is None:
-        name = options.data.resolve().name
+    name, sidecar, refused = options.data.resolve().name, None, None
+    try:
         _, sidecar = calibrate(predictor, roc, measured_on=name, prior=options.prior)
+    except (DataError, OutputError) as error:
+        refused = error
     if options.json:
         print_json([asdict(chosen) | {"sidecar": sidecar}])
     else:
@@ -244,8 +238,11 @@ def _query_and_gallery(options: argparse.Namespace) -> VehicleDataset:
     return read_dataset(options.data, ["query", "gallery"], check=False)
 
 
+def _report(options: argparse.Namespace) -> Path:
+    return Path(options.output, "report.html")
+
+
 def _print_files(options: argparse.Namespace) -> None:
     if options.output:
         stream = sys.stderr if options.json else sys.stdout
-        folder = options.output
-        print(f"\n{folder / 'report.html'}\n{folder / 'metrics.json'}", file=stream)
+        print(f"\n{_report(options)}\n{options.output / 'metrics.json'}", file=stream)

@@ -13,10 +13,7 @@ from typing import BinaryIO
 from ..errors import DataError
 from ..files import reading
 
-# UTF-32's little-endian mark starts with that of UTF-16.
 _MARKS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -80,11 +77,6 @@ def _encodings(content: bytes) -> Iterator[str]:
         if content.startswith(mark):
             yield encoding
             return
-    # Half of UTF-16's bytes are zero, mostly; UTF-8 has none.
-    high, low = content[:_LOOKED_AT:2].count(0), content[1:_LOOKED_AT:2].count(0)
-    if high or low:
-        yield "utf-16-be" if high > low else "utf-16-le"
-        return
     declared = _DECLARED.match(content[:_LOOKED_AT])
     if declared:
         named = declared[1].decode("ascii").lower()

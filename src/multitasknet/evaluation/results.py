@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import __version__
 from ..files import make_folder, replacing
 from ..hub.card import PUBLISHED_METRICS, ModelCard
 from ..ranking.metrics import RankingResult
@@ -137,8 +138,11 @@ def run_settings(runner: Runner) -> dict[str, Any]:
         "backend": runner.engine.name,
         "precision": runner.engine.precision,
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": {name: _version(name) for name in ("multitasknet", "mindspore", "numpy")}
-        | {"python": platform.python_version()},
+        "versions": {
+            "multitasknet": __version__,
+            **{name: version(name) for name in ("mindspore", "numpy")},
+            "python": platform.python_version(),
+        },
     }
 
 
@@ -153,10 +157,3 @@ def write_metrics(metrics: Mapping[str, Any], path: Path) -> None:
 def _ranking_metrics(ranking: RankingResult) -> dict[str, float]:
     metrics = {"mAP": 100 * ranking.mAP, "mINP": 100 * ranking.mINP}
     return metrics | {f"Rank-{k}": 100 * ranking.rank(k) for k in RANKS}
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except ModuleNotFoundError:  # run from a checkout or a hub folder
-        return "not installed"

@@ -12,7 +12,6 @@ import numpy as np
 
 from ..data.records import VehicleDataset, warn_about
 from ..errors import DataError
-from ..files import check_output
 from ..models.multitasknet.spec import MultiTaskNetSpec
 from ..ranking import reranking
 from ..ranking.calibration import EVEN, Calibration, save_calibration
@@ -20,7 +19,6 @@ from ..ranking.metrics import evaluate_embeddings, evaluate_ranking
 from ..ranking.threshold import Roc, roc_of_embeddings
 from ..vehicle.attributes import COLORS, TYPES, class_name
 from ..vehicle.cameras import same_camera
-from ..weights.sidecar import sidecar_path
 from .embedding import Embeddings, embed_records
 from .results import (
     RANDOM,
@@ -119,18 +117,6 @@ def measure_roc(predictor: Predictor, dataset: VehicleDataset, *, progress: bool
     )
 
 
-def check_calibrates(predictor: Predictor) -> Path:
-    """The file whose sidecar can hold a calibration; DataError, OutputError."""
-    path = predictor.weights_file
-    if path is None or not predictor.weights_are_own or path.suffix in _EXPORTED:
-        raise DataError(
-            f"{path or 'random weights'}: it has no sidecar of yours to write to; give --weights a "
-            f"checkpoint, such as a copy of this one with its sidecar"
-        )
-    check_output(sidecar_path(path))
-    return path
-
-
 def calibrate(
     predictor: Predictor, roc: Roc, *, measured_on: str, prior: float = EVEN
 ) -> tuple[Calibration, Path]:
@@ -142,9 +128,18 @@ def calibrate(
         prior: the share of pairs of one vehicle among those that will be compared.
 
     Returns:
-        The calibration, and the sidecar. Errors as :func:`check_calibrates` raises them.
+        The calibration, and the sidecar.
+
+    Raises:
+        DataError: the weights are not a checkpoint of the user's own.
+        OutputError: the sidecar cannot be written.
     """
-    path = check_calibrates(predictor)
+    path = predictor.weights_file
+    if path is None or not predictor.weights_are_own or path.suffix in _EXPORTED:
+        raise DataError(
+            f"{path or 'random weights'}: it has no sidecar of yours to write to; give --weights a "
+            f"checkpoint, such as a copy of this one with its sidecar"
+        )
     calibration = Calibration.of(roc, predictor.size, measured_on=measured_on, prior=prior)
     return calibration, save_calibration(path, predictor.spec, calibration)
 
