@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -86,15 +86,15 @@ def evaluate_outputs(
 ) -> Evaluation:
     """Evaluate a network's answers for query and gallery; see :func:`evaluate`."""
     embeddings, labels = (query.embeddings, gallery.embeddings), _labels(dataset)
-    colors, types = (
-        attribute_result(known, _names(dataset, kind), np.concatenate(predicted))
-        if spec.has_attributes
-        else None
-        for kind, known, predicted in (
-            ("color", spec.color_names, (query.colors, gallery.colors)),
-            ("type", spec.type_names, (query.types, gallery.types)),
-        )
-    )
+    records = (*dataset.query.records, *dataset.gallery.records)
+    colors = types = None
+    if spec.has_attributes:
+        true_colors = _names((record.color_id for record in records), COLORS, "color")
+        true_types = _names((record.type_id for record in records), TYPES, "type")
+        found_colors = np.concatenate([query.colors, gallery.colors])
+        found_types = np.concatenate([query.types, gallery.types])
+        colors = attribute_result(spec.color_names, true_colors, found_colors)
+        types = attribute_result(spec.type_names, true_types, found_types)
     return Evaluation(
         ranking=evaluate_embeddings(*embeddings, *labels),
         reranked=evaluate_ranking(reranking.rerank(*embeddings), *labels) if rerank else None,
@@ -193,11 +193,8 @@ def _labels(dataset: VehicleDataset) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return query.vehicle_ids, gallery.vehicle_ids, query.camera_ids, gallery.camera_ids
 
 
-def _names(dataset: VehicleDataset, kind: Literal["color", "type"]) -> list[str | None]:
-    """The true colour or type of each query and gallery image; None where unknown."""
-    published = COLORS if kind == "color" else TYPES
-    records = (*dataset.query.records, *dataset.gallery.records)
-    ids = (record.color_id if kind == "color" else record.type_id for record in records)
+def _names(ids: Iterable[int | None], published: tuple[str, ...], kind: str) -> list[str | None]:
+    """The true colours or types; None where unknown."""
     return [None if raw is None else class_name(raw, published, kind) for raw in ids]
 
 
