@@ -67,7 +67,7 @@ def imagenet() -> dict:
     }
 
 
-@pytest.mark.parametrize(("variant", "heads"), zip(Variant, HEADS, strict=True))
+@pytest.mark.parametrize(("variant", "heads"), list(zip(Variant, HEADS, strict=True)))
 def test_every_nvlabs_network_gives_the_same_outputs(tmp_path, variant, heads) -> None:
     multi_task, keypoint_aware = heads
     colors = MultiTaskNetSpec.color_names if multi_task else ()
