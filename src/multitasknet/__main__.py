@@ -28,7 +28,7 @@ def main() -> NoReturn:
             os._exit(128 + received[0])
 
     for one in _SIGNALS:
-        # A background job of a shell ignores SIGINT, and is to go on doing so.
+        # A background job of a shell ignores SIGINT, and must keep ignoring it.
         if signal.getsignal(one) is not signal.SIG_IGN:
             signal.signal(one, interrupt)
     try:

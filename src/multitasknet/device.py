@@ -13,7 +13,7 @@ from .errors import EngineError
 
 logger = logging.getLogger(__name__)
 
-# There if the machine has an Ascend accelerator, whatever the environment says.
+# There if the machine has an Ascend accelerator, whatever the environment is.
 ASCEND_NODE = Path("/dev/davinci_manager")
 _TARGETS = {target.lower(): target for target in ("CPU", "Ascend", "GPU")}
 _CANN = "source set_env.sh of your CANN, then see 'multitasknet info --system'"

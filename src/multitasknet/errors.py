@@ -1,4 +1,4 @@
-"""All errors of this package: one base class, and those that callers tell apart."""
+"""All errors of this package: one base class, and those that callers distinguish."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def shown(value: object) -> str:
 
 
 def import_extra(module: str, extra: str) -> ModuleType:
-    """Import an optional package; MissingExtraError says how to install it."""
+    """Import an optional package; MissingExtraError names what to install."""
     try:
         return import_module(module)
     except ImportError as error:

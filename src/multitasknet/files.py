@@ -51,10 +51,10 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def reason_of(error: Exception) -> str:
-    """The first line of what an error says, or what kind it is where it says nothing."""
+    """The first line of an error's message, or its kind if it has none."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     line = next(iter(text.strip().splitlines()), "")
-    # A KeyError says no more than the key.
+    # A KeyError's message is the key alone.
     return (
         f"{type(error).__name__} {line}"
         if isinstance(error, LookupError)

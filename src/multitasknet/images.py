@@ -106,7 +106,7 @@ class Picture:
     def decode(self, size: tuple[int, int] | None = None) -> tuple[np.ndarray, int]:
         """The pixels, uint8 ``[H, W, 3]`` in RGB order, and what both sides were divided by.
 
-        It is turned as its EXIF orientation says, transparency is laid on grey, and 16-bit greys
+        It is turned by its EXIF orientation, transparency is laid on grey, and 16-bit greys
         are scaled to 8 bits.
 
         Args:
@@ -257,7 +257,7 @@ def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def fill_polygon(corners: np.ndarray, *, height: int, width: int) -> np.ndarray:
     """A polygon of 255 on black, uint8 ``[height, width]``; corners are whole pixels (x, y)."""
     canvas = np.zeros((height, width), dtype=np.uint8)
-    # OpenCV computes in 32 bits with 16 of them behind the point.
+    # OpenCV computes in 32 bits with 16 of them after the point.
     reachable = np.clip(corners, -(2**14), 2**14).astype(np.int32)
     cv2.fillPoly(canvas, [reachable], (255,))
     return canvas

@@ -89,7 +89,7 @@ def guard_cpu() -> None:
     """Limit MindSpore's oneDNN to AVX2 where its AVX-512 convolutions are 40 times slower.
 
     That is: MindSpore 2.9 or newer, on a CPU with AVX-512, and nothing chosen by the user. oneDNN
-    takes a limit until the first operator runs; where one has, a warning says so. Other libraries
+    takes a limit until the first operator runs; where one has, a warning is logged. Other libraries
     have a oneDNN of their own, which AVX-512 does not slow down.
     """
     import mindspore

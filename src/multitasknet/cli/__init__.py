@@ -55,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of a pipe has gone; keep Python from complaining at exit.
         _discard_output()
     except OSError as error:
-        # Of no file that this package reads or writes with care: a full disk behind a pipe, a name
-        # that is too long, a folder that may not be entered.
+        # Of no file that this package reads or writes with care: a full disk after a pipe, a name
+        # that is too long, a folder without permission.
         _discard_output()
         place = "standard output" if error.filename is None else os.fsdecode(error.filename)
         return _fail(f"{place:.200}: {error.strerror or error}")

@@ -105,7 +105,7 @@ def link(
     vehicles that look a little like the next one from becoming one.
 
     Args:
-        embeddings: ``[N, D]``, which tell how far any two images are apart.
+        embeddings: ``[N, D]``, whose distances are compared.
         neighbors: rows of each image's neighbours, int64 ``[N, K]``, nearest first; -1 for none.
         distances: theirs, ``[N, K]``.
         cameras: integers ``[N]``, -1 where unknown.

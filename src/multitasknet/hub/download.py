@@ -31,7 +31,7 @@ _PASSING = (408, 425, 429)
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long to go on trying.
+    """How long to keep trying.
 
     Attributes:
         rounds: how often every URL is tried without gaining a byte.

@@ -1,6 +1,6 @@
 """Passes over an exported ONNX graph; each serves every network, and none changes what it gives.
 
-Exact but for rounding: a batch norm behind a convolution becomes part of it; one that stands alone
+Exact but for rounding: a batch norm after a convolution becomes part of it; one that stands alone
 becomes a convolution of one channel each, which INT8 knows and CPUs run as fast; a 1x1 convolution
 changes places with the mean that follows it, and runs on a quarter of the pixels; a resize to a
 constant size becomes one by a constant factor, so that height and width stay free.

@@ -156,7 +156,7 @@ def _write(
 
     model = onnx.load_from_string(engine.load())
     equalize(model, batches())
-    # Nothing is left to optimise first; without this, a warning tells users to.
+    # Nothing is left to optimise first; without this, a warning asks users to.
     onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
     tools.quantize_static(
         model,

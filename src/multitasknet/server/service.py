@@ -91,7 +91,7 @@ class Service:
 class CropIds:
     """Ids of crops as callers see them.
 
-    An id that tells where files are on this machine, or that is no text, is replaced by its hash.
+    An id that shows where files are on this machine, or that is no text, is replaced by its hash.
     """
 
     def __init__(self) -> None:

@@ -80,7 +80,7 @@ function say(text, isProblem = false) {
   $("status").classList.toggle("problem", isProblem);
 }
 
-// Does something, says what went wrong, and leaves no keyboard user without focus.
+// Does something, shows what went wrong, and leaves no keyboard user without focus.
 async function guarded(work, onProblem = () => {}) {
   const held = document.activeElement;
   try { await work(); } catch (error) {
