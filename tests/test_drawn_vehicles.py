@@ -348,21 +348,6 @@ def test_confidences_are_spread_as_the_published_networks(kind, real) -> None:
     assert np.median(lost) < np.median(drawn[visibility == HIDDEN_BY_ITSELF])
 
 
-def test_three_to_ten_surfaces_pass_in_most_pictures(stations) -> None:
-    rng = np.random.default_rng(0)
-    passing = {}
-    for prior in PRIORS:
-        plans = make_plan(24, 2, 2, 1, prior=prior)[:24]
-        counts = passing[prior] = []
-        for plan in plans:
-            model = build_model(draw_look(rng, plan.type_id, plan.color_id))
-            for station in stations[prior][:2]:
-                shot = shoot(model, station, rng, pixels=48, prior=prior)
-                counts.append(len(visible_surfaces(shot.keypoints)))
-        assert np.mean([3 <= count <= 10 for count in counts]) > 0.6, (prior, counts)
-        assert 7 <= np.median(counts) <= 9
-
-
 @pytest.mark.parametrize("color", COLORS)
 def test_panels_of_a_colour_come_out_near_its_name(color, stations, realism) -> None:
     real = {name: np.array(lab.split(","), float) for name, lab in realism.PANELS.items()}
