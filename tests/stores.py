@@ -1,4 +1,4 @@
-"""A predictor as small as can be for gallery stores, and pictures whose colour tells it all."""
+"""A small predictor for galleries, which sees mean colours alone, and pictures of one colour."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def test_conditions_that_cannot_be_used_name_the_columns(gallery: Gallery, where
 
 @pytest.fixture
 def crops(tmp_path: Path) -> Path:
-    """Two VeRi-like names and one that tells nothing, below each other."""
+    """Two VeRi-like names and one without labels, below each other."""
     folder = tmp_path / "crops"
     (folder / "b").mkdir(parents=True)
     exif = Image.Exif()
