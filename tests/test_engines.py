@@ -364,7 +364,7 @@ def test_outputs_that_are_no_finite_numbers_are_refused(backend) -> None:
     bias = network.classifier_vcolor.bias
     bias.set_data(bias + np.inf)
     predictor = Predictor(network=network, backend=backend, size=(32, 32), pose="none")
-    with pytest.raises(EngineError, match="its outputs are not all finite numbers in float32"):
+    with pytest.raises(EngineError, match="in float32 its outputs are not all finite"):
         predictor.embed([PHOTO])
 
 

@@ -146,8 +146,8 @@ class Runner:
         outputs = self.engine.run(*inputs)
         if not all(np.isfinite(one).all() for one in outputs):
             raise EngineError(
-                f"{self.engine.source or 'the network'}: its outputs are not all finite numbers in "
-                f"{self.engine.precision}; give other weights, or leave the precision out"
+                f"{Path(self.engine.source).name or 'the network'}: in {self.engine.precision} its "
+                f"outputs are not all finite; give other weights, or leave the precision out"
             )
         return outputs
 
