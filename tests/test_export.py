@@ -149,7 +149,7 @@ def test_the_commands_export_and_predict(tmp_path, checkpoint, capsys) -> None:
     said = json.loads(capsys.readouterr().out)
     assert (said["path"], said["metadata"]["spec"]["input_size"]) == (str(target), [32, 32])
     assert said["difference"] < 1e-4
-    for bad in ("model.zip", "nowhere/model.onnx"):
+    for bad in ("model.zip", "model.onnx/below.onnx"):
         assert main(["export", "--output", str(tmp_path / bad), "--weights", "none"]) == 2
         assert bad in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
