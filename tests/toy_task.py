@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,16 +11,15 @@ from mindspore import Tensor, nn, ops
 
 from multitasknet.data.records import Split
 from multitasknet.data.samples import batch_inputs, load_sample
-from multitasknet.hub.create_network import create_from
-from multitasknet.training.batches import Batch, Draw
-from multitasknet.training.loop import Parts, Task
+from multitasknet.training.batches import Batch, Draw, in_order
+from multitasknet.training.loop import Job, Task, open_network
 from multitasknet.training.sampler import ShuffledSampler
 from multitasknet.training.settings import Settings, setting
 
 
 @dataclass(frozen=True)
 class ToySettings(Settings):
-    TASK: ClassVar[str] = f"{__name__}:ToyTask"
+    TASK: ClassVar[str] = f"{__name__}:prepare"
 
     noise: float = setting(0.01, "of the training pictures", least=0)
 
@@ -38,8 +37,8 @@ class ToySource:
             yield self._batch(indices, np.random.default_rng((*draw, step)))
 
     def plain(self, size: int) -> Iterator[Batch]:
-        for start in range(0, len(self.split), size):
-            yield self._batch(np.arange(start, min(start + size, len(self.split))), None)
+        for indices in in_order(len(self.split), size):
+            yield self._batch(indices, None)
 
     def _batch(self, indices: np.ndarray, rng: np.random.Generator | None) -> Batch:
         samples = [load_sample(self.split.records[index], self.spec) for index in indices]
@@ -57,32 +56,27 @@ class Distance(nn.Cell):
         return loss, ops.stack((loss,))
 
 
-class ToyTask(Task):
-    losses = ("distance",)
-    metric = "error"
-    higher_is_better = False
+def prepare(job: Job) -> Task:
+    settings, train = job.settings, job.dataset.train
+    sampler = ShuffledSampler(len(train), settings.batch_size, settings.seed, job.devices.count)
+    network = open_network(job, width=3)
+    source = ToySource(train, network.spec, settings.noise)
 
-    def create_sampler(self) -> ShuffledSampler:
-        job, settings = self.job, self.job.settings
-        return ShuffledSampler(
-            len(job.dataset.train), settings.batch_size, settings.seed, job.devices.count
-        )
+    def validate() -> dict[str, float]:
+        errors = []
+        for batch in source.plain(8):
+            outputs = network(*batch.inputs).asnumpy()
+            errors.append(np.abs(outputs - batch.labels[0].asnumpy()).mean(1))
+        error = 100 * float(np.concatenate(errors).mean())
+        return {"images": len(train), "error": error, "undefined": np.nan}
 
-    def create_network(self) -> nn.Cell:
-        network = create_from(self.job.weights, "toy", width=3)
-        size = self.job.settings.size
-        network.spec = replace(network.spec, input_size=(size, size))
-        return network
-
-    def prepare(self, network: Any) -> Parts:
-        source = ToySource(self.job.dataset.train, network.spec, self.job.settings.noise)
-
-        def validate() -> dict[str, float]:
-            errors = []
-            for batch in source.plain(8):
-                outputs = network(*batch.inputs).asnumpy()
-                errors.append(np.abs(outputs - batch.labels[0].asnumpy()).mean(1))
-            error = 100 * float(np.concatenate(errors).mean())
-            return {"images": len(self.job.dataset.train), "error": error, "undefined": np.nan}
-
-        return Parts(network, Distance(), source, validate)
+    return Task(
+        network,
+        sampler,
+        source,
+        Distance(),
+        losses=("distance",),
+        metric="error",
+        higher_is_better=False,
+        validate=validate,
+    )

@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import textwrap
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..training.history import shown
 from ..training.settings import AdaptSettings, IdentitySettings, PoseSettings, Settings
-from .options import add_command, add_options, card_path, given, print_json, print_table, weights_of
+from .options import add_command, add_options, card_path, given, print_table
 
 if TYPE_CHECKING:
     from ..training.finetune import FinetuneResult
     from ..training.history import EpochRecord
 
-_RUN = ("resume", "device", "workers", "tensorboard")
+_RUN = ("resume", "device", "workers")
 # What users set often; the rest is for --config.
-_SHARED = (
-    "network",
-    "size",
-    "epochs",
-    "batch_size",
-    "lr",
-    "freeze",
-    "precision",
-    "seed",
-)
+_SHARED = ("network", "size", "epochs", "batch_size", "lr", "freeze")
 _OF_MULTITASKNET = ("pose", "instances")
-_OF_ROUNDS = ("rounds", "freeze", "lr", "batch_size", "pose", "seed")
+_OF_ROUNDS = ("rounds", "freeze", "batch_size", "pose")
 _SOURCE = ("weights", "card")
 _WIDTH = 75
 
@@ -51,14 +40,10 @@ def add_parsers(commands: Any) -> None:
     finetune.add_argument(
         "--resume", action="store_true", help="go on in DIR after the last finished epoch"
     )
-    finetune.add_argument(
-        "--tensorboard", action="store_true", help="write TensorBoard events to DIR/events"
-    )
     _add_config(finetune)
     _add_settings(finetune, "settings", Settings, _SHARED)
     _add_settings(finetune, "MultiTaskNet", IdentitySettings, _OF_MULTITASKNET)
     _add_settings(finetune, "PoseEstNet", PoseSettings, ())
-    finetune.set_defaults(network=None)
 
     adapt = add_command(
         commands,
@@ -74,10 +59,9 @@ def add_parsers(commands: Any) -> None:
     adapt.add_argument(
         "--data", type=Path, metavar="ROOT", help="a labelled data set to measure each round on"
     )
-    add_options(adapt, "--weights", "--workers", "--device", "--json")
+    add_options(adapt, "--weights", "--workers", "--device")
     _add_config(adapt)
     _add_settings(adapt, "rounds", AdaptSettings, _OF_ROUNDS)
-    adapt.set_defaults(network=None)
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -94,33 +78,30 @@ def _add_settings(
     others = [name for name in kind.rules() if name not in (*names, *_SOURCE, *general)]
     also = textwrap.fill(f"in the file also: {', '.join(others)}", _WIDTH)
     group = parser.add_argument_group(title, also, argument_default=argparse.SUPPRESS)
-    defaults = kind.defaults()
     for name in names:
-        rule, default = kind.rules()[name], defaults[name]
+        rule = kind.rules()[name]
         # The range is for the settings to check.
         group.add_argument(
             f"--{name.replace('_', '-')}",
             type=rule.kind,
             metavar=f"{{{','.join(rule.choices)}}}" if rule.choices else name.upper(),
-            help=rule.help if default is None else f"{rule.help} ({default})",
+            help=f"{rule.help} ({getattr(kind, name)})",
         )
 
 
 def _settings(
     options: argparse.Namespace, kind: type[Settings] | None, names: Iterable[str]
 ) -> dict[str, Any]:
-    """The settings of the file and of the options, which win; the weights' default included."""
+    """The settings of the file and of the options, which win."""
     from ..training.settings import read_config
 
     settings = read_config(options.config, kind) if options.config else {}
-    settings |= {name: one for name, one in given(options, names).items() if one is not None}
+    settings |= given(options, names)
     card = card_path(options)
     if card:
-        settings["card"] = str(card)
-    is_resumed = getattr(options, "resume", False)
-    if options.weights or not (is_resumed or "weights" in settings):
-        options.network = settings.get("network")
-        settings["weights"] = weights_of(options)
+        settings |= {"weights": "card", "card": str(card)}
+    elif options.weights:
+        settings["weights"] = options.weights
     return settings
 
 
@@ -144,7 +125,7 @@ def _print_epoch(record: EpochRecord) -> None:
     print(f"epoch {record.epoch}: {_losses(record)}")
     print(
         f"  rate {record.rate:.3g}, {record.images_per_second:.1f} images/s, "
-        f"{record.memory_mb:.0f} MB, {_metrics(record.metrics)}",
+        f"{_metrics(record.metrics)}",
         flush=True,
     )
 
@@ -167,20 +148,14 @@ def _adapt(options: argparse.Namespace) -> None:
     from ..training.adapt import adapt
 
     settings = _settings(options, AdaptSettings, _OF_ROUNDS)
-    show = _print_json_round if options.json else _print_round
     run = given(options, ("data", "device", "workers"))
-    result = adapt(options.crops, options.output, on_round=show, **run, **settings)
-    before, report = result.history.before, result.output / "report.html"
-    if options.json:
-        files = {"checkpoint": str(result.checkpoint), "report": str(report)}
-        best = None if result.best is None else result.best.epoch
-        print_json([{"best": best, "before": dict(before), **files}])
-        return
+    result = adapt(options.crops, options.output, on_round=_print_round, **run, **settings)
+    before = result.history.before
     if before:
         columns = {"before": before, "best": {name: result.metrics[name] for name in before}}
         print()
         print_table("percent", columns, decimals=2)
-    print(f"\n{_best(result, 'round')}\n{result.checkpoint}\n{report}")
+    print(f"\n{_best(result, 'round')}\n{result.checkpoint}\n{result.output / 'report.html'}")
 
 
 def _print_round(record: EpochRecord) -> None:
@@ -195,8 +170,3 @@ def _print_round(record: EpochRecord) -> None:
         print(f"round {record.epoch}: batch norm statistics")
     measured = _metrics(found) if "mAP" in found else "not measured"
     print(f"  {_losses(record) or 'no training'}, {record.seconds:.0f} s, {measured}", flush=True)
-
-
-def _print_json_round(record: EpochRecord) -> None:
-    print_json([asdict(record)])
-    sys.stdout.flush()

@@ -14,7 +14,14 @@ import numpy as np
 from ..data.samples import batch_inputs
 from ..errors import EngineError
 from ..files import expand
-from ..hub.card import CARD, ENTRIES, SYNTHETIC, ModelCard, default_card_path, load_card
+from ..hub.card import (
+    CARD,
+    ENTRIES,
+    SYNTHETIC,
+    default_card_path,
+    load_card,
+    shipped_networks,
+)
 from ..hub.fetch import asset_path
 from ..hub.source import DEFAULT
 from ..models import find_network, pose_networks
@@ -187,23 +194,20 @@ def open_pose_estimator(
         CheckpointError: the file is no pose network's.
         CardError, DownloadError: as :func:`multitasknet.fetch_asset` raises them.
     """
+    options["cache_dir"] = cache_dir
+    if pose == AUTO:
+        pose, options["offline"] = pose_at_hand(convention, cache_dir), True
+        logger.info("missing poses are estimated by the weights %r", pose)
     if pose == NONE:
         return None
     if not isinstance(pose, str | Path | PoseEstimator):
         raise TypeError(
             f"pose must be a word, a path or a PoseEstimator, not {type(pose).__name__}"
         )
-    options["cache_dir"] = cache_dir
     if convention == "published":  # which all pose networks can give
         options["hidden"] = "published"
     if isinstance(pose, PoseEstimator):
         estimator = pose
-    elif pose == AUTO:
-        card = _at_hand(convention, cache_dir)
-        if card is None:
-            return None
-        logger.info("missing poses are estimated by %s", card.asset.file_name)
-        estimator = PoseEstimator(CARD, **(options | {"card": card, "offline": True}))
     elif pose in ENTRIES or expand(pose).is_file():
         estimator = PoseEstimator(pose, **options)
     else:
@@ -221,19 +225,17 @@ def open_pose_estimator(
     return estimator
 
 
-def _at_hand(convention: PoseConvention | None, cache_dir: str | Path | None) -> ModelCard | None:
-    """The card of pose weights that need no download; None if there is none.
+def pose_at_hand(convention: PoseConvention | None, cache_dir: str | Path | None) -> str:
+    """The pose weights that need no download: ``card``, ``synthetic``, or else ``none``.
 
     The published ones come first where their convention is wanted.
     """
     names = [network.name for network in pose_networks()]
-    places = [default_card_path(name, SYNTHETIC) for name in names]
-    if convention != "visibility":
-        places.insert(0, default_card_path(names[0]))
-    for card in (load_card(place) for place in places if place.is_file()):
-        if asset_path(card.asset, cache_dir).is_file():
-            return card
-    return None
+    card = default_card_path(names[0])
+    is_kept = card.is_file() and asset_path(load_card(card).asset, cache_dir).is_file()
+    if is_kept and convention != "visibility":
+        return CARD
+    return SYNTHETIC if set(names) & set(shipped_networks()) else NONE
 
 
 def _convention(hidden: str | None, own: PoseConvention) -> PoseConvention:

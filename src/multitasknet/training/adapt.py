@@ -18,7 +18,7 @@ from ..device import choose_device
 from ..errors import TrainingError, import_extra
 from ..evaluation.embedding import Embeddings, embed_records
 from ..evaluation.run import evaluate_outputs
-from ..files import exclusive, file_sha256, make_folder
+from ..files import exclusive, make_folder
 from ..hub.create_network import create_from
 from ..hub.source import WeightsSource
 from ..images import find_images
@@ -26,18 +26,18 @@ from ..inference.engines import Backend, fastest_backend
 from ..inference.predictor import NAME, Predictor
 from ..models import find_network
 from ..models.multitasknet.network import MultiTaskNet
+from ..models.multitasknet.spec import MultiTaskNetSpec
 from ..ranking.clustering import OUTLIER, Clustering, centroids, cluster
 from ..runtime import guard_cpu
 from ..vehicle.attributes import ClassMaps
-from ..weights.read import read_weights
+from ..weights.read import Weights
 from ..weights.save import save_weights
-from ..weights.sidecar import read_sidecar
 from .augmentation import RandomAugmentation
 from .batches import ImageSource
-from .finetune import FinetuneResult
-from .history import EpochRecord, History, check_same, read_history, write_history
-from .identity import IdentityTask, create_loss, create_sources, with_poses
-from .loop import BEST, HISTORY, REPORT, Job, Parts, Run, data_digest, memory_mb, versions
+from .finetune import FinetuneResult, resolved
+from .history import EpochRecord, History, read_history
+from .identity import create_sampler, create_task, with_poses
+from .loop import BEST, HISTORY, REPORT, Job, Run, Task, data_digest, open_network, origin_of
 from .optimization import reestimate_statistics
 from .report import write_adaptation_report
 from .settings import AdaptSettings
@@ -111,47 +111,41 @@ def adapt(
     if chosen.rounds:
         import_extra("sklearn.cluster", "adapt")
     choose_device(device)
-    split = _read_crops(crops)
-    measured = VehicleDataset(crops) if data is None else read_dataset(data, ["query", "gallery"])
-    dataset = replace(measured, train=split)
-    weights = None if chosen.weights == "none" else chosen.weights
-    source = WeightsSource(weights, chosen.card, cache_dir, offline, progress)
+    labelled = VehicleDataset(crops) if data is None else read_dataset(data, ["query", "gallery"])
+    warn_about(labelled)
+    dataset = replace(labelled, root=crops, train=_read_crops(crops))
+    chosen, source = resolved(chosen, cache_dir, offline, progress)
     file = source.file(NAME)
-    path = None if file is None else file.path
-    if file is not None:
-        spec = file.read(find_network(NAME)).spec  # also checks that it is what a card states
-        chosen = replace(chosen, size=settings.get("size", spec.input_size[0]))
+    weights = file.read(find_network(NAME)) if file else None
+    if weights and "size" not in settings:
+        chosen = replace(chosen, size=weights.spec.input_size[0])
     facts = {
         "crops": str(crops),
-        "images": len(split),
+        "images": len(dataset.train),
         "data": None if data is None else str(data),
-        "weights_sha256": "" if path is None else file_sha256(path),
+        "weights_sha256": weights.sha256 if weights else "",
     }
-    asked, digest = chosen.as_json() | facts, data_digest(dataset)
-    history = History(asked, digest)
+    history = History(chosen.as_json() | facts, data_digest(dataset))
     if (output / HISTORY).exists():
         found = read_history(output / HISTORY)
-        check_same(found, asked, output, digest, free=_FREE)
-        history = replace(found, settings=asked)
-    done = len(history.epochs)
-    if done > chosen.rounds:
+        found.check_same(history.settings, history.data, output, free=_FREE)
+        history = replace(found, settings=history.settings)
+    if len(history.epochs) > chosen.rounds:
         return FinetuneResult(output, history, output / BEST)
     guard_cpu()
     mindspore.set_seed(chosen.seed)
-    network = _open(_weights_of(output, done - 1) if done else path, chosen)
-    warn_about(dataset)
-    check_images(split.records)
-    job = with_poses(Job(chosen, dataset, output, source, workers=workers, show=progress))
+    check_images(dataset.train.records)
+    job = Job(chosen, dataset, output, source, workers=workers, show=progress)
     adaptation = Adaptation(
-        job,
+        replace(job, dataset=with_poses(job)),
         fastest_backend(device) if backend == "auto" else backend,
-        _class_maps(path, network),
+        _class_maps(weights),
         history,
     )
     make_folder(output)
     with exclusive(output, output / ".training.lock"):
-        while (number := len(adaptation.history.epochs)) <= chosen.rounds:
-            on_round(adaptation.round(number) if number else adaptation.begin(network))
+        while len(adaptation.history.epochs) <= chosen.rounds:
+            on_round(adaptation.next())
     return FinetuneResult(output, adaptation.history, output / BEST)
 
 
@@ -169,67 +163,36 @@ def _read_crops(folder: Path) -> Split:
     return Split("train", tuple(records))
 
 
-def _weights_of(output: Path, number: int) -> Path:
-    return output / f"round-{number}.ckpt"
-
-
-def _open(path: Path | None, settings: AdaptSettings) -> MultiTaskNet:
-    """The network that a file holds, with the classifiers that it has."""
-    complete = path is None or read_weights(path, find_network(NAME)).spec.include_top
-    network = create_from(WeightsSource(path), variant=settings.variant, include_top=complete)
-    network.spec = replace(network.spec, input_size=(settings.size, settings.size))
-    return network
-
-
-def _class_maps(path: Path | None, network: MultiTaskNet) -> ClassMaps:
+def _class_maps(weights: Weights | None) -> ClassMaps:
     """Which colours and types the classes are: as the sidecar has it, or else by their names."""
-    sidecar = None if path is None else read_sidecar(path, network.spec)
-    maps = sidecar.class_maps if sidecar else network.spec.class_maps
-    return replace(maps, vehicle_ids=())
+    known = weights.sidecar if weights and weights.sidecar else None
+    spec = weights.spec if weights else MultiTaskNetSpec()
+    return replace(known.class_maps if known else spec.class_maps, vehicle_ids=())
 
 
-class RoundTask(IdentityTask):
+def prepare(job: Job, embeddings: np.ndarray, labels: np.ndarray) -> Task:
     """One round's training: identities are clusters of crops, all labels class indices.
 
     The images carry the network's own answers as colour and type, so that these heads go with the
-    backbone.
+    backbone. Each cluster has a fresh class, which begins at its centroid: logits of -s |f - c|^2,
+    since fresh random rows would pull the embeddings about before they mean anything. What is the
+    same for all classes, -s |f|^2, is left out; s is ten times the inverse of two images' mean
+    distance.
 
     Args:
         embeddings: float32 ``[N, 1024]``, of the crops to train on.
         labels: int64 ``[N]``, the cluster of each.
     """
-
-    def __init__(self, job: Job, embeddings: np.ndarray, labels: np.ndarray) -> None:
-        super().__init__(job)
-        self.embeddings, self.labels = embeddings, labels
-
-    def create_network(self) -> MultiTaskNet:
-        """The network with a fresh class for each cluster, which begins at its centroid.
-
-        Logits of -s |f - c|^2, since fresh random rows would pull the embeddings about before they
-        mean anything. What is the same for all classes, -s |f|^2, is left out; s is ten times the
-        inverse of two images' mean distance.
-        """
-        network = create_from(self.job.weights, num_ids=int(self.labels.max()) + 1)
-        network.load_report = None
-        scale = _SHARPNESS / max(2 * self.embeddings.var(axis=0).sum(), 1e-12)
-        centers = centroids(self.embeddings, self.labels)
-        classifier, biases = (
-            network.classifier_vid,
-            -scale * np.einsum("nd,nd->n", centers, centers),
-        )
-        classifier.weight.set_data(Tensor((2 * scale * centers).astype(np.float32)))
-        classifier.bias.set_data(Tensor(biases.astype(np.float32)))
-        return network
-
-    def prepare(self, network: MultiTaskNet) -> Parts:
-        """Loss and batches; there is nothing to validate on."""
-        spec = network.spec
-        counts = spec.num_ids, spec.num_colors, spec.num_types
-        classes = ClassMaps(*(tuple(range(count)) for count in counts))
-        splits = [self.job.dataset.train]
-        forward, (source,) = create_sources(self.job, network, classes, splits)
-        return Parts(forward, create_loss(self.job), source)
+    sampler = create_sampler(job)
+    network = open_network(job, num_ids=int(labels.max()) + 1)
+    scale = _SHARPNESS / max(2 * embeddings.var(axis=0).sum(), 1e-12)
+    centers = centroids(embeddings, labels)
+    biases = -scale * np.einsum("nd,nd->n", centers, centers)
+    network.classifier_vid.weight.set_data(Tensor((2 * scale * centers).astype(np.float32)))
+    network.classifier_vid.bias.set_data(Tensor(biases.astype(np.float32)))
+    spec = network.spec
+    counts = spec.num_ids, spec.num_colors, spec.num_types
+    return create_task(job, sampler, network, ClassMaps(*(tuple(range(one)) for one in counts)))
 
 
 @dataclass(eq=False)
@@ -249,32 +212,44 @@ class Adaptation:
     class_maps: ClassMaps
     history: History
 
-    def begin(self, network: MultiTaskNet) -> EpochRecord:
+    def next(self) -> EpochRecord:
+        """Run the first round that is not in the history: measure it, and write it down."""
+        started, number = time.perf_counter(), len(self.history.epochs)
+        network, record = self._train(number) if number else self._move_statistics()
+        measured, output = self._measure(network), self.job.output
+        seconds = time.perf_counter() - started
+        record = replace(record, seconds=seconds, metrics={**record.metrics, **measured})
+        history = replace(self.history, epochs=(*self.history.epochs, record))
+        self._save(self._file(number), network, number, measured)
+        if history.best is record:
+            self._save(output / BEST, network, number, measured)
+        write_adaptation_report(output / REPORT, history)
+        # Last of all: it makes the round count.
+        history.write(output / HISTORY)
+        self.history = history
+        return record
+
+    def _move_statistics(self) -> tuple[MultiTaskNet, EpochRecord]:
         """Measure the weights as they are, then move the batch norms' statistics to the crops'."""
-        started, settings = time.perf_counter(), self.job.settings
+        settings, crops = self.job.settings, self.job.dataset.train
+        network = self._open(self.job.weights)
         self.history = replace(self.history, before=self._measure(network))
         if self.history.before:
-            self._save(self.job.output / BEST, network, None, self.history.before)
-        crops, spec, size = self.job.dataset.train, network.spec, settings.batch_size
+            self._save(self.job.output / BEST, network, 0, self.history.before)
         order = np.random.default_rng(settings.seed).permutation(len(crops))
         # A smaller last batch would have statistics of its own.
-        order = order[: len(order) // size * size or None]
-        none = ClassMaps((), (), ())
-        images = ImageSource(crops, spec, none, RandomAugmentation(), self.job.workers)
-        batches = images.plain(size, order)
+        order = order[: len(order) // settings.batch_size * settings.batch_size or None]
+        none, plain = ClassMaps((), (), ()), RandomAugmentation()
+        images = ImageSource(crops, network.spec, none, plain, self.job.workers)
+        batches = images.read(settings.batch_size, order.tolist())
         reestimate_statistics(network, (batch.inputs for batch in batches), share=_OF_CROPS)
-        record = EpochRecord(0, {}, 0.0, 0, 0.0, 0.0, memory_mb())
-        return self._keep(record, network, {}, started)
+        return network, EpochRecord(0, {})
 
-    def round(self, number: int) -> EpochRecord:
-        """Cluster the crops and train on the clusters.
-
-        Raises:
-            TrainingError: there are fewer clusters than a batch takes.
-        """
-        started, settings, crops = time.perf_counter(), self.job.settings, self.job.dataset.train
-        source = _weights_of(self.job.output, number - 1)
-        answers = self._embed(_open(source, settings), crops)
+    def _train(self, number: int) -> tuple[MultiTaskNet, EpochRecord]:
+        """Cluster the crops and train on the clusters."""
+        settings, crops = self.job.settings, self.job.dataset.train
+        source = WeightsSource(self._file(number - 1))
+        answers = self._embed(self._open(source), crops)
         found = cluster(
             answers.embeddings,
             crops.camera_ids,
@@ -287,16 +262,15 @@ class Adaptation:
             self.job,
             settings=replace(settings, epochs=settings.rounds * settings.epochs),
             dataset=VehicleDataset(self.job.dataset.root, _labelled(crops, found, answers)),
-            weights=WeightsSource(source),
+            weights=source,
         )
         kept = found.labels != OUTLIER
-        run = Run.prepare(
-            RoundTask(job, answers.embeddings[kept], found.labels[kept]), self.history
-        )
+        task = prepare(job, answers.embeddings[kept], found.labels[kept])
+        run = Run.of(job, task, self.history)
         for epoch in range((number - 1) * settings.epochs, number * settings.epochs):
             record = run.train(epoch)
-        run.network.set_train(False)
-        return self._keep(replace(record, epoch=number), run.network, _facts(found), started)
+        task.network.set_train(False)
+        return task.network, replace(record, epoch=number, metrics=_facts(found))
 
     def _check(self, found: Clustering, number: int) -> None:
         needed = self.job.settings.batch_size // self.job.settings.instances
@@ -308,6 +282,20 @@ class Adaptation:
                 f"another number of neighbours. What was finished before it is in "
                 f"{self.job.output}"
             )
+
+    def _file(self, number: int) -> Path:
+        return self.job.output / f"round-{number}.ckpt"
+
+    def _open(self, source: WeightsSource) -> MultiTaskNet:
+        """The network of these weights, with the classifiers that they have."""
+        settings, file = self.job.settings, source.file(NAME)
+        complete = file is None or file.read(find_network(NAME)).spec.include_top
+        network = create_from(source, variant=settings.variant, include_top=complete)
+        size = settings.size, settings.size
+        network.spec = replace(
+            network.spec, input_size=size, pose_convention=settings.pose_convention
+        )
+        return network
 
     def _embed(self, network: MultiTaskNet, split: Split) -> Embeddings:
         size = self.job.settings.batch_size
@@ -322,38 +310,15 @@ class Adaptation:
         splits = (self._embed(network, split) for split in (dataset.query, dataset.gallery))
         return evaluate_outputs(network.spec, dataset, *splits).metrics
 
-    def _keep(
-        self, record: EpochRecord, network: MultiTaskNet, found: Mapping[str, float], started: float
-    ) -> EpochRecord:
-        """Measure and write down a finished round; the history, which makes it count, last."""
-        measured, output = self._measure(network), self.job.output
-        seconds = time.perf_counter() - started
-        record = replace(record, seconds=seconds, metrics={**found, **measured})
-        history = replace(self.history, epochs=(*self.history.epochs, record))
-        self._save(_weights_of(output, record.epoch), network, record.epoch, measured)
-        if history.best is record:
-            self._save(output / BEST, network, record.epoch, measured)
-        write_adaptation_report(output / REPORT, history)
-        write_history(output / HISTORY, history)
-        self.history = history
-        return record
-
     def _save(
-        self, path: Path, network: MultiTaskNet, number: int | None, metrics: Mapping[str, float]
+        self, path: Path, network: MultiTaskNet, number: int, metrics: Mapping[str, float]
     ) -> None:
-        origin = {
-            "adapted_from": self.history.settings["weights_sha256"],
-            "crops": self.history.settings["images"],
-            "round": number,
-            "settings": self.history.settings,
-            "versions": versions(),
-        }
         save_weights(
             network,
             path,
             class_maps=self.class_maps,
             metrics=metrics,
-            origin=origin,
+            origin=origin_of(self.job, self.history, number),
             leave_out=(_CLASSIFIER,),
         )
 

@@ -7,10 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-import mindspore
 import numpy as np
 from mindspore import Tensor
-from mindspore import dtype as mstype
 from tqdm import tqdm
 
 from ..data.batches import LABEL_COLUMNS, read_batches
@@ -56,37 +54,13 @@ class Source(Protocol):
     def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
         """The given batches (rows of indices), changed at random by ``draw``."""
 
-    def plain(self, size: int, order: np.ndarray | None = None) -> Iterator[Batch]:
-        """All images, or those of ``order``, unchanged, ``size`` at a time."""
+    def plain(self, size: int) -> Iterator[Batch]:
+        """All images in order, unchanged, ``size`` at a time."""
 
 
-@dataclass(frozen=True, eq=False)
-class PixelScale:
-    """Normalises on the device, so that only uint8 is transferred.
-
-    Attributes:
-        factor, shift: float32 ``[C, 1, 1]``, from pixels to the network's input.
-    """
-
-    factor: Tensor
-    shift: Tensor
-
-    @classmethod
-    def for_device(cls, mean: np.ndarray, std: np.ndarray) -> PixelScale | None:
-        """For ``[C]`` of pixels / 255; None where a CPU trains, which has nothing to gain."""
-        if mindspore.get_context("device_target") == "CPU":
-            return None
-        return cls.of(mean, std)
-
-    @classmethod
-    def of(cls, mean: np.ndarray, std: np.ndarray) -> PixelScale:
-        """For ``[C]`` of pixels / 255."""
-        columns = (one.astype(np.float32)[:, None, None] for one in (1 / (255 * std), -mean / std))
-        return cls(*map(Tensor, columns))
-
-    def __call__(self, pixels: np.ndarray) -> Tensor:
-        """From uint8 ``[N, C, H, W]`` to float32."""
-        return Tensor(pixels).astype(mstype.float32) * self.factor + self.shift
+def in_order(images: int, size: int) -> list[np.ndarray]:
+    """The indices of all images, ``size`` at a time."""
+    return [np.arange(start, min(start + size, images)) for start in range(0, images, size)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +68,6 @@ class ImageSource:
     """Batches of image files, for the network of ``spec`` at its input size.
 
     The labels are identity, color and type, int32 ``[N]``, -1 where unknown.
-
-    Attributes:
-        scale: normalises the images; None has that done with their preparation.
     """
 
     split: Split
@@ -104,14 +75,13 @@ class ImageSource:
     class_maps: ClassMaps
     augmentation: RandomAugmentation
     workers: int = 1
-    scale: PixelScale | None = None
 
     def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
         augment = self.augmentation.for_epoch(*draw)
         return self.read(batches.shape[1], batches.reshape(-1).tolist(), augment)
 
-    def plain(self, size: int, order: np.ndarray | None = None) -> Iterator[Batch]:
-        return self.read(size, None if order is None else order.tolist())
+    def plain(self, size: int) -> Iterator[Batch]:
+        return self.read(size)
 
     def read(
         self, size: int, order: Sequence[int] | None = None, augment: Augment | None = None
@@ -126,13 +96,11 @@ class ImageSource:
             class_maps=self.class_maps,
             augment=augment,
             workers=self.workers,
-            raw=self.scale is not None,
         )
-        image, *others = self.spec.input_shapes(self.spec.input_size)
-        to_input = self.scale or Tensor
+        inputs = self.spec.input_shapes(self.spec.input_size)
         for row in rows:
             yield Batch(
-                inputs=(to_input(row[image]), *(Tensor(row[name]) for name in others)),
+                inputs=tuple(Tensor(row[name]) for name in inputs),
                 labels=tuple(Tensor(row[name]) for name in LABEL_COLUMNS),
                 indices=row["index"],
             )
@@ -170,10 +138,8 @@ class FeatureSource:
         views: list[Augment | None] = [None]
         if mirrored:
             views.append(lambda sample, index, place: mirror(sample, swap=swap))
-        total = len(views) * len(images.split)
-        with tqdm(
-            total=total, desc="features", unit="image", disable=None if show else True
-        ) as bar:
+        hidden, total = None if show else True, len(views) * len(images.split)
+        with tqdm(total=total, desc="features", unit="image", disable=hidden) as bar:
             passes = [
                 _features(network, images.read(size, augment=augment), bar) for augment in views
             ]
@@ -185,10 +151,8 @@ class FeatureSource:
             rng = np.random.default_rng((*draw, step))
             yield self._batch(indices, rng.integers(len(self.inputs[0]), size=len(indices)))
 
-    def plain(self, size: int, order: np.ndarray | None = None) -> Iterator[Batch]:
-        order = np.arange(len(self.split)) if order is None else order
-        for start in range(0, len(order), size):
-            indices = order[start : start + size]
+    def plain(self, size: int) -> Iterator[Batch]:
+        for indices in in_order(len(self.split), size):
             yield self._batch(indices, np.zeros_like(indices))
 
     def _batch(self, indices: np.ndarray, views: np.ndarray) -> Batch:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from pkgutil import resolve_name
+from typing import Any, TypeVar
 
 import mindspore
 
@@ -15,13 +16,16 @@ from ..data.records import VehicleDataset
 from ..device import choose_device
 from ..errors import TrainingError
 from ..files import check_output, exclusive, make_folder
-from ..hub.source import WeightsSource
+from ..hub.source import DEFAULT, NONE, WeightsSource, default_weights
+from ..inference.pose import AUTO, pose_at_hand
+from ..models import find_network
 from ..runtime import guard_cpu
-from .history import EpochRecord, History, check_same, read_history
-from .loop import BEST, HISTORY, LAST, Job, Run, data_digest, find_task
+from .history import EpochRecord, History, read_history
+from .loop import BEST, HISTORY, LAST, Job, Run, data_digest
 from .parallel import Devices
-from .report import EventWriter
-from .settings import check_settings
+from .settings import IdentitySettings, Settings, check_settings
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,6 @@ def finetune(
     device: str | None = None,
     workers: int = 1,
     progress: bool = True,
-    tensorboard: bool = False,
     on_epoch: Callable[[EpochRecord], None] = lambda record: None,
     cache_dir: str | Path | None = None,
     offline: bool = False,
@@ -82,7 +85,6 @@ def finetune(
             finds. Under ``msrun`` without a number.
         workers: threads that prepare images.
         progress: draw progress bars.
-        tensorboard: write TensorBoard events to ``output/events`` as well.
         on_epoch: called with each epoch's record.
         cache_dir, offline: as in :func:`multitasknet.create_network`.
         settings: fields of the network's :class:`multitasknet.training.settings.Settings`;
@@ -97,7 +99,6 @@ def finetune(
             finite or has exploded (names the batch's images), something other than msrun started
             several processes, or ``output`` holds another training, one on other data, or none.
         EngineError: MindSpore does not compute on that device.
-        MissingExtraError: ``tensorboard`` without its extra.
         OutputError: the folder cannot be written, or another training is writing it.
         DataError, CheckpointError, DownloadError: from the data set and the weights.
     """
@@ -112,46 +113,50 @@ def finetune(
             f"folder"
         )
     # No process may write before all have looked.
-    devices.meet()
+    devices.any(False)
     check_output(output, folder=True)
     if not isinstance(data, VehicleDataset):
         data = read_dataset(data)
     if not len(data.train):
         raise TrainingError(f"{data.root}: the data set has no train split; nothing to train on")
-    task, digest = find_task(chosen), data_digest(data)
-    if known is None:
-        given, better = chosen.as_json(), task.higher_is_better
-        history = History(given, digest, metric=task.metric, higher_is_better=better)
-    else:
-        check_same(known, chosen.as_json(), output, digest)
-        history = _kept(known, output)
+    show = progress and devices.is_first
+    chosen, source = resolved(chosen, cache_dir, offline, show)
+    digest = data_digest(data)
+    if known is not None:
+        known.check_same(chosen.as_json(), digest, output)
     make_folder(output)
     guard_cpu()
     mindspore.set_seed(chosen.seed)
-    show = progress and devices.is_first
-    weights = None if chosen.weights == "none" else chosen.weights
-    source = WeightsSource(weights, chosen.card, cache_dir, offline, show)
     job = Job(chosen, data, output, source, devices, workers, show)
-    writers = [on_epoch]
-    if tensorboard and devices.is_first:
-        writers.insert(0, EventWriter(output / "events").write)
     alone = exclusive(output, output / ".training.lock") if devices.is_first else nullcontext()
     with alone:
-        run = Run.prepare(task(job), history)
+        task = resolve_name(chosen.TASK)(job)
+        new = History(chosen.as_json(), digest, {}, (), task.metric, task.higher_is_better)
+        run = Run.of(job, task, known or new)
         for record in run.epochs():
-            for write in writers if devices.is_first else ():
-                write(record)
+            if devices.is_first:
+                on_epoch(record)
     return FinetuneResult(output, run.history, output / BEST, devices.is_first)
 
 
-def _kept(history: History, output: Path) -> History:
-    """The epochs that can be gone on from; TrainingError if their state is not there."""
-    if (output / LAST).is_file():
-        return history
-    if len(history.epochs) > 1:
-        raise TrainingError(
-            f"{output / LAST}: there is no such file, though {len(history.epochs)} epochs are "
-            f"trained; put it back, or start again in another folder"
-        )
-    # It died while its first epoch was written down, before there was a state to go on from.
-    return replace(history, epochs=())
+def resolved(
+    settings: AnySettings, cache_dir: str | Path | None, offline: bool, progress: bool
+) -> tuple[AnySettings, WeightsSource]:
+    """What ``default`` weights and ``auto`` poses mean here and now, and where the weights are.
+
+    A training that is resumed keeps to it, whatever is at hand by then.
+    """
+    name, weights = settings.network, settings.weights
+    if weights == DEFAULT:
+        weights = str(default_weights((name,), settings.card) or NONE)
+        settings = replace(settings, weights=weights)
+    source = WeightsSource(
+        None if weights == NONE else weights, settings.card, cache_dir, offline, progress
+    )
+    if not isinstance(settings, IdentitySettings):
+        return settings, source
+    file, network = source.file(name), find_network(name)
+    spec = file.read(network).spec if file else network.spec_type()
+    convention: Any = settings.pose_convention or spec.pose_convention
+    pose = pose_at_hand(convention, cache_dir) if settings.pose == AUTO else settings.pose
+    return replace(settings, pose=pose, pose_convention=convention), source

@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import TrainingError
 from ..files import reading, replacing
 
+START_AGAIN = "give the output folder of an earlier run, or start again in another folder"
 _SHOWN = ("mAP", "Rank-1", "color", "type")
 
 
@@ -25,17 +26,15 @@ class EpochRecord:
         skipped: steps without an update, because a gradient overflowed.
         seconds: time of the training alone; of a round, of all of it.
         images_per_second: of this process's training.
-        memory_mb: what the process held of the host's memory at the end.
         metrics: what the validation came to; empty if there was none.
     """
 
     epoch: int
     losses: Mapping[str, float]
-    rate: float
-    skipped: int
-    seconds: float
-    images_per_second: float
-    memory_mb: float
+    rate: float = 0.0
+    skipped: int = 0
+    seconds: float = 0.0
+    images_per_second: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -88,6 +87,34 @@ class History:
         """The metrics of the best weights, be they an epoch's or those before the first step."""
         return self.before if self.best is None else self.best.metrics
 
+    def check_same(
+        self, asked: Mapping[str, Any], data: str, output: Path, free: Sequence[str] = ()
+    ) -> None:
+        """TrainingError unless these settings and data are what the training began with.
+
+        Args:
+            asked: settings by name; those in ``free`` may differ.
+            data: a hash of the data.
+            output: the training's folder.
+        """
+        remedy = "give what was given then, or start again in another folder"
+        for name, value in asked.items():
+            found = self.settings.get(name)
+            if name not in free and found != value:
+                raise TrainingError(
+                    f"{output}: {name} is {value!r}, but the training there has {found!r}; {remedy}"
+                )
+        if self.data != data:
+            raise TrainingError(
+                f"{output}: the labels or pictures given now are not those that the training "
+                f"there began with; {remedy}"
+            )
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON, whole or not at all."""
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+
 
 def shown(metrics: Iterable[str]) -> list[str]:
     """Which of these metrics to print and draw: of MultiTaskNet's many a few, of others all."""
@@ -95,38 +122,9 @@ def shown(metrics: Iterable[str]) -> list[str]:
     return [name for name in _SHOWN if name in found] or found
 
 
-def write_history(path: Path, history: History) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(asdict(history), indent=1), encoding="utf-8")
-
-
 def read_history(path: Path) -> History:
     """Raises TrainingError if the file is missing or damaged."""
-    remedy = "give the output folder of an earlier run, or start again in another folder"
-    with reading(path, TrainingError, "the history cannot be read", remedy):
+    with reading(path, TrainingError, "the history cannot be read", START_AGAIN):
         values = json.loads(path.read_text(encoding="utf-8"))
         epochs = tuple(EpochRecord(**record) for record in values.pop("epochs"))
         return History(**values, epochs=epochs)
-
-
-def check_same(
-    history: History, asked: Mapping[str, Any], output: Path, data: str, free: Sequence[str] = ()
-) -> None:
-    """Raise TrainingError unless what is asked for is what the training in ``output`` began with.
-
-    Args:
-        asked: settings by name; those in ``free`` may differ.
-        data: a hash of the data.
-    """
-    remedy = "give what was given then, or start again in another folder"
-    for name, value in asked.items():
-        found = history.settings.get(name)
-        if name not in free and found != value:
-            raise TrainingError(
-                f"{output}: {name} is {value!r}, but the training there has {found!r}; {remedy}"
-            )
-    if history.data != data:
-        raise TrainingError(
-            f"{output}: the labels or pictures given now are not those that the training there "
-            f"began with; {remedy}"
-        )

@@ -1,8 +1,7 @@
-"""MultiTaskNet's :class:`~.loop.Task`: to recognise vehicles, their colours and types."""
+"""How MultiTaskNet is trained: to recognise vehicles, their colours and types."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,123 +11,124 @@ import numpy as np
 from mindspore import Tensor, nn
 from tqdm import tqdm
 
-from ..data.records import Split, warn_about
+from ..data.records import Split, VehicleDataset, warn_about
 from ..evaluation.embedding import Embeddings
 from ..evaluation.run import evaluate_outputs
-from ..hub.create_network import create_from
 from ..inference.pose import PoseEstimator, open_pose_estimator
 from ..models.multitasknet.network import MultiTaskNet
-from ..models.multitasknet.preprocessing import channel_statistics
 from ..models.multitasknet.spec import MultiTaskNetSpec
 from ..vehicle.attributes import COLORS, TYPES, ClassMaps
 from .augmentation import RandomAugmentation
-from .batches import FeatureSource, ImageSource, PixelScale, Source
-from .loop import Job, Parts, Task
-from .losses import LossWeights, MultiTaskLoss
+from .batches import FeatureSource, ImageSource, Source
+from .loop import Job, Task, open_network
+from .losses import MultiTaskLoss
 from .sampler import IdentitySampler
 
-logger = logging.getLogger(__name__)
 
-# Images whose poses are estimated at once, between two steps of the progress bar.
-_POSES = 256
-
-
-class IdentityTask(Task):
+def prepare(job: Job) -> Task:
     """Trains on vehicle, colour and type; validated by ranking the gallery for the queries."""
-
-    losses = ("identity", "triplet", "color", "type")
-    metric = "mAP"
-
-    def __init__(self, job: Job) -> None:
-        super().__init__(with_poses(job))
-
-    def create_sampler(self) -> IdentitySampler:
-        """P x K batches; TrainingError if there are fewer vehicles than a batch takes."""
-        settings = self.job.settings
-        return IdentitySampler(
-            self.job.dataset.train.vehicle_ids,
-            vehicles=settings.batch_size // settings.instances,
-            images=settings.instances,
-            seed=settings.seed,
-            devices=self.job.devices.count,
-        )
-
-    def create_network(self) -> MultiTaskNet:
-        """The network with a class for each vehicle, and for each colour and type."""
-        job, settings = self.job, self.job.settings
-        vehicles = len(np.unique(job.dataset.train.vehicle_ids))
-        create = partial(create_from, job.weights, variant=settings.variant, num_ids=vehicles)
-        network = create()
-        spec = network.spec
-        classes = self.classes = trained_classes(spec, job.dataset.train)
-        colors, types = len(classes.color_ids), len(classes.type_ids)
-        if spec.multi_task and (spec.num_colors, spec.num_types) != (colors, types):
-            network = create(num_colors=colors, num_types=types)
-        if network.load_report:
-            logger.info("%s", network.load_report)
-        # From here on the weights are no longer those of a file.
-        network.load_report = None
-        network.spec = replace(
-            network.spec,
-            input_size=(settings.size, settings.size),
-            color_names=classes.color_names if spec.multi_task else (),
-            type_names=classes.type_names if spec.multi_task else (),
-            pose_convention=settings.pose_convention or spec.pose_convention,
-        )
-        return network
-
-    def prepare(self, network: MultiTaskNet) -> Parts:
-        """Loss, batches and validation; features of a frozen backbone are computed here."""
-        splits = [self.job.dataset.train]
-        if len(self.job.dataset.query) and len(self.job.dataset.gallery):
-            warn_about(self.job.dataset)
-            splits += [self.job.dataset.query, self.job.dataset.gallery]
-        forward, (train, *evaluated) = create_sources(self.job, network, self.classes, splits)
-        check = partial(validate, self.job, forward, network.spec, evaluated)
-        return Parts(forward, create_loss(self.job), train, check, self.classes)
+    job = replace(job, dataset=with_poses(job))
+    sampler, dataset = create_sampler(job), job.dataset
+    network, classes = create_network(job)
+    held_out = []
+    if len(dataset.query) and len(dataset.gallery):
+        warn_about(dataset)
+        held_out = [dataset.query, dataset.gallery]
+    return create_task(job, sampler, network, classes, held_out)
 
 
-def with_poses(job: Job) -> Job:
-    """The job, with estimated poses for the images without keypoints, see the setting ``pose``."""
-    dataset, weights = job.dataset, job.weights
+def create_task(
+    job: Job,
+    sampler: IdentitySampler,
+    network: MultiTaskNet,
+    classes: ClassMaps,
+    held_out: Sequence[Split] = (),
+) -> Task:
+    """Loss, batches and validation on some splits.
+
+    Features of a frozen backbone are computed here.
+    """
+    settings = job.settings
+    forward, (train, *evaluated) = create_sources(
+        job, network, classes, [job.dataset.train, *held_out]
+    )
+    weights = 1.0, settings.triplet_weight, settings.color_weight, settings.type_weight
+    return Task(
+        network,
+        sampler,
+        train,
+        MultiTaskLoss(weights, smoothing=settings.smoothing, margin=settings.margin),
+        losses=("identity", "triplet", "color", "type"),
+        metric="mAP",
+        validate=partial(validate, job, forward, network.spec, evaluated),
+        forward=forward,
+        class_maps=classes,
+    )
+
+
+def create_sampler(job: Job) -> IdentitySampler:
+    """P x K batches; TrainingError if there are fewer vehicles than a batch takes."""
+    settings = job.settings
+    return IdentitySampler(
+        job.dataset.train.vehicle_ids,
+        vehicles=settings.batch_size // settings.instances,
+        images=settings.instances,
+        seed=settings.seed,
+        devices=job.devices.count,
+    )
+
+
+def create_network(job: Job) -> tuple[MultiTaskNet, ClassMaps]:
+    """The network with a class for each vehicle, colour and type, and which raw ids these are."""
+    vehicles = len(np.unique(job.dataset.train.vehicle_ids))
+    create = partial(open_network, job, variant=job.settings.variant, num_ids=vehicles)
+    network = create()
+    classes = trained_classes(network.spec, job.dataset.train)
+    if not network.spec.multi_task:
+        return network, classes
+    colors, types = len(classes.color_ids), len(classes.type_ids)
+    if (network.spec.num_colors, network.spec.num_types) != (colors, types):
+        network = create(num_colors=colors, num_types=types)
+    network.spec = replace(
+        network.spec, color_names=classes.color_names, type_names=classes.type_names
+    )
+    return network, classes
+
+
+def with_poses(job: Job) -> VehicleDataset:
+    """The data set with estimated poses for images without keypoints, see the setting ``pose``."""
+    dataset, weights, settings = job.dataset, job.weights, job.settings
     if all(record.keypoints is not None for split in dataset.splits for record in split.records):
-        return job
-    convention = job.settings.pose_convention
-    if convention is None:
-        file = weights.file(MultiTaskNetSpec.network)
-        convention = (file.read().spec if file else MultiTaskNetSpec()).pose_convention
+        return dataset
     estimator = open_pose_estimator(
-        job.settings.pose,
+        settings.pose,
+        convention=settings.pose_convention,
         cache_dir=weights.cache_dir,
         offline=weights.offline,
         progress=weights.progress,
-        hidden="published" if convention == "published" else None,
     )
     if estimator is None:
-        return job
-    splits = (dataset.train, dataset.query, dataset.gallery)
-    train, query, gallery = (_with_estimates(job, split, estimator) for split in splits)
-    return replace(job, dataset=replace(dataset, train=train, query=query, gallery=gallery))
+        return dataset
+    train, query, gallery = (
+        with_estimates(split, estimator, job.show)
+        for split in (dataset.train, dataset.query, dataset.gallery)
+    )
+    return replace(dataset, train=train, query=query, gallery=gallery)
 
 
-def _with_estimates(job: Job, split: Split, estimator: PoseEstimator) -> Split:
-    """The split with keypoints for the records that have none; each device finds its share."""
+def with_estimates(split: Split, estimator: PoseEstimator, show: bool) -> Split:
+    """The split with keypoints for the records that have none."""
     records = list(split.records)
     missing = [row for row, record in enumerate(records) if record.keypoints is None]
     if not missing:
         return split
-    images = [records[missing[place]].image for place in job.devices.share(len(missing))]
-    found: list[np.ndarray] = []
-    hidden = None if job.show else True
-    with tqdm(total=len(images), desc=f"pose {split.name}", unit="image", disable=hidden) as bar:
-        while len(found) < len(images):
-            poses = estimator.estimate(images[len(found) : len(found) + _POSES])
-            found += [pose.keypoints for pose in poses]
-            bar.update(len(poses))
-    for row, keypoints in zip(
-        missing, job.devices.joined(np.stack(found), len(missing)), strict=True
+    shots = estimator.stream([records[row] for row in missing])
+    hidden = None if show else True
+    for shot in tqdm(
+        shots, desc=f"pose {split.name}", total=len(missing), unit="image", disable=hidden
     ):
-        records[row] = replace(records[row], keypoints=keypoints, estimated=True)
+        row = missing[shot.index]
+        records[row] = replace(records[row], keypoints=shot.pose.keypoints, estimated=True)
     return replace(split, records=tuple(records))
 
 
@@ -151,18 +151,6 @@ def _covering(found: tuple[int, ...], known: tuple[int, ...], published: int) ->
     return next((one for one in choices if one and set(found) <= set(one)), found)
 
 
-def create_loss(job: Job) -> MultiTaskLoss:
-    """The loss that the settings ask for."""
-    settings = job.settings
-    return MultiTaskLoss(
-        LossWeights(1.0, settings.triplet_weight, settings.color_weight, settings.type_weight),
-        smoothing=settings.smoothing,
-        margin=settings.margin,
-        devices=job.devices,
-        gather=settings.gather,
-    )
-
-
 def create_sources(
     job: Job, network: MultiTaskNet, classes: ClassMaps, splits: Sequence[Split]
 ) -> tuple[Callable[..., Any], list[Source]]:
@@ -171,10 +159,8 @@ def create_sources(
     augmentation = RandomAugmentation(
         crop=settings.crop, flip=settings.flip, erase=settings.erase, jitter=settings.jitter
     )
-    scale = PixelScale.for_device(*channel_statistics(network.spec.channels))
     images = [
-        ImageSource(split, network.spec, classes, augmentation, job.workers, scale)
-        for split in splits
+        ImageSource(split, network.spec, classes, augmentation, job.workers) for split in splits
     ]
     if settings.freeze != "backbone":
         return network, list(images)
@@ -198,8 +184,6 @@ def validate(
 ) -> dict[str, float]:
     """Rank the gallery for the queries, and count right colours and types.
 
-    Each device computes its share of the images, and has the metrics of all.
-
     Args:
         job: the data set, and how many images are computed at a time.
         forward: called with a batch's inputs in inference mode, returns what a MultiTaskNet does.
@@ -218,17 +202,15 @@ def validate(
 def _outputs(
     job: Job, forward: Callable[..., tuple[Tensor, ...]] | nn.Cell, source: Source
 ) -> Embeddings:
-    """What the network makes of a split; this device computes its share."""
-    share, rows = job.devices.share(len(source.split)), []
-    hidden = None if job.show else True
-    name = f"evaluation, {source.split.name}"
-    with tqdm(total=len(share), desc=name, unit="image", disable=hidden) as bar:
-        for batch in source.plain(job.settings.batch_size, share):
+    """What the network makes of a split."""
+    rows, images = [], len(source.split)
+    name, hidden = f"evaluation, {source.split.name}", None if job.show else True
+    with tqdm(total=images, desc=name, unit="image", disable=hidden) as bar:
+        for batch in source.plain(job.settings.batch_size):
             rows.append([one.asnumpy().astype(np.float32) for one in forward(*batch.inputs)])
             bar.update(len(batch.indices))
-    shares = [np.concatenate(column) for column in zip(*rows, strict=True)]
-    outputs = [job.devices.joined(column, len(source.split)) for column in shares]
-    none = np.full(len(source.split), -1)
+    outputs = [np.concatenate(column) for column in zip(*rows, strict=True)]
+    none = np.full(images, -1)
     colors, types = (
         (logits.argmax(axis=1) for logits in outputs[1:3]) if outputs[3:] else (none,) * 2
     )

@@ -7,32 +7,31 @@ never stopped, on a CPU to the last bit: all random numbers follow from the seed
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from pkgutil import resolve_name
-from typing import Any, ClassVar
+from typing import Any
 
 import mindspore
 import numpy as np
-import psutil
 from mindspore import Parameter, Tensor, nn
 from tqdm import tqdm
 
 from ..data.records import VehicleDataset
 from ..errors import TrainingError
 from ..files import file_sha256
+from ..hub.create_network import create_from
 from ..hub.source import WeightsSource
 from ..models import find_network
 from ..vehicle.attributes import ClassMaps
 from ..weights.save import save_weights, write_checkpoint
 from ..weights.sidecar import Sidecar, write_sidecar
 from .batches import Batch, Draw, Source
-from .history import EpochRecord, History, write_history
+from .history import START_AGAIN, EpochRecord, History
 from .optimization import (
     Prefixes,
     Schedule,
@@ -45,8 +44,9 @@ from .optimization import (
 from .parallel import Devices
 from .report import write_training_report
 from .sampler import Sampler
-from .settings import Settings
 from .step import StepResult, TrainingStep
+
+logger = logging.getLogger(__name__)
 
 HISTORY, REPORT = "history.json", "report.html"
 # The best weights by the task's metric, and the training's whole state; both with a sidecar.
@@ -77,69 +77,74 @@ class Job:
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
-    """What a task trains a network with.
+class Task:
+    """What one network is trained with, made by the function that its settings name.
 
     Attributes:
-        forward: called with a batch's inputs: the network, or a part of it.
-        loss: a Cell of its outputs and then the batch's labels; returns the total, a float32
-            scalar, and the unweighted parts, float32 ``[L]``.
+        network: with its first weights, see :func:`open_network`.
+        sampler: draws the batches.
         source: the training images.
+        loss: a Cell of the outputs and then the batch's labels; returns the total, a float32
+            scalar, and the unweighted parts, float32 ``[L]``.
+        losses: names of the parts; a network without the last ones leaves them out.
+        metric: which of the metrics decides what the best weights are.
+        higher_is_better: whether its highest value does, or its lowest.
         validate: the metrics of the network, which is in inference mode; empty where the data set
-            has nothing to validate on. All processes call it, and may share the work.
+            has nothing to validate on.
+        forward: called with a batch's inputs, if that is only a part of the network.
         class_maps: which raw id each class is, for the sidecar.
     """
 
-    forward: Callable[..., Any]
-    loss: nn.Cell
+    network: nn.Cell
+    sampler: Sampler
     source: Source
+    loss: nn.Cell
+    losses: tuple[str, ...]
+    metric: str
+    higher_is_better: bool = True
     validate: Callable[[], Mapping[str, float]] = dict
+    forward: Callable[..., Any] | None = None
     class_maps: ClassMaps = field(default_factory=lambda: ClassMaps((), (), ()))
 
 
-class Task(ABC):
-    """What differs between the trainings of two networks; its methods are called in this order.
+def open_network(job: Job, **options: Any) -> Any:
+    """The network as it will be trained: with its first weights, frozen and in its precision.
 
-    Attributes:
-        losses: names of the loss's parts; a network without the last ones leaves them out.
-        metric: which of the metrics decides what the best weights are.
-        higher_is_better: whether its highest value does, or its lowest.
+    ``options`` are those of :func:`multitasknet.create_network`.
     """
-
-    losses: ClassVar[tuple[str, ...]]
-    metric: ClassVar[str]
-    higher_is_better: ClassVar[bool] = True
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-
-    @abstractmethod
-    def create_sampler(self) -> Sampler:
-        """What draws the batches; TrainingError if the data set cannot be trained on."""
-
-    @abstractmethod
-    def create_network(self) -> nn.Cell:
-        """The network with its first weights, and a ``spec`` that holds the input size."""
-
-    @abstractmethod
-    def prepare(self, network: nn.Cell) -> Parts:
-        """All else, for the network as it will be trained: frozen and in its precision."""
+    settings = job.settings
+    network = create_from(job.weights, settings.network, **options)
+    if network.load_report:
+        logger.info("%s", network.load_report)
+    # From here on the weights are no longer those of a file.
+    network.load_report = None
+    network.spec = replace(network.spec, input_size=(settings.size, settings.size))
+    if settings.pose_convention:
+        network.spec = replace(network.spec, pose_convention=settings.pose_convention)
+    if is_mixed(settings.precision):
+        # Converts the cells in place; names and float32 weights stay.
+        mindspore.amp.auto_mixed_precision(network, "O2")
+    freeze(network, find_network(settings.network).frozen[settings.freeze])
+    return network
 
 
-def find_task(settings: Settings) -> type[Task]:
-    """The task that trains by settings of this class."""
-    return resolve_name(settings.TASK)
+def is_mixed(precision: str) -> bool:
+    """Whether a setting of the precision means float16 on this device."""
+    on_cpu = mindspore.get_context("device_target") == "CPU"
+    return precision == "mixed" or (precision == "auto" and not on_cpu)
 
 
 def data_digest(dataset: VehicleDataset) -> str:
-    """A hash of all labels and pictures; their folder does not count."""
+    """A hash of all labels and pictures, and of stored maps by size; no folder's name counts."""
     digest = hashlib.sha256()
     with ThreadPoolExecutor() as pool:
         for split in dataset.splits:
             contents = pool.map(file_sha256, [record.image for record in split.records])
             for record, content in zip(split.records, contents, strict=True):
                 ids = record.vehicle_id, record.camera_id, record.color_id, record.type_id
-                digest.update(repr((split.name, record.image.name, content, ids)).encode())
+                maps = (*record.heatmap_files, *record.segment_files)
+                sizes = [file.stat().st_size for file in maps if file.exists()]
+                digest.update(repr((split.name, record.image.name, content, ids, sizes)).encode())
                 if record.keypoints is not None:
                     digest.update(np.ascontiguousarray(record.keypoints, np.float32).tobytes())
     return digest.hexdigest()
@@ -150,52 +155,37 @@ class Run:
     """A training, from what its folder holds to the last epoch.
 
     Attributes:
-        task: what is trained, and what was asked for.
+        job, task: what was asked for, and what that is trained with.
         history: grows with every epoch.
-        network: what is trained, but for parameters whose names begin as one of ``frozen`` does.
-        parts: what the task trains it with.
+        frozen: how the names of parameters begin that are not trained.
     """
 
+    job: Job
     task: Task
     history: History
-    network: nn.Cell
-    frozen: Prefixes
-    parts: Parts
     step: TrainingStep
-    sampler: Sampler
     schedule: Schedule
+    frozen: Prefixes = ()
 
     @classmethod
-    def prepare(cls, task: Task, history: History) -> Run:
-        """Create the network and all that trains it."""
-        settings, devices = task.job.settings, task.job.devices
-        # Early, since it may find that the data will not do.
-        sampler = task.create_sampler()
-        network = task.create_network()
-        on_cpu = mindspore.get_context("device_target") == "CPU"
-        mixed = settings.precision == "mixed" or (settings.precision == "auto" and not on_cpu)
-        if mixed:
-            # Converts the cells in place; names and float32 weights stay.
-            mindspore.amp.auto_mixed_precision(network, "O2")
+    def of(cls, job: Job, task: Task, history: History) -> Run:
+        """With the optimizer and the schedule that the settings ask for."""
+        settings = job.settings
         prefixes = find_network(settings.network).frozen
-        frozen = prefixes[settings.freeze]
-        freeze(network, frozen)
-        parts = task.prepare(network)
         optimizer = create_optimizer(
-            network,
+            task.network,
             kind=settings.optimizer,
             weight_decay=settings.weight_decay,
             backbone=prefixes["backbone"],
             backbone_rate=settings.backbone_rate,
         )
         step = TrainingStep(
-            parts.forward,
-            parts.loss,
+            task.forward or task.network,
+            task.loss,
             optimizer,
             clip=settings.clip,
-            scaled=mixed,
-            devices=devices,
-            jit_level=settings.jit_level,
+            scaled=is_mixed(settings.precision),
+            devices=job.devices,
         )
         schedule = Schedule(
             settings.lr,
@@ -204,12 +194,12 @@ class Run:
             warmup=settings.warmup,
             milestones=settings.milestones,
         )
-        return cls(task, history, network, frozen, parts, step, sampler, schedule)
+        return cls(job, task, history, step, schedule, prefixes[settings.freeze])
 
     def epochs(self) -> Iterator[EpochRecord]:
         """Train to the last epoch; each is kept before it is given."""
-        settings, last = self.task.job.settings, self.task.job.output / LAST
-        done = load_state(last, self.network, self.step) if last.is_file() else self._begin()
+        settings, network, last = self.job.settings, self.task.network, self.job.output / LAST
+        done = load_state(last, network, self.step) if last.is_file() else self._begin()
         # An epoch that was written down, but whose state was not kept, runs once more.
         self.history = replace(self.history, epochs=self.history.epochs[:done])
         for number in range(done + 1, settings.epochs + 1):
@@ -217,7 +207,8 @@ class Run:
             if number % settings.evaluate_every == 0 or number == settings.epochs:
                 record = replace(record, metrics=self._validate())
             self.history = replace(self.history, epochs=(*self.history.epochs, record))
-            self._keep(record)
+            if self.job.devices.is_first:
+                self._keep(record)
             yield record
 
     def train(self, epoch: int) -> EpochRecord:
@@ -226,12 +217,11 @@ class Run:
         Raises:
             TrainingError: the loss or a gradient is not finite, or the loss has exploded.
         """
-        job = self.task.job
-        set_training(self.network, self.frozen, statistics=not job.settings.freeze_statistics)
-        batches = self.sampler.epoch(epoch, job.devices.rank)
-        source = self.parts.source.training(
-            batches, Draw(job.settings.seed, epoch, job.devices.rank)
-        )
+        job, task = self.job, self.task
+        statistics = not job.settings.freeze_statistics
+        set_training(task.network, self.frozen, statistics=statistics)
+        batches = task.sampler.epoch(epoch, job.devices.rank)
+        source = task.source.training(batches, Draw(job.settings.seed, epoch, job.devices.rank))
         bar = tqdm(
             total=len(batches),
             desc=f"epoch {epoch + 1}/{self.schedule.epochs}",
@@ -246,13 +236,13 @@ class Run:
                 result = self._train(next(source), epoch, number, len(batches))
                 seconds += time.perf_counter() - started
                 skipped += not result.updated
-                losses = zip(self.task.losses, result.parts, strict=False)
+                losses = zip(task.losses, result.parts, strict=False)
                 for name, value in (("total", result.total), *losses):
                     sums[name] = sums.get(name, np.float32(0)) + np.float32(value)
                 bar.set_postfix(loss=f"{result.total:.3f}", refresh=False)
                 bar.update()
         # All processes go on from the one state.
-        job.devices.average(moving_statistics(self.network))
+        job.devices.average(moving_statistics(task.network))
         return EpochRecord(
             epoch=epoch + 1,
             losses={name: float(value) / len(batches) for name, value in sums.items()},
@@ -260,7 +250,6 @@ class Run:
             skipped=skipped,
             seconds=seconds,
             images_per_second=batches.size / max(seconds, 1e-9),
-            memory_mb=memory_mb(),
         )
 
     def _train(self, batch: Batch, epoch: int, number: int, batches: int) -> StepResult:
@@ -273,7 +262,7 @@ class Run:
             problem = "a gradient is not finite"
         if not problem:
             return result
-        names = [str(self.parts.source.split.records[index].image) for index in batch.indices]
+        names = [str(self.task.source.split.records[index].image) for index in batch.indices]
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         raise TrainingError(
             f"epoch {epoch + 1}, batch {number + 1}: {problem}; the batch is "
@@ -285,48 +274,53 @@ class Run:
         """Measure the weights as they are, which are the best so far."""
         self._write()
         self.history = replace(self.history, before=self._validate())
-        if self.task.metric in self.history.before:
-            self._save(BEST, 0, self.history.before)
+        if self.task.metric in self.history.before and self.job.devices.is_first:
+            self._save_best(0, self.history.before)
         self._write()
         return 0
 
     def _validate(self) -> dict[str, float]:
-        """The metrics that are defined."""
-        self.network.set_train(False)
-        metrics = self.parts.validate()
+        """The metrics that are defined; each process finds them all by itself."""
+        self.task.network.set_train(False)
+        metrics = self.task.validate()
         return {name: value for name, value in metrics.items() if not math.isnan(value)}
 
     def _keep(self, record: EpochRecord) -> None:
         """Keep all that an epoch came to."""
         if self.history.best is record:
-            self._save(BEST, record.epoch, record.metrics)
+            self._save_best(record.epoch, record.metrics)
         self._write()
         # Last of all: what a resume starts from must find all else in place.
-        self._save(LAST, record.epoch, record.metrics)
+        spec, origin = self.task.network.spec, origin_of(self.job, self.history, record.epoch)
+        last = self.job.output / LAST
+        write_sidecar(last, Sidecar(spec, self.task.class_maps, record.metrics, origin))
+        save_state(last, self.task.network, self.step, record.epoch)
 
-    def _save(self, name: str, epoch: int, metrics: Mapping[str, float]) -> None:
-        job = self.task.job
-        if not job.devices.is_first:
-            return
-        origin = {
-            "epoch": epoch,
-            "data": str(job.dataset.root),
-            "settings": self.history.settings,
-            "versions": versions(),
-        }
-        path, classes = job.output / name, self.parts.class_maps
-        if name == BEST:
-            save_weights(self.network, path, class_maps=classes, metrics=metrics, origin=origin)
-            return
-        write_sidecar(path, Sidecar(self.network.spec, classes, metrics, origin))
-        save_state(path, self.network, self.step, epoch)
+    def _save_best(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        save_weights(
+            self.task.network,
+            self.job.output / BEST,
+            class_maps=self.task.class_maps,
+            metrics=metrics,
+            origin=origin_of(self.job, self.history, epoch),
+        )
 
     def _write(self) -> None:
         """Write the history and its page."""
-        job = self.task.job
-        if job.devices.is_first:
-            write_history(job.output / HISTORY, self.history)
-            write_training_report(job.output / REPORT, self.history, data=job.dataset.root)
+        if self.job.devices.is_first:
+            self.history.write(self.job.output / HISTORY)
+            page = self.job.output / REPORT
+            write_training_report(page, self.history, data=self.job.dataset.root)
+
+
+def origin_of(job: Job, history: History, epoch: int) -> dict[str, Any]:
+    """What a sidecar states of where weights come from; epoch 0 is before training."""
+    return {
+        "epoch": epoch,
+        "data": str(job.dataset.root),
+        "settings": history.settings,
+        "versions": {"mindspore": mindspore.__version__, "numpy": np.__version__},
+    }
 
 
 def save_state(path: Path, network: nn.Cell, step: TrainingStep, epoch: int) -> None:
@@ -340,38 +334,26 @@ def load_state(path: Path, network: nn.Cell, step: TrainingStep) -> int:
     Raises:
         TrainingError: the file is damaged, or another training's; nothing has changed then.
     """
-    remedy = "give the output folder of an earlier run, or start again in another folder"
+    parameters = _parameters(network, step)
+    # MindSpore reports a missing or damaged file in several ways.
     try:
         stored = mindspore.load_checkpoint(str(path))
-    # MindSpore reports a missing or damaged file in several ways.
+        values = {name: stored[name].asnumpy() for name in parameters}
+        epoch = int(stored[_EPOCH].asnumpy().item())
+        wrong = [name for name in values if values[name].shape != parameters[name].shape]
     except Exception as error:
         raise TrainingError(
-            f"{path}: the training's state cannot be read ({error}); {remedy}"
+            f"{path}: it cannot be read as the state of this training ({error!r}); {START_AGAIN}"
         ) from error
-    parameters = _parameters(network, step)
-    for name in (_EPOCH, *parameters):
-        if name not in stored:
-            raise TrainingError(f"{path}: it has no {name!r}, so it is no state of this training")
+    if wrong:
+        raise TrainingError(
+            f"{path}: {wrong[0]} is {list(values[wrong[0]].shape)}, but this training's is "
+            f"{list(parameters[wrong[0]].shape)}; {START_AGAIN}"
+        )
     for name, parameter in parameters.items():
-        if stored[name].shape != parameter.shape:
-            raise TrainingError(
-                f"{path}: {name} is {list(stored[name].shape)}, but this training's is "
-                f"{list(parameter.shape)}: it is the state of another training; {remedy}"
-            )
-    for name, parameter in parameters.items():
-        parameter.set_data(Tensor(stored[name].asnumpy()))
-    return int(stored[_EPOCH].asnumpy().item())
+        parameter.set_data(Tensor(values[name]))
+    return epoch
 
 
 def _parameters(network: nn.Cell, step: TrainingStep) -> dict[str, Parameter]:
     return {parameter.name: parameter for parameter in (*network.get_parameters(), *step.state)}
-
-
-def memory_mb() -> float:
-    """What this process holds of the host's memory."""
-    return psutil.Process().memory_info().rss / 2**20
-
-
-def versions() -> dict[str, str]:
-    """Of the libraries that computed."""
-    return {"mindspore": mindspore.__version__, "numpy": np.__version__}

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
-from typing import Any
-
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
-from .parallel import Devices
-
 UNKNOWN = -1
+# Of identity, triplet, colour and type in the sum: PAMTRI's (ICCV 2019, section 3.2).
+PUBLISHED_WEIGHTS = (1.0, 1.0, 0.125, 0.125)
 # Keeps the square root's slope finite where two embeddings coincide.
 _TINY = 1e-12
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """The parts' weights in the sum; the defaults are PAMTRI's (ICCV 2019, section 3.2)."""
-
-    identity: float = 1.0
-    triplet: float = 1.0
-    color: float = 0.125
-    type: float = 0.125
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -93,29 +80,13 @@ def _distance(embeddings: Tensor, chosen: Tensor) -> Tensor:
     return ops.sqrt((difference * difference).sum(1) + _TINY)
 
 
-def with_own(gathered: Tensor, own: Tensor, rank: int, count: int) -> Tensor:
-    """What all processes gathered, ``[count x N, D]``, with this one's rows ``[N, D]`` in place.
-
-    No part is empty: slices of no size are documented for CPUs alone.
-    """
-    size = own.shape[0]
-    parts: tuple[Tensor, ...] = (own,)
-    if rank > 0:
-        parts = (gathered[: rank * size], *parts)
-    if rank < count - 1:
-        parts = (*parts, gathered[(rank + 1) * size :])
-    return ops.concat(parts, 0)
-
-
 class MultiTaskLoss(nn.Cell):
     """The weighted sum of identity, triplet, colour and type losses.
 
     Args:
-        weights: the weights of the sum.
+        weights: of the four in the sum.
         smoothing: label smoothing of the identity's cross entropy.
         margin: of the triplet loss; None for the soft margin.
-        devices: if there are several and ``gather`` is set, triplets are mined across their
-            batches; else in each batch.
 
     Inputs:
         - **outputs**: what a MultiTaskNet with classifiers returns.
@@ -128,27 +99,22 @@ class MultiTaskLoss(nn.Cell):
 
     def __init__(
         self,
-        weights: LossWeights | None = None,
+        weights: tuple[float, ...] = PUBLISHED_WEIGHTS,
         *,
         smoothing: float = 0.1,
         margin: float | None = 0.3,
-        devices: Devices | None = None,
-        gather: bool = False,
     ) -> None:
         super().__init__()
-        self.weights = astuple(weights or LossWeights())
+        self.weights = weights
         self.smoothing = smoothing
         self.margin = margin
-        self.rank = devices.rank if devices else 0
-        self.count = devices.count if devices and gather else 1
-        self.all_gather: Any = ops.AllGather() if self.count > 1 else None
 
     def construct(
         self, outputs: tuple[Tensor, ...], identity: Tensor, color: Tensor, type: Tensor
     ) -> tuple[Tensor, Tensor]:
         parts: tuple[Tensor, ...] = (
             cross_entropy(outputs[0], identity, self.smoothing),
-            self.triplet(outputs[-1], identity),
+            batch_hard_triplet(outputs[-1], identity, self.margin),
         )
         if len(outputs) == 4:
             parts = (*parts, cross_entropy(outputs[1], color), cross_entropy(outputs[2], type))
@@ -156,15 +122,6 @@ class MultiTaskLoss(nn.Cell):
         for index in range(1, len(parts)):
             total = total + parts[index] * self.weights[index]
         return total, ops.stack(parts)
-
-    def triplet(self, embedding: Tensor, identity: Tensor) -> Tensor:
-        if self.count == 1:
-            return batch_hard_triplet(embedding, identity, self.margin)
-        gathered = ops.stop_gradient(self.all_gather(embedding))
-        joined = with_own(gathered, embedding, self.rank, self.count)
-        loss = batch_hard_triplet(joined, self.all_gather(identity), self.margin)
-        # Each device holds the slope of its own part, and the reducer will divide by their number.
-        return loss * self.count - ops.stop_gradient(loss) * (self.count - 1)
 
 
 class HeatmapLoss(nn.Cell):

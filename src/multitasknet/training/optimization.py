@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from mindspore import Parameter, Tensor, log, nn
 
+from ..weights.load import named_parameters
+
 _MOMENTUM = 0.9
 _WARMUP_START = 0.01
 _STEP = 0.1
@@ -56,8 +58,9 @@ class Schedule:
 
 def freeze(network: nn.Cell, frozen: Prefixes) -> None:
     """Take parameters out of training; see :func:`set_training` for their norms."""
-    for parameter in network.trainable_params():
-        parameter.requires_grad = not parameter.name.startswith(frozen)
+    for name, parameter in named_parameters(network).items():
+        if name.startswith(frozen):
+            parameter.requires_grad = False
 
 
 def set_training(network: nn.Cell, frozen: Prefixes = (), *, statistics: bool = True) -> None:
@@ -94,10 +97,9 @@ def create_optimizer(
         backbone: how the names of the backbone's parameters begin.
         backbone_rate: its learning rate as a part of the others'.
     """
-    trainable = network.trainable_params()
+    trainable = {name: one for name, one in named_parameters(network).items() if one.requires_grad}
     members: dict[tuple[bool, bool], list[Parameter]] = {}
-    for parameter in trainable:
-        name = parameter.name
+    for name, parameter in trainable.items():
         kinds = name.startswith(backbone), name.endswith(".weight")
         members.setdefault(kinds, []).append(parameter)
     groups: list[dict[str, Any]] = [
@@ -110,7 +112,7 @@ def create_optimizer(
         }
         for (slow, decays), parameters in sorted(members.items(), reverse=True)
     ]
-    groups.append({"order_params": trainable})
+    groups.append({"order_params": list(trainable.values())})
     if kind == "sgd":
         return nn.Momentum(groups, learning_rate=1.0, momentum=_MOMENTUM)
     with without_remarks():

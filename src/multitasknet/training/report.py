@@ -1,13 +1,12 @@
-"""What people see of a training: its page, and TensorBoard events."""
+"""The pages of a training and of an adaptation."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import import_extra
 from ..report.charts import line_chart
 from ..report.page import write_page
-from .history import EpochRecord, History, shown
+from .history import History, shown
 
 
 def write_training_report(path: Path, history: History, *, data: Path | str = "") -> Path:
@@ -54,24 +53,3 @@ def write_adaptation_report(path: Path, history: History) -> Path:
         accuracy=line_chart(metrics, x_label="round", y_label="percent") if metrics else "",
         losses=line_chart(history.losses, x_label="round", y_label="loss") if rounds else "",
     )
-
-
-class EventWriter:
-    """Writes each epoch's losses, metrics, rate and speed to a folder; needs ``tensorboard``."""
-
-    def __init__(self, folder: Path) -> None:
-        self._library = import_extra("tensorboardX", "tensorboard")
-        self._folder = folder
-
-    def write(self, record: EpochRecord) -> None:
-        groups = {
-            "loss": record.losses,
-            "metrics": record.metrics,
-            "training": {"rate": record.rate, "images_per_second": record.images_per_second},
-        }
-        # A file an epoch: only closing one brings all of it to the disk.
-        suffix = f".epoch-{record.epoch:04}"
-        with self._library.SummaryWriter(str(self._folder), filename_suffix=suffix) as writer:
-            for group, values in groups.items():
-                for name, value in values.items():
-                    writer.add_scalar(f"{group}/{name}", value, record.epoch)

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from reprlib import repr as shown
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -26,13 +26,8 @@ if TYPE_CHECKING:
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("cosine", "steps", "constant")
 FREEZES = ("none", "stages", "backbone", "blocks")
-_FREEZE = (
-    "what is not trained. stages: stem and first two blocks; blocks: all but the last; backbone: "
-    "all but the heads, its features are computed once"
-)
 FLIPS = ("swap", "paper", "none")
 PRECISIONS = ("auto", "float32", "mixed")
-JIT_LEVELS = ("O0", "O1")
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
@@ -51,7 +46,7 @@ class Rule:
     """
 
     help: str
-    kind: type
+    kind: type = str
     choices: tuple[str, ...] = ()
     least: float = -math.inf
     most: float = sys.float_info.max
@@ -87,9 +82,18 @@ class Rule:
         return not is_number or (self.above < value and self.least <= value <= self.most)
 
 
-def setting(default: Any, help: str, *, kind: type | None = None, **limits: Any) -> Any:
+def setting(default: Any, help: str, **limits: Any) -> Any:
     """A field of :class:`Settings`; the rest are fields of its :class:`Rule`."""
-    return field(default=default, metadata={"rule": Rule(help, kind or type(default), **limits)})
+    kind = type(default)
+    if default is None:
+        limits = {"kind": str, "optional": True} | limits
+    return field(default=default, metadata={"rule": Rule(help, **({"kind": kind} | limits))})
+
+
+def _same(name: str, default: Any) -> Any:
+    """The setting of that name with another default."""
+    known: dict[str, Field] = Settings.__dataclass_fields__
+    return field(default=default, metadata=known[name].metadata)
 
 
 @dataclass(frozen=True)
@@ -97,15 +101,16 @@ class Settings:
     """The settings of a training, whatever the network; :meth:`rules` has what each may be.
 
     Attributes:
-        TASK: the class that trains by these, a :class:`.loop.Task`, as ``module:name``.
+        TASK: what trains by these, as ``module:name``: takes a :class:`.loop.Job`, returns its
+            :class:`.loop.Task`.
     """
 
     TASK: ClassVar[str] = ""
 
-    weights: str = setting("card", "'card', 'synthetic', 'none' for fresh weights, or a file")
-    card: str | None = setting(
-        None, "a model card instead of the network's", kind=str, optional=True
+    weights: str = setting(
+        "default", "'default' (shipped), 'card', 'synthetic', 'none' for fresh weights, or a file"
     )
+    card: str | None = setting(None, "a model card instead of the network's")
     network: str = setting(DEFAULT_NETWORK, "the network to train")
     size: int = setting(256, "side of the input in pixels, a multiple of 32", least=32)
     epochs: int = setting(10, "uses of every image, on average", least=1)
@@ -122,20 +127,22 @@ class Settings:
         5e-4, "L2 penalty on weights; norms and biases have none", least=0
     )
     clip: float = setting(50.0, "largest norm of the gradient", above=0)
-    freeze: str = setting("none", _FREEZE, choices=FREEZES)
+    freeze: str = setting(
+        "none",
+        "what is not trained. stages: stem and first two blocks; blocks: all but the last; "
+        "backbone: all but the heads, its features are computed once",
+        choices=FREEZES,
+    )
     freeze_statistics: bool = setting(False, "keep the statistics of all batch norms")
     precision: str = setting(
         "auto",
         "mixed is float16 with loss scaling; auto is mixed, except on a CPU",
         choices=PRECISIONS,
     )
-    jit_level: str = setting("O0", "of the compiled step; O1 fuses operators", choices=JIT_LEVELS)
     pose_convention: str | None = setting(
         None,
         "what the labels' confidences mean, instead of the weights'",
-        kind=str,
         choices=POSE_CONVENTIONS,
-        optional=True,
     )
     evaluate_every: int = setting(1, "epochs between two evaluations", least=1)
     seed: int = setting(0, "of all that is random", least=0, most=2**32 - 1)
@@ -154,11 +161,6 @@ class Settings:
     def rules(cls) -> dict[str, Rule]:
         """What each setting is and may be, by name."""
         return {one.name: one.metadata["rule"] for one in fields(cls)}
-
-    @classmethod
-    def defaults(cls) -> dict[str, Any]:
-        """The value of each setting that is not given."""
-        return {one.name: one.default for one in fields(cls)}
 
     def as_json(self) -> dict[str, Any]:
         """The settings as a history gives them back."""
@@ -184,11 +186,9 @@ class Settings:
 class IdentitySettings(Settings):
     """MultiTaskNet's settings."""
 
-    TASK: ClassVar[str] = f"{__package__}.identity:IdentityTask"
+    TASK: ClassVar[str] = f"{__package__}.identity:prepare"
 
-    variant: str | None = setting(
-        None, "input variant instead of the weights'", kind=str, choices=VARIANTS, optional=True
-    )
+    variant: str | None = setting(None, "input variant instead of the weights'", choices=VARIANTS)
     pose: str = setting(
         "auto",
         "for images without keypoints: auto, none, card, synthetic, or a file of pose weights",
@@ -207,7 +207,6 @@ class IdentitySettings(Settings):
     )
     erase: float = setting(0.5, "share of images to erase a part of", least=0, most=1)
     jitter: float = setting(0.2, "of brightness and contrast", least=0, most=1)
-    gather: bool = setting(False, "mine triplets across all devices")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -223,8 +222,6 @@ class IdentitySettings(Settings):
 class AdaptSettings(IdentitySettings):
     """The settings of :func:`.adapt.adapt`: of its rounds, and of the training in each."""
 
-    TASK: ClassVar[str] = ""
-
     rounds: int = setting(3, "of clustering and training; 0: batch norm statistics alone", least=0)
     epochs: int = setting(1, "uses of every clustered crop in a round, on average", least=1)
     eps: float | None = setting(
@@ -233,29 +230,26 @@ class AdaptSettings(IdentitySettings):
         kind=float,
         above=0,
         most=0.99,
-        optional=True,
     )
     min_images: int = setting(2, "neighbours that make a crop a cluster's core", least=2)
     neighbors: int = setting(20, "crops whose neighbourhood is compared, k1 of re-ranking", least=1)
-    schedule: str = setting("constant", "how the learning rate falls", choices=SCHEDULES)
-    warmup: float = setting(0.0, "epochs of warm-up", least=0)
+    schedule: str = _same("schedule", "constant")
+    warmup: float = _same("warmup", 0.0)
     # With all blocks the first round lost what the last block alone gains (docs/adapt.md).
-    freeze: str = setting("blocks", _FREEZE, choices=FREEZES)
+    freeze: str = _same("freeze", "blocks")
     # They are the crops' by then, and batches of P x K with erased parts would spoil them.
-    freeze_statistics: bool = setting(True, "keep the statistics of all batch norms")
+    freeze_statistics: bool = _same("freeze_statistics", True)
 
 
 @dataclass(frozen=True)
 class PoseSettings(Settings):
     """PoseEstNet's settings."""
 
-    TASK: ClassVar[str] = f"{__package__}.pose:PoseTask"
+    TASK: ClassVar[str] = f"{__package__}.pose:prepare"
 
-    network: str = setting("poseestnet", "the network to train")
-    lr: float = setting(1e-3, "learning rate after the warm-up", above=0)
-    weight_decay: float = setting(
-        1e-4, "L2 penalty on weights; norms and biases have none", least=0
-    )
+    network: str = _same("network", "poseestnet")
+    lr: float = _same("lr", 1e-3)
+    weight_decay: float = _same("weight_decay", 1e-4)
     scale: float = setting(0.25, "spread of the frame's size", least=0, most=0.5)
     rotation: float = setting(30.0, "spread of the frame's angle, degrees", least=0, most=90)
     mirror: float = setting(0.5, "share of images to mirror", least=0, most=1)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
+from typing import Any
 
 import mindspore
 import numpy as np
@@ -51,7 +52,6 @@ class TrainingStep:
         clip: largest norm of all gradients together; larger ones are scaled down to it.
         scaled: scale the loss, for mixed precision: the scale falls when a step overflows.
         devices: gradients are averaged over them, and an overflow on one skips the step on all.
-        jit_level: how far the graph is optimised, ``O0`` or ``O1``, see ``mindspore.jit``.
     """
 
     def __init__(
@@ -63,35 +63,26 @@ class TrainingStep:
         clip: float,
         scaled: bool = False,
         devices: Devices | None = None,
-        jit_level: str = "O0",
     ) -> None:
+        self._forward, self._loss, self._clip = forward, loss, clip
         self._optimizer = optimizer
         rates = {rate.name: rate for rate in optimizer.learning_rate}
         self._rates = [(rate, float(rate.asnumpy())) for rate in rates.values()]
         self._devices = devices or Devices()
+        self._reducer = self._devices.reducer(optimizer.parameters)
         self.scaler = DynamicLossScaler(_FIRST_SCALE, 2, _SCALE_WINDOW) if scaled else None
-        # The first series has no infinity, but a flag of an overflow, see :func:`has_overflowed`.
-        self._has_flag = scaled and mindspore.get_context("device_target") == "Ascend"
-        self._differentiated = cache(
-            partial(
-                _differentiated,
-                forward,
-                loss,
-                optimizer.parameters,
-                self._devices.reducer(optimizer.parameters),
-                clip,
-                jit_level,
-            )
-        )
+        self._compiled = cache(self._compile)
 
     def __call__(self, inputs: tuple[Tensor, ...], labels: tuple[Tensor, ...]) -> StepResult:
         """Train on one batch."""
         report, gradients = self.gradients(inputs, labels)
         # The one point where the host waits for the device.
         total, norm, *parts = report.asnumpy().tolist()
-        overflowed = has_overflowed(norm, not self._has_flag or bool(all_finite(gradients)))
-        if self._has_flag:
-            overflowed = self._devices.any(overflowed)
+        overflowed = not math.isfinite(norm)
+        if self.scaler:
+            # The first Ascend series (910A) has no infinity: what overflows becomes the largest
+            # number, the norm stays finite, and only the device's own flag shows it.
+            overflowed = self._devices.any(overflowed or not all_finite(gradients))
         if not overflowed:
             self._optimizer(gradients)
         is_hopeless = overflowed and self._scale <= 1
@@ -126,49 +117,35 @@ class TrainingStep:
             and the gradients of all weights, clipped. They are no use if the norm is not finite.
         """
         scale = self.scaler.scale_value.value() if self.scaler else Tensor(1.0, mstype.float32)
-        return self._differentiated(len(inputs))(*inputs, *labels, scale)
+        return self._compiled(len(inputs))(*inputs, *labels, scale)
 
+    def _compile(self, inputs: int) -> Callable[..., Any]:
+        """The graph for that number of inputs: takes them, the labels and the loss's scale."""
+        forward, loss, reducer, clip = self._forward, self._loss, self._reducer, self._clip
 
-def has_overflowed(norm: float, device_says_finite: bool) -> bool:
-    """Whether a step's gradients are no use: by their norm, or else by the device's own flag.
+        # Tensors one by one: those inside a tuple count as constants, a new graph for every batch.
+        def scaled_loss(*tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            total, parts = loss(forward(*tensors[:inputs]), *tensors[inputs:-1])
+            return total * tensors[-1], total, parts
 
-    The first Ascend series (910A) has no infinity: what overflows becomes the largest number, and
-    the norm stays finite.
-    """
-    return not (math.isfinite(norm) and device_says_finite)
+        weights = self._optimizer.parameters
+        differentiate = mindspore.value_and_grad(scaled_loss, None, weights, has_aux=True)
+        # Over the gradients; a loop would be compiled into a graph of its own for each of them.
+        each, bound = ops.HyperMap(), ops.Partial()
 
+        def step(*tensors: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+            (_, total, parts), gradients = differentiate(*tensors)
+            gradients = each(bound(_scaled, 1 / tensors[-1]), gradients)
+            if reducer is not None:
+                gradients = reducer(gradients)
+            norm = ops.sqrt(ops.addn(each(_square_sum, gradients)))
+            factor = ops.minimum(clip / norm, Tensor(1.0, mstype.float32))
+            clipped = each(bound(_scaled, factor), gradients)
+            figures = ops.stack((total.astype(mstype.float32), norm))
+            return ops.concat((figures, parts.astype(mstype.float32))), clipped
 
-def _differentiated(
-    forward: Callable,
-    loss: nn.Cell,
-    weights: tuple[Parameter, ...],
-    reducer: nn.Cell | None,
-    clip: float,
-    jit_level: str,
-    inputs: int,
-) -> Callable:
-    # Tensors one by one: those inside a tuple count as constants, a new graph for every batch.
-    def scaled_loss(*tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        total, parts = loss(forward(*tensors[:inputs]), *tensors[inputs:-1])
-        return total * tensors[-1], total, parts
-
-    differentiate = mindspore.value_and_grad(scaled_loss, None, weights, has_aux=True)
-    # Over the gradients; a loop would be compiled into a graph of its own for each of them.
-    each, bound = ops.HyperMap(), ops.Partial()
-
-    def step(*tensors: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        (_, total, parts), gradients = differentiate(*tensors)
-        gradients = each(bound(_scaled, 1 / tensors[-1]), gradients)
-        if reducer is not None:
-            gradients = reducer(gradients)
-        norm = ops.sqrt(ops.addn(each(_square_sum, gradients)))
-        factor = ops.minimum(clip / norm, Tensor(1.0, mstype.float32))
-        clipped = each(bound(_scaled, factor), gradients)
-        figures = ops.stack((total.astype(mstype.float32), norm))
-        return ops.concat((figures, parts.astype(mstype.float32))), clipped
-
-    # Not the default, which is GE on the first Ascend series under MindSpore 2.7 and 2.8.
-    return mindspore.jit(step, backend="ms_backend", jit_level=jit_level)
+        # Not the default, which is GE on the first Ascend series under MindSpore 2.7 and 2.8.
+        return mindspore.jit(step, backend="ms_backend", jit_level="O0")
 
 
 def _scaled(factor: Tensor, gradient: Tensor) -> Tensor:
