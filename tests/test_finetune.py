@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import drawn
 import mindspore
 import numpy as np
 import pytest
+from small import small_networks
 
 from multitasknet import (
     CardError,
@@ -33,35 +35,41 @@ from multitasknet.data.records import Record, Split
 from multitasknet.errors import MultiTaskNetError, TrainingError
 from multitasknet.files import exclusive
 from multitasknet.hub.source import WeightsSource
+from multitasknet.inference.runner import PosedImage
 from multitasknet.models.multitasknet.definition import NETWORK
 from multitasknet.models.multitasknet.spec import Variant
 from multitasknet.training import identity
+from multitasknet.training.finetune import resolved
 from multitasknet.training.history import EpochRecord, History
 from multitasknet.training.identity import trained_classes, with_poses
-from multitasknet.training.loop import Job
-from multitasknet.training.settings import IdentitySettings
+from multitasknet.training.loop import Job, data_digest
+from multitasknet.training.settings import IdentitySettings, PoseSettings
 from multitasknet.vehicle.pose import Pose
 
-# The heads alone train in a moment; what the loop does is the same.
 FAST = {
     "weights": "none",
     "variant": "rgb",
     "size": 32,
-    "epochs": 3,
+    "epochs": 2,
     "batch_size": 8,
     "instances": 2,
-    "lr": 1e-3,
-    "freeze": "backbone",
+    "lr": 1e-4,
+    "freeze": "stages",
     "progress": False,
 }
+HEADS = FAST | {"freeze": "backbone", "epochs": 1}
 # What bef8c28, before the training was rebuilt, came to with these seeds.
-FIRST_LOSSES = {"identity": 1.8238098621368408, "triplet": 0.1630437970161438}
-FIRST_METRICS = {"before": 71.18626743626743, "after": 72.7006172839506}
 WHOLE_LOSSES = {
     "identity": 1.8211767673492432,
     "triplet": 1.822912573814392,
     "color": 2.1845569610595703,
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small() -> Iterator[None]:
+    with small_networks():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +79,14 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def straight(data, tmp_path_factory):
-    """Three epochs without a break; ``killed`` is what a process leaves that dies in the third."""
+    """Two epochs without a break; ``killed`` is what a process leaves that dies in the second."""
     folder = tmp_path_factory.mktemp("straight")
 
     def copy(record: EpochRecord) -> None:
-        if record.epoch == 2:
+        if record.epoch == 1:
             shutil.copytree(folder / "run", folder / "killed")
 
-    return finetune(data, folder / "run", on_epoch=copy, **FAST)
+    return finetune(data, folder / "run", on_epoch=copy, workers=2, **FAST)
 
 
 @pytest.fixture
@@ -98,67 +106,49 @@ def assert_same_weights(one: Path, other: Path) -> None:
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
 
 
-def test_a_training_leaves_weights_history_and_curves(straight, manifest) -> None:
+def test_a_training_leaves_weights_history_and_curves(straight) -> None:
     records = straight.history.epochs
-    assert [record.epoch for record in records] == [1, 2, 3]
+    assert [record.epoch for record in records] == [1, 2]
     assert records[-1].losses["total"] < records[0].losses["total"]
-    assert straight.best.metrics["mAP"] == max(record.metrics["mAP"] for record in records)
-    assert straight.metrics == straight.best.metrics
     written = json.loads((straight.output / "history.json").read_text())
-    assert [record["epoch"] for record in written["epochs"]] == [1, 2, 3]
+    assert [record["epoch"] for record in written["epochs"]] == [1, 2]
+    assert written["settings"]["pose_convention"] == "published"
     page = (straight.output / "report.html").read_text()
     assert page.count("<svg") == 3
     assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", page)
-    for name in ("best.ckpt", "last.ckpt"):
-        assert read_weights(straight.output / name).arrays.keys() == manifest.keys()
-
-
-def test_the_same_seed_gives_the_figures_of_before(straight) -> None:
-    first = straight.history.epochs[0]
-    for name, value in FIRST_LOSSES.items():
-        assert first.losses[name] == pytest.approx(value, rel=1e-4)
-    assert straight.history.before["mAP"] == pytest.approx(FIRST_METRICS["before"], abs=0.5)
-    assert first.metrics["mAP"] == pytest.approx(FIRST_METRICS["after"], abs=3)
-
-
-def test_a_loaded_checkpoint_knows_its_classes_and_size(straight) -> None:
     network = create_network(weights=straight.checkpoint)
     assert network.load_report.fresh == network.load_report.left_out == ()
-    assert network.spec.input_size == (32, 32)
-    assert network.spec.num_ids == 6
+    assert (network.spec.input_size, network.spec.num_ids) == ((32, 32), 6)
     side = json.loads(straight.checkpoint.with_suffix(".json").read_text())
     assert side["vehicle_ids"] == [1, 2, 3, 4, 5, 6]
-    assert side["metrics"] == straight.best.metrics
-    assert side["origin"]["epoch"] == straight.best.epoch
+    assert side["metrics"] == straight.metrics
+    assert side["origin"]["epoch"] == (straight.best.epoch if straight.best else 0)
 
 
-def test_a_frozen_backbone_stays_as_it_was(straight, killed) -> None:
+def test_what_is_frozen_stays_as_it_was_and_the_rest_is_trained(straight, killed) -> None:
     before, after = (read_weights(run / "last.ckpt").arrays for run in (killed, straight.output))
     for name in before:
-        assert np.array_equal(before[name], after[name]) == name.startswith("base."), name
+        is_frozen = name.startswith(NETWORK.frozen["stages"])
+        assert np.array_equal(before[name], after[name]) == is_frozen, name
+    assert not after["base.norm0.moving_mean"].any()
+    assert after["base.norm5.moving_mean"].any()
 
 
-def test_a_run_that_dies_or_is_interrupted_loses_the_epoch_in_hand_and_no_more(
+def test_a_run_that_dies_loses_the_epoch_in_hand_and_no_more(
     straight, killed, data, tmp_path
 ) -> None:
-    def interrupt(record: EpochRecord) -> None:
-        raise KeyboardInterrupt
-
     moved, seen = shutil.copytree(data, tmp_path / "moved"), []
-    with pytest.raises(KeyboardInterrupt):
-        finetune(data, tmp_path / "run", on_epoch=interrupt, **FAST)
-    for folder in (tmp_path / "run", killed):
-        resumed = finetune(
-            moved,
-            folder,
-            resume=True,
-            progress=False,
-            on_epoch=lambda record: seen.append(record.epoch),
-        )
-        assert losses(resumed.history) == losses(straight.history)
-        assert_same_weights(straight.output / "last.ckpt", folder / "last.ckpt")
-        assert_same_weights(straight.checkpoint, resumed.checkpoint)
-    assert seen == [2, 3, 3]
+    resumed = finetune(
+        moved,
+        killed,
+        resume=True,
+        progress=False,
+        on_epoch=lambda record: seen.append(record.epoch),
+    )
+    assert seen == [2]
+    assert losses(resumed.history) == losses(straight.history)
+    assert_same_weights(straight.output / "last.ckpt", killed / "last.ckpt")
+    assert_same_weights(straight.checkpoint, resumed.checkpoint)
 
 
 @pytest.mark.parametrize("change", ["identities", "camera", "picture", "fewer", "other vehicles"])
@@ -187,44 +177,45 @@ def test_a_resume_on_other_data_is_refused(killed, data, tmp_path, change) -> No
     assert {path: path.read_bytes() for path in killed.iterdir()} == before
 
 
+def test_stored_maps_belong_to_the_data(tmp_path) -> None:
+    root = drawn.pamtri(tmp_path / "data", drawn.plan(1, 1, 2), maps=True)
+    before = data_digest(read_dataset(root))
+    first, *_, last = sorted((root / "segment_train").rglob("*.jpg"))
+    assert first.stat().st_size != last.stat().st_size
+    shutil.copy(last, first)
+    assert data_digest(read_dataset(root)) != before
+
+
 def test_the_state_of_another_training_is_refused_and_changes_nothing(killed, data) -> None:
     state = mindspore.load_checkpoint(str(killed / "last.ckpt"))
     entries = [{"name": name, "data": value} for name, value in state.items()]
     short = [one if one["name"] != "fc_vid.bias" else one | {"data": _cut(one)} for one in entries]
     for stored, message in (
         (short, r"fc_vid\.bias is \[512\], but this training's is \[1024\]"),
-        (entries[:-9], r"it has no '.*', so it is no state of this training"),
+        (entries[:-9], "cannot be read as the state of this training"),
     ):
         mindspore.save_checkpoint(stored, str(killed / "last.ckpt"))
+        before = (killed / "last.ckpt").read_bytes()
         with pytest.raises(TrainingError, match=message):
             finetune(data, killed, resume=True, progress=False)
-    (killed / "last.ckpt").unlink()
-    with pytest.raises(TrainingError, match=r"last\.ckpt: there is no such file"):
-        finetune(data, killed, resume=True)
+        assert (killed / "last.ckpt").read_bytes() == before
 
 
 def _cut(entry: dict) -> mindspore.Tensor:
     return mindspore.Tensor(entry["data"].asnumpy()[:512])
 
 
-def test_a_run_that_died_before_its_first_state_starts_again(straight, data, tmp_path) -> None:
-    history = json.loads((straight.output / "history.json").read_text())
-    history["epochs"] = history["epochs"][:1]
-    (tmp_path / "history.json").write_text(json.dumps(history))
-    resumed = finetune(data, tmp_path, resume=True, progress=False)
-    assert losses(resumed.history) == losses(straight.history)
-    assert_same_weights(straight.output / "last.ckpt", tmp_path / "last.ckpt")
-
-
 def test_sigterm_stops_the_command_and_names_the_way_on(data, tmp_path) -> None:
     output, settings = tmp_path / "run", tmp_path / "settings.yaml"
-    command = [sys.executable, "-m", "multitasknet", "finetune", "--data", str(data)]
-    fast = {name: value for name, value in FAST.items() if name != "progress"}
-    settings.write_text(json.dumps(fast | {"epochs": 500}))
+    values = {name: value for name, value in FAST.items() if name != "progress"}
+    settings.write_text(json.dumps(values | {"epochs": 500}))
+    code = "from small import *; from multitasknet.__main__ import main\nwith small_networks(): "
+    command = [sys.executable, "-c", f"{code}raise SystemExit(main())", "finetune", "--data"]
     with subprocess.Popen(
-        [*command, "--output", str(output), "--config", str(settings)],
+        [*command, str(data), "--output", str(output), "--config", str(settings)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        cwd=Path(__file__).parent,
     ) as process:
         for _ in range(600):
             if (output / "last.ckpt").exists() or process.poll() is not None:
@@ -243,15 +234,20 @@ def test_weights_that_no_epoch_improves_stay_the_best(data, tmp_path, capsys) ->
     start = tmp_path / "start.ckpt"
     mindspore.set_seed(0)
     mindspore.save_checkpoint(create_network(weights=None, variant="rgb"), str(start))
-    config = {name: value for name, value in FAST.items() if name not in ("progress", "weights")}
+    config = {name: value for name, value in HEADS.items() if name not in ("progress", "weights")}
     # Steps of this size spoil whatever there was.
-    (tmp_path / "c.yaml").write_text(json.dumps(config | {"lr": 0.1, "warmup": 0, "epochs": 1}))
+    (tmp_path / "c.yaml").write_text(json.dumps(config | {"lr": 0.1, "warmup": 0}))
     command = ["finetune", "--data", str(data), "--output", str(tmp_path / "run"), "--workers", "1"]
     assert main([*command, "--config", str(tmp_path / "c.yaml"), "--weights", str(start)]) == 0
     assert "best: the weights as they were, which no epoch improved" in capsys.readouterr().out
-    before, best = (read_weights(one).arrays for one in (start, tmp_path / "run" / "best.ckpt"))
+    before, best, last = (
+        read_weights(one).arrays
+        for one in (start, tmp_path / "run" / "best.ckpt", tmp_path / "run" / "last.ckpt")
+    )
     changed = {name for name in before if not np.array_equal(before[name], best[name])}
     assert changed == {"classifier_vid.weight", "classifier_vid.bias"}
+    for name in last:
+        assert np.array_equal(before[name], last[name]) == name.startswith("base."), name
     page = (tmp_path / "run" / "report.html").read_text()
     assert "none is better by mAP than the weights before training" in page
 
@@ -260,7 +256,7 @@ def test_the_start_is_the_best_until_an_epoch_beats_it() -> None:
     def history(*errors: float, before: float | None = None, higher: bool = False) -> History:
         start = {} if before is None else {"error": before}
         records = tuple(
-            EpochRecord(number, {}, 0.1, 0, 1.0, 1.0, 1.0, {"error": error})
+            EpochRecord(number, {}, metrics={"error": error})
             for number, error in enumerate(errors, start=1)
         )
         return History({}, "", start, records, "error", higher)
@@ -275,22 +271,19 @@ def test_the_start_is_the_best_until_an_epoch_beats_it() -> None:
 
 def test_a_loss_that_is_not_finite_stops_with_the_batchs_images(data, tmp_path) -> None:
     with pytest.raises(TrainingError, match=r"epoch 1, batch \d: .*image_train/0\d+_c00\d.*\.jpg"):
-        finetune(data, tmp_path / "run", **FAST | {"lr": 1e30, "warmup": 0.0})
+        finetune(data, tmp_path / "run", **HEADS | {"lr": 1e30, "warmup": 0.0})
     assert not (tmp_path / "run" / "last.ckpt").exists()
 
 
 def test_mixed_precision_comes_close_to_single(straight, data, tmp_path) -> None:
-    pytest.importorskip("tensorboardX")
     settings = FAST | {"precision": "mixed", "epochs": 1, "schedule": "constant"}
-    mixed = finetune(data, tmp_path / "run", tensorboard=True, **settings)
+    mixed = finetune(data, tmp_path / "run", **settings)
     (ours,), (theirs, *_) = mixed.history.epochs, straight.history.epochs
     assert ours.losses["total"] == pytest.approx(theirs.losses["total"], rel=0.05)
     for name in ("best.ckpt", "last.ckpt"):
         weights = read_weights(tmp_path / "run" / name)
         assert {value.dtype for value in weights.arrays.values()} == {np.dtype(np.float32)}
         assert create_network(weights=tmp_path / "run" / name).load_report.fresh == ()
-    (events,) = (tmp_path / "run" / "events").iterdir()
-    assert b"metrics/mAP" in events.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -316,7 +309,7 @@ def test_settings_that_cannot_work_are_refused(data, tmp_path, settings, message
 def test_another_training_is_neither_overwritten_nor_resumed(straight, data, tmp_path) -> None:
     with pytest.raises(TrainingError, match="there is a training here already"):
         finetune(data, straight.output, **FAST)
-    with pytest.raises(TrainingError, match=r"lr is 0\.5, but the training there has 0\.001"):
+    with pytest.raises(TrainingError, match=r"lr is 0\.5, but the training there has 0\.0001"):
         finetune(data, straight.output, resume=True, lr=0.5)
     assert main(["finetune", "--data", str(data), "--output", str(tmp_path), "--resume"]) == 2
     (tmp_path / "run").mkdir()
@@ -345,7 +338,7 @@ def test_finetune_publish_and_load_are_a_circle(straight, server, tmp_path) -> N
     folder = url.rpartition("/")[0]
     fields = {"model-version": "2.0", "model-name": ">", "summary": "Fleet #2"}
     card = write_card(straight.output, url=folder, fields=fields)
-    assert card.metrics["map"] == pytest.approx(straight.best.metrics["mAP"], abs=0.01)
+    assert card.metrics["map"] == pytest.approx(straight.metrics["mAP"], abs=0.01)
     assert (card.name, card.fields["summary"]) == (">", "Fleet #2")
     published = shutil.copy(card.path, tmp_path)
     network = create_network(card=published, cache_dir=tmp_path, progress=False)
@@ -358,28 +351,10 @@ def test_finetune_publish_and_load_are_a_circle(straight, server, tmp_path) -> N
 
 
 @pytest.mark.slow
-def test_the_whole_network_resumes_bit_for_bit(data, tmp_path) -> None:
-    def copy(record: EpochRecord) -> None:
-        if record.epoch == 1:
-            shutil.copytree(tmp_path / "run", tmp_path / "killed")
-
-    settings = FAST | {"freeze": "stages", "epochs": 2, "lr": 1e-4, "workers": 2}
-    whole = finetune(data, tmp_path / "run", on_epoch=copy, **settings)
-    resumed = finetune(data, tmp_path / "killed", resume=True, progress=False, workers=1)
-    assert losses(resumed.history) == losses(whole.history)
-    assert_same_weights(tmp_path / "run" / "last.ckpt", tmp_path / "killed" / "last.ckpt")
-    statistics = read_weights(tmp_path / "run" / "last.ckpt").arrays
-    moved = {
-        name.removesuffix(".moving_mean")
-        for name, values in statistics.items()
-        if name.endswith(".moving_mean") and values.any()
-    }
-    assert {"base.norm5", "base.denseblock3.cell_list.0.norm1"} <= moved
-    assert not any(name.startswith(NETWORK.frozen["stages"]) for name in moved)
-
-
-@pytest.mark.slow
-def test_the_whole_network_has_the_losses_of_before(data, tmp_path) -> None:
+def test_the_whole_network_has_the_losses_of_before(data, tmp_path, monkeypatch) -> None:
+    network = "multitasknet.models.multitasknet.network"
+    monkeypatch.setattr(f"{network}.BLOCKS", (6, 12, 24, 16))
+    monkeypatch.setattr(f"{network}.GROWTH", 32)
     settings = {"weights": "none", "size": 32, "epochs": 1, "batch_size": 8, "instances": 2}
     (first,) = finetune(data, tmp_path / "run", progress=False, **settings).history.epochs
     for name, value in WHOLE_LOSSES.items():
@@ -389,11 +364,8 @@ def test_the_whole_network_has_the_losses_of_before(data, tmp_path) -> None:
 def test_a_network_that_takes_no_pose_trains(data, tmp_path) -> None:
     spec = MultiTaskNetSpec(Variant.RGB, keypoint_aware=False, num_ids=6)
     mindspore.save_checkpoint(MultiTaskNet(spec), str(tmp_path / "first.ckpt"))
-    settings = FAST | {"weights": tmp_path / "first.ckpt", "epochs": 1}
-    result = finetune(data, tmp_path / "run", **settings)
+    result = finetune(data, tmp_path / "run", **HEADS | {"weights": tmp_path / "first.ckpt"})
     assert not create_network(weights=result.checkpoint).spec.keypoint_aware
-    again = finetune(data, tmp_path / "run", resume=True, progress=False)
-    assert losses(again.history) == losses(result.history)
 
 
 @pytest.mark.parametrize(
@@ -415,21 +387,33 @@ def test_images_without_keypoints_get_them_from_the_pose_network(tmp_path, monke
     class Found:
         """Knows a keypoint of each picture, whatever its name."""
 
-        def estimate(self, images: list[Path]) -> list[Pose]:
-            return [
-                Pose(np.full((36, 3), len(str(one)), np.float32), "estimated") for one in images
-            ]
+        def stream(self, records: list[Record]) -> Iterator[PosedImage]:
+            for index, record in enumerate(records):
+                pose = Pose(np.full((36, 3), len(str(record.image)), np.float32), "estimated")
+                yield PosedImage(index, None, None, 1, pose, pose)
 
-    dataset = read_dataset(drawn.veri(tmp_path / "veri", drawn.plan(2, 2, 1)))
-    settings = IdentitySettings(pose="none", weights="none")
-    job = Job(settings, dataset, tmp_path, WeightsSource(None))
-    assert with_poses(job) is job
-    monkeypatch.setattr(identity, "_POSES", 3)
+    def job(root: Path) -> Job:
+        settings = IdentitySettings(pose="none", weights="none")
+        return Job(settings, read_dataset(root), tmp_path, WeightsSource(None))
+
+    bare = job(drawn.veri(tmp_path / "veri", drawn.plan(2, 2, 1)))
+    assert with_poses(bare) is bare.dataset
     monkeypatch.setattr(identity, "open_pose_estimator", lambda *_, **__: Found())
-    for split in with_poses(job).dataset.splits:
+    for split in with_poses(bare).splits:
         for record in split.records:
             assert record.estimated
             assert (record.keypoints == len(str(record.image))).all()
-    labelled = read_dataset(drawn.pamtri(tmp_path / "pamtri", drawn.plan(2, 1, 1)))
-    job = Job(settings, labelled, tmp_path, WeightsSource(None))
-    assert with_poses(job) is job
+    labelled = job(drawn.pamtri(tmp_path / "pamtri", drawn.plan(2, 1, 1)))
+    assert with_poses(labelled) is labelled.dataset
+
+
+def test_default_weights_and_poses_are_resolved_once_and_written_down(monkeypatch) -> None:
+    assets = Path(__file__).resolve().parents[1]
+    monkeypatch.setattr("multitasknet.hub.card.PACKAGE", assets)
+    settings, source = resolved(IdentitySettings(), None, True, False)
+    assert (settings.weights, settings.pose, source.weights) == (*["synthetic"] * 2, "synthetic")
+    assert settings.pose_convention == "visibility"
+    assert resolved(PoseSettings(), None, True, False)[0].weights == "card"
+    assert resolved(IdentitySettings(weights="none"), None, True, False)[1].weights is None
+    monkeypatch.setenv("MULTITASKNET_WEIGHTS", "none")
+    assert resolved(IdentitySettings(), None, True, False)[0].weights == "none"

@@ -272,7 +272,6 @@ class Run:
 
     def _begin(self) -> int:
         """Measure the weights as they are, which are the best so far."""
-        self._write()
         self.history = replace(self.history, before=self._validate())
         if self.task.metric in self.history.before and self.job.devices.is_first:
             self._save_best(0, self.history.before)
