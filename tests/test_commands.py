@@ -191,15 +191,13 @@ def test_a_setting_is_checked_wherever_it_comes_from(name, tmp_path, capsys) -> 
 @pytest.mark.parametrize(
     ("options", "weights"),
     [
-        ([], "synthetic"),
-        (["--resume"], None),
-        (["--network", "poseestnet"], "card"),
-        (["--config", "{config}"], "card"),
+        ([], None),  # finetune's own default, also of what is resumed
+        (["--config", "{config}"], None),
         (["--weights", "own.md"], "card"),
         (["--config", "{config}", "--weights", "own.ckpt"], "own.ckpt"),
     ],
 )
-def test_finetune_starts_from_the_weights_that_all_commands_take(
+def test_finetune_passes_on_the_weights_that_are_named(
     options, weights, tmp_path, monkeypatch
 ) -> None:
     asked = {}
@@ -224,4 +222,4 @@ def test_the_help_names_every_setting_and_the_options_defaults(capsys) -> None:
         for name in kind.rules():
             assert name in text or f"--{name.replace('_', '-')}" in text
     for name in ("lr", "epochs", "instances"):
-        assert f"({IdentitySettings.defaults()[name]})" in text
+        assert f"({getattr(IdentitySettings, name)})" in text

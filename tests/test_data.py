@@ -20,10 +20,8 @@ from multitasknet.data.batches import prepared, read_batches
 from multitasknet.data.layouts import read_dataset
 from multitasknet.data.records import Record, warn_about
 from multitasknet.data.samples import load_sample
-from multitasknet.models.multitasknet.preprocessing import channel_statistics, preprocess
+from multitasknet.models.multitasknet.preprocessing import preprocess
 from multitasknet.models.multitasknet.spec import Variant
-from multitasknet.training.augmentation import RandomAugmentation
-from multitasknet.training.batches import ImageSource, PixelScale
 from multitasknet.vehicle.attributes import ClassMaps
 
 PLAN = drawn.plan()
@@ -427,23 +425,6 @@ def test_order_labels_augmentation_and_remainder_of_mindspores_pipeline(
         assert [row["identity"].tolist() for row in rows] == [[1, 0], [1, 2]]
         assert all(np.ptp(row["image"], axis=(2, 3)).max() == 0 for row in rows)
     assert seen == {(7, 0), (0, 1), (7, 2), (11, 3)}
-
-
-@pytest.mark.parametrize("variant", [Variant.RGB, Variant.HEATMAP_SEGMENT])
-def test_pixels_that_are_normalised_on_the_device_are_the_same_inputs(roots, variant) -> None:
-    split, spec = (
-        read_dataset(roots["pamtri"]).query,
-        MultiTaskNetSpec(variant, input_size=(32, 32)),
-    )
-    classes = ClassMaps.of(split.records)
-    ready = ImageSource(split, spec, classes, RandomAugmentation())
-    pixels = replace(ready, scale=PixelScale.of(*channel_statistics(spec.channels)))
-    for one, other in zip(ready.plain(4), pixels.plain(4), strict=True):
-        for wanted, got in zip(one.inputs, other.inputs, strict=True):
-            np.testing.assert_allclose(got.asnumpy(), wanted.asnumpy(), atol=1e-6)
-    (row,) = read_batches(split, spec, (32, 32), batch_size=6, raw=True)
-    assert row["image"].dtype == np.uint8
-    assert PixelScale.for_device(*channel_statistics(3)) is None
 
 
 def test_few_batches_are_made_ahead_and_none_after_the_reader_stops() -> None:

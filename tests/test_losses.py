@@ -10,12 +10,10 @@ import pytest
 from mindspore import Tensor
 
 from multitasknet.training.losses import (
-    LossWeights,
     MultiTaskLoss,
     batch_hard_triplet,
     cross_entropy,
     hardest,
-    with_own,
 )
 
 
@@ -111,14 +109,6 @@ def test_the_hardest_are_found_in_half_precision_too(dtype) -> None:
     assert nearest.asnumpy().tolist() == np.where(same, np.inf, wide).argmin(1).tolist()
 
 
-@pytest.mark.parametrize("rank", [0, 1, 2])
-def test_own_rows_take_their_place_and_alone_have_a_gradient(rank) -> None:
-    gathered, own = Tensor(np.zeros((6, 2), np.float32)), Tensor(np.ones((2, 2), np.float32))
-    joined = mindspore.jit(with_own)(gathered, own, rank, 3).asnumpy()
-    assert np.flatnonzero(joined[:, 0]).tolist() == [2 * rank, 2 * rank + 1]
-    assert joined.shape == (6, 2)
-
-
 def test_a_batch_without_other_vehicles_or_other_images_adds_nothing() -> None:
     embeddings = Tensor(np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32))
     assert float(batch_hard_triplet(embeddings, ids(1, 1, 1))) == 0
@@ -131,7 +121,7 @@ def test_the_total_is_the_weighted_sum_of_its_parts() -> None:
         Tensor(rng.normal(size=(4, width)).astype(np.float32)) for width in (5, 10, 9, 16)
     )
     labels = (ids(0, 0, 1, 1), ids(3, 3, -1, -1), ids(2, 2, 0, -1))
-    weights = LossWeights(identity=1.0, triplet=0.5, color=0.125, type=0.25)
+    weights = (1.0, 0.5, 0.125, 0.25)
     total, parts = MultiTaskLoss(weights)(outputs, *labels)
     assert float(total) == pytest.approx(float(parts.asnumpy() @ [1.0, 0.5, 0.125, 0.25]), rel=1e-6)
     single_task, parts = MultiTaskLoss(weights)((outputs[0], outputs[3]), *labels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import drawn
@@ -10,6 +10,7 @@ import mindspore
 import numpy as np
 import pose_reference as reference
 import pytest
+from small import small_networks
 
 from multitasknet import (
     PoseEstimator,
@@ -21,12 +22,11 @@ from multitasknet import (
     write_card,
 )
 from multitasknet.errors import TrainingError
-from multitasknet.images import RGB_MEAN, RGB_STD
 from multitasknet.models.poseestnet.preprocessing import write_framed
 from multitasknet.models.poseestnet.spec import PoseEstNetSpec
 from multitasknet.models.poseestnet.targets import draw_targets
 from multitasknet.training.augmentation import PoseAugmentation
-from multitasknet.training.batches import Draw, PixelScale
+from multitasknet.training.batches import Draw
 from multitasknet.training.losses import HeatmapLoss
 from multitasknet.training.pose import PoseSource
 from multitasknet.training.settings import PoseSettings, check_settings, read_config
@@ -34,6 +34,12 @@ from vehiclesynth import synthesize
 
 ROOT = Path(__file__).resolve().parents[1]
 GEOMETRY = PoseAugmentation(appearance=0, resolution=0, cover=0)
+
+
+@pytest.fixture
+def small() -> Iterator[None]:
+    with small_networks():
+        yield
 
 
 def test_targets_agree_with_the_reference_on_random_cases() -> None:
@@ -99,14 +105,6 @@ def test_batches_are_the_same_whatever_the_workers(tmp_path) -> None:
                 np.testing.assert_array_equal(a.asnumpy(), b.asnumpy())
 
 
-def test_pixels_that_are_normalised_on_the_device_are_the_same_inputs(tmp_path) -> None:
-    split = read_dataset(drawn.pamtri(tmp_path / "data", drawn.plan(2, 1, 1))).train
-    ready = PoseSource(split, PoseEstNetSpec(input_size=(64, 64)), PoseAugmentation())
-    pixels = replace(ready, scale=PixelScale.of(np.array(RGB_MEAN), np.array(RGB_STD)))
-    (one,), (other,) = ready.plain(2), pixels.plain(2)
-    np.testing.assert_allclose(other.inputs[0].asnumpy(), one.inputs[0].asnumpy(), atol=1e-6)
-
-
 def test_data_without_keypoints_and_settings_of_another_network_are_refused(tmp_path) -> None:
     root = drawn.veri(tmp_path / "veri", drawn.plan(2, 1, 2))
     with pytest.raises(TrainingError, match="has keypoints; give labels with them"):
@@ -125,8 +123,7 @@ def test_the_published_recipe_is_one_file() -> None:
     ) == PoseAugmentation(0.25, 30, 0.5, 0, 0, 0)
 
 
-@pytest.mark.slow
-def test_the_circle_from_training_to_the_network_by_name(tmp_path, server) -> None:
+def test_the_circle_from_training_to_the_network_by_name(tmp_path, server, small) -> None:
     root = tmp_path / "data"
     synthesize(root, vehicles=4, images=4, cameras=2, pixels=96, seed=3)
     settings = {

@@ -341,13 +341,6 @@ def _check_depth(largest: int) -> None:
 
 
 def write_planes(pixels: np.ndarray, planes: np.ndarray) -> None:
-    """Write a picture's colours, uint8 ``[H, W, 3]``, as planes ``[3, H, W]``.
-
-    Into float32 planes normalised, by a look-up that writes into place; into uint8 planes as they
-    are.
-    """
+    """Write a picture's colours, uint8 ``[H, W, 3]``, normalised into float32 ``[3, H, W]``."""
     for color, channel in enumerate(cv2.split(pixels)):
-        if planes.dtype == np.uint8:
-            planes[color] = channel
-        else:
-            cv2.LUT(channel, _NORMALIZED[color], dst=planes[color])
+        cv2.LUT(channel, _NORMALIZED[color], dst=planes[color])

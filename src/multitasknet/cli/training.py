@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _RUN = ("resume", "device", "workers")
 # What users set often; the rest is for --config.
-_SHARED = ("network", "size", "epochs", "batch_size", "lr", "freeze")
+_SHARED = ("network", "size", "epochs", "batch_size", "lr", "freeze", "precision")
 _OF_MULTITASKNET = ("pose", "instances")
 _OF_ROUNDS = ("rounds", "freeze", "batch_size", "pose")
 _SOURCE = ("weights", "card")

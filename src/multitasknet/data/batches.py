@@ -36,7 +36,6 @@ def read_batches(
     augment: Augmentation | None = None,
     workers: int = 1,
     drop_remainder: bool = False,
-    raw: bool = False,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Read the images of a split once, a batch at a time.
 
@@ -52,7 +51,6 @@ def read_batches(
         augment: called with each sample, its index and its place in ``order``.
         workers: threads that decode and resize, at most 8 and one a CPU core.
         drop_remainder: leave out a smaller last batch (for training).
-        raw: give MultiTaskNet's ``image`` as pixels, uint8, to be normalised on a device.
 
     Yields:
         The network's inputs by name (of MultiTaskNet ``image``, float32 ``[N, C, H, W]``, and
@@ -76,7 +74,7 @@ def read_batches(
 
     def batch_from(start: int) -> dict[str, np.ndarray]:
         chosen = places[start : min(start + batch_size, end)]
-        inputs = batch_inputs([sample_of(int(place)) for place in chosen], spec, size, raw=raw)
+        inputs = batch_inputs([sample_of(int(place)) for place in chosen], spec, size)
         rows = indices[chosen]
         return {
             **dict(zip(spec.input_shapes(size), inputs, strict=True)),

@@ -65,14 +65,12 @@ def load_maps(
 
 
 def batch_inputs(
-    samples: Sequence[Sample], spec: Spec, size: tuple[int, int], *, raw: bool = False
+    samples: Sequence[Sample], spec: Spec, size: tuple[int, int]
 ) -> tuple[np.ndarray, ...]:
-    """The network's inputs for some samples, in its order; float32, or uint8 for a raw image."""
+    """The network's inputs for some samples, in its order, float32."""
     network = find_network(spec.network)
     inputs = {
-        name: np.empty(
-            (len(samples), *shape), dtype=np.uint8 if raw and name == "image" else np.float32
-        )
+        name: np.empty((len(samples), *shape), np.float32)
         for name, shape in spec.input_shapes(size).items()
     }
     for row, sample in enumerate(samples):

@@ -142,8 +142,10 @@ def data_digest(dataset: VehicleDataset) -> str:
             contents = pool.map(file_sha256, [record.image for record in split.records])
             for record, content in zip(split.records, contents, strict=True):
                 ids = record.vehicle_id, record.camera_id, record.color_id, record.type_id
-                maps = (*record.heatmap_files, *record.segment_files)
-                sizes = [file.stat().st_size for file in maps if file.exists()]
+                folders = [one for one in (record.heatmaps, record.segments) if one]
+                sizes = [
+                    file.stat().st_size for one in folders for file in sorted(one.glob("*.jpg"))
+                ]
                 digest.update(repr((split.name, record.image.name, content, ids, sizes)).encode())
                 if record.keypoints is not None:
                     digest.update(np.ascontiguousarray(record.keypoints, np.float32).tobytes())

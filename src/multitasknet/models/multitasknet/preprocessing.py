@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
-from ...images import RGB_MEAN, RGB_STD, ImageInput, read_image, resize, write_planes
+from ...images import ImageInput, read_image, resize, write_planes
 from ...vehicle.keypoints import pose_or_zeros
 from ...vehicle.maps import draw_maps
 from ...vehicle.sample import Sample
@@ -64,18 +64,15 @@ def preprocess(
 def write_inputs(sample: Sample, out: Mapping[str, np.ndarray]) -> None:
     """Write a sample's inputs into float32 arrays of ``spec.input_shapes(size)``.
 
-    Picture and maps are resized and rounded as upstream did: maps to the picture's size first. An
-    ``image`` of uint8 takes them as they are then, to be normalised elsewhere.
+    Picture and maps are resized and rounded as upstream did: maps to the picture's size first.
     """
     x = out["image"]
-    size, is_raw = (x.shape[1], x.shape[2]), x.dtype == np.uint8
+    size = x.shape[1], x.shape[2]
     write_planes(resize(sample.pixels, size), x[:3])
     original = sample.pixels.shape[0], sample.pixels.shape[1]
     for stored, channel in zip(sample.maps, x[3:], strict=True):
         if not stored.any():
-            channel.fill(0 if is_raw else _NORMALIZED_MAP[0])
-        elif is_raw:
-            channel[:] = resize(resize(stored, original), size)
+            channel.fill(_NORMALIZED_MAP[0])
         else:
             cv2.LUT(resize(resize(stored, original), size), _NORMALIZED_MAP, dst=channel)
     if "pose" in out:
@@ -89,9 +86,3 @@ def pose_vector(keypoints: np.ndarray, width: int, height: int) -> np.ndarray:
     """
     scale = np.array([width, height, 1], dtype=np.float32)
     return (keypoints / scale - np.float32(0.5)).astype(np.float32).reshape(-1)
-
-
-def channel_statistics(channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each of the image's channels, by which it is normalised."""
-    maps = channels - 3
-    return np.array(RGB_MEAN + (MAP_MEAN,) * maps), np.array(RGB_STD + (MAP_STD,) * maps)

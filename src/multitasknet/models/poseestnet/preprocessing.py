@@ -36,10 +36,7 @@ def write_inputs(sample: Sample, out: Mapping[str, np.ndarray]) -> None:
 
 
 def write_framed(pixels: np.ndarray, transform: np.ndarray, planes: np.ndarray) -> None:
-    """Write what :func:`frame_transform` frames of a picture, normalised, into such an array.
-
-    One of uint8 takes the pixels as they are.
-    """
+    """Write what :func:`frame_transform` frames of a picture, normalised, into such an array."""
     size = planes.shape[2], planes.shape[1]
     framed = cv2.warpAffine(pixels, transform, size, flags=cv2.INTER_LINEAR)
     write_planes(framed, planes)
