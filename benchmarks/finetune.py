@@ -31,8 +31,8 @@ from multitasknet.hub.source import WeightsSource
 from multitasknet.training.augmentation import RandomAugmentation
 from multitasknet.training.batches import ImageSource
 from multitasknet.training.history import History
-from multitasknet.training.identity import IdentityTask, trained_classes, validate
-from multitasknet.training.loop import Job, Parts, Run
+from multitasknet.training.identity import trained_classes, validate
+from multitasknet.training.loop import Job, Run, Task
 from multitasknet.training.losses import MultiTaskLoss
 from multitasknet.training.optimization import Schedule, create_optimizer, set_training
 from multitasknet.training.sampler import IdentitySampler, ShuffledSampler
@@ -150,8 +150,8 @@ def train(dataset, network, optimizer, sampler, augmentation, schedule, seed) ->
     )
     loss = MultiTaskLoss(smoothing=0.1)
     step = TrainingStep(network, loss, optimizer, clip=50.0)
-    parts = Parts(network, loss, source)
-    run = Run(IdentityTask(job), History({}), network, (), parts, step, sampler, schedule)
+    task = Task(network, sampler, source, loss, losses=(), metric="mAP")
+    run = Run(job, task, History({}), step, schedule)
     for epoch in range(schedule.epochs):
         run.train(epoch)
     network.set_train(False)
