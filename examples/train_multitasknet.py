@@ -1,22 +1,22 @@
 """Training of MultiTaskNet, the segment variant, with PyTorch on generated vehicles.
 
     multitasknet synthesize --output ROOT --vehicles 5000 --images 8 --cameras 80 --pixels 144
-    multitasknet pose --data ROOT --pose synthetic --no-flip-test --output POSED
-    python examples/train_multitasknet.py --data POSED --validate POSED --output identity.pth
+    python examples/train_multitasknet.py --data ROOT --validate ROOT --pose synthetic \\
+        --output identity.pth
     multitasknet convert identity.pth identity.ckpt --float16
 
 Nine minutes of a large GPU and 16 cores that make its batches (``--workers 15``). Two cores see a
 five-hundredth as many pictures in that time: there ``--batch-size 96 --stages 32:2200 64:1300`` is
 a night's work, and the pictures are few and small.
 
-Poses are estimated by the light pose network, as those will be that the weights meet. Beside the
-identities' cosine classifier (Wang et al., CosFace, CVPR 2018) the embedding learns by comparing
-within the batch (Khosla et al., Supervised Contrastive Learning, NeurIPS 2020), whose vehicles are
-chosen so that several share colour and type; shallow statistics are mixed between pictures (Zhou
-et al., Domain Generalization with MixStyle, ICLR 2021). The classifier stays behind; the norm
-before the embedding's activation is written into ``fc_vid``. The same command goes on where it was
-interrupted, for more steps if there are more. ``--weights`` starts from trained ones, for other
-vehicles than they were trained on.
+With ``--pose synthetic`` the light pose network estimates the poses, as those will be that the
+weights meet. Beside the identities' cosine classifier (Wang et al., CosFace, CVPR 2018) the
+embedding learns by comparing within the batch (Khosla et al., Supervised Contrastive Learning,
+NeurIPS 2020), whose vehicles are chosen so that several share colour and type; shallow statistics
+are mixed between pictures (Zhou et al., Domain Generalization with MixStyle, ICLR 2021). The
+classifier stays behind; the norm before the embedding's activation is written into ``fc_vid``. The
+same command goes on where it was interrupted, for more steps if there are more. ``--weights``
+starts from trained ones, for other vehicles than they were trained on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import math
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -213,10 +213,20 @@ def read_pictures(records: list[Record], vehicles: dict[tuple[str, int], int]) -
         ]
 
 
-def read_training(roots: list[Path]) -> list[Picture]:
+def with_poses(records: list[Record], pose: str) -> list[Record]:
+    """The records with poses that a network estimates; as they are with ``labels``."""
+    if pose == "labels":
+        return records
+    estimator = multitasknet.PoseEstimator(pose, flip_test=False)
+    poses = estimator.estimate([record.image for record in records])
+    pairs = zip(records, poses, strict=True)
+    return [replace(record, keypoints=found.keypoints) for record, found in pairs]
+
+
+def read_training(roots: list[Path], pose: str) -> list[Picture]:
     """The training pictures of all sets, their vehicles counted through."""
     sets = [multitasknet.read_dataset(root, ("train",), check=False) for root in roots]
-    records = [one for dataset in sets for one in dataset.train.records]
+    records = with_poses([one for dataset in sets for one in dataset.train.records], pose)
     vehicles = {key: index for index, key in enumerate(dict.fromkeys(map(key_of, records)))}
     return read_pictures(records, vehicles)
 
@@ -415,9 +425,9 @@ class HeldOut:
     batches: list[list[Tensor]]
 
     @classmethod
-    def read(cls, root: Path, size: int) -> HeldOut:
+    def read(cls, root: Path, size: int, pose: str) -> HeldOut:
         dataset = multitasknet.read_dataset(root, ("query", "gallery"), check=False)
-        records = [*dataset.query.records, *dataset.gallery.records]
+        records = with_poses([*dataset.query.records, *dataset.gallery.records], pose)
         pictures = read_pictures(records, {key_of(one): 0 for one in records})
         return cls((dataset.query, dataset.gallery), pictures, list(unchanged(pictures, size)))
 
@@ -520,6 +530,11 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="to train on")
     parser.add_argument("--validate", type=Path, nargs="+", default=[], help="query and test parts")
+    parser.add_argument(
+        "--pose",
+        default="labels",
+        help="estimates the poses: synthetic, card, a file (labels)",
+    )
     parser.add_argument("--weights", type=Path, metavar="FILE", help="to start from (random)")
     parser.add_argument("--output", type=Path, default=Path("multitasknet.pth"))
     parser.add_argument(
@@ -544,7 +559,7 @@ def main() -> None:
     start_anew_with_environment()
     options = read_options()
     torch.manual_seed(options.seed)
-    pictures = read_training(options.data)
+    pictures = read_training(options.data, options.pose)
     vehicles = count_vehicles(pictures)
     print(f"{len(pictures)} pictures of {vehicles} vehicles", flush=True)
     batches = Batches(pictures, stages=options.stages, batch=options.batch_size, seed=options.seed)
@@ -559,7 +574,9 @@ def main() -> None:
     estimate_statistics(training.average, shuffled, options.stages[-1][0])
     metrics = {}
     for root in options.validate:
-        metrics = validate(training.average, HeldOut.read(root, options.stages[-1][0]))
+        metrics = validate(
+            training.average, HeldOut.read(root, options.stages[-1][0], options.pose)
+        )
         print(f"{root}: {', '.join(f'{name} {value:.1f} %' for name, value in metrics.items())}")
     sidecar = sidecar_of(training, metrics, options)
     write_weights(options.output, training.average.published(), sidecar)

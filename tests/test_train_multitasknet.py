@@ -13,6 +13,7 @@ import pytest
 
 from multitasknet import (
     MultiTaskNetSpec,
+    PoseEstimator,
     Predictor,
     create_network,
     evaluate,
@@ -67,6 +68,18 @@ def test_it_trains_goes_on_and_writes_what_the_package_evaluates(
     metrics = evaluate(predictor, read_dataset(data), progress=False).metrics
     # After two steps the network makes much of the least difference; see the next two tests.
     assert stated["metrics"].keys() <= metrics.keys()
+
+
+def test_poses_are_those_that_a_pose_network_finds(script: ModuleType, data: Path) -> None:
+    records = list(read_dataset(data, ("query",)).query.records[:2])
+    weights = ROOT / "assets" / "vehiclepose_synthetic.ckpt"
+    found = script.with_poses(records, str(weights))
+    estimator = PoseEstimator(weights, flip_test=False)
+    for record, one in zip(records, found, strict=True):
+        assert one.vehicle_id == record.vehicle_id
+        (pose,) = estimator.estimate([record.image])
+        assert np.allclose(one.keypoints, pose.keypoints, atol=1e-3)
+    assert script.with_poses(records, "labels") == records
 
 
 def test_it_starts_from_trained_weights(script: ModuleType) -> None:
