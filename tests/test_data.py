@@ -18,7 +18,7 @@ from multitasknet import DataError, ImageError, MultiTaskNetSpec, create_pipelin
 from multitasknet.cli import main
 from multitasknet.data.batches import prepared, read_batches
 from multitasknet.data.layouts import read_dataset
-from multitasknet.data.records import Record, warn_about
+from multitasknet.data.records import Record, mixture, warn_about
 from multitasknet.data.samples import load_sample
 from multitasknet.models.multitasknet.preprocessing import preprocess
 from multitasknet.models.multitasknet.spec import Variant
@@ -127,11 +127,14 @@ def test_cityflow_states_neither_colour_nor_type_and_only_its_training_vehicles(
         rows = (f'<Item imageName="00000{n}.jpg" cameraID="c001"/>' for n in (1, 2))
         xml(tmp_path, name, "".join(rows))
     dataset = read_dataset(tmp_path)
+    assert (dataset.layout, dataset.protocol) == ("CityFlow-ReID", "cityflow")
     assert facts(dataset.train.records) == [(95, 6, None, None), (96, 7, None, None)]
     assert len(dataset.query) == len(dataset.gallery) == 0
     assert "image_query: 2 images of no known vehicle are left out" in caplog.text
     with pytest.raises(DataError, match="the split 'query' is empty"):
         read_dataset(tmp_path, ["query"])
+    challenge = read_dataset(tmp_path, ["query", "gallery"], labelled=False)
+    assert facts(challenge.gallery.records) == [(-1, 1, None, None)] * 2
 
 
 def test_veri_without_xml_is_read_from_its_names(tmp_path: Path) -> None:
@@ -222,6 +225,143 @@ def test_camera_0_and_class_0_are_known(tmp_path: Path, rows: list[str], known: 
     assert facts(read_dataset(tmp_path).train.records) == known
 
 
+# The field's data sets
+
+
+def write(path: Path, *lines: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def vehicleid(root: Path) -> Path:
+    """Vehicles 11 and 12 to train on; 21, 22 to test on, 23 as well in the larger set."""
+    names = {"0001": 11, "0002": 12, "0003": 21, "0004": 21, "0005": 22, "0006": 22, "0007": 23}
+    pictures(root / "image", *(f"{name}.jpg" for name in names))
+    rows = [f"{name} {vehicle}" for name, vehicle in names.items()]
+    lists = root / "train_test_split"
+    write(lists / "train_list.txt", *rows[:2])
+    write(lists / "test_list_800.txt", *rows[2:6])
+    write(lists / "test_list_1600.txt", *rows[2:])
+    write(root / "attribute" / "color_attr.txt", "11 5", "21 0", "22 1")
+    write(root / "attribute" / "model_attr.txt", "11 200", "12 3", "21 200")
+    return root
+
+
+def veriwild(root: Path) -> Path:
+    names = [f"0000{vehicle}/00{vehicle}{image}" for vehicle in (1, 2, 3) for image in (1, 2)]
+    for name in names:
+        pictures((root / "images" / name).parent, f"{name[-4:]}.jpg")
+    lists = root / "train_test_split"
+    write(lists / "train_list.txt", *names[:2])
+    for size, last in ((3000, 4), (5000, 6)):
+        write(lists / f"test_{size}_query.txt", *names[2:last:2])
+        write(lists / f"test_{size}.txt", *names[3:last:2])
+    rows = (f"{name};{n};2018-03-11 07:59:02;Audi A4;SUV;grey" for n, name in enumerate(names))
+    write(lists / "vehicle_info.txt", "id/image;Camera ID;Time;Model;Type;Color", *rows)
+    return root
+
+
+def vric(root: Path) -> Path:
+    for one, row in (("train", "a.jpg 1 3"), ("probe", "a.jpg 2 4"), ("gallery", "b.jpg 2 5")):
+        pictures(root / f"{one}_images", row[:5])
+        write(root / f"vric_{one}.txt", row)
+    return root
+
+
+def cityflow(root: Path) -> Path:
+    for split in ("train", "query", "test"):
+        names = [f"00000{n}.jpg" for n in (1, 2, 3)]
+        pictures(root / f"image_{split}", *names)
+        write(root / f"name_{split}.txt", *names)
+        items = (f'<Item imageName="{name}" vehicleID="0095" cameraID="c00{n}" />'
+                 for n, name in enumerate(names, start=1))  # fmt: skip
+        xml(root, split, "\n".join(items), encoding="gb18030", declared="gb2312")
+    for split in ("train", "test"):
+        write(root / f"{split}_track.txt", "000001.jpg 000003.jpg ", "000002.jpg ")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("draw", "size", "layout", "protocol", "train", "query", "gallery"),
+    [
+        (vehicleid, None, "VehicleID", "vehicleid", [(11, -1, 7, 2), (12, -1, None, None)],
+         [(21, -1, None, 2), (22, -1, None, None)], [(21, -1, None, 2), (22, -1, None, None)]),
+        (vehicleid, 1600, "VehicleID", "vehicleid", [(11, -1, 7, 2), (12, -1, None, None)],
+         [(21, -1, None, 2), (22, -1, None, None)],
+         [(21, -1, None, 2), (22, -1, None, None), (23, -1, None, None)]),
+        (veriwild, None, "VERI-Wild", "veriwild", [(1, 0, 4, 2), (1, 1, 4, 2)],
+         [(2, 2, 4, 2)], [(2, 3, 4, 2)]),
+        (veriwild, 5000, "VERI-Wild", "veriwild", [(1, 0, 4, 2), (1, 1, 4, 2)],
+         [(2, 2, 4, 2), (3, 4, 4, 2)], [(2, 3, 4, 2), (3, 5, 4, 2)]),
+        (vric, None, "VRIC", "veri", [(1, 3, None, None)], [(2, 4, None, None)],
+         [(2, 5, None, None)]),
+        (cityflow, None, "CityFlow-ReID", "cityflow",
+         *[[(95, n, None, None) for n in (1, 2, 3)]] * 3),
+    ],
+)  # fmt: skip
+def test_the_fields_data_sets_are_found_and_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, draw: Callable, size: int | None,
+    layout: str, protocol: str, train: list, query: list, gallery: list,
+) -> None:  # fmt: skip
+    root = draw(tmp_path)
+    if draw is vehicleid:
+        write(root / "classes.csv", "color,5,white", "type,200,SUV", "color,1,unknown")
+    dataset = read_dataset(root, test_size=size)
+    assert (dataset.layout, dataset.protocol) == (layout, protocol)
+    assert [facts(split.records) for split in dataset.splits] == [train, query, gallery]
+    if draw is vehicleid:
+        assert "the color of 2 images is no known class and counts as unknown: 0 (2)" in caplog.text
+        assert "the type of 1 images" in caplog.text and "color,1" not in caplog.text
+    if draw is cityflow:
+        tracks = [[record.track for record in split.records] for split in dataset.splits]
+        assert tracks == [[1, 2, 1], [None] * 3, [1, 2, 1]]
+
+
+@pytest.mark.parametrize("draw", [vehicleid, veriwild, vric, cityflow])
+def test_missing_images_and_doubled_names_of_the_fields_data_sets_are_named(
+    tmp_path: Path, draw: Callable[[Path], Path]
+) -> None:
+    root = draw(tmp_path)
+    lists = {vehicleid: "train_test_split/train_list.txt", vric: "vric_train.txt",
+             veriwild: "train_test_split/train_list.txt", cityflow: "name_train.txt"}  # fmt: skip
+    file = root / lists[draw]
+    first = file.read_text().splitlines()[0]
+    record = read_dataset(root, ["train"]).train.records[0]
+    record.image.rename(record.image.with_suffix(".gone"))
+    with pytest.raises(DataError, match=rf"{file.name}:1: image .* does not exist"):
+        read_dataset(root, ["train"])
+    write(file, *file.read_text().splitlines(), first)
+    with pytest.raises(DataError, match=rf"{file.name}:[0-9]+: image .* is listed already"):
+        read_dataset(root, ["train"])
+
+
+def test_test_sizes_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="test size is 2400; expected 800 or 1600"):
+        read_dataset(vehicleid(tmp_path / "vehicleid"), test_size=2400)
+    with pytest.raises(DataError, match="test size is 800; expected none"):
+        read_dataset(vric(tmp_path / "vric"), test_size=800)
+
+
+@pytest.mark.parametrize("row", ["colour,silver,gray", "color,silver", "color,silver,shiny"])
+def test_a_class_file_that_cannot_be_meant_is_refused(tmp_path: Path, row: str) -> None:
+    write(vehicleid(tmp_path) / "classes.csv", row)
+    with pytest.raises(DataError, match=r"classes\.csv:1: "):
+        read_dataset(tmp_path)
+
+
+def test_a_mixture_keeps_vehicles_and_cameras_apart(tmp_path: Path) -> None:
+    first, second, third = vric(tmp_path / "a"), vehicleid(tmp_path / "b"), veriwild(tmp_path / "c")
+    mixed = mixture(read_dataset(root) for root in (first, second, third))
+    # VRIC has vehicles 1 and 2, cameras 3 to 5; VehicleID's are 11 to 22, VERI-Wild's follow.
+    assert mixed.train.vehicle_ids.tolist() == [1, 14, 15, 27, 27]
+    assert mixed.train.camera_ids.tolist() == [3, -1, -1, 6, 7]
+    assert (mixed.root, mixed.layout, len(mixed.query)) == (first, "VRIC", 1)
+    without = mixture([read_dataset(first, ["train"]), read_dataset(second)])
+    assert (without.layout, without.protocol) == ("VehicleID", "vehicleid")
+    assert without.query.vehicle_ids.tolist() == without.gallery.vehicle_ids.tolist()
+    assert not set(without.train.vehicle_ids) & set(without.query.vehicle_ids)
+
+
 # What is refused
 
 
@@ -275,7 +415,6 @@ TWO = '<a>\n<Item imageName="x" vehicleID="two" cameraID="c1" colorID="1"/></a>'
                 ("image,vehicle_id\na.jpg\n", "query.csv:2: 1 columns"),
                 ("image,vehicle_id\na.jpg,1.5\n", "vehicle_id is '1.5'"),
                 ("image,vehicle_id\na.jpg,\n", "vehicle_id is ''"),
-                ("image,vehicle_id,color\na.jpg,1,mauve\n", "color is 'mauve'; expected a number"),
                 ("image,vehicle_id\nnowhere.jpg,1\n", "query.csv:2: image"),
                 ("image,image,vehicle_id\na.jpg,b.jpg,1\n", "has the column 'image' twice"),
                 ("", "query.csv:1: the header is ''"),
@@ -451,7 +590,8 @@ def test_check_data_counts_the_splits(
     roots: dict[str, Path], capsys: pytest.CaptureFixture
 ) -> None:
     assert main(["check-data", str(roots["veri"])]) == 0
-    header, images, *_ = capsys.readouterr().out.splitlines()
+    layout, header, images, *_ = capsys.readouterr().out.splitlines()
+    assert layout.endswith("veri: VeRi-776 (XML and name lists), evaluated by --protocol veri")
     assert (header.split(), images.split()[1:]) == (
         ["train", "query", "gallery"],
         ["12", "6", "12"],
@@ -463,3 +603,6 @@ def test_check_data_counts_the_splits(
     ]  # fmt: skip
     assert all(one["with_keypoints"] == one["stored_segments"] == one["images"] for one in splits)
     assert all(one["colors"] == 3 for one in splits)
+    assert main(["check-data", *(str(roots[name]) for name in ("csv", "veri")), "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["layout"] for one in lines[::3]] == ["CSV", "VeRi-776 (XML and name lists)"]

@@ -88,10 +88,10 @@ def add_parsers(commands: Any) -> None:
         commands,
         "check-data",
         _check_data,
-        "check every label and image of a data set, and count them",
+        "check every label and image of data sets, and count them",
         example="ROOT",
     )
-    data.add_argument("data", type=Path, metavar="ROOT", help="the data set's folder")
+    data.add_argument("data", type=Path, nargs="+", metavar="ROOT", help="a data set's folder")
     add_options(data, "--json")
 
 
@@ -203,17 +203,20 @@ def _check_data(options: argparse.Namespace) -> None:
     from ..data.layouts import read_dataset
     from ..data.records import warn_about
 
-    dataset = read_dataset(options.data)
-    warn_about(dataset)
-    counts = {split.name: _counts(split) for split in dataset.splits}
-    if options.json:
-        print_json({"split": name} | one for name, one in counts.items())
-        return
-    columns = {
-        split: {name.replace("_", " "): count for name, count in one.items()}
-        for split, one in counts.items()
-    }
-    print_table("", columns)
+    for root in options.data:
+        dataset = read_dataset(root)
+        warn_about(dataset)
+        about = {"data": str(root), "layout": dataset.layout, "protocol": dataset.protocol}
+        counts = {split.name: _counts(split) for split in dataset.splits}
+        if options.json:
+            print_json(about | {"split": name} | one for name, one in counts.items())
+            continue
+        print(f"{root}: {dataset.layout}, evaluated by --protocol {dataset.protocol}")
+        columns = {
+            split: {name.replace("_", " "): count for name, count in one.items()}
+            for split, one in counts.items()
+        }
+        print_table("", columns)
 
 
 def _counts(split: Split) -> dict[str, int]:
@@ -229,6 +232,7 @@ def _counts(split: Split) -> dict[str, int]:
         "with_keypoints": sum(record.keypoints is not None for record in records),
         "stored_heatmaps": sum(record.heatmaps is not None for record in records),
         "stored_segments": sum(record.segments is not None for record in records),
+        "tracks": len({record.track for record in records} - {None}),
     }
 
 

@@ -33,7 +33,15 @@ def add_parsers(commands: Any) -> None:
         "train on a data set",
         example="--data vehicles --output run --weights synthetic --epochs 5 --freeze blocks",
     )
-    add_options(finetune, "--data", "--weights", "--workers", "--device")
+    finetune.add_argument(
+        "--data",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="ROOT",
+        help="a data set's folder, or several to train on together",
+    )
+    add_options(finetune, "--weights", "--workers", "--device")
     finetune.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="a new folder for the results"
     )
@@ -114,7 +122,7 @@ def _finetune(options: argparse.Namespace) -> None:
     except KeyboardInterrupt as interruption:
         raise KeyboardInterrupt(
             f"interrupted; go on after the last finished epoch with: multitasknet finetune --data "
-            f"{options.data} --output {options.output} --resume"
+            f"{' '.join(map(str, options.data))} --output {options.output} --resume"
         ) from interruption
     if result.is_first:
         print(f"\n{_best(result, 'epoch')}, {_metrics(result.metrics)}")

@@ -13,28 +13,32 @@ from xml.parsers import expat
 from ..errors import DataError
 from ..files import reading
 from ..images import find_images
-from ..vehicle.attributes import COLORS, TYPES
 from ..vehicle.cameras import UNKNOWN_CAMERA
+from .class_names import UNKNOWN_WORDS, ClassNames
 from .file_names import camera_in, path_in, vehicle_in
 from .labels import LabelRow, parse_rows, read_labels, read_visibility, refuse, whole_number
-from .records import SPLITS, Record, Split, VehicleDataset, check_images
+from .records import NO_VEHICLE, SPLITS, Record, Split, VehicleDataset, check_images
 from .text import read_csv, read_lines, read_text
 
 logger = logging.getLogger(__name__)
 
 FOLDERS = {"train": "train", "query": "query", "gallery": "test"}
 _MARKET = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
-_UNKNOWN = ("", "unknown", "nan", "none", "null", "-1")
-_SPELT = {"grey": "gray", "gold": "golden"}
+_VRIC = {"train": "train", "query": "probe", "gallery": "gallery"}
+_WILD = ("vehicle/image", "camera", "time", "model", "type", "color")
+_WILD_IMAGES = {3000: (3000, 38861), 5000: (5000, 64389), 10000: (10000, 128517)}
 _COLUMNS = ("image", "vehicle_id", "camera", "color", "type")
 _NAMED = re.compile(r"(?:-1|[0-9]+)_")
 _FRACTION = re.compile(r"[+-]?[0-9]*[.,][0-9]+")
-# Market's crops that show none of the vehicles, and images whose vehicle is not stated.
-_NO_VEHICLE = -1
 
 
 def read_dataset(
-    root: str | Path, splits: Sequence[str] | None = None, *, check: bool = True
+    root: str | Path,
+    splits: Sequence[str] | None = None,
+    *,
+    check: bool = True,
+    labelled: bool = True,
+    test_size: int | None = None,
 ) -> VehicleDataset:
     """Read and check a data set in any of this module's layouts.
 
@@ -43,6 +47,8 @@ def read_dataset(
         splits: which of ``train``, ``query`` and ``gallery`` are wanted; each must be there.
             Default is what is there.
         check: decode every image once, so that a bad one is named now and not hours later.
+        labelled: leave out images of no known vehicle, as a challenge's test images are.
+        test_size: of data sets with several, that with so many vehicles; default is the smallest.
 
     Raises:
         DataError: no known layout, or faulty labels or images; one message names file, line and
@@ -52,13 +58,19 @@ def read_dataset(
     unknown = [name for name in splits or () if name not in SPLITS]
     if unknown:
         raise ValueError(f"split is {unknown[0]!r}; expected some of {', '.join(SPLITS)}")
-    layout = _layout_of(root)
+    names = ClassNames(root)
+    layout = _layout_of(root, names, test_size)
+    if test_size and test_size not in layout.test_sizes:
+        sizes = " or ".join(map(str, layout.test_sizes)) or "none: there is one test set"
+        raise DataError(f"{root}: the test size is {test_size}; expected {sizes}")
     found = {}
     for name in splits or layout.splits:
         place = layout.places[name]
         if name not in layout.splits:
             raise DataError(f"{root}: there is no split {name!r}; expected {place}")
         records = tuple(layout.read(name))
+        if labelled:
+            records = _of_known_vehicles(records, place)
         if not records and splits:
             raise DataError(f"{place}: the split {name!r} is empty; expected at least one image")
         if check:
@@ -66,13 +78,16 @@ def read_dataset(
         found[name] = Split(name, records)
     if not any(map(len, found.values())):
         raise DataError(f"{root}: no split has an image; expected at least one")
-    return VehicleDataset(root, **found)
+    names.warn()
+    return VehicleDataset(
+        root, **found, layout=layout.name, protocol=layout.protocol, published=layout.published
+    )
 
 
 def has_split(root: Path, name: str) -> bool:
     """Whether a folder is a data set in any of these layouts, with that split."""
     try:
-        return name in _layout_of(root).splits
+        return name in _layout_of(root, ClassNames(root)).splits
     except DataError:
         return False
 
@@ -82,12 +97,20 @@ class Layout:
     """How a data set is laid out.
 
     Attributes:
+        name: as users know it.
         places: where each split's labels, or else images, have to be.
         read: reads the records of a split.
+        protocol: how it is evaluated, a name of :mod:`multitasknet.ranking.protocols`.
+        published: how many queries and gallery images published figures are of, if that is known.
+        test_sizes: by numbers of vehicles, the test sets of which one is read.
     """
 
+    name: str
     places: Mapping[str, Path]
     read: Callable[[str], Iterable[Record]]
+    protocol: str = "veri"
+    published: tuple[int, int] | None = None
+    test_sizes: tuple[int, ...] = ()
 
     @property
     def splits(self) -> list[str]:
@@ -95,16 +118,26 @@ class Layout:
         return [name for name, place in self.places.items() if place.exists()]
 
 
-def _layout_of(root: Path) -> Layout:
+def _layout_of(root: Path, names: ClassNames, test_size: int | None = None) -> Layout:
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder; give the root of a data set")
-    for layout in (_pamtri(root), _nvlabs(root), _table(root), _veri(root), _market(root)):
+    for layout in (
+        _pamtri(root),
+        _nvlabs(root),
+        _table(root, names),
+        _vehicleid(root, names, test_size),
+        _veriwild(root, names, test_size),
+        _vric(root),
+        _veri(root),
+        _market(root),
+    ):
         if layout.splits:
             return layout
     raise DataError(
         f"{root}: no known layout; expected label_<split>.csv (PAMTRI), annot/label_<split>.csv "
         f"(NVlabs), train.csv, query.csv and gallery.csv, image_train, image_query and image_test "
-        f"(VeRi), or bounding_box_train, query and bounding_box_test (Market)"
+        f"(VeRi, CityFlow), train_test_split with image (VehicleID) or images (VERI-Wild), "
+        f"vric_<split>.txt (VRIC), or bounding_box_train, query and bounding_box_test (Market)"
     )
 
 
@@ -129,7 +162,8 @@ def _pamtri(root: Path) -> Layout:
             for row in read_labels(root / f"label_{folder}.csv").values()
         ]
 
-    return Layout({split: root / f"label_{one}.csv" for split, one in FOLDERS.items()}, read)
+    places = {split: root / f"label_{one}.csv" for split, one in FOLDERS.items()}
+    return Layout("PAMTRI", places, read)
 
 
 def _nvlabs(root: Path) -> Layout:
@@ -149,10 +183,10 @@ def _nvlabs(root: Path) -> Layout:
 
         return [_labelled(image_of(row), row) for row in read_labels(places[split]).values()]
 
-    return Layout(places, read)
+    return Layout("NVlabs", places, read)
 
 
-def _table(root: Path) -> Layout:
+def _table(root: Path, names: ClassNames) -> Layout:
     """CSV: ``train.csv``, ``query.csv`` and ``gallery.csv`` with a header.
 
     The columns are ``image`` (a path below the root), ``vehicle_id`` and optionally ``camera``,
@@ -171,7 +205,7 @@ def _table(root: Path) -> Layout:
         by_name = not any("camera" in row for row in rows)
 
         def number(column: str, word: str) -> int:
-            if column == "camera" and word.lower() in _UNKNOWN:
+            if column == "camera" and word.lower() in UNKNOWN_WORDS:
                 return UNKNOWN_CAMERA
             if word not in numbers[column]:
                 raise ValueError(f"{column} is {word!r}; expected a whole number or a name")
@@ -186,49 +220,160 @@ def _table(root: Path) -> Layout:
                 origin,
                 vehicle=number("vehicle_id", row["vehicle_id"]),
                 camera=None if by_name else number("camera", row.get("camera", "")),
-                color_id=_class(row.get("color", ""), COLORS, "color"),
-                type_id=_class(row.get("type", ""), TYPES, "type"),
+                color_id=names.id_of("color", row.get("color", "")),
+                type_id=names.id_of("type", row.get("type", "")),
             )
 
         return list(parse_rows(tables[split], parse).values())
 
-    return Layout(places, read)
+    return Layout("CSV", places, read)
+
+
+def _vehicleid(root: Path, names: ClassNames, test_size: int | None) -> Layout:
+    """VehicleID: ``train_test_split/train_list.txt``, ``test_list_800.txt`` and so on.
+
+    A line is the name of an image in ``image/`` and its vehicle; ``attribute/color_attr.txt`` and
+    ``model_attr.txt`` give a vehicle's colour and model. Cameras are not known. The first image of
+    each vehicle to test on is the gallery's; the protocol draws others.
+    """
+    lists, images = root / "train_test_split", root / "image"
+    sizes = _test_sizes(lists, r"test_list_([0-9]+)\.txt")
+    size = test_size or min(sizes, default=800)
+    test = lists / f"test_list_{size}.txt"
+    places = {"train": lists / "train_list.txt", "query": test, "gallery": test}
+
+    def read(split: str) -> list[Record]:
+        words = {
+            kind: dict(row for _, row in _columns(root / "attribute" / f"{name}_attr.txt", 2))
+            for kind, name in (("color", "color"), ("type", "model"))
+        }
+        rows = _columns(places[split], 2)
+        vehicles = parse_rows(rows, lambda row, _: (path_in(row[0]), row[1]), "is listed already")
+        firsts = {vehicle: name for name, vehicle in reversed(vehicles.items())}
+
+        def labels_of(name: str) -> dict[str, Any]:
+            vehicle = vehicles[name]
+            classes = {
+                f"{kind}_id": names.id_of(kind, of_vehicle.get(vehicle, ""), numbered=False)
+                for kind, of_vehicle in words.items()
+            }
+            return {"vehicle": _number(vehicle, "vehicle"), "camera": UNKNOWN_CAMERA, **classes}
+
+        listed = [
+            (origin, name)
+            for (origin, _), (name, vehicle) in zip(rows, vehicles.items(), strict=True)
+            if split == "train" or (firsts[vehicle] == name) == (split == "gallery")
+        ]
+        return _listed(images, listed, labels_of, suffix=".jpg")
+
+    there = places if images.is_dir() else {}
+    return Layout("VehicleID", there, read, "vehicleid", test_sizes=sizes)
+
+
+def _veriwild(root: Path, names: ClassNames, test_size: int | None) -> Layout:
+    """VERI-Wild: ``train_test_split/train_list.txt``, ``test_3000.txt``, ``test_3000_query.txt``.
+
+    And so on for other sizes. A line is ``vehicle/image``, of ``images/<vehicle>/<image>.jpg``;
+    ``vehicle_info.txt`` has, after a header, ``vehicle/image;camera;time;model;type;color``.
+    """
+    lists, images = root / "train_test_split", root / "images"
+    sizes = _test_sizes(lists, r"test_([0-9]+)\.txt")
+    size = test_size or min(sizes, default=3000)
+    files = {"train": "train_list", "query": f"test_{size}_query", "gallery": f"test_{size}"}
+    places = {split: lists / f"{file}.txt" for split, file in files.items()}
+
+    def read(split: str) -> list[Record]:
+        candidates = (folder / "vehicle_info.txt" for folder in (lists, root))
+        file = next(filter(Path.is_file, candidates), None)
+        rows = [*read_csv(file)][1:] if file else []
+        known = {row[0].strip(): row for _, row in rows if len(row) >= len(_WILD)}
+
+        def labels_of(name: str) -> dict[str, Any]:
+            vehicle = _number(name.split("/")[0], "vehicle")
+            if file is None:
+                return {"vehicle": vehicle, "camera": UNKNOWN_CAMERA}
+            if name not in known:
+                raise ValueError(f"image {name!r} has no row {';'.join(_WILD)} in {file}")
+            _, camera, _, _, kind, color, *_ = known[name]
+            return {
+                "vehicle": vehicle,
+                "camera": _number(camera, "camera"),
+                "color_id": names.id_of("color", color),
+                "type_id": names.id_of("type", kind),
+            }
+
+        return _listed(images, read_lines(places[split]), labels_of, suffix=".jpg")
+
+    there = places if images.is_dir() else {}
+    return Layout("VERI-Wild", there, read, "veriwild", _WILD_IMAGES.get(size), sizes)
+
+
+def _vric(root: Path) -> Layout:
+    """VRIC: ``vric_train.txt``, ``vric_probe.txt`` and ``vric_gallery.txt``.
+
+    A line is image, vehicle and camera, of ``train_images/``, ``probe_images/``,
+    ``gallery_images/``.
+    """
+    places = {split: root / f"vric_{one}.txt" for split, one in _VRIC.items()}
+
+    def read(split: str) -> list[Record]:
+        rows = _columns(places[split], 3)
+        known = {path_in(image): labels for _, (image, *labels) in rows}
+
+        def labels_of(name: str) -> dict[str, Any]:
+            fields = ("vehicle", "camera")
+            return {
+                field: _number(text, field) for field, text in zip(fields, known[name], strict=True)
+            }
+
+        listed = [(origin, row[0]) for origin, row in rows]
+        return _listed(root / f"{_VRIC[split]}_images", listed, labels_of)
+
+    return Layout("VRIC", places, read, published=(2811, 2811))
 
 
 def _veri(root: Path) -> Layout:
-    """VeRi and CityFlow-ReID: ``image_train/``, ``image_query/`` and ``image_test/``.
+    """VeRi-776 and CityFlow-ReID: ``image_train/``, ``image_query/`` and ``image_test/``.
 
-    With ``name_<split>.txt`` and ``train_label.xml``, ``test_label.xml`` if there; without labels,
-    file names such as ``0002_c002_00030600_0.jpg`` state vehicle and camera.
+    With ``name_<split>.txt``, ``<split>_label.xml`` (of VeRi's queries in ``test_label.xml``) and
+    ``<split>_track.txt``, a track a line, if there; without labels, names of VeRi's images such as
+    ``0002_c002_00030600_0.jpg`` state vehicle and camera, and CityFlow's vehicle is not known.
     """
     folders = {split: root / f"image_{one}" for split, one in FOLDERS.items()}
     lists = {split: root / f"name_{one}.txt" for split, one in FOLDERS.items()}
     places = {split: lists[split] if lists[split].exists() else folders[split] for split in SPLITS}
+    is_cityflow = (root / "query_label.xml").exists() or (root / "train_track.txt").exists()
 
     def read(split: str) -> list[Record]:
         listed = lists[split].is_file()
         names = read_lines(lists[split]) if listed else _pictures(folders[split])
-        sources = ("train",) if split == "train" else (FOLDERS[split], "test")
-        files = (root / f"{source}_label.xml" for source in sources)
-        file = next(filter(Path.is_file, files), None)
-        if file is None:
-            return _listed(folders[split], names, _labels_in_name)
-        items = parse_rows(_xml_items(file), _xml_labels, "has an item already")
+        file, tracks = _xml_of(root, split), _tracks(root / f"{FOLDERS[split]}_track.txt")
+        items = parse_rows(_xml_items(file), _xml_labels, "has an item already") if file else {}
 
         def labels_of(name: str) -> dict[str, Any]:
+            if file is None:
+                unnamed = is_cityflow and not _NAMED.match(name)
+                return {"vehicle": None, "camera": None} if unnamed else _labels_in_name(name)
             if name not in items:
                 raise ValueError(f"image {name!r} has no item in {file}")
             return items[name]
 
-        return _listed(folders[split], names, labels_of)
+        return _listed(
+            folders[split], names, lambda name: labels_of(name) | {"track": tracks.get(name)}
+        )
 
-    return Layout(places, read)
+    if is_cityflow:
+        return Layout("CityFlow-ReID", places, read, "cityflow", (1052, 18290))
+    kinds = {"XML": any(root.glob("*_label.xml")), "name lists": any(root.glob("name_*.txt"))}
+    by = " and ".join(kind for kind, there in kinds.items() if there) or "folders"
+    return Layout(f"VeRi-776 ({by})", places, read, published=(1678, 11579))
 
 
 def _market(root: Path) -> Layout:
     """Market: ``bounding_box_train/``, ``query/``, ``bounding_box_test/``; names state labels."""
     places = {split: root / folder for split, folder in _MARKET.items()}
     return Layout(
+        "Market",
         places,
         lambda split: _listed(places[split], _pictures(places[split]), _labels_in_name),
     )
@@ -243,7 +388,7 @@ def _record(
     """An image and its labels; without a camera, its name states that."""
     return Record(
         image=image,
-        vehicle_id=_NO_VEHICLE if vehicle is None else vehicle,
+        vehicle_id=NO_VEHICLE if vehicle is None else vehicle,
         camera_id=camera_in(image.name) if camera is None else camera,
         origin=origin,
         **known,
@@ -265,19 +410,27 @@ def _labelled(image: Path, row: LabelRow, **known: Any) -> Record:
 
 
 def _listed(
-    folder: Path, names: Iterable[tuple[str, str]], labels_of: Callable[[str], dict[str, Any]]
+    folder: Path,
+    names: Iterable[tuple[str, str]],
+    labels_of: Callable[[str], dict[str, Any]],
+    *,
+    suffix: str = "",
 ) -> list[Record]:
-    """Pictures of a folder, each name after its place; those of no known vehicle are left out."""
+    """Pictures of a folder, each name after its place; ``suffix`` ends those that lack it."""
 
     def parse(text: str, origin: str) -> tuple[str, Record]:
         name = path_in(text)
-        return name, _record(folder / name, origin, **labels_of(name))
+        file = name if name.lower().endswith(suffix) else name + suffix
+        return name, _record(folder / file, origin, **labels_of(name))
 
-    found = parse_rows(names, parse, "is listed already").values()
-    kept = [record for record in found if record.vehicle_id != _NO_VEHICLE]
-    if len(kept) < len(found):
-        left_out = len(found) - len(kept)
-        logger.warning("%s: %d images of no known vehicle are left out", folder, left_out)
+    return list(parse_rows(names, parse, "is listed already").values())
+
+
+def _of_known_vehicles(records: tuple[Record, ...], place: Path) -> tuple[Record, ...]:
+    kept = tuple(record for record in records if record.vehicle_id != NO_VEHICLE)
+    if len(kept) < len(records):
+        left_out = len(records) - len(kept)
+        logger.warning("%s: %d images of no known vehicle are left out", place, left_out)
     return kept
 
 
@@ -302,7 +455,36 @@ def _maps_of(image: str, folder: Path) -> Path | None:
     return maps if maps.is_dir() else None
 
 
-# XML and CSV
+# Lists, XML and CSV
+
+
+def _columns(path: Path, count: int) -> list[tuple[str, list[str]]]:
+    """The rows of a list whose columns blanks separate, each after its place; none without it."""
+    rows = [(origin, line.split()) for origin, line in read_lines(path)] if path.is_file() else []
+    refuse(
+        f"{origin}: {len(row)} columns; expected {count}, separated by blanks"
+        for origin, row in rows
+        if len(row) != count
+    )
+    return rows
+
+
+def _test_sizes(folder: Path, pattern: str) -> tuple[int, ...]:
+    """The numbers of vehicles that the names of lists state."""
+    matches = (re.fullmatch(pattern, file.name) for file in folder.glob("test_*.txt"))
+    return tuple(sorted(int(found[1]) for found in matches if found))
+
+
+def _tracks(path: Path) -> dict[str, int]:
+    """The track of each image, the number of its line."""
+    lines = read_lines(path) if path.is_file() else ()
+    return {path_in(one): n for n, (_, line) in enumerate(lines, 1) for one in line.split()}
+
+
+def _xml_of(root: Path, split: str) -> Path | None:
+    """The label file of a split, which VeRi's queries share with the gallery; None without it."""
+    sources = ("train",) if split == "train" else (FOLDERS[split], "test")
+    return next(filter(Path.is_file, (root / f"{one}_label.xml" for one in sources)), None)
 
 
 def _xml_items(path: Path) -> list[tuple[str, dict[str, str]]]:
@@ -362,7 +544,7 @@ def _numbering(words: Iterable[str]) -> dict[str, int]:
     known = sorted(
         word
         for word in words
-        if word.lower() not in _UNKNOWN
+        if word.lower() not in UNKNOWN_WORDS
         and not (_FRACTION.fullmatch(word) and whole_number(word) is None)
     )
     try:
@@ -376,16 +558,4 @@ def _number(text: str, field: str) -> int:
     value = whole_number(text.strip().lower().removeprefix("c"))
     if value is None or value < 0:
         raise ValueError(f"{field} is {text!r}; expected a whole number")
-    return value
-
-
-def _class(text: str, names: tuple[str, ...], field: str) -> int | None:
-    word = _SPELT.get(text.lower(), text.lower())
-    if word in _UNKNOWN:
-        return None
-    if word in names:
-        return names.index(word) + 1
-    value = whole_number(word)
-    if value is None or value < 0:
-        raise ValueError(f"{field} is {text!r}; expected a number or one of {', '.join(names)}")
     return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from stat import S_ISREG
 
@@ -21,6 +21,8 @@ from .labels import refuse
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "query", "gallery")
+# Of Market's crops that show none of the vehicles, and of images whose vehicle is not stated.
+NO_VEHICLE = -1
 _NAMED = 10
 _WORKERS = 4
 
@@ -31,7 +33,7 @@ class Record:
 
     Attributes:
         image: the file.
-        vehicle_id: which vehicle it shows.
+        vehicle_id: which vehicle it shows, -1 if unknown.
         camera_id: which camera took it, -1 if unknown.
         color_id, type_id: raw ids, of ``COLORS`` and ``TYPES`` 1 first; None if unknown.
         keypoints: float32 ``[36, 3]`` of x, y (pixels of the image) and confidence, or None.
@@ -39,6 +41,7 @@ class Record:
             it, 2 where something else does or it lies outside; None if only confidences are known.
         estimated: whether a pose network found the keypoints; else the label states them.
         heatmaps, segments: folders of the stored 64x64 maps, None to draw them from the keypoints.
+        track: which of the split's tracks it is of, None if unknown.
         origin: the label's place, ``file:line``.
     """
 
@@ -52,6 +55,7 @@ class Record:
     estimated: bool = False
     heatmaps: Path | None = None
     segments: Path | None = None
+    track: int | None = None
     origin: str = ""
 
     @property
@@ -86,17 +90,57 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class VehicleDataset:
-    """A data set: its root and its splits, empty where they were not asked for."""
+    """A data set: its root and its splits, empty where they were not asked for.
+
+    Attributes:
+        layout, protocol, published: see :class:`.layouts.Layout`.
+    """
 
     root: Path
     train: Split = Split("train")
     query: Split = Split("query")
     gallery: Split = Split("gallery")
+    layout: str = ""
+    protocol: str = "veri"
+    published: tuple[int, int] | None = None
 
     @property
     def splits(self) -> tuple[Split, ...]:
         """The splits that were read."""
         return tuple(split for split in (self.train, self.query, self.gallery) if len(split))
+
+
+def mixture(datasets: Iterable[VehicleDataset]) -> VehicleDataset:
+    """The train images of several data sets, with vehicles and cameras numbered apart.
+
+    Query and gallery, and all that says how to measure on them, are those of the first that has
+    both; the first data set keeps its numbers.
+    """
+    apart: list[VehicleDataset] = []
+    vehicle = camera = 0
+    for one in datasets:
+        train, query, gallery = (
+            _numbered_from(split, vehicle, camera) for split in (one.train, one.query, one.gallery)
+        )
+        apart.append(replace(one, train=train, query=query, gallery=gallery))
+        records = (*train.records, *query.records, *gallery.records)
+        vehicle = max(vehicle, *(1 + record.vehicle_id for record in records))
+        camera = max(camera, *(1 + record.camera_id for record in records))
+    measured = next((one for one in apart if len(one.query) and len(one.gallery)), apart[0])
+    images = tuple(record for one in apart for record in one.train.records)
+    return replace(measured, train=Split("train", images))
+
+
+def _numbered_from(split: Split, vehicle: int, camera: int) -> Split:
+    records = (
+        replace(
+            one,
+            vehicle_id=one.vehicle_id + vehicle,
+            camera_id=UNKNOWN_CAMERA if one.camera_id == UNKNOWN_CAMERA else one.camera_id + camera,
+        )
+        for one in split.records
+    )
+    return replace(split, records=tuple(records))
 
 
 def check_files(records: Iterable[Record]) -> None:

@@ -48,7 +48,8 @@ def entries_of(images: Iterable[Path]) -> list[Entry]:
 def entries_in(folder: Path) -> list[Entry]:
     """The crops of a folder, of a data set those of its split ``gallery``; ids are paths in it."""
     if has_split(folder, "gallery"):
-        records = read_dataset(folder, ["gallery"], check=False).gallery.records
+        dataset = read_dataset(folder, ["gallery"], check=False, labelled=False)
+        records = dataset.gallery.records
     else:
         records = tuple(Record(one, 0, camera_in(one.name)) for one in find_images(folder))
     return [

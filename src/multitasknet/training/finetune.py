@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import mindspore
 
 from ..data.layouts import read_dataset
-from ..data.records import VehicleDataset
+from ..data.records import VehicleDataset, mixture
 from ..device import choose_device
 from ..errors import TrainingError
 from ..files import check_output, exclusive, make_folder
@@ -56,7 +56,7 @@ class FinetuneResult:
 
 
 def finetune(
-    data: str | Path | VehicleDataset,
+    data: str | Path | Sequence[str | Path] | VehicleDataset,
     output: str | Path,
     *,
     resume: bool = False,
@@ -75,7 +75,8 @@ def finetune(
     ``msrun`` the processes train together.
 
     Args:
-        data: the data set or its root, see :func:`multitasknet.read_dataset`. MultiTaskNet is
+        data: the data set or its root, see :func:`multitasknet.read_dataset`; several roots are
+            trained on together, see :func:`multitasknet.data.records.mixture`. MultiTaskNet is
             validated on query and gallery; without them there are no metrics, and the last epoch
             counts as the best.
         output: the folder for results; a new one, unless ``resume`` is set.
@@ -116,7 +117,8 @@ def finetune(
     devices.any(False)
     check_output(output, folder=True)
     if not isinstance(data, VehicleDataset):
-        data = read_dataset(data)
+        roots = [data] if isinstance(data, str | Path) else data
+        data = mixture(map(read_dataset, roots))
     if not len(data.train):
         raise TrainingError(f"{data.root}: the data set has no train split; nothing to train on")
     show = progress and devices.is_first
