@@ -39,6 +39,15 @@ def add_parsers(commands: Any) -> None:
     export.add_argument(
         "--fixed-batch", type=positive, metavar="N", help="the only batch size that the file takes"
     )
+    export.add_argument(
+        "--rgb",
+        action="store_true",
+        help="a file for other programs, from RGB in 0..1 to an embedding of length 1, without a "
+        "pose; of an INT8 file too (--weights int8.onnx)",
+    )
+    export.add_argument(
+        "--embedding-only", action="store_true", help="--rgb without colour and type"
+    )
 
     quantize = add_command(
         commands,
@@ -68,15 +77,18 @@ def _export(options: argparse.Namespace) -> None:
         options.output,
         name=_network(options),
         **source_of(options),
-        **given(options, ("fixed_batch", "size", "device")),
+        **given(options, ("fixed_batch", "size", "device", "rgb", "embedding_only")),
     )
     if options.json:
         print_json([asdict(report)])
         return
+    what = "Cell, on {} inputs"
+    if options.rgb:
+        what = "predictor without poses (1 - cosine), on {} pictures"
     rows: dict[str, object] = {
         "file": report.path,
         "size": f"{report.bytes / 1e6:.1f} MB",
-        "difference": f"{report.difference:.1e} at most from the Cell, on {CHECKED_INPUTS} inputs",
+        "difference": f"{report.difference:.1e} at most from the {what.format(CHECKED_INPUTS)}",
     }
     print_rows(rows)
 

@@ -21,6 +21,7 @@ from ..weights.read import check_network
 from .conversion import call, cell_of, open_mindir, to_onnx, write_mindir
 from .engines import in_batches, open_engine
 from .metadata import Metadata
+from .predictor import Predictor
 
 FORMATS = (".onnx", ".mindir")
 CHECKED_INPUTS = 8
@@ -38,7 +39,8 @@ class ExportReport:
         path: the file.
         metadata: what it states of itself.
         difference: the largest difference from the Cell on eight inputs, relative to the largest
-            value of that output.
+            value of that output; of an RGB file, 1 minus the least cosine of its embeddings with
+            those of ``Predictor(pose="none")`` on eight pictures.
         bytes: its size.
     """
 
@@ -61,6 +63,9 @@ def export(
     cache_dir: str | Path | None = None,
     offline: bool = False,
     progress: bool = True,
+    rgb: bool = False,
+    embedding_only: bool = False,
+    normalized: bool = False,
 ) -> ExportReport:
     """Write a network as ONNX or MindIR, and check the file against the Cell.
 
@@ -70,20 +75,30 @@ def export(
     height and width that are multiples of 32, and its metadata is enough to predict from it:
     ``Predictor("model.onnx")``. A MindIR file takes the one input size that is noted in it.
 
+    An RGB file is for programs that know no maps and no poses: its input is ``images`` (float32
+    ``[N, 3, H, W]``, RGB, 0..1, of the size noted), its outputs ``embedding`` of length 1, and
+    ``color_logits`` and ``type_logits`` if the network has them.
+
     Args:
         output: the file to write, ``.onnx`` or ``.mindir``; replaced if it exists.
-        weights, card, cache_dir, offline, progress: as in :class:`multitasknet.Predictor`.
+        weights, card, cache_dir, offline, progress: as in :class:`multitasknet.Predictor`; an
+            ``.onnx`` file, INT8 too, for an RGB file alone.
         name: of the network whose weights they are.
         network: a Cell to export instead; it stays as it is.
         fixed_batch: the only batch size that the file is to take; default is any.
         size: side, or height and width, to note as input size and to check on; default is the
             network's.
         device: where the Cell computes what the file is compared with, see
-            :class:`multitasknet.Predictor`.
+            :class:`multitasknet.Predictor`; an RGB file is compared on the CPU.
+        rgb: write an RGB file.
+        embedding_only: leave its colour and type out.
+        normalized: it takes pixels from which ImageNet's mean was subtracted, and which were
+            divided by its deviation.
 
     Raises:
         EngineError: the file's outputs differ from the Cell's by more than 1e-4 (2e-3 where the
-            Cell does not run on a CPU), or another ending. No file is left.
+            Cell does not run on a CPU; the cosine of an RGB file is below 0.9999), or another
+            ending. No file is left.
         OutputError: the file cannot be written.
     """
     output = expand(output)
@@ -96,6 +111,22 @@ def export(
     if weights == DEFAULT:
         weights = default_weights((name,), card)
     check_output(output, inputs=[] if weights in (None, *ENTRIES) else [expand(str(weights))])
+    if rgb:
+        predictor = Predictor(
+            weights,
+            pose="none",
+            network=network,
+            card=card,
+            size=size,
+            backend="onnx",
+            cache_dir=cache_dir,
+            offline=offline,
+            progress=progress,
+        )
+        check_network(predictor.spec.network, name, predictor.engine.source)
+        return _export_rgb(
+            output, predictor, fixed_batch, embedding_only=embedding_only, normalized=normalized
+        )
     choose_device(device)
     cell, sha256, calibration = _frozen(
         network, name, WeightsSource(weights, card, cache_dir, offline, progress)
@@ -118,6 +149,16 @@ def export(
             )
         written = part.stat().st_size
     return ExportReport(output, metadata, difference, written)
+
+
+def _export_rgb(
+    output: Path, predictor: Predictor, batch: int | None, **choices: bool
+) -> ExportReport:
+    from .rgb import write_rgb
+
+    with replacing(output) as part:
+        metadata, cosine = write_rgb(part, predictor, batch=batch, **choices)
+        return ExportReport(output, metadata, 1 - cosine, part.stat().st_size)
 
 
 def tolerance() -> float:

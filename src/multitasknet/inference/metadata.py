@@ -13,6 +13,8 @@ from ..models import DEFAULT_NETWORK, find_network
 from ..ranking.calibration import Calibration
 
 _KEY = "multitasknet"
+# Where an RGB file states the mean and deviation of the pixels that it takes.
+RGB = "rgb"
 _PRECISIONS = ("float32", "int8")
 
 
@@ -54,6 +56,11 @@ class Metadata:
         remedy = "write it with 'multitasknet export'"
         with reading(source, EngineError, "it has no metadata of multitasknet", remedy):
             value = json.loads(strings[_KEY])
+            if RGB in value:
+                raise EngineError(
+                    f"{source}: it takes RGB alone, for other programs; give the weights it was "
+                    f"made from"
+                )
             # The first release knew one network, and did not name it.
             network = find_network(value.get("network", DEFAULT_NETWORK))
             batch, precision = value["batch"], value["precision"]

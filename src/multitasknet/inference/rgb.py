@@ -1,0 +1,181 @@
+"""A network as one file from RGB to a vector, for programs that know no maps and no poses.
+
+A 1x1 convolution before the network normalises the colours and fills the planes of the neutral
+pose, the pose vector is a constant, and the embedding is divided by its length.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx.helper import make_node, make_tensor_value_info
+
+from ..data.samples import batch_inputs, make_sample
+from ..errors import EngineError
+from ..hub.card import assets_folder
+from ..images import RGB_MEAN, RGB_STD, find_images, read_image, resize
+from ..models.base import SIZE_STEP, Arrays, Shapes
+from .engines import OnnxEngine, in_batches
+from .metadata import RGB, Metadata
+from .predictor import Predictor
+
+INPUT, EMBEDDING = "images", "embedding"
+CLASSES = ("color_logits", "type_logits")
+LEAST_COSINE = 0.9999
+CHECKED_PICTURES = 8
+_SHORTEST = 1e-12
+
+
+def write_rgb(
+    path: Path,
+    predictor: Predictor,
+    *,
+    batch: int | None = None,
+    embedding_only: bool = False,
+    normalized: bool = False,
+) -> tuple[Metadata, float]:
+    """Write the file; what it states of itself, and the least cosine with the predictor.
+
+    Args:
+        path: the file.
+        predictor: without poses, run by ONNX Runtime or OpenVINO, float32 or INT8.
+        batch: the only batch size that the file is to take; None for any.
+        embedding_only: leave colour and type out.
+        normalized: pixels come with ImageNet's mean subtracted and divided by its deviation.
+
+    Raises:
+        EngineError: embeddings of eight pictures are not the predictor's.
+    """
+    engine = predictor.engine
+    if not isinstance(engine, OnnxEngine):
+        raise EngineError(f"an RGB file is made from an ONNX file, not by {engine.name}")
+    metadata = replace(
+        engine.metadata,
+        spec=replace(engine.spec, input_size=predictor.size),
+        batch=batch,
+    )
+    mean, std = (RGB_MEAN, RGB_STD) if normalized else ((0.0,) * 3, (1.0,) * 3)
+    model = onnx.load_from_string(engine.load())
+    _take_rgb(model.graph, metadata.spec, np.array(mean, np.float32), np.array(std, np.float32))
+    _give_unit_length(model.graph)
+    shapes = metadata.spec.output_shapes(predictor.size)
+    kept = [EMBEDDING, *(name for name in CLASSES if name in shapes and not embedding_only)]
+    _set_ends(
+        model.graph,
+        {INPUT: (3, *predictor.size)},
+        {name: shapes[name] for name in kept},
+        batch or "batch",
+    )
+    ((key, text),) = metadata.as_strings().items()
+    stated = {**json.loads(text), RGB: {"mean": mean, "std": std}}
+    onnx.helper.set_model_props(model, {key: json.dumps(stated)})
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+    cosine = least_cosine(path, predictor)
+    if not cosine >= LEAST_COSINE:
+        raise EngineError(
+            f"{engine.source}: the cosine of the RGB file's embeddings with the predictor's is "
+            f"{cosine:.6f}, expected at least {LEAST_COSINE}; the file is not kept"
+        )
+    return metadata, cosine
+
+
+def least_cosine(path: Path, predictor: Predictor) -> float:
+    """Between the embeddings that an RGB file and a predictor give of the demo's first pictures."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    stated = json.loads(next(iter(session.get_modelmeta().custom_metadata_map.values())))
+    mean, std = (np.array(stated[RGB][name], np.float32) for name in ("mean", "std"))
+    images = find_images(assets_folder() / "demo")[:CHECKED_PICTURES]
+    pixels = [resize(read_image(image), predictor.size) for image in images]
+    planes = (np.array(pixels, np.float32) / 255 - mean) / std
+    x = np.ascontiguousarray(planes.transpose(0, 3, 1, 2))
+
+    def run(*inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        return tuple(session.run([EMBEDDING], {INPUT: inputs[0]}))
+
+    (ours,) = in_batches(run, [x], stated["batch"])
+    theirs = np.concatenate([predictor.run(*one)[-1] for one in predictor.inputs(images)])
+    return float(((ours * theirs).sum(1) / np.linalg.norm(theirs, axis=1)).min())
+
+
+def _take_rgb(graph: Any, spec: Any, mean: np.ndarray, std: np.ndarray) -> None:
+    """Make a graph's inputs from pixels that are (value / 255 - mean) / std."""
+    black, white = (_neutral_inputs(spec, value) for value in (0, 255))
+    image, *others = spec.input_shapes(spec.input_size)
+    offset = black[0][0, :, 0, 0]
+    scale = (white[0][0, :, 0, 0] - offset)[:3]
+    weight = np.zeros((len(offset), 3, 1, 1), np.float32)
+    weight[:3, :, 0, 0] = np.diag(scale * std)
+    bias = offset.copy()
+    bias[:3] += scale * mean
+    nodes = [make_node("Conv", [INPUT, "rgb.weight", "rgb.bias"], [image], kernel_shape=[1, 1])]
+    constants = {"rgb.weight": weight, "rgb.bias": bias}
+    for name, value in zip(others, black[1:], strict=True):
+        # Once for each picture.
+        nodes += [
+            make_node("Shape", [INPUT], [f"{name}.pictures"]),
+            make_node("Gather", [f"{name}.pictures", f"{name}.first"], [f"{name}.count"]),
+            make_node("Concat", [f"{name}.count", f"{name}.width"], [f"{name}.shape"], axis=0),
+            make_node("Expand", [f"{name}.neutral", f"{name}.shape"], [name]),
+        ]
+        constants[f"{name}.first"] = np.array([0])
+        constants[f"{name}.width"] = np.array(value.shape[1:])
+        constants[f"{name}.neutral"] = value
+    network = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*nodes, *network])
+    _add(graph, constants)
+
+
+def _neutral_inputs(spec: Any, value: int) -> tuple[np.ndarray, ...]:
+    """The network's inputs for a picture of one grey without a pose."""
+    size = (SIZE_STEP, SIZE_STEP)
+    return batch_inputs([make_sample(np.full((*size, 3), value, np.uint8), None, spec)], spec, size)
+
+
+def _give_unit_length(graph: Any) -> None:
+    """Divide the embedding by its length."""
+    plain, length, least, divisor = (
+        f"{EMBEDDING}.{word}" for word in ("plain", "length", "least", "divisor")
+    )
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [plain if name == EMBEDDING else name for name in names]
+    graph.node.extend(
+        [
+            make_node("ReduceL2", [plain], [length], axes=[1], keepdims=1),
+            make_node("Max", [length, least], [divisor]),
+            make_node("Div", [plain, divisor], [EMBEDDING]),
+        ]
+    )
+    _add(graph, {least: np.array([_SHORTEST], np.float32)})
+
+
+def _set_ends(graph: Any, inputs: Shapes, outputs: Shapes, batch: int | str) -> None:
+    """Set a graph's inputs and outputs, and drop the nodes that no output needs."""
+    for ends, wanted in ((graph.input, inputs), (graph.output, outputs)):
+        del ends[:]
+        ends.extend(
+            make_tensor_value_info(name, onnx.TensorProto.FLOAT, [batch, *shape])
+            for name, shape in wanted.items()
+        )
+    needed, kept = set(outputs), []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    constants = [one for one in graph.initializer if one.name in needed]
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(reversed(kept))
+    graph.initializer.extend(constants)
+
+
+def _add(graph: Any, constants: Arrays) -> None:
+    graph.initializer.extend(onnx.numpy_helper.from_array(v, name) for name, v in constants.items())
