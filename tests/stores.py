@@ -68,8 +68,9 @@ class PixelPredictor:
     def predict(self, images: Iterable[Any], keypoints: Any = None) -> list[Prediction]:
         return list(self.stream(images))
 
-    def embed(self, images: Iterable[Any]) -> np.ndarray:
-        return np.stack([one.embedding for one in self.stream(images)])
+    def embed(self, images: Iterable[Any], keypoints: Any = None) -> np.ndarray:
+        found = [one.embedding for one in self.stream(images)]
+        return np.stack(found) if found else np.empty((0, WIDTH), np.float32)
 
     def one(self, pixels: np.ndarray, keypoints: np.ndarray | None = None) -> Prediction:
         mean = pixels.reshape(-1, 3).mean(axis=0) / 255

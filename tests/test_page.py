@@ -156,6 +156,9 @@ def test_side_by_side_similar_to_this_and_back(browser: Browser, served: Served)
     browser.wait("document.querySelector('#pair').open")
     assert browser.run("document.querySelectorAll('#two circle').length") == 72
     assert "Rank 1, distance" in text(browser, "#verdict")
+    assert "surfaces seen in both" in text(browser, "#parts")
+    agreeing = browser.run("document.querySelectorAll('#parts tr.agrees').length")
+    assert browser.run("document.querySelectorAll('#two polygon').length") == 2 * agreeing > 0
     browser.press("Escape", 27)
     browser.wait("!document.querySelector('#pair').open")
     second = ids(browser)[0]

@@ -128,6 +128,19 @@ def test_a_comparison_is_that_of_python(served: Served) -> None:
     found = post(served, "/api/compare", QUERY, OTHER).json()
     assert found["distance"] == pytest.approx(expected.distance, rel=1e-2)
     assert [found[name]["image"] for name in ("first", "second")] == [QUERY.name, OTHER.name]
+    parts = expected.as_json()["parts"]
+    assert found["agreement"] == expected.as_json()["agreement"] and any(
+        one["seen_in_both"] for one in parts
+    )
+    for one, other in zip(found["parts"], parts, strict=True):
+        assert one["surface"] == other["surface"]
+        assert one["contribution"] == pytest.approx(other["contribution"], abs=1e-3)
+
+
+def test_a_crop_compared_with_itself_agrees_wherever_it_is_seen(served: Served) -> None:
+    parts = post(served, "/api/compare", ids=[CROP, CROP]).json()["parts"]
+    seen = [one["contribution"] for one in parts if one["seen_in_both"]]
+    assert len(seen) > 2 and min(seen) > 0
 
 
 def test_a_probability_is_only_the_users_own_and_never_certain(

@@ -25,6 +25,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..gallery.comparing import Comparison
     from ..gallery.gallery import Gallery
     from ..gallery.rows import AddReport, Entry, Hit
     from ..inference.predictor import Predictor
@@ -85,6 +86,9 @@ def add_parsers(commands: Any) -> None:
     )
     for name in ("first", "second"):
         compare.add_argument(name, type=Path, metavar="IMAGE", help="a vehicle crop")
+    compare.add_argument(
+        "--output", type=Path, metavar="FILE", help="draw both with the surfaces that agree, as PNG"
+    )
     add_options(compare, "--json")
     add_predictor_options(compare)
 
@@ -260,12 +264,19 @@ def _group(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
+    from ..files import check_output
     from ..gallery.comparing import compare
+    from ..inference.agreement import agreement_in_words
 
     images = [options.first, options.second]
     check_images(images)
+    if options.output:
+        check_output(options.output, inputs=images)
     predictor = make_predictor(options)
     result = compare(predictor, *images)
+    if options.output:
+        _write_agreement(options.output, images, result)
+        print(options.output, file=sys.stderr if options.json else sys.stdout)
     if options.json:
         print_json([result.as_json()])
         return
@@ -274,6 +285,33 @@ def _compare(options: argparse.Namespace) -> None:
     print(f"distance      {result.distance:.4g} (squared Euclidean)")
     calibration = predictor.calibration
     print(calibration.words(result.distance) if calibration else _UNCALIBRATED)
+    print(f"surfaces      {agreement_in_words(result.parts)}")
+    seen = [part for part in result.parts if part.contribution is not None]
+    for part in sorted(seen, key=lambda one: -(one.contribution or 0)):
+        mark = "agrees" if part.agrees else ""
+        print(f"  {part.surface:17} {part.contribution:+.3f}  {mark}".rstrip())
+    if seen:
+        print("  (how much the cosine similarity falls when it is hidden in one of the two)")
+
+
+def _write_agreement(path: Path, images: Sequence[Path], result: Comparison) -> None:
+    from PIL import Image
+
+    from ..files import make_folder, replacing
+    from ..images import read_image
+    from ..report.overlay import draw_agreement
+
+    parts = result.parts
+    seen = [surface for surface, part in enumerate(parts) if part.seen_in_both]
+    drawn = draw_agreement(
+        [Image.fromarray(read_image(image)) for image in images],
+        [one.pose.keypoints for one in (result.first, result.second)],
+        seen,
+        {surface: parts[surface].contribution or 0 for surface in seen if parts[surface].agrees},
+    )
+    make_folder(path.parent)
+    with replacing(path) as part:
+        drawn.save(part, "PNG")
 
 
 def _add(options: argparse.Namespace) -> None:

@@ -1,19 +1,28 @@
-"""Pictures of the data: keypoints and surfaces drawn in, and many samples on one sheet."""
+"""Keypoints and surfaces of the vehicle drawn into pictures."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from colorsys import hsv_to_rgb
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
-from ..vehicle.keypoints import NUM_KEYPOINTS, SEEN_FROM, SKELETON, SURFACES, visible_surfaces
+from ..vehicle.keypoints import (
+    NUM_KEYPOINTS,
+    SEEN_FROM,
+    SKELETON,
+    SURFACE_NAMES,
+    SURFACES,
+    visible_surfaces,
+)
 
 _LEFT, _RIGHT, _HIDDEN = (255, 214, 0), (0, 220, 255), (255, 60, 60)
 _ACROSS = (255, 255, 255)
 _LEAST_DOT = 0.25  # of a dot of full confidence
-SHEET_COLUMNS = 6
-_FILL = 70  # opacity of a surface, of 255
+_FILL, _MOST = 70, 110  # opacity of a surface, of 255
+_AGREES, _SEEN = (0, 230, 90), (255, 255, 255)
+_TALL, _GAP, _TEXT = 480, 12, 15  # pixels
 
 
 def draw_overlay(image: Image.Image, keypoints: np.ndarray) -> Image.Image:
@@ -27,8 +36,7 @@ def draw_overlay(image: Image.Image, keypoints: np.ndarray) -> Image.Image:
     for surface in visible_surfaces(keypoints):
         hue = surface / len(SURFACES)
         color = tuple(round(255 * value) for value in hsv_to_rgb(hue, 1, 1))
-        corners = [tuple(corner) for corner in keypoints[SURFACES[surface], :2].tolist()]
-        draw.polygon(corners, fill=(*color, _FILL), outline=(*color, 255))
+        _draw_surface(draw, keypoints, surface, color, _FILL)
     radius = max(image.size) / 110
     points = keypoints.tolist()
     colors = [
@@ -45,3 +53,58 @@ def draw_overlay(image: Image.Image, keypoints: np.ndarray) -> Image.Image:
         reach = radius * min(max(confidence, _LEAST_DOT), 1)
         draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=(*color, 255))
     return Image.alpha_composite(image.convert("RGBA"), overlay).convert("RGB")
+
+
+def draw_agreement(
+    images: Sequence[Image.Image],
+    poses: Sequence[np.ndarray],
+    seen: Iterable[int],
+    agreeing: Mapping[int, float],
+) -> Image.Image:
+    """Two crops beside each other, RGB, 480 pixels high, with the surfaces that both show.
+
+    Args:
+        images, poses: of the two, keypoints ``[36, 3]``.
+        seen: the surfaces, outlined in white.
+        agreeing: those to fill with green and to name: how much each contributes, above 0. The
+            more, the less of the crop shines through.
+    """
+    most = max(agreeing.values(), default=1)
+    sides = []
+    for image, keypoints in zip(images, poses, strict=True):
+        scale = _TALL / image.height
+        picture = image.convert("RGB").resize((max(round(image.width * scale), 1), _TALL))
+        places = np.column_stack([keypoints[:, :2] * scale, keypoints[:, 2]])
+        overlay = Image.new("RGBA", picture.size)
+        draw = ImageDraw.Draw(overlay)
+        for surface in seen:
+            _draw_surface(draw, places, surface, _SEEN, 0)
+        for surface, share in sorted(agreeing.items(), key=lambda one: one[1]):
+            _draw_surface(draw, places, surface, _AGREES, round(_MOST * share / most))
+        for surface in agreeing:
+            draw.text(
+                tuple(places[SURFACES[surface], :2].mean(0).tolist()),
+                SURFACE_NAMES[surface],
+                font=ImageFont.load_default(_TEXT),
+                anchor="mm",
+                fill="white",
+                stroke_width=2,
+                stroke_fill="black",
+            )
+        sides.append(Image.alpha_composite(picture.convert("RGBA"), overlay).convert("RGB"))
+    width = sum(side.width for side in sides) + _GAP
+    both = Image.new("RGB", (width, _TALL), "white")
+    both.paste(sides[0], (0, 0))
+    both.paste(sides[1], (sides[0].width + _GAP, 0))
+    return both
+
+
+def _draw_surface(
+    draw: ImageDraw.ImageDraw,
+    keypoints: np.ndarray,
+    surface: int,
+    color: tuple[int, ...],
+    opacity: int,
+) -> None:
+    corners = [tuple(corner) for corner in keypoints[SURFACES[surface], :2].tolist()]
+    draw.polygon(corners, fill=(*color, opacity), outline=(*color, 255))

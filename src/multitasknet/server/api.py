@@ -15,6 +15,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from ..gallery.gallery import Gallery
 from ..gallery.rows import Facets, GalleryFilter, GalleryRow
 from ..images import Picture, picture_of
+from ..inference.agreement import agreement_as_json, hide_shared, parts_of
 from ..inference.predictor import Prediction
 from ..ranking.distances import squared_distances
 from ..vehicle.keypoints import SKELETON, SURFACES
@@ -73,15 +74,23 @@ async def predict(service: Served, sent: Body, crops: Annotated[Crops, Query()])
 
 @router.post("/api/compare", openapi_extra=_PICTURE)
 async def compare(service: Served, sent: Body, crops: Annotated[Crops, Query()]) -> Response:
-    """The distance of two pictures, and how probable one vehicle is if that was measured."""
+    """The distance of two pictures, and what each surface of the vehicle contributes.
+
+    How probable one vehicle is follows only if that was measured.
+    """
     both = await run_in_threadpool(_with_crops, service, sent, crops.ids)
     if len(both.pictures) != 2:
         raise ProblemError(400, f"{len(both.pictures)} pictures; expected two", field="images")
     first, second = await service.predict(both)
+    poses = first.pose, second.pose
+    shown = await run_in_threadpool(hide_shared, both.pictures, poses, service.predictor.size)
+    embeddings = [one.embedding for one in await service.predict(Sent(*shown, []))]
+    parts = parts_of(poses, np.array(embeddings))
     distance = squared_distances(first.embedding[None], second.embedding[None])[0, 0]
-    about = service.distance_as_json(float(distance))
     return JSONResponse(
-        about | {"first": prediction_as_json(first), "second": prediction_as_json(second)}
+        service.distance_as_json(float(distance))
+        | {"first": prediction_as_json(first), "second": prediction_as_json(second)}
+        | agreement_as_json(parts)
     )
 
 

@@ -14,8 +14,7 @@ import numpy as np
 NUM_KEYPOINTS = 36
 SEEN_FROM = 0.5
 
-# Each surface is a quadrilateral of keypoints: three on the left side, three on the right, then
-# rear bumper, boot, rear window, roof, windscreen, bonnet, front.
+# Each surface is a quadrilateral of keypoints.
 SURFACES = (
     (5, 15, 16, 17),
     (5, 6, 12, 15),
@@ -31,7 +30,17 @@ SURFACES = (
     (15, 16, 34, 33),
     (16, 17, 35, 34),
 )
+SURFACE_NAMES = (
+    *(
+        f"{side} {part}"
+        for side in ("left", "right")
+        for part in ("front wing", "doors", "rear wing")
+    ),
+    *("rear end", "boot", "rear window", "roof", "windscreen", "bonnet", "front end"),
+)
 _CORNERS, _NEXT = np.array(SURFACES), [1, 2, 3, 0]
+# Which way the corners turn in a picture, seen from outside the vehicle.
+_OUTSIDE = np.array([-1] * 3 + [1] * 10)
 
 # Of the left side, by what they lie on.
 KEYPOINT_GROUPS = {
@@ -113,15 +122,25 @@ def confident_surfaces(keypoints: np.ndarray) -> list[int]:
 
 def visible_surfaces(keypoints: np.ndarray) -> list[int]:
     """The surfaces that can be drawn: confident, and strictly convex as :func:`corners_of`."""
-    confident = confident_surfaces(keypoints)
+    confident, turns = _turns(keypoints)
+    return confident[(turns > 0).all(1) | (turns < 0).all(1)].tolist()
+
+
+def facing_surfaces(keypoints: np.ndarray) -> list[int]:
+    """The visible surfaces whose outside is seen: not those of the far side, seen through it."""
+    confident, turns = _turns(keypoints)
+    return confident[(turns * _OUTSIDE[confident, None] > 0).all(1)].tolist()
+
+
+def _turns(keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The confident surfaces, and at each of their corners the cross product of its edges."""
+    confident = np.array(confident_surfaces(keypoints), dtype=np.int64)
     corners = corners_of(keypoints, confident)
     edges = corners[:, _NEXT] - corners
     following = edges[:, _NEXT]
-    turns = edges[..., 0] * following[..., 1] - edges[..., 1] * following[..., 0]
-    convex = (turns > 0).all(1) | (turns < 0).all(1)
-    return [surface for surface, fits in zip(confident, convex, strict=True) if fits]
+    return confident, edges[..., 0] * following[..., 1] - edges[..., 1] * following[..., 0]
 
 
-def corners_of(keypoints: np.ndarray, surfaces: Sequence[int]) -> np.ndarray:
+def corners_of(keypoints: np.ndarray, surfaces: Sequence[int] | np.ndarray) -> np.ndarray:
     """Surfaces' corners, rounded to whole pixels as PAMTRI does: int64 ``[S, 4, 2]``."""
-    return keypoints[_CORNERS[list(surfaces)], :2].round().astype(np.int64)
+    return keypoints[_CORNERS[np.asarray(surfaces, np.int64)], :2].round().astype(np.int64)

@@ -3,11 +3,11 @@
 const TOP = 24;
 const SHOWN_CLASSES = 4;
 const $ = (id) => document.getElementById(id);
-const LEFT = "#ffd600", RIGHT = "#00dcff", HIDDEN = "#ff3c3c", ACROSS = "#fff";
+const LEFT = "#ffd600", RIGHT = "#00dcff", HIDDEN = "#ff3c3c", ACROSS = "#fff", AGREES = "#00e65a";
 const FACETS = { camera: "cameras", color: "colors", type: "types" };
 
 let about = null;
-// What is searched for: {name, image, id, prediction}; only crops of the gallery have an id.
+// What is searched for: {name, image, id, file, prediction}; crops of the gallery have an id, photos a file.
 let queries = [], current = null, matches = [], reach = null;
 // "right" or "wrong", by the keys of query and crop: a crop's id or a photo's name.
 const marks = new Map(), names = new Map();
@@ -106,7 +106,7 @@ async function take(files) {
   const predictions = await predict([], form);
   if (!predictions) return;
   queries = pictures.map((file, place) => ({
-    name: file.name, id: null, image: URL.createObjectURL(file), prediction: predictions[place],
+    name: file.name, id: null, file, image: URL.createObjectURL(file), prediction: predictions[place],
   }));
   $("photos").replaceChildren(...queries.map((query) => make("li", {},
     make("button", { type: "button", "aria-pressed": "false", "aria-label": query.name, onclick: () => guarded(() => choose(query)) },
@@ -163,7 +163,8 @@ function track(share) {
   return make("span", { class: "track", "aria-hidden": "true" }, filled);
 }
 
-function overlaid(image, prediction, name) {
+// With the parts of a comparison, only the surfaces that agree are filled.
+function overlaid(image, prediction, name, parts = null) {
   const frame = make("div", { class: "frame" },
     make("img", { src: image, alt: `${name}: ${described(prediction)}` }));
   frame.style.setProperty("--wide", Math.min(prediction.width / prediction.height, 1));
@@ -172,10 +173,12 @@ function overlaid(image, prediction, name) {
   const side = Math.max(prediction.width, prediction.height);
   const color = ([, , confidence], index) => confidence < 0.5 ? HIDDEN : index < 18 ? LEFT : RIGHT;
   if (origin !== "neutral") {
-    for (const surface of surfaces) {
+    for (const surface of parts ? parts.keys() : surfaces) {
       const corners = about.surfaces[surface].map((corner) => keypoints[corner].slice(0, 2).join(","));
-      const hue = `hsl(${360 * surface / about.surfaces.length} 100% 50%)`;
-      svg.append(drawn("polygon", { points: corners.join(" "), fill: hue, "fill-opacity": 0.22 }));
+      const hue = parts ? AGREES : `hsl(${360 * surface / about.surfaces.length} 100% 50%)`;
+      if (!parts || parts[surface].agrees) svg.append(drawn("polygon", {
+        points: corners.join(" "), fill: hue, "fill-opacity": parts ? shareOf(parts[surface], parts) / 2 : 0.22,
+      }));
     }
     for (const [a, b] of about.skeleton) {
       const [first, second] = [color(keypoints[a], a), color(keypoints[b], b)];
@@ -301,13 +304,29 @@ function card(match) {
 }
 
 async function sideBySide(match) {
-  const { predictions: [other] } = await post("/api/predict", [["ids", match.id]]);
-  const figure = (image, prediction, name) => make("figure", {}, make("div", { class: "overlaid" }, overlaid(image, prediction, name)),
+  const form = new FormData();
+  if (!current.id) form.append("images", current.file, current.name);
+  const options = [current.id, match.id].filter(Boolean).map((id) => ["ids", id]);
+  const { first, second, parts, agreement } = await post("/api/compare", options, form);
+  const figure = (image, prediction, name) => make("figure", {}, make("div", { class: "overlaid" }, overlaid(image, prediction, name, parts)),
     make("figcaption", {}, name, make("br"), described(prediction)));
   $("verdict").textContent = `Rank ${match.rank}, distance ${short(match.distance)}` +
     (match.probability == null ? "" : `: ${likely(match.probability)}`);
-  $("two").replaceChildren(figure(current.image, current.prediction, current.name), figure(pictureOf(match.id), other, match.name));
+  $("two").replaceChildren(figure(current.image, first, current.name), figure(pictureOf(match.id), second, match.name));
+  $("parts").replaceChildren(make("p", {}, `${agreement[0].toUpperCase()}${agreement.slice(1)}.`), partTable(parts));
   $("pair").showModal();
+}
+
+const shareOf = (part, parts) => part.contribution / Math.max(...parts.map((one) => one.contribution ?? 0));
+
+function partTable(parts) {
+  const shown = parts.filter((part) => part.seen_in_both).sort((a, b) => b.contribution - a.contribution);
+  if (!shown.length) return "";
+  return make("table", { class: "bars" },
+    make("caption", {}, "How much less alike they are with a surface hidden (cosine similarity)"),
+    make("tbody", {}, ...shown.map((part) => make("tr", { class: part.agrees ? "agrees" : "" },
+      make("th", { scope: "row" }, part.surface), make("td", {}, part.agrees ? track(shareOf(part, parts)) : ""),
+      make("td", {}, part.contribution.toFixed(3))))));
 }
 
 // Marks
