@@ -45,7 +45,7 @@ class PixelPredictor:
 
     @property
     def origin(self) -> EmbeddingOrigin:
-        return EmbeddingOrigin(self.weights, "segment", self.size)
+        return EmbeddingOrigin(self.weights, "segment", self.size, distance=self.spec.distance)
 
     def stream(
         self, images: Iterable[Any], keypoints: Any = None, *, skip: Any = None

@@ -17,6 +17,7 @@ from multitasknet import (
     adapt,
     create_network,
     read_weights,
+    save_weights,
     write_card,
 )
 from multitasknet.cli import main
@@ -229,6 +230,18 @@ def test_each_round_changes_what_it_trains_and_nothing_else(straight, weights) -
     assert not [name for name in trained if name.startswith(NETWORK.frozen["backbone"])]
     assert not [name for name in trained if "moving_" in name]
     assert {"fc_vid.weight", "classifier_vcolor.weight"} <= trained
+
+
+def test_weights_that_compare_by_angle_still_do(straight, crops, weights, tmp_path) -> None:
+    network = create_network(weights=weights)
+    network.spec = replace(network.spec, distance="cosine")
+    save_weights(network, tmp_path / "own.ckpt")
+    settings = FAST | {"weights": str(tmp_path / "own.ckpt"), "rounds": 1}
+    result = adapt(crops, tmp_path / "run", **settings)
+    assert read_weights(tmp_path / "run" / "round-1.ckpt").spec.distance == "cosine"
+    # Its classifier begins at centroids of what it is trained on.
+    ours, theirs = (one.history.epochs[1].losses["identity"] for one in (result, straight))
+    assert ours == pytest.approx(theirs, rel=0.2)
 
 
 def test_an_adaptation_that_dies_loses_the_round_in_hand_and_no_more(

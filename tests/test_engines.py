@@ -32,6 +32,7 @@ from multitasknet import (
     quantize,
     read_labels,
     read_weights,
+    save_weights,
 )
 from multitasknet.files import file_sha256
 from multitasknet.inference import cache, conversion, engines
@@ -171,6 +172,33 @@ def test_the_engines_are_the_cell(keypoint_aware, multi_task, include_top, stem_
         engine = open_engine(cell, EngineOptions(backend=backend))
         assert (engine.spec, engine.source) == (spec, "")
         assert largest_difference(engine.run, cell, spec) <= 1e-5
+
+
+def test_a_sidecar_may_have_every_engine_give_embeddings_of_length_1(inputs, tmp_path) -> None:
+    path = tmp_path / "own.ckpt"
+    save_weights(lively(create_network(weights=None, variant="rgb", num_ids=5)), path)
+    sidecar = path.with_suffix(".json")
+    stated = json.loads(sidecar.read_text())
+    del stated["distance"]  # as the first releases wrote it
+    sidecar.write_text(json.dumps(stated))
+    plain = Predictor(path, backend="mindspore")
+    embedding = plain.run(*inputs)[-1]
+    wanted = embedding / np.linalg.norm(embedding, axis=1, keepdims=True)
+    sidecar.write_text(json.dumps(stated | {"distance": "cosine"}))
+    model = export(tmp_path / "model.onnx", weights=path, size=SMALL).path
+    export(tmp_path / "model.mindir", weights=path, size=32)  # which compares it with the Cell
+    int8 = quantize(tmp_path / "int8.onnx", Predictor(model), PIXELS, min_cosine=0.5).path
+    both: list[dict[str, Any]] = [{"backend": "onnx"}, {"backend": "openvino"}]
+    how = [(path, {"backend": "mindspore"}), *product((model, int8), both)]
+    if has_bfloat16():
+        how.append((model, {"precision": "bfloat16"}))
+    for file, options in how:
+        predictor = Predictor(file, **options)
+        found = predictor.run(*inputs)[-1]
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+        if predictor.engine.precision == "float32":
+            np.testing.assert_allclose(found, wanted, atol=1e-5)
+            assert "distance cosine, not euclidean" in predictor.origin.differences(plain.origin)
 
 
 @pytest.mark.parametrize(

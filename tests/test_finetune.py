@@ -28,6 +28,7 @@ from multitasknet import (
     finetune,
     read_dataset,
     read_weights,
+    save_weights,
     write_card,
 )
 from multitasknet.cli import main
@@ -361,11 +362,12 @@ def test_the_whole_network_has_the_losses_of_before(data, tmp_path, monkeypatch)
         assert first.losses[name] == pytest.approx(value, rel=1e-3)
 
 
-def test_a_network_that_takes_no_pose_trains(data, tmp_path) -> None:
-    spec = MultiTaskNetSpec(Variant.RGB, keypoint_aware=False, num_ids=6)
-    mindspore.save_checkpoint(MultiTaskNet(spec), str(tmp_path / "first.ckpt"))
+def test_a_network_that_takes_no_pose_trains_and_keeps_its_distance(data, tmp_path) -> None:
+    spec = MultiTaskNetSpec(Variant.RGB, keypoint_aware=False, num_ids=6, distance="cosine")
+    save_weights(MultiTaskNet(spec), tmp_path / "first.ckpt")
     result = finetune(data, tmp_path / "run", **HEADS | {"weights": tmp_path / "first.ckpt"})
-    assert not create_network(weights=result.checkpoint).spec.keypoint_aware
+    trained = create_network(weights=result.checkpoint).spec
+    assert (trained.keypoint_aware, trained.distance) == (False, "cosine")
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from multitasknet.gallery.gallery import Gallery
 from multitasknet.gallery.rows import AddReport, Entry, parse_time
 
 OTHER = PixelPredictor(weights="cd" * 32)
+BY_ANGLE = PixelPredictor(spec=stores.PixelSpec(distance="cosine"))
 
 
 @pytest.fixture(scope="module")
@@ -160,15 +161,19 @@ def test_an_interruption_keeps_whole_batches(
     assert (report.unchanged, report.added, len(gallery)) == (20, 20, 40)
 
 
-def test_rows_of_other_weights_are_refused_until_they_are_embedded_again(
-    gallery: Gallery, pictures: list[Path]
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [(OTHER, "weights_sha256 abab"), (BY_ANGLE, "distance euclidean, not cosine")],
+)
+def test_rows_of_another_origin_are_refused_until_they_are_embedded_again(
+    gallery: Gallery, pictures: list[Path], other: PixelPredictor, named: str
 ) -> None:
     add(gallery, pictures[:6])
-    with pytest.raises(GalleryError, match="--reembed"):
-        add(gallery, pictures[6:], OTHER)
+    with pytest.raises(GalleryError, match=f"{named}.*--reembed"):
+        add(gallery, pictures[6:], other)
     assert gallery.origins() == {PixelPredictor().origin: 6}
-    assert add(gallery, gallery.stale(OTHER.origin), OTHER, reembed=True).added == 6
-    assert gallery.origins() == {OTHER.origin: 6} and not gallery.stale(OTHER.origin)
+    assert add(gallery, gallery.stale(other.origin), other, reembed=True).added == 6
+    assert gallery.origins() == {other.origin: 6} and not gallery.stale(other.origin)
 
 
 def test_a_manifest_brings_cameras_times_and_columns(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import mindspore
 import numpy as np
 import pytest
 
-from multitasknet import MultiTaskNet, create_network
+from multitasknet import MultiTaskNet, create_network, load_weights
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +60,21 @@ def test_the_whole_network_follows_the_definition(network, arrays) -> None:
     for output, wanted in zip(network(x, p), expected, strict=True):
         scale = np.abs(wanted).max()
         np.testing.assert_allclose(output.asnumpy() / scale, wanted / scale, atol=2e-5)
+
+
+def test_by_angle_embeddings_have_length_1_except_in_training(network) -> None:
+    features = inputs(3, 16, 32, 32)[0].reshape(3, -1)[:, :1024]
+    _, pose = inputs(3, 16, 32, 32)
+    twin = MultiTaskNet(replace(network.spec, distance="cosine"))
+    load_weights(twin, network.load_report.source)
+    plain = [output.asnumpy() for output in network.head(features, pose)]
+    for training in (True, False):
+        twin.set_train(training)
+        *logits, embedding = (output.asnumpy() for output in twin.head(features, pose))
+        for one, other in zip(logits, plain, strict=False):
+            np.testing.assert_array_equal(one, other)
+        lengths = 1 if training else np.linalg.norm(plain[-1], axis=1, keepdims=True)
+        np.testing.assert_allclose(embedding, plain[-1] / lengths, rtol=1e-5)
 
 
 def test_graph_mode_gives_the_same(network) -> None:

@@ -86,7 +86,7 @@ HOSTILE = {
             json.dumps(SIDECAR | {name: value})
             for name, value in (
                 *(("vehicle_ids", [1e999]), ("metrics", {"mAP": "x"}), ("metrics", 3)),
-                *(("origin", 5), ("size", "big"), ("colors", 5)),
+                *(("origin", 5), ("size", "big"), ("colors", 5), ("distance", "angle")),
             )
         ),
     ],
@@ -102,7 +102,7 @@ HOSTILE = {
             json.dumps(METADATA | {"spec": METADATA["spec"] | {name: value}})
             for name, value in (
                 *(("color_names", [[1]]), ("num_ids", "many"), ("keypoint_aware", 3)),
-                *(("input_size", [1, 2]), ("more", 1)),
+                *(("input_size", [1, 2]), ("more", 1), ("distance", "angle")),
             )
         ),
     ],

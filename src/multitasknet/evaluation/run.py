@@ -64,7 +64,7 @@ def evaluate(
         "gallery_images": len(dataset.gallery),
         "variant": str(predictor.spec.variant),
         "poses": _poses(predictor, Counter(query.poses) + Counter(gallery.poses)),
-        "distance": "squared Euclidean",
+        "distance": predictor.spec.measure,
         **run_settings(predictor),
     }
     evaluation = evaluate_outputs(

@@ -15,6 +15,7 @@ class EmbeddingOrigin:
         input_size: height and width that images were brought to.
         precision: that the network ran in, ``float32``, ``bfloat16``, ``float16`` or ``int8``.
         preprocessing: version of what makes the network's inputs.
+        distance: ``cosine`` if the embeddings have the length 1, else ``euclidean``.
     """
 
     weights_sha256: str
@@ -22,6 +23,7 @@ class EmbeddingOrigin:
     input_size: tuple[int, int]
     precision: str = "float32"
     preprocessing: int = 1
+    distance: str = "euclidean"
 
     def differences(self, expected: EmbeddingOrigin) -> str:
         """What is not as expected, for people."""

@@ -131,6 +131,7 @@ class Predictor(Runner):
             input_size=self.size,
             precision=self.engine.precision,
             preprocessing=find_network(self.spec.network).preprocessing_version,
+            distance=self.spec.distance,
         )
 
     def stream(

@@ -249,9 +249,16 @@ class Adaptation:
         """Cluster the crops and train on the clusters."""
         settings, crops = self.job.settings, self.job.dataset.train
         source = WeightsSource(self._file(number - 1))
-        answers = self._embed(self._open(source), crops)
+        network = self._open(source)
+        by_angle = network.spec.distance == "cosine"
+        # The classifier takes embeddings whose length is not taken away.
+        network.spec = replace(network.spec, distance="euclidean")
+        answers = self._embed(network, crops)
+        compared = answers.embeddings
+        if by_angle:
+            compared = compared / np.linalg.norm(compared, axis=1, keepdims=True)
         found = cluster(
-            answers.embeddings,
+            compared,
             crops.camera_ids,
             eps=settings.eps,
             min_images=settings.min_images,

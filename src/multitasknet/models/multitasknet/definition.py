@@ -19,7 +19,14 @@ from ..base import Arrays, Network, Shapes
 from ..names import is_torch, published_entries, torch_entries
 from .building import BACKBONE, HEAD, OPTIONS, STEM, TOP, check_counts, plan
 from .preprocessing import MAP_MEAN, MAP_STD, write_inputs
-from .spec import EMBEDDING_SIZE, POSE_SIZE, SYMMETRIC_POOL, MultiTaskNetSpec, Variant
+from .spec import (
+    DISTANCES,
+    EMBEDDING_SIZE,
+    POSE_SIZE,
+    SYMMETRIC_POOL,
+    MultiTaskNetSpec,
+    Variant,
+)
 
 if TYPE_CHECKING:
     from .network import MultiTaskNet
@@ -59,6 +66,7 @@ class MultiTaskNetDefinition(Network):
     sidecar_fields: ClassVar = Network.sidecar_fields | {
         "colors": "color_names",
         "types": "type_names",
+        "distance": "distance",
     }
 
     plan = staticmethod(plan)
@@ -132,6 +140,12 @@ class MultiTaskNetDefinition(Network):
 
         return MultiTaskNet(spec)
 
+    def spec_from_json(self, values: Mapping[str, Any]) -> MultiTaskNetSpec:
+        spec: MultiTaskNetSpec = super().spec_from_json(values)
+        if spec.distance not in DISTANCES:
+            raise ValueError(f"distance is {spec.distance!r}; expected {' or '.join(DISTANCES)}")
+        return spec
+
     def spec_to_sidecar(self, spec: MultiTaskNetSpec) -> dict[str, Any]:
         """The variant for people alone: the stem states it."""
         return {"variant": spec.variant.value, **super().spec_to_sidecar(spec)}
@@ -140,8 +154,8 @@ class MultiTaskNetDefinition(Network):
         self, spec: MultiTaskNetSpec, values: Mapping[str, Any]
     ) -> MultiTaskNetSpec:
         """ValueError for another number of classes than the checkpoint has."""
-        # The first release knew one convention, and did not name it.
-        values = {"pose_convention": spec.pose_convention, **values}
+        # The first releases knew one convention and one distance, and did not name them.
+        values = {"pose_convention": spec.pose_convention, "distance": spec.distance, **values}
         if not spec.multi_task:
             values |= {"colors": [], "types": []}
         named: MultiTaskNetSpec = super().spec_from_sidecar(spec, values)
@@ -171,6 +185,7 @@ class MultiTaskNetDefinition(Network):
             "stem pool": (
                 f"padded as in {'PyTorch' if spec.stem_pool == 'symmetric' else 'MindSpore'}"
             ),
+            "distance": spec.measure,
         }
         if spec.has_attributes:
             rows |= {"colours": ", ".join(spec.color_names), "types": ", ".join(spec.type_names)}

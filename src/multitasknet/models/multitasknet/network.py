@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
+from mindspore import dtype as mstype
 
 from ..layers import conv
 from .spec import ATTRIBUTE_SIZE, EMBEDDING_SIZE, MultiTaskNetSpec
@@ -19,6 +20,8 @@ BOTTLENECK = 4 * GROWTH
 STEM_FEATURES = 64
 BLOCKS = (6, 12, 24, 16)
 _LEAK = 0.01
+# Keeps an embedding of zeros finite. Not a sum with it, which INT8 would round to 8 bits.
+_TINY = 1e-12
 # One Tensor, or several: see the docstring of MultiTaskNet.
 Outputs: TypeAlias = "Tensor | tuple[Tensor, ...]"
 
@@ -136,7 +139,8 @@ class MultiTaskNet(nn.Cell):
     Outputs:
         By ``spec``: multi-task ``(id_logits [N, num_ids], color_logits [N, num_colors],
         type_logits [N, num_types], embedding [N, 1024])``, the first only if there are identities;
-        single-task ``(id_logits, embedding)``; without classifiers ``embedding`` alone.
+        single-task ``(id_logits, embedding)``; without classifiers ``embedding`` alone. With
+        ``spec.distance`` ``cosine`` embeddings have the length 1, except in training.
 
     Args:
         spec: the architecture.
@@ -155,6 +159,7 @@ class MultiTaskNet(nn.Cell):
         self.multi_task = spec.multi_task
         self.include_top = spec.include_top
         self.has_identities = spec.has_identities
+        self.by_angle = spec.distance == "cosine"
         self.leaky_relu = nn.LeakyReLU(_LEAK)
         if spec.multi_task:
             self.fc_vid = nn.Dense(spec.head_inputs, EMBEDDING_SIZE)
@@ -182,16 +187,17 @@ class MultiTaskNet(nn.Cell):
         """From pooled features ``[N, 1024]`` to the outputs."""
         if self.keypoint_aware:
             features = ops.concat((features, p), 1)
-        embedding = self.embed(features)
+        identity = self.embed(features)
+        embedding = self.normalized(identity)
         if not self.include_top:
             return embedding
         if not self.multi_task:
-            return self.classifier_vid(embedding), embedding
+            return self.classifier_vid(identity), embedding
         color_logits = self.classifier_vcolor(self.leaky_relu(self.fc_vcolor(features)))
         type_logits = self.classifier_vtype(self.leaky_relu(self.fc_vtype(features)))
         if not self.has_identities:
             return color_logits, type_logits, embedding
-        return self.classifier_vid(embedding), color_logits, type_logits, embedding
+        return self.classifier_vid(identity), color_logits, type_logits, embedding
 
     def embed(self, features: Tensor) -> Tensor:
         """The activated identity branch; without one, the pooled features themselves."""
@@ -200,3 +206,11 @@ class MultiTaskNet(nn.Cell):
         if self.keypoint_aware:
             return self.leaky_relu(self.fc(features))
         return features
+
+    def normalized(self, embedding: Tensor) -> Tensor:
+        """At length 1 where embeddings are compared by angle, and nothing is trained."""
+        if self.training or not self.by_angle:
+            return embedding
+        embedding = embedding.astype(mstype.float32)
+        length = ops.sqrt(ops.square(embedding).sum(1, keepdims=True))
+        return embedding / ops.maximum(length, _TINY)

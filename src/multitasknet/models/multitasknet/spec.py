@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 from ...vehicle.attributes import COLORS, TYPES, ClassMaps, class_ids
 from ...vehicle.keypoints import NUM_KEYPOINTS, count_maps
 from ...vehicle.pose import PoseConvention
 from ..base import Spec
+
+Distance: TypeAlias = Literal["euclidean", "cosine"]
+DISTANCES: tuple[str, ...] = get_args(Distance)
 
 EMBEDDING_SIZE = 1024
 ATTRIBUTE_SIZE = 512
@@ -65,6 +68,8 @@ class MultiTaskNetSpec(Spec):
         include_top: whether there are classifiers; without, the output is the embedding.
         stem_pool: where the stem's max pool pads, which follows the weights' origin: ``same``
             (after, not before) for those trained in MindSpore, ``symmetric`` for PyTorch's.
+        distance: ``cosine`` if embeddings are to be compared by angle: the network normalises them
+            then, except in training, and squared Euclidean distances are 2 - 2 cos.
     """
 
     network: ClassVar[str] = "multitasknet"
@@ -79,6 +84,13 @@ class MultiTaskNetSpec(Spec):
     input_size: tuple[int, int] = (256, 256)
     stem_pool: Literal["same", "symmetric"] = "same"
     pose_convention: PoseConvention = "published"
+    distance: Distance = "euclidean"
+
+    @property
+    def measure(self) -> str:
+        """The distance of embeddings, in words."""
+        by_angle = " of embeddings of length 1, so by angle" if self.distance == "cosine" else ""
+        return f"squared Euclidean{by_angle}"
 
     @property
     def channels(self) -> int:
