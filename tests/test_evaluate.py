@@ -207,7 +207,7 @@ def test_the_evaluate_command(root, checkpoint, tmp_path, capsys) -> None:
     assert len(table["Rank-1"]) == 2 and len(table["color"]) == 1
     page = (tmp_path / "out" / "report.html").read_text()
     # The weights are not the card's, and the data is not VeRi.
-    assert "card states" not in page and "VeRi" not in page
+    assert "card states" not in page and "VeRi-776" not in page
     assert f"measured on <code>{root}</code>" in page
     assert page.count('<figure class="shot query">') == 6
 

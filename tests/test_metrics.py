@@ -28,6 +28,8 @@ def reference(
     query_cameras: np.ndarray,
     gallery_cameras: np.ndarray,
     max_rank: int,
+    own_camera: bool = False,
+    most: int = 10**6,
 ) -> dict[str, Any]:
     """CMC, mAP, mINP, skipped queries and average precisions; slow and plain."""
     ranks_of_matches = []
@@ -36,7 +38,8 @@ def reference(
         ranks, rank = [], 0
         for g in ranking:
             same_vehicle = gallery_ids[g] == query_ids[q]
-            if same_vehicle and gallery_cameras[g] == query_cameras[q] != -1:
+            own = gallery_cameras[g] == query_cameras[q] != -1
+            if same_vehicle and own and not own_camera:
                 continue
             rank += 1
             if same_vehicle:
@@ -44,7 +47,9 @@ def reference(
         ranks_of_matches.append(ranks)
     valid = [ranks for ranks in ranks_of_matches if ranks]
     precisions = [
-        np.mean([n / rank for n, rank in enumerate(ranks, 1)]) if ranks else np.nan
+        sum(n / rank for n, rank in enumerate(ranks, 1) if rank <= most) / min(len(ranks), most)
+        if ranks
+        else np.nan
         for ranks in ranks_of_matches
     ]
     return {
@@ -96,9 +101,13 @@ def has_match(case: Case) -> bool:
 
 
 @settings(max_examples=1000, deadline=None)
-@given(distance_cases().filter(has_match), st.integers(1, 20))
-def test_the_metrics_are_what_the_definition_says(case: Case, max_rank: int) -> None:
+@given(distance_cases().filter(has_match), st.integers(1, 20), st.booleans(), st.integers(1, 20))
+def test_the_metrics_are_what_the_definition_says(
+    case: Case, max_rank: int, own_camera: bool, most: int
+) -> None:
     agrees(evaluate_ranking(*case, max_rank=max_rank), reference(*case, max_rank=max_rank))
+    rules = {"max_rank": max_rank, "own_camera": own_camera, "most": most}
+    agrees(evaluate_ranking(*case, **rules), reference(*case, **rules))
 
 
 @settings(max_examples=100, deadline=None)

@@ -19,6 +19,7 @@ from .options import (
     check_folder,
     make_pose_estimator,
     make_predictor,
+    positive,
     print_json,
     print_table,
     share,
@@ -41,6 +42,17 @@ def add_parsers(commands: Any) -> None:
         example="--data ROOT --weights tuned.ckpt --rerank --output out",
     )
     add_options(evaluate, "--data", "--json")
+    evaluate.add_argument(
+        "--protocol",
+        choices=("veri", "cityflow", "vehicleid", "veriwild"),
+        help="how to measure (the data set's own)",
+    )
+    evaluate.add_argument(
+        "--test-size",
+        type=positive,
+        metavar="VEHICLES",
+        help="which test set, of VehicleID and VERI-Wild (the smallest)",
+    )
     evaluate.add_argument("--rerank", action="store_true", help="k-reciprocal re-ranking as well")
     _add_output(evaluate)
     add_predictor_options(evaluate, *ENGINE)
@@ -108,7 +120,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     dataset = _query_and_gallery(options)
     predictor = make_predictor(options)
     card = card_metrics(card_of(options), predictor.engine.weights_sha256)
-    evaluation = evaluate(predictor, dataset, rerank=options.rerank, output=options.output)
+    how = {"protocol": options.protocol, "rerank": options.rerank}
+    evaluation = evaluate(predictor, dataset, output=options.output, **how)
     if options.output:  # before anything is printed, to a reader that may go
         write_evaluation_report(evaluation, dataset, _report(options), card=card)
     if options.json:
@@ -121,14 +134,14 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _print_metrics(evaluation: Evaluation, card: CardMetrics | None) -> None:
-    columns = {"this run": evaluation.metrics}
-    if evaluation.reranked:
-        columns["re-ranked"] = evaluation.reranked_metrics
-    _print_percent(columns, card)
+    _print_percent(evaluation.columns, card)
     ranking = evaluation.ranking
     count = ranking.valid_queries
     print(f"{count} {'query' if count == 1 else 'queries'}", end="")
     print(f", {len(ranking.skipped_queries)} without a match left out")
+    print(evaluation.settings["protocol"])
+    for reason in evaluation.settings["not_comparable"]:
+        print(f"Not comparable with published figures: {reason}.")
 
 
 def _evaluate_pose(options: argparse.Namespace) -> None:
@@ -239,7 +252,8 @@ def _counts(split: Split) -> dict[str, int]:
 def _query_and_gallery(options: argparse.Namespace) -> VehicleDataset:
     from ..data.layouts import read_dataset
 
-    return read_dataset(options.data, ["query", "gallery"], check=False)
+    size = getattr(options, "test_size", None)
+    return read_dataset(options.data, ["query", "gallery"], check=False, test_size=size)
 
 
 def _report(options: argparse.Namespace) -> Path:

@@ -40,7 +40,7 @@ def write_evaluation_report(
         title="MultiTaskNet evaluation",
         evaluation=evaluation,
         settings=evaluation.settings,
-        reranked=evaluation.reranked_metrics,
+        columns=evaluation.columns,
         random=evaluation.settings.get("weights") == RANDOM,
         card=card,
         cmc=_cmc_chart(rankings),

@@ -64,6 +64,8 @@ class Evaluation:
     Attributes:
         ranking: plain squared Euclidean distances.
         reranked: the same with k-reciprocal re-ranking, None if not asked for.
+        tracks: the same with each gallery image's embedding the mean of its track's; None if the
+            protocol does not ask for it, or no track is known.
         color, type: None if the network has no such head.
         query, gallery: the network's answers for the images.
         settings: weights, data and versions that the metrics belong to.
@@ -76,6 +78,7 @@ class Evaluation:
     query: Embeddings
     gallery: Embeddings
     settings: dict[str, Any]
+    tracks: RankingResult | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -92,11 +95,34 @@ class Evaluation:
         """The ranking's metrics with re-ranking; empty if not asked for."""
         return _ranking_metrics(self.reranked) if self.reranked else {}
 
+    @property
+    def track_metrics(self) -> dict[str, float]:
+        """The ranking's metrics by tracks; empty without them."""
+        return _ranking_metrics(self.tracks) if self.tracks else {}
+
+    @property
+    def deviations(self) -> dict[str, float]:
+        """The standard deviation of each metric over a protocol's draws; empty without draws."""
+        draws = [_ranking_metrics(one) for one in self.ranking.draws]
+        return {name: float(np.std([one[name] for one in draws])) for name in (draws or [{}])[0]}
+
+    @property
+    def columns(self) -> dict[str, dict[str, float]]:
+        """The metrics as columns of a table, by heading."""
+        others = {
+            "deviation": self.deviations,
+            "re-ranked": self.reranked_metrics,
+            "by track": self.track_metrics,
+        }
+        return {"this run": self.metrics} | {name: one for name, one in others.items() if one}
+
     def as_json(self) -> dict[str, Any]:
         """Metrics and settings as plain values."""
         return {
             "metrics": self.metrics,
             "reranked": self.reranked_metrics,
+            "by_track": self.track_metrics,
+            "deviations": self.deviations,
             "valid_queries": self.ranking.valid_queries,
             "queries_without_match": len(self.ranking.skipped_queries),
             "cmc": self.ranking.cmc.tolist(),

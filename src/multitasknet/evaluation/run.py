@@ -1,10 +1,11 @@
-"""Evaluation by VeRi's protocol: ranking of the gallery, colour and type accuracy."""
+"""Evaluation: ranking of the gallery by a protocol, colour and type accuracy."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,11 @@ import numpy as np
 from ..data.records import VehicleDataset, warn_about
 from ..errors import DataError
 from ..models.multitasknet.spec import MultiTaskNetSpec
-from ..ranking import reranking
 from ..ranking.calibration import EVEN, Calibration, save_calibration
-from ..ranking.metrics import evaluate_embeddings, evaluate_ranking
+from ..ranking.protocols import PROTOCOLS, Protocol, evaluate_by
 from ..ranking.threshold import Roc, roc_of_embeddings
 from ..vehicle.attributes import COLORS, TYPES, class_name
-from ..vehicle.cameras import same_camera
+from ..vehicle.cameras import UNKNOWN_CAMERA, same_camera
 from .embedding import Embeddings, embed_records
 from .results import (
     RANDOM,
@@ -41,6 +41,7 @@ def evaluate(
     predictor: Predictor,
     dataset: VehicleDataset,
     *,
+    protocol: str | None = None,
     rerank: bool = False,
     output: str | Path | None = None,
     progress: bool = True,
@@ -49,6 +50,7 @@ def evaluate(
 
     Args:
         dataset: with the splits ``query`` and ``gallery``.
+        protocol: ``veri``, ``cityflow``, ``vehicleid`` or ``veriwild``; default is the data set's.
         rerank: also report k-reciprocal re-ranking (Zhong et al., CVPR 2017).
         output: a folder for ``metrics.json``.
 
@@ -57,9 +59,12 @@ def evaluate(
         ImageError: an image cannot be read.
         OutputError: the results cannot be written.
     """
+    rules = PROTOCOLS[protocol or dataset.protocol]
     query, gallery = _embed(predictor, dataset, progress)
     settings = {
         "data": str(dataset.root),
+        "protocol": rules.text,
+        "not_comparable": caveats(dataset, rules),
         "query_images": len(dataset.query),
         "gallery_images": len(dataset.gallery),
         "variant": str(predictor.spec.variant),
@@ -68,7 +73,7 @@ def evaluate(
         **run_settings(predictor),
     }
     evaluation = evaluate_outputs(
-        predictor.spec, dataset, query, gallery, rerank=rerank, settings=settings
+        predictor.spec, dataset, query, gallery, protocol=rules, rerank=rerank, settings=settings
     )
     if output is not None:
         write_metrics(evaluation.as_json(), Path(output) / "metrics.json")
@@ -81,11 +86,16 @@ def evaluate_outputs(
     query: Embeddings,
     gallery: Embeddings,
     *,
+    protocol: Protocol | None = None,
     rerank: bool = False,
     settings: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Evaluate a network's answers for query and gallery; see :func:`evaluate`."""
-    embeddings, labels = (query.embeddings, gallery.embeddings), _labels(dataset)
+    protocol = protocol or PROTOCOLS[dataset.protocol]
+    embeddings = query.embeddings, gallery.embeddings
+    rank = partial(evaluate_by, protocol, labels=_labels(dataset))
+    tracks = [record.track for record in dataset.gallery.records]
+    by_track = protocol.tracks and any(track is not None for track in tracks)
     records = (*dataset.query.records, *dataset.gallery.records)
     colors = types = None
     if spec.has_attributes:
@@ -96,14 +106,42 @@ def evaluate_outputs(
         colors = attribute_result(spec.color_names, true_colors, found_colors)
         types = attribute_result(spec.type_names, true_types, found_types)
     return Evaluation(
-        ranking=evaluate_embeddings(*embeddings, *labels),
-        reranked=evaluate_ranking(reranking.rerank(*embeddings), *labels) if rerank else None,
+        ranking=rank(embeddings),
+        reranked=rank(embeddings, rerank=True) if rerank else None,
+        tracks=rank((embeddings[0], track_means(embeddings[1], tracks))) if by_track else None,
         color=colors,
         type=types,
         query=query,
         gallery=gallery,
         settings=dict(settings or {}),
     )
+
+
+def caveats(dataset: VehicleDataset, protocol: Protocol) -> list[str]:
+    """Why figures on a data set do not compare with those that are published, in words."""
+    found = []
+    if protocol.name != dataset.protocol:
+        found.append(f"the protocol of this data set is {dataset.protocol}")
+    counts = len(dataset.query), len(dataset.gallery)
+    if dataset.published not in (None, counts):
+        ours, theirs = (
+            f"{queries:,} queries and {gallery:,} gallery images"
+            for queries, gallery in (counts, dataset.published)
+        )
+        found.append(f"published figures are of {theirs}, these of {ours}")
+    cameras = np.concatenate([dataset.query.camera_ids, dataset.gallery.camera_ids])
+    if not protocol.own_camera and (cameras == UNKNOWN_CAMERA).any():
+        found.append("where a camera is unknown, images of the query's own camera count")
+    return found
+
+
+def track_means(embeddings: np.ndarray, tracks: Sequence[int | None]) -> np.ndarray:
+    """The embeddings, with the mean of its track's for each image of a known track."""
+    means = embeddings.copy()
+    of_image = np.array([-1 if track is None else track for track in tracks])
+    for track in np.unique(of_image[of_image >= 0]):
+        means[of_image == track] = embeddings[of_image == track].mean(axis=0)
+    return means
 
 
 def measure_roc(predictor: Predictor, dataset: VehicleDataset, *, progress: bool = True) -> Roc:

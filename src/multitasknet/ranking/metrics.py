@@ -1,4 +1,4 @@
-"""Ranking quality of a re-identification: CMC, mAP and mINP by VeRi's protocol."""
+"""Ranking quality of a re-identification: CMC, mAP and mINP of a ranking."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class RankingResult:
         valid_queries: number of queries with at least one match.
         skipped_queries: int64, indices of the other queries; they count nowhere.
         average_precisions: float64 ``[Q]``, NaN for a skipped query.
+        draws: the results that this one is the mean of, where a protocol draws the gallery.
     """
 
     cmc: np.ndarray
@@ -40,6 +41,7 @@ class RankingResult:
     valid_queries: int
     skipped_queries: np.ndarray
     average_precisions: np.ndarray
+    draws: tuple[RankingResult, ...] = ()
 
     def rank(self, k: int) -> float:
         """Rank-k accuracy, 0..1; ValueError unless k is from 1 to ``max_rank``."""
@@ -55,6 +57,9 @@ def evaluate_ranking(
     query_cameras: ArrayLike,
     gallery_cameras: ArrayLike,
     max_rank: int = 50,
+    *,
+    own_camera: bool = False,
+    most: int | None = None,
 ) -> RankingResult:
     """Evaluate a matrix of distances.
 
@@ -70,6 +75,9 @@ def evaluate_ranking(
         query_ids, query_cameras: integers ``[Q]``.
         gallery_ids, gallery_cameras: integers ``[G]``.
         max_rank: length of the CMC; may exceed the gallery.
+        own_camera: leave nothing out.
+        most: only so many of the nearest count for the average precision: the precisions at the
+            matches among them, over the number of matches or ``most``, whichever is less.
 
     Raises:
         DataError: wrong shapes or types, empty or NaN, or no query has a match.
@@ -82,7 +90,8 @@ def evaluate_ranking(
         raise DataError(f"distances has NaN at {place}; expected numbers")
     queries = _Labels.checked("query", query_ids, query_cameras, distances.shape[0])
     gallery = _Labels.checked("gallery", gallery_ids, gallery_cameras, distances.shape[1])
-    return _evaluate(distances, queries, gallery, check_count("max_rank", max_rank))
+    count = check_count("max_rank", max_rank)
+    return _evaluate(distances, queries, gallery, count, own_camera, most)
 
 
 def evaluate_embeddings(
@@ -93,6 +102,9 @@ def evaluate_embeddings(
     query_cameras: ArrayLike,
     gallery_cameras: ArrayLike,
     max_rank: int = 50,
+    *,
+    own_camera: bool = False,
+    most: int | None = None,
 ) -> RankingResult:
     """Evaluate embeddings, finite numbers ``[Q, D]`` and ``[G, D]``, by squared Euclidean distance.
 
@@ -105,7 +117,8 @@ def evaluate_embeddings(
     gallery = _Labels.checked("gallery", gallery_ids, gallery_cameras, len(gallery_embeddings))
     blocks = distance_blocks(query_embeddings, gallery_embeddings)
     rows = chain.from_iterable(blocks)
-    return _evaluate(rows, queries, gallery, check_count("max_rank", max_rank))
+    count = check_count("max_rank", max_rank)
+    return _evaluate(rows, queries, gallery, count, own_camera, most)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +135,12 @@ class _Labels:
 
 
 def _evaluate(
-    rows: Iterable[np.ndarray], queries: _Labels, gallery: _Labels, max_rank: int
+    rows: Iterable[np.ndarray],
+    queries: _Labels,
+    gallery: _Labels,
+    max_rank: int,
+    own_camera: bool,
+    most: int | None,
 ) -> RankingResult:
     first_ranks = np.zeros(len(queries.ids), dtype=np.int64)
     average_precisions = np.full(len(queries.ids), np.nan)
@@ -130,13 +148,16 @@ def _evaluate(
     labels = zip(queries.ids, queries.cameras, strict=True)
     for query, (distances, (vehicle, camera)) in enumerate(zip(rows, labels, strict=True)):
         same_vehicle = gallery.ids == vehicle
-        kept = ~(same_vehicle & same_camera(gallery.cameras, camera))
+        left_out = same_vehicle & same_camera(gallery.cameras, camera) & (not own_camera)
+        kept = ~left_out
         matches = np.flatnonzero(same_vehicle[kept])
         if not len(matches):
             continue
         ranks = _ranks(distances[kept], matches)
         first_ranks[query] = ranks[0]
-        average_precisions[query] = np.mean(np.arange(1, len(ranks) + 1) / ranks)
+        precisions = np.arange(1, len(ranks) + 1) / ranks
+        within = most or len(distances)
+        average_precisions[query] = precisions[ranks <= within].sum() / min(len(ranks), within)
         inverse_penalties[query] = len(ranks) / ranks[-1]
     valid = first_ranks > 0
     if not valid.any():
