@@ -29,6 +29,7 @@ ROOMS = (
     ("gallery",),
     ("training",),
     ("demo",),
+    ("integrations",),
     ("system",),
     ("server",),
     ("cli",),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import yaml
 
 from multitasknet import (
     EngineError,
@@ -21,6 +23,8 @@ from multitasknet import (
 )
 from multitasknet.cli import main
 from multitasknet.images import read_image
+from multitasknet.inference.hosts import HOSTS, export_for
+from multitasknet.integrations import Embedder, embed_patches
 
 CROPS = find_images(Path(__file__).resolve().parents[1] / "assets" / "demo")
 
@@ -99,3 +103,119 @@ def test_an_rgb_file_is_for_others_alone_and_kept_only_if_it_is_right(
         export(target, rgb=True, size=64)
     assert [path.name for path in tmp_path.iterdir()] == ["rgb.onnx"]
     assert target.read_bytes() == before
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_host_finds_the_file_and_what_it_takes_beside_it(predictor, tmp_path, host) -> None:
+    report, lines = export_for(host, tmp_path / "cars.onnx", weights="synthetic", size=64)
+    path = report.path
+    outputs = [end.name for end in onnx.load(path).graph.output]
+    several = ["embedding", "color_logits", "type_logits"] if host == "triton" else ["embedding"]
+    assert outputs == several
+    ours, theirs = vectors(path, normalized=host == "boxmot"), predictor.embed(CROPS[:4])
+    assert ((ours * theirs).sum(1) / np.linalg.norm(theirs, axis=1)).min() >= 0.9999
+
+    written = {
+        str(file.relative_to(tmp_path)): file.read_text()
+        for file in tmp_path.rglob("*")
+        if file.is_file() and file != path
+    }
+    if host == "ultralytics":
+        settings = yaml.safe_load(written.pop("cars.yaml"))
+        assert (settings["with_reid"], settings["model"]) == (True, str(path))
+        assert f'tracker="{tmp_path / "cars.yaml"}"' in lines
+    elif host == "boxmot":
+        stated = json.loads(written.pop("cars.onnx.metadata.json"))
+        assert stated["model_kwargs"]["img_size"] == stated["image_size"] == [64, 64]
+        assert (stated["embedding_dim"], stated["preprocess"]) == (1024, "resize")
+    elif host == "deepstream":
+        section = yaml.safe_load(written.pop("cars.deepstream.yml"))["ReID"]
+        assert (section["onnxFile"], section["inferDims"]) == (str(path), [3, 64, 64])
+        assert section["reidFeatureSize"] == 1024
+        # y = scale * (x - offset) is what the file takes.
+        assert section["netScaleFactor"] * 255 == pytest.approx(1) and not any(section["offsets"])
+    elif host == "triton":
+        assert path == tmp_path / "cars" / "1" / "model.onnx"
+        assert written.pop("cars/config.pbtxt").splitlines()[:5] == [
+            'name: "cars"',
+            'backend: "onnxruntime"',
+            "max_batch_size: 64",
+            'input { name: "images" data_type: TYPE_FP32 dims: [3, 64, 64] }',
+            'output { name: "embedding" data_type: TYPE_FP32 dims: [1024] }',
+        ]
+    else:
+        module = written.pop(f"cars_{host}.py")
+        compile(module, host, "exec")
+        assert str(path) in module and "64, 64" in module
+        assert f"from cars_{host} import model" in lines
+    assert not written
+
+
+def test_the_command_prints_the_hosts_lines(tmp_path, capsys) -> None:
+    target = tmp_path / "cars.onnx"
+    command = ["export", "--output", str(target), "--for", "boxmot", "--size", "64"]
+    assert main(command) == 0
+    assert f'BotSort(reid_weights=Path("{target}"))' in capsys.readouterr().out
+    assert main([*command, "--json"]) == 0
+    assert str(target) in json.loads(capsys.readouterr().out)["configuration"]
+
+
+# In the hosts' own process
+
+
+def picture_with_boxes() -> tuple[np.ndarray, np.ndarray]:
+    """Three crops in one RGB picture, and a fourth box that lies outside."""
+    picture, boxes = np.full((300, 900, 3), 90, np.uint8), []
+    for place, crop in enumerate(CROPS[:3]):
+        pixels = read_image(crop)[:290, :290]
+        height, width = pixels.shape[:2]
+        picture[5 : 5 + height, 300 * place : 300 * place + width] = pixels
+        boxes.append([300 * place, 5, 300 * place + width, 5 + height])
+    return picture, np.array([*boxes, [950, 10, 990, 50]], np.float32)
+
+
+def test_an_embedder_takes_boxes_and_detections(predictor) -> None:
+    picture, boxes = picture_with_boxes()
+    crops = [picture[int(y1) : int(y2), int(x1) : int(x2)] for x1, y1, x2, y2 in boxes[:3]]
+    wanted = predictor.embed([np.ascontiguousarray(crop) for crop in crops])
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    rgb, bgr = Embedder(predictor, bgr=False), Embedder(predictor)
+    for found in (
+        rgb(picture, boxes),
+        bgr(picture[..., ::-1], np.column_stack([boxes, np.ones(4)])),
+        bgr.extract_embeddings(SimpleNamespace(xyxy=boxes), picture[..., ::-1]),
+        bgr.get_features(boxes, picture[..., ::-1]),
+    ):
+        assert found.dtype == np.float32
+        assert found[:3] == pytest.approx(wanted, abs=1e-5)
+        assert not found[3].any()
+    assert rgb(picture, np.zeros((0, 4))).shape == (0, 1024)
+
+
+def test_patches_of_fiftyone_get_embedding_color_and_type(predictor, tmp_path) -> None:
+    picture, boxes = picture_with_boxes()
+    cv2.imwrite(str(tmp_path / "street.png"), picture[..., ::-1])
+    shares = [(x1 / 900, y1 / 300, (x2 - x1) / 900, (y2 - y1) / 300) for x1, y1, x2, y2 in boxes]
+
+    class Patch(dict):
+        """As FiftyOne's detections: attributes by name, fields by key."""
+
+        bounding_box: tuple[float, ...]
+
+    patches = [Patch() for _ in shares]
+    for patch, share in zip(patches, shares, strict=True):
+        patch.bounding_box = share
+
+    class Sample(dict):
+        filepath = str(tmp_path / "street.png")
+
+    full = Sample(vehicles=SimpleNamespace(detections=patches))
+    samples = SimpleNamespace(iter_samples=lambda autosave: iter([full, Sample(vehicles=None)]))
+    embed_patches(samples, predictor, patches_field="vehicles", embeddings_field="vector")
+    wanted = Embedder(predictor, bgr=False)(picture, boxes)
+    named = predictor.predict([np.ascontiguousarray(picture[5:295, :290])])[0]
+    assert np.stack([patch["vector"] for patch in patches[:3]]) == pytest.approx(
+        wanted[:3], abs=1e-5
+    )
+    assert (patches[0]["color"], patches[0]["type"]) == (named.color, named.type)
+    assert not patches[3]

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..inference.hosts import HOSTS, export_for
 from ..models import DEFAULT_NETWORK, NETWORKS, pose_networks
 from .options import (
     add_command,
@@ -48,6 +49,12 @@ def add_parsers(commands: Any) -> None:
     export.add_argument(
         "--embedding-only", action="store_true", help="--rgb without colour and type"
     )
+    export.add_argument(
+        "--for",
+        dest="host",
+        choices=HOSTS,
+        help="--rgb as this program takes it, with the files that it takes beside it",
+    )
 
     quantize = add_command(
         commands,
@@ -73,17 +80,19 @@ def add_parsers(commands: Any) -> None:
 def _export(options: argparse.Namespace) -> None:
     from ..inference.export import CHECKED_INPUTS, export
 
-    report = export(
-        options.output,
-        name=_network(options),
-        **source_of(options),
-        **given(options, ("fixed_batch", "size", "device", "rgb", "embedding_only")),
-    )
+    how = source_of(options) | given(options, ("fixed_batch", "size", "device"))
+    how["name"] = _network(options)
+    lines = ""
+    if options.host:
+        report, lines = export_for(options.host, options.output, **how)
+    else:
+        how |= given(options, ("rgb", "embedding_only"))
+        report = export(options.output, **how)
     if options.json:
-        print_json([asdict(report)])
+        print_json([asdict(report) | ({"configuration": lines} if lines else {})])
         return
     what = "Cell, on {} inputs"
-    if options.rgb:
+    if options.rgb or options.host:
         what = "predictor without poses (1 - cosine), on {} pictures"
     rows: dict[str, object] = {
         "file": report.path,
@@ -91,6 +100,8 @@ def _export(options: argparse.Namespace) -> None:
         "difference": f"{report.difference:.1e} at most from the {what.format(CHECKED_INPUTS)}",
     }
     print_rows(rows)
+    if lines:
+        print(f"\n{lines}")
 
 
 def _network(options: argparse.Namespace) -> str:

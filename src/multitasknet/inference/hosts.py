@@ -1,0 +1,258 @@
+"""What trackers and other programs take beside an RGB file, and lines of their configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..files import expand, replacing
+from ..models.base import Shapes
+
+if TYPE_CHECKING:
+    from .export import ExportReport
+    from .metadata import Metadata
+
+# Texts by path.
+Files = dict[Path, str]
+_TRITON_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Host:
+    """One of them.
+
+    Attributes:
+        files: for the file and what it states of itself, what lies beside it.
+        lines: for the same, what its user writes.
+        place: where the file is, for the output that was asked for.
+        normalized: whether it subtracts ImageNet's mean itself.
+        embedding_only: whether it takes one output alone.
+    """
+
+    files: Callable[[Path, Metadata], Files]
+    lines: Callable[[Path, Metadata], str]
+    place: Callable[[Path], Path] = lambda output: output
+    normalized: bool = False
+    embedding_only: bool = True
+
+
+def export_for(host: str, output: str | Path, **options: Any) -> tuple[ExportReport, str]:
+    """Write an RGB file as a host takes it, with what lies beside it.
+
+    Args:
+        host: a key of :data:`HOSTS`.
+        output: the file to write, ``.onnx``; Triton's goes into a model repository beside it.
+        options: of :func:`multitasknet.export`.
+
+    Returns:
+        The file's report, and the lines of the host's own configuration.
+    """
+    from .export import export
+
+    chosen = HOSTS[host]
+    report = export(
+        chosen.place(expand(output).absolute()),
+        rgb=True,
+        embedding_only=chosen.embedding_only,
+        normalized=chosen.normalized,
+        **options,
+    )
+    for path, text in chosen.files(report.path, report.metadata).items():
+        with replacing(path) as part:
+            part.write_text(text, encoding="utf-8")
+    return report, chosen.lines(report.path, report.metadata)
+
+
+def _shapes(stated: Metadata) -> Shapes:
+    shapes: Shapes = stated.spec.output_shapes(stated.spec.input_size)
+    return shapes
+
+
+def _ultralytics(path: Path, stated: Metadata) -> Files:
+    # All that its BoT-SORT reads, at the values of its documentation but for the last two.
+    settings = {
+        "tracker_type": "botsort",
+        "track_high_thresh": 0.25,
+        "track_low_thresh": 0.1,
+        "new_track_thresh": 0.25,
+        "track_buffer": 30,
+        "match_thresh": 0.8,
+        "fuse_score": True,
+        "gmc_method": "sparseOptFlow",
+        "proximity_thresh": 0.5,
+        "appearance_thresh": 0.8,
+        "with_reid": True,
+        "model": str(path),
+    }
+    # JSON's values are YAML's.
+    lines = (f"{name}: {json.dumps(value)}\n" for name, value in settings.items())
+    return {path.with_suffix(".yaml"): "".join(lines)}
+
+
+def _boxmot(path: Path, stated: Metadata) -> Files:
+    sidecar = {
+        "model_name": path.stem,
+        "model_kwargs_schema_version": 1,
+        "model_kwargs": {"img_size": stated.spec.input_size},
+        "img_size": stated.spec.input_size,
+        "image_size": stated.spec.input_size,
+        "embedding_dim": _shapes(stated)["embedding"][0],
+        "preprocess": "resize",
+    }
+    return {path.with_suffix(".onnx.metadata.json"): json.dumps(sidecar, indent=2)}
+
+
+_REID = '''"""Vehicles for Roboflow's reid: `from {module} import model`."""
+
+import onnxruntime
+import torch
+from reid import ReIDModel, ReIDPreprocessing
+
+
+class Vehicles(torch.nn.Module):
+    def __init__(self, path):
+        super().__init__()
+        self.session = onnxruntime.InferenceSession(path)
+
+    def forward(self, images):
+        return torch.from_numpy(self.session.run(["embedding"], {{"images": images.numpy()}})[0])
+
+
+model = ReIDModel(
+    Vehicles({path!r}),
+    torch.device("cpu"),
+    ReIDPreprocessing(input_size={size}, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
+)
+'''
+
+
+_FIFTYONE = '''"""Vehicles for FiftyOne: `from {module} import model`."""
+
+import cv2
+import numpy as np
+import onnxruntime
+from fiftyone.core.models import EmbeddingsMixin, Model
+
+
+class Vehicles(EmbeddingsMixin, Model):
+    media_type, ragged_batches, transforms, preprocess = "image", True, None, False
+
+    def __init__(self, path):
+        self.session = onnxruntime.InferenceSession(path)
+
+    def predict(self, image):
+        raise NotImplementedError("it gives embeddings alone")
+
+    def embed(self, image):
+        return self.embed_all([image])[0]
+
+    def embed_all(self, images):
+        pixels = [cv2.resize(image, {width_height}) for image in images]
+        planes = np.float32(pixels).transpose(0, 3, 1, 2) / 255
+        return self.session.run(["embedding"], {{"images": np.ascontiguousarray(planes)}})[0]
+
+
+model = Vehicles({path!r})
+'''
+
+
+def _module(path: Path, host: str) -> Path:
+    return path.with_name(f"{path.stem}_{host}.py")
+
+
+def _reid(path: Path, stated: Metadata) -> Files:
+    module = _module(path, "reid")
+    text = _REID.format(module=module.stem, path=str(path), size=tuple(stated.spec.input_size))
+    return {module: text}
+
+
+def _fiftyone(path: Path, stated: Metadata) -> Files:
+    module = _module(path, "fiftyone")
+    size = tuple(reversed(stated.spec.input_size))
+    return {module: _FIFTYONE.format(module=module.stem, path=str(path), width_height=size)}
+
+
+def _deepstream(path: Path, stated: Metadata) -> Files:
+    section = {
+        "reidType": 2,
+        "onnxFile": str(path),
+        "modelEngineFile": f"{path}.engine",
+        "batchSize": 100,
+        "workspaceSize": 1000,
+        "networkMode": 0,
+        "inferDims": [3, *stated.spec.input_size],
+        "inputOrder": 0,
+        "colorFormat": 0,
+        "netScaleFactor": 1 / 255,
+        "offsets": [0.0, 0.0, 0.0],
+        "keepAspc": 0,
+        "reidFeatureSize": _shapes(stated)["embedding"][0],
+        "reidHistorySize": 100,
+        "addFeatureNormalization": 1,
+        "outputReidTensor": 1,
+    }
+    lines = (f"  {name}: {json.dumps(value)}\n" for name, value in section.items())
+    return {path.with_suffix(".deepstream.yml"): "".join(["ReID:\n", *lines])}
+
+
+def _triton(path: Path, stated: Metadata) -> Files:
+    folder, batch = path.parents[1], stated.batch or _TRITON_BATCH
+    shapes = _shapes(stated)
+    kept = ["embedding", *(name for name in ("color_logits", "type_logits") if name in shapes)]
+    ends = [("input", "images", (3, *stated.spec.input_size))]
+    ends += [("output", name, shapes[name]) for name in kept]
+    text = f'name: "{folder.name}"\nbackend: "onnxruntime"\nmax_batch_size: {batch}\n'
+    for kind, name, shape in ends:
+        text += f'{kind} {{ name: "{name}" data_type: TYPE_FP32 dims: {list(shape)} }}\n'
+    return {folder / "config.pbtxt": f"{text}dynamic_batching {{ }}\n"}
+
+
+HOSTS = {
+    "ultralytics": Host(
+        _ultralytics,
+        lambda path, stated: (
+            f'YOLO("yolo26n.pt").track("traffic.mp4", tracker="{path.with_suffix(".yaml")}")'
+        ),
+    ),
+    "boxmot": Host(
+        _boxmot,
+        lambda path, stated: (
+            f'BotSort(reid_weights=Path("{path}"))\n'
+            f"boxmot track --tracker botsort --reid {path} --source traffic.mp4"
+        ),
+        normalized=True,
+    ),
+    "reid": Host(
+        _reid,
+        lambda path, stated: (
+            f"from {_module(path, 'reid').stem} import model\n"
+            f"embeddings = model.extract_embeddings(detections, frame)"
+        ),
+    ),
+    "deepstream": Host(
+        _deepstream,
+        lambda path, stated: (
+            f"replace ReID: in config_tracker_NvDCF_accuracy.yml by that of "
+            f"{path.with_suffix('.deepstream.yml')}"
+        ),
+    ),
+    "triton": Host(
+        _triton,
+        lambda path, stated: f"tritonserver --model-repository={path.parents[2]}",
+        place=lambda output: output.with_suffix("") / "1" / "model.onnx",
+        embedding_only=False,
+    ),
+    "fiftyone": Host(
+        _fiftyone,
+        lambda path, stated: (
+            f"from {_module(path, 'fiftyone').stem} import model\n"
+            'samples.compute_patch_embeddings(model, "ground_truth", '
+            'embeddings_field="embedding")\n'
+            'fob.compute_similarity(samples, patches_field="ground_truth", '
+            'embeddings="embedding", brain_key="vehicles")'
+        ),
+    ),
+}
