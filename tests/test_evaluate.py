@@ -14,6 +14,7 @@ import drawn
 import numpy as np
 import pytest
 from browser import CHROMIUM, check_page
+from drawn_sets import vehicleid
 
 from multitasknet import DataError, ImageError, Predictor, load_card
 from multitasknet.cli import main
@@ -121,6 +122,20 @@ def test_market_names_leave_a_querys_own_camera_out(predictor, tmp_path) -> None
         run(predictor, read_dataset(root, ["query", "gallery"])) for root in (tmp_path, source)
     )
     assert by_market.metrics["mAP"] == pytest.approx(by_veri.metrics["mAP"])
+
+
+def test_vehicleid_is_evaluated_by_its_own_protocol(checkpoint, tmp_path, capsys) -> None:
+    line = ["evaluate", "--data", str(vehicleid(tmp_path / "data")), "--weights", str(checkpoint)]
+    line += ["--size", "32", "--pose", "none", "--output", str(tmp_path / "out")]
+    assert main([*line, "--test-size", "1600"]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split() == ["percent", "this", "run", "deviation"]
+    assert any(row.startswith("VehicleID's protocol") for row in rows)
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (written["valid_queries"], written["settings"]["not_comparable"]) == (2, [])
+    assert written["deviations"].keys() == written["metrics"].keys() - {"color", "type"}
+    assert main([*line, "--protocol", "veri"]) == 0
+    assert "the protocol of this data set is vehicleid." in capsys.readouterr().out
 
 
 def test_metrics_json_states_what_the_figures_belong_to(predictor, dataset, tmp_path) -> None:

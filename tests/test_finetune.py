@@ -370,6 +370,13 @@ def test_a_network_that_takes_no_pose_trains_and_keeps_its_distance(data, tmp_pa
     assert (trained.keypoint_aware, trained.distance) == (False, "cosine")
 
 
+def test_several_data_sets_are_trained_on_together(data, straight, tmp_path) -> None:
+    other = drawn.pamtri(tmp_path / "other", drawn.plan(2, 2, 2))
+    result = finetune([data, other], tmp_path / "run", **HEADS)
+    assert read_weights(result.checkpoint).spec.num_ids == 6 + 2
+    assert result.history.data != straight.history.data
+
+
 @pytest.mark.parametrize(
     ("known", "found", "trained"),
     [

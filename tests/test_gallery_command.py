@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import stores
 from stores import PixelPredictor
@@ -167,6 +168,28 @@ def test_a_folder_is_searched_reading_each_picture_once(
     assert found["matches"][0]["id"] == found["in_gallery"] == "0-0005.png"
     assert len(read) == 21 and len(set(read)) == 20
     assert len(list(crops.iterdir())) == 20
+
+
+def test_a_submission_names_the_100_nearest_of_each_query_by_their_place_in_the_list(
+    predictor: PixelPredictor, city: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, target = tmp_path / "track2", tmp_path / "out" / "track2.txt"
+    names = [path.name for path in stores.draw(root / "image_test", 120)][::-1]
+    (root / "name_test.txt").write_text("\n".join(names))
+    (root / "train_track.txt").write_text("")
+    stores.draw(root / "image_query", 2)
+    line = ["search", "--query", str(root / "image_query"), "--submission", str(target)]
+    assert main([*line, "--gallery", str(root)]) == 0
+    assert capsys.readouterr().out == f"{target}\n"
+    crops = list(predictor.stream([root / "image_test" / name for name in names]))
+    gallery = np.stack([one.embedding for one in crops]).astype(np.float64)
+    for row, ranks in enumerate(target.read_text().splitlines()):
+        places = [int(one) - 1 for one in ranks.split()]
+        distances = ((gallery - gallery[-1 - row]) ** 2).sum(axis=1)
+        assert places[0] == 119 - row and len(set(places)) == 100
+        np.testing.assert_allclose(distances[places], np.sort(distances)[:100], atol=1e-5)
+    assert main([*line, "--gallery", city]) == 2
+    assert "give the challenge's folder as gallery" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("place", ["city.lance", "crops"])

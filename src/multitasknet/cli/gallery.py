@@ -16,6 +16,7 @@ from .options import (
     add_predictor_options,
     check_folder,
     check_images,
+    images_of,
     make_predictor,
     positive,
     predictor_settings,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from ..inference.predictor import Predictor
 
 _SHOWN = 10
+# Of the AI City Challenge.
+_SUBMITTED = 100
 _UNCALIBRATED = "not calibrated: a distance alone ('multitasknet calibrate' measures more)"
 
 
@@ -44,7 +47,12 @@ def add_parsers(commands: Any) -> None:
     )
     _add_gallery(search, "--gallery", required=True)
     search.add_argument(
-        "--query", type=Path, nargs="+", required=True, metavar="IMAGE", help="crops to find"
+        "--query",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="IMAGE",
+        help="crops to find, or folders of them",
     )
     search.add_argument("--top", type=positive, default=10, help="rows for each query (10)")
     search.add_argument("--where", metavar="SQL", help="such as: camera = '3' and color = 'red'")
@@ -54,6 +62,13 @@ def add_parsers(commands: Any) -> None:
     )
     search.add_argument(
         "--output", type=Path, metavar="HTML", help="write a page with the pictures"
+    )
+    search.add_argument(
+        "--submission",
+        type=Path,
+        metavar="FILE",
+        help="write the 100 nearest of each query as a challenge wants them: a line a query, "
+        "places in the gallery's list, from 1",
     )
     add_options(search, "--labels", "--json")
     add_predictor_options(search, "--precision")
@@ -174,13 +189,15 @@ def _search(options: argparse.Namespace) -> None:
 
     from ..data.labels import keypoints_of
     from ..files import check_output
+    from ..gallery.entries import entry_order, write_ranks
     from ..gallery.gallery import find_gallery, open_gallery
     from ..gallery.pages import write_search_page
 
-    check_images(options.query)
-    find_gallery(options.gallery)  # before a network is loaded
-    if options.output:
-        check_output(options.output, inputs=options.query)
+    options.query = images_of(options.query)
+    place = find_gallery(options.gallery)  # before a network is loaded
+    for target in filter(None, (options.output, options.submission)):
+        check_output(target, inputs=options.query)
+    order = entry_order(place) if options.submission else {}
     keypoints = keypoints_of(options.query, options.labels)
     predictor = make_predictor(options)
     gallery = open_gallery(options.gallery, predictor)
@@ -189,7 +206,7 @@ def _search(options: argparse.Namespace) -> None:
     limit = _limit(options, gallery)
     found = gallery.search(
         np.stack([one.embedding for one in queries]),
-        top=options.top,
+        top=_SUBMITTED if options.submission else options.top,
         where=options.where,
         max_distance=limit,
         group_by=options.group_by,
@@ -204,6 +221,9 @@ def _search(options: argparse.Namespace) -> None:
             calibration=predictor.calibration,
         )
         print(page, file=sys.stderr if options.json else sys.stdout)
+    if options.submission:
+        print(write_ranks(options.submission, found, order))
+        return
     rows, inside = gallery.count(options.where), gallery.find(one.sha256 for one in queries)
     searched = {"rows": rows, "setting": setting and asdict(setting)}
     for query, hits in zip(queries, found, strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ from ..data.layouts import has_split, read_dataset
 from ..data.records import Record
 from ..data.text import read_csv
 from ..errors import GalleryError
-from ..files import reading
+from ..files import reading, replacing
 from ..images import find_images
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from .columns import check_names, parse_cells
-from .rows import Entry, parse_time
+from .rows import Entry, Hit, parse_time
 
 _GIVEN = ("id", "image", "camera", "time")
 _BOX = ({"x", "y", "w", "h"}, {"x", "y", "width", "height"}, {"bbox"}, {"x1", "y1", "x2", "y2"})
@@ -61,6 +61,23 @@ def entries_in(folder: Path) -> list[Entry]:
         )
         for one in records
     ]
+
+
+def entry_order(place: object) -> dict[str, int]:
+    """The ids of a folder's crops and which in its order they are, from 1; GalleryError else."""
+    if not isinstance(place, Path):
+        raise GalleryError(
+            "a store has no order that a challenge knows; give the challenge's folder as gallery"
+        )
+    return {entry.id: number for number, entry in enumerate(entries_in(place), start=1)}
+
+
+def write_ranks(path: Path, found: Iterable[Sequence[Hit]], order: Mapping[str, int]) -> Path:
+    """Write a line of ``order``'s numbers for each query, nearest first; OutputError."""
+    lines = (" ".join(str(order[hit.row.id]) for hit in hits) for hits in found)
+    with replacing(path) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
+    return path
 
 
 def with_labels(entries: Sequence[Entry], labels: Path | None) -> list[Entry]:
