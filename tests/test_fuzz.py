@@ -321,6 +321,25 @@ def use_xml(path: Path) -> None:
     use_dataset(path)
 
 
+WILD = "id/image;Camera ID;Time;Model;Type;Color\n1/a;92;2018;A4;SUV;white"
+LIST = "a.jpg 1 2\nb.jpg 3 c004"
+list_texts = damaged(LIST.encode()) | st.lists(
+    st.lists(st.sampled_from(["a.jpg", "1"]) | odd_text, max_size=4).map(" ".join), max_size=3
+).map("\n".join)
+
+
+def use_wild(path: Path) -> None:
+    for name in ("images", "train_test_split"):
+        path.with_name(name).mkdir(exist_ok=True)
+    write(path.parent / "train_test_split" / "train_list.txt", "1/a")
+    use_dataset(path)
+
+
+def use_classes(path: Path) -> None:
+    write(path.with_name("train.csv"), "image,vehicle_id,color\na.jpg,1,silver")
+    use_dataset(path)
+
+
 def use_manifest(path: Path) -> None:
     write(path.with_name("a.jpg"), PICTURES[0])
     for entry in read_manifest(path):
@@ -433,6 +452,11 @@ SURFACES = [
         use_dataset,
     ),
     Surface("train_label.xml", XML, xml_texts(), use_xml),
+    Surface("vric_train.txt", LIST, list_texts, use_dataset),
+    Surface("vehicle_info.txt", WILD, damaged(WILD.encode()), use_wild),
+    Surface(
+        "classes.csv", "color,silver,gray", csv_texts(["color", "silver", "gray"]), use_classes
+    ),
     Surface(
         "m.csv",
         csv_text([MANIFEST, ENTRY]),

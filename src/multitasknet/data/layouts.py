@@ -8,17 +8,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.parsers import expat
 
 from ..errors import DataError
-from ..files import reading
 from ..images import find_images
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from .class_names import UNKNOWN_WORDS, ClassNames
 from .file_names import camera_in, path_in, vehicle_in
-from .labels import LabelRow, parse_rows, read_labels, read_visibility, refuse, whole_number
+from .labels import LabelRow, parse_rows, read_labels, read_visibility
 from .records import NO_VEHICLE, SPLITS, Record, Split, VehicleDataset, check_images
-from .text import read_csv, read_lines, read_text
+from .tables import as_number, numbering, read_columns, read_items, read_table
+from .text import read_csv, read_lines
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +26,7 @@ _MARKET = {"train": "bounding_box_train", "query": "query", "gallery": "bounding
 _VRIC = {"train": "train", "query": "probe", "gallery": "gallery"}
 _WILD = ("vehicle/image", "camera", "time", "model", "type", "color")
 _WILD_IMAGES = {3000: (3000, 38861), 5000: (5000, 64389), 10000: (10000, 128517)}
-_COLUMNS = ("image", "vehicle_id", "camera", "color", "type")
 _NAMED = re.compile(r"(?:-1|[0-9]+)_")
-_FRACTION = re.compile(r"[+-]?[0-9]*[.,][0-9]+")
 
 
 def read_dataset(
@@ -196,10 +193,10 @@ def _table(root: Path, names: ClassNames) -> Layout:
 
     def read(split: str) -> list[Record]:
         # Words become numbers in the order of all splits' words, which must be the same in each.
-        tables = {one: _rows_of(place) for one, place in places.items() if place.exists()}
+        tables = {one: read_table(place) for one, place in places.items() if place.exists()}
         rows = [row for table in tables.values() for _, row in table]
         numbers = {
-            column: _numbering({row.get(column, "") for row in rows})
+            column: numbering({row.get(column, "") for row in rows})
             for column in ("vehicle_id", "camera")
         }
         by_name = not any("camera" in row for row in rows)
@@ -244,10 +241,10 @@ def _vehicleid(root: Path, names: ClassNames, test_size: int | None) -> Layout:
 
     def read(split: str) -> list[Record]:
         words = {
-            kind: dict(row for _, row in _columns(root / "attribute" / f"{name}_attr.txt", 2))
+            kind: dict(row for _, row in read_columns(root / "attribute" / f"{name}_attr.txt", 2))
             for kind, name in (("color", "color"), ("type", "model"))
         }
-        rows = _columns(places[split], 2)
+        rows = read_columns(places[split], 2)
         vehicles = parse_rows(rows, lambda row, _: (path_in(row[0]), row[1]), "is listed already")
         firsts = {vehicle: name for name, vehicle in reversed(vehicles.items())}
 
@@ -257,7 +254,7 @@ def _vehicleid(root: Path, names: ClassNames, test_size: int | None) -> Layout:
                 f"{kind}_id": names.id_of(kind, of_vehicle.get(vehicle, ""), numbered=False)
                 for kind, of_vehicle in words.items()
             }
-            return {"vehicle": _number(vehicle, "vehicle"), "camera": UNKNOWN_CAMERA, **classes}
+            return {"vehicle": as_number(vehicle, "vehicle"), "camera": UNKNOWN_CAMERA, **classes}
 
         listed = [
             (origin, name)
@@ -289,7 +286,7 @@ def _veriwild(root: Path, names: ClassNames, test_size: int | None) -> Layout:
         known = {row[0].strip(): row for _, row in rows if len(row) >= len(_WILD)}
 
         def labels_of(name: str) -> dict[str, Any]:
-            vehicle = _number(name.split("/")[0], "vehicle")
+            vehicle = as_number(name.split("/")[0], "vehicle")
             if file is None:
                 return {"vehicle": vehicle, "camera": UNKNOWN_CAMERA}
             if name not in known:
@@ -297,7 +294,7 @@ def _veriwild(root: Path, names: ClassNames, test_size: int | None) -> Layout:
             _, camera, _, _, kind, color, *_ = known[name]
             return {
                 "vehicle": vehicle,
-                "camera": _number(camera, "camera"),
+                "camera": as_number(camera, "camera"),
                 "color_id": names.id_of("color", color),
                 "type_id": names.id_of("type", kind),
             }
@@ -317,13 +314,14 @@ def _vric(root: Path) -> Layout:
     places = {split: root / f"vric_{one}.txt" for split, one in _VRIC.items()}
 
     def read(split: str) -> list[Record]:
-        rows = _columns(places[split], 3)
+        rows = read_columns(places[split], 3)
         known = {path_in(image): labels for _, (image, *labels) in rows}
 
         def labels_of(name: str) -> dict[str, Any]:
             fields = ("vehicle", "camera")
             return {
-                field: _number(text, field) for field, text in zip(fields, known[name], strict=True)
+                field: as_number(text, field)
+                for field, text in zip(fields, known[name], strict=True)
             }
 
         listed = [(origin, row[0]) for origin, row in rows]
@@ -348,7 +346,7 @@ def _veri(root: Path) -> Layout:
         listed = lists[split].is_file()
         names = read_lines(lists[split]) if listed else _pictures(folders[split])
         file, tracks = _xml_of(root, split), _tracks(root / f"{FOLDERS[split]}_track.txt")
-        items = parse_rows(_xml_items(file), _xml_labels, "has an item already") if file else {}
+        items = parse_rows(read_items(file), _xml_labels, "has an item already") if file else {}
 
         def labels_of(name: str) -> dict[str, Any]:
             if file is None:
@@ -455,18 +453,7 @@ def _maps_of(image: str, folder: Path) -> Path | None:
     return maps if maps.is_dir() else None
 
 
-# Lists, XML and CSV
-
-
-def _columns(path: Path, count: int) -> list[tuple[str, list[str]]]:
-    """The rows of a list whose columns blanks separate, each after its place; none without it."""
-    rows = [(origin, line.split()) for origin, line in read_lines(path)] if path.is_file() else []
-    refuse(
-        f"{origin}: {len(row)} columns; expected {count}, separated by blanks"
-        for origin, row in rows
-        if len(row) != count
-    )
-    return rows
+# Files
 
 
 def _test_sizes(folder: Path, pattern: str) -> tuple[int, ...]:
@@ -487,27 +474,10 @@ def _xml_of(root: Path, split: str) -> Path | None:
     return next(filter(Path.is_file, (root / f"{one}_label.xml" for one in sources)), None)
 
 
-def _xml_items(path: Path) -> list[tuple[str, dict[str, str]]]:
-    """The attributes of a label file's items, each after its place."""
-    items = []
-    parser = expat.ParserCreate()
-
-    def start(_: str, attributes: dict[str, str]) -> None:
-        if "imageName" in attributes:
-            items.append((f"{path}:{parser.CurrentLineNumber}", attributes))
-
-    parser.StartElementHandler = start
-    text = read_text(path)
-    with reading(path, DataError, "the label file cannot be read", "expected XML"):
-        # Text, not bytes: expat does not know the gb2312 that VeRi's files declare.
-        parser.Parse(text, True)
-    return items
-
-
 def _xml_labels(attributes: dict[str, str], _: str) -> tuple[str, dict[str, Any]]:
     def number(*names: str) -> int | None:
         name = next((one for one in names if attributes.get(one)), None)
-        return None if name is None else _number(attributes[name], name)
+        return None if name is None else as_number(attributes[name], name)
 
     return path_in(attributes["imageName"]), {
         "vehicle": number("vehicleID"),
@@ -515,47 +485,3 @@ def _xml_labels(attributes: dict[str, str], _: str) -> tuple[str, dict[str, Any]
         "color_id": number("colorID") or None,
         "type_id": number("typeID") or None,
     }
-
-
-def _rows_of(path: Path) -> list[tuple[str, dict[str, str]]]:
-    """The rows of a CSV file by the columns of its header, each after its place."""
-    (origin, fields), *rows = [*read_csv(path)] or [(f"{path}:1", [])]
-    header = [name.strip().lower() for name in fields]
-    if {"image", "vehicle_id"} - set(header):
-        raise DataError(
-            f"{origin}: the header is {','.join(header)!r}; expected {','.join(_COLUMNS)}, of "
-            f"which image and vehicle_id must be there"
-        )
-    refuse(
-        f"{origin}: the header has the column {name!r} twice"
-        for name in _COLUMNS
-        if header.count(name) > 1
-    )
-    refuse(
-        f"{place}: {len(row)} columns; expected {len(header)}, as in the header"
-        for place, row in rows
-        if len(row) != len(header)
-    )
-    return [(place, dict(zip(header, map(str.strip, row), strict=True))) for place, row in rows]
-
-
-def _numbering(words: Iterable[str]) -> dict[str, int]:
-    """A column's words as numbers: as they state, or by rank where they are names."""
-    known = sorted(
-        word
-        for word in words
-        if word.lower() not in UNKNOWN_WORDS
-        and not (_FRACTION.fullmatch(word) and whole_number(word) is None)
-    )
-    try:
-        return {word: _number(word, "") for word in known}
-    except ValueError:
-        return {word: rank for rank, word in enumerate(known, start=1)}
-
-
-def _number(text: str, field: str) -> int:
-    """A number such as ``2``, ``2.0`` or, of a camera, ``c002``."""
-    value = whole_number(text.strip().lower().removeprefix("c"))
-    if value is None or value < 0:
-        raise ValueError(f"{field} is {text!r}; expected a whole number")
-    return value

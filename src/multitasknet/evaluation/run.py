@@ -15,7 +15,7 @@ from ..data.records import VehicleDataset, warn_about
 from ..errors import DataError
 from ..models.multitasknet.spec import MultiTaskNetSpec
 from ..ranking.calibration import EVEN, Calibration, save_calibration
-from ..ranking.protocols import PROTOCOLS, Protocol, evaluate_by
+from ..ranking.protocols import Protocol, evaluate_by, protocol_named
 from ..ranking.threshold import Roc, roc_of_embeddings
 from ..vehicle.attributes import COLORS, TYPES, class_name
 from ..vehicle.cameras import UNKNOWN_CAMERA, same_camera
@@ -59,7 +59,7 @@ def evaluate(
         ImageError: an image cannot be read.
         OutputError: the results cannot be written.
     """
-    rules = PROTOCOLS[protocol or dataset.protocol]
+    rules = protocol_named(protocol or dataset.protocol)
     query, gallery = _embed(predictor, dataset, progress)
     settings = {
         "data": str(dataset.root),
@@ -91,7 +91,7 @@ def evaluate_outputs(
     settings: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Evaluate a network's answers for query and gallery; see :func:`evaluate`."""
-    protocol = protocol or PROTOCOLS[dataset.protocol]
+    protocol = protocol or protocol_named(dataset.protocol)
     embeddings = query.embeddings, gallery.embeddings
     rank = partial(evaluate_by, protocol, labels=_labels(dataset))
     tracks = [record.track for record in dataset.gallery.records]

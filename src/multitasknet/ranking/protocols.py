@@ -72,6 +72,13 @@ PROTOCOLS = {
 }
 
 
+def protocol_named(name: str) -> Protocol:
+    """The protocol of that name; ValueError if there is none."""
+    if name not in PROTOCOLS:
+        raise ValueError(f"protocol is {name!r}; expected {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
 def evaluate_by(
     protocol: Protocol,
     embeddings: tuple[np.ndarray, np.ndarray],

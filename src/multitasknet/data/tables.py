@@ -1,0 +1,89 @@
+"""What label files, lists and tables of data sets hold, row by row, each after its place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from xml.parsers import expat
+
+from ..errors import DataError
+from ..files import reading
+from .class_names import UNKNOWN_WORDS
+from .labels import refuse, whole_number
+from .text import read_csv, read_lines, read_text
+
+_COLUMNS = ("image", "vehicle_id", "camera", "color", "type")
+_FRACTION = re.compile(r"[+-]?[0-9]*[.,][0-9]+")
+
+
+def read_columns(path: Path, count: int) -> list[tuple[str, list[str]]]:
+    """The rows of a list whose columns blanks separate, each after its place; none without it."""
+    rows = [(origin, line.split()) for origin, line in read_lines(path)] if path.is_file() else []
+    refuse(
+        f"{origin}: {len(row)} columns; expected {count}, separated by blanks"
+        for origin, row in rows
+        if len(row) != count
+    )
+    return rows
+
+
+def read_items(path: Path) -> list[tuple[str, dict[str, str]]]:
+    """The attributes of a label file's items, each after its place."""
+    items = []
+    parser = expat.ParserCreate()
+
+    def start(_: str, attributes: dict[str, str]) -> None:
+        if "imageName" in attributes:
+            items.append((f"{path}:{parser.CurrentLineNumber}", attributes))
+
+    parser.StartElementHandler = start
+    text = read_text(path)
+    with reading(path, DataError, "the label file cannot be read", "expected XML"):
+        # Text, not bytes: expat does not know the gb2312 that VeRi's files declare.
+        parser.Parse(text, True)
+    return items
+
+
+def read_table(path: Path) -> list[tuple[str, dict[str, str]]]:
+    """The rows of a CSV file by the columns of its header, each after its place."""
+    (origin, fields), *rows = [*read_csv(path)] or [(f"{path}:1", [])]
+    header = [name.strip().lower() for name in fields]
+    if {"image", "vehicle_id"} - set(header):
+        raise DataError(
+            f"{origin}: the header is {','.join(header)!r}; expected {','.join(_COLUMNS)}, of "
+            f"which image and vehicle_id must be there"
+        )
+    refuse(
+        f"{origin}: the header has the column {name!r} twice"
+        for name in _COLUMNS
+        if header.count(name) > 1
+    )
+    refuse(
+        f"{place}: {len(row)} columns; expected {len(header)}, as in the header"
+        for place, row in rows
+        if len(row) != len(header)
+    )
+    return [(place, dict(zip(header, map(str.strip, row), strict=True))) for place, row in rows]
+
+
+def numbering(words: Iterable[str]) -> dict[str, int]:
+    """A column's words as numbers: as they state, or by rank where they are names."""
+    known = sorted(
+        word
+        for word in words
+        if word.lower() not in UNKNOWN_WORDS
+        and not (_FRACTION.fullmatch(word) and whole_number(word) is None)
+    )
+    try:
+        return {word: as_number(word, "") for word in known}
+    except ValueError:
+        return {word: rank for rank, word in enumerate(known, start=1)}
+
+
+def as_number(text: str, field: str) -> int:
+    """A number such as ``2``, ``2.0`` or, of a camera, ``c002``."""
+    value = whole_number(text.strip().lower().removeprefix("c"))
+    if value is None or value < 0:
+        raise ValueError(f"{field} is {text!r}; expected a whole number")
+    return value
