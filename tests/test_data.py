@@ -220,14 +220,18 @@ def test_camera_0_and_class_0_are_known(tmp_path: Path, rows: list[str], known: 
 @pytest.mark.parametrize(
     ("draw", "size", "layout", "protocol", "train", "query", "gallery"),
     [
-        (vehicleid, None, "VehicleID", "vehicleid", [(11, -1, 7, 2), (12, -1, None, None)],
+        (vehicleid, None, "VehicleID, tested on 800 vehicles (not 1600)", "vehicleid",
+         [(11, -1, 7, 2), (12, -1, None, None)],
          [(21, -1, None, 2), (22, -1, None, None)], [(21, -1, None, 2), (22, -1, None, None)]),
-        (vehicleid, 1600, "VehicleID", "vehicleid", [(11, -1, 7, 2), (12, -1, None, None)],
+        (vehicleid, 1600, "VehicleID, tested on 1600 vehicles (not 800)", "vehicleid",
+         [(11, -1, 7, 2), (12, -1, None, None)],
          [(21, -1, None, 2), (22, -1, None, None)],
          [(21, -1, None, 2), (22, -1, None, None), (23, -1, None, None)]),
-        (veriwild, None, "VERI-Wild", "veriwild", [(1, 0, 4, 2), (1, 1, 4, 2)],
+        (veriwild, None, "VERI-Wild, tested on 3000 vehicles (not 5000)", "veriwild",
+         [(1, 0, 4, 2), (1, 1, 4, 2)],
          [(2, 2, 4, 2)], [(2, 3, 4, 2)]),
-        (veriwild, 5000, "VERI-Wild", "veriwild", [(1, 0, 4, 2), (1, 1, 4, 2)],
+        (veriwild, 5000, "VERI-Wild, tested on 5000 vehicles (not 3000)", "veriwild",
+         [(1, 0, 4, 2), (1, 1, 4, 2)],
          [(2, 2, 4, 2), (3, 4, 4, 2)], [(2, 3, 4, 2), (3, 5, 4, 2)]),
         (vric, None, "VRIC", "veri", [(1, 3, None, None)], [(2, 4, None, None)],
          [(2, 5, None, None)]),
@@ -293,7 +297,7 @@ def test_a_mixture_keeps_vehicles_and_cameras_apart(tmp_path: Path) -> None:
     assert mixed.train.camera_ids.tolist() == [3, -1, -1, 6, 7]
     assert (mixed.root, mixed.layout, len(mixed.query)) == (first, "VRIC", 1)
     without = mixture([read_dataset(first, ["train"]), read_dataset(second)])
-    assert (without.layout, without.protocol) == ("VehicleID", "vehicleid")
+    assert without.protocol == "vehicleid"
     assert without.query.vehicle_ids.tolist() == without.gallery.vehicle_ids.tolist()
     assert not set(without.train.vehicle_ids) & set(without.query.vehicle_ids)
 

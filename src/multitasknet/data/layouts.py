@@ -264,7 +264,8 @@ def _vehicleid(root: Path, names: ClassNames, test_size: int | None) -> Layout:
         return _listed(images, listed, labels_of, suffix=".jpg")
 
     there = places if images.is_dir() else {}
-    return Layout("VehicleID", there, read, "vehicleid", test_sizes=sizes)
+    name = f"VehicleID{_tested_on(size, sizes)}"
+    return Layout(name, there, read, "vehicleid", test_sizes=sizes)
 
 
 def _veriwild(root: Path, names: ClassNames, test_size: int | None) -> Layout:
@@ -302,7 +303,8 @@ def _veriwild(root: Path, names: ClassNames, test_size: int | None) -> Layout:
         return _listed(images, read_lines(places[split]), labels_of, suffix=".jpg")
 
     there = places if images.is_dir() else {}
-    return Layout("VERI-Wild", there, read, "veriwild", _WILD_IMAGES.get(size), sizes)
+    name = f"VERI-Wild{_tested_on(size, sizes)}"
+    return Layout(name, there, read, "veriwild", _WILD_IMAGES.get(size), sizes)
 
 
 def _vric(root: Path) -> Layout:
@@ -460,6 +462,12 @@ def _test_sizes(folder: Path, pattern: str) -> tuple[int, ...]:
     """The numbers of vehicles that the names of lists state."""
     matches = (re.fullmatch(pattern, file.name) for file in folder.glob("test_*.txt"))
     return tuple(sorted(int(found[1]) for found in matches if found))
+
+
+def _tested_on(size: int, sizes: tuple[int, ...]) -> str:
+    """Which test set it is, in words, and which others there are."""
+    others = " or ".join(str(one) for one in sizes if one != size)
+    return f", tested on {size} vehicles{f' (not {others})' if others else ''}" if sizes else ""
 
 
 def _tracks(path: Path) -> dict[str, int]:
