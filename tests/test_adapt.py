@@ -92,8 +92,8 @@ def test_halves_of_all_images_are_no_vehicles() -> None:
 
 
 def test_what_a_cameras_images_have_in_common_is_taken_away() -> None:
-    embeddings, ids = groups(8, 16)
-    cameras = np.tile([1, 2, 3, 4], 32)
+    embeddings, ids = groups(8, 28)
+    cameras = np.tile([1, 2, 3, 4], 56)
     shifted = embeddings + np.random.default_rng(2).normal(scale=2, size=(5, 16))[cameras]
     found = cluster(shifted, cameras, k1=12)
     pairs = {*zip(found.labels.tolist(), ids.tolist(), strict=True)}

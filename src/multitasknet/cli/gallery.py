@@ -89,7 +89,7 @@ def add_parsers(commands: Any) -> None:
         help="folder for vehicles.csv (image, vehicle) and vehicles.html, a contact sheet",
     )
     _add_distances(group, default=0.001)
-    add_options(group, "--json")
+    add_options(group, "--center-cameras", "--json")
     add_predictor_options(group, "--precision")
 
     compare = add_command(
@@ -154,7 +154,7 @@ def _add_actions(actions: Any) -> None:
         metavar="SECONDS",
         help="in which a camera sees a vehicle once at most (1)",
     )
-    add_options(link, "--json")
+    add_options(link, "--center-cameras", "--json")
 
 
 def _action(
@@ -277,7 +277,8 @@ def _group(options: argparse.Namespace) -> None:
     gallery = find_gallery(options.gallery)
     if isinstance(gallery, Path):
         gallery = open_gallery(options.gallery, make_predictor(options))
-    groups = gallery.group(max_distance=_limit(options, gallery))
+    limit, centered = _limit(options, gallery), options.center_cameras
+    groups = gallery.group(max_distance=limit, center_cameras=centered)
     table = groups.write(options.output / "vehicles.csv")
     sheet = write_contact_sheet(options.output / "vehicles.html", groups)
     print_rows(groups.counts | {"table": table, "contact sheet": sheet}, as_json=options.json)
@@ -428,7 +429,8 @@ def _export(options: argparse.Namespace) -> None:
 
 def _link(options: argparse.Namespace) -> None:
     gallery = _opened(options)
-    groups = gallery.link(max_distance=_limit(options, gallery), window=options.window)
+    limit, centered = _limit(options, gallery), options.center_cameras
+    groups = gallery.link(max_distance=limit, window=options.window, center_cameras=centered)
     print_rows(groups.counts, as_json=options.json)
 
 
@@ -442,7 +444,10 @@ def _limit(options: argparse.Namespace, gallery: Gallery) -> Any:
     rate = options.false_match_rate
     if rate is None and options.max_distance is None:
         rate = options.default_rate
-    return options.max_distance if rate is None else gallery.false_match_distance(rate)
+    if rate is None:
+        return options.max_distance
+    centered = getattr(options, "center_cameras", False)  # a search has no such option
+    return gallery.false_match_distance(rate, center_cameras=centered)
 
 
 def _number(text: str) -> float:

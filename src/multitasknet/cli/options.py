@@ -69,6 +69,10 @@ def add_options(parser: Any, *names: str) -> None:
             "help": "what runs the network (auto: ONNX Runtime on a CPU, OpenVINO for bfloat16)",
         },
         "--card": {"type": Path, "help": "a model card (the network's own)"},
+        "--center-cameras": {
+            "action": "store_true",
+            "help": "take the mean of each camera of 50 crops or more away from its embeddings",
+        },
         "--data": {"type": Path, "required": True, "help": "a data set's folder"},
         "--device": {
             "metavar": "NAME[:N]",

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from ..errors import GalleryError
 from ..files import expand, replacing
 from ..hub.card import assets_folder
+from ..ranking import centering
 from ..ranking.distances import (
     check_count,
     check_embeddings,
@@ -286,25 +287,44 @@ class Gallery(Store):
                 file.write_batch(batch.cast(schema))
         return count
 
-    def false_match_distance(self, rate: float) -> float:
-        """The distance of :func:`.linking.false_match_distance`, of the gallery's own rows."""
-        return linking.false_match_distance(index.sample(self, _SAMPLE), rate)
+    def false_match_distance(self, rate: float, *, center_cameras: bool = False) -> float:
+        """The distance of :func:`.linking.false_match_distance`, of the gallery's own rows.
 
-    def group(self, *, max_distance: float, where: str | None = None) -> Groups:
+        ``center_cameras`` as it is given to :meth:`group` or :meth:`link`.
+        """
+        if not center_cameras:
+            return linking.false_match_distance(index.sample(self, _SAMPLE), rate)
+        _, embeddings, _ = self._embedded([], center_cameras=True)
+        chosen = np.random.default_rng(0).permutation(len(embeddings))[:_SAMPLE]
+        return linking.false_match_distance(embeddings[chosen], rate)
+
+    def group(
+        self, *, max_distance: float, where: str | None = None, center_cameras: bool = False
+    ) -> Groups:
         """Rows as vehicles, by complete linkage: no two of one vehicle are further apart.
 
         Args:
             max_distance: squared Euclidean, such as :meth:`false_match_distance` gives.
             where: the rows, as in :meth:`search`.
+            center_cameras: take each camera's mean embedding away before, see
+                :func:`.centering.center_cameras`; distances become others.
 
         Raises:
             GalleryError: no rows, or more than 20,000.
+            DataError: no camera has enough rows for ``center_cameras``.
         """
-        rows, embeddings = self._embedded(["image"], where)
+        rows, embeddings, _ = self._embedded(["image"], where, center_cameras=center_cameras)
         groups = linking.complete_linkage(embeddings.astype(np.float32), max_distance)
         return Groups(tuple(map(Path, rows["image"].to_pylist())), groups, max_distance)
 
-    def link(self, *, max_distance: float, window: float = 1.0, progress: bool = True) -> Groups:
+    def link(
+        self,
+        *,
+        max_distance: float,
+        window: float = 1.0,
+        center_cameras: bool = False,
+        progress: bool = True,
+    ) -> Groups:
         """Link rows across cameras and times, see :func:`.linking.link`.
 
         Writes the column ``vehicle``, null for rows that are alone. The embeddings of all rows are
@@ -313,17 +333,21 @@ class Gallery(Store):
         Args:
             max_distance: squared Euclidean, of a pair.
             window: seconds between two appearances at one camera, at least.
+            center_cameras: as in :meth:`group`; takes 4 KB for each row, and compares each with
+                each, as an index knows the stored embeddings alone.
 
         Raises:
             GalleryError: there are no rows.
+            DataError: no camera has enough rows for ``center_cameras``.
         """
-        rows, embeddings = self._embedded(["id", "image", "camera", "time"])
-        names = rows["camera"].to_pylist()
-        numbers = {name: number for number, name in enumerate(sorted(set(names) - {""}))}
+        rows, embeddings, cameras = self._embedded(
+            ["id", "image", "time"], center_cameras=center_cameras
+        )
+        is_exact = center_cameras or self.plan() is None
         groups = linking.link(
             embeddings,
-            *self._neighbors(rows["id"].to_pylist(), embeddings, progress),
-            cameras=np.array([numbers.get(name, UNKNOWN_CAMERA) for name in names]),
+            *self._neighbors(rows["id"].to_pylist(), embeddings, is_exact, progress),
+            cameras=cameras,
             times=[_seconds(time) for time in rows["time"].to_pylist()],
             max_distance=max_distance,
             window=window,
@@ -338,26 +362,40 @@ class Gallery(Store):
         self.merge_table(pa.Table.from_arrays([rows["id"], labels], schema=fields))
         return Groups(tuple(map(Path, rows["image"].to_pylist())), groups, max_distance)
 
-    def _embedded(self, columns: Sequence[str], where: str | None = None) -> tuple[Any, np.ndarray]:
-        """Columns of rows, Arrow, and their embeddings, float16 ``[N, D]``, all of one version."""
-        parts, halves = [], []
-        for batch in self.read([*columns, _EMBEDDING], where):
+    def _embedded(
+        self, columns: Sequence[str], where: str | None = None, *, center_cameras: bool = False
+    ) -> tuple[Any, np.ndarray, np.ndarray]:
+        """Columns of rows, Arrow, their embeddings and cameras, all of one version.
+
+        Embeddings are float16 ``[N, D]``, or float32 if the cameras' means are taken away. Cameras
+        are int64 ``[N]``, -1 where unknown.
+        """
+        parts, halves, names = [], [], list[str]()
+        for batch in self.read([*columns, "camera", _EMBEDDING], where):
             parts.append(batch.select(columns))
             halves.append(vectors(batch[_EMBEDDING]).astype(np.float16))
-        if not sum(map(len, halves)):
+            names += batch["camera"].to_pylist()
+        if not names:
             raise GalleryError(f"{self.path}: there are no rows to group; add pictures first")
-        return pa.Table.from_batches(parts), np.concatenate(halves)
+        embeddings = np.concatenate(halves)
+        numbers = {name: number for number, name in enumerate(sorted(set(names) - {""}))}
+        cameras = np.array([numbers.get(name, UNKNOWN_CAMERA) for name in names])
+        if center_cameras:
+            embeddings = centering.center_cameras(embeddings, cameras)
+        return pa.Table.from_batches(parts), embeddings, cameras
 
     def _neighbors(
-        self, ids: Sequence[str], embeddings: np.ndarray, progress: bool
+        self, ids: Sequence[str], embeddings: np.ndarray, is_exact: bool, progress: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and distances of each row's nearest, ``[N, 51]``, itself among them."""
+        """Rows and distances of each row's nearest, ``[N, 51]``, itself among them.
+
+        Found by comparing each with each, or if not ``is_exact`` by searches of the index.
+        """
         count = min(_NEIGHBORS + 1, len(ids))
         near = np.full((len(ids), count), -1)
         far = np.full((len(ids), count), np.inf)
         places = {id: place for place, id in enumerate(ids)}
         blocks = chain.from_iterable(distance_blocks(embeddings, embeddings))
-        is_exact = self.plan() is None
         hidden = None if progress else True
         for place in tqdm(range(len(ids)), "link", disable=hidden, unit="row"):
             if is_exact:

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from ..errors import import_extra
 from ..vehicle.cameras import UNKNOWN_CAMERA
+from .centering import center_cameras, large_cameras
 from .distances import check_embeddings, check_integers, distance_blocks
 from .reranking import jaccard_similarities
 
@@ -25,8 +26,6 @@ _DISTANCES = tuple(round(0.2 + 0.05 * step, 2) for step in range(13))
 _LARGEST = 0.25
 # A sample of so many images is enough for the silhouette.
 _JUDGED = 4096
-# The mean of fewer is that of the vehicles that a camera saw rather than of the camera.
-_FEWEST_OF_CAMERA = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +66,11 @@ def cluster(
 ) -> Clustering:
     """Find the images that show one vehicle.
 
-    What the images of each camera have in common is removed first: their mean is moved to that of
-    all. A cluster of one camera's images does not teach to recognise a vehicle by another camera,
-    and is often a part of a vehicle whose other part would be taught to be another one: where there
-    are several cameras, it is left out. Both as in Song et al., Exploring the Camera Bias of Person
-    Re-identification, ICLR 2025.
+    What the images of each camera have in common is removed first where a camera took enough of
+    them, see :func:`.centering.center_cameras`. A cluster of one camera's images does not teach to
+    recognise a vehicle by another camera, and is often a part of a vehicle whose other part would
+    be taught to be another one: where there are several cameras, it is left out. Both as in Song et
+    al., Exploring the Camera Bias of Person Re-identification, ICLR 2025.
 
     How far apart a vehicle's images are depends on weights and images. So several ``eps`` are
     tried, unless one is given, and the one with the largest silhouette is taken, of those where no
@@ -102,9 +101,8 @@ def cluster(
         places = check_integers("cameras", cameras, len(images), "image")
     dbscan = import_extra("sklearn.cluster", "adapt").DBSCAN
     tried = _DISTANCES if eps is None else (eps,)
-    jaccard = jaccard_similarities(
-        _without_cameras(images, places), within=tried[-1], k1=k1, k2=min(k1, k2)
-    )
+    compared = center_cameras(images, places) if len(large_cameras(places)) else images
+    jaccard = jaccard_similarities(compared, within=tried[-1], k1=k1, k2=min(k1, k2))
     # What is not stored is too far; a distance of zero stays stored. Sums can pass 1 by rounding.
     jaccard.data = np.maximum(1 - jaccard.data, 0)
 
@@ -136,17 +134,6 @@ def _clustering(
 def centroids(embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The mean of each cluster 0, 1, ..., ``[clusters, D]``; -1 is an outlier."""
     return np.stack([embeddings[labels == label].mean(axis=0) for label in range(labels.max() + 1)])
-
-
-def _without_cameras(embeddings: np.ndarray, cameras: np.ndarray) -> np.ndarray:
-    """The embeddings, with the mean of each camera that took enough moved to that of all."""
-    moved = embeddings.astype(np.float64)
-    mean = moved.mean(axis=0)
-    for camera in np.unique(cameras[cameras != UNKNOWN_CAMERA]):
-        own = cameras == camera
-        if own.sum() >= _FEWEST_OF_CAMERA:
-            moved[own] += mean - moved[own].mean(axis=0)
-    return moved
 
 
 def _of_one_camera(labels: np.ndarray, cameras: np.ndarray) -> np.ndarray:

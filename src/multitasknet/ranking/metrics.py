@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -21,6 +21,60 @@ from .distances import (
 
 
 @dataclass(frozen=True, eq=False)
+class Matches:
+    """Where the matches of Q queries rank: P of them, by query, and nearest first.
+
+    Attributes:
+        vehicles: int64 ``[Q]``, the queries'; where a protocol draws the gallery, of all draws.
+        queries, images: int64 ``[P]``, rows of queries and gallery.
+        ranks: int64 ``[P]``, from 1, among all that is ranked for the query.
+        most: how many of the nearest count for the average precision; None for all.
+    """
+
+    vehicles: np.ndarray
+    queries: np.ndarray
+    images: np.ndarray
+    ranks: np.ndarray
+    most: int | None = None
+
+    @property
+    def places(self) -> np.ndarray:
+        """int64 ``[P]``: which of its query's matches each is, from 1."""
+        return np.arange(1, len(self.queries) + 1) - np.searchsorted(self.queries, self.queries)
+
+    def only(self, chosen: np.ndarray) -> Matches:
+        """Some matches, bool ``[P]``, ranked among other vehicles' images: the rest is left out."""
+        strangers = (self.ranks - self.places)[chosen]
+        some = replace(self, queries=self.queries[chosen], images=self.images[chosen])
+        return replace(some, ranks=strangers + some.places)
+
+    @property
+    def first_ranks(self) -> np.ndarray:
+        """float64 ``[Q]``: the rank of each query's first match, NaN without one."""
+        return self._of_queries(self.places == 1, self.ranks)
+
+    @property
+    def average_precisions(self) -> np.ndarray:
+        """float64 ``[Q]``, the mean of the precision at each match; NaN without one."""
+        count, within = len(self.vehicles), self.most or np.inf
+        precisions = np.where(self.ranks <= within, self.places / self.ranks, 0)
+        sums = np.bincount(self.queries, precisions, count)
+        counts = np.minimum(np.bincount(self.queries, minlength=count), within)
+        return np.divide(sums, counts, out=np.full(count, np.nan), where=counts > 0)
+
+    @property
+    def inverse_penalties(self) -> np.ndarray:
+        """float64 ``[Q]``, the number of matches over the rank of the last; NaN without one."""
+        last = np.diff(self.queries, append=-1) != 0
+        return self._of_queries(last, self.places / self.ranks)
+
+    def _of_queries(self, chosen: np.ndarray, values: np.ndarray) -> np.ndarray:
+        found = np.full(len(self.vehicles), np.nan)
+        found[self.queries[chosen]] = values[chosen]
+        return found
+
+
+@dataclass(frozen=True, eq=False)
 class RankingResult:
     """How well a gallery was ranked.
 
@@ -32,6 +86,7 @@ class RankingResult:
         valid_queries: number of queries with at least one match.
         skipped_queries: int64, indices of the other queries; they count nowhere.
         average_precisions: float64 ``[Q]``, NaN for a skipped query.
+        matches: where they rank; all of the above is made of it.
         draws: the results that this one is the mean of, where a protocol draws the gallery.
     """
 
@@ -41,6 +96,7 @@ class RankingResult:
     valid_queries: int
     skipped_queries: np.ndarray
     average_precisions: np.ndarray
+    matches: Matches
     draws: tuple[RankingResult, ...] = ()
 
     def rank(self, k: int) -> float:
@@ -142,48 +198,51 @@ def _evaluate(
     own_camera: bool,
     most: int | None,
 ) -> RankingResult:
-    first_ranks = np.zeros(len(queries.ids), dtype=np.int64)
-    average_precisions = np.full(len(queries.ids), np.nan)
-    inverse_penalties = np.full(len(queries.ids), np.nan)
+    images, ranks, counts = [], [], []
     labels = zip(queries.ids, queries.cameras, strict=True)
-    for query, (distances, (vehicle, camera)) in enumerate(zip(rows, labels, strict=True)):
+    for distances, (vehicle, camera) in zip(rows, labels, strict=True):
         same_vehicle = gallery.ids == vehicle
         left_out = same_vehicle & same_camera(gallery.cameras, camera) & (not own_camera)
-        kept = ~left_out
-        matches = np.flatnonzero(same_vehicle[kept])
-        if not len(matches):
-            continue
-        ranks = _ranks(distances[kept], matches)
-        first_ranks[query] = ranks[0]
-        precisions = np.arange(1, len(ranks) + 1) / ranks
-        within = most or len(distances)
-        average_precisions[query] = precisions[ranks <= within].sum() / min(len(ranks), within)
-        inverse_penalties[query] = len(ranks) / ranks[-1]
-    valid = first_ranks > 0
+        kept = np.flatnonzero(~left_out)
+        found = np.flatnonzero(same_vehicle[kept])
+        order, places = _ranked(distances[kept], found)
+        images.append(kept[found[order]])
+        ranks.append(places)
+        counts.append(len(found))
+    valid = np.array(counts) > 0
     if not valid.any():
         raise DataError(
             f"none of the {len(valid)} queries has a gallery image of its vehicle from another "
             f"camera; check the ids and cameras of query and gallery"
         )
+    matches = Matches(
+        queries.ids,
+        np.repeat(np.arange(len(valid)), counts),
+        np.concatenate(images),
+        np.concatenate(ranks),
+        most,
+    )
+    precisions = matches.average_precisions
     return RankingResult(
-        cmc=np.mean(first_ranks[valid, None] <= np.arange(1, max_rank + 1), axis=0),
-        mAP=float(average_precisions[valid].mean()),
-        mINP=float(inverse_penalties[valid].mean()),
+        cmc=np.mean(matches.first_ranks[valid, None] <= np.arange(1, max_rank + 1), axis=0),
+        mAP=float(precisions[valid].mean()),
+        mINP=float(matches.inverse_penalties[valid].mean()),
         valid_queries=int(valid.sum()),
         skipped_queries=np.flatnonzero(~valid),
-        average_precisions=average_precisions,
+        average_precisions=precisions,
+        matches=matches,
     )
 
 
-def _ranks(distances: np.ndarray, matches: np.ndarray) -> np.ndarray:
-    """Ranks, from 1 and ascending, of the entries at ``matches`` among all ``distances``."""
-    ordered = np.sort(distances)
-    wanted = np.sort(distances[matches])
+def _ranked(distances: np.ndarray, matches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The order of the entries at ``matches``, nearest first, and their ranks among all, from 1."""
+    order = np.argsort(distances[matches], kind="stable")
+    ordered, wanted = np.sort(distances), distances[matches[order]]
     before = np.searchsorted(ordered, wanted, side="left")
     through = np.searchsorted(ordered, wanted, side="right")
     if (through - before == 1).all():
-        return before + 1
+        return order, before + 1
     # Only a stable argsort knows the order among ties; it takes several times as long.
     is_match = np.zeros(len(distances), dtype=bool)
     is_match[matches] = True
-    return np.flatnonzero(is_match[np.argsort(distances, kind="stable")]) + 1
+    return order, np.flatnonzero(is_match[np.argsort(distances, kind="stable")]) + 1

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .metrics import RankingResult, evaluate_embeddings, evaluate_ranking
+from .metrics import Matches, RankingResult, evaluate_embeddings, evaluate_ranking
 from .reranking import rerank as reranked_distances
 
 _CAMERA_RULE = "gallery images of the query's vehicle under the query's camera are left out"
@@ -125,6 +125,16 @@ def _mean(results: list[RankingResult], precisions: np.ndarray) -> RankingResult
         mINP=float(np.mean([one.mINP for one in results])),
         valid_queries=results[0].valid_queries,
         skipped_queries=np.array([], dtype=np.int64),
+        matches=_joined([one.matches for one in results]),
         average_precisions=np.divide(sums, times, out=np.full(len(sums), np.nan), where=times > 0),
         draws=tuple(results),
     )
+
+
+def _joined(draws: list[Matches]) -> Matches:
+    """The matches of all draws, as if their queries were different ones."""
+    starts = np.cumsum([0, *(len(one.vehicles) for one in draws[:-1])])
+    queries = [one.queries + start for one, start in zip(draws, starts, strict=True)]
+    rest = zip(*((one.images, one.ranks) for one in draws), strict=True)
+    vehicles = np.concatenate([one.vehicles for one in draws])
+    return Matches(vehicles, np.concatenate(queries), *map(np.concatenate, rest), draws[0].most)
