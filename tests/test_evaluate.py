@@ -24,7 +24,8 @@ from multitasknet.evaluation.embedding import embed_records
 from multitasknet.evaluation.report import retrieval_panels, write_evaluation_report
 from multitasknet.evaluation.results import attribute_result, card_metrics
 from multitasknet.evaluation.run import evaluate, measure_roc
-from multitasknet.ranking.metrics import evaluate_ranking
+from multitasknet.ranking.centering import center_cameras
+from multitasknet.ranking.metrics import evaluate_embeddings, evaluate_ranking
 
 PLAN = drawn.plan()
 SIZE = (32, 32)
@@ -75,6 +76,23 @@ def test_the_figures_are_the_protocols(predictor, dataset) -> None:
     again = run(predictor, dataset)
     assert again.metrics == metrics
     np.testing.assert_array_equal(again.query.embeddings, query)
+
+
+def test_camera_means_are_taken_away_over_query_and_gallery(predictor, dataset, tmp_path) -> None:
+    with pytest.raises(DataError, match="none of the cameras of 18 images took 50"):
+        run(predictor, dataset, center_cameras=True)
+    root = drawn.pamtri(tmp_path, drawn.plan(vehicles=10, images=4))
+    data = read_dataset(root, ["query", "gallery"])
+    plain, evaluation = (run(predictor, data, center_cameras=one) for one in (False, True))
+    splits = data.query, data.gallery
+    expected = center_cameras(
+        np.concatenate([plain.query.embeddings, plain.gallery.embeddings]),
+        np.concatenate([one.camera_ids for one in splits]),
+    )
+    ids, cameras = ([getattr(s, name) for s in splits] for name in ("vehicle_ids", "camera_ids"))
+    found = evaluate_embeddings(expected[:20], expected[20:], *ids, *cameras)
+    assert evaluation.metrics["mAP"] == pytest.approx(100 * found.mAP)
+    assert evaluation.settings["center_cameras"] and not plain.settings["center_cameras"]
 
 
 def test_embeddings_of_records_are_those_of_their_pictures_and_poses(predictor, dataset) -> None:
@@ -141,7 +159,10 @@ def test_vehicleid_is_evaluated_by_its_own_protocol(checkpoint, tmp_path, capsys
 def test_metrics_json_states_what_the_figures_belong_to(predictor, dataset, tmp_path) -> None:
     evaluation = run(predictor, dataset, output=tmp_path)
     written = json.loads((tmp_path / "metrics.json").read_text())
-    assert written["metrics"] == evaluation.metrics
+    assert written["metrics"] == pytest.approx(evaluation.metrics)
+    # Three vehicles are too few for an interval.
+    assert written["intervals"] == {name: [None, None] for name in evaluation.metrics}
+    assert {one["queries"] for one in written["breakdown"]["view"].values()} <= {*range(1, 7)}
     settings = written["settings"]
     assert settings["weights_sha256"] == predictor.engine.weights_sha256
     assert (settings["variant"], settings["poses"]) == ("segment", "given")
@@ -173,7 +194,7 @@ def test_attributes_leave_the_unlabelled_out_and_count_strange_classes_as_wrong(
 
 def test_panels_show_best_median_and_worst_with_the_right_verdicts(predictor, dataset) -> None:
     evaluation = run(predictor, dataset)
-    panels = retrieval_panels(evaluation, dataset, each=1, top=4)
+    panels = retrieval_panels(evaluation, each=1, top=4)
     assert [panel.title.partition(":")[0] for panel in panels] == ["Best", "Median", "Worst"]
     for panel in panels:
         query, *found = panel.shots
@@ -198,18 +219,19 @@ def test_the_roc_of_a_data_set_counts_its_pairs(predictor, dataset) -> None:
 # The commands
 
 
-def test_a_card_is_quoted_only_for_its_own_weights(
+def test_a_card_is_quoted_only_for_its_own_weights_and_data(
     write_card, tmp_path, predictor, dataset
 ) -> None:
     card = load_card(write_card("https://example.com/a.ckpt", b"weights"))
-    assert card_metrics(card, "0" * 64) is None
-    stated = card_metrics(card, card.asset.sha256)
+    assert card_metrics(card, "0" * 64, "VeRi") is None
+    assert card_metrics(card, card.asset.sha256, "my/verified") is None
+    stated = card_metrics(card, card.asset.sha256, "my/VeRi-776")
     assert stated.values == {"Rank-1": 75.57, "color": 93.2, "type": 91.5}
     assert stated.data == "veri"
     page = write_evaluation_report(
-        run(predictor, dataset), dataset, tmp_path / "r.html", card=stated
+        run(predictor, dataset), tmp_path / "r.html", card=stated
     ).read_text()
-    assert "75.57" in page and "states its metrics\nfor veri" in page
+    assert "75.57" in page and "card states it for veri" in page
 
 
 def test_the_evaluate_command(root, checkpoint, tmp_path, capsys) -> None:
@@ -217,7 +239,7 @@ def test_the_evaluate_command(root, checkpoint, tmp_path, capsys) -> None:
     arguments += ["--output", str(tmp_path / "out"), "--rerank"]
     assert main(arguments) == 0
     header, *rows = capsys.readouterr().out.splitlines()
-    assert re.split(r"\s{2,}", header.strip()) == ["percent", "this run", "re-ranked"]
+    assert re.split(r"\s{2,}", header.strip()) == ["percent", "pamtri", "re-ranked"]
     table = {row.split()[0]: row.split()[1:] for row in rows if row}
     assert len(table["Rank-1"]) == 2 and len(table["color"]) == 1
     page = (tmp_path / "out" / "report.html").read_text()
@@ -260,5 +282,5 @@ def test_options_without_a_value_are_refused(command, root, capsys) -> None:
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 @pytest.mark.parametrize("width", [1280, 400])
 def test_the_report_opens_in_a_browser(predictor, dataset, tmp_path, width) -> None:
-    page = write_evaluation_report(run(predictor, dataset), dataset, tmp_path / "report.html")
+    page = write_evaluation_report(run(predictor, dataset), tmp_path / "report.html")
     check_page(page, width)

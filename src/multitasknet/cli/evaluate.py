@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from .options import (
     add_predictor_options,
     card_of,
     check_folder,
+    given,
     make_pose_estimator,
     make_predictor,
     positive,
@@ -41,7 +43,7 @@ def add_parsers(commands: Any) -> None:
         "measure mAP, Rank-k, colour and type",
         example="--data ROOT --weights tuned.ckpt --rerank --output out",
     )
-    add_options(evaluate, "--data", "--json")
+    add_options(evaluate, "--data", "--center-cameras", "--json")
     evaluate.add_argument(
         "--protocol",
         choices=("veri", "cityflow", "vehicleid", "veriwild"),
@@ -119,11 +121,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     check_folder(options.output)
     dataset = _query_and_gallery(options)
     predictor = make_predictor(options)
-    card = card_metrics(card_of(options), predictor.engine.weights_sha256)
-    how = {"protocol": options.protocol, "rerank": options.rerank}
-    evaluation = evaluate(predictor, dataset, output=options.output, **how)
+    card = card_metrics(card_of(options), predictor.engine.weights_sha256, dataset.root)
+    how = given(options, ("protocol", "rerank", "center_cameras", "output"))
+    evaluation = evaluate(predictor, dataset, **how)
     if options.output:  # before anything is printed, to a reader that may go
-        write_evaluation_report(evaluation, dataset, _report(options), card=card)
+        write_evaluation_report(evaluation, _report(options), card=card)
     if options.json:
         print_json([evaluation.as_json()])
     else:
@@ -134,6 +136,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _print_metrics(evaluation: Evaluation, card: CardMetrics | None) -> None:
+    from ..evaluation.figures import part_columns
+
     _print_percent(evaluation.columns, card)
     ranking = evaluation.ranking
     count = ranking.valid_queries
@@ -142,6 +146,9 @@ def _print_metrics(evaluation: Evaluation, card: CardMetrics | None) -> None:
     print(evaluation.settings["protocol"])
     for reason in evaluation.settings["not_comparable"]:
         print(f"Not comparable with published figures: {reason}.")
+    for title, parts in evaluation.breakdown.items():
+        print()
+        print_table(f"by {title}", part_columns(parts))
 
 
 def _evaluate_pose(options: argparse.Namespace) -> None:
@@ -153,7 +160,7 @@ def _evaluate_pose(options: argparse.Namespace) -> None:
     check_folder(options.output)
     dataset = read_dataset(options.data, options.split, check=False)
     estimator = make_pose_estimator(options)
-    card = card_metrics(card_of(options), estimator.engine.weights_sha256)
+    card = card_metrics(card_of(options), estimator.engine.weights_sha256, dataset.root)
     evaluation = evaluate_pose(estimator, dataset, splits=options.split, output=options.output)
     if options.output:
         write_pose_report(evaluation, _report(options), card=card)
@@ -166,23 +173,22 @@ def _evaluate_pose(options: argparse.Namespace) -> None:
 
 def _print_pose_metrics(evaluation: PoseEvaluation, card: CardMetrics | None) -> None:
     from ..evaluation.pose import AS_PUBLISHED
+    from ..evaluation.results import data_name
 
+    data = data_name(evaluation.settings["data"])
     overall = evaluation.overall
     visible, hidden = overall.visible.count, overall.hidden.count
-    _print_percent({"this run": evaluation.metrics}, card)
+    _print_percent({data: evaluation.metrics}, card)
     print(f"{overall.images} images, {visible} visible and {hidden} hidden keypoints", end="")
     print(f", {evaluation.unlabelled} images without keypoints left out")
     print(f"\n{AS_PUBLISHED}")
-    _print_percent({"this run": evaluation.published}, card)
+    _print_percent({data: evaluation.published}, card)
 
 
-def _print_percent(columns: dict[str, dict[str, float]], card: CardMetrics | None) -> None:
-    stated = {
-        name: value
-        for name, value in (card.values if card else {}).items()
-        if name in columns["this run"]
-    }
-    print_table("percent", columns | ({"card": stated} if stated else {}), decimals=2)
+def _print_percent(columns: Mapping[str, Mapping[str, Any]], card: CardMetrics | None) -> None:
+    measured = next(iter(columns.values()))
+    stated = {k: one for k, one in (card.values if card else {}).items() if k in measured}
+    print_table("percent", {**columns, **({"card": stated} if stated else {})}, decimals=2)
     if card and stated:
         print(f"card: as the weights' card states it for {card.data}")
 

@@ -264,16 +264,19 @@ def print_rows(rows: Mapping[str, object], *, as_json: bool = False) -> None:
 
 
 def print_table(
-    corner: str, columns: Mapping[str, Mapping[str, float]], *, decimals: int = 0
+    corner: str, columns: Mapping[str, Mapping[str, float | str]], *, decimals: int = 0
 ) -> None:
-    """Print columns of numbers by name; the longest column has all names."""
+    """Print columns of numbers or texts by name; the longest column has all names."""
     names = max((list(column) for column in columns.values()), key=len)
-    width = max(map(len, [corner, *names]))
-    print(f"{corner:{width}}" + "".join(f"{title:>12}" for title in columns))
-    for name in names:
-        values = (column.get(name) for column in columns.values())
-        cells = ("" if value is None else f"{value:,.{decimals}f}" for value in values)
-        print(f"{name:{width}}" + "".join(f"{cell:>12}" for cell in cells))
+    table = [[corner, *names]]
+    for title, column in columns.items():
+        values = (column.get(name, "") for name in names)
+        cells = [one if isinstance(one, str) else f"{one:,.{decimals}f}" for one in values]
+        table.append([title, *cells])
+    first, *widths = (max(map(len, column)) for column in table)
+    for name, *cells in zip(*table, strict=True):
+        row = (f"{cell:>{max(width, 10)}}" for cell, width in zip(cells, widths, strict=True))
+        print("  ".join([f"{name:{first}}", *row]).rstrip())
 
 
 def positive(text: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,18 @@ import numpy as np
 from tqdm import tqdm
 
 from ..data.records import Record, check_files
+from ..vehicle.keypoint_metrics import octants
 
 if TYPE_CHECKING:
     from ..inference.predictor import Predictor
+    from ..models.multitasknet.decoding import Prediction
 
 _NO_CLASS = -1
+# What is told of each image besides, to break figures down by; the octant's number, -1 if unclear.
+_FACTS: dict[str, Callable[[Prediction], float]] = {
+    "short side": lambda one: min(one.height, one.width),
+    "octant": lambda one: int(octants(one.pose.keypoints[None])[0]),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +34,8 @@ class Embeddings:
         colors, types: int64 ``[N]``, the likeliest class's index; -1 if there is no such head.
         sha256: of each image's bytes.
         poses: how many images had a pose of each origin: ``given``, ``estimated``, ``neutral``.
+        facts: by name a number of each image, ``[N]``: ``short side`` in pixels, ``octant`` that
+            the vehicle is seen from; empty where that is not known.
     """
 
     embeddings: np.ndarray
@@ -34,6 +43,7 @@ class Embeddings:
     types: np.ndarray
     sha256: tuple[str, ...] = ()
     poses: Mapping[str, int] = field(default_factory=dict)
+    facts: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def embed_records(
@@ -55,6 +65,7 @@ def embed_records(
     embeddings = np.empty((len(records), width), dtype=np.float32)
     classes = np.full((2, len(records)), _NO_CLASS)
     hashes, origins = [""] * len(records), Counter[str]()
+    facts = {name: np.zeros(len(records)) for name in _FACTS}
     bar = tqdm(
         predictor.stream(records),
         desc=description,
@@ -65,7 +76,9 @@ def embed_records(
     for one in bar:
         embeddings[one.index], hashes[one.index] = one.embedding, one.sha256
         origins[one.pose.origin] += 1
+        for name, of in _FACTS.items():
+            facts[name][one.index] = of(one)
         if one.color is not None and one.type is not None:
             found = spec.color_names.index(one.color), spec.type_names.index(one.type)
             classes[:, one.index] = found
-    return Embeddings(embeddings, classes[0], classes[1], tuple(hashes), origins)
+    return Embeddings(embeddings, classes[0], classes[1], tuple(hashes), origins, facts)

@@ -14,7 +14,7 @@ from ..report.page import Panel, Shot, thumbnail, write_page
 from ..vehicle.keypoint_metrics import THRESHOLDS, calibration_error, published_thresholds
 from .pose import AS_PUBLISHED, CALIBRATED_AT, PartScore, PoseEvaluation
 from .report import best_median_worst
-from .results import RANDOM, CardMetrics
+from .results import RANDOM, CardMetrics, data_name
 
 _EACH = 3
 _CURVE = np.arange(31) / 100
@@ -38,6 +38,7 @@ def write_pose_report(
         title="Keypoint evaluation",
         evaluation=evaluation,
         settings=evaluation.settings,
+        data=data_name(evaluation.settings["data"]),
         random=evaluation.settings["weights"] == RANDOM,
         thresholds=THRESHOLDS,
         as_published=AS_PUBLISHED,

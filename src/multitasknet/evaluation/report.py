@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.records import VehicleDataset
 from ..images import read_image
 from ..ranking.distances import nearest, squared_distances
 from ..ranking.metrics import RankingResult
 from ..report.charts import line_chart
 from ..report.page import Panel, Shot, thumbnail, write_page
 from ..vehicle.cameras import same_camera
+from .figures import part_columns
 from .results import RANDOM, CardMetrics, Evaluation
 
 _TOP = 10
@@ -22,12 +22,11 @@ _EACH = 3
 
 def write_evaluation_report(
     evaluation: Evaluation,
-    dataset: VehicleDataset,
     path: str | Path,
     *,
     card: CardMetrics | None = None,
 ) -> Path:
-    """Write a self-contained page of the results on ``dataset``, where the pictures come from.
+    """Write a self-contained page of the results.
 
     ``card`` are the metrics that the weights' card states, to print beside these.
     """
@@ -40,20 +39,18 @@ def write_evaluation_report(
         title="MultiTaskNet evaluation",
         evaluation=evaluation,
         settings=evaluation.settings,
-        columns=evaluation.columns,
+        tables={title: part_columns(parts) for title, parts in evaluation.breakdown.items()},
         random=evaluation.settings.get("weights") == RANDOM,
         card=card,
         cmc=_cmc_chart(rankings),
-        panels=retrieval_panels(evaluation, dataset),
+        panels=retrieval_panels(evaluation),
     )
 
 
-def retrieval_panels(
-    evaluation: Evaluation, dataset: VehicleDataset, *, each: int = _EACH, top: int = _TOP
-) -> list[Panel]:
+def retrieval_panels(evaluation: Evaluation, *, each: int = _EACH, top: int = _TOP) -> list[Panel]:
     """The best, median and worst queries by average precision, ``each`` of them, with results."""
     chosen = best_median_worst(evaluation.ranking.average_precisions, each)
-    return [_panel(name, query, evaluation, dataset, top) for query, name in chosen.items()]
+    return [_panel(name, query, evaluation, top) for query, name in chosen.items()]
 
 
 def best_median_worst(values: np.ndarray, each: int = _EACH) -> dict[int, str]:
@@ -77,9 +74,8 @@ def best_median_worst(values: np.ndarray, each: int = _EACH) -> dict[int, str]:
     return chosen
 
 
-def _panel(
-    name: str, query: int, evaluation: Evaluation, dataset: VehicleDataset, top: int
-) -> Panel:
+def _panel(name: str, query: int, evaluation: Evaluation, top: int) -> Panel:
+    dataset = evaluation.dataset
     record, gallery = dataset.query.records[query], dataset.gallery
     same_vehicle = gallery.vehicle_ids == record.vehicle_id
     left_out = same_vehicle & same_camera(record.camera_id, gallery.camera_ids)

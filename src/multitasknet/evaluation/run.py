@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import numpy as np
 from ..data.records import VehicleDataset, warn_about
 from ..errors import DataError
 from ..models.multitasknet.spec import MultiTaskNetSpec
+from ..ranking import centering
 from ..ranking.calibration import EVEN, Calibration, save_calibration
 from ..ranking.protocols import Protocol, evaluate_by, protocol_named
 from ..ranking.threshold import Roc, roc_of_embeddings
@@ -43,6 +45,7 @@ def evaluate(
     *,
     protocol: str | None = None,
     rerank: bool = False,
+    center_cameras: bool = False,
     output: str | Path | None = None,
     progress: bool = True,
 ) -> Evaluation:
@@ -52,15 +55,20 @@ def evaluate(
         dataset: with the splits ``query`` and ``gallery``.
         protocol: ``veri``, ``cityflow``, ``vehicleid`` or ``veriwild``; default is the data set's.
         rerank: also report k-reciprocal re-ranking (Zhong et al., CVPR 2017).
+        center_cameras: take each camera's mean embedding away first, over query and gallery
+            together, see :func:`.centering.center_cameras`.
         output: a folder for ``metrics.json``.
 
     Raises:
-        DataError: images are missing, or no query has a match in the gallery.
+        DataError: images are missing, no query has a match in the gallery, or no camera has enough
+            images for ``center_cameras``.
         ImageError: an image cannot be read.
         OutputError: the results cannot be written.
     """
     rules = protocol_named(protocol or dataset.protocol)
     query, gallery = _embed(predictor, dataset, progress)
+    if center_cameras:
+        query, gallery = _centered(dataset, query, gallery)
     settings = {
         "data": str(dataset.root),
         "protocol": rules.text,
@@ -70,6 +78,7 @@ def evaluate(
         "variant": str(predictor.spec.variant),
         "poses": _poses(predictor, Counter(query.poses) + Counter(gallery.poses)),
         "distance": predictor.spec.measure,
+        "center_cameras": center_cameras,
         **run_settings(predictor),
     }
     evaluation = evaluate_outputs(
@@ -113,6 +122,7 @@ def evaluate_outputs(
         type=types,
         query=query,
         gallery=gallery,
+        dataset=dataset,
         settings=dict(settings or {}),
     )
 
@@ -197,6 +207,17 @@ def _embed(
     )
     _warn_of_shared_images(dataset, query, gallery)
     return query, gallery
+
+
+def _centered(
+    dataset: VehicleDataset, query: Embeddings, gallery: Embeddings
+) -> tuple[Embeddings, Embeddings]:
+    embeddings = centering.center_cameras(
+        np.concatenate([query.embeddings, gallery.embeddings]),
+        np.concatenate([dataset.query.camera_ids, dataset.gallery.camera_ids]),
+    )
+    parts = np.split(embeddings, [len(query.embeddings)])
+    return replace(query, embeddings=parts[0]), replace(gallery, embeddings=parts[1])
 
 
 def _warn_of_shared_images(dataset: VehicleDataset, query: Embeddings, gallery: Embeddings) -> None:
