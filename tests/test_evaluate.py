@@ -147,7 +147,7 @@ def test_vehicleid_is_evaluated_by_its_own_protocol(checkpoint, tmp_path, capsys
     line += ["--size", "32", "--pose", "none", "--output", str(tmp_path / "out")]
     assert main([*line, "--test-size", "1600"]) == 0
     header, *rows = capsys.readouterr().out.splitlines()
-    assert header.split() == ["percent", "this", "run", "deviation"]
+    assert header.split() == ["percent", "data", "deviation"]
     assert any(row.startswith("VehicleID's protocol") for row in rows)
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (written["valid_queries"], written["settings"]["not_comparable"]) == (2, [])

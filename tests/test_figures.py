@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from multitasknet.data.records import Record, Split, VehicleDataset
-from multitasknet.evaluation.figures import Figure, breakdown, figures, ranking_columns
+from multitasknet.evaluation.figures import Figure, breakdown, figures
 from multitasknet.evaluation.kinds import kinds_of_matches
 from multitasknet.ranking.metrics import RankingResult, evaluate_embeddings
 
@@ -85,7 +85,7 @@ def test_a_part_is_the_ranking_without_the_other_matches(data) -> None:
     matches, gallery = ranking.matches, dataset.gallery.vehicle_ids
     kinds = np.random.default_rng(2).integers(0, 3, len(matches.queries))
     kinds[matches.queries < 4] = 0
-    parts = breakdown(matches, dataset.query.vehicle_ids, ("a", "b", "c", "empty"), kinds)
+    parts = breakdown(matches, ("a", "b", "c", "empty"), kinds)
     assert list(parts) == ["a", "b", "c"]
     for kind, part in enumerate(parts.values()):
         precisions, hits = [], []
@@ -100,7 +100,7 @@ def test_a_part_is_the_ranking_without_the_other_matches(data) -> None:
         assert part.queries == len(precisions)
         assert part.figures["mAP"].value == pytest.approx(100 * np.mean(precisions))
         assert part.figures["Rank-1"].value == pytest.approx(100 * np.mean(hits))
-    whole = breakdown(matches, dataset.query.vehicle_ids, ("all",), np.zeros_like(kinds))["all"]
+    whole = breakdown(matches, ("all",), np.zeros_like(kinds))["all"]
     assert whole.queries == ranking.valid_queries
     assert whole.figures["mAP"].value == pytest.approx(100 * ranking.mAP)
 
@@ -134,10 +134,9 @@ def test_every_match_is_of_one_kind_that_its_images_have(data) -> None:
         else:
             assert names[kind] == ("same end" if one == other else "other end")
     names, kinds = found["size"]
-    parts = breakdown(matches, dataset.query.vehicle_ids, names, kinds)
+    parts = breakdown(matches, names, kinds)
     assert sum(part.queries for part in parts.values()) == ranking.valid_queries
-    first = ranking_columns(matches, len(sides))["mAP"]
-    below = 100 * np.nanmean(first[sides < 100])
+    below = 100 * np.nanmean(matches.average_precisions[sides < 100])
     assert parts["below 100 px"].figures["mAP"].value == pytest.approx(below)
 
 

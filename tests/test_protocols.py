@@ -75,7 +75,7 @@ def test_cityflow_counts_the_100_nearest_and_ranks_tracks_too() -> None:
     assert found.metrics["mAP"] == pytest.approx(100 * (1 + 2 / 3) / 2)
     # The first track's mean is 5, the other's 4.
     assert found.track_metrics["mAP"] == pytest.approx(100 * (1 / 2 + 2 / 3) / 2)
-    assert list(found.columns) == ["this run", "by track"]
+    assert list(found.columns) == ["x", "by track"]
     assert measured(replace(dataset, protocol="veri"), column(1), column(2, 8, 4)).tracks is None
     # 101 images of another vehicle are between the matches: the second does not count.
     far = Split("gallery", (images[0], *[record(8, 3)] * 101, images[1]))

@@ -134,7 +134,10 @@ def _mean(results: list[RankingResult], precisions: np.ndarray) -> RankingResult
 def _joined(draws: list[Matches]) -> Matches:
     """The matches of all draws, as if their queries were different ones."""
     starts = np.cumsum([0, *(len(one.vehicles) for one in draws[:-1])])
-    queries = [one.queries + start for one, start in zip(draws, starts, strict=True)]
-    rest = zip(*((one.images, one.ranks) for one in draws), strict=True)
-    vehicles = np.concatenate([one.vehicles for one in draws])
-    return Matches(vehicles, np.concatenate(queries), *map(np.concatenate, rest), draws[0].most)
+    return Matches(
+        np.concatenate([one.vehicles for one in draws]),
+        np.concatenate([one.queries + start for one, start in zip(draws, starts, strict=True)]),
+        np.concatenate([one.images for one in draws]),
+        np.concatenate([one.ranks for one in draws]),
+        draws[0].most,
+    )
