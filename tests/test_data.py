@@ -126,16 +126,25 @@ def test_cityflow_states_neither_colour_nor_type_and_only_its_training_vehicles(
     assert facts(challenge.gallery.records) == [(-1, 1, None, None)] * 2
 
 
-def test_veri_without_xml_is_read_from_its_names(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("gone", "layout"),
+    [(["*.xml"], "VeRi-776 (name lists)"), (["*.xml", "name_*.txt"], "VeRi-776 (folders)")],
+)
+def test_veri_without_xml_is_read_from_its_names(
+    tmp_path: Path, gone: list[str], layout: str
+) -> None:
     root = drawn.veri(tmp_path / "data", PLAN)
     wanted = read_dataset(root)
-    for path in [*root.glob("*.xml"), *root.glob("name_*.txt")]:
+    for path in [path for one in gone for path in root.glob(one)]:
         path.unlink()
     found = read_dataset(root)
+    assert found.layout == layout
     for split, again in zip(wanted.splits, found.splits, strict=True):
         assert [r.vehicle_id for r in again.records] == sorted(r.vehicle_id for r in split.records)
         assert set(again.camera_ids) == set(split.camera_ids)
     pictures(root / "image_query", "car.jpg")
+    if "lists" in layout:
+        with_line("name_query.txt", "car.jpg")(root)
     with pytest.raises(DataError, match=r"name of 'car\.jpg' states no vehicle"):
         read_dataset(root)
 
