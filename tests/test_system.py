@@ -29,7 +29,9 @@ def test_a_cpu_computes_what_is_stored(capsys) -> None:
 
 def test_what_is_wrong_is_marked_and_the_rest_goes_on(tmp_path, capsys, monkeypatch) -> None:
     stored = json.loads(system.REFERENCE.read_text())
-    (tmp_path / "wrong.json").write_text(json.dumps({"MultiTaskNet": stored["MultiTaskNet"][::-1]}))
+    (tmp_path / "wrong.json").write_text(
+        json.dumps({"MultiTaskNet": [one[::-1] for one in stored["MultiTaskNet"]]})
+    )
     monkeypatch.setattr(system, "REFERENCE", tmp_path / "wrong.json")
     monkeypatch.setattr(system, "_BACKENDS", {"onnx": "onnxruntime"})
     monkeypatch.setattr("multitasknet.device.ASCEND_NODE", tmp_path)
