@@ -16,12 +16,9 @@ import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
-from multitasknet.vehicle.keypoints import SURFACES, visible_surfaces
+from multitasknet.vehicle.keypoints import SURFACES, facing_surfaces, visible_surfaces
 
 WINDSCREEN, BODY = (10,), (0, 1, 2, 3, 4, 5, 7, 11)
-# In a picture whose y points down, the corners of the left side's surfaces run against the clock
-# as seen from outside, all others with it.
-TURN = np.array([-1] * 3 + [1] * 10)
 
 
 def measure_image(jpeg: bytes, keypoints: np.ndarray) -> dict[str, float]:
@@ -85,7 +82,7 @@ def measure_pose(jpeg: bytes, keypoints: np.ndarray) -> dict[str, float]:
         "margin bottom": bottom,
         "points outside by > 2 %": float(outside.sum()),
         "surfaces that pass (net)": len(passing),
-        "of them facing away (net)": sum(not faces_camera(points, one) for one in passing),
+        "of them facing away (net)": len(passing) - len(facing_surfaces(keypoints)),
     }
 
 
@@ -174,12 +171,6 @@ def is_420(jpeg: bytes) -> bool:
     return get_sampling(Image.open(BytesIO(jpeg))) == 2
 
 
-def faces_camera(points: np.ndarray, surface: int) -> bool:
-    """Whether a surface of the points ``[36, 2]`` shows its outward side."""
-    x, y = points[list(SURFACES[surface])].T
-    return bool(TURN[surface] * (x * np.roll(y, -1) - y * np.roll(x, -1)).sum() > 0)
-
-
 def panel_color(keypoints: np.ndarray, lab: np.ndarray, surfaces: Iterable[int]) -> np.ndarray:
     """Median L*, a*, b* ``[3]`` of the surfaces that pass and face the camera, shrunk to 0.75.
 
@@ -187,9 +178,8 @@ def panel_color(keypoints: np.ndarray, lab: np.ndarray, surfaces: Iterable[int])
     """
     points = keypoints[:, :2]
     inside = np.zeros(lab.shape[:2], dtype=np.uint8)
-    for surface in set(surfaces).intersection(visible_surfaces(keypoints)):
-        if faces_camera(points, surface):
-            corners = points[list(SURFACES[surface])]
-            corners = corners.mean(axis=0) + 0.75 * (corners - corners.mean(axis=0))
-            cv2.fillConvexPoly(inside, corners.round().astype(np.int32), (1,))
+    for surface in set(surfaces).intersection(facing_surfaces(keypoints)):
+        corners = points[list(SURFACES[surface])]
+        corners = corners.mean(axis=0) + 0.75 * (corners - corners.mean(axis=0))
+        cv2.fillConvexPoly(inside, corners.round().astype(np.int32), (1,))
     return np.median(lab[inside == 1], axis=0) if inside.any() else np.full(3, np.nan)

@@ -72,7 +72,7 @@ def test_identical_crops_agree_in_all_that_is_seen() -> None:
     assert all(part.agrees and part.contribution for part in parts if part.seen_in_both)
     assert all(part.contribution is None for part in parts if not part.seen_in_both)
     assert [part.surface for part in parts] == list(SURFACE_NAMES)
-    assert agreement_in_words(parts) == "3 surfaces seen in both, 3 make them more alike"
+    assert agreement_in_words(parts) == "3 of 13 surfaces seen in both, 3 of them agreeing"
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_the_command_says_and_draws_what_agrees(
     drawn = tmp_path / "new" / "both.png"
     assert main(["compare", front, front, "--output", str(drawn)]) == 0
     out = capsys.readouterr().out
-    assert "4 surfaces seen in both" in out and "windscreen" in out and "boot" not in out
+    assert "4 of 13 surfaces seen in both" in out and "windscreen" in out and "boot" not in out
     assert Image.open(drawn).size == (2 * 480 + 12, 480)
     assert main(["compare", front, rear]) == 0
     assert "nothing seen in both but the roof" in capsys.readouterr().out

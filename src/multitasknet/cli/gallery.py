@@ -312,7 +312,7 @@ def _compare(options: argparse.Namespace) -> None:
         mark = "agrees" if part.agrees else ""
         print(f"  {part.surface:17} {part.contribution:+.3f}  {mark}".rstrip())
     if seen:
-        print("  (how much the cosine similarity falls when it is hidden in one of the two)")
+        print("  (how much the cosine similarity of the embeddings falls when it is hidden)")
 
 
 def _write_agreement(path: Path, images: Sequence[Path], result: Comparison) -> None:

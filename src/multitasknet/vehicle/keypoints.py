@@ -39,7 +39,8 @@ SURFACE_NAMES = (
     *("rear end", "boot", "rear window", "roof", "windscreen", "bonnet", "front end"),
 )
 _CORNERS, _NEXT = np.array(SURFACES), [1, 2, 3, 0]
-# Which way the corners turn in a picture, seen from outside the vehicle.
+# In a picture, whose y points down, the left side's corners run against the clock as seen from
+# outside, all others with it.
 _OUTSIDE = np.array([-1] * 3 + [1] * 10)
 
 # Of the left side, by what they lie on.
