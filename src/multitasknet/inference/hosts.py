@@ -72,7 +72,8 @@ def _shapes(stated: Metadata) -> Shapes:
 
 
 def _ultralytics(path: Path, stated: Metadata) -> Files:
-    # All that its BoT-SORT reads, at the values of its documentation but for the last two.
+    # All that its BoT-SORT reads, at the values of its documentation but for the last three; with
+    # its proximity_thresh of 0.5, appearance counts only near a vehicle's last place.
     settings = {
         "tracker_type": "botsort",
         "track_high_thresh": 0.25,
@@ -82,8 +83,8 @@ def _ultralytics(path: Path, stated: Metadata) -> Files:
         "match_thresh": 0.8,
         "fuse_score": True,
         "gmc_method": "sparseOptFlow",
-        "proximity_thresh": 0.5,
         "appearance_thresh": 0.8,
+        "proximity_thresh": 0.0,
         "with_reid": True,
         "model": str(path),
     }
@@ -138,7 +139,8 @@ from fiftyone.core.models import EmbeddingsMixin, Model
 
 
 class Vehicles(EmbeddingsMixin, Model):
-    media_type, ragged_batches, transforms, preprocess = "image", True, None, False
+    media_type, has_embeddings = "image", True
+    ragged_batches, transforms, preprocess = True, None, False
 
     def __init__(self, path):
         self.session = onnxruntime.InferenceSession(path)
@@ -220,7 +222,7 @@ HOSTS = {
     "boxmot": Host(
         _boxmot,
         lambda path, stated: (
-            f'BotSort(reid_weights=Path("{path}"))\n'
+            f'BotSort(reid_weights=Path("{path}"), proximity_thresh=1.0)\n'
             f"boxmot track --tracker botsort --reid {path} --source traffic.mp4"
         ),
         normalized=True,
