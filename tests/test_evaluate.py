@@ -151,6 +151,7 @@ def test_vehicleid_is_evaluated_by_its_own_protocol(checkpoint, tmp_path, capsys
     assert any(row.startswith("VehicleID's protocol") for row in rows)
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (written["valid_queries"], written["settings"]["not_comparable"]) == (2, [])
+    assert written["settings"]["layout"] == "VehicleID, tested on 1600 vehicles (not 800)"
     assert written["deviations"].keys() == written["metrics"].keys() - {"color", "type"}
     assert main([*line, "--protocol", "veri"]) == 0
     assert "the protocol of this data set is vehicleid." in capsys.readouterr().out

@@ -71,6 +71,7 @@ def evaluate(
         query, gallery = _centered(dataset, query, gallery)
     settings = {
         "data": str(dataset.root),
+        "layout": dataset.layout,
         "protocol": rules.text,
         "not_comparable": caveats(dataset, rules),
         "query_images": len(dataset.query),
