@@ -1,4 +1,4 @@
-"""From distances to probabilities, measured, kept in the sidecar and read by what compares."""
+"""How likely hits are the same vehicle: measured, kept in the sidecar, read by what searches."""
 
 from __future__ import annotations
 
@@ -16,55 +16,66 @@ from hypothesis import strategies as st
 
 from multitasknet import Calibration, Predictor, compare
 from multitasknet.cli import main
-from multitasknet.ranking.threshold import Roc
+from multitasknet.errors import DataError
+from multitasknet.ranking.calibration import LabelledHits
 from multitasknet.weights.read import read_weights
 from multitasknet.weights.sidecar import Sidecar, write_sidecar
 
-DISTANCES = st.lists(st.integers(0, 9), min_size=1, max_size=20).map(np.array)
-SOME = Calibration((1.0, 2.0), (0.9999, 0.2), 0.5, 1200, 34567, (64, 64), "crops")
-
-
-def calibration_of(same: np.ndarray, different: np.ndarray, prior: float = 0.5) -> Calibration:
-    return Calibration.of(Roc.of(same, [different]), (64, 64), measured_on="crops", prior=prior)
+NUMBERS = st.floats(-9, 9)
+SOME = Calibration(
+    (1.0, -5.0, -0.5), 12.0, 4900, 100, "crops", "ab" * 32, (64, 64), "none", "float32"
+)
 
 
 @settings(max_examples=300, deadline=None)
-@given(DISTANCES, DISTANCES, st.floats(0.01, 0.99))
-def test_nearer_pairs_are_never_less_likely(
-    same: np.ndarray, different: np.ndarray, prior: float
+@given(NUMBERS, st.floats(-9, -0.01), NUMBERS, st.floats(0.01, 100), st.integers(1, 10**6))
+def test_nearer_rows_are_never_less_likely_and_larger_galleries_make_hits_less_so(
+    base: float, slope: float, bend: float, scale: float, rows: int
 ) -> None:
-    calibration = calibration_of(same, different, prior)
-    probabilities = calibration.probability(np.linspace(0, 12, 50))
-    assert (np.diff(probabilities) <= 0).all()
-    assert ((probabilities > 0) & (probabilities <= 0.99)).all()
-    stored = json.loads(json.dumps(asdict(calibration)))
-    assert Calibration.from_json(stored) == calibration
+    calibration = replace(SOME, coefficients=(base, slope, bend))
+    distances = np.linspace(0, 3 * scale, 50)
+    found = calibration.probability(distances, scale, rows)
+    assert (np.diff(found) <= 1e-12).all() and ((found >= 0) & (found <= 0.99)).all()
+    assert (calibration.probability(distances, scale, 10 * rows) <= found).all()
+    # In other units nothing changes.
+    np.testing.assert_allclose(calibration.probability(7 * distances, 7 * scale, rows), found)
+    assert Calibration.from_json(json.loads(json.dumps(asdict(calibration)))) == calibration
 
 
-@pytest.mark.parametrize("prior", [0.5, 0.1])
-def test_probabilities_are_shares_of_the_pairs(prior: float) -> None:
+def test_probabilities_are_shares_of_the_hits() -> None:
     rng = np.random.default_rng(0)
-    same, different = rng.normal(10, 3, 20_000).clip(0), rng.normal(16, 3, 50_000).clip(0)
-    calibration = calibration_of(same, different, prior)
-    places = np.arange(5, 20, 1.0)
-    ratios = np.exp(((places - 16) ** 2 - (places - 10) ** 2) / 18) * prior / (1 - prior)
-    np.testing.assert_allclose(calibration.probability(places), ratios / (1 + ratios), atol=0.06)
-    assert len(calibration.distances) < 500
+    rho, rank = rng.uniform(-2, 0, 50_000), rng.integers(0, 24, 50_000)
+    log_odds = 1 - 5 * rho - 0.5 * rho**2 + np.log(0.01 / 0.99)
+    same = rng.random(len(rho)) < 1 / (1 + np.exp(-log_odds))
+    hits = LabelledHits(rho, same, rank, vehicle_rows=20, rows=2000, vehicles=50)
+    np.testing.assert_allclose(hits.coefficients(), SOME.coefficients, rtol=0.15)
+    for wrong in (np.zeros_like(same), np.ones_like(same)):
+        with pytest.raises(DataError, match="takes right and wrong ones"):
+            replace(hits, same=wrong).coefficients()
 
 
-def test_it_falls_where_all_pairs_of_one_vehicle_are_equal() -> None:
-    equal, apart = calibration_of(np.zeros(9), np.full(20, 3.0)).probability([0.0, 1.0])
-    assert equal > 0.9 and apart < 0.1
+def test_hits_are_the_nearest_rows_without_the_same_camera() -> None:
+    rng = np.random.default_rng(0)
+    query, gallery = rng.normal(size=(5, 8)), rng.normal(size=(60, 8))
+    ids, cameras = np.arange(60) % 6, np.arange(60) % 4
+    found = LabelledHits.of(query, gallery, ids[:5], ids, cameras[:5], cameras)
+    assert found.vehicle_rows == 10 and found.vehicles == 5 and len(found.rho) == 5 * 24
+    for number in range(5):
+        far = ((query[number] - gallery) ** 2).sum(axis=1)
+        kept = ~((ids == number) & (cameras == cameras[number]))
+        first = np.argsort(np.where(kept, far, np.inf))[:24]
+        part = slice(24 * number, 24 * number + 24)
+        rho = np.log(far[first] / np.quantile(far, 0.1))
+        np.testing.assert_allclose(found.rho[part], rho, rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(found.same[part], ids[first] == number)
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        {"distances": [2.0, 1.0], "probabilities": [0.9, 0.1]},
-        {"probabilities": [0.1, 0.9]},
-        {"probabilities": [float("nan"), 0.9]},
-        {"distances": []},
-        {"prior": 1},
+        {"coefficients": [1.0, 2.0]},
+        {"coefficients": [1.0, 2.0, float("nan")]},
+        {"vehicle_rows": 0},
         {"input_size": [64]},
         {"measured_on": " "},
     ],
@@ -74,14 +85,13 @@ def test_damage_is_found(damage: dict) -> None:
         Calibration.from_json(asdict(SOME) | damage)
 
 
-def test_people_read_what_it_was_measured_on_and_never_more_than_99_percent() -> None:
-    measured = "(measured on crops, 1,200 pairs of one vehicle, 34,567 of two)"
-    assert SOME.words(0) == f"same vehicle 99 % {measured}"
-    assert SOME.words(2.5) == f"same vehicle 20 % {measured}"
-    assert SOME.probability([0.0, 0.001]).max() == 0.99
-    values = asdict(SOME)
-    values.pop("measured_on")  # as the first release wrote them
-    assert Calibration.from_json(values) is None and Calibration.from_json(None) is None
+def test_people_read_what_it_was_measured_on_and_older_ones_are_none() -> None:
+    assert SOME.origin == (
+        "measured on crops, 4,900 hits of 100 vehicles; weights abababababab, 64 x 64, poses none, "
+        "float32; 12 rows of one vehicle"
+    )
+    older = {"distances": [1.0], "probabilities": [0.5], "measured_on": "crops"}
+    assert Calibration.from_json(older) is None and Calibration.from_json(None) is None
 
 
 def test_shipped_weights_promise_nothing(
@@ -96,7 +106,10 @@ def test_shipped_weights_promise_nothing(
 
 
 def test_what_calibrate_saves_compare_and_search_read(
-    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    checkpoint: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     root = drawn.pamtri(tmp_path / "data", drawn.plan(2, 4, 2))
     weights = Path(shutil.copy(checkpoint, tmp_path / "own.ckpt"))
@@ -105,41 +118,45 @@ def test_what_calibrate_saves_compare_and_search_read(
     network = ["--weights", str(weights), "--pose", "none"]
     images = [str(one) for one in sorted((root / "image_test").iterdir())[:2]]
 
-    assert main(["compare", *images, *network]) == 0
-    assert "not calibrated" in capsys.readouterr().out
-    calibrate = ["calibrate", "--data", str(root), "--false-match-rate", "0.9", *network]
-    assert main(calibrate) == 0
+    gallery = ["--gallery", str(root / "image_test")]
+    assert main(["compare", *images, *gallery, *network]) == 0
+    assert "Not calibrated" in capsys.readouterr().out
+    assert main(["calibrate", "--data", str(root), *network]) == 0
     printed = capsys.readouterr().out
-    assert "own.json" in printed and "true-match rate" in printed
+    assert "own.json" in printed and "coefficients" in printed
     assert main(["compare", *images, *network, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["probability"] is None
+    assert main(["compare", *images, *gallery, *network, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert 0 < result["probability"] < 1 and result["distance"] >= 0
     assert result["first"]["image"] == images[0] and len(result["second"]["embedding"]) == 1024
-    search = ["search", "--gallery", str(root / "image_test"), "--query", images[0], "--json"]
-    assert main([*search, *network]) == 0
-    matches = json.loads(capsys.readouterr().out)["matches"]
+    search = ["search", *gallery, "--query", images[0], *network]
+    assert main([*search, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    matches = found["matches"]
+    assert found["measured_on"] == "data" and matches[0]["rate"] is None  # of so few rows
     assert matches[0]["probability"] >= matches[-1]["probability"] > 0
-    assert main(["compare", images[0], images[0], *network]) == 0
+    assert main([*search, "--output", str(tmp_path / "found.html")]) == 0
     printed = capsys.readouterr().out
-    assert "same vehicle " in printed and "measured on data" in printed
-    assert "calibrated" not in printed
-    assert main([*search[:-1], *network, "--output", str(tmp_path / "found.html")]) == 0
-    assert capsys.readouterr().out.count("measured on data") == len(matches)
+    assert printed.count("same vehicle ") == len(matches) and "measured on data" in printed
+    assert "No rates of strangers: 8 rows" in printed
     assert "measured on data" in (tmp_path / "found.html").read_text()
     exported = tmp_path / "own.onnx"
     assert main(["export", "--output", str(exported), *network[:2]]) == 0
     capsys.readouterr()
-    assert main(["compare", *images, "--weights", str(exported), "--pose", "none", "--json"]) == 0
+    network[1] = str(exported)
+    assert main(["compare", *images, *gallery, *network, "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert again["probability"] == pytest.approx(result["probability"], abs=1e-3)
     assert Predictor(weights, pose="none", size=64).calibration is None
+    assert "its calibration is of 32 x 32 and poses none, and this is 64 x 64" in caplog.text
 
 
 def test_only_weights_of_ones_own_are_calibrated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = drawn.pamtri(tmp_path / "data", drawn.plan(2, 4, 2))
-    network = ["--weights", "none", "--false-match-rate", "0.9", "--json"]
+    network = ["--weights", "none", "--json"]
     assert main(["calibrate", "--data", str(root), *network]) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out)["sidecar"] is None

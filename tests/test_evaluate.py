@@ -23,7 +23,7 @@ from multitasknet.data.records import Record, Split
 from multitasknet.evaluation.embedding import embed_records
 from multitasknet.evaluation.report import retrieval_panels, write_evaluation_report
 from multitasknet.evaluation.results import attribute_result, card_metrics
-from multitasknet.evaluation.run import evaluate, measure_roc
+from multitasknet.evaluation.run import evaluate
 from multitasknet.ranking.centering import center_cameras
 from multitasknet.ranking.metrics import evaluate_embeddings, evaluate_ranking
 
@@ -208,15 +208,6 @@ def test_panels_show_best_median_and_worst_with_the_right_verdicts(predictor, da
             assert not (same and f"_c{camera}_" in shot.name)
 
 
-def test_the_roc_of_a_data_set_counts_its_pairs(predictor, dataset) -> None:
-    roc = measure_roc(predictor, dataset, progress=False)
-    images = [one for one in PLAN if one.split in ("query", "gallery")]
-    pairs = [(a, b) for i, a in enumerate(images) for b in images[:i]]
-    same = [(a, b) for a, b in pairs if a.vehicle == b.vehicle]
-    assert roc.positives == sum(a.camera != b.camera for a, b in same)
-    assert roc.negatives == len(pairs) - len(same)
-
-
 # The commands
 
 
@@ -255,7 +246,6 @@ def test_the_evaluate_command(root, checkpoint, tmp_path, capsys) -> None:
     [
         (["evaluate", "--data", "nowhere"], "nowhere: there is no such folder"),
         (["evaluate", "--data", "{train}"], "label_query.csv"),
-        (["calibrate", "--data", "{root}", "--false-match-rate", "1e-9"], "1e-09"),
     ],
 )
 def test_a_users_mistake_is_one_message_and_exit_code_2(

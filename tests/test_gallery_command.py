@@ -108,7 +108,8 @@ def test_search_prints_what_it_found_and_how(
     (found,) = printed(capsys, *line, "--top", "3")
     first = found["matches"][0]
     assert (first["image"], first["camera"]) == (query(city), "c1")
-    assert first["distance"] < 1e-3 and first["probability"] is None
+    assert first["distance"] < 1e-3
+    assert [first[name] for name in ("rate", "rate_upper", "probability")] == [None] * 3
     assert found["in_gallery"] == query(city)
     assert found["searched"] == {"rows": 20, "setting": None}
     where = "time > '2026-11-01 08:00:10' and camera = 'c2'"
@@ -133,19 +134,23 @@ def test_search_prints_what_it_found_and_how(
 def test_probabilities_are_those_that_the_user_measured(
     city: str, predictor: PixelPredictor, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    predictor.calibration = Calibration((0.0, 9.0), (1.0, 0.1), 0.5, 5, 6, (32, 32), "my cars")
+    predictor.calibration = Calibration(
+        (9.0, -1.0, 0.0), 2.0, 5, 6, "my cars", "ab" * 32, (32, 32), "none", "float32"
+    )
     line = ["search", "--gallery", city, "--query", query(city)]
     (found,) = printed(capsys, *line)
     assert found["matches"][0]["probability"] == 0.99 and found["measured_on"] == "my cars"
-    assert main(line) == main(["compare", query(city), query(city)]) == 0
-    assert capsys.readouterr().out.count("99 % (measured on my cars") == 2
+    both = ["compare", query(city), query(city), "--gallery", city]
+    assert main(line) == main(both) == 0
+    out = capsys.readouterr().out
+    assert out.count("same vehicle 99 %") >= 2 and out.count("measured on my cars, 5 hits") == 2
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--where", "nope = 3"], "with the columns id, image"),
-        (["--false-match-rate", "0.00001"], "ask for a larger rate"),
+        (["--false-match-rate", "0.00001"], "cannot be known from 190 pairs"),
     ],
 )
 def test_questions_that_have_no_answer(

@@ -125,26 +125,3 @@ def test_complete_linkage_keeps_all_of_a_group_near(seed: int, count: int, limit
         for b in set(groups) - {a}:
             assert distances[np.ix_(groups == a, groups == b)].max() > limit
     assert groups[0] == 0 and list(dict.fromkeys(groups)) == list(range(groups.max() + 1))
-
-
-@pytest.mark.parametrize("rate", [0.01, 0.001])
-def test_a_false_match_rate_is_that_of_pairs_of_different_vehicles(rate: float) -> None:
-    rng = np.random.default_rng(0)
-    truth = np.repeat(np.arange(100), 6)
-    embeddings = rng.normal(size=(100, 256))[truth] + 0.4 * rng.normal(size=(600, 256))
-    gallery = stores.open_gallery(width=256)
-    rows = [stores.row(f"{n}", n, embedding=one) for n, one in enumerate(embeddings)]
-    gallery.merge(rows, insert=True)
-    distances = squared_distances(embeddings, embeddings)
-    found = (distances[truth[:, None] < truth] <= gallery.false_match_distance(rate)).mean()
-    assert rate / 6 < found < 2 * rate
-
-
-def test_rates_that_cannot_be_estimated() -> None:
-    gallery = stores.open_gallery()
-    stores.fill(gallery, range(9))
-    with pytest.raises(GalleryError, match="9 rows; a false-match rate takes 10"):
-        gallery.false_match_distance(0.01)
-    stores.fill(gallery, range(40))
-    with pytest.raises(GalleryError, match="ask for a larger rate"):
-        gallery.false_match_distance(1e-9)

@@ -14,7 +14,7 @@ from browser import CHROMIUM, Browser
 from conftest import ASSETS
 from served import Served
 
-from multitasknet import Calibration
+from multitasknet import Calibration, StrangerRates
 from multitasknet.gallery.rows import GalleryRow
 
 pytest.importorskip("websocket", reason="needs websocket-client")
@@ -24,6 +24,7 @@ QUERIES = sorted((ASSETS / "demo" / "query").iterdir())
 CROP = "0016_c003_00000596_4.jpg"
 HITS = "document.querySelectorAll('.hit').length"
 READY = "document.body.dataset.ready"
+RATES = StrangerRates((1e-3, 1e3), (1e-4, 1.0), (1e-3, 1.0), 10_000, False, "")
 
 
 @pytest.fixture(scope="module")
@@ -129,12 +130,15 @@ def test_a_users_probabilities_and_a_journey(
         is_timed = row.time and sum(row.id.encode()) % 3
         return as_json(row) | {"time": f"{row.time.isoformat()}.8" if is_timed else None}
 
-    calibration = Calibration((10.0, 500.0), (1.0, 0.05), 0.5, 9, 99, predictor.size, "our yard")
+    facts = "our yard", "ab" * 32, predictor.size, "none", "float32"
+    calibration = Calibration((4.0, -4.0, 0.0), 5.0, 9, 99, *facts)
     monkeypatch.setattr(predictor, "calibration", calibration)
+    monkeypatch.setattr(service.gallery, "_rates", lambda version: RATES)
     monkeypatch.setattr(service, "row_as_json", with_some_times)
     search(browser, served, f"?id={CROP}&view=journey")
     likely = r"\d\d % likely the same vehicle \(measured on our yard\)"
-    assert re.search(likely, text(browser, "#certain"))
+    assert re.search(r"distance [\d.]+, 1 in [\d,]+ pairs of strangers", text(browser, "#certain"))
+    assert re.search(r"1 in [\d,]+ strangers as near", text(browser, ".hit"))
     assert re.search(likely, text(browser, ".hit")) and "100 %" not in text(browser, "main")
     times = browser.run("[...document.querySelectorAll('.journey time')].map(t => t.innerText)")
     assert len(times) > 5 and times == sorted(times)

@@ -147,14 +147,21 @@ def test_a_probability_is_only_the_users_own_and_never_certain(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def answers() -> Iterator[tuple[float | None, str | None]]:
-        found = [post(served, "/api/compare", ids=[CROP, SECOND]).json()]
-        found += post(served, "/api/search", ids=CROP).json()["results"][0]["matches"]
-        return ((one["probability"], one["measured_on"]) for one in found)
+        one = post(served, "/api/compare", ids=[CROP, SECOND]).json()
+        found = post(served, "/api/search", ids=CROP).json()
+        yield one["probability"], one["measured_on"]
+        for match in found["results"][0]["matches"]:
+            yield match["probability"], found["measured_on"]
 
     assert set(answers()) == {(None, None)}
-    assert httpx.get(f"{served.url}/api/gallery").json()["calibration"] is None
+    about = httpx.get(f"{served.url}/api/gallery").json()
+    assert about["calibration"] is None
+    assert about["rates"]["about"] == (
+        "No rates of strangers: 60 rows; rates of strangers take 200 or more."
+    )
     predictor = served.service.predictor
-    calibration = Calibration((1e6,), (1.0,), 0.5, 9, 99, predictor.size, "our yard")
+    facts = "our yard", "ab" * 32, predictor.size, "none", "float32"
+    calibration = Calibration((99.0, -1.0, 0.0), 5.0, 9, 99, *facts)
     monkeypatch.setattr(predictor, "calibration", calibration)
     assert set(answers()) == {(0.99, "our yard")}
 

@@ -35,7 +35,7 @@ from .models.vehiclepose.network import VehiclePose
 from .models.vehiclepose.spec import VehiclePoseSpec
 from .ranking.calibration import Calibration
 from .ranking.metrics import evaluate_ranking
-from .ranking.threshold import threshold_at
+from .ranking.rates import Rate, StrangerRates
 from .training.adapt import adapt
 from .training.finetune import FinetuneResult, finetune
 from .training.losses import MultiTaskLoss
@@ -81,6 +81,8 @@ __all__ = [
     "Prediction",
     "Predictor",
     "QuantizationReport",
+    "Rate",
+    "StrangerRates",
     "VehiclePose",
     "VehiclePoseSpec",
     "Weights",
@@ -109,7 +111,6 @@ __all__ = [
     "read_labels",
     "read_weights",
     "save_weights",
-    "threshold_at",
     "write_card",
 ]
 

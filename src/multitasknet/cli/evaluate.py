@@ -23,8 +23,8 @@ from .options import (
     make_predictor,
     positive,
     print_json,
+    print_rows,
     print_table,
-    share,
 )
 
 if TYPE_CHECKING:
@@ -80,21 +80,15 @@ def add_parsers(commands: Any) -> None:
         commands,
         "calibrate",
         _calibrate,
-        "measure which distance means the same vehicle, and keep it in the weights' sidecar",
-        example="--data ROOT --weights tuned.ckpt --false-match-rate 0.01",
+        "measure how likely hits are the same vehicle, and keep it in the weights' sidecar",
+        example="--data ROOT --weights tuned.ckpt",
     )
     add_options(calibrate, "--data", "--json")
     calibrate.add_argument(
-        "--false-match-rate",
-        type=share,
-        default=0.001,
-        help="share of pairs of two vehicles that may match (0.001)",
-    )
-    calibrate.add_argument(
-        "--prior",
-        type=share,
-        default=0.5,
-        help="share of pairs of one vehicle among those that will be compared (0.5)",
+        "--vehicle-rows",
+        type=positive,
+        metavar="N",
+        help="rows that your galleries have of one vehicle (as many as the data)",
     )
     add_predictor_options(calibrate, "--precision")
 
@@ -194,26 +188,17 @@ def _print_percent(columns: Mapping[str, Mapping[str, Any]], card: CardMetrics |
 
 
 def _calibrate(options: argparse.Namespace) -> None:
-    from ..evaluation.run import calibrate, measure_roc
-    from ..ranking.threshold import threshold_at
+    from ..evaluation.run import calibrate, keep_calibration
 
     dataset = _query_and_gallery(options)
     predictor = make_predictor(options)
-    roc = measure_roc(predictor, dataset)
-    chosen = threshold_at(roc, options.false_match_rate)
-    name, sidecar, refused = options.data.resolve().name, None, None
+    calibration = calibrate(predictor, dataset, vehicle_rows=options.vehicle_rows)
+    sidecar, refused = None, None
     try:
-        _, sidecar = calibrate(predictor, roc, measured_on=name, prior=options.prior)
+        sidecar = keep_calibration(predictor, calibration)
     except (DataError, OutputError) as error:
         refused = error
-    if options.json:
-        print_json([asdict(chosen) | {"sidecar": sidecar}])
-    else:
-        print(f"distance          {chosen.distance:.6g} (squared Euclidean; at most this matches)")
-        print(f"false-match rate  {chosen.false_match_rate:.3g} ({chosen.false_matches} pairs)")
-        print(f"true-match rate   {chosen.true_match_rate:.3g}")
-        print(f"measured on       {roc.positives:,} pairs of one vehicle, {roc.negatives:,} of two")
-        print(f"kept in           {sidecar or 'no file'}")
+    print_rows(asdict(calibration) | {"sidecar": sidecar}, as_json=options.json)
     if refused:
         print(f"multitasknet: not kept: {refused}", file=sys.stderr)
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _SHOWN = 10
 # Of the AI City Challenge.
 _SUBMITTED = 100
-_UNCALIBRATED = "not calibrated: a distance alone ('multitasknet calibrate' measures more)"
+_UNCALIBRATED = "Not calibrated: no probabilities ('multitasknet calibrate' measures them)."
 
 
 def add_parsers(commands: Any) -> None:
@@ -104,6 +104,7 @@ def add_parsers(commands: Any) -> None:
     compare.add_argument(
         "--output", type=Path, metavar="FILE", help="draw both with the surfaces that agree, as PNG"
     )
+    _add_gallery(compare, "--gallery")
     add_options(compare, "--json")
     add_predictor_options(compare)
 
@@ -178,8 +179,8 @@ def _add_distances(parser: argparse.ArgumentParser, *, default: float | None = N
         "--false-match-rate",
         type=share,
         metavar="RATE",
-        help="the distance within which this share of pairs of different vehicles lies, estimated "
-        f"on the gallery{f' ({default:g})' if default else ''}",
+        help="the distance within which this share of pairs of strangers in the gallery lies"
+        f"{f' ({default:g})' if default else ''}",
     )
     parser.set_defaults(default_rate=default)
 
@@ -210,6 +211,7 @@ def _search(options: argparse.Namespace) -> None:
         where=options.where,
         max_distance=limit,
         group_by=options.group_by,
+        calibration=predictor.calibration,
     )
     if options.output:
         page = write_search_page(
@@ -217,6 +219,7 @@ def _search(options: argparse.Namespace) -> None:
             [one.source for one in queries],
             found,
             gallery=len(gallery),
+            rates=gallery.rates,
             weights=predictor.engine.source,
             calibration=predictor.calibration,
         )
@@ -229,11 +232,16 @@ def _search(options: argparse.Namespace) -> None:
     for query, hits in zip(queries, found, strict=True):
         itself = inside[query.sha256].id if query.sha256 in inside else None
         if options.json:
-            about = {"query": query.source, "in_gallery": itself, "searched": searched}
-            print_json([about | {"max_distance": limit} | _as_json(hits, predictor)])
+            about: dict[str, Any] = {
+                "query": query.source,
+                "in_gallery": itself,
+                "searched": searched,
+            }
+            about |= {"max_distance": limit, "pairs": gallery.rates.pairs}
+            print_json([about | _as_json(hits, predictor)])
             continue
         print(f"\n{query.source}" + (f" (in the gallery: {itself})" if itself else ""))
-        _print_hits(hits, predictor)
+        _print_hits(hits)
         how = "each compared"
         if setting is not None:
             how = (
@@ -241,32 +249,41 @@ def _search(options: argparse.Namespace) -> None:
                 f"{setting.rows:,} rows"
             )
         print(f"  of {rows:,} rows, {how}")
-    if predictor.calibration is None and not options.json:
-        print(f"\n{_UNCALIBRATED}")
+    if not options.json:
+        print(f"\n{gallery.rates.about}\n{_calibrated(predictor)}")
 
 
 def _as_json(hits: Sequence[Hit], predictor: Predictor) -> dict[str, Any]:
-    from ..gallery.comparing import same_vehicle
-
-    matches = [
-        asdict(hit.row)
-        | {"distance": hit.distance, "probability": same_vehicle(predictor, hit.distance)}
-        for hit in hits
-    ]
+    matches = [asdict(hit.row) | hit.meaning for hit in hits]
     calibration = predictor.calibration
     return {"matches": matches, "measured_on": calibration and calibration.measured_on}
 
 
-def _print_hits(hits: Sequence[Hit], predictor: Predictor) -> None:
-    calibration = predictor.calibration
+def _print_hits(hits: Sequence[Hit]) -> None:
     for rank, hit in enumerate(hits, start=1):
         row = hit.row
-        facts = (row.camera and f"camera {row.camera}", row.time, row.color, row.type)
+        facts = (
+            hit.rate and hit.rate.words,
+            hit.probability is not None and _likely(hit.probability),
+            row.image,
+            row.camera and f"camera {row.camera}",
+            row.time,
+            row.color,
+            row.type,
+        )
         known = "  ".join(str(fact) for fact in facts if fact)
-        odds = f"  {calibration.words(hit.distance)}" if calibration else ""
-        print(f"  {rank:3}  {hit.distance:10.4g}{odds}  {row.image}  {known}".rstrip())
+        print(f"  {rank:3}  {hit.distance:10.4g}  {known}")
     if not hits:
         print("  nothing")
+
+
+def _likely(probability: float) -> str:
+    return f"same vehicle {100 * probability:.0f} %"
+
+
+def _calibrated(predictor: Predictor) -> str:
+    calibration = predictor.calibration
+    return f"Probabilities: {calibration.origin}." if calibration else _UNCALIBRATED
 
 
 def _group(options: argparse.Namespace) -> None:
@@ -287,14 +304,18 @@ def _group(options: argparse.Namespace) -> None:
 def _compare(options: argparse.Namespace) -> None:
     from ..files import check_output
     from ..gallery.comparing import compare
+    from ..gallery.gallery import find_gallery, open_gallery
     from ..inference.agreement import agreement_in_words
 
     images = [options.first, options.second]
     check_images(images)
     if options.output:
         check_output(options.output, inputs=images)
+    if options.gallery:
+        find_gallery(options.gallery)  # before a network is loaded
     predictor = make_predictor(options)
-    result = compare(predictor, *images)
+    gallery = open_gallery(options.gallery, predictor) if options.gallery else None
+    result = compare(predictor, *images, gallery=gallery)
     if options.output:
         _write_agreement(options.output, images, result)
         print(options.output, file=sys.stderr if options.json else sys.stdout)
@@ -304,8 +325,7 @@ def _compare(options: argparse.Namespace) -> None:
     for prediction in (result.first, result.second):
         print(f"{prediction.source}: {prediction.color or ''} {prediction.type or ''}".rstrip(": "))
     print(f"distance      {result.distance:.4g} (squared Euclidean)")
-    calibration = predictor.calibration
-    print(calibration.words(result.distance) if calibration else _UNCALIBRATED)
+    _print_meaning(result, gallery, predictor)
     print(f"surfaces      {agreement_in_words(result.parts)}")
     seen = [part for part in result.parts if part.contribution is not None]
     for part in sorted(seen, key=lambda one: -(one.contribution or 0)):
@@ -333,6 +353,16 @@ def _write_agreement(path: Path, images: Sequence[Path], result: Comparison) -> 
     make_folder(path.parent)
     with replacing(path) as part:
         drawn.save(part, "PNG")
+
+
+def _print_meaning(result: Comparison, gallery: Gallery | None, predictor: Predictor) -> None:
+    if gallery is None:
+        print("              what it means a gallery knows: --gallery")
+        return
+    print(f"              {result.rate.sentence if result.rate else gallery.rates.about}")
+    if result.probability is not None:
+        print(f"              {_likely(result.probability)}")
+    print(f"              {_calibrated(predictor)}")
 
 
 def _add(options: argparse.Namespace) -> None:
@@ -446,8 +476,9 @@ def _limit(options: argparse.Namespace, gallery: Gallery) -> Any:
         rate = options.default_rate
     if rate is None:
         return options.max_distance
-    centered = getattr(options, "center_cameras", False)  # a search has no such option
-    return gallery.false_match_distance(rate, center_cameras=centered)
+    if getattr(options, "center_cameras", False):  # a search has no such option
+        return gallery.centered_rates().distance_at(rate)
+    return gallery.rates.distance_at(rate)
 
 
 def _number(text: str) -> float:

@@ -16,9 +16,8 @@ from ..data.records import VehicleDataset, warn_about
 from ..errors import DataError
 from ..models.multitasknet.spec import MultiTaskNetSpec
 from ..ranking import centering
-from ..ranking.calibration import EVEN, Calibration, save_calibration
+from ..ranking.calibration import Calibration, LabelledHits, save_calibration
 from ..ranking.protocols import Protocol, evaluate_by, protocol_named
-from ..ranking.threshold import Roc, roc_of_embeddings
 from ..vehicle.attributes import COLORS, TYPES, class_name
 from ..vehicle.cameras import UNKNOWN_CAMERA, same_camera
 from .embedding import Embeddings, embed_records
@@ -155,29 +154,39 @@ def track_means(embeddings: np.ndarray, tracks: Sequence[int | None]) -> np.ndar
     return means
 
 
-def measure_roc(predictor: Predictor, dataset: VehicleDataset, *, progress: bool = True) -> Roc:
-    """The ROC of all pairs of query and gallery images; errors as :func:`evaluate` raises them."""
-    answers = _embed(predictor, dataset, progress)
-    splits = dataset.query, dataset.gallery
-    return roc_of_embeddings(
-        np.concatenate([one.embeddings for one in answers]),
-        np.concatenate([split.vehicle_ids for split in splits]),
-        np.concatenate([split.camera_ids for split in splits]),
+def calibrate(
+    predictor: Predictor,
+    dataset: VehicleDataset,
+    *,
+    vehicle_rows: float | None = None,
+    progress: bool = True,
+) -> Calibration:
+    """Measure how likely hits show the query's vehicle; see :class:`multitasknet.Calibration`.
+
+    Args:
+        dataset: with the splits ``query`` and ``gallery``.
+        vehicle_rows: rows that galleries have of one vehicle; as many as the data set's by default.
+
+    Raises:
+        DataError: the hits are all right, or all wrong; or as :func:`evaluate` raises errors.
+    """
+    query, gallery = _embed(predictor, dataset, progress)
+    hits = LabelledHits.of(query.embeddings, gallery.embeddings, *_labels(dataset))
+    return Calibration(
+        coefficients=hits.coefficients(),
+        vehicle_rows=vehicle_rows or hits.vehicle_rows,
+        hits=len(hits.same),
+        vehicles=hits.vehicles,
+        measured_on=dataset.root.resolve().name,
+        weights=predictor.engine.weights_sha256,
+        input_size=predictor.size,
+        pose=predictor.pose_setting,
+        precision=predictor.engine.precision,
     )
 
 
-def calibrate(
-    predictor: Predictor, roc: Roc, *, measured_on: str, prior: float = EVEN
-) -> tuple[Calibration, Path]:
-    """Write how likely distances are one vehicle into the sidecar of the predictor's weights.
-
-    Args:
-        roc: of pairs of that predictor's embeddings, see :func:`measure_roc`.
-        measured_on: the data set that the pairs are from.
-        prior: the share of pairs of one vehicle among those that will be compared.
-
-    Returns:
-        The calibration, and the sidecar.
+def keep_calibration(predictor: Predictor, calibration: Calibration) -> Path:
+    """Write a calibration into the sidecar of the predictor's weights, and say where that is.
 
     Raises:
         DataError: the weights are not a checkpoint of the user's own.
@@ -189,8 +198,7 @@ def calibrate(
             f"{path or 'random weights'}: it has no sidecar of yours to write to; give --weights a "
             f"checkpoint, such as a copy of this one with its sidecar"
         )
-    calibration = Calibration.of(roc, predictor.size, measured_on=measured_on, prior=prior)
-    return calibration, save_calibration(path, predictor.spec, calibration)
+    return save_calibration(path, predictor.spec, calibration)
 
 
 def _embed(

@@ -12,6 +12,9 @@ import numpy as np
 from ..images import ImageInput, open_picture
 from ..inference.agreement import Part, agreement_as_json, hide_shared, parts_of
 from ..ranking.distances import squared_distances
+from ..ranking.rates import Rate
+from .gallery import Gallery
+from .rows import meaning
 
 if TYPE_CHECKING:
     from ..inference.predictor import Prediction, Predictor
@@ -24,20 +27,23 @@ class Comparison:
     Attributes:
         first, second: the network's results for each.
         distance: squared Euclidean, of their embeddings.
-        probability: that it is one vehicle, 0..1; None unless the user measured it.
+        rate: how many pairs of strangers in the gallery are as near; None without one.
+        probability: that a row of the gallery so far from the first image shows its vehicle, 0..1;
+            None without a gallery, or unless the user measured it.
         parts: what each surface of the vehicle contributes; empty where a pose is missing.
     """
 
     first: Prediction
     second: Prediction
     distance: float
-    probability: float | None
     parts: tuple[Part, ...]
+    rate: Rate | None = None
+    probability: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """What the command gives as JSON."""
-        found = {"distance": self.distance, "probability": self.probability}
         both = {"first": self.first.as_json(), "second": self.second.as_json()}
+        found = meaning(self.distance, self.rate, self.probability)
         return found | both | agreement_as_json(self.parts)
 
 
@@ -47,12 +53,14 @@ def compare(
     second: ImageInput,
     *,
     keypoints: Sequence[np.ndarray | None] | None = None,
+    gallery: Gallery | None = None,
 ) -> Comparison:
     """Compare the vehicles of two images.
 
     Args:
         first, second: paths, Pillow images or uint8 arrays ``[H, W, 3]`` (RGB).
         keypoints: of both, as in :meth:`multitasknet.Predictor.predict`.
+        gallery: of embeddings of that predictor: says what the distance means among its vehicles.
 
     Raises:
         ImageError: an image cannot be read.
@@ -63,14 +71,21 @@ def compare(
         for place, image in enumerate((first, second))
     ]
     one, other = predictor.predict(pictures, keypoints)
-    poses = one.pose, other.pose
-    shown = predictor.embed(*hide_shared(pictures, poses, predictor.size))
-    distance = float(squared_distances(one.embedding[None], other.embedding[None])[0, 0])
-    probability = same_vehicle(predictor, distance)
-    return Comparison(one, other, distance, probability, parts_of(poses, shown))
+    shown = predictor.embed(*hide_shared(pictures, (one.pose, other.pose), predictor.size))
+    return compared(predictor, one, other, shown, gallery)
 
 
-def same_vehicle(predictor: Predictor, distance: float) -> float | None:
-    """The probability of one vehicle at a squared distance; None without a user's calibration."""
-    calibration = predictor.calibration
-    return None if calibration is None else float(calibration.probability(distance))
+def compared(
+    predictor: Predictor,
+    first: Prediction,
+    second: Prediction,
+    shown: np.ndarray,
+    gallery: Gallery | None,
+) -> Comparison:
+    """Two predictions, and the embeddings of what :func:`hide_shared` made of the pictures."""
+    distance = float(squared_distances(first.embedding[None], second.embedding[None])[0, 0])
+    parts = parts_of((first.pose, second.pose), shown)
+    if gallery is None:
+        return Comparison(first, second, distance, parts)
+    (meant,) = gallery.judged(first.embedding, [distance], predictor.calibration)
+    return Comparison(first, second, distance, parts, *meant)

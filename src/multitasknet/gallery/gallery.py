@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from functools import lru_cache
 from itertools import chain
@@ -23,6 +24,7 @@ from ..errors import GalleryError
 from ..files import expand, replacing
 from ..hub.card import assets_folder
 from ..ranking import centering
+from ..ranking.calibration import Calibration, surroundings
 from ..ranking.distances import (
     check_count,
     check_embeddings,
@@ -31,8 +33,9 @@ from ..ranking.distances import (
     nearest,
     squared_distances,
 )
+from ..ranking.rates import Rate, StrangerRates
 from ..vehicle.cameras import UNKNOWN_CAMERA
-from . import index, linking
+from . import index, linking, strangers
 from .adding import Embedder, add_entries
 from .columns import origin_in, origin_text, table_schema, vectors
 from .entries import entries_in, entries_of
@@ -61,8 +64,10 @@ _ROW = ("id", "image", "camera", "time", "color", "type")
 _EMBEDDING = "embedding"
 # LanceDB sums in float32; what it finds is ranked again in float64.
 _SPARE = 16
-# Rows that a false-match rate is estimated on, and neighbours of each that are looked at to link.
-_SAMPLE, _NEIGHBORS = 2_000, 50
+# Neighbours of each row that are looked at to link.
+_NEIGHBORS = 50
+# Rows that say how many of all are near a query.
+_AROUND = 1_000
 _VECTORS = ("keypoints", "color_probabilities", "type_probabilities", "embedding", "sha256")
 
 
@@ -84,6 +89,10 @@ class Gallery(Store):
         # Read again for each version of the table.
         self._facets = lru_cache(maxsize=1)(lambda version: self._read_facets())
         self._measured = lru_cache(maxsize=1)(lambda version: index.measured(self))
+        self._rates = lru_cache(maxsize=1)(
+            lambda version: strangers.kept(self) or strangers.measure(self)
+        )
+        self._around = lru_cache(maxsize=1)(lambda version: index.sample(self, _AROUND))
 
     @classmethod
     def create(cls, path: str | Path, predictor: Predictor) -> Gallery:
@@ -109,6 +118,30 @@ class Gallery(Store):
     def facets(self) -> Facets:
         """The values that rows have, to choose from in a filter."""
         return self._facets(self.table.version)
+
+    @property
+    def rates(self) -> StrangerRates:
+        """How near strangers come here, see :mod:`.ranking.rates`.
+
+        Kept with the gallery; measured again once it has grown by a tenth, or rows were removed.
+        """
+        return self._rates(self.table.version)
+
+    def judged(
+        self, query: np.ndarray, distances: Sequence[float], calibration: Calibration | None = None
+    ) -> Iterator[tuple[Rate | None, float | None]]:
+        """What each squared distance from a query ``[D]`` means in this gallery.
+
+        Its rate of strangers, None where :attr:`rates` are in doubt, and the probability that a row
+        so far away shows the query's vehicle, None without a calibration.
+        """
+        likely: list[float | None] = [None] * len(distances)
+        if calibration is not None and len(self):
+            around = squared_distances(query[None], self._around(self.table.version))
+            (scale,) = surroundings(around)
+            likely = calibration.probability(distances, float(scale), len(self)).tolist()
+        for distance, probability in zip(distances, likely, strict=True):
+            yield self.rates.rate(distance), probability
 
     def _read_facets(self) -> Facets:
         found: dict[str, set[str]] = {"camera": set(), "color": set(), "type": set()}
@@ -145,6 +178,7 @@ class Gallery(Store):
         max_distance: float | None = None,
         exact: bool = False,
         group_by: str | None = None,
+        calibration: Calibration | None = None,
     ) -> list[list[Hit]]:
         """The nearest rows of each query, nearest first; equal ones in the gallery's order.
 
@@ -156,6 +190,7 @@ class Gallery(Store):
             exact: compare all rows that ``where`` keeps, however many they are. Embeddings are
                 stored as float16: distances closer than its steps may come in another order.
             group_by: a column, of whose every value only the nearest row is given.
+            calibration: of the network that made queries and rows, for the hits' probabilities.
 
         Raises:
             DataError: queries of another width, or not finite.
@@ -172,8 +207,13 @@ class Gallery(Store):
                 hits = self._nearest(query, top, condition, setting)
             else:
                 hits = self._nearest_of_each(query, top, condition, setting, group_by)
+            hits = [one for one in hits if max_distance is None or one.distance <= max_distance]
+            judged = self.judged(query, [one.distance for one in hits], calibration)
             found.append(
-                [one for one in hits if max_distance is None or one.distance <= max_distance]
+                [
+                    replace(hit, rate=rate, probability=probability)
+                    for hit, (rate, probability) in zip(hits, judged, strict=True)
+                ]
             )
         return found
 
@@ -238,7 +278,18 @@ class Gallery(Store):
         given = list(entries)
         known = [one for one in given if isinstance(one, Entry)]
         known += entries_of(Path(one) for one in given if not isinstance(one, Entry))
-        return add_entries(self, predictor, known, reembed=reembed, progress=progress)
+        report = add_entries(self, predictor, known, reembed=reembed, progress=progress)
+        # Of a gallery in memory they are measured when they are asked for.
+        if is_store(self.path) and report.added and (reembed or strangers.kept(self) is None):
+            strangers.keep(self)
+        return report
+
+    def remove(self, where: str) -> int:
+        """Delete rows for good, see :meth:`.Store.remove`; what they said of strangers goes too."""
+        count = super().remove(where)
+        if count:
+            strangers.keep(self)
+        return count
 
     def stale(self, origin: EmbeddingOrigin) -> list[Entry]:
         """The pictures of rows of other weights, to be embedded again."""
@@ -287,16 +338,11 @@ class Gallery(Store):
                 file.write_batch(batch.cast(schema))
         return count
 
-    def false_match_distance(self, rate: float, *, center_cameras: bool = False) -> float:
-        """The distance of :func:`.linking.false_match_distance`, of the gallery's own rows.
-
-        ``center_cameras`` as it is given to :meth:`group` or :meth:`link`.
-        """
-        if not center_cameras:
-            return linking.false_match_distance(index.sample(self, _SAMPLE), rate)
+    def centered_rates(self) -> StrangerRates:
+        """:attr:`rates`, of what ``center_cameras`` of :meth:`group` and :meth:`link` compares."""
         _, embeddings, _ = self._embedded([], center_cameras=True)
-        chosen = np.random.default_rng(0).permutation(len(embeddings))[:_SAMPLE]
-        return linking.false_match_distance(embeddings[chosen], rate)
+        chosen = np.random.default_rng(0).permutation(len(embeddings))[: strangers.SAMPLE]
+        return StrangerRates.of(embeddings[chosen])
 
     def group(
         self, *, max_distance: float, where: str | None = None, center_cameras: bool = False
@@ -304,7 +350,7 @@ class Gallery(Store):
         """Rows as vehicles, by complete linkage: no two of one vehicle are further apart.
 
         Args:
-            max_distance: squared Euclidean, such as :meth:`false_match_distance` gives.
+            max_distance: squared Euclidean, such as ``rates.distance_at(0.001)``.
             where: the rows, as in :meth:`search`.
             center_cameras: take each camera's mean embedding away before, see
                 :func:`.centering.center_cameras`; distances become others.

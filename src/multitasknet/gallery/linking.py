@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +19,6 @@ from ..ranking.distances import check_integers, squared_distances
 SPREAD = 1.5
 # Of a complete linkage, which holds all pairs of distances.
 MOST_GROUPED = 20_000
-# Of a false-match rate.
-_FEWEST = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,34 +163,3 @@ def _mutual(
         if row < other and (other, row) in nearest
     ]
     yield from ((row, other) for _, row, other in sorted(mutual))
-
-
-def false_match_distance(embeddings: np.ndarray, rate: float) -> float:
-    """The squared distance that this share of pairs of different vehicles lies within.
-
-    Squared distances between different vehicles, sums over many dimensions, are nearly normal, and
-    the quartiles of all pairs are taken for theirs. So most pairs must be of different vehicles, as
-    those of ten vehicles or more are.
-
-    Args:
-        embeddings: ``[N, D]``, of rows at random.
-
-    Raises:
-        GalleryError: there are too few rows, or the rate is too small for them.
-    """
-    if len(embeddings) < _FEWEST:
-        raise GalleryError(
-            f"{len(embeddings)} rows; a false-match rate takes {_FEWEST} or more: give a distance"
-        )
-    pairs = np.triu_indices(len(embeddings), k=1)
-    between = squared_distances(embeddings, embeddings)[pairs]
-    lower, upper = np.quantile(between, (0.25, 0.75))
-    normal = NormalDist()
-    sigma = (upper - lower) / (2 * normal.inv_cdf(0.75))
-    distance = float((lower + upper) / 2 + sigma * normal.inv_cdf(rate))
-    if distance <= 0:
-        raise GalleryError(
-            f"no distance has a false-match rate of {rate:g} here: different vehicles are "
-            f"expected that near; ask for a larger rate, or give a distance"
-        )
-    return distance

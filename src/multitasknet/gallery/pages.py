@@ -15,6 +15,7 @@ from .rows import Hit
 
 if TYPE_CHECKING:
     from ..ranking.calibration import Calibration
+    from ..ranking.rates import StrangerRates
     from .linking import Groups
 
 # Vehicles on a contact sheet, and crops of each.
@@ -27,6 +28,7 @@ def write_search_page(
     found: Sequence[Sequence[Hit]],
     *,
     gallery: int,
+    rates: StrangerRates,
     weights: str = "",
     calibration: Calibration | None = None,
 ) -> Path:
@@ -35,15 +37,20 @@ def write_search_page(
     Args:
         gallery: rows searched in.
         weights: where the weights are from; empty if they are random.
-        calibration: how probable the hits are; None to show distances alone.
+        rates: of the gallery.
+        calibration: that the hits' probabilities are by; None if they have none.
 
     Raises:
         OutputError: the page cannot be written.
     """
 
     def caption(hit: Hit) -> str:
-        certain = f", {calibration.words(hit.distance)}" if calibration else ""
-        return f"{hit.distance:.3g}{certain}"
+        facts = [f"{hit.distance:.3g}"]
+        if hit.rate is not None:
+            facts.append(f"{hit.rate.words} strangers as near")
+        if hit.probability is not None:
+            facts.append(f"same vehicle {100 * hit.probability:.0f} %")
+        return ", ".join(facts)
 
     panels = [
         Panel(
@@ -63,6 +70,7 @@ def write_search_page(
         queries=len(queries),
         gallery=gallery,
         weights=weights,
+        rates=rates,
         calibration=calibration,
         random=not weights,
     )

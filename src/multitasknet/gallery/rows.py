@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..data.records import Record
 from ..errors import GalleryError
+from ..ranking.rates import Rate
 
 _FRACTION = re.compile(r"[.,](\d+)")
 _ZONE = re.compile(r"\s*(?:(Z)|([+-]\d\d):?(\d\d))$", re.IGNORECASE)
@@ -45,10 +46,23 @@ class GalleryRow:
 
 @dataclass(frozen=True)
 class Hit:
-    """A row that was found, and the squared Euclidean distance of its embedding to the query's."""
+    """A row that was found.
+
+    Attributes:
+        distance: squared Euclidean, of its embedding from the query's.
+        rate: how many pairs of strangers are as near; None where the gallery cannot say.
+        probability: that it shows the query's vehicle, 0..1; None if the user did not measure it.
+    """
 
     row: GalleryRow
     distance: float
+    rate: Rate | None = None
+    probability: float | None = None
+
+    @property
+    def meaning(self) -> dict[str, float | None]:
+        """Distance, rate and probability as JSON and CSV have them."""
+        return meaning(self.distance, self.rate, self.probability)
 
 
 @dataclass(frozen=True)
@@ -127,6 +141,18 @@ class GalleryFilter:
         bounds = {">=": self.not_before, "<=": self.not_after}
         parts += [f"time {how} {quoted(utc(one))}" for how, one in bounds.items() if one]
         return all_of(parts)
+
+
+def meaning(
+    distance: float, rate: Rate | None, probability: float | None
+) -> dict[str, float | None]:
+    """A distance and what it means, as JSON has it; null where that is not known."""
+    return {
+        "distance": distance,
+        "rate": None if rate is None else rate.rate,
+        "rate_upper": None if rate is None else rate.upper,
+        "probability": probability,
+    }
 
 
 def quoted(value: object) -> str:

@@ -108,11 +108,20 @@ class Predictor(Runner):
                 self._open = None
             return self._estimator
 
+    @property
+    def pose_setting(self) -> str:
+        """Where images without keypoints get them from, in words."""
+        if not self.spec.uses_pose:
+            return "not used"
+        estimator = self.pose_estimator
+        return f"by {estimator.engine.weights_sha256[:12]}" if estimator else "none"
+
     @cached_property
     def calibration(self) -> Calibration | None:
-        """What distances between its embeddings mean; None if nothing was measured at this size.
+        """How likely hits show the query's vehicle; None if that was not measured, or otherwise.
 
-        ``multitasknet calibrate --save`` writes it; ``export`` and ``quantize`` keep it. Raises
+        It holds for the input size and the poses that it was measured with, else a warning says so.
+        ``multitasknet calibrate`` writes it; ``export`` and ``quantize`` keep it. Raises
         CheckpointError or DataError if it cannot be read.
         """
         path, found = self.weights_file, None
@@ -120,7 +129,14 @@ class Predictor(Runner):
             found = self.engine.metadata.calibration
         elif path:
             found = read_calibration(path, self.spec)
-        return found if found and found.input_size == self.size else None
+        if found and (found.input_size, found.pose) != (self.size, self.pose_setting):
+            logger.warning(
+                "%s: no probabilities, as its calibration is of %d x %d and poses %s, and this is "
+                "%d x %d and poses %s; 'multitasknet calibrate' measures it again",
+                *(path, *found.input_size, found.pose, *self.size, self.pose_setting),
+            )
+            return None
+        return found
 
     @cached_property
     def origin(self) -> EmbeddingOrigin:

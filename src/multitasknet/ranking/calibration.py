@@ -1,4 +1,12 @@
-"""From a distance to the probability that two images show one vehicle."""
+"""From a distance to the probability that a row of a gallery shows the query's vehicle.
+
+A distance alone does not say it: queries that many vehicles resemble have near strangers. So it is
+taken relative to the query's own surroundings, ``rho = log d - log q10``, where q10 is the distance
+within which a tenth of the gallery's rows lie. A logistic regression on rho and its square, over
+the 24 nearest rows of labelled queries, has the odds of one vehicle among all rows as its offset,
+so that it also holds in a gallery of another size. A hit weighs 1 / rank: else the first ones, at
+which people look, would be understated for the many that follow.
+"""
 
 from __future__ import annotations
 
@@ -12,128 +20,192 @@ from numpy.typing import ArrayLike
 
 from ..errors import DataError
 from ..files import reading
+from ..vehicle.cameras import same_camera
 from ..weights.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
-from .threshold import Roc
+from .distances import distance_blocks, nearest
 
-EVEN = 0.5
-# More is never stated: pairs that nobody labelled may differ from those that were measured.
+# More is never stated: hits that nobody labelled may differ from those that were measured.
 MOST = 0.99
-# Of a pair: how many are taken to be in a stretch of distances in which none was seen.
-_UNSEEN = 0.5
-# Just above 0, where the probability falls if all pairs of one vehicle are equal.
-_LEAST = float(np.finfo(np.float32).tiny)
+# Nearest rows of each query that it is measured on.
+TOP = 24
+_LEVEL = 0.1
+_STEPS, _RIDGE = 50, 1e-3
+_TINY = 1e-9
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How likely pairs at a distance are one vehicle, as measured for weights at one input size.
-
-    The probability between two of the distances is theirs, interpolated; outside them that of the
-    nearest, and never more than 0.99.
+    """How likely hits show the query's vehicle, as measured with weights on labelled data.
 
     Attributes:
-        distances: squared Euclidean, ascending.
-        probabilities: that a pair so far apart is of one vehicle, 0..1, none above the one before.
-        prior: the share of pairs of one vehicle that this supposes among those that are compared.
-        positives, negatives: pairs of one vehicle and of different ones that it was measured on.
+        coefficients: of 1, rho and its square.
+        vehicle_rows: rows that a gallery has of one vehicle, of the queries' on average.
+        hits, vehicles: what it was measured on.
+        measured_on: the data set, such as its folder's name.
+        weights: sha256 of their file.
         input_size: height and width that images were brought to.
-        measured_on: the data set that the pairs are from, such as its folder's name.
+        pose: where poses were from, as :attr:`multitasknet.Predictor.pose_setting`.
+        precision: that the network ran in.
     """
 
-    distances: tuple[float, ...]
-    probabilities: tuple[float, ...]
-    prior: float
-    positives: int
-    negatives: int
-    input_size: tuple[int, int]
+    coefficients: tuple[float, float, float]
+    vehicle_rows: float
+    hits: int
+    vehicles: int
     measured_on: str
+    weights: str
+    input_size: tuple[int, int]
+    pose: str
+    precision: str
 
     def __post_init__(self) -> None:
-        values = np.array([self.distances, self.probabilities], dtype=np.float64)
-        steps = np.diff(values)
-        in_range = values.size and (values >= 0).all() and (values <= [[np.inf], [1]]).all()
-        if not in_range or (steps[0] <= 0).any() or (steps[1] > 0).any():
-            raise ValueError(
-                "distances must ascend from 0 on, and as many probabilities must not, from 1 on"
-            )
-        if not 0 < self.prior < 1:
-            raise ValueError(f"prior is {self.prior}; expected a number between 0 and 1")
+        if len(self.coefficients) != 3 or not np.isfinite(self.coefficients).all():
+            raise ValueError(f"coefficients are {self.coefficients}; expected three numbers")
+        if not 0 < self.vehicle_rows < np.inf:
+            raise ValueError(f"vehicle_rows is {self.vehicle_rows}; expected a number above 0")
         if not self.measured_on.strip():
-            raise ValueError("measured_on is empty; name the data set that the pairs are from")
+            raise ValueError("measured_on is empty; name the data set that the hits are from")
 
-    @classmethod
-    def of(
-        cls,
-        roc: Roc,
-        input_size: tuple[int, int],
-        *,
-        measured_on: str,
-        prior: float = EVEN,
-    ) -> Calibration:
-        """By isotonic regression, of which each step is a likelihood ratio times the prior's odds.
+    def probability(self, distances: ArrayLike, scale: float, rows: int) -> np.ndarray:
+        """Of rows of a gallery at these squared distances from one query, float64 ``[N]``.
 
-        Where no pair of a kind was seen, half of one is supposed, so that nothing is certain.
+        Args:
+            scale: of the query in that gallery, see :func:`surroundings`.
+            rows: of the gallery.
         """
-        from scipy.optimize import isotonic_regression
-
-        same = np.diff(roc.true_match_rates, prepend=0)
-        other = np.diff(roc.false_match_rates, prepend=0)
-        levels = isotonic_regression(
-            same / (same + other), weights=same + other, increasing=False
-        ).x
-        steps = np.flatnonzero(np.diff(levels.round(12), prepend=-1, append=-1))
-        # Beyond the last pair of one vehicle there are pairs of different ones alone.
-        shares = [
-            np.append(np.add.reduceat(one, steps[:-1]), 1 - seen)
-            for one, seen in ((same, 1), (other, roc.false_match_rates[-1]))
-        ]
-        unseen = _UNSEEN / roc.positives, _UNSEEN / roc.negatives
-        odds = np.divide(*map(np.maximum, shares, unseen)) * prior / (1 - prior)
-        probabilities = np.minimum.accumulate(odds / (1 + odds))
-        ends = np.array([0.0, *roc.distances[steps[1:] - 1]])
-        places = np.append((ends[:-1] + ends[1:]) / 2, max(ends[-1], _LEAST))
-        kept = np.flatnonzero(np.diff(places, prepend=-1) > 0)
-        return cls(
-            tuple(places[kept].tolist()),
-            tuple(probabilities[kept].tolist()),
-            prior,
-            roc.positives,
-            roc.negatives,
-            input_size,
-            measured_on,
+        base, slope, bend = self.coefficients
+        rho = _relative(distances, scale)
+        # On the far side of the parabola's vertex it would turn.
+        if bend:
+            vertex = -slope / (2 * bend)
+            rho = np.minimum(rho, vertex) if bend > 0 else np.maximum(rho, vertex)
+        return np.minimum(
+            _logistic(base + slope * rho + bend * rho**2 + _odds(self.vehicle_rows, rows)), MOST
         )
 
-    def probability(self, distances: ArrayLike) -> np.ndarray:
-        """Of each squared Euclidean distance, float64 of the same shape."""
-        found = np.interp(np.asarray(distances, np.float64), self.distances, self.probabilities)
-        return np.minimum(found, MOST)
-
-    def words(self, distance: float) -> str:
-        """What people are shown at a distance: a probability, and what it was measured on."""
+    @property
+    def origin(self) -> str:
+        """What it was measured on, and with what, in words."""
+        height, width = self.input_size
         return (
-            f"same vehicle {100 * float(self.probability(distance)):.0f} % "
-            f"(measured on {self.measured_on}, {self.positives:,} pairs of one vehicle, "
-            f"{self.negatives:,} of two)"
+            f"measured on {self.measured_on}, {self.hits:,} hits of {self.vehicles:,} vehicles; "
+            f"weights {self.weights[:12] or 'random'}, {height} x {width}, poses {self.pose}, "
+            f"{self.precision}; {self.vehicle_rows:.3g} rows of one vehicle"
         )
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any] | None) -> Calibration | None:
         """What :func:`dataclasses.asdict` made of it; any exception for something else.
 
-        None for None, and for one that does not state what it was measured on.
+        None for None, and for one of an older version, which knew no gallery.
         """
-        if values is None or "measured_on" not in values:
+        if values is None or "coefficients" not in values:
             return None
         height, width = map(int, values["input_size"])
+        base, slope, bend = map(float, values["coefficients"])
         return cls(
-            tuple(map(float, values["distances"])),
-            tuple(map(float, values["probabilities"])),
-            float(values["prior"]),
-            int(values["positives"]),
-            int(values["negatives"]),
-            (height, width),
+            (base, slope, bend),
+            float(values["vehicle_rows"]),
+            int(values["hits"]),
+            int(values["vehicles"]),
             str(values["measured_on"]),
+            str(values["weights"]),
+            (height, width),
+            str(values["pose"]),
+            str(values["precision"]),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledHits:
+    """The nearest rows of labelled queries.
+
+    Attributes:
+        rho: of each hit, ``[N]``.
+        same: whether it shows the query's vehicle, ``[N]``.
+        rank: of it, from 0, ``[N]``.
+        vehicle_rows: rows of a query's vehicle in the gallery, on average.
+        rows: of the gallery.
+        vehicles: that the queries show.
+    """
+
+    rho: np.ndarray
+    same: np.ndarray
+    rank: np.ndarray
+    vehicle_rows: float
+    rows: int
+    vehicles: int
+
+    @classmethod
+    def of(
+        cls,
+        query: np.ndarray,
+        gallery: np.ndarray,
+        query_ids: np.ndarray,
+        gallery_ids: np.ndarray,
+        query_cameras: np.ndarray,
+        gallery_cameras: np.ndarray,
+    ) -> LabelledHits:
+        """The 24 nearest rows of each query, without its vehicle's before its own camera.
+
+        Queries whose vehicle is not in the gallery count too: their hits are wrong.
+        """
+        found: list[tuple[np.ndarray, ...]] = []
+        blocks = (row for block in distance_blocks(query, gallery) for row in block)
+        for distances, vehicle, camera in zip(blocks, query_ids, query_cameras, strict=True):
+            same = gallery_ids == vehicle
+            kept = np.flatnonzero(~(same & same_camera(gallery_cameras, camera)))
+            hits = kept[nearest(distances[kept], TOP)]
+            scale = surroundings(distances[None])[0]
+            found.append((_relative(distances[hits], scale), same[hits], np.arange(len(hits))))
+        rho, same, rank = map(np.concatenate, zip(*found, strict=True))
+        together = (query_ids[:, None] == gallery_ids).sum() / len(query_ids)
+        return cls(rho, same, rank, float(together), len(gallery), len(np.unique(query_ids)))
+
+    def coefficients(self) -> tuple[float, float, float]:
+        """Of the weighted logistic regression, by Newton's method.
+
+        DataError: all hits are right, or all are wrong.
+        """
+        if self.same.all() or not self.same.any():
+            raise DataError(
+                f"of {len(self.same)} hits {self.same.sum()} show the query's vehicle; a "
+                f"calibration takes right and wrong ones: give more vehicles, and several images "
+                f"of each, of several cameras"
+            )
+        inputs = np.stack([np.ones_like(self.rho), self.rho, self.rho**2], axis=1)
+        offset, weights = _odds(self.vehicle_rows, self.rows), 1 / (1 + self.rank)
+        found = np.zeros(3)
+        for _ in range(_STEPS):
+            stated = _logistic(inputs @ found + offset)
+            slope = inputs.T @ (weights * (self.same - stated)) - _RIDGE * found
+            bend = (inputs.T * (weights * stated * (1 - stated))) @ inputs + _RIDGE * np.eye(3)
+            step = np.linalg.solve(bend, slope)
+            found += step / max(1.0, float(np.abs(step).max()) / 5)
+            if np.abs(step).max() < 1e-9:
+                break
+        base, first, second = found.tolist()
+        return base, first, second
+
+
+def surroundings(distances: np.ndarray) -> np.ndarray:
+    """The scale of each query: a tenth of its squared distances ``[Q, N]`` to rows is smaller."""
+    return np.quantile(distances, _LEVEL, axis=1)
+
+
+def _relative(distances: ArrayLike, scale: float) -> np.ndarray:
+    far = np.maximum(np.asarray(distances, np.float64), _TINY)
+    return np.log(far) - np.log(max(scale, _TINY))
+
+
+def _odds(vehicle_rows: float, rows: int) -> float:
+    """The logarithm of a row's odds to be of the query's vehicle, before its distance is known."""
+    share = min(vehicle_rows / rows, 0.9)
+    return float(np.log(share / (1 - share)))
+
+
+def _logistic(values: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.clip(values, -500, 500)))
 
 
 def read_calibration(checkpoint: Path, spec: Any) -> Calibration | None:

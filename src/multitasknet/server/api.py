@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, NaiveDatetime
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from ..gallery.comparing import compared
 from ..gallery.gallery import Gallery
-from ..gallery.rows import Facets, GalleryFilter, GalleryRow
+from ..gallery.rows import Facets, GalleryFilter, GalleryRow, meaning
 from ..images import Picture, picture_of
-from ..inference.agreement import agreement_as_json, hide_shared, parts_of
+from ..inference.agreement import agreement_as_json, hide_shared
 from ..inference.predictor import Prediction
-from ..ranking.distances import squared_distances
 from ..vehicle.keypoints import SKELETON, SURFACES
 from .pictures import MOST_IMAGES, Body, Sent
 from .problems import ProblemError
@@ -74,23 +74,25 @@ async def predict(service: Served, sent: Body, crops: Annotated[Crops, Query()])
 
 @router.post("/api/compare", openapi_extra=_PICTURE)
 async def compare(service: Served, sent: Body, crops: Annotated[Crops, Query()]) -> Response:
-    """The distance of two pictures, and what each surface of the vehicle contributes.
+    """The distance of two pictures, and what it means in the server's gallery.
 
-    How probable one vehicle is follows only if that was measured.
+    And what each surface of the vehicle contributes.
     """
     both = await run_in_threadpool(_with_crops, service, sent, crops.ids)
     if len(both.pictures) != 2:
         raise ProblemError(400, f"{len(both.pictures)} pictures; expected two", field="images")
     first, second = await service.predict(both)
     poses = first.pose, second.pose
-    shown = await run_in_threadpool(hide_shared, both.pictures, poses, service.predictor.size)
-    embeddings = [one.embedding for one in await service.predict(Sent(*shown, []))]
-    parts = parts_of(poses, np.array(embeddings))
-    distance = squared_distances(first.embedding[None], second.embedding[None])[0, 0]
+    pictures = await run_in_threadpool(hide_shared, both.pictures, poses, service.predictor.size)
+    shown = np.array([one.embedding for one in await service.predict(Sent(*pictures, []))])
+    found = await run_in_threadpool(
+        compared, service.predictor, first, second, shown, service.gallery
+    )
     return JSONResponse(
-        service.distance_as_json(float(distance))
+        {"measured_on": service.measured_on}
+        | meaning(found.distance, found.rate, found.probability)
         | {"first": prediction_as_json(first), "second": prediction_as_json(second)}
-        | agreement_as_json(parts)
+        | agreement_as_json(found.parts)
     )
 
 
@@ -137,37 +139,35 @@ def _search(
         top=asked.top + 1,
         where=_filter(gallery, asked),
         max_distance=asked.max_distance,
+        calibration=service.predictor.calibration,
     )
     results = []
     for name, own, hits in zip(names, owns, found, strict=True):
         others = [hit for hit in hits if hit.row.id != own][: asked.top]
         matches = [
-            {"rank": rank, **service.row_as_json(hit.row), **service.distance_as_json(hit.distance)}
+            {"rank": rank, **service.row_as_json(hit.row), **hit.meaning}
             for rank, hit in enumerate(others, 1)
         ]
         results.append({"query": name, "matches": matches})
-    return {"results": results}
+    return {"results": results, "measured_on": service.measured_on}
 
 
 @router.get("/api/gallery")
 def gallery(service: Served) -> Response:
-    """The size of the gallery, what to filter by, and a few crops; and how to draw a pose."""
+    """The gallery's size, what to filter by, how its rates were measured; how to draw a pose."""
     calibration, crops = service.predictor.calibration, service.gallery
     about: dict[str, Any] = {
         "random": not service.predictor.engine.source,
         "calibration": calibration
-        and {
-            "distances": calibration.distances,
-            "probabilities": calibration.probability(calibration.distances).tolist(),
-            "measured_on": calibration.measured_on,
-            "prior": calibration.prior,
-        },
+        and {"measured_on": calibration.measured_on, "about": calibration.origin},
         "skeleton": SKELETON,
         "surfaces": SURFACES,
         "images": 0,
     }
     if crops is not None:
         about |= asdict(crops.facets)
+        rates = crops.rates
+        about |= {"rates": {"pairs": rates.pairs, "about": rates.about}}
         about |= {"images": len(crops), "examples": service.examples(crops)}
     return JSONResponse(about)
 

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..errors import EngineError, ImageError
-from ..gallery.comparing import same_vehicle
 from ..gallery.gallery import Gallery
 from ..gallery.rows import GalleryFilter, GalleryRow
 from ..images import Picture
@@ -58,14 +57,11 @@ class Service:
             predictions.append(found)
         return predictions
 
-    def distance_as_json(self, distance: float) -> dict[str, Any]:
-        """A distance, and how probable one vehicle is; null if the user has not measured that."""
+    @property
+    def measured_on(self) -> str | None:
+        """What probabilities were measured on; None if there are none."""
         calibration = self.predictor.calibration
-        return {
-            "distance": distance,
-            "probability": same_vehicle(self.predictor, distance),
-            "measured_on": calibration and calibration.measured_on,
-        }
+        return calibration and calibration.measured_on
 
     def row_as_json(self, row: GalleryRow) -> dict[str, Any]:
         """A crop of the gallery, without the place of its file."""

@@ -229,16 +229,12 @@ const farthest = () => Math.max(...matches.map((match) => match.distance), 0);
 const limit = () => reach ?? farthest() * 1.001;
 
 const likely = (probability) => `${percent(probability)} likely the same vehicle (measured on ${about.calibration.measured_on})`;
-
-function probabilityAt(distance) {
-  if (!about.calibration) return null;
-  const { distances, probabilities } = about.calibration;
-  const next = distances.findIndex((one) => one >= distance);
-  if (next < 0) return probabilities.at(-1);
-  if (next === 0) return probabilities[0];
-  const share = (distance - distances[next - 1]) / (distances[next] - distances[next - 1]);
-  return probabilities[next - 1] + share * (probabilities[next] - probabilities[next - 1]);
-}
+const oneIn = (rate) => `1 in ${Number((1 / rate).toPrecision(2)).toLocaleString("en")}`;
+const sentence = ({ rate, rate_upper }) => `${oneIn(rate)} pairs of strangers in this gallery is as near ` +
+  `(${Number(about.rates.pairs.toPrecision(2)).toLocaleString("en")} pairs; at most ${oneIn(rate_upper)})`;
+// What a distance means here, as far as that is known.
+const meaning = (match) => [
+  match.rate == null ? "" : sentence(match), match.probability == null ? "" : likely(match.probability)].filter(Boolean);
 
 function show() {
   $("tools").hidden = false;
@@ -247,15 +243,15 @@ function show() {
   // By the root: what is near matters most.
   $("reach").value = Math.round(1000 * Math.sqrt(Math.min(limit() / scale, 1)));
   $("reach").dataset.scale = scale;
-  const probability = probabilityAt(limit());
-  $("certain").textContent = `distance ${short(limit())}` + (probability === null ? "" : `, ${likely(probability)}`);
+  const near = matches.filter((match) => match.distance <= limit());
+  const last = near.at(-1);
+  $("certain").textContent = `distance ${short(limit())}` + (last?.rate == null ? "" : `, ${oneIn(last.rate)} pairs of strangers`);
   $("reach").setAttribute("aria-valuetext", $("certain").textContent);
   const filters = document.querySelectorAll("#chips :checked").length + !!$("from").value + !!$("to").value;
   $("active").textContent = filters ? `(${filters} on)` : "";
   if ($("from").value || $("to").value || matches.some((match) => match.time)) {
     for (const name of ["from", "to"]) $(name).parentElement.hidden = false;
   }
-  const near = matches.filter((match) => match.distance <= limit());
   say(near.length ? `${near.length} of ${about.images.toLocaleString("en")} crops shown`
     : "Nothing in the gallery is this near." + (filters ? " Filters are on." : ""));
   const view = document.querySelector("[name=view]:checked").value;
@@ -294,7 +290,8 @@ function card(match) {
     make("div", { class: "facts" },
       make("b", {}, `${match.rank}. distance ${short(match.distance)}`),
       track(1 - Math.sqrt(match.distance / (Number($("reach").dataset.scale) * 1.15))),
-      match.probability == null ? "" : make("span", { class: "soft" }, likely(match.probability)),
+      match.rate == null ? "" : make("span", { class: "soft", title: sentence(match) }, `${oneIn(match.rate)} strangers as near`),
+      match.probability == null ? "" : make("span", { class: "soft", title: about.calibration.about }, likely(match.probability)),
       make("span", {}, place), match.time ? make("time", { datetime: match.time }, clock(match.time)) : "",
       make("span", { class: "soft" }, described(match))),
     make("div", { class: "actions" },
@@ -310,8 +307,7 @@ async function sideBySide(match) {
   const { first, second, parts, agreement } = await post("/api/compare", options, form);
   const figure = (image, prediction, name) => make("figure", {}, make("div", { class: "overlaid" }, overlaid(image, prediction, name, parts)),
     make("figcaption", {}, name, make("br"), described(prediction)));
-  $("verdict").textContent = `Rank ${match.rank}, distance ${short(match.distance)}` +
-    (match.probability == null ? "" : `: ${likely(match.probability)}`);
+  $("verdict").textContent = [`Rank ${match.rank}, distance ${short(match.distance)}`, ...meaning(match)].join(". ") + ".";
   $("two").replaceChildren(figure(current.image, first, current.name), figure(pictureOf(match.id), second, match.name));
   $("parts").replaceChildren(make("p", {}, `${agreement[0].toUpperCase()}${agreement.slice(1)}.`), partTable(parts));
   $("pair").showModal();

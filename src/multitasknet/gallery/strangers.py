@@ -1,0 +1,69 @@
+"""The rates of strangers of a gallery: measured on a sample of its rows, and kept with it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pyarrow as pa
+
+from ..ranking.rates import Moments, StrangerRates
+from .columns import vectors
+from .index import sample
+from .store import Store
+
+# Rows at random, and rows of moments, that rates are measured on at most.
+_SAMPLE = 2_000
+# Rows of one moment are this many seconds apart at most: clocks of whole seconds differ by one.
+_MOMENT = 2
+# They are measured again once the gallery has grown or shrunk by this share.
+_GROWN = 0.1
+# In the metadata of the column of embeddings.
+_EMBEDDING, _KEPT = "embedding", b"rates"
+
+
+def kept(store: Store) -> StrangerRates | None:
+    """The rates that are kept with a gallery; None if it has changed by a tenth since."""
+    text = (store.table.schema.field(_EMBEDDING).metadata or {}).get(_KEPT)
+    if text is None:
+        return None
+    values = json.loads(text)
+    rows = values.pop("rows")
+    return StrangerRates.from_json(values) if abs(len(store) - rows) <= _GROWN * rows else None
+
+
+def keep(store: Store) -> None:
+    """Measure the rates, and keep them with the gallery."""
+    values = {"rows": len(store), **asdict(measure(store))}
+    with store.writing():
+        metadata = {_KEPT.decode(): json.dumps(values)}
+        store.table.update_field_metadata({"path": _EMBEDDING, "metadata": metadata})
+
+
+def measure(store: Store) -> StrangerRates:
+    """The rates as 2,000 rows at random show them, or where times are known 2,000 of moments."""
+    return StrangerRates.of(sample(store, _SAMPLE), _moments(store))
+
+
+def _moments(store: Store) -> Moments | None:
+    """Rows of moments that several cameras saw, drawn at random; None if there are none."""
+    known = "time is not null and camera <> ''"
+    parts = list(store.read(["_rowid", "camera", "time"], known))
+    if not parts:
+        return None
+    rows = pa.Table.from_batches(parts)
+    seconds = rows["time"].cast(pa.int64()).to_numpy() // (_MOMENT * 1_000_000)
+    cameras = rows["camera"].combine_chunks().dictionary_encode().indices.to_numpy()
+    moments = np.unique(seconds, return_inverse=True)[1]
+    seen = np.unique(np.stack([moments, cameras]), axis=1)[0]
+    drawn = np.random.default_rng(0).permutation(moments.max() + 1)[moments]
+    several = np.flatnonzero(np.bincount(seen)[moments] > 1)
+    chosen = several[np.argsort(drawn[several], kind="stable")[:_SAMPLE]]
+    if not len(chosen):
+        return None
+    ids = rows["_rowid"].to_numpy()
+    chosen = chosen[np.argsort(ids[chosen])]  # LanceDB gives them in this order
+    query = store.table.take_row_ids(ids[chosen].tolist()).select([_EMBEDDING])
+    found = vectors(store.answer(query.to_arrow, None)[_EMBEDDING])
+    return Moments(found, moments[chosen], cameras[chosen])

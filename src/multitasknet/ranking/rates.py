@@ -1,0 +1,315 @@
+"""How near strangers come: the share of pairs of two vehicles that are as near as a pair is.
+
+No labels are needed. Most pairs of a gallery's rows are of two vehicles, and a small, unknown share
+of one. Where 5 % to 40 % of the pairs are nearer, that share hardly counts: there log F, the share
+of pairs within a squared distance d, is a smooth function of log d, whose slope is the correlation
+dimension at that scale (Grassberger and Procaccia, Physica D, 1983). A quadratic of log d is fitted
+and continued to smaller distances. The most that random pairs have above it there is taken for the
+share of one vehicle, and it is fitted again without that. Pairs of different cameras at one time
+are strangers for certain: where there are enough, they are taken instead, and as they are.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..errors import DataError
+from .distances import check_embeddings, check_integers, squared_distances
+
+logger = logging.getLogger(__name__)
+
+# Fewer rows, or a larger share of pairs of one vehicle, as of some 50 vehicles, give no rate. Nor
+# does a curve that is not concave, of pairs of one vehicle where it is fitted. A rough distance
+# takes a few rows.
+_FEWEST, _FEWEST_ROUGH, _MOST_OF_ONE = 200, 10, 0.01
+# Shares of pairs that the quadratic is fitted to.
+_LOWEST, _HIGHEST, _LEVELS = 0.05, 0.4, 24
+# Pairs at one time that are enough, and how many times more of them may be near than of random
+# ones: else the cameras see one place, or their clocks differ.
+_ENOUGH, _SUSPECT = 10_000, 3
+# Of so many pairs their share is known well enough.
+_COUNTED = 30
+_CONFIDENCE = 0.95
+_KNOTS, _NEARER = 64, 12
+_ALIKE, _TINY = 1e-3, 1e-9
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How many pairs of strangers are as near as a pair is.
+
+    Attributes:
+        rate: their share, 0..1; the smallest that is stated is one of ``pairs``.
+        upper: with a confidence of 95 % the share is at most this.
+        pairs: pairs of rows that it rests on.
+    """
+
+    rate: float
+    upper: float
+    pairs: int
+
+    @property
+    def words(self) -> str:
+        """The rate alone: ``1 in 12,000``."""
+        return (
+            f"1 in {_about(1 / self.rate)}{' or fewer' if self.rate * self.pairs < 1.001 else ''}"
+        )
+
+    @property
+    def sentence(self) -> str:
+        """The rate with what it rests on."""
+        return (
+            f"{self.words} pairs of strangers in this gallery is as near "
+            f"({_about(self.pairs)} pairs; at most 1 in {_about(1 / self.upper)})"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Rows whose times and cameras are known; those of one moment and two cameras are strangers.
+
+    Attributes:
+        embeddings: ``[N, D]``.
+        moments, cameras: integers ``[N]``.
+    """
+
+    embeddings: np.ndarray
+    moments: np.ndarray
+    cameras: np.ndarray
+
+
+@dataclass(frozen=True)
+class StrangerRates:
+    """The rate at any distance, as the rows of a gallery show it.
+
+    Attributes:
+        distances: squared Euclidean, ascending.
+        rates, uppers: at these, as in :class:`Rate`; between two they are interpolated.
+        pairs: pairs of rows that they rest on.
+        at_one_time: whether these are pairs of different cameras at one time, not random ones.
+        doubt: why no rate is stated, and a distance is rough or none; empty if rates are.
+    """
+
+    distances: tuple[float, ...]
+    rates: tuple[float, ...]
+    uppers: tuple[float, ...]
+    pairs: int
+    at_one_time: bool
+    doubt: str
+
+    @classmethod
+    def of(cls, embeddings: np.ndarray, together: Moments | None = None) -> StrangerRates:
+        """From rows at random, in any order, and others of known times; all their pairs are made.
+
+        Args:
+            embeddings: finite numbers ``[N, D]``.
+
+        Raises:
+            DataError: wrong shapes or types, or values that are not finite.
+        """
+        few = f"{len(embeddings)} rows; rates of strangers take {_FEWEST} or more"
+        if len(embeddings) < _FEWEST_ROUGH:
+            return cls((), (), (), 0, False, few)
+        rows = check_embeddings("embeddings", embeddings)
+        pairs, doubt, lowest = _Pairs.of(rows, np.triu_indices(len(rows), k=1)), "", _LOWEST
+        if _spread(pairs.apart, lowest) < _ALIKE:
+            return cls((), (), (), 0, False, "its rows are all alike")
+        curve, of_one = _corrected(pairs.apart)
+        certain = _strangers(together)
+        at_one_time = certain is not None and _agree(certain.apart, curve)
+        if certain is not None and at_one_time:
+            pairs, of_one, lowest = certain, 0.0, _COUNTED / len(certain.apart)
+            curve = _fitted(pairs.apart, of_one, lowest)
+        elif len(rows) < _FEWEST:
+            doubt = few
+        elif of_one > _MOST_OF_ONE or curve[0] == 0:
+            doubt = "too few vehicles: rates of strangers take some 50 or more"
+        distances, rates = _knots(pairs.apart, curve, of_one, lowest)
+        uppers = np.maximum(pairs.uppers(distances), rates)
+        numbers = [tuple(one.tolist()) for one in (distances, rates, uppers)]
+        return cls(numbers[0], numbers[1], numbers[2], len(pairs.apart), at_one_time, doubt)
+
+    @property
+    def about(self) -> str:
+        """What rates here mean and rest on, or why none are stated, in a sentence."""
+        if self.doubt:
+            return f"No rates of strangers: {self.doubt}."
+        how = "of different cameras at one time" if self.at_one_time else "of crops at random"
+        return (
+            f"1 in N: of N pairs of strangers in this gallery one is as near, by {self.pairs:,} "
+            f"pairs {how}."
+        )
+
+    def rate(self, distance: float) -> Rate | None:
+        """The rate at a squared Euclidean distance; None if :attr:`doubt` says why not."""
+        if self.doubt:
+            return None
+        place, known = np.log(max(distance, _TINY)), np.log(self.distances)
+        rate, upper = (
+            min(float(np.exp(np.interp(place, known, np.log(one)))), 1.0)
+            for one in (self.rates, self.uppers)
+        )
+        return Rate(rate, upper, self.pairs)
+
+    def distance_at(self, rate: float) -> float:
+        """The squared distance that this share of pairs of strangers lies within.
+
+        It is given where rates are in doubt too, and is a rough one then.
+
+        Raises:
+            DataError: the rows show none, or the rate is smaller than one of the pairs.
+        """
+        if not self.distances:
+            raise DataError(f"{self.doubt}; give a distance")
+        if self.doubt:
+            logger.warning("%s: the distance for a rate of %g is a rough one", self.doubt, rate)
+        if not 1 / self.pairs <= rate <= 1:
+            raise DataError(
+                f"a rate of {rate:g} cannot be known from {self.pairs:,} pairs of rows; ask for "
+                f"{1 / self.pairs:.1g} or more, or give a distance"
+            )
+        # Of the distances at the smallest rate the largest.
+        start = int(np.searchsorted(self.rates, self.rates[0], side="right")) - 1
+        known = np.log(self.rates[start:]), np.log(self.distances[start:])
+        return float(np.exp(np.interp(np.log(rate), *known)))
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> StrangerRates:
+        """What :func:`dataclasses.asdict` made of it and JSON kept."""
+        kept: dict[str, Any] = {
+            name: tuple(one) if isinstance(one, list) else one for name, one in values.items()
+        }
+        return cls(**kept)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Squared distances of pairs, ascending, and the rows that they are of."""
+
+    apart: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    rows: int
+
+    @classmethod
+    def of(cls, rows: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> _Pairs:
+        apart = squared_distances(rows, rows)[pairs].astype(np.float64)
+        order = np.argsort(apart)
+        first, second = (one[order] for one in pairs)
+        return cls(np.maximum(apart[order], _TINY), first, second, len(rows))
+
+    def uppers(self, distances: np.ndarray) -> np.ndarray:
+        """With 95 % confidence, at most this share of such pairs is within each distance.
+
+        Pairs share rows, so that they say less than as many drawn one by one. How much less is
+        found by leaving out each row (jackknife) where 30 pairs or more are within; below, it is as
+        there.
+        """
+        from scipy.special import gammaincinv
+
+        total, shape = len(self.apart), (self.rows, len(distances) + 1)
+        bins = np.searchsorted(distances, self.apart, side="left")
+        counts = sum(
+            np.bincount(one * shape[1] + bins, minlength=shape[0] * shape[1])
+            for one in (self.first, self.second)
+        )
+        within = np.cumsum(np.reshape(counts, shape), axis=1)
+        pairs_of_row, within = within[:, -1:], within[:, :-1]
+        found = within.sum(axis=0) / 2
+        without = (found - within) / np.maximum(total - pairs_of_row, 1)
+        variance = (self.rows - 1) * without.var(axis=0)
+        share = found / total
+        alone = np.maximum(share * (1 - share) / total, 1 / total**2)
+        known = found >= _COUNTED
+        inflated = np.maximum(variance / alone, 1)
+        inflated[~known] = inflated[np.argmax(known)]
+        bound = gammaincinv(found / inflated + 1, _CONFIDENCE) * inflated / total
+        return np.minimum(np.maximum.accumulate(bound), 1)
+
+
+def _strangers(together: Moments | None) -> _Pairs | None:
+    """All pairs of one moment and two cameras; None if they are too few."""
+    if together is None:
+        return None
+    count = len(together.embeddings)
+    moments = check_integers("moments", together.moments, count, "embedding")
+    cameras = check_integers("cameras", together.cameras, count, "embedding")
+    first, second = np.triu_indices(count, k=1)
+    kept = (moments[first] == moments[second]) & (cameras[first] != cameras[second])
+    if kept.sum() < _ENOUGH:
+        return None
+    return _Pairs.of(together.embeddings, (first[kept], second[kept]))
+
+
+def _agree(apart: np.ndarray, curve: np.ndarray) -> bool:
+    """Whether pairs at one time, ascending, are not far more often near than random ones."""
+    rate = _COUNTED / _ENOUGH
+    within = np.searchsorted(apart, np.exp(_distance_on(curve, np.log(rate)))) / len(apart)
+    return bool(within <= _SUSPECT * rate)
+
+
+def _corrected(apart: np.ndarray) -> tuple[np.ndarray, float]:
+    """The curve of random pairs' distances, ascending, and the share of pairs of one vehicle."""
+    curve = _fitted(apart, 0.0)
+    near = max(int(_LOWEST * len(apart)), 1)
+    shares = np.arange(1, near + 1) / len(apart)
+    above = shares - np.exp(np.polyval(curve, np.log(apart[:near])))
+    # One round: more find some of any misfit to be pairs of one vehicle.
+    of_one = float(np.clip(above.max(), 0, _LOWEST / 2))
+    return _fitted(apart, of_one), of_one
+
+
+def _fitted(apart: np.ndarray, of_one: float, lowest: float = _LOWEST) -> np.ndarray:
+    """Coefficients of the quadratic, log F of log d, of distances in ascending order."""
+    levels = np.geomspace(lowest, _HIGHEST, _LEVELS)
+    x = np.log(apart[(levels * len(apart)).astype(int)])
+    y = np.log((levels - of_one) / (1 - of_one))
+    curve = np.polyfit(x, y, 2)
+    # It falls ever faster towards 0, so that a rate belongs to one distance.
+    if curve[0] < 0 < 2 * curve[0] * x[0] + curve[1]:
+        return curve
+    return np.concatenate([[0.0], np.polyfit(x, y, 1)])
+
+
+def _spread(apart: np.ndarray, lowest: float) -> float:
+    """How far log d goes where the quadratic is fitted."""
+    near, far = np.log(apart[[int(lowest * len(apart)), int(_HIGHEST * len(apart))]])
+    return float(far - near)
+
+
+def _distance_on(curve: np.ndarray, log_rate: ArrayLike) -> np.ndarray:
+    """Where the curve has these rates, both as logarithms."""
+    a, b, c = curve
+    rest = c - np.asarray(log_rate)
+    return -rest / b if a == 0 else (np.sqrt(np.maximum(b * b - 4 * a * rest, 0)) - b) / (2 * a)
+
+
+def _knots(
+    apart: np.ndarray, curve: np.ndarray, of_one: float, lowest: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distances and rates, ascending: by the curve up to the lowest fitted, then by the pairs."""
+    rates = np.geomspace(1 / len(apart), lowest, _KNOTS)
+    distances = np.exp(_distance_on(curve, np.log(rates)))
+    # Towards 0 fewer and fewer pairs are found, whatever the curve says.
+    nearer = distances[0] * np.geomspace(1e-3, 1, _NEARER, endpoint=False)
+    more = np.geomspace(lowest, 1, _KNOTS)[1:]
+    places = np.ceil((of_one + (1 - of_one) * more) * len(apart)).astype(int) - 1
+    distances = np.concatenate([nearer, distances, apart[places]])
+    rates = np.concatenate([np.full(_NEARER, rates[0]), rates, more])
+    # Where both meet, and where pairs are equally far apart, the larger rate counts.
+    distances = np.maximum.accumulate(distances)
+    last = np.append(np.diff(distances) > 0, True)
+    return distances[last], rates[last]
+
+
+def _about(number: float) -> str:
+    """A number of pairs to two digits, in words from a million on: 12,000 and 1.9 million."""
+    if number >= 999_500:
+        return f"{number / 1e6:.2g} million" if number < 9.95e6 else f"{number / 1e6:,.0f} million"
+    return f"{float(f'{number:.2g}'):,.0f}"
