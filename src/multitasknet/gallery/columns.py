@@ -20,6 +20,8 @@ from .rows import utc
 
 META = b"multitasknet"
 FORMAT = 2
+# In the metadata of the column of embeddings.
+RATES = b"rates"
 # LanceDB's own names begin with an underscore, and a dot is a field of a struct.
 _NAME = re.compile(r"[^\W\d_][\w -]*")
 # With it two writers of one id conflict, and the later one updates, also where no file is locked.
@@ -58,6 +60,14 @@ def table_schema(width: int, colors: Sequence[str], types: Sequence[str]) -> Any
     meta = {"format": FORMAT, "colors": list(colors), "types": list(types)}
     key = pa.field("id", pa.string(), nullable=False, metadata=_KEY)
     return pa.schema([key, *fields], metadata={META: json.dumps(meta)})
+
+
+def without_rates(schema: Any) -> Any:
+    """The columns, without the rates of strangers that were measured on their rows."""
+    place = schema.get_field_index("embedding")
+    field = schema.field(place)
+    kept = {name: value for name, value in (field.metadata or {}).items() if name != RATES}
+    return schema.set(place, field.with_metadata(kept))
 
 
 OWN_COLUMNS = frozenset(table_schema(1, ["red"], ["van"]).names)

@@ -284,13 +284,6 @@ class Gallery(Store):
             strangers.keep(self)
         return report
 
-    def remove(self, where: str) -> int:
-        """Delete rows for good, see :meth:`.Store.remove`; what they said of strangers goes too."""
-        count = super().remove(where)
-        if count:
-            strangers.keep(self)
-        return count
-
     def stale(self, origin: EmbeddingOrigin) -> list[Entry]:
         """The pictures of rows of other weights, to be embedded again."""
         rows = self.rows(["id", "image"], f"origin <> {quoted(origin_text(origin))}")

@@ -23,7 +23,7 @@ from filelock import FileLock
 from ..errors import GalleryError
 from ..files import make_folder, reading, reason_of, writing
 from ..inference.origin import EmbeddingOrigin
-from .columns import FORMAT, META, origin_in, origin_text, own_types
+from .columns import FORMAT, META, origin_in, origin_text, own_types, without_rates
 from .rows import any_of, quoted, with_times
 
 logger = logging.getLogger(__name__)
@@ -255,7 +255,7 @@ class Store:
         """
         with self.writing():
             if count := self.count(where):
-                self._rewrite(self.table.schema, f"({where}) is not true")
+                self._rewrite(without_rates(self.table.schema), f"({where}) is not true")
             # In object storage another writer's files may not be committed yet.
             alone = not self._is_remote
             self.table.optimize(cleanup_older_than=_GONE, delete_unverified=alone)

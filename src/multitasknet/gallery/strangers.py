@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..ranking.rates import Moments, StrangerRates
-from .columns import vectors
+from .columns import RATES, vectors
 from .index import sample
 from .store import Store
 
@@ -19,13 +19,12 @@ _SAMPLE = 2_000
 _MOMENT = 2
 # They are measured again once the gallery has grown or shrunk by this share.
 _GROWN = 0.1
-# In the metadata of the column of embeddings.
-_EMBEDDING, _KEPT = "embedding", b"rates"
+_EMBEDDING = "embedding"
 
 
 def kept(store: Store) -> StrangerRates | None:
     """The rates that are kept with a gallery; None if it has changed by a tenth since."""
-    text = (store.table.schema.field(_EMBEDDING).metadata or {}).get(_KEPT)
+    text = (store.table.schema.field(_EMBEDDING).metadata or {}).get(RATES)
     if text is None:
         return None
     values = json.loads(text)
@@ -37,7 +36,7 @@ def keep(store: Store) -> None:
     """Measure the rates, and keep them with the gallery."""
     values = {"rows": len(store), **asdict(measure(store))}
     with store.writing():
-        metadata = {_KEPT.decode(): json.dumps(values)}
+        metadata = {RATES.decode(): json.dumps(values)}
         store.table.update_field_metadata({"path": _EMBEDDING, "metadata": metadata})
 
 
