@@ -61,7 +61,7 @@ class Service:
     def measured_on(self) -> str | None:
         """What probabilities were measured on; None if there are none."""
         calibration = self.predictor.calibration
-        return calibration and calibration.measured_on
+        return calibration.measured_on if calibration else None
 
     def row_as_json(self, row: GalleryRow) -> dict[str, Any]:
         """A crop of the gallery, without the place of its file."""
