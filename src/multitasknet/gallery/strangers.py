@@ -14,7 +14,7 @@ from .index import sample
 from .store import Store
 
 # Rows at random, and rows of moments, that rates are measured on at most.
-_SAMPLE = 2_000
+SAMPLE = 2_000
 # Rows of one moment are this many seconds apart at most: clocks of whole seconds differ by one.
 _MOMENT = 2
 # They are measured again once the gallery has grown or shrunk by this share.
@@ -42,7 +42,7 @@ def keep(store: Store) -> None:
 
 def measure(store: Store) -> StrangerRates:
     """The rates as 2,000 rows at random show them, or where times are known 2,000 of moments."""
-    return StrangerRates.of(sample(store, _SAMPLE), _moments(store))
+    return StrangerRates.of(sample(store, SAMPLE), _moments(store))
 
 
 def _moments(store: Store) -> Moments | None:
@@ -58,7 +58,7 @@ def _moments(store: Store) -> Moments | None:
     seen = np.unique(np.stack([moments, cameras]), axis=1)[0]
     drawn = np.random.default_rng(0).permutation(moments.max() + 1)[moments]
     several = np.flatnonzero(np.bincount(seen)[moments] > 1)
-    chosen = several[np.argsort(drawn[several], kind="stable")[:_SAMPLE]]
+    chosen = several[np.argsort(drawn[several], kind="stable")[:SAMPLE]]
     if not len(chosen):
         return None
     ids = rows["_rowid"].to_numpy()

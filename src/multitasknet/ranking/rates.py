@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 _FEWEST, _FEWEST_ROUGH, _MOST_OF_ONE = 200, 10, 0.01
 # Shares of pairs that the quadratic is fitted to.
 _LOWEST, _HIGHEST, _LEVELS = 0.05, 0.4, 24
+# The same where many of the near pairs may be of one vehicle, for a rough distance.
+_ROUGH = 0.15, 0.5
 # Pairs at one time that are enough, and how many times more of them may be near than of random
 # ones: else the cameras see one place, or their clocks differ.
 _ENOUGH, _SUSPECT = 10_000, 3
@@ -130,6 +132,8 @@ class StrangerRates:
             doubt = few
         elif of_one > _MOST_OF_ONE or curve[0] == 0:
             doubt = "too few vehicles: rates of strangers take some 50 or more"
+        if doubt:
+            curve, of_one, lowest = _fitted(pairs.apart, 0.0, *_ROUGH), 0.0, _ROUGH[0]
         distances, rates = _knots(pairs.apart, curve, of_one, lowest)
         uppers = np.maximum(pairs.uppers(distances), rates)
         numbers = [tuple(one.tolist()) for one in (distances, rates, uppers)]
@@ -265,9 +269,11 @@ def _corrected(apart: np.ndarray) -> tuple[np.ndarray, float]:
     return _fitted(apart, of_one), of_one
 
 
-def _fitted(apart: np.ndarray, of_one: float, lowest: float = _LOWEST) -> np.ndarray:
+def _fitted(
+    apart: np.ndarray, of_one: float, lowest: float = _LOWEST, highest: float = _HIGHEST
+) -> np.ndarray:
     """Coefficients of the quadratic, log F of log d, of distances in ascending order."""
-    levels = np.geomspace(lowest, _HIGHEST, _LEVELS)
+    levels = np.geomspace(lowest, highest, _LEVELS)
     x = np.log(apart[(levels * len(apart)).astype(int)])
     y = np.log((levels - of_one) / (1 - of_one))
     curve = np.polyfit(x, y, 2)
