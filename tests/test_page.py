@@ -137,8 +137,8 @@ def test_a_users_probabilities_and_a_journey(
     monkeypatch.setattr(service, "row_as_json", with_some_times)
     search(browser, served, f"?id={CROP}&view=journey")
     likely = r"\d\d % likely the same vehicle \(measured on our yard\)"
-    assert re.search(r"distance [\d.]+, 1 in [\d,]+ pairs of strangers", text(browser, "#certain"))
-    assert re.search(r"1 in [\d,]+ strangers as near", text(browser, ".hit"))
+    assert re.search(r"distance [\d.]+, 1 in [\d,.]+ pairs of strangers", text(browser, "#certain"))
+    assert re.search(r"1 in [\d,.]+ strangers as near", text(browser, ".hit"))
     assert re.search(likely, text(browser, ".hit")) and "100 %" not in text(browser, "main")
     times = browser.run("[...document.querySelectorAll('.journey time')].map(t => t.innerText)")
     assert len(times) > 5 and times == sorted(times)
