@@ -69,7 +69,7 @@ def test_a_gallery_is_grouped_and_linked_without_its_cameras() -> None:
         for n, (one, camera) in enumerate(zip(embeddings, cameras, strict=True))
     ]
     gallery.merge(rows, insert=True)
-    limit = gallery.false_match_distance(0.01, center_cameras=True)
+    limit = gallery.centered_rates().distance_at(0.01)
     first, second = np.triu_indices(len(ids), k=1)
     for find in (gallery.group, lambda **how: gallery.link(**how, progress=False)):
         right = {}
