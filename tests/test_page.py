@@ -87,6 +87,10 @@ def test_photos_are_understood_and_found(browser: Browser, served: Served) -> No
     click(browser, "#overlay")
     assert browser.run("getComputedStyle(document.querySelector('#shown svg')).display") == "none"
     assert "%" not in text(browser, "main") and "1. distance" in text(browser, ".hit")
+    click(browser, ".hit .actions button:nth-child(2)")
+    browser.wait("document.querySelector('#pair').open")
+    assert "surfaces seen in both" in text(browser, "#parts")
+    browser.press("Escape", 27)
     first = ids(browser)
     click(browser, "#photos li:nth-child(2) button")
     browser.wait(f"document.querySelector('.hit').dataset.id !== {first[0]!r}")
