@@ -27,7 +27,7 @@ from vehiclesynth.look import draw_look
 from vehiclesynth.model import Model, build_model
 from vehiclesynth.plan import make_plan
 from vehiclesynth.prior import PRIORS, View, draw_crop, draw_view
-from vehiclesynth.scene import Shot, Station, draw_station, shoot
+from vehiclesynth.scene import Shot, Station, draw_station, shoot, shoot_street
 from vehiclesynth.shading import Lamps, PlacedVehicle
 from vehiclesynth.visibility import (
     HIDDEN_BY_ITSELF,
@@ -184,6 +184,21 @@ def test_every_vehicle_can_be_built_and_photographed(kind, stations) -> None:
         assert shot.keypoints.shape == (36, 3) and shot.keypoints.dtype == np.float32
         assert np.isfinite(shot.keypoints).all()
         assert shot.visibility.shape == (36,) and set(shot.visibility) <= {0, 1, 2}
+
+
+def test_a_street_shows_the_vehicles_that_it_is_given(stations) -> None:
+    def red(models: list[Model], seed: int) -> tuple[float, int]:
+        rng, station = np.random.default_rng(seed), stations["real"][seed]
+        jpeg, shown = shoot_street(models, station, rng, pixels=96, prior="real")
+        picture = np.asarray(Image.open(io.BytesIO(jpeg)), int)
+        assert max(picture.shape) == 96
+        return float((picture[..., 0] > picture[..., 1:].max(-1) + 25).mean()), shown
+
+    models = [model_of("sedan", seed, "red") for seed in range(3)]
+    full, empty = ([red(some, seed) for seed in range(6)] for some in (models, []))
+    assert np.mean([share for share, _ in full]) > 5 * np.mean([share for share, _ in empty])
+    assert [shown for _, shown in empty] == [0] * 6
+    assert np.mean([shown for _, shown in full]) > 2
 
 
 def test_two_vehicles_of_one_type_and_colour_differ() -> None:

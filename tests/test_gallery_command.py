@@ -54,7 +54,7 @@ def test_a_gallery_from_adding_to_forgetting(
     (info,) = printed(capsys, "gallery", "info", city)
     assert (info["rows"], info["cameras"], info["index"]) == (20, "c0, c1, c2, c3", "none")
     (again,) = printed(capsys, "gallery", "add", city, str(tmp_path / "crops"))
-    assert again == {"added": 0, "unchanged": 20, "moved": 0, "broken": {}}
+    assert again == {"added": 0, "unchanged": 20, "moved": 0, "low_quality": {}, "broken": {}}
     (linked,) = printed(capsys, "gallery", "link", city, "--false-match-rate", "0.1")
     assert linked["crops"] == 20 and linked["max distance"] > 0
     assert main(["gallery", "remove", city, "--where", "camera = 'c1'"]) == 0

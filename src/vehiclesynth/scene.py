@@ -1,7 +1,12 @@
-"""One picture: a vehicle somewhere, in some light, before a camera, cut out as a detector would."""
+"""One picture: a vehicle somewhere, in some light, before a camera, cut out as a detector would.
+
+Or a part of a street with several vehicles or none, as no detector should cut it out.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,7 +15,7 @@ import numpy as np
 
 from multitasknet.vehicle.attributes import COLORS, TYPES
 
-from .camera import Camera, look_at
+from .camera import Camera, look_at, rotation
 from .foreground import draw_foreground
 from .light import Light, draw_light
 from .look import draw_look
@@ -26,6 +31,7 @@ _CROWD = 8  # models that pass by, the same in every data set
 _FINER = 1.2  # pixels drawn for each of the sensor's, along each side
 _ALBEDO = 0.15  # of a street as a whole
 _HIDDEN = 0.35  # of the keypoints, at most, by the other vehicle
+_QUEUED, _LANE = 8.0, 3.4  # metres between vehicles of a street
 _COMPANY = {"even": 0.35, "real": 0.25}  # how many of the pictures show another vehicle
 
 
@@ -88,7 +94,7 @@ def shoot(
         for other in _draw_company(rng, camera, light, prior)
         if stands_before(other, model.keypoints, camera.eye).mean() < _HIDDEN
     ]
-    picture = _lit_scene(vehicle, others, station.place, camera, light, size, rng)
+    picture = _lit_scene([vehicle, *others], station.place, camera, light, size, rng)
     layer = draw_foreground(rng, size, light, wide=wide)
     cover = None
     if layer is not None:
@@ -111,6 +117,85 @@ def shoot(
     return Shot(encode(photo, station.optics.quality), keypoints, visibility, view)
 
 
+def shoot_street(
+    models: Sequence[Model], station: Station, rng: np.random.Generator, *, pixels: int, prior: str
+) -> tuple[bytes, int]:
+    """Photograph vehicles in a queue or side by side, or an empty part of a street.
+
+    Args:
+        models: the vehicles, up to nine; without any only flat figures pass at the roadside.
+        station: the camera that takes the picture.
+        rng: everything else is drawn from it.
+        pixels: the longer side of the picture.
+        prior: ``even`` or ``real``.
+
+    Returns:
+        The JPEG file's bytes, and how many of the vehicles the others hide less than half.
+    """
+    wide = prior == "even"
+    light = draw_light(rng, wide=wide)
+    vehicles = _queue(models, light, rng)
+    camera, size = _overview(vehicles, draw_view(rng, prior), pixels, rng)
+    photo = develop(
+        _lit_scene(vehicles, station.place, camera, light, size, rng),
+        station.optics,
+        rng,
+        around=_ALBEDO * float(light.ground.mean()),
+        scale=1.0,
+        motion=(0.0, 0.0),
+        size=size,
+    )
+    shown = sum(_hidden(one, vehicles, camera) < 0.5 for one in vehicles)
+    return encode(photo, station.optics.quality), shown
+
+
+def _hidden(vehicle: PlacedVehicle, others: list[PlacedVehicle], camera: Camera) -> float:
+    """The share of its keypoints before which others stand."""
+    points = _keypoints(vehicle)
+    before = [stands_before(one, points, camera.eye) for one in others if one is not vehicle]
+    return float(np.any(before, axis=0).mean()) if before else 0.0
+
+
+def _keypoints(vehicle: PlacedVehicle) -> np.ndarray:
+    points: np.ndarray = vehicle.model.keypoints @ rotation(vehicle.yaw).T + vehicle.place
+    return points
+
+
+def _queue(models: Sequence[Model], light: Light, rng: np.random.Generator) -> list[PlacedVehicle]:
+    """The vehicles on neighbouring places of three lanes."""
+    places = [(x, y) for x in (-_QUEUED, 0.0, _QUEUED) for y in (-_LANE, 0.0, _LANE)]
+    first = places[int(rng.integers(len(places)))]
+    places.sort(key=lambda place: math.dist(place, first) + rng.uniform(0, 4))
+    return [
+        PlacedVehicle(
+            model,
+            np.array([x + rng.normal(0, 0.7), y + rng.normal(0, 0.15), 0.0]),
+            np.pi * (rng.random() < 0.3) + rng.normal(0, 0.03),
+            _draw_lamps(rng, light),
+        )
+        for model, (x, y) in zip(models, places, strict=False)
+    ]
+
+
+def _overview(
+    vehicles: list[PlacedVehicle], view: View, pixels: int, rng: np.random.Generator
+) -> tuple[Camera, tuple[int, int]]:
+    """The camera of a picture that shows all of them, or of an empty one, and its size."""
+    box = np.stack(np.meshgrid([-1, 1], [-1, 1], [0, 0.4]), axis=-1).reshape(-1, 3)
+    points = [rng.uniform(1.5, 9) * box]
+    if vehicles:
+        points = [_keypoints(one) for one in vehicles]
+    seen = np.concatenate(points)
+    camera = look_at(seen.mean(axis=0), view)
+    projected, _ = camera.project(seen)
+    low, high = projected.min(axis=0), projected.max(axis=0)
+    margin = 0.06 * (high - low)
+    extent = high - low + 2 * margin
+    scale = float(pixels / extent.max())
+    width, height = np.clip(np.rint(extent * scale), pixels // 3, pixels).astype(int).tolist()
+    return camera.cropped(low - margin, scale), (width, height)
+
+
 def _framed(model: Model, view: View, crop: Crop) -> tuple[Camera, tuple[int, int]]:
     """The camera of the crop, and the crop's width and height."""
     _, high = model.extent
@@ -125,8 +210,7 @@ def _framed(model: Model, view: View, crop: Crop) -> tuple[Camera, tuple[int, in
 
 
 def _lit_scene(
-    vehicle: PlacedVehicle,
-    others: list[PlacedVehicle],
+    vehicles: list[PlacedVehicle],
     place: Place,
     camera: Camera,
     light: Light,
@@ -136,7 +220,6 @@ def _lit_scene(
     """Radiance of the scene: float32 ``[h, w, 3]``."""
     wet = float(rng.uniform(0.2, 0.9)) if rng.random() < 0.1 else 0.0
     backdrop = place.backdrop(camera, light, size, rng, wet=wet)
-    vehicles = [vehicle, *others]
     sky, sunny = ground_light(vehicles, camera, size, light, rng)
     share = backdrop.sun * np.float32(1 - light.sky.mean() / light.ground.mean())
     lit = sky + share * (sunny - sky)

@@ -127,6 +127,13 @@ def _add_actions(actions: Any) -> None:
         help="embed rows of other weights again (all of them if no images are given)",
     )
     add.add_argument(
+        "--min-quality",
+        type=share,
+        default=0.0,
+        metavar="Q",
+        help="leave out pictures of less, such as 0.5: no vehicle, several, a part (0)",
+    )
+    add.add_argument(
         "--ray",
         nargs="?",
         const="local",
@@ -213,6 +220,10 @@ def _search(options: argparse.Namespace) -> None:
         group_by=options.group_by,
         calibration=predictor.calibration,
     )
+    found = [
+        hits if query.reason is None else [hit.alone for hit in hits]
+        for query, hits in zip(queries, found, strict=True)
+    ]
     if options.output:
         page = write_search_page(
             options.output,
@@ -234,13 +245,15 @@ def _search(options: argparse.Namespace) -> None:
         if options.json:
             about: dict[str, Any] = {
                 "query": query.source,
+                "quality": query.quality,
+                "reason": query.reason,
                 "in_gallery": itself,
                 "searched": searched,
             }
             about |= {"max_distance": limit, "pairs": gallery.rates.pairs}
             print_json([about | _as_json(hits, predictor)])
             continue
-        print(f"\n{query.source}" + (f" (in the gallery: {itself})" if itself else ""))
+        print(f"\n{query.source}{query.doubt}" + (f" (in the gallery: {itself})" if itself else ""))
         _print_hits(hits)
         how = "each compared"
         if setting is not None:
@@ -323,7 +336,8 @@ def _compare(options: argparse.Namespace) -> None:
         print_json([result.as_json()])
         return
     for prediction in (result.first, result.second):
-        print(f"{prediction.source}: {prediction.color or ''} {prediction.type or ''}".rstrip(": "))
+        named = f"{prediction.source}: {prediction.color or ''} {prediction.type or ''}"
+        print(f"{named.rstrip(': ')}{prediction.doubt}")
     print(f"distance      {result.distance:.4g} (squared Euclidean)")
     _print_meaning(result, gallery, predictor)
     print(f"surfaces      {agreement_in_words(result.parts)}")
@@ -356,6 +370,8 @@ def _write_agreement(path: Path, images: Sequence[Path], result: Comparison) -> 
 
 
 def _print_meaning(result: Comparison, gallery: Gallery | None, predictor: Predictor) -> None:
+    if result.first.reason or result.second.reason:
+        return  # what is wrong with them was said first
     if gallery is None:
         print("              what it means a gallery knows: --gallery")
         return
@@ -384,7 +400,9 @@ def _add(options: argparse.Namespace) -> None:
         embedder = ray_embedder(settings, predictor.origin, address=options.ray)
     entries = with_labels(entries, options.labels)
     with embedder as what:
-        report = gallery.add(what, entries, reembed=options.reembed)
+        report = gallery.add(
+            what, entries, min_quality=options.min_quality, reembed=options.reembed
+        )
     _print_report(report, as_json=options.json)
     if report.broken and not report.added + report.unchanged:
         print("multitasknet: no picture could be read", file=sys.stderr)
@@ -408,7 +426,8 @@ def _print_report(report: AddReport, *, as_json: bool) -> None:
     if as_json:
         print_json([asdict(report)])
         return
-    print_rows(asdict(report) | {"broken": len(report.broken)})
+    left_out = ", ".join(f"{reason} {count}" for reason, count in report.low_quality.items())
+    print_rows(asdict(report) | {"low_quality": left_out or 0, "broken": len(report.broken)})
     for image, problem in list(report.broken.items())[:_SHOWN]:
         print(f"  {image}: {problem}")
 

@@ -91,7 +91,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 def print_prediction(prediction: Prediction) -> None:
     """One image's prediction, for people."""
-    print(f"\n{prediction.source}")
+    print(f"\n{prediction.source}{prediction.doubt}")
     for name, scores in (
         ("colour", prediction.color_probabilities),
         ("type", prediction.type_probabilities),
@@ -118,10 +118,12 @@ def _pose(options: argparse.Namespace) -> int:
     sizes: dict[str, tuple[int, int]] = {}
     for shot in make_pose_estimator(options).stream(names, skip=_say):
         path = Path(shot.picture.name)
+        quality, reason = shot.quality
         if options.json:
-            print_json([{"image": path, **shot.pose.as_json()}])
+            about = {"image": path, "quality": quality, "reason": reason}
+            print_json([about | shot.pose.as_json()])
         else:
-            print(f"{path}: {_in_words(shot.pose)}")
+            print(f"{path}: {f'{reason}; ' if reason else ''}{_in_words(shot.pose)}")
         if options.overlay:
             _write_overlay(options.overlay / Path(names[path]).with_suffix(".png"), shot)
         rows.append(_row(names[path], shot.pose))

@@ -51,6 +51,7 @@ def add_entries(
     embedder: Embedder,
     entries: Sequence[Entry],
     *,
+    min_quality: float = 0.0,
     reembed: bool = False,
     progress: bool = True,
 ) -> AddReport:
@@ -66,7 +67,11 @@ def add_entries(
     hidden = None if progress else True
     with tqdm(desc="add", total=len(entries), unit="image", disable=hidden) as bar:
         adding = _Adding(store, embedder.origin, types, bar)
-        predictions = embedder.stream(adding.sources(entries), skip=adding.skip)
+        predictions = (
+            one
+            for one in embedder.stream(adding.sources(entries), skip=adding.skip)
+            if adding.takes(one, min_quality)
+        )
         try:
             for chunk in chunks(predictions, BATCH):
                 if not reembed:
@@ -107,6 +112,16 @@ class _Adding:
         logger.warning("%s is left out: %s", name, self.report.broken[name])
         self._bar.update(1)
 
+    def takes(self, prediction: Prediction, min_quality: float) -> bool:
+        """Whether a picture is good enough; counts it if not."""
+        if prediction.quality >= min_quality:
+            return True
+        reason = prediction.reason or "doubtful"
+        self.report.low_quality[reason] = self.report.low_quality.get(reason, 0) + 1
+        self._waiting.pop(prediction.index)
+        self._bar.update(1)
+        return False
+
     def sources(self, entries: Sequence[Entry]) -> Iterator[Any]:
         """What is to be embedded; what is given for the other pictures is corrected."""
         place = 0
@@ -144,6 +159,7 @@ class _Adding:
             "origin": self._origin,
             "width": prediction.width,
             "height": prediction.height,
+            "quality": prediction.quality,
             "sha256": bytes.fromhex(prediction.sha256),
             "pose_origin": prediction.pose.origin,
             "pose_confidence": prediction.pose.confidence,

@@ -42,6 +42,7 @@ def table_schema(width: int, colors: Sequence[str], types: Sequence[str]) -> Any
         "time": pa.timestamp("us"),
         "width": pa.int32(),
         "height": pa.int32(),
+        "quality": pa.float32(),
         "pose_origin": pa.string(),
         "pose_confidence": pa.float32(),
         "keypoints": vector(3 * NUM_KEYPOINTS),

@@ -85,7 +85,7 @@ def compared(
     """Two predictions, and the embeddings of what :func:`hide_shared` made of the pictures."""
     distance = float(squared_distances(first.embedding[None], second.embedding[None])[0, 0])
     parts = parts_of((first.pose, second.pose), shown)
-    if gallery is None:
+    if gallery is None or first.reason or second.reason:
         return Comparison(first, second, distance, parts)
     (meant,) = gallery.judged(first.embedding, [distance], predictor.calibration)
     return Comparison(first, second, distance, parts, *meant)

@@ -260,6 +260,7 @@ class Gallery(Store):
         predictor: Embedder,
         entries: Iterable[str | Path | Entry],
         *,
+        min_quality: float = 0.0,
         reembed: bool = False,
         progress: bool = True,
     ) -> AddReport:
@@ -268,6 +269,9 @@ class Gallery(Store):
         Args:
             predictor: what embeds, here or on Ray.
             entries: pictures and folders, or entries such as those of :func:`.read_manifest`.
+            min_quality: pictures of less, 0..1, are left out and counted by reason; those below
+                0.5 show no vehicle, several, or a part of one, or are too small or dark (see
+                :class:`multitasknet.Prediction`). Rows that are there stay.
             reembed: replace rows of other weights.
 
         Raises:
@@ -278,7 +282,9 @@ class Gallery(Store):
         given = list(entries)
         known = [one for one in given if isinstance(one, Entry)]
         known += entries_of(Path(one) for one in given if not isinstance(one, Entry))
-        report = add_entries(self, predictor, known, reembed=reembed, progress=progress)
+        report = add_entries(
+            self, predictor, known, min_quality=min_quality, reembed=reembed, progress=progress
+        )
         # Of a gallery in memory they are measured when they are asked for.
         if is_store(self.path) and report.added and (reembed or strangers.kept(self) is None):
             strangers.keep(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -60,6 +60,11 @@ class Hit:
     probability: float | None = None
 
     @property
+    def alone(self) -> Hit:
+        """The same without what its distance means: for a query that shows no single vehicle."""
+        return replace(self, rate=None, probability=None)
+
+    @property
     def meaning(self) -> dict[str, float | None]:
         """Distance, rate and probability as JSON and CSV have them."""
         return meaning(self.distance, self.rate, self.probability)
@@ -91,12 +96,15 @@ class AddReport:
         added: rows that are new, or were embedded again.
         unchanged: pictures that were there; what else was given for them is corrected.
         moved: of these, pictures whose file is in another place now.
+        low_quality: pictures that were left out for their quality, by its reason; ``doubtful`` if
+            it is 0.5 or more.
         broken: pictures that could not be read, and why.
     """
 
     added: int = 0
     unchanged: int = 0
     moved: int = 0
+    low_quality: dict[str, int] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
 
 

@@ -106,8 +106,8 @@ class PoseEstimator(Runner):
     ) -> Iterator[PosedImage]:
         """Find the keypoints of vehicle crops, of any number of them.
 
-        Any picture gives a pose; one without a vehicle has low confidences. Poses that records
-        bring are replaced.
+        Any picture gives a pose; whether it shows one vehicle, its ``quality`` says. Poses that
+        records bring are replaced.
 
         Args:
             images, skip: as in :meth:`multitasknet.Predictor.stream`.
@@ -145,15 +145,18 @@ class PoseEstimator(Runner):
         mirrored = self.run(np.ascontiguousarray(x[..., ::-1])) if self.flip_test else None
         peaks, maps = self.definition.decode(outputs, mirrored, self.decode)
         shares = self.definition.half_turn_shares(peaks, maps)
+        contents = self.definition.contents(outputs, mirrored)
         poses = []
-        for one, found, map_, share in zip(pixels, peaks, maps, shares, strict=True):
+        for one, found, map_, share, shown in zip(
+            pixels, peaks, maps, shares, contents, strict=True
+        ):
             height, width = one.shape[:2]
             keypoints = self.definition.keypoints_in_image(
                 found, width=width, height=height, size=self.size
             )
             if self.pose_convention != self.spec.pose_convention:
                 keypoints = as_published(keypoints)
-            poses.append(Pose(keypoints, "estimated", map_ if heatmaps else None, share))
+            poses.append(Pose(keypoints, "estimated", map_ if heatmaps else None, share, shown))
         return poses
 
     def inputs(

@@ -187,6 +187,7 @@ class Predictor(Runner):
                     total += 1
                     neutral += shot.pose.origin == "neutral"
                     height, width = shot.shape
+                    quality, reason = shot.quality
                     yield decode(
                         dict(zip(names, row, strict=True)),
                         self.spec,
@@ -196,6 +197,8 @@ class Predictor(Runner):
                         sha256=shot.picture.sha256,
                         width=width,
                         height=height,
+                        quality=quality,
+                        reason=reason,
                     )
         if neutral and self.spec.uses_pose:
             logger.warning("%d of %d images: %s", neutral, total, MISSING_POSE)

@@ -22,6 +22,7 @@ from ..images import ImageInput, Picture, open_picture
 from ..models.base import check_memory, check_size
 from ..runtime import usable_cores
 from ..vehicle.pose import Pose
+from ..vehicle.quality import Quality, find_quality
 from ..weights.read import check_network
 from .engines import Aim, Backend, EngineOptions, Precision, open_engine
 
@@ -80,6 +81,12 @@ class PosedImage:
         if self.divisor > 1:
             return self.picture.shape
         return self.pixels.shape[0], self.pixels.shape[1]
+
+    @property
+    def quality(self) -> Quality:
+        """Whether it shows one whole vehicle; by its pixels alone, unless the pose network that
+        estimated the pose has a quality head."""
+        return find_quality(self.pixels, self.pose.contents)
 
     def with_pose(self, reduced: Pose) -> PosedImage:
         """The picture with a pose in pixels of ``pixels``."""

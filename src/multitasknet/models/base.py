@@ -263,6 +263,13 @@ class PoseNetwork(Network):
         """From outputs for a batch, and for its mirrored inputs if there are any: peaks, float32
         ``[N, 36, 3]`` of x, y (cells) and confidence, and maps, float32 ``[N, 36, h, w]``."""
 
+    def contents(
+        self, outputs: Sequence[np.ndarray], mirrored: Sequence[np.ndarray] | None
+    ) -> Sequence[np.ndarray | None]:
+        """Of each picture of a batch the probabilities of what it shows, float32 ``[4]`` by
+        :data:`..vehicle.quality.CONTENTS`; None where the network does not say."""
+        return [None] * len(outputs[-1])
+
     def half_turn_shares(self, peaks: np.ndarray, maps: np.ndarray) -> Sequence[float | None]:
         """For each picture's peaks and maps: how much of these suggests a vehicle that faces the
         other way, 0..1; None where the maps do not show it."""

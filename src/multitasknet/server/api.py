@@ -141,14 +141,20 @@ def _search(
         max_distance=asked.max_distance,
         calibration=service.predictor.calibration,
     )
+    # Of crops and embeddings it is not known here.
+    judged: list[dict[str, Any]] = [
+        {"quality": one.quality, "reason": one.reason} for one in predictions
+    ] + [{}] * (len(names) - len(predictions))
     results = []
-    for name, own, hits in zip(names, owns, found, strict=True):
+    for name, own, hits, judgement in zip(names, owns, found, judged, strict=True):
         others = [hit for hit in hits if hit.row.id != own][: asked.top]
+        if judgement.get("reason"):
+            others = [hit.alone for hit in others]
         matches = [
             {"rank": rank, **service.row_as_json(hit.row), **hit.meaning}
             for rank, hit in enumerate(others, 1)
         ]
-        results.append({"query": name, "matches": matches})
+        results.append({"query": name, **judgement, "matches": matches})
     return {"results": results, "measured_on": service.measured_on}
 
 

@@ -44,12 +44,15 @@ class Pose:
         heatmaps: the pose network's maps, float32 ``[36, h, w]``, where they were asked for.
         half_turn: how much of the network's maps speaks for a vehicle that faces the other way,
             0..1; above 0.02 that is not rare (see VehiclePose's card). None where it is not known.
+        contents: float32 ``[4]``, the network's probabilities that the picture shows one vehicle,
+            none, several, or one cut off. None where it is not known.
     """
 
     keypoints: np.ndarray
     origin: PoseOrigin
     heatmaps: np.ndarray | None = None
     half_turn: float | None = None
+    contents: np.ndarray | None = None
 
     @classmethod
     def of(cls, keypoints: np.ndarray | None) -> Pose:

@@ -27,6 +27,12 @@ class Prediction:
         index: its place in what was predicted, from 0.
         sha256: of the image's bytes.
         width, height: of the image, upright.
+        quality: the probability that it shows one whole vehicle, 0..1; 0 if it is too small or too
+            dark. Without a pose that VehiclePose estimated (``pose="none"``, given keypoints,
+            weights without a quality head) only these two are known, and it is 1 otherwise.
+        reason: what is wrong with it, where the quality is below 0.5: ``no vehicle``,
+            ``several vehicles``, ``cut off``, ``too small``, ``too dark``; else None. What is
+            predicted, and distances, mean little then.
     """
 
     source: str
@@ -42,16 +48,27 @@ class Prediction:
     sha256: str = ""
     width: int = 0
     height: int = 0
+    quality: float = 1.0
+    reason: str | None = None
 
     @property
     def pose_given(self) -> bool:
         """Whether keypoints were given for the image."""
         return self.pose.origin == "given"
 
+    @property
+    def doubt(self) -> str:
+        """What is wrong with a picture of low quality, to follow its name; empty if nothing is."""
+        if self.reason is None:
+            return ""
+        return f": {self.reason} (quality {self.quality:.2f}), what follows means little"
+
     def as_json(self) -> dict[str, Any]:
         """What is printed and sent of it, as JSON takes it."""
         return {
             "image": self.source,
+            "quality": self.quality,
+            "reason": self.reason,
             "color": self.color,
             "color_probabilities": self.color_probabilities,
             "type": self.type,
@@ -71,7 +88,8 @@ def decode(
 ) -> Prediction:
     """One image's outputs by name, without the batch, as a :class:`Prediction`.
 
-    ``facts`` are its fields that are known of the image: index, sha256, width and height.
+    ``facts`` are its fields that are known of the image: index, sha256, width, height, quality
+    and reason.
     """
     colors = _ranked(row["color_logits"], spec.color_names) if spec.has_attributes else {}
     types = _ranked(row["type_logits"], spec.type_names) if spec.has_attributes else {}

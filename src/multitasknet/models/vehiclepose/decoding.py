@@ -26,19 +26,29 @@ def decode(
     """As :meth:`..base.PoseNetwork.decode`: maps that each sum up to 1, and as confidences the
     probabilities of being visible. With ``mirrored`` both are averages.
     """
-    _, visibility, maps = outputs
+    visibility, maps = outputs[1], outputs[-1]
     probabilities, seen = softmax(maps), sigmoid(visibility)
     if mirrored is not None:
-        _, visibility, maps = mirrored
+        visibility, maps = mirrored[1], mirrored[-1]
         probabilities = (probabilities + softmax(maps)[:, MIRRORED_KEYPOINTS, :, ::-1]) / 2
         seen = (seen + sigmoid(visibility)[:, MIRRORED_KEYPOINTS]) / 2
     return np.concatenate((find_peaks(probabilities), seen[..., None]), axis=2), probabilities
 
 
-def softmax(maps: np.ndarray) -> np.ndarray:
-    """Over each map's cells, of float32 ``[N, 36, h, w]``."""
-    powers = np.exp(maps - maps.max((2, 3), keepdims=True))
-    return powers / powers.sum((2, 3), keepdims=True)
+def contents(
+    outputs: Sequence[np.ndarray], mirrored: Sequence[np.ndarray] | None = None
+) -> Sequence[np.ndarray | None]:
+    """As :meth:`..base.PoseNetwork.contents`: of weights with a quality head."""
+    if len(outputs) < 4:
+        return [None] * len(outputs[0])
+    found = softmax(outputs[2], axis=1)
+    return list(found if mirrored is None else (found + softmax(mirrored[2], axis=1)) / 2)
+
+
+def softmax(logits: np.ndarray, axis: int | tuple[int, ...] = (2, 3)) -> np.ndarray:
+    """Of float32 ``[N, 36, h, w]`` over each map's cells, or over another axis."""
+    powers = np.exp(logits - logits.max(axis, keepdims=True))
+    return powers / powers.sum(axis, keepdims=True)
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:

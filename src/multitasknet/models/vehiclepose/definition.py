@@ -14,7 +14,7 @@ from ...errors import CheckpointError
 from ...vehicle.keypoints import NUM_KEYPOINTS
 from ..base import Arrays, PoseNetwork, Shapes
 from ..names import published_entries, torch_entries
-from .decoding import DECODINGS, decode, half_turn_shares, keypoints_in_image
+from .decoding import DECODINGS, contents, decode, half_turn_shares, keypoints_in_image
 from .preprocessing import FRAME, write_inputs
 from .spec import FEATURES, VehiclePoseSpec
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .network import VehiclePose
 
 _LAST = "heatmap_head.weight"
+_QUALITY = "quality_head"
 _LAST_SHAPE = (NUM_KEYPOINTS, FEATURES, 1, 1)
 
 
@@ -32,6 +33,7 @@ class VehiclePoseDefinition(PoseNetwork):
     title = "VehiclePose"
     card = "vehiclepose_synthetic.md"
     spec_type = VehiclePoseSpec
+    optional_cells = (_QUALITY,)
     preprocessing_version = 1
     decodings = DECODINGS
     # Stem and first two or three stages, or all but pyramid and heads.
@@ -43,13 +45,14 @@ class VehiclePoseDefinition(PoseNetwork):
     }
     roots = (
         *("stem", "stages", "laterals", "merges"),
-        *("heatmap_head", "visibility_head", "facing_head"),
+        *("heatmap_head", "visibility_head", "facing_head", _QUALITY),
     )
     mark = r"heatmap_head\."
     layouts = "this network and of examples/train_vehiclepose.py"
 
     write_inputs = staticmethod(write_inputs)
     decode = staticmethod(decode)
+    contents = staticmethod(contents)
     half_turn_shares = staticmethod(half_turn_shares)
     keypoints_in_image = staticmethod(keypoints_in_image)
 
@@ -60,14 +63,14 @@ class VehiclePoseDefinition(PoseNetwork):
         return torch_entries(arrays)
 
     def spec_from_shapes(self, shapes: Shapes, source: str) -> VehiclePoseSpec:
-        """Names and shapes only confirm that it is one."""
+        """Whether it has a quality head; all else only confirms that it is one."""
         found = self.required_shape(_LAST, shapes, source)
         if found != _LAST_SHAPE:
             raise CheckpointError(
                 f"{source}: {_LAST!r} is {list(found)}; expected {list(_LAST_SHAPE)}: a map for "
                 f"each keypoint of a vehicle"
             )
-        return VehiclePoseSpec()
+        return VehiclePoseSpec(quality=f"{_QUALITY}.weight" in shapes)
 
     def normalization(self) -> dict[str, Any]:
         frame = (

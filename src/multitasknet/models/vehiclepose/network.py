@@ -6,6 +6,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import Normal
 
 from ...vehicle.keypoints import NUM_KEYPOINTS
+from ...vehicle.quality import CONTENTS
 from ..layers import Upsample, conv, conv_norm
 from .spec import BLOCKS, DIRECTIONS, FEATURES, WIDTHS, VehiclePoseSpec
 
@@ -43,7 +44,8 @@ def _stage(inputs: int, outputs: int, blocks: int) -> nn.SequentialCell:
 
 
 class VehiclePose(nn.Cell):
-    """The keypoints of a vehicle, whether each is visible, and which way the vehicle faces.
+    """The keypoints of a vehicle, whether each is visible, and which way the vehicle faces;
+    with a quality head also whether the picture shows one vehicle.
 
     Inputs:
         - **x**: float32 ``[N, 3, H, W]``, H and W multiples of 32, as
@@ -55,6 +57,9 @@ class VehiclePose(nn.Cell):
         - **facing** ``[N, 16]``: logits of a softmax over yaw in steps of 22.5 degrees, from 0,
           seen from the front, over 90, seen from its left side.
         - **visibility** ``[N, 36]``: logits of a sigmoid a keypoint.
+        - **quality** ``[N, 4]``, if the spec has it: logits of a softmax over
+          :data:`~multitasknet.vehicle.quality.CONTENTS`, from the means and maxima of the last two
+          stages and of the pyramid's finest level.
         - **heatmaps** ``[N, 36, H / 4, W / 4]``: logits of a softmax over each map's cells.
 
     Args:
@@ -87,8 +92,21 @@ class VehiclePose(nn.Cell):
         )
         self.visibility_head = nn.Dense(WIDTHS[-1], NUM_KEYPOINTS, Normal(_HEAD_SIGMA), "zeros")
         self.facing_head = nn.Dense(WIDTHS[-1], DIRECTIONS, Normal(_HEAD_SIGMA), "zeros")
+        self.quality_head = None
+        if spec.quality:
+            pooled = 2 * (WIDTHS[-2] + WIDTHS[-1] + FEATURES)
+            self.quality_head = nn.Dense(pooled, len(CONTENTS), Normal(_HEAD_SIGMA), "zeros")
 
-    def construct(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def construct(self, x: Tensor) -> tuple[Tensor, ...]:
+        summary, pooled, y = self.features(x)
+        facing, visibility = self.facing_head(summary), self.visibility_head(summary)
+        if self.quality_head is None:
+            return facing, visibility, self.heatmap_head(y)
+        return facing, visibility, self.quality_head(pooled), self.heatmap_head(y)
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the heads get: the last stage's mean ``[N, 224]``, what the quality head pools
+        ``[N, 896]``, and the pyramid's finest level ``[N, 64, H / 4, W / 4]``."""
         x = self.stem(x)
         levels: tuple[Tensor, ...] = ()
         for stage in self.stages:
@@ -99,4 +117,12 @@ class VehiclePose(nn.Cell):
         y = self.merges[3](self.laterals[3](levels[3]))
         for index in (2, 1, 0):
             y = self.merges[index](self.laterals[index](levels[index]) + self.upsample(y))
-        return self.facing_head(summary), self.visibility_head(summary), self.heatmap_head(y)
+        pooled = ops.concat(
+            (
+                *(ops.mean(levels[2], (2, 3)), ops.amax(levels[2], (2, 3))),
+                *(summary, ops.amax(levels[3], (2, 3))),
+                *(ops.mean(y, (2, 3)), ops.amax(y, (2, 3))),
+            ),
+            1,
+        )
+        return summary, pooled, y

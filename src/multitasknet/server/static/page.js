@@ -39,6 +39,8 @@ const percent = (value) => value < 0.01 ? "under 1 %" : `${Math.min(Math.round(1
 const score = (value) => value > 0.99 ? "> 0.99" : value.toFixed(2);
 const clock = (time) => time.slice(0, 19).replace("T", " ");
 const described = (one) => [one.color, one.type].filter(Boolean).join(" ");
+const doubted = ({ reason, quality }) => !reason ? ""
+  : `${reason[0].toUpperCase()}${reason.slice(1)} (quality ${quality.toFixed(2)}): what follows means little.`;
 const short = (value) => Number(value.toPrecision(3)).toString();
 
 // The server
@@ -140,6 +142,8 @@ async function choose(query) {
   const { prediction } = query;
   $("looked").hidden = false;
   $("intro").hidden = true;
+  $("doubt").textContent = doubted(prediction);
+  $("doubt").hidden = !prediction.reason;
   $("shown").replaceChildren(overlaid(query.image, prediction, query.name));
   $("pose").textContent = prediction.pose.origin === "neutral"
     ? "No pose network: predicted without a pose."
@@ -215,6 +219,8 @@ async function search() {
   const { results } = await post("/api/search", options, form);
   if (turn !== searching) return;
   matches = results[0].matches;
+  // A picture of no single vehicle has no rates.
+  if (current.prediction.reason) matches.forEach((match) => { match.rate = match.probability = null; });
   matches.forEach((match) => names.set(match.id, match.name));
   show();
 }
@@ -307,7 +313,7 @@ async function sideBySide(match) {
   const { first, second, parts, agreement } = await post("/api/compare", options, form);
   const figure = (image, prediction, name) => make("figure", {}, make("div", { class: "overlaid" }, overlaid(image, prediction, name, parts)),
     make("figcaption", {}, name, make("br"), described(prediction)));
-  $("verdict").textContent = [`Rank ${match.rank}, distance ${short(match.distance)}`, ...meaning(match)].join(". ") + ".";
+  $("verdict").textContent = doubted(first) || doubted(second) || [`Rank ${match.rank}, distance ${short(match.distance)}`, ...meaning(match)].join(". ") + ".";
   $("two").replaceChildren(figure(current.image, first, current.name), figure(pictureOf(match.id), second, match.name));
   $("parts").replaceChildren(make("p", {}, `${agreement[0].toUpperCase()}${agreement.slice(1)}.`), partTable(parts));
   $("pair").showModal();

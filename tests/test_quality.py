@@ -1,0 +1,187 @@
+"""Is this one vehicle? What the shipped weights say of drawn pictures, and what follows from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import stores
+from conftest import ASSETS
+from mindspore import Tensor
+from PIL import Image
+
+from multitasknet import (
+    PoseEstimator,
+    Predictor,
+    VehiclePose,
+    convert,
+    create_network,
+    read_weights,
+)
+from multitasknet.cli import main
+from multitasknet.vehicle.quality import CONTENTS, find_quality
+
+SHIPPED = ASSETS / "vehiclepose_synthetic.ckpt"
+IDENTITY = ASSETS / "multitasknet_synthetic.ckpt"
+PHOTO = ASSETS / "example.jpg"
+# Of all values but the quality head's, which was added later: poses must not change.
+POSE_SHA256 = "42330712e0d35774afc12203f7b1825b5a486119a43480ddde7418b75603b3f2"
+CROPS = sorted((ASSETS / "demo").rglob("*.jpg"))
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ASSETS.parent / "examples")
+        return import_module("quality_pictures")
+
+
+@pytest.fixture(scope="module")
+def sources(pictures: Any) -> Any:
+    return pictures.Sources([np.array(Image.open(crop)) for crop in CROPS], [], seed=8)
+
+
+@pytest.fixture(scope="module")
+def estimator() -> PoseEstimator:
+    return PoseEstimator(SHIPPED, flip_test=False)
+
+
+@pytest.fixture(scope="module")
+def reasons(estimator: PoseEstimator) -> Callable[[list[np.ndarray]], list[str | None]]:
+    return lambda images: [shot.quality.reason for shot in estimator.stream(images)]
+
+
+def test_one_vehicle_is_seldom_flagged(reasons, sources, pictures) -> None:
+    rng = np.random.default_rng(0)
+    changed = [pictures.good(sources, rng) for _ in range(150)]
+    assert len(CROPS) > 50
+    assert sum(one is not None for one in reasons(CROPS)) <= 0.02 * len(CROPS)
+    assert sum(one is not None for one in reasons(changed)) <= 0.02 * len(changed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("mosaic", "several vehicles"),
+        ("empty_street", "no vehicle"),
+        ("noise", "no vehicle"),
+        ("people", "no vehicle"),
+        ("interior", "no vehicle"),
+        ("text", "no vehicle"),
+    ],
+)
+def test_what_is_not_one_vehicle_is_flagged(kind, reason, reasons, sources, pictures) -> None:
+    rng = np.random.default_rng(1)
+    found = reasons([getattr(pictures, kind)(sources, rng) for _ in range(40)])
+    assert sum(one is not None for one in found) >= 0.95 * len(found)
+    assert found.count(reason) >= 0.75 * len(found)
+
+
+def test_its_poses_are_those_of_the_weights_without_it(
+    estimator: PoseEstimator, tmp_path: Path
+) -> None:
+    arrays = read_weights(SHIPPED).arrays
+    digest = sha256()
+    for name in sorted(arrays):
+        if not name.startswith("quality_head."):
+            digest.update(name.encode() + arrays[name].tobytes())
+    assert digest.hexdigest() == POSE_SHA256
+    bare = convert(SHIPPED, tmp_path / "bare.ckpt", without=["quality_head"], float16=True)
+    without = PoseEstimator(bare, flip_test=False, cache_dir=tmp_path)
+    x = np.random.default_rng(0).normal(size=(2, 3, 96, 128)).astype(np.float32)
+    facing, visibility, quality, maps = estimator.run(x)
+    assert quality.shape == (2, len(CONTENTS))
+    for one, other in zip((facing, visibility, maps), without.run(x), strict=True):
+        np.testing.assert_array_equal(one, other)
+    # Without the head only the pixels are judged.
+    (black, white) = without.stream([np.full((40, 40, 3), tone, np.uint8) for tone in (0, 255)])
+    assert (black.quality, white.quality) == ((0.0, "too dark"), (1.0, None))
+
+
+def test_the_head_changes_no_other_output_of_the_cell() -> None:
+    bare = create_network("vehiclepose", weights=None)
+    cell = VehiclePose(replace(bare.spec, quality=True)).set_train(False)
+    values = {name: one.asnumpy() for name, one in bare.parameters_dict().items()}
+    for name, one in cell.parameters_dict().items():
+        if name in values:
+            one.set_data(Tensor(values[name]))
+    x = Tensor(np.random.default_rng(1).normal(size=(1, 3, 32, 64)).astype(np.float32))
+    facing, visibility, _, maps = cell(x)
+    for one, other in zip((facing, visibility, maps), bare(x), strict=True):
+        np.testing.assert_array_equal(one.asnumpy(), other.asnumpy())
+
+
+@pytest.mark.parametrize(
+    ("pixels", "contents", "expected"),
+    [
+        ((23, 20, 200), None, (0.0, "too small")),
+        ((100, 80, 20), [1, 0, 0, 0], (0.0, "too dark")),
+        ((100, 80, 90), None, (1.0, None)),
+        ((100, 80, 90), [0.75, 0.25, 0, 0], (0.75, None)),
+        ((100, 80, 90), [0.25, 0.5, 0.25, 0], (0.25, "no vehicle")),
+        ((100, 80, 90), [0.25, 0.25, 0.5, 0], (0.25, "several vehicles")),
+        ((100, 80, 90), [0.25, 0, 0.25, 0.5], (0.25, "cut off")),
+    ],
+)
+def test_a_reason_is_given_below_one_half(pixels, contents, expected) -> None:
+    height, width, tone = pixels
+    picture = np.full((height, width, 3), tone, np.uint8)
+    shown = None if contents is None else np.array(contents, np.float32)
+    assert find_quality(picture, shown) == expected
+
+
+def test_predictions_have_it_as_far_as_it_is_known() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    predictor = Predictor(IDENTITY, pose=SHIPPED)
+    crop, bad = predictor.predict([PHOTO, noise])
+    assert (crop.quality > 0.9, crop.reason) == (True, None)
+    assert (bad.quality < 0.5, bad.reason) == (True, "no vehicle")
+    assert bad.as_json()["reason"] == "no vehicle"
+    given, tiny = predictor.predict([noise, noise[:20, :20]], [crop.pose.keypoints] * 2)
+    assert (given.quality, given.reason) == (1.0, None)
+    assert (tiny.quality, tiny.reason) == (0.0, "too small")
+
+
+def test_commands_say_it_first(tmp_path: Path, capsys) -> None:
+    image = tmp_path / "grey.png"
+    Image.fromarray(np.full((90, 120, 3), 128, np.uint8)).save(image)
+    weights = ["--weights", str(IDENTITY), "--pose", str(SHIPPED)]
+    assert main(["predict", str(image), *weights]) == 0
+    first = capsys.readouterr().out.partition("colour")[0]
+    assert f"{image}: no vehicle (quality 0." in first
+    assert main(["pose", str(image), "--weights", str(SHIPPED)]) == 0
+    assert capsys.readouterr().out.startswith(f"{image}: no vehicle; ")
+    assert main(["pose", str(image), "--json", "--weights", str(SHIPPED)]) == 0
+    assert json.loads(capsys.readouterr().out)["reason"] == "no vehicle"
+
+
+class Judging(stores.PixelPredictor):
+    """Calls red pictures several vehicles, and blue ones doubtful."""
+
+    def one(self, pixels: np.ndarray, keypoints: np.ndarray | None = None) -> Any:
+        found = super().one(pixels, keypoints)
+        if found.color == "red":
+            return replace(found, quality=0.25, reason="several vehicles")
+        return replace(found, quality=0.75)
+
+
+def test_a_gallery_leaves_low_quality_out_and_counts_it(tmp_path: Path) -> None:
+    images = stores.draw(tmp_path, 20)
+    every = stores.open_gallery()
+    assert every.add(Judging(), images, progress=False).added == len(images)
+    red = every.count("quality < 0.5")
+    assert 0 < red < len(images)
+    assert every.count("color = 'red' and quality = 0.25") == red
+    some = stores.open_gallery()
+    report = some.add(Judging(), images, min_quality=0.5, progress=False)
+    assert (report.added, report.low_quality) == (len(images) - red, {"several vehicles": red})
+    assert len(some) == len(images) - red
+    report = stores.open_gallery().add(Judging(), images, min_quality=0.8, progress=False)
+    assert report.low_quality == {"several vehicles": red, "doubtful": len(images) - red}
