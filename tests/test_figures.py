@@ -111,9 +111,15 @@ def test_every_match_is_of_one_kind_that_its_images_have(data) -> None:
     octants = [rng.integers(-1, 8, len(one)) for one in (dataset.query, dataset.gallery)]
     sides = np.linspace(80, 240, len(dataset.query))
     found = kinds_of_matches(
-        matches, dataset, {"octant": octants[0], "short side": sides}, {"octant": octants[1]}
+        matches,
+        dataset,
+        {"octant": octants[0], "short side": sides, "quality": sides / 240},
+        {"octant": octants[1]},
     )
-    assert list(found) == ["camera pair", "view", "size"]
+    assert list(found) == ["camera pair", "view", "size", "quality"]
+    names, kinds = found["quality"]
+    doubted = sides[matches.queries] < 120
+    assert ([names[kind].endswith("doubted") for kind in kinds] == doubted).all()
     names, kinds = found["camera pair"]
     cameras = (
         dataset.query.camera_ids[matches.queries],

@@ -22,6 +22,7 @@ _NO_CLASS = -1
 _FACTS: dict[str, Callable[[Prediction], float]] = {
     "short side": lambda one: min(one.height, one.width),
     "octant": lambda one: int(octants(one.pose.keypoints[None])[0]),
+    "quality": lambda one: one.quality,
 }
 
 
@@ -35,7 +36,7 @@ class Embeddings:
         sha256: of each image's bytes.
         poses: how many images had a pose of each origin: ``given``, ``estimated``, ``neutral``.
         facts: by name a number of each image, ``[N]``: ``short side`` in pixels, ``octant`` that
-            the vehicle is seen from; empty where that is not known.
+            the vehicle is seen from, ``quality``; empty where that is not known.
     """
 
     embeddings: np.ndarray

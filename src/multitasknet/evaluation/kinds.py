@@ -22,6 +22,7 @@ _STEPS = {
         (100, 150, 220),
         ("below 100 px", "100 to 149 px", "150 to 219 px", "220 px and more"),
     ),
+    "quality": ("quality", (0.5, 0.9), ("below 0.5: doubted", "0.5 to 0.9", "0.9 and more")),
 }
 # Of each octant front, rear or neither, and of -1, the last, that it is unclear.
 _FRONT, _REAR, _SIDE, _NONE = range(4)
