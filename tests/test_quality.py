@@ -20,12 +20,14 @@ from PIL import Image
 from multitasknet import (
     PoseEstimator,
     Predictor,
+    StrangerRates,
     VehiclePose,
     convert,
     create_network,
     read_weights,
 )
 from multitasknet.cli import main
+from multitasknet.gallery.gallery import Gallery
 from multitasknet.vehicle.quality import CONTENTS, find_quality
 
 SHIPPED = ASSETS / "vehiclepose_synthetic.ckpt"
@@ -160,6 +162,23 @@ def test_commands_say_it_first(tmp_path: Path, capsys) -> None:
     assert capsys.readouterr().out.startswith(f"{image}: no vehicle; ")
     assert main(["pose", str(image), "--json", "--weights", str(SHIPPED)]) == 0
     assert json.loads(capsys.readouterr().out)["reason"] == "no vehicle"
+
+
+def test_what_shows_no_vehicle_gets_no_rate(tmp_path: Path, capsys, monkeypatch) -> None:
+    rates = StrangerRates((1e-3, 1e3), (1e-4, 1.0), (1e-3, 1.0), 10_000, False, "")
+    monkeypatch.setattr(Gallery, "rates", property(lambda _: rates))
+    noise = tmp_path / "noise.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)).save(noise)
+    how = ["--gallery", str(ASSETS / "demo" / "gallery"), "--weights", str(IDENTITY)]
+    how += ["--pose", str(SHIPPED), "--json"]
+    assert main(["search", "--query", str(noise), str(CROPS[0]), *how]) == 0
+    bad, good = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (bad["reason"], good["reason"]) == ("no vehicle", None)
+    assert {hit["rate"] for hit in bad["matches"]} == {None}
+    assert None not in {hit["rate"] for hit in good["matches"]}
+    assert main(["compare", str(noise), str(CROPS[0]), *how]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["first"]["reason"], found["rate"]) == ("no vehicle", None)
 
 
 class Judging(stores.PixelPredictor):
