@@ -294,8 +294,8 @@ def test_a_batch_beyond_the_memory_is_refused_with_the_numbers() -> None:
 
 
 def test_names_that_the_terminal_cannot_show_are_printed(tmp_path: Path) -> None:
-    root = os.fsencode(csv_data(tmp_path / "d", "a.png")).replace(b"/d", b"/\xe9\xff")
-    (tmp_path / "d").rename(os.fsdecode(root))
+    root = os.fsencode(csv_data(tmp_path / "data", "a.png"))[:-4] + b"\xe9\xff"
+    (tmp_path / "data").rename(os.fsdecode(root))
     command = [sys.executable, "-m", "multitasknet", "check-data", os.fsdecode(root)]
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
