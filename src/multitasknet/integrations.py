@@ -92,8 +92,8 @@ def embed_patches(
 def _corners(box: Sequence[float], image: np.ndarray) -> np.ndarray:
     """x1, y1, x2, y2 in pixels of FiftyOne's x, y, width, height, which are shares."""
     x, y, width, height = box
-    height_width = np.array(image.shape[1::-1], np.float64)
-    return np.concatenate([height_width * (x, y), height_width * (x + width, y + height)])
+    width_height = np.array(image.shape[1::-1], np.float64)
+    return np.concatenate([width_height * (x, y), width_height * (x + width, y + height)])
 
 
 def _crop(image: np.ndarray, box: np.ndarray) -> np.ndarray:
