@@ -24,7 +24,7 @@ from multitasknet import Calibration, Predictor, read_dataset
 from multitasknet.images import read_image
 from multitasknet.ranking.calibration import LabelledHits
 from multitasknet.ranking.distances import squared_distances
-from multitasknet.ranking.rates import Moments, StrangerRates
+from multitasknet.ranking.strangers import Moments, StrangerRates
 
 HERE = Path(__file__).resolve().parent
 RATES, TOPS = (1e-2, 1e-3, 1e-4), (1, 5, 24)

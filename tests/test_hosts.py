@@ -23,7 +23,7 @@ from multitasknet import (
 )
 from multitasknet.cli import main
 from multitasknet.images import read_image
-from multitasknet.inference.hosts import HOSTS, export_for
+from multitasknet.inference.trackers import HOSTS, export_for
 from multitasknet.integrations import Embedder, embed_patches
 
 CROPS = find_images(Path(__file__).resolve().parents[1] / "assets" / "demo")

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multitasknet.errors import DataError
-from multitasknet.gallery import strangers
+from multitasknet.gallery import kept_rates
 from multitasknet.gallery.gallery import Gallery
 from multitasknet.ranking.distances import squared_distances
-from multitasknet.ranking.rates import Moments, StrangerRates
+from multitasknet.ranking.strangers import Moments, StrangerRates
 
 SPREAD = (1 + np.arange(stores.WIDTH)) ** -0.5  # as embeddings are: a few directions count most
 
@@ -132,7 +132,7 @@ def add(gallery: Gallery, rows: np.ndarray, start: int = 0, **more: list) -> Non
 def test_a_gallery_keeps_its_rates_until_it_has_changed(tmp_path: Path) -> None:
     gallery = stores.open_gallery(tmp_path / "city.lance")
     add(gallery, ROWS)
-    strangers.keep(gallery)
+    kept_rates.keep(gallery)
     kept = Gallery(tmp_path / "city.lance").rates
     assert kept == gallery.rates and not kept.doubt
     add(gallery, ROWS[:50], start=1000)
@@ -141,7 +141,7 @@ def test_a_gallery_keeps_its_rates_until_it_has_changed(tmp_path: Path) -> None:
     assert gallery.rates != kept and gallery.rates.pairs > kept.pairs
     gallery.remove("id > '5'")
     removed = Gallery(tmp_path / "city.lance")
-    assert strangers.kept(removed) is None
+    assert kept_rates.kept(removed) is None
     assert removed.rates.pairs == len(removed) * (len(removed) - 1) / 2
 
 

@@ -35,7 +35,7 @@ from .models.vehiclepose.network import VehiclePose
 from .models.vehiclepose.spec import VehiclePoseSpec
 from .ranking.calibration import Calibration
 from .ranking.metrics import evaluate_ranking
-from .ranking.rates import Rate, StrangerRates
+from .ranking.strangers import Rate, StrangerRates
 from .training.adapt import adapt
 from .training.finetune import FinetuneResult, finetune
 from .training.losses import MultiTaskLoss

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..inference.hosts import HOSTS, export_for
+from ..inference.trackers import HOSTS, export_for
 from ..models import DEFAULT_NETWORK, NETWORKS, pose_networks
 from .options import (
     add_command,

@@ -12,7 +12,7 @@ import numpy as np
 from ..images import ImageInput, open_picture
 from ..inference.agreement import Part, agreement_as_json, hide_shared, parts_of
 from ..ranking.distances import squared_distances
-from ..ranking.rates import Rate
+from ..ranking.strangers import Rate
 from .gallery import Gallery
 from .rows import meaning
 

@@ -33,9 +33,9 @@ from ..ranking.distances import (
     nearest,
     squared_distances,
 )
-from ..ranking.rates import Rate, StrangerRates
+from ..ranking.strangers import Rate, StrangerRates
 from ..vehicle.cameras import UNKNOWN_CAMERA
-from . import index, linking, strangers
+from . import index, kept_rates, linking
 from .adding import Embedder, add_entries
 from .columns import origin_in, origin_text, table_schema, vectors
 from .entries import entries_in, entries_of
@@ -90,7 +90,7 @@ class Gallery(Store):
         self._facets = lru_cache(maxsize=1)(lambda version: self._read_facets())
         self._measured = lru_cache(maxsize=1)(lambda version: index.measured(self))
         self._rates = lru_cache(maxsize=1)(
-            lambda version: strangers.kept(self) or strangers.measure(self)
+            lambda version: kept_rates.kept(self) or kept_rates.measure(self)
         )
         self._around = lru_cache(maxsize=1)(lambda version: index.sample(self, _AROUND))
 
@@ -121,7 +121,7 @@ class Gallery(Store):
 
     @property
     def rates(self) -> StrangerRates:
-        """How near strangers come here, see :mod:`.ranking.rates`.
+        """How near strangers come here, see :mod:`.ranking.strangers`.
 
         Kept with the gallery; measured again once it has grown by a tenth, or rows were removed.
         """
@@ -286,8 +286,8 @@ class Gallery(Store):
             self, predictor, known, min_quality=min_quality, reembed=reembed, progress=progress
         )
         # Of a gallery in memory they are measured when they are asked for.
-        if is_store(self.path) and report.added and (reembed or strangers.kept(self) is None):
-            strangers.keep(self)
+        if is_store(self.path) and report.added and (reembed or kept_rates.kept(self) is None):
+            kept_rates.keep(self)
         return report
 
     def stale(self, origin: EmbeddingOrigin) -> list[Entry]:
@@ -340,7 +340,7 @@ class Gallery(Store):
     def centered_rates(self) -> StrangerRates:
         """:attr:`rates`, of what ``center_cameras`` of :meth:`group` and :meth:`link` compares."""
         _, embeddings, _ = self._embedded([], center_cameras=True)
-        chosen = np.random.default_rng(0).permutation(len(embeddings))[: strangers.SAMPLE]
+        chosen = np.random.default_rng(0).permutation(len(embeddings))[: kept_rates.SAMPLE]
         return StrangerRates.of(embeddings[chosen])
 
     def group(

@@ -15,7 +15,7 @@ from .rows import Hit
 
 if TYPE_CHECKING:
     from ..ranking.calibration import Calibration
-    from ..ranking.rates import StrangerRates
+    from ..ranking.strangers import StrangerRates
     from .linking import Groups
 
 # Vehicles on a contact sheet, and crops of each.

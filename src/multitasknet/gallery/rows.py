@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..data.records import Record
 from ..errors import GalleryError
-from ..ranking.rates import Rate
+from ..ranking.strangers import Rate
 
 _FRACTION = re.compile(r"[.,](\d+)")
 _ZONE = re.compile(r"\s*(?:(Z)|([+-]\d\d):?(\d\d))$", re.IGNORECASE)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import numpy as np
 import pyarrow as pa
 
-from ..ranking.rates import Moments, StrangerRates
+from ..ranking.strangers import Moments, StrangerRates
 from .columns import RATES, vectors
 from .index import sample
 from .store import Store
