@@ -150,7 +150,7 @@ def test_all_four_cards_are_installed_and_load(
         **{hub_client.SITE: server.url("")},
     )
     loaded = [("MultiTaskNet", 616), ("PoseEstNet", 1461), ("MultiTaskNet", 615)]
-    loaded += [("VehiclePose", 151)]
+    loaded += [("VehiclePose", 153)]
     assert [(one["type"], one["loaded"]) for one in found] == loaded
     assert not any(one["fresh"] for one in found)
     assert all(one["source"].startswith(str(tmp_path / "hub")) for one in found)

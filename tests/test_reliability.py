@@ -35,6 +35,7 @@ from multitasknet.hub.card import load_card
 from multitasknet.inference.metadata import Metadata
 from multitasknet.models.base import check_memory
 from multitasknet.models.multitasknet.spec import MultiTaskNetSpec
+from multitasknet.ranking.strangers import StrangerRates
 from multitasknet.report.page import Panel, Shot, thumbnail, write_page
 from multitasknet.training.history import read_history
 from multitasknet.training.settings import read_config
@@ -305,7 +306,9 @@ def test_names_that_the_terminal_cannot_show_are_printed(tmp_path: Path) -> None
 def page(path: Path, caption: str, title: str) -> Path:
     shot = Shot(thumbnail(np.zeros((8, 8, 3), np.uint8)), "\udcff", caption, "query")
     panels = [Panel("a\udce9", (shot,))]
+    rates = StrangerRates((), (), (), 0, False, "few rows")
     facts = {"queries": 1, "gallery": 1, "weights": "w", "random": False}
+    facts |= {"rates": rates, "calibration": None}
     return write_page(path, "search.html", title=title, panels=panels, **facts)
 
 

@@ -83,8 +83,8 @@ def test_a_signal_ends_a_command_in_one_line(bench: Bench, name, number, after) 
     time.sleep(after)
     process.send_signal(number)
     _, said = process.communicate(timeout=300)
-    # It may be done by then.
-    assert process.returncode in (128 + number, 0), said
+    # It may be done by then; and a SIGINT while MindSpore compiles is turned into SIGTERM by it.
+    assert process.returncode in (128 + number, 128 + signal.SIGTERM, 0), said
     assert ("multitasknet: interrupted" in said) == (process.returncode > 0)
     assert "Traceback" not in said and "Error" not in said
     assert bench.left_behind() == []

@@ -490,14 +490,13 @@ def _opened(options: argparse.Namespace) -> Gallery:
 
 
 def _limit(options: argparse.Namespace, gallery: Gallery) -> Any:
-    rate = options.false_match_rate
-    if rate is None and options.max_distance is None:
-        rate = options.default_rate
-    if rate is None:
+    asked = options.false_match_rate or options.default_rate
+    if options.max_distance is not None or asked is None:
         return options.max_distance
-    if getattr(options, "center_cameras", False):  # a search has no such option
-        return gallery.centered_rates().distance_at(rate)
-    return gallery.rates.distance_at(rate)
+    centered = getattr(options, "center_cameras", False)  # a search has no such option
+    rates = gallery.centered_rates() if centered else gallery.rates
+    # A small folder shows no rate as small as the default.
+    return rates.distance_at(options.false_match_rate or max(asked, rates.least))
 
 
 def _number(text: str) -> float:

@@ -161,6 +161,11 @@ class StrangerRates:
         )
         return Rate(rate, upper, self.pairs)
 
+    @property
+    def least(self) -> float:
+        """The smallest rate that these pairs show: that of one of them."""
+        return 1 / max(self.pairs, 1)
+
     def distance_at(self, rate: float) -> float:
         """The squared distance that this share of pairs of strangers lies within.
 
@@ -173,10 +178,10 @@ class StrangerRates:
             raise DataError(f"{self.doubt}; give a distance")
         if self.doubt:
             logger.warning("%s: the distance for a rate of %g is a rough one", self.doubt, rate)
-        if not 1 / self.pairs <= rate <= 1:
+        if not self.least <= rate <= 1:
             raise DataError(
                 f"a rate of {rate:g} cannot be known from {self.pairs:,} pairs of rows; ask for "
-                f"{1 / self.pairs:.1g} or more, or give a distance"
+                f"{self.least:.1g} or more, or give a distance"
             )
         # Of the distances at the smallest rate the largest.
         start = int(np.searchsorted(self.rates, self.rates[0], side="right")) - 1
