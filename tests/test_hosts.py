@@ -15,8 +15,8 @@ import yaml
 
 from multitasknet import (
     EngineError,
-    MultiTaskNetError,
     Predictor,
+    create_network,
     export,
     find_images,
     quantize,
@@ -26,7 +26,8 @@ from multitasknet.images import read_image
 from multitasknet.inference.trackers import HOSTS, export_for
 from multitasknet.integrations import Embedder, embed_patches
 
-CROPS = find_images(Path(__file__).resolve().parents[1] / "assets" / "demo")
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+CROPS = find_images(ASSETS / "demo")
 
 
 @pytest.fixture(autouse=True)
@@ -95,8 +96,6 @@ def test_an_rgb_file_is_for_others_alone_and_kept_only_if_it_is_right(
     assert "from the predictor without poses (1 - cosine), on 8 pictures" in capsys.readouterr().out
     with pytest.raises(EngineError, match=r"rgb.onnx: it takes RGB alone, for other programs"):
         Predictor(target)
-    with pytest.raises(MultiTaskNetError, match="vehiclepose"):
-        export(target, name="vehiclepose", rgb=True)
     before = target.read_bytes()
     monkeypatch.setattr("multitasknet.inference.rgb.LEAST_COSINE", 1.1)
     with pytest.raises(EngineError, match=r"cosine .* the file is not kept"):
@@ -162,6 +161,62 @@ def test_the_command_prints_the_hosts_lines(tmp_path, capsys) -> None:
     assert str(target) in json.loads(capsys.readouterr().out)["configuration"]
 
 
+POSE = str(ASSETS / "vehiclepose_synthetic.ckpt")
+KEYPOINTS = "vehiclepose gives keypoints: export it without --rgb"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("x.mindir", "--rgb", "x.mindir: --rgb and --for write ONNX; expected a name that ends in"),
+        ("x", "--for triton", "x: --rgb and --for write ONNX; expected a name that ends in .onnx"),
+        ("x.onnx", f"--rgb --weights {POSE}", KEYPOINTS),
+        ("x.onnx", f"--for reid --network multitasknet --weights {POSE}", KEYPOINTS),
+        ("x.onnx", "--rgb --network vehiclepose", KEYPOINTS),
+        ("x.onnx", "--rgb --network poseestnet --weights card", "poseestnet gives keypoints"),
+        (
+            "x.onnx",
+            f"--rgb --weights {ASSETS / 'poseestnet_veir.md'}",
+            "poseestnet gives keypoints",
+        ),
+        *(("x.onnx", f"--for {host} --fixed-batch 2", "leave --fixed-batch out") for host in HOSTS),
+        ("x.onnx", "--embedding-only", "is for RGB files; give --rgb or --for"),
+    ],
+)
+def test_what_no_rgb_file_can_be_is_refused(tmp_path, capsys, name, options, message) -> None:
+    assert main(["export", "--output", str(tmp_path / name), *options.split()]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("source", ["name", "weights", "network"])
+def test_pose_networks_are_refused_in_python(tmp_path, source) -> None:
+    given = {"name": "vehiclepose", "weights": POSE, "network": None}[source]
+    given = given or create_network("vehiclepose", weights=None)
+    with pytest.raises(EngineError, match=KEYPOINTS):
+        export(tmp_path / "x.onnx", rgb=True, **{source: given})
+
+
+def test_an_unknown_host_is_refused_by_the_names_of_all(tmp_path) -> None:
+    with pytest.raises(ValueError, match="'norfair'; expected one of ultralytics, boxmot, reid,"):
+        export_for("norfair", tmp_path / "x.onnx")
+
+
+def test_triton_takes_the_embedding_alone(tmp_path) -> None:
+    report, _ = export_for("triton", tmp_path / "x.onnx", size=64, embedding_only=True)
+    assert [end.name for end in onnx.load(report.path).graph.output] == ["embedding"]
+    assert (tmp_path / "x" / "config.pbtxt").read_text().count("output {") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("v-1", "v_1_reid"), ("a b", "a_b_reid"), ("1²", "_1__reid")]
+)
+def test_modules_have_names_that_can_be_imported(tmp_path, name, module) -> None:
+    _, lines = export_for("reid", tmp_path / f"{name}.onnx", size=64)
+    assert f"from {module} import model\n" in lines
+    assert f"`from {module} import model`" in (tmp_path / f"{module}.py").read_text()
+
+
 # In the hosts' own process
 
 
@@ -191,7 +246,21 @@ def test_an_embedder_takes_boxes_and_detections(predictor) -> None:
         assert found.dtype == np.float32
         assert found[:3] == pytest.approx(wanted, abs=1e-5)
         assert not found[3].any()
-    assert rgb(picture, np.zeros((0, 4))).shape == (0, 1024)
+    for nothing in ([], np.zeros((0, 4))):
+        assert rgb(picture, nothing).shape == (0, 1024)
+
+
+@pytest.mark.parametrize(
+    ("picture", "error", "message"),
+    [
+        (None, TypeError, "not NoneType; was the file found"),
+        (np.zeros((9, 9, 3)), ValueError, r"not float64 \[9, 9, 3\]"),
+        (np.zeros((9, 9), np.uint8), ValueError, r"not uint8 \[9, 9\]"),
+    ],
+)
+def test_an_embedder_says_what_a_picture_is(predictor, picture, error, message) -> None:
+    with pytest.raises(error, match=rf"a uint8 array \[H, W, 3\], {message}"):
+        Embedder(predictor)(picture, [[0, 0, 5, 5]])
 
 
 def test_patches_of_fiftyone_get_embedding_color_and_type(predictor, tmp_path) -> None:

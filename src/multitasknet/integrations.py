@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .errors import ImageError
 from .images import read_image
 from .inference.predictor import Predictor
 
@@ -18,7 +19,7 @@ class Embedder:
     """Vehicles in pictures as vectors of length 1.
 
     ``embedder(image, boxes)`` is what LibreYOLO takes, :meth:`extract_embeddings` what Roboflow's
-    programs call, :meth:`get_features` what BoxMOT calls.
+    programs call; :meth:`get_features` has BoxMOT's signature.
 
     Args:
         predictor: default is ``Predictor()``, with its pose network; ``Predictor(pose="none")`` is
@@ -35,9 +36,15 @@ class Embedder:
 
         Args:
             image: uint8 ``[H, W, 3]``.
-            boxes: ``[N, 4]`` or more columns, of which the first are x1, y1, x2, y2 in pixels.
+            boxes: ``[N, 4]`` or more columns, of which the first are x1, y1, x2, y2 in pixels; or
+                an empty list.
+
+        Raises:
+            TypeError: the picture is no array, such as what OpenCV gives for a missing file.
+            ImageError: it is another array.
         """
-        crops = [_crop(image, box) for box in np.asarray(boxes, np.float64)[:, :4]]
+        _check_picture(image)
+        crops = [_crop(image, box[:4]) for box in np.asarray(boxes, np.float64)]
         seen = [place for place, crop in enumerate(crops) if crop.size]
         (width,) = self.predictor.spec.output_shapes(self.predictor.size)["embedding"]
         vectors = np.zeros((len(crops), width), np.float32)
@@ -101,6 +108,14 @@ def _crop(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     corners = np.round(np.nan_to_num(box)).clip(0, [*image.shape[1::-1]] * 2)
     x1, y1, x2, y2 = corners.astype(int)
     return image[y1:y2, x1:x2]
+
+
+def _check_picture(image: np.ndarray) -> None:
+    expected = "expected a picture, a uint8 array [H, W, 3]"
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"{expected}, not {type(image).__name__}; was the file found?")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ImageError(f"{expected}, not {image.dtype} {list(image.shape)}")
 
 
 def _rgb(crop: np.ndarray, bgr: bool) -> np.ndarray:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..inference.trackers import HOSTS, export_for
-from ..models import DEFAULT_NETWORK, NETWORKS, pose_networks
+from ..models import pose_networks
 from .options import (
     add_command,
     add_options,
-    card_of,
     given,
     images_of,
     make_pose_estimator,
@@ -21,7 +20,6 @@ from .options import (
     print_json,
     print_rows,
     source_of,
-    weights_of,
 )
 
 
@@ -47,7 +45,7 @@ def add_parsers(commands: Any) -> None:
         "pose; of an INT8 file too (--weights int8.onnx)",
     )
     export.add_argument(
-        "--embedding-only", action="store_true", help="--rgb without colour and type"
+        "--embedding-only", action="store_true", help="with --rgb or --for: no colour and type"
     )
     export.add_argument(
         "--for",
@@ -80,14 +78,13 @@ def add_parsers(commands: Any) -> None:
 def _export(options: argparse.Namespace) -> None:
     from ..inference.export import CHECKED_INPUTS, export
 
-    how = source_of(options) | given(options, ("fixed_batch", "size", "device"))
+    how = source_of(options) | given(options, ("fixed_batch", "size", "device", "embedding_only"))
     how["name"] = _network(options)
     lines = ""
     if options.host:
         report, lines = export_for(options.host, options.output, **how)
     else:
-        how |= given(options, ("rgb", "embedding_only"))
-        report = export(options.output, **how)
+        report = export(options.output, **how, **given(options, ("rgb",)))
     if options.json:
         print_json([asdict(report) | ({"configuration": lines} if lines else {})])
         return
@@ -106,19 +103,9 @@ def _export(options: argparse.Namespace) -> None:
 
 def _network(options: argparse.Namespace) -> str:
     """The network's name: of ``--network``, else the one that the weights are of."""
-    from ..hub.card import ENTRIES
-    from ..inference.engines import open_engine
-    from ..weights.read import read_weights
+    from ..inference.export import network_of
 
-    weights = weights_of(options)
-    if options.network or weights == "none":
-        return options.network or DEFAULT_NETWORK
-    if weights in ENTRIES:
-        stated = card_of(options).network
-        return stated if stated in NETWORKS else DEFAULT_NETWORK
-    if weights.endswith(".onnx"):
-        return str(open_engine(Path(weights)).spec.network)
-    return read_weights(weights).network.name
+    return options.network or network_of(**source_of(options))
 
 
 def _quantize(options: argparse.Namespace) -> None:

@@ -12,12 +12,12 @@ import numpy as np
 from ..device import MINDSPORE_TURN, choose_device
 from ..errors import EngineError
 from ..files import check_output, expand, replacing
-from ..hub.card import ENTRIES, ModelCard
+from ..hub.card import CARD, ENTRIES, ModelCard, load_card
 from ..hub.source import DEFAULT, WeightsSource, default_weights
-from ..models import DEFAULT_NETWORK
-from ..models.base import check_memory, check_size
+from ..models import DEFAULT_NETWORK, NETWORKS, find_network
+from ..models.base import PoseNetwork, check_memory, check_size
 from ..ranking.calibration import Calibration, read_calibration
-from ..weights.read import check_network
+from ..weights.read import check_network, read_weights
 from .conversion import call, cell_of, open_mindir, to_onnx, write_mindir
 from .engines import in_batches, open_engine
 from .metadata import Metadata
@@ -97,11 +97,18 @@ def export(
 
     Raises:
         EngineError: the file's outputs differ from the Cell's by more than 1e-4 (2e-3 where the
-            Cell does not run on a CPU; the cosine of an RGB file is below 0.9999), or another
-            ending. No file is left.
+            Cell does not run on a CPU; the cosine of an RGB file is below 0.9999), another
+            ending, or an RGB file of a pose network. No file is left.
         OutputError: the file cannot be written.
     """
     output = expand(output)
+    if rgb:
+        check_rgb_name(output)
+    elif embedding_only or normalized:
+        raise EngineError(
+            "--embedding-only (embedding_only, normalized) is for RGB files; give --rgb or --for, "
+            "rgb=True in Python"
+        )
     if output.suffix not in FORMATS:
         raise EngineError(f"{output}: expected a name that ends in {' or '.join(FORMATS)}")
     if fixed_batch is not None and (type(fixed_batch) is not int or fixed_batch < 1):
@@ -110,6 +117,8 @@ def export(
         )
     if weights == DEFAULT:
         weights = default_weights((name,), card)
+    if rgb:
+        _check_embeds(network, name, weights, card)
     check_output(output, inputs=[] if weights in (None, *ENTRIES) else [expand(str(weights))])
     if rgb:
         predictor = Predictor(
@@ -149,6 +158,52 @@ def export(
             )
         written = part.stat().st_size
     return ExportReport(output, metadata, difference, written)
+
+
+def check_rgb_name(output: Path) -> None:
+    """Raise EngineError if a name is not one of an RGB file."""
+    if output.suffix != ".onnx":
+        raise EngineError(
+            f"{output}: --rgb and --for write ONNX; expected a name that ends in .onnx"
+        )
+
+
+def network_of(
+    weights: str | Path | None,
+    card: str | Path | ModelCard | None = None,
+    *,
+    name: str = DEFAULT_NETWORK,
+) -> str:
+    """The network that a file or a card is of; nothing is downloaded.
+
+    Args:
+        weights, card: as in :func:`export`, but for ``default``.
+        name: of the network where weights are random, or come with this module.
+    """
+    if weights == CARD and card is not None:
+        stated = (card if isinstance(card, ModelCard) else load_card(card)).network
+        return stated if stated in NETWORKS else name
+    if weights is None or weights in ENTRIES:
+        return name
+    path = expand(weights)
+    if path.suffix == ".onnx":
+        return str(open_engine(path).spec.network)
+    return read_weights(path).network.name
+
+
+def _check_embeds(network: Any, name: str, weights: Any, card: Any) -> None:
+    """Raise EngineError if what is to be exported gives keypoints."""
+    if network is None:
+        found = find_network(network_of(weights, card, name=name))
+    else:
+        from ..weights.load import inner_network
+
+        found = find_network(inner_network(network).spec.network)
+    if isinstance(found, PoseNetwork):
+        raise EngineError(
+            f"--rgb and --for need {DEFAULT_NETWORK}, which gives embeddings; {found.name} gives "
+            f"keypoints: export it without --rgb"
+        )
 
 
 def _export_rgb(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import EngineError
 from ..files import expand, replacing
 from ..models.base import Shapes
 
@@ -39,24 +41,39 @@ class Host:
     embedding_only: bool = True
 
 
-def export_for(host: str, output: str | Path, **options: Any) -> tuple[ExportReport, str]:
+def export_for(
+    host: str, output: str | Path, *, embedding_only: bool = False, **options: Any
+) -> tuple[ExportReport, str]:
     """Write an RGB file as a host takes it, with what lies beside it.
 
     Args:
         host: a key of :data:`HOSTS`.
         output: the file to write, ``.onnx``; Triton's goes into a model repository beside it.
+        embedding_only: leave colour and type out for a host that takes them too, Triton.
         options: of :func:`multitasknet.export`.
 
     Returns:
         The file's report, and the lines of the host's own configuration.
-    """
-    from .export import export
 
-    chosen = HOSTS[host]
+    Raises:
+        ValueError: there is no such host.
+        EngineError: as :func:`multitasknet.export`, or a fixed batch.
+    """
+    from .export import check_rgb_name, export
+
+    if host not in HOSTS:
+        raise ValueError(f"host is {host!r}; expected one of {', '.join(HOSTS)}")
+    if options.get("fixed_batch") is not None:
+        raise EngineError(
+            f"--for {host} writes a file that takes any number of vehicles at a time; leave "
+            f"--fixed-batch out"
+        )
+    chosen, output = HOSTS[host], expand(output)
+    check_rgb_name(output)
     report = export(
-        chosen.place(expand(output).absolute()),
+        chosen.place(output.absolute()),
         rgb=True,
-        embedding_only=chosen.embedding_only,
+        embedding_only=embedding_only or chosen.embedding_only,
         normalized=chosen.normalized,
         **options,
     )
@@ -162,7 +179,14 @@ model = Vehicles({path!r})
 
 
 def _module(path: Path, host: str) -> Path:
-    return path.with_name(f"{path.stem}_{host}.py")
+    # A name that can be imported.
+    name = "".join(one if f"_{one}".isidentifier() else "_" for one in path.stem)
+    start = "_" if name[0].isdecimal() else ""
+    return path.with_name(f"{start}{name}_{host}.py")
+
+
+def _quoted(path: Path) -> str:
+    return json.dumps(str(path), ensure_ascii=False)
 
 
 def _reid(path: Path, stated: Metadata) -> Files:
@@ -201,12 +225,13 @@ def _deepstream(path: Path, stated: Metadata) -> Files:
 
 
 def _triton(path: Path, stated: Metadata) -> Files:
-    folder, batch = path.parents[1], stated.batch or _TRITON_BATCH
-    shapes = _shapes(stated)
-    kept = ["embedding", *(name for name in ("color_logits", "type_logits") if name in shapes)]
+    import onnx
+
+    folder, shapes = path.parents[1], _shapes(stated)
+    kept = [output.name for output in onnx.load(path).graph.output]
     ends = [("input", "images", (3, *stated.spec.input_size))]
     ends += [("output", name, shapes[name]) for name in kept]
-    text = f'name: "{folder.name}"\nbackend: "onnxruntime"\nmax_batch_size: {batch}\n'
+    text = f'name: "{folder.name}"\nbackend: "onnxruntime"\nmax_batch_size: {_TRITON_BATCH}\n'
     for kind, name, shape in ends:
         text += f'{kind} {{ name: "{name}" data_type: TYPE_FP32 dims: {list(shape)} }}\n'
     return {folder / "config.pbtxt": f"{text}dynamic_batching {{ }}\n"}
@@ -216,14 +241,15 @@ HOSTS = {
     "ultralytics": Host(
         _ultralytics,
         lambda path, stated: (
-            f'YOLO("yolo26n.pt").track("traffic.mp4", tracker="{path.with_suffix(".yaml")}")'
+            f'YOLO("yolo26n.pt").track("traffic.mp4", tracker={_quoted(path.with_suffix(".yaml"))})'
         ),
     ),
     "boxmot": Host(
         _boxmot,
         lambda path, stated: (
-            f'BotSort(reid_weights=Path("{path}"), proximity_thresh=1.0)\n'
-            f"boxmot track --tracker botsort --reid {path} --source traffic.mp4"
+            f"BotSort(reid_weights=Path({_quoted(path)}), proximity_thresh=1.0)\n"
+            f"boxmot track --tracker botsort --reid {shlex.quote(str(path))} --source traffic.mp4\n"
+            f"# the command keeps the default: appearance counts only near a vehicle's last place"
         ),
         normalized=True,
     ),
@@ -243,7 +269,7 @@ HOSTS = {
     ),
     "triton": Host(
         _triton,
-        lambda path, stated: f"tritonserver --model-repository={path.parents[2]}",
+        lambda path, stated: f"tritonserver --model-repository={shlex.quote(str(path.parents[2]))}",
         place=lambda output: output.with_suffix("") / "1" / "model.onnx",
         embedding_only=False,
     ),
