@@ -158,7 +158,8 @@ def test_the_command_prints_the_hosts_lines(tmp_path, capsys) -> None:
         f'BotSort(reid_weights=Path("{target}"), proximity_thresh=1.0)' in capsys.readouterr().out
     )
     assert main([*command, "--json"]) == 0
-    assert str(target) in json.loads(capsys.readouterr().out)["configuration"]
+    lines = json.loads(capsys.readouterr().out)["configuration"]
+    assert str(target) in lines and "the command keeps the default" in lines
 
 
 POSE = str(ASSETS / "vehiclepose_synthetic.ckpt")

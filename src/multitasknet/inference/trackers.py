@@ -181,7 +181,7 @@ model = Vehicles({path!r})
 def _module(path: Path, host: str) -> Path:
     # A name that can be imported.
     name = "".join(one if f"_{one}".isidentifier() else "_" for one in path.stem)
-    start = "_" if name[0].isdecimal() else ""
+    start = "" if name.isidentifier() else "_"
     return path.with_name(f"{start}{name}_{host}.py")
 
 
@@ -241,7 +241,8 @@ HOSTS = {
     "ultralytics": Host(
         _ultralytics,
         lambda path, stated: (
-            f'YOLO("yolo26n.pt").track("traffic.mp4", tracker={_quoted(path.with_suffix(".yaml"))})'
+            'YOLO("yolo26n.pt").track("traffic.mp4", classes=[2, 5, 7], '
+            f"tracker={_quoted(path.with_suffix('.yaml'))})"
         ),
     ),
     "boxmot": Host(
