@@ -171,7 +171,10 @@ def test_what_shows_no_vehicle_gets_no_rate(tmp_path: Path, capsys, monkeypatch)
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)).save(noise)
     how = ["--gallery", str(ASSETS / "demo" / "gallery"), "--weights", str(IDENTITY)]
     how += ["--pose", str(SHIPPED), "--json"]
-    assert main(["search", "--query", str(noise), str(CROPS[0]), *how]) == 0
+    page = tmp_path / "page.html"
+    asked = ["--query", str(noise), str(CROPS[0]), "--output", str(page)]
+    assert main(["search", *asked, *how]) == 0
+    assert f"{noise}: no vehicle (quality 0." in page.read_text()
     bad, good = map(json.loads, capsys.readouterr().out.splitlines())
     assert (bad["reason"], good["reason"]) == ("no vehicle", None)
     assert {hit["rate"] for hit in bad["matches"]} == {None}

@@ -227,7 +227,7 @@ def _search(options: argparse.Namespace) -> None:
     if options.output:
         page = write_search_page(
             options.output,
-            [one.source for one in queries],
+            queries,
             found,
             gallery=len(gallery),
             rates=gallery.rates,

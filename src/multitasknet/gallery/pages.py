@@ -14,6 +14,7 @@ from ..report.page import Panel, Shot, thumbnail, write_page
 from .rows import Hit
 
 if TYPE_CHECKING:
+    from ..models.multitasknet.decoding import Prediction
     from ..ranking.calibration import Calibration
     from ..ranking.strangers import StrangerRates
     from .linking import Groups
@@ -24,7 +25,7 @@ _VEHICLES, _CROPS = 200, 24
 
 def write_search_page(
     path: str | Path,
-    queries: Sequence[str | Path],
+    queries: Sequence[Prediction],
     found: Sequence[Sequence[Hit]],
     *,
     gallery: int,
@@ -54,9 +55,9 @@ def write_search_page(
 
     panels = [
         Panel(
-            str(query),
+            f"{query.source}{query.doubt}",
             (
-                _shot(query, "query", "query"),
+                _shot(query.source, "query", "query"),
                 *(_shot(hit.row.image, caption(hit)) for hit in hits),
             ),
         )
