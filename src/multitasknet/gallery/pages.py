@@ -14,7 +14,7 @@ from ..report.page import Panel, Shot, thumbnail, write_page
 from .rows import Hit
 
 if TYPE_CHECKING:
-    from ..models.multitasknet.decoding import Prediction
+    from ..inference.predictor import Prediction
     from ..ranking.calibration import Calibration
     from ..ranking.strangers import StrangerRates
     from .linking import Groups
