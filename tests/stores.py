@@ -102,6 +102,7 @@ def row(id: str, number: int, **more: Any) -> dict[str, Any]:
         "id": id,
         "image": f"/{number}.png",
         "camera": "",
+        "track": "",
         "color": ("red", "blue")[number % 2],
         "keypoints": np.zeros(108, np.float16),
         "color_probabilities": np.zeros(10, np.float16),

@@ -101,6 +101,10 @@ def test_export_gives_parquet_and_csv(gallery: Gallery, tmp_path: Path) -> None:
     table = pyarrow.csv.read_csv(tmp_path / "rows.csv")
     assert table["id"].to_pylist() == [f"secret-{n}" for n in range(10, 50)]
     assert not {"embedding", "sha256"} & set(table.column_names)
+    gallery.merge([stores.row("car", 1, box=[1, 2, 30, 40])], insert=True)
+    gallery.export(tmp_path / "rows.parquet", "color = 'blue'")
+    corners = pyarrow.parquet.read_table(tmp_path / "rows.parquet").select(["x1", "y1", "x2", "y2"])
+    assert {tuple(one.values()) for one in corners.to_pylist()} == {(None,) * 4, (1, 2, 30, 40)}
     with pytest.raises(GalleryError, match="ends in"):
         gallery.export(tmp_path / "rows.txt")
     with pytest.raises(GalleryError, match="no row"):

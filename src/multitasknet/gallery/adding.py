@@ -32,7 +32,10 @@ T = TypeVar("T")
 BATCH = 1000
 # Pictures that are read at once.
 _READ = 64
-_KNOWN = ("id", "image", "camera", "time", "sha256", "pose_origin", "keypoints", "origin")
+_KNOWN = (
+    *("id", "image", "box", "camera", "time", "track"),
+    *("sha256", "pose_origin", "keypoints", "origin"),
+)
 
 
 class Embedder(Protocol):
@@ -157,6 +160,7 @@ class _Adding:
         return {
             **self._waiting.pop(prediction.index),
             "origin": self._origin,
+            "crops": 1,
             "width": prediction.width,
             "height": prediction.height,
             "quality": prediction.quality,
@@ -200,7 +204,7 @@ class _Adding:
 
     def _given(self, entry: Entry, row: Mapping[str, Any] | None) -> dict[str, Any]:
         """What an entry states, and its row where the entry does not."""
-        kept = {name: row[name] for name in ("camera", "time", *self._own)} if row else {}
+        kept = {name: row[name] for name in ("camera", "time", "track", *self._own)} if row else {}
         own = {
             name: own_value(value, self._types[name])
             for name, value in entry.more.items()
@@ -211,6 +215,8 @@ class _Adding:
             **own,
             "id": entry.id,
             "image": str(entry.image),
+            "box": entry.box and list(entry.box),
+            "track": entry.track or kept.get("track", ""),
             "camera": entry.camera or kept.get("camera", ""),
             "time": utc(entry.time) if entry.time else kept.get("time"),
         }

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..errors import GalleryError
 from ..files import reading
@@ -19,13 +20,15 @@ from ..vehicle.keypoints import NUM_KEYPOINTS
 from .rows import utc
 
 META = b"multitasknet"
-FORMAT = 2
+FORMAT = 3
 # In the metadata of the column of embeddings.
 RATES = b"rates"
 # LanceDB's own names begin with an underscore, and a dot is a field of a struct.
 _NAME = re.compile(r"[^\W\d_][\w -]*")
 # With it two writers of one id conflict, and the later one updates, also where no file is locked.
 _KEY = {"lance-schema:unenforced-primary-key": "true"}
+# Of a box, as exports and manifests call them.
+CORNERS = ("x1", "y1", "x2", "y2")
 _NUMBERS = (pa.int64(), pa.float64())
 _KINDS = (*_NUMBERS, pa.bool_(), pa.string(), pa.timestamp("us"), pa.date32())
 
@@ -38,8 +41,18 @@ def table_schema(width: int, colors: Sequence[str], types: Sequence[str]) -> Any
 
     columns = {
         "image": pa.string(),
+        # x1, y1, x2, y2 in pixels of the image; null is the whole of it.
+        "box": pa.list_(pa.float32(), len(CORNERS)),
         "camera": pa.string(),
         "time": pa.timestamp("us"),
+        # What shows one vehicle before one camera without a break: its name, empty for none.
+        "track": pa.string(),
+        # Its first and last moment in UTC, its direction in the picture in degrees (0 to the
+        # right, 90 up), and of how many crops the embedding is the mean.
+        "first": pa.timestamp("us"),
+        "last": pa.timestamp("us"),
+        "heading": pa.float32(),
+        "crops": pa.int32(),
         "width": pa.int32(),
         "height": pa.int32(),
         "quality": pa.float32(),
@@ -93,6 +106,13 @@ def vectors(column: Any) -> np.ndarray:
     return flat.reshape(-1, column.type.list_size).astype(np.float32)
 
 
+def with_corners(rows: Any) -> Any:
+    """A record batch or table with each box as four columns, which pandas and CSV can have."""
+    for place, name in enumerate(CORNERS):
+        rows = rows.append_column(name, pc.list_element(rows["box"], place))
+    return rows.remove_column(rows.schema.get_field_index("box"))
+
+
 def halves(values: Any) -> np.ndarray:
     """Numbers as float16, one after another; GalleryError for one that is too large."""
     with np.errstate(over="ignore"):
@@ -107,7 +127,7 @@ def halves(values: Any) -> np.ndarray:
 
 def check_names(names: Iterable[str]) -> None:
     """GalleryError for names of own columns that LanceDB or the table's columns leave no room."""
-    taken = {name.casefold() for name in OWN_COLUMNS}
+    taken = {name.casefold() for name in (*OWN_COLUMNS, *CORNERS)}
     for name in names:
         if not _NAME.fullmatch(name):
             raise GalleryError(

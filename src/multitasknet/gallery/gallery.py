@@ -37,7 +37,7 @@ from ..ranking.strangers import Rate, StrangerRates
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from . import index, kept_rates, linking
 from .adding import Embedder, add_entries
-from .columns import origin_in, origin_text, table_schema, vectors
+from .columns import origin_in, origin_text, table_schema, vectors, with_corners
 from .entries import entries_in, entries_of
 from .index import RECALL, Setting
 from .linking import Groups
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from ..inference.predictor import Predictor
 
 DEMO = "demo"
-_ROW = ("id", "image", "camera", "time", "color", "type")
+_ROW = ("id", "image", "camera", "time", "color", "type", "box", "track")
 _EMBEDDING = "embedding"
 # LanceDB sums in float32; what it finds is ranked again in float64.
 _SPARE = 16
@@ -316,6 +316,8 @@ class Gallery(Store):
     def export(self, target: str | Path, where: str | None = None) -> int:
         """Write rows as ``.parquet`` with all columns, or as ``.csv`` without lists of numbers.
 
+        A box is four columns, x1 to y2.
+
         Returns:
             How many rows were written.
 
@@ -326,15 +328,16 @@ class Gallery(Store):
         target = Path(target)
         if target.suffix not in (".parquet", ".csv"):
             raise GalleryError(f"{target}: expected a name that ends in .parquet or .csv")
-        schema, writer = self.table.schema, parquet.ParquetWriter
+        stored, writer = self.table.schema, parquet.ParquetWriter
         if target.suffix == ".csv":
-            schema = pa.schema([one for one in schema if one.name not in _VECTORS])
+            stored = pa.schema([one for one in stored if one.name not in _VECTORS])
             writer = csv.CSVWriter
+        schema = with_corners(stored.empty_table()).schema
         if not (count := self.count(where)):
             raise GalleryError(f"{self.path}: no row is to be exported; change the condition")
         with replacing(target) as part, writer(part, schema) as file:
-            for batch in self.read(schema.names, where):
-                file.write_batch(batch.cast(schema))
+            for batch in self.read(stored.names, where):
+                file.write_batch(with_corners(batch).cast(schema))
         return count
 
     def centered_rates(self) -> StrangerRates:
@@ -507,7 +510,10 @@ def _by_size(name: str) -> tuple[bool, int, str]:
 
 
 def _gallery_row(row: dict[str, Any]) -> GalleryRow:
-    return GalleryRow(**{name: row[name] for name in _ROW} | {"image": Path(row["image"])})
+    box = row["box"] and tuple(row["box"])
+    return GalleryRow(
+        **{name: row[name] for name in _ROW} | {"image": Path(row["image"]), "box": box}
+    )
 
 
 def _seconds(time: datetime | None) -> float:

@@ -8,10 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import TypeAlias
 
 from ..data.records import Record
 from ..errors import GalleryError
 from ..ranking.strangers import Rate
+
+Box: TypeAlias = "tuple[float, float, float, float]"
 
 _FRACTION = re.compile(r"[.,](\d+)")
 _ZONE = re.compile(r"\s*(?:(Z)|([+-]\d\d):?(\d\d))$", re.IGNORECASE)
@@ -34,6 +37,8 @@ class GalleryRow:
         camera: its name or number; empty if unknown.
         time: when it was taken; None if unknown.
         color, type: names of the likeliest classes; empty if the network has no such head.
+        box: x1, y1, x2, y2 in pixels of the picture; None for the whole of it.
+        track: the name of its track within its camera; empty if it is of none.
     """
 
     id: str
@@ -42,6 +47,8 @@ class GalleryRow:
     time: datetime | None = None
     color: str = ""
     type: str = ""
+    box: Box | None = None
+    track: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ class Entry:
     """A picture to add, and what is known about it.
 
     Attributes:
-        id, image, camera, time: as in :class:`GalleryRow`.
+        id, image, camera, time, box, track: as in :class:`GalleryRow`.
         record: its label, with keypoints and stored maps; None without one.
         more: the user's own columns: text, numbers, booleans, times; None where there is no value.
     """
@@ -84,6 +91,8 @@ class Entry:
     image: Path
     camera: str = ""
     time: datetime | None = None
+    box: Box | None = None
+    track: str = ""
     record: Record | None = None
     more: Mapping[str, object] = field(default_factory=dict)
 
