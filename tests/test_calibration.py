@@ -57,15 +57,17 @@ def test_probabilities_are_shares_of_the_hits() -> None:
             replace(hits, same=wrong).coefficients()
 
 
-def test_hits_are_the_nearest_rows_without_the_same_camera() -> None:
+@pytest.mark.parametrize("own_camera", [False, True])
+def test_hits_are_the_nearest_rows_by_the_protocols_rule_of_cameras(own_camera: bool) -> None:
     rng = np.random.default_rng(0)
     query, gallery = rng.normal(size=(5, 8)), rng.normal(size=(60, 8))
     ids, cameras = np.arange(60) % 6, np.arange(60) % 4
-    found = LabelledHits.of(query, gallery, ids[:5], ids, cameras[:5], cameras)
+    labels = ids[:5], ids, cameras[:5], cameras
+    found = LabelledHits.of(query, gallery, *labels, own_camera=own_camera)
     assert found.vehicle_rows == 10 and found.vehicles == 5 and len(found.rho) == 5 * 24
     for number in range(5):
         far = ((query[number] - gallery) ** 2).sum(axis=1)
-        kept = ~((ids == number) & (cameras == cameras[number]))
+        kept = ~((ids == number) & (cameras == cameras[number])) | own_camera
         first = np.argsort(np.where(kept, far, np.inf))[:24]
         part = slice(24 * number, 24 * number + 24)
         rho = np.log(far[first] / np.quantile(far, 0.1))

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import drawn
@@ -21,6 +22,7 @@ from multitasknet.data.batches import prepared, read_batches
 from multitasknet.data.layouts import read_dataset
 from multitasknet.data.records import Record, mixture, warn_about
 from multitasknet.data.samples import load_sample
+from multitasknet.gallery.entries import entries_of
 from multitasknet.models.multitasknet.preprocessing import preprocess
 from multitasknet.models.multitasknet.spec import Variant
 from multitasknet.vehicle.attributes import ClassMaps
@@ -266,22 +268,100 @@ def test_the_fields_data_sets_are_found_and_read(
         assert tracks == [[1, 2, 1], [None] * 3, [1, 2, 1]]
 
 
-@pytest.mark.parametrize("draw", [vehicleid, veriwild, vric, cityflow])
-def test_missing_images_and_doubled_names_of_the_fields_data_sets_are_named(
-    tmp_path: Path, draw: Callable[[Path], Path]
+# Where each form lists the images to train on, and whether a header comes first.
+LISTS = {
+    "pamtri": ("label_train.csv", 0),
+    "nvlabs": ("annot/label_train.csv", 0),
+    "csv": ("train.csv", 1),
+    "veri": ("name_train.txt", 0),
+    "veri, names alone": ("name_train.txt", 0),
+    "cityflow": ("name_train.txt", 0),
+    "vehicleid": ("train_test_split/train_list.txt", 0),
+    "veriwild": ("train_test_split/train_list.txt", 0),
+    "vric": ("vric_train.txt", 0),
+}
+
+
+def drawn_as(form: str, root: Path) -> Path:
+    fields = {"cityflow": cityflow, "vehicleid": vehicleid, "veriwild": veriwild, "vric": vric}
+    if form in fields:
+        return fields[form](root)
+    root = LAYOUTS.get(form, drawn.pamtri if form == "nvlabs" else drawn.veri)(root, PLAN)
+    if form == "nvlabs":
+        (root / "annot").mkdir()
+        (root / "label_train.csv").rename(root / "annot" / "label_train.csv")
+        for file in root.glob("*.csv"):
+            file.unlink()
+    if form == "veri, names alone":
+        for file in root.glob("*.xml"):
+            file.unlink()
+    return root
+
+
+@pytest.mark.parametrize("form", LISTS)
+def test_missing_images_and_doubled_names_are_named_in_every_layout(
+    tmp_path: Path, form: str
 ) -> None:
-    root = draw(tmp_path)
-    lists = {vehicleid: "train_test_split/train_list.txt", vric: "vric_train.txt",
-             veriwild: "train_test_split/train_list.txt", cityflow: "name_train.txt"}  # fmt: skip
-    file = root / lists[draw]
-    first = file.read_text().splitlines()[0]
+    root, (name, header) = drawn_as(form, tmp_path / "data"), LISTS[form]
+    file = root / name
+    rows = file.read_text().splitlines()
     record = read_dataset(root, ["train"]).train.records[0]
     record.image.rename(record.image.with_suffix(".gone"))
-    with pytest.raises(DataError, match=rf"{file.name}:1: image .* does not exist"):
+    with pytest.raises(DataError, match=rf"{file.name}:{1 + header}: image .* does not exist"):
         read_dataset(root, ["train"])
-    write(file, *file.read_text().splitlines(), first)
-    with pytest.raises(DataError, match=rf"{file.name}:[0-9]+: image .* is listed already"):
+    write(file, *rows, rows[header])
+    with pytest.raises(DataError, match=rf"{file.name}:{len(rows) + 1}: image .* already"):
         read_dataset(root, ["train"])
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "known", "odd", "counted"),
+    [
+        ("pamtri", "label_train.csv", ",6,1,", ",0,0,", ""),
+        ("nvlabs", "annot/label_train.csv", ",6,1,", ",0,0,", ""),
+        ("csv", "train.csv", ",6,sedan", ",teal,tram", "the color of 4 images .* teal"),
+        ("veri", "train_label.xml", 'colorID="6" typeID="1"', 'colorID="0"', ""),
+        ("vehicleid", "attribute/color_attr.txt", "11 5", "11 teal", "the color of 1 images"),
+        ("veriwild", "train_test_split/vehicle_info.txt", "SUV;grey", "tram;teal", "type of 2"),
+    ],
+)
+def test_unknown_classes_are_unknown_in_every_layout_that_states_any(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    form: str, name: str, known: str, odd: str, counted: str,
+) -> None:  # fmt: skip
+    root = drawn_as(form, tmp_path / "data")
+    text = (root / name).read_bytes().decode("gb18030")
+    assert known in text
+    (root / name).write_bytes(text.replace(known, odd).encode("gb18030"))
+    records = read_dataset(root, ["train"]).train.records
+    assert (None, None) in {(record.color_id, record.type_id) for record in records}
+    assert re.search(counted, caplog.text) if counted else not caplog.text
+
+
+@pytest.mark.parametrize("folder", ["image_train", "bounding_box_train"])
+def test_folders_alone_name_what_is_no_picture_and_what_states_no_vehicle(
+    tmp_path: Path, folder: str
+) -> None:
+    pictures(tmp_path / folder, "0001_c001_00000001_0.jpg")
+    broken = tmp_path / folder / "0002_c1s1_000451_03.jpg"
+    broken.write_bytes(b"none")
+    with pytest.raises(DataError, match=rf"{broken.name}.* cannot be read"):
+        read_dataset(tmp_path)
+    broken.rename(broken.with_name("car.jpg"))
+    with pytest.raises(DataError, match=r"name of 'car\.jpg' states no vehicle"):
+        read_dataset(tmp_path)
+
+
+def test_veriwild_alone_states_times(tmp_path: Path) -> None:
+    info = veriwild(tmp_path) / "train_test_split" / "vehicle_info.txt"
+    info.write_text(info.read_text().replace("2018-03-11 07:59:02", "morning", 1))
+    first, second = read_dataset(tmp_path, ["train"]).train.records
+    assert (first.time, second.time) == (None, datetime(2018, 3, 11, 7, 59, 2))
+    entry, *others = entries_of([tmp_path])
+    assert not others and entry.id == str(tmp_path.resolve() / "images/00002/0022.jpg")
+    assert (entry.camera, entry.time) == ("3", second.time)
+    names = LAYOUTS["veri"](tmp_path / "veri", PLAN)
+    assert {record.time for record in read_dataset(names).train.records} == {None}
 
 
 def test_test_sizes_that_are_not_there_are_refused(tmp_path: Path) -> None:

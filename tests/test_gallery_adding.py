@@ -16,12 +16,13 @@ from pyarrow import parquet
 from stores import PixelPredictor
 
 from multitasknet.data.records import Record
+from multitasknet.data.tables import parse_time
 from multitasknet.errors import GalleryError, MultiTaskNetError
 from multitasknet.gallery import adding
 from multitasknet.gallery.columns import parse_cells
 from multitasknet.gallery.entries import entries_of, read_manifest
 from multitasknet.gallery.gallery import Gallery
-from multitasknet.gallery.rows import AddReport, Entry, parse_time
+from multitasknet.gallery.rows import AddReport, Entry
 
 OTHER = PixelPredictor(weights="cd" * 32)
 BY_ANGLE = PixelPredictor(spec=stores.PixelSpec(distance="cosine"))

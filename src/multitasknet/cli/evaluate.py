@@ -237,6 +237,7 @@ def _counts(split: Split) -> dict[str, int]:
         "stored_heatmaps": sum(record.heatmaps is not None for record in records),
         "stored_segments": sum(record.segments is not None for record in records),
         "tracks": len({record.track for record in records} - {None}),
+        "with_time": sum(record.time is not None for record in records),
     }
 
 

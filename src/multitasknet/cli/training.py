@@ -39,7 +39,8 @@ def add_parsers(commands: Any) -> None:
         nargs="+",
         required=True,
         metavar="ROOT",
-        help="a data set's folder, or several to train on together",
+        help="a data set's folder, or several to train on together; of test sets of several sizes "
+        "the smallest validates",
     )
     add_options(finetune, "--weights", "--workers", "--device")
     finetune.add_argument(
@@ -65,7 +66,10 @@ def add_parsers(commands: Any) -> None:
         "--output", type=Path, required=True, metavar="DIR", help="a folder for the results"
     )
     adapt.add_argument(
-        "--data", type=Path, metavar="ROOT", help="a labelled data set to measure each round on"
+        "--data",
+        type=Path,
+        metavar="ROOT",
+        help="a labelled data set to measure each round on (its smallest test set)",
     )
     add_options(adapt, "--weights", "--workers", "--device")
     _add_config(adapt)

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from .class_names import UNKNOWN_WORDS, ClassNames
 from .file_names import camera_in, path_in, vehicle_in
 from .labels import LabelRow, parse_rows, read_labels, read_visibility
 from .records import NO_VEHICLE, SPLITS, Record, Split, VehicleDataset, check_images
-from .tables import as_number, numbering, read_columns, read_items, read_table
+from .tables import as_number, numbering, parse_time, read_columns, read_items, read_table
 from .text import read_csv, read_lines
 
 logger = logging.getLogger(__name__)
@@ -292,12 +293,13 @@ def _veriwild(root: Path, names: ClassNames, test_size: int | None) -> Layout:
                 return {"vehicle": vehicle, "camera": UNKNOWN_CAMERA}
             if name not in known:
                 raise ValueError(f"image {name!r} has no row {';'.join(_WILD)} in {file}")
-            _, camera, _, _, kind, color, *_ = known[name]
+            _, camera, time, _, kind, color, *_ = known[name]
             return {
                 "vehicle": vehicle,
                 "camera": as_number(camera, "camera"),
                 "color_id": names.id_of("color", color),
                 "type_id": names.id_of("type", kind),
+                "time": _time_or_none(time),
             }
 
         return _listed(images, read_lines(places[split]), labels_of, suffix=".jpg")
@@ -447,6 +449,13 @@ def _labels_in_name(name: str) -> dict[str, Any]:
             f"0002_c002_00030600_0.jpg, or labels in XML or CSV files"
         )
     return {"vehicle": vehicle_in(file), "camera": camera_in(file)}
+
+
+def _time_or_none(text: str) -> datetime | None:
+    try:
+        return parse_time(text.strip())
+    except ValueError:
+        return None
 
 
 def _maps_of(image: str, folder: Path) -> Path | None:

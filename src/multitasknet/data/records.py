@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from stat import S_ISREG
 
@@ -42,6 +43,7 @@ class Record:
         estimated: whether a pose network found the keypoints; else the label states them.
         heatmaps, segments: folders of the stored 64x64 maps, None to draw them from the keypoints.
         track: which of the split's tracks it is of, None if unknown.
+        time: when it was taken, None if unknown.
         origin: the label's place, ``file:line``.
     """
 
@@ -56,6 +58,7 @@ class Record:
     heatmaps: Path | None = None
     segments: Path | None = None
     track: int | None = None
+    time: datetime | None = None
     origin: str = ""
 
     @property

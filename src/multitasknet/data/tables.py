@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from xml.parsers import expat
 
@@ -15,6 +17,8 @@ from .text import read_csv, read_lines, read_text
 
 _COLUMNS = ("image", "vehicle_id", "camera", "color", "type")
 _FRACTION = re.compile(r"[+-]?[0-9]*[.,][0-9]+")
+_DECIMALS = re.compile(r"[.,](\d+)")
+_ZONE = re.compile(r"\s*(?:(Z)|([+-]\d\d):?(\d\d))$", re.IGNORECASE)
 
 
 def read_columns(path: Path, count: int) -> list[tuple[str, list[str]]]:
@@ -87,3 +91,31 @@ def as_number(text: str, field: str) -> int:
     if value is None or value < 0:
         raise ValueError(f"{field} is {text!r}; expected a whole number")
     return value
+
+
+def utc(time: datetime) -> datetime:
+    """A time without a zone: one with a zone becomes UTC."""
+    return time if time.tzinfo is None else time.astimezone(timezone.utc).replace(tzinfo=None)
+
+
+def parse_time(value: object) -> datetime | None:
+    """A time in ISO 8601, or in seconds since 1970 (UTC); None for no value.
+
+    Of nanoseconds the microseconds are kept. ValueError for anything else.
+    """
+    if value is None or value == "":
+        return None
+    if isinstance(value, datetime):
+        return utc(value)
+    text = str(value).strip()
+    try:
+        with suppress(ValueError):
+            return datetime(1970, 1, 1) + timedelta(seconds=float(text))
+        # As Python 3.10 reads it.
+        text = _DECIMALS.sub(lambda found: f".{found[1]:0<6.6}", text)
+        text = _ZONE.sub(lambda found: "+00:00" if found[1] else f"{found[2]}:{found[3]}", text)
+        return utc(datetime.fromisoformat(text))
+    except (ValueError, OverflowError) as error:
+        raise ValueError(
+            f"{str(value)[:40]!r} is not a time; expected such as 2026-11-01T08:30:00"
+        ) from error

@@ -164,14 +164,18 @@ def calibrate(
     """Measure how likely hits show the query's vehicle; see :class:`multitasknet.Calibration`.
 
     Args:
-        dataset: with the splits ``query`` and ``gallery``.
+        dataset: with the splits ``query`` and ``gallery``; its protocol says whether the query's
+            own camera counts.
         vehicle_rows: rows that galleries have of one vehicle; as many as the data set's by default.
 
     Raises:
         DataError: the hits are all right, or all wrong; or as :func:`evaluate` raises errors.
     """
     query, gallery = _embed(predictor, dataset, progress)
-    hits = LabelledHits.of(query.embeddings, gallery.embeddings, *_labels(dataset))
+    own_camera = protocol_named(dataset.protocol).own_camera
+    hits = LabelledHits.of(
+        query.embeddings, gallery.embeddings, *_labels(dataset), own_camera=own_camera
+    )
     return Calibration(
         coefficients=hits.coefficients(),
         vehicle_rows=vehicle_rows or hits.vehicle_rows,

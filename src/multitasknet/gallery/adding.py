@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from ..data.tables import utc
 from ..errors import ImageError
 from ..images import Picture, open_picture
 from ..inference.origin import EmbeddingOrigin
 from ..runtime import usable_cores
 from .columns import OWN_COLUMNS, halves, origin_text, own_value
-from .rows import AddReport, Entry, any_of, utc
+from .rows import AddReport, Entry, any_of
 from .store import Store
 
 if TYPE_CHECKING:

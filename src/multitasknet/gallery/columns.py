@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..data.tables import utc
 from ..errors import GalleryError
 from ..files import reading
 from ..inference.origin import EmbeddingOrigin
 from ..vehicle.keypoints import NUM_KEYPOINTS
-from .rows import utc
 
 META = b"multitasknet"
 FORMAT = 3

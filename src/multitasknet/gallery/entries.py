@@ -16,14 +16,15 @@ from pyarrow import parquet
 from ..data.file_names import camera_in, path_in
 from ..data.labels import keypoints_of
 from ..data.layouts import has_split, read_dataset
-from ..data.records import Record
+from ..data.records import NO_VEHICLE, Record
+from ..data.tables import parse_time
 from ..data.text import read_csv
 from ..errors import GalleryError
 from ..files import reading, replacing
 from ..images import find_images
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from .columns import check_names, parse_cells
-from .rows import Entry, Hit, parse_time
+from .rows import Entry, Hit
 
 _GIVEN = ("id", "image", "camera", "time")
 _BOX = ({"x", "y", "w", "h"}, {"x", "y", "width", "height"}, {"bbox"}, {"x1", "y1", "x2", "y2"})
@@ -32,35 +33,42 @@ _EXPECTED = "expected a CSV file with a header, or Parquet"
 
 
 def entries_of(images: Iterable[Path]) -> list[Entry]:
-    """Pictures, and all those in folders and below, each once.
+    """Pictures, and the crops of folders and data sets, each once.
 
-    Its id is the resolved path: the same however a folder is named or linked. Its camera is what
-    its name states. ImageError for a folder without any.
+    Its id is the resolved path: the same however a folder is named or linked. ImageError for a
+    folder without any.
     """
     found: dict[str, Entry] = {}
     for image in images:
-        for path in find_images(image) if image.is_dir() else [image]:
-            whole = _resolved(path)
-            found[str(whole)] = Entry(str(whole), whole, _camera(camera_in(whole.name)))
+        for record in _records_of(image) if image.is_dir() else [_unlabelled(image)]:
+            whole = _resolved(record.image)
+            found[str(whole)] = _entry_of(str(whole), replace(record, image=whole))
     return list(found.values())
 
 
 def entries_in(folder: Path) -> list[Entry]:
-    """The crops of a folder, of a data set those of its split ``gallery``; ids are paths in it."""
-    if has_split(folder, "gallery"):
-        dataset = read_dataset(folder, ["gallery"], check=False, labelled=False)
-        records = dataset.gallery.records
-    else:
-        records = tuple(Record(one, 0, camera_in(one.name)) for one in find_images(folder))
+    """The crops of a folder or data set; ids are paths in it."""
     return [
-        Entry(
-            Path(os.path.relpath(one.image, folder)).as_posix(),
-            one.image,
-            _camera(one.camera_id),
-            record=one,
-        )
-        for one in records
+        _entry_of(Path(os.path.relpath(one.image, folder)).as_posix(), one)
+        for one in _records_of(folder)
     ]
+
+
+def _records_of(folder: Path) -> tuple[Record, ...]:
+    """The crops of a folder and those below it, of a data set those of its split ``gallery``."""
+    if not has_split(folder, "gallery"):
+        return tuple(map(_unlabelled, find_images(folder)))
+    return read_dataset(folder, ["gallery"], check=False, labelled=False).gallery.records
+
+
+def _unlabelled(image: Path) -> Record:
+    """A crop of which its name alone says something."""
+    return Record(image, NO_VEHICLE, camera_in(image.name))
+
+
+def _entry_of(id: str, record: Record) -> Entry:
+    camera = "" if record.camera_id == UNKNOWN_CAMERA else str(record.camera_id)
+    return Entry(id, record.image, camera, record.time, record)
 
 
 def entry_order(place: object) -> dict[str, int]:
@@ -92,10 +100,6 @@ def with_labels(entries: Sequence[Entry], labels: Path | None) -> list[Entry]:
 def _resolved(path: Path) -> Path:
     # Unlike Path.resolve, it does not fail on links that lead to themselves.
     return Path(os.path.realpath(path))
-
-
-def _camera(number: int) -> str:
-    return "" if number == UNKNOWN_CAMERA else str(number)
 
 
 def read_manifest(path: Path) -> list[Entry]:

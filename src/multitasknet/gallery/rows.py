@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
 from ..data.records import Record
+from ..data.tables import parse_time, utc
 from ..errors import GalleryError
 from ..ranking.strangers import Rate
 
 Box: TypeAlias = "tuple[float, float, float, float]"
 
-_FRACTION = re.compile(r"[.,](\d+)")
-_ZONE = re.compile(r"\s*(?:(Z)|([+-]\d\d):?(\d\d))$", re.IGNORECASE)
 _LITERAL = r"(?:timestamp\s*)?'(?:[^']|'')*'"
 # A comparison of the column time with text, or any other text in quotes, which is left alone.
 _TIMES = re.compile(
@@ -216,31 +214,3 @@ def _timestamp(literal: str) -> str:
         return quoted(parse_time(literal[literal.index("'") + 1 : -1]))
     except ValueError as error:
         raise GalleryError(f"time is compared with {literal}: {error}") from error
-
-
-def utc(time: datetime) -> datetime:
-    """A time without a zone: one with a zone becomes UTC."""
-    return time if time.tzinfo is None else time.astimezone(timezone.utc).replace(tzinfo=None)
-
-
-def parse_time(value: object) -> datetime | None:
-    """A time in ISO 8601, or in seconds since 1970 (UTC); None for no value.
-
-    Of nanoseconds the microseconds are kept. ValueError for anything else.
-    """
-    if value is None or value == "":
-        return None
-    if isinstance(value, datetime):
-        return utc(value)
-    text = str(value).strip()
-    try:
-        with suppress(ValueError):
-            return datetime(1970, 1, 1) + timedelta(seconds=float(text))
-        # As Python 3.10 reads it.
-        text = _FRACTION.sub(lambda found: f".{found[1]:0<6.6}", text)
-        text = _ZONE.sub(lambda found: "+00:00" if found[1] else f"{found[2]}:{found[3]}", text)
-        return utc(datetime.fromisoformat(text))
-    except (ValueError, OverflowError) as error:
-        raise ValueError(
-            f"{str(value)[:40]!r} is not a time; expected such as 2026-11-01T08:30:00"
-        ) from error

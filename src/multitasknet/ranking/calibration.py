@@ -145,8 +145,10 @@ class LabelledHits:
         gallery_ids: np.ndarray,
         query_cameras: np.ndarray,
         gallery_cameras: np.ndarray,
+        *,
+        own_camera: bool = False,
     ) -> LabelledHits:
-        """The 24 nearest rows of each query, without its vehicle's before its own camera.
+        """The 24 nearest rows of each query, unless ``own_camera`` without its vehicle's before it.
 
         Queries whose vehicle is not in the gallery count too: their hits are wrong.
         """
@@ -154,7 +156,8 @@ class LabelledHits:
         blocks = (row for block in distance_blocks(query, gallery) for row in block)
         for distances, vehicle, camera in zip(blocks, query_ids, query_cameras, strict=True):
             same = gallery_ids == vehicle
-            kept = np.flatnonzero(~(same & same_camera(gallery_cameras, camera)))
+            left_out = same & same_camera(gallery_cameras, camera) & (not own_camera)
+            kept = np.flatnonzero(~left_out)
             hits = kept[nearest(distances[kept], TOP)]
             scale = surroundings(distances[None])[0]
             found.append((_relative(distances[hits], scale), same[hits], np.arange(len(hits))))
