@@ -68,7 +68,7 @@ def _unlabelled(image: Path) -> Record:
 
 def _entry_of(id: str, record: Record) -> Entry:
     camera = "" if record.camera_id == UNKNOWN_CAMERA else str(record.camera_id)
-    return Entry(id, record.image, camera, record.time, record)
+    return Entry(id, record.image, camera, record.time, record=record)
 
 
 def entry_order(place: object) -> dict[str, int]:
