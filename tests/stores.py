@@ -17,7 +17,7 @@ from multitasknet.gallery.columns import halves, table_schema
 from multitasknet.gallery.gallery import Gallery
 from multitasknet.images import Picture, open_picture
 from multitasknet.inference.origin import EmbeddingOrigin
-from multitasknet.models.multitasknet.decoding import Prediction
+from multitasknet.inference.prediction import Prediction
 from multitasknet.models.multitasknet.spec import MultiTaskNetSpec
 from multitasknet.vehicle.pose import Pose
 

@@ -12,7 +12,7 @@ from stores import PixelPredictor
 from multitasknet.cli import main
 from multitasknet.images import Picture
 from multitasknet.inference.agreement import Part, agreement_in_words, hide_shared, parts_of
-from multitasknet.models.multitasknet.decoding import Prediction
+from multitasknet.inference.prediction import Prediction
 from multitasknet.vehicle.keypoints import (
     MIRRORED_KEYPOINTS,
     SURFACE_NAMES,

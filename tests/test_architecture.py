@@ -39,9 +39,9 @@ LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 # These work for any network, through its spec; create_network's overloads name each for editors.
 ANY_NETWORK = (
     *("vehicle", "weights", "hub", "data", "report", "ranking"),
-    *("inference", "gallery"),
+    *("inference", "evaluation", "gallery"),
 )
-NAMES_NETWORKS = ("hub/create_network.py", "inference/predictor.py")
+NAMES_NETWORKS = ("hub/create_network.py",)
 
 
 def modules() -> list[Path]:

@@ -67,10 +67,10 @@ def test_by_angle_embeddings_have_length_1_except_in_training(network) -> None:
     _, pose = inputs(3, 16, 32, 32)
     twin = MultiTaskNet(replace(network.spec, distance="cosine"))
     load_weights(twin, network.load_report.source)
-    plain = [output.asnumpy() for output in network.head(features, pose)]
+    plain = [output.asnumpy() for output in network.heads(features, pose)]
     for training in (True, False):
         twin.set_train(training)
-        *logits, embedding = (output.asnumpy() for output in twin.head(features, pose))
+        *logits, embedding = (output.asnumpy() for output in twin.heads(features, pose))
         for one, other in zip(logits, plain, strict=False):
             np.testing.assert_array_equal(one, other)
         lengths = 1 if training else np.linalg.norm(plain[-1], axis=1, keepdims=True)

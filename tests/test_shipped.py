@@ -132,7 +132,9 @@ def test_what_is_not_shipped_is_said(module: Path, capsys) -> None:
     ):
         with pytest.raises(CardError, match=said):
             ask()
-    with pytest.raises(CardError, match="no weights of 'multitasknet' are shipped"):
+    with pytest.raises(
+        CardError, match="no weights of 'multitasknet' or 'vehiclereid' are shipped"
+    ):
         Predictor("synthetic")
     with pytest.raises(CardError, match="no weights of 'poseestnet' or 'vehiclepose' are shipped"):
         open_pose_estimator("synthetic")

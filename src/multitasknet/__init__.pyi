@@ -23,9 +23,9 @@ from .images import Picture, find_images, open_picture, picture_of
 from .inference.export import ExportReport, export
 from .inference.origin import EmbeddingOrigin
 from .inference.pose import PoseEstimator
+from .inference.prediction import Prediction
 from .inference.predictor import Predictor
 from .inference.quantize import QuantizationReport, quantize
-from .models.multitasknet.decoding import Prediction
 from .models.multitasknet.network import MultiTaskNet
 from .models.multitasknet.preprocessing import preprocess
 from .models.multitasknet.spec import VARIANTS, MultiTaskNetSpec
@@ -33,6 +33,8 @@ from .models.poseestnet.network import PoseEstNet
 from .models.poseestnet.spec import PoseEstNetSpec
 from .models.vehiclepose.network import VehiclePose
 from .models.vehiclepose.spec import VehiclePoseSpec
+from .models.vehiclereid.network import VehicleReID
+from .models.vehiclereid.spec import VehicleReIDSpec
 from .ranking.calibration import Calibration
 from .ranking.metrics import evaluate_ranking
 from .ranking.strangers import Rate, StrangerRates
@@ -85,6 +87,8 @@ __all__ = [
     "StrangerRates",
     "VehiclePose",
     "VehiclePoseSpec",
+    "VehicleReID",
+    "VehicleReIDSpec",
     "Weights",
     "__version__",
     "adapt",

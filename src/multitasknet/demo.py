@@ -18,8 +18,8 @@ from .gallery.gallery import DEMO, open_gallery
 from .gallery.rows import Hit
 from .hub.card import SYNTHETIC, assets_folder
 from .images import find_images, read_image
+from .inference.prediction import Prediction
 from .inference.predictor import Predictor
-from .models.multitasknet.decoding import Prediction
 from .report.overlay import draw_overlay
 from .report.page import Panel, Shot, thumbnail, write_page
 

@@ -32,7 +32,7 @@ class Embedder:
         self.bgr = bgr
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        """The embeddings of boxes, float32 ``[N, 1024]``; zeros for a box outside the picture.
+        """The embeddings of boxes, float32 ``[N, D]``; zeros for a box outside the picture.
 
         Args:
             image: uint8 ``[H, W, 3]``.

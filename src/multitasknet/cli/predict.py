@@ -23,8 +23,8 @@ from .options import (
 if TYPE_CHECKING:
     from ..data.labels import LabelRow
     from ..errors import ImageError
+    from ..inference.prediction import Prediction
     from ..inference.runner import PosedImage
-    from ..models.multitasknet.decoding import Prediction
     from ..vehicle.pose import Pose
 
 NOTHING_READ = 1
@@ -76,7 +76,7 @@ def _predict(options: argparse.Namespace) -> int:
     predictor = make_predictor(options)
     if not options.json:
         spec, engine = predictor.spec, predictor.engine
-        print(f"network    {spec.variant}, {spec.channels} channels")
+        print(f"network    {spec.network}, {spec.variant}")
         print(f"engine     {engine.name}, {engine.precision}")
         print(f"weights    {engine.source or 'none: random values, what follows means nothing'}")
     code = NOTHING_READ

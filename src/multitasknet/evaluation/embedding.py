@@ -14,8 +14,8 @@ from ..data.records import Record, check_files
 from ..vehicle.keypoint_metrics import octants
 
 if TYPE_CHECKING:
+    from ..inference.prediction import Prediction
     from ..inference.predictor import Predictor
-    from ..models.multitasknet.decoding import Prediction
 
 _NO_CLASS = -1
 # What is told of each image besides, to break figures down by; the octant's number, -1 if unclear.

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..data.records import VehicleDataset, warn_about
 from ..errors import DataError
-from ..models.multitasknet.spec import MultiTaskNetSpec
+from ..models.embedding import EmbeddingSpec
 from ..ranking import centering
 from ..ranking.calibration import Calibration, LabelledHits, save_calibration
 from ..ranking.protocols import Protocol, evaluate_by, protocol_named
@@ -90,7 +90,7 @@ def evaluate(
 
 
 def evaluate_outputs(
-    spec: MultiTaskNetSpec,
+    spec: EmbeddingSpec,
     dataset: VehicleDataset,
     query: Embeddings,
     gallery: Embeddings,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..models.multitasknet.network import MultiTaskNet
     from ..models.poseestnet.network import PoseEstNet
     from ..models.vehiclepose.network import VehiclePose
+    from ..models.vehiclereid.network import VehicleReID
 
 
 @overload
@@ -25,6 +26,8 @@ def create_network(
 def create_network(name: Literal["poseestnet"], **options: Any) -> PoseEstNet: ...
 @overload
 def create_network(name: Literal["vehiclepose"], **options: Any) -> VehiclePose: ...
+@overload
+def create_network(name: Literal["vehiclereid"], **options: Any) -> VehicleReID: ...
 @overload
 def create_network(name: str, **options: Any) -> nn.Cell: ...
 
@@ -46,7 +49,8 @@ def create_network(
     gets a fresh head of the default architecture.
 
     Args:
-        name: ``multitasknet``, ``poseestnet`` or ``vehiclepose``; the Hub client passes it.
+        name: ``multitasknet``, ``poseestnet``, ``vehiclepose`` or ``vehiclereid``; the Hub client
+            passes it.
         weights: ``"card"`` downloads, verifies and loads the card's asset; ``"synthetic"`` takes
             the weights that came with this module, trained on generated vehicles alone; None
             gives initial values; a path loads a local file, see :func:`multitasknet.read_weights`.
@@ -55,6 +59,7 @@ def create_network(
         offline: never touch the network.
         progress: draw a progress bar while downloading.
         options: the network's own. For PoseEstNet ``include_top``: if False, no last layer. For
+            VehicleReID the class counts ``num_ids``, ``num_colors`` and ``num_types``, as for
             MultiTaskNet:
 
             - ``variant``: ``rgb``, ``segment``, ``heatmap`` or ``heatmap+segment``; must be the
@@ -67,7 +72,8 @@ def create_network(
 
     Returns:
         The Cell, in inference mode: a :class:`multitasknet.MultiTaskNet`,
-        :class:`multitasknet.PoseEstNet` or :class:`multitasknet.VehiclePose`.
+        :class:`multitasknet.PoseEstNet`, :class:`multitasknet.VehiclePose` or
+        :class:`multitasknet.VehicleReID`.
 
     Raises:
         NotImplementedError: an unknown name.

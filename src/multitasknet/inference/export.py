@@ -201,8 +201,8 @@ def _check_embeds(network: Any, name: str, weights: Any, card: Any) -> None:
         found = find_network(inner_network(network).spec.network)
     if isinstance(found, PoseNetwork):
         raise EngineError(
-            f"--rgb and --for need {DEFAULT_NETWORK}, which gives embeddings; {found.name} gives "
-            f"keypoints: export it without --rgb"
+            f"--rgb and --for need a network that gives embeddings; {found.name} gives keypoints: "
+            f"export it without --rgb"
         )
 
 

@@ -1,9 +1,9 @@
 """Passes over an exported ONNX graph; each serves every network, and none changes what it gives.
 
-Exact but for rounding: a batch norm after a convolution becomes part of it; one that stands alone
-becomes a convolution of one channel each, which INT8 knows and CPUs run as fast; a 1x1 convolution
-changes places with the mean that follows it, and runs on a quarter of the pixels; a resize to a
-constant size becomes one by a constant factor, so that height and width stay free.
+Exact but for rounding: a batch norm after a convolution or a Dense layer becomes part of it; one
+that stands alone becomes a convolution of one channel each, which INT8 knows and CPUs run as fast;
+a 1x1 convolution changes places with the mean that follows it, and runs on a quarter of the pixels;
+a resize to a constant size becomes one by a constant factor, so that height and width stay free.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ def simplify(model: Any) -> Any:
     # Before the passes, which leave the graph without its constants until it is written back.
     shapes = _inferred_shapes(model)
     graph = _Graph(model.graph)
+    graph.unwrap_norms()
     graph.fold_norms()
     graph.pool_before_pointwise()
     graph.resize_by_factor(shapes)
@@ -71,6 +72,19 @@ class _Graph:
         self.nodes = list(graph.node)
         self.constants = {one.name: onnx.numpy_helper.to_array(one) for one in graph.initializer}
 
+    def unwrap_norms(self) -> None:
+        """Take away the reshapes, to one batch size, between a Dense layer's rows and a norm."""
+        makers, takers = self._makers(), {name: one for one in self.nodes for name in one.input}
+        dropped: set[int] = set()
+        for norm in self.nodes:
+            if norm.op_type != "BatchNormalization":
+                continue
+            before, after = makers.get(norm.input[0]), takers.get(norm.output[0])
+            if before and after and before.op_type == after.op_type == "Reshape":
+                norm.input[0], norm.output[0] = before.input[0], after.output[0]
+                dropped |= {id(before), id(after)}
+        self.nodes = [node for node in self.nodes if id(node) not in dropped]
+
     def fold_norms(self) -> None:
         makers, uses = self._makers(), self._uses()
         kept = []
@@ -79,8 +93,8 @@ class _Graph:
                 kept.append(node)
                 continue
             maker = makers.get(node.input[0])
-            if maker is not None and self._is_bare_conv(maker) and uses[node.input[0]] == 1:
-                self._into_conv(maker, node)
+            if maker is not None and self._is_bare(maker) and uses[node.input[0]] == 1:
+                self._into_maker(maker, node)
             else:
                 kept.append(self._as_depthwise(node))
         self.nodes = kept
@@ -144,11 +158,12 @@ class _Graph:
         scale = gamma / np.sqrt(variance + _attributes(norm)["epsilon"])
         return scale, beta - mean * scale
 
-    def _into_conv(self, conv: Any, norm: Any) -> None:
+    def _into_maker(self, maker: Any, norm: Any) -> None:
         scale, shift = self._affine(norm)
-        weight = self.constants[conv.input[1]] * scale[:, None, None, None]
-        conv.input[1:] = self._new(norm, weight, shift)
-        conv.output[0] = norm.output[0]
+        weight = self.constants[maker.input[1]]
+        weight = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
+        maker.input[1:] = self._new(norm, weight, shift)
+        maker.output[0] = norm.output[0]
 
     def _as_depthwise(self, norm: Any) -> Any:
         scale, shift = self._affine(norm)
@@ -168,8 +183,10 @@ class _Graph:
             self.constants[name] = value.astype(np.float32)
         return names
 
-    def _is_bare_conv(self, node: Any) -> bool:
-        return node.op_type == "Conv" and len(node.input) == 2 and node.input[1] in self.constants
+    def _is_bare(self, node: Any) -> bool:
+        """Whether it is a convolution or a Dense layer without bias; both list outputs first."""
+        layer = node.op_type in ("Conv", "Gemm") and len(node.input) == 2
+        return layer and node.input[1] in self.constants
 
     def _is_pointwise(self, node: Any) -> bool:
         if node.op_type != "Conv":

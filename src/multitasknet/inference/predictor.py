@@ -16,14 +16,14 @@ import numpy as np
 
 from ..data.samples import batch_inputs, load_maps, make_sample
 from ..hub.source import DEFAULT
-from ..models import find_network
-from ..models.multitasknet.decoding import Prediction, decode
+from ..models import embedding_networks, find_network
 from ..ranking.calibration import Calibration, read_calibration
 from ..runtime import usable_cores
 from ..vehicle.sample import Sample
 from .engines import OnnxEngine
 from .origin import EmbeddingOrigin
 from .pose import AUTO, PoseEstimator, open_pose_estimator
+from .prediction import Prediction, decode
 from .runner import PosedImage, Runner, RunnerOptions, Skip, Source, ahead
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-NAME = "multitasknet"
 MISSING_POSE = (
     "no keypoints given: all confidences set to zero, no segments or heatmaps; "
     "expect lower accuracy than with a pose"
@@ -39,7 +38,10 @@ MISSING_POSE = (
 
 
 class Predictor(Runner):
-    """The network, ready for images; any number of threads may share it.
+    """An embedding network, ready for images; any number of threads may share it.
+
+    Which one it is, MultiTaskNet or VehicleReID, follows from the weights; random ones and the
+    default card are MultiTaskNet's.
 
     Args:
         weights: ``default`` (the environment variable ``MULTITASKNET_WEIGHTS`` if it is set, else
@@ -87,7 +89,7 @@ class Predictor(Runner):
         pose: str | Path | PoseEstimator = AUTO,
         **options: Unpack[RunnerOptions],
     ) -> None:
-        super().__init__((NAME,), weights, variant, **options)
+        super().__init__([one.name for one in embedding_networks()], weights, variant, **options)
         shared: dict[str, Any] = dict(options)
         for name in ("network", "card", "size"):
             shared.pop(name, None)
@@ -212,7 +214,7 @@ class Predictor(Runner):
     def embed(
         self, images: Sequence[Source], keypoints: Sequence[np.ndarray | None] | None = None
     ) -> np.ndarray:
-        """The embeddings alone, float32 ``[N, 1024]``; arguments as in :meth:`predict`."""
+        """The embeddings alone, float32 ``[N, D]``; arguments as in :meth:`predict`."""
         found = [one.embedding for one in self.predict(images, keypoints)]
         width = self.spec.output_shapes(self.size)["embedding"]
         return np.stack(found) if found else np.empty((0, *width), dtype=np.float32)

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .base import Network, PoseNetwork
+    from .embedding import EmbeddingNetwork
 
 # The one table of networks: name, as the Hub client passes it, to the module with its NETWORK.
 NETWORKS = {
     "multitasknet": ".multitasknet.definition",
     "poseestnet": ".poseestnet.definition",
     "vehiclepose": ".vehiclepose.definition",
+    "vehiclereid": ".vehiclereid.definition",
 }
 DEFAULT_NETWORK = "multitasknet"
 
@@ -45,3 +47,10 @@ def pose_networks() -> tuple[PoseNetwork, ...]:
     from .base import PoseNetwork
 
     return tuple(network for network in all_networks() if isinstance(network, PoseNetwork))
+
+
+def embedding_networks() -> tuple[EmbeddingNetwork, ...]:
+    """Those that embed vehicles."""
+    from .embedding import EmbeddingNetwork
+
+    return tuple(network for network in all_networks() if isinstance(network, EmbeddingNetwork))

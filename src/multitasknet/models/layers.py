@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from mindspore import Tensor, nn, ops
+from mindspore import dtype as mstype
 from mindspore.common.initializer import HeNormal
+
+# Keeps an embedding of zeros finite. Not a sum with it, which INT8 would round to 8 bits.
+_TINY = 1e-12
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -36,3 +40,10 @@ class Upsample(nn.Cell):
         size = x.shape[2] * self.factor, x.shape[3] * self.factor
         # Not ops.interpolate, which has no ONNX form.
         return ops.ResizeNearestNeighbor(size)(x)
+
+
+def unit_length(embedding: Tensor) -> Tensor:
+    """Each row divided by its length, float32."""
+    embedding = embedding.astype(mstype.float32)
+    length = ops.sqrt(ops.square(embedding).sum(1, keepdims=True))
+    return embedding / ops.maximum(length, _TINY)

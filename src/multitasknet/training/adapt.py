@@ -23,8 +23,8 @@ from ..hub.create_network import create_from
 from ..hub.source import WeightsSource
 from ..images import find_images
 from ..inference.engines import Backend, fastest_backend
-from ..inference.predictor import NAME, Predictor
-from ..models import find_network
+from ..inference.predictor import Predictor
+from ..models import DEFAULT_NETWORK, find_network
 from ..models.multitasknet.network import MultiTaskNet
 from ..models.multitasknet.spec import MultiTaskNetSpec
 from ..ranking.clustering import OUTLIER, Clustering, centroids, cluster
@@ -115,8 +115,8 @@ def adapt(
     warn_about(labelled)
     dataset = replace(labelled, root=crops, train=_read_crops(crops))
     chosen, source = resolved(chosen, cache_dir, offline, progress)
-    file = source.file(NAME)
-    weights = file.read(find_network(NAME)) if file else None
+    file = source.file(DEFAULT_NETWORK)
+    weights = file.read(find_network(DEFAULT_NETWORK)) if file else None
     if weights and "size" not in settings:
         chosen = replace(chosen, size=weights.spec.input_size[0])
     facts = {
@@ -295,8 +295,8 @@ class Adaptation:
 
     def _open(self, source: WeightsSource) -> MultiTaskNet:
         """The network of these weights, with the classifiers that they have."""
-        settings, file = self.job.settings, source.file(NAME)
-        complete = file is None or file.read(find_network(NAME)).spec.include_top
+        settings, file = self.job.settings, source.file(DEFAULT_NETWORK)
+        complete = file is None or file.read(find_network(DEFAULT_NETWORK)).spec.include_top
         network = create_from(source, variant=settings.variant, include_top=complete)
         size = settings.size, settings.size
         network.spec = replace(

@@ -168,7 +168,7 @@ def _features(network: MultiTaskNet, batches: Iterator[Batch], bar: tqdm) -> lis
     rows = []
     for batch in batches:
         image, *others = batch.inputs
-        features = network.pool(image).asnumpy().astype(np.float32)
+        features = network.features(image).asnumpy().astype(np.float32)
         labels = np.stack([one.asnumpy() for one in batch.labels], axis=1)
         rows.append([features, *(one.asnumpy() for one in others), labels])
         bar.update(len(batch.indices))

@@ -164,7 +164,7 @@ def create_sources(
     ]
     if settings.freeze != "backbone":
         return network, list(images)
-    return network.head, [
+    return network.heads, [
         FeatureSource.of(
             network,
             one,

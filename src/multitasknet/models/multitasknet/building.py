@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import CheckpointError
-from ...vehicle.attributes import COLORS, TYPES, class_names
 from ..base import Arrays, Checkpoint, Plan
+from ..embedding import COUNTS, class_counts, fresh_cells, with_counts
 from .spec import ATTRIBUTE_SIZE, MultiTaskNetSpec, Variant
 
 logger = logging.getLogger(__name__)
@@ -21,8 +21,7 @@ STEM = f"{BACKBONE}conv0.weight"
 # What a network without classifiers has no use for.
 TOP = ("classifier_vid", "classifier_vcolor", "classifier_vtype", "fc_vcolor", "fc_vtype")
 HEAD = (*TOP, "fc_vid", "fc")
-_COUNTS = ("num_ids", "num_colors", "num_types")
-OPTIONS = ("variant", *_COUNTS, "include_top")
+OPTIONS = ("variant", *COUNTS, "include_top")
 _STEM_SIGMA = 0.02
 
 
@@ -34,10 +33,10 @@ def plan(found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
     """
     variant = options.get("variant")
     wanted = None if variant is None else Variant(variant)
-    counts = _class_counts(options)
+    counts = class_counts(options)
     include_top = options.get("include_top", True)
     if found is None:
-        spec = replace(_with_counts(MultiTaskNetSpec(), counts), variant=wanted or Variant.SEGMENT)
+        spec = replace(with_counts(MultiTaskNetSpec(), counts), variant=wanted or Variant.SEGMENT)
         return Plan(replace(spec, include_top=include_top))
     spec, arrays = found.spec, found.arrays
     backbone_alone = all(name.startswith(BACKBONE) for name in arrays)
@@ -53,7 +52,7 @@ def plan(found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
         return Plan(replace(spec, include_top=False), arrays)
     if backbone_alone:
         head = MultiTaskNetSpec(variant=spec.variant, stem_pool=spec.stem_pool)
-        return Plan(_with_counts(head, counts), arrays, fresh=HEAD)
+        return Plan(with_counts(head, counts), arrays, fresh=HEAD)
     extra = [name for name in counts if name != "num_ids"]
     if extra and not spec.multi_task:
         raise ValueError(f"{extra[0]} is given, but {found.path} is a single-task network")
@@ -61,47 +60,8 @@ def plan(found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
         raise ValueError(
             f"{found.path} holds no classifiers; give num_ids for a fresh one, or include_top=False"
         )
-    asked = replace(_with_counts(spec, counts), include_top=True)
+    asked = replace(with_counts(spec, counts), include_top=True)
     return Plan(asked, arrays, fresh=_fresh_cells(asked, arrays))
-
-
-def check_counts(options: Mapping[str, Any]) -> None:
-    """TypeError or ValueError for class counts that suit no file."""
-    counts = _class_counts(options)
-    if counts and not options.get("include_top", True):
-        raise ValueError(
-            f"{next(iter(counts))} with include_top=False: there are no classifiers then; "
-            f"leave one of the two out"
-        )
-
-
-def _class_counts(options: Mapping[str, Any]) -> dict[str, int]:
-    counts = {}
-    for name in _COUNTS:
-        count = options.get(name)
-        if count is None:
-            continue
-        if isinstance(count, bool) or not isinstance(count, int | np.integer):
-            raise TypeError(f"{name} must be an integer, not {type(count).__name__}: {count!r}")
-        if count < 1:
-            raise ValueError(f"{name} is {count}; expected at least 1")
-        counts[name] = int(count)
-    return counts
-
-
-def _with_counts(spec: MultiTaskNetSpec, counts: Mapping[str, int]) -> MultiTaskNetSpec:
-    colors = counts.get("num_colors", spec.num_colors)
-    types = counts.get("num_types", spec.num_types)
-    return replace(
-        spec,
-        num_ids=counts.get("num_ids", spec.num_ids),
-        color_names=(
-            spec.color_names if colors == spec.num_colors else class_names(colors, COLORS, "color")
-        ),
-        type_names=(
-            spec.type_names if types == spec.num_types else class_names(types, TYPES, "type")
-        ),
-    )
 
 
 def _fresh_cells(spec: MultiTaskNetSpec, arrays: Arrays) -> tuple[str, ...]:
@@ -110,11 +70,7 @@ def _fresh_cells(spec: MultiTaskNetSpec, arrays: Arrays) -> tuple[str, ...]:
     if spec.multi_task:
         rows |= {"fc_vcolor": ATTRIBUTE_SIZE, "classifier_vcolor": spec.num_colors}
         rows |= {"fc_vtype": ATTRIBUTE_SIZE, "classifier_vtype": spec.num_types}
-    return tuple(
-        cell
-        for cell, count in rows.items()
-        if f"{cell}.weight" not in arrays or arrays[f"{cell}.weight"].shape[:1] != (count,)
-    )
+    return fresh_cells(rows, arrays)
 
 
 def _widen_stem(arrays: Arrays, channels: int) -> Arrays:

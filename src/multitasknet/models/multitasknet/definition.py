@@ -15,12 +15,12 @@ import numpy as np
 
 from ...errors import CheckpointError
 from ...vehicle.attributes import COLORS, TYPES, class_names
-from ..base import Arrays, Network, Shapes
+from ..base import Arrays, Shapes
+from ..embedding import DISTANCES, EmbeddingNetwork
 from ..names import is_torch, published_entries, torch_entries
-from .building import BACKBONE, HEAD, OPTIONS, STEM, TOP, check_counts, plan
+from .building import BACKBONE, HEAD, OPTIONS, STEM, TOP, plan
 from .preprocessing import MAP_MEAN, MAP_STD, write_inputs
 from .spec import (
-    DISTANCES,
     EMBEDDING_SIZE,
     POSE_SIZE,
     SYMMETRIC_POOL,
@@ -39,7 +39,7 @@ _EARLY = tuple(
 _TORCH_LEFT_OUT = re.compile(r"classifier\.(?:weight|bias)")
 
 
-class MultiTaskNetDefinition(Network):
+class MultiTaskNetDefinition(EmbeddingNetwork):
     """PAMTRI's identity network, with colour and type."""
 
     name = "multitasknet"
@@ -63,11 +63,7 @@ class MultiTaskNetDefinition(Network):
         rf"(?:fc_vid|{'|'.join(TOP)})\."
     )
     layouts = "this network, of NVlabs' PAMTRI and of torchvision's DenseNet-121"
-    sidecar_fields: ClassVar = Network.sidecar_fields | {
-        "colors": "color_names",
-        "types": "type_names",
-        "distance": "distance",
-    }
+    sidecar_fields: ClassVar = EmbeddingNetwork.sidecar_fields | {"distance": "distance"}
 
     plan = staticmethod(plan)
     write_inputs = staticmethod(write_inputs)
@@ -130,7 +126,6 @@ class MultiTaskNetDefinition(Network):
         super().check_options(options)
         if options.get("variant") is not None:
             Variant(options["variant"])
-        check_counts(options)
 
     def normalization(self) -> dict[str, Any]:
         return {**super().normalization(), "maps": {"mean": MAP_MEAN, "std": MAP_STD}}
@@ -153,25 +148,11 @@ class MultiTaskNetDefinition(Network):
     def spec_from_sidecar(
         self, spec: MultiTaskNetSpec, values: Mapping[str, Any]
     ) -> MultiTaskNetSpec:
-        """ValueError for another number of classes than the checkpoint has."""
         # The first releases knew one convention and one distance, and did not name them.
         values = {"pose_convention": spec.pose_convention, "distance": spec.distance, **values}
         if not spec.multi_task:
             values |= {"colors": [], "types": []}
-        named: MultiTaskNetSpec = super().spec_from_sidecar(spec, values)
-        for names in (named.color_names, named.type_names):
-            if len(set(names)) < len(names):
-                raise ValueError(f"two of its classes have one name: {', '.join(names)}")
-        # Without the classifier it names the vehicles that the weights were trained on.
-        vehicles = len(values["vehicle_ids"]) if spec.num_ids else 0
-        for kind, stated, found in (
-            ("colours", named.num_colors, spec.num_colors),
-            ("types", named.num_types, spec.num_types),
-            ("vehicles", vehicles, spec.num_ids),
-        ):
-            if spec.include_top and stated != found:
-                raise ValueError(f"it states {stated} {kind}, but the checkpoint has {found}")
-        return named
+        return super().spec_from_sidecar(spec, values)
 
     def describe(self, spec: MultiTaskNetSpec) -> dict[str, str]:
         identities = f"{spec.num_ids or 'no'} identities"

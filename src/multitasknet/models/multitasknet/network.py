@@ -10,9 +10,8 @@ from typing import TypeAlias
 
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
-from mindspore import dtype as mstype
 
-from ..layers import conv
+from ..layers import conv, unit_length
 from .spec import ATTRIBUTE_SIZE, EMBEDDING_SIZE, MultiTaskNetSpec
 
 GROWTH = 32
@@ -20,8 +19,6 @@ BOTTLENECK = 4 * GROWTH
 STEM_FEATURES = 64
 BLOCKS = (6, 12, 24, 16)
 _LEAK = 0.01
-# Keeps an embedding of zeros finite. Not a sum with it, which INT8 would round to 8 bits.
-_TINY = 1e-12
 # One Tensor, or several: see the docstring of MultiTaskNet.
 Outputs: TypeAlias = "Tensor | tuple[Tensor, ...]"
 
@@ -177,13 +174,13 @@ class MultiTaskNet(nn.Cell):
             self.classifier_vtype = nn.Dense(ATTRIBUTE_SIZE, spec.num_types)
 
     def construct(self, x: Tensor, p: Tensor | None = None) -> Outputs:
-        return self.head(self.pool(x), p)
+        return self.heads(self.features(x), p)
 
-    def pool(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor) -> Tensor:
         """The backbone's features, averaged over the image: ``[N, 1024]``."""
         return ops.mean(self.base(x), (2, 3))
 
-    def head(self, features: Tensor, p: Tensor | None = None) -> Outputs:
+    def heads(self, features: Tensor, p: Tensor | None = None) -> Outputs:
         """From pooled features ``[N, 1024]`` to the outputs."""
         if self.keypoint_aware:
             features = ops.concat((features, p), 1)
@@ -211,6 +208,4 @@ class MultiTaskNet(nn.Cell):
         """At length 1 where embeddings are compared by angle, and nothing is trained."""
         if self.training or not self.by_angle:
             return embedding
-        embedding = embedding.astype(mstype.float32)
-        length = ops.sqrt(ops.square(embedding).sum(1, keepdims=True))
-        return embedding / ops.maximum(length, _TINY)
+        return unit_length(embedding)

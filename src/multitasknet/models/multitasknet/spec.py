@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar, Literal, TypeAlias, get_args
+from typing import ClassVar, Literal
 
-from ...vehicle.attributes import COLORS, TYPES, ClassMaps, class_ids
+from ...vehicle.attributes import COLORS, TYPES
 from ...vehicle.keypoints import NUM_KEYPOINTS, count_maps
 from ...vehicle.pose import PoseConvention
-from ..base import Spec
-
-Distance: TypeAlias = Literal["euclidean", "cosine"]
-DISTANCES: tuple[str, ...] = get_args(Distance)
+from ..embedding import Distance, EmbeddingSpec
 
 EMBEDDING_SIZE = 1024
 ATTRIBUTE_SIZE = 512
@@ -55,7 +52,7 @@ VARIANTS = tuple(variant.value for variant in Variant)
 
 
 @dataclass(frozen=True)
-class MultiTaskNetSpec(Spec):
+class MultiTaskNetSpec(EmbeddingSpec):
     """The architecture of a MultiTaskNet.
 
     Attributes:
@@ -85,12 +82,6 @@ class MultiTaskNetSpec(Spec):
     stem_pool: Literal["same", "symmetric"] = "same"
     pose_convention: PoseConvention = "published"
     distance: Distance = "euclidean"
-
-    @property
-    def measure(self) -> str:
-        """The distance of embeddings, in words."""
-        by_angle = " of embeddings of length 1, so by angle" if self.distance == "cosine" else ""
-        return f"squared Euclidean{by_angle}"
 
     @property
     def channels(self) -> int:
@@ -125,35 +116,13 @@ class MultiTaskNetSpec(Spec):
         return self.multi_task and self.include_top
 
     @property
-    def num_colors(self) -> int:
-        return len(self.color_names)
-
-    @property
-    def num_types(self) -> int:
-        return len(self.type_names)
-
-    @property
     def head_inputs(self) -> int:
         """Columns of the first Dense layers: pooled features, and the pose where it is used."""
         return EMBEDDING_SIZE + POSE_SIZE * self.keypoint_aware
-
-    @property
-    def class_maps(self) -> ClassMaps:
-        """The raw ids of the classes, by their names; vehicles, which have none, are 0, 1, ..."""
-        return ClassMaps(
-            tuple(range(self.num_ids)),
-            class_ids(self.color_names, COLORS, "color"),
-            class_ids(self.type_names, TYPES, "type"),
-        )
 
     def input_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {"image": (self.channels, *size)}
         return shapes | {"pose": (POSE_SIZE,)} if self.keypoint_aware else shapes
 
     def output_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
-        shapes: dict[str, tuple[int, ...]] = {}
-        if self.has_identities:
-            shapes["id_logits"] = (self.num_ids,)
-        if self.has_attributes:
-            shapes |= {"color_logits": (self.num_colors,), "type_logits": (self.num_types,)}
-        return shapes | {"embedding": (EMBEDDING_SIZE,)}
+        return self.logit_shapes() | {"embedding": (EMBEDDING_SIZE,)}

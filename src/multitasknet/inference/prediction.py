@@ -1,4 +1,4 @@
-"""From the network's outputs to a prediction."""
+"""From an embedding network's outputs to a prediction."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ...vehicle.pose import Pose
-from .spec import MultiTaskNetSpec
+from ..models.embedding import EmbeddingSpec
+from ..vehicle.pose import Pose
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +21,7 @@ class Prediction:
         color, type: the likeliest class; None if the network has no such head.
         color_probability, type_probability: its softmax probability, 0..1.
         color_probabilities, type_probabilities: all classes, likeliest first.
-        embedding: float32 ``[1024]``; compare by squared Euclidean distance.
+        embedding: float32 ``[D]``; compare by squared Euclidean distance.
         pose: the keypoints that it was predicted with, and whether they were given with the image,
             estimated, or neutral.
         index: its place in what was predicted, from 0.
@@ -84,7 +84,7 @@ class Prediction:
 
 
 def decode(
-    row: Mapping[str, np.ndarray], spec: MultiTaskNetSpec, *, source: str, pose: Pose, **facts: Any
+    row: Mapping[str, np.ndarray], spec: EmbeddingSpec, *, source: str, pose: Pose, **facts: Any
 ) -> Prediction:
     """One image's outputs by name, without the batch, as a :class:`Prediction`.
 
