@@ -1,4 +1,4 @@
-"""A drawn film: three vehicles a lane, which pass each other; the near lane hides the far one."""
+"""A drawn video: three vehicles a lane, which pass each other; the near lane hides the far one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Frame:
     boxes: np.ndarray
 
 
-def draw_film(seed: int) -> list[Frame]:
+def draw_video(seed: int) -> list[Frame]:
     rng = np.random.default_rng(seed)
     models = [build_model(draw_look(rng, *ids)) for ids in VEHICLES]
     station, light = draw_station(rng, "real"), draw_light(rng, wide=False)

@@ -3,7 +3,7 @@
     python probes.py HOST FOLDER
 
 FOLDER has what ``run.py`` wrote: the file and what lies beside it, ``frame.png``, ``boxes.npy``
-(x1, y1, x2, y2), ``film.npz``. Writes ``vectors.npy`` (a row a box), ``crops/*.png`` where the host
+(x1, y1, x2, y2), ``videos.npz``. Writes ``vectors.npy`` (a row a box), ``crops/*.png`` where the host
 cuts boxes out its own way, and ``said.json``.
 """
 
@@ -123,6 +123,7 @@ def libreyolo() -> dict[str, Any]:
 def fiftyone() -> dict[str, Any]:
     import fiftyone as fo
     import fiftyone.brain as brain
+    from fiftyone.utils.patches import extract_patch
 
     height, width = FRAME.shape[:2]
     shares = BOXES / [width, height, width, height]
@@ -138,6 +139,9 @@ def fiftyone() -> dict[str, Any]:
 
     samples.compute_patch_embeddings(model, "ground_truth", embeddings_field="embedding")
     detections = samples.first()["ground_truth"].detections
+    (FOLDER / "crops").mkdir()
+    for place, detection in enumerate(detections):
+        cv2.imwrite(str(FOLDER / "crops" / f"{place:02}.png"), extract_patch(FRAME, detection))
     np.save(FOLDER / "vectors.npy", np.stack([one["embedding"] for one in detections]))
     brain.compute_similarity(
         samples, patches_field="ground_truth", embeddings="embedding", brain_key="vehicles"
@@ -166,10 +170,10 @@ def triton() -> dict[str, Any]:
 
 def track(tracker: Any, **settings: Any) -> dict[str, int]:
     """Of how many vehicles the identity is the same before and after they pass each other, and how
-    many identities there are, over all films; each has a tracker of its own."""
-    films = np.load(FOLDER / "film.npz")
+    many identities there are, over all videos; each has a tracker of its own."""
+    videos = np.load(FOLDER / "videos.npz")
     said = {"vehicles": 0, "kept": 0, "identities": 0}
-    for pixels, boxes in zip(films["pixels"], films["boxes"], strict=True):
+    for pixels, boxes in zip(videos["pixels"], videos["boxes"], strict=True):
         whose = identities(tracker(**settings), pixels, boxes)
         last = len(pixels)
         ends = [

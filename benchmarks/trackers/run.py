@@ -5,7 +5,7 @@
 For each host: exports with ``--for``, makes an environment in a temporary folder (gigabytes: most
 want PyTorch) and removes it afterwards, has ``probes.py`` load the file by the host's own classes,
 and prints the cosines of its vectors with those of ``Predictor(pose="none")``, and what its tracker
-makes of a drawn film. The hosts are no dependency of this package; some are under the AGPL. Needs
+makes of a drawn video. The hosts are no dependency of this package; some are under the AGPL. Needs
 the extra [synthetic].
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from film import draw_film
+from video import draw_video
 
 from multitasknet import Predictor, find_images
 from multitasknet.images import read_image
@@ -42,7 +42,7 @@ HOSTS = {
     "libreyolo": ["libreyolo==1.6.0", "."],
 }
 TRACKERS = {"ultralytics", "boxmot"}
-FILMS = (5, 6, 7, 8)  # seeds
+VIDEOS = (5, 6, 7, 8)  # seeds
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
     options = parser.parse_args()
     predictor = Predictor(options.weights, pose="none", backend="onnx")
     hosts = options.hosts or list(HOSTS)
-    films = [draw_film(seed) for seed in FILMS] if TRACKERS.intersection(hosts) else []
+    videos = [draw_video(seed) for seed in VIDEOS] if TRACKERS.intersection(hosts) else []
     for host in hosts:
         with tempfile.TemporaryDirectory() as folder:
             given = Path(folder, "given")
@@ -64,9 +64,9 @@ def main() -> None:
             cv2.imwrite(str(given / "frame.png"), frame[..., ::-1])
             np.save(given / "boxes.npy", boxes)
             np.savez(
-                given / "film.npz",
-                pixels=np.array([[one.pixels for one in film] for film in films]),
-                boxes=np.array([[one.boxes for one in film] for film in films]),
+                given / "videos.npz",
+                pixels=np.array([[one.pixels for one in video] for video in videos]),
+                boxes=np.array([[one.boxes for one in video] for video in videos]),
             )
             python = options.python or environment(Path(folder, "env"), HOSTS[host])
             subprocess.run([python, HERE / "probes.py", host, given], check=True)
