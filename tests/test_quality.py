@@ -10,24 +10,28 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import stores
 from conftest import ASSETS
 from mindspore import Tensor
 from PIL import Image
+from served import serving
 
 from multitasknet import (
     PoseEstimator,
     Predictor,
-    StrangerRates,
     VehiclePose,
     convert,
     create_network,
     read_weights,
 )
 from multitasknet.cli import main
+from multitasknet.gallery.columns import origin_text
 from multitasknet.gallery.gallery import Gallery
+from multitasknet.gallery.rows import Entry
+from multitasknet.server.service import Service
 from multitasknet.vehicle.quality import CONTENTS, find_quality
 
 SHIPPED = ASSETS / "vehiclepose_synthetic.ckpt"
@@ -164,12 +168,20 @@ def test_commands_say_it_first(tmp_path: Path, capsys) -> None:
     assert json.loads(capsys.readouterr().out)["reason"] == "no vehicle"
 
 
-def test_what_shows_no_vehicle_gets_no_rate(tmp_path: Path, capsys, monkeypatch) -> None:
-    rates = StrangerRates((1e-3, 1e3), (1e-4, 1.0), (1e-3, 1.0), 10_000, False, "")
-    monkeypatch.setattr(Gallery, "rates", property(lambda _: rates))
+def test_what_shows_no_vehicle_gets_no_rate(tmp_path: Path, capsys) -> None:
+    predictor, rng = Predictor(IDENTITY, pose=SHIPPED), np.random.default_rng(0)
+    gallery = Gallery.create(tmp_path / "strangers.lance", predictor)
+    vectors = rng.normal(size=(240, gallery.width))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    origin = origin_text(predictor.origin)
+    gallery.merge(
+        [stores.row(f"{n}", n, embedding=one, origin=origin) for n, one in enumerate(vectors)],
+        insert=True,
+    )
+    assert gallery.rates.pairs == 240 * 239 / 2
     noise = tmp_path / "noise.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)).save(noise)
-    how = ["--gallery", str(ASSETS / "demo" / "gallery"), "--weights", str(IDENTITY)]
+    Image.fromarray(rng.integers(0, 256, (90, 120, 3), np.uint8)).save(noise)
+    how = ["--gallery", str(gallery.path), "--weights", str(IDENTITY)]
     how += ["--pose", str(SHIPPED), "--json"]
     page = tmp_path / "page.html"
     asked = ["--query", str(noise), str(CROPS[0]), "--output", str(page)]
@@ -182,6 +194,8 @@ def test_what_shows_no_vehicle_gets_no_rate(tmp_path: Path, capsys, monkeypatch)
     assert main(["compare", str(noise), str(CROPS[0]), *how]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["first"]["reason"], found["rate"]) == ("no vehicle", None)
+    assert main(["compare", str(CROPS[0]), str(CROPS[1]), *how]) == 0
+    assert json.loads(capsys.readouterr().out)["rate"] is not None
 
 
 class Judging(stores.PixelPredictor):
@@ -207,3 +221,21 @@ def test_a_gallery_leaves_low_quality_out_and_counts_it(tmp_path: Path) -> None:
     assert len(some) == len(images) - red
     report = stores.open_gallery().add(Judging(), images, min_quality=0.8, progress=False)
     assert report.low_quality == {"several vehicles": red, "doubtful": len(images) - red}
+
+
+def test_a_search_by_a_crop_of_low_quality_gets_no_rate(tmp_path: Path) -> None:
+    images = stores.draw(tmp_path, 240)
+    gallery = stores.open_gallery()
+    gallery.add(Judging(), [Entry(one.name, one) for one in images], progress=False)
+    crops = {row["color"]: row["id"] for row in gallery.rows(["id", "color"])}
+    own = gallery.embedding(crops["blue"]).tolist()
+    asked = {"ids": [crops["red"], crops["blue"]], "top": 3}
+    with serving(Service(Judging(), gallery)) as served:
+        form = {"embeddings": json.dumps([own])}
+        answer = httpx.post(f"{served.url}/api/search", params=asked, data=form)
+    red, blue, bare = answer.json()["results"]
+    assert (red["quality"], red["reason"]) == (0.25, "low quality")
+    assert (blue["quality"], blue["reason"]) == (0.75, None)
+    assert "quality" not in bare
+    assert {match["rate"] for match in red["matches"]} == {None}
+    assert None not in {match["rate"] for match in blue["matches"] + bare["matches"]}

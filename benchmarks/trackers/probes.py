@@ -3,8 +3,8 @@
     python probes.py HOST FOLDER
 
 FOLDER has what ``run.py`` wrote: the file and what lies beside it, ``frame.png``, ``boxes.npy``
-(x1, y1, x2, y2), ``videos.npz``. Writes ``vectors.npy`` (a row a box), ``crops/*.png`` where the host
-cuts boxes out its own way, and ``said.json``.
+(x1, y1, x2, y2), ``videos.npz``. Writes ``vectors.npy`` (a row a box), ``crops/*.png`` where the
+host cuts boxes out its own way, and ``said.json``.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from ..inference.predictor import Predictor
 
 DEMO = "demo"
-_ROW = ("id", "image", "camera", "time", "color", "type", "box", "track")
+_ROW = ("id", "image", "camera", "time", "color", "type", "box", "track", "quality")
 _EMBEDDING = "embedding"
 # LanceDB sums in float32; what it finds is ranked again in float64.
 _SPARE = 16

@@ -37,6 +37,7 @@ class GalleryRow:
         color, type: names of the likeliest classes; empty if the network has no such head.
         box: x1, y1, x2, y2 in pixels of the picture; None for the whole of it.
         track: the name of its track within its camera; empty if it is of none.
+        quality: how surely it shows one whole vehicle, 0..1; None if unknown.
     """
 
     id: str
@@ -47,6 +48,7 @@ class GalleryRow:
     type: str = ""
     box: Box | None = None
     track: str = ""
+    quality: float | None = None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from ..images import Picture, picture_of
 from ..inference.agreement import agreement_as_json, hide_shared
 from ..inference.predictor import Prediction
 from ..vehicle.keypoints import SKELETON, SURFACES
+from ..vehicle.quality import LEAST_QUALITY
 from .pictures import MOST_IMAGES, Body, Sent
 from .problems import ProblemError
 from .service import Service, prediction_as_json
@@ -122,18 +123,21 @@ def _search(
     asked: Search,
     predictions: Sequence[Prediction],
 ) -> dict[str, Any]:
-    # Name, id in the gallery and embedding of each.
-    queries = [(one.source, "", one.embedding) for one in predictions]
+    # Name, id in the gallery, embedding and quality of each.
+    queries: list[tuple[str, str, np.ndarray, dict[str, Any]]] = [
+        (one.source, "", one.embedding, {"quality": one.quality, "reason": one.reason})
+        for one in predictions
+    ]
     for place, id in enumerate(asked.ids):
         row = _row(service, id, f"ids[{place}]")
-        queries.append((id, row.id, gallery.embedding(row.id)))
+        queries.append((id, row.id, gallery.embedding(row.id), _quality_of(row)))
     width = gallery.width
     for place, values in enumerate(sent.embeddings):
         if len(values) != width:
             detail = f"{len(values)} numbers; expected {width}"
             raise ProblemError(400, detail, field=f"embeddings[{place}]")
-        queries.append((f"embedding {place}", "", np.array(values, dtype=np.float32)))
-    names, owns, embeddings = zip(*queries, strict=True)
+        queries.append((f"embedding {place}", "", np.array(values, dtype=np.float32), {}))
+    names, owns, embeddings, judged = zip(*queries, strict=True)
     found = gallery.search(
         np.stack(embeddings),
         top=asked.top + 1,
@@ -141,10 +145,6 @@ def _search(
         max_distance=asked.max_distance,
         calibration=service.predictor.calibration,
     )
-    # Of crops and embeddings it is not known here.
-    judged: list[dict[str, Any]] = [
-        {"quality": one.quality, "reason": one.reason} for one in predictions
-    ] + [{}] * (len(names) - len(predictions))
     results = []
     for name, own, hits, judgement in zip(names, owns, found, judged, strict=True):
         others = [hit for hit in hits if hit.row.id != own][: asked.top]
@@ -156,6 +156,12 @@ def _search(
         ]
         results.append({"query": name, **judgement, "matches": matches})
     return {"results": results, "measured_on": service.measured_on}
+
+
+def _quality_of(row: GalleryRow) -> dict[str, Any]:
+    """A gallery keeps no reasons."""
+    is_low = row.quality is not None and row.quality < LEAST_QUALITY
+    return {"quality": row.quality, "reason": "low quality" if is_low else None}
 
 
 @router.get("/api/gallery")
