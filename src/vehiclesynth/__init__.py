@@ -7,14 +7,17 @@ A package of its own: of ``multitasknet`` it imports the knowledge of vehicles a
 from .dataset import SyntheticData, synthesize, take_picture
 from .plan import Picture, SyntheticError, VehiclePlan, make_plan
 from .scene import Shot
+from .scenes import SceneData, synthesize_scenes
 
 __all__ = [
     "Picture",
+    "SceneData",
     "Shot",
     "SyntheticData",
     "SyntheticError",
     "VehiclePlan",
     "make_plan",
     "synthesize",
+    "synthesize_scenes",
     "take_picture",
 ]

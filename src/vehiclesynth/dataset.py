@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import csv
-import ctypes
 import logging
-import multiprocessing
-import os
-import platform
-import shutil
-import signal
-import tempfile
-import threading
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass, replace
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
@@ -35,15 +23,11 @@ from .plan import SPLITS, Picture, SyntheticError, VehiclePlan, make_plan
 from .prior import View
 from .scene import Shot, Station, draw_station, shoot
 from .trace import import_embree
+from .work import FOR_CAMERA, FOR_PICTURE, FOR_VEHICLE, check_folder, run, stream, whole_folder
 
 _LOG = logging.getLogger(__name__)
 _SMALLEST, _LARGEST = 32, 2048
 _MOST_CAMERAS = 9999
-# Parameters of glibc's mallopt(3).
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_KEPT = 1 << 30
-# What a random stream is for; with the seed, these keep the streams of a data set apart.
-_FOR_VEHICLE, _FOR_CAMERA, _FOR_PICTURE = 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -125,10 +109,10 @@ def synthesize(
     """
     root = Path(root)
     _check_arguments(pixels, cameras, workers)
-    _check_folder(root)
+    check_folder(root)
     plans = make_plan(vehicles, images, cameras, seed, prior=prior, test_vehicles=test_vehicles)
     import_embree()
-    with _whole_folder(root) as folder:
+    with whole_folder(root) as folder:
         for split in SPLITS:
             (folder / f"image_{split}").mkdir()
         jobs = [_Job(plan, folder, seed, pixels, prior, heatmaps, segments) for plan in plans]
@@ -136,7 +120,7 @@ def synthesize(
         with tqdm(
             total=len(plans) * images, unit="image", disable=None if progress else True
         ) as bar:
-            for job, taken in zip(jobs, _run(jobs, workers), strict=True):
+            for job, taken in zip(jobs, run(_make_vehicle, jobs, workers), strict=True):
                 for picture, one in zip(job.plan.pictures, taken, strict=True):
                     rows[picture.split].append(one)
                 bar.update(len(taken))
@@ -158,10 +142,10 @@ def take_picture(
 
 
 def _shots(plan: VehiclePlan, seed: int, pixels: int, prior: str) -> Iterator[Shot]:
-    identity = _stream(seed, _FOR_VEHICLE, plan.vehicle_id)
+    identity = stream(seed, FOR_VEHICLE, plan.vehicle_id)
     model = build_model(draw_look(identity, plan.type_id, plan.color_id))
     for picture in plan.pictures:
-        rng = _stream(seed, _FOR_PICTURE, picture.vehicle_id, picture.index)
+        rng = stream(seed, FOR_PICTURE, picture.vehicle_id, picture.index)
         station = _station(seed, picture.camera, prior)
         yield shoot(model, station, rng, pixels=pixels, prior=prior)
 
@@ -169,51 +153,7 @@ def _shots(plan: VehiclePlan, seed: int, pixels: int, prior: str) -> Iterator[Sh
 @lru_cache(maxsize=96)
 def _station(seed: int, camera: int, prior: str) -> Station:
     """Cameras are as costly to draw as several pictures, and each worker meets all of them."""
-    return draw_station(_stream(seed, _FOR_CAMERA, camera), prior)
-
-
-def _stream(seed: int, *purpose: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=purpose))
-
-
-def _run(jobs: list[_Job], workers: int) -> Iterable[list[_Taken]]:
-    if workers == 1:
-        yield from map(_make_vehicle, jobs)
-        return
-    # A forked copy of a process that has loaded MindSpore can hang; a fresh one cannot.
-    context = multiprocessing.get_context("spawn")
-    count = min(workers, len(jobs))
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_begin_worker) as pool:
-        try:
-            yield from pool.map(_make_vehicle, jobs)
-        except BrokenProcessPool as error:
-            raise SyntheticError(
-                "a worker process died, perhaps for want of memory; ask for fewer workers"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _begin_worker() -> None:
-    """A worker uses one thread, leaves Ctrl-C to its parent, and ends when that ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _keep_freed_memory()
-    cv2.setNumThreads(1)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep what this process frees, as pages that come back are zeroed each time."""
-    if platform.libc_ver()[0] == "glibc":
-        for threshold in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
-            ctypes.CDLL(None).mallopt(threshold, _KEPT)
+    return draw_station(stream(seed, FOR_CAMERA, camera), prior)
 
 
 def _make_vehicle(job: _Job) -> list[_Taken]:
@@ -271,36 +211,3 @@ def _check_arguments(pixels: int, cameras: int, workers: int) -> None:
         raise SyntheticError(f"pixels is {pixels}; expected {_SMALLEST} to {_LARGEST} pixels")
     if workers < 1:
         raise SyntheticError(f"workers is {workers}; expected at least 1")
-
-
-def _check_folder(root: Path) -> None:
-    if root.exists() and not root.is_dir():
-        raise SyntheticError(f"{root} is a file; expected a new or empty folder")
-    if root.is_dir() and any(root.iterdir()):
-        raise SyntheticError(f"{root} is not empty; give a new folder, or empty this one first")
-
-
-@contextmanager
-def _whole_folder(root: Path) -> Iterator[Path]:
-    """A hidden folder beside ``root`` that takes its place at the end, or leaves no trace."""
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        workshop = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
-    except OSError as error:
-        raise SyntheticError(
-            f"{root} cannot be made ({error}); give a folder that you may write to"
-        ) from error
-    try:
-        folder = workshop / "data"
-        folder.mkdir()
-        yield folder
-        if root.is_dir():
-            root.rmdir()
-        folder.replace(root)
-    except OSError as error:
-        raise SyntheticError(
-            f"{root} could not be finished ({error}) and was removed again; "
-            f"fix that and start again"
-        ) from error
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)

@@ -120,6 +120,7 @@ def develop(
     scale: float,
     motion: tuple[float, float],
     size: tuple[int, int],
+    play: float = 0.08,
 ) -> np.ndarray:
     """The camera's picture of a scene.
 
@@ -131,6 +132,7 @@ def develop(
         scale: the sensor saw the scene at this share of ``linear``'s size, up to 1.
         motion: x and y in pixels that things moved while the shutter was open.
         size: width and height of the picture that is wanted, enlarged from what the sensor saw.
+        play: how much the exposure varies from picture to picture, standard deviation.
 
     Returns:
         uint8 ``[height, width, 3]``.
@@ -140,7 +142,7 @@ def develop(
         height, width = linear.shape[:2]
         small = (max(round(width * scale), 8), max(round(height * scale), 8))
         seen = cv2.resize(seen, small, interpolation=cv2.INTER_AREA)
-    seen = seen * _exposure(seen, optics, around, rng)
+    seen = seen * _exposure(seen, optics, around, rng.normal(0, play))
     seen = _spread(seen, optics, (motion[0] * scale, motion[1] * scale))
     picture = _video(_coded(seen, optics), optics, rng)
     return cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC)
@@ -172,14 +174,12 @@ def _bent(picture: np.ndarray, barrel: float) -> np.ndarray:
     return cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _exposure(
-    seen: np.ndarray, optics: Optics, around: float, rng: np.random.Generator
-) -> np.ndarray:
+def _exposure(seen: np.ndarray, optics: Optics, around: float, play: float) -> np.ndarray:
     """Gains ``[h, w, 3]``: automatic exposure, colour cast, vignette."""
     sample = cv2.transform(np.ascontiguousarray(seen[::4, ::4]), _LUMA[None])
     crop = np.log(np.clip(sample, 0.002, 2.0)).mean()
     level = np.exp(_OF_CROP * crop + (1 - _OF_CROP) * np.log(max(around, 0.002)))
-    gain = optics.bias * (_KEY / level) ** optics.adaptation * np.exp(rng.normal(0, 0.08))
+    gain = optics.bias * (_KEY / level) ** optics.adaptation * np.exp(play)
     down, across = (np.linspace(-1, 1, count, dtype=np.float32) for count in seen.shape[:2])
     falloff = 1 - np.float32(optics.vignette / 2) * (down[:, None] ** 2 + across[None] ** 2)
     return cv2.merge([falloff * channel for channel in np.float32(gain) * optics.cast])

@@ -94,15 +94,27 @@ class Place:
         if self.painted:
             return _painted(rng, light, size)
         camera, light, vehicle = self._on_street(camera, light, rng)
+        things = [*self.street.standing, *self._passing(camera, vehicle, rng)]
+        standing = [thing for thing in things if _behind(thing, camera, vehicle)]
+        return self.seen(camera, light, size, standing, wet=wet)
+
+    def seen(
+        self,
+        camera: Camera,
+        light: Light,
+        size: tuple[int, int],
+        things: list[Standing],
+        *,
+        wet: float = 0.0,
+    ) -> Backdrop:
+        """The street and these things before a camera, which is in the street's frame."""
         canvas, ground = empty_sky(camera, light, size)
         paint_ground(canvas, ground, self.street, camera, light.ground)
         sun = self._sun(camera, light, ground)
         if light.softness <= _SOFT:
             shade_ground(canvas, ground, sun, light)
         right = _level(camera.axes[0])
-        things = [*self.street.standing, *self._passing(camera, vehicle, rng)]
-        seen = in_view(things, camera, size)
-        standing = [thing.turned(right) for thing in seen if _behind(thing, camera, vehicle)]
+        standing = [thing.turned(right) for thing in in_view(things, camera, size)]
         paint_shadows(canvas, camera, [thing for thing in standing if thing.turns])
         standing.sort(key=lambda thing: far_first(thing, camera))
         if wet:

@@ -127,8 +127,13 @@ def _covering_classes(rng: np.random.Generator, count: int, prior: str) -> list[
         (int(types[i % len(types)]), int(colors[i % len(colors)]))
         for i in range(min(count, len(colors)))
     ]
+    return first + draw_classes(rng, count - len(first), prior)
+
+
+def draw_classes(rng: np.random.Generator, count: int, prior: str) -> list[tuple[int, int]]:
+    """Type and colour ids of vehicles, as they are spread on real crops or evenly."""
     every_type, every_color = range(1, len(TYPES) + 1), range(1, len(COLORS) + 1)
-    return first + _weighted_classes(rng, count - len(first), every_type, every_color, prior)
+    return _weighted_classes(rng, count, every_type, every_color, prior)
 
 
 def _weighted_classes(

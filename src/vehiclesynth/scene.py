@@ -21,7 +21,7 @@ from .light import Light, draw_light
 from .look import draw_look
 from .model import Model, build_model
 from .optics import Optics, develop, draw_optics, encode
-from .place import Place, draw_place
+from .place import Backdrop, Place, draw_place
 from .prior import Crop, View, draw_crop, draw_view
 from .shading import Lamps, PlacedVehicle, ground_light, see
 from .surface import blend
@@ -29,7 +29,7 @@ from .visibility import draw_confidences, find_visibility, stands_before
 
 _CROWD = 8  # models that pass by, the same in every data set
 _FINER = 1.2  # pixels drawn for each of the sensor's, along each side
-_ALBEDO = 0.15  # of a street as a whole
+ALBEDO = 0.15  # of a street as a whole
 _HIDDEN = 0.35  # of the keypoints, at most, by the other vehicle
 _QUEUED, _LANE = 8.0, 3.4  # metres between vehicles of a street
 _COMPANY = {"even": 0.35, "real": 0.25}  # how many of the pictures show another vehicle
@@ -88,7 +88,7 @@ def shoot(
     full, size = size, (max(round(size[0] * fineness), 8), max(round(size[1] * fineness), 8))
     camera = camera.cropped(np.zeros(2), fineness)
     light = draw_light(rng, wide=wide)
-    vehicle = PlacedVehicle(model, np.zeros(3), 0.0, _draw_lamps(rng, light))
+    vehicle = PlacedVehicle(model, np.zeros(3), 0.0, draw_lamps(rng, light))
     others = [
         other
         for other in _draw_company(rng, camera, light, prior)
@@ -104,7 +104,7 @@ def shoot(
         picture,
         station.optics,
         rng,
-        around=_ALBEDO * float(light.ground.mean()),
+        around=ALBEDO * float(light.ground.mean()),
         scale=crop.scale / fineness,
         motion=_draw_motion(rng, camera, size, wide),
         size=full,
@@ -140,7 +140,7 @@ def shoot_street(
         _lit_scene(vehicles, station.place, camera, light, size, rng),
         station.optics,
         rng,
-        around=_ALBEDO * float(light.ground.mean()),
+        around=ALBEDO * float(light.ground.mean()),
         scale=1.0,
         motion=(0.0, 0.0),
         size=size,
@@ -171,7 +171,7 @@ def _queue(models: Sequence[Model], light: Light, rng: np.random.Generator) -> l
             model,
             np.array([x + rng.normal(0, 0.7), y + rng.normal(0, 0.15), 0.0]),
             np.pi * (rng.random() < 0.3) + rng.normal(0, 0.03),
-            _draw_lamps(rng, light),
+            draw_lamps(rng, light),
         )
         for model, (x, y) in zip(models, places, strict=False)
     ]
@@ -220,23 +220,41 @@ def _lit_scene(
     """Radiance of the scene: float32 ``[h, w, 3]``."""
     wet = float(rng.uniform(0.2, 0.9)) if rng.random() < 0.1 else 0.0
     backdrop = place.backdrop(camera, light, size, rng, wet=wet)
+    return composed(backdrop, place.environment(light), vehicles, camera, light, rng)[0]
+
+
+def composed(
+    backdrop: Backdrop,
+    environment: np.ndarray,
+    vehicles: list[PlacedVehicle],
+    camera: Camera,
+    light: Light,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Vehicles and their shadows on a street, the nearer ones before the others.
+
+    Returns:
+        Radiance, float32 ``[h, w, 3]``, and whose each pixel is, int ``[h, w]``: a number in
+        ``vehicles``, or -1.
+    """
+    size = (backdrop.sun.shape[1], backdrop.sun.shape[0])
     sky, sunny = ground_light(vehicles, camera, size, light, rng)
     share = backdrop.sun * np.float32(1 - light.sky.mean() / light.ground.mean())
     lit = sky + share * (sunny - sky)
     picture = [(channel * lit).reshape(-1) for channel in cv2.split(backdrop.color)]
-    environment = place.environment(light)
-    nearest = np.full(lit.size, np.inf, np.float32)
-    for standing in vehicles:
+    nearest, owner = np.full(lit.size, np.inf, np.float32), np.full(lit.size, -1)
+    for number, standing in enumerate(vehicles):
         seen = see(standing, camera, size, light, environment, rng)
         closer = np.flatnonzero(seen.distances < nearest.take(seen.pixels))
         pixels = seen.pixels.take(closer)
-        nearest[pixels] = seen.distances.take(closer)
+        nearest[pixels], owner[pixels] = seen.distances.take(closer), number
         for channel, color in zip(picture, seen.color, strict=True):
             channel[pixels] = color.take(closer)
-    return cv2.merge([channel.reshape(lit.shape) for channel in picture])
+    color = cv2.merge([channel.reshape(lit.shape) for channel in picture])
+    return color, owner.reshape(lit.shape)
 
 
-def _draw_lamps(rng: np.random.Generator, light: Light) -> Lamps:
+def draw_lamps(rng: np.random.Generator, light: Light) -> Lamps:
     dark = light.night or light.ground.mean() < 0.3
     head = 1.0 if dark or rng.random() < 0.06 else 0.0
     brake = rng.uniform(0.5, 1.0) if rng.random() < 0.35 else 0.0
@@ -257,7 +275,7 @@ def _draw_company(
     if nearer and rng.random() < 0.6:
         place[:2] *= -1
     model = _passer_by(int(rng.integers(_CROWD)))
-    return [PlacedVehicle(model, place, turned + rng.normal(0, 0.03), _draw_lamps(rng, light))]
+    return [PlacedVehicle(model, place, turned + rng.normal(0, 0.03), draw_lamps(rng, light))]
 
 
 @lru_cache(maxsize=_CROWD)

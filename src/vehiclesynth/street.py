@@ -67,6 +67,7 @@ class Street:
         paint: albedo of the marks where they are not worn.
         wear: how much of them is worn.
         lanes: y of their middles.
+        middle: y between those who drive along x, to its right, and those who come.
         roadsides: y of both kerbs.
         standing: barriers, walls, trees.
     """
@@ -80,6 +81,7 @@ class Street:
     paint: float
     wear: float
     lanes: np.ndarray
+    middle: float
     roadsides: tuple[float, float]
     standing: tuple[Standing, ...]
 
@@ -116,6 +118,7 @@ def draw_street(rng: np.random.Generator, *, wide: bool) -> Street:
         paint=rng.uniform(0.4, 0.68),
         wear=rng.uniform(0.0, 0.5),
         lanes=lanes,
+        middle=middle,
         roadsides=(-edge, edge),
         standing=tuple(standing),
     )

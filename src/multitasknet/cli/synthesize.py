@@ -10,12 +10,16 @@ from ..errors import MultiTaskNetError
 from .options import add_command, add_options, given, positive
 
 _SIZES = {
-    "vehicles": (60, "vehicles to train on"),
-    "images": (12, "images of each vehicle"),
-    "cameras": (6, "camera ids"),
-    "pixels": (256, "longer side of the images"),
+    "scenes": "draw films, not pictures, of that many streets: MOT boxes and CityFlow folders",
+    "vehicles": "vehicles to train on (60), or of a scene (20)",
+    "images": "images of each vehicle (12)",
+    "cameras": "camera ids (6), or cameras of a scene (4)",
+    "seconds": "length of each film, at 10 frames a second (60)",
+    "pixels": "longer side of the images (256) or of the films' frames (640)",
+    "test-vehicles": "vehicles to test on (a third as many as to train on, at least 10)",
 }
-_SETTINGS = (*_SIZES, "test_vehicles", "prior", "seed", "workers")
+_SHARED = ("vehicles", "cameras", "pixels", "prior", "seed", "workers")
+_OF_PICTURES, _OF_FILMS = ("images", "test_vehicles", "maps"), ("seconds", "frames")
 
 
 def add_parsers(commands: Any) -> None:
@@ -24,40 +28,62 @@ def add_parsers(commands: Any) -> None:
         "synthesize",
         _synthesize,
         "write synthetic vehicles with exact labels, in the PAMTRI layout: train, query and test "
-        "(the gallery); the same seed gives the same bytes",
+        "(the gallery), or films of them; the same seed gives the same bytes",
         example="--output vehicles --vehicles 20 --images 8 --workers 2",
     )
     draw.add_argument("--output", type=Path, required=True, help="a new or empty folder")
-    for name, (default, help) in _SIZES.items():
-        draw.add_argument(f"--{name}", type=positive, default=default, help=f"{help} ({default})")
-    draw.add_argument(
-        "--test-vehicles",
-        type=positive,
-        help="vehicles to test on (a third as many as to train on, at least 10)",
-    )
+    for name, help in _SIZES.items():
+        draw.add_argument(f"--{name}", type=positive, help=help)
     draw.add_argument(
         "--prior",
         choices=("even", "real"),
-        default="even",
         help="even, for training: wide ranges, all sides, colours and types (the default); or "
-        "real: as on traffic crops, of many sizes",
+        "real: as on traffic crops, of many sizes (the default of films)",
     )
     draw.add_argument("--seed", type=int, default=0, help="of all that is random (0)")
     draw.add_argument(
         "--maps", action="store_true", help="write the 36 heatmaps and the 13 segments as files"
     )
+    draw.add_argument("--frames", action="store_true", help="films as JPEG files, not as videos")
     add_options(draw, "--workers")
 
 
 def _synthesize(options: argparse.Namespace) -> None:
-    from vehiclesynth import SyntheticError, synthesize
+    from vehiclesynth import SyntheticError
 
-    settings = given(options, _SETTINGS)
-    settings |= {"heatmaps": options.maps, "segments": options.maps}
+    for name in _OF_PICTURES if options.scenes else _OF_FILMS:
+        if getattr(options, name):
+            which = "is of pictures; leave out --scenes" if options.scenes else "needs --scenes"
+            options.usage(f"--{name.replace('_', '-')} {which}")
     try:
-        data = synthesize(options.output, progress=True, **settings)
+        print(_films(options) if options.scenes else _pictures(options))
     except SyntheticError as error:
         raise MultiTaskNetError(str(error)) from error
+
+
+def _pictures(options: argparse.Namespace) -> str:
+    from vehiclesynth import synthesize
+
+    settings = _settings(options, "images", "test_vehicles")
+    settings |= {"heatmaps": options.maps, "segments": options.maps}
+    data = synthesize(options.output, progress=True, **settings)
     counts = ", ".join(f"{count} {split}" for split, count in data.images.items())
     vehicles = data.vehicles
-    print(f"{data.root}: {counts} images of {vehicles['train']} + {vehicles['test']} vehicles")
+    return f"{data.root}: {counts} images of {vehicles['train']} + {vehicles['test']} vehicles"
+
+
+def _films(options: argparse.Namespace) -> str:
+    from vehiclesynth import synthesize_scenes
+
+    settings = _settings(options, "scenes", "seconds", "frames")
+    data = synthesize_scenes(options.output, progress=True, **settings)
+    return (
+        f"{data.root}: {data.films} films, {data.frames} frames with {data.boxes} boxes of "
+        f"{data.vehicles} vehicles"
+    )
+
+
+def _settings(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """What was given; the functions know the defaults."""
+    settings = given(options, (*_SHARED, *names))
+    return {name: value for name, value in settings.items() if value is not None}

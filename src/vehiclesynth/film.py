@@ -1,0 +1,172 @@
+"""A street with several vehicles before one fixed camera, frame after frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from .camera import Camera, look_at, rotation
+from .light import Light
+from .model import Model
+from .optics import develop
+from .place import Backdrop
+from .prior import View
+from .scene import ALBEDO, Station, composed, draw_lamps
+from .shading import PlacedVehicle
+from .street import Standing, Street
+from .traffic import Passage
+
+_SEEN = 0.3  # of a vehicle's outline at least, for a box
+_LEAST = 1 / 24  # of the picture's height: the shorter side of a box, at least
+_FROM, _TO = -2.0, 105.0  # metres of the street that a camera may see
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One frame of a film.
+
+    Attributes:
+        pixels: uint8 ``[h, w, 3]``, RGB.
+        boxes: by vehicle, x1, y1, x2, y2 in pixels of the part of it that is seen.
+    """
+
+    pixels: np.ndarray
+    boxes: dict[int, tuple[int, int, int, int]]
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A street before a fixed camera, in one light.
+
+    Attributes:
+        station: street and lens.
+        camera: its origin is on the road where the camera looks.
+        origin: ``[3]``, that spot in the street's frame.
+        light: of the whole film.
+        backdrop: the street without vehicles.
+        environment: what they mirror.
+    """
+
+    station: Station
+    camera: Camera
+    origin: np.ndarray
+    light: Light
+    backdrop: Backdrop
+    environment: np.ndarray
+
+    @property
+    def size(self) -> tuple[int, int]:
+        height, width = self.backdrop.sun.shape
+        return width, height
+
+
+def set_stage(
+    rng: np.random.Generator, station: Station, light: Light, size: tuple[int, int]
+) -> Stage:
+    """Put up a camera beside or above a street, and turn the sun as its street lies on the map."""
+    place = station.place
+    eye = np.array([0, place.mount, rng.uniform(5.5, 8.0)])
+    origin = np.array([rng.uniform(19, 27), 0, 0])
+    x, y, z = eye - origin
+    distance = math.hypot(x, y, z)
+    view = View(math.degrees(math.atan2(y, x)), math.degrees(math.asin(z / distance)), 0, distance)
+    zoom = size[0] * rng.uniform(1.1, 1.5) / 1000
+    camera = look_at(np.zeros(3), view).cropped(-np.array(size) / zoom / 2, zoom)
+    light = replace(light, direction=rotation(rng.uniform(0, 2 * np.pi)) @ light.direction)
+    on_street = replace(camera, eye=eye)
+    things = [thing for thing in place.street.standing if _beside(thing, place.street)]
+    return Stage(
+        # A straight lens, so that boxes are where the camera's plane has them.
+        station=replace(station, optics=replace(station.optics, barrel=0.0)),
+        camera=camera,
+        origin=origin,
+        light=light,
+        backdrop=place.seen(on_street, light, size, things),
+        environment=place.environment(light),
+    )
+
+
+def _beside(thing: Standing, street: Street) -> bool:
+    """Whether something stands beyond the roadsides or across the end, never before a vehicle."""
+    half = thing.texture.extent[0] / 2 if thing.turns else 0.0
+    low, high = thing.feet[:, 1].min() - half, thing.feet[:, 1].max() + half
+    crosses = high - low > 100
+    return bool(crosses or high < street.roadsides[0] or low > street.roadsides[1])
+
+
+def shoot_film(
+    stage: Stage,
+    models: Mapping[int, Model],
+    passages: list[Passage],
+    frames: int,
+    rng: np.random.Generator,
+) -> Iterator[Frame]:
+    """The frames of a film.
+
+    Args:
+        stage: the street.
+        models: by the vehicles' numbers.
+        passages: who drives past, and how.
+        frames: how many.
+        rng: lamps, and the sensor's noise.
+    """
+    lamps = [draw_lamps(rng, stage.light) for _ in passages]
+    still = int(rng.integers(2**31))  # shadows' edges do not flicker
+    for number in range(frames):
+        vehicles, placed = [], []
+        for passage, lit in zip(passages, lamps, strict=True):
+            if _FROM < passage.x[number] < _TO:
+                place = np.array([passage.x[number], passage.y, 0]) - stage.origin
+                vehicles.append(passage.vehicle)
+                placed.append(PlacedVehicle(models[passage.vehicle], place, passage.yaw, lit))
+        yield _shoot_frame(stage, vehicles, placed, np.random.default_rng(still), rng)
+
+
+def _shoot_frame(
+    stage: Stage,
+    vehicles: list[int],
+    placed: list[PlacedVehicle],
+    still: np.random.Generator,
+    rng: np.random.Generator,
+) -> Frame:
+    picture, owner = composed(
+        stage.backdrop, stage.environment, placed, stage.camera, stage.light, still
+    )
+    pixels = develop(
+        picture,
+        stage.station.optics,
+        rng,
+        around=ALBEDO * float(stage.light.ground.mean()),
+        scale=1.0,
+        motion=(0.0, 0.0),
+        size=stage.size,
+        play=0.0,
+    )
+    boxes = {}
+    for number, (vehicle, one) in enumerate(zip(vehicles, placed, strict=True)):
+        box = _box(owner == number, _outline(one, stage.camera))
+        if box is not None:
+            boxes[vehicle] = box
+    return Frame(pixels, boxes)
+
+
+def _outline(vehicle: PlacedVehicle, camera: Camera) -> float:
+    """Pixels of a vehicle's outline, of all of it; endless where it is not before the camera."""
+    own = camera.seen_from(vehicle.place, vehicle.yaw)
+    points, depth = own.project(vehicle.model.mesh.points)
+    if depth.min() < 0.5:
+        return math.inf
+    return float(cv2.contourArea(cv2.convexHull(points.astype(np.float32))))
+
+
+def _box(shown: np.ndarray, outline: float) -> tuple[int, int, int, int] | None:
+    if shown.sum() < _SEEN * outline:
+        return None
+    x, y, width, height = cv2.boundingRect(shown.astype(np.uint8))
+    if min(width, height) < _LEAST * len(shown):
+        return None
+    return x, y, x + width, y + height
