@@ -86,8 +86,9 @@ def test_the_nearest_are_found_among_what_passes(
 
 def test_a_row_its_embedding_and_the_facets(gallery: Gallery) -> None:
     assert len(gallery) == COUNT
+    time = NOON + timedelta(seconds=17)
     assert gallery.row("it's 17") == GalleryRow(
-        "it's 17", Path("/17.png"), "11", NOON + timedelta(seconds=17), "blue", "bus"
+        "it's 17", Path("/17.png"), "11", time, "blue", "bus", first=time, last=time
     )
     np.testing.assert_array_equal(gallery.embedding("it's 17"), row_of(17)["embedding"])
     assert gallery.facets.cameras == ("2", "11") and gallery.facets.colors == ("blue", "red")

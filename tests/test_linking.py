@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from stores import PixelPredictor
 
 from multitasknet.errors import GalleryError
-from multitasknet.gallery.linking import complete_linkage, link
+from multitasknet.gallery.linking import Sightings, complete_linkage, link
 from multitasknet.ranking.distances import nearest, squared_distances
 
 NOON = datetime(2026, 11, 1, 12)
@@ -25,10 +27,32 @@ def neighbors_of(points: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray
     return near, np.take_along_axis(distances, near, axis=1)
 
 
-def grouped(points: list[float], cameras: list[int], times: list[float], **options: float) -> list:
+def seen(
+    cameras: Sequence[int],
+    first: Sequence[float],
+    last: Sequence[float] | None = None,
+    *,
+    window: float = 1.0,
+    pinned: Sequence[int] | None = None,
+    bounds: Mapping[tuple[int, int], tuple[float, float]] | None = None,
+) -> Sightings:
+    count = len(cameras)
+    return Sightings(
+        np.array(cameras),
+        np.array(first, np.float64),
+        np.array(first if last is None else last, np.float64),
+        window=np.full(count, window),
+        tracks=np.arange(count),
+        pinned=np.full(count, -1) if pinned is None else np.array(pinned),
+        bounds=bounds or {},
+    )
+
+
+def grouped(points: Sequence[float], *where: Any, **more: Any) -> list[int]:
     array = np.array(points, np.float32)[:, None]
-    how = {"max_distance": 1.0} | options
-    return link(array, *neighbors_of(array, 50), np.array(cameras), times, **how).tolist()
+    limit = more.pop("max_distance", 1.0)
+    near = neighbors_of(array, 50)
+    return link(array, *near, seen(*where, **more), max_distance=limit).tolist()
 
 
 def test_mutual_neighbors_across_cameras_are_one_vehicle() -> None:
@@ -55,7 +79,7 @@ def test_a_chain_of_vehicles_is_not_one() -> None:
     assert grouped(points, cameras, [0, 9, 20, 30]) == [0, 0, 1, 1]
     # Where few neighbours are looked at, the distances of the others count all the same.
     array = np.array([0, 0.1, 0.2, 0.3], np.float32)[:, None]
-    few = link(array, *neighbors_of(array, 3), np.array(cameras), [0, 9, 20, 30], max_distance=1.0)
+    few = link(array, *neighbors_of(array, 3), seen(cameras, [0, 9, 20, 30]), max_distance=1.0)
     assert few.tolist() == [0, 0, 0, 0]
 
 
@@ -103,9 +127,9 @@ def test_no_two_of_a_linked_vehicle_are_too_far_apart_in_a_dense_gallery() -> No
     embeddings = (embeddings + 0.7 * rng.normal(size=embeddings.shape)).astype(np.float32)
     distances = squared_distances(embeddings, embeddings)
     limit = float(np.quantile(distances[truth[:, None] < truth], 0.01))
-    cameras, times = np.full(len(truth), -1), np.full(len(truth), np.nan)
+    unknown = seen(np.full(len(truth), -1), np.full(len(truth), np.nan))
     near = neighbors_of(embeddings, 8)
-    found = link(embeddings, *near, cameras, times, max_distance=limit)
+    found = link(embeddings, *near, unknown, max_distance=limit)
     together = found[:, None] == found
     assert distances[together].max() <= 1.5 * limit
     assert np.bincount(found).max() <= 2 * sightings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -22,12 +22,14 @@ from .options import (
     predictor_settings,
     print_json,
     print_rows,
+    print_table,
     share,
 )
 
 if TYPE_CHECKING:
     from ..gallery.comparing import Comparison
     from ..gallery.gallery import Gallery
+    from ..gallery.linking import Travel
     from ..gallery.rows import AddReport, Entry, Hit
     from ..inference.predictor import Predictor
 
@@ -160,9 +162,30 @@ def _add_actions(actions: Any) -> None:
         type=_number,
         default=1.0,
         metavar="SECONDS",
-        help="in which a camera sees a vehicle once at most (1)",
+        help="in which a camera sees a vehicle once at most, but for tracks (1)",
+    )
+    link.add_argument(
+        "--travel-times",
+        metavar="CSV",
+        help="what bounds the way between cameras: from, to, least and most seconds; or 'learn' "
+        "to find it out",
     )
     add_options(link, "--center-cameras", "--json")
+    journeys = _action(
+        actions,
+        "journeys",
+        _journeys,
+        "write the ways of linked vehicles from camera to camera",
+        "--output journeys.html",
+    )
+    journeys.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="a name .html, .csv or .geojson"
+    )
+    journeys.add_argument(
+        "--cameras", type=Path, metavar="CSV", help="for a map: name, latitude, longitude"
+    )
+    journeys.add_argument("--where", metavar="SQL", help="vehicles that have such a row (all)")
+    add_options(journeys, "--json")
 
 
 def _action(
@@ -477,10 +500,71 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _link(options: argparse.Namespace) -> None:
+    from ..gallery.journeys import read_travel_times
+
     gallery = _opened(options)
     limit, centered = _limit(options, gallery), options.center_cameras
-    groups = gallery.link(max_distance=limit, window=options.window, center_cameras=centered)
-    print_rows(groups.counts, as_json=options.json)
+    learn = options.travel_times == "learn"
+    given = None if learn or not options.travel_times else read_travel_times(options.travel_times)
+    groups = gallery.link(
+        max_distance=limit,
+        window=options.window,
+        travel_times=given,
+        learn=learn,
+        center_cameras=centered,
+    )
+    if options.json:
+        print_json([groups.counts | {"travel_times": _as_rows(groups.travel_times)}])
+        return
+    print_rows(groups.counts)
+    if learn:
+        _print_travels("travel times", groups.travel_times)
+
+
+def _journeys(options: argparse.Namespace) -> None:
+    from ..errors import GalleryError
+    from ..files import check_output
+    from ..gallery import journeys as ways
+    from ..gallery.pages import write_journeys_page
+
+    path: Path = options.output
+    if path.suffix not in (".html", ".csv", ".geojson"):
+        raise GalleryError(f"{path}: expected a name that ends in .html, .csv or .geojson")
+    check_output(path, inputs=filter(None, [options.cameras]))
+    cameras = options.cameras and ways.read_cameras(options.cameras)
+    gallery = _opened(options)
+    found = ways.journeys(gallery, ways.vehicles(gallery, options.where))
+    if not found:
+        raise GalleryError(f"{options.store}: no such vehicle; 'gallery link' finds them first")
+    if path.suffix == ".html":
+        write_journeys_page(path, found, cameras)
+    elif path.suffix == ".csv":
+        ways.write_csv(path, found)
+    else:
+        ways.write_geojson(path, found, cameras or {})
+    ends = ways.origins_and_destinations(found)
+    several = sum(len(one.stops) > 1 for one in found)
+    counts = {"vehicles": len(found), "of several cameras": several}
+    if options.json:
+        tables = {"origins_and_destinations": ends, "travel_times": ways.ways(found)}
+        print_json([counts | {name: _as_rows(one) for name, one in tables.items()}])
+        return
+    print_rows(counts | {"output": path})
+    _print_travels("from first to last camera", ends)
+
+
+def _as_rows(travels: Mapping[tuple[str, str], Travel]) -> list[dict[str, Any]]:
+    return [{"from": one, "to": to} | asdict(travel) for (one, to), travel in travels.items()]
+
+
+def _print_travels(title: str, travels: Mapping[tuple[str, str], Travel]) -> None:
+    columns: dict[str, dict[str, float | str]] = {"vehicles": {}, "median s": {}, "spread s": {}}
+    for way, one in travels.items():
+        facts = one.vehicles, one.median, one.spread
+        for column, fact in zip(columns.values(), facts, strict=True):
+            column[" -> ".join(way)] = fact
+    print()
+    print_table(title, columns)
 
 
 def _opened(options: argparse.Namespace) -> Gallery:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -16,6 +16,7 @@ from .labels import refuse, whole_number
 from .text import read_csv, read_lines, read_text
 
 _COLUMNS = ("image", "vehicle_id", "camera", "color", "type")
+_REQUIRED = ("image", "vehicle_id")
 _FRACTION = re.compile(r"[+-]?[0-9]*[.,][0-9]+")
 _DECIMALS = re.compile(r"[.,](\d+)")
 _ZONE = re.compile(r"\s*(?:(Z)|([+-]\d\d):?(\d\d))$", re.IGNORECASE)
@@ -49,18 +50,20 @@ def read_items(path: Path) -> list[tuple[str, dict[str, str]]]:
     return items
 
 
-def read_table(path: Path) -> list[tuple[str, dict[str, str]]]:
+def read_table(
+    path: Path, columns: Sequence[str] = _COLUMNS, required: Sequence[str] = _REQUIRED
+) -> list[tuple[str, dict[str, str]]]:
     """The rows of a CSV file by the columns of its header, each after its place."""
     (origin, fields), *rows = [*read_csv(path)] or [(f"{path}:1", [])]
     header = [name.strip().lower() for name in fields]
-    if {"image", "vehicle_id"} - set(header):
+    if set(required) - set(header):
         raise DataError(
-            f"{origin}: the header is {','.join(header)!r}; expected {','.join(_COLUMNS)}, of "
-            f"which image and vehicle_id must be there"
+            f"{origin}: the header is {','.join(header)!r}; expected {','.join(columns)}, of "
+            f"which {' and '.join(required)} must be there"
         )
     refuse(
         f"{origin}: the header has the column {name!r} twice"
-        for name in _COLUMNS
+        for name in columns
         if header.count(name) > 1
     )
     refuse(

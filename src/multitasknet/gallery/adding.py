@@ -34,7 +34,7 @@ BATCH = 1000
 # Pictures that are read at once.
 _READ = 64
 _KNOWN = (
-    *("id", "image", "box", "camera", "time", "track"),
+    *("id", "image", "box", "camera", "time", "track", "pinned"),
     *("sha256", "pose_origin", "keypoints", "origin"),
 )
 
@@ -205,7 +205,8 @@ class _Adding:
 
     def _given(self, entry: Entry, row: Mapping[str, Any] | None) -> dict[str, Any]:
         """What an entry states, and its row where the entry does not."""
-        kept = {name: row[name] for name in ("camera", "time", "track", *self._own)} if row else {}
+        names = ("camera", "time", "track", "pinned", *self._own)
+        kept = {name: row[name] for name in names} if row else {}
         own = {
             name: own_value(value, self._types[name])
             for name, value in entry.more.items()

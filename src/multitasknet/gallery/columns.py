@@ -66,6 +66,8 @@ def table_schema(width: int, colors: Sequence[str], types: Sequence[str]) -> Any
         "type_probability": pa.float32(),
         "type_probabilities": vector(len(types)) if types else None,
         "vehicle": pa.int64(),
+        # The vehicle that someone gave it by hand, which linking keeps.
+        "pinned": pa.int64(),
         "embedding": vector(width),
         "sha256": pa.binary(32),
         "origin": pa.string(),

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -40,7 +39,7 @@ from .adding import Embedder, add_entries
 from .columns import origin_in, origin_text, table_schema, vectors, with_corners
 from .entries import entries_in, entries_of
 from .index import RECALL, Setting
-from .linking import Groups
+from .linking import Groups, Sightings
 from .rows import (
     AddReport,
     Entry,
@@ -60,10 +59,15 @@ if TYPE_CHECKING:
     from ..inference.predictor import Predictor
 
 DEMO = "demo"
-_ROW = ("id", "image", "camera", "time", "color", "type", "box", "track", "quality")
+_ROW = (
+    *("id", "image", "camera", "time", "color", "type"),
+    *("box", "track", "first", "last", "quality", "vehicle"),
+)
 _EMBEDDING = "embedding"
 # LanceDB sums in float32; what it finds is ranked again in float64.
 _SPARE = 16
+# Seconds: tracks of one camera may follow each other at once.
+_MOMENT = 1e-6
 # Neighbours of each row that are looked at to link.
 _NEIGHBORS = 50
 # Rows that say how many of all are near a query.
@@ -153,6 +157,10 @@ class Gallery(Store):
     def row(self, id: str) -> GalleryRow:
         """One row; KeyError if no row has that id."""
         return _gallery_row(self._one(id, _ROW))
+
+    def select(self, where: str) -> Iterator[GalleryRow]:
+        """The rows that an SQL condition keeps; GalleryError if it cannot be used."""
+        return map(_gallery_row, self.rows(_ROW, where))
 
     def embedding(self, id: str) -> np.ndarray:
         """Its embedding, float32 ``[D]``; KeyError if no row has that id."""
@@ -370,17 +378,22 @@ class Gallery(Store):
         *,
         max_distance: float,
         window: float = 1.0,
+        travel_times: Mapping[tuple[str, str], tuple[float, float]] | None = None,
+        learn: bool = False,
         center_cameras: bool = False,
         progress: bool = True,
     ) -> Groups:
         """Link rows across cameras and times, see :func:`.linking.link`.
 
-        Writes the column ``vehicle``, null for rows that are alone. The embeddings of all rows are
-        held in memory: 2 KB each.
+        Writes the column ``vehicle``, null for rows that are alone. Rows of one track are one
+        vehicle; tracks of one camera that overlap in time are two. What :func:`.journeys.pin` put
+        together or apart stays so. The embeddings of all rows are held in memory: 2 KB each.
 
         Args:
             max_distance: squared Euclidean, of a pair.
-            window: seconds between two appearances at one camera, at least.
+            window: seconds between two crops without a track at one camera, at least.
+            travel_times: the least and most seconds from one camera to the next, by both names.
+            learn: find out those that are not given, by linking without them first.
             center_cameras: as in :meth:`group`; takes 4 KB for each row, and compares each with
                 each, as an index knows the stored embeddings alone.
 
@@ -389,18 +402,26 @@ class Gallery(Store):
             DataError: no camera has enough rows for ``center_cameras``.
         """
         rows, embeddings, cameras = self._embedded(
-            ["id", "image", "time"], center_cameras=center_cameras
+            ["id", "image", "time", "track", "first", "last", "pinned"],
+            center_cameras=center_cameras,
         )
+        numbers = dict(zip(rows["camera"].to_pylist(), cameras.tolist(), strict=True))
+        names = {number: name for name, number in numbers.items()}
+        bounds = {
+            (numbers[one], numbers[other]): both
+            for (one, other), both in (travel_times or {}).items()
+            if {one, other} <= numbers.keys()
+        }
         is_exact = center_cameras or self.plan() is None
-        groups = linking.link(
-            embeddings,
-            *self._neighbors(rows["id"].to_pylist(), embeddings, is_exact, progress),
-            cameras=cameras,
-            times=[_seconds(time) for time in rows["time"].to_pylist()],
-            max_distance=max_distance,
-            window=window,
-        )
-        together = np.bincount(groups)[groups] > 1
+        near, far = self._neighbors(rows["id"].to_pylist(), embeddings, is_exact, progress)
+        seen = _sightings(rows, cameras, window, bounds)
+        groups = linking.link(embeddings, near, far, seen, max_distance=max_distance)
+        learned = {}
+        if learn:
+            learned = linking.travel_times(groups, seen)
+            seen = replace(seen, bounds={k: one.bounds for k, one in learned.items()} | bounds)
+            groups = linking.link(embeddings, near, far, seen, max_distance=max_distance)
+        together = (np.bincount(groups)[groups] > 1) | (seen.pinned >= 0)
         vehicles = np.full(len(groups), -1)
         vehicles[together] = np.unique(groups[together], return_inverse=True)[1]
         schema = self.table.schema
@@ -408,29 +429,30 @@ class Gallery(Store):
         labels = pa.array(vehicles, pa.int64(), mask=~together)
         # Rows that were removed meanwhile are not written.
         self.merge_table(pa.Table.from_arrays([rows["id"], labels], schema=fields))
-        return Groups(tuple(map(Path, rows["image"].to_pylist())), groups, max_distance)
+        times = {(names[one], names[other]): time for (one, other), time in learned.items()}
+        return Groups(tuple(map(Path, rows["image"].to_pylist())), groups, max_distance, times)
 
     def _embedded(
         self, columns: Sequence[str], where: str | None = None, *, center_cameras: bool = False
     ) -> tuple[Any, np.ndarray, np.ndarray]:
-        """Columns of rows, Arrow, their embeddings and cameras, all of one version.
+        """Columns of rows and ``camera``, Arrow, their embeddings and cameras, of one version.
 
         Embeddings are float16 ``[N, D]``, or float32 if the cameras' means are taken away. Cameras
         are int64 ``[N]``, -1 where unknown.
         """
-        parts, halves, names = [], [], list[str]()
+        parts, halves = [], []
         for batch in self.read([*columns, "camera", _EMBEDDING], where):
-            parts.append(batch.select(columns))
+            parts.append(batch.select([*columns, "camera"]))
             halves.append(vectors(batch[_EMBEDDING]).astype(np.float16))
-            names += batch["camera"].to_pylist()
-        if not names:
+        if not parts:
             raise GalleryError(f"{self.path}: there are no rows to group; add pictures first")
-        embeddings = np.concatenate(halves)
+        rows, embeddings = pa.Table.from_batches(parts), np.concatenate(halves)
+        names = rows["camera"].to_pylist()
         numbers = {name: number for number, name in enumerate(sorted(set(names) - {""}))}
         cameras = np.array([numbers.get(name, UNKNOWN_CAMERA) for name in names])
         if center_cameras:
             embeddings = centering.center_cameras(embeddings, cameras)
-        return pa.Table.from_batches(parts), embeddings, cameras
+        return rows, embeddings, cameras
 
     def _neighbors(
         self, ids: Sequence[str], embeddings: np.ndarray, is_exact: bool, progress: bool
@@ -510,11 +532,37 @@ def _by_size(name: str) -> tuple[bool, int, str]:
 
 
 def _gallery_row(row: dict[str, Any]) -> GalleryRow:
-    box = row["box"] and tuple(row["box"])
-    return GalleryRow(
-        **{name: row[name] for name in _ROW} | {"image": Path(row["image"]), "box": box}
+    known = {name: row[name] for name in _ROW}
+    known["box"] = row["box"] and tuple(row["box"])
+    known |= {name: row[name] or row["time"] for name in ("first", "last")}
+    return GalleryRow(**known | {"image": Path(row["image"])})
+
+
+def _sightings(
+    rows: Any, cameras: np.ndarray, window: float, bounds: Mapping[tuple[int, int], Any]
+) -> Sightings:
+    """When a gallery's rows were seen; those of one track from its first moment to its last."""
+    time, first, last = (_seconds(rows[name]) for name in ("time", "first", "last"))
+    names = rows["track"].to_pylist()
+    tracks = linking.numbered(
+        (camera, name) if name else row
+        for row, (camera, name) in enumerate(zip(cameras.tolist(), names, strict=True))
+    )
+    starts = np.full(len(tracks), np.nan)
+    ends = starts.copy()
+    np.fmin.at(starts, tracks, np.where(np.isnan(first), time, first))
+    np.fmax.at(ends, tracks, np.where(np.isnan(last), time, last))
+    return Sightings(
+        cameras,
+        starts[tracks],
+        ends[tracks],
+        window=np.array([_MOMENT if name else window for name in names]),
+        tracks=tracks,
+        pinned=rows["pinned"].fill_null(-1).to_numpy(),
+        bounds=bounds,
     )
 
 
-def _seconds(time: datetime | None) -> float:
-    return float("nan") if time is None else time.replace(tzinfo=timezone.utc).timestamp()
+def _seconds(times: Any) -> np.ndarray:
+    """A column of times as seconds since 1970, float64 ``[N]``, NaN where there is none."""
+    return times.cast(pa.int64()).cast(pa.float64()).fill_null(float("nan")).to_numpy() / 1e6

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import ArrayLike
 from pyarrow import csv
 
 from ..errors import GalleryError
 from ..files import replacing
-from ..ranking.distances import check_integers, squared_distances
+from ..ranking.distances import squared_distances
+from ..vehicle.cameras import same_camera
 
 # Of one vehicle's images, in units of the distance that makes a pair.
 SPREAD = 1.5
 # Of a complete linkage, which holds all pairs of distances.
 MOST_GROUPED = 20_000
+# Travel times that are learned: of so many vehicles, and how far from the median they may be, in
+# spreads, of which each is at least this share of the median.
+_FEWEST = 5
+_SPREADS = 3
+_LEAST_SPREAD = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +37,13 @@ class Groups:
         images: of the rows.
         vehicles: int64 ``[N]``, the vehicle of each, from 0 in the order of their first rows.
         max_distance: squared Euclidean, of a pair.
+        travel_times: between two cameras by their names, where they were learned.
     """
 
     images: tuple[Path, ...]
     vehicles: np.ndarray
     max_distance: float
+    travel_times: Mapping[tuple[str, str], Travel] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, float]:
@@ -81,81 +91,180 @@ def complete_linkage(embeddings: np.ndarray, max_distance: float) -> np.ndarray:
         return np.zeros(len(embeddings), np.int64)
     distances = squared_distances(embeddings, embeddings)
     tree = linkage(squareform(distances, checks=False), "complete")
-    return _numbered(fcluster(tree, max_distance, "distance").tolist())
+    return numbered(fcluster(tree, max_distance, "distance").tolist())
+
+
+@dataclass(frozen=True)
+class Travel:
+    """How long vehicles took from one camera to the next.
+
+    Attributes:
+        vehicles: how many went there.
+        median: seconds from the last moment at the one to the first at the other.
+        spread: 1.4826 times the median deviation from it: a normal distribution's standard one.
+    """
+
+    vehicles: int
+    median: float
+    spread: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Travel:
+        median = float(np.median(seconds))
+        deviation = np.median(np.abs(np.subtract(seconds, median)))
+        return cls(len(seconds), median, float(1.4826 * deviation))
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and most seconds that a vehicle is believed to take."""
+        reach = _SPREADS * max(self.spread, _LEAST_SPREAD * abs(self.median), 1.0)
+        return self.median - reach, self.median + reach
+
+
+@dataclass(frozen=True, eq=False)
+class Sightings:
+    """Where and when rows were seen, and so which of them cannot show one vehicle.
+
+    Attributes:
+        cameras: integers ``[N]``, -1 where unknown.
+        first, last: seconds ``[N]``, NaN where unknown.
+        window: seconds ``[N]``; two rows of one camera, from the end of the one to the start of
+            the other, are at least the smaller of their windows apart.
+        tracks: integers ``[N]``; rows of one number are of one track, and show one vehicle.
+        pinned: integers ``[N]``, the vehicle that someone gave a row by hand, -1 for none.
+        bounds: the least and most seconds from the last moment at one camera to the first at
+            another, by the two.
+    """
+
+    cameras: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    window: np.ndarray
+    tracks: np.ndarray
+    pinned: np.ndarray
+    bounds: Mapping[tuple[int, int], tuple[float, float]] = field(default_factory=dict)
+
+    @cached_property
+    def _limits(self) -> np.ndarray:
+        # The last place, -1, is that of unknown cameras.
+        side = self.cameras.max() + 2
+        limits = np.broadcast_to([-np.inf, np.inf], (side, side, 2)).copy()
+        for pair, both in self.bounds.items():
+            limits[pair] = both
+        return limits
+
+    def apart(self, a: Any, b: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Seconds between rows, from the earlier to the later, with the least and the most."""
+        is_first = self.first[a] <= self.first[b]
+        earlier, later = np.where(is_first, a, b), np.where(is_first, b, a)
+        places = self.cameras[earlier], self.cameras[later]
+        least, most = np.moveaxis(self._limits[places], -1, 0)
+        window = np.minimum(self.window[a], self.window[b])
+        gap = self.first[later] - self.last[earlier]
+        return gap, np.where(same_camera(*places), window, least), most
+
+    def clash(self, a: Any, b: Any) -> np.ndarray:
+        """Whether rows cannot show one vehicle, whatever others show."""
+        gap, least, _ = self.apart(a, b)
+        first, second = self.pinned[a], self.pinned[b]
+        return (gap < least) | ((first != second) & (first >= 0) & (second >= 0))
+
+    def too_late(self, a: Sequence[int], b: Sequence[int]) -> bool:
+        """Whether a vehicle would take too long from a row of the one to the next, of the other."""
+        timed = [row for row in (*a, *b) if not np.isnan(self.first[row])]
+        order = np.array(sorted(timed, key=self.first.__getitem__), np.int64)
+        gap, _, most = self.apart(order[:-1], order[1:])
+        joined = np.diff(np.isin(order, a))
+        return bool((gap > most)[joined].any())
+
+
+def travel_times(vehicles: np.ndarray, seen: Sightings) -> dict[tuple[int, int], Travel]:
+    """How long linked vehicles took, by pairs of cameras that five or more passed in turn."""
+    order = np.lexsort((seen.first, vehicles))
+    order = order[~np.isnan(seen.first[order]) & (seen.cameras[order] >= 0)]
+    a, b = order[:-1], order[1:]
+    moved = (vehicles[a] == vehicles[b]) & (seen.cameras[a] != seen.cameras[b])
+    seconds = defaultdict[tuple[int, int], list[float]](list)
+    for one, other in zip(a[moved], b[moved], strict=True):
+        pair = int(seen.cameras[one]), int(seen.cameras[other])
+        seconds[pair].append(seen.first[other] - seen.last[one])
+    return {pair: Travel.of(all) for pair, all in sorted(seconds.items()) if len(all) >= _FEWEST}
 
 
 def link(
     embeddings: np.ndarray,
     neighbors: np.ndarray,
     distances: np.ndarray,
-    cameras: ArrayLike,
-    times: ArrayLike,
+    seen: Sightings,
     *,
     max_distance: float,
-    window: float = 1.0,
 ) -> np.ndarray:
     """Group images that are mutual nearest neighbours, nearest pairs first.
 
-    Two images are a pair if each is the nearest of its camera's to the other. A pair joins its
-    groups unless one camera would have seen the vehicle twice within the window, or two images of
-    it would be further apart than one and a half times the distance, which keeps chains of
-    vehicles that look a little like the next one from becoming one.
+    Two images are a pair if each is the nearest of its camera's to the other, of those that can
+    show one vehicle. A pair joins its groups unless rows of these cannot, or two images of the
+    vehicle would be further apart than one and a half times the distance, which keeps chains of
+    vehicles that look a little like the next one from becoming one. What was pinned together is a
+    group from the start.
 
     Args:
         embeddings: ``[N, D]``, whose distances are compared.
         neighbors: rows of each image's neighbours, int64 ``[N, K]``, nearest first; -1 for none.
         distances: theirs, ``[N, K]``.
-        cameras: integers ``[N]``, -1 where unknown.
-        times: seconds ``[N]``, NaN where unknown.
+        seen: what rules out that two images show one vehicle.
         max_distance: squared Euclidean; images further apart are not a pair.
-        window: seconds; images of one camera that are less apart in time show two vehicles.
 
     Returns:
         int64 ``[N]``, the group of each image, from 0 in the order of their first images.
     """
-    places = check_integers("cameras", cameras, len(neighbors), "image")
-    moments = np.asarray(times, dtype=np.float64)
 
     def clash(a: list[int], b: list[int]) -> bool:
-        same = (places[a][:, None] == places[b]) & (places[b] >= 0)
-        apart = np.abs(moments[a][:, None] - moments[b])
-        return bool((same & (apart < window)).any())
+        return bool(seen.clash(np.array(a)[:, None], np.array(b)).any()) or seen.too_late(a, b)
 
     def too_far(a: list[int], b: list[int]) -> bool:
         far = squared_distances(embeddings[a], embeddings[b])
         return bool((far > SPREAD * max_distance).any())
 
     # Images of one group share a list of its rows.
-    groups = [[row] for row in range(len(places))]
-    for first, second in _mutual(neighbors, distances, places, max_distance):
+    pinned = seen.pinned >= 0
+    starts = numbered(zip(pinned, np.where(pinned, seen.pinned, seen.tracks), strict=True)).tolist()
+    together = [list[int]() for _ in range(max(starts) + 1)]
+    for row, start in enumerate(starts):
+        together[start].append(row)
+    groups = [together[start] for start in starts]
+    for first, second in _mutual(neighbors, distances, seen, max_distance):
         small, large = sorted((groups[first], groups[second]), key=len)
         if small is large or clash(small, large) or too_far(small, large):
             continue
         large += small
         for row in small:
             groups[row] = large
-    return _numbered(map(id, groups))
+    return numbered(map(id, groups))
 
 
-def _numbered(groups: Iterable[Hashable]) -> np.ndarray:
+def numbered(groups: Iterable[Hashable]) -> np.ndarray:
+    """What each is as an integer, int64 ``[N]``, from 0 in the order of the first of each."""
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(one, len(numbers)) for one in groups], np.int64)
 
 
 def _mutual(
-    neighbors: np.ndarray, distances: np.ndarray, cameras: np.ndarray, max_distance: float
+    neighbors: np.ndarray, distances: np.ndarray, seen: Sightings, max_distance: float
 ) -> Iterator[tuple[int, int]]:
     """Pairs of which each is the nearest of its camera's to the other, nearest first."""
     nearest: dict[tuple[int, int], float] = {}
     for row, (others, far) in enumerate(zip(neighbors, distances, strict=True)):
         near = (others >= 0) & (others != row) & (far <= max_distance)
-        seen: set[int] = set()
-        for other, distance in zip(others[near].tolist(), far[near].tolist(), strict=True):
+        others, far = others[near], far[near]
+        gap, _, most = seen.apart(row, others)
+        possible = ~seen.clash(row, others) & ~(gap > most)
+        passed: set[int] = set()
+        for other, distance in zip(others[possible].tolist(), far[possible].tolist(), strict=True):
             # Of images without a camera each counts for itself.
-            camera = int(cameras[other])
-            if camera in seen and camera >= 0:
+            camera = int(seen.cameras[other])
+            if camera in passed and camera >= 0:
                 continue
-            seen.add(camera)
+            passed.add(camera)
             nearest[row, other] = distance
     mutual = [
         (distance, row, other)

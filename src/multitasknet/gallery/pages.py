@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,9 @@ import numpy as np
 
 from ..errors import ImageError
 from ..images import read_image
+from ..report.map import draw_map
 from ..report.page import Panel, Shot, thumbnail, write_page
+from .journeys import Journey, Stop, check_places, origins_and_destinations, ways
 from .rows import Hit
 
 if TYPE_CHECKING:
@@ -104,6 +106,73 @@ def write_contact_sheet(path: str | Path, groups: Groups) -> Path:
         max_distance=groups.max_distance,
         random=False,
     )
+
+
+def write_journeys_page(
+    path: str | Path,
+    journeys: Sequence[Journey],
+    cameras: Mapping[str, tuple[float, float]] | None = None,
+) -> Path:
+    """Write a self-contained page with each vehicle's way and pictures, in the order given.
+
+    Args:
+        cameras: latitude and longitude of all of them, for a map; None for none.
+
+    Raises:
+        GalleryError: a camera's place is not among these.
+        OutputError: the page cannot be written.
+    """
+    if cameras is not None:
+        check_places(journeys, cameras)
+    taken, whole = ways(journeys), origins_and_destinations(journeys)
+    matrix = {f"to {end}": {start: "" for start, _ in whole} for _, end in whole}
+    for (start, end), one in whole.items():
+        matrix[f"to {end}"][start] = str(one.vehicles)
+    return write_page(
+        path,
+        "journeys.html",
+        title="MultiTaskNet journeys",
+        panels=[_panel(one) for one in journeys[:_VEHICLES]],
+        vehicles=len(journeys),
+        travelled=sum(len(one.stops) > 1 for one in journeys),
+        map=cameras and draw_map(cameras, {way: one.vehicles for way, one in taken.items()}),
+        whole=matrix,
+        taken={
+            name: {" → ".join(way): fact(one) for way, one in taken.items()}
+            for name, fact in (
+                ("vehicles", lambda one: one.vehicles),
+                ("median", lambda one: _duration(one.median)),
+                ("spread", lambda one: _duration(one.spread)),
+            )
+        },
+    )
+
+
+def _panel(journey: Journey) -> Panel:
+    stops = journey.stops
+    if not stops:
+        shots = [_shot(row.image, row.camera or "camera unknown") for row in journey.rows[:_CROPS]]
+        return Panel(f"Vehicle {journey.vehicle}, times or cameras unknown", tuple(shots))
+    way = " → ".join(stop.camera for stop in stops)
+    title = f"Vehicle {journey.vehicle}, {stops[0].first:%Y-%m-%d}: {way}"
+    return Panel(title, tuple(_shot(stop.rows[0].image, _passed(stop)) for stop in stops))
+
+
+def _passed(stop: Stop) -> str:
+    """A camera, when it saw the vehicle, and how long after the one before."""
+    facts = [stop.camera, f"{stop.first:%H:%M:%S}"]
+    if stop.seconds is not None:
+        facts.append(f"{_duration(stop.seconds)} later")
+    if len(stop.rows) > 1:
+        facts.append(f"1 of {len(stop.rows)} pictures")
+    return ", ".join(facts)
+
+
+def _duration(seconds: float) -> str:
+    """Seconds for people."""
+    if abs(seconds) < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if abs(seconds) < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _shot(image: str | Path, caption: str, verdict: str = "") -> Shot:

@@ -38,6 +38,8 @@ class GalleryRow:
         box: x1, y1, x2, y2 in pixels of the picture; None for the whole of it.
         track: the name of its track within its camera; empty if it is of none.
         quality: how surely it shows one whole vehicle, 0..1; None if unknown.
+        first, last: the track's first and last moment, of a plain crop ``time``; None if unknown.
+        vehicle: the number that ``link`` gave it; None if it is alone.
     """
 
     id: str
@@ -49,6 +51,9 @@ class GalleryRow:
     box: Box | None = None
     track: str = ""
     quality: float | None = None
+    first: datetime | None = None
+    last: datetime | None = None
+    vehicle: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,319 @@
+"""Journeys: linked with times that bound what can be, written, and put right by hand."""
+
+from __future__ import annotations
+
+import csv
+import json
+from datetime import datetime, timedelta
+from itertools import combinations, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import stores
+from browser import CHROMIUM, check_page
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_linking import grouped, neighbors_of, precision_and_recall, seen
+
+from multitasknet.cli import main
+from multitasknet.errors import DataError, GalleryError
+from multitasknet.gallery.gallery import Gallery
+from multitasknet.gallery.journeys import (
+    journeys,
+    origins_and_destinations,
+    pin,
+    read_cameras,
+    read_travel_times,
+    vehicles,
+    ways,
+    write_geojson,
+)
+from multitasknet.gallery.linking import link, travel_times
+
+NOON = datetime(2026, 11, 1, 12)
+
+
+def track(name: str, camera: str, look: int, start: float, seconds: float = 5) -> dict:
+    """A row of a track; those of one look are near each other."""
+    first, last = (NOON + timedelta(seconds=one) for one in (start, start + seconds))
+    noise = np.random.default_rng([look, int(start)]).normal(size=stores.WIDTH)
+    embedding = np.random.default_rng(look).normal(size=stores.WIDTH) + 0.05 * noise
+    times = {"time": first, "first": first, "last": last}
+    return stores.row(name, look, camera=camera, track=name, embedding=embedding) | times
+
+
+def filled(path: Path | str, *rows: dict) -> Gallery:
+    gallery = stores.open_gallery(path)
+    gallery.merge(rows, insert=True)
+    return gallery
+
+
+def linked(gallery: Gallery, **how: object) -> dict[str, int | None]:
+    gallery.link(max_distance=2.0, progress=False, **how)
+    return {row["id"]: row["vehicle"] for row in gallery.rows(["id", "vehicle"])}
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Gallery:
+    """Two vehicles from a by b to c, one from c to a, and one at b alone."""
+    rows = [
+        *(track(f"{camera}1", camera, 1, n * 60) for n, camera in enumerate("abc")),
+        *(track(f"{camera}2", camera, 2, 7 + n * 60) for n, camera in enumerate("abc")),
+        *(track(f"{camera}3", camera, 3, 30 + n * 200) for n, camera in enumerate("ca")),
+        track("b4", "b", 4, 90),
+    ]
+    pictures = stores.draw(tmp_path / "crops", 5)
+    rows = [row | {"image": str(pictures[int(row["id"][1])])} for row in rows]
+    return filled(tmp_path / "town.lance", *rows)
+
+
+# Linking
+
+
+def test_tracks_of_one_camera_that_overlap_are_two_vehicles() -> None:
+    points, cameras = [0, 0.1, 0.2], [1, 1, 2]
+    assert grouped(points, cameras, [0, 4, 60], [5, 9, 65], window=1e-6) == [0, 1, 1]
+    assert grouped(points, cameras, [0, 5.1, 60], [5, 9, 65], window=1e-6) == [0, 0, 0]
+    # One that lies within another.
+    assert grouped(points, cameras, [0, 2, 60], [9, 3, 65], window=1e-6) == [0, 1, 1]
+
+
+def test_what_cannot_be_does_not_hide_what_can() -> None:
+    # The first's nearest of camera 2 was there too early; the next one fits.
+    points, cameras, times = [0, 0.1, -0.3], [1, 2, 2], [0, 5, 60]
+    assert grouped(points, cameras, times) == [0, 0, 0]
+    assert grouped(points, cameras, times, bounds={(1, 2): (30, 90)}) == [0, 1, 0]
+
+
+def test_the_longest_time_is_that_to_the_next_camera() -> None:
+    points, cameras, times = [0, 0.1, 0.2], [1, 2, 3], [0, 50, 100]
+    bounds = {(1, 3): (10.0, 60.0), (1, 2): (10.0, 60.0), (2, 3): (10.0, 60.0)}
+    assert grouped(points, cameras, times, bounds=bounds) == [0, 0, 0]
+    assert grouped([0, 5, 0.2], cameras, times, bounds=bounds) == [0, 1, 2]
+
+
+def test_what_was_pinned_stays_together_and_apart() -> None:
+    points, cameras, times = [0, 0.1, 0.2, 9], [1, 2, 3, 4], [0, 50, 100, 150]
+    assert grouped(points, cameras, times) == [0, 0, 0, 1]
+    assert grouped(points, cameras, times, pinned=[7, 8, -1, 7]) == [0, 1, 1, 0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 9999), st.integers(3, 40))
+def test_no_vehicle_is_in_two_places_or_too_fast_or_too_slow(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(count, 2)).astype(np.float32)
+    first = rng.uniform(0, 300, count)
+    first[rng.random(count) < 0.1] = np.nan
+    last = first + rng.uniform(0, 20, count)
+    pinned = np.where(rng.random(count) < 0.2, rng.integers(3, size=count), -1)
+    bounds = {(a, b): (20.0, 80.0) for a in range(3) for b in range(3) if a != b}
+    where = np.append([0, 1, 2], rng.integers(-1, 3, count - 3))
+    for pins in (None, pinned):
+        sight = seen(where, first, last, window=1e-6, bounds=bounds, pinned=pins)
+        groups = link(points, *neighbors_of(points, 50), sight, max_distance=4)
+        for group in range(groups.max() + 1):
+            rows = np.flatnonzero(groups == group)
+            pins_in = {pinned[row] for row in rows} - {-1}
+            assert pins is None or len(pins_in) <= 1
+            # What was pinned together is believed, whatever its times.
+            if pins is not None and pins_in:
+                continue
+            known = sorted(rows[~np.isnan(first[rows])], key=lambda row: first[row])
+            for a, b in combinations(known, 2):
+                if min(where[a], where[b]) >= 0:
+                    assert first[b] - last[a] >= (1e-6 if where[a] == where[b] else 20)
+            for a, b in pairwise(known):
+                if where[a] != where[b] and min(where[a], where[b]) >= 0:
+                    assert first[b] - last[a] <= 80
+
+
+def test_learned_travel_times_tell_apart_what_looks_alike() -> None:
+    # 80 vehicles of 8 looks pass three cameras, 40 and 70 seconds apart.
+    rng = np.random.default_rng(1)
+    looks = rng.normal(size=(8, 32))
+    truth = np.repeat(np.arange(80), 3)
+    cameras = np.tile([0, 1, 2], 80)
+    start = np.repeat(rng.uniform(0, 3600, 80), 3) + np.tile([0, 45, 120], 80)
+    start += 3 * rng.normal(size=240)
+    points = (
+        looks[truth % 8]
+        + 0.4 * rng.normal(size=(240, 32))
+        + 0.3 * rng.normal(size=(80, 32)).repeat(3, 0)
+    )
+    near = neighbors_of(points.astype(np.float32), 50)
+    sight = seen(cameras, start, start + 5, window=1e-6)
+    plain = link(points, *near, sight, max_distance=20)
+    learned = travel_times(plain, sight)
+    assert learned[0, 1].median == pytest.approx(40, abs=3)
+    assert learned[1, 2].median == pytest.approx(70, abs=3)
+    bounds = {way: one.bounds for way, one in learned.items()}
+    bounded = link(
+        points,
+        *near,
+        seen(cameras, start, start + 5, window=1e-6, bounds=bounds),
+        max_distance=20,
+    )
+    before, after = (precision_and_recall(one, truth) for one in (plain, bounded))
+    assert after[0] > before[0] + 0.1 and after[1] > before[1] - 0.05
+
+
+def test_rows_of_a_track_are_one_vehicle_whatever_their_times() -> None:
+    rows = [
+        stores.row(f"{name}{n}", 1, camera="a", track=name, time=NOON + timedelta(seconds=n))
+        for name, seconds in (("t", (0, 2, 4)), ("u", (1, 3, 5)), ("", (90,)))
+        for n in seconds
+    ]
+    found = linked(filled("memory://", *rows))
+    assert found["t0"] == found["t2"] == found["t4"] != found["u1"] == found["u3"] == found["u5"]
+    assert found["90"] in (found["t0"], found["u1"])
+
+
+# Journeys
+
+
+def test_a_journey_has_its_cameras_in_turn(town: Gallery) -> None:
+    found = linked(town)
+    assert found["b4"] is None and len({*found.values()}) == 4
+    order = vehicles(town)
+    assert order[-1] == found["c3"]
+    first, second, third = journeys(town, order)
+    assert [stop.camera for stop in first.stops] == [stop.camera for stop in second.stops]
+    assert [stop.seconds for stop in first.stops] == [None, 55, 55]
+    assert [row.id for row in third.rows] == ["c3", "a3"]
+    assert vehicles(town, "camera = 'c' and time < '2026-11-01 12:01'") == [found["c3"]]
+    ends = origins_and_destinations([first, second, third])
+    assert {way: (one.vehicles, one.median) for way, one in ends.items()} == {
+        ("a", "c"): (2, 115),
+        ("c", "a"): (1, 195),
+    }
+    assert list(ways([first, second, third])) == [("a", "b"), ("b", "c"), ("c", "a")]
+
+
+def test_crops_without_tracks_have_journeys_too() -> None:
+    rows = [
+        track(f"{k}{n}", camera, 1, 60 * k + 2 * n) | {"track": "", "first": None, "last": None}
+        for k, camera in enumerate("aba")
+        for n in range(3)
+    ]
+    rows.append(rows[0] | {"id": "unknown", "camera": "", "time": None})
+    gallery = filled("memory://", *rows)
+    pin(gallery, [row["id"] for row in rows])
+    (one,) = journeys(gallery, vehicles(gallery))
+    assert [(stop.camera, len(stop.rows)) for stop in one.stops] == [("a", 3), ("b", 3), ("a", 3)]
+    assert [stop.seconds for stop in one.stops] == [None, 56, 56]
+    assert one.rows[-1].id == "unknown" and one.rows[0].last == NOON
+
+
+def test_vehicles_are_split_and_merged_by_hand_and_linking_keeps_it(town: Gallery) -> None:
+    before = linked(town)
+    number = pin(town, ["b1"])
+    after = {row["id"]: row["vehicle"] for row in town.rows(["id", "vehicle"])}
+    assert after == before | {"b1": number} and number not in before.values()
+    merged = pin(town, ["a2", "b2", "c2", "b4"])
+    for again in (None, linked(town)):
+        found = again or {row["id"]: row["vehicle"] for row in town.rows(["id", "vehicle"])}
+        assert found["a2"] == found["b2"] == found["c2"] == found["b4"] != found["a1"]
+        assert found["a1"] == found["c1"] != found["b1"] is not None
+        assert found["a3"] == found["c3"]
+    assert merged > number
+    # What comes later may join.
+    town.merge([track("d1", "d", 1, 180)], insert=True)
+    found = linked(town)
+    assert found["d1"] in (found["a1"], found["b1"])
+    with pytest.raises(GalleryError, match="no row has the id 'nobody'"):
+        pin(town, ["a1", "nobody"])
+
+
+def test_a_pinned_row_that_is_embedded_again_stays_pinned(tmp_path: Path) -> None:
+    paths = stores.draw(tmp_path / "crops", 2)
+    predictor = stores.PixelPredictor()
+    gallery = Gallery.create(tmp_path / "a.lance", predictor)
+    gallery.add(predictor, paths, progress=False)
+    pin(gallery, [str(one) for one in paths])
+    gallery.add(stores.PixelPredictor("cd" * 32), paths, reembed=True, progress=False)
+    assert len({*linked(gallery).values()} - {None}) == 1
+
+
+# Files
+
+
+def test_the_command_writes_tables_lines_and_a_page(
+    town: Gallery, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = tmp_path / "times.csv"
+    times.write_text("from,to,least,most\na,b,10,90\nb,c,10,90\nnowhere,b,1,2\n")
+    store, limit = town.path, ["--max-distance", "2"]
+    assert main(["gallery", "link", store, *limit, "--travel-times", "learn", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["travel_times"] == []
+    assert main(["gallery", "link", store, *limit, "--travel-times", str(times)]) == 0
+    assert "with several crops  3" in capsys.readouterr().out
+    cameras = tmp_path / "cameras.csv"
+    cameras.write_text("name,latitude,longitude\na,52.5,13.4\nb,52.51,13.41\nc,52.5,13.42\n")
+    written = {kind: tmp_path / f"journeys.{kind}" for kind in ("csv", "geojson", "html")}
+    for path in written.values():
+        line = ["gallery", "journeys", store, "--output", str(path), "--cameras", str(cameras)]
+        assert main(line) == 0
+        assert "a -> c" in capsys.readouterr().out
+    with written["csv"].open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8 and [row["seconds"] for row in rows[:3]] == ["", "55.0", "55.0"]
+    assert [row["camera"] for row in rows[:3]] == ["a", "b", "c"] and rows[1]["stop"] == "2"
+    features = json.loads(written["geojson"].read_text())["features"]
+    lines = [one for one in features if one["geometry"]["type"] == "LineString"]
+    assert len(features) == 6 and len(lines) == 3
+    assert lines[0]["geometry"]["coordinates"] == [[13.4, 52.5], [13.41, 52.51], [13.42, 52.5]]
+    assert lines[0]["properties"]["first"][1] == "2026-11-01T12:01:00"
+    page = written["html"].read_text()
+    assert page.count("<h3>Vehicle") == 3 and page.count("data:image/jpeg") == 8
+    assert "a → b → c" in page and "<title>a to b: 2</title>" in page and "55 s later" in page
+    if CHROMIUM:
+        check_page(written["html"], 500)
+    (found,) = main_json(capsys, "gallery", "journeys", store, "--output", str(written["csv"]))
+    assert found["vehicles"] == found["of several cameras"] == 3
+    assert found["origins_and_destinations"][0] == {
+        "from": "a",
+        "to": "c",
+        "vehicles": 2,
+        "median": 115.0,
+        "spread": 0.0,
+    }
+
+
+def main_json(capsys: pytest.CaptureFixture[str], *line: str) -> list[dict]:
+    assert main([*line, "--json"]) == 0
+    return [json.loads(one) for one in capsys.readouterr().out.splitlines()]
+
+
+def test_what_cannot_be_written_says_why(
+    town: Gallery, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["gallery", "journeys", town.path, "--output"]
+    assert main([*line, str(tmp_path / "a.csv")]) == 2
+    assert "'gallery link' finds them first" in capsys.readouterr().err
+    assert main([*line, str(tmp_path / "a.txt")]) == 2
+    assert "ends in .html, .csv or .geojson" in capsys.readouterr().err
+    linked(town)
+    with pytest.raises(GalleryError, match="camera 'c' is not among a, b"):
+        write_geojson(tmp_path / "a", journeys(town, vehicles(town)), {"a": (0, 0), "b": (0, 0)})
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "message"),
+    [
+        (read_cameras, "name,latitude\na,1\n", "longitude must be there"),
+        (
+            read_cameras,
+            "name,latitude,longitude\na,91,0\n",
+            "2: latitude is '91'; expected a number",
+        ),
+        (read_travel_times, "from,to,least,most\na,b,9,x\n", "most is 'x'"),
+        (read_travel_times, "from,to,least,most\na,b,9,nan\n", "most is 'nan'"),
+        (read_travel_times, "from,to,least,most\na,b,9,3\n", "least is 9 and most 3"),
+    ],
+)
+def test_faulty_files_name_the_line(tmp_path: Path, read, text: str, message: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read(tmp_path / "a.csv")
