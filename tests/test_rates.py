@@ -20,7 +20,7 @@ from multitasknet.gallery.gallery import Gallery
 from multitasknet.ranking.distances import squared_distances
 from multitasknet.ranking.strangers import Moments, StrangerRates
 
-SPREAD = (1 + np.arange(stores.WIDTH)) ** -0.5  # as embeddings are: a few directions count most
+SPREAD = (1 + np.arange(stores.WIDTH)) ** -1.3  # as embeddings are: a few directions count most
 
 
 def crops(vehicles: int, each: int, seed: int = 0, noise: float = 0.6) -> tuple:

@@ -1,12 +1,13 @@
 """How near strangers come: the share of pairs of two vehicles that are as near as a pair is.
 
 No labels are needed. Most pairs of a gallery's rows are of two vehicles, and a small, unknown share
-of one. Where 5 % to 40 % of the pairs are nearer, that share hardly counts: there log F, the share
-of pairs within a squared distance d, is a smooth function of log d, whose slope is the correlation
-dimension at that scale (Grassberger and Procaccia, Physica D, 1983). A quadratic of log d is fitted
-and continued to smaller distances. The most that random pairs have above it there is taken for the
-share of one vehicle, and it is fitted again without that. Pairs of different cameras at one time
-are strangers for certain: where there are enough, they are taken instead, and as they are.
+of one, which are among the nearest. Where 5 % to 12 % of the pairs are nearer, that share hardly
+counts. There log F, the share of pairs within a squared distance d, is a line in log d, whose slope
+is the correlation dimension at that scale (Grassberger and Procaccia, Physica D, 1983), and it is
+continued to smaller distances. Look-alikes make strangers more common there than a steep line says,
+so that it is taken no steeper than was measured on crops with labels; nor is a rate ever larger
+than the share of all pairs. Pairs of different cameras at one time are strangers for certain: where
+there are enough, they are taken instead, and as they are.
 """
 
 from __future__ import annotations
@@ -24,14 +25,17 @@ from .distances import check_embeddings, check_integers, squared_distances
 
 logger = logging.getLogger(__name__)
 
-# Fewer rows, or a larger share of pairs of one vehicle, as of some 50 vehicles, give no rate. Nor
-# does a curve that is not concave, of pairs of one vehicle where it is fitted. A rough distance
-# takes a few rows.
-_FEWEST, _FEWEST_ROUGH, _MOST_OF_ONE = 200, 10, 0.01
-# Shares of pairs that the quadratic is fitted to.
-_LOWEST, _HIGHEST, _LEVELS = 0.05, 0.4, 24
+# Fewer rows give no rate; a rough distance takes a few.
+_FEWEST, _FEWEST_ROUGH = 200, 10
+# Shares of pairs that the line is fitted to.
+_LOWEST, _HIGHEST, _LEVELS = 0.05, 0.12, 24
+# Of fewer than some 50 vehicles, pairs of one are more than this share, or make the line flat
+# beside that up to the second share.
+_MOST_OF_ONE, _FLATTEST, _BEYOND = 0.01, 0.6, 0.3
 # The same where many of the near pairs may be of one vehicle, for a rough distance.
 _ROUGH = 0.15, 0.5
+# Of strangers' lines from 1 % down to 0.01 %, on crops from sharp to hardly recognisable: 5 to 7.
+_STEEPEST = 5.5
 # Pairs at one time that are enough, and how many times more of them may be near than of random
 # ones: else the cameras see one place, or their clocks differ.
 _ENOUGH, _SUSPECT = 10_000, 3
@@ -120,21 +124,21 @@ class StrangerRates:
             return cls((), (), (), 0, False, few)
         rows = check_embeddings("embeddings", embeddings)
         pairs, doubt, lowest = _Pairs.of(rows, np.triu_indices(len(rows), k=1)), "", _LOWEST
-        if _spread(pairs.apart, lowest) < _ALIKE:
+        if _spread(pairs.apart) < _ALIKE:
             return cls((), (), (), 0, False, "its rows are all alike")
-        curve, of_one = _corrected(pairs.apart)
+        line = _fitted(pairs.apart, _LOWEST, _HIGHEST)
         certain = _strangers(together)
-        at_one_time = certain is not None and _agree(certain.apart, curve)
+        at_one_time = certain is not None and _agree(certain.apart, line)
         if certain is not None and at_one_time:
-            pairs, of_one, lowest = certain, 0.0, _COUNTED / len(certain.apart)
-            curve = _fitted(pairs.apart, of_one, lowest)
+            pairs, lowest = certain, _COUNTED / len(certain.apart)
+            line = _fitted(pairs.apart, lowest, _HIGHEST)
         elif len(rows) < _FEWEST:
             doubt = few
-        elif of_one > _MOST_OF_ONE or curve[0] == 0:
+        elif _shows_few_vehicles(pairs.apart, line):
             doubt = "too few vehicles: rates of strangers take some 50 or more"
         if doubt:
-            curve, of_one, lowest = _fitted(pairs.apart, 0.0, *_ROUGH), 0.0, _ROUGH[0]
-        distances, rates = _knots(pairs.apart, curve, of_one, lowest)
+            lowest, line = _ROUGH[0], _fitted(pairs.apart, *_ROUGH)
+        distances, rates = _knots(pairs.apart, line, lowest)
         uppers = np.maximum(pairs.uppers(distances), rates)
         numbers = [tuple(one.tolist()) for one in (distances, rates, uppers)]
         return cls(numbers[0], numbers[1], numbers[2], len(pairs.apart), at_one_time, doubt)
@@ -256,62 +260,55 @@ def _strangers(together: Moments | None) -> _Pairs | None:
     return _Pairs.of(together.embeddings, (first[kept], second[kept]))
 
 
-def _agree(apart: np.ndarray, curve: np.ndarray) -> bool:
+def _agree(apart: np.ndarray, line: np.ndarray) -> bool:
     """Whether pairs at one time, ascending, are not far more often near than random ones."""
     rate = _COUNTED / _ENOUGH
-    within = np.searchsorted(apart, np.exp(_distance_on(curve, np.log(rate)))) / len(apart)
+    within = np.searchsorted(apart, np.exp(_distance_on(line, np.log(rate)))) / len(apart)
     return bool(within <= _SUSPECT * rate)
 
 
-def _corrected(apart: np.ndarray) -> tuple[np.ndarray, float]:
-    """The curve of random pairs' distances, ascending, and the share of pairs of one vehicle."""
-    curve = _fitted(apart, 0.0)
-    near = max(int(_LOWEST * len(apart)), 1)
-    shares = np.arange(1, near + 1) / len(apart)
-    above = shares - np.exp(np.polyval(curve, np.log(apart[:near])))
-    # One round: more find some of any misfit to be pairs of one vehicle.
-    of_one = float(np.clip(above.max(), 0, _LOWEST / 2))
-    return _fitted(apart, of_one), of_one
-
-
-def _fitted(
-    apart: np.ndarray, of_one: float, lowest: float = _LOWEST, highest: float = _HIGHEST
-) -> np.ndarray:
-    """Coefficients of the quadratic, log F of log d, of distances in ascending order."""
+def _fitted(apart: np.ndarray, lowest: float, highest: float) -> np.ndarray:
+    """Slope and intercept of the line, log F of log d, of distances in ascending order."""
     levels = np.geomspace(lowest, highest, _LEVELS)
-    x = np.log(apart[(levels * len(apart)).astype(int)])
-    y = np.log((levels - of_one) / (1 - of_one))
-    curve = np.polyfit(x, y, 2)
-    # It falls ever faster towards 0, so that a rate belongs to one distance.
-    if curve[0] < 0 < 2 * curve[0] * x[0] + curve[1]:
-        return curve
-    return np.concatenate([[0.0], np.polyfit(x, y, 1)])
+    x, y = np.log(apart[(levels * len(apart)).astype(int)]), np.log(levels)
+    slope = min(np.polyfit(x, y, 1)[0], _STEEPEST)
+    return np.array([slope, (y - slope * x).mean()])
 
 
-def _spread(apart: np.ndarray, lowest: float) -> float:
-    """How far log d goes where the quadratic is fitted."""
-    near, far = np.log(apart[[int(lowest * len(apart)), int(_HIGHEST * len(apart))]])
+def _shows_few_vehicles(apart: np.ndarray, line: np.ndarray) -> bool:
+    """Whether so many pairs, ascending, are of one vehicle that they show.
+
+    Far more are near than the line continues with, or it is flat beside the one further away.
+    """
+    near = np.arange(int(_LOWEST * len(apart)))
+    above = (near + 1) / len(apart) - np.exp(np.polyval(line, np.log(apart[near])))
+    beyond = _fitted(apart, _HIGHEST, _BEYOND)
+    return bool(above.max() > _MOST_OF_ONE or line[0] < _FLATTEST * beyond[0])
+
+
+def _spread(apart: np.ndarray) -> float:
+    """How far log d goes where a line is fitted."""
+    near, far = np.log(apart[[int(_LOWEST * len(apart)), int(_ROUGH[1] * len(apart))]])
     return float(far - near)
 
 
-def _distance_on(curve: np.ndarray, log_rate: ArrayLike) -> np.ndarray:
-    """Where the curve has these rates, both as logarithms."""
-    a, b, c = curve
-    rest = c - np.asarray(log_rate)
-    return -rest / b if a == 0 else (np.sqrt(np.maximum(b * b - 4 * a * rest, 0)) - b) / (2 * a)
+def _distance_on(line: np.ndarray, log_rate: ArrayLike) -> np.ndarray:
+    """Where the line has these rates, both as logarithms."""
+    return (np.asarray(log_rate) - line[1]) / line[0]
 
 
-def _knots(
-    apart: np.ndarray, curve: np.ndarray, of_one: float, lowest: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Distances and rates, ascending: by the curve up to the lowest fitted, then by the pairs."""
+def _knots(apart: np.ndarray, line: np.ndarray, lowest: float) -> tuple[np.ndarray, np.ndarray]:
+    """Distances and rates, ascending: by the line up to the lowest fitted, then by the pairs."""
+
+    def within(share: np.ndarray) -> np.ndarray:
+        return apart[np.ceil(share * len(apart)).astype(int) - 1]
+
     rates = np.geomspace(1 / len(apart), lowest, _KNOTS)
-    distances = np.exp(_distance_on(curve, np.log(rates)))
-    # Towards 0 fewer and fewer pairs are found, whatever the curve says.
+    distances = np.maximum(np.exp(_distance_on(line, np.log(rates))), within(rates))
+    # Towards 0 fewer and fewer pairs are found, whatever the line says.
     nearer = distances[0] * np.geomspace(1e-3, 1, _NEARER, endpoint=False)
     more = np.geomspace(lowest, 1, _KNOTS)[1:]
-    places = np.ceil((of_one + (1 - of_one) * more) * len(apart)).astype(int) - 1
-    distances = np.concatenate([nearer, distances, apart[places]])
+    distances = np.concatenate([nearer, distances, within(more)])
     rates = np.concatenate([np.full(_NEARER, rates[0]), rates, more])
     # Where both meet, and where pairs are equally far apart, the larger rate counts.
     distances = np.maximum.accumulate(distances)
