@@ -8,7 +8,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-WEIGHT_DECAY, WARM_UP, CLIP = 0.05, 0.05, 5.0
+WARM_UP, CLIP = 0.05, 5.0
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 # Freed memory goes back to the system page by page otherwise; and threads that wait by turning in a
@@ -45,6 +46,7 @@ class Plan:
         state: the file that a training goes on from, written again and again.
         key: what the state belongs to; more minutes or steps do not make it another training.
         average: how much of the averaged weights each step keeps.
+        bfloat16: whether convolutions and the like compute in it; GPUs' always do.
     """
 
     state: Path
@@ -55,6 +57,8 @@ class Plan:
     steps: float = math.inf
     workers: int = 1
     average: float = 0.9995
+    weight_decay: float = 0.05
+    bfloat16: bool = False
 
     def progress(self, step: int, seconds: float) -> float:
         """The share that is done, 0..1 and above."""
@@ -72,14 +76,25 @@ class Training:
     seconds: float = 0.0
 
     @classmethod
-    def of(cls, network: nn.Module, plan: Plan) -> Training:
-        """Of initial values; norms and biases do not decay."""
+    def of(
+        cls, network: nn.Module, plan: Plan, *, faster: Sequence[str] = (), factor: float = 1.0
+    ) -> Training:
+        """Of initial values; norms and biases do not decay.
+
+        Some parts learn faster by a factor.
+        """
         network.to(device=plan.device, memory_format=torch.channels_last)
-        decayed = [one for one in network.parameters() if one.ndim > 1]
-        others = [one for one in network.parameters() if one.ndim <= 1]
-        groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-        rates = {"lr": plan.learning_rate, "weight_decay": WEIGHT_DECAY}
-        optimizer = torch.optim.AdamW(groups, **rates, fused=plan.device == "cuda")
+        groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
+        for name, one in network.named_parameters():
+            if not one.requires_grad:
+                continue
+            decay = plan.weight_decay if one.ndim > 1 else 0.0
+            groups[decay, factor if name.split(".")[0] in faster else 1.0].append(one)
+        parts = [
+            {"params": ones, "weight_decay": decay, "factor": own}
+            for (decay, own), ones in groups.items()
+        ]
+        optimizer = torch.optim.AdamW(parts, lr=plan.learning_rate, fused=True)
         return cls(network, copy.deepcopy(network).requires_grad_(False), optimizer)
 
     def save(self, path: Path, key: str) -> None:
@@ -123,6 +138,7 @@ def train(
     start = reported = saved = time.monotonic() - training.seconds
     losses: list[Tensor] = []
     samples = 0
+    bfloat16 = plan.bfloat16 or plan.device == "cuda"
     training.network.train()
     torch.backends.cudnn.benchmark = True
     for batch in _loaded(batches, training.step, plan):
@@ -131,9 +147,9 @@ def train(
         if progress >= 1:
             break
         for group in training.optimizer.param_groups:
-            group["lr"] = plan.learning_rate * rate_at(progress)
+            group["lr"] = plan.learning_rate * group["factor"] * rate_at(progress)
         batch = [one.to(plan.device, non_blocking=True) for one in batch]
-        with torch.autocast(plan.device, torch.bfloat16, enabled=plan.device == "cuda"):
+        with torch.autocast(plan.device, torch.bfloat16, enabled=bfloat16):
             loss = loss_of(training.network, batch)
         training.optimizer.zero_grad(set_to_none=True)
         loss.backward()

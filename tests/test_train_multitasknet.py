@@ -44,9 +44,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pictures_of(script: ModuleType, root: Path) -> list:
-    records = list(read_dataset(root, ("train",)).train.records)
-    vehicles = {key: i for i, key in enumerate(dict.fromkeys(map(script.key_of, records)))}
-    return script.read_pictures(records, vehicles)
+    return script.read_pictures(script.training_records([root]))
 
 
 def test_it_trains_goes_on_and_writes_what_the_package_evaluates(
@@ -73,13 +71,13 @@ def test_it_trains_goes_on_and_writes_what_the_package_evaluates(
 def test_poses_are_those_that_a_pose_network_finds(script: ModuleType, data: Path) -> None:
     records = list(read_dataset(data, ("query",)).query.records[:2])
     weights = ROOT / "assets" / "vehiclepose_synthetic.ckpt"
-    found = script.with_poses(records, str(weights))
+    found = script.with_poses(str(weights), records)
     estimator = PoseEstimator(weights, flip_test=False)
     for record, one in zip(records, found, strict=True):
         assert one.vehicle_id == record.vehicle_id
         (pose,) = estimator.estimate([record.image])
         assert np.allclose(one.keypoints, pose.keypoints, atol=1e-3)
-    assert script.with_poses(records, "labels") == records
+    assert script.with_poses("labels", records) == records
 
 
 def test_it_starts_from_trained_weights(script: ModuleType) -> None:
@@ -99,10 +97,8 @@ def test_it_starts_from_trained_weights(script: ModuleType) -> None:
 def test_it_trains_on_the_inputs_that_the_package_makes(script: ModuleType, data: Path) -> None:
     records, spec = read_dataset(data, ("train",)).train.records[:8], MultiTaskNetSpec()
     x, p = batch_inputs([load_sample(one, spec) for one in records], spec, (64, 64))
-    fits = [script.fitted(one, 64) for one in pictures_of(script, data)[:8]]
-    made = [(pixels, *script.pose_inputs(pose, 64)) for pixels, pose in fits]
-    batch = [torch.from_numpy(np.stack(parts)) for parts in zip(*made, strict=True)]
-    ours, pose = (one.numpy() for one in script.inputs_of(batch))
+    (batch,) = script.unchanged(pictures_of(script, data)[:8], 64, script.as_it_is)
+    ours, pose = (one.numpy() for one in script.MultiTaskNet.inputs_of(batch))
     np.testing.assert_allclose(pose, p, atol=1e-6)
     np.testing.assert_allclose(ours[:, :3], x[:, :3], atol=1e-5)
     # It draws segments into the squeezed picture, the package into the whole one.
@@ -114,11 +110,11 @@ def test_the_network_gives_what_the_package_makes_of_its_weights(
 ) -> None:
     torch.manual_seed(1)
     network = script.MultiTaskNet(3)
-    script.estimate_statistics(network, pictures_of(script, data), SIZE)
+    pictures = pictures_of(script, data)
+    script.estimate_statistics(network, script.unchanged(pictures, SIZE, script.as_it_is))
     network.eval()
     torch.save({"state_dict": network.published()}, tmp_path / "identity.pth")
-    batches = script.Batches(pictures_of(script, data), stages=((SIZE, 1),), batch=4, seed=0)
-    x, p = script.inputs_of([torch.from_numpy(one) for one in batches[0]])
+    x, p = network.inputs_of(next(script.unchanged(pictures[:4], SIZE, script.as_it_is)))
     with torch.no_grad():
         embedding, color, kind = network(x, p)
     same = create_network(weights=tmp_path / "identity.pth")
