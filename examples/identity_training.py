@@ -415,6 +415,7 @@ def sidecar_of(
         "format": 1,
         **facts,
         "size": [size, size],
+        "pose_convention": "visibility",
         "colors": list(multitasknet.COLORS),
         "types": list(multitasknet.TYPES),
         "vehicle_ids": [],

@@ -280,7 +280,7 @@ def main() -> None:
         held_out = HeldOut.read(root, posed)
         metrics = validate(training.average, held_out, unchanged(held_out.pictures, size, as_it_is))
         print_metrics(root, metrics)
-    facts = {"network": "multitasknet", "variant": "segment", "pose_convention": "visibility"}
+    facts = {"network": "multitasknet", "variant": "segment"}
     sidecar = sidecar_of(Path(__file__).name, facts, training, metrics, options)
     write_weights(options.output, training.average.published(), sidecar)
     print(options.output)

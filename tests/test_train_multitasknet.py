@@ -122,33 +122,3 @@ def test_the_network_gives_what_the_package_makes_of_its_weights(
     found = same(*(mindspore.Tensor(one.contiguous().numpy()) for one in (x, p)))
     for ours, theirs in zip(found, (color, kind, embedding), strict=True):
         np.testing.assert_allclose(ours.asnumpy(), theirs.numpy(), rtol=1e-3, atol=1e-3)
-
-
-def test_a_batch_has_images_of_each_vehicle_and_vehicles_that_are_alike(
-    script: ModuleType, data: Path
-) -> None:
-    pictures = pictures_of(script, data) * 2
-    batches = script.Batches(pictures, stages=((32, 2), (64, 1)), batch=16, seed=0)
-    sizes = []
-    for step in range(4):
-        pixels, segments, pose, labels = batches[step]
-        sizes.append(pixels.shape[1])
-        assert (pixels.dtype, segments.shape[1:]) == (np.uint8, (13, 64, 64))
-        assert pose.shape == (16, 108)
-        _, counts = np.unique(labels[:, 0], return_counts=True)
-        assert counts.tolist() == [script.IMAGES] * (16 // script.IMAGES)
-    assert sizes == [32, 32, 64, 64]
-    for one, again in zip(batches[1], batches[1], strict=True):
-        np.testing.assert_array_equal(one, again)
-
-
-def test_the_losses_are_smallest_where_vehicles_are_apart(script: ModuleType) -> None:
-    vehicles = torch.tensor([0, 0, 1, 1])
-    weight = torch.eye(3)
-    apart = weight[vehicles]
-    mixed = torch.nn.functional.normalize(torch.rand(4, 3, generator=torch.manual_seed(0)))
-    assert script.comparing_loss(apart, vehicles) < script.comparing_loss(mixed, vehicles)
-    right = script.identity_loss(apart, weight, vehicles)
-    assert right < script.identity_loss(mixed, weight, vehicles)
-    least = np.log1p(2 * np.exp(script.SCALE * (script.MARGIN - 1)))
-    assert float(right) == pytest.approx(least, abs=1e-6)
