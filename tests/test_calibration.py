@@ -70,7 +70,7 @@ def test_hits_are_the_nearest_rows_by_the_protocols_rule_of_cameras(own_camera: 
         kept = ~((ids == number) & (cameras == cameras[number])) | own_camera
         first = np.argsort(np.where(kept, far, np.inf))[:24]
         part = slice(24 * number, 24 * number + 24)
-        rho = np.log(far[first] / np.quantile(far, 0.1))
+        rho = np.log(far[first] / np.quantile(far, 0.05))
         np.testing.assert_allclose(found.rho[part], rho, rtol=1e-4, atol=1e-6)
         np.testing.assert_array_equal(found.same[part], ids[first] == number)
 

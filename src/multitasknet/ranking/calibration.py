@@ -1,11 +1,11 @@
 """From a distance to the probability that a row of a gallery shows the query's vehicle.
 
 A distance alone does not say it: queries that many vehicles resemble have near strangers. So it is
-taken relative to the query's own surroundings, ``rho = log d - log q10``, where q10 is the distance
-within which a tenth of the gallery's rows lie. A logistic regression on rho and its square, over
-the 24 nearest rows of labelled queries, has the odds of one vehicle among all rows as its offset,
-so that it also holds in a gallery of another size. A hit weighs 1 / rank: else the first ones, at
-which people look, would be understated for the many that follow.
+taken relative to the query's own surroundings, ``rho = log d - log q5``, where q5 is the distance
+within which a twentieth of the gallery's rows lie. A logistic regression on rho and its square,
+over the 24 nearest rows of labelled queries, has the odds of one vehicle among all rows as its
+offset, so that it also holds in a gallery of another size. A hit weighs 1 / rank: else the first
+ones, at which people look, would be understated for the many that follow.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from .distances import distance_blocks, nearest
 MOST = 0.99
 # Nearest rows of each query that it is measured on.
 TOP = 24
-_LEVEL = 0.1
+# Share of the gallery's rows that are a query's surroundings: of fewer, its own vehicle's count.
+LEVEL = 0.05
 _STEPS, _RIDGE = 50, 1e-3
 _TINY = 1e-9
 
@@ -46,6 +47,7 @@ class Calibration:
         input_size: height and width that images were brought to.
         pose: where poses were from, as :attr:`multitasknet.Predictor.pose_setting`.
         precision: that the network ran in.
+        level: of the surroundings.
     """
 
     coefficients: tuple[float, float, float]
@@ -57,6 +59,7 @@ class Calibration:
     input_size: tuple[int, int]
     pose: str
     precision: str
+    level: float = LEVEL
 
     def __post_init__(self) -> None:
         if len(self.coefficients) != 3 or not np.isfinite(self.coefficients).all():
@@ -97,9 +100,10 @@ class Calibration:
     def from_json(cls, values: Mapping[str, Any] | None) -> Calibration | None:
         """What :func:`dataclasses.asdict` made of it; any exception for something else.
 
-        None for None, and for one of an older version, which knew no gallery.
+        None for None, and for one of an older version, which knew no gallery or took other
+        surroundings.
         """
-        if values is None or "coefficients" not in values:
+        if values is None or values.get("level") != LEVEL:
             return None
         height, width = map(int, values["input_size"])
         base, slope, bend = map(float, values["coefficients"])
@@ -192,8 +196,8 @@ class LabelledHits:
 
 
 def surroundings(distances: np.ndarray) -> np.ndarray:
-    """The scale of each query: a tenth of its squared distances ``[Q, N]`` to rows is smaller."""
-    return np.quantile(distances, _LEVEL, axis=1)
+    """Each query's scale: a twentieth of its squared distances ``[Q, N]`` to rows is smaller."""
+    return np.quantile(distances, LEVEL, axis=1)
 
 
 def _relative(distances: ArrayLike, scale: float) -> np.ndarray:
