@@ -36,7 +36,7 @@ from multitasknet.training.loop import Job, Run, Task
 from multitasknet.training.losses import MultiTaskLoss
 from multitasknet.training.optimization import Schedule, create_optimizer, set_training
 from multitasknet.training.sampler import IdentitySampler, ShuffledSampler
-from multitasknet.training.settings import IdentitySettings
+from multitasknet.training.settings import MultiTaskNetSettings
 from multitasknet.training.step import TrainingStep
 from multitasknet.vehicle.sample import Sample
 from vehiclesynth import synthesize
@@ -141,7 +141,7 @@ def fresh_network(seed: int, size: int) -> MultiTaskNet:
 
 
 def train(dataset, network, optimizer, sampler, augmentation, schedule, seed) -> dict[str, float]:
-    settings = IdentitySettings(seed=seed, batch_size=BATCH)
+    settings = MultiTaskNetSettings(seed=seed, batch_size=BATCH)
     job = Job(settings, dataset, Path(), WeightsSource(None), workers=2)
     classes = trained_classes(network.spec, dataset.train)
     source, *tested = (

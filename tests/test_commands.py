@@ -17,7 +17,7 @@ from multitasknet.cli import _COMMANDS, _parse, _parser, main
 from multitasknet.cli.options import weights_of
 from multitasknet.errors import TrainingError
 from multitasknet.training.settings import (
-    IdentitySettings,
+    MultiTaskNetSettings,
     PoseSettings,
     check_settings,
     read_config,
@@ -218,8 +218,8 @@ def test_finetune_passes_on_the_weights_that_are_named(
 
 def test_the_help_names_every_setting_and_the_options_defaults(capsys) -> None:
     text = help_of("finetune", capsys)
-    for kind in (IdentitySettings, PoseSettings):
+    for kind in (MultiTaskNetSettings, PoseSettings):
         for name in kind.rules():
             assert name in text or f"--{name.replace('_', '-')}" in text
     for name in ("lr", "epochs", "instances"):
-        assert f"({getattr(IdentitySettings, name)})" in text
+        assert f"({getattr(MultiTaskNetSettings, name)})" in text

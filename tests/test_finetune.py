@@ -44,7 +44,7 @@ from multitasknet.training.finetune import resolved
 from multitasknet.training.history import EpochRecord, History
 from multitasknet.training.identity import trained_classes, with_poses
 from multitasknet.training.loop import Job, data_digest
-from multitasknet.training.settings import IdentitySettings, PoseSettings
+from multitasknet.training.settings import MultiTaskNetSettings, PoseSettings
 from multitasknet.vehicle.pose import Pose
 
 FAST = {
@@ -402,7 +402,7 @@ def test_images_without_keypoints_get_them_from_the_pose_network(tmp_path, monke
                 yield PosedImage(index, None, None, 1, pose, pose)
 
     def job(root: Path) -> Job:
-        settings = IdentitySettings(pose="none", weights="none")
+        settings = MultiTaskNetSettings(pose="none", weights="none")
         return Job(settings, read_dataset(root), tmp_path, WeightsSource(None))
 
     bare = job(drawn.veri(tmp_path / "veri", drawn.plan(2, 2, 1)))
@@ -419,10 +419,10 @@ def test_images_without_keypoints_get_them_from_the_pose_network(tmp_path, monke
 def test_default_weights_and_poses_are_resolved_once_and_written_down(monkeypatch) -> None:
     assets = Path(__file__).resolve().parents[1]
     monkeypatch.setattr("multitasknet.hub.card.PACKAGE", assets)
-    settings, source = resolved(IdentitySettings(), None, True, False)
+    settings, source = resolved(MultiTaskNetSettings(), None, True, False)
     assert (settings.weights, settings.pose, source.weights) == (*["synthetic"] * 2, "synthetic")
     assert settings.pose_convention == "visibility"
     assert resolved(PoseSettings(), None, True, False)[0].weights == "card"
-    assert resolved(IdentitySettings(weights="none"), None, True, False)[1].weights is None
+    assert resolved(MultiTaskNetSettings(weights="none"), None, True, False)[1].weights is None
     monkeypatch.setenv("MULTITASKNET_WEIGHTS", "none")
-    assert resolved(IdentitySettings(), None, True, False)[0].weights == "none"
+    assert resolved(MultiTaskNetSettings(), None, True, False)[0].weights == "none"

@@ -99,9 +99,9 @@ def add_options(parser: Any, *names: str) -> None:
         "--size": {"type": image_size, "help": "side of the input in pixels (the weights')"},
         "--threads": {"type": positive, "help": "of ONNX Runtime or OpenVINO (all usable cores)"},
         "--weights": {
-            "help": "a file, a card (.md), 'synthetic' (shipped, trained on generated vehicles), "
-            "'card' (the published ones, downloaded) or 'none' (random); default: "
-            "$MULTITASKNET_WEIGHTS, else synthetic if the network has them, else card",
+            "help": "a file, a card (.md), 'synthetic' (shipped, trained on generated vehicles), a "
+            "network's name (its shipped ones), 'card' (the published ones, downloaded) or 'none' "
+            "(random); default: $MULTITASKNET_WEIGHTS, else synthetic if there are such, else card",
         },
         "--workers": {
             "type": positive,
@@ -161,7 +161,11 @@ def weights_of(options: argparse.Namespace) -> str:
 
 def source_of(options: argparse.Namespace) -> dict[str, Any]:
     """Which weights, as the package's functions take it."""
+    from ..hub.card import SYNTHETIC
+
     weights = weights_of(options)
+    if weights == SYNTHETIC and isinstance(options.network, str):
+        weights = options.network
     card = card_of(options) if card_path(options) else None
     return {"weights": None if weights == "none" else weights, "card": card}
 
@@ -182,7 +186,10 @@ def card_of(options: argparse.Namespace) -> ModelCard:
 
     path = card_path(options)
     if path is None:
-        entry = SYNTHETIC if weights_of(options) == SYNTHETIC else CARD
+        named = weights_of(options)
+        if named in NETWORKS:
+            return own_card(named, SYNTHETIC)
+        entry = SYNTHETIC if named == SYNTHETIC else CARD
         return own_card(options.network or DEFAULT_NETWORK, entry)
     card = load_card(path)
     if options.network:

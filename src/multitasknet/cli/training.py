@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..training.history import shown
-from ..training.settings import AdaptSettings, IdentitySettings, PoseSettings, Settings
+from ..training.settings import (
+    AdaptSettings,
+    MultiTaskNetSettings,
+    PoseSettings,
+    Settings,
+)
 from .options import add_command, add_options, card_path, given, print_table
 
 if TYPE_CHECKING:
@@ -51,7 +56,8 @@ def add_parsers(commands: Any) -> None:
     )
     _add_config(finetune)
     _add_settings(finetune, "settings", Settings, _SHARED)
-    _add_settings(finetune, "MultiTaskNet", IdentitySettings, _OF_MULTITASKNET)
+    title = "MultiTaskNet; VehicleReID, without pose and variant"
+    _add_settings(finetune, title, MultiTaskNetSettings, _OF_MULTITASKNET)
     _add_settings(finetune, "PoseEstNet", PoseSettings, ())
 
     adapt = add_command(

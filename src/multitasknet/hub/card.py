@@ -17,7 +17,8 @@ from ..models import DEFAULT_NETWORK, NETWORKS, find_network
 
 # The two cards that a network may have: the Hub's, and that of weights from generated vehicles.
 CARD, SYNTHETIC = "card", "synthetic"
-ENTRIES = (CARD, SYNTHETIC)
+# What names weights without a path; a network's name means its shipped ones.
+ENTRIES = (CARD, SYNTHETIC, *NETWORKS)
 
 # What cards call the metrics that an evaluation measures.
 PUBLISHED_METRICS = {"Rank-1": "top1acc", "mAP": "map", "color": "coloracc", "type": "typeacc"}

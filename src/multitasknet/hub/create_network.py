@@ -51,8 +51,9 @@ def create_network(
     Args:
         name: ``multitasknet``, ``poseestnet``, ``vehiclepose`` or ``vehiclereid``; the Hub client
             passes it.
-        weights: ``"card"`` downloads, verifies and loads the card's asset; ``"synthetic"`` takes
-            the weights that came with this module, trained on generated vehicles alone; None
+        weights: ``"card"`` downloads, verifies and loads the card's asset; ``"synthetic"``, or the
+            network's name, takes the weights that came with this module, trained on generated
+            vehicles alone; None
             gives initial values; a path loads a local file, see :func:`multitasknet.read_weights`.
         card: a model card or its path; default is the network's own, that came with this module.
         cache_dir: the root of the download cache, see :func:`multitasknet.fetch_asset`.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import DownloadError
 from ..files import expand
-from ..models import DEFAULT_NETWORK
+from ..models import DEFAULT_NETWORK, NETWORKS
 from ..weights.read import WeightsFile
 from .card import CARD, ENTRIES, SYNTHETIC, Asset, ModelCard, load_card, own_card, shipped_networks
 from .fetch import asset_path, fetch_asset
@@ -51,7 +51,9 @@ class WeightsSource:
         if self.weights not in ENTRIES:
             return WeightsFile(expand(self.weights))
         card = self.card if self.weights == CARD else None
-        if card is None:
+        if self.weights in NETWORKS:
+            card = own_card(str(self.weights), SYNTHETIC)
+        elif card is None:
             card = own_card(networks or DEFAULT_NETWORK, str(self.weights))
         elif not isinstance(card, ModelCard):
             card = load_card(card)

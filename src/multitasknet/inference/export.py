@@ -12,7 +12,7 @@ import numpy as np
 from ..device import MINDSPORE_TURN, choose_device
 from ..errors import EngineError
 from ..files import check_output, expand, replacing
-from ..hub.card import CARD, ENTRIES, ModelCard, load_card
+from ..hub.card import CARD, ENTRIES, SYNTHETIC, ModelCard, load_card
 from ..hub.source import DEFAULT, WeightsSource, default_weights
 from ..models import DEFAULT_NETWORK, NETWORKS, find_network
 from ..models.base import PoseNetwork, check_memory, check_size
@@ -122,7 +122,7 @@ def export(
     check_output(output, inputs=[] if weights in (None, *ENTRIES) else [expand(str(weights))])
     if rgb:
         predictor = Predictor(
-            weights,
+            name if weights == SYNTHETIC else weights,
             pose="none",
             network=network,
             card=card,
@@ -183,6 +183,8 @@ def network_of(
     if weights == CARD and card is not None:
         stated = (card if isinstance(card, ModelCard) else load_card(card)).network
         return stated if stated in NETWORKS else name
+    if weights in NETWORKS:
+        return str(weights)
     if weights is None or weights in ENTRIES:
         return name
     path = expand(weights)

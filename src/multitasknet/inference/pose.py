@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 AUTO, NONE = "auto", "none"
-WORDS = (AUTO, NONE, *ENTRIES)
+WORDS = (AUTO, NONE, CARD, SYNTHETIC)
 _NO_MAPS = np.zeros((0, 0, 0), np.uint8)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import EngineError
 from ..files import check_output, expand, replacing
 from ..images import ImageInput
+from ..models import find_network
 from ..models.base import Arrays
 from ..runtime import sums_int8_exactly
 from ..vehicle.keypoint_metrics import THRESHOLDS, KeypointErrors
@@ -156,6 +157,7 @@ def _write(
 
     model = onnx.load_from_string(engine.load())
     equalize(model, batches())
+    exact = [node.name for node in model.graph.node if engine.input_names[0] in node.input]
     # Nothing is left to optimise first; without this, a warning asks users to.
     onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
     tools.quantize_static(
@@ -168,6 +170,7 @@ def _write(
         weight_type=tools.QuantType.QInt8,
         # Without VNNI, the sum of two products of 8 bits each can overflow its 16.
         reduce_range=not sums_int8_exactly(),
+        nodes_to_exclude=exact if find_network(engine.spec.network).float_stem else [],
     )
     model = onnx.load(path)
     onnx.helper.set_model_props(model, metadata.as_strings())

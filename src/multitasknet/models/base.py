@@ -115,6 +115,7 @@ class Network(ABC):
         mark: a regular expression for the beginning of names that no other network has.
         layouts: whose checkpoints it reads.
         sidecar_fields: by the sidecar's names, the fields of a spec that tensors do not state.
+        float_stem: whether INT8 leaves the layer that takes the image in float32.
     """
 
     name: ClassVar[str]
@@ -132,6 +133,7 @@ class Network(ABC):
         "size": "input_size",
         "pose_convention": "pose_convention",
     }
+    float_stem: ClassVar[bool] = False
 
     def recognizes(self, names: Sequence[str]) -> bool:
         """Whether entries of these names are this network's, in any layout, under any prefix."""

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from mindspore import Tensor
+from mindspore import Tensor, nn
 from tqdm import tqdm
 
 from ..data.batches import LABEL_COLUMNS, read_batches
 from ..data.batches import Augmentation as Augment
 from ..data.records import Split
 from ..models.base import Spec
-from ..models.multitasknet.network import MultiTaskNet
 from ..vehicle.attributes import ClassMaps
 from .augmentation import RandomAugmentation, mirror
 
@@ -112,7 +111,7 @@ class FeatureSource:
 
     Attributes:
         split: the images.
-        inputs: of the heads: features, float32 ``[views, N, 1024]``, and for a keypoint-aware
+        inputs: of the heads: features, float32 ``[views, N, F]``, and for a keypoint-aware
             network poses, ``[views, N, 108]``. View 0 is the plain image, 1 its mirror image.
         labels: int32 ``[3, N]``: identity, color, type.
     """
@@ -123,7 +122,7 @@ class FeatureSource:
 
     @classmethod
     def of(
-        cls, network: MultiTaskNet, images: ImageSource, *, size: int, mirrored: bool, show: bool
+        cls, network: nn.Cell, images: ImageSource, *, size: int, mirrored: bool, show: bool
     ) -> FeatureSource:
         """Compute them, in inference mode: each image's once, or once a view.
 
@@ -163,7 +162,7 @@ class FeatureSource:
         )
 
 
-def _features(network: MultiTaskNet, batches: Iterator[Batch], bar: tqdm) -> list[np.ndarray]:
+def _features(network: nn.Cell, batches: Iterator[Batch], bar: tqdm) -> list[np.ndarray]:
     """Features, the other inputs, and labels ``[N, 3]``, of all images."""
     rows = []
     for batch in batches:

@@ -23,7 +23,7 @@ from ..runtime import guard_cpu
 from .history import EpochRecord, History, read_history
 from .loop import BEST, HISTORY, LAST, Job, Run, data_digest
 from .parallel import Devices
-from .settings import IdentitySettings, Settings, check_settings
+from .settings import MultiTaskNetSettings, Settings, check_settings
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
@@ -76,9 +76,9 @@ def finetune(
 
     Args:
         data: the data set or its root, see :func:`multitasknet.read_dataset`; several roots are
-            trained on together, see :func:`multitasknet.data.records.mixture`. MultiTaskNet is
-            validated on query and gallery; without them there are no metrics, and the last epoch
-            counts as the best.
+            trained on together, see :func:`multitasknet.data.records.mixture`. Embedding networks
+            are validated on query and gallery; without these there are no metrics, and the last
+            epoch counts as the best.
         output: the folder for results; a new one, unless ``resume`` is set.
         resume: go on after the last finished epoch of the training in ``output``. Its settings
             hold; one that is given must be the same, and so must the data.
@@ -155,7 +155,7 @@ def resolved(
     source = WeightsSource(
         None if weights == NONE else weights, settings.card, cache_dir, offline, progress
     )
-    if not isinstance(settings, IdentitySettings):
+    if not isinstance(settings, MultiTaskNetSettings):
         return settings, source
     file, network = source.file(name), find_network(name)
     spec = file.read(network).spec if file else network.spec_type()

@@ -1,4 +1,4 @@
-"""How MultiTaskNet is trained: to recognise vehicles, their colours and types."""
+"""How an embedding network is trained: to recognise vehicles, their colours and types."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from ..data.records import Split, VehicleDataset, warn_about
 from ..evaluation.embedding import Embeddings
 from ..evaluation.run import evaluate_outputs
 from ..inference.pose import PoseEstimator, open_pose_estimator
-from ..models.multitasknet.network import MultiTaskNet
-from ..models.multitasknet.spec import MultiTaskNetSpec
+from ..models.embedding import EmbeddingSpec
 from ..vehicle.attributes import COLORS, TYPES, ClassMaps
 from .augmentation import RandomAugmentation
 from .batches import FeatureSource, ImageSource, Source
 from .loop import Job, Task, open_network
 from .losses import MultiTaskLoss
 from .sampler import IdentitySampler
+from .settings import MultiTaskNetSettings
 
 
 def prepare(job: Job) -> Task:
     """Trains on vehicle, colour and type; validated by ranking the gallery for the queries."""
-    job = replace(job, dataset=with_poses(job))
+    if isinstance(job.settings, MultiTaskNetSettings):
+        job = replace(job, dataset=with_poses(job))
     sampler, dataset = create_sampler(job), job.dataset
     network, classes = create_network(job)
     held_out = []
@@ -40,7 +41,7 @@ def prepare(job: Job) -> Task:
 def create_task(
     job: Job,
     sampler: IdentitySampler,
-    network: MultiTaskNet,
+    network: nn.Cell,
     classes: ClassMaps,
     held_out: Sequence[Split] = (),
 ) -> Task:
@@ -78,13 +79,13 @@ def create_sampler(job: Job) -> IdentitySampler:
     )
 
 
-def create_network(job: Job) -> tuple[MultiTaskNet, ClassMaps]:
+def create_network(job: Job) -> tuple[nn.Cell, ClassMaps]:
     """The network with a class for each vehicle, colour and type, and which raw ids these are."""
     vehicles = len(np.unique(job.dataset.train.vehicle_ids))
-    create = partial(open_network, job, variant=job.settings.variant, num_ids=vehicles)
+    create = partial(open_network, job, **job.settings.network_options, num_ids=vehicles)
     network = create()
     classes = trained_classes(network.spec, job.dataset.train)
-    if not network.spec.multi_task:
+    if not network.spec.has_attributes:
         return network, classes
     colors, types = len(classes.color_ids), len(classes.type_ids)
     if (network.spec.num_colors, network.spec.num_types) != (colors, types):
@@ -132,7 +133,7 @@ def with_estimates(split: Split, estimator: PoseEstimator, show: bool) -> Split:
     return replace(split, records=tuple(records))
 
 
-def trained_classes(spec: MultiTaskNetSpec, train: Split) -> ClassMaps:
+def trained_classes(spec: EmbeddingSpec, train: Split) -> ClassMaps:
     """The classes to train: of colours and types those of the weights, so that their heads stay.
 
     Where the data have others, the published numbering, or else the data's own.
@@ -152,7 +153,7 @@ def _covering(found: tuple[int, ...], known: tuple[int, ...], published: int) ->
 
 
 def create_sources(
-    job: Job, network: MultiTaskNet, classes: ClassMaps, splits: Sequence[Split]
+    job: Job, network: nn.Cell, classes: ClassMaps, splits: Sequence[Split]
 ) -> tuple[Callable[..., Any], list[Source]]:
     """What is trained, and the batches for it, of each split; the first is that to train on."""
     settings = job.settings
@@ -179,14 +180,14 @@ def create_sources(
 def validate(
     job: Job,
     forward: Callable[..., tuple[Tensor, ...]] | nn.Cell,
-    spec: MultiTaskNetSpec,
+    spec: EmbeddingSpec,
     sources: Sequence[Source],
 ) -> dict[str, float]:
     """Rank the gallery for the queries, and count right colours and types.
 
     Args:
         job: the data set, and how many images are computed at a time.
-        forward: called with a batch's inputs in inference mode, returns what a MultiTaskNet does.
+        forward: called with a batch's inputs in inference mode, returns what the network does.
         spec: the network.
         sources: the batches of query and gallery, or none.
 

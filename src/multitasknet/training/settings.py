@@ -184,15 +184,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class IdentitySettings(Settings):
-    """MultiTaskNet's settings."""
+    """The settings of any embedding network."""
 
     TASK: ClassVar[str] = f"{__package__}.identity:prepare"
 
-    variant: str | None = setting(None, "input variant instead of the weights'", choices=VARIANTS)
-    pose: str = setting(
-        "auto",
-        "for images without keypoints: auto, none, card, synthetic, or a file of pose weights",
-    )
     instances: int = setting(4, "images of each vehicle in a batch", least=1)
     smoothing: float = setting(0.1, "label smoothing of the identity loss", least=0, most=1)
     margin: float | None = setting(
@@ -208,6 +203,11 @@ class IdentitySettings(Settings):
     erase: float = setting(0.5, "share of images to erase a part of", least=0, most=1)
     jitter: float = setting(0.2, "of brightness and contrast", least=0, most=1)
 
+    @property
+    def network_options(self) -> dict[str, Any]:
+        """What ``create_network`` takes for the network, beside class counts."""
+        return {}
+
     def __post_init__(self) -> None:
         super().__post_init__()
         alone = self.instances < 2 or self.batch_size == self.instances
@@ -219,7 +219,30 @@ class IdentitySettings(Settings):
 
 
 @dataclass(frozen=True)
-class AdaptSettings(IdentitySettings):
+class MultiTaskNetSettings(IdentitySettings):
+    """MultiTaskNet's settings."""
+
+    variant: str | None = setting(None, "input variant instead of the weights'", choices=VARIANTS)
+    pose: str = setting(
+        "auto",
+        "for images without keypoints: auto, none, card, synthetic, or a file of pose weights",
+    )
+
+    @property
+    def network_options(self) -> dict[str, Any]:
+        return {"variant": self.variant}
+
+
+@dataclass(frozen=True)
+class VehicleReIDSettings(IdentitySettings):
+    """VehicleReID's settings."""
+
+    network: str = _same("network", "vehiclereid")
+    size: int = _same("size", 192)
+
+
+@dataclass(frozen=True)
+class AdaptSettings(MultiTaskNetSettings):
     """The settings of :func:`.adapt.adapt`: of its rounds, and of the training in each."""
 
     rounds: int = setting(3, "of clustering and training; 0: batch norm statistics alone", least=0)
@@ -262,8 +285,9 @@ class PoseSettings(Settings):
 
 # Which settings, and through them which task, belong to a network.
 SETTINGS: dict[str, type[Settings]] = {
-    "multitasknet": IdentitySettings,
+    "multitasknet": MultiTaskNetSettings,
     "poseestnet": PoseSettings,
+    "vehiclereid": VehicleReIDSettings,
 }
 
 
