@@ -27,6 +27,7 @@ ROOMS = (
     ("inference",),
     ("evaluation",),
     ("gallery",),
+    ("tracking",),
     ("training",),
     ("demo",),
     ("integrations",),
@@ -39,7 +40,7 @@ LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 # These work for any network, through its spec; create_network's overloads name each for editors.
 ANY_NETWORK = (
     *("vehicle", "weights", "hub", "data", "report", "ranking"),
-    *("inference", "evaluation", "gallery"),
+    *("inference", "evaluation", "gallery", "tracking"),
 )
 NAMES_NETWORKS = ("hub/create_network.py",)
 

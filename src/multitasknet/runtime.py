@@ -7,8 +7,12 @@ import logging
 import math
 import os
 import platform
+import sys
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
+
+from .errors import import_extra
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +55,12 @@ def free_memory() -> int:
     # What was read of files is given up when it is needed.
     cached = counts.get("active_file", 0) + counts.get("inactive_file", 0)
     return max(min(free, limit - used + cached), 0)
+
+
+def import_openvino(extra: str = "openvino") -> ModuleType:
+    """OpenVINO, without its telemetry, which forks this process and tells Intel of each import."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    return import_extra("openvino", extra)
 
 
 def cap_leaves_bfloat16() -> bool:

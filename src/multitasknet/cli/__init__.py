@@ -22,6 +22,7 @@ from ..errors import MultiTaskNetError
 _COMMANDS = {
     "predict": ("predict", "pose"),
     "gallery": ("search", "group", "compare", "gallery"),
+    "track": ("track",),
     "evaluate": ("evaluate", "evaluate-pose", "calibrate", "check-data"),
     "training": ("finetune", "adapt"),
     "demo": ("demo",),

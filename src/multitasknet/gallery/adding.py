@@ -96,6 +96,30 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
+def predicted(prediction: Prediction, store: Store) -> dict[str, Any]:
+    """The columns of a row that a prediction gives, as a store takes them."""
+
+    def ordered(probabilities: Mapping[str, float], names: Sequence[str]) -> np.ndarray | None:
+        return halves([probabilities[name] for name in names]) if probabilities else None
+
+    return {
+        "width": prediction.width,
+        "height": prediction.height,
+        "quality": prediction.quality,
+        "sha256": bytes.fromhex(prediction.sha256),
+        "pose_origin": prediction.pose.origin,
+        "pose_confidence": prediction.pose.confidence,
+        "keypoints": halves(prediction.pose.keypoints),
+        "color": prediction.color or "",
+        "color_probability": prediction.color_probability,
+        "color_probabilities": ordered(prediction.color_probabilities, store.color_names),
+        "type": prediction.type or "",
+        "type_probability": prediction.type_probability,
+        "type_probabilities": ordered(prediction.type_probabilities, store.type_names),
+        "embedding": halves(prediction.embedding),
+    }
+
+
 class _Adding:
     """Reads pictures, passes over those that are known, and makes rows of the others."""
 
@@ -154,29 +178,8 @@ class _Adding:
 
     def row(self, prediction: Prediction) -> dict[str, Any]:
         """A row as the table takes it."""
-
-        def ordered(probabilities: Mapping[str, float], names: Sequence[str]) -> np.ndarray | None:
-            return halves([probabilities[name] for name in names]) if probabilities else None
-
-        return {
-            **self._waiting.pop(prediction.index),
-            "origin": self._origin,
-            "crops": 1,
-            "width": prediction.width,
-            "height": prediction.height,
-            "quality": prediction.quality,
-            "sha256": bytes.fromhex(prediction.sha256),
-            "pose_origin": prediction.pose.origin,
-            "pose_confidence": prediction.pose.confidence,
-            "keypoints": halves(prediction.pose.keypoints),
-            "color": prediction.color or "",
-            "color_probability": prediction.color_probability,
-            "color_probabilities": ordered(prediction.color_probabilities, self._store.color_names),
-            "type": prediction.type or "",
-            "type_probability": prediction.type_probability,
-            "type_probabilities": ordered(prediction.type_probabilities, self._store.type_names),
-            "embedding": halves(prediction.embedding),
-        }
+        given = self._waiting.pop(prediction.index)
+        return {**given, "origin": self._origin, "crops": 1, **predicted(prediction, self._store)}
 
     def _load(self, entry: Entry) -> tuple[Entry, Picture] | None:
         try:

@@ -35,7 +35,7 @@ from ..ranking.distances import (
 from ..ranking.strangers import Rate, StrangerRates
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from . import index, kept_rates, linking
-from .adding import Embedder, add_entries
+from .adding import Embedder, add_entries, predicted
 from .columns import origin_in, origin_text, table_schema, vectors, with_corners
 from .entries import entries_in, entries_of
 from .index import RECALL, Setting
@@ -56,7 +56,7 @@ from .store import MEMORY, Store, is_store
 
 if TYPE_CHECKING:
     from ..inference.origin import EmbeddingOrigin
-    from ..inference.predictor import Predictor
+    from ..inference.predictor import Prediction, Predictor
 
 DEMO = "demo"
 _ROW = (
@@ -297,6 +297,25 @@ class Gallery(Store):
         if is_store(self.path) and report.added and (reembed or kept_rates.kept(self) is None):
             kept_rates.keep(self)
         return report
+
+    def add_predicted(
+        self, origin: EmbeddingOrigin, rows: Iterable[tuple[Prediction, Mapping[str, object]]]
+    ) -> None:
+        """Store rows, such as tracks, whose predictions are made already.
+
+        Args:
+            origin: what made them.
+            rows: a prediction, and the other columns, ``id`` and ``image`` among them.
+
+        Raises:
+            GalleryError: rows of other weights are there.
+            OutputError: the store cannot be written.
+        """
+        self.check_origin(origin)
+        made = {"origin": origin_text(origin)}
+        self.merge([{**predicted(one, self), **given, **made} for one, given in rows], insert=True)
+        if kept_rates.kept(self) is None:
+            kept_rates.keep(self)
 
     def stale(self, origin: EmbeddingOrigin) -> list[Entry]:
         """The pictures of rows of other weights, to be embedded again."""

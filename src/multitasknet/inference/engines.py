@@ -22,9 +22,9 @@ from typing import Any, ClassVar, Literal, TypeAlias, get_args
 import numpy as np
 
 from ..device import ASCEND_NODE, MINDSPORE_TURN, Device, choose_device
-from ..errors import EngineError, import_extra
+from ..errors import EngineError
 from ..files import reading
-from ..runtime import cap_leaves_bfloat16, usable_cores
+from ..runtime import cap_leaves_bfloat16, import_openvino, usable_cores
 from ..weights.read import WeightsFile
 from . import conversion
 from .metadata import Metadata
@@ -231,7 +231,7 @@ class OpenVinoEngine(OnnxEngine):
     def _open(
         self, content: bytes, in_bfloat16: bool
     ) -> tuple[Mapping[str, str], Mapping[str, Sequence[Any]]]:
-        core = import_extra("openvino", "openvino").Core()
+        core = import_openvino().Core()
         if in_bfloat16 and not has_bfloat16():
             raise EngineError(
                 "this processor does not compute in bfloat16 (AVX512-BF16 or AMX); leave the "
@@ -382,7 +382,7 @@ def has_bfloat16() -> bool:
 
     OpenVINO ignores a cap that keeps its oneDNN from it, and fails then (2026.4.1).
     """
-    core = import_extra("openvino", "openvino").Core()
+    core = import_openvino().Core()
     return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") and cap_leaves_bfloat16()
 
 

@@ -1,0 +1,1 @@
+"""Videos: frames, detectors, and the vehicles in them as tracks with one embedding each."""

@@ -1,0 +1,150 @@
+"""Vehicles in a frame, by a detector's file that others made: OpenVINO runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import cv2
+import numpy as np
+
+from ..errors import EngineError, import_extra
+from ..files import reading
+from ..images import resize
+from ..runtime import import_openvino
+
+# A part of a class's name by which it is of vehicles.
+_VEHICLES = ("car", "truck", "bus", "van", "vehicle", "suv", "pickup", "taxi", "lorry")
+# Less a tracker does not take either.
+_LEAST_CONFIDENCE = 0.1
+# Boxes of one vehicle have more of their union in common.
+_OVERLAP = 0.5
+# Of TensorFlow's SSD: its outputs, what they are multiplied with, and the classes Vehicle and Car
+# of Open Images in the 24 that MediaPipe's file knows.
+_SSD = ("raw_outputs/box_encodings", "raw_outputs/class_predictions")
+_SSD_CLASSES, _SSD_VEHICLES = 24, (18, 23)
+_CENTER_SCALE, _SIZE_SCALE = 10, 5
+_SSD_STRIDES = (16, 32, 64, 128, 256, 512)
+_EXPECTED = (
+    "expected an export whose model_info states its model_type for OpenVINO's Model API, or the "
+    "SSD of docs/video.md"
+)
+
+
+class Detections(NamedTuple):
+    """Vehicles in a frame.
+
+    Attributes:
+        xyxy: float32 ``[N, 4]`` of x1, y1, x2, y2 in pixels.
+        confidence: float32 ``[N]``, 0..1.
+    """
+
+    xyxy: np.ndarray
+    confidence: np.ndarray
+
+
+Detector: TypeAlias = Callable[[np.ndarray], Detections]
+
+
+def open_detector(path: Path, *, threads: int) -> Detector:
+    """What finds vehicles in a frame, uint8 ``[H, W, 3]`` RGB.
+
+    Args:
+        path: an export that OpenVINO's Model API knows (SSD, YOLO and others in OpenVINO's format
+            or ONNX), or the SSD-MobileNetV2 of MediaPipe's Objectron as TFLite.
+        threads: of OpenVINO.
+
+    Raises:
+        EngineError: there is no such file, or another.
+        MissingExtraError: OpenVINO, or its Model API, is not installed.
+    """
+    if not path.is_file():
+        raise EngineError(f"{path}: there is no such file; give a detector")
+    import_openvino("video")
+    with reading(path, EngineError, "the detector cannot be used", _EXPECTED):
+        return _Ssd(path, threads) if path.suffix == ".tflite" else _ModelApi(path, threads)
+
+
+class _Ssd:
+    """TensorFlow's SSD of six layers, without the part that decodes and chooses boxes."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        core = import_openvino("video").Core()
+        model = core.read_model(path)
+        if {name for one in model.outputs for name in one.names} != set(_SSD):
+            raise ValueError("its outputs are not an SSD's")
+        self._network = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": threads})
+        _, *size, _ = model.inputs[0].shape
+        self._size = int(size[0]), int(size[1])
+        self._anchors = ssd_anchors(self._size[0])
+        shape = model.output(_SSD[1]).shape
+        if tuple(shape) != (1, len(self._anchors), _SSD_CLASSES):
+            raise ValueError(f"its classes are {list(shape)}")
+
+    def __call__(self, pixels: np.ndarray) -> Detections:
+        x = resize(pixels, self._size).astype(np.float32) / 127.5 - 1
+        found = self._network(x[None])
+        encoded, logits = (found[name][0] for name in _SSD)
+        confidence = 1 / (1 + np.exp(-logits[:, _SSD_VEHICLES].max(1)))
+        likely = confidence >= _LEAST_CONFIDENCE
+        confidence, (y, x, height, width) = confidence[likely], encoded[likely].T
+        anchors = self._anchors[likely]
+        center = np.stack([x, y], 1) / _CENTER_SCALE * anchors[:, 2:] + anchors[:, :2]
+        half = np.exp(np.stack([width, height], 1) / _SIZE_SCALE) * anchors[:, 2:] / 2
+        sides = np.array(pixels.shape[1::-1], np.float32)
+        corners = np.clip(np.hstack([center - half, center + half]), 0, 1) * np.tile(sides, 2)
+        return _without_doubles(corners, confidence)
+
+
+def ssd_anchors(size: int) -> np.ndarray:
+    """The boxes that TensorFlow's SSD starts from, float32 ``[N, 4]``: centre x and y, width and
+    height as shares of the picture (Liu et al., ECCV 2016; scales 0.2 to 0.95)."""
+    scales = [*np.linspace(0.2, 0.95, len(_SSD_STRIDES)), 1.0]
+    layers = []
+    for layer, stride in enumerate(_SSD_STRIDES):
+        scale, between = scales[layer], np.sqrt(scales[layer] * scales[layer + 1])
+        shapes = [(scale, ratio) for ratio in (1, 2, 1 / 2, 3, 1 / 3)] + [(between, 1)]
+        if layer == 0:
+            shapes = [(0.1, 1), (scale, 2), (scale, 1 / 2)]
+        sides = [(one * np.sqrt(ratio), one / np.sqrt(ratio)) for one, ratio in shapes]
+        count = -(-size // stride)
+        y, x = np.divmod(np.arange(count**2), count)
+        centers = np.repeat((np.stack([x, y], 1) + 0.5) / count, len(sides), 0)
+        layers.append(np.hstack([centers, np.tile(sides, (count**2, 1))]))
+    return np.concatenate(layers).astype(np.float32)
+
+
+class _ModelApi:
+    """An export that OpenVINO's Model API knows how to read."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        models = import_extra("model_api.models", "video")
+        self._model = models.DetectionModel.create_model(
+            str(path),
+            configuration={"confidence_threshold": _LEAST_CONFIDENCE},
+            device="CPU",
+            nthreads=threads,
+        )
+        labels = self._model.params.labels or []
+        self._vehicles = {n for n, label in enumerate(labels) if _is_vehicle(label)}
+        if labels and not self._vehicles:
+            raise ValueError(f"no class is of vehicles: {', '.join(labels)[:200]}")
+
+    def __call__(self, pixels: np.ndarray) -> Detections:
+        found: Any = self._model(np.ascontiguousarray(pixels[..., ::-1]))
+        kept = [not self._vehicles or label in self._vehicles for label in found.labels]
+        return _without_doubles(
+            np.asarray(found.bboxes, np.float32)[kept], np.asarray(found.scores, np.float32)[kept]
+        )
+
+
+def _is_vehicle(label: str) -> bool:
+    return any(word in _VEHICLES for word in label.lower().replace("_", " ").split())
+
+
+def _without_doubles(xyxy: np.ndarray, confidence: np.ndarray) -> Detections:
+    """The likeliest of boxes that lie on each other, whatever their classes were."""
+    xywh = np.hstack([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]])
+    kept = np.asarray(cv2.dnn.NMSBoxes(xywh.tolist(), confidence.tolist(), 0.0, _OVERLAP), int)
+    return Detections(xyxy[kept].astype(np.float32), confidence[kept].astype(np.float32))

@@ -1,0 +1,142 @@
+"""Where tracks go: a gallery, or a folder with a table."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import GalleryError, OutputError
+from ..files import file_sha256, make_folder, reading, replacing
+from ..gallery.gallery import Gallery
+from ..gallery.rows import quoted
+from ..gallery.store import SUFFIX, is_store
+from ..images import encode_jpeg
+from ..inference.predictor import Predictor
+from .tracks import Track
+
+TABLE = "tracks.csv"
+_COLUMNS = (
+    *("camera", "track", "first", "last", "heading", "image", "crops"),
+    *("quality", "reason", "color", "type"),
+)
+_JPEG_QUALITY = 95
+
+
+class Output(Protocol):
+    """Keeps tracks."""
+
+    def known(self, camera: str) -> frozenset[str]:
+        """The names of a camera's tracks that are there."""
+        ...
+
+    def add(self, tracks: Sequence[Track]) -> None:
+        """Keep tracks; OutputError if they cannot be written."""
+        ...
+
+
+def open_output(place: str, predictor: Predictor) -> Output:
+    """A gallery for a name in ``.lance``, else a folder; made if it is not there yet.
+
+    Raises:
+        GalleryError: a store of other weights, or in object storage, where no pictures can be kept.
+        OutputError: it cannot be made.
+    """
+    return GalleryOutput(place, predictor) if is_store(place) else FolderOutput(Path(place))
+
+
+class GalleryOutput:
+    """A row for each track in a store, and its crops and boxes in a folder beside it."""
+
+    def __init__(self, place: str, predictor: Predictor) -> None:
+        if "://" in place:
+            raise GalleryError(
+                f"{place}: the crops of tracks are kept beside the store; give one on this machine"
+            )
+        self._gallery, self._origin = Gallery.create(place, predictor), predictor.origin
+        self._gallery.check_origin(self._origin)
+        whole = Path(place).resolve()
+        self._crops = whole.with_name(f"{whole.name.removesuffix(SUFFIX)}-crops")
+
+    def known(self, camera: str) -> frozenset[str]:
+        where = f"camera = {quoted(camera)} and track <> ''"
+        return frozenset(row["track"] for row in self._gallery.rows(["track"], where))
+
+    def add(self, tracks: Sequence[Track]) -> None:
+        rows = []
+        for track in tracks:
+            image = write_crops(self._crops, track)
+            about = {
+                "id": f"{track.camera}/{track.name}",
+                "image": str(image),
+                "sha256": bytes.fromhex(file_sha256(image)),
+                "camera": track.camera,
+                "time": track.first,
+                "track": track.name,
+                "first": track.first,
+                "last": track.last,
+                "heading": track.heading,
+                "crops": len(track.crops),
+            }
+            rows.append((track.prediction, about))
+        self._gallery.add_predicted(self._origin, rows)
+
+
+class FolderOutput:
+    """A folder with the crops and boxes of each track, and a table ``tracks.csv``."""
+
+    def __init__(self, folder: Path) -> None:
+        make_folder(folder)
+        self._folder, self._table = folder, folder / TABLE
+        self._rows: list[dict[str, object]] = []
+        if self._table.is_file():
+            with (
+                reading(self._table, OutputError, "this is no table of tracks", "remove it"),
+                self._table.open(encoding="utf-8", newline="") as file,
+            ):
+                rows = csv.DictReader(file)
+                if tuple(rows.fieldnames or ()) != _COLUMNS:
+                    raise ValueError(f"its columns are {', '.join(rows.fieldnames or ())}")
+                self._rows = list(rows)
+
+    def known(self, camera: str) -> frozenset[str]:
+        return frozenset(str(row["track"]) for row in self._rows if row["camera"] == camera)
+
+    def add(self, tracks: Sequence[Track]) -> None:
+        for track in tracks:
+            image = write_crops(self._folder, track).relative_to(self._folder).as_posix()
+            found = track.prediction
+            values = (
+                *(track.camera, track.name, track.first.isoformat(), track.last.isoformat()),
+                "" if track.heading is None else f"{track.heading:.1f}",
+                *(image, len(track.crops), f"{found.quality:.3f}", found.reason or ""),
+                *(found.color or "", found.type or ""),
+            )
+            self._rows.append(dict(zip(_COLUMNS, values, strict=True)))
+        with replacing(self._table) as part, part.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self._rows)
+
+
+def write_crops(folder: Path, track: Track) -> Path:
+    """Write a track's crops and its boxes.
+
+    They are ``CAMERA/TRACK.jpg``, the best, ``TRACK_2.jpg`` and so on, and ``TRACK.csv`` (frame,
+    x1, y1, x2, y2).
+
+    Returns:
+        The path of the best crop.
+    """
+    place = folder / track.camera
+    for number, pixels in enumerate(track.crops, start=1):
+        with replacing(place / f"{track.name}{f'_{number}' * (number > 1)}.jpg") as part:
+            part.write_bytes(encode_jpeg(pixels, _JPEG_QUALITY))
+    with replacing(place / f"{track.name}.csv") as part:
+        lines = (
+            ",".join([str(number), *(f"{value:.1f}" for value in box)])
+            for number, box in zip(track.numbers.tolist(), track.boxes.tolist(), strict=True)
+        )
+        part.write_text("\n".join(["frame,x1,y1,x2,y2", *lines]) + "\n", encoding="ascii")
+    return place / f"{track.name}.jpg"

@@ -1,0 +1,170 @@
+"""From videos of one camera to tracks that are kept."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime
+from time import monotonic
+from typing import Any
+
+from tqdm import tqdm
+
+from ..errors import OutputError
+from ..inference.predictor import Predictor
+from ..inference.runner import ahead
+from .following import Follower
+from .outputs import Output
+from .tracks import Gathered, Seen, Track, describe, gather
+from .video import Frame, Video
+
+logger = logging.getLogger(__name__)
+
+CROPS = 5
+# Tracks that are kept at once, and seconds until they are in any case.
+_BATCH, _LATEST = 100, 60.0
+
+
+@dataclass
+class TrackReport:
+    """What became of videos.
+
+    Attributes:
+        frames: that were looked at.
+        damaged, dropped: frames that could not be read, or came faster than they were looked at.
+        seconds: that it took.
+        tracks: that are new.
+        unchanged: tracks that were there.
+        too_small: tracks without a crop of 32 pixels a side.
+        low_quality: tracks that were left out for the quality of their best crop, by its reason;
+            ``doubtful`` if it is 0.5 or more.
+    """
+
+    frames: int = 0
+    damaged: int = 0
+    dropped: int = 0
+    seconds: float = 0.0
+    tracks: int = 0
+    unchanged: int = 0
+    too_small: int = 0
+    low_quality: dict[str, int] = field(default_factory=dict)
+
+
+def track(
+    videos: Sequence[Video],
+    follower: Callable[[Video], Follower],
+    predictor: Predictor,
+    output: Output,
+    *,
+    camera: str,
+    start: datetime | None = None,
+    crops: int = CROPS,
+    min_quality: float = 0.0,
+    progress: bool = True,
+) -> TrackReport:
+    """Find the tracks of a camera's videos, and keep each once it is over.
+
+    Tracks that are there are left alone, so a call that was interrupted goes on: it looks at all
+    frames again, but embeds and writes nothing twice. Those that are not over are not kept then.
+
+    Args:
+        videos: each begins when the one before ended.
+        follower: gives what names the vehicles in a video's frames.
+        predictor: what embeds.
+        output: where tracks go.
+        camera: its name, which names a folder too.
+        start: when the first video began; that of a camera on the network is now.
+        crops: of a track, whose mean is its embedding, at most.
+        min_quality: tracks whose best crop has less, 0..1, are left out and counted by reason.
+        progress: draw a progress bar.
+
+    Raises:
+        OutputError: tracks cannot be written, or the camera's name is none for a folder.
+    """
+    if camera != camera.strip(" .") or not camera or set(camera) & set("/\\\0"):
+        raise OutputError(f"camera is {camera!r}; expected a name that a folder can have")
+    tracking = _Tracking(predictor, output, camera, crops, min_quality)
+    began = monotonic()
+    try:
+        for video in videos:
+            tracking.watch(video, follower(video), start, progress)
+            start = video.end
+    except KeyboardInterrupt:
+        logger.warning("%d tracks were kept; the same command goes on", tracking.report.tracks)
+        raise
+    tracking.report.seconds = monotonic() - began
+    return tracking.report
+
+
+class _Tracking:
+    def __init__(
+        self, predictor: Predictor, output: Output, camera: str, crops: int, min_quality: float
+    ) -> None:
+        self.report = TrackReport()
+        self._predictor, self._output, self._camera = predictor, output, camera
+        self._crops, self._min_quality = crops, min_quality
+        self._known = output.known(camera)
+        self._waiting: list[Track] = []
+        self._kept_at = monotonic()
+
+    def watch(
+        self, video: Video, follower: Follower, start: datetime | None, progress: bool
+    ) -> None:
+        """Find and keep the tracks of one video."""
+        # While vehicles are found in a frame, those of the frame before are gathered and embedded.
+        found = ahead(
+            None if frame is None else (frame, follower(frame)) for frame in video.frames(start)
+        )
+        bar: tqdm[Any] = tqdm(
+            desc=self._camera,
+            total=video.total,
+            unit="frame",
+            disable=None if progress else True,
+        )
+        with bar, closing(found) as frames, video:
+            try:
+                for one in gather(
+                    self._counted(frames, bar),
+                    camera=self._camera,
+                    crops=self._crops,
+                    side=max(self._predictor.size),
+                    known=self._known,
+                    ends=follower.ends,
+                ):
+                    self._take(one)
+            finally:  # also at Ctrl-C
+                self._keep()
+                self.report.damaged += video.damaged
+                self.report.dropped += video.dropped
+
+    def _counted(
+        self, frames: Iterator[tuple[Frame, Sequence[Seen]] | None], bar: tqdm[Any]
+    ) -> Iterator[tuple[Frame, Sequence[Seen]]]:
+        for one in filter(None, frames):
+            yield one
+            self.report.frames += 1
+            bar.update()
+
+    def _take(self, gathered: Gathered) -> None:
+        if gathered.name in self._known:
+            self.report.unchanged += 1
+            return
+        is_cosine = self._predictor.spec.distance == "cosine"
+        found = describe(gathered, self._predictor, crops=self._crops, is_cosine=is_cosine)
+        if found is None:
+            self.report.too_small += 1
+        elif found.prediction.quality < self._min_quality:
+            reason = found.prediction.reason or "doubtful"
+            self.report.low_quality[reason] = self.report.low_quality.get(reason, 0) + 1
+        else:
+            self._waiting.append(found)
+        if len(self._waiting) >= _BATCH or monotonic() - self._kept_at > _LATEST:
+            self._keep()
+
+    def _keep(self) -> None:
+        if self._waiting:
+            self._output.add(self._waiting)
+        self.report.tracks += len(self._waiting)
+        self._waiting, self._kept_at = [], monotonic()

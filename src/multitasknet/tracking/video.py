@@ -1,0 +1,205 @@
+"""Frames of files and of cameras on the network, by PyAV."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from queue import Empty, Full, Queue
+from threading import Event, Thread
+from typing import Any
+
+import numpy as np
+
+from ..errors import ImageError, import_extra, shown
+from ..files import reason_of
+
+logger = logging.getLogger(__name__)
+
+# Frames of a camera that wait to be looked at; the oldest goes where there is no room.
+WAITING = 16
+# Of a file that states none.
+_RATE = 25.0
+# Seconds: for a camera to answer and to send something, between looks at whether to end, and to
+# wait before it is asked again, twice as long each time.
+_SILENCE, _LOOK = 10.0, 0.2
+_FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0
+_REMEDY = "expected a video that FFmpeg reads, or a camera's address, such as rtsp://..."
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A frame.
+
+    Attributes:
+        number: from 1; frames that are damaged have theirs, dropped ones have none.
+        time: when it was taken, in UTC if the start was.
+        pixels: upright, uint8 ``[H, W, 3]`` in RGB order.
+    """
+
+    number: int
+    time: datetime
+    pixels: np.ndarray
+
+
+class Video:
+    """A file, or a camera on the network, whose frames are read once.
+
+    A file loses the frames that are damaged. A camera is read in a thread: frames that nobody takes
+    in time are dropped, and it is asked again, without end, once it has answered.
+
+    Args:
+        source: a file, or an address (with ``://``), which is taken to be a camera's.
+
+    Attributes:
+        rate: frames a second, as the source states.
+        total: frames, as a file states; None where that is not known.
+        end: when the last frame so far ended.
+        damaged, dropped: frames so far.
+
+    Raises:
+        ImageError: there is no video.
+        MissingExtraError: PyAV is not installed.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source, self.is_live = source, "://" in source
+        self.end: datetime | None = None
+        self.damaged = self.dropped = 0
+        self._av = import_extra("av", "video")
+        self._closed = Event()
+        self._container = self._open()
+        stream = self._container.streams.video[0]
+        self.rate = float(stream.average_rate or stream.guessed_rate or _RATE)
+        duration = self._container.duration or 0
+        stated = stream.frames or round(duration / self._av.time_base * self.rate)
+        self.total = None if self.is_live else stated or None
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+
+    def frames(self, start: datetime | None = None) -> Iterator[Frame | None]:
+        """The frames, once; None from time to time while a camera sends nothing.
+
+        Args:
+            start: when a file's first one was taken; those of a camera are of the time they come.
+        """
+        return self._received() if self.is_live else self._read(start or _now())
+
+    def _open(self) -> Any:
+        # UDP loses packets, and with them pictures.
+        options = {"rtsp_transport": "tcp"} if self.source.startswith("rtsp") else {}
+        timeout = _SILENCE if self.is_live else None
+        if not self.is_live and not Path(self.source).is_file():
+            raise ImageError(f"{self.source}: there is no such file; give a video")
+        try:
+            container = self._av.open(self.source, options=options, timeout=timeout)
+            if not container.streams.video:
+                raise ImageError(f"{self.source}: there are no pictures in it; {_REMEDY}")
+        except self._av.FFmpegError as error:
+            raise ImageError(
+                f"{self.source}: the video cannot be read ({reason_of(error)}); {_REMEDY}"
+            ) from error
+        return container
+
+    def _read(self, start: datetime) -> Iterator[Frame]:
+        number, count, first = 0, 0, None
+        stream = self._container.streams.video[0]
+        is_steady = stream.base_rate == stream.average_rate
+        for decoded in self._decoded():
+            number += 1
+            if decoded is None:
+                continue
+            seconds = (number - 1) / self.rate
+            if decoded.time is not None:
+                first = decoded.time - seconds if first is None else first
+                seconds = decoded.time - first
+            if is_steady:  # then frames that are gone without a trace are known
+                number = round(seconds * self.rate) + 1
+            time = start + timedelta(seconds=seconds)
+            self.end = time + timedelta(seconds=1 / self.rate)
+            count += 1
+            yield Frame(number, time, _upright(decoded))
+        # Of most formats it is known from the duration, roughly.
+        total = self.total if self.total and self.total - number > self.rate / 2 else number
+        if count < total:
+            logger.warning(
+                "%s is damaged: %d of %d frames could be read", self.source, count, total
+            )
+        self.damaged = total - count
+
+    def _decoded(self) -> Iterator[Any]:
+        """PyAV's frames; None for each that is damaged, or that is made from a damaged one."""
+        stream = self._container.streams.video[0]
+        stream.thread_type = "AUTO"
+        is_whole = True
+        try:
+            for packet in self._container.demux(stream):
+                try:
+                    frames = packet.decode()
+                except self._av.FFmpegError:
+                    frames = [None]
+                for frame in frames:
+                    if frame is None or frame.is_corrupt:
+                        is_whole = False
+                    elif frame.key_frame:
+                        is_whole = True
+                    self.damaged += not is_whole
+                    yield frame if is_whole else None
+        except self._av.FFmpegError as error:
+            logger.info("%s breaks off (%s)", self.source, reason_of(error))
+
+    def _received(self) -> Iterator[Frame | None]:
+        waiting: Queue[tuple[datetime, Any]] = Queue(WAITING)
+        Thread(target=self._receive, args=(waiting,), daemon=True).start()
+        number = 0
+        while not self._closed.is_set():
+            try:
+                self.end, decoded = waiting.get(timeout=_LOOK)
+            except Empty:
+                yield None
+                continue
+            number += 1
+            yield Frame(number, self.end, _upright(decoded))
+
+    def _receive(self, waiting: Queue[tuple[datetime, Any]]) -> None:
+        wait = _FIRST_WAIT
+        while not self._closed.is_set():
+            for decoded in self._decoded():
+                if self._closed.is_set():
+                    return
+                if decoded is not None:
+                    wait = _FIRST_WAIT
+                    self._put(waiting, decoded)
+            logger.warning("%s sends no more; asked again in %g s", shown(self.source), wait)
+            while not self._closed.wait(wait):
+                wait = min(2 * wait, _LONGEST_WAIT)
+                try:
+                    self._container = self._open()
+                    break
+                except ImageError as error:
+                    logger.warning("%s; asked again in %g s", error, wait)
+
+    def _put(self, waiting: Queue[tuple[datetime, Any]], decoded: Any) -> None:
+        try:
+            waiting.put_nowait((_now(), decoded))
+        except Full:
+            with suppress(Empty):
+                waiting.get_nowait()
+                self.dropped += 1
+            waiting.put_nowait((_now(), decoded))
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc).replace(tzinfo=None)
+
+
+def _upright(decoded: Any) -> np.ndarray:
+    pixels = decoded.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(pixels, round(decoded.rotation / 90)))
