@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import EngineError, import_extra
 from ..files import reading
 from ..images import resize
+from ..inference.engines import has_bfloat16
 from ..runtime import import_openvino
 
 # A part of a class's name by which it is of vehicles.
@@ -61,20 +62,23 @@ def open_detector(path: Path, *, threads: int) -> Detector:
     """
     if not path.is_file():
         raise EngineError(f"{path}: there is no such file; give a detector")
-    import_openvino("video")
+    core = import_openvino("video").Core()
+    precision = "bf16" if has_bfloat16() else "f32"
+    core.set_property(
+        "CPU", {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision}
+    )
     with reading(path, EngineError, "the detector cannot be used", _EXPECTED):
-        return _Ssd(path, threads) if path.suffix == ".tflite" else _ModelApi(path, threads)
+        return _Ssd(core, path) if path.suffix == ".tflite" else _ModelApi(core, path)
 
 
 class _Ssd:
     """TensorFlow's SSD of six layers, without the part that decodes and chooses boxes."""
 
-    def __init__(self, path: Path, threads: int) -> None:
-        core = import_openvino("video").Core()
+    def __init__(self, core: Any, path: Path) -> None:
         model = core.read_model(path)
         if {name for one in model.outputs for name in one.names} != set(_SSD):
             raise ValueError("its outputs are not an SSD's")
-        self._network = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": threads})
+        self._network = core.compile_model(model, "CPU")
         _, *size, _ = model.inputs[0].shape
         self._size = int(size[0]), int(size[1])
         self._anchors = ssd_anchors(self._size[0])
@@ -118,13 +122,12 @@ def ssd_anchors(size: int) -> np.ndarray:
 class _ModelApi:
     """An export that OpenVINO's Model API knows how to read."""
 
-    def __init__(self, path: Path, threads: int) -> None:
-        models = import_extra("model_api.models", "video")
-        self._model = models.DetectionModel.create_model(
-            str(path),
-            configuration={"confidence_threshold": _LEAST_CONFIDENCE},
-            device="CPU",
-            nthreads=threads,
+    def __init__(self, core: Any, path: Path) -> None:
+        adapter = import_extra("model_api.adapters", "video").OpenvinoAdapter(
+            core, str(path), device="CPU"
+        )
+        self._model = import_extra("model_api.models", "video").DetectionModel.create_model(
+            adapter, configuration={"confidence_threshold": _LEAST_CONFIDENCE}
         )
         labels = self._model.params.labels or []
         self._vehicles = {n for n, label in enumerate(labels) if _is_vehicle(label)}
