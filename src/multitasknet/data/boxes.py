@@ -1,3 +1,5 @@
+"""Boxes of vehicles in frames, as other programs write them: MOT and CityFlow."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
