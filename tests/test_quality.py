@@ -194,8 +194,10 @@ def test_what_shows_no_vehicle_gets_no_rate(tmp_path: Path, capsys) -> None:
     assert main(["compare", str(noise), str(CROPS[0]), *how]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["first"]["reason"], found["rate"]) == ("no vehicle", None)
+    assert (found["parts"], found["agreement"]) == ([], "which surfaces both show is not known")
     assert main(["compare", str(CROPS[0]), str(CROPS[1]), *how]) == 0
-    assert json.loads(capsys.readouterr().out)["rate"] is not None
+    found = json.loads(capsys.readouterr().out)
+    assert found["rate"] is not None and len(found["parts"]) == 13
 
 
 class Judging(stores.PixelPredictor):

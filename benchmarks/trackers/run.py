@@ -1,6 +1,6 @@
 """Tries exported files in the programs that they are for, each in an environment of its own.
 
-    python benchmarks/hosts/run.py [ultralytics boxmot ...] [--weights synthetic] [--python PATH]
+    python benchmarks/trackers/run.py [ultralytics boxmot ...] [--weights synthetic] [--python PATH]
 
 For each host: exports with ``--for``, makes an environment in a temporary folder (gigabytes: most
 want PyTorch) and removes it afterwards, has ``probes.py`` load the file by the host's own classes,

@@ -30,7 +30,8 @@ class Comparison:
         rate: how many pairs of strangers in the gallery are as near; None without one.
         probability: that a row of the gallery so far from the first image shows its vehicle, 0..1;
             None without a gallery, or unless the user measured it.
-        parts: what each surface of the vehicle contributes; empty where a pose is missing.
+        parts: what each surface of the vehicle contributes; empty where a pose is missing, or where
+            an image does not show one vehicle.
     """
 
     first: Prediction
@@ -84,8 +85,10 @@ def compared(
 ) -> Comparison:
     """Two predictions, and the embeddings of what :func:`hide_shared` made of the pictures."""
     distance = float(squared_distances(first.embedding[None], second.embedding[None])[0, 0])
+    if first.reason or second.reason:
+        return Comparison(first, second, distance, ())
     parts = parts_of((first.pose, second.pose), shown)
-    if gallery is None or first.reason or second.reason:
+    if gallery is None:
         return Comparison(first, second, distance, parts)
     (meant,) = gallery.judged(first.embedding, [distance], predictor.calibration)
     return Comparison(first, second, distance, parts, *meant)

@@ -130,7 +130,7 @@ def _falls(embeddings: np.ndarray) -> list[float]:
 def agreement_in_words(parts: Sequence[Part]) -> str:
     """What two crops show both, in a line."""
     if not parts:
-        return "no pose: which surfaces are seen is not known"
+        return "which surfaces both show is not known"
     seen = [part.surface for part in parts if part.seen_in_both]
     if set(seen) <= {"roof"}:
         return "nothing seen in both" + (" but the roof" if seen else "")

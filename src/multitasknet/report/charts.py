@@ -29,9 +29,9 @@ def line_chart(
             x, y = [x for x, _ in points], [y for _, y in points]
             axes.plot(x, y, dash, label=name, marker=marker, markersize=3.5)
         if all(float(x).is_integer() for points in series.values() for x, _ in points):
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if len(series) > 1:
-            axes.legend(frameon=False)
+            _legend(axes, len(series))
 
     return _chart(draw, x_label, y_label, y_limits)
 
@@ -53,9 +53,14 @@ def bar_chart(
             axes.bar(left, values, width, label=name, hatch=hatch, edgecolor="white")
         turned = {"rotation": 30, "ha": "right"} if len(names) > 4 else {}
         axes.set_xticks(range(len(names)), names, **turned)
-        axes.figure.legend(frameon=False, loc="outside upper center", ncols=len(series))
+        _legend(axes, len(series))
 
     return _chart(draw, "", y_label, y_limits)
+
+
+def _legend(axes: Any, columns: int) -> None:
+    """Above the axes, where it hides no line."""
+    axes.figure.legend(frameon=False, loc="outside upper center", ncols=columns)
 
 
 def _chart(
