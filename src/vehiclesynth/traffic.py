@@ -81,7 +81,7 @@ def draw_traffic(
         seconds: length of the films.
         first: number of the first camera.
     """
-    ways = rng.uniform(150, 450, cameras - 1)
+    ways = rng.uniform(250, 600, cameras - 1)
     usual = np.round(ways / rng.uniform(8, 13, cameras - 1))
     starts = np.concatenate([[0], np.cumsum(usual)])
     margin = min(4.0, seconds / 4)
