@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from stores import PixelPredictor
 
+from multitasknet.cli import main
 from multitasknet.errors import DataError, ImageError, OutputError
 from multitasknet.gallery.gallery import Gallery
 from multitasknet.images import read_image
@@ -380,3 +382,48 @@ def test_a_camera_has_a_name_for_a_folder(film: Path, boxes: Path, tmp_path: Pat
             track(
                 [], lambda _: given, predictor, open_output(str(tmp_path), predictor), camera=name
             )
+
+
+def test_videos_of_several_cameras_are_tracked_in_one_call(
+    film: Path, boxes: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr("multitasknet.cli.track.make_predictor", lambda _: PixelPredictor())
+    table = tmp_path / "cameras.csv"
+    table.write_text("name,start,latitude\nnorth,2026-11-01T08:00:00Z,1\neast,2026-11-01T09:00,2\n")
+    named = [tmp_path / "north" / "vdo.mp4", tmp_path / "films" / "east.mp4"]
+    for video in named:
+        (video.parent / "gt").mkdir(parents=True)
+        video.write_bytes(film.read_bytes())
+        (video.parent / "gt" / "gt.txt").write_bytes(boxes.read_bytes())
+    store = tmp_path / "city.lance"
+    command = ["track", *map(str, named), "--cameras", str(table), "--tracks", "gt/gt.txt"]
+    command += ["--output", str(store)]
+    assert main(command) == 0
+    said = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert said[0] == ["north", "east"] and ["tracks", "3", "3"] in said
+    rows = Gallery(store).rows(["camera", "first"])
+    assert {(row["camera"], row["first"].hour) for row in rows} == {("north", 8), ("east", 9)}
+    assert main([*command, "--json"]) == 0
+    reports = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(one["camera"], one["unchanged"]) for one in reports] == [("north", 3), ("east", 3)]
+
+
+def test_a_video_whose_camera_or_boxes_are_not_known_is_refused(
+    film: Path, boxes: Path, tmp_path: Path, capsys
+) -> None:
+    table = tmp_path / "cameras.csv"
+    store = ["--output", str(tmp_path / "city.lance")]
+    for text, named in (
+        ("name,start\nsouth,2026-11-01T08:00:00Z\n", "no camera is named north or film0"),
+        ("name,start\nnorth,\n", "start is empty"),
+        ("name,start\nnorth,soon\n", "cameras.csv:2"),
+        ("name\nnorth\n", "expected name,start"),
+    ):
+        table.write_text(text)
+        command = ["track", str(film), "--cameras", str(table), "--tracks", str(boxes), *store]
+        assert main(command) == 2
+        assert named in capsys.readouterr().err
+    command = ["track", str(film), str(film), "--camera", "north", "--start", "2026-11-01T08:00:00"]
+    with pytest.raises(SystemExit):
+        main([*command, "--boxes", str(boxes), *store])
+    assert "is of one video; name one beside each video" in capsys.readouterr().err

@@ -15,12 +15,16 @@ from .options import (
     add_predictor_options,
     make_predictor,
     positive,
+    print_json,
     print_rows,
+    print_table,
     share,
 )
 
 if TYPE_CHECKING:
     from ..tracking.following import Follower
+    from ..tracking.recordings import Recording
+    from ..tracking.run import TrackReport
     from ..tracking.video import Video
 
 
@@ -40,7 +44,14 @@ def add_parsers(commands: Any) -> None:
         help="files, each of which begins when the one before ended, or a camera's address, such "
         "as rtsp://...",
     )
-    track.add_argument("--camera", required=True, metavar="NAME", help="the camera's name")
+    camera = track.add_mutually_exclusive_group(required=True)
+    camera.add_argument("--camera", metavar="NAME", help="the camera's name")
+    camera.add_argument(
+        "--cameras",
+        type=Path,
+        metavar="CSV",
+        help="name and start of several cameras; a video's file or folder is named for its own",
+    )
     track.add_argument(
         "--start",
         type=_time,
@@ -85,48 +96,70 @@ def _track(options: argparse.Namespace) -> None:
     from ..tracking.run import track
     from ..tracking.video import Video
 
-    videos = [Video(one) for one in options.videos]
-    if options.start is None and not all(one.is_live for one in videos):
-        options.usage("give --start TIME, when the first file begins")
-    if len(videos) > 1 and options.detector is None:
-        options.usage("a file of boxes or tracks is of one video; run each video alone")
+    found = _recordings(options)
     follower = _follower(options)  # before a network is loaded
     predictor = make_predictor(options)
-    report = track(
-        videos,
-        follower,
-        predictor,
-        open_output(options.output, predictor),
-        camera=options.camera,
-        start=options.start,
-        crops=options.crops,
-        min_quality=options.min_quality,
-    )
-    rate = report.frames / report.seconds
+    output = open_output(options.output, predictor)
+    reports = {
+        one.camera: track(
+            [Video(video) for video in one.videos],
+            follower,
+            predictor,
+            output,
+            camera=one.camera,
+            start=one.start,
+            crops=options.crops,
+            min_quality=options.min_quality,
+        )
+        for one in found
+    }
     if options.json:
-        print_rows(asdict(report), as_json=True)
-        return
+        print_json({"camera": camera} | asdict(report) for camera, report in reports.items())
+    elif options.camera:
+        print_rows(_shown(reports[options.camera]))
+    else:
+        print_table("", {camera: _shown(report) for camera, report in reports.items()})
+
+
+def _recordings(options: argparse.Namespace) -> list[Recording]:
+    from ..tracking.recordings import Recording, recordings
+
+    if options.cameras:
+        if options.start:
+            options.usage("--cameras states when each film starts; leave out --start")
+        return recordings(options.videos, options.cameras)
+    if options.start is None and not all("://" in one for one in options.videos):
+        options.usage("give --start TIME, when the first file begins")
+    return [Recording(options.camera, options.start, tuple(options.videos))]
+
+
+def _shown(report: TrackReport) -> dict[str, float | str]:
+    rate = report.frames / report.seconds
     left_out = ", ".join(f"{reason} {count}" for reason, count in report.low_quality.items())
-    print_rows(
-        asdict(report)
-        | {"seconds": f"{report.seconds:.1f} ({rate:.1f} frames/s)", "low_quality": left_out or 0}
-    )
+    return asdict(report) | {
+        "seconds": f"{report.seconds:.1f} ({rate:.1f} frames/s)",
+        "low_quality": left_out or 0,
+    }
 
 
 def _follower(options: argparse.Namespace) -> Callable[[Video], Follower]:
     from ..runtime import usable_cores
     from ..tracking.detectors import open_detector
     from ..tracking.following import ByteTrack, GivenDetections, GivenTracks, own_detections
+    from ..tracking.recordings import beside
 
+    if options.detector:
+        threads = options.threads or usable_cores()
+        detect = own_detections(open_detector(options.detector, threads=threads))
+        return lambda video: ByteTrack(detect, video.rate)
+    files = {video: beside(video, options.tracks or options.boxes) for video in options.videos}
+    if len(set(files.values())) < len(options.videos):
+        options.usage("a file of boxes or tracks is of one video; name one beside each video")
     if options.tracks:
-        tracks = GivenTracks(options.tracks)
-        return lambda _: tracks
-    if options.boxes:
-        boxes = GivenDetections(options.boxes)
-        return lambda video: ByteTrack(boxes, video.rate)
-    threads = options.threads or usable_cores()
-    detect = own_detections(open_detector(options.detector, threads=threads))
-    return lambda video: ByteTrack(detect, video.rate)
+        tracks = {video: GivenTracks(path) for video, path in files.items()}
+        return lambda video: tracks[video.source]
+    boxes = {video: GivenDetections(path) for video, path in files.items()}
+    return lambda video: ByteTrack(boxes[video.source], video.rate)
 
 
 def _time(text: str) -> datetime:
