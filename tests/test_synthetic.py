@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,6 +91,32 @@ def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers(tmp_path,
     one, two = (contents(tmp_path / name) for name in ("one", "two"))
     assert one == two and len(one) == 3 * 3 + 24
     assert make_plan(2, 2, 2, 7, prior=prior) != make_plan(2, 2, 2, 8, prior=prior)
+
+
+def test_vehicles_are_of_few_common_models_and_those_of_the_test_of_others() -> None:
+    plans = make_plan(3000, 2, 2, 0, prior="real", models=300)
+    kinds = {plan.model: plan.type_id for plan in plans}
+    assert all(kinds[plan.model] == plan.type_id for plan in plans)
+    train, test = plans[:3000], plans[3000:]
+    assert {plan.model for plan in train} <= set(range(1, 301))
+    assert {plan.model for plan in test} <= set(range(301, 401))
+    sedans = Counter(plan.model for plan in train if plan.type_id == 1 + TYPES.index("sedan"))
+    common = sum(count for _, count in sedans.most_common(20))
+    assert common / sedans.total() == pytest.approx(0.5, abs=0.07)
+    with pytest.raises(SyntheticError, match="models is 8; expected at least 9, one of each type"):
+        make_plan(20, 2, 2, 0, models=8)
+
+
+def test_the_table_of_models_names_every_vehicle(tmp_path) -> None:
+    root = synthesize(tmp_path / "data", **SMALL, models=9).root
+    tables = {}
+    for split in ("train", "query", "test"):
+        with (root / f"model_{split}.csv").open() as file:
+            tables[split] = {int(row["vehicle"]): int(row["model"]) for row in csv.DictReader(file)}
+        rows = read_labels(root / f"label_{split}.csv").values()
+        assert set(tables[split]) == {row.vehicle_id for row in rows}
+    assert tables["query"] == tables["test"]
+    assert not set(tables["train"].values()) & set(tables["test"].values())
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -246,8 +273,8 @@ def test_a_missing_renderer_is_one_line_and_leaves_nothing(tmp_path) -> None:
 
 
 def test_identity_is_in_the_vehicle_and_not_in_the_background(tmp_path, monkeypatch) -> None:
-    def plans(*sizes: int, prior: str, test_vehicles: int) -> list:
-        return make_plan(*sizes, prior="even", test_vehicles=test_vehicles)
+    def plans(*sizes: int, prior: str, **others: int | None) -> list:
+        return make_plan(*sizes, prior="even", **others)
 
     # All colours, seen as real vehicles are.
     monkeypatch.setattr("vehiclesynth.dataset.make_plan", plans)

@@ -10,6 +10,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from .lettering import glyphs
+
 RGB = tuple[float, float, float]
 _SHIFT = 4  # fractional bits of OpenCV's coordinates
 
@@ -105,6 +107,39 @@ class Chart:
         thick = max(round(width * self.density), 1)
         corners = [_fixed(self.pixels(points))]
         cv2.polylines(self.height, corners, False, (rise,), thick, cv2.LINE_8, _SHIFT)
+
+    def write(
+        self,
+        text: str,
+        middle: tuple[float, float],
+        tall: float,
+        matter: Matter,
+        *,
+        widest: float = np.inf,
+        turned: tuple[bool, bool] = (False, False),
+    ) -> None:
+        """Letters of that height in metres, made lower where they would be wider than ``widest``.
+
+        ``turned`` exchanges left and right, and above and below, as the chart's place asks for.
+        """
+        ink = glyphs(text, max(round(tall * self.density), 3))
+        wide = ink.shape[1] / self.density
+        if wide > widest:
+            ink = glyphs(text, max(round(tall * widest / wide * self.density), 3))
+        ink = ink[:: -1 if turned[1] else 1, :: -1 if turned[0] else 1]
+        rows, columns = ink.shape
+        left, top = (
+            np.rint(self.pixels(np.array(middle)) - [columns / 2, rows / 2]).astype(int).tolist()
+        )
+        first = max(top, 0), max(left, 0)
+        last = min(top + rows, len(self.look)), min(left + columns, self.look.shape[1])
+        if first[0] >= last[0] or first[1] >= last[1]:
+            return
+        spot = tuple(slice(*ends) for ends in zip(first, last, strict=True))
+        share = ink[first[0] - top : last[0] - top, first[1] - left : last[1] - left, None]
+        look, kind = _coded(matter)
+        self.look[spot] = self.look[spot] * (1 - share) + np.array(look) * share + 0.5
+        self.kind[spot] = np.where(share > 0.5, np.array(kind, np.uint8), self.kind[spot])
 
     def soften(self, x: tuple[float, float], y: tuple[float, float], width: float) -> None:
         """Blur a rectangle, as what is seen through glass."""

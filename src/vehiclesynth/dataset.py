@@ -23,7 +23,16 @@ from .plan import SPLITS, Picture, SyntheticError, VehiclePlan, make_plan
 from .prior import View
 from .scene import Shot, Station, draw_station, shoot
 from .trace import import_embree
-from .work import FOR_CAMERA, FOR_PICTURE, FOR_VEHICLE, check_folder, run, stream, whole_folder
+from .work import (
+    FOR_CAMERA,
+    FOR_MODEL,
+    FOR_PICTURE,
+    FOR_VEHICLE,
+    check_folder,
+    run,
+    stream,
+    whole_folder,
+)
 
 _LOG = logging.getLogger(__name__)
 _SMALLEST, _LARGEST = 32, 2048
@@ -77,6 +86,7 @@ def synthesize(
     images: int = 12,
     cameras: int = 6,
     pixels: int = 256,
+    models: int | None = None,
     prior: str = "even",
     seed: int = 0,
     workers: int = 1,
@@ -97,6 +107,8 @@ def synthesize(
         images: pictures of each vehicle.
         cameras: camera ids.
         pixels: the longer side of the pictures, 32 to 2048.
+        models: of how many models the vehicles for training are, at least one of each type; those
+            of the test are of others. By default every vehicle has a shape of its own.
         prior: ``even``, for training: wide ranges, all sides, colours and types; or ``real``: as on
             traffic crops, of many sizes about ``pixels``.
         seed: of everything that is random.
@@ -110,7 +122,9 @@ def synthesize(
     root = Path(root)
     _check_arguments(pixels, cameras, workers)
     check_folder(root)
-    plans = make_plan(vehicles, images, cameras, seed, prior=prior, test_vehicles=test_vehicles)
+    plans = make_plan(
+        vehicles, images, cameras, seed, prior=prior, test_vehicles=test_vehicles, models=models
+    )
     import_embree()
     with whole_folder(root) as folder:
         for split in SPLITS:
@@ -126,6 +140,8 @@ def synthesize(
                 bar.update(len(taken))
         for split, taken in rows.items():
             _write_labels(folder, split, taken)
+            if models is not None:
+                _write_models(folder, split, plans)
     _LOG.info("wrote %d images to %s", len(plans) * images, root)
     return SyntheticData(
         root=root,
@@ -143,7 +159,10 @@ def take_picture(
 
 def _shots(plan: VehiclePlan, seed: int, pixels: int, prior: str) -> Iterator[Shot]:
     identity = stream(seed, FOR_VEHICLE, plan.vehicle_id)
-    model = build_model(draw_look(identity, plan.type_id, plan.color_id))
+    design = None
+    if plan.model is not None:
+        design = int(stream(seed, FOR_MODEL, plan.model).integers(2**31))
+    model = build_model(draw_look(identity, plan.type_id, plan.color_id, model=design))
     for picture in plan.pictures:
         rng = stream(seed, FOR_PICTURE, picture.vehicle_id, picture.index)
         station = _station(seed, picture.camera, prior)
@@ -186,6 +205,16 @@ def _write_labels(folder: Path, split: str, taken: list[_Taken]) -> None:
         with (folder / f"{name}_{split}.csv").open("w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerows([one.image, *row] for one, row in zip(taken, columns, strict=True))
+
+
+def _write_models(folder: Path, split: str, plans: list[VehiclePlan]) -> None:
+    """Which model each vehicle of a split is."""
+    with (folder / f"model_{split}.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["vehicle", "model"])
+        for plan in plans:
+            if any(picture.split == split for picture in plan.pictures):
+                rows.writerow([plan.vehicle_id, plan.model])
 
 
 def _write_maps(job: _Job, picture: Picture, jpeg: bytes, keypoints: np.ndarray) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from .body import COWL, HEADER, REAR_HEADER, Shells
 from .chart import BLACK, CHROME, PLASTIC, SEAM, Chart, Matter
 from .look import Look, draw_gray
-from .mesh import Mesh, ball_mesh, box_mesh, disc_mesh, drum_mesh
+from .mesh import Mesh, ball_mesh, box_mesh, dish_mesh, drum_mesh
 
 _SWATCH = 8  # pixels
 
@@ -46,32 +46,44 @@ class Fitting:
     both: bool = False
 
 
-def wheel_meshes(shells: Shells, chart: np.ndarray, rubber: tuple[float, float]) -> list[Mesh]:
-    """All wheels: outer face, tread and inner face."""
+def wheel_meshes(
+    shells: Shells, look: Look, rims: list[np.ndarray], rubber: tuple[float, float]
+) -> list[Mesh]:
+    """All wheels: outer face, tread and inner face.
+
+    ``rims`` are the atlas's rectangles of the usual wheel, and of the one on a corner of its own.
+    """
     body = shells.body
     heavy = shells.kind in ("bus", "truck")
     deep = 0.32 if heavy else 0.21
+    hollow = (0.16 if heavy else 0.09) * look.of_version(30).uniform(0.2, 1.0) * body.wheel
+    odd = int(look.rng(32).integers(4))
     meshes = []
     axles = list(shells.axles)
     if shells.kind == "truck" and body.length > 7.4:
         axles.append(axles[1] + 2.3 * body.wheel)
-    for axle in axles:
+    for number, axle in enumerate(axles):
         center = shells.wheel_center(axle)
-        for mesh in (
-            disc_mesh(center, body.wheel, chart),
-            drum_mesh(center, body.wheel, deep, rubber),
-        ):
-            meshes += [mesh, mesh.mirrored()]
+        left, right = (rims[odd == 2 * number + side] for side in (0, 1))
+        tread = drum_mesh(center, body.wheel, deep, rubber)
+        meshes += [dish_mesh(center, body.wheel, hollow, left), tread]
+        meshes += [dish_mesh(center, body.wheel, hollow, right).mirrored(), tread.mirrored()]
     return meshes
 
 
 def draw_fittings(shells: Shells, look: Look) -> list[Fitting]:
-    rng = look.rng(31)
-    fittings = [*_mirrors(shells, look, rng), *_roof(shells, look, rng)]
+    own, trim = look.rng(31), look.of_version(31)
+    fittings = [
+        *_mirrors(shells, look, trim),
+        *_roof(shells, look, own),
+        *_added(shells, look, own),
+    ]
     body = shells.body
-    if look.kind in ("sedan", "hatchback", "suv", "mpv") and rng.random() < 0.2:
+    if look.kind in ("sedan", "hatchback", "suv", "mpv") and (
+        trim.random() < 0.15 or own.random() < 0.06
+    ):
         fittings.append(_wing(shells, look))
-    if look.kind in ("pickup", "suv") and rng.random() < (0.4 if look.kind == "pickup" else 0.08):
+    if look.kind in ("pickup", "suv") and own.random() < (0.4 if look.kind == "pickup" else 0.1):
         x = shells.front + 0.05
         for z in (body.sill + 0.2, shells.nose - 0.05):
             fittings.append(_box((x - 0.05, -0.45, z), (x, 0.45, z + 0.06), CHROME.tinted(0.5)))
@@ -118,6 +130,45 @@ def _mirrors(shells: Shells, look: Look, rng: np.random.Generator) -> list[Fitti
     ]
 
 
+def _added(shells: Shells, look: Look, rng: np.random.Generator) -> list[Fitting]:
+    """Antennas, tow hitches, boxes on the roof."""
+    if look.kind in ("bus", "truck"):
+        return []
+    top, rear = shells.body.height, shells.rear
+    last = float(shells.shell.on_strip(REAR_HEADER, 0)[0])
+    fittings = []
+    fin = look.of_version(33).random()
+    if fin < 0.45:
+        fin_at = (last + 0.22, 0, top - 0.02)
+        shell = look.paint if fin < 0.3 else BLACK
+        fittings.append(Fitting(shell, lambda place: ball_mesh(fin_at, (0.12, 0.03, 0.08), place)))
+    elif rng.random() < 0.35:
+        x = float(rng.choice([last + 0.2, shells.front - shells.body.hood - 0.9]))
+        y, tall = float(rng.uniform(-0.4, 0.4)), float(rng.uniform(0.2, 0.6))
+        fittings.append(_box((x, y, top - 0.05), (x + 0.02, y + 0.02, top + tall), BLACK))
+    if rng.random() < 0.08:
+        z = shells.body.sill + 0.06
+        fittings.append(_box((rear - 0.14, -0.03, z), (rear + 0.2, 0.03, z + 0.05), PLASTIC))
+        fittings.append(
+            Fitting(
+                CHROME.tinted(0.5),
+                lambda place: ball_mesh((rear - 0.12, 0, z + 0.09), (0.035,) * 3, place),
+            )
+        )
+    if look.kind in ("suv", "mpv", "estate", "hatchback", "sedan") and rng.random() < 0.04:
+        box = draw_gray(rng, 0.02, 0.5, 0.3)
+        middle, side = last + 0.9, float(rng.choice([-0.25, 0.0, 0.25]))
+        fittings.append(
+            Fitting(
+                box,
+                lambda place: ball_mesh(
+                    (middle, side, top + 0.16), (0.8, 0.36, 0.17), place, power=0.55
+                ),
+            )
+        )
+    return fittings
+
+
 def _roof(shells: Shells, look: Look, rng: np.random.Generator) -> list[Fitting]:
     kind, body = look.kind, shells.body
     front = float(shells.shell.on_strip(HEADER, 0)[0]) - 0.25
@@ -125,7 +176,7 @@ def _roof(shells: Shells, look: Look, rng: np.random.Generator) -> list[Fitting]
     half = float(shells.shell.on_strip(REAR_HEADER, 1)[1]) - 0.05
     top = body.height
     middle = (front + rear) / 2
-    draw = rng.random()
+    draw = look.of_version(34).random()
     if kind == "bus":
         low, high = (middle - 1.2, -0.75, top - 0.02), (middle + 1.0, 0.75, top + 0.2)
         return [_box(low, high, draw_gray(rng, 0.3, 0.7, 0.1))] if draw < 0.7 else []
@@ -140,27 +191,18 @@ def _roof(shells: Shells, look: Look, rng: np.random.Generator) -> list[Fitting]
                 )
             ]
         return []
-    if look.two_tone == "taxi" or (kind == "sedan" and draw < 0.05):
+    if look.two_tone == "taxi" or (kind == "sedan" and rng.random() < 0.05):
         sign = draw_gray(rng, 0.3, 0.8) if rng.random() < 0.5 else Matter((0.6, 0.45, 0.08), 0.1)
         return [_box((middle + 0.1, -0.28, top - 0.01), (middle + 0.24, 0.28, top + 0.15), sign)]
     rails = {"suv": 0.6, "mpv": 0.45, "estate": 0.6, "hatchback": 0.12, "van": 0.1}.get(kind, 0.0)
     if draw < rails:
-        rail = CHROME.tinted(0.8) if rng.random() < 0.5 else PLASTIC
+        rail = CHROME.tinted(0.8) if draw < 0.5 * rails else PLASTIC
         fittings = [
             _box((rear, half - 0.06, top - 0.02), (front, half - 0.02, top + 0.05), rail, both=True)
         ]
         if rng.random() < 0.25:
             for x in (rear + 0.3, front - 0.3):
                 fittings.append(_box((x, -half, top + 0.04), (x + 0.05, half, top + 0.07), rail))
-        if rng.random() < 0.12:
-            fittings.append(
-                Fitting(
-                    PLASTIC,
-                    lambda place: ball_mesh(
-                        (middle, 0.1, top + 0.16), (0.75, 0.4, 0.17), place, power=0.6
-                    ),
-                )
-            )
         return fittings
     if kind == "pickup" and draw < 0.5:
         x = rear - 0.4
@@ -174,14 +216,12 @@ def _roof(shells: Shells, look: Look, rng: np.random.Generator) -> list[Fitting]
             ),
             _box((x, -half - 0.05, top - 0.14), (x + 0.07, half + 0.05, top - 0.08), bar),
         ]
-    if kind == "van" and draw > 0.85:
+    if kind == "van" and rng.random() < 0.15:
         ladder = draw_gray(rng, 0.3, 0.5, 0.3)
         return [
             _box((rear, side, top), (front, side + 0.05, top + 0.08), ladder)
             for side in (-0.4, 0.0)
         ]
-    if draw > 0.93:
-        return [Fitting(BLACK, lambda place: ball_mesh((rear, 0, top), (0.10, 0.02, 0.07), place))]
     return []
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from .body import Shells
 from .chart import BLACK, CHROME, LENS, PLASTIC, RED_LENS, SEAM, Chart, Matter
-from .look import Look, draw_gray, draw_paint
+from .lettering import draw_number, draw_word
+from .look import Company, Look, draw_gray, draw_vivid
 
 # Where the pillars stand between the first and the last side window, as shares of the way back.
 _PILLARS = {
@@ -28,19 +29,21 @@ def paint_flank(chart: Chart, shells: Shells, look: Look, *, left: bool) -> None
     """Paint one side of the main shell; a bus's doors, lettering and marks tell the sides apart."""
     rng = look.rng(0)
     _paint_second(chart, shells, look)
-    if look.kind in ("bus", "van", "truck"):
-        _paint_lettering(chart, shells, look, look.rng(1 if left else 2))
-    _paint_relief(chart, shells, rng)
-    _paint_windows(chart, shells, look, look.rng(3))
-    _paint_doors(chart, shells, look, rng)
+    if look.kind == "bus":
+        _paint_advertising(chart, shells, look.rng(1 if left else 2), left=left)
+    if look.company is not None:
+        _paint_company(chart, shells, look, look.company, left=left)
+    _paint_relief(chart, shells, look.of_model(0))
+    _paint_windows(chart, shells, look)
+    _paint_doors(chart, shells, look)
     if look.kind == "bus" and not left:
         _paint_bus_doors(chart, shells)
-    _paint_sill(chart, shells, look, rng)
+    _paint_sill(chart, shells, look)
     _paint_lamps(chart, shells, look)
     for axle in shells.axles:
         if axle > shells.back:
             _paint_arch(chart, shells, look, axle)
-    _paint_marks(chart, shells, look.rng(4 if left else 5))
+    _paint_marks(chart, shells, look, look.rng(4 if left else 5))
     dust = (0.20, 0.17, 0.13) if rng.random() < 0.7 else (0.10, 0.10, 0.10)
     chart.stain(rng, look.dirt, dust, below=shells.body.belt * 0.9)
 
@@ -72,22 +75,28 @@ def _paint_relief(chart: Chart, shells: Shells, rng: np.random.Generator) -> Non
         chart.ridge(line, 0.05, depth * rng.uniform(0.4, 1.0))
 
 
-def _paint_windows(chart: Chart, shells: Shells, look: Look, rng: np.random.Generator) -> None:
-    kind = shells.kind
-    spans = list(pairwise(_PILLARS[kind]))
+def _paint_windows(chart: Chart, shells: Shells, look: Look) -> None:
+    kind, rng, own = shells.kind, look.of_model(3), look.rng(3)
+    pillars = np.array(_PILLARS[kind], float)
+    pillars[1:-1] += rng.normal(0, 0.025, len(pillars) - 2).clip(-0.05, 0.05)
+    spans = list(pairwise(pillars.tolist()))
     if kind == "van" and rng.random() < 0.5:
         spans = spans[:1]
-    top = {"bus": 0.74, "van": 0.80, "truck": 0.80}.get(kind, 0.86)
+    top = {"bus": 0.74, "van": 0.80, "truck": 0.80}.get(kind, 0.86) + rng.uniform(-0.04, 0.03)
     band = BLACK if kind == "bus" or rng.random() < 0.5 else look.frame
     if kind == "bus":
         chart.area(_window(shells, 0, 1, top + 0.05, -0.04), band)
+    kick = rng.uniform(0.0, 0.3) if rng.random() < 0.5 else 0.0  # the last window's foot rises
     for number, (first, last) in enumerate(spans):
-        chart.area(_window(shells, first, last, top + 0.02, 0.005), look.frame)
-        chart.area(_window(shells, first, last, top, 0.022), BLACK)
-        pane = _window(shells, first, last, top, 0.035)
+        rise = np.zeros((4, 2))
+        if number == len(spans) - 1 and kind not in ("bus", "truck"):
+            rise[3, 1] = kick * (shells.body.height - shells.body.belt)
+        chart.area(_window(shells, first, last, top + 0.02, 0.005) + rise, look.frame)
+        chart.area(_window(shells, first, last, top, 0.022) + rise, BLACK)
+        pane = _window(shells, first, last, top, 0.035) + rise
         tint = look.tint[0] if number == 0 else look.tint[1]
         chart.area(pane, glass(tint))
-        _paint_inside(chart, pane, tint, rng, driver=number == 0)
+        _paint_inside(chart, pane, tint, own, driver=number == 0)
 
 
 def _window(shells: Shells, first: float, last: float, top: float, margin: float) -> np.ndarray:
@@ -128,8 +137,8 @@ def _paint_inside(
         chart.disc((x + 0.13, low[1] + 0.75 * height), (0.09, 0.06), glass(0.3 * tint))
 
 
-def _paint_doors(chart: Chart, shells: Shells, look: Look, rng: np.random.Generator) -> None:
-    body, kind = shells.body, shells.kind
+def _paint_doors(chart: Chart, shells: Shells, look: Look) -> None:
+    body, kind, rng = shells.body, shells.kind, look.of_model(8)
     if kind == "bus":
         for z in (body.sill + 0.28, body.belt - 0.1):
             chart.line([(shells.back, z), (shells.front, z)], 0.012, look.paint.tinted(0.6))
@@ -147,7 +156,7 @@ def _paint_doors(chart: Chart, shells: Shells, look: Look, rng: np.random.Genera
     chart.line(
         [(shells.pillar(0, 0.0), body.sill + 0.1), (shells.back + 0.5, body.sill + 0.1)], 0.009, gap
     )
-    handle = CHROME if rng.random() < 0.3 else look.paint.tinted(0.8)
+    handle = CHROME if look.of_version(8).random() < 0.3 else look.paint.tinted(0.8)
     for share in shares[1:3]:
         x, z = shells.pillar(share, 0.0) + 0.06, body.belt - rng.uniform(0.1, 0.16)
         chart.rect((x, x + 0.19), (z - 0.035, z + 0.02), look.paint.tinted(0.45))
@@ -174,8 +183,8 @@ def _paint_bus_doors(chart: Chart, shells: Shells) -> None:
             )
 
 
-def _paint_sill(chart: Chart, shells: Shells, look: Look, rng: np.random.Generator) -> None:
-    body, kind = shells.body, shells.kind
+def _paint_sill(chart: Chart, shells: Shells, look: Look) -> None:
+    body, kind, rng = shells.body, shells.kind, look.of_version(9)
     tall = 0.16 if kind in ("suv", "pickup") else rng.uniform(0.04, 0.10)
     matter = (
         PLASTIC
@@ -195,7 +204,7 @@ def _paint_sill(chart: Chart, shells: Shells, look: Look, rng: np.random.Generat
 
 def _paint_lamps(chart: Chart, shells: Shells, look: Look) -> None:
     """Where the lamps of front and rear reach round the corner."""
-    rng, body = look.rng(6), shells.body
+    rng, body = look.of_model(6), shells.body
     if shells.kind not in ("bus", "truck"):
         reach = rng.uniform(0.22, 0.5)
         z = shells.nose - 0.05
@@ -233,62 +242,64 @@ def _paint_lamps(chart: Chart, shells: Shells, look: Look) -> None:
 
 def _paint_arch(chart: Chart, shells: Shells, look: Look, axle: float) -> None:
     center, radius = (axle, shells.body.wheel), shells.arch_radius
-    if shells.kind in ("suv", "pickup") and look.rng(7).random() < 0.7:
+    if shells.kind in ("suv", "pickup") and look.of_version(7).random() < 0.7:
         chart.disc(center, radius + 0.055, PLASTIC)
     chart.line(_ring(center, radius + 0.012), 0.02, look.paint.tinted(0.75), closed=True)
     chart.disc(center, radius, SEAM)
 
 
-def _paint_lettering(chart: Chart, shells: Shells, look: Look, rng: np.random.Generator) -> None:
-    """A firm's stripe, block and signs, as vans, trucks and buses wear them."""
-    body = shells.body
-    if rng.random() < 0.35:
-        return
-    ink = draw_paint(rng, str(rng.choice(["red", "blue", "green", "black", "white", "yellow"])))
-    low, high = body.sill + 0.25, body.belt - 0.05
-    kind = rng.integers(3)
-    back, front = shells.back + 0.3, shells.front - 0.5
-    if kind == 0:
-        z, tall = rng.uniform(low, high), rng.uniform(0.05, 0.25)
-        chart.rect((back - 1, front + 1), (z, z + tall), ink)
-    if kind == 1:
-        tip = rng.uniform(back, front)
-        chart.area([(back - 1, low), (back - 1, high), (tip + 0.6, high), (tip, low)], ink)
-    write(
-        chart,
-        rng,
-        (rng.uniform(back, max(front - 1.5, back + 0.1)), 0.5 * (low + high)),
-        rng.uniform(0.1, 0.3),
-        ink,
-    )
-
-
-def write(
-    chart: Chart, rng: np.random.Generator, start: tuple[float, float], tall: float, ink: Matter
+def _paint_company(
+    chart: Chart, shells: Shells, look: Look, company: Company, *, left: bool
 ) -> None:
-    """Signs that look like writing from afar: strokes in squares."""
-    x, y = start
-    for _ in range(int(rng.integers(3, 10))):
-        for _ in range(int(rng.integers(2, 5))):
-            (x0, x1), (y0, y1) = (np.sort(rng.uniform(0, tall, 2)) for _ in range(2))
-            if rng.random() < 0.5:
-                y1 = y0
-            else:
-                x1 = x0 if rng.random() < 0.7 else x1
-            chart.line([(x + x0, y + y0), (x + x1, y + y1)], 0.14 * tall, ink)
-        x += 1.25 * tall
+    """The owner's stripe or block, its name, and the vehicle's number."""
+    body, rng = shells.body, look.rng(57)
+    low, high = body.sill + 0.25, body.belt - 0.05
+    back, front = shells.back + 0.3, shells.front - 0.5
+    turned = (left, False)
+    if company.style == 0:
+        z = low + 0.6 * (high - low)
+        chart.rect((back - 1, front + 1), (z, z + 0.14), company.ink)
+    if company.style == 1:
+        tip = 0.5 * (back + front)
+        chart.area([(back - 1, low), (back - 1, high), (tip + 0.6, high), (tip, low)], company.ink)
+    long = front - back
+    spot = (back + 0.5 * long, 0.5 * (low + high))
+    ink = company.ink if company.style != 1 else company.second
+    tall = rng.uniform(0.15, 0.3)
+    chart.write(company.name, spot, tall, ink, widest=0.5 * long, turned=turned)
+    if rng.random() < 0.7:
+        door = (shells.pillar(0.3 if look.kind != "truck" else 0.5, 0.0), high - 0.2)
+        chart.write(draw_number(look.rng(14), 3), door, 0.16, ink, widest=0.7, turned=turned)
 
 
-def _paint_marks(chart: Chart, shells: Shells, rng: np.random.Generator) -> None:
+def _paint_advertising(
+    chart: Chart, shells: Shells, rng: np.random.Generator, *, left: bool
+) -> None:
+    """What a bus carries for money below its windows."""
+    body = shells.body
+    if rng.random() < 0.4:
+        return
+    low, high = body.sill + 0.3, body.belt - 0.05
+    start = shells.back + rng.uniform(0.3, 2.0)
+    end = min(start + rng.uniform(2.0, 5.0), shells.front - 1.2)
+    chart.rect((start, end), (low, high), draw_vivid(rng))
+    for _ in range(int(rng.integers(1, 4))):
+        x = rng.uniform(start + 0.3, end - 0.3)
+        chart.disc((x, 0.5 * (low + high)), (0.3, 0.4 * (high - low)), draw_vivid(rng))
+    words = f"{draw_word(rng, 2)} {draw_word(rng, 3)}"
+    spot = (0.5 * (start + end), 0.5 * (low + high))
+    chart.write(words, spot, 0.3, draw_vivid(rng), widest=0.9 * (end - start), turned=(left, False))
+
+
+def _paint_marks(chart: Chart, shells: Shells, look: Look, rng: np.random.Generator) -> None:
     """Stickers, scratches, dents: what two vehicles of one model do not share."""
     body = shells.body
     low, high = body.sill + 0.15, body.belt - 0.1
     for _ in range(int(rng.choice([0, 0, 1, 2]))):
         x, z = shells.back + body.cab * rng.uniform(0.1, 0.75), rng.uniform(low, high)
-        ink = draw_paint(rng, str(rng.choice(["red", "white", "blue", "yellow", "black"])))
         size = rng.uniform(0.06, 0.22)
-        chart.disc((x, z), (size * rng.uniform(0.6, 1.6), size * 0.6), ink)
-    for _ in range(int(rng.choice([0, 0, 0, 1, 2]))):
+        chart.disc((x, z), (size * rng.uniform(0.6, 1.6), size * 0.6), draw_vivid(rng))
+    for _ in range(int(rng.poisson(2.5 * look.wear))):
         x, z = shells.back + body.cab * rng.uniform(0.08, 0.9), rng.uniform(low, high)
         across = rng.normal(0, 0.2, 2) * [1, 0.3]
         chart.line([(x, z), (x + across[0], z + across[1])], 0.012, draw_gray(rng, 0.05, 0.4))

@@ -9,9 +9,10 @@ import numpy as np
 from .body import Shells, box_loft
 from .chart import BLACK, PLASTIC, RED_LENS, SEAM, Chart, Matter
 from .fittings import Fitting
-from .flank import write
+from .lettering import draw_number, draw_word
 from .loft import Loft
-from .look import Look, draw_gray, draw_paint
+from .look import Look, draw_gray, draw_paint, draw_vivid
+from .marks import stick
 from .mesh import Mesh, ball_mesh, box_mesh, grid_mesh
 
 _SAND = ((0.26, 0.20, 0.12), (0.12, 0.10, 0.08), (0.30, 0.29, 0.27), (0.05, 0.05, 0.05))
@@ -119,6 +120,8 @@ def _painted(
     charts = loft.charts(density, base)
     (x0, z0), (x1, z1) = loft.low, loft.high
     gap = base.tinted(0.45)
+    ink = draw_vivid(rng)
+    ropes = draw_gray(rng, 0.2, 0.6) if rng.random() < 0.5 else None
     for number, side in enumerate(charts[:2]):
         for x in np.arange(x0 + 0.2, x1, rng.uniform(0.35, 0.9)):
             side.ridge([(x, z0), (x, z1)], 0.12 if kind == "tarp" else 0.05, rng.uniform(-0.5, 0.5))
@@ -128,23 +131,30 @@ def _painted(
             for x in np.arange(x0 + 0.3, x1, 0.6):
                 side.line([(x, z0), (x + 0.05, z0 + 0.3)], 0.02, draw_gray(rng, 0.2, 0.5))
         side.rect((x0, x1), (z0, z0 + 0.08), gap)
-        if kind in ("box", "tarp", "tank") and rng.random() < 0.6:
-            ink = draw_paint(
-                look.rng(41 + number), str(rng.choice(["red", "blue", "green", "black"]))
+        if look.company is not None or rng.random() < 0.3:
+            name = look.company.name if look.company else draw_word(rng, 3)
+            spot = (
+                x0 + rng.uniform(0.35, 0.65) * (x1 - x0),
+                z0 + rng.uniform(0.4, 0.7) * (z1 - z0),
             )
-            tall = rng.uniform(0.2, 0.45)
-            write(
-                side,
-                rng,
-                (x0 + rng.uniform(0.2, 1.5), z0 + rng.uniform(0.4, 0.6) * (z1 - z0)),
-                tall,
-                ink,
+            chart_ink = look.company.ink if look.company else ink
+            side.write(
+                name,
+                spot,
+                min(rng.uniform(0.3, 0.8), 0.6 * (z1 - z0)),
+                chart_ink,
+                widest=0.8 * (x1 - x0),
+                turned=(number == 0, False),
             )
+        if kind == "tarp" and ropes:
+            for x in np.arange(x0 + 0.2, x1 - 0.5, 0.9):
+                side.line([(x, z1), (x + 0.45, z0)], 0.03, ropes)
+                side.line([(x + 0.45, z1), (x, z0)], 0.03, ropes)
         for x in np.arange(x0 + 0.3, x1, 1.2):  # reflecting strips, red and white
             side.rect((x, x + 0.3), (z0 + 0.09, z0 + 0.15), Matter((0.45, 0.03, 0.03), 0.2))
             side.rect((x + 0.3, x + 0.45), (z0 + 0.09, z0 + 0.15), Matter((0.6, 0.6, 0.6), 0.2))
         side.stain(rng, 0.3 + 0.6 * look.dirt, (0.16, 0.14, 0.11), below=z1)
-    _paint_rear(charts[2], loft, rng, base, kind)
+    _paint_rear(charts[2], loft, rng, base, kind, look)
     return charts
 
 
@@ -157,7 +167,7 @@ def _base(rng: np.random.Generator, look: Look, kind: str) -> Matter:
 
 
 def _paint_rear(
-    chart: Chart, loft: Loft, rng: np.random.Generator, base: Matter, kind: str
+    chart: Chart, loft: Loft, rng: np.random.Generator, base: Matter, kind: str, look: Look
 ) -> None:
     """Doors, hinges and bars between the strip's corners 2 (top) and 3 (bottom)."""
     half = chart.high[0]
@@ -179,14 +189,39 @@ def _paint_rear(
         chart.line([(-half + 0.1, s), (half - 0.1, s)], 0.025, gap)
     for y in np.arange(-half + 0.1, half - 0.2, 0.45):
         chart.rect((y, y + 0.25), (bottom - 0.12, bottom - 0.05), Matter((0.45, 0.03, 0.03), 0.2))
-    if rng.random() < 0.5:
-        write(chart, rng, (-0.6, (top + bottom) / 2), 0.18, draw_paint(rng, "red"))
+    _letter_rear(chart, rng, look, half, (top, bottom))
     for side in (-1, 1):
         chart.rect(
             (side * (half - 0.3) - 0.12, side * (half - 0.3) + 0.12),
             (bottom - 0.3, bottom - 0.18),
             RED_LENS,
         )
+
+
+def _letter_rear(
+    chart: Chart, rng: np.random.Generator, look: Look, half: float, way: tuple[float, float]
+) -> None:
+    """The owner's name, the number in large signs as law asks for, stickers, a repaired patch."""
+    top, bottom = way
+    tall, upside = bottom - top, (True, True)
+    company = look.company
+    if company is not None:
+        spot = (0.0, top + 0.3 * tall)
+        chart.write(
+            company.name, spot, min(0.3, 0.4 * tall), company.ink, widest=1.6 * half, turned=upside
+        )
+    if rng.random() < 0.6:
+        large = f"{draw_word(rng, 1)[0]}-{draw_number(rng, 5)}"
+        ink = draw_gray(rng, 0.5, 0.7) if rng.random() < 0.6 else draw_vivid(rng)
+        spot = (0.0, top + 0.68 * tall)
+        chart.write(large, spot, min(0.28, 0.3 * tall), ink, widest=1.4 * half, turned=upside)
+    for _ in range(int(rng.integers(0, 4))):
+        spot = (rng.uniform(-0.8, 0.8) * half, top + rng.uniform(0.1, 0.9) * tall)
+        stick(chart, rng, spot, rng.uniform(0.06, 0.16), behind=True)
+    for _ in range(int(rng.poisson(2 * look.wear))):
+        x, s = rng.uniform(-0.8, 0.8) * half, top + rng.uniform(0.1, 0.9) * tall
+        wide, high = rng.uniform(0.1, 0.4), rng.uniform(0.05, 0.25)
+        chart.rect((x - wide, x + wide), (s - high, s + high), draw_gray(rng, 0.05, 0.4))
 
 
 def _heap(rng: np.random.Generator, low: np.ndarray, high: np.ndarray) -> Fitting:

@@ -1,4 +1,4 @@
-"""Who a vehicle is: type, colour, proportions, paint, and what tells it from its like."""
+"""Who a vehicle is: its model, its paint and trim, and what tells it from others of its model."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ from multitasknet.vehicle.attributes import COLORS, TYPES
 
 from .body import Body, draw_body
 from .chart import BLACK, CHROME, PLASTIC, RGB, Matter
+from .lettering import draw_word
 
 # CIE L*, a*, b* of the paint in full light: the middle, and how far a vehicle may be from it.
 # What crops show is darker: doors see half of the sky.
 _PAINTS = {
-    "yellow": ((55, 2, 34), (8, 4, 14)),
-    "orange": ((40, 15, 23), (8, 9, 10)),
-    "green": ((33, -4, 0), (12, 6, 6)),
-    "gray": ((57, -1, -4), (11, 1, 3)),
-    "red": ((34, 31, 14), (8, 10, 8)),
-    "blue": ((28, 1, -11), (10, 5, 9)),
-    "white": ((90, -1, 1), (5, 1, 3)),
-    "golden": ((61, 1, 6), (7, 2, 5)),
-    "brown": ((41, 4, 2), (10, 4, 5)),
-    "black": ((8, 0, -2), (5, 1, 2)),
+    "yellow": ((43, 3, 20), (11, 4, 11)),
+    "orange": ((32, 11, 11), (16, 8, 10)),
+    "green": ((20, -2, -1), (14, 3, 5)),
+    "gray": ((55, 0, -3), (20, 1, 2)),
+    "red": ((23, 21, 9), (11, 10, 7)),
+    "blue": ((12, 0, -8), (7, 2, 5)),
+    "white": ((76, 0, -1), (15, 1, 2)),
+    "golden": ((54, 0, 2), (17, 1, 3)),
+    "brown": ((36, 4, 1), (13, 4, 4)),
+    "black": ((10, 0, -5), (8, 1, 2)),
 }
-
+_COMPANIES = 40  # as many own taxis, vans, trucks and buses
+_PALETTE = (0.7, 0.3)  # how often the paints that a model has by one name are chosen
+_VERSIONS = (0.4, 0.3, 0.2, 0.1)  # and its trims
 
 # From CIE X, Y, Z of daylight D65 to linear sRGB (IEC 61966-2-1), and that light's own X, Y, Z.
 _RGB_OF_XYZ = np.array(
@@ -35,11 +38,31 @@ _DAYLIGHT = np.array([0.9505, 1.0, 1.089])
 
 
 @dataclass(frozen=True)
+class Company:
+    """What all vehicles of an owner wear.
+
+    Attributes:
+        name: as it is written on them.
+        ink: of the writing and the sign.
+        second: paint of two-tone vehicles.
+        style: 0..3, where stripes and blocks are.
+    """
+
+    name: str
+    ink: Matter
+    second: Matter
+    style: int
+
+
+@dataclass(frozen=True)
 class Look:
-    """One identity. Two vehicles of the same type and colour differ by all the rest.
+    """One individual.
 
     Attributes:
         type_id, color_id: raw label ids, 1..9 and 1..10.
+        model: seed of what all of its model have: body, face, rear, wheels to choose from.
+        version: which of the model's trims it has: lamps, wheels, chrome, rails, sunroof.
+        details: seed of what is its own: stickers, things behind glass, damage, load.
         body: proportions.
         paint, second: the paint, and the other one of ``two_tone``.
         two_tone: "", "roof", "skirt", "bonnet" or "taxi" (the upper half): what wears the second.
@@ -48,12 +71,16 @@ class Look:
         tint: how much light the glass lets back out, 0..1, in front and in the rear.
         screen: how much the windscreen mirrors, as ``Matter.coat``.
         plate: its colour.
+        wear: 0..1, what age and want of care have done to it, in front and behind.
         dirt: 0..1.
-        details: seed of all that is drawn on it.
+        company: its owner; None where that is a person.
     """
 
     type_id: int
     color_id: int
+    model: int
+    version: int
+    details: int
     body: Body
     paint: Matter
     second: Matter
@@ -63,43 +90,87 @@ class Look:
     tint: tuple[float, float]
     screen: float
     plate: Matter
+    wear: float
     dirt: float
-    details: int
+    company: Company | None
 
     @property
     def kind(self) -> str:
         return TYPES[self.type_id - 1]
 
     def rng(self, room: int) -> np.random.Generator:
-        """The source of what is drawn in one room of the vehicle, whatever the others draw."""
+        """The source of its own things in one room of the vehicle, whatever the others draw."""
         return np.random.default_rng((self.details, room))
 
+    def of_model(self, room: int) -> np.random.Generator:
+        """The source of what is alike in all of the model."""
+        return np.random.default_rng((self.model, room))
 
-def draw_look(rng: np.random.Generator, type_id: int, color_id: int) -> Look:
-    """Draw one identity of that type (1..9) and colour (1..10)."""
+    def of_version(self, room: int) -> np.random.Generator:
+        """The source of what is alike in all of the model that have its trim."""
+        return np.random.default_rng((self.model, room, 1 + self.version))
+
+
+def draw_look(
+    rng: np.random.Generator, type_id: int, color_id: int, *, model: int | None = None
+) -> Look:
+    """Draw one individual of that type (1..9) and colour (1..10).
+
+    Args:
+        rng: what is its own is drawn from it.
+        type_id, color_id: raw label ids.
+        model: the seed of its model; by default the model is its alone.
+    """
     kind, color = TYPES[type_id - 1], COLORS[color_id - 1]
-    paint = draw_paint(rng, color)
-    second = draw_paint(rng, str(rng.choice(["white", "gray", "golden", "green", "blue", "black"])))
+    seed = int(rng.integers(2**31)) if model is None else model
+    palette = int(rng.choice(len(_PALETTE), p=_PALETTE))
+    paint = draw_paint(np.random.default_rng((seed, 1000 + color_id, palette)), color)
+    paint = paint.tinted(float(np.exp(rng.normal(0, 0.05))))
+    version = int(rng.choice(len(_VERSIONS), p=_VERSIONS))
+    trim = np.random.default_rng((seed, 1001, version))
     plates = (
         (Matter((0.01, 0.01, 0.012)), 0.35),  # masked
         (Matter((0.02, 0.06, 0.33), 0.15), 0.45),
         (Matter((0.75, 0.76, 0.72), 0.15), 0.08),
         (Matter((0.62, 0.40, 0.03), 0.15), 0.12),
     )
+    two_tone = _pick(rng, _two_tones(kind))
+    owned = two_tone == "taxi" or rng.random() < _OWNED.get(kind, 0.0)
+    company = _company(int(rng.integers(_COMPANIES))) if owned else None
+    second = draw_paint(rng, str(rng.choice(["white", "gray", "golden", "green", "blue", "black"])))
     return Look(
         type_id=type_id,
         color_id=color_id,
-        body=draw_body(rng, kind),
+        model=seed,
+        version=version,
+        details=int(rng.integers(2**31)),
+        body=draw_body(np.random.default_rng((seed, 1002)), kind),
         paint=paint,
-        second=second,
-        two_tone=_pick(rng, _two_tones(kind)),
-        trim=_choose(rng, (PLASTIC, PLASTIC, paint, paint, CHROME)),
-        frame=_choose(rng, (BLACK, BLACK, BLACK, CHROME)),
+        second=company.second if company else second,
+        two_tone=two_tone,
+        trim=_choose(trim, (PLASTIC, PLASTIC, paint, paint, CHROME)),
+        frame=_choose(trim, (BLACK, BLACK, BLACK, CHROME)),
         tint=(rng.uniform(0.5, 1.2), rng.uniform(0.15, 0.9)),
         screen=rng.uniform(0.58, 0.88),
         plate=_choose(rng, tuple(plate for plate, _ in plates), tuple(p for _, p in plates)),
+        wear=float(rng.beta(1.1, 2.5)),
         dirt=float(rng.beta(1.2, 4)),
-        details=int(rng.integers(2**31)),
+        company=company,
+    )
+
+
+_OWNED = {"van": 0.5, "truck": 0.65, "bus": 0.9, "pickup": 0.15, "mpv": 0.1}
+
+
+def _company(number: int) -> Company:
+    rng = np.random.default_rng((number, 1003))
+    inks = ("red", "blue", "green", "black", "white", "yellow", "orange")
+    seconds = ("white", "white", "gray", "golden", "green", "blue", "yellow", "red")
+    return Company(
+        name=draw_word(rng, int(rng.integers(2, 5))),
+        ink=draw_paint(rng, str(rng.choice(inks))),
+        second=draw_paint(rng, str(rng.choice(seconds))),
+        style=int(rng.integers(4)),
     )
 
 
@@ -123,6 +194,24 @@ def draw_gray(rng: np.random.Generator, low: float, high: float, coat: float = 0
     """A grey between two linear values."""
     value = rng.uniform(low, high)
     return Matter((value, value, value * 1.02), coat)
+
+
+def draw_vivid(rng: np.random.Generator) -> Matter:
+    """The colour of a sticker, a toy, a cloth."""
+    hues = (
+        (0.55, 0.03, 0.03),
+        (0.6, 0.4, 0.03),
+        (0.04, 0.3, 0.08),
+        (0.03, 0.12, 0.5),
+        (0.6, 0.6, 0.58),
+        (0.5, 0.14, 0.3),
+        (0.35, 0.2, 0.09),
+        (0.015, 0.015, 0.016),
+        (0.6, 0.2, 0.02),
+        (0.1, 0.4, 0.45),
+    )
+    red, green, blue = hues[int(rng.integers(len(hues)))]
+    return Matter((red, green, blue), 0.1).tinted(rng.uniform(0.6, 1.2))
 
 
 def _pick(rng: np.random.Generator, weights: dict[str, float]) -> str:

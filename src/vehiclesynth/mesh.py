@@ -91,14 +91,23 @@ def box_mesh(low: ArrayLike, high: ArrayLike, place: tuple[float, float]) -> Mes
     return joined(faces)
 
 
-def disc_mesh(center: np.ndarray, radius: float, chart: np.ndarray, *, slices: int = 24) -> Mesh:
-    """An upright disc that faces left; ``chart`` is the atlas's rectangle x, y, width, height."""
-    angles = np.linspace(0, 2 * np.pi, slices + 1)
+def dish_mesh(
+    center: np.ndarray, radius: float, hollow: float, chart: np.ndarray, *, slices: int = 24
+) -> Mesh:
+    """An upright disc that faces left, within its rim hollow by so many metres.
+
+    ``chart`` is the atlas's rectangle x, y, width, height.
+    """
+    angles = np.linspace(2 * np.pi, 0, slices + 1)
     rim = np.stack([np.cos(angles), np.zeros_like(angles), np.sin(angles)], axis=1)
-    points = center + np.stack([np.zeros_like(rim), radius * rim])
-    shares = 0.5 + 0.5 * np.stack([0 * rim[:, [0, 2]], rim[:, [0, 2]] * [1, -1]])
-    normals = np.broadcast_to(np.array([0, 1.0, 0]), points.shape)
-    return grid_mesh(points, chart[:2] + shares * chart[2:], across=False, normals=normals)
+    shares = np.array([0.0, 0.2, 0.55, 0.72, 1.0])[:, None, None]
+    depths = np.array([0.3, 0.4, 1.0, 0.0, 0.0])[:, None, None] * [0.0, hollow, 0.0]
+    points = center + radius * shares * rim - depths
+    places = 0.5 + 0.5 * shares * rim[:, [0, 2]] * [1, -1]
+    normals = grid_normals(points)
+    normals[0] = (0, 1, 0)
+    places = chart[:2] + places * chart[2:]
+    return grid_mesh(points, places, across=False, normals=normals)
 
 
 def drum_mesh(

@@ -19,7 +19,7 @@ from .look import Look
 from .mesh import Mesh, joined
 from .tail import paint_tail
 from .trace import Tracer
-from .wheels import paint_wheel
+from .wheels import paint_wheels
 
 _DENSITY = {"bus": 55.0, "truck": 65.0}  # pixels a metre
 _RAYS = 8  # about each vertex
@@ -67,16 +67,17 @@ def build_model(look: Look) -> Model:
     paint_face(body[2], shells, look)
     paint_tail(body[2], shells, look)
     load = draw_load(shells, look, density)
-    wheel = paint_wheel(look, density)
+    wheels = paint_wheels(look, density)
     swatches = Swatches(density)
     fittings = [*draw_fittings(shells, look), *load.fittings]
     rubber = swatches.place(RUBBER)
     places = [swatches.place(fitting.matter) for fitting in fittings]
-    atlas, starts = stack([*body, *load.charts, wheel, swatches.chart()])
+    atlas, starts = stack([*body, *load.charts, *wheels, swatches.chart()])
 
-    rows, columns = wheel.height.shape
-    rim = np.array([*starts[-2], columns, rows]) - [0.5, 0.5, 0, 0]
-    meshes = [shells.shell.mesh(body, starts[:3]), *wheel_meshes(shells, rim, rubber(starts[-1]))]
+    rows, columns = wheels[0].height.shape
+    rims = [np.array([*at, columns, rows]) - [0.5, 0.5, 0, 0] for at in starts[-3:-1]]
+    meshes = [shells.shell.mesh(body, starts[:3])]
+    meshes += wheel_meshes(shells, look, rims, rubber(starts[-1]))
     if load.loft is not None and load.charts:
         meshes.append(load.loft.mesh(load.charts, starts[3:6]))
     for fitting, place in zip(fittings, places, strict=True):

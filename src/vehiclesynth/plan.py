@@ -25,6 +25,9 @@ _TYPE_SHARES: dict[str, dict[str, float]] = {
 }
 
 
+_STEEP = 0.8  # the k-th of a type's models is on the road as often as k to the minus this
+
+
 class SyntheticError(ValueError):
     """A data set that cannot be made as asked for; nothing has been written."""
 
@@ -53,12 +56,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class VehiclePlan:
-    """One identity and its pictures."""
+    """One identity and its pictures; ``model`` is from 1, or None where no other shares it."""
 
     vehicle_id: int
     type_id: int
     color_id: int
     pictures: tuple[Picture, ...]
+    model: int | None = None
 
 
 def make_plan(
@@ -69,14 +73,18 @@ def make_plan(
     *,
     prior: str = "even",
     test_vehicles: int | None = None,
+    models: int | None = None,
 ) -> list[VehiclePlan]:
     """Plan a data set: ``vehicles`` for training, and ``test_vehicles`` (a third, at least 10).
 
     Every test vehicle has a quarter of its images (at least one) as queries, each from another
     camera; the rest are the gallery, which has at least one camera that no query has.
 
+    With ``models``, the vehicles for training are of so many models, few of them common and most of
+    them rare; those of the test are of as many in proportion, and none of these is trained on.
+
     Raises:
-        SyntheticError: too few vehicles, images or cameras for that.
+        SyntheticError: too few vehicles, images, cameras or models for that.
     """
     held_out = count_held_out(vehicles, test_vehicles)
     for name, value, least, why in (
@@ -84,6 +92,7 @@ def make_plan(
         ("test_vehicles", held_out, 2, "to tell apart"),
         ("images", images, 2, "of each vehicle: a query and a match"),
         ("cameras", cameras, 2, "so that every query has a match from another camera"),
+        ("models", len(TYPES) if models is None else models, len(TYPES), "one of each type"),
     ):
         if value < least:
             raise SyntheticError(f"{name} is {value}; expected at least {least}, {why}")
@@ -100,6 +109,14 @@ def make_plan(
     train = _covering_classes(rng, vehicles, prior)
     types, colors = (sorted(set(ids)) for ids in zip(*train, strict=True))
     test = _weighted_classes(rng, held_out, types, colors, prior)
+    ids: list[int | None] = [None] * (vehicles + held_out)
+    if models is not None:
+        drawing = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
+        unseen = max(len(TYPES), -(-models * held_out // vehicles))
+        ids = [
+            *_draw_models(drawing, [type_id for type_id, _ in train], models, 1, prior),
+            *_draw_models(drawing, [type_id for type_id, _ in test], unseen, 1 + models, prior),
+        ]
     plans = []
     for vehicle_id, (type_id, color_id) in enumerate(train + test, start=1):
         order = 1 + rng.permutation(cameras)
@@ -109,8 +126,25 @@ def make_plan(
             Picture("query" if i < queries else rest, vehicle_id, int(order[i % cameras]), i)
             for i in range(images)
         )
-        plans.append(VehiclePlan(vehicle_id, type_id, color_id, pictures))
+        model = ids[vehicle_id - 1]
+        plans.append(VehiclePlan(vehicle_id, type_id, color_id, pictures, model))
     return plans
+
+
+def _draw_models(
+    rng: np.random.Generator, types: list[int], count: int, first: int, prior: str
+) -> list[int]:
+    """A model of each vehicle's type, numbered from ``first``; every type has one at least."""
+    every = list(range(1, len(TYPES) + 1))
+    shares = np.array([_TYPE_SHARES[prior][TYPES[index - 1]] for index in every])
+    more = rng.choice(every, count - len(every), p=shares / shares.sum())
+    of_model = np.array([*every, *more])
+    drawn = []
+    for type_id in types:
+        found = np.flatnonzero(of_model == type_id)
+        often = (1.0 + np.arange(len(found))) ** -_STEEP
+        drawn.append(first + int(rng.choice(found, p=often / often.sum())))
+    return drawn
 
 
 def count_held_out(vehicles: int, test_vehicles: int | None) -> int:

@@ -2,56 +2,166 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from .chart import BLACK, RUBBER, Chart, Matter
+from .chart import BLACK, CHROME, RUBBER, Chart, Matter
 from .look import Look, draw_gray
 
+_HEAVY = ("bus", "truck")
 
-def paint_wheel(look: Look, density: float) -> Chart:
-    """A chart of one wheel, centred at 0; all four of a vehicle are alike."""
+
+def paint_wheels(look: Look, density: float) -> tuple[Chart, Chart]:
+    """Charts of a wheel, centred at 0: what all have, and what one of them may have instead."""
+    usual = _paint_wheel(look, look.of_version(30), density)
     rng = look.rng(30)
+    lost = rng.random() < 0.05 + 0.2 * look.wear  # a cap, or it is a spare
+    return usual, _paint_wheel(look, rng, density) if lost else usual
+
+
+def _paint_wheel(look: Look, rng: np.random.Generator, density: float) -> Chart:
     radius = look.body.wheel
+    heavy = look.kind in _HEAVY
     chart = Chart((-radius, -radius), (radius, radius), density, RUBBER)
-    heavy = look.kind in ("bus", "truck")
-    rim = radius * (rng.uniform(0.52, 0.6) if heavy else rng.uniform(0.60, 0.74))
+    rim = radius * (rng.uniform(0.52, 0.6) if heavy else rng.uniform(0.60, 0.76))
     chart.disc((0, 0), 0.92 * radius, RUBBER.tinted(1.4))
     chart.disc((0, 0), 1.04 * rim, RUBBER.tinted(0.6))
     metal = _metal(rng, heavy)
     chart.disc((0, 0), rim, metal.tinted(0.8))
     chart.disc((0, 0), 0.91 * rim, BLACK)
+    chart.ridge(_arc(0, 2 * np.pi, 0.96 * rim), 0.03, 1.0)
     chart.disc((0, 0), 0.5 * rim, draw_gray(rng, 0.03, 0.12))
-    if heavy or rng.random() < 0.25:
-        _paint_disc_rim(chart, rim, metal, int(rng.integers(6, 11)))
-    else:
-        spokes, share = int(rng.integers(5, 11)), rng.uniform(0.25, 0.6)
-        _paint_spokes(chart, rim, metal, spokes, share)
+    family = "steel" if heavy else str(rng.choice(list(_FAMILIES), p=_SHARES))
+    _FAMILIES[family](chart, rim, metal, rng)
     chart.disc((0, 0), 0.2 * rim, metal)
-    chart.disc((0, 0), 0.1 * rim, metal.tinted(0.3))
+    chart.disc((0, 0), 0.1 * rim, draw_gray(rng, 0.01, 0.3))
     return chart
 
 
 def _metal(rng: np.random.Generator, heavy: bool) -> Matter:
     if heavy:
         return draw_gray(rng, 0.05, 0.5, 0.1)
-    return (
-        draw_gray(rng, 0.25, 0.5, 0.45) if rng.random() < 0.8 else draw_gray(rng, 0.01, 0.05, 0.3)
-    )
+    draw = rng.random()
+    if draw < 0.08:
+        return CHROME
+    return draw_gray(rng, 0.25, 0.5, 0.45) if draw < 0.78 else draw_gray(rng, 0.01, 0.06, 0.3)
 
 
-def _paint_disc_rim(chart: Chart, rim: float, metal: Matter, holes: int) -> None:
-    """A steel wheel or a hub cap: a plate with holes."""
+def _arc(first: float, last: float, radius: float) -> np.ndarray:
+    angles = np.linspace(first, last, 25)
+    return radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def _polar(angles: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
+
+
+def _steel(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) -> None:
+    """A plate with holes, or a cap on it."""
+    holes, large = int(rng.integers(5, 13)), rng.uniform(0.08, 0.15)
     chart.disc((0, 0), 0.9 * rim, metal)
+    chart.ridge(_arc(0, 2 * np.pi, 0.5 * rim), 0.05, rng.choice([-1.0, 1.0]))
     for angle in np.arange(holes) * 2 * np.pi / holes:
-        spot = 0.66 * rim * np.array([np.cos(angle), np.sin(angle)])
-        chart.disc((float(spot[0]), float(spot[1])), 0.12 * rim, BLACK)
+        spot = 0.68 * rim * np.array([np.cos(angle), np.sin(angle)])
+        chart.disc((float(spot[0]), float(spot[1])), large * rim, BLACK)
     chart.disc((0, 0), 0.42 * rim, metal.tinted(0.7))
 
 
-def _paint_spokes(chart: Chart, rim: float, metal: Matter, spokes: int, share: float) -> None:
-    gap = 2 * np.pi / spokes
-    for spoke in range(spokes):
-        middle = spoke * gap
-        angles = middle + share * gap / 2 * np.array([-1.4, -1, 1, 1.4])
-        radii = rim * np.array([0.12, 0.95, 0.95, 0.12])
-        chart.area(np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1), metal)
+def _cap(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) -> None:
+    """A hub cap with slots between broad blades."""
+    chart.disc((0, 0), 0.95 * rim, metal)
+    blades = int(rng.integers(6, 13))
+    for blade in range(blades):
+        middle, half = blade * 2 * np.pi / blades, 0.55 / blades
+        angles = middle + half * np.array([-1, 1, 1.6, -1.6])
+        chart.area(_polar(angles, rim * np.array([0.55, 0.55, 0.86, 0.86])), BLACK)
+
+
+def _spokes(
+    chart: Chart,
+    rim: float,
+    metal: Matter,
+    angles: np.ndarray,
+    widths: tuple[float, float],
+    *,
+    twist: float = 0.0,
+) -> None:
+    """Bars from the hub to the rim, so many metres wide there and here, with a rounded back."""
+    for angle in angles.tolist():
+        ends = np.array([angle, angle + twist])
+        half = np.array([widths[0] / (0.24 * rim), widths[1] / (1.9 * rim)])
+        radii = rim * np.array([0.12, 0.95])
+        corners = np.concatenate([_polar(ends - half, radii), _polar(ends + half, radii)[::-1]])
+        chart.area(corners, metal)
+        chart.ridge(_polar(ends, radii), 0.6 * max(widths), 0.9)
+
+
+def _turns(count: int) -> np.ndarray:
+    turns: np.ndarray = np.arange(count) * (2 * np.pi / count) + np.pi / 2
+    return turns
+
+
+def _five(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) -> None:
+    wide = rim * rng.uniform(0.25, 0.4)
+    _spokes(chart, rim, metal, _turns(5), (0.7 * wide, wide))
+
+
+def _doubled(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) -> None:
+    gap, wide = rng.uniform(0.11, 0.18), rim * rng.uniform(0.1, 0.15)
+    turns = _turns(int(rng.integers(5, 7)))
+    _spokes(chart, rim, metal, np.concatenate([turns - gap, turns + gap]), (0.5 * wide, wide))
+
+
+def _many(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) -> None:
+    _spokes(chart, rim, metal, _turns(int(rng.integers(9, 16))), (0.04 * rim, 0.1 * rim))
+
+
+def _forked(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) -> None:
+    """Each spoke parts in two half way."""
+    turns, wide = _turns(int(rng.integers(5, 8))), rim * 0.13
+    for side in (-1, 1):
+        _spokes(chart, rim, metal, turns, (0.8 * wide, wide), twist=side * rng.uniform(0.2, 0.34))
+
+
+def _blades(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) -> None:
+    """Spokes that lean, as a turbine's."""
+    count, wide = int(rng.integers(6, 12)), rim * rng.uniform(0.12, 0.3)
+    twist = rng.choice([-1, 1]) * rng.uniform(0.3, 0.7)
+    _spokes(chart, rim, metal, _turns(count), (0.3 * wide, wide), twist=float(twist))
+
+
+def _cross(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) -> None:
+    """A net of thin spokes."""
+    turns = _turns(int(rng.integers(8, 12)))
+    for side in (-1, 1):
+        _spokes(chart, rim, metal, turns, (0.03 * rim, 0.06 * rim), twist=side * 0.35)
+
+
+def _three(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) -> None:
+    count = int(rng.choice([3, 4]))
+    _spokes(chart, rim, metal, _turns(count), (0.35 * rim, rim * rng.uniform(0.45, 0.7)))
+
+
+def _dish(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) -> None:
+    """A closed disc with a ring of slots."""
+    chart.disc((0, 0), 0.93 * rim, metal)
+    chart.ridge(_arc(0, 2 * np.pi, rng.uniform(0.6, 0.75) * rim), 0.06, -1.0)
+    for angle in _turns(int(rng.integers(10, 24))).tolist():
+        chart.line(_polar(np.full(2, angle), rim * np.array([0.72, 0.86])), 0.02, BLACK)
+
+
+_Family = Callable[[Chart, float, Matter, np.random.Generator], None]
+_FAMILIES: dict[str, _Family] = {
+    "five": _five,
+    "doubled": _doubled,
+    "many": _many,
+    "forked": _forked,
+    "blades": _blades,
+    "cross": _cross,
+    "three": _three,
+    "cap": _cap,
+    "dish": _dish,
+    "steel": _steel,
+}
+_SHARES = (0.16, 0.16, 0.13, 0.13, 0.11, 0.06, 0.04, 0.11, 0.04, 0.06)

@@ -8,8 +8,10 @@ import numpy as np
 
 from .body import COWL, HEADER
 from .chart import BLACK, Chart, Matter
-from .flank import glass, write
-from .look import Look, draw_gray, draw_paint
+from .flank import glass
+from .lettering import draw_number, draw_word
+from .look import Look, draw_gray, draw_vivid
+from .marks import paint_screen_things
 from .strip import Strip
 
 # How far below the cowl the glass begins, as a share of the way up to the roof.
@@ -46,13 +48,14 @@ def paint_windscreen(chart: Chart, strip: Strip, look: Look) -> None:
     screen = _Screen(
         foot=float(shell.on_strip(COWL, 1)[1]) - 0.04 * strip.half,
         top=float(shell.on_strip(HEADER, 1)[1]) - 0.04 * strip.half,
-        low=strip.way(COWL, HEADER, rng.uniform(*_DEEP.get(look.kind, (0.02, 0.04)))),
+        low=strip.way(COWL, HEADER, look.of_model(15).uniform(*_DEEP.get(look.kind, (0.02, 0.04)))),
         high=strip.way(COWL, HEADER, 0.95),
     )
     chart.area(screen.inset(0.0), BLACK)
     chart.area(screen.inset(0.03), glass(look.tint[0], look.screen))
     _paint_cabin(chart, screen, look, rng)
-    _paint_papers(chart, screen, rng)
+    _paint_mirror(chart, screen, rng)
+    paint_screen_things(chart, look, (screen.foot, screen.top, screen.low, screen.high))
     for start in (-0.75, 0.0):  # wipers
         x = start * screen.foot
         chart.line([(x, screen.low + 0.03), (x + 0.45, screen.low + 0.1)], 0.022, BLACK)
@@ -68,9 +71,12 @@ def _paint_cabin(chart: Chart, screen: _Screen, look: Look, rng: np.random.Gener
     chart.area(dash * [screen.foot, screen.tall] + [0, low + 0.05], matter)
     seat = 0.85 * min(screen.tall, 0.8)  # people are as tall behind a bus's screen as a car's
     driver = 0.44 * screen.foot
+    cover = glass(0.6 * tint)
+    if rng.random() < 0.3:
+        cover = Matter(draw_vivid(rng).tinted(0.22 * tint).color, look.screen, 0.8)
     for x, present in ((driver, rng.random() < 0.85), (-driver, rng.random() < 0.3)):
-        chart.rect((x - 0.22, x + 0.22), (low + 0.2 * seat, low + 0.6 * seat), glass(0.6 * tint))
-        chart.disc((x, low + 0.7 * seat), (0.13, 0.11 * seat), glass(0.6 * tint))
+        chart.rect((x - 0.22, x + 0.22), (low + 0.2 * seat, low + 0.6 * seat), cover)
+        chart.disc((x, low + 0.7 * seat), (0.13, 0.11 * seat), cover)
         if present:
             shirt = Matter(draw_gray(rng, 0.02, 0.25).color, look.screen, 1.0).tinted(0.5 * tint)
             chart.disc((x, low + 0.3 * seat), (0.21, 0.2 * seat), shirt)
@@ -83,43 +89,32 @@ def _paint_cabin(chart: Chart, screen: _Screen, look: Look, rng: np.random.Gener
     chart.line([(driver + dx, low + share * seat) for dx, share in wheel], 0.03, BLACK)
 
 
-def _paint_papers(chart: Chart, screen: _Screen, rng: np.random.Generator) -> None:
-    """Mirror, inspection labels, papers on the dash, a tinted strip, sun visors."""
+def _paint_mirror(chart: Chart, screen: _Screen, rng: np.random.Generator) -> None:
+    """Mirror, a tinted strip, sun visors."""
     chart.rect((-0.10, 0.10), (screen.at(0.8), screen.at(0.9)), BLACK)
-    if rng.random() < 0.7:
-        for number in range(int(rng.integers(1, 4))):
-            x = 0.14 + 0.11 * number - screen.top
-            label = draw_paint(rng, "green").tinted(1.2)
-            chart.rect((x, x + 0.08), (screen.at(0.76), screen.at(0.9)), label)
-    if rng.random() < 0.3:
-        x = rng.uniform(-0.6, 0.3) * screen.foot
-        paper = Matter((0.4, 0.4, 0.38), 0.6)
-        chart.rect((x, x + rng.uniform(0.1, 0.3)), (screen.low + 0.08, screen.low + 0.16), paper)
-    if rng.random() < 0.3:
-        tinted = Matter((0.015, 0.03, 0.04), 0.6, 1.0)
-        chart.rect((-screen.top, screen.top), (screen.at(0.82), screen.high - 0.02), tinted)
     if rng.random() < 0.25:
-        x = rng.choice([-0.5, 0.5]) * screen.top
-        visor = Matter((0.16, 0.15, 0.14), 0.6, 1.0)
-        chart.rect((x - 0.2, x + 0.2), (screen.at(0.8), screen.high - 0.04), visor)
+        color = ((0.015, 0.03, 0.04), (0.01, 0.01, 0.012), (0.02, 0.05, 0.03))[int(rng.integers(3))]
+        tinted = Matter(color, 0.6, 1.0)
+        foot = rng.uniform(0.78, 0.88)
+        chart.rect((-screen.top, screen.top), (screen.at(foot), screen.high - 0.02), tinted)
+    for side in (-0.5, 0.5):
+        if rng.random() < 0.2:
+            x = side * screen.top
+            visor = Matter((0.16, 0.15, 0.14), 0.6, 1.0)
+            chart.rect((x - 0.2, x + 0.2), (screen.at(0.8), screen.high - 0.04), visor)
 
 
 def _paint_board(
     chart: Chart, screen: _Screen, look: Look, half: float, rng: np.random.Generator
 ) -> None:
     """A bus's line in red letters of light above the windscreen, or a truck's visor."""
-    tall = 0.22 if look.kind == "bus" else 0.14
     if look.kind == "bus":
-        chart.rect((-0.7 * half, 0.7 * half), (screen.high - 0.02, screen.high + tall), BLACK)
-        ink = (
-            Matter((0.7, 0.06, 0.03), 0, 0, 0.9)
-            if rng.random() < 0.7
-            else Matter((0.7, 0.35, 0.03), 0, 0, 0.9)
-        )
-        write(chart, rng, (-0.45 * half, screen.high + 0.03), 0.13, ink)
+        low, high = screen.high - 0.24, screen.high + 0.03
+        chart.rect((-0.7 * half, 0.7 * half), (low, high), BLACK)
+        color = (0.7, 0.06, 0.03) if rng.random() < 0.7 else (0.7, 0.35, 0.03)
+        text = f"{draw_number(look.rng(56), 3)} {draw_word(rng, 3)}"
+        middle = (0.0, screen.high - 0.12)
+        chart.write(text, middle, 0.17, Matter(color, 0, 0, 0.9), widest=1.25 * half)
     elif rng.random() < 0.4:
-        chart.rect(
-            (-0.9 * half, 0.9 * half),
-            (screen.high - 0.02, screen.high + tall),
-            draw_gray(rng, 0.02, 0.2, 0.3),
-        )
+        visor = (screen.high - 0.02, screen.high + 0.14)
+        chart.rect((-0.9 * half, 0.9 * half), visor, draw_gray(rng, 0.02, 0.2, 0.3))

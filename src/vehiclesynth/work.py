@@ -25,7 +25,7 @@ from .plan import SyntheticError
 Job = TypeVar("Job")
 Made = TypeVar("Made")
 # What a random stream is for; with the seed, these keep the streams apart.
-FOR_VEHICLE, FOR_CAMERA, FOR_PICTURE, FOR_SCENE = 1, 2, 3, 4
+FOR_VEHICLE, FOR_CAMERA, FOR_PICTURE, FOR_SCENE, FOR_MODEL = 1, 2, 3, 4, 5
 # Parameters of glibc's mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT = 1 << 30

@@ -16,10 +16,12 @@ _SIZES = {
     "cameras": "camera ids (6), or cameras of a scene (4)",
     "seconds": "length of each film, at 10 frames a second (60)",
     "pixels": "longer side of the images (256) or of the films' frames (640)",
+    "models": "models of which the vehicles are, few of them common, those of the test others "
+    "(each vehicle has a shape of its own)",
     "test-vehicles": "vehicles to test on (a third as many as to train on, at least 10)",
 }
 _SHARED = ("vehicles", "cameras", "pixels", "prior", "seed", "workers")
-_OF_PICTURES, _OF_FILMS = ("images", "test_vehicles", "maps"), ("seconds", "frames")
+_OF_PICTURES, _OF_FILMS = ("images", "test_vehicles", "models", "maps"), ("seconds", "frames")
 
 
 def add_parsers(commands: Any) -> None:
@@ -64,7 +66,7 @@ def _synthesize(options: argparse.Namespace) -> None:
 def _pictures(options: argparse.Namespace) -> str:
     from vehiclesynth import synthesize
 
-    settings = _settings(options, "images", "test_vehicles")
+    settings = _settings(options, "images", "test_vehicles", "models")
     settings |= {"heatmaps": options.maps, "segments": options.maps}
     data = synthesize(options.output, progress=True, **settings)
     counts = ", ".join(f"{count} {split}" for split, count in data.images.items())

@@ -1,0 +1,160 @@
+"""Headlamps: their outlines, what is in them, and the fog lamps below."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .body import BUMPER, FRONT_LOW, NOSE
+from .chart import BLACK, CHROME, LENS, Chart, Matter
+from .look import Look
+from .strip import Strip
+
+HEADLAMP = Matter((0.5, 0.51, 0.5), 0.6, 0, 1.0)
+AMBER = Matter((0.5, 0.2, 0.02), 0.5, 0, 0.2)
+_LED = Matter((0.75, 0.77, 0.8), 0.5, 0, 1.0)
+# Outlines: across 0 is the inner end and 1 the vehicle's corner, up 0 the lower edge and 1 the
+# upper one. What lies beyond 1 goes on round the corner.
+_OUTLINES = {
+    "swept": ((0, 0.25), (0.5, 0), (1.3, 0.3), (1.3, 1.1), (0.05, 0.75)),
+    "leaf": ((0, 0.4), (0.45, 0.12), (1.3, 0.55), (1.3, 1.15), (0.5, 0.85)),
+    "block": ((0, 0.05), (1.3, 0.05), (1.3, 0.95), (0, 0.95)),
+    "wedge": ((0, 0.6), (0.3, 0.35), (1.3, 0.0), (1.3, 1.0), (0, 0.85)),
+    "drop": ((0, 0.45), (0.2, 0.1), (0.7, -0.1), (1.3, 0.15), (1.3, 1.1), (0.35, 0.9)),
+    "tall": ((0.35, -0.15), (0.9, -0.15), (1.3, 0.3), (1.3, 1.35), (0.6, 1.1)),
+    "claw": ((0, 0.7), (0.5, 0.5), (0.6, 0), (1.3, 0), (1.3, 1.0), (0, 0.92)),
+    "slit": ((-0.1, 0.66), (1.3, 0.5), (1.3, 0.9), (-0.1, 0.86)),
+    "bow": ((0, 0.1), (0.6, 0.3), (1.3, 0.8), (1.3, 1.2), (0.6, 0.95), (0.05, 0.6)),
+}
+_FAMILIES = (*_OUTLINES, "round", "twin", "split", "stack")
+_SIGNATURES = {
+    "none": (),
+    "brow": ((0.1, 0.74), (0.6, 0.84), (1.2, 0.95)),
+    "hook": ((0.15, 0.7), (0.2, 0.32), (1.0, 0.25)),
+    "ell": ((0.95, 0.9), (0.9, 0.3), (0.35, 0.22)),
+    "arrow": ((0.3, 0.75), (0.85, 0.5), (0.4, 0.25)),
+    "base": ((0.2, 0.22), (1.15, 0.36)),
+}
+_BULBS = {0: (), 1: (0.45,), 2: (0.32, 0.72), 3: (0.22, 0.5, 0.78)}
+
+
+class _Place:
+    """Where the outline's square lies on one side of the strip."""
+
+    def __init__(self, strip: Strip, side: int, wide: float, way: tuple[float, float]) -> None:
+        self._inner, self._outer = strip.y(side * (1 - wide)), strip.y(side)
+        self._way = way
+
+    def __call__(self, points: object) -> np.ndarray:
+        across, up = np.moveaxis(np.asarray(points, float), -1, 0)
+        x = self._inner + across * (self._outer - self._inner)
+        return np.stack([x, self._way[0] + up * (self._way[1] - self._way[0])], axis=-1)
+
+    def spot(self, across: float, up: float) -> tuple[float, float]:
+        x, s = self((across, up)).tolist()
+        return x, s
+
+
+def paint_headlamps(chart: Chart, strip: Strip, look: Look) -> None:
+    rng, trim = look.of_model(12), look.of_version(12)
+    family = str(rng.choice(_FAMILIES))
+    wide, tall = rng.uniform(0.34, 0.52), rng.uniform(0.42, 0.75)
+    top = rng.uniform(0.95, 1.1)
+    way = strip.way(BUMPER, NOSE, top - tall), strip.way(BUMPER, NOSE, top)
+    dim = 1 - 0.5 * max(look.wear - 0.4, 0)  # old lenses are yellow
+    lens = Matter((LENS.color[0] * dim, LENS.color[1] * dim, LENS.color[2] * dim**3), LENS.coat)
+    dark = lens.tinted(float(trim.choice([0.12, 0.35, 0.8], p=[0.35, 0.3, 0.35])))
+    signature = str(trim.choice(list(_SIGNATURES)))
+    bulbs = _BULBS[int(trim.choice([1, 2, 3], p=[0.3, 0.5, 0.2]))]
+    square = trim.random() < 0.25
+    amber = int(rng.integers(4))
+    for side in (-1, 1):
+        place = _Place(strip, side, wide, way)
+        size = 0.33 * (way[1] - way[0])
+        if family in ("round", "twin", "stack"):
+            _paint_round(chart, place, family, lens, size)
+        else:
+            outline = _OUTLINES["slit" if family == "split" else family]
+            shape = place(outline)
+            middle = shape.mean(axis=0)
+            chart.area(shape, BLACK)
+            chart.area(middle + (shape - middle) * [0.95, 0.88], lens)
+            chart.area(middle + (shape - middle) * [0.8, 0.66], dark)
+            low, high = _reach(outline)
+            up = 0.5 * (low + high)
+            for bulb in bulbs:
+                spot = place.spot(bulb, up)
+                radius = min(size, 0.085, 0.5 * (high - low) * (way[1] - way[0]))
+                _paint_bulb(chart, spot, radius, square=square)
+            if signature != "none":
+                line = np.array(_SIGNATURES[signature]) * [1, high - low] + [0, low]
+                chart.line(place(line), 0.028, _LED)
+            if amber < 3:
+                spot = place.spot((0.95, 0.12, 0.6)[amber], up - (0.0, 0.0, 0.28)[amber])
+                chart.disc(spot, (0.035, 0.4 * size), AMBER)
+        if family == "split":
+            below = strip.way(FRONT_LOW, BUMPER, 0.86)
+            spot = (place.spot(0.5, 0)[0], below)
+            chart.disc(spot, (0.13, 0.10), BLACK)
+            _paint_bulb(chart, spot, 0.075, square=square)
+    _paint_fog_lamps(chart, strip, look)
+
+
+def _reach(outline: tuple[tuple[float, float], ...]) -> tuple[float, float]:
+    """Lower and upper edge of an outline near its middle."""
+    points = np.array(outline)
+    dense = np.concatenate(
+        [np.linspace(a, b, 9) for a, b in zip(points, np.roll(points, -1, axis=0), strict=True)]
+    )
+    near = dense[np.abs(dense[:, 0] - 0.5) < 0.2, 1]
+    return float(near.min()), float(near.max())
+
+
+def _paint_round(chart: Chart, place: _Place, family: str, lens: Matter, size: float) -> None:
+    spots = {
+        "round": ((0.55, 0.5, 1.35),),
+        "twin": ((0.25, 0.5, 1.0), (0.78, 0.52, 1.15)),
+        "stack": ((0.6, 0.9, 0.85), (0.6, 0.2, 0.95)),
+    }[family]
+    for across, up, large in spots:
+        spot, radius = place.spot(across, up), min(large * size, 0.12)
+        chart.disc(spot, 1.2 * radius, CHROME)
+        chart.disc(spot, radius, lens)
+        chart.disc(spot, 0.62 * radius, HEADLAMP)
+    chart.disc(place.spot(1.02, 0.4), (0.05, 0.05), AMBER)
+
+
+def _paint_bulb(chart: Chart, spot: tuple[float, float], radius: float, *, square: bool) -> None:
+    if square:
+        (x, s), r = spot, 0.85 * radius
+        chart.rect((x - r, x + r), (s - r, s + r), CHROME)
+        chart.rect((x - 0.7 * r, x + 0.7 * r), (s - 0.7 * r, s + 0.7 * r), HEADLAMP)
+    else:
+        chart.disc(spot, radius, CHROME)
+        chart.disc(spot, 0.68 * radius, HEADLAMP)
+
+
+def _paint_fog_lamps(chart: Chart, strip: Strip, look: Look) -> None:
+    rng, trim = look.of_model(17), look.of_version(17)
+    family = str(rng.choice(["round", "square", "line", "upright", "none"]))
+    across, up = rng.uniform(0.72, 0.84), rng.uniform(0.35, 0.6)
+    fitted, chrome = trim.random() < 0.75, trim.random() < 0.3
+    lamp = Matter(LENS.color, 0.7, 0, 0.35)
+    for side in (-1, 1):
+        x, s = strip.y(side * across), strip.way(FRONT_LOW, BUMPER, up)
+        if family in ("round", "square"):
+            chart.disc((x, s), (0.15, 0.095), CHROME if chrome else BLACK)
+            chart.disc((x, s), (0.13, 0.08), BLACK)
+        if not fitted:
+            continue
+        if family == "round":
+            chart.disc((x, s), 0.055, lamp)
+        if family == "square":
+            chart.rect((x - 0.08, x + 0.08), (s - 0.035, s + 0.035), lamp)
+        if family == "line":
+            chart.line([(x - 0.15, s), (x + 0.13, s + 0.03)], 0.035, _LED)
+        if family == "upright":
+            chart.area(
+                [(x - 0.05, s - 0.14), (x + 0.05, s - 0.14), (x + 0.05, s + 0.16), (x, s + 0.16)],
+                BLACK,
+            )
+            chart.line([(x, s - 0.1), (x, s + 0.12)], 0.035, _LED)
