@@ -144,7 +144,7 @@ def _added(shells: Shells, look: Look, rng: np.random.Generator) -> list[Fitting
         fittings.append(Fitting(shell, lambda place: ball_mesh(fin_at, (0.12, 0.03, 0.08), place)))
     elif rng.random() < 0.35:
         x = float(rng.choice([last + 0.2, shells.front - shells.body.hood - 0.9]))
-        y, tall = float(rng.uniform(-0.4, 0.4)), float(rng.uniform(0.2, 0.6))
+        y, tall = float(rng.uniform(-0.4, 0.4)), float(rng.uniform(0.15, 0.4))
         fittings.append(_box((x, y, top - 0.05), (x + 0.02, y + 0.02, top + tall), BLACK))
     if rng.random() < 0.08:
         z = shells.body.sill + 0.06
