@@ -215,7 +215,7 @@ def test_options_that_do_not_go_together_are_refused(tmp_path, capsys, options, 
 
 
 def test_bad_arguments_of_films_are_refused(tmp_path) -> None:
-    for arguments in ({"seconds": 0}, {"prior": "odd"}, {"workers": 0}):
+    for arguments in ({"seconds": 0}, {"prior": "odd"}, {"workers": 0}, {"seed": -1}):
         with pytest.raises(SyntheticError, match=f"{next(iter(arguments))} is"):
             synthesize_scenes(tmp_path / "data", **TINY | arguments)
     assert not (tmp_path / "data").exists()

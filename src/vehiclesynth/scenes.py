@@ -72,6 +72,10 @@ class _Film:
         return draw_traffic(rng, self.vehicles, self.cameras, self.seconds, first=first)
 
     @property
+    def first_vehicle(self) -> int:
+        return self.scene * self.vehicles + 1
+
+    @property
     def classes(self) -> list[tuple[int, int]]:
         """Type and colour of each vehicle."""
         rng = stream(self.seed, FOR_SCENE, self.scene, _FOR_VEHICLE)
@@ -122,7 +126,8 @@ def synthesize_scenes(
         ("cameras", cameras, 1, _MOST_CAMERAS),
         ("seconds", seconds, 1, _LONGEST),
         ("pixels", pixels, _SMALLEST, _LARGEST),
-        ("workers", workers, 1, np.inf),
+        ("seed", seed, 0, 2**63),
+        ("workers", workers, 1, 9999),
     ):
         if not least <= value <= most:
             raise SyntheticError(f"{name} is {value}; expected {least} to {most}")
@@ -162,24 +167,16 @@ def synthesize_scenes(
 
 def _write_tables(film: _Film) -> None:
     """Where the cameras are and when their films start; who the vehicles are."""
-    first = film.scene * film.vehicles + 1
-    names = [(TYPES[kind - 1], COLORS[color - 1]) for kind, color in film.classes]
-    for name, header, rows in (
-        (
-            "cameras",
-            ("name", "latitude", "longitude", "start"),
-            [
-                (post.name, post.latitude, post.longitude, f"{post.start:%Y-%m-%dT%H:%M:%SZ}")
-                for post in film.traffic.posts
-            ],
-        ),
-        (
-            "vehicles",
-            ("vehicle", "type", "color"),
-            [(first + number, *one) for number, one in enumerate(names)],
-        ),
-    ):
-        _write_csv(film.folder / f"{name}.csv", [header, *rows])
+    posts = [
+        (post.name, post.latitude, post.longitude, f"{post.start:%Y-%m-%dT%H:%M:%SZ}")
+        for post in film.traffic.posts
+    ]
+    _write_csv(film.folder / "cameras.csv", [("name", "latitude", "longitude", "start"), *posts])
+    vehicles = [
+        (film.first_vehicle + number, TYPES[kind - 1], COLORS[color - 1])
+        for number, (kind, color) in enumerate(film.classes)
+    ]
+    _write_csv(film.folder / "vehicles.csv", [("vehicle", "type", "color"), *vehicles])
 
 
 def _write_film(film: _Film) -> int:
@@ -189,13 +186,12 @@ def _write_film(film: _Film) -> int:
     size = (film.pixels // 2 * 2, film.pixels * 3 // 8 * 2)  # videos want even ones
     (folder / "gt").mkdir(parents=True)
     rows = []
-    first = film.scene * film.vehicles + 1
 
     def noted(frames: Iterable[Frame]) -> Iterable[np.ndarray]:
         for number, frame in enumerate(frames, start=1):
             for vehicle, (x1, y1, x2, y2) in sorted(frame.boxes.items()):
                 box = (x1, y1, x2 - x1, y2 - y1)
-                rows.append((number, first + vehicle, *box, 1, -1, -1, -1))
+                rows.append((number, film.first_vehicle + vehicle, *box, 1, -1, -1, -1))
             yield frame.pixels
 
     pictures = noted(_draw_film(film, traffic, size))
