@@ -23,6 +23,7 @@ from multitasknet import (
 )
 from multitasknet.cli import main
 from multitasknet.images import read_image
+from multitasknet.inference.rgb import LEAST_COSINE
 from multitasknet.inference.trackers import HOSTS, export_for
 from multitasknet.integrations import Embedder, embed_patches
 
@@ -97,7 +98,7 @@ def test_an_rgb_file_is_for_others_alone_and_kept_only_if_it_is_right(
     with pytest.raises(EngineError, match=r"rgb.onnx: it takes RGB alone, for other programs"):
         Predictor(target)
     before = target.read_bytes()
-    monkeypatch.setattr("multitasknet.inference.rgb.LEAST_COSINE", 1.1)
+    monkeypatch.setitem(LEAST_COSINE, "float32", 1.1)
     with pytest.raises(EngineError, match=r"cosine .* the file is not kept"):
         export(target, rgb=True, size=64)
     assert [path.name for path in tmp_path.iterdir()] == ["rgb.onnx"]

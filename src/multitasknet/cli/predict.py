@@ -85,11 +85,11 @@ def _predict(options: argparse.Namespace) -> int:
         if options.json:
             print_json([prediction.as_json()])
         else:
-            print_prediction(prediction)
+            print_prediction(prediction, with_pose=predictor.spec.uses_pose)
     return code
 
 
-def print_prediction(prediction: Prediction) -> None:
+def print_prediction(prediction: Prediction, *, with_pose: bool = True) -> None:
     """One image's prediction, for people."""
     print(f"\n{prediction.source}{prediction.doubt}")
     for name, scores in (
@@ -101,7 +101,8 @@ def print_prediction(prediction: Prediction) -> None:
             print(f"  {name:9}" + ", ".join(f"{label} {score:.2f}" for label, score in best))
     embedding = prediction.embedding
     print(f"  embedding {embedding.size} values, norm {(embedding**2).sum() ** 0.5:.4g}")
-    print(f"  pose      {_POSES[prediction.pose.origin].format(prediction.pose)}")
+    if with_pose:
+        print(f"  pose      {_POSES[prediction.pose.origin].format(prediction.pose)}")
 
 
 def _pose(options: argparse.Namespace) -> int:

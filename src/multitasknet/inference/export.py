@@ -97,7 +97,7 @@ def export(
 
     Raises:
         EngineError: the file's outputs differ from the Cell's by more than 1e-4 (2e-3 where the
-            Cell does not run on a CPU; the cosine of an RGB file is below 0.9999), another
+            Cell does not run on a CPU; an RGB file's cosine is below 0.9999, in INT8 0.99), another
             ending, or an RGB file of a pose network. No file is left.
         OutputError: the file cannot be written.
     """
@@ -121,6 +121,10 @@ def export(
         _check_embeds(network, name, weights, card)
     check_output(output, inputs=[] if weights in (None, *ENTRIES) else [expand(str(weights))])
     if rgb:
+        if network is weights is None:
+            from ..hub.create_network import create_network
+
+            network = create_network(name, weights=None)
         predictor = Predictor(
             name if weights == SYNTHETIC else weights,
             pose="none",
