@@ -29,6 +29,7 @@ from safetensors.numpy import save
 from test_commands import all_commands
 
 from multitasknet.cli import main
+from multitasknet.data.boxes import read_boxes
 from multitasknet.data.coco import read_coco
 from multitasknet.data.labels import COLUMNS, read_labels, read_visibility
 from multitasknet.data.layouts import read_dataset
@@ -436,6 +437,17 @@ SIZES = [ROW[0], "64", "48", *["1"] * (COLUMNS - 4)]
 LABELS = csv_text([ROW, ["0002_c001_00000001_0.jpg", *ROW[1:]]])
 label_texts = csv_texts(ROW) | csv_texts(SIZES) | damaged(LABELS.encode())
 XML = '<T><Items><Item imageName="a.jpg" vehicleID="1" cameraID="c001"/></Items></T>'
+BOX = ["image", "x1", "y1", "x2", "y2", "track", "conf"]
+BOXES = csv_text([BOX, ["a.jpg", "1", "2", "50", "60", "7", "0.5"]])
+COCO_BOXES = json.dumps(
+    {
+        "images": [{"id": 1, "file_name": "a.jpg"}],
+        "annotations": [{"image_id": 1, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 0.5}],
+        "categories": [{"id": 3, "name": "car"}],
+    }
+)
+MOT = "1,2,10,20,30,40,1,-1,-1,-1\n2,2,10,20,30,40,1,-1,-1,-1\n"
+YOLO, KITTI = b"2 0.5 0.5 0.2 0.2 0.9\n", b"Car 0 0 -1.6 1 2 50 60 -1 -1 -1 -1 -1 -1 -1 0.9\n"
 SURFACES = [
     Surface("card.md", PLAIN_CARD, cards(), use_card),
     Surface("w.json", SIDECAR, json_texts(SIDECAR), use_sidecar),
@@ -463,6 +475,9 @@ SURFACES = [
         csv_texts(ENTRY, st.permutations(MANIFEST) | st.lists(odd_text)),
         use_manifest,
     ),
+    Surface("boxes.csv", BOXES, csv_texts(BOX) | damaged(BOXES.encode()), read_boxes),
+    Surface("boxes.json", COCO_BOXES, json_texts(COCO_BOXES), read_boxes),
+    Surface("boxes.txt", MOT, damaged(MOT.encode()) | damaged(YOLO) | damaged(KITTI), read_boxes),
     Surface(
         "x.jpg",
         PICTURES[0],

@@ -1,3 +1,4 @@
+from .data.boxes import crops
 from .data.labels import read_labels
 from .data.layouts import read_dataset
 from .errors import (
@@ -96,6 +97,7 @@ __all__ = [
     "convert",
     "create_network",
     "create_pipeline",
+    "crops",
     "evaluate",
     "evaluate_pose",
     "evaluate_ranking",

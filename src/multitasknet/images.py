@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import logging
 import struct
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import TypeAlias
+from threading import RLock
+from typing import Any, TypeAlias
+from weakref import ref
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from .errors import ImageError
@@ -23,6 +27,8 @@ from .files import reading
 logger = logging.getLogger(__name__)
 
 ImageInput: TypeAlias = "str | Path | Image.Image | np.ndarray"
+# x1, y1, x2, y2 in pixels of the upright picture; x2 and y2 are not in the box.
+Corners: TypeAlias = "tuple[float, float, float, float]"
 
 # By which a file in a folder is a picture.
 IMAGE_SUFFIXES = (
@@ -87,9 +93,7 @@ class Picture:
         if self.pixels is not None:
             return self.pixels.shape[0], self.pixels.shape[1]
         with _readable(self.name), open_pillow(self.content) as file:
-            is_turned = file.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
-            width, height = file.size[::-1] if is_turned else file.size
-            return height, width
+            return _upright_size(file)
 
     @cached_property
     def taken_at(self) -> datetime | None:
@@ -131,17 +135,130 @@ class Picture:
                 return _upright_rgb(file), 1
 
 
-def open_picture(image: ImageInput, *, name: str | None = None) -> Picture:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Crop(Picture):
+    """What is in a box of a frame, as a picture of its own.
+
+    Attributes:
+        frame: what it is cut out of.
+        box: in whole pixels of the frame.
+    """
+
+    frame: Frame
+    box: Corners
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the frame's and the box: nothing is decoded for it."""
+        return hashlib.sha256(f"{self.frame.picture.sha256} {self.box}".encode()).hexdigest()
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        x1, y1, x2, y2 = map(int, self.box)
+        return y2 - y1, x2 - x1
+
+    @cached_property
+    def taken_at(self) -> datetime | None:
+        return self.frame.picture.taken_at
+
+    def decode(self, size: tuple[int, int] | None = None) -> tuple[np.ndarray, int]:
+        """The pixels and 1: a frame is decoded whole, for all its boxes."""
+        (pixels,) = cut(self.frame.pixels, [self.box])
+        if pixels.shape[:2] != self.shape:
+            height, width = self.frame.pixels.shape[:2]
+            raise ImageError(f"{self.name}: the box is not within the frame, {width} x {height}")
+        return pixels, 1
+
+
+class Frame:
+    """A picture that crops are cut out of: read once, and decoded once for those in use.
+
+    Any number of threads may share it.
+    """
+
+    def __init__(self, image: ImageInput | Picture) -> None:
+        self._image = image
+        self._lock = RLock()
+        self._decoded: Callable[[], np.ndarray | None] = lambda: None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Frame, (self.picture,)
+
+    @property
+    def picture(self) -> Picture:
+        """The whole picture; errors as :func:`open_picture`."""
+        with self._lock:
+            if not isinstance(self._image, Picture):
+                self._image = open_picture(self._image)
+            return self._image
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """uint8 ``[H, W, 3]``, which last as long as someone holds a part of them; ImageError."""
+        with self._lock:
+            pixels = self._decoded()
+            if pixels is None:
+                pixels, _ = self.picture.decode()
+                self._decoded = ref(pixels)
+            return pixels
+
+    def crop(self, box: Corners) -> Crop:
+        """What is in a box of whole pixels within the frame, of which nothing is read yet."""
+        image = self._image
+        name = str(image) if isinstance(image, str | Path) else self.picture.name
+        return Crop(crop_name(name, box), frame=self, box=box)
+
+
+def crop_name(frame: str | Path, box: Corners) -> str:
+    """What the part of a frame in a box is called: ``frame.jpg#x,y,width,height``."""
+    x1, y1, x2, y2 = (round(value) for value in box)
+    return f"{frame}#{x1},{y1},{x2 - x1},{y2 - y1}"
+
+
+def whole_boxes(boxes: ArrayLike, shape: tuple[int, int]) -> np.ndarray:
+    """Boxes ``[N, 4]`` in whole pixels within a picture of that height and width, int64.
+
+    One that lies outside is empty.
+    """
+    height, width = shape
+    rounded = np.round(np.nan_to_num(np.asarray(boxes, np.float64)))
+    return rounded.clip(0, [width, height] * 2).astype(np.int64)
+
+
+def cut(pixels: np.ndarray, boxes: ArrayLike) -> list[np.ndarray]:
+    """The parts of a picture in boxes ``[N, 4]``: views, empty for a box outside."""
+    corners = whole_boxes(boxes, (pixels.shape[0], pixels.shape[1])).tolist()
+    return [pixels[y1 : max(y2, y1), x1 : max(x2, x1)] for x1, y1, x2, y2 in corners]
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Height and width of the upright picture in a file, of which only the header is read."""
+    with _readable(str(path)), Image.open(path) as file:
+        return _upright_size(file)
+
+
+def _upright_size(file: Image.Image) -> tuple[int, int]:
+    is_turned = file.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
+    width, height = file.size[::-1] if is_turned else file.size
+    return height, width
+
+
+def open_picture(
+    image: ImageInput, *, name: str | None = None, box: Corners | None = None
+) -> Picture:
     """Read a picture's bytes, once.
 
     Args:
         image: a path, a Pillow image or an array, uint8 ``[H, W, 3]`` in RGB order.
         name: what to call it; default is the path.
+        box: what to cut out of it, in whole pixels; default is the whole picture.
 
     Raises:
         ImageError: the file cannot be read, or the array has another dtype or shape.
         TypeError: it is none of these.
     """
+    if box is not None:
+        return Frame(open_picture(image, name=name)).crop(box)
     if isinstance(image, str | Path):
         name = name or str(image)
         with _readable(name):

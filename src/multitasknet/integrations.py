@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from .data.boxes import corners_in
 from .errors import ImageError
-from .images import read_image
+from .images import cut, read_image
 from .inference.predictor import Predictor
 
 
@@ -36,15 +37,14 @@ class Embedder:
 
         Args:
             image: uint8 ``[H, W, 3]``.
-            boxes: ``[N, 4]`` or more columns, of which the first are x1, y1, x2, y2 in pixels; or
-                an empty list.
+            boxes: as in :func:`multitasknet.crops`.
 
         Raises:
             TypeError: the picture is no array, such as what OpenCV gives for a missing file.
             ImageError: it is another array.
         """
         _check_picture(image)
-        crops = [_crop(image, box[:4]) for box in np.asarray(boxes, np.float64)]
+        crops = cut(image, corners_in(boxes))
         seen = [place for place, crop in enumerate(crops) if crop.size]
         (width,) = self.predictor.spec.output_shapes(self.predictor.size)["embedding"]
         vectors = np.zeros((len(crops), width), np.float32)
@@ -57,7 +57,7 @@ class Embedder:
 
     def extract_embeddings(self, detections: Any, image: np.ndarray) -> np.ndarray:
         """The embeddings of ``supervision.Detections``, as :meth:`__call__`."""
-        return self(image, detections.xyxy)
+        return self(image, detections)
 
     def get_features(self, boxes: np.ndarray, image: np.ndarray) -> np.ndarray:
         """As :meth:`__call__`."""
@@ -86,7 +86,8 @@ def embed_patches(
     for sample in samples.iter_samples(autosave=True):
         patches = sample[patches_field].detections if sample[patches_field] else []
         image = read_image(sample.filepath)
-        crops = [_crop(image, _corners(patch.bounding_box, image)) for patch in patches]
+        corners = [_corners(patch.bounding_box, image) for patch in patches]
+        crops = cut(image, np.reshape(corners, (-1, 4)))
         seen = [place for place, crop in enumerate(crops) if crop.size]
         found = predictor.predict([np.ascontiguousarray(crops[place]) for place in seen])
         for place, prediction in zip(seen, found, strict=True):
@@ -101,13 +102,6 @@ def _corners(box: Sequence[float], image: np.ndarray) -> np.ndarray:
     x, y, width, height = box
     width_height = np.array(image.shape[1::-1], np.float64)
     return np.concatenate([width_height * (x, y), width_height * (x + width, y + height)])
-
-
-def _crop(image: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The part of the picture in a box; it may be empty."""
-    corners = np.round(np.nan_to_num(box)).clip(0, [*image.shape[1::-1]] * 2)
-    x1, y1, x2, y2 = corners.astype(int)
-    return image[y1:y2, x1:x2]
 
 
 def _check_picture(image: np.ndarray) -> None:

@@ -14,6 +14,7 @@ from .options import (
     add_command,
     add_options,
     add_predictor_options,
+    boxes_in,
     check_folder,
     check_images,
     images_of,
@@ -91,7 +92,7 @@ def add_parsers(commands: Any) -> None:
         help="folder for vehicles.csv (image, vehicle) and vehicles.html, a contact sheet",
     )
     _add_distances(group, default=0.001)
-    add_options(group, "--center-cameras", "--json")
+    add_options(group, "--boxes", "--center-cameras", "--json")
     add_predictor_options(group, "--precision")
 
     compare = add_command(
@@ -142,7 +143,7 @@ def _add_actions(actions: Any) -> None:
         metavar="ADDRESS",
         help="embed on each machine of a Ray cluster, such as auto (this machine)",
     )
-    add_options(add, "--labels", "--json")
+    add_options(add, "--labels", "--boxes", "--json")
     add_predictor_options(add, "--threads", "--backend", "--precision")
 
     info = _action(actions, "info", _info, "print what a gallery holds")
@@ -301,7 +302,7 @@ def _print_hits(hits: Sequence[Hit]) -> None:
         facts = (
             hit.rate and hit.rate.words,
             hit.probability is not None and _likely(hit.probability),
-            row.image,
+            row.name,
             row.camera and f"camera {row.camera}",
             row.time,
             row.color,
@@ -328,8 +329,8 @@ def _group(options: argparse.Namespace) -> None:
 
     check_folder(options.output)
     gallery = find_gallery(options.gallery)
-    if isinstance(gallery, Path):
-        gallery = open_gallery(options.gallery, make_predictor(options))
+    if isinstance(gallery, Path) or options.boxes:
+        gallery = open_gallery(options.gallery, make_predictor(options), boxes=options.boxes)
     limit, centered = _limit(options, gallery), options.center_cameras
     groups = gallery.group(max_distance=limit, center_cameras=centered)
     table = groups.write(options.output / "vehicles.csv")
@@ -411,6 +412,8 @@ def _add(options: argparse.Namespace) -> None:
 
     if options.images and options.manifest:
         options.usage("give images or --manifest, not both")
+    if options.boxes and not options.images:
+        options.usage("--boxes is of frames: give these; boxes of a manifest are its columns")
     if not (options.images or options.manifest or options.reembed):
         options.usage("give images, or --manifest, or --reembed alone")
     entries = _entries(options)
@@ -434,14 +437,17 @@ def _add(options: argparse.Namespace) -> None:
 
 def _entries(options: argparse.Namespace) -> list[Entry] | None:
     from ..data.text import read_lines
-    from ..gallery.entries import entries_of, read_manifest
+    from ..gallery.entries import entries_of, entries_of_boxes, read_manifest
 
     if options.manifest:
         return read_manifest(options.manifest)
-    if options.images == ["-"]:
-        return entries_of(Path(line) for _, line in read_lines(sys.stdin.buffer))
     paths = [Path(image) for image in options.images]
-    check_images([path for path in paths if not path.is_dir()])
+    if options.images == ["-"]:
+        paths = [Path(line) for _, line in read_lines(sys.stdin.buffer)]
+    else:
+        check_images([path for path in paths if not path.is_dir()])
+    if boxes := boxes_in(options, images_of(paths)):
+        return entries_of_boxes(boxes)
     return entries_of(paths) if paths else None
 
 

@@ -17,6 +17,7 @@ from ..runtime import usable_cores
 from ..vehicle.pose import HIDDEN
 
 if TYPE_CHECKING:
+    from ..data.boxes import Box
     from ..hub.card import ModelCard
     from ..inference.pose import PoseEstimator
     from ..inference.predictor import Predictor
@@ -67,6 +68,12 @@ def add_options(parser: Any, *names: str) -> None:
             "choices": BACKENDS,
             "default": "auto",
             "help": "what runs the network (auto: ONNX Runtime on a CPU, OpenVINO for bfloat16)",
+        },
+        "--boxes": {
+            "type": Path,
+            "metavar": "FILE",
+            "help": "the images are frames; cut these vehicles out: COCO JSON, MOT or CityFlow "
+            "text, CSV, or a folder of YOLO or KITTI texts",
         },
         "--card": {"type": Path, "help": "a model card (the network's own)"},
         "--center-cameras": {
@@ -243,6 +250,17 @@ def images_of(places: Sequence[Path]) -> list[Path]:
             raise ImageError(f"{place} does not exist; give a vehicle crop, or a folder of them")
         images += find_images(place) if place.is_dir() else [place]
     return images
+
+
+def boxes_in(options: argparse.Namespace, images: Sequence[Path]) -> list[Box] | None:
+    """The boxes of these frames that ``--boxes`` names; None without it."""
+    if options.boxes is None:
+        return None
+    from ..data.boxes import boxes_of
+
+    if getattr(options, "labels", None):
+        options.usage("--labels is of whole images: leave it or --boxes out")
+    return boxes_of(images, options.boxes)
 
 
 def check_folder(output: Path | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from .options import (
     add_options,
     add_pose_options,
     add_predictor_options,
+    boxes_in,
     check_folder,
     images_of,
     make_pose_estimator,
@@ -21,8 +23,12 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from ..data.boxes import Box
     from ..data.labels import LabelRow
     from ..errors import ImageError
+    from ..images import Corners
     from ..inference.prediction import Prediction
     from ..inference.runner import PosedImage
     from ..vehicle.pose import Pose
@@ -46,7 +52,7 @@ def add_parsers(commands: Any) -> None:
         example="assets/example.jpg",
     )
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help=_IMAGES)
-    add_options(predict, "--labels", "--json")
+    add_options(predict, "--labels", "--boxes", "--json")
     add_predictor_options(predict, *ENGINE)
 
     pose = add_command(
@@ -64,15 +70,17 @@ def add_parsers(commands: Any) -> None:
         help="write a label file for --labels of other commands: .csv (PAMTRI) or .json (COCO)",
     )
     pose.add_argument("--overlay", type=Path, metavar="DIR", help="draw the keypoints, as PNG")
-    add_options(pose, "--json")
+    add_options(pose, "--boxes", "--json")
     add_pose_options(pose)
 
 
 def _predict(options: argparse.Namespace) -> int:
     images = images_of(options.images)
+    from ..data.boxes import open_crops
     from ..data.labels import keypoints_of
 
     keypoints = keypoints_of(images, options.labels)
+    boxes = boxes_in(options, images)
     predictor = make_predictor(options)
     if not options.json:
         spec, engine = predictor.spec, predictor.engine
@@ -80,13 +88,22 @@ def _predict(options: argparse.Namespace) -> int:
         print(f"engine     {engine.name}, {engine.precision}")
         print(f"weights    {engine.source or 'none: random values, what follows means nothing'}")
     code = NOTHING_READ
-    for prediction in predictor.stream(images, keypoints, skip=_say):
+    sources, poses = (open_crops(boxes), None) if boxes else (images, keypoints)
+    for prediction in predictor.stream(sources, poses, skip=_say):
         code = 0
         if options.json:
-            print_json([prediction.as_json()])
+            print_json([prediction.as_json() | _about(boxes, prediction.index)])
         else:
             print_prediction(prediction, with_pose=predictor.spec.uses_pose)
     return code
+
+
+def _about(boxes: Sequence[Box] | None, index: int) -> dict[str, Any]:
+    """Where a crop is from, as JSON has it; nothing for a whole image."""
+    if not boxes:
+        return {}
+    box = boxes[index]
+    return {"image": box.image, "box": box.xyxy, "track": box.track, "label": box.label}
 
 
 def print_prediction(prediction: Prediction, *, with_pose: bool = True) -> None:
@@ -106,31 +123,50 @@ def print_prediction(prediction: Prediction, *, with_pose: bool = True) -> None:
 
 
 def _pose(options: argparse.Namespace) -> int:
+    import numpy as np
+
+    from ..data.boxes import open_crops
     from ..errors import OutputError
     from ..files import check_output
+    from ..images import Crop, crop_name
 
-    if options.output and options.output.suffix.lower() not in (".csv", ".json"):
-        raise OutputError(f"--output is {options.output}; expected a name in .csv or .json")
+    endings = (".json",) if options.boxes else (".csv", ".json")
+    if options.output and options.output.suffix.lower() not in endings:
+        raise OutputError(
+            f"--output is {options.output}; expected a name in {' or '.join(endings)}"
+            f"{', which holds several vehicles an image' if options.boxes else ''}"
+        )
     names = _names(options.images, options.overlay)
+    boxes = boxes_in(options, list(names))
     if options.output:
         check_output(options.output, inputs=names)
     check_folder(options.overlay)
     rows: list[LabelRow] = []
     sizes: dict[str, tuple[int, int]] = {}
-    for shot in make_pose_estimator(options).stream(names, skip=_say):
-        path = Path(shot.picture.name)
+    labelled: list[Corners] = []
+    sources = open_crops(boxes) if boxes else names
+    for shot in make_pose_estimator(options).stream(sources, skip=_say):
+        picture, pose, corner = shot.picture, shot.pose, (0.0, 0.0)
         quality, reason = shot.quality
         if options.json:
-            about = {"image": path, "quality": quality, "reason": reason}
-            print_json([about | shot.pose.as_json()])
+            about = {"image": picture.name, "quality": quality, "reason": reason}
+            print_json([about | _about(boxes, shot.index) | pose.as_json()])
         else:
-            print(f"{path}: {f'{reason}; ' if reason else ''}{_in_words(shot.pose)}")
+            print(f"{picture.name}: {f'{reason}; ' if reason else ''}{_in_words(pose)}")
+        name = names[boxes[shot.index].image if boxes else Path(picture.name)]
+        drawn = Path(name).with_suffix("").as_posix()
+        height, width = shot.shape
+        if boxes and isinstance(picture, Crop):
+            drawn = crop_name(drawn, picture.box)
+            height, width = picture.frame.picture.shape
+            labelled.append(picture.box)
+            corner = picture.box[:2]
         if options.overlay:
-            _write_overlay(options.overlay / Path(names[path]).with_suffix(".png"), shot)
-        rows.append(_row(names[path], shot.pose))
-        sizes[names[path]] = shot.shape[1], shot.shape[0]
+            _write_overlay(options.overlay / f"{drawn}.png", shot)
+        rows.append(_row(name, pose.keypoints + np.array([*corner, 0], np.float32)))
+        sizes[name] = width, height
     if options.output:
-        _write_labels(options.output, rows, sizes)
+        _write_labels(options.output, rows, sizes, labelled)
     for written in filter(None, (options.output, options.overlay)):
         print(written, file=sys.stderr if options.json else sys.stdout)
     return 0 if rows else NOTHING_READ
@@ -165,10 +201,10 @@ def _in_words(pose: Pose) -> str:
     return words if pose.half_turn is None else f"{words}, half turn {pose.half_turn:.2f}"
 
 
-def _row(name: str, pose: Pose) -> LabelRow:
+def _row(name: str, keypoints: np.ndarray) -> LabelRow:
     from ..data.labels import LabelRow, vehicle_in
 
-    return LabelRow(name, vehicle_in(Path(name).name), 0, 0, pose.keypoints)
+    return LabelRow(name, vehicle_in(Path(name).name), 0, 0, keypoints)
 
 
 def _write_overlay(path: Path, shot: PosedImage) -> None:
@@ -183,14 +219,19 @@ def _write_overlay(path: Path, shot: PosedImage) -> None:
         draw_overlay(Image.fromarray(pixels), shot.pose.keypoints).save(part)
 
 
-def _write_labels(path: Path, rows: list[LabelRow], sizes: dict[str, tuple[int, int]]) -> None:
+def _write_labels(
+    path: Path,
+    rows: list[LabelRow],
+    sizes: dict[str, tuple[int, int]],
+    boxes: Sequence[Corners],
+) -> None:
     from ..data.coco import write_coco
     from ..data.labels import write_labels
     from ..files import replacing
 
     with replacing(path) as part:
         if path.suffix.lower() == ".json":
-            write_coco(part, rows, sizes)
+            write_coco(part, rows, sizes, boxes)
         else:
             # As many decimals as PAMTRI's pose network writes.
             write_labels(part, rows, decimals=3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..files import reading
+from ..images import Corners
 from ..vehicle.keypoints import KEYPOINT_NAMES, NUM_KEYPOINTS, SEEN_FROM, SKELETON
 from .file_names import path_in, vehicle_in
 from .labels import LabelRow, Labels, parse_rows, refuse
@@ -27,9 +28,12 @@ _ABSENT, _HIDDEN, _VISIBLE = 0, 1, 2
 
 
 def write_coco(
-    path: str | Path, rows: Iterable[LabelRow], sizes: Mapping[str, tuple[int, int]]
+    path: str | Path,
+    rows: Iterable[LabelRow],
+    sizes: Mapping[str, tuple[int, int]],
+    boxes: Sequence[Corners] = (),
 ) -> None:
-    """Write labels as COCO keypoint JSON, one annotation an image, whose box is the image.
+    """Write labels as COCO keypoint JSON, an annotation a row.
 
     A keypoint is visible (2) from a confidence of 0.5 on, else hidden (1); one that is all zero
     is not labelled (0). The confidences are added as ``confidences``, the ids as ``attributes``,
@@ -37,25 +41,30 @@ def write_coco(
 
     Args:
         path: the file.
-        rows: the labels, an image once.
+        rows: the labels; without boxes an image once.
         sizes: the images' width and height in pixels, by name.
+        boxes: of each row; default is the whole image.
     """
-    images, annotations = [], []
+    numbers: dict[str, int] = {}
+    annotations = []
     for number, row in enumerate(rows, start=1):
-        width, height = sizes[row.image]
-        images.append({"id": number, "file_name": row.image, "width": width, "height": height})
+        x1, y1, x2, y2 = boxes[number - 1] if boxes else (0, 0, *sizes[row.image])
         annotations.append(
             {
                 "id": number,
-                "image_id": number,
+                "image_id": numbers.setdefault(row.image, len(numbers) + 1),
                 "category_id": _CATEGORY,
-                "bbox": [0, 0, width, height],
-                "area": width * height,
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "area": (x2 - x1) * (y2 - y1),
                 "iscrowd": 0,
                 **_keypoint_fields(row.keypoints),
                 "attributes": {name: getattr(row, name) for name in _IDS},
             }
         )
+    images = [
+        {"id": number, "file_name": name, "width": sizes[name][0], "height": sizes[name][1]}
+        for name, number in numbers.items()
+    ]
     category = {
         "id": _CATEGORY,
         "name": "vehicle",
@@ -86,17 +95,17 @@ def read_coco(path: str | Path) -> Labels:
             f"{path}: no COCO keypoint JSON; expected an object with lists of images, categories "
             f"and annotations"
         )
-    images = _by_id(lists[0], f"{path}: images")
-    categories = _by_id(lists[1], f"{path}: categories")
+    images = objects_by_id(lists[0], f"{path}: images")
+    categories = objects_by_id(lists[1], f"{path}: categories")
 
     def image_of(annotation: Any) -> str:
-        name = images.get(_id(annotation, "image_id"), {}).get("file_name")
+        name = images.get(id_of(annotation, "image_id"), {}).get("file_name")
         return path_in(name) if isinstance(name, str) else ""
 
     def parse(annotation: Any, origin: str) -> tuple[str, LabelRow]:
         if not isinstance(annotation, dict):
             raise ValueError(f"it is {_shown(annotation)}; expected an object")
-        image, category = image_of(annotation), categories.get(_id(annotation, "category_id"))
+        image, category = image_of(annotation), categories.get(id_of(annotation, "category_id"))
         if not image or category is None:
             field, of = ("category_id", "a category") if image else ("image_id", "a named image")
             raise ValueError(f"{field} is {_shown(annotation.get(field))}; expected the id of {of}")
@@ -124,12 +133,12 @@ def _keypoint_fields(keypoints: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _by_id(entries: list[Any], field: str) -> dict[int | str | None, dict[str, Any]]:
+def objects_by_id(entries: list[Any], field: str) -> dict[int | str | None, dict[str, Any]]:
     """Objects by their ids; DataError for those without an id of their own."""
     by_id: dict[int | str | None, dict[str, Any]] = {}
     problems = []
     for number, entry in enumerate(entries, start=1):
-        key = _id(entry, "id")
+        key = id_of(entry, "id")
         if key is None or key in by_id:
             problems.append(
                 f"{field} entry {number} is {_shown(entry)} with the id {_shown(key)}; expected an "
@@ -153,18 +162,18 @@ def _order(category: dict[str, Any]) -> list[int]:
 
 
 def _keypoints(annotation: dict[str, Any]) -> np.ndarray:
-    keypoints = _numbers(annotation, "keypoints", 3 * NUM_KEYPOINTS).reshape(NUM_KEYPOINTS, 3)
+    keypoints = numbers_in(annotation, "keypoints", 3 * NUM_KEYPOINTS).reshape(NUM_KEYPOINTS, 3)
     strange = set(keypoints[:, 2].tolist()) - {_ABSENT, _HIDDEN, _VISIBLE}
     if strange:
         raise ValueError(f"a keypoint's visibility is {min(strange):g}; expected 0, 1 or 2")
     if annotation.get("confidences") is None:
         keypoints[:, 2] = keypoints[:, 2] == _VISIBLE
     else:
-        keypoints[:, 2] = _numbers(annotation, "confidences", NUM_KEYPOINTS)
+        keypoints[:, 2] = numbers_in(annotation, "confidences", NUM_KEYPOINTS)
     return keypoints
 
 
-def _numbers(annotation: dict[str, Any], field: str, count: int) -> np.ndarray:
+def numbers_in(annotation: dict[str, Any], field: str, count: int) -> np.ndarray:
     """A list of that many numbers that float32 holds; ValueError if it is not."""
     values = annotation.get(field)
     if not isinstance(values, list) or len(values) != count:
@@ -189,7 +198,7 @@ def _ids(annotation: dict[str, Any], image: str) -> tuple[int, int, int]:
     return found["vehicle_id"], found["color_id"], found["type_id"]
 
 
-def _id(entry: Any, field: str) -> int | str | None:
+def id_of(entry: Any, field: str) -> int | str | None:
     """An id that can be looked up; None if there is none."""
     value = entry.get(field) if isinstance(entry, dict) else None
     return value if type(value) in (int, str) else None

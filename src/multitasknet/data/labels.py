@@ -6,7 +6,7 @@ import csv
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -60,9 +60,7 @@ class Labels(dict[str, LabelRow]):
         A row ``cam1/000001.jpg`` is that of ``/data/cam1/000001.jpg``, not of ``cam2/000001.jpg``;
         a row ``000001.jpg`` is that of either.
         """
-        path = _absolute(image)
-        ends = ("/".join(path.parts[start:]) for start in range(1, len(path.parts)))
-        return next((self[one] for one in (path.as_posix(), *ends) if one in self), None)
+        return next((self[one] for one in ends_of(image) if one in self), None)
 
     def match(self, images: Sequence[str | Path]) -> list[LabelRow | None]:
         """:meth:`find` for each image; logs how many rows are those of none of them.
@@ -94,6 +92,13 @@ class Labels(dict[str, LabelRow]):
                 strange.image,
             )
         return found
+
+
+def ends_of(image: str | Path) -> Iterator[str]:
+    """What an image may be called: its whole path, and the ends of it, longest first."""
+    path = _absolute(image)
+    yield path.as_posix()
+    yield from ("/".join(path.parts[start:]) for start in range(1, len(path.parts)))
 
 
 def read_labels(path: str | Path) -> Labels:

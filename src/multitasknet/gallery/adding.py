@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..data.tables import utc
 from ..errors import ImageError
-from ..images import Picture, open_picture
+from ..images import Frame, Picture
 from ..inference.origin import EmbeddingOrigin
 from ..runtime import usable_cores
 from .columns import OWN_COLUMNS, halves, origin_text, own_value
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 # Rows that are committed at once: what an interruption can cost.
 BATCH = 1000
-# Pictures that are read at once.
+# Pictures and frames that are read at once.
 _READ = 64
 _KNOWN = (
     *("id", "image", "box", "camera", "time", "track", "pinned"),
@@ -156,8 +156,8 @@ class _Adding:
         with ThreadPoolExecutor(usable_cores()) as pool:
             for chunk in chunks(entries, BATCH):
                 known, corrections = self._known([one.id for one in chunk]), []
-                for part in chunks(chunk, _READ):
-                    loaded = [one for one in pool.map(self._load, part) if one is not None]
+                for part in chunks(_by_image(chunk), _READ):
+                    loaded = list(chain.from_iterable(pool.map(self._load, part)))
                     known |= self._moved(loaded, known)
                     for entry, picture in loaded:
                         row = known.get(entry.id)
@@ -181,16 +181,20 @@ class _Adding:
         given = self._waiting.pop(prediction.index)
         return {**given, "origin": self._origin, "crops": 1, **predicted(prediction, self._store)}
 
-    def _load(self, entry: Entry) -> tuple[Entry, Picture] | None:
-        try:
-            if not _is_text(entry.id):
-                raise ImageError("its name is not UTF-8; rename it")
-            picture = open_picture(entry.image)
-            _ = picture.sha256  # in this thread
-            return entry, picture
-        except ImageError as error:
-            self.skip(str(entry.image), error)
-            return None
+    def _load(self, entries: Sequence[Entry]) -> list[tuple[Entry, Picture]]:
+        """What entries of one image show; nothing is decoded."""
+        frame = Frame(entries[0].image)
+        loaded = []
+        for entry in entries:
+            try:
+                if not _is_text(entry.id):
+                    raise ImageError("its name is not UTF-8; rename it")
+                picture = frame.crop(entry.box) if entry.box else frame.picture
+                _ = picture.sha256  # in this thread
+                loaded.append((entry, picture))
+            except ImageError as error:
+                self.skip(str(entry.image), error)
+        return loaded
 
     def _known(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         where = any_of("id", [one for one in ids if _is_text(one)])
@@ -248,6 +252,14 @@ class _Adding:
         self._store.rename({old: path for path, old in ids.items()})
         self.report.moved += len(ids)
         return self._known(ids)
+
+
+def _by_image(entries: Iterable[Entry]) -> list[list[Entry]]:
+    """Boxes of one frame together, so that it is read and decoded once."""
+    found: dict[Path, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(entry.image, []).append(entry)
+    return list(found.values())
 
 
 def _is_text(name: str) -> bool:

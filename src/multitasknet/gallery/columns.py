@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..data.boxes import CORNERS
 from ..data.tables import utc
 from ..errors import GalleryError
 from ..files import reading
@@ -27,8 +28,6 @@ RATES = b"rates"
 _NAME = re.compile(r"[^\W\d_][\w -]*")
 # With it two writers of one id conflict, and the later one updates, also where no file is locked.
 _KEY = {"lance-schema:unenforced-primary-key": "true"}
-# Of a box, as exports and manifests call them.
-CORNERS = ("x1", "y1", "x2", "y2")
 _NUMBERS = (pa.int64(), pa.float64())
 _KINDS = (*_NUMBERS, pa.bool_(), pa.string(), pa.timestamp("us"), pa.date32())
 

@@ -5,29 +5,30 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from pyarrow import parquet
 
+from ..data.boxes import Box, are_relative, box_corners, corner_columns, fitted
 from ..data.file_names import camera_in, path_in
 from ..data.labels import keypoints_of
 from ..data.layouts import has_split, read_dataset
 from ..data.records import NO_VEHICLE, Record
 from ..data.tables import parse_time
 from ..data.text import read_csv
-from ..errors import GalleryError
+from ..errors import DataError, GalleryError
 from ..files import reading, replacing
-from ..images import find_images
+from ..images import crop_name, find_images
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from .columns import check_names, parse_cells
 from .rows import Entry, Hit
 
-_GIVEN = ("id", "image", "camera", "time")
-_BOX = ({"x", "y", "w", "h"}, {"x", "y", "width", "height"}, {"bbox"}, {"x1", "y1", "x2", "y2"})
+_GIVEN = ("id", "image", "camera", "time", "track")
 _SHOWN = 5
 _EXPECTED = "expected a CSV file with a header, or Parquet"
 
@@ -71,6 +72,19 @@ def _entry_of(id: str, record: Record) -> Entry:
     return Entry(id, record.image, camera, record.time, record=record)
 
 
+def entries_of_boxes(boxes: Iterable[Box]) -> list[Entry]:
+    """What is in boxes of :func:`.boxes_of`, each once; ids are the resolved path and the box."""
+    found: dict[str, Entry] = {}
+    for image, group in groupby(boxes, key=lambda box: box.image):
+        whole = _entry_of("", replace(_unlabelled(image), image=_resolved(image)))
+        for box in group:
+            id = crop_name(whole.image, box.xyxy)
+            more = {"label": box.label} if box.label else {}
+            cut_out = replace(whole, id=id, box=box.xyxy, track=box.track, record=None, more=more)
+            found[id] = cut_out
+    return list(found.values())
+
+
 def entry_order(place: object) -> dict[str, int]:
     """The ids of a folder's crops and which in its order they are, from 1; GalleryError else."""
     if not isinstance(place, Path):
@@ -89,7 +103,12 @@ def write_ranks(path: Path, found: Iterable[Sequence[Hit]], order: Mapping[str, 
 
 
 def with_labels(entries: Sequence[Entry], labels: Path | None) -> list[Entry]:
-    """The entries with the keypoints that a label file gives for their images; DataError."""
+    """The entries with the keypoints that a label file gives for their images.
+
+    DataError, also for boxes, whose keypoints no label file gives.
+    """
+    if labels and any(entry.box for entry in entries):
+        raise DataError(f"{labels}: keypoints of boxes are estimated; leave --labels out")
     keypoints = keypoints_of([entry.image for entry in entries], labels)
     return [
         entry if points is None else replace(entry, record=Record(entry.image, 0, keypoints=points))
@@ -106,30 +125,48 @@ def read_manifest(path: Path) -> list[Entry]:
     """Pictures from a CSV with a header, or a Parquet file.
 
     Columns: ``image`` (relative paths start at the manifest's folder), and as wanted ``id`` (the
-    image's resolved path without it), ``camera``, ``time`` (ISO 8601, or seconds since 1970; UTC if
-    a zone is given) and any others, which become columns of the gallery.
+    image's resolved path without it, and the box), ``camera``, ``time`` (ISO 8601, or seconds since
+    1970; UTC if a zone is given), ``track``, a box in the picture as ``x1, y1, x2, y2`` or ``x, y,
+    w, h`` (empty for the whole picture), and any others, which become columns of the gallery.
 
     Raises:
         GalleryError: no such file, a damaged one, names of columns that cannot be stored, faulty
-            times, ids that occur twice, missing pictures, boxes.
-        DataError: a CSV that is not text.
+            times and boxes, ids that occur twice, missing pictures.
+        DataError: a CSV that is not text; boxes in pixels and in shares together.
+        ImageError: a picture with boxes is none.
     """
     with reading(path, GalleryError, "the manifest cannot be read", _EXPECTED):
         is_parquet = path.suffix.lower() == ".parquet"
         columns = _named(_parquet_columns(path) if is_parquet else _csv_columns(path))
-        _check_columns(columns)
+        corners = _check_columns(columns)
     entries = [
-        _entry(path, number, dict(zip(columns, row, strict=True)))
+        _entry(path, number, dict(zip(columns, row, strict=True)), corners)
         for number, row in enumerate(zip(*columns.values(), strict=True), start=1)
     ]
-    twice = [id for id, count in Counter(one.id for one in entries).items() if count > 1]
-    _refuse(path, "ids occur twice", twice, "give each row an id of its own")
     # Path.is_file fails on names that are too long.
     missing = [str(one.image) for one in entries if not os.path.isfile(one.image)]  # noqa: PTH113
     _refuse(path, "pictures are missing", missing, "fetch them, or take their rows out")
+    entries = list(_cut_out(path, entries))
+    twice = [id for id, count in Counter(one.id for one in entries).items() if count > 1]
+    _refuse(path, "ids occur twice", twice, "give each row an id of its own")
     if not entries:
         raise GalleryError(f"{path}: there are no rows; give at least one picture")
     return entries
+
+
+def _cut_out(path: Path, entries: Sequence[Entry]) -> Iterator[Entry]:
+    """The entries with their boxes fitted to their pictures, without those that are too small."""
+    given = [(number, one) for number, one in enumerate(entries, start=1) if one.box]
+    boxes = [Box(one.image, one.box, one.track) for _, one in given if one.box]
+    places = [f"{path}, row {number}" for number, _ in given]
+    relative = are_relative([box.xyxy for box in boxes], places)
+    found = iter(fitted(boxes, relative=relative))
+    for entry in entries:
+        box = next(found) if entry.box else None
+        if box:
+            yield replace(entry, id=entry.id or box.name, box=box.xyxy)
+        elif not entry.box:
+            yield replace(entry, id=entry.id or str(entry.image))
 
 
 def _csv_columns(path: Path) -> Iterable[tuple[str, list[Any]]]:
@@ -166,28 +203,32 @@ def _named(columns: Iterable[tuple[str, list[Any]]]) -> dict[str, list[Any]]:
     return found
 
 
-def _check_columns(columns: Iterable[str]) -> None:
-    names = {name.casefold() for name in columns}
-    for box in _BOX:
-        if box <= names:
-            raise GalleryError(
-                f"the columns {', '.join(sorted(box))} are boxes in larger pictures, which are not "
-                f"read; cut the vehicles out, one picture each"
-            )
+def _check_columns(columns: Iterable[str]) -> tuple[str, ...]:
+    """The columns that are boxes, if any; GalleryError for those that cannot be used."""
+    names = {name.casefold(): name for name in columns}
+    if "bbox" in names:
+        raise GalleryError(
+            "the column 'bbox' may be of either kind; give four, x1, y1, x2, y2 or x, y, w, h"
+        )
     if "image" not in columns:
         raise GalleryError(f"no column is 'image'; it has {', '.join(columns) or 'none'}")
-    check_names([name for name in columns if name not in _GIVEN])
+    corners = tuple(names[one] for one in corner_columns(names) or ())
+    check_names([name for name in columns if name not in (*_GIVEN, *corners)])
+    return corners
 
 
-def _entry(path: Path, number: int, row: dict[str, Any]) -> Entry:
+def _entry(path: Path, number: int, row: dict[str, Any], corners: Sequence[str]) -> Entry:
     if not row["image"]:
         raise GalleryError(f"{path}: row {number} has no image; give its path")
+    cells = [row.pop(name) for name in corners]
     with reading(f"{path}, row {number}", GalleryError, "cannot be used", "correct the row"):
         time = parse_time(row.get("time"))
         image = _resolved(path.parent / path_in(str(row["image"])))
+        # A row without a box is a whole picture.
+        box = None if set(cells) <= {None} else box_corners(corners, cells)
     more = {name: value for name, value in row.items() if name not in _GIVEN}
-    id, camera = _word(row.get("id")), _word(row.get("camera"))
-    return Entry(id or str(image), image, camera, time, more=more)
+    id, camera, track = (_word(row.get(name)) for name in ("id", "camera", "track"))
+    return Entry(id, image, camera, time, box=box, track=track, more=more)
 
 
 def _word(value: object) -> str:

@@ -19,9 +19,11 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 from tqdm import tqdm
 
+from ..data.boxes import boxes_of
 from ..errors import GalleryError
 from ..files import expand, replacing
 from ..hub.card import assets_folder
+from ..images import Corners, find_images
 from ..ranking import centering
 from ..ranking.calibration import Calibration, surroundings
 from ..ranking.distances import (
@@ -37,7 +39,7 @@ from ..vehicle.cameras import UNKNOWN_CAMERA
 from . import index, kept_rates, linking
 from .adding import Embedder, add_entries, predicted
 from .columns import origin_in, origin_text, table_schema, vectors, with_corners
-from .entries import entries_in, entries_of
+from .entries import entries_in, entries_of, entries_of_boxes
 from .index import RECALL, Setting
 from .linking import Groups, Sightings
 from .rows import (
@@ -319,8 +321,8 @@ class Gallery(Store):
 
     def stale(self, origin: EmbeddingOrigin) -> list[Entry]:
         """The pictures of rows of other weights, to be embedded again."""
-        rows = self.rows(["id", "image"], f"origin <> {quoted(origin_text(origin))}")
-        return [Entry(row["id"], Path(row["image"])) for row in rows]
+        rows = self.rows(["id", "image", "box"], f"origin <> {quoted(origin_text(origin))}")
+        return [Entry(row["id"], Path(row["image"]), box=_corners(row["box"])) for row in rows]
 
     def origins(self) -> dict[EmbeddingOrigin, int]:
         """What made the rows, and how many each."""
@@ -388,9 +390,10 @@ class Gallery(Store):
             GalleryError: no rows, or more than 20,000.
             DataError: no camera has enough rows for ``center_cameras``.
         """
-        rows, embeddings, _ = self._embedded(["image"], where, center_cameras=center_cameras)
+        rows, embeddings, _ = self._embedded(["image", "box"], where, center_cameras=center_cameras)
         groups = linking.complete_linkage(embeddings.astype(np.float32), max_distance)
-        return Groups(tuple(map(Path, rows["image"].to_pylist())), groups, max_distance)
+        images, boxes = map(Path, rows["image"].to_pylist()), map(_corners, rows["box"].to_pylist())
+        return Groups(tuple(images), groups, max_distance, tuple(boxes))
 
     def link(
         self,
@@ -499,7 +502,13 @@ class Gallery(Store):
         return near, far
 
 
-def open_gallery(place: str | Path, predictor: Predictor, *, progress: bool = True) -> Gallery:
+def open_gallery(
+    place: str | Path,
+    predictor: Predictor,
+    *,
+    boxes: str | Path | None = None,
+    progress: bool = True,
+) -> Gallery:
     """Open a gallery to search with a predictor.
 
     Args:
@@ -507,6 +516,8 @@ def open_gallery(place: str | Path, predictor: Predictor, *, progress: bool = Tr
             layout of :func:`read_dataset` (its split ``gallery``), or ``demo``: the generated crops
             in the package. Pictures are embedded into a gallery in memory; nothing is written.
         predictor: the network that searches.
+        boxes: a file of :func:`.read_boxes`, if the folder's pictures are frames with several
+            vehicles.
         progress: draw a progress bar.
 
     Raises:
@@ -516,10 +527,16 @@ def open_gallery(place: str | Path, predictor: Predictor, *, progress: bool = Tr
     """
     found = find_gallery(place)
     if isinstance(found, Gallery):
+        if boxes is not None:
+            raise GalleryError(f"{place}: boxes are cut out of a folder's pictures, not a store's")
         found.check_origin(predictor.origin)
         return found
     gallery = Gallery.create(MEMORY, predictor)
-    report = gallery.add(predictor, entries_in(found), progress=progress)
+    if boxes is None:
+        entries = entries_in(found)
+    else:
+        entries = entries_of_boxes(boxes_of(find_images(found), Path(boxes)))
+    report = gallery.add(predictor, entries, progress=progress)
     if not len(gallery):
         image, problem = next(iter(report.broken.items()))
         raise GalleryError(f"{place}: no picture can be read, such as {image}: {problem}")
@@ -552,7 +569,7 @@ def _by_size(name: str) -> tuple[bool, int, str]:
 
 def _gallery_row(row: dict[str, Any]) -> GalleryRow:
     known = {name: row[name] for name in _ROW}
-    known["box"] = row["box"] and tuple(row["box"])
+    known["box"] = _corners(row["box"])
     known |= {name: row[name] or row["time"] for name in ("first", "last")}
     return GalleryRow(**known | {"image": Path(row["image"])})
 
@@ -580,6 +597,11 @@ def _sightings(
         pinned=rows["pinned"].fill_null(-1).to_numpy(),
         bounds=bounds,
     )
+
+
+def _corners(values: list[float] | None) -> Corners | None:
+    """A box as the table has it."""
+    return (values[0], values[1], values[2], values[3]) if values else None
 
 
 def _seconds(times: Any) -> np.ndarray:

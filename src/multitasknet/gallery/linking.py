@@ -13,10 +13,13 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
+from ..data.boxes import CORNERS
 from ..errors import GalleryError
 from ..files import replacing
+from ..images import Corners
 from ..ranking.distances import squared_distances
 from ..vehicle.cameras import same_camera
+from .columns import with_corners
 
 # Of one vehicle's images, in units of the distance that makes a pair.
 SPREAD = 1.5
@@ -38,12 +41,14 @@ class Groups:
         vehicles: int64 ``[N]``, the vehicle of each, from 0 in the order of their first rows.
         max_distance: squared Euclidean, of a pair.
         travel_times: between two cameras by their names, where they were learned.
+        boxes: of the rows in their images, None for the whole; empty if no row has one.
     """
 
     images: tuple[Path, ...]
     vehicles: np.ndarray
     max_distance: float
     travel_times: Mapping[tuple[str, str], Travel] = field(default_factory=dict)
+    boxes: tuple[Corners | None, ...] = ()
 
     @property
     def counts(self) -> dict[str, float]:
@@ -57,11 +62,13 @@ class Groups:
         }
 
     def write(self, path: Path) -> Path:
-        """Write a CSV with the columns ``image`` and ``vehicle``; OutputError."""
+        """Write a CSV with the columns ``image`` and ``vehicle``, and boxes if any; OutputError."""
+        rows = pa.table({"image": list(map(str, self.images)), "vehicle": self.vehicles})
+        if any(self.boxes):
+            boxes = pa.array(self.boxes, pa.list_(pa.float32(), len(CORNERS)))
+            rows = with_corners(rows.append_column("box", boxes))
         with replacing(path) as part:
-            csv.write_csv(
-                pa.table({"image": list(map(str, self.images)), "vehicle": self.vehicles}), part
-            )
+            csv.write_csv(rows, part)
         return path
 
 

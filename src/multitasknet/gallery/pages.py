@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import ImageError
-from ..images import read_image
+from ..images import Corners, open_picture
 from ..report.map import draw_map
 from ..report.page import Panel, Shot, thumbnail, write_page
 from .journeys import Journey, Stop, check_places, origins_and_destinations, ways
@@ -60,7 +60,7 @@ def write_search_page(
             f"{query.source}{query.doubt}",
             (
                 _shot(query.source, "query", "query"),
-                *(_shot(hit.row.image, caption(hit)) for hit in hits),
+                *(_shot(hit.row.image, caption(hit), box=hit.row.box) for hit in hits),
             ),
         )
         for query, hits in zip(queries, found, strict=True)
@@ -91,10 +91,13 @@ def write_contact_sheet(path: str | Path, groups: Groups) -> Path:
     panels = []
     for vehicle in largest[:_VEHICLES]:
         places = np.flatnonzero(groups.vehicles == vehicle)
-        images = [groups.images[place] for place in places]
-        shots = tuple(_shot(image, image.name) for image in images[:_CROPS])
-        more = f", of which {_CROPS} are shown" if len(images) > _CROPS else ""
-        panels.append(Panel(f"vehicle {vehicle}: {len(images)} crops{more}", shots))
+        boxes = groups.boxes or (None,) * len(groups.images)
+        shots = tuple(
+            _shot(groups.images[place], groups.images[place].name, box=boxes[place])
+            for place in places[:_CROPS]
+        )
+        more = f", of which {_CROPS} are shown" if len(places) > _CROPS else ""
+        panels.append(Panel(f"vehicle {vehicle}: {len(places)} crops{more}", shots))
     return write_page(
         path,
         "groups.html",
@@ -151,11 +154,17 @@ def write_journeys_page(
 def _panel(journey: Journey) -> Panel:
     stops = journey.stops
     if not stops:
-        shots = [_shot(row.image, row.camera or "camera unknown") for row in journey.rows[:_CROPS]]
+        shots = [
+            _shot(row.image, row.camera or "camera unknown", box=row.box)
+            for row in journey.rows[:_CROPS]
+        ]
         return Panel(f"Vehicle {journey.vehicle}, times or cameras unknown", tuple(shots))
     way = " → ".join(stop.camera for stop in stops)
     title = f"Vehicle {journey.vehicle}, {stops[0].first:%Y-%m-%d}: {way}"
-    return Panel(title, tuple(_shot(stop.rows[0].image, _passed(stop)) for stop in stops))
+    return Panel(
+        title,
+        tuple(_shot(stop.rows[0].image, _passed(stop), box=stop.rows[0].box) for stop in stops),
+    )
 
 
 def _passed(stop: Stop) -> str:
@@ -175,9 +184,11 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if abs(seconds) < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _shot(image: str | Path, caption: str, verdict: str = "") -> Shot:
+def _shot(
+    image: str | Path, caption: str, verdict: str = "", *, box: Corners | None = None
+) -> Shot:
     try:
-        pixels = read_image(image)
+        pixels, _ = open_picture(image, box=box).decode()
     except ImageError:
         # A row may outlive its picture.
         pixels, caption = np.full((60, 80, 3), 200, np.uint8), f"{caption}, picture not found"

@@ -7,14 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TypeAlias
 
 from ..data.records import Record
 from ..data.tables import parse_time, utc
 from ..errors import GalleryError
+from ..images import Corners, Picture, crop_name, open_picture
 from ..ranking.strangers import Rate
-
-Box: TypeAlias = "tuple[float, float, float, float]"
 
 _LITERAL = r"(?:timestamp\s*)?'(?:[^']|'')*'"
 # A comparison of the column time with text, or any other text in quotes, which is left alone.
@@ -48,12 +46,22 @@ class GalleryRow:
     time: datetime | None = None
     color: str = ""
     type: str = ""
-    box: Box | None = None
+    box: Corners | None = None
     track: str = ""
     quality: float | None = None
     first: datetime | None = None
     last: datetime | None = None
     vehicle: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The picture's path, with the box if there is one."""
+        return str(self.image) if self.box is None else crop_name(self.image, self.box)
+
+    @property
+    def picture(self) -> Picture:
+        """What the row shows; ImageError if it cannot be read."""
+        return open_picture(self.image, box=self.box)
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ class Entry:
     image: Path
     camera: str = ""
     time: datetime | None = None
-    box: Box | None = None
+    box: Corners | None = None
     track: str = ""
     record: Record | None = None
     more: Mapping[str, object] = field(default_factory=dict)

@@ -12,10 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, NaiveDatetime
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from ..errors import ImageError
 from ..gallery.comparing import compared
 from ..gallery.gallery import Gallery
 from ..gallery.rows import Facets, GalleryFilter, GalleryRow, meaning
-from ..images import Picture, picture_of
+from ..images import Crop, Frame, Picture, encode_jpeg, picture_of
 from ..inference.agreement import agreement_as_json, hide_shared
 from ..inference.predictor import Prediction
 from ..vehicle.keypoints import SKELETON, SURFACES
@@ -25,6 +26,8 @@ from .problems import ProblemError
 from .service import Service, prediction_as_json
 
 router = APIRouter()
+_KEPT = {"Cache-Control": "private, max-age=600"}
+_QUALITY = 90  # of a crop's JPEG
 # FastAPI knows of the form alone.
 _PICTURE = {
     "requestBody": {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
@@ -185,12 +188,19 @@ def gallery(service: Served) -> Response:
 
 
 @router.get("/gallery/{id:path}")
-def gallery_picture(service: Served, id: str) -> Response:
-    """A crop of the gallery, by its id."""
+def gallery_picture(service: Served, id: str, frame: bool = False) -> Response:
+    """A crop of the gallery, by its id, or with ``frame`` the whole picture that it is of."""
     row = _row(service, id, "id")
     if not row.image.is_file():
         raise ProblemError(404, "the crop's file is no longer there", field="id")
-    return FileResponse(row.image, headers={"Cache-Control": "private, max-age=600"})
+    if row.box is None or frame:
+        return FileResponse(row.image, headers=_KEPT)
+    try:
+        pixels, _ = row.picture.decode()
+    except ImageError as error:
+        detail = "the crop's frame cannot be read, or is another one now"
+        raise ProblemError(410, detail, field="id") from error
+    return Response(encode_jpeg(pixels, _QUALITY), media_type="image/jpeg", headers=_KEPT)
 
 
 def _row(service: Service, id: str, field: str) -> GalleryRow:
@@ -214,8 +224,10 @@ def _with_crops(service: Service, sent: Sent, ids: Sequence[str]) -> Sent:
 
 
 def _picture_of_crop(service: Service, id: str, field: str) -> Picture:
+    row = _row(service, id, field)
     try:
-        return picture_of(_row(service, id, field).image.read_bytes(), id)
+        picture = picture_of(row.image.read_bytes(), id)
+        return Crop(id, frame=Frame(picture), box=row.box) if row.box else picture
     except OSError as error:
         detail = f"the crop's file cannot be read ({error.strerror})"
         raise ProblemError(410, detail, field=field) from error

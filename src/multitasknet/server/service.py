@@ -72,6 +72,7 @@ class Service:
             "time": None if row.time is None else row.time.isoformat(),
             "color": row.color,
             "type": row.type,
+            "box": row.box,
         }
 
     def examples(self, gallery: Gallery) -> list[dict[str, Any]]:

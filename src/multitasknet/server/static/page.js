@@ -291,8 +291,9 @@ function card(match) {
   const markAs = (verdict, sign) => button(sign, verdict === "right" ? "The same vehicle" : "Another vehicle",
     () => setMark(match.id, verdict),
     { class: verdict === "right" ? "yes" : "no", "aria-pressed": String(mark === verdict) });
+  const picture = make("img", { src: pictureOf(match.id), alt: `${described(match)}, ${place}`, loading: "lazy", title: match.name });
   return make("article", { class: `hit ${mark ?? ""}`, "data-id": match.id },
-    make("img", { src: pictureOf(match.id), alt: `${described(match)}, ${place}`, loading: "lazy", title: match.name }),
+    match.box ? button(picture, "The whole frame", () => showFrame(match), { class: "bare" }) : picture,
     make("div", { class: "facts" },
       make("b", {}, `${match.rank}. distance ${short(match.distance)}`),
       track(1 - Math.sqrt(match.distance / (Number($("reach").dataset.scale) * 1.15))),
@@ -304,6 +305,20 @@ function card(match) {
       button("Similar", "Similar to this", () => takeOne(match.id)),
       button("Compare", "Side by side", () => guarded(() => sideBySide(match))),
       markAs("right", "✓"), markAs("wrong", "✗")));
+}
+
+function showFrame(match) {
+  const [x1, y1, x2, y2] = match.box;
+  const svg = drawn("svg", { "aria-hidden": "true" });
+  const image = make("img", { src: `${pictureOf(match.id)}?frame=true`, alt: `The frame of ${match.name}`, onload: () => {
+    svg.setAttribute("viewBox", `0 0 ${image.naturalWidth} ${image.naturalHeight}`);
+    svg.append(drawn("rect", {
+      x: x1, y: y1, width: x2 - x1, height: y2 - y1, fill: "none", stroke: AGREES, "stroke-width": image.naturalWidth / 250,
+    }));
+  } });
+  $("cut-out").replaceChildren(image, svg);
+  $("framed").textContent = [match.name, match.camera && `Camera ${match.camera}`, match.time && clock(match.time)].filter(Boolean).join(", ");
+  $("whole").showModal();
 }
 
 async function sideBySide(match) {

@@ -1,0 +1,301 @@
+"""Boxes of other programs' files: read as they were meant, cut out, embedded, kept and shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from multitasknet import DataError, ImageError, crops
+from multitasknet.data.boxes import Box, boxes_of, open_crops, read_boxes
+from multitasknet.images import Frame, open_picture
+
+WIDTH, HEIGHT = 640, 480
+Write = Callable[[Path, Sequence[Box]], Path]
+
+
+def written(path: Path, lines: Sequence[str]) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def in_mot(folder: Path, boxes: Sequence[Box], rest: str = ",-1,-1,-1") -> Path:
+    rows = (
+        f"{one.frame},{one.track or -1},{x1},{y1},{x2 - x1},{y2 - y1},{one.confidence}{rest}"
+        for one in boxes
+        for x1, y1, x2, y2 in [one.xyxy]
+    )
+    return written(folder / "gt.txt", [*rows])
+
+
+def in_coco(folder: Path, boxes: Sequence[Box]) -> Path:
+    names = sorted({f"{one.image}.png" for one in boxes})
+    annotations = [
+        {
+            "image_id": names.index(f"{one.image}.png"),
+            "category_id": 3,
+            "bbox": [one.xyxy[0], one.xyxy[1], *np.subtract(one.xyxy[2:], one.xyxy[:2]).tolist()],
+            "score": one.confidence,
+            "track_id": one.track,
+        }
+        for one in boxes
+    ]
+    content = {
+        "images": [{"id": place, "file_name": name} for place, name in enumerate(names)],
+        "annotations": annotations,
+        "categories": [{"id": 3, "name": "car"}],
+    }
+    return written(folder / "boxes.json", [json.dumps(content)])
+
+
+def in_results(folder: Path, boxes: Sequence[Box]) -> Path:
+    content = json.loads(in_coco(folder, boxes).read_text())["annotations"]
+    for one, box in zip(content, boxes, strict=True):
+        one |= {"image_id": box.frame, "category_id": "car"}
+    return written(folder / "boxes.json", [json.dumps(content)])
+
+
+def in_yolo(folder: Path, boxes: Sequence[Box]) -> Path:
+    for name in {one.image for one in boxes}:
+        rows = [
+            f"car {(x1 + x2) / 2 / WIDTH!r} {(y1 + y2) / 2 / HEIGHT!r} {(x2 - x1) / WIDTH!r} "
+            f"{(y2 - y1) / HEIGHT!r} {one.confidence}"
+            for one in boxes
+            if one.image == name
+            for x1, y1, x2, y2 in [one.xyxy]
+        ]
+        written(folder / "labels" / f"{name}.txt", rows)
+    written(folder / "labels" / "empty.txt", [])
+    written(folder / "labels" / "classes.txt", ["person", "car"])
+    return folder / "labels"
+
+
+def in_kitti(folder: Path, boxes: Sequence[Box]) -> Path:
+    rest = "-1 -1 -1 -1 -1 -1 -1"
+    for name in {one.image for one in boxes}:
+        rows = [
+            f"car 0 0 -1.5 {' '.join(map(str, one.xyxy))} {rest} {one.confidence}"
+            for one in boxes
+            if one.image == name
+        ]
+        none = f"DontCare -1 -1 -10 1 1 600 400 {rest} 1"
+        written(folder / "kitti" / f"{name}.txt", [none, *rows])
+    return folder / "kitti"
+
+
+def in_kitti_tracks(folder: Path, boxes: Sequence[Box]) -> Path:
+    rest = "-1 -1 -1 -1 -1 -1 -1"
+    rows = [
+        f"{one.frame} {one.track or -1} car 0 0 -1 {' '.join(map(str, one.xyxy))} {rest} "
+        f"{one.confidence}"
+        for one in boxes
+    ]
+    return written(folder / "0000.txt", rows)
+
+
+def in_csv(folder: Path, boxes: Sequence[Box], mark: str = ";", relative: bool = False) -> Path:
+    scale = np.array([WIDTH, HEIGHT] * 2 if relative else [1] * 4)
+    rows = (
+        mark.join(
+            [
+                f"{one.image}.png",
+                one.track,
+                f"{one.confidence}",
+                *map(repr, (one.xyxy / scale).tolist()),
+                "car",
+            ]
+        )
+        for one in boxes
+    )
+    header = mark.join(["Image", "track_id", "score", "x1", "y1", "x2", "y2", "label"])
+    return written(folder / "boxes.csv", ["\ufeff" + header, "# by hand", *rows])
+
+
+FORMATS: dict[str, Write] = {
+    "mot": in_mot,
+    "cityflow": in_mot,
+    "coco": in_coco,
+    "results": in_results,
+    "yolo": in_yolo,
+    "kitti": in_kitti,
+    "kitti tracks": in_kitti_tracks,
+    "csv": in_csv,
+    "tabs": lambda folder, boxes: in_csv(folder, boxes, "\t"),
+    "shares": lambda folder, boxes: in_csv(folder, boxes, ",", relative=True),
+}
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Five frames whose colours say where a crop is from."""
+    folder = tmp_path_factory.mktemp("frames") / "cam1"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    paths = [folder / f"frame_{number:03}.png" for number in range(1, 6)]
+    for path in paths:
+        small = rng.integers(0, 256, (12, 16, 3), np.uint8)
+        Image.fromarray(small.repeat(40, axis=0).repeat(40, axis=1)).save(path)
+    return paths
+
+
+@st.composite
+def boxes_in_frames(draw: st.DrawFn) -> list[Box]:
+    found = []
+    for place in range(draw(st.integers(1, 6))):
+        frame = draw(st.integers(1, 5))
+        x1, y1 = draw(st.integers(-50, WIDTH - 60)), draw(st.integers(-50, HEIGHT - 60))
+        width, height = draw(st.integers(90, 400)), draw(st.integers(90, 300))
+        xyxy = (x1, y1, x1 + width, y1 + height)
+        confidence = draw(st.integers(1, 100)) / 100
+        found.append(Box(Path(f"frame_{frame:03}"), xyxy, str(place + 1), confidence, "", frame))
+    return found
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@settings(max_examples=15, deadline=None)
+@given(boxes=boxes_in_frames())
+def test_every_format_gives_the_boxes_that_were_written(
+    format: str, boxes: list[Box], frames: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = FORMATS[format](tmp_path_factory.mktemp("boxes"), boxes)
+    found = boxes_of(frames, file)
+
+    def facts(image: Path, one: Box) -> tuple[object, ...]:
+        x1, y1, x2, y2 = one.xyxy
+        inside = (max(x1, 0), max(y1, 0), min(x2, WIDTH), min(y2, HEIGHT))
+        track = "" if format in ("yolo", "kitti") else one.track
+        return image, inside, track, round(one.confidence, 6)
+
+    expected = [facts(frames[one.frame - 1], one) for one in boxes if one.frame]
+    assert sorted(facts(one.image, one) for one in found) == sorted(expected)
+    label = "" if format in ("mot", "cityflow") else "car"
+    assert {one.label for one in found} == {label}
+    # Frame by frame, so that each is decoded once.
+    assert [one.image for one in found] == sorted(one.image for one in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "image,x,y,w,h\na,1,2,-3,40\n", r"a.csv:2: the box is x 1, y 2, w -3, h 40; exp"),
+        ("a.csv", "image,x1,y1,x2,y2\na,90,2,30,40\n", r"a.csv:2: the box is x1 90, y1 2, x2 30"),
+        (
+            "a.csv",
+            "image,x1,y1,x2,y2\na,.1,.1,.5,.5\na,0,0,0,0\na,9,9,90,90\n",
+            r"a.csv:2: the box \[0.1, 0.1, 0.5, 0.5\] is in shares .*/a.csv:4, .* in pixels",
+        ),
+        ("a.csv", "image,x1,y1,x2,y2\na,1,1,nan,9\n", "x2 is 'nan'; expected a number"),
+        ("a.csv", "image,x1,y1,x2,y2\na,1,1,9\n", "4 columns; expected 5"),
+        ("a.csv", "track,x1,y1,x2,y2\na,1,1,9,9\n", "the header is .*; expected COCO JSON"),
+        ("a.csv", "image,frame,x1,y1,x2,y2\n,,1,1,9,9\n", "neither image nor frame is given"),
+        ("a.txt", "1,1,5,5,40,40,1\n-2,1,5,5,40,40,1\n", "a.txt:2: frame is '-2'"),
+        ("a.txt", "1,1,5,5,40\n", "a.txt:1: 5 columns of no format that is known"),
+        ("a.txt", "2 0.5 0.5 40 0.2\n", "the box is 0.5 0.5 40 0.2; expected shares"),
+        ("a.txt", "# frame,id\n\n", "there is no box"),
+        ("a.json", "[", "the file is no JSON"),
+        ("a.json", "{}", "no COCO JSON with images and annotations"),
+        ("a.json", '[{"image_id": 1, "bbox": [1, 2, 3]}]', "annotation 1: bbox is a list of 3"),
+        ("a.json", '[{"bbox": [1, 2, 3, 4]}, 7]', "annotation 2: image_id is None"),
+        ("missing.csv", None, "the file cannot be read"),
+    ],
+)
+def test_faults_are_named_by_place_and_value(
+    tmp_path: Path, name: str, text: str | None, message: str
+) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_boxes(tmp_path / name)
+
+
+def test_a_folder_holds_a_text_for_each_frame(tmp_path: Path) -> None:
+    written(tmp_path / "a" / "one.txt", ["0 .5 .5 .5 .5"])
+    written(tmp_path / "a" / "two.txt", ["1,1,5,5,90,90,1"])
+    with pytest.raises(DataError, match="not one text for each frame"):
+        read_boxes(tmp_path / "a")
+
+
+def test_what_is_marked_as_nothing_or_small_is_left_out_and_counted(
+    frames: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = ["1,4,10,20,100,50,1", "1,5,10,20,100,50,0", "2,6,600,20,72,50,1", "2,7,620,20,72,50,1"]
+    found = boxes_of(frames, written(tmp_path / "gt.txt", [*rows, "9,8,10,20,100,50,1"]))
+    assert [(one.track, one.xyxy) for one in found] == [
+        ("4", (10, 20, 110, 70)),
+        ("6", (600, 20, 640, 70)),
+    ]
+    assert "1 of 3 boxes are left out" in caplog.text and "1 of 3 frames are none" in caplog.text
+    with pytest.raises(DataError, match=r"no box is of these 1 images, such as .*005.png; it has"):
+        boxes_of(frames[4:], tmp_path / "gt.txt")
+
+
+def test_frames_are_told_apart_by_folder_and_counted_from_one(tmp_path: Path) -> None:
+    pictures = [tmp_path / camera / f"{n}.png" for camera in ("a", "b") for n in range(3)]
+    for path in pictures:
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (99, 99)).save(path)
+    mot = written(tmp_path / "mot.txt", ["1,1,0,0,50,50,1", "3,1,0,0,50,50,1"])
+    # Pictures that begin with 0 are frames from 1, as the format counts.
+    assert [one.image.name for one in boxes_of(pictures[:3], mot)] == ["0.png", "2.png"]
+    with pytest.raises(DataError, match=r"frame 1 may be .*a/0.png or .*b/0.png"):
+        boxes_of(pictures, mot)
+    table = ["image,x,y,w,h", "b/1.png,0,0,50,60", "a/1.png,0,0,70,80"]
+    found = boxes_of(pictures, written(tmp_path / "boxes.csv", table))
+    assert [(one.image, one.xyxy[2:]) for one in found] == [
+        (pictures[1], (70, 80)),
+        (pictures[4], (50, 60)),
+    ]
+
+
+def test_a_frame_is_decoded_once_while_its_crops_are_in_use(
+    frames: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from multitasknet import images
+
+    decoded = []
+    upright = images._upright_rgb
+    monkeypatch.setattr(images, "_upright_rgb", lambda one: decoded.append(1) or upright(one))
+    boxes = [Box(frames[0], (x, 40, x + 80, 120)) for x in range(0, 400, 40)]
+    held = [one.decode() for one in open_crops(boxes)]
+    assert len(decoded) == 1 and len(held) == len(boxes)
+    whole = np.asarray(Image.open(frames[0]))
+    for box, (pixels, divisor) in zip(boxes, held, strict=True):
+        x1, y1, x2, y2 = map(int, box.xyxy)
+        np.testing.assert_array_equal(pixels, whole[y1:y2, x1:x2])
+        assert divisor == 1
+    frame = Frame(frames[0])
+    frame.crop(boxes[0].xyxy).decode()
+    frame.crop(boxes[0].xyxy).decode()
+    assert len(decoded) == 3  # nothing was held in between
+    with pytest.raises(ImageError, match=r"#600,0,80,40: the box is not within the frame, 640 x"):
+        open_picture(frames[0], box=(600, 0, 680, 40)).decode()
+
+
+@pytest.mark.parametrize("kind", ["supervision", "ultralytics", "tensor", "array", "list"])
+def test_crops_of_detections(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (90, 120, 3), np.uint8)
+    rows = np.array([[10, 20, 50, 60], [100.4, -5, 140, 40.6], [130, 5, 150, 50]], np.float32)
+    tensor = SimpleNamespace(cpu=lambda: SimpleNamespace(numpy=lambda: rows))
+    detections = {
+        "supervision": SimpleNamespace(xyxy=rows, confidence=np.ones(3)),
+        "ultralytics": SimpleNamespace(boxes=SimpleNamespace(xyxy=tensor), names={}),
+        "tensor": tensor,
+        "array": np.column_stack([rows, np.ones((3, 2))]),
+        "list": rows.tolist(),
+    }[kind]
+    first, second, outside = crops(picture, detections)
+    np.testing.assert_array_equal(first, picture[20:60, 10:50])
+    np.testing.assert_array_equal(second, picture[0:41, 100:])
+    assert not outside.size and crops(picture, []) == crops(picture, np.empty((0, 6))) == []
+    for wrong in (None, SimpleNamespace(boxes=None), [1, 2, 3, 4], np.ones((2, 3))):
+        with pytest.raises(TypeError, match=r"expected supervision.Detections"):
+            crops(picture, wrong)
