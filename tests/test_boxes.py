@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
+from conftest import ASSETS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from served import serving
+from stores import PixelPredictor
 
-from multitasknet import DataError, ImageError, crops
+from multitasknet import DataError, ImageError, crops, find_images
+from multitasknet.cli import main
 from multitasknet.data.boxes import Box, boxes_of, open_crops, read_boxes
-from multitasknet.images import Frame, open_picture
+from multitasknet.gallery.entries import with_labels
+from multitasknet.gallery.gallery import Gallery
+from multitasknet.images import Frame, open_picture, read_image
+from multitasknet.report.page import thumbnail
+from multitasknet.server.service import Service
 
 WIDTH, HEIGHT = 640, 480
 Write = Callable[[Path, Sequence[Box]], Path]
@@ -275,6 +286,7 @@ def test_a_frame_is_decoded_once_while_its_crops_are_in_use(
     frame.crop(boxes[0].xyxy).decode()
     frame.crop(boxes[0].xyxy).decode()
     assert len(decoded) == 3  # nothing was held in between
+    assert open_picture(frames[0], box=(600, 0, 640, 40)).shape == (40, 40)
     with pytest.raises(ImageError, match=r"#600,0,80,40: the box is not within the frame, 640 x"):
         open_picture(frames[0], box=(600, 0, 680, 40)).decode()
 
@@ -299,3 +311,154 @@ def test_crops_of_detections(kind: str) -> None:
     for wrong in (None, SimpleNamespace(boxes=None), [1, 2, 3, 4], np.ones((2, 3))):
         with pytest.raises(TypeError, match=r"expected supervision.Detections"):
             crops(picture, wrong)
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two frames with vehicles pasted in, ``boxes.csv`` of them, and each as a crop of its own."""
+    folder = tmp_path_factory.mktemp("street")
+    (folder / "frames").mkdir()
+    (folder / "crops").mkdir()
+    rows, photos = ["image,x,y,w,h,track,label"], find_images(ASSETS / "demo" / "gallery")
+    for place in range(2):
+        frame, x = np.full((420, 900, 3), 90, np.uint8), 11
+        for number, photo in enumerate(photos[3 * place : 3 * place + 3]):
+            pixels = read_image(photo)[:380, :280]
+            height, width = pixels.shape[:2]
+            frame[17 : 17 + height, x : x + width] = pixels
+            rows.append(f"{place}.png,{x},17,{width},{height},t{number},car")
+            x += width + 7
+        Image.fromarray(frame).save(folder / "frames" / f"{place}.png")
+    written(folder / "boxes.csv", rows)
+    for row in rows[1:]:
+        name, *numbers, track, _ = row.split(",")
+        x, y, width, height = map(int, numbers)
+        whole = Image.open(folder / "frames" / name)
+        whole.crop((x, y, x + width, y + height)).save(folder / "crops" / f"{name[0]}-{track}.png")
+    return folder
+
+
+def printed(capsys: pytest.CaptureFixture[str], *line: object) -> list[dict[str, Any]]:
+    capsys.readouterr()
+    assert main([*map(str, line), "--json"]) == 0
+    return [json.loads(one) for one in capsys.readouterr().out.splitlines()]
+
+
+def test_boxes_are_predicted_and_posed_as_crops_cut_by_hand(
+    street: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("multitasknet.hub.card.PACKAGE", ASSETS.parent)
+    frames, boxes, cut = street / "frames", ["--boxes", street / "boxes.csv"], street / "crops"
+    size = ["--size", "96"]
+    found = printed(capsys, "predict", frames, *boxes, *size)
+    wanted = printed(capsys, "predict", cut, *size)
+    assert len(found) == len(wanted) == 6
+    for one, other in zip(found, wanted, strict=True):
+        (x1, y1, _, _), track = one.pop("box"), one.pop("track")
+        place = one.pop("image"), f"{Path(other.pop('image')).stem}"
+        assert place == (str(frames / f"{place[1][0]}.png"), f"{place[1][0]}-{track}")
+        assert one.pop("label") == "car" and (x1, y1) > (10, 16)
+        assert one == other
+    table = tmp_path / "poses.json"
+    poses = printed(capsys, "pose", frames, *boxes, *size, "--output", table, "--overlay", tmp_path)
+    found = json.loads(table.read_text())
+    assert [one["file_name"] for one in found["images"]] == ["0.png", "1.png"]
+    assert {(one["width"], one["height"]) for one in found["images"]} == {(900, 420)}
+    for one, shown in zip(found["annotations"], poses, strict=True):
+        x, y, width, height = one["bbox"]
+        assert shown["box"] == [x, y, x + width, y + height]
+        in_frame = np.reshape(one["keypoints"], (36, 3))[:, :2]
+        in_crop = np.array(shown["keypoints"])[:, :2]
+        np.testing.assert_allclose(in_frame, in_crop + np.array([x, y]), atol=1e-3)
+        drawn = f"{Path(shown['image']).stem}#{x},{y},{width},{height}.png"
+        assert Image.open(tmp_path / drawn).size == (width, height)
+    # What was written names the boxes again.
+    assert [box.xyxy for box in boxes_of(find_images(frames), table)] == [
+        tuple(shown["box"]) for shown in poses
+    ]
+    assert main(["pose", str(frames), *map(str, boxes), "--output", "poses.csv"]) == 2
+    assert "expected a name in .json, which holds several" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["predict", str(frames), *map(str, boxes), "--labels", "labels.csv"])
+
+
+@pytest.fixture
+def store(street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gallery:
+    """What the command puts into a store."""
+    monkeypatch.setattr("multitasknet.cli.gallery.make_predictor", lambda _: PixelPredictor())
+    line = ["gallery", "add", tmp_path / "city.lance", street / "frames"]
+    assert main([*map(str, line), "--boxes", str(street / "boxes.csv")]) == 0
+    return Gallery(tmp_path / "city.lance")
+
+
+def test_rows_keep_frame_and_box_and_are_those_of_crops_cut_by_hand(
+    store: Gallery, street: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns = ["id", "image", "box", "track", "crops", "label", "width", "height", "embedding"]
+    rows = sorted(store.rows(columns), key=lambda row: row["id"])
+    predictor = PixelPredictor()
+    wanted = predictor.embed(find_images(street / "crops"))
+    assert len(rows) == len(wanted) == 6
+    for row, vector in zip(rows, wanted, strict=True):
+        x1, y1, x2, y2 = map(int, row["box"])
+        assert row["id"] == f"{row['image']}#{x1},{y1},{x2 - x1},{y2 - y1}"
+        assert (row["width"], row["height"]) == (x2 - x1, y2 - y1)
+        assert (row["crops"], row["label"]) == (1, "car")
+        np.testing.assert_array_equal(row["embedding"], vector.astype(np.float16))
+    assert [row["track"] for row in rows] == ["t0", "t1", "t2"] * 2
+    line = ["gallery", "add", store.path, street / "frames", "--boxes", street / "boxes.csv"]
+    (report,) = printed(capsys, *line)
+    assert (report["added"], report["unchanged"]) == (0, 6)
+    # A manifest's columns are the same boxes, also as shares, and rows of other weights.
+    shares = [street / "shares.csv"]
+    scale = np.array([900, 420] * 2)
+    corners = [",".join(map(repr, (row["box"] / scale).tolist())) for row in rows]
+    lines = [f"{row['image']},{one},," for row, one in zip(rows, corners, strict=True)]
+    written(shares[0], ["image,X1,Y1,X2,Y2,track,camera", *lines])
+    (report,) = printed(capsys, "gallery", "add", store.path, "--manifest", shares[0])
+    assert (report["added"], report["unchanged"]) == (0, 6)
+    assert {row["track"] for row in store.rows(["track"])} == {"t0", "t1", "t2"}
+    other = PixelPredictor(weights="cd" * 32)
+    assert {one.box for one in store.stale(other.origin)} == {tuple(row["box"]) for row in rows}
+    with pytest.raises(DataError, match="keypoints of boxes are estimated"):
+        with_labels(store.stale(other.origin), street / "labels.csv")
+
+
+def test_pages_and_tables_show_crops(
+    store: Gallery, street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = find_images(street / "crops")[0]
+    line = ["search", "--gallery", store.path, "--query", query, "--top", "1"]
+    (found,) = printed(capsys, *line, "--output", tmp_path / "found.html")
+    (match,) = found["matches"]
+    assert match["box"][:2] == [11, 17] and match["distance"] < 1e-3
+    assert (tmp_path / "found.html").read_text().count(thumbnail(read_image(query))) == 2
+    boxes = ["--boxes", street / "boxes.csv"]
+    line = ["group", street / "frames", *boxes, "--output", tmp_path, "--max-distance", "9"]
+    (counts,) = printed(capsys, *line)
+    assert (counts["crops"], counts["vehicles"]) == (6, 1)
+    header, first, *_ = (tmp_path / "vehicles.csv").read_text().splitlines()
+    assert header == '"image","vehicle","x1","y1","x2","y2"' and first.endswith(",0,11,17,291,397")
+    sheet = (tmp_path / "vehicles.html").read_text()
+    assert all(thumbnail(read_image(one)) in sheet for one in find_images(street / "crops"))
+    assert main(["group", store.path, *map(str, boxes), "--output", str(tmp_path)]) == 2
+    assert "not a store's" in capsys.readouterr().err
+
+
+def test_the_server_gives_a_crop_and_its_frame(store: Gallery, street: Path) -> None:
+    row = store.row(next(store.rows(["id"]))["id"])
+    with serving(Service(PixelPredictor(), store)) as served:
+        (example, *_) = httpx.get(f"{served.url}/api/gallery").json()["examples"]
+        shown = f"{served.url}/gallery/{example['id']}"
+        row = store.row(served.service.crops.own(example["id"]))
+        x1, y1, x2, y2 = example["box"]
+        crop = Image.open(io.BytesIO(httpx.get(shown).content))
+        assert tuple(example["box"]) == row.box and crop.size == (x2 - x1, y2 - y1)
+        assert httpx.get(shown, params={"frame": "true"}).content == row.image.read_bytes()
+        found = httpx.post(f"{served.url}/api/predict", params={"ids": example["id"]})
+        assert found.json()["predictions"][0]["width"] == x2 - x1
+        found = httpx.post(f"{served.url}/api/search", params={"ids": example["id"], "top": 9})
+        assert len(found.json()["results"][0]["matches"]) == 5

@@ -150,7 +150,8 @@ class Crop(Picture):
     @cached_property
     def sha256(self) -> str:
         """Of the frame's and the box: nothing is decoded for it."""
-        return hashlib.sha256(f"{self.frame.picture.sha256} {self.box}".encode()).hexdigest()
+        found = crop_name(self.frame.picture.sha256, self.box)
+        return hashlib.sha256(found.encode()).hexdigest()
 
     @cached_property
     def shape(self) -> tuple[int, int]:
