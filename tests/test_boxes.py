@@ -413,12 +413,12 @@ def test_rows_keep_frame_and_box_and_are_those_of_crops_cut_by_hand(
     (report,) = printed(capsys, *line)
     assert (report["added"], report["unchanged"]) == (0, 6)
     # A manifest's columns are the same boxes, also as shares, and rows of other weights.
-    shares = [street / "shares.csv"]
+    shares = street / "shares.csv"
     scale = np.array([900, 420] * 2)
     corners = [",".join(map(repr, (row["box"] / scale).tolist())) for row in rows]
     lines = [f"{row['image']},{one},," for row, one in zip(rows, corners, strict=True)]
-    written(shares[0], ["image,X1,Y1,X2,Y2,track,camera", *lines])
-    (report,) = printed(capsys, "gallery", "add", store.path, "--manifest", shares[0])
+    written(shares, ["image,X1,Y1,X2,Y2,track,camera", *lines])
+    (report,) = printed(capsys, "gallery", "add", store.path, "--manifest", shares)
     assert (report["added"], report["unchanged"]) == (0, 6)
     assert {row["track"] for row in store.rows(["track"])} == {"t0", "t1", "t2"}
     other = PixelPredictor(weights="cd" * 32)
@@ -441,7 +441,7 @@ def test_pages_and_tables_show_crops(
     (counts,) = printed(capsys, *line)
     assert (counts["crops"], counts["vehicles"]) == (6, 1)
     header, first, *_ = (tmp_path / "vehicles.csv").read_text().splitlines()
-    assert header == '"image","vehicle","x1","y1","x2","y2"' and first.endswith(",0,11,17,291,397")
+    assert header == '"image","vehicle","x1","y1","x2","y2"' and first.endswith(",0,11,17,291,264")
     sheet = (tmp_path / "vehicles.html").read_text()
     assert all(thumbnail(read_image(one)) in sheet for one in find_images(street / "crops"))
     assert main(["group", store.path, *map(str, boxes), "--output", str(tmp_path)]) == 2

@@ -79,8 +79,8 @@ def _predict(options: argparse.Namespace) -> int:
     from ..data.boxes import open_crops
     from ..data.labels import keypoints_of
 
-    keypoints = keypoints_of(images, options.labels)
     boxes = boxes_in(options, images)
+    keypoints = keypoints_of(images, options.labels)
     predictor = make_predictor(options)
     if not options.json:
         spec, engine = predictor.spec, predictor.engine

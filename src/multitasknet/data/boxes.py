@@ -264,7 +264,7 @@ def box_corners(columns: Sequence[str], values: Sequence[object]) -> Corners:
     """Left, top, right and bottom of a box; ValueError for what is no box."""
     numbers = [_number(name, value) for name, value in zip(columns, values, strict=True)]
     x1, y1, x2, y2 = numbers
-    if tuple(columns) != CORNERS:
+    if tuple(map(str.casefold, columns)) != CORNERS:
         x2, y2 = x1 + x2, y1 + y2
     if x2 < x1 or y2 < y1:
         found = ", ".join(f"{name} {one:g}" for name, one in zip(columns, numbers, strict=True))

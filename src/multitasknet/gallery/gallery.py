@@ -393,7 +393,7 @@ class Gallery(Store):
         rows, embeddings, _ = self._embedded(["image", "box"], where, center_cameras=center_cameras)
         groups = linking.complete_linkage(embeddings.astype(np.float32), max_distance)
         images, boxes = map(Path, rows["image"].to_pylist()), map(_corners, rows["box"].to_pylist())
-        return Groups(tuple(images), groups, max_distance, tuple(boxes))
+        return Groups(tuple(images), groups, max_distance, boxes=tuple(boxes))
 
     def link(
         self,
