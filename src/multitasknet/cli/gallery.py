@@ -446,7 +446,7 @@ def _entries(options: argparse.Namespace) -> list[Entry] | None:
         paths = [Path(line) for _, line in read_lines(sys.stdin.buffer)]
     else:
         check_images([path for path in paths if not path.is_dir()])
-    if boxes := boxes_in(options, images_of(paths)):
+    if boxes := boxes_in(options, paths):
         return entries_of_boxes(boxes)
     return entries_of(paths) if paths else None
 

@@ -252,15 +252,15 @@ def images_of(places: Sequence[Path]) -> list[Path]:
     return images
 
 
-def boxes_in(options: argparse.Namespace, images: Sequence[Path]) -> list[Box] | None:
-    """The boxes of these frames that ``--boxes`` names; None without it."""
+def boxes_in(options: argparse.Namespace, places: Sequence[Path]) -> list[Box] | None:
+    """The boxes that ``--boxes`` has of these frames and those in folders; None without it."""
     if options.boxes is None:
         return None
     from ..data.boxes import boxes_of
 
     if getattr(options, "labels", None):
         options.usage("--labels is of whole images: leave it or --boxes out")
-    return boxes_of(images, options.boxes)
+    return boxes_of(images_of(places), options.boxes)
 
 
 def check_folder(output: Path | None) -> None:
