@@ -87,9 +87,7 @@ def vectors(films: list[Path], predictor: Predictor) -> None:
             evaluate_ranking(squared_distances(one, one), ids, ids, cameras, cameras)
             for one in map(normed, draws)
         ]
-        mean, first = (
-            np.mean([getattr(one, name) for one in results]) for name in ("mAP", "rank1")
-        )
+        mean, first = np.mean([(one.mAP, one.rank(1)) for one in results], axis=0)
         print(f"| {name} | {100 * mean:.1f} | {100 * first:.1f} |")
 
 
