@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Thread
 from typing import Any
 
@@ -166,39 +168,67 @@ def test_what_is_no_video_is_named(tmp_path: Path) -> None:
         Video(str(tmp_path / "text.mp4"))
 
 
+_ENCODED = {"tune": "zerolatency", "crf": "10", "x264-params": "repeat-headers=1:sliced-threads=0"}
+# What a camera answers: headers, and what follows them.
+_SDP = (
+    "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"
+    "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:0\r\n"
+)
+_ANSWERS = {
+    "OPTIONS": ("Public: DESCRIBE, SETUP, PLAY\r\n", ""),
+    "DESCRIBE": (f"Content-Type: application/sdp\r\nContent-Length: {len(_SDP)}\r\n", _SDP),
+    "SETUP": ("Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n", ""),
+}
+
+
 @contextmanager
-def camera(parts: list[bytes]) -> Iterator[tuple[str, list[int]]]:
+def camera(parts: list[list[bytes]]) -> Iterator[tuple[str, list[int]]]:
     """A camera's address, which sends a part for each connection, and then none; who asked."""
     asked: list[int] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Handler(StreamRequestHandler):
+        def handle(self) -> None:
             asked.append(len(asked))
-            if len(asked) > len(parts):
-                self.send_error(503)
-                return
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(parts[len(asked) - 1])
+            method, packets = "", parts[asked[-1]] if len(asked) <= len(parts) else []
+            while packets and method != "PLAY":
+                request = list(iter(self.rfile.readline, b"\r\n"))
+                method = request[0].split()[0].decode()
+                (number,) = (one.decode() for one in request if one.startswith(b"CSeq"))
+                headers, body = _ANSWERS.get(method, ("Session: 1\r\n", ""))
+                self.wfile.write(f"RTSP/1.0 200 OK\r\n{number}{headers}\r\n{body}".encode())
+            for packet in packets:
+                self.wfile.write(b"$\0" + len(packet).to_bytes(2, "big") + packet)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/camera.ts", asked
-    finally:
+    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"rtsp://127.0.0.1:{server.server_address[1]}/stream", asked
         server.shutdown()
-        server.server_close()
 
 
-def test_a_camera_is_asked_again_and_drops_what_nobody_takes(
-    tmp_path: Path, monkeypatch, caplog
-) -> None:
+def packets_of(frames: list[np.ndarray]) -> list[bytes]:
+    """The RTP packets of frames, as H.264."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.settimeout(5)
+        address = f"rtp://127.0.0.1:{receiver.getsockname()[1]}?pkt_size=1400"
+        sent: list[bytes] = []
+        with av.open(address, "w", format="rtp") as container:
+            stream = container.add_stream("libx264", rate=RATE, options=_ENCODED)
+            stream.height, stream.width = frames[0].shape[:2]
+            stream.pix_fmt, stream.gop_size = "yuv420p", 8
+            pictures = [av.VideoFrame.from_ndarray(pixels, format="rgb24") for pixels in frames]
+            for encoded in (one for picture in [*pictures, None] for one in stream.encode(picture)):
+                container.mux(encoded)
+                sent.append(receiver.recv(2000))
+                while not sent[-1][1] & 0x80:  # the mark of a picture's last
+                    sent.append(receiver.recv(2000))
+        return sent
+
+
+def test_a_camera_is_asked_again_after_each_break(monkeypatch, caplog) -> None:
     monkeypatch.setattr(videos, "_FIRST_WAIT", 0.05)
-    part = write_video(tmp_path / "part.ts", greys(48)).read_bytes()
+    part = packets_of(greys(48))
     with camera([part, part, part]) as (address, asked), Video(address) as video:
         assert video.is_live and video.total is None
         frames = video.frames()
@@ -212,13 +242,13 @@ def test_a_camera_is_asked_again_and_drops_what_nobody_takes(
     assert datetime.now(timezone.utc).replace(tzinfo=None) - found[-1].time < timedelta(minutes=1)
 
 
-def test_a_queue_that_nobody_empties_keeps_the_newest_frames(tmp_path: Path) -> None:
-    part = write_video(tmp_path / "part.ts", greys(48)).read_bytes()
+def test_a_queue_that_nobody_empties_keeps_the_newest_frames() -> None:
+    part = packets_of(greys(48))
     with camera([part]) as (address, asked), Video(address) as video:
         frames = video.frames()
         assert next(iter(filter(None, frames))).number == 1
         while len(asked) < 2:  # until the first connection has given all it has
-            pass
+            time.sleep(0.01)
         rest = list(iter(lambda: next(frames), None))
     assert len(rest) <= videos.WAITING and 40 < video.dropped + len(rest) + 1 <= 48
     assert number_in(rest[0]) > 48 - 2 * videos.WAITING
@@ -276,6 +306,23 @@ def test_tracks_become_rows_of_a_gallery(film: Path, boxes: Path, tmp_path: Path
 
         digest = hashlib.sha256(file.read()).hexdigest()
     assert Gallery(store).find([digest])[digest].id == rows[0]["id"]
+
+
+def test_tracks_that_are_embedded_again_stay_tracks(
+    film: Path, boxes: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "city.lance"
+    given = GivenTracks(boxes)
+    follow(film, store, lambda _: given, PixelPredictor())
+    before, other = rows_of(store), PixelPredictor(weights="cd" * 32)
+    gallery = Gallery(store)
+    gallery.add(other, gallery.stale(other.origin), reembed=True, progress=False)
+    kept = ("id", "camera", "time", "track", "first", "last", "heading")
+    after = rows_of(store)
+    assert [[row[name] for name in kept] for row in after] == [
+        [row[name] for name in kept] for row in before
+    ]
+    assert {row["crops"] for row in after} == {1}  # as its other crops are no rows
 
 
 @pytest.mark.parametrize("place", ["city.lance", "crops"])

@@ -34,7 +34,7 @@ BATCH = 1000
 # Pictures and frames that are read at once.
 _READ = 64
 _KNOWN = (
-    *("id", "image", "box", "camera", "time", "track", "pinned"),
+    *("id", "image", "box", "camera", "time", "track", "pinned", "first", "last", "heading"),
     *("sha256", "pose_origin", "keypoints", "origin"),
 )
 
@@ -212,7 +212,7 @@ class _Adding:
 
     def _given(self, entry: Entry, row: Mapping[str, Any] | None) -> dict[str, Any]:
         """What an entry states, and its row where the entry does not."""
-        names = ("camera", "time", "track", "pinned", *self._own)
+        names = ("camera", "time", "track", "pinned", "first", "last", "heading", *self._own)
         kept = {name: row[name] for name in names} if row else {}
         own = {
             name: own_value(value, self._types[name])

@@ -17,6 +17,8 @@ from .video import Frame
 
 # A track that has not been seen for longer is over.
 PATIENCE = timedelta(seconds=1)
+# One that goes on for longer becomes several, so that what stays there is kept, too.
+_LONGEST = timedelta(hours=1)
 # Crops more than are asked for, which are kept until their quality is known.
 _SPARE = 3
 # How much a crop is worth that the frame's border cuts.
@@ -129,7 +131,7 @@ def gather(
         side: of the network's input: larger crops are worth no more.
         known: tracks whose crops are not needed.
         ends: the last frame of each track, where that is known; else one is over that has not been
-            seen for a second.
+            seen for a second, or goes on for an hour.
     """
     tracks: dict[str, Gathered] = {}
     for frame, vehicles in frames:
@@ -143,7 +145,8 @@ def gather(
                     track.offer(crop, crops + _SPARE)
         for name, track in list(tracks.items()):
             if ends is None:
-                is_over = frame.time - track.last > PATIENCE
+                is_gone = frame.time - track.last > PATIENCE
+                is_over = is_gone or frame.time - track.first > _LONGEST
             else:
                 is_over = frame.number >= ends[name]
             if is_over:
