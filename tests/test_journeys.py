@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
 from itertools import combinations, pairwise
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import stores
-from browser import CHROMIUM, check_page
+from browser import CHROMIUM, Browser, check_page
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from served import Served, serving
 from test_linking import grouped, neighbors_of, precision_and_recall, seen
 
 from multitasknet.cli import main
@@ -30,6 +35,7 @@ from multitasknet.gallery.journeys import (
     write_geojson,
 )
 from multitasknet.gallery.linking import link, travel_times
+from multitasknet.server.service import Service
 
 NOON = datetime(2026, 11, 1, 12)
 
@@ -39,7 +45,7 @@ def track(name: str, camera: str, look: int, start: float, seconds: float = 5) -
     first, last = (NOON + timedelta(seconds=one) for one in (start, start + seconds))
     noise = np.random.default_rng([look, int(start)]).normal(size=stores.WIDTH)
     embedding = np.random.default_rng(look).normal(size=stores.WIDTH) + 0.05 * noise
-    times = {"time": first, "first": first, "last": last}
+    times = {"time": first, "first": first, "last": last, "type": "van"}
     return stores.row(name, look, camera=camera, track=name, embedding=embedding) | times
 
 
@@ -234,6 +240,96 @@ def test_a_pinned_row_that_is_embedded_again_stays_pinned(tmp_path: Path) -> Non
     pin(gallery, [str(one) for one in paths])
     gallery.add(stores.PixelPredictor("cd" * 32), paths, reembed=True, progress=False)
     assert len({*linked(gallery).values()} - {None}) == 1
+
+
+# The server and its page
+
+
+@pytest.fixture
+def server(town: Gallery) -> Iterator[Served]:
+    linked(town)
+    with serving(Service(stores.PixelPredictor(), town)) as running:
+        yield running
+
+
+def found_by(server: Served, **options: object) -> dict:
+    return httpx.get(f"{server.url}/api/vehicles", params=options).raise_for_status().json()
+
+
+def test_the_server_lists_vehicles_and_keeps_what_a_caller_puts_right(
+    server: Served, town: Gallery
+) -> None:
+    found = found_by(server, top=2)
+    assert found["total"] == 3 and len(found["vehicles"]) == 2
+    crops = found["vehicles"][0]["crops"]
+    assert [crop["camera"] for crop in crops] == ["a", "b", "c"]
+    assert {crop["vehicle"] for crop in crops} == {found["vehicles"][0]["vehicle"]}
+    assert crops[0]["last"] > crops[0]["first"] == crops[0]["time"]
+    (third,) = found_by(server, skip=2)["vehicles"]
+    assert found_by(server, vehicle=third["vehicle"])["vehicles"] == [third]
+    assert found_by(server, cameras="b")["total"] == 2
+    alone = found_by(server, alone=True)
+    assert alone["total"] == 1 and alone["vehicles"][0]["crops"][0]["id"] == "b4"
+    address = f"{server.url}/api/vehicles"
+    number = httpx.post(address, json={"ids": ["b4", "c3"]}).json()["vehicle"]
+    rows = {row["id"]: row["vehicle"] for row in town.rows(["id", "vehicle"])}
+    assert rows["b4"] == rows["c3"] == number != rows["a3"]
+    before = town.table.version
+    for status, sent in (
+        (404, {"json": {"ids": ["b4", "/etc/passwd"]}}),
+        (400, {"json": {"ids": ["nobody"]}}),
+        (400, {"json": {"ids": []}}),
+        # What a page of another site can send without asking.
+        (400, {"content": '{"ids": ["b4"]}', "headers": {"Content-Type": "text/plain"}}),
+        (400, {"content": '{"ids": ["b4"]}'}),
+    ):
+        answer = httpx.post(address, **sent)
+        assert answer.status_code == status, (sent, answer.text)
+    assert town.table.version == before
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_the_page_splits_and_merges_vehicles(server: Served, town: Gallery, tmp_path: Path) -> None:
+    pytest.importorskip("websocket", reason="needs websocket-client")
+    with closing(Browser(tmp_path / "profile")) as browser:
+        for width in (390, 1280):
+            browser.go("about:blank")
+            browser.wait("location.href === 'about:blank'")
+            browser.go(f"{server.url}/vehicles", width=width, dark=width < 500)
+            browser.wait("document.body.dataset.ready")
+            assert browser.run("document.documentElement.scrollWidth") == width
+        label = browser.run("document.querySelector('.timeline').getAttribute('aria-label')")
+        assert label.startswith("Camera a at 12:00:00, Camera b at 12:01:00, Camera c at 12:02:00")
+        bars = "[...document.querySelectorAll('.vehicle:first-child i')].map(i => i.style.left)"
+        assert browser.run(bars) == ["0%", "48%", "96%"]
+        status, button = "document.querySelector('#status')", "document.querySelector('#pin')"
+        assert browser.run(f"{status}.innerText") == "3 of 3 vehicles shown"
+        # By keyboard: one picture of the first vehicle, then the button.
+        browser.run("document.querySelector('.crop input').focus()")
+        browser.press(" ", 32, " ")
+        assert browser.run(f"{button}.innerText") == "Split off as another vehicle"
+        browser.run(f"{button}.focus()")
+        browser.press("Enter", 13, "\r")
+        browser.wait(f"{status}.innerText.startsWith('1 picture is vehicle')")
+        assert browser.run("document.activeElement.id") == "results"
+        # A whole vehicle, and what no vehicle has.
+        browser.run("document.querySelector('.vehicle h3 input').click()")
+        browser.run("document.querySelector('[name=view][value=alone]').click()")
+        browser.wait("document.querySelectorAll('.crop').length === 1")
+        assert "alone" in browser.run("location.search")
+        browser.run("document.querySelector('.crop input').click()")
+        assert browser.run(f"{button}.innerText") == "Make them one vehicle"
+        browser.run(f"{button}.click()")
+        browser.wait(f"{status}.innerText.startsWith('4 pictures are vehicle')")
+        tree = browser.call("Accessibility.getFullAXTree")["nodes"]
+        assert all(
+            node.get("name", {}).get("value")
+            for node in tree
+            if not node.get("ignored") and node["role"]["value"] in ("button", "checkbox", "image")
+        )
+        assert not [text for text in browser.messages if not text.startswith("[DOM]")]
+    sizes = Counter(row["vehicle"] for row in town.rows(["vehicle"], "vehicle is not null"))
+    assert sorted(sizes.values()) == [1, 2, 2, 4] and town.count("pinned is null") == 2
 
 
 # Files

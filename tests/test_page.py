@@ -140,7 +140,7 @@ def test_a_users_probabilities_and_a_journey(
     monkeypatch.setattr(service.gallery, "_rates", lambda version: RATES)
     monkeypatch.setattr(service, "row_as_json", with_some_times)
     search(browser, served, f"?id={CROP}&view=journey")
-    likely = r"\d\d % likely the same vehicle \(measured on our yard\)"
+    likely = r"\d+ % likely the same vehicle \(measured on our yard\)"
     assert re.search(r"distance [\d.]+, 1 in [\d,.]+ pairs of strangers", text(browser, "#certain"))
     assert re.search(r"1 in [\d,.]+ strangers as near", text(browser, ".hit"))
     assert re.search(likely, text(browser, ".hit")) and "100 %" not in text(browser, "main")
@@ -274,7 +274,7 @@ def test_the_docs_examples_work(browser: Browser, served: Served) -> None:
             return codes;
         })()"""
     )
-    assert len(results) == 5
+    assert len(results) == 6
     assert all(code == "200\n" or code.startswith("#") for code in results), results
 
 

@@ -24,7 +24,7 @@ from .rows import GalleryRow, any_of
 # From one camera to another.
 Way: TypeAlias = "tuple[str, str]"
 
-_LINKED = "vehicle is not null"
+ALONE, _LINKED = "vehicle is null", "vehicle is not null"
 # Vehicles that a condition names one by one.
 _NAMED = 1_000
 _TIMES = ("from", "to", "least", "most")

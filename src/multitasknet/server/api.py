@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import islice
 from typing import Annotated, Any, TypeAlias
 
 import numpy as np
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, NaiveDatetime
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from ..errors import ImageError
+from ..gallery import journeys
 from ..gallery.comparing import compared
 from ..gallery.gallery import Gallery
-from ..gallery.rows import Facets, GalleryFilter, GalleryRow, meaning
+from ..gallery.rows import Facets, GalleryFilter, GalleryRow, all_of, any_of, meaning
 from ..images import Crop, Frame, Picture, encode_jpeg, picture_of
 from ..inference.agreement import agreement_as_json, hide_shared
 from ..inference.predictor import Prediction
@@ -52,6 +55,26 @@ class Search(Crops):
     types: list[str] = Field([], max_length=100, description="of any of these")
     not_before: NaiveDatetime | None = Field(None, description="2026-06-01T08:00, no zone")
     not_after: NaiveDatetime | None = Field(None, description="as not_before")
+
+
+class Vehicles(BaseModel):
+    """Which of the gallery's vehicles."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    top: int = Field(20, ge=1, le=100, description="vehicles, those that most cameras saw first")
+    skip: int = Field(0, ge=0, description="vehicles to leave out at the start")
+    cameras: list[str] = Field([], max_length=1000, description="that one of these saw")
+    vehicle: int | None = Field(None, ge=0, description="its number alone")
+    alone: bool = Field(False, description="crops that no vehicle has, instead")
+
+
+class Pinned(BaseModel):
+    """What one vehicle has."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: list[str] = Field(min_length=1, max_length=10_000, description="of crops of the gallery")
 
 
 def _service(request: Request) -> Service:
@@ -167,6 +190,51 @@ def _quality_of(row: GalleryRow) -> dict[str, Any]:
     return {"quality": row.quality, "reason": "low quality" if is_low else None}
 
 
+@router.get("/api/vehicles")
+def vehicles(
+    service: Served,
+    gallery: Annotated[Gallery, Depends(_gallery)],
+    asked: Annotated[Vehicles, Query()],
+) -> Response:
+    """The vehicles that were linked, with their crops in the order of time."""
+    chosen = [any_of("camera", asked.cameras) if asked.cameras else None]
+    chosen += [None if asked.vehicle is None else f"vehicle = {asked.vehicle}"]
+    page = slice(asked.skip, asked.skip + asked.top)
+    found: list[tuple[GalleryRow, ...]]
+    if asked.alone:
+        where = all_of([journeys.ALONE, *chosen]) or journeys.ALONE
+        total = gallery.count(where)
+        found = [(row,) for row in islice(gallery.select(where), page.start, page.stop)]
+    else:
+        numbers = journeys.vehicles(gallery, all_of(chosen))
+        total = len(numbers)
+        found = [one.rows for one in journeys.journeys(gallery, numbers[page])]
+    listed = [
+        {"vehicle": rows[0].vehicle, "crops": [service.row_as_json(row) for row in rows]}
+        for rows in found
+    ]
+    return JSONResponse({"total": total, "vehicles": listed})
+
+
+@router.post("/api/vehicles")
+def pin_vehicle(
+    service: Served,
+    gallery: Annotated[Gallery, Depends(_gallery)],
+    asked: Pinned,
+    # A page of another site cannot send it unasked.
+    content_type: Annotated[str, Header(pattern="^application/json", include_in_schema=False)],
+) -> Response:
+    """Say that crops show one vehicle, and no other crop of the vehicles they had does.
+
+    So vehicles are split and merged, which `gallery link` keeps. Answers with its number.
+    """
+    ids = []
+    for place, id in enumerate(asked.ids):
+        with _known(id, f"ids[{place}]"):
+            ids.append(service.crops.own(id))
+    return JSONResponse({"vehicle": journeys.pin(gallery, ids)})
+
+
 @router.get("/api/gallery")
 def gallery(service: Served) -> Response:
     """The gallery's size, what to filter by, how its rates were measured; how to draw a pose."""
@@ -205,8 +273,14 @@ def gallery_picture(service: Served, id: str, frame: bool = False) -> Response:
 
 def _row(service: Service, id: str, field: str) -> GalleryRow:
     """The crop of an id that a caller sent; ProblemError."""
-    try:
+    with _known(id, field):
         return _gallery(service).row(service.crops.own(id))
+
+
+@contextmanager
+def _known(id: str, field: str) -> Iterator[None]:
+    try:
+        yield
     except KeyError as error:
         raise ProblemError(404, f"{id[:100]!r} is no id of the gallery", field=field) from error
 

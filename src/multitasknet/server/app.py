@@ -44,6 +44,10 @@ def create_app(
     async def page() -> Response:
         return FileResponse(_STATIC / "page.html")
 
+    @app.get("/vehicles", include_in_schema=False)
+    async def vehicles() -> Response:
+        return FileResponse(_STATIC / "vehicles.html")
+
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
         return FileResponse(_STATIC / "docs.html")

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 COOKIE = "multitasknet_token"
 # Open without the token: nothing but the page's own parts and the server's state.
-_OPEN = ("/", "/docs", "/openapi.json", "/healthz", "/readyz")
+_OPEN = ("/", "/vehicles", "/docs", "/openapi.json", "/healthz", "/readyz")
 _OPEN_BELOW = "/static/"
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "

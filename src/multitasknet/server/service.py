@@ -73,6 +73,9 @@ class Service:
             "color": row.color,
             "type": row.type,
             "box": row.box,
+            "vehicle": row.vehicle,
+            "first": None if row.first is None else row.first.isoformat(),
+            "last": None if row.last is None else row.last.isoformat(),
         }
 
     def examples(self, gallery: Gallery) -> list[dict[str, Any]]:

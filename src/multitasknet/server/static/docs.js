@@ -1,11 +1,6 @@
 // Shows /openapi.json, with examples that run: they ask about crops of the gallery.
 
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
+import { make } from "./common.js";
 
 const short = (value) => JSON.stringify(value, (_, one) =>
   Array.isArray(one) && one.length > 6 && typeof one[0] === "number"
@@ -14,7 +9,9 @@ const short = (value) => JSON.stringify(value, (_, one) =>
 const CROPS = { "/api/predict": 1, "/api/compare": 2, "/api/search": 1 };
 
 function fieldsOf(operation, schemas) {
-  const form = operation.requestBody?.content["multipart/form-data"]?.schema.$ref?.split("/").at(-1);
+  const { content } = operation.requestBody ?? { content: {} };
+  const body = content["multipart/form-data"] ?? content["application/json"];
+  const form = body?.schema.$ref?.split("/").at(-1);
   return [...Object.entries(schemas[form]?.properties ?? {}),
     ...(operation.parameters ?? []).map((one) => [`?${one.name}`, { description: one.description ?? one.schema.description }])];
 }

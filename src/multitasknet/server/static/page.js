@@ -1,8 +1,9 @@
 // The page: sends photos and crops of the gallery to the server's API, and draws the answers.
 
+import { $, call, clock, described, guarded, make, pictureOf, Problem, say } from "./common.js";
+
 const TOP = 24;
 const SHOWN_CLASSES = 4;
-const $ = (id) => document.getElementById(id);
 const LEFT = "#ffd600", RIGHT = "#00dcff", HIDDEN = "#ff3c3c", ACROSS = "#fff", AGREES = "#00e65a";
 const FACETS = { camera: "cameras", color: "colors", type: "types" };
 
@@ -14,31 +15,15 @@ const marks = new Map(), names = new Map();
 // Of several requests at a time the last one counts.
 let looking = 0, searching = 0;
 
-class Problem extends Error {}
-
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (value === true) element.setAttribute(name, "");
-    else if (value !== false && value != null) element.setAttribute(name, value);
-  }
-  element.append(...children.filter((child) => child != null && child !== ""));
-  return element;
-}
-
 function drawn(tag, attributes) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   return element;
 }
 
-const pictureOf = (id) => "/gallery/" + id.split("/").map(encodeURIComponent).join("/");
 // Nothing is certain: at most 99 %.
 const percent = (value) => value < 0.01 ? "under 1 %" : `${Math.min(Math.round(100 * value), 99)} %`;
 const score = (value) => value > 0.99 ? "> 0.99" : value.toFixed(2);
-const clock = (time) => time.slice(0, 19).replace("T", " ");
-const described = (one) => [one.color, one.type].filter(Boolean).join(" ");
 const doubted = ({ reason, quality }) => !reason ? ""
   : `${reason[0].toUpperCase()}${reason.slice(1)} (quality ${quality.toFixed(2)}): what follows means little.`;
 const short = (value) => Number(value.toPrecision(3)).toString();
@@ -48,51 +33,6 @@ const short = (value) => Number(value.toPrecision(3)).toString();
 // Options go into the query, pictures into the form.
 const post = (path, options, form = new FormData()) =>
   call(`${path}?${new URLSearchParams(options)}`, { method: "POST", body: form });
-
-async function call(path, options = {}) {
-  for (;;) {
-    let answer;
-    try { answer = await fetch(path, options); } catch { throw new Problem("The server does not answer."); }
-    if (answer.ok) return answer.json();
-    const problem = await answer.json().catch(() => ({}));
-    if (answer.status === 401) await login();
-    else if (answer.status === 503) {
-      say("The server is busy: waiting …");
-      await new Promise((resolve) => setTimeout(resolve, 1000));
-    } else throw new Problem([problem.file, problem.detail ?? answer.statusText].filter(Boolean).join(": "));
-  }
-}
-
-function login() {
-  const dialog = $("login");
-  if (!dialog.open) dialog.showModal();
-  return new Promise((resolve) => {
-    $("token-form").onsubmit = async (event) => {
-      event.preventDefault();
-      const headers = { Authorization: "Bearer " + $("token").value };
-      const answer = await fetch("/api/token", { method: "POST", headers });
-      $("refused").textContent = answer.ok ? "" : "That is not the token.";
-      if (answer.ok) { dialog.close(); resolve(); }
-    };
-  });
-}
-
-function say(text, isProblem = false) {
-  $("status").textContent = text;
-  $("status").classList.toggle("problem", isProblem);
-}
-
-// Does something, shows what went wrong, and leaves no keyboard user without focus.
-async function guarded(work, onProblem = () => {}) {
-  const held = document.activeElement;
-  try { await work(); } catch (error) {
-    if (!(error instanceof Problem)) throw error;
-    onProblem();
-    say(error.message, true);
-  }
-  const isLost = held !== document.body && !held.offsetParent; // hidden, or replaced
-  if (isLost && [held, document.body].includes(document.activeElement)) $("results").focus({ preventScroll: true });
-}
 
 // The query
 
@@ -300,6 +240,7 @@ function card(match) {
       match.rate == null ? "" : make("span", { class: "soft", title: sentence(match) }, `${oneIn(match.rate)} strangers as near`),
       match.probability == null ? "" : make("span", { class: "soft", title: about.calibration.about }, likely(match.probability)),
       make("span", {}, place), match.time ? make("time", { datetime: match.time }, clock(match.time)) : "",
+      match.vehicle == null ? "" : make("a", { href: `/vehicles?vehicle=${match.vehicle}` }, `Vehicle ${match.vehicle}`),
       make("span", { class: "soft" }, described(match))),
     make("div", { class: "actions" },
       button("Similar", "Similar to this", () => takeOne(match.id)),
