@@ -156,7 +156,11 @@ def measure(scene: Path, store: Path, options: argparse.Namespace) -> dict[str, 
     for name, learn in (("linked", ()), ("times learned", ("--travel-times", "learn"))):
         output_of("gallery", "link", store, *learn, "--json")
         tracks = read_tracks(store)
-        vehicles = [track.row["vehicle"] for track in tracks]
+        # What was linked with nothing has no number.
+        vehicles = [
+            track.row["id"] if track.row["vehicle"] is None else track.row["vehicle"]
+            for track in tracks
+        ]
         across = identities(true, seen_of(tracks, vehicles))
         figures |= {f"IDF1, {name}": across.idf1, f"vehicles, {name}": len(set(vehicles))}
     return figures | compare_crops(scene, tracks, true, options.weights)
