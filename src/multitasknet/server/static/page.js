@@ -26,7 +26,8 @@ const percent = (value) => value < 0.01 ? "under 1 %" : `${Math.min(Math.round(1
 const score = (value) => value > 0.99 ? "> 0.99" : value.toFixed(2);
 const doubted = ({ reason, quality }) => !reason ? ""
   : `${reason[0].toUpperCase()}${reason.slice(1)} (quality ${quality.toFixed(2)}): what follows means little.`;
-const short = (value) => Number(value.toPrecision(3)).toString();
+// A crop and its own row differ by what float16 loses.
+const short = (value) => (value < 1e-4 ? 0 : Number(value.toPrecision(3))).toString();
 
 // The server
 
