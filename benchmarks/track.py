@@ -1,6 +1,6 @@
 """What `track` reaches on drawn films: speed, what a detector finds, vectors beside single crops'.
 
-    multitasknet synthesize --output films --scenes 2
+    multitasknet synthesize --output films --scenes 3
     python benchmarks/track.py --films films --detector ssd.tflite > benchmarks/track.md
 
 docs/video.md says where the detector is from.
