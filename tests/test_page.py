@@ -9,13 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import stores
 from browser import CHROMIUM, Browser
 from conftest import ASSETS
-from served import Served
+from PIL import Image
+from served import Served, serving
+from stores import PixelPredictor
 
 from multitasknet import Calibration, StrangerRates
-from multitasknet.gallery.rows import GalleryRow
+from multitasknet.gallery.rows import Entry, GalleryRow
+from multitasknet.server.service import Service
 
 pytest.importorskip("websocket", reason="needs websocket-client")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
@@ -287,3 +292,21 @@ def test_a_server_without_a_gallery_says_so(
     browser.upload("#file", QUERIES[0])
     browser.wait("document.querySelectorAll('#shown circle').length === 36")
     browser.wait("document.querySelector('#status').innerText.includes('start it with --gallery')")
+
+
+def test_a_box_shows_its_crop_and_on_a_click_the_frame(browser: Browser, tmp_path: Path) -> None:
+    frame = np.zeros((300, 400, 3), np.uint8)
+    frame[100:200, 50:250] = 255
+    Image.fromarray(frame).save(tmp_path / "1.png")
+    predictor, boxes = PixelPredictor(), [(50, 100, 250, 200), (0, 0, 60, 60)]
+    gallery = stores.open_gallery()
+    image = tmp_path / "1.png"
+    gallery.add(predictor, [Entry(str(box), image, box=box) for box in boxes], progress=False)
+    with serving(Service(predictor, gallery)) as served:
+        go(browser, served, f"?id={boxes[1]}")
+        size = "(({naturalWidth, naturalHeight}) => `${naturalWidth} ${naturalHeight}`)"
+        browser.wait(f"{size}(document.querySelector('.hit img')) === '200 100'")
+        click(browser, ".hit .bare")
+        browser.wait(f"{size}(document.querySelector('#cut-out img')) === '400 300'")
+        browser.wait("document.querySelector('#cut-out rect').getAttribute('width') === '200'")
+        assert browser.run("document.querySelector('#whole').open") is True
