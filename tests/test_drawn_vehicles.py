@@ -41,18 +41,6 @@ from vehiclesynth.visibility import (
 SIDE = 160
 VIEWS = [(yaw, elevation) for yaw in range(10, 360, 35) for elevation in (4, 12, 28)]
 PERCENTILES = (5, 25, 50, 75, 95)
-NEAR_COLORS = {  # what a panel of that colour may come closest to
-    "yellow": {"orange"},
-    "orange": {"red", "yellow"},
-    "green": {"blue", "gray", "black"},
-    "gray": {"white", "blue"},
-    "red": {"orange"},
-    "blue": {"green", "black"},
-    "white": {"gray"},
-    "golden": {"white", "gray", "brown"},
-    "brown": {"golden", "gray"},
-    "black": {"blue"},
-}
 
 
 def model_of(kind: str, seed: int = 0, color: str | None = None) -> Model:
@@ -397,8 +385,11 @@ def test_confidences_are_spread_as_the_published_networks(kind, real) -> None:
 
 
 @pytest.mark.parametrize("color", COLORS)
-def test_panels_of_a_colour_come_out_near_its_name(color, stations, realism) -> None:
-    real = {name: np.array(lab.split(","), float) for name, lab in realism.PANELS.items()}
+def test_panels_of_a_colour_come_out_as_those_named_so_on_real_crops(
+    color, stations, realism
+) -> None:
+    real = [values.split("/") for values in realism.PAINTS[color].split()]
+    low, _, high = np.array(real, float).T
     shown = []
     for seed, station in enumerate(stations["real"]):
         rng = np.random.default_rng(seed)
@@ -409,10 +400,7 @@ def test_panels_of_a_colour_come_out_near_its_name(color, stations, realism) -> 
             shown += [lab] if np.isfinite(lab).all() else []
     assert len(shown) >= 8
     median = np.median(shown, axis=0)
-    weights = np.array([0.5, 1, 1])  # lightness follows the exposure too
-    nearest = min(real, key=lambda name: float(np.linalg.norm(weights * (median - real[name]))))
-    assert nearest in {color} | NEAR_COLORS[color], median
-    assert np.linalg.norm(median - real[color]) < 25
+    assert (median > low - 2).all() and (median < high + 2).all(), median
 
 
 def test_the_real_prior_stands_as_real_crops_do(realism) -> None:

@@ -117,7 +117,7 @@ def test_the_report_names_every_row(realism) -> None:
     view = (350.0, 13.8, 0.0, 25.0)
     picture, points = jpeg_of(plain((128, 128, 128))), seen_from(eye_at(10, 15))
     samples = [realism.Sample(picture, points, visibility, COLORS[9], TYPES[0], view)] * 3
-    text = realism.report(samples, "for a test")
+    text = realism.report(samples, "for a test", realism.paint_rows(1, 2))
     for name in (*realism.IMAGE, *realism.POSE, *realism.MARKED, *COLORS, *TYPES):
         assert f"| {name}".replace("*", "\\*") in text
     assert "| 0 front | 40 | 32 | 100 |" in text

@@ -141,6 +141,12 @@ class Chart:
         self.look[spot] = self.look[spot] * (1 - share) + np.array(look) * share + 0.5
         self.kind[spot] = np.where(share > 0.5, np.array(kind, np.uint8), self.kind[spot])
 
+    def veil(self, corners: np.ndarray, matter: Matter, share: float) -> None:
+        """Paint a rectangle ``[4, 2]`` over so that what is on it shows a little; not its coat."""
+        x, y = np.rint(self.pixels(corners)).astype(int).T.clip(0)
+        spot = self.look[y.min() : y.max(), x.min() : x.max(), :3]
+        spot[:] = spot * (1 - share) + share * np.array(_coded(matter)[0][:3])
+
     def soften(self, x: tuple[float, float], y: tuple[float, float], width: float) -> None:
         """Blur a rectangle, as what is seen through glass."""
         (left, bottom), (right, top) = np.rint(self.pixels([(x[0], y[0]), (x[1], y[1])])).astype(

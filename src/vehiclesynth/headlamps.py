@@ -7,7 +7,7 @@ import numpy as np
 from .body import BUMPER, FRONT_LOW, NOSE
 from .chart import BLACK, CHROME, LENS, Chart, Matter
 from .look import Look
-from .strip import Strip
+from .strip import Corner, Strip
 
 HEADLAMP = Matter((0.5, 0.51, 0.5), 0.6, 0, 1.0)
 AMBER = Matter((0.5, 0.2, 0.02), 0.5, 0, 0.2)
@@ -34,24 +34,7 @@ _SIGNATURES = {
     "arrow": ((0.3, 0.75), (0.85, 0.5), (0.4, 0.25)),
     "base": ((0.2, 0.22), (1.15, 0.36)),
 }
-_BULBS = {0: (), 1: (0.45,), 2: (0.32, 0.72), 3: (0.22, 0.5, 0.78)}
-
-
-class _Place:
-    """Where the outline's square lies on one side of the strip."""
-
-    def __init__(self, strip: Strip, side: int, wide: float, way: tuple[float, float]) -> None:
-        self._inner, self._outer = strip.y(side * (1 - wide)), strip.y(side)
-        self._way = way
-
-    def __call__(self, points: object) -> np.ndarray:
-        across, up = np.moveaxis(np.asarray(points, float), -1, 0)
-        x = self._inner + across * (self._outer - self._inner)
-        return np.stack([x, self._way[0] + up * (self._way[1] - self._way[0])], axis=-1)
-
-    def spot(self, across: float, up: float) -> tuple[float, float]:
-        x, s = self((across, up)).tolist()
-        return x, s
+_BULBS = {1: (0.45,), 2: (0.32, 0.72), 3: (0.22, 0.5, 0.78)}
 
 
 def paint_headlamps(chart: Chart, strip: Strip, look: Look) -> None:
@@ -68,13 +51,13 @@ def paint_headlamps(chart: Chart, strip: Strip, look: Look) -> None:
     square = trim.random() < 0.25
     amber = int(rng.integers(4))
     for side in (-1, 1):
-        place = _Place(strip, side, wide, way)
+        place = Corner(strip, side, wide, way)
         size = 0.33 * (way[1] - way[0])
         if family in ("round", "twin", "stack"):
             _paint_round(chart, place, family, lens, size)
         else:
             outline = _OUTLINES["slit" if family == "split" else family]
-            shape = place(outline)
+            shape = place.points(outline)
             middle = shape.mean(axis=0)
             chart.area(shape, BLACK)
             chart.area(middle + (shape - middle) * [0.95, 0.88], lens)
@@ -87,7 +70,7 @@ def paint_headlamps(chart: Chart, strip: Strip, look: Look) -> None:
                 _paint_bulb(chart, spot, radius, square=square)
             if signature != "none":
                 line = np.array(_SIGNATURES[signature]) * [1, high - low] + [0, low]
-                chart.line(place(line), 0.028, _LED)
+                chart.line(place.points(line), 0.028, _LED)
             if amber < 3:
                 spot = place.spot((0.95, 0.12, 0.6)[amber], up - (0.0, 0.0, 0.28)[amber])
                 chart.disc(spot, (0.035, 0.4 * size), AMBER)
@@ -109,7 +92,7 @@ def _reach(outline: tuple[tuple[float, float], ...]) -> tuple[float, float]:
     return float(near.min()), float(near.max())
 
 
-def _paint_round(chart: Chart, place: _Place, family: str, lens: Matter, size: float) -> None:
+def _paint_round(chart: Chart, place: Corner, family: str, lens: Matter, size: float) -> None:
     spots = {
         "round": ((0.55, 0.5, 1.35),),
         "twin": ((0.25, 0.5, 1.0), (0.78, 0.52, 1.15)),

@@ -36,13 +36,11 @@ def stick(
     size: float,
     *,
     behind: bool = False,
-    behind_glass: float | None = None,
+    coat: float = 0.1,
 ) -> None:
-    """A sticker: a disc, a label, a picture of two colours, or writing."""
+    """A sticker: a disc, a label, a triangle, or writing; ``coat`` as of ``Matter``."""
     (x, s), kind = spot, int(rng.integers(6))
-    inks = [draw_vivid(rng) for _ in range(2)]
-    if behind_glass is not None:
-        inks = [Matter(ink.color, behind_glass, 0.3) for ink in inks]
+    inks = [Matter(draw_vivid(rng).color, coat) for _ in range(2)]
     tall = size * rng.uniform(0.5, 1.0)
     if kind == 0:
         chart.disc(spot, size, inks[0])
@@ -63,13 +61,13 @@ def wear_front(chart: Chart, strip: Strip, look: Look) -> None:
     """Dents, scratches, other paint, stickers on bumper and bonnet."""
     rng = look.rng(51)
     body = (FRONT_LOW, NOSE) if look.kind in ("bus", "truck") else (FRONT_LOW, BUMPER)
-    _repaint(chart, strip, look, rng, [((NOSE, COWL), (0.06, 0.94), (-0.9, 0.9))])
+    _repaint(chart, look, rng, strip.patch((-0.9, 0.9), (NOSE, COWL), (0.06, 0.94)))
     _fade(chart, strip, look, (NOSE, COWL))
     _damage(chart, strip, look, rng, body, (0.3, 1.1))
     for _ in range(int(rng.choice(3, p=[0.75, 0.18, 0.07]))):
         marks = (NOSE, COWL) if rng.random() < 0.4 else body
         spot = (strip.y(rng.uniform(-0.75, 0.75)), strip.way(*marks, rng.uniform(0.3, 0.9)))
-        stick(chart, rng, spot, rng.uniform(0.04, 0.12))
+        stick(chart, rng, spot, rng.uniform(0.03, 0.09))
     if rng.random() < 0.08:  # the cover of the towing eye is gone
         side = rng.choice([-1, 1])
         chart.disc((strip.y(side * 0.5), strip.way(FRONT_LOW, BUMPER, 0.75)), 0.045, BLACK)
@@ -79,44 +77,24 @@ def wear_rear(chart: Chart, strip: Strip, look: Look) -> None:
     """The same behind, and what owners and dealers put on a boot."""
     rng = look.rng(52)
     marks = (TAIL, REAR_LOW)
-    _repaint(chart, strip, look, rng, [(marks, (0.5, 0.82), (-1.1, 1.1))])
-    _fade(chart, strip, look, (BACK_FOOT, TAIL))
+    _repaint(chart, look, rng, strip.patch((-1.1, 1.1), marks, (0.5, 0.82)))
+    if look.kind == "sedan":
+        _fade(chart, strip, look, (BACK_FOOT, TAIL))
     _damage(chart, strip, look, rng, marks, (0.1, 0.85))
-    for _ in range(int(rng.choice(5, p=[0.35, 0.3, 0.2, 0.1, 0.05]))):
+    for _ in range(int(rng.choice(5, p=[0.45, 0.3, 0.15, 0.07, 0.03]))):
         across = rng.choice([-1, 1]) * rng.uniform(0.2, 0.75)
         spot = (strip.y(across), strip.way(*marks, rng.uniform(0.0, 0.7)))
-        stick(chart, rng, spot, rng.uniform(0.03, 0.08), behind=True)
+        stick(chart, rng, spot, rng.uniform(0.03, 0.075), behind=True)
 
 
-def _repaint(
-    chart: Chart,
-    strip: Strip,
-    look: Look,
-    rng: np.random.Generator,
-    panels: list[tuple[tuple[int, int], tuple[float, float], tuple[float, float]]],
-) -> None:
-    """A panel that was painted again, in nearly the right colour, or was not painted yet."""
-    for marks, way, across in panels:
-        draw = rng.random()
-        if draw < 0.06 * look.wear:
-            primer = Matter(_PRIMERS[int(rng.integers(len(_PRIMERS)))], 0.05)
-            _veil(chart, strip.patch(across, marks, way), primer, 0.9)
-        elif draw < 0.4 * look.wear:
-            other = look.paint.tinted(float(rng.choice([0.7, 0.8, 1.25, 1.4])))
-            _veil(chart, strip.patch(across, marks, way), other, 0.8)
-
-
-def _veil(chart: Chart, corners: np.ndarray, matter: Matter, share: float) -> None:
-    """Cover a rectangle so that what is drawn on it still shows a little."""
-    (left, top), (right, bottom) = (
-        np.rint([chart.pixels(corners).min(axis=0), chart.pixels(corners).max(axis=0)])
-        .astype(int)
-        .clip(0)
-    )
-    spot = chart.look[top:bottom, left:right]
-    if spot.size:
-        color = [255 * np.sqrt(value) for value in (*matter.color,)]
-        spot[..., :3] = spot[..., :3] * (1 - share) + share * np.array(color)
+def _repaint(chart: Chart, look: Look, rng: np.random.Generator, panel: np.ndarray) -> None:
+    """A panel that was painted again, in nearly the right colour, or is not painted yet."""
+    draw = rng.random()
+    if draw < 0.06 * look.wear:
+        red, green, blue = _PRIMERS[int(rng.integers(len(_PRIMERS)))]
+        chart.veil(panel, Matter((red, green, blue), 0.05), 0.9)
+    elif draw < 0.4 * look.wear:
+        chart.veil(panel, look.paint.tinted(float(rng.choice([0.7, 0.8, 1.25, 1.4]))), 0.8)
 
 
 def _fade(chart: Chart, strip: Strip, look: Look, marks: tuple[int, int]) -> None:
@@ -150,8 +128,9 @@ def _damage(
             ink = draw_gray(rng, 0.03, 0.5) if rng.random() < 0.8 else _RUST
             chart.line([(x, s), (x + long[0], s + long[1])], rng.uniform(0.01, 0.035), ink)
         elif kind < 0.7:
-            primer = _PRIMERS[int(rng.integers(len(_PRIMERS)))]
-            chart.disc((x, s), (rng.uniform(0.04, 0.15), rng.uniform(0.03, 0.08)), Matter(primer))
+            red, green, blue = _PRIMERS[int(rng.integers(len(_PRIMERS)))]
+            size = (rng.uniform(0.04, 0.15), rng.uniform(0.03, 0.08))
+            chart.disc((x, s), size, Matter((red, green, blue)))
         chart.ridge([(x, s), (x + long[0], s + long[1])], 0.12, rng.uniform(-1, 1))
 
 
@@ -163,68 +142,53 @@ def paint_screen_things(
     ``corners``: half widths below and above, ways of the lower and the upper edge.
     """
     foot, top, low, high = corners
-    tall = high - low
-    rng = look.rng(54)
-    _paint_inspections(chart, rng, look, top, (low, tall))
+    tall, rng = high - low, look.rng(54)
+    _paint_inspections(chart, rng, top, (low, tall))
     shade = 0.45 + 0.25 * look.tint[0]
 
     def behind(matter: Matter) -> Matter:
         return Matter(matter.tinted(shade).color, look.screen, 0.5)
 
     for _ in range(int(rng.choice(5, p=[0.25, 0.3, 0.22, 0.15, 0.08]))):
-        x = rng.uniform(-0.8, 0.8) * foot
-        s, size = low + rng.uniform(0.06, 0.14) * min(tall, 1.0), rng.uniform(0.05, 0.14)
-        matter = behind(draw_vivid(rng))
-        kind = int(rng.integers(4))
-        if kind == 0:
-            chart.disc((x, s + 0.7 * size), size * 0.8, matter)
-        elif kind == 1:
-            chart.rect((x - size, x + size), (s, s + 0.9 * size), matter)
-        elif kind == 2:  # paper that lies flat
-            paper = behind(Matter((0.7, 0.7, 0.66)))
-            chart.area(
-                [
-                    (x - size, s),
-                    (x + 1.3 * size, s + 0.01),
-                    (x + size, s + 0.07),
-                    (x - 0.8 * size, s + 0.08),
-                ],
-                paper,
-            )
-        else:
-            chart.disc((x, s + 0.5 * size), (0.4 * size, 0.8 * size), matter)
-            chart.disc((x, s + 1.4 * size), 0.45 * size, behind(draw_vivid(rng)))
+        spot = (rng.uniform(-0.8, 0.8) * foot, low + rng.uniform(0.06, 0.14) * min(tall, 1.0))
+        inks = (behind(draw_vivid(rng)), behind(draw_vivid(rng)))
+        _put_down(chart, spot, rng.uniform(0.05, 0.14), inks, int(rng.integers(4)))
     if rng.random() < 0.4:  # a charm
         x, long = rng.uniform(-0.06, 0.06), rng.uniform(0.12, 0.3) * min(tall, 1.0)
         s = low + 0.8 * tall
         charm = behind(draw_vivid(rng) if rng.random() < 0.5 else Matter((0.6, 0.03, 0.03)))
         chart.line([(x, s), (x, s - long)], 0.018, charm)
         chart.disc((x, s - long), rng.uniform(0.025, 0.06), charm)
-    if rng.random() < 0.2:
-        cloth = behind(draw_vivid(rng))  # covers over the dashboard
-        chart.area(
-            [
-                (-0.9 * foot, low + 0.05),
-                (0.9 * foot, low + 0.05),
-                (0.85 * foot, low + 0.16 * tall),
-                (-0.85 * foot, low + 0.16 * tall),
-            ],
-            cloth,
-        )
+    if rng.random() < 0.2:  # a cloth over the dashboard
+        cloth, edge = behind(draw_vivid(rng)), low + 0.16 * tall
+        chart.rect((-0.86 * foot, 0.86 * foot), (low + 0.05, edge), cloth)
     for side in (-1, 1):
         if rng.random() < 0.12:
             spot = (side * rng.uniform(0.5, 0.8) * foot, low + rng.uniform(0.1, 0.2) * tall)
-            stick(chart, rng, spot, rng.uniform(0.04, 0.08), behind_glass=look.screen)
+            stick(chart, rng, spot, rng.uniform(0.04, 0.08), coat=look.screen)
+
+
+def _put_down(
+    chart: Chart, spot: tuple[float, float], size: float, inks: tuple[Matter, Matter], kind: int
+) -> None:
+    """A ball, a box, paper that lies flat, or a figure with a head."""
+    x, s = spot
+    if kind == 0:
+        chart.disc((x, s + 0.7 * size), size * 0.8, inks[0])
+    elif kind == 1:
+        chart.rect((x - size, x + size), (s, s + 0.9 * size), inks[0])
+    elif kind == 2:
+        pale = Matter((0.4, 0.4, 0.38), inks[0].coat, 0.5)
+        chart.rect((x - size, x + size), (s, s + 0.07), pale)
+    else:
+        chart.disc((x, s + 0.5 * size), (0.4 * size, 0.8 * size), inks[0])
+        chart.disc((x, s + 1.4 * size), 0.45 * size, inks[1])
 
 
 def _paint_inspections(
-    chart: Chart,
-    rng: np.random.Generator,
-    look: Look,
-    top: float,
-    extent: tuple[float, float],
+    chart: Chart, rng: np.random.Generator, top: float, extent: tuple[float, float]
 ) -> None:
-    """Inspection stickers in the corner, as many as years, in rows, a column or a heap."""
+    """Inspection stickers in the corner, as many as years, in a row, columns or a block."""
     low, tall = extent
     count = int(rng.choice(8, p=[0.14, 0.14, 0.18, 0.16, 0.13, 0.11, 0.08, 0.06]))
     layout, size = int(rng.integers(3)), rng.uniform(0.035, 0.055)
@@ -243,11 +207,7 @@ def _paint_inspections(
             chart.disc((x, s), size, label)
         else:
             chart.rect((x - size, x + size), (s - 0.85 * size, s + 0.85 * size), label)
-        chart.rect(
-            (x - 0.45 * size, x + 0.45 * size),
-            (s - 0.3 * size, s + 0.3 * size),
-            Matter((0.6, 0.6, 0.58), 0.3),
-        )
+        chart.disc((x, s), 0.4 * size, Matter((0.6, 0.6, 0.58), 0.3))
 
 
 def paint_rear_things(chart: Chart, look: Look, corners: tuple[float, float, float, float]) -> None:
@@ -272,27 +232,12 @@ def paint_rear_things(chart: Chart, look: Look, corners: tuple[float, float, flo
             chart.disc((x, s - 0.7 * size), (size, 0.8 * size), matter)
             chart.disc((x, s - 1.5 * size), 0.5 * size, matter)
     if rng.random() < 0.1:  # a child's seat
-        x = rng.choice([-0.4, 0.4]) * foot
-        seat = behind(draw_vivid(rng))
-        chart.area(
-            [
-                (x - 0.18, low - 0.05),
-                (x + 0.18, low - 0.05),
-                (x + 0.14, high + 0.3 * tall),
-                (x - 0.14, high + 0.3 * tall),
-            ],
-            seat,
-        )
+        x = float(rng.choice([-0.4, 0.4])) * foot
+        chart.rect((x - 0.16, x + 0.16), (high + 0.3 * tall, low - 0.05), behind(draw_vivid(rng)))
     if rng.random() < 0.08:  # a blind
-        chart.area(
-            [
-                (-0.9 * top, high + 0.1),
-                (0.9 * top, high + 0.1),
-                (0.85 * foot, low - 0.1),
-                (-0.85 * foot, low - 0.1),
-            ],
-            behind(draw_gray(rng, 0.05, 0.4)),
-        )
+        blind = [(-0.9 * top, high + 0.1), (0.9 * top, high + 0.1)]
+        blind += [(0.85 * foot, low - 0.1), (-0.85 * foot, low - 0.1)]
+        chart.area(blind, behind(draw_gray(rng, 0.05, 0.4)))
     for _ in range(int(rng.choice(4, p=[0.5, 0.27, 0.15, 0.08]))):
         corner = rng.choice([-1, 1]), rng.choice([0.2, 0.8])
         x = corner[0] * rng.uniform(0.3, 0.8) * (top + corner[1] * (foot - top))

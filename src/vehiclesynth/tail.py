@@ -113,7 +113,7 @@ def _paint_bed(chart: Chart, strip: Strip, look: Look) -> None:
         floor = draw_gray(rng, 0.02, 0.10)
         chart.area(strip.patch((-0.78, 0.78), (BACK_FOOT, TAIL), (0.25, 0.9)), floor)
     own = look.of_model(23)
-    if own.random() < 0.8:
+    if own.random() < 0.8 and look.company is None:
         ink = CHROME if own.random() < 0.6 else draw_gray(own, 0.02, 0.6)
         spot = (0.0, strip.way(TAIL, REAR_LOW, 0.3))
         chart.write(
