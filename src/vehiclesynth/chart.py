@@ -38,7 +38,7 @@ class Matter:
         return Matter((red, green, blue), self.coat, self.glass, self.glow)
 
 
-BLACK = Matter((0.012, 0.012, 0.013), 0.05)
+BLACK = Matter((0.015, 0.015, 0.016), 0.05)
 RUBBER = Matter((0.028, 0.028, 0.029))
 PLASTIC = Matter((0.030, 0.030, 0.032), 0.06)
 SEAM = Matter((0.008, 0.008, 0.009))

@@ -116,32 +116,17 @@ def _paint_names(chart: Chart, strip: Strip, look: Look) -> None:
     company = look.company
     if company is None:
         return
-    s = strip.way(FRONT_LOW, COWL, 0.62)
-    side = 1 if company.style % 2 else -1
+    number = draw_number(rng, 3)  # as on the doors
+    side = 0.62 if company.style % 2 else -0.62
+    spot = (side * strip.half, strip.way(FRONT_LOW, COWL, 0.62))
     if look.kind == "truck":
         if company.style in (0, 3):
             chart.write(
                 company.name, (0, strip.way(FRONT_LOW, COWL, 0.93)), 0.13, company.ink, widest=1.5
             )
-        if rng.random() < 0.7:
-            chart.write(draw_number(rng, 3), (side * 0.62 * strip.half, s), 0.16, company.ink)
-    else:
-        if company.style == 0:
-            chart.line(
-                strip.patch((-1.1, 1.1), (FRONT_LOW, COWL), (0.7, 0.7))[:2], 0.1, company.ink
-            )
-        if company.style == 1:
-            wings = strip.patch((-1.1, 1.1), (FRONT_LOW, COWL), (0.45, 0.8))
-            chart.area(
-                [
-                    wings[0],
-                    (0, wings[0, 1] - 0.15),
-                    wings[1],
-                    wings[1] + [0, 0.15],
-                    (0, wings[0, 1]),
-                    wings[0] + [0, 0.15],
-                ],
-                company.ink,
-            )
-        if rng.random() < 0.7:
-            chart.write(draw_number(rng, 4), (side * 0.6 * strip.half, s), 0.14, company.ink)
+    elif company.style < 2:  # a stripe, or one that dips in the middle
+        (left, s), (right, _) = strip.patch((-1.1, 1.1), (FRONT_LOW, COWL), (0.6, 0.6))[:2]
+        dip = 0.15 * company.style
+        chart.line([(left, s), (0, s - dip), (right, s)], 0.12, company.ink)
+    if rng.random() < 0.7:
+        chart.write(number, spot, 0.16, company.ink)

@@ -165,8 +165,8 @@ def _paint_bus_signs(chart: Chart, strip: Strip, look: Look, pane: np.ndarray) -
     rng, upside = look.rng(56), (True, True)
     (_, s0), (foot, s1) = pane[0], pane[2]
     light = Matter((0.7, 0.06, 0.03), 0, 0, 0.9)
-    side = rng.choice([-0.5, 0.5])
-    chart.write(draw_number(rng, 3), (side * foot, s0 + 0.14), 0.2, light, turned=upside)
+    line, side = draw_number(rng, 3), rng.choice([-0.5, 0.5])  # the line as in front
+    chart.write(line, (side * foot, s0 + 0.14), 0.2, light, turned=upside)
     if rng.random() < 0.4:
         return
     sheet = draw_vivid(rng)
