@@ -150,7 +150,7 @@ def test_learned_travel_times_tell_apart_what_looks_alike() -> None:
     )
     near = neighbors_of(points.astype(np.float32), 50)
     sight = seen(cameras, start, start + 5, window=1e-6)
-    plain = link(points, *near, sight, max_distance=20)
+    plain = link(points, *near, sight, max_distance=12)
     learned = travel_times(plain, sight)
     assert learned[0, 1].median == pytest.approx(40, abs=3)
     assert learned[1, 2].median == pytest.approx(70, abs=3)
@@ -159,10 +159,10 @@ def test_learned_travel_times_tell_apart_what_looks_alike() -> None:
         points,
         *near,
         seen(cameras, start, start + 5, window=1e-6, bounds=bounds),
-        max_distance=20,
+        max_distance=12,
     )
     before, after = (precision_and_recall(one, truth) for one in (plain, bounded))
-    assert after[0] > before[0] + 0.1 and after[1] > before[1] - 0.05
+    assert after[0] > before[0] + 0.1 and after[1] > before[1]
 
 
 def test_rows_of_a_track_are_one_vehicle_whatever_their_times() -> None:

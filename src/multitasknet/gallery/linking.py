@@ -26,10 +26,11 @@ SPREAD = 1.5
 # Of a complete linkage, which holds all pairs of distances.
 MOST_GROUPED = 20_000
 # Travel times that are learned: of so many vehicles, and how far from the median they may be, in
-# spreads, of which each is at least this share of the median.
+# spreads, of which each is at least this share of the median; of so many vehicles twice as far.
 _FEWEST = 5
 _SPREADS = 3
 _LEAST_SPREAD = 0.1
+_UNSURE = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +126,8 @@ class Travel:
     def bounds(self) -> tuple[float, float]:
         """The least and most seconds that a vehicle is believed to take."""
         reach = _SPREADS * max(self.spread, _LEAST_SPREAD * abs(self.median), 1.0)
+        # Few vehicles tell the spread badly, and a bound that is too narrow parts what is one.
+        reach *= 1 + _UNSURE / self.vehicles
         return self.median - reach, self.median + reach
 
 
