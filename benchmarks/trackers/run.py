@@ -26,8 +26,8 @@ from video import draw_video
 
 from multitasknet import Predictor, find_images
 from multitasknet.images import read_image
-from multitasknet.inference.trackers import HOSTS as WRITTEN
-from multitasknet.inference.trackers import export_for
+from multitasknet.inference.tracker_files import HOSTS as WRITTEN
+from multitasknet.inference.tracker_files import export_for
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..inference.trackers import HOSTS, export_for
+from ..inference.tracker_files import HOSTS, export_for
 from ..models import pose_networks
 from .options import (
     add_command,

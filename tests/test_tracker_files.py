@@ -24,7 +24,7 @@ from multitasknet import (
 from multitasknet.cli import main
 from multitasknet.images import read_image
 from multitasknet.inference.rgb import LEAST_COSINE
-from multitasknet.inference.trackers import HOSTS, export_for
+from multitasknet.inference.tracker_files import HOSTS, export_for
 from multitasknet.integrations import Embedder, embed_patches
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
