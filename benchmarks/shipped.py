@@ -5,12 +5,17 @@
     python benchmarks/shipped.py --data HELD_OUT
 
 Query and gallery are changed alike, and their poses estimated from the changed pictures. The tables
-stand on the cards.
+stand on the cards. ``--same-model`` measures on individuals of models instead, each query among no
+others than those of its model and colour, of which there are at least nine:
+
+    SAME_MODEL_COMMAND
+    python benchmarks/shipped.py --data ALIKE --same-model
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -21,9 +26,10 @@ import cv2
 import numpy as np
 
 from multitasknet import PoseEstimator, Predictor, read_dataset
-from multitasknet.data.records import Record, VehicleDataset
+from multitasknet.data.records import Record, Split, VehicleDataset
 from multitasknet.images import encode_jpeg, picture_of, read_image
-from multitasknet.ranking.metrics import evaluate_embeddings
+from multitasknet.ranking.distances import squared_distances
+from multitasknet.ranking.metrics import evaluate_embeddings, evaluate_ranking
 from multitasknet.vehicle.attributes import COLORS, TYPES
 from multitasknet.vehicle.keypoint_metrics import KeypointErrors
 from multitasknet.vehicle.keypoints import HALF_TURN_KEYPOINTS, SEEN_FROM
@@ -36,12 +42,20 @@ SINGLE = 100  # pictures that are timed one at a time
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", default="synthetic", help="of MultiTaskNet (synthetic)")
+    parser.add_argument(
+        "--weights", default="synthetic", help="of MultiTaskNet or VehicleReID (synthetic)"
+    )
     parser.add_argument("--pose", default="synthetic", help="of the pose network (synthetic)")
     parser.add_argument("--changed", type=int, default=100, help="vehicles seen changed (100)")
     parser.add_argument("--network", choices=("multitasknet", "vehiclepose"), nargs="+")
+    parser.add_argument(
+        "--same-model", action="store_true", help="only individuals of one model and colour"
+    )
     options = parser.parse_args()
     dataset = read_dataset(options.data, ("query", "gallery"), check=False)
+    if options.same_model:
+        look_alikes(Predictor(options.weights, pose=options.pose), dataset)
+        return
     fewer = first_vehicles(dataset, options.changed)
     networks = options.network or ("multitasknet", "vehiclepose")
     if "multitasknet" in networks:
@@ -123,12 +137,13 @@ CHANGES: dict[str, Callable[[Pixels], Pixels]] = {
 }
 
 
-# MultiTaskNet
+# Identities
 
 
 def identities(predictor: Predictor, dataset: VehicleDataset, fewer: VehicleDataset) -> None:
-    print_head("MultiTaskNet", ("mAP", "Rank-1", "colour", "type"))
-    for name, given in (("poses estimated", False), ("exact poses", True), ("no poses", None)):
+    print_head(predictor.spec.network, ("mAP", "Rank-1", "colour", "type"))
+    poses = (("poses estimated", False), ("exact poses", True), ("no poses", None))
+    for name, given in poses if predictor.spec.uses_pose else (("pictures alone", False),):
         print_row(f"{vehicles_in(dataset)} vehicles, {name}", of_set(predictor, dataset, given))
     for name, change in CHANGES.items():
         row = of_set(predictor, fewer, False, change)
@@ -167,6 +182,69 @@ def pose_of(record: Record, given: bool | None) -> np.ndarray | None:
     if given is None:
         return np.zeros((36, 3), np.float32)
     return record.marked if given else None
+
+
+# Individuals of one model and colour
+
+
+LOOK_ALIKES = 9  # others of a query's look
+ENDS = ("front", "rear")
+
+
+def look_alikes(predictor: Predictor, dataset: VehicleDataset) -> None:
+    """mAP and Rank-1 among vehicles of one look, over all views and by the ends that are seen."""
+    splits = dataset.query, dataset.gallery
+    embeddings, looks, ends = (
+        [of_split(split) for split in splits]
+        for of_split in (
+            lambda split: predictor.embed([record.image for record in split.records]),
+            lambda split: looks_in(dataset.root, split),
+            lambda split: ends_in(dataset.root, split),
+        )
+    )
+    distances = squared_distances(*embeddings)
+    distances[looks[0][:, None] != looks[1]] = np.inf
+    vehicles = [split.vehicle_ids for split in splits]
+    others = {look: len(set(vehicles[1][looks[1] == look])) - 1 for look in set(looks[0])}
+    hard = np.array([others[look] >= LOOK_ALIKES for look in looks[0]])
+    count = len(set(vehicles[0][hard]))
+    print(f"{count} vehicles of {len(set(looks[0][hard]))} models and colours")
+    print_head(predictor.spec.network, ("queries", "mAP", "Rank-1"))
+    for name, seen in (
+        ("all views", (None, None)),
+        *((f"{one} against {other}", (one, other)) for one in ENDS for other in ENDS),
+    ):
+        rows, columns = (
+            np.ones(len(of), bool) if end is None else of == end
+            for of, end in zip(ends, seen, strict=True)
+        )
+        rows &= hard
+        result = evaluate_ranking(
+            distances[np.ix_(rows, columns)],
+            *(of[kept] for of, kept in zip(vehicles, (rows, columns), strict=True)),
+            *(one.camera_ids[kept] for one, kept in zip(splits, (rows, columns), strict=True)),
+        )
+        figures = f"{100 * result.mAP:.1f} | {100 * result.rank(1):.1f}"
+        print(f"| {name} | {result.valid_queries} | {figures} |", flush=True)
+
+
+def looks_in(root: Path, split: Split) -> np.ndarray:
+    """Model and colour of each picture, one string: ``[N]``."""
+    with beside(root, "model", split).open(newline="", encoding="utf-8") as file:
+        models = {int(row["vehicle"]): row["model"] for row in csv.DictReader(file)}
+    return np.array([f"{models[one.vehicle_id]} {one.color_id}" for one in split.records])
+
+
+def ends_in(root: Path, split: Split) -> np.ndarray:
+    """``front``, ``rear`` or, from further than 60 degrees off both, nothing: ``[N]``."""
+    with beside(root, "view", split).open(newline="", encoding="utf-8") as file:
+        toward = {row[0]: np.cos(np.radians(float(row[1]))) for row in csv.reader(file)}
+    shown = np.array([toward[record.image.name] for record in split.records])
+    return np.select([shown > 0.5, shown < -0.5], list(ENDS), "")
+
+
+def beside(root: Path, what: str, split: Split) -> Path:
+    return root / f"{what}_{'test' if split.name == 'gallery' else split.name}.csv"
 
 
 # The pose network
