@@ -8,7 +8,8 @@ Query and gallery are changed alike, and their poses estimated from the changed 
 stand on the cards. ``--same-model`` measures on individuals of models instead, each query among no
 others than those of its model and colour, of which there are at least nine:
 
-    SAME_MODEL_COMMAND
+    multitasknet synthesize --output ALIKE --vehicles 300 --models 9 --test-vehicles 800 \\
+        --images 4 --cameras 60 --pixels 160 --prior real --seed 99
     python benchmarks/shipped.py --data ALIKE --same-model
 """
 
@@ -47,7 +48,7 @@ def main() -> None:
     )
     parser.add_argument("--pose", default="synthetic", help="of the pose network (synthetic)")
     parser.add_argument("--changed", type=int, default=100, help="vehicles seen changed (100)")
-    parser.add_argument("--network", choices=("multitasknet", "vehiclepose"), nargs="+")
+    parser.add_argument("--network", choices=("identity", "pose"), nargs="+")
     parser.add_argument(
         "--same-model", action="store_true", help="only individuals of one model and colour"
     )
@@ -57,10 +58,10 @@ def main() -> None:
         look_alikes(Predictor(options.weights, pose=options.pose), dataset)
         return
     fewer = first_vehicles(dataset, options.changed)
-    networks = options.network or ("multitasknet", "vehiclepose")
-    if "multitasknet" in networks:
+    networks = options.network or ("identity", "pose")
+    if "identity" in networks:
         identities(Predictor(options.weights, pose=options.pose), dataset, fewer)
-    if "vehiclepose" in networks:
+    if "pose" in networks:
         poses(options.pose, dataset, fewer)
 
 

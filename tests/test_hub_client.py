@@ -144,13 +144,14 @@ def test_all_four_cards_are_installed_and_load(
         tmp_path / "hub",
         """
         uids = ("1.7/multitasknet_veri", "1.7/poseestnet_veir",
-                "1.0/multitasknet_synthetic", "1.0/vehiclepose_synthetic")
+                "1.0/multitasknet_synthetic", "1.0/vehiclepose_synthetic",
+                "1.0/vehiclereid_synthetic")
         print(json.dumps([facts(mindspore_hub.load(f"mindspore/{uid}")) for uid in uids]))
         """,
         **{hub_client.SITE: server.url("")},
     )
     loaded = [("MultiTaskNet", 616), ("PoseEstNet", 1461), ("MultiTaskNet", 615)]
-    loaded += [("VehiclePose", 153)]
+    loaded += [("VehiclePose", 153), ("VehicleReID", 255)]
     assert [(one["type"], one["loaded"]) for one in found] == loaded
     assert not any(one["fresh"] for one in found)
     assert all(one["source"].startswith(str(tmp_path / "hub")) for one in found)
