@@ -318,7 +318,7 @@ def frames(folder: Path, images: list[Path]) -> list[Any]:
 
 def linking(options: argparse.Namespace) -> Rows:
     """Groups of the generated vehicles by the share of pairs of different ones within reach."""
-    from multitasknet.gallery.linking import link
+    from multitasknet.gallery.linking import Sightings, link
     from multitasknet.ranking.distances import nearest, squared_distances
 
     with np.load(options.folder / "seeds.npz") as seeds:
@@ -328,11 +328,12 @@ def linking(options: argparse.Namespace) -> Rows:
     far = np.take_along_axis(distances, near, axis=1)
     first, second = np.triu_indices(len(ids), k=1)
     same, between = ids[first] == ids[second], distances[first, second]
-    times = np.full(len(ids), np.nan)
+    unknown, rows = np.full(len(ids), np.nan), np.arange(len(ids))
+    seen = Sightings(cameras, unknown, unknown, np.ones(len(ids)), rows, np.full(len(ids), -1))
     measured: Rows = []
     for rate in (1e-5, 1e-4, 3e-4, 1e-3):
         limit = float(np.quantile(between[~same], rate))
-        groups = link(found, near, far, cameras, times, max_distance=limit)
+        groups = link(found, near, far, seen, max_distance=limit)
         together = groups[first] == groups[second]
         right = (together & same).sum()
         figure = f"precision {right / together.sum():.2f}, recall {right / same.sum():.2f} of pairs"

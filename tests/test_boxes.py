@@ -22,7 +22,7 @@ from stores import PixelPredictor
 from multitasknet import DataError, ImageError, crops, find_images
 from multitasknet.cli import main
 from multitasknet.data.boxes import Box, boxes_of, open_crops, read_boxes
-from multitasknet.gallery.entries import with_labels
+from multitasknet.gallery.entries import read_manifest, with_labels
 from multitasknet.gallery.gallery import Gallery
 from multitasknet.images import Frame, open_picture, read_image
 from multitasknet.report.page import thumbnail
@@ -425,6 +425,27 @@ def test_rows_keep_frame_and_box_and_are_those_of_crops_cut_by_hand(
     assert {one.box for one in store.stale(other.origin)} == {tuple(row["box"]) for row in rows}
     with pytest.raises(DataError, match="keypoints of boxes are estimated"):
         with_labels(store.stale(other.origin), street / "labels.csv")
+
+
+def test_crops_of_rows_are_written_with_a_manifest_that_gallery_add_reads(
+    store: Gallery, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog
+) -> None:
+    target = tmp_path / "out"
+    line = ["gallery", "export", str(store.path), str(target)]
+    assert main([*line, "--where", "track <> 't1'"]) == 0
+    assert f"4 crops in {target}" in capsys.readouterr().out
+    kept = read_manifest(target / "crops.csv")
+    assert [one.id for one in kept] == sorted(row.id for row in store.select("track <> 't1'"))
+    for entry in kept:
+        wanted = store.row(entry.id).picture.decode()[0]
+        found = read_image(entry.image)
+        assert found.shape == wanted.shape and np.abs(found.astype(int) - wanted).mean() < 4
+    assert main(line) == 2  # it is there already
+    Path(kept[0].id.partition("#")[0]).rename(tmp_path / "gone.png")
+    try:
+        assert store.export_crops(tmp_path / "rest") == 3 and "is left out" in caplog.text
+    finally:
+        (tmp_path / "gone.png").rename(kept[0].id.partition("#")[0])
 
 
 def test_pages_and_tables_show_crops(

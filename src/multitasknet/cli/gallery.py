@@ -153,8 +153,13 @@ def _add_actions(actions: Any) -> None:
     _action(actions, "compact", _compact, "join small files, drop versions older than an hour")
     index = _action(actions, "index", _index, "build the index for searching many rows")
     index.add_argument("--recall", type=share, default=0.95, help="share to be found (0.95)")
-    export = _action(actions, "export", _export, "write rows as Parquet or CSV", "rows.parquet")
-    export.add_argument("output", type=Path, help="a file .parquet, or .csv without embeddings")
+    export = _action(actions, "export", _export, "write rows, or their crops", "rows.parquet")
+    export.add_argument(
+        "output",
+        type=Path,
+        help="a file .parquet, or .csv without embeddings; or a new folder for the crops as JPEG "
+        "files, with crops.csv",
+    )
     export.add_argument("--where", metavar="SQL", help="which rows (all)")
     link = _action(actions, "link", _link, "link rows across cameras and times into vehicles")
     _add_distances(link, default=0.001)
@@ -500,9 +505,13 @@ def _index(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from ..files import check_output
 
-    check_output(options.output)
-    count = _opened(options).export(options.output, options.where)
-    print(f"{count} rows in {options.output}")
+    gallery, output = _opened(options), options.output
+    if output.suffix:
+        check_output(output)
+        print(f"{gallery.export(output, options.where)} rows in {output}")
+    else:
+        check_output(output, folder=True)
+        print(f"{gallery.export_crops(output, options.where)} crops in {output}")
 
 
 def _link(options: argparse.Namespace) -> None:

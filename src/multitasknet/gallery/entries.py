@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import logging
 import math
 import os
 from collections import Counter
@@ -21,14 +23,19 @@ from ..data.layouts import has_split, read_dataset
 from ..data.records import NO_VEHICLE, Record
 from ..data.tables import parse_time
 from ..data.text import read_csv
-from ..errors import DataError, GalleryError
+from ..errors import DataError, GalleryError, ImageError
 from ..files import reading, replacing
-from ..images import crop_name, find_images
+from ..images import Frame, crop_name, encode_jpeg, find_images
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from .columns import check_names, parse_cells
-from .rows import Entry, Hit
+from .rows import Entry, GalleryRow, Hit
+
+logger = logging.getLogger(__name__)
 
 _GIVEN = ("id", "image", "camera", "time", "track")
+# Of the manifest of exported crops.
+_WRITTEN = ("image", "id", "camera", "time", "track")
+_JPEG_QUALITY = 95
 _SHOWN = 5
 _EXPECTED = "expected a CSV file with a header, or Parquet"
 
@@ -100,6 +107,39 @@ def write_ranks(path: Path, found: Iterable[Sequence[Hit]], order: Mapping[str, 
     with replacing(path) as temporary:
         temporary.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
     return path
+
+
+def write_crops(folder: Path, rows: Iterable[GalleryRow]) -> int:
+    """Write what rows show as JPEG files with ``crops.csv``, which :func:`read_manifest` reads.
+
+    Args:
+        folder: a new one.
+        rows: those of one picture together.
+
+    Returns:
+        How many were written; those that cannot be read are left out, which is logged.
+
+    Raises:
+        OutputError: the folder is there, or cannot be written.
+    """
+    lines: list[tuple[object, ...]] = []
+    with replacing(folder) as part:
+        part.mkdir()
+        for image, group in groupby(rows, key=lambda row: row.image):
+            frame, shown = Frame(image), list(group)
+            try:
+                crops = [frame.crop(row.box) if row.box else frame.picture for row in shown]
+                pixels = [crop.decode()[0] for crop in crops]
+            except ImageError as error:
+                logger.warning("%s is left out: %s", image, error)
+                continue
+            for row, crop in zip(shown, pixels, strict=True):
+                name = f"{len(lines) + 1:06}.jpg"
+                (part / name).write_bytes(encode_jpeg(crop, _JPEG_QUALITY))
+                lines.append((name, row.id, row.camera, row.time or "", row.track))
+        with (part / "crops.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([_WRITTEN, *lines])
+    return len(lines)
 
 
 def with_labels(entries: Sequence[Entry], labels: Path | None) -> list[Entry]:

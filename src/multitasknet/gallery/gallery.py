@@ -39,7 +39,7 @@ from ..vehicle.cameras import UNKNOWN_CAMERA
 from . import index, kept_rates, linking
 from .adding import Embedder, add_entries, predicted
 from .columns import origin_in, origin_text, table_schema, vectors, with_corners
-from .entries import entries_in, entries_of, entries_of_boxes
+from .entries import entries_in, entries_of, entries_of_boxes, write_crops
 from .index import RECALL, Setting
 from .linking import Groups, Sightings
 from .rows import (
@@ -368,6 +368,27 @@ class Gallery(Store):
             for batch in self.read(stored.names, where):
                 file.write_batch(with_corners(batch).cast(schema))
         return count
+
+    def export_crops(self, folder: str | Path, where: str | None = None) -> int:
+        """Write what rows show as JPEG files, and ``crops.csv``, a manifest of them.
+
+        Rows whose pictures cannot be read are left out, which is logged.
+
+        Args:
+            folder: a new one.
+            where: the rows, as in :meth:`search`.
+
+        Returns:
+            How many crops were written.
+
+        Raises:
+            GalleryError: no rows.
+            OutputError: the folder exists, or cannot be written.
+        """
+        rows = sorted(map(_gallery_row, self.rows(_ROW, where)), key=lambda row: str(row.image))
+        if not rows:
+            raise GalleryError(f"{self.path}: no row is to be exported; change the condition")
+        return write_crops(Path(folder), rows)
 
     def centered_rates(self) -> StrangerRates:
         """:attr:`rates`, of what ``center_cameras`` of :meth:`group` and :meth:`link` compares."""
