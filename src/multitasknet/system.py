@@ -17,7 +17,6 @@ import numpy as np
 
 from .device import has_idle_ascend
 from .files import PACKAGE, reason_of, replacing
-from .hub.card import SYNTHETIC
 from .inference.pose import PoseEstimator
 from .inference.predictor import Predictor
 from .runtime import usable_cores
@@ -79,9 +78,8 @@ def cann_version(environment: Mapping[str, str]) -> str:
 
 def compute(network: str, backend: str) -> list[list[float]]:
     """A sample of each of a shipped network's outputs for an input of fixed noise."""
-    runner = _NETWORKS[network](
-        SYNTHETIC, offline=True, progress=False, backend=backend, size=_SIDE, batch_size=1
-    )
+    how: dict[str, Any] = {"offline": True, "progress": False, "size": _SIDE, "batch_size": 1}
+    runner = _NETWORKS[network](network.lower(), backend=backend, **how)
     rng = np.random.default_rng(0)
     inputs = [
         rng.random((1, *shape), np.float32) - np.float32(0.5)
