@@ -22,7 +22,7 @@ def test_a_cpu_computes_what_is_stored(capsys) -> None:
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     found = {row["name"]: row["found"] for row in rows if row["is_right"]}
     assert found["device"] == "CPU"
-    for network in ("MultiTaskNet", "VehiclePose"):
+    for network in ("MultiTaskNet", "VehiclePose", "VehicleReID"):
         for backend in ("mindspore", "onnx", "openvino"):
             assert "off, at most 1e-03" in found[f"{network}, {backend}"]
 
@@ -40,7 +40,7 @@ def test_what_is_wrong_is_marked_and_the_rest_goes_on(tmp_path, capsys, monkeypa
     assert "device                  WRONG: CPU, beside an idle Ascend" in captured.out
     assert "MultiTaskNet, onnx      WRONG: outputs" in captured.out
     assert "VehiclePose, onnx       WRONG: KeyError" in captured.out
-    assert "3 of these are wrong" in captured.err
+    assert "4 of these are wrong" in captured.err
 
 
 def test_canns_version_is_that_of_the_sourced_environment(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ _BACKENDS = {"mindspore": "mindspore", "onnx": "onnxruntime", "openvino": "openv
 _NETWORKS: Mapping[str, Callable[..., Any]] = {
     "MultiTaskNet": Predictor,
     "VehiclePose": PoseEstimator,
+    "VehicleReID": Predictor,
 }
 _SIDE, _STORED = 64, 64
 # Largest difference over that output's largest value. Kernels of CPUs differ by rounding; HF32 of
