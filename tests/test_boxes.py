@@ -215,6 +215,11 @@ def test_every_format_gives_the_boxes_that_were_written(
         ("a.json", "{}", "no COCO JSON with images and annotations"),
         ("a.json", '[{"image_id": 1, "bbox": [1, 2, 3]}]', "annotation 1: bbox is a list of 3"),
         ("a.json", '[{"bbox": [1, 2, 3, 4]}, 7]', "annotation 2: image_id is None"),
+        (
+            "a.json",
+            '{"images": [{"id": 1}], "annotations": [], "categories": 1}',
+            "a.json: categories is 1; expected a list of objects",
+        ),
         ("missing.csv", None, "the file cannot be read"),
     ],
 )

@@ -133,8 +133,10 @@ def _keypoint_fields(keypoints: np.ndarray) -> dict[str, Any]:
     }
 
 
-def objects_by_id(entries: list[Any], field: str) -> dict[int | str | None, dict[str, Any]]:
-    """Objects by their ids; DataError for those without an id of their own."""
+def objects_by_id(entries: Any, field: str) -> dict[int | str | None, dict[str, Any]]:
+    """A list's objects by their ids; DataError for another value, or one without its own id."""
+    if not isinstance(entries, list):
+        raise DataError(f"{field} is {_shown(entries)}; expected a list of objects with ids")
     by_id: dict[int | str | None, dict[str, Any]] = {}
     problems = []
     for number, entry in enumerate(entries, start=1):
