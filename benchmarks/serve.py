@@ -77,7 +77,7 @@ def server(size: int) -> Iterator[tuple[int, psutil.Process]]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "multitasknet", "serve", "--port", str(port)]
-    command += ["--gallery", "demo", "--batch-size", str(BATCH), "--weights"]
+    command += ["--gallery", "demo", "--weights"]
     with (
         exported(size) as path,
         subprocess.Popen([*command, path], stdout=subprocess.PIPE, text=True) as process,

@@ -221,5 +221,5 @@ def test_the_help_names_every_setting_and_the_options_defaults(capsys) -> None:
     for kind in (MultiTaskNetSettings, PoseSettings):
         for name in kind.rules():
             assert name in text or f"--{name.replace('_', '-')}" in text
-    for name in ("lr", "epochs", "instances"):
+    for name in ("lr", "epochs"):
         assert f"({getattr(MultiTaskNetSettings, name)})" in text

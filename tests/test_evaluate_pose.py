@@ -308,7 +308,7 @@ NETWORK = ["--backend", "mindspore", "--size", "64", "--no-flip-test"]
 def test_the_evaluate_pose_command(root, pose_checkpoint, tmp_path, capsys) -> None:
     out = tmp_path / "out"
     arguments = ["evaluate-pose", "--data", str(root), "--split", "query", *NETWORK]
-    arguments += ["--weights", str(pose_checkpoint), "--output", str(out), "--decode", "dark"]
+    arguments += ["--weights", str(pose_checkpoint), "--output", str(out)]
     assert main(arguments) == 0
     text = capsys.readouterr().out
     for told in ("PCK@0.05", "hidden NME", "left-right swaps", "ECE", "as published; not a PCK"):
@@ -317,16 +317,13 @@ def test_the_evaluate_pose_command(root, pose_checkpoint, tmp_path, capsys) -> N
     assert "10 images, " in text
     assert 'class="warning"' not in (out / "report.html").read_text()
     arguments[arguments.index("--weights") + 1] = "none"
-    assert main([*arguments, "--json"]) == 0
+    assert main(arguments) == 0
     printed = capsys.readouterr()
     assert "the weights are random" in printed.err
     assert 'class="warning"' in (out / "report.html").read_text()
-    (line,) = printed.out.splitlines()
     written = json.loads((out / "metrics.json").read_text())
-    assert json.loads(line) == written
-    assert written["settings"]["decode"] == "dark"
     assert written["settings"]["flip_test"] is False
-    assert str(out / "report.html") in printed.err
+    assert str(out / "report.html") in printed.out
 
 
 def broken(root: Path, tmp_path: Path) -> Path:

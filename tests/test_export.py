@@ -145,10 +145,6 @@ def test_the_commands_export_and_predict(tmp_path, checkpoint, capsys) -> None:
     assert "at most from the Cell, on 8 inputs" in printed
     assert main(["predict", str(PHOTO), "--weights", str(target)]) == 0
     assert "engine     onnx, float32" in capsys.readouterr().out
-    assert main(["export", "--output", str(target), *options, "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert (said["path"], said["metadata"]["spec"]["input_size"]) == (str(target), [32, 32])
-    assert said["difference"] < 1e-4
     for bad in ("model.zip", "model.onnx/below.onnx"):
         assert main(["export", "--output", str(tmp_path / bad), "--weights", "none"]) == 2
         assert bad in capsys.readouterr().err

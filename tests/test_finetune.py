@@ -238,7 +238,7 @@ def test_weights_that_no_epoch_improves_stay_the_best(data, tmp_path, capsys) ->
     config = {name: value for name, value in HEADS.items() if name not in ("progress", "weights")}
     # Steps of this size spoil whatever there was.
     (tmp_path / "c.yaml").write_text(json.dumps(config | {"lr": 0.1, "warmup": 0}))
-    command = ["finetune", "--data", str(data), "--output", str(tmp_path / "run"), "--workers", "1"]
+    command = ["finetune", "--data", str(data), "--output", str(tmp_path / "run")]
     assert main([*command, "--config", str(tmp_path / "c.yaml"), "--weights", str(start)]) == 0
     assert "best: the weights as they were, which no epoch improved" in capsys.readouterr().out
     before, best, last = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -203,7 +204,9 @@ def test_groups_are_written_as_a_table_and_a_contact_sheet(
 ) -> None:
     output = tmp_path / "groups"
     line = ["group", str(tmp_path / place), "--output", str(output), "--max-distance", "1"]
-    (counts,) = printed(capsys, *line)
+    assert main(line) == 0
+    printed = capsys.readouterr().out
+    counts = {name: int(value) for name, value in re.findall(r"^(.+?)  +(\d+)$", printed, re.M)}
     with (output / "vehicles.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     vehicles = [row["vehicle"] for row in rows]

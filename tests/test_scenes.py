@@ -176,13 +176,10 @@ def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers(films, tm
     assert one == two
 
 
-def test_the_command_writes_frames_in_the_layout_of_mot(films, tmp_path, capsys) -> None:
+def test_frames_are_written_in_the_layout_of_mot(films, tmp_path) -> None:
     root = tmp_path / "frames"
-    command = ["synthesize", "--output", str(root), "--scenes", "1", "--frames", "--seed", "5"]
-    for name, value in TINY.items():
-        command += [f"--{name}", str(value)]
-    assert main([*command, "--workers", "1"]) == 0
-    assert "frames: 2 films, 20 frames with " in capsys.readouterr().out
+    found = synthesize_scenes(root, scenes=1, **TINY, seed=5, frames=True)
+    assert (found.films, found.frames) == (2, 20)
     camera = root / "S01" / "c001"
     pictures = sorted((camera / "img1").iterdir())
     assert [path.name for path in pictures] == [f"{n:06}.jpg" for n in range(1, RATE + 1)]

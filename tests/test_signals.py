@@ -21,7 +21,7 @@ COMMANDS = {
     "predict": ["predict", str(PHOTO), *SMALL, "--backend", "mindspore"],
     "export": ["export", *SMALL, "--output", "{out}/x.onnx"],
     "evaluate": ["evaluate", *SMALL, "--data", "{data}", "--output", "{out}/evaluation"],
-    "synthesize": ["synthesize", "--output", "{out}/drawn", "--workers", "2"],
+    "synthesize": ["synthesize", "--output", "{out}/drawn"],
 }
 SAMPLE = [("predict", signal.SIGINT), ("export", signal.SIGTERM), ("evaluate", signal.SIGTERM)]
 

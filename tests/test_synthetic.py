@@ -220,7 +220,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path) -> None:
     root = tmp_path / "data"
     command = [sys.executable, "-m", "multitasknet", "synthesize", "--output", str(root)]
     process = subprocess.Popen(
-        [*command, "--workers", "2"],
+        command,
         stderr=subprocess.PIPE,
         start_new_session=True,
         # A background job ignores it, and its children inherit that.
@@ -244,7 +244,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path) -> None:
 def test_the_command_writes_a_data_set(tmp_path, capsys, prior) -> None:
     root = tmp_path / "data"
     command = ["synthesize", "--output", str(root), "--vehicles", "2", "--images", "2"]
-    command += ["--cameras", "2", "--pixels", "48", "--prior", prior, "--workers", "1"]
+    command += ["--cameras", "2", "--pixels", "48", "--prior", prior]
     assert main(command) == 0
     assert "4 train, 10 query, 10 test images of 2 + 10 vehicles" in capsys.readouterr().out
     sizes = {max(Image.open(path).size) for path in root.glob("image_*/*.jpg")}
@@ -258,7 +258,7 @@ def test_a_missing_renderer_is_one_line_and_leaves_nothing(tmp_path) -> None:
     lacking.mkdir(parents=True)
     (lacking / "__init__.py").write_text("raise ImportError('no Embree here')")
     path = os.pathsep.join([str(lacking.parent), *sys.path])
-    command = [sys.executable, "-m", "multitasknet", "synthesize", "--workers", "2"]
+    command = [sys.executable, "-m", "multitasknet", "synthesize"]
     done = subprocess.run(
         [*command, "--output", str(tmp_path / "data")],
         env=os.environ | {"PYTHONPATH": path},

@@ -155,12 +155,9 @@ def test_the_command_prints_the_hosts_lines(tmp_path, capsys) -> None:
     target = tmp_path / "cars.onnx"
     command = ["export", "--output", str(target), "--for", "boxmot", "--size", "64"]
     assert main(command) == 0
-    assert (
-        f'BotSort(reid_weights=Path("{target}"), proximity_thresh=1.0)' in capsys.readouterr().out
-    )
-    assert main([*command, "--json"]) == 0
-    lines = json.loads(capsys.readouterr().out)["configuration"]
-    assert str(target) in lines and "the command keeps the default" in lines
+    lines = capsys.readouterr().out
+    assert f'BotSort(reid_weights=Path("{target}"), proximity_thresh=1.0)' in lines
+    assert "the command keeps the default" in lines
 
 
 POSE = str(ASSETS / "vehiclepose_synthetic.ckpt")

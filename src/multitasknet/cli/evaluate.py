@@ -43,7 +43,7 @@ def add_parsers(commands: Any) -> None:
         "measure mAP, Rank-k, colour and type",
         example="--data ROOT --weights tuned.ckpt --rerank --output out",
     )
-    add_options(evaluate, "--data", "--center-cameras", "--json")
+    add_options(evaluate, "--data", "--center-cameras")
     evaluate.add_argument(
         "--protocol",
         choices=("veri", "cityflow", "vehicleid", "veriwild"),
@@ -66,7 +66,7 @@ def add_parsers(commands: Any) -> None:
         "measure how near estimated keypoints are",
         example="--data ROOT --output out",
     )
-    add_options(pose, "--data", "--json")
+    add_options(pose, "--data")
     pose.add_argument(
         "--split",
         nargs="+",
@@ -120,10 +120,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     evaluation = evaluate(predictor, dataset, **how)
     if options.output:  # before anything is printed, to a reader that may go
         write_evaluation_report(evaluation, _report(options), card=card)
-    if options.json:
-        print_json([evaluation.as_json()])
-    else:
-        _print_metrics(evaluation, card)
+    _print_metrics(evaluation, card)
     if not predictor.engine.source:
         print("multitasknet: the weights are random; these metrics mean nothing", file=sys.stderr)
     _print_files(options)
@@ -158,10 +155,7 @@ def _evaluate_pose(options: argparse.Namespace) -> None:
     evaluation = evaluate_pose(estimator, dataset, splits=options.split, output=options.output)
     if options.output:
         write_pose_report(evaluation, _report(options), card=card)
-    if options.json:
-        print_json([evaluation.as_json()])
-    else:
-        _print_pose_metrics(evaluation, card)
+    _print_pose_metrics(evaluation, card)
     _print_files(options)
 
 
@@ -254,5 +248,4 @@ def _report(options: argparse.Namespace) -> Path:
 
 def _print_files(options: argparse.Namespace) -> None:
     if options.output:
-        stream = sys.stderr if options.json else sys.stdout
-        print(f"\n{_report(options)}\n{options.output / 'metrics.json'}", file=stream)
+        print(f"\n{_report(options)}\n{options.output / 'metrics.json'}")

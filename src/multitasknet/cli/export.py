@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from .options import (
     make_pose_estimator,
     make_predictor,
     positive,
-    print_json,
     print_rows,
     source_of,
 )
@@ -34,7 +32,7 @@ def add_parsers(commands: Any) -> None:
     export.add_argument(
         "--output", type=Path, required=True, help="the file to write, .onnx or .mindir"
     )
-    add_options(export, "--network", "--weights", "--size", "--device", "--json")
+    add_options(export, "--network", "--weights", "--size", "--device")
     export.add_argument(
         "--fixed-batch", type=positive, metavar="N", help="the only batch size that the file takes"
     )
@@ -65,14 +63,14 @@ def add_parsers(commands: Any) -> None:
         "images", nargs="+", type=Path, metavar="IMAGE", help="crops to calibrate on, or folders"
     )
     quantize.add_argument("--output", type=Path, required=True, help="the file to write, .onnx")
-    add_options(quantize, "--labels", "--pose", "--network", "--weights", "--size", "--json")
+    add_options(quantize, "--labels", "--pose", "--weights")
     quantize.add_argument(
         "--min-cosine",
         type=float,
         default=0.99,
         help="least mean cosine with float32's embeddings at which the file is kept (0.99)",
     )
-    quantize.set_defaults(backend="onnx", flip_test=True, decode=None)
+    quantize.set_defaults(network=None, backend="onnx")
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -85,9 +83,6 @@ def _export(options: argparse.Namespace) -> None:
         report, lines = export_for(options.host, options.output, **how)
     else:
         report = export(options.output, **how, **given(options, ("rgb",)))
-    if options.json:
-        print_json([asdict(report) | ({"configuration": lines} if lines else {})])
-        return
     what = "Cell, on {} inputs"
     if options.rgb or options.host:
         what = "predictor without poses (1 - cosine), on {} pictures"
@@ -117,9 +112,6 @@ def _quantize(options: argparse.Namespace) -> None:
     is_pose = _network(options) in {network.name for network in pose_networks()}
     runner = make_pose_estimator(options) if is_pose else make_predictor(options)
     report = quantize(options.output, runner, images, keypoints, min_cosine=options.min_cosine)
-    if options.json:
-        print_json([asdict(report)])
-        return
     rows: dict[str, object] = {
         "file": report.path,
         "calibrated on": f"{report.calibrated_on} images",

@@ -73,7 +73,7 @@ def add_parsers(commands: Any) -> None:
         help="write the 100 nearest of each query as a challenge wants them: a line a query, "
         "places in the gallery's list, from 1",
     )
-    add_options(search, "--labels", "--json")
+    add_options(search, "--json")
     add_predictor_options(search, "--precision")
 
     group = add_command(
@@ -92,7 +92,7 @@ def add_parsers(commands: Any) -> None:
         help="folder for vehicles.csv (image, vehicle) and vehicles.html, a contact sheet",
     )
     _add_distances(group, default=0.001)
-    add_options(group, "--boxes", "--center-cameras", "--json")
+    add_options(group, "--boxes", "--center-cameras")
     add_predictor_options(group, "--precision")
 
     compare = add_command(
@@ -144,7 +144,7 @@ def _add_actions(actions: Any) -> None:
         help="embed on each machine of a Ray cluster, such as auto (this machine)",
     )
     add_options(add, "--labels", "--boxes", "--json")
-    add_predictor_options(add, "--threads", "--backend", "--precision")
+    add_predictor_options(add, "--backend", "--precision")
 
     info = _action(actions, "info", _info, "print what a gallery holds")
     add_options(info, "--json")
@@ -224,7 +224,6 @@ def _add_distances(parser: argparse.ArgumentParser, *, default: float | None = N
 def _search(options: argparse.Namespace) -> None:
     import numpy as np
 
-    from ..data.labels import keypoints_of
     from ..files import check_output
     from ..gallery.entries import entry_order, write_ranks
     from ..gallery.gallery import find_gallery, open_gallery
@@ -235,11 +234,10 @@ def _search(options: argparse.Namespace) -> None:
     for target in filter(None, (options.output, options.submission)):
         check_output(target, inputs=options.query)
     order = entry_order(place) if options.submission else {}
-    keypoints = keypoints_of(options.query, options.labels)
     predictor = make_predictor(options)
     gallery = open_gallery(options.gallery, predictor)
     setting = gallery.plan(options.where)
-    queries = list(predictor.stream(options.query, keypoints))
+    queries = list(predictor.stream(options.query))
     limit = _limit(options, gallery)
     found = gallery.search(
         np.stack([one.embedding for one in queries]),
@@ -340,7 +338,7 @@ def _group(options: argparse.Namespace) -> None:
     groups = gallery.group(max_distance=limit, center_cameras=centered)
     table = groups.write(options.output / "vehicles.csv")
     sheet = write_contact_sheet(options.output / "vehicles.html", groups)
-    print_rows(groups.counts | {"table": table, "contact sheet": sheet}, as_json=options.json)
+    print_rows(groups.counts | {"table": table, "contact sheet": sheet})
 
 
 def _compare(options: argparse.Namespace) -> None:

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 from ..inference.engines import BACKENDS, PRECISIONS
 from ..models import DEFAULT_NETWORK, NETWORKS
 from ..models.base import check_size
-from ..runtime import usable_cores
-from ..vehicle.pose import HIDDEN
 
 if TYPE_CHECKING:
     from ..data.boxes import Box
@@ -23,13 +21,12 @@ if TYPE_CHECKING:
     from ..inference.predictor import Predictor
 
 # How a network runs: of commands that take many pictures.
-ENGINE = ("--size", "--threads", "--backend", "--precision")
-_ENGINE = ("size", "threads", "backend", "precision", "batch_size")
+ENGINE = ("--size", "--backend", "--precision")
+_ENGINE = ("size", "backend", "precision")
 _WIDTH = 79
 # The first is whose weights are random ones.
 POSE_NETWORKS = ("poseestnet", "vehiclepose")
 _MOST = 10**9
-_DECODINGS = ("published", "dark", "udp", "soft")
 
 
 def add_command(
@@ -62,7 +59,6 @@ def add_command(
 
 def add_options(parser: Any, *names: str) -> None:
     """Add the shared options of these names to a parser or a group of one."""
-    cores = usable_cores()
     shared: dict[str, dict[str, Any]] = {
         "--backend": {
             "choices": BACKENDS,
@@ -104,16 +100,10 @@ def add_options(parser: Any, *names: str) -> None:
             "has it, int8 a file of 'quantize'",
         },
         "--size": {"type": image_size, "help": "side of the input in pixels (the weights')"},
-        "--threads": {"type": positive, "help": "of ONNX Runtime or OpenVINO (all usable cores)"},
         "--weights": {
             "help": "a file, a card (.md), 'synthetic' (shipped, trained on generated vehicles), a "
             "network's name (its shipped ones), 'card' (the published ones, downloaded) or 'none' "
             "(random); default: $MULTITASKNET_WEIGHTS, else synthetic if there are such, else card",
-        },
-        "--workers": {
-            "type": positive,
-            "default": cores,
-            "help": f"threads or processes ({cores})",
         },
     }
     for name in names:
@@ -135,15 +125,6 @@ def add_pose_options(parser: argparse.ArgumentParser) -> None:
         dest="flip_test",
         action="store_false",
         help="leave the mirrored image out: twice as fast, less accurate",
-    )
-    group.add_argument(
-        "--decode", choices=_DECODINGS, help="from a map to a place (the network's first)"
-    )
-    group.add_argument(
-        "--hidden",
-        choices=HIDDEN,
-        help="where to place keypoints that cannot be seen: where they truly are, or as the "
-        "published network does, on the side that is seen (as the weights were trained)",
     )
     parser.set_defaults(network=POSE_NETWORKS)
 
@@ -220,7 +201,7 @@ def make_pose_estimator(options: argparse.Namespace) -> PoseEstimator:
     """The estimator that the options ask for, see :func:`add_pose_options`."""
     from ..inference.pose import PoseEstimator
 
-    how = given(options, ("flip_test", "decode", "hidden", *_ENGINE))
+    how = given(options, ("flip_test", *_ENGINE))
     estimator = PoseEstimator(**source_of(options), **how)
     if not estimator.engine.source:
         print("multitasknet: the weights are random; these poses mean nothing", file=sys.stderr)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .options import add_command, add_predictor_options, make_predictor, positive
+from .options import add_command, add_predictor_options, make_predictor
 
 _PACKAGES = ("fastapi", "uvicorn", "python_multipart")
 
@@ -30,10 +30,7 @@ def add_parsers(commands: Any) -> None:
     serve.add_argument(
         "--token-file", type=Path, help="file whose first line is the token that callers must send"
     )
-    add_predictor_options(serve, "--threads", "--backend", "--precision")
-    serve.add_argument(
-        "--batch-size", type=positive, default=8, help="most images of callers at a time (8)"
-    )
+    add_predictor_options(serve, "--backend", "--precision")
 
 
 def _serve(options: argparse.Namespace) -> None:

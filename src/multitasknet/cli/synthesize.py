@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MultiTaskNetError
-from .options import add_command, add_options, given, positive
+from .options import add_command, given, positive
 
 _SIZES = {
     "scenes": "draw films, not pictures, of that many streets: MOT boxes and CityFlow folders",
@@ -20,8 +20,8 @@ _SIZES = {
     "(each vehicle has a shape of its own)",
     "test-vehicles": "vehicles to test on (a third as many as to train on, at least 10)",
 }
-_SHARED = ("vehicles", "cameras", "pixels", "prior", "seed", "workers")
-_OF_PICTURES, _OF_FILMS = ("images", "test_vehicles", "models", "maps"), ("seconds", "frames")
+_SHARED = ("vehicles", "cameras", "pixels", "prior", "seed")
+_OF_PICTURES, _OF_FILMS = ("images", "test_vehicles", "models"), ("seconds",)
 
 
 def add_parsers(commands: Any) -> None:
@@ -31,7 +31,7 @@ def add_parsers(commands: Any) -> None:
         _synthesize,
         "write synthetic vehicles with exact labels, in the PAMTRI layout: train, query and test "
         "(the gallery), or films of them; the same seed gives the same bytes",
-        example="--output vehicles --vehicles 20 --images 8 --workers 2",
+        example="--output vehicles --vehicles 20 --images 8",
     )
     draw.add_argument("--output", type=Path, required=True, help="a new or empty folder")
     for name, help in _SIZES.items():
@@ -43,11 +43,6 @@ def add_parsers(commands: Any) -> None:
         "real: as on traffic crops, of many sizes (the default of films)",
     )
     draw.add_argument("--seed", type=int, default=0, help="of all that is random (0)")
-    draw.add_argument(
-        "--maps", action="store_true", help="write the 36 heatmaps and the 13 segments as files"
-    )
-    draw.add_argument("--frames", action="store_true", help="films as JPEG files, not as videos")
-    add_options(draw, "--workers")
 
 
 def _synthesize(options: argparse.Namespace) -> None:
@@ -66,8 +61,7 @@ def _synthesize(options: argparse.Namespace) -> None:
 def _pictures(options: argparse.Namespace) -> str:
     from vehiclesynth import synthesize
 
-    settings = _settings(options, "images", "test_vehicles", "models")
-    settings |= {"heatmaps": options.maps, "segments": options.maps}
+    settings = _settings(options, *_OF_PICTURES)
     data = synthesize(options.output, progress=True, **settings)
     counts = ", ".join(f"{count} {split}" for split, count in data.images.items())
     vehicles = data.vehicles
@@ -77,7 +71,7 @@ def _pictures(options: argparse.Namespace) -> str:
 def _films(options: argparse.Namespace) -> str:
     from vehiclesynth import synthesize_scenes
 
-    settings = _settings(options, "scenes", "seconds", "frames")
+    settings = _settings(options, "scenes", *_OF_FILMS)
     data = synthesize_scenes(options.output, progress=True, **settings)
     return (
         f"{data.root}: {data.films} films, {data.frames} frames with {data.boxes} boxes of "
@@ -87,5 +81,7 @@ def _films(options: argparse.Namespace) -> str:
 
 def _settings(options: argparse.Namespace, *names: str) -> dict[str, Any]:
     """What was given; the functions know the defaults."""
-    settings = given(options, (*_SHARED, *names))
+    from ..runtime import usable_cores
+
+    settings = given(options, (*_SHARED, *names)) | {"workers": usable_cores()}
     return {name: value for name, value in settings.items() if value is not None}

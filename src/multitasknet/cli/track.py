@@ -14,7 +14,6 @@ from .options import (
     add_options,
     add_predictor_options,
     make_predictor,
-    positive,
     print_json,
     print_rows,
     print_table,
@@ -78,9 +77,6 @@ def add_parsers(commands: Any) -> None:
         help="a store .lance with a row for each track, or a folder for crops and tracks.csv",
     )
     track.add_argument(
-        "--crops", type=positive, default=5, help="of a track, whose mean is its embedding (5)"
-    )
-    track.add_argument(
         "--min-quality",
         type=share,
         default=0.0,
@@ -88,7 +84,7 @@ def add_parsers(commands: Any) -> None:
         help="leave out tracks whose best crop has less, such as 0.5 (0)",
     )
     add_options(track, "--json")
-    add_predictor_options(track, "--threads", "--backend", "--precision")
+    add_predictor_options(track, "--backend", "--precision")
 
 
 def _track(options: argparse.Namespace) -> None:
@@ -108,7 +104,6 @@ def _track(options: argparse.Namespace) -> None:
             output,
             camera=one.camera,
             start=one.start,
-            crops=options.crops,
             min_quality=options.min_quality,
         )
         for one in found
@@ -149,8 +144,7 @@ def _follower(options: argparse.Namespace) -> Callable[[Video], Follower]:
     from ..tracking.recordings import beside
 
     if options.detector:
-        threads = options.threads or usable_cores()
-        detect = own_detections(open_detector(options.detector, threads=threads))
+        detect = own_detections(open_detector(options.detector, threads=usable_cores()))
         return lambda video: ByteTrack(detect, video.rate)
     files = {video: beside(video, options.tracks or options.boxes) for video in options.videos}
     if len(set(files.values())) < len(options.videos):

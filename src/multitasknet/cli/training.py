@@ -21,11 +21,10 @@ if TYPE_CHECKING:
     from ..training.finetune import FinetuneResult
     from ..training.history import EpochRecord
 
-_RUN = ("resume", "device", "workers")
 # What users set often; the rest is for --config.
-_SHARED = ("network", "size", "epochs", "batch_size", "lr", "freeze", "precision")
-_OF_MULTITASKNET = ("pose", "instances")
-_OF_ROUNDS = ("rounds", "freeze", "batch_size", "pose")
+_SHARED = ("network", "size", "epochs", "batch_size", "lr", "freeze")
+_OF_MULTITASKNET = ("pose",)
+_OF_ROUNDS = ("rounds", "freeze", "pose")
 _SOURCE = ("weights", "card")
 _WIDTH = 75
 
@@ -47,7 +46,7 @@ def add_parsers(commands: Any) -> None:
         help="a data set's folder, or several to train on together; of test sets of several sizes "
         "the smallest validates",
     )
-    add_options(finetune, "--weights", "--workers", "--device")
+    add_options(finetune, "--weights", "--device")
     finetune.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="a new folder for the results"
     )
@@ -77,7 +76,7 @@ def add_parsers(commands: Any) -> None:
         metavar="ROOT",
         help="a labelled data set to measure each round on (its smallest test set)",
     )
-    add_options(adapt, "--weights", "--workers", "--device")
+    add_options(adapt, "--weights", "--device")
     _add_config(adapt)
     _add_settings(adapt, "rounds", AdaptSettings, _OF_ROUNDS)
 
@@ -124,11 +123,13 @@ def _settings(
 
 
 def _finetune(options: argparse.Namespace) -> None:
+    from ..runtime import usable_workers
     from ..training.finetune import finetune
 
-    settings = _settings(options, None, (*_SHARED, *_OF_MULTITASKNET)) | given(options, _RUN)
+    settings = _settings(options, None, (*_SHARED, *_OF_MULTITASKNET))
+    run = given(options, ("resume", "device")) | {"workers": usable_workers()}
     try:
-        result = finetune(options.data, options.output, on_epoch=_print_epoch, **settings)
+        result = finetune(options.data, options.output, on_epoch=_print_epoch, **run, **settings)
     except KeyboardInterrupt as interruption:
         raise KeyboardInterrupt(
             f"interrupted; go on after the last finished epoch with: multitasknet finetune --data "
@@ -163,10 +164,11 @@ def _metrics(metrics: Mapping[str, float]) -> str:
 
 
 def _adapt(options: argparse.Namespace) -> None:
+    from ..runtime import usable_workers
     from ..training.adapt import adapt
 
     settings = _settings(options, AdaptSettings, _OF_ROUNDS)
-    run = given(options, ("data", "device", "workers"))
+    run = given(options, ("data", "device")) | {"workers": usable_workers()}
     result = adapt(options.crops, options.output, on_round=_print_round, **run, **settings)
     before = result.history.before
     if before:
