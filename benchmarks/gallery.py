@@ -1,4 +1,4 @@
-"""A gallery of a million rows: bytes, index, search, forgetting, adding, linking.
+"""A gallery of a million rows: bytes, index, search, removing, adding.
 
     python benchmarks/gallery.py --folder DIR [--rows 1000000] [--parts vectors write ...]
 
@@ -77,8 +77,7 @@ def vectors(options: argparse.Namespace) -> Rows:
     found = Predictor("synthetic", batch_size=32, pose="none").embed(
         [one.image for one in records], [one.keypoints for one in records]
     )
-    ids, seen = np.array([(one.vehicle_id, one.camera_id) for one in records]).T
-    np.savez(options.folder / "seeds.npz", embeddings=found, ids=ids, cameras=seen)
+    ids = np.array([one.vehicle_id for one in records])
     means = np.stack([found[ids == one].mean(axis=0) for one in np.unique(ids)])
     residuals = found - means[np.searchsorted(np.unique(ids), ids)]
     rng = np.random.default_rng(0)
@@ -316,31 +315,6 @@ def frames(folder: Path, images: list[Path]) -> list[Any]:
     return boxes
 
 
-def linking(options: argparse.Namespace) -> Rows:
-    """Groups of the generated vehicles by the share of pairs of different ones within reach."""
-    from multitasknet.gallery.linking import Sightings, link
-    from multitasknet.ranking.distances import nearest, squared_distances
-
-    with np.load(options.folder / "seeds.npz") as seeds:
-        found, ids, cameras = seeds["embeddings"], seeds["ids"], seeds["cameras"]
-    distances = squared_distances(found, found)
-    near = np.stack([nearest(row, 51) for row in distances])
-    far = np.take_along_axis(distances, near, axis=1)
-    first, second = np.triu_indices(len(ids), k=1)
-    same, between = ids[first] == ids[second], distances[first, second]
-    unknown, rows = np.full(len(ids), np.nan), np.arange(len(ids))
-    seen = Sightings(cameras, unknown, unknown, np.ones(len(ids)), rows, np.full(len(ids), -1))
-    measured: Rows = []
-    for rate in (1e-5, 1e-4, 3e-4, 1e-3):
-        limit = float(np.quantile(between[~same], rate))
-        groups = link(found, near, far, seen, max_distance=limit)
-        together = groups[first] == groups[second]
-        right = (together & same).sum()
-        figure = f"precision {right / together.sum():.2f}, recall {right / same.sum():.2f} of pairs"
-        measured.append((f"linking at a false-match rate of {rate:g}", figure, "0.9 at 0.5"))
-    return measured
-
-
 PARTS: dict[str, Callable[[argparse.Namespace], Rows]] = {
     "vectors": vectors,
     "write": write,
@@ -348,7 +322,6 @@ PARTS: dict[str, Callable[[argparse.Namespace], Rows]] = {
     "search": search,
     "removing": removing,
     "adding": adding,
-    "linking": linking,
 }
 
 if __name__ == "__main__":

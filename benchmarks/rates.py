@@ -2,7 +2,7 @@
 
     multitasknet synthesize --output TRAFFIC --vehicles 10 --test-vehicles 200 --images 14 \\
         --cameras 20 --prior real --seed 77
-    python benchmarks/rates.py --data TRAFFIC --folder DIR
+    python benchmarks/rates.py --data TRAFFIC
 
 Crops as they are generated, and hard ones: 14 or 12 pixels on the shorter side, with noise. Rates
 are measured on all rows, and on random ones of half of the vehicles; with times, rows are dealt
@@ -14,13 +14,14 @@ and its probabilities are compared with the hits of the others. What was measure
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from multitasknet import Calibration, Predictor, read_dataset
+from multitasknet.data.records import Record
 from multitasknet.images import read_image
 from multitasknet.ranking.calibration import LabelledHits
 from multitasknet.ranking.distances import squared_distances
@@ -38,16 +39,14 @@ SAMPLE, PER_MOMENT = 2_000, 16
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--folder", type=Path, required=True, help="for embeddings, kept there")
     parser.add_argument("--weights", default="synthetic")
     options = parser.parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
     records = read_dataset(options.data, ["gallery"], check=False).gallery.records
+    predictor = Predictor(options.weights)
     ids, cameras = np.array([(one.vehicle_id, one.camera_id) for one in records]).T
     stated, hits, found = [], [], {}
     for name, how in CROPS.items():
-        rows = embeddings(options, name, how)
-        found[name] = rows
+        rows = found[name] = embeddings(predictor, records, how)
         for place, values in ratios(rows, ids, cameras):
             stated.append(f"| {name}, {place} | {' | '.join(values)} |")
         hits.append(f"| {name} | {' | '.join(errors(rows, ids, cameras))} |")
@@ -76,18 +75,13 @@ def main() -> None:
     print("\n".join(lines))
 
 
-def embeddings(options: argparse.Namespace, name: str, how: tuple[int, float] | None) -> np.ndarray:
+def embeddings(
+    predictor: Predictor, records: Sequence[Record], how: tuple[int, float] | None
+) -> np.ndarray:
     """Of the gallery's crops, unit length, as a photo without a known pose gets them."""
-    file = options.folder / f"{name}.npy"
-    if not file.is_file():
-        records = read_dataset(options.data, ["gallery"], check=False).gallery.records
-        pixels = (read_image(one.image) for one in records)
-        predictor = Predictor(options.weights)
-        found = (
-            predictor.stream(hard(one, *how) for one in pixels) if how else predictor.stream(pixels)
-        )
-        np.save(file, np.stack([one.embedding for one in found]))
-    rows = np.load(file)
+    pixels = (read_image(one.image) for one in records)
+    seen = (hard(one, *how) for one in pixels) if how else pixels
+    rows = np.stack([one.embedding for one in predictor.stream(seen)])
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 

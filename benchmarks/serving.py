@@ -47,14 +47,13 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=ENGINES)
     parser.add_argument("--quick", action="store_true", help="a trial: a turn each, batch 1")
     parser.add_argument("--output", type=Path, default=HERE, metavar="DIR")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="networks, and take those there")
     options = parser.parse_args()
     if options.quick:
         options.batches, options.rounds, options.seconds = [1], 1, 0
     figures: dict[str, Any] = {"processor": processor(), "load": {}, "rows": []}
     with tempfile.TemporaryDirectory() as folder:
         for network in options.networks:
-            files = in_a_process(prepared, options.keep or Path(folder), network)
+            files = in_a_process(prepare, Path(folder, network), network)
             load = os.getloadavg()[0]
             for rows in side_by_side(network, files, options):
                 figures["rows"] += rows
@@ -219,21 +218,6 @@ RATIOS = (
     ("float32: OpenVINO, our file / PyTorch's", "float32 ours, OpenV", "float32 export, OpenV"),
     ("bfloat16: OpenVINO, our file / PyTorch's", "bfloat16 ours", "bfloat16 export"),
 )
-GOALS = {
-    "multitasknet": (1.5, 1.3, 1.8, None, 1, 1, 1),
-    "poseestnet": (1.1, 1.3, None, None, 1, 1, 1),
-}
-
-
-def prepared(folder: Path, network: str) -> Files:
-    """What that folder has of the network, made if it is not there."""
-    folder, stated = folder / network, folder / network / "files.json"
-    if not stated.is_file():
-        made = prepare(folder, network)
-        names = {key: str(Path(file).relative_to(folder)) for key, file in made.items()}
-        stated.write_text(json.dumps(names))
-    names = json.loads(stated.read_text())
-    return {key: str(folder / name) for key, name in names.items()} | {"network": network}
 
 
 def prepare(folder: Path, network: str) -> Files:
@@ -253,6 +237,7 @@ def prepare(folder: Path, network: str) -> Files:
     rng = np.random.default_rng(0)
     noise = [rng.integers(0, 256, (128, 128, 3), dtype=np.uint8) for _ in range(12)]
     quantize(files["int8"], opener(files["weights"], **how), noise, min_cosine=-1)
+    files["network"] = network
     files["onnx"] = str(next((folder / "onnx").glob("*.onnx")))
     example = inputs(network, 2)
     taken = ["x", "p"][: len(example)]
@@ -360,7 +345,7 @@ def write(figures: dict[str, Any], folder: Path) -> None:
 
 
 def report(figures: dict[str, Any]) -> str:
-    """The figures as Markdown tables, and the ratios that have goals."""
+    """The figures as Markdown tables, and ratios."""
     rows = figures["rows"]
     lines = [
         "# Serving",
@@ -379,15 +364,12 @@ def report(figures: dict[str, Any]) -> str:
         for engine in dict.fromkeys(engine for engine, _ in cells):
             found = [_cell(cells.get((engine, batch))) for batch in batches]
             lines.append(f"| {engine} | {' | '.join(found)} |")
-        lines += ["", f"| ratio (goal) | {' | '.join(map(str, batches))} |"]
+        lines += ["", f"| ratio | {' | '.join(map(str, batches))} |"]
         lines.append("| --- |" + " ---: |" * len(batches))
-        for (title, *sides), goal in zip(
-            RATIOS, GOALS.get(network, (None,) * len(RATIOS)), strict=True
-        ):
+        for title, *sides in RATIOS:
             ours, theirs = ([_best(cells, side, batch) for batch in batches] for side in sides)
             ratios = [f"{one / other:.2f}" for one, other in zip(ours, theirs, strict=True)]
-            ratios = ["-" if ratio == "nan" else ratio for ratio in ratios]
-            lines.append(f"| {title}{f' ({goal})' if goal else ''} | {' | '.join(ratios)} |")
+            lines.append(f"| {title} | {' | '.join(ratios)} |")
     return "\n".join(lines) + "\n"
 
 

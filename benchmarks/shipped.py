@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
@@ -110,19 +109,6 @@ class Dusk:
         dark = 255 * (small / 255) ** 1.5 * gain + self._rng.normal(0, 5, small.shape)
         coded = np.clip(dark, 0, 255).astype(np.uint8)
         return compressed(cv2.resize(coded, (width, height), interpolation=cv2.INTER_CUBIC))
-
-
-def at_dusk(root: Path, target: Path) -> Path:
-    """A copy of a data set whose pictures a poor camera took at dusk, for `adapt.py`."""
-    change = Dusk()
-    for path in filter(Path.is_file, sorted(root.rglob("*"))):
-        place = target / path.relative_to(root)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".jpg":
-            place.write_bytes(encode_jpeg(change(read_image(path)), 95))
-        else:
-            shutil.copyfile(path, place)
-    return target
 
 
 CHANGES: dict[str, Callable[[Pixels], Pixels]] = {

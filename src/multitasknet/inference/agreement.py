@@ -84,7 +84,7 @@ def _reduced(picture: Picture, pose: Pose, size: tuple[int, int]) -> tuple[np.nd
 def hide_surface(pixels: np.ndarray, keypoints: np.ndarray, surface: int) -> np.ndarray:
     """The picture, uint8 ``[H, W, 3]``, with a surface in its mean colour.
 
-    What is found so holds best under other ways of hiding, too (``benchmarks/agreement.py``).
+    What is found so holds best under other ways of hiding, too (docs/search.md).
     """
     height, width = pixels.shape[:2]
     (corners,) = corners_of(keypoints, [surface])

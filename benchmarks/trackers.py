@@ -1,12 +1,11 @@
 """Tries exported files in the programs that they are for, each in an environment of its own.
 
-    python benchmarks/trackers/run.py [ultralytics boxmot ...] [--weights synthetic] [--python PATH]
+    python benchmarks/trackers.py [ultralytics boxmot ...] [--weights synthetic] [--python PATH]
 
 For each host: exports with ``--for``, makes an environment in a temporary folder (gigabytes: most
-want PyTorch) and removes it afterwards, has ``probes.py`` load the file by the host's own classes,
-and prints the cosines of its vectors with those of ``Predictor(pose="none")``, and what its tracker
-makes of a drawn video. The hosts are no dependency of this package; some are under the AGPL. Needs
-the extra [synthetic].
+want PyTorch) and removes it afterwards, has ``tracker_probes.py`` load the file by the host's own
+classes, and prints the cosines of its vectors with those of ``Predictor(pose="none")``. The hosts
+are no dependency of this package; some are under the AGPL.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from video import draw_video
 
 from multitasknet import Predictor, find_images
 from multitasknet.images import read_image
@@ -30,7 +28,7 @@ from multitasknet.inference.tracker_files import HOSTS as WRITTEN
 from multitasknet.inference.tracker_files import export_for
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+ROOT = HERE.parent
 # What an environment needs; "." is this package.
 HOSTS = {
     "ultralytics": ["ultralytics==8.4.190", "lap", "onnxruntime", "onnx"],
@@ -41,8 +39,6 @@ HOSTS = {
     "supervision": ["supervision==0.31.2", "."],
     "libreyolo": ["libreyolo==1.6.0", "."],
 }
-TRACKERS = {"ultralytics", "boxmot"}
-VIDEOS = (5, 6, 7, 8)  # seeds
 
 
 def main() -> None:
@@ -52,9 +48,7 @@ def main() -> None:
     parser.add_argument("--python", type=Path, help="of an environment that is there already")
     options = parser.parse_args()
     predictor = Predictor(options.weights, pose="none", backend="onnx")
-    hosts = options.hosts or list(HOSTS)
-    videos = [draw_video(seed) for seed in VIDEOS] if TRACKERS.intersection(hosts) else []
-    for host in hosts:
+    for host in options.hosts or HOSTS:
         with tempfile.TemporaryDirectory() as folder:
             given = Path(folder, "given")
             given.mkdir()
@@ -63,13 +57,8 @@ def main() -> None:
             frame, boxes = street()
             cv2.imwrite(str(given / "frame.png"), frame[..., ::-1])
             np.save(given / "boxes.npy", boxes)
-            np.savez(
-                given / "videos.npz",
-                pixels=np.array([[one.pixels for one in video] for video in videos]),
-                boxes=np.array([[one.boxes for one in video] for video in videos]),
-            )
             python = options.python or environment(Path(folder, "env"), HOSTS[host])
-            subprocess.run([python, HERE / "probes.py", host, given], check=True)
+            subprocess.run([python, HERE / "tracker_probes.py", host, given], check=True)
             said = json.loads((given / "said.json").read_text())
             print(json.dumps({"host": host, **said, **compared(given, frame, boxes, predictor)}))
 
