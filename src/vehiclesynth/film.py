@@ -164,9 +164,12 @@ def _outline(vehicle: PlacedVehicle, camera: Camera) -> float:
 
 
 def _box(shown: np.ndarray, outline: float) -> tuple[int, int, int, int] | None:
+    """Around the body, as people mark vehicles: without antennas, which are 2 cm thick."""
     if shown.sum() < _SEEN * outline:
         return None
-    x, y, width, height = cv2.boundingRect(shown.astype(np.uint8))
+    square = np.ones((2, 2), np.uint8)
+    body = cv2.dilate(cv2.erode(shown.astype(np.uint8), square), square, anchor=(0, 0))
+    x, y, width, height = cv2.boundingRect(body)
     if min(width, height) < _LEAST * len(shown):
         return None
     return x, y, x + width, y + height
