@@ -27,8 +27,8 @@ class Served:
 @contextmanager
 def serving(service: Any, host: str = "127.0.0.1", **options: Any) -> Iterator[Served]:
     """Run a server of one's own :class:`.Service`; the block begins when it answers."""
-    from multitasknet.server.app import create_app
-    from multitasknet.server.running import listen, local_names, make_server
+    from multitasknet.server.api import create_app
+    from multitasknet.server.process import listen, local_names, make_server
 
     with listen(host, 0) as listening:
         app = create_app(service, hosts=local_names(host, listening), **options)

@@ -58,6 +58,8 @@ class PixelPredictor:
             try:
                 pixels, _ = picture.decode()
             except ImageError as error:
+                if skip is None:
+                    raise
                 skip(picture.name, error)
                 continue
             self.embedded += 1

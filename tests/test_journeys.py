@@ -277,7 +277,7 @@ def test_the_server_lists_vehicles_and_keeps_what_a_caller_puts_right(
     before = town.table.version
     for status, sent in (
         (404, {"json": {"ids": ["b4", "/etc/passwd"]}}),
-        (400, {"json": {"ids": ["nobody"]}}),
+        (404, {"json": {"ids": ["nobody"]}}),
         (400, {"json": {"ids": []}}),
         # What a page of another site can send without asking.
         (400, {"content": '{"ids": ["b4"]}', "headers": {"Content-Type": "text/plain"}}),

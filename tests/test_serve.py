@@ -27,6 +27,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+import stores
 from conftest import ASSETS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -35,18 +36,18 @@ from served import Served, serving, until_true
 
 from multitasknet import Calibration, Predictor, compare
 from multitasknet.cli import main
-from multitasknet.server.app import create_app
-from multitasknet.server.batching import Batcher
+from multitasknet.errors import OutputError
+from multitasknet.gallery.gallery import Gallery
+from multitasknet.server.api import create_app
 from multitasknet.server.guard import Limits
 from multitasknet.server.problems import ProblemError
-from multitasknet.server.running import listen, make_server, serve
-from multitasknet.server.service import CropIds, Service
+from multitasknet.server.process import listen, make_server, serve
+from multitasknet.server.service import Batches, CropIds, Service
 
 QUERY = ASSETS / "demo" / "query" / "0011_c006_00000240_1.jpg"
 OTHER = ASSETS / "demo" / "query" / "0012_c003_00000156_0.jpg"
 CROP = "0011_c001_00000531_4.jpg"
 SECOND = "0012_c002_00000447_3.jpg"
-PATHS = st.sampled_from([f"/api/{one}" for one in ("predict", "compare", "search")])
 fuzz = settings(
     deadline=None,
     max_examples=60,
@@ -73,11 +74,6 @@ def post_raw(served: Served, path: str, content: Any, kind: str = "image/jpeg") 
     return httpx.post(served.url + path, content=content, headers=headers, timeout=60)
 
 
-def again(served: Served, gallery: Any = None) -> Service:
-    """The same networks for another server."""
-    return Service(served.service.predictor, gallery or served.service.gallery)
-
-
 def picture(kind: str) -> bytes:
     file = io.BytesIO()
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -86,12 +82,29 @@ def picture(kind: str) -> bytes:
 
 
 JPEG = picture("JPEG")
+ONE = ("a.jpg", JPEG)
 
 
 def bomb(side: int) -> bytes:
     """The head of a BMP of that many pixels a side."""
     sizes = (54, 0, 0, 54, 40, side, side, 1, 24, 0, 0, 0, 0, 0, 0)
     return b"BM" + struct.pack("<IHHIIiiHHIIiiII", *sizes)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A store of pictures of one colour each, and a predictor that takes no time."""
+    folder = tmp_path_factory.mktemp("small")
+    predictor, store = stores.PixelPredictor(), folder / "city.lance"
+    pictures = stores.draw(folder / "crops", 20)
+    Gallery.create(store, predictor).add(predictor, pictures, progress=False)
+    with serving(Service(predictor, Gallery(store))) as running:
+        yield running
+
+
+def again(served: Served, gallery: Any = None) -> Service:
+    """The same predictor for another server."""
+    return Service(served.service.predictor, gallery or served.service.gallery)
 
 
 # Answers
@@ -114,33 +127,16 @@ def test_predictions_are_those_of_python(served: Served) -> None:
     assert (found[0]["width"], found[0]["height"]) == (width, height)
 
 
-def test_formats_and_given_keypoints(served: Served) -> None:
-    files = [(kind, picture(kind)) for kind in ("JPEG", "PNG", "WEBP", "BMP")]
-    poses = json.dumps([[[1.0, 2.0, 0.9]] * 36, None, None, None])
-    found = post(served, "/api/predict", *files, form={"keypoints": poses}).json()["predictions"]
-    assert [(one["image"], one["width"]) for one in found] == [(kind, 32) for kind, _ in files]
-    assert [one["pose"]["origin"] for one in found] == ["given", *["estimated"] * 3]
-    assert found[0]["pose"]["keypoints"][0] == [1.0, 2.0, pytest.approx(0.9)]
-
-
 def test_a_comparison_is_that_of_python(served: Served) -> None:
-    expected = compare(served.service.predictor, QUERY, OTHER)
+    expected = compare(served.service.predictor, QUERY, OTHER).as_json()
     found = post(served, "/api/compare", QUERY, OTHER).json()
-    assert found["distance"] == pytest.approx(expected.distance, rel=1e-2)
+    assert found["distance"] == pytest.approx(expected["distance"], rel=1e-2)
     assert [found[name]["image"] for name in ("first", "second")] == [QUERY.name, OTHER.name]
-    parts = expected.as_json()["parts"]
-    assert found["agreement"] == expected.as_json()["agreement"] and any(
-        one["seen_in_both"] for one in parts
-    )
-    for one, other in zip(found["parts"], parts, strict=True):
+    assert found["agreement"] == expected["agreement"]
+    assert any(one["seen_in_both"] for one in expected["parts"])
+    for one, other in zip(found["parts"], expected["parts"], strict=True):
         assert one["surface"] == other["surface"]
         assert one["contribution"] == pytest.approx(other["contribution"], abs=1e-3)
-
-
-def test_a_crop_compared_with_itself_agrees_wherever_it_is_seen(served: Served) -> None:
-    parts = post(served, "/api/compare", ids=[CROP, CROP]).json()["parts"]
-    seen = [one["contribution"] for one in parts if one["seen_in_both"]]
-    assert len(seen) > 2 and min(seen) > 0
 
 
 def test_a_probability_is_only_the_users_own_and_never_certain(
@@ -187,35 +183,54 @@ def test_search_finds_filters_and_leaves_the_crop_itself_out(served: Served) -> 
     absent = min(set(known.color_names) - set(present.colors))
     for nothing in ({"max_distance": 0}, {"colors": absent}, {"not_after": "1999-01-01"}):
         assert search(ids=CROP, **nothing) == []
-
-
-@pytest.mark.parametrize(
-    ("query", "unknown", "there_is"),
-    [
+    for wrong, unknown, there_is in (
         ({"cameras": ["1", "c001"]}, "'c001' among its cameras", "the gallery has 1, 2, 3"),
         ({"colors": "Red"}, "'Red' among its colors", "red"),
         ({"types": "spaceship"}, "'spaceship' among its types", "suv"),
-    ],
-)
-def test_an_unknown_filter_is_named_beside_what_there_is(
-    served: Served, query: dict[str, Any], unknown: str, there_is: str
-) -> None:
-    answer = post(served, "/api/search", ids=CROP, **query)
-    detail = answer.json()["detail"]
-    assert answer.status_code == 400 and unknown in detail and there_is in detail
+    ):
+        answer = post(served, "/api/search", ids=CROP, **wrong)
+        detail = answer.json()["detail"]
+        assert answer.status_code == 400 and unknown in detail and there_is in detail
 
 
-def test_an_embedding_and_a_crop_search_without_the_network(
+def test_embeddings_and_crops_search_without_the_network(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (prediction,) = post(served, "/api/predict", QUERY).json()["predictions"]
     (by_picture,) = post(served, "/api/search", QUERY, top=3).json()["results"]
     monkeypatch.setattr(served.service.predictor, "predict", None)
-    form = {"embeddings": json.dumps([prediction["embedding"]])}
-    answer = post(served, "/api/search", form=form, ids=CROP, top=3)
-    by_crop, by_embedding = answer.json()["results"]
-    ids = [[match["id"] for match in one["matches"]] for one in (by_embedding, by_picture)]
-    assert ids[0] == ids[1] and by_crop["query"] == CROP
+    text = json.dumps([prediction["embedding"]] * 64)
+    url = f"{served.url}/api/search"
+    # As a field and, as curl sends what is in a file, as a file.
+    for how in ({"data": {"embeddings": text}}, {"files": {"embeddings": ("e.json", text)}}):
+        found = httpx.post(url, params={"top": 3}, timeout=60, **how).json()["results"]
+        assert len(found) == 64
+        for one in found:
+            assert [match["id"] for match in one["matches"]] == [
+                match["id"] for match in by_picture["matches"]
+            ]
+    (by_crop,) = post(served, "/api/search", ids=CROP, top=3).json()["results"]
+    assert by_crop["query"] == CROP
+    large = httpx.post(url, files={"embeddings": ("e.json", "[" * 5_000_000)})
+    assert large.status_code == 413 and large.json()["field"] == "embeddings"
+
+
+def test_a_gallery_of_other_weights_is_not_searched(tmp_path: Path) -> None:
+    predictor, store = stores.PixelPredictor(), tmp_path / "city.lance"
+    pictures = stores.draw(tmp_path, 3)
+    gallery = Gallery.create(store, predictor)
+    gallery.add(predictor, pictures, progress=False)
+    with serving(Service(predictor, Gallery(store))) as running:
+        assert post(running, "/api/search", pictures[0]).status_code == 200
+        others = stores.PixelPredictor("cd" * 32)
+        gallery.add(others, pictures[:1], reembed=True, progress=False)
+        for answer in (
+            post(running, "/api/search", pictures[0]),
+            post(running, "/api/compare", *pictures[:2]),
+            httpx.get(f"{running.url}/api/vehicles"),
+        ):
+            assert answer.status_code == 500
+            assert "no longer fits this server's weights" in answer.json()["detail"]
 
 
 def test_only_pictures_of_the_gallery_are_sent(served: Served) -> None:
@@ -228,9 +243,9 @@ def test_only_pictures_of_the_gallery_are_sent(served: Served) -> None:
         "/gallery//etc/passwd",
         "/gallery/%2Fetc%2Fpasswd",
         "/gallery/",
-        "/static/../app.py",
-        "/static/..%2Fapp.py",
-        "/static/%2e%2e/app.py",
+        "/static/../api.py",
+        "/static/..%2Fapi.py",
+        "/static/%2e%2e/api.py",
         "/gallery/%00",
     ):
         # A client would tidy the path up.
@@ -238,7 +253,9 @@ def test_only_pictures_of_the_gallery_are_sent(served: Served) -> None:
         assert raw(served, head).startswith(b"HTTP/1.1 404"), place
 
 
-def test_ids_show_no_path_of_the_server_and_are_always_text() -> None:
+def test_ids_show_no_path_of_the_server_and_are_always_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     ids = CropIds()
     for plain in ("a.jpg", "cam 1/ä.jpg", "42"):
         assert ids.shown(plain) == plain == ids.own(plain)
@@ -248,11 +265,27 @@ def test_ids_show_no_path_of_the_server_and_are_always_text() -> None:
         assert re.fullmatch("[0-9a-f]{32}", shown) and ids.own(shown) == own
         with pytest.raises(KeyError):
             ids.own(own)
+    monkeypatch.setattr("multitasknet.server.service._MOST_REPLACED", 2)
+    few = CropIds()
+    first, second, _, third = (few.shown(f"/{name}") for name in "abac")
+    assert (few.own(first), few.own(third)) == ("/a", "/c"), "the last ones that were shown"
+    assert few.own(second) == second
+
+
+def test_an_error_of_the_server_shows_no_path(
+    small: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pin(*_: object) -> None:
+        raise OutputError("/srv/secret/city.lance: cannot be written")
+
+    monkeypatch.setattr("multitasknet.gallery.journeys.pin", pin)
+    answer = httpx.post(f"{small.url}/api/vehicles", json={"ids": ["a"]})
+    assert answer.status_code == 500 and "secret" not in answer.text
 
 
 def test_pages_and_health(served: Served) -> None:
     total = 0
-    pages = ("/", "/docs", "/static/page.js", "/static/page.css", "/static/docs.js")
+    pages = ("/", "/docs", "/vehicles", "/static/page.js", "/static/page.css", "/static/docs.js")
     for place in ("/healthz", "/readyz", f"/gallery/{CROP}", *pages):
         head, page = (httpx.request(method, served.url + place) for method in ("HEAD", "GET"))
         assert (head.status_code, page.status_code) == (200, 200)
@@ -267,12 +300,12 @@ def test_pages_and_health(served: Served) -> None:
         assert set(content) == {"multipart/form-data", "image/*"}
 
 
-def test_answers_leave_at_once(served: Served) -> None:
+def test_answers_leave_at_once(small: Served) -> None:
     with httpx.Client() as client:
         times = []
         for _ in range(9):
             start = time.perf_counter()
-            assert client.get(f"{served.url}/readyz").status_code == 200
+            assert client.get(f"{small.url}/readyz").status_code == 200
             times.append(time.perf_counter() - start)
     # A head and a body that wait for an acknowledgement between them take 40 ms.
     assert statistics.median(times) < 0.03
@@ -280,7 +313,6 @@ def test_answers_leave_at_once(served: Served) -> None:
 
 # Mistakes
 
-ONE = ("a.jpg", JPEG)
 BAD: dict[str, Any] = {
     "no picture": ([("note.jpg", b"no picture")], {}, {}, 400, "images[0]", "note.jpg"),
     "format": ([("a.gif", picture("GIF"))], {}, {}, 400, "images[0]", "a.gif"),
@@ -291,25 +323,24 @@ BAD: dict[str, Any] = {
     "together": ([("b.bmp", bomb(3900))] * 5, {}, {}, 413, "images[4]", "b.bmp"),
     "script": ([("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n")], {}, {}, 400, "images[0]", "a.eps"),
     "too many": ([ONE] * 65, {}, {}, 400, "images", None),
-    "poses": ([ONE], {"keypoints": "[null, null]"}, {}, 400, "keypoints", None),
-    "pose": ([ONE], {"keypoints": "[[[1, 2, 3]]]"}, {}, 400, "keypoints[0]", None),
-    "pose's text": ([ONE], {"keypoints": "[["}, {}, 400, "keypoints", None),
     "unknown field": ([ONE], {"place": "/etc/passwd"}, {}, 400, "place", None),
     "unknown option": ([ONE], {}, {"speed": 3}, 400, "speed", None),
     "text for a file": ([], {"images": "a.jpg"}, {}, 400, "images[0]", None),
     "id": ([], {}, {"ids": "../secret"}, 404, "ids[0]", None),
     "nothing": ([], {}, {}, 400, "images", None),
+    "embedding": ([], {"embeddings": "[[1.0]]"}, {}, 400, "embeddings", None),
 }
-BAD_COMPARISON = {"one": ([], {}, {"ids": CROP}, 400, "images", None)}
+BAD_COMPARISON = {"one": ([ONE], {}, {}, 400, "images", None)}
 BAD_SEARCH: dict[str, Any] = {
-    "top": ([], {}, {"ids": CROP, "top": 0}, 400, "top", None),
-    "distance": ([], {}, {"ids": CROP, "max_distance": -1}, 400, "max_distance", None),
-    "no number": ([], {}, {"ids": CROP, "max_distance": "nan"}, 400, "max_distance", None),
-    "time": ([], {}, {"ids": CROP, "not_before": "soon"}, 400, "not_before", None),
-    "zone": ([], {}, {"ids": CROP, "not_after": "2024-01-01T00:00:00Z"}, 400, "not_after", None),
+    "top": ([ONE], {}, {"top": 0}, 400, "top", None),
+    "distance": ([ONE], {}, {"max_distance": -1}, 400, "max_distance", None),
+    "no number": ([ONE], {}, {"max_distance": "nan"}, 400, "max_distance", None),
+    "time": ([ONE], {}, {"not_before": "soon"}, 400, "not_before", None),
+    "zone": ([ONE], {}, {"not_after": "2024-01-01T00:00:00Z"}, 400, "not_after", None),
     "width": ([], {"embeddings": "[[1.0]]"}, {}, 400, "embeddings[0]", None),
     "overflow": ([], {"embeddings": "[[1e300]]"}, {}, 400, "embeddings[0][0]", None),
     "NaN": ([], {"embeddings": "[[NaN]]"}, {}, 400, "embeddings[0][0]", None),
+    "no JSON": ([], {"embeddings": "[["}, {}, 400, "embeddings", None),
     "nothing": ([], {}, {}, 400, "images", None),
 }
 
@@ -324,10 +355,10 @@ BAD_SEARCH: dict[str, Any] = {
     ids=lambda one: one if isinstance(one, str) else one[0],
 )
 def test_a_mistake_is_a_problem_that_names_field_and_file(
-    served: Served, path: str, case: Any
+    small: Served, path: str, case: Any
 ) -> None:
     files, form, query, status, field, file = case[1]
-    answer = post(served, f"/api/{path}", *files, form=form, **query)
+    answer = post(small, f"/api/{path}", *files, form=form, **query)
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
@@ -346,11 +377,11 @@ def test_an_embedding_that_is_no_number_is_a_problem(
     assert "no finite numbers for it; check the server's weights" in answer.json()["detail"]
 
 
-def test_bodies_methods_and_places_that_are_refused(served: Served) -> None:
-    assert httpx.get(f"{served.url}/api/predict").status_code == 405
-    assert post_raw(served, "/api/predict", b"{}", "application/json").status_code == 415
-    assert httpx.get(f"{served.url}/nowhere").headers["content-type"] == "application/problem+json"
-    stated = raw(served, HEAD + "Content-Length: 104857600\r\n\r\n")
+def test_bodies_methods_and_places_that_are_refused(small: Served) -> None:
+    assert httpx.get(f"{small.url}/api/predict").status_code == 405
+    assert post_raw(small, "/api/predict", b"{}", "application/json").status_code == 415
+    assert httpx.get(f"{small.url}/nowhere").headers["content-type"] == "application/problem+json"
+    stated = raw(small, HEAD + "Content-Length: 104857600\r\n\r\n")
     assert stated.startswith(b"HTTP/1.1 413") and b"at most 33,554,432 bytes" in stated
 
     def endless() -> Iterator[bytes]:
@@ -359,32 +390,15 @@ def test_bodies_methods_and_places_that_are_refused(served: Served) -> None:
 
     # The connection may be closed while the body is being sent.
     with suppress(httpx.TransportError):
-        assert post_raw(served, "/api/predict", endless()).status_code == 413
+        assert post_raw(small, "/api/predict", endless()).status_code == 413
 
 
-def check(answer: httpx.Response) -> None:
-    assert answer.status_code < 500, answer.text
-    if answer.status_code != 200:
-        assert answer.headers["content-type"] == "application/problem+json", answer.text
-        assert answer.json()["detail"]
-
-
-PHOTO = QUERY.read_bytes()
 PICTURES = st.binary(max_size=300) | st.builds(
-    lambda start, cut, other: PHOTO[:start] + other + PHOTO[start + cut :],
-    st.integers(0, 2000),
+    lambda start, cut, other: JPEG[:start] + other + JPEG[start + cut :],
+    st.integers(0, len(JPEG)),
     st.integers(0, 200),
     st.binary(max_size=20),
 )
-
-
-@fuzz
-@given(PATHS, PICTURES, st.sampled_from(["image/png", "multipart/form-data; boundary=x", "a"]))
-def test_no_body_breaks_it(served: Served, path: str, content: bytes, kind: str) -> None:
-    form = b'--x\r\nContent-Disposition: form-data; name="' if "form" in kind else b""
-    check(post_raw(served, path, form + content, kind))
-
-
 JSON = st.recursive(
     st.none() | st.floats() | st.text(max_size=3) | st.sampled_from([1e300, "9" * 4000]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
@@ -393,72 +407,78 @@ JSON = st.recursive(
 
 @fuzz
 @given(
-    PATHS,
-    st.tuples(st.text("ä/\x00\r", min_size=1), PICTURES),
-    st.sampled_from(["ids", "top", "cameras", "not_after", "max_distance", "x"]),
-    st.text(max_size=9),
-    st.sampled_from(["keypoints", "embeddings"]),
-    JSON.map(json.dumps) | st.sampled_from(["[" * 30_000, '{"a":' * 2000, "1" * 5000, '"\\ud800"']),
+    path=st.sampled_from(["/api/predict", "/api/compare", "/api/search"]),
+    kind=st.sampled_from(["image/png", "multipart/form-data; boundary=x", "a"]),
+    file=st.tuples(st.text("ä/\x00\r", min_size=1), PICTURES),
+    option=st.sampled_from(["ids", "top", "cameras", "not_after", "max_distance", "x"]),
+    value=st.text(max_size=9),
+    text=JSON.map(json.dumps)
+    | st.sampled_from(["[" * 30_000, '{"a":' * 2000, "1" * 5000, '"\\ud800"']),
 )
-def test_no_field_breaks_it(
-    served: Served,
+def test_no_body_field_or_option_breaks_it(
+    small: Served,
     path: str,
+    kind: str,
     file: tuple[str, bytes],
     option: str,
     value: str,
-    field: str,
     text: str,
 ) -> None:
-    check(post(served, path, file))
-    check(post(served, path, ONE, form={field: text}))
-    check(post(served, path, ONE, **{option: value}))
+    part = b'--x\r\nContent-Disposition: form-data; name="' if "form" in kind else b""
+    for answer in (
+        post_raw(small, path, part + file[1], kind),
+        post(small, path, file),
+        post(small, path, ONE, form={"embeddings": text}),
+        post(small, path, ONE, **{option: value}),
+    ):
+        assert answer.status_code < 500, answer.text
+        if answer.status_code != 200:
+            assert answer.headers["content-type"] == "application/problem+json", answer.text
+            assert answer.json()["detail"]
 
 
 # Batches, loading, the token
 
 
 def test_callers_at_one_time_share_batches_and_are_answered_rightly(
-    served: Served, monkeypatch: pytest.MonkeyPatch
+    small: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor = served.service.predictor
+    predictor = small.service.predictor
     predict, sizes = predictor.predict, []
 
     def counted(pictures: Any, keypoints: Any) -> Any:
         sizes.append(len(pictures))
+        time.sleep(0.05)
         return predict(pictures, keypoints)
 
-    def embedding(path: Path) -> list[float]:
-        (found,) = post(served, "/api/predict", path).json()["predictions"]
-        return found["embedding"]
+    def answer(path: Path | tuple[str, bytes]) -> Any:
+        found = post(small, "/api/predict", path).json()
+        return found["predictions"][0]["embedding"] if "predictions" in found else found["file"]
 
-    paths = [QUERY, OTHER] * 16
-    expected = [embedding(path) for path in paths[:2]] * 16
+    paths = [QUERY, OTHER, ("cut.jpg", JPEG[:-200])]
+    expected = [answer(path) for path in paths]
+    assert expected[2] == "cut.jpg"
     monkeypatch.setattr(predictor, "predict", counted)
     with ThreadPoolExecutor(16) as pool:
-        np.testing.assert_allclose(
-            list(pool.map(embedding, paths)), expected, rtol=0.001, atol=0.001
-        )
-    assert sum(sizes) == 32 and 1 < max(sizes) <= predictor.batch_size
+        assert list(pool.map(answer, paths * 16)) == expected * 16
+    assert 1 < max(sizes) <= predictor.batch_size
 
 
-def test_one_bad_item_fails_alone_and_too_many_are_refused() -> None:
+def test_too_many_pictures_at_a_time_are_refused() -> None:
     async def run() -> None:
-        batcher: Batcher[int, float] = Batcher(lambda items: [1 / one for one in items], most=4)
-        first, bad, last = await batcher.results([1, 0, 2])
-        assert (first, last) == (1, 0.5) and isinstance(bad, ZeroDivisionError)
         with pytest.raises(ProblemError, match="too many pictures"):
-            await batcher.results([1] * 5000)
+            await Batches(lambda items: items, most=4).results([1] * 5000)
 
     asyncio.run(run())
 
 
-def test_who_comes_while_it_loads_is_answered_afterwards(served: Served) -> None:
+def test_who_comes_while_it_loads_is_answered_afterwards(small: Served) -> None:
     with listen("127.0.0.1", 0) as listening, ThreadPoolExecutor(1) as pool:
         port = listening.getsockname()[1]
         answer = pool.submit(httpx.get, f"http://127.0.0.1:{port}/readyz", timeout=60)
         time.sleep(0.2)
         assert not answer.done()
-        server = make_server(create_app(again(served)))
+        server = make_server(create_app(again(small)))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         assert answer.result(20).json() == {"ready": True}
@@ -466,23 +486,20 @@ def test_who_comes_while_it_loads_is_answered_afterwards(served: Served) -> None
         thread.join()
 
 
-def test_the_token_is_asked_for(served: Served) -> None:
-    with serving(again(served), token="a-long-secret") as guarded:
+def test_the_token_is_asked_for(small: Served) -> None:
+    with serving(again(small), token="a-long-secret") as guarded:
         right, wrong = ({"Authorization": f"Bearer {one}"} for one in ("a-long-secret", "other"))
-        for place in ("/api/gallery", f"/gallery/{CROP}"):
-            assert httpx.get(guarded.url + place).status_code == 401
-            assert httpx.get(guarded.url + place, headers=wrong).status_code == 401
-            assert httpx.get(guarded.url + place, headers=right).status_code == 200
+        for headers, status in (({}, 401), (wrong, 401), (right, 200)):
+            assert httpx.get(f"{guarded.url}/api/gallery", headers=headers).status_code == status
+        assert httpx.get(f"{guarded.url}/gallery/a").status_code == 401
         for place in ("/", "/healthz", "/readyz", "/static/page.js"):
             assert httpx.get(guarded.url + place).status_code == 200
-        with httpx.Client(base_url=guarded.url) as browser:
-            assert browser.post("/api/token", headers=wrong).status_code == 401
-            answer = browser.post("/api/token", headers=right)
-            assert answer.status_code == 204
-            assert browser.get(f"/gallery/{CROP}").status_code == 200
+        assert httpx.post(f"{guarded.url}/api/token", headers=wrong).status_code == 401
+        answer = httpx.post(f"{guarded.url}/api/token", headers=right)
+        assert answer.status_code == 204
         # Other applications on this host have cookies, too, not all of them well-formed.
         own = answer.headers["set-cookie"].partition(";")[0]
-        for cookies in (f'[]={{"a"}}; {own}', f"{own}; a@b=c d", f"lonely; {own}"):
+        for cookies in (own, f'[]={{"a"}}; {own}', f"{own}; a@b=c d", f"lonely; {own}"):
             headers = {"Cookie": cookies}
             assert httpx.get(f"{guarded.url}/api/gallery", headers=headers).status_code == 200
 
@@ -522,14 +539,14 @@ def connections(
 
 
 @pytest.fixture(scope="module")
-def hasty(served: Served) -> Iterator[Served]:
+def hasty(small: Served) -> Iterator[Served]:
     """A server of little patience."""
     limits = Limits(
         requests=20, head_seconds=0.4, body_seconds=1, stalled_seconds=0.4, answer_seconds=0.3
     )
     gallery = Mock()
     gallery.row.return_value = Mock(image=ASSETS / "multitasknet_synthetic.ckpt")
-    with serving(again(served, gallery), limits=limits) as one:
+    with serving(again(small, gallery), limits=limits) as one:
         yield one
 
 
@@ -579,10 +596,10 @@ def test_who_reads_no_answer_is_let_go(hasty: Served) -> None:
         assert 0 < len(rest(caller)) < large.stat().st_size
 
 
-def test_small_bodies_pass_beside_large_ones_that_wait(served: Served) -> None:
+def test_small_bodies_pass_beside_large_ones_that_wait(small: Served) -> None:
     limits = Limits(body=1 << 20, small_body=1 << 16, large_bodies=2, body_seconds=0.6)
     text = HEAD + "Content-Length: 1000000\r\n\r\n" + "a" * 100_000
-    with serving(again(served), limits=limits) as one:
+    with serving(again(small), limits=limits) as one:
         with connections(one.address, 6, text) as every:
             assert post(one, "/api/predict", ONE).status_code == 200
             answers = [rest(caller)[9:12] for caller in every]
@@ -592,9 +609,9 @@ def test_small_bodies_pass_beside_large_ones_that_wait(served: Served) -> None:
 
 
 def test_the_end_answers_those_who_took_too_long(
-    served: Served, caplog: pytest.LogCaptureFixture
+    small: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
-    service: Any = again(served)
+    service: Any = again(small)
     asked = threading.Event()
 
     async def predict(_: Any) -> None:
@@ -645,11 +662,11 @@ def test_mistakes_of_the_command(
 def test_hosts_are_checked_on_this_machine_and_others_warned_of(
     host: str,
     is_local: bool,
-    served: Served,
+    small: Served,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with serving(again(served), host) as one:
+    with serving(again(small), host) as one:
         for name, right in ((None, True), ("evil.example", not is_local), ("localhost:80", True)):
             headers = {} if name is None else {"Host": name}
             url = one.url.replace("0.0.0.0", "127.0.0.1")
@@ -657,29 +674,23 @@ def test_hosts_are_checked_on_this_machine_and_others_warned_of(
             assert answer.status_code == (200 if right else 400)
     monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)
     with listen(host, 0) as listening:
-        serve(again(served), listening, host, None)
+        serve(again(small), listening, host, None)
     assert is_local != ("set --token-file" in caplog.text)
-
-
-@contextmanager
-def command(served: Served) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """The command on the demo's gallery, and its port."""
-    arguments = [sys.executable, "-m", "multitasknet", "serve", "--gallery", "demo", "--port", "0"]
-    environment = os.environ | {"MULTITASKNET_CACHE": str(served.cache)}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(arguments, env=environment, text=True, **pipes) as process:
-        assert process.stdout is not None
-        said = [process.stdout.readline() for _ in range(4)]
-        assert "60 crops" in said[1], said
-        try:
-            yield process, int(said[2].strip("/\n").rpartition(":")[2])
-        finally:
-            process.kill()
 
 
 @pytest.mark.slow
 def test_the_process_stands_attacks_and_finishes_what_is_running(served: Served) -> None:
-    with command(served) as (process, port):
+    arguments = [sys.executable, "-m", "multitasknet", "serve", "--gallery", "demo", "--port", "0"]
+    environment = os.environ | {"MULTITASKNET_CACHE": str(served.cache)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with ExitStack() as stack:
+        process = stack.enter_context(
+            subprocess.Popen(arguments, env=environment, text=True, **pipes)
+        )
+        stack.callback(process.kill)
+        lines = [process.stdout.readline() for _ in range(4)]
+        assert "60 crops" in lines[1], lines
+        port = int(lines[2].strip("/\n").rpartition(":")[2])
         url, address = f"http://127.0.0.1:{port}", ("127.0.0.1", port)
         with connections(address, 300):
             assert httpx.get(f"{url}/readyz").status_code == 200
@@ -692,21 +703,12 @@ def test_the_process_stands_attacks_and_finishes_what_is_running(served: Served)
                         pass
             assert httpx.get(f"{url}/readyz").status_code == 200
             assert psutil.Process(process.pid).memory_info().rss - memory < 300 << 20
-        files = [("images", ("a.jpg", PHOTO))] * 64
+        files = [("images", ("a.jpg", QUERY.read_bytes()))] * 64
         with httpx.Client(timeout=120) as client, ThreadPoolExecutor(1) as pool:
             client.get(f"{url}/healthz")  # connected before the signal
             asked = pool.submit(client.post, f"{url}/api/predict", files=files)
             time.sleep(0.5)
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)
             assert len(asked.result().json()["predictions"]) == 64
-        assert process.wait(60) == 128 + signal.SIGTERM
-
-
-@pytest.mark.slow
-def test_a_signal_ends_an_idle_process_at_once(served: Served) -> None:
-    with command(served) as (process, port), connections(("127.0.0.1", port), 3):
-        start = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 128 + signal.SIGINT
-        assert time.monotonic() - start < 1.5
-        assert process.stderr is not None and "Traceback" not in process.stderr.read()
+        assert process.wait(60) == 128 + signal.SIGINT
+        assert "Traceback" not in process.stderr.read()

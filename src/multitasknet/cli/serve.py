@@ -39,7 +39,7 @@ def _serve(options: argparse.Namespace) -> None:
     for package in _PACKAGES:
         import_extra(package, "serve")
     from ..gallery.gallery import open_gallery
-    from ..server.running import listen, read_token, serve
+    from ..server.process import listen, read_token, serve
     from ..server.service import Service
 
     host = options.host

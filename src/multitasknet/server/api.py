@@ -1,20 +1,22 @@
-"""``/api``: prediction, comparison and search over HTTP."""
+"""The application: what it answers under ``/api``, pictures of the gallery, pages, health."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import islice
+from itertools import chain, islice
+from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import numpy as np
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, NaiveDatetime
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.staticfiles import StaticFiles
 
-from ..errors import ImageError
+from .. import __version__
+from ..errors import GalleryError, ImageError
 from ..gallery import journeys
 from ..gallery.comparing import compared
 from ..gallery.gallery import Gallery
@@ -22,19 +24,48 @@ from ..gallery.rows import Facets, GalleryFilter, GalleryRow, all_of, any_of, me
 from ..images import Crop, Frame, Picture, encode_jpeg, picture_of
 from ..inference.agreement import agreement_as_json, hide_shared
 from ..inference.predictor import Prediction
-from ..vehicle.keypoints import SKELETON, SURFACES
+from ..vehicle.keypoints import SKELETON, SURFACES, visible_surfaces
 from ..vehicle.quality import LEAST_QUALITY
-from .pictures import MOST_IMAGES, Body, Sent
-from .problems import ProblemError
-from .service import Service, prediction_as_json
+from .bodies import BODY_SCHEMA, MOST_IMAGES, Body, Sent
+from .guard import COOKIE, PAGES, Guard, Limits
+from .problems import ProblemError, add_handlers
+from .service import Service
 
 router = APIRouter()
+_STATIC = Path(__file__).parent / "static"
 _KEPT = {"Cache-Control": "private, max-age=600"}
 _QUALITY = 90  # of a crop's JPEG
-# FastAPI knows of the form alone.
-_PICTURE = {
-    "requestBody": {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
-}
+_EXAMPLES = 14
+
+
+def create_app(
+    service: Service,
+    *,
+    token: str | None = None,
+    limits: Limits = Limits(),  # noqa: B008, it is frozen
+    hosts: frozenset[str] = frozenset(),
+) -> FastAPI:
+    """The application.
+
+    Args:
+        service: what answers.
+        token: that callers must send; None for none.
+        limits: of requests.
+        hosts: names by which it may be called, so that no page of another site can; empty for any.
+    """
+    app = FastAPI(title="multitasknet", version=__version__, docs_url=None, redoc_url=None)
+    app.state.service, app.state.limits, app.state.token = service, limits, token
+    add_handlers(app)
+    app.include_router(router)
+    for place, name in PAGES.items():
+        app.add_route(
+            place,
+            lambda _, file=_STATIC / name: FileResponse(file),
+            include_in_schema=False,
+        )
+    app.mount("/static", StaticFiles(directory=_STATIC))
+    app.add_middleware(Guard, limits=limits, token=token, hosts=hosts)
+    return app
 
 
 class Crops(BaseModel):
@@ -88,42 +119,42 @@ Served: TypeAlias = Annotated[Service, Depends(_service)]
 def _gallery(service: Served) -> Gallery:
     if service.gallery is None:
         raise ProblemError(404, "this server has no gallery; start it with --gallery")
+    service.check_gallery(service.gallery)
     return service.gallery
 
 
-@router.post("/api/predict", openapi_extra=_PICTURE)
+@router.post("/api/predict", openapi_extra=BODY_SCHEMA)
 async def predict(service: Served, sent: Body, crops: Annotated[Crops, Query()]) -> Response:
     """Colour, type, pose and embedding of each picture, then of each crop of the gallery."""
     pictures = await run_in_threadpool(_with_crops, service, sent, crops.ids)
     found = await service.predict(pictures)
-    return JSONResponse({"predictions": list(map(prediction_as_json, found))})
+    return JSONResponse({"predictions": list(map(_prediction_as_json, found))})
 
 
-@router.post("/api/compare", openapi_extra=_PICTURE)
+@router.post("/api/compare", openapi_extra=BODY_SCHEMA)
 async def compare(service: Served, sent: Body, crops: Annotated[Crops, Query()]) -> Response:
     """The distance of two pictures, and what it means in the server's gallery.
 
     And what each surface of the vehicle contributes.
     """
     both = await run_in_threadpool(_with_crops, service, sent, crops.ids)
-    if len(both.pictures) != 2:
-        raise ProblemError(400, f"{len(both.pictures)} pictures; expected two", field="images")
+    if len(both) != 2:
+        raise ProblemError(400, f"{len(both)} pictures; expected two", field="images")
     first, second = await service.predict(both)
     poses = first.pose, second.pose
-    pictures = await run_in_threadpool(hide_shared, both.pictures, poses, service.predictor.size)
-    shown = np.array([one.embedding for one in await service.predict(Sent(*pictures, []))])
-    found = await run_in_threadpool(
-        compared, service.predictor, first, second, shown, service.gallery
-    )
+    hidden = await run_in_threadpool(hide_shared, both, poses, service.predictor.size)
+    shown = np.array([one.embedding for one in await service.predict(*hidden)])
+    gallery = None if service.gallery is None else await run_in_threadpool(_gallery, service)
+    found = await run_in_threadpool(compared, service.predictor, first, second, shown, gallery)
     return JSONResponse(
         {"measured_on": service.measured_on}
         | meaning(found.distance, found.rate, found.probability)
-        | {"first": prediction_as_json(first), "second": prediction_as_json(second)}
+        | {"first": _prediction_as_json(first), "second": _prediction_as_json(second)}
         | agreement_as_json(found.parts)
     )
 
 
-@router.post("/api/search", openapi_extra=_PICTURE)
+@router.post("/api/search", openapi_extra=BODY_SCHEMA)
 async def search(
     service: Served,
     gallery: Annotated[Gallery, Depends(_gallery)],
@@ -137,7 +168,7 @@ async def search(
     if not 0 < len(sent.pictures) + len(asked.ids) + len(sent.embeddings) <= MOST_IMAGES:
         detail = f"expected 1 to {MOST_IMAGES} pictures, ids and embeddings together"
         raise ProblemError(400, detail, field="images")
-    found = await service.predict(sent)
+    found = await service.predict(sent.pictures)
     # In a thread, since a large gallery takes a while.
     return JSONResponse(await run_in_threadpool(_search, service, gallery, sent, asked, found))
 
@@ -228,11 +259,12 @@ def pin_vehicle(
 
     So vehicles are split and merged, which `gallery link` keeps. Answers with its number.
     """
-    ids = []
-    for place, id in enumerate(asked.ids):
-        with _known(id, f"ids[{place}]"):
-            ids.append(service.crops.own(id))
-    return JSONResponse({"vehicle": journeys.pin(gallery, ids)})
+    ids = [_own_id(service, id, f"ids[{place}]") for place, id in enumerate(asked.ids)]
+    try:
+        return JSONResponse({"vehicle": journeys.pin(gallery, ids)})
+    except GalleryError as error:  # which names the row by its place on this machine
+        detail = "a crop is not in the gallery, or no longer; load the page again"
+        raise ProblemError(404, detail, field="ids") from error
 
 
 @router.get("/api/gallery")
@@ -251,8 +283,17 @@ def gallery(service: Served) -> Response:
         about |= asdict(crops.facets)
         rates = crops.rates
         about |= {"rates": {"pairs": rates.pairs, "about": rates.about}}
-        about |= {"images": len(crops), "examples": service.examples(crops)}
+        about |= {"images": len(crops), "examples": _examples(service, crops)}
     return JSONResponse(about)
+
+
+def _examples(service: Service, gallery: Gallery) -> list[dict[str, Any]]:
+    """A few crops to begin with, of several colours where these are known."""
+    colors = gallery.facets.colors[:_EXAMPLES]
+    each = -(-_EXAMPLES // max(len(colors), 1))
+    found = [islice(gallery.select(any_of("color", [one])), each) for one in colors]
+    rows = chain(*found) if colors else islice(gallery.select("true"), each)
+    return [service.row_as_json(row) for row in islice(rows, _EXAMPLES)]
 
 
 @router.get("/gallery/{id:path}")
@@ -271,21 +312,50 @@ def gallery_picture(service: Served, id: str, frame: bool = False) -> Response:
     return Response(encode_jpeg(pixels, _QUALITY), media_type="image/jpeg", headers=_KEPT)
 
 
+@router.get("/readyz")
+@router.get("/healthz", include_in_schema=False)
+async def health() -> Response:
+    """Whether the server answers; it does so once the weights are loaded."""
+    return JSONResponse({"ready": True})
+
+
+@router.post("/api/token")
+async def remember_token(request: Request) -> Response:
+    """Keep the token, which this request was let in with, in a cookie for the page."""
+    response = Response(status_code=204)
+    if request.app.state.token is not None:
+        response.set_cookie(COOKIE, request.app.state.token, httponly=True, samesite="strict")
+    return response
+
+
+def _prediction_as_json(prediction: Prediction) -> dict[str, Any]:
+    """As ``predict --json`` prints it, with the picture's size and the surfaces that are seen."""
+    found = prediction.as_json()
+    found["pose"]["surfaces"] = visible_surfaces(prediction.pose.keypoints)
+    return found | {"width": prediction.width, "height": prediction.height}
+
+
 def _row(service: Service, id: str, field: str) -> GalleryRow:
     """The crop of an id that a caller sent; ProblemError."""
-    with _known(id, field):
-        return _gallery(service).row(service.crops.own(id))
-
-
-@contextmanager
-def _known(id: str, field: str) -> Iterator[None]:
+    own = _own_id(service, id, field)
     try:
-        yield
+        return _gallery(service).row(own)
     except KeyError as error:
-        raise ProblemError(404, f"{id[:100]!r} is no id of the gallery", field=field) from error
+        raise _unknown(id, field) from error
 
 
-def _with_crops(service: Service, sent: Sent, ids: Sequence[str]) -> Sent:
+def _own_id(service: Service, id: str, field: str) -> str:
+    try:
+        return service.crops.own(id)
+    except KeyError as error:
+        raise _unknown(id, field) from error
+
+
+def _unknown(id: str, field: str) -> ProblemError:
+    return ProblemError(404, f"{id[:100]!r} is no id of the gallery", field=field)
+
+
+def _with_crops(service: Service, sent: Sent, ids: Sequence[str]) -> list[Picture]:
     """The pictures that were sent, and those of crops of the gallery."""
     crops = [_picture_of_crop(service, id, f"ids[{place}]") for place, id in enumerate(ids)]
     pictures = sent.pictures + crops
@@ -294,7 +364,7 @@ def _with_crops(service: Service, sent: Sent, ids: Sequence[str]) -> Sent:
     if not 0 < len(pictures) <= MOST_IMAGES:
         detail = f"{len(pictures)} pictures; expected 1 to {MOST_IMAGES}, as 'images' or 'ids'"
         raise ProblemError(400, detail, field="images")
-    return Sent(pictures, sent.keypoints + [None] * len(crops), [])
+    return pictures
 
 
 def _picture_of_crop(service: Service, id: str, field: str) -> Picture:

@@ -19,8 +19,9 @@ from .problems import ProblemError, busy
 T = TypeVar("T")
 
 COOKIE = "multitasknet_token"
-# Open without the token: nothing but the page's own parts and the server's state.
-_OPEN = ("/", "/vehicles", "/docs", "/openapi.json", "/healthz", "/readyz")
+PAGES = {"/": "page.html", "/vehicles": "vehicles.html", "/docs": "docs.html"}
+# Open without the token: nothing but the pages' own parts and the server's state.
+_OPEN = (*PAGES, "/openapi.json", "/healthz", "/readyz")
 _OPEN_BELOW = "/static/"
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -28,6 +29,8 @@ _HEADERS = {
     "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    # No page of another site shows the gallery's pictures.
+    "Cross-Origin-Resource-Policy": "same-origin",
 }
 
 

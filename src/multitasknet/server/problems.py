@@ -11,9 +11,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from ..errors import MultiTaskNetError
+from ..errors import DataError, GalleryError, ImageError
 
-_EXPECTED = HTTPException, RequestValidationError, MultiTaskNetError, ClientDisconnect
+# Other errors of this package are of the server, and may name its files.
+_MISTAKES = DataError, GalleryError, ImageError, ClientDisconnect
+_EXPECTED = HTTPException, RequestValidationError, *_MISTAKES
 
 
 class ProblemError(HTTPException):
@@ -81,6 +83,6 @@ def _problem_of(error: Exception) -> ProblemError:
         parts = [f"[{one}]" if isinstance(one, int) else f".{one}" for one in first["loc"][1:]]
         field = "".join(parts).removeprefix(".")[:100]
         return ProblemError(400, first["msg"], field=field or "body")
-    if isinstance(error, _EXPECTED):
+    if isinstance(error, _MISTAKES):
         return ProblemError(400, str(error) or "the request was cut off")
     return ProblemError(500, "something went wrong in the server; its log has the details")

@@ -33,17 +33,25 @@ export async function call(path, options = {}) {
   }
 }
 
+let loggedIn = null;
+
+// Asks for the token, once for all calls that lack it.
 function login() {
-  const dialog = $("login");
-  if (!dialog.open) dialog.showModal();
-  return new Promise((resolve) => {
-    $("token-form").onsubmit = async (event) => {
-      event.preventDefault();
-      const headers = { Authorization: "Bearer " + $("token").value };
-      const answer = await fetch("/api/token", { method: "POST", headers });
-      $("refused").textContent = answer.ok ? "" : "That is not the token.";
-      if (answer.ok) { dialog.close(); resolve(); }
-    };
+  return loggedIn ??= new Promise((resolve) => {
+    const token = make("input", { type: "password", autocomplete: "current-password", required: true });
+    const refused = make("p", { class: "problem", role: "alert" });
+    const dialog = make("dialog", { id: "login", "aria-labelledby": "login-title", oncancel: (event) => event.preventDefault() },
+      make("form", { onsubmit: async (event) => {
+        event.preventDefault();
+        const headers = { Authorization: "Bearer " + token.value };
+        // What no header can hold is rejected here.
+        const answer = await fetch("/api/token", { method: "POST", headers }).catch(() => null);
+        refused.textContent = answer?.ok ? "" : "That is not the token.";
+        if (answer?.ok) { dialog.remove(); loggedIn = null; resolve(); }
+      } }, make("h2", { id: "login-title" }, "This server asks for a token"),
+      make("label", {}, "Token ", token), refused, make("button", {}, "Continue")));
+    document.body.append(dialog);
+    dialog.showModal();
   });
 }
 

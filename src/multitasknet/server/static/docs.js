@@ -1,6 +1,6 @@
 // Shows /openapi.json, with examples that run: they ask about crops of the gallery.
 
-import { make } from "./common.js";
+import { call, make } from "./common.js";
 
 const short = (value) => JSON.stringify(value, (_, one) =>
   Array.isArray(one) && one.length > 6 && typeof one[0] === "number"
@@ -11,8 +11,8 @@ const CROPS = { "/api/predict": 1, "/api/compare": 2, "/api/search": 1 };
 function fieldsOf(operation, schemas) {
   const { content } = operation.requestBody ?? { content: {} };
   const body = content["multipart/form-data"] ?? content["application/json"];
-  const form = body?.schema.$ref?.split("/").at(-1);
-  return [...Object.entries(schemas[form]?.properties ?? {}),
+  const schema = schemas[body?.schema.$ref?.split("/").at(-1)] ?? body?.schema;
+  return [...Object.entries(schema?.properties ?? {}),
     ...(operation.parameters ?? []).map((one) => [`?${one.name}`, { description: one.description ?? one.schema.description }])];
 }
 
@@ -41,8 +41,8 @@ function shown(path, method, operation, schemas, ids) {
   return box;
 }
 
-const described = await (await fetch("/openapi.json")).json();
-const gallery = await (await fetch("/api/gallery")).json();
+const described = await call("/openapi.json");
+const gallery = await call("/api/gallery");
 const ids = (gallery.examples ?? []).map((row) => row.id);
 for (const [path, methods] of Object.entries(described.paths)) {
   for (const [method, operation] of Object.entries(methods)) {

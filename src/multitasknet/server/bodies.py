@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
-import numpy as np
-from fastapi import Depends, File, Request, UploadFile
+from fastapi import Depends, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, Json
+from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile as SentFile
 
 from ..images import Picture, picture_of
-from ..vehicle.keypoints import NUM_KEYPOINTS
 from .problems import ProblemError
 
 MOST_IMAGES = 64
@@ -22,13 +22,9 @@ MOST_IMAGES = 64
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 # Of one request, in pictures of the most pixels.
 _TOGETHER = 4
-
-# Places far outside a picture are a mistake, too.
+# Bytes of embeddings: 64 of 1,024 numbers take 1.5 million, and 20 times that in memory.
+_MOST_TEXT = 4 << 20
 _Number = Annotated[float, Field(ge=-1e6, le=1e6)]
-_Pose = Annotated[
-    list[tuple[_Number, _Number, _Number]],
-    Field(min_length=NUM_KEYPOINTS, max_length=NUM_KEYPOINTS),
-]
 
 
 class Form(BaseModel):
@@ -39,13 +35,8 @@ class Form(BaseModel):
     images: list[UploadFile] = Field(
         [], max_length=MOST_IMAGES, description="JPEG, PNG, WebP or BMP files"
     )
-    keypoints: Json[list[_Pose | None]] = Field(
-        [],
-        description="JSON: for each image 36 of [x, y, confidence], x and y in pixels, or null to "
-        "estimate them",
-    )
     embeddings: Json[list[list[_Number]]] = Field(
-        [], description="JSON: embeddings to search for, as predict returns them"
+        [], description="JSON, also as a file: to search for, as predict returns them"
     )
 
 
@@ -55,23 +46,25 @@ class Sent:
 
     Attributes:
         pictures: undecoded.
-        keypoints: for each picture float32 ``[36, 3]``, or None to estimate them.
         embeddings: lists of numbers.
     """
 
     pictures: list[Picture]
-    keypoints: list[np.ndarray | None]
     embeddings: list[list[float]]
 
 
-async def read_body(request: Request, form: Annotated[Form, File()]) -> Sent:
+async def read_body(request: Request) -> Sent:
     """A request's pictures, checked by their headers; ProblemError."""
-    pictures = [
-        picture_of(await one.read(), one.filename or f"image {place}")
-        for place, one in enumerate(form.images)
-    ]
     kind = request.headers.get("content-type", "").lower()
-    if not kind.startswith(("multipart/form-data", "application/x-www-form-urlencoded")):
+    form = Form()
+    if kind.startswith(("multipart/form-data", "application/x-www-form-urlencoded")):
+        async with request.form(max_part_size=_MOST_TEXT) as fields:
+            form = await _checked({name: fields.getlist(name) for name in fields})
+            pictures = [
+                picture_of(await one.read(), one.filename or f"image {place}")
+                for place, one in enumerate(form.images)
+            ]
+    else:
         body = await request.body()
         if body and not kind.startswith("image/"):
             detail = (
@@ -80,14 +73,35 @@ async def read_body(request: Request, form: Annotated[Form, File()]) -> Sent:
             raise ProblemError(415, detail, field="content-type")
         pictures = [picture_of(body, "image")] if body else []
     await run_in_threadpool(_check_pictures, pictures, request.app.state.limits.pixels)
-    poses = form.keypoints or [None] * len(pictures)
-    if len(poses) != len(pictures):
-        detail = f"{len(poses)} poses for {len(pictures)} pictures; expected one for each, or null"
-        raise ProblemError(400, detail, field="keypoints")
-    keypoints = [None if one is None else np.array(one, np.float32) for one in poses]
-    return Sent(pictures, keypoints, form.embeddings)
+    return Sent(pictures, form.embeddings)
 
 
+async def _checked(fields: dict[str, Any]) -> Form:
+    for name in fields.keys() - {"images"}:
+        *_, value = fields[name]
+        if isinstance(value, SentFile):
+            if (value.size or 0) > _MOST_TEXT:
+                detail = f"{value.size:,} bytes; expected at most {_MOST_TEXT:,}"
+                raise ProblemError(413, detail, field=name, file=value.filename)
+            value = await value.read()
+        fields[name] = value
+    try:
+        return Form.model_validate(fields)
+    except ValidationError as error:
+        raise RequestValidationError(
+            [one | {"loc": ("body", *one["loc"])} for one in error.errors()]
+        ) from error
+
+
+# FastAPI knows nothing of bodies that it does not read.
+BODY_SCHEMA: dict[str, Any] = {
+    "requestBody": {
+        "content": {
+            "multipart/form-data": {"schema": Form.model_json_schema()},
+            "image/*": {"schema": {"type": "string", "format": "binary"}},
+        }
+    }
+}
 Body: TypeAlias = Annotated[Sent, Depends(read_body)]
 
 

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..errors import MultiTaskNetError
-from .app import create_app
+from .api import create_app
 from .guard import Limits
 from .service import Service
 
