@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from ..images import read_image
-from ..report.charts import bar_chart, line_chart
-from ..report.comparison import SIDE, draw_comparison
+from ..report.charts import line_chart
+from ..report.overlay import SIDE, draw_comparison
 from ..report.page import Panel, Shot, thumbnail, write_page
 from ..vehicle.keypoint_metrics import THRESHOLDS, calibration_error, published_thresholds
-from .pose import AS_PUBLISHED, CALIBRATED_AT, PartScore, PoseEvaluation
+from .pose import AS_PUBLISHED, CALIBRATED_AT, PoseEvaluation
 from .report import best_median_worst
 from .results import RANDOM, CardMetrics, data_name
 
@@ -48,7 +47,7 @@ def write_pose_report(
         calibration_error=calibration_error,
         pck=_pck_chart(evaluation),
         reliability=_reliability_chart(evaluation),
-        tables={titles[kind]: (parts, _bars(parts)) for kind, parts in evaluation.parts.items()},
+        tables={titles[kind]: parts for kind, parts in evaluation.parts.items()},
         panels=pose_panels(evaluation),
     )
 
@@ -92,17 +91,5 @@ def _reliability_chart(evaluation: PoseEvaluation) -> object:
         {**curves, "as it should be": [(0, 0), (1, 100)]},
         x_label="confidence",
         y_label=f"keypoints within {CALIBRATED_AT:g}, percent",
-        y_limits=_PERCENT,
-    )
-
-
-def _bars(scores: Mapping[str, PartScore]) -> object:
-    return bar_chart(
-        {
-            "visible": [100 * one.visible.pck[CALIBRATED_AT] for one in scores.values()],
-            "hidden": [100 * one.hidden.pck[CALIBRATED_AT] for one in scores.values()],
-        },
-        list(scores),
-        y_label=f"PCK@{CALIBRATED_AT:g}, percent",
         y_limits=_PERCENT,
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import ImageError
 from ..images import Corners, open_picture
-from ..report.map import draw_map
+from ..report.charts import draw_map
 from ..report.page import Panel, Shot, thumbnail, write_page
 from .journeys import Journey, Stop, check_places, origins_and_destinations, ways
 from .rows import Hit

@@ -22,7 +22,10 @@ _ACROSS = (255, 255, 255)
 _LEAST_DOT = 0.25  # of a dot of full confidence
 _FILL, _MOST = 70, 110  # opacity of a surface, of 255
 _AGREES, _SEEN = (0, 230, 90), (255, 255, 255)
-_TALL, _GAP, _TEXT = 480, 12, 15  # pixels
+SIDE, _GAP, _TEXT = 480, 12, 15  # pixels
+_RING, _SQUARE = SIDE / 55, SIDE / 92
+# White in black can be seen on any ground.
+_OUTLINED = (("black", 4), ("white", 2))
 
 
 def draw_overlay(image: Image.Image, keypoints: np.ndarray) -> Image.Image:
@@ -55,6 +58,35 @@ def draw_overlay(image: Image.Image, keypoints: np.ndarray) -> Image.Image:
     return Image.alpha_composite(image.convert("RGBA"), overlay).convert("RGB")
 
 
+def draw_comparison(pixels: np.ndarray, estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """A picture brought to 480 pixels, uint8 ``[H, W, 3]``, with both poses ``[36, 3]``.
+
+    Estimates are as :func:`draw_overlay` draws them, true places rings, or squares where the
+    keypoint is hidden; a line joins the two. A true place of (0, 0) is none.
+    """
+    height, width = pixels.shape[:2]
+    scale = SIDE / max(height, width)
+    picture = Image.fromarray(pixels).resize(
+        [max(round(width * scale), 1), max(round(height * scale), 1)]
+    )
+    stretch = np.array([picture.width / width, picture.height / height, 1])
+    estimate, truth = estimate * stretch, truth * stretch
+    known = (truth[:, 2] >= SEEN_FROM) | truth[:, :2].any(axis=1)
+    draw = ImageDraw.Draw(picture)
+    for color, thick in _OUTLINED:
+        for found, true in zip(estimate[known], truth[known], strict=True):
+            draw.line((*found[:2], *true[:2]), fill=color, width=thick // 2)
+    picture = draw_overlay(picture, estimate)
+    draw = ImageDraw.Draw(picture)
+    for color, thick in _OUTLINED:
+        for x, y, visibility in truth[known].tolist():
+            visible = visibility >= SEEN_FROM
+            reach = (_RING if visible else _SQUARE) + thick / 2
+            shape = draw.ellipse if visible else draw.rectangle
+            shape((x - reach, y - reach, x + reach, y + reach), outline=color, width=thick)
+    return np.asarray(picture)
+
+
 def draw_agreement(
     images: Sequence[Image.Image],
     poses: Sequence[np.ndarray],
@@ -72,8 +104,8 @@ def draw_agreement(
     most = max(agreeing.values(), default=1)
     sides = []
     for image, keypoints in zip(images, poses, strict=True):
-        scale = _TALL / image.height
-        picture = image.convert("RGB").resize((max(round(image.width * scale), 1), _TALL))
+        scale = SIDE / image.height
+        picture = image.convert("RGB").resize((max(round(image.width * scale), 1), SIDE))
         places = np.column_stack([keypoints[:, :2] * scale, keypoints[:, 2]])
         overlay = Image.new("RGBA", picture.size)
         draw = ImageDraw.Draw(overlay)
@@ -93,7 +125,7 @@ def draw_agreement(
             )
         sides.append(Image.alpha_composite(picture.convert("RGBA"), overlay).convert("RGB"))
     width = sum(side.width for side in sides) + _GAP
-    both = Image.new("RGB", (width, _TALL), "white")
+    both = Image.new("RGB", (width, SIDE), "white")
     both.paste(sides[0], (0, 0))
     both.paste(sides[1], (sides[0].width + _GAP, 0))
     return both
