@@ -40,7 +40,7 @@ function login() {
   return loggedIn ??= new Promise((resolve) => {
     const token = make("input", { type: "password", autocomplete: "current-password", required: true });
     const refused = make("p", { class: "problem", role: "alert" });
-    const dialog = make("dialog", { id: "login", "aria-labelledby": "login-title", oncancel: (event) => event.preventDefault() },
+    const dialog = make("dialog", { id: "login", "aria-labelledby": "login-title", onclose: () => dialog.showModal() },
       make("form", { onsubmit: async (event) => {
         event.preventDefault();
         const headers = { Authorization: "Bearer " + token.value };
