@@ -76,11 +76,6 @@ def test_every_command_shows_a_line_that_works() -> None:
         assert not words or _parse(words).run, name
 
 
-def test_one_thing_has_one_name() -> None:
-    old = {"--batch", "--hint", "--out", "--pack", "--fp16", "--cache-dir", "--offline"}
-    assert not old & {name for command in COMMANDS for name in options_of(command)}
-
-
 def test_a_mistyped_command_is_answered_with_the_nearest(capsys) -> None:
     for words, answer in (
         (["predct"], "there is no command 'predct'; did you mean 'predict'?"),

@@ -249,8 +249,7 @@ def test_it_can_be_used_by_keyboard_and_names_its_parts(browser: Browser, served
     assert {"file", "overlay", "view", "reach", "SUMMARY", "BUTTON"} <= set(seen)
 
 
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
 def test_nothing_is_cut_off(browser: Browser, served: Served, width: int, dark: bool) -> None:
     browser.go("about:blank")
     for view in ("rank", "journey"):
@@ -292,6 +291,24 @@ def test_a_server_without_a_gallery_says_so(
     browser.upload("#file", QUERIES[0])
     browser.wait("document.querySelectorAll('#shown circle').length === 36")
     browser.wait("document.querySelector('#status').innerText.includes('start it with --gallery')")
+
+
+def test_the_token_is_asked_for_until_it_is_right(browser: Browser) -> None:
+    with serving(Service(PixelPredictor(), None), token="a%b<c>^d") as served:
+        browser.go(f"{served.url}/docs")
+        field = "document.querySelector('#login[open] input')"
+        browser.wait(field)
+        for typed, answered in (
+            ("ä€", "#login .problem:not(:empty)"),
+            ("a%b<c>^d", "[data-ready]"),
+        ):
+            browser.run(f"{field}.value = {typed!r}")
+            click(browser, "#login button")
+            browser.wait(f"document.querySelector({answered!r})")
+        assert browser.run("document.querySelector('#login')") is None
+        go(browser, served)  # which the cookie opens
+        assert "no gallery" in text(browser, "#about")
+    browser.messages[:] = [one for one in browser.messages if "status of 401" not in one]
 
 
 def test_a_box_shows_its_crop_and_on_a_click_the_frame(browser: Browser, tmp_path: Path) -> None:

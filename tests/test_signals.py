@@ -23,7 +23,12 @@ COMMANDS = {
     "evaluate": ["evaluate", *SMALL, "--data", "{data}", "--output", "{out}/evaluation"],
     "synthesize": ["synthesize", "--output", "{out}/drawn"],
 }
-SAMPLE = [("predict", signal.SIGINT), ("export", signal.SIGTERM), ("evaluate", signal.SIGTERM)]
+# Each with the seconds after which the signal comes.
+SAMPLE = [
+    ("predict", signal.SIGINT, 0.0),
+    ("export", signal.SIGTERM, 2.5),
+    ("evaluate", signal.SIGTERM, 2.5),
+]
 
 
 class Bench:
@@ -75,8 +80,7 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "number"), SAMPLE)
-@pytest.mark.parametrize("after", [0.0, 2.5])
+@pytest.mark.parametrize(("name", "number", "after"), SAMPLE)
 def test_a_signal_ends_a_command_in_one_line(bench: Bench, name, number, after) -> None:
     process = bench.start(name)
     with_deadline(lambda: is_armed(process), 60)
