@@ -79,16 +79,6 @@ def test_imports_go_one_way(path: Path) -> None:
             assert room == here or LEVEL[room] < LEVEL[here], f"{here} imports {'.'.join(place)}"
 
 
-def test_rooms_do_not_import_each_other_in_a_circle() -> None:
-    # Within a level the list gives no order.
-    for rooms in ROOMS:
-        for path in modules():
-            here = room_of(path.relative_to(PACKAGE).with_suffix("").parts)
-            if here in rooms:
-                others = {room_of(place) for place in imported(path)} & set(rooms) - {here}
-                assert not others
-
-
 def test_the_rooms_for_any_network_import_none() -> None:
     found = {
         str(path.relative_to(PACKAGE))

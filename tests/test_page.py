@@ -297,14 +297,14 @@ def test_the_token_is_asked_for_until_it_is_right(browser: Browser) -> None:
     with serving(Service(PixelPredictor(), None), token="a%b<c>^d") as served:
         browser.go(f"{served.url}/docs")
         field = "document.querySelector('#login[open] input')"
-        browser.wait(field)
-        for typed, answered in (
+        browser.wait(f"!!{field}")
+        for typed, seen in (
             ("ä€", "#login .problem:not(:empty)"),
             ("a%b<c>^d", "[data-ready]"),
         ):
             browser.run(f"{field}.value = {typed!r}")
             click(browser, "#login button")
-            browser.wait(f"document.querySelector({answered!r})")
+            browser.wait(f"!!document.querySelector({seen!r})")
         assert browser.run("document.querySelector('#login')") is None
         go(browser, served)  # which the cookie opens
         assert "no gallery" in text(browser, "#about")
