@@ -127,6 +127,12 @@ def test_predictions_are_those_of_python(served: Served) -> None:
     assert (found[0]["width"], found[0]["height"]) == (width, height)
 
 
+def test_four_formats_are_read(small: Served) -> None:
+    files = [(kind, picture(kind)) for kind in ("JPEG", "PNG", "WEBP", "BMP")]
+    found = post(small, "/api/predict", *files).json()["predictions"]
+    assert [(one["image"], one["width"]) for one in found] == [(kind, 32) for kind, _ in files]
+
+
 def test_a_comparison_is_that_of_python(served: Served) -> None:
     expected = compare(served.service.predictor, QUERY, OTHER).as_json()
     found = post(served, "/api/compare", QUERY, OTHER).json()
