@@ -301,10 +301,10 @@ def test_the_command_prints_what_lies_there(
     straight, crops, data, weights, tmp_path, capsys
 ) -> None:
     config = tmp_path / "adapt.yaml"
-    config.write_text("size: 32\ninstances: 8\nneighbors: 8\nlr: 0.0001\n")
+    config.write_text("size: 32\nbatch_size: 16\ninstances: 8\nneighbors: 8\nlr: 0.0001\n")
     command = ["adapt", str(crops), "--output", str(straight.output), "--data", str(data)]
     command += ["--weights", str(weights), "--freeze", "backbone", "--rounds", "2"]
-    command += ["--batch-size", "16", "--config", str(config), "--pose", "none"]
+    command += ["--config", str(config), "--pose", "none"]
     assert main(command) == 0
     said = capsys.readouterr().out
     best = straight.best
