@@ -31,7 +31,8 @@ from multitasknet import Predictor
 from multitasknet.cli import main as run
 from multitasknet.data.boxes import LEAST_SIDE
 from multitasknet.gallery.gallery import Gallery
-from multitasknet.ranking.metrics import evaluate_embeddings
+from multitasknet.ranking.distances import squared_distances
+from multitasknet.ranking.metrics import evaluate_ranking
 from vehiclesynth import synthesize_scenes
 
 Box: TypeAlias = "tuple[float, float, float, float]"
@@ -194,7 +195,8 @@ def compare_crops(
         vectors = np.array(vectors, np.float32)
         if predictor.spec.distance == "cosine":
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        result = evaluate_embeddings(vectors, vectors, ids, ids, cameras, cameras)
+        distances = squared_distances(vectors, vectors)
+        result = evaluate_ranking(distances, ids, ids, cameras, cameras)
         figures[f"mAP of {name}"] = result.mAP
     return figures
 

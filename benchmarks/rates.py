@@ -25,6 +25,7 @@ from multitasknet.data.records import Record
 from multitasknet.images import read_image
 from multitasknet.ranking.calibration import LabelledHits
 from multitasknet.ranking.distances import squared_distances
+from multitasknet.ranking.metrics import Labels
 from multitasknet.ranking.strangers import Moments, StrangerRates
 
 HERE = Path(__file__).resolve().parent
@@ -159,8 +160,8 @@ def halves(
     for half in (known, ~known):
         places = rng.permutation(np.flatnonzero(half))
         query, gallery = np.split(places, [len(places) // 4])
-        labels = ids[query], ids[gallery], cameras[query], cameras[gallery]
-        hits.append(LabelledHits.of(rows[query], rows[gallery], *labels))
+        labels = Labels(ids[query], ids[gallery], cameras[query], cameras[gallery])
+        hits.append(LabelledHits.of(rows[query], rows[gallery], labels))
     measured, asked = hits
     calibration = Calibration(
         measured.coefficients(),

@@ -29,7 +29,7 @@ from multitasknet import PoseEstimator, Predictor, read_dataset
 from multitasknet.data.records import Record, Split, VehicleDataset
 from multitasknet.images import encode_jpeg, picture_of, read_image
 from multitasknet.ranking.distances import squared_distances
-from multitasknet.ranking.metrics import evaluate_embeddings, evaluate_ranking
+from multitasknet.ranking.metrics import evaluate_ranking
 from multitasknet.vehicle.attributes import COLORS, TYPES
 from multitasknet.vehicle.keypoint_metrics import KeypointErrors
 from multitasknet.vehicle.keypoints import HALF_TURN_KEYPOINTS, SEEN_FROM
@@ -159,9 +159,8 @@ def of_set(
             for record, one in zip(split.records, predictions, strict=True)
         ]
     splits = dataset.query, dataset.gallery
-    ranking = evaluate_embeddings(
-        *embeddings, *(one.vehicle_ids for one in splits), *(one.camera_ids for one in splits)
-    )
+    labels = (*(one.vehicle_ids for one in splits), *(one.camera_ids for one in splits))
+    ranking = evaluate_ranking(squared_distances(*embeddings), *labels)
     return [ranking.mAP, ranking.rank(1), *np.mean(right, axis=0).tolist()]
 
 

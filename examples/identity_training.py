@@ -30,7 +30,8 @@ from torch_training import Plan, Training
 
 import multitasknet
 from multitasknet.data.records import Record, Split
-from multitasknet.ranking.metrics import evaluate_embeddings
+from multitasknet.ranking.distances import squared_distances
+from multitasknet.ranking.metrics import evaluate_ranking
 from multitasknet.vehicle.keypoints import MIRRORED_KEYPOINTS, NUM_KEYPOINTS
 
 COLORS, TYPES = (10, 9)
@@ -333,8 +334,8 @@ def validate(
     """VeRi's protocol on query and gallery, and colour and type, in percent."""
     embeddings, colors, kinds = embed(network, batches)
     query, gallery = held_out.splits
-    ranking = evaluate_embeddings(
-        *np.split(embeddings, [len(query)]),
+    ranking = evaluate_ranking(
+        squared_distances(*np.split(embeddings, [len(query)])),
         *(one.vehicle_ids for one in (query, gallery)),
         *(one.camera_ids for one in (query, gallery)),
     )

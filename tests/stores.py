@@ -39,8 +39,14 @@ class PixelPredictor:
     batch_size: int = 8
     size: tuple[int, int] = (32, 32)
     spec: MultiTaskNetSpec = field(default_factory=PixelSpec)
-    engine: Any = field(default_factory=lambda: SimpleNamespace(source="pixels"))
+    engine: Any = field(
+        default_factory=lambda: SimpleNamespace(
+            source="pixels", weights_sha256="ab" * 32, name="pixels", precision="float32"
+        )
+    )
     calibration: Any = None
+    weights_file: Path | None = None
+    pose_setting: str = "none"
     embedded: int = 0
 
     @property

@@ -108,7 +108,7 @@ def test_similarities_are_those_of_reranking_without_the_original_distance() -> 
     # One image against a pool of all: the pool of rerank is that of queries and gallery.
     for row in range(3):
         rest = np.delete(embeddings, row, axis=0)
-        distances = rerank(embeddings[row : row + 1], rest, k1=5, k2=3, lambda_value=0)[0]
+        (distances,) = rerank(embeddings[row : row + 1], rest, k1=5, k2=3, lambda_value=0)
         expected = np.where(distances <= 0.8, 1 - distances, 0)
         np.testing.assert_allclose(np.delete(found[row], row), expected, atol=1e-6)
         assert found[row, row] == pytest.approx(1)

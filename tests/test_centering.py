@@ -10,7 +10,8 @@ import stores
 
 from multitasknet.errors import DataError
 from multitasknet.ranking.centering import center_cameras
-from multitasknet.ranking.metrics import evaluate_embeddings
+from multitasknet.ranking.distances import squared_distances
+from multitasknet.ranking.metrics import evaluate_ranking
 
 VEHICLES, CAMERAS = 60, 4
 
@@ -26,8 +27,9 @@ def cast() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def quality(embeddings: np.ndarray, ids: np.ndarray, cameras: np.ndarray) -> float:
     first = cameras == 0
-    parts = [(one[first], one[~first]) for one in (embeddings, ids, cameras)]
-    return evaluate_embeddings(*(half for part in parts for half in part)).mAP
+    labels = (half for one in (ids, cameras) for half in (one[first], one[~first]))
+    distances = squared_distances(embeddings[first], embeddings[~first])
+    return evaluate_ranking(distances, *labels).mAP
 
 
 def test_vehicles_are_found_across_cameras_with_casts_of_their_own() -> None:
@@ -55,10 +57,10 @@ def test_images_of_small_and_unknown_cameras_lose_the_mean_of_all() -> None:
     assert not center_cameras(same, np.array([1] * 50 + [-1] * 3))[:50].any()
 
 
-@pytest.mark.parametrize("cameras", [np.arange(240) % 5, np.full(240, -1)])
-def test_without_a_large_camera_there_is_no_mean_to_take_away(cameras: np.ndarray) -> None:
-    with pytest.raises(DataError, match=r"none of the cameras of 240 images took 50"):
-        center_cameras(np.ones((240, 2)), cameras)
+def test_without_a_large_camera_there_is_no_mean_to_take_away() -> None:
+    for cameras in (np.arange(240) % 5, np.full(240, -1)):
+        with pytest.raises(DataError, match=r"none of the cameras of 240 images took 50"):
+            center_cameras(np.ones((240, 2)), cameras)
 
 
 def test_a_gallery_is_grouped_and_linked_without_its_cameras() -> None:

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from multitasknet.data.records import Record, Split, VehicleDataset
-from multitasknet.evaluation.figures import Figure, breakdown, figures
-from multitasknet.evaluation.kinds import kinds_of_matches
-from multitasknet.ranking.metrics import RankingResult, evaluate_embeddings
+from multitasknet.evaluation.breakdown import kinds_of_matches, parts_of
+from multitasknet.evaluation.figures import Figure
+from multitasknet.ranking.metrics import evaluate_ranking
 
 NAN = float("nan")
-
-
-def split(name: str, ids: np.ndarray, cameras: np.ndarray) -> Split:
-    pairs = zip(ids.tolist(), cameras.tolist(), strict=True)
-    return Split(name, tuple(Record(Path("x.jpg"), *pair) for pair in pairs))
-
-
-@pytest.fixture(scope="module")
-def data() -> tuple[VehicleDataset, np.ndarray, RankingResult]:
-    """Vehicles before three cameras, a fourth that is unknown; distances; their ranking."""
-    rng = np.random.default_rng(0)
-    ids = (rng.integers(0, 15, 40), np.append(rng.integers(0, 14, 200), 99))
-    cameras = tuple(rng.choice([1, 2, 3, -1], len(one)) for one in ids)
-    own = rng.normal(size=(100, 8))
-    query, gallery = (own[one] + rng.normal(size=(len(one), 8)) for one in ids)
-    dataset = VehicleDataset(
-        Path(), query=split("query", ids[0], cameras[0]), gallery=split("x", ids[1], cameras[1])
-    )
-    distances = ((query[:, None] - gallery) ** 2).sum(axis=2)
-    return dataset, distances, evaluate_embeddings(query, gallery, *ids, *cameras)
+QUERIES = 40
+RNG = np.random.default_rng(0)
+# Vehicles before three cameras, a fourth that is unknown; queries first.
+IDS = np.concatenate([RNG.integers(0, 15, QUERIES), RNG.integers(0, 14, 200), [99]])
+CAMERAS = RNG.choice([1, 2, 3, -1], len(IDS))
+EMBEDDINGS = RNG.normal(size=(100, 8))[IDS] + RNG.normal(size=(len(IDS), 8))
+DISTANCES = ((EMBEDDINGS[:QUERIES, None] - EMBEDDINGS[QUERIES:]) ** 2).sum(axis=2)
+RANKING = evaluate_ranking(
+    DISTANCES, *(half for column in (IDS, CAMERAS) for half in np.split(column, [QUERIES]))
+)
 
 
 def test_intervals_are_those_of_drawing_vehicles_again_and_again() -> None:
@@ -45,18 +32,16 @@ def test_intervals_are_those_of_drawing_vehicles_again_and_again() -> None:
         100 * np.concatenate([of_vehicle[one] for one in rng.integers(0, 25, 25)]).mean()
         for _ in range(4000)
     ]
-    found = figures({"x": values}, vehicles)["x"]
+    found = Figure.of(values, vehicles)
     assert found.value == pytest.approx(100 * np.nanmean(values))
     assert found.count == np.count_nonzero(~np.isnan(values))
     expected = np.quantile(drawn, (0.025, 0.975))
     assert np.abs(np.array([found.low, found.high]) - expected).max() < 0.06 * np.ptp(expected)
     # Images of one vehicle are no images of 25 others.
-    assert found.high - found.low > 1.3 * np.ptp(
-        [
-            getattr(figures({"x": values}, np.arange(len(values)))["x"], end)
-            for end in ("low", "high")
-        ]
-    )
+    alone = Figure.of(values, np.arange(len(values)))
+    assert found.high - found.low > 1.3 * (alone.high - alone.low)
+    few = Figure.of(np.ones(900), np.arange(900) % 9)
+    assert few.value == 100 and np.isnan([few.low, few.high]).all()
 
 
 @pytest.mark.parametrize(
@@ -65,34 +50,27 @@ def test_intervals_are_those_of_drawing_vehicles_again_and_again() -> None:
         (Figure(31.843, 29.52, 34.18, 408), ("32", "30 to 34")),
         (Figure(31.843, 31.52, 32.18, 4080), ("31.8", "31.5 to 32.2")),
         (Figure(31.843, 31.822, 31.861, 40800), ("31.84", "31.82 to 31.86")),
-        # Forty queries, all of them right, do not tell a hundredth.
+        # Forty queries, all of them right, do not show a hundredth.
         (Figure(100.0, 100.0, 100.0, 40), ("100", "100 to 100")),
         (Figure(66.667, NAN, NAN, 5000), ("67", "")),
-        (Figure(NAN, NAN, NAN, 0), ("", "")),
+        (Figure.of(np.array([NAN]), np.array([1])), ("", "")),
     ],
 )
 def test_figures_show_no_more_than_their_interval_allows(figure, shown) -> None:
     assert (str(figure), figure.interval) == shown
 
 
-def test_few_vehicles_have_no_interval() -> None:
-    found = figures({"x": np.ones(900)}, np.arange(900) % 9)["x"]
-    assert found.value == 100 and np.isnan([found.low, found.high]).all()
-
-
-def test_a_part_is_the_ranking_without_the_other_matches(data) -> None:
-    dataset, distances, ranking = data
-    matches, gallery = ranking.matches, dataset.gallery.vehicle_ids
-    kinds = np.random.default_rng(2).integers(0, 3, len(matches.queries))
-    kinds[matches.queries < 4] = 0
-    parts = breakdown(matches, ("a", "b", "c", "empty"), kinds)
+def test_a_part_is_the_ranking_without_the_other_matches() -> None:
+    kinds = np.random.default_rng(2).integers(0, 3, len(RANKING.queries))
+    kinds[RANKING.queries < 4] = 0
+    parts = parts_of(RANKING, ("a", "b", "c", "empty"), kinds)
     assert list(parts) == ["a", "b", "c"]
     for kind, part in enumerate(parts.values()):
         precisions, hits = [], []
-        for query, vehicle in enumerate(dataset.query.vehicle_ids):
-            own = matches.images[(matches.queries == query) & (kinds == kind)]
-            kept = np.sort(np.concatenate([np.flatnonzero(gallery != vehicle), own]))
-            order = kept[np.argsort(distances[query, kept], kind="stable")]
+        for query, vehicle in enumerate(IDS[:QUERIES]):
+            own = RANKING.images[(RANKING.queries == query) & (kinds == kind)]
+            kept = np.sort(np.concatenate([np.flatnonzero(IDS[QUERIES:] != vehicle), own]))
+            order = kept[np.argsort(DISTANCES[query, kept], kind="stable")]
             ranks = np.flatnonzero(np.isin(order, own)) + 1
             if len(ranks):
                 precisions.append(np.mean(np.arange(1, len(ranks) + 1) / ranks))
@@ -100,58 +78,37 @@ def test_a_part_is_the_ranking_without_the_other_matches(data) -> None:
         assert part.queries == len(precisions)
         assert part.figures["mAP"].value == pytest.approx(100 * np.mean(precisions))
         assert part.figures["Rank-1"].value == pytest.approx(100 * np.mean(hits))
-    whole = breakdown(matches, ("all",), np.zeros_like(kinds))["all"]
-    assert whole.queries == ranking.valid_queries
-    assert whole.figures["mAP"].value == pytest.approx(100 * ranking.mAP)
+    whole = parts_of(RANKING, ("all",), np.zeros_like(kinds))["all"]
+    assert whole.queries == RANKING.valid_queries
+    assert whole.figures["mAP"].value == pytest.approx(100 * RANKING.mAP)
 
 
-def test_every_match_is_of_one_kind_that_its_images_have(data) -> None:
-    dataset, _, ranking = data
-    matches, rng = ranking.matches, np.random.default_rng(3)
-    octants = [rng.integers(-1, 8, len(one)) for one in (dataset.query, dataset.gallery)]
-    sides = np.linspace(80, 240, len(dataset.query))
-    found = kinds_of_matches(
-        matches,
-        dataset,
-        {"octant": octants[0], "short side": sides, "quality": sides / 240},
-        {"octant": octants[1]},
-    )
+def test_every_match_is_of_one_kind_that_its_images_have() -> None:
+    octants = np.random.default_rng(3).integers(-1, 8, len(IDS))
+    sides = np.linspace(80, 840, len(IDS))  # of queries to 207
+    facts = {"octant": octants, "short side": sides, "quality": sides / 240}
+    found = kinds_of_matches(RANKING, CAMERAS, facts, QUERIES)
     assert list(found) == ["camera pair", "view", "size", "quality"]
-    names, kinds = found["quality"]
-    doubted = sides[matches.queries] < 120
-    assert ([names[kind].endswith("doubted") for kind in kinds] == doubted).all()
-    names, kinds = found["camera pair"]
-    cameras = (
-        dataset.query.camera_ids[matches.queries],
-        dataset.gallery.camera_ids[matches.images],
-    )
-    for a, b, kind in zip(*cameras, kinds, strict=True):
-        known = a != -1 and b != -1
-        assert names[kind] == (f"{min(a, b)} and {max(a, b)}" if known else "unknown camera")
-    names, kinds = found["view"]
+    kinds = {title: [names[one] for one in places] for title, (names, places) in found.items()}
     ends = ["front", "front", "side", "rear", "rear", "rear", "side", "front", None]
-    pairs = octants[0][matches.queries], octants[1][matches.images]
-    for a, b, kind in zip(*pairs, kinds, strict=True):
-        one, other = ends[a], ends[b]
+    for number, pair in enumerate(zip(RANKING.queries, QUERIES + RANKING.images, strict=True)):
+        assert kinds["quality"][number].endswith("doubted") == (sides[pair[0]] < 120)
+        assert (kinds["size"][number] == "below 100 px") == (sides[pair[0]] < 100)
+        a, b = sorted(CAMERAS[one] for one in pair)
+        assert kinds["camera pair"][number] == ("unknown camera" if a == -1 else f"{a} and {b}")
+        one, other = (ends[octants[place]] for place in pair)
         if one is None or other is None:
-            assert names[kind] == "view unclear"
+            expected = "view unclear"
         elif "side" in (one, other):
-            assert names[kind] == "side"
+            expected = "side"
         else:
-            assert names[kind] == ("same end" if one == other else "other end")
-    names, kinds = found["size"]
-    parts = breakdown(matches, names, kinds)
-    assert sum(part.queries for part in parts.values()) == ranking.valid_queries
-    below = 100 * np.nanmean(matches.average_precisions[sides < 100])
-    assert parts["below 100 px"].figures["mAP"].value == pytest.approx(below)
+            expected = "same end" if one == other else "other end"
+        assert kinds["view"][number] == expected
 
 
 def test_the_commonest_camera_pairs_are_named_and_the_others_are_one() -> None:
     ids, cameras = np.arange(30) % 2, np.arange(30) // 2
-    ranking = evaluate_embeddings(ids[:, None], ids[:, None], ids, ids, cameras, cameras)
-    dataset = VehicleDataset(
-        Path(), query=split("query", ids, cameras), gallery=split("x", ids, cameras)
-    )
-    names, kinds = kinds_of_matches(ranking.matches, dataset, {}, {})["camera pair"]
+    ranking = evaluate_ranking(np.zeros((30, 30)), ids, ids, cameras, cameras)
+    names, kinds = kinds_of_matches(ranking, np.tile(cameras, 2), {}, 30)["camera pair"]
     assert len(names) == 12 and names[10:] == ("95 other pairs", "unknown camera")
     assert np.bincount(kinds).tolist() == [4] * 10 + [4 * 95]

@@ -15,16 +15,13 @@ import numpy as np
 import pytest
 import stores
 from conftest import ASSETS
-from mindspore import Tensor
 from PIL import Image
 from served import serving
 
 from multitasknet import (
     PoseEstimator,
     Predictor,
-    VehiclePose,
     convert,
-    create_network,
     read_weights,
 )
 from multitasknet.cli import main
@@ -66,10 +63,9 @@ def reasons(estimator: PoseEstimator) -> Callable[[list[np.ndarray]], list[str |
 
 def test_one_vehicle_is_seldom_flagged(reasons, sources, pictures) -> None:
     rng = np.random.default_rng(0)
-    changed = [pictures.good(sources, rng) for _ in range(150)]
+    good = [*CROPS, *(pictures.good(sources, rng) for _ in range(60))]
     assert len(CROPS) > 50
-    assert sum(one is not None for one in reasons(CROPS)) <= 0.02 * len(CROPS)
-    assert sum(one is not None for one in reasons(changed)) <= 0.02 * len(changed)
+    assert sum(one is not None for one in reasons(good)) <= 0.02 * len(good)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +81,7 @@ def test_one_vehicle_is_seldom_flagged(reasons, sources, pictures) -> None:
 )
 def test_what_is_not_one_vehicle_is_flagged(kind, reason, reasons, sources, pictures) -> None:
     rng = np.random.default_rng(1)
-    found = reasons([getattr(pictures, kind)(sources, rng) for _ in range(40)])
+    found = reasons([getattr(pictures, kind)(sources, rng) for _ in range(20)])
     assert sum(one is not None for one in found) >= 0.95 * len(found)
     assert found.count(reason) >= 0.75 * len(found)
 
@@ -111,19 +107,6 @@ def test_its_poses_are_those_of_the_weights_without_it(
     assert (black.quality, white.quality) == ((0.0, "too dark"), (1.0, None))
 
 
-def test_the_head_changes_no_other_output_of_the_cell() -> None:
-    bare = create_network("vehiclepose", weights=None)
-    cell = VehiclePose(replace(bare.spec, quality=True)).set_train(False)
-    values = {name: one.asnumpy() for name, one in bare.parameters_dict().items()}
-    for name, one in cell.parameters_dict().items():
-        if name in values:
-            one.set_data(Tensor(values[name]))
-    x = Tensor(np.random.default_rng(1).normal(size=(1, 3, 32, 64)).astype(np.float32))
-    facing, visibility, _, maps = cell(x)
-    for one, other in zip((facing, visibility, maps), bare(x), strict=True):
-        np.testing.assert_array_equal(one.asnumpy(), other.asnumpy())
-
-
 @pytest.mark.parametrize(
     ("pixels", "contents", "expected"),
     [
@@ -143,9 +126,13 @@ def test_a_reason_is_given_below_one_half(pixels, contents, expected) -> None:
     assert find_quality(picture, shown) == expected
 
 
-def test_predictions_have_it_as_far_as_it_is_known() -> None:
+@pytest.fixture(scope="module")
+def predictor(estimator: PoseEstimator) -> Predictor:
+    return Predictor(IDENTITY, pose=estimator)
+
+
+def test_predictions_have_it_as_far_as_it_is_known(predictor: Predictor) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
-    predictor = Predictor(IDENTITY, pose=SHIPPED)
     crop, bad = predictor.predict([PHOTO, noise])
     assert (crop.quality > 0.9, crop.reason) == (True, None)
     assert (bad.quality < 0.5, bad.reason) == (True, "no vehicle")
@@ -155,21 +142,12 @@ def test_predictions_have_it_as_far_as_it_is_known() -> None:
     assert (tiny.quality, tiny.reason) == (0.0, "too small")
 
 
-def test_commands_say_it_first(tmp_path: Path, capsys) -> None:
-    image = tmp_path / "grey.png"
-    Image.fromarray(np.full((90, 120, 3), 128, np.uint8)).save(image)
-    weights = ["--weights", str(IDENTITY), "--pose", str(SHIPPED)]
-    assert main(["predict", str(image), *weights]) == 0
-    first = capsys.readouterr().out.partition("colour")[0]
-    assert f"{image}: no vehicle (quality 0." in first
-    assert main(["pose", str(image), "--weights", str(SHIPPED)]) == 0
-    assert capsys.readouterr().out.startswith(f"{image}: no vehicle; ")
-    assert main(["pose", str(image), "--json", "--weights", str(SHIPPED)]) == 0
-    assert json.loads(capsys.readouterr().out)["reason"] == "no vehicle"
-
-
-def test_what_shows_no_vehicle_gets_no_rate(tmp_path: Path, capsys) -> None:
-    predictor, rng = Predictor(IDENTITY, pose=SHIPPED), np.random.default_rng(0)
+def test_commands_say_it_first_and_give_no_rate(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    for place in ("predict", "gallery"):
+        monkeypatch.setattr(f"multitasknet.cli.{place}.make_predictor", lambda _: predictor)
+    rng = np.random.default_rng(0)
     gallery = Gallery.create(tmp_path / "strangers.lance", predictor)
     vectors = rng.normal(size=(240, gallery.width))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -178,12 +156,11 @@ def test_what_shows_no_vehicle_gets_no_rate(tmp_path: Path, capsys) -> None:
         [stores.row(f"{n}", n, embedding=one, origin=origin) for n, one in enumerate(vectors)],
         insert=True,
     )
-    assert gallery.rates.pairs == 240 * 239 / 2
-    noise = tmp_path / "noise.png"
+    noise, page = tmp_path / "noise.png", tmp_path / "page.html"
     Image.fromarray(rng.integers(0, 256, (90, 120, 3), np.uint8)).save(noise)
-    how = ["--gallery", str(gallery.path), "--weights", str(IDENTITY)]
-    how += ["--pose", str(SHIPPED), "--json"]
-    page = tmp_path / "page.html"
+    assert main(["predict", str(noise)]) == 0
+    assert f"{noise}: no vehicle (quality 0." in capsys.readouterr().out.partition("colour")[0]
+    how = ["--gallery", str(gallery.path), "--json"]
     asked = ["--query", str(noise), str(CROPS[0]), "--output", str(page)]
     assert main(["search", *asked, *how]) == 0
     assert f"{noise}: no vehicle (quality 0." in page.read_text()
@@ -198,6 +175,13 @@ def test_what_shows_no_vehicle_gets_no_rate(tmp_path: Path, capsys) -> None:
     assert main(["compare", str(CROPS[0]), str(CROPS[1]), *how]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["rate"] is not None and len(found["parts"]) == 13
+
+
+def test_the_pose_command_says_it_first(tmp_path: Path, capsys) -> None:
+    image = tmp_path / "grey.png"
+    Image.fromarray(np.full((90, 120, 3), 128, np.uint8)).save(image)
+    assert main(["pose", str(image), "--weights", str(SHIPPED)]) == 0
+    assert capsys.readouterr().out.startswith(f"{image}: no vehicle; ")
 
 
 class Judging(stores.PixelPredictor):

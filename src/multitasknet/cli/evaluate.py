@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..evaluation.results import CardMetrics, Evaluation
 
 _SPLITS = ("train", "query", "gallery")
+_REPORT = "report.html"
 
 
 def add_parsers(commands: Any) -> None:
@@ -90,7 +91,7 @@ def add_parsers(commands: Any) -> None:
         metavar="N",
         help="rows that your galleries have of one vehicle (as many as the data)",
     )
-    add_predictor_options(calibrate, "--precision")
+    add_predictor_options(calibrate)
 
     data = add_command(
         commands,
@@ -119,15 +120,15 @@ def _evaluate(options: argparse.Namespace) -> None:
     how = given(options, ("protocol", "rerank", "center_cameras", "output"))
     evaluation = evaluate(predictor, dataset, **how)
     if options.output:  # before anything is printed, to a reader that may go
-        write_evaluation_report(evaluation, _report(options), card=card)
+        write_evaluation_report(evaluation, options.output / _REPORT, card=card)
     _print_metrics(evaluation, card)
     if not predictor.engine.source:
         print("multitasknet: the weights are random; these metrics mean nothing", file=sys.stderr)
-    _print_files(options)
+    _print_files(options.output)
 
 
 def _print_metrics(evaluation: Evaluation, card: CardMetrics | None) -> None:
-    from ..evaluation.figures import part_columns
+    from ..evaluation.breakdown import part_columns
 
     _print_percent(evaluation.columns, card)
     ranking = evaluation.ranking
@@ -145,7 +146,7 @@ def _print_metrics(evaluation: Evaluation, card: CardMetrics | None) -> None:
 def _evaluate_pose(options: argparse.Namespace) -> None:
     from ..data.layouts import read_dataset
     from ..evaluation.pose import evaluate_pose
-    from ..evaluation.pose_report import write_pose_report
+    from ..evaluation.report import write_pose_report
     from ..evaluation.results import card_metrics
 
     check_folder(options.output)
@@ -154,9 +155,9 @@ def _evaluate_pose(options: argparse.Namespace) -> None:
     card = card_metrics(card_of(options), estimator.engine.weights_sha256, dataset.root)
     evaluation = evaluate_pose(estimator, dataset, splits=options.split, output=options.output)
     if options.output:
-        write_pose_report(evaluation, _report(options), card=card)
+        write_pose_report(evaluation, options.output / _REPORT, card=card)
     _print_pose_metrics(evaluation, card)
-    _print_files(options)
+    _print_files(options.output)
 
 
 def _print_pose_metrics(evaluation: PoseEvaluation, card: CardMetrics | None) -> None:
@@ -238,14 +239,10 @@ def _counts(split: Split) -> dict[str, int]:
 def _query_and_gallery(options: argparse.Namespace) -> VehicleDataset:
     from ..data.layouts import read_dataset
 
-    size = getattr(options, "test_size", None)
-    return read_dataset(options.data, ["query", "gallery"], check=False, test_size=size)
+    how = given(options, ("test_size",))
+    return read_dataset(options.data, ["query", "gallery"], check=False, **how)
 
 
-def _report(options: argparse.Namespace) -> Path:
-    return Path(options.output, "report.html")
-
-
-def _print_files(options: argparse.Namespace) -> None:
-    if options.output:
-        print(f"\n{_report(options)}\n{options.output / 'metrics.json'}")
+def _print_files(folder: Path | None) -> None:
+    if folder:
+        print("", folder / _REPORT, folder / "metrics.json", sep="\n")

@@ -1,15 +1,15 @@
-"""Shares in percent with intervals, and what a ranking comes to for some of its matches."""
+"""Shares in percent, with intervals over vehicles."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..ranking.metrics import Matches
+from ..ranking.metrics import RankingResult
 
 RANKS = (1, 5, 10, 20)
 _DRAWS = 1_000
@@ -33,6 +33,28 @@ class Figure:
     high: float
     count: int
 
+    @classmethod
+    def of(cls, shares: np.ndarray, vehicles: np.ndarray) -> Figure:
+        """The mean of shares, 0..1, NaN left out, with an interval: a bootstrap over vehicles.
+
+        Shares of one vehicle are alike, so vehicles are drawn, with all of their shares (Field and
+        Welsh, Bootstrapping clustered data, JRSS B 2007); from the 2.5th to the 97.5th percentile,
+        the same for the same shares.
+
+        Args:
+            shares: ``[N]``.
+            vehicles: ids ``[N]``.
+        """
+        known, low, high = ~np.isnan(shares), math.nan, math.nan
+        names, places = np.unique(vehicles[known], return_inverse=True)
+        if len(names) >= _FEWEST:
+            drawn = np.random.default_rng(0).multinomial(
+                len(names), np.full(len(names), 1 / len(names)), _DRAWS
+            )
+            sums = drawn @ np.bincount(places, 100 * shares[known])
+            low, high = np.quantile(sums / (drawn @ np.bincount(places)), _QUANTILES).tolist()
+        return cls(mean_percent(shares), low, high, int(known.sum()))
+
     @property
     def decimals(self) -> int:
         """As many as the interval, and one of ``count`` values, leave a meaning; at most two."""
@@ -50,41 +72,29 @@ class Figure:
         return "" if math.isnan(self.value) else f"{self.value:.{self.decimals}f}"
 
 
-def figures(columns: Mapping[str, np.ndarray], vehicles: np.ndarray) -> dict[str, Figure]:
-    """Means of columns with intervals: a bootstrap over vehicles, the same for the same values.
-
-    Values of one vehicle are alike, so vehicles are drawn, with all of their values (Field and
-    Welsh, Bootstrapping clustered data, JRSS B 2007); from the 2.5th to the 97.5th percentile.
-
-    Args:
-        columns: by name ``[N]`` shares, 0..1, NaN where there is none.
-        vehicles: ids ``[N]``.
-    """
-    return {name: _figure(values, vehicles) for name, values in columns.items()}
+def mean_percent(shares: np.ndarray) -> float:
+    """The mean of shares, 0..1, in percent; NaN left out, and NaN of nothing."""
+    known = shares[~np.isnan(shares)]
+    return float(100 * known.mean()) if len(known) else math.nan
 
 
-def _figure(values: np.ndarray, vehicles: np.ndarray) -> Figure:
-    known = ~np.isnan(values)
-    names, places = np.unique(vehicles[known], return_inverse=True)
-    if not len(names):
-        return Figure(math.nan, math.nan, math.nan, 0)
-    percent = 100 * values[known]
-    low = high = math.nan
-    if len(names) >= _FEWEST:
-        drawn = np.random.default_rng(0).multinomial(
-            len(names), np.full(len(names), 1 / len(names)), _DRAWS
-        )
-        means = (drawn @ np.bincount(places, percent)) / (drawn @ np.bincount(places))
-        low, high = np.quantile(means, _QUANTILES).tolist()
-    return Figure(float(percent.mean()), low, high, len(percent))
-
-
-def ranking_figures(matches: Matches) -> dict[str, Figure]:
-    """mAP, mINP and Rank-k of the queries that have a match."""
-    first = matches.first_ranks
-    columns = {"mAP": matches.average_precisions, "mINP": matches.inverse_penalties}
+def ranking_shares(ranking: RankingResult) -> dict[str, np.ndarray]:
+    """mAP, mINP and Rank-k of each query ``[Q]``, 0..1; NaN without a match."""
+    first = ranking.first_ranks
     hits = {f"Rank-{k}": np.where(np.isnan(first), np.nan, first <= k) for k in RANKS}
-    return figures(columns | hits, matches.vehicles)
+    return {"mAP": ranking.average_precisions, "mINP": ranking.inverse_penalties} | hits
+
+
+def ranking_metrics(ranking: RankingResult | None) -> dict[str, float]:
+    """Their means in percent; empty for None."""
+    shares = ranking_shares(ranking) if ranking else {}
+    return {name: mean_percent(one) for name, one in shares.items()}
+
+
+def ranking_figures(ranking: RankingResult) -> dict[str, Figure]:
+    """Their means with intervals."""
+    shares = ranking_shares(ranking)
+    return {name: Figure.of(one, ranking.vehicles) for name, one in shares.items()}
 
 
 def table_columns(title: str, found: Mapping[str, Figure]) -> dict[str, dict[str, str]]:
@@ -94,50 +104,9 @@ def table_columns(title: str, found: Mapping[str, Figure]) -> dict[str, dict[str
     return {title: values} | ({f"{title}, 95 %": intervals} if any(intervals.values()) else {})
 
 
-@dataclass(frozen=True)
-class Part:
-    """Some of the matches: how many queries and vehicles have one, and how these rank."""
-
-    queries: int
-    vehicles: int
-    figures: Mapping[str, Figure]
-
-    def as_json(self) -> dict[str, Any]:
-        """As an evaluation's own metrics and intervals."""
-        counts = {"queries": self.queries, "vehicles": self.vehicles}
-        return counts | figures_as_json(self.figures)
-
-
 def figures_as_json(found: Mapping[str, Figure]) -> dict[str, Any]:
     """Values and intervals by name."""
     return {
         "metrics": {name: one.value for name, one in found.items()},
         "intervals": {name: [one.low, one.high] for name, one in found.items()},
     }
-
-
-def breakdown(matches: Matches, names: Sequence[str], kinds: np.ndarray) -> dict[str, Part]:
-    """The ranking by kind of match: each kind's among the images of other vehicles alone.
-
-    Args:
-        names: of the kinds, in their order; those without matches are left out.
-        kinds: which each of the matches is, places in ``names``, ``[P]``.
-    """
-    parts = {}
-    for kind, name in enumerate(names):
-        some = matches.only(kinds == kind)
-        queries = np.unique(some.queries)
-        if len(queries):
-            vehicles = len(np.unique(matches.vehicles[queries]))
-            parts[name] = Part(len(queries), vehicles, ranking_figures(some))
-    return parts
-
-
-def part_columns(parts: Mapping[str, Part]) -> dict[str, dict[str, str]]:
-    """The parts of a breakdown as columns of a table."""
-    columns: dict[str, dict[str, str]] = {}
-    for metric in ("mAP", "Rank-1"):
-        columns |= table_columns(metric, {name: one.figures[metric] for name, one in parts.items()})
-    for count in ("queries", "vehicles"):
-        columns[count] = {name: f"{getattr(one, count):,}" for name, one in parts.items()}
-    return columns

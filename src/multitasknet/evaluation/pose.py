@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +14,11 @@ from tqdm import tqdm
 
 from ..data.records import Record, VehicleDataset, check_files
 from ..errors import DataError
-from ..vehicle.attributes import TYPES, class_name, sorted_ids
+from ..vehicle.attributes import TYPES, class_name
 from ..vehicle.keypoint_metrics import (
     GROUPS,
     OCTANTS,
+    UNCLEAR,
     CalibrationBin,
     KeypointErrors,
     KeypointScore,
@@ -38,7 +39,6 @@ logger = logging.getLogger(__name__)
 AS_PUBLISHED = "as published; not a PCK"
 # Of the longer side: how near an estimate must be for its confidence to have been right.
 CALIBRATED_AT = 0.1
-_UNKNOWN, _UNCLEAR = "unknown", "unclear"
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,12 @@ class PartScore:
     images: int
     visible: KeypointScore
     hidden: KeypointScore
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values, in percent."""
+        scores = {"visible": self.visible, "hidden": self.hidden}
+        parts = {name: {"keypoints": one.count, **one.metrics} for name, one in scores.items()}
+        return {"images": self.images, **parts}
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +88,9 @@ class PoseEvaluation:
         PCK at three shares of the longer side, the mean distance (NME), swaps and the expected
         calibration error (ECE) of the visible keypoints; PCK and NME of the hidden ones.
         """
-        hidden = _percent(self.overall.hidden)
+        hidden = self.overall.hidden.metrics
         return {
-            **_percent(self.overall.visible),
+            **self.overall.visible.metrics,
             **{f"hidden {name}": value for name, value in hidden.items()},
             **{f"{name} swaps": 100 * share for name, share in self.swaps.items()},
             "ECE": 100 * calibration_error(self.calibration["visible"]),
@@ -119,14 +125,14 @@ class PoseEvaluation:
         without images are left out.
         """
         everywhere = np.arange(len(self.records))
-        ids = [record.type_id for record in self.records]
-        types = [_UNKNOWN if one is None else class_name(one, TYPES, "type") for one in ids]
-        known = (class_name(one, TYPES, "type") for one in sorted_ids(ids))
-        names = (*OCTANTS, _UNCLEAR)  # -1 is the last
+        ids = [-1 if record.type_id is None else record.type_id for record in self.records]
+        types = {raw: class_name(raw, TYPES, "type") for raw in sorted({*ids} - {-1})}
         return {
             "group": {name: self._score(everywhere, group) for name, group in GROUPS.items()},
-            "type": self._by_name([*known, _UNKNOWN], types),
-            "octant": self._by_name(names, [names[one] for one in octants(self.truth)]),
+            "type": self._by_name(types | {-1: "unknown"}, np.array(ids)),
+            "octant": self._by_name(
+                dict(enumerate(OCTANTS)) | {UNCLEAR: "unclear"}, octants(self.truth)
+            ),
         }
 
     def as_json(self) -> dict[str, Any]:
@@ -145,7 +151,7 @@ class PoseEvaluation:
                 "hidden": self.overall.hidden.count,
             },
             **{
-                f"by_{kind}": {name: _as_json(part) for name, part in parts.items()}
+                f"by_{kind}": {name: part.as_json() for name, part in parts.items()}
                 for kind, parts in self.parts.items()
             },
             "calibration": {
@@ -159,9 +165,9 @@ class PoseEvaluation:
             "settings": self.settings,
         }
 
-    def _by_name(self, order: Sequence[str], names: list[str]) -> dict[str, PartScore]:
-        """Of the images of each name, in that order; names without images are left out."""
-        places = {name: np.flatnonzero([one == name for one in names]) for name in order}
+    def _by_name(self, names: Mapping[int, str], kinds: np.ndarray) -> dict[str, PartScore]:
+        """Of the images of each kind ``[N]``, in the order of ``names``; those without left out."""
+        places = {name: np.flatnonzero(kinds == kind) for kind, name in names.items()}
         return {name: self._score(chosen) for name, chosen in places.items() if len(chosen)}
 
     def _score(self, images: np.ndarray, group: Sequence[int] = range(NUM_KEYPOINTS)) -> PartScore:
@@ -246,16 +252,3 @@ def _estimate(
     ):
         estimates[shot.index], sides[shot.index] = shot.pose.keypoints, max(shot.shape)
     return estimates, sides
-
-
-def _percent(score: KeypointScore) -> dict[str, float]:
-    pck = {f"PCK@{threshold:g}": 100 * share for threshold, share in score.pck.items()}
-    return pck | {"NME": 100 * score.nme}
-
-
-def _as_json(part: PartScore) -> dict[str, Any]:
-    scores = {"visible": part.visible, "hidden": part.hidden}
-    return {
-        "images": part.images,
-        **{name: {"keypoints": one.count, **_percent(one)} for name, one in scores.items()},
-    }

@@ -20,18 +20,19 @@ from ..data.records import VehicleDataset
 from ..files import make_folder, replacing
 from ..hub.card import PUBLISHED_METRICS, ModelCard
 from ..ranking.metrics import RankingResult
+from ..ranking.protocols import Draw
+from ..vehicle.attributes import class_name
+from .breakdown import Part, breakdown
 from .embedding import Embeddings
 from .figures import (
-    RANKS,
     Figure,
-    Part,
-    breakdown,
-    figures,
     figures_as_json,
+    mean_percent,
     ranking_figures,
+    ranking_metrics,
+    ranking_shares,
     table_columns,
 )
-from .kinds import kinds_of_matches
 
 if TYPE_CHECKING:
     from ..inference.runner import Runner
@@ -44,25 +45,54 @@ _MISSPELT = {"veir": "veri"}
 
 @dataclass(frozen=True, eq=False)
 class AttributeResult:
-    """How well colour or type was predicted, over query and gallery together.
+    """How colour or type was predicted, over query and gallery together.
 
     Attributes:
-        names: the network's classes, then those that it does not know but the data has.
-        confusion: int64 ``[C, C]``, images by true and predicted class.
-        unlabelled: images without a label; they count nowhere.
-        right: float64 ``[N]``, of each image 1 or 0; NaN if it is unlabelled.
+        names: the network's classes, then those that it does not know but the data has, which can
+            only be predicted wrong.
+        truth: int64 ``[N]``, places in ``names``; -1 where unlabelled.
+        predicted: int64 ``[N]``, places in ``names``.
     """
 
     names: tuple[str, ...]
-    confusion: np.ndarray
-    unlabelled: int
-    right: np.ndarray
+    truth: np.ndarray
+    predicted: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        known: tuple[str, ...],
+        published: tuple[str, ...],
+        kind: str,
+        ids: Sequence[int | None],
+        predicted: np.ndarray,
+    ) -> AttributeResult:
+        """Of true raw ids, None where unlabelled, and of places in ``known``, the network's names.
+
+        ``published`` and ``kind`` name the ids, see :func:`.attributes.class_name`.
+        """
+        truth = [None if raw is None else class_name(raw, published, kind) for raw in ids]
+        names = (*known, *sorted({name for name in truth if name is not None} - set(known)))
+        places = {name: place for place, name in enumerate(names)} | {None: -1}
+        return cls(names, np.array([places[name] for name in truth], dtype=np.int64), predicted)
 
     @property
-    def accuracy(self) -> float:
-        """Share of labelled images predicted right, 0..1; NaN if none is labelled."""
-        total = self.confusion.sum()
-        return float(np.trace(self.confusion) / total) if total else float("nan")
+    def confusion(self) -> np.ndarray:
+        """int64 ``[C, C]``, labelled images by true and predicted class."""
+        counts = np.zeros((len(self.names), len(self.names)), dtype=np.int64)
+        labelled = self.truth >= 0
+        np.add.at(counts, (self.truth[labelled], self.predicted[labelled]), 1)
+        return counts
+
+    @property
+    def unlabelled(self) -> int:
+        """Images without a label; they count nowhere."""
+        return int((self.truth < 0).sum())
+
+    @property
+    def right(self) -> np.ndarray:
+        """float64 ``[N]``, of each image 1 or 0; NaN if it is unlabelled."""
+        return np.where(self.truth < 0, np.nan, self.truth == self.predicted)
 
 
 @dataclass(frozen=True)
@@ -83,72 +113,55 @@ class Evaluation:
         tracks: the same with each gallery image's embedding the mean of its track's; None if the
             protocol does not ask for it, or no track is known.
         color, type: None if the network has no such head.
-        query, gallery: the network's answers for the images, as they were compared.
+        outputs: of the network for query and gallery, as they were compared.
+        draw: what was ranked, by a protocol that draws the gallery at first.
         dataset: the images.
         settings: weights, data and versions that the metrics belong to.
     """
 
     ranking: RankingResult
     reranked: RankingResult | None
+    tracks: RankingResult | None
     color: AttributeResult | None
     type: AttributeResult | None
-    query: Embeddings
-    gallery: Embeddings
+    outputs: Embeddings
+    draw: Draw
     dataset: VehicleDataset
     settings: dict[str, Any]
-    tracks: RankingResult | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
         """Name to value in percent: mAP, mINP, Rank-k, and where images are labelled colour and
         type."""
-        metrics = _ranking_metrics(self.ranking)
-        for name, result in (("color", self.color), ("type", self.type)):
-            if result is not None and result.confusion.any():
-                metrics[name] = 100 * result.accuracy
-        return metrics
-
-    @property
-    def reranked_metrics(self) -> dict[str, float]:
-        """The ranking's metrics with re-ranking; empty if not asked for."""
-        return _ranking_metrics(self.reranked) if self.reranked else {}
-
-    @property
-    def track_metrics(self) -> dict[str, float]:
-        """The ranking's metrics by tracks; empty without them."""
-        return _ranking_metrics(self.tracks) if self.tracks else {}
+        right = {name: mean_percent(one.right) for name, one in self._attributes.items()}
+        return ranking_metrics(self.ranking) | right
 
     @property
     def deviations(self) -> dict[str, float]:
         """The standard deviation of each metric over a protocol's draws; empty without draws."""
-        draws = [_ranking_metrics(one) for one in self.ranking.draws]
-        return {name: float(np.std([one[name] for one in draws])) for name in (draws or [{}])[0]}
+        draws = self.ranking.draws
+        shares = ranking_shares(self.ranking) if draws > 1 else {}
+        return {
+            name: float(100 * one.reshape(draws, -1).mean(axis=1).std())
+            for name, one in shares.items()
+        }
 
     @cached_property
     def figures(self) -> dict[str, Figure]:
         """The metrics with their intervals."""
-        found = ranking_figures(self.ranking.matches)
-        vehicles = np.concatenate(
-            [self.dataset.query.vehicle_ids, self.dataset.gallery.vehicle_ids]
-        )
-        for name, result in (("color", self.color), ("type", self.type)):
-            if result is not None and result.confusion.any():
-                found |= figures({name: result.right}, vehicles)
-        return found
+        dataset = self.dataset
+        vehicles = np.concatenate([dataset.query.vehicle_ids, dataset.gallery.vehicle_ids])
+        right = {name: Figure.of(one.right, vehicles) for name, one in self._attributes.items()}
+        return ranking_figures(self.ranking) | right
 
     @cached_property
     def breakdown(self) -> dict[str, dict[str, Part]]:
-        """The ranking by camera pair, view, size and so on, and in each by its kinds of match.
-
-        A kind's matches are ranked among the images of other vehicles: matches of other kinds are
-        left out. What all matches have in common is not broken down, nor are a protocol's draws.
-        """
-        if self.ranking.draws:
+        """See :func:`.breakdown.breakdown`; empty where a protocol draws the gallery."""
+        if self.ranking.draws > 1:
             return {}
-        matches, facts = self.ranking.matches, (self.query.facts, self.gallery.facts)
-        kinds = kinds_of_matches(matches, self.dataset, *facts)
-        found = {title: breakdown(matches, *one) for title, one in kinds.items()}
-        return {title: parts for title, parts in found.items() if len(parts) > 1}
+        query, gallery = self.dataset.query, self.dataset.gallery
+        cameras = np.concatenate([query.camera_ids, gallery.camera_ids])
+        return breakdown(self.ranking, cameras, self.outputs.facts, len(query))
 
     @property
     def columns(self) -> dict[str, dict[str, str]]:
@@ -158,43 +171,35 @@ class Evaluation:
             columns["deviation"] = {name: f"{one:.2f}" for name, one in self.deviations.items()}
         for title, ranking in (("re-ranked", self.reranked), ("by track", self.tracks)):
             if ranking:
-                columns |= table_columns(title, ranking_figures(ranking.matches))
+                columns |= table_columns(title, ranking_figures(ranking))
         return columns
 
     def as_json(self) -> dict[str, Any]:
         """Metrics, intervals and settings as plain values."""
         return {
             **figures_as_json(self.figures),
-            "reranked": self.reranked_metrics,
-            "by_track": self.track_metrics,
+            "reranked": ranking_metrics(self.reranked),
+            "by_track": ranking_metrics(self.tracks),
             "deviations": self.deviations,
             "valid_queries": self.ranking.valid_queries,
             "queries_without_match": len(self.ranking.skipped_queries),
             "cmc": self.ranking.cmc.tolist(),
             "breakdown": {
-                title: {name: part.as_json() for name, part in parts.items()}
+                title: {
+                    name: {"queries": part.queries, "vehicles": part.vehicles}
+                    | figures_as_json(part.figures)
+                    for name, part in parts.items()
+                }
                 for title, parts in self.breakdown.items()
             },
             "settings": self.settings,
         }
 
-
-def attribute_result(
-    known: tuple[str, ...], truth: Sequence[str | None], predicted: np.ndarray
-) -> AttributeResult:
-    """Count true classes, None where unlabelled, against predicted indices into ``known``.
-
-    A class that the network does not know can only be predicted wrong.
-    """
-    labelled = np.array([name is not None for name in truth], dtype=bool)
-    named = [name for name in truth if name is not None]
-    names = (*known, *sorted(set(named) - set(known)))
-    confusion = np.zeros((len(names), len(names)), dtype=np.int64)
-    true = np.array([names.index(name) for name in named], dtype=np.int64)
-    np.add.at(confusion, (true, predicted[labelled]), 1)
-    right = np.full(len(truth), np.nan)
-    right[labelled] = true == predicted[labelled]
-    return AttributeResult(names, confusion, int((~labelled).sum()), right)
+    @property
+    def _attributes(self) -> dict[str, AttributeResult]:
+        """Colour and type, where images are labelled."""
+        both = {"color": self.color, "type": self.type}
+        return {name: one for name, one in both.items() if one and (one.truth >= 0).any()}
 
 
 def data_name(root: str | Path) -> str:
@@ -241,8 +246,3 @@ def write_metrics(metrics: Mapping[str, Any], path: Path) -> None:
     make_folder(path.parent)
     with replacing(path) as temporary:
         temporary.write_text(f"{json.dumps(defined, indent=1)}\n", encoding="utf-8")
-
-
-def _ranking_metrics(ranking: RankingResult) -> dict[str, float]:
-    metrics = {"mAP": 100 * ranking.mAP, "mINP": 100 * ranking.mINP}
-    return metrics | {f"Rank-{k}": 100 * ranking.rank(k) for k in RANKS}

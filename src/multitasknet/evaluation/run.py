@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,22 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.records import VehicleDataset, warn_about
+from ..data.records import Record, VehicleDataset, warn_about
 from ..errors import DataError
 from ..models.embedding import EmbeddingSpec
 from ..ranking import centering
 from ..ranking.calibration import Calibration, LabelledHits, save_calibration
-from ..ranking.protocols import Protocol, evaluate_by, protocol_named
-from ..vehicle.attributes import COLORS, TYPES, class_name
-from ..vehicle.cameras import UNKNOWN_CAMERA, same_camera
+from ..ranking.protocols import Draw, Protocol, evaluate_by, protocol_named
+from ..vehicle.attributes import COLORS, TYPES
+from ..vehicle.cameras import UNKNOWN_CAMERA
 from .embedding import Embeddings, embed_records
-from .results import (
-    RANDOM,
-    Evaluation,
-    attribute_result,
-    run_settings,
-    write_metrics,
-)
+from .results import RANDOM, AttributeResult, Evaluation, run_settings, write_metrics
 
 if TYPE_CHECKING:
     from ..inference.predictor import Predictor
@@ -65,9 +58,14 @@ def evaluate(
         OutputError: the results cannot be written.
     """
     rules = protocol_named(protocol or dataset.protocol)
-    query, gallery = _embed(predictor, dataset, progress)
+    draws, records = _draws(dataset, rules), _records(dataset)
+    cameras = np.array([record.camera_id for record in records])
     if center_cameras:
-        query, gallery = _centered(dataset, query, gallery)
+        centering.check_cameras(cameras)  # an error now, not after embedding
+    outputs = _embed(predictor, dataset, records, draws, progress)
+    if center_cameras:
+        centered = centering.center_cameras(outputs.embeddings, cameras)
+        outputs = replace(outputs, embeddings=centered)
     settings = {
         "data": str(dataset.root),
         "layout": dataset.layout,
@@ -76,13 +74,13 @@ def evaluate(
         "query_images": len(dataset.query),
         "gallery_images": len(dataset.gallery),
         "variant": str(predictor.spec.variant),
-        "poses": _poses(predictor, Counter(query.poses) + Counter(gallery.poses)),
+        "poses": _poses(predictor, outputs.poses),
         "distance": predictor.spec.measure,
         "center_cameras": center_cameras,
         **run_settings(predictor),
     }
     evaluation = evaluate_outputs(
-        predictor.spec, dataset, query, gallery, protocol=rules, rerank=rerank, settings=settings
+        predictor.spec, dataset, outputs, protocol=rules, rerank=rerank, settings=settings
     )
     if output is not None:
         write_metrics(evaluation.as_json(), Path(output) / "metrics.json")
@@ -92,36 +90,30 @@ def evaluate(
 def evaluate_outputs(
     spec: EmbeddingSpec,
     dataset: VehicleDataset,
-    query: Embeddings,
-    gallery: Embeddings,
+    outputs: Embeddings,
     *,
     protocol: Protocol | None = None,
     rerank: bool = False,
     settings: Mapping[str, Any] | None = None,
 ) -> Evaluation:
-    """Evaluate a network's answers for query and gallery; see :func:`evaluate`."""
-    protocol = protocol or protocol_named(dataset.protocol)
-    embeddings = query.embeddings, gallery.embeddings
-    rank = partial(evaluate_by, protocol, labels=_labels(dataset))
-    tracks = [record.track for record in dataset.gallery.records]
-    by_track = protocol.tracks and any(track is not None for track in tracks)
-    records = (*dataset.query.records, *dataset.gallery.records)
-    colors = types = None
+    """Evaluate a network's answers for query and then gallery; see :func:`evaluate`."""
+    protocol, records = protocol or protocol_named(dataset.protocol), _records(dataset)
+    draws = _draws(dataset, protocol)
+    rank = partial(evaluate_by, protocol, draws=draws)
+    means = track_means(spec, dataset, outputs.embeddings) if protocol.tracks else None
+    color = kind = None
     if spec.has_attributes:
-        true_colors = _names((record.color_id for record in records), COLORS, "color")
-        true_types = _names((record.type_id for record in records), TYPES, "type")
-        found_colors = np.concatenate([query.colors, gallery.colors])
-        found_types = np.concatenate([query.types, gallery.types])
-        colors = attribute_result(spec.color_names, true_colors, found_colors)
-        types = attribute_result(spec.type_names, true_types, found_types)
+        colors, types = zip(*((one.color_id, one.type_id) for one in records), strict=True)
+        color = AttributeResult.of(spec.color_names, COLORS, "color", colors, outputs.colors)
+        kind = AttributeResult.of(spec.type_names, TYPES, "type", types, outputs.types)
     return Evaluation(
-        ranking=rank(embeddings),
-        reranked=rank(embeddings, rerank=True) if rerank else None,
-        tracks=rank((embeddings[0], track_means(embeddings[1], tracks))) if by_track else None,
-        color=colors,
-        type=types,
-        query=query,
-        gallery=gallery,
+        ranking=rank(outputs.embeddings),
+        reranked=rank(outputs.embeddings, rerank=True) if rerank else None,
+        tracks=None if means is None else rank(means),
+        color=color,
+        type=kind,
+        outputs=outputs,
+        draw=draws[0],
         dataset=dataset,
         settings=dict(settings or {}),
     )
@@ -139,19 +131,25 @@ def caveats(dataset: VehicleDataset, protocol: Protocol) -> list[str]:
             for queries, gallery in (counts, dataset.published)
         )
         found.append(f"published figures are of {theirs}, these of {ours}")
-    cameras = np.concatenate([dataset.query.camera_ids, dataset.gallery.camera_ids])
-    if not protocol.own_camera and (cameras == UNKNOWN_CAMERA).any():
+    unknown = any(record.camera_id == UNKNOWN_CAMERA for record in _records(dataset))
+    if unknown and not protocol.own_camera:
         found.append("where a camera is unknown, images of the query's own camera count")
     return found
 
 
-def track_means(embeddings: np.ndarray, tracks: Sequence[int | None]) -> np.ndarray:
-    """The embeddings, with the mean of its track's for each image of a known track."""
+def track_means(
+    spec: EmbeddingSpec, dataset: VehicleDataset, embeddings: np.ndarray
+) -> np.ndarray | None:
+    """The embeddings ``[N, D]`` of query and gallery, each of a known track of the gallery replaced
+    by its track's mean, of length 1 where they are compared by angle; None without tracks."""
+    records, queries = dataset.gallery.records, len(dataset.query)
+    tracks = np.array([-1 if one.track is None else one.track for one in records])
     means = embeddings.copy()
-    of_image = np.array([-1 if track is None else track for track in tracks])
-    for track in np.unique(of_image[of_image >= 0]):
-        means[of_image == track] = embeddings[of_image == track].mean(axis=0)
-    return means
+    for track in np.unique(tracks[tracks >= 0]):
+        rows = queries + np.flatnonzero(tracks == track)
+        mean = embeddings[rows].mean(axis=0)
+        means[rows] = mean / np.linalg.norm(mean) if spec.distance == "cosine" else mean
+    return means if (tracks >= 0).any() else None
 
 
 def calibrate(
@@ -163,6 +161,8 @@ def calibrate(
 ) -> Calibration:
     """Measure how likely hits show the query's vehicle; see :class:`multitasknet.Calibration`.
 
+    Poses are the predictor's, as in a search, also where the data set has keypoints.
+
     Args:
         dataset: with the splits ``query`` and ``gallery``; its protocol says whether the query's
             own camera counts.
@@ -171,11 +171,11 @@ def calibrate(
     Raises:
         DataError: the hits are all right, or all wrong; or as :func:`evaluate` raises errors.
     """
-    query, gallery = _embed(predictor, dataset, progress)
-    own_camera = protocol_named(dataset.protocol).own_camera
-    hits = LabelledHits.of(
-        query.embeddings, gallery.embeddings, *_labels(dataset), own_camera=own_camera
-    )
+    draws = _draws(dataset, protocol_named(dataset.protocol))
+    without: dict[str, Any] = {"keypoints": None, "heatmaps": None, "segments": None}
+    records = [replace(record, **without) for record in _records(dataset)]
+    embeddings, draw = _embed(predictor, dataset, records, draws, progress).embeddings, draws[0]
+    hits = LabelledHits.of(embeddings[draw.queries], embeddings[draw.gallery], draw.labels)
     return Calibration(
         coefficients=hits.coefficients(),
         vehicle_rows=vehicle_rows or hits.vehicle_rows,
@@ -205,51 +205,32 @@ def keep_calibration(predictor: Predictor, calibration: Calibration) -> Path:
     return save_calibration(path, predictor.spec, calibration)
 
 
-def _embed(
-    predictor: Predictor, dataset: VehicleDataset, progress: bool
-) -> tuple[Embeddings, Embeddings]:
-    """The answers for query and gallery."""
-    if not len(dataset.query) or not len(dataset.gallery):
+def _records(dataset: VehicleDataset) -> tuple[Record, ...]:
+    return (*dataset.query.records, *dataset.gallery.records)
+
+
+def _draws(dataset: VehicleDataset, protocol: Protocol) -> list[Draw]:
+    """What is ranked; DataError if no query has a match."""
+    query, gallery = dataset.query, dataset.gallery
+    if not len(query) or not len(gallery):
         raise ValueError("the data set has no query or no gallery; read both splits")
+    vehicles = np.concatenate([query.vehicle_ids, gallery.vehicle_ids])
+    cameras = np.concatenate([query.camera_ids, gallery.camera_ids])
+    return protocol.drawn(vehicles, cameras, len(query))
+
+
+def _embed(
+    predictor: Predictor,
+    dataset: VehicleDataset,
+    records: Sequence[Record],
+    draws: Sequence[Draw],
+    progress: bool,
+) -> Embeddings:
+    """The answers for query and gallery; warns of queries that are in the gallery themselves."""
     warn_about(dataset)
-    query, gallery = (
-        embed_records(
-            predictor, split.records, description=f"embed {split.name}", progress=progress
-        )
-        for split in (dataset.query, dataset.gallery)
-    )
-    _warn_of_shared_images(dataset, query, gallery)
-    return query, gallery
-
-
-def _centered(
-    dataset: VehicleDataset, query: Embeddings, gallery: Embeddings
-) -> tuple[Embeddings, Embeddings]:
-    embeddings = centering.center_cameras(
-        np.concatenate([query.embeddings, gallery.embeddings]),
-        np.concatenate([dataset.query.camera_ids, dataset.gallery.camera_ids]),
-    )
-    parts = np.split(embeddings, [len(query.embeddings)])
-    return replace(query, embeddings=parts[0]), replace(gallery, embeddings=parts[1])
-
-
-def _warn_of_shared_images(dataset: VehicleDataset, query: Embeddings, gallery: Embeddings) -> None:
-    """A query that is in the gallery, under any name, is its own first match.
-
-    Unless it is left out, as images of the query's vehicle and camera are.
-    """
-    places: dict[str, list[int]] = {}
-    for place, content in enumerate(gallery.sha256):
-        places.setdefault(content, []).append(place)
-    query_ids, gallery_ids, query_cameras, gallery_cameras = _labels(dataset)
-
-    def finds_itself(row: int) -> bool:
-        copies = np.array(places.get(query.sha256[row], ()), dtype=np.int64)
-        left_out = gallery_ids[copies] == query_ids[row]
-        left_out &= same_camera(gallery_cameras[copies], query_cameras[row])
-        return bool((~left_out).any())
-
-    shared = sum(map(finds_itself, range(len(query.sha256))))
+    outputs = embed_records(predictor, records, progress=progress)
+    _, contents = np.unique(outputs.sha256, return_inverse=True)
+    shared = max(_finding_themselves(contents, draw) for draw in draws)
     if shared:
         logger.warning(
             "%s: %d of the queries are in the gallery themselves, under no camera that would leave "
@@ -257,17 +238,15 @@ def _warn_of_shared_images(dataset: VehicleDataset, query: Embeddings, gallery: 
             dataset.root,
             shared,
         )
+    return outputs
 
 
-def _labels(dataset: VehicleDataset) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """As :func:`multitasknet.evaluate_ranking` takes them after the distances."""
-    query, gallery = dataset.query, dataset.gallery
-    return query.vehicle_ids, gallery.vehicle_ids, query.camera_ids, gallery.camera_ids
-
-
-def _names(ids: Iterable[int | None], published: tuple[str, ...], kind: str) -> list[str | None]:
-    """The true colours or types; None where unknown."""
-    return [None if raw is None else class_name(raw, published, kind) for raw in ids]
+def _finding_themselves(contents: np.ndarray, draw: Draw) -> int:
+    """How many queries rank an image of the same content, under any name."""
+    queries, gallery = contents[draw.queries], contents[draw.gallery]
+    suspects = np.flatnonzero(np.isin(queries, gallery))
+    found = (draw.labels.ranked(row) & (gallery == queries[row]) for row in suspects)
+    return sum(bool(one.any()) for one in found)
 
 
 def _poses(predictor: Predictor, counts: Mapping[str, int]) -> str:

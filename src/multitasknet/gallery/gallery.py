@@ -28,8 +28,7 @@ from ..ranking import centering
 from ..ranking.calibration import Calibration, surroundings
 from ..ranking.distances import (
     check_count,
-    check_embeddings,
-    check_same_width,
+    check_embedding_pair,
     distance_blocks,
     nearest,
     squared_distances,
@@ -206,8 +205,7 @@ class Gallery(Store):
             DataError: queries of another width, or not finite.
             GalleryError: a condition that cannot be used.
         """
-        queries = check_embeddings("queries", queries)
-        check_same_width("queries", queries, "rows", np.empty((1, self.width)))
+        queries, _ = check_embedding_pair("queries", queries, "rows", np.zeros((1, self.width)))
         check_count("top", top)
         condition = _condition(where)
         setting = None if exact else self.plan(condition)

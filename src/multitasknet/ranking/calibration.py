@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from numpy.typing import ArrayLike
 
 from ..errors import DataError
 from ..files import reading
-from ..vehicle.cameras import same_camera
 from ..weights.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
-from .distances import distance_blocks, nearest
+from .distances import check_embedding_pair, distance_blocks, nearest
+from .metrics import Labels
 
 # More is never stated: hits that nobody labelled may differ from those that were measured.
 MOST = 0.99
@@ -64,6 +65,8 @@ class Calibration:
     def __post_init__(self) -> None:
         if len(self.coefficients) != 3 or not np.isfinite(self.coefficients).all():
             raise ValueError(f"coefficients are {self.coefficients}; expected three numbers")
+        if len(self.input_size) != 2:
+            raise ValueError(f"input_size is {self.input_size}; expected height and width")
         if not 0 < self.vehicle_rows < np.inf:
             raise ValueError(f"vehicle_rows is {self.vehicle_rows}; expected a number above 0")
         if not self.measured_on.strip():
@@ -105,19 +108,8 @@ class Calibration:
         """
         if values is None or values.get("level") != LEVEL:
             return None
-        height, width = map(int, values["input_size"])
-        base, slope, bend = map(float, values["coefficients"])
-        return cls(
-            (base, slope, bend),
-            float(values["vehicle_rows"]),
-            int(values["hits"]),
-            int(values["vehicles"]),
-            str(values["measured_on"]),
-            str(values["weights"]),
-            (height, width),
-            str(values["pose"]),
-            str(values["precision"]),
-        )
+        pairs = {name: tuple(values[name]) for name in ("coefficients", "input_size")}
+        return cls(**{**values, **pairs})
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,33 +133,27 @@ class LabelledHits:
     vehicles: int
 
     @classmethod
-    def of(
-        cls,
-        query: np.ndarray,
-        gallery: np.ndarray,
-        query_ids: np.ndarray,
-        gallery_ids: np.ndarray,
-        query_cameras: np.ndarray,
-        gallery_cameras: np.ndarray,
-        *,
-        own_camera: bool = False,
-    ) -> LabelledHits:
-        """The 24 nearest rows of each query, unless ``own_camera`` without its vehicle's before it.
+    def of(cls, query: ArrayLike, gallery: ArrayLike, labels: Labels) -> LabelledHits:
+        """The 24 nearest rows of each query that its labels let it rank.
 
         Queries whose vehicle is not in the gallery count too: their hits are wrong.
+
+        Args:
+            query, gallery: finite numbers ``[Q, D]`` and ``[G, D]``, else DataError.
+            labels: of these.
         """
+        query, gallery = check_embedding_pair("query", query, "gallery", gallery)
         found: list[tuple[np.ndarray, ...]] = []
-        blocks = (row for block in distance_blocks(query, gallery) for row in block)
-        for distances, vehicle, camera in zip(blocks, query_ids, query_cameras, strict=True):
-            same = gallery_ids == vehicle
-            left_out = same & same_camera(gallery_cameras, camera) & (not own_camera)
-            kept = np.flatnonzero(~left_out)
+        together = 0
+        for number, distances in enumerate(chain.from_iterable(distance_blocks(query, gallery))):
+            same, kept = labels.shows(number), np.flatnonzero(labels.ranked(number))
             hits = kept[nearest(distances[kept], TOP)]
             scale = surroundings(distances[None])[0]
             found.append((_relative(distances[hits], scale), same[hits], np.arange(len(hits))))
+            together += int(same.sum())
         rho, same, rank = map(np.concatenate, zip(*found, strict=True))
-        together = (query_ids[:, None] == gallery_ids).sum() / len(query_ids)
-        return cls(rho, same, rank, float(together), len(gallery), len(np.unique(query_ids)))
+        vehicles = len(np.unique(labels.query_ids))
+        return cls(rho, same, rank, together / len(query), len(gallery), vehicles)
 
     def coefficients(self) -> tuple[float, float, float]:
         """Of the weighted logistic regression, by Newton's method.

@@ -20,6 +20,15 @@ def large_cameras(cameras: np.ndarray, fewest: int = FEWEST) -> np.ndarray:
     return kept
 
 
+def check_cameras(cameras: np.ndarray, fewest: int = FEWEST) -> None:
+    """DataError unless a camera took at least so many of the images."""
+    if not len(large_cameras(cameras, fewest)):
+        raise DataError(
+            f"none of the cameras of {len(cameras)} images took {fewest} of them, as the "
+            f"mean of a camera needs; leave the cameras' means in"
+        )
+
+
 def center_cameras(
     embeddings: ArrayLike, cameras: ArrayLike, *, fewest: int = FEWEST
 ) -> np.ndarray:
@@ -44,22 +53,13 @@ def center_cameras(
     """
     images = check_embeddings("embeddings", embeddings)
     places = check_integers("cameras", cameras, len(images), "embedding")
-    if not len(large := large_cameras(places, fewest)):
-        raise DataError(
-            f"none of the cameras of {len(images)} images took {fewest} of them, as the "
-            f"mean of a camera needs; leave the cameras' means in"
-        )
-    means = {int(camera): _mean(images[places == camera]) for camera in large}
-    of_all, centered = _mean(images), np.empty(images.shape, np.float32)
+    check_cameras(places, fewest)
+    large, of_all = large_cameras(places, fewest), images.mean(axis=0, dtype=np.float64)
+    centered = np.empty(images.shape, np.float32)
     for camera in np.unique(places):
         own = places == camera
         before = images[own].astype(np.float64)
-        after = before - means.get(int(camera), of_all)
+        after = before - (before.mean(axis=0) if camera in large else of_all)
         lengths = np.linalg.norm(before, axis=1), np.linalg.norm(after, axis=1)
         centered[own] = after * (lengths[0] / np.maximum(lengths[1], 1e-12))[:, None]
     return centered
-
-
-def _mean(images: np.ndarray) -> np.ndarray:
-    mean: np.ndarray = images.mean(axis=0, dtype=np.float64)
-    return mean

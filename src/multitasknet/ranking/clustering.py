@@ -9,7 +9,6 @@ is that with the largest silhouette: Rousseeuw, J. Comput. Appl. Math. 20, 1987.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,7 +16,7 @@ from numpy.typing import ArrayLike
 from ..errors import import_extra
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from .centering import center_cameras, large_cameras
-from .distances import check_embeddings, check_integers, distance_blocks
+from .distances import check_embeddings, check_integers, squared_distances
 from .reranking import jaccard_similarities
 
 OUTLIER = -1
@@ -155,12 +154,12 @@ def _silhouette(embeddings: np.ndarray, labels: np.ndarray) -> float:
     if len(labels) > _JUDGED:
         drawn = np.random.default_rng(0).choice(len(labels), _JUDGED, replace=False)
         embeddings, labels = embeddings[drawn], labels[drawn]
-    kept = labels != OUTLIER
-    own, total = labels[kept], 0.0
-    rows = chain.from_iterable(distance_blocks(embeddings[kept], centers))
-    for label, row in zip(own, rows, strict=True):
-        within = np.sqrt(row[label])
-        row[label] = np.inf
-        other = np.sqrt(row.min())
-        total += (other - within) / max(other, within, 1e-12)
-    return float(total / len(labels))
+    kept = np.flatnonzero(labels != OUTLIER)
+    distances = squared_distances(embeddings[kept], centers)
+    np.sqrt(distances, out=distances)
+    own = np.arange(len(kept)), labels[kept]
+    within = distances[own]
+    distances[own] = np.inf
+    other = distances.min(axis=1)
+    nearer = (other - within) / np.maximum(np.maximum(other, within), 1e-12)
+    return float(nearer.sum(dtype=np.float64) / len(labels))

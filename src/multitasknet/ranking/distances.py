@@ -72,21 +72,13 @@ def check_embedding_pair(
     first_name: str, first: ArrayLike, second_name: str, second: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both as arrays of finite numbers with as many columns; else DataError."""
-    first = check_embeddings(first_name, first)
-    second = check_embeddings(second_name, second)
-    check_same_width(first_name, first, second_name, second)
-    return first, second
-
-
-def check_same_width(
-    first_name: str, first: np.ndarray, second_name: str, second: np.ndarray
-) -> None:
-    """DataError unless both ``[N, D]`` have as many columns."""
+    first, second = check_embeddings(first_name, first), check_embeddings(second_name, second)
     if first.shape[1] != second.shape[1]:
         raise DataError(
             f"{first_name} is {list(first.shape)} and {second_name} {list(second.shape)}; expected "
             f"as many columns in both, so take both from the same network"
         )
+    return first, second
 
 
 def check_embeddings(name: str, values: ArrayLike) -> np.ndarray:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
-from .metrics import Matches, RankingResult, evaluate_embeddings, evaluate_ranking
-from .reranking import rerank as reranked_distances
+from .distances import check_embeddings, distance_blocks
+from .metrics import Labels, RankingResult, rank_rows
+from .reranking import rerank as reranked_rows
 
 _CAMERA_RULE = "gallery images of the query's vehicle under the query's camera are left out"
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """Queries and gallery, as rows among a data set's images.
+
+    Attributes:
+        queries, gallery: the rows, a slice where no gallery was drawn.
+        labels: of these.
+    """
+
+    queries: np.ndarray | slice
+    gallery: np.ndarray | slice
+    labels: Labels
 
 
 @dataclass(frozen=True)
@@ -35,12 +50,32 @@ class Protocol:
     draws: int = 0
     tracks: bool = False
 
-    def drawn(self, vehicle_ids: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Rows of queries and of the gallery, a pair a draw; the same draws every time."""
+    def drawn(self, vehicles: np.ndarray, cameras: np.ndarray, queries: int) -> list[Draw]:
+        """What is ranked, once or as often as is drawn; the same draws every time.
+
+        Args:
+            vehicles, cameras: of a data set's images, integers ``[N]``.
+            queries: how many of these, the first, are its queries.
+
+        Raises:
+            DataError: no query has a match.
+        """
+        found = []
+        for query, gallery in self._splits(vehicles, queries):
+            ids, places = (vehicles[query], vehicles[gallery]), (cameras[query], cameras[gallery])
+            found.append(Draw(query, gallery, Labels(*ids, *places, self.own_camera)))
+        found[0].labels.check_matches()
+        return found
+
+    def _splits(
+        self, vehicles: np.ndarray, queries: int
+    ) -> Iterator[tuple[np.ndarray | slice, np.ndarray | slice]]:
+        if not self.draws:
+            yield slice(queries), slice(queries, None)
         rng = np.random.default_rng(0)
         for _ in range(self.draws):
-            order = rng.permutation(len(vehicle_ids))
-            _, firsts = np.unique(vehicle_ids[order], return_index=True)
+            order = rng.permutation(len(vehicles))
+            _, firsts = np.unique(vehicles[order], return_index=True)
             yield np.delete(order, firsts), order[firsts]
 
 
@@ -80,64 +115,35 @@ def protocol_named(name: str) -> Protocol:
 
 
 def evaluate_by(
-    protocol: Protocol,
-    embeddings: tuple[np.ndarray, np.ndarray],
-    labels: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
-    *,
-    rerank: bool = False,
+    protocol: Protocol, embeddings: np.ndarray, draws: Sequence[Draw], *, rerank: bool = False
 ) -> RankingResult:
-    """Rank by squared Euclidean distance as a protocol wants it.
+    """Rank by squared Euclidean distance, or by k-reciprocal re-ranking, as a protocol wants it.
 
     Args:
         protocol: the protocol.
-        embeddings: of queries and gallery, ``[Q, D]`` and ``[G, D]``.
-        labels: vehicles of queries and gallery, cameras of queries and gallery.
-        rerank: by k-reciprocal re-ranking.
+        embeddings: of the data set's images, finite numbers ``[N, D]``.
+        draws: what is ranked, see :meth:`Protocol.drawn`.
 
     Raises:
-        DataError: as :func:`multitasknet.evaluate_ranking` raises it.
+        DataError: as :func:`multitasknet.evaluate_ranking` and :func:`.reranking.rerank` raise it.
     """
-
-    def measure(query: np.ndarray, gallery: np.ndarray, *labels: Any) -> RankingResult:
-        rules: dict[str, Any] = {"own_camera": protocol.own_camera, "most": protocol.most}
-        if rerank:
-            return evaluate_ranking(reranked_distances(query, gallery), *labels, **rules)
-        return evaluate_embeddings(query, gallery, *labels, **rules)
-
-    if not protocol.draws:
-        return measure(*embeddings, *labels)
-    columns = [*map(np.concatenate, (embeddings, labels[:2], labels[2:]))]
-    draws = [*protocol.drawn(columns[1])]
-    results = [measure(*(column[rows] for column in columns for rows in draw)) for draw in draws]
-    precisions = np.full((len(draws), len(columns[1])), np.nan)
-    for row, (query, _), result in zip(precisions, draws, results, strict=True):
-        row[query] = result.average_precisions
-    return _mean(results, precisions[:, : len(embeddings[0])])
+    check_embeddings("embeddings", embeddings)
+    results = []
+    for draw in draws:
+        pair = embeddings[draw.queries], embeddings[draw.gallery]
+        rows = reranked_rows(*pair) if rerank else chain.from_iterable(distance_blocks(*pair))
+        results.append(rank_rows(rows, draw.labels, most=protocol.most))
+    return _joined(results)
 
 
-def _mean(results: list[RankingResult], precisions: np.ndarray) -> RankingResult:
-    """The mean of draws, with the queries' average precisions in each, NaN where it was none."""
-    times = (~np.isnan(precisions)).sum(axis=0)
-    sums = np.nansum(precisions, axis=0)
-    return RankingResult(
-        cmc=np.mean([one.cmc for one in results], axis=0),
-        mAP=float(np.mean([one.mAP for one in results])),
-        mINP=float(np.mean([one.mINP for one in results])),
-        valid_queries=results[0].valid_queries,
-        skipped_queries=np.array([], dtype=np.int64),
-        matches=_joined([one.matches for one in results]),
-        average_precisions=np.divide(sums, times, out=np.full(len(sums), np.nan), where=times > 0),
-        draws=tuple(results),
-    )
-
-
-def _joined(draws: list[Matches]) -> Matches:
-    """The matches of all draws, as if their queries were different ones."""
-    starts = np.cumsum([0, *(len(one.vehicles) for one in draws[:-1])])
-    return Matches(
-        np.concatenate([one.vehicles for one in draws]),
-        np.concatenate([one.queries + start for one, start in zip(draws, starts, strict=True)]),
-        np.concatenate([one.images for one in draws]),
-        np.concatenate([one.ranks for one in draws]),
-        draws[0].most,
+def _joined(results: Sequence[RankingResult]) -> RankingResult:
+    """The rankings of several draws as one, whose means are those of the draws."""
+    starts = np.cumsum([0, *(len(one.vehicles) for one in results[:-1])])
+    return replace(
+        results[0],
+        vehicles=np.concatenate([one.vehicles for one in results]),
+        queries=np.concatenate([one.queries + n for one, n in zip(results, starts, strict=True)]),
+        images=np.concatenate([one.images for one in results]),
+        ranks=np.concatenate([one.ranks for one in results]),
+        draws=len(results),
     )

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..errors import DataError
-from ..runtime import free_memory
 from .distances import (
     check_count,
     check_embedding_pair,
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 _PAIRS = 4096
-# A value and its column in a sparse matrix.
-_ENTRY_BYTES = 12
 
 
 def rerank(
@@ -37,7 +33,7 @@ def rerank(
     k1: int = 20,
     k2: int = 6,
     lambda_value: float = 0.3,
-) -> np.ndarray:
+) -> Iterator[np.ndarray]:
     """Distances that also weigh how far two images share their nearest neighbours.
 
     The steps are those of the code that the authors released with the paper. Queries and gallery
@@ -52,7 +48,7 @@ def rerank(
     their sum; the metrics that it gives differ a little from these.
 
     The metrics of one query depend on the other queries; report them beside the plain ones. Never
-    holds more than a block of the pool's distances; wants SciPy, which MindSpore brings.
+    holds more than a block of the distances.
 
     Args:
         query_embeddings, gallery_embeddings: finite numbers ``[Q, D]`` and ``[G, D]``.
@@ -60,26 +56,24 @@ def rerank(
         lambda_value: weight of the original distance, 0..1.
 
     Returns:
-        float32 ``[Q, G]``, 0..1, smaller is nearer.
+        For each query in turn float32 ``[G]``, 0..1, smaller is nearer.
 
     Raises:
-        DataError: wrong shapes, empty, or values that are not finite; or too few free bytes of
-            memory.
+        DataError: wrong shapes, empty, or values that are not finite.
         ValueError: ``k1``, ``k2`` or ``lambda_value`` out of range.
     """
     queries, gallery = check_embedding_pair(
         "query_embeddings", query_embeddings, "gallery_embeddings", gallery_embeddings
     )
-    check_count("k1", k1)
-    check_count("k2", k2)
     if not 0 <= lambda_value <= 1:
         raise ValueError(f"lambda_value is {lambda_value!r}; expected a number from 0 to 1")
-    _check_memory(len(queries), len(gallery), queries.shape[1], k1, k2)
-    encodings, distances = _survey(queries, gallery, k1, k2)
-    of_queries, of_gallery = encodings[: len(queries)], encodings[len(queries) :]
-    for query, jaccard in enumerate(_jaccard_rows(of_queries, of_gallery)):
-        distances[query] = (1 - lambda_value) * jaccard + lambda_value * distances[query]
-    return distances
+    encodings, scales = _encodings(np.concatenate([queries, gallery]), k1, k2)
+    jaccard = _jaccard_rows(encodings[: len(queries)], encodings[len(queries) :])
+    plain = chain.from_iterable(distance_blocks(queries, gallery))
+    return (
+        ((1 - lambda_value) * shared + lambda_value * (distances / scale)).astype(np.float32)
+        for shared, distances, scale in zip(jaccard, plain, scales, strict=False)
+    )
 
 
 def jaccard_similarities(
@@ -103,35 +97,26 @@ def jaccard_similarities(
     """
     from scipy.sparse import csr_matrix, vstack
 
-    pool = check_embeddings("embeddings", embeddings)
-    check_count("k1", k1)
-    check_count("k2", k2)
-    _check_memory(0, len(pool), pool.shape[1], k1, k2)
-    encodings, _ = _survey(pool[:0], pool, k1, k2)
+    encodings, _ = _encodings(check_embeddings("embeddings", embeddings), k1, k2)
     rows = (np.where(row <= within, 1 - row, 0) for row in _jaccard_rows(encodings, encodings))
     similarities = vstack([csr_matrix(row) for row in rows], format="csr")
     # Sums that are rounded apart would leave a pair on the edge with one direction.
     return similarities.maximum(similarities.T).tocsr()
 
 
-def _survey(
-    queries: np.ndarray, gallery: np.ndarray, k1: int, k2: int
-) -> tuple[csr_matrix, np.ndarray]:
-    """The encodings of queries and gallery, ``[N, N]``, and the scaled distances ``[Q, G]``."""
-    pool, depth = np.concatenate([queries, gallery]), max(k1 + 1, k2)
+def _encodings(pool: np.ndarray, k1: int, k2: int) -> tuple[csr_matrix, np.ndarray]:
+    """Of each image in ``pool`` the encoding, ``[N, N]``, and the largest distance, ``[N]``."""
+    depth = max(check_count("k1", k1) + 1, check_count("k2", k2))
     # Each image first in its own row.
     neighbors = np.empty((len(pool), min(depth, len(pool))), dtype=np.int32)
     scales = np.empty(len(pool))
-    distances = np.empty((len(queries), len(gallery)), dtype=np.float32)
     for image, row in enumerate(chain.from_iterable(distance_blocks(pool, pool))):
         scales[image] = row.max() or 1
-        if image < len(queries):
-            distances[image] = row[len(queries) :] / scales[image]
         row[image] = -1
         neighbors[image] = nearest(row, depth)
     members = _expanded(_reciprocal(neighbors, k1 + 1), _reciprocal(neighbors, round(k1 / 2) + 1))
     encodings = _encoded(members, pool, scales)
-    return _adjacency(neighbors[:, :k2]) @ encodings / min(k2, len(neighbors)), distances
+    return _adjacency(neighbors[:, :k2]) @ encodings / min(k2, len(neighbors)), scales
 
 
 def _adjacency(neighbors: np.ndarray) -> csr_matrix:
@@ -182,17 +167,3 @@ def _jaccard_rows(queries: csr_matrix, gallery: csr_matrix) -> Iterator[np.ndarr
         smaller = np.asarray(common.sum(axis=1)).ravel()
         # Each encoding's sum is 1, so this is the sum of the greater weights.
         yield 1 - smaller / (2 - smaller)
-
-
-def _check_memory(queries: int, gallery: int, columns: int, k1: int, k2: int) -> None:
-    """Refuse what cannot end well: the result, the pool in float64 and its sparse encodings."""
-    images = queries + gallery
-    encodings = _ENTRY_BYTES * min(2 * (k1 + 1), images) * (1 + k2)
-    needed = 4 * queries * gallery + images * (12 * columns + encodings)
-    free = free_memory()
-    if needed > free:
-        raise DataError(
-            f"re-ranking {queries:,} queries against {gallery:,} images takes about "
-            f"{needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free; re-rank "
-            f"fewer images, such as the queries in parts or each query's nearest thousand"
-        )

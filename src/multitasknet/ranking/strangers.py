@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import DataError
-from .distances import check_embeddings, check_integers, squared_distances
+from .distances import check_embeddings, squared_distances
 
 logger = logging.getLogger(__name__)
 
@@ -124,8 +124,9 @@ class StrangerRates:
             return cls((), (), (), 0, False, few)
         rows = check_embeddings("embeddings", embeddings)
         pairs, doubt, lowest = _Pairs.of(rows, np.triu_indices(len(rows), k=1)), "", _LOWEST
-        if _spread(pairs.apart) < _ALIKE:
-            return cls((), (), (), 0, False, "its rows are all alike")
+        near, far = pairs.apart[[int(share * len(pairs.apart)) for share in (_LOWEST, _HIGHEST)]]
+        if far < (1 + _ALIKE) * near:
+            return cls((), (), (), 0, False, "too many of its rows are alike")
         line = _fitted(pairs.apart, _LOWEST, _HIGHEST)
         certain = _strangers(together)
         at_one_time = certain is not None and _agree(certain.apart, line)
@@ -183,9 +184,10 @@ class StrangerRates:
         if self.doubt:
             logger.warning("%s: the distance for a rate of %g is a rough one", self.doubt, rate)
         if not self.least <= rate <= 1:
+            # Two digits, and never less than the smallest.
             raise DataError(
                 f"a rate of {rate:g} cannot be known from {self.pairs:,} pairs of rows; ask for "
-                f"{self.least:.1g} or more, or give a distance"
+                f"{1.05 * self.least:.2g} or more, or give a distance"
             )
         # Of the distances at the smallest rate the largest.
         start = int(np.searchsorted(self.rates, self.rates[0], side="right")) - 1
@@ -250,10 +252,8 @@ def _strangers(together: Moments | None) -> _Pairs | None:
     """All pairs of one moment and two cameras; None if they are too few."""
     if together is None:
         return None
-    count = len(together.embeddings)
-    moments = check_integers("moments", together.moments, count, "embedding")
-    cameras = check_integers("cameras", together.cameras, count, "embedding")
-    first, second = np.triu_indices(count, k=1)
+    moments, cameras = together.moments, together.cameras
+    first, second = np.triu_indices(len(together.embeddings), k=1)
     kept = (moments[first] == moments[second]) & (cameras[first] != cameras[second])
     if kept.sum() < _ENOUGH:
         return None
@@ -271,7 +271,7 @@ def _fitted(apart: np.ndarray, lowest: float, highest: float) -> np.ndarray:
     """Slope and intercept of the line, log F of log d, of distances in ascending order."""
     levels = np.geomspace(lowest, highest, _LEVELS)
     x, y = np.log(apart[(levels * len(apart)).astype(int)]), np.log(levels)
-    slope = min(np.polyfit(x, y, 1)[0], _STEEPEST)
+    slope = min(np.polyfit(x, y, 1)[0], _STEEPEST) if np.ptp(x) > _TINY else _STEEPEST
     return np.array([slope, (y - slope * x).mean()])
 
 
@@ -284,12 +284,6 @@ def _shows_few_vehicles(apart: np.ndarray, line: np.ndarray) -> bool:
     above = (near + 1) / len(apart) - np.exp(np.polyval(line, np.log(apart[near])))
     beyond = _fitted(apart, _HIGHEST, _BEYOND)
     return bool(above.max() > _MOST_OF_ONE or line[0] < _FLATTEST * beyond[0])
-
-
-def _spread(apart: np.ndarray) -> float:
-    """How far log d goes where a line is fitted."""
-    near, far = np.log(apart[[int(_LOWEST * len(apart)), int(_ROUGH[1] * len(apart))]])
-    return float(far - near)
 
 
 def _distance_on(line: np.ndarray, log_rate: ArrayLike) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -253,7 +253,7 @@ class Adaptation:
         by_angle = network.spec.distance == "cosine"
         # The classifier takes embeddings whose length is not taken away.
         network.spec = replace(network.spec, distance="euclidean")
-        answers = self._embed(network, crops)
+        answers = self._embed(network, crops.records)
         compared = answers.embeddings
         if by_angle:
             compared = compared / np.linalg.norm(compared, axis=1, keepdims=True)
@@ -304,18 +304,18 @@ class Adaptation:
         )
         return network
 
-    def _embed(self, network: MultiTaskNet, split: Split) -> Embeddings:
+    def _embed(self, network: MultiTaskNet, records: Sequence[Record]) -> Embeddings:
         size = self.job.settings.batch_size
         predictor = Predictor(network=network, batch_size=size, backend=self.backend, pose="none")
-        return embed_records(predictor, split.records, progress=self.job.show)
+        return embed_records(predictor, records, progress=self.job.show)
 
     def _measure(self, network: MultiTaskNet) -> dict[str, float]:
         """mAP, Rank-k, colour and type on query and gallery; empty without them."""
         dataset = self.job.dataset
         if not len(dataset.query):
             return {}
-        splits = (self._embed(network, split) for split in (dataset.query, dataset.gallery))
-        return evaluate_outputs(network.spec, dataset, *splits).metrics
+        answers = self._embed(network, (*dataset.query.records, *dataset.gallery.records))
+        return evaluate_outputs(network.spec, dataset, answers).metrics
 
     def _save(
         self, path: Path, network: MultiTaskNet, number: int, metrics: Mapping[str, float]

@@ -189,30 +189,24 @@ def validate(
         job: the data set, and how many images are computed at a time.
         forward: called with a batch's inputs in inference mode, returns what the network does.
         spec: the network.
-        sources: the batches of query and gallery, or none.
+        sources: the batches of query and then gallery, or none.
 
     Returns:
         What :attr:`.evaluation.results.Evaluation.metrics` is, in percent; empty without sources.
     """
     if not sources:
         return {}
-    splits = [_outputs(job, forward, source) for source in sources]
-    return evaluate_outputs(spec, job.dataset, *splits).metrics
-
-
-def _outputs(
-    job: Job, forward: Callable[..., tuple[Tensor, ...]] | nn.Cell, source: Source
-) -> Embeddings:
-    """What the network makes of a split."""
-    rows, images = [], len(source.split)
-    name, hidden = f"evaluation, {source.split.name}", None if job.show else True
-    with tqdm(total=images, desc=name, unit="image", disable=hidden) as bar:
-        for batch in source.plain(job.settings.batch_size):
-            rows.append([one.asnumpy().astype(np.float32) for one in forward(*batch.inputs)])
-            bar.update(len(batch.indices))
+    rows, images = [], sum(len(source.split) for source in sources)
+    hidden = None if job.show else True
+    with tqdm(total=images, desc="evaluation", unit="image", disable=hidden) as bar:
+        for source in sources:
+            for batch in source.plain(job.settings.batch_size):
+                rows.append([one.asnumpy().astype(np.float32) for one in forward(*batch.inputs)])
+                bar.update(len(batch.indices))
     outputs = [np.concatenate(column) for column in zip(*rows, strict=True)]
     none = np.full(images, -1)
     colors, types = (
         (logits.argmax(axis=1) for logits in outputs[1:3]) if outputs[3:] else (none,) * 2
     )
-    return Embeddings(outputs[-1], colors, types)
+    answers = Embeddings(outputs[-1], colors, types)
+    return evaluate_outputs(spec, job.dataset, answers).metrics

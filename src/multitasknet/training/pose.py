@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from mindspore import Tensor
@@ -144,5 +143,4 @@ def validate(
                 sides.append(max(height, width))
     truth = [record.marked for source in sources for record in source.split.records]
     errors = KeypointErrors.of(np.stack(estimates), np.array(truth), np.array(sides))
-    metrics: dict[str, Any] = {f"PCK@{one}": 100 * errors.pck(one) for one in THRESHOLDS}
-    return metrics | {"NME": 100 * errors.nme()}
+    return errors.score().metrics

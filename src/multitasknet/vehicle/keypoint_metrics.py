@@ -41,13 +41,12 @@ class KeypointScore:
 
     Attributes:
         count: how many keypoints; if there are none, the rest is NaN.
-        pck: by threshold the share, 0..1, that is at most so far away.
-        nme: the mean distance; all distances are in units of the picture's longer side.
+        metrics: in percent by name: PCK at each of THRESHOLDS, and NME, the mean distance; all
+            distances are in units of the picture's longer side.
     """
 
     count: int
-    pck: dict[float, float]
-    nme: float
+    metrics: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -95,38 +94,29 @@ class KeypointErrors:
         near = self.relative[self.visible if chosen is None else chosen] <= threshold
         return float(near.mean()) if near.size else float("nan")
 
-    def nme(self, chosen: np.ndarray | None = None) -> float:
-        """The mean distance in units of the longer side; arguments and NaN as in :meth:`pck`."""
+    def score(self, chosen: np.ndarray | None = None) -> KeypointScore:
+        """All of that for some keypoints, bool ``[N, 36]``; for the visible ones by default."""
         distances = self.relative[self.visible if chosen is None else chosen]
-        return float(distances.mean()) if distances.size else float("nan")
-
-    def score(self, chosen: np.ndarray) -> KeypointScore:
-        """All of that for some keypoints, bool ``[N, 36]``."""
-        pck = {threshold: self.pck(threshold, chosen) for threshold in THRESHOLDS}
-        return KeypointScore(int(chosen.sum()), pck, self.nme(chosen))
+        pck = {f"PCK@{one:g}": 100 * self.pck(one, chosen) for one in THRESHOLDS}
+        nme = 100 * float(distances.mean()) if distances.size else float("nan")
+        return KeypointScore(distances.size, pck | {"NME": nme})
 
     def by_image(self) -> np.ndarray:
         """The mean distance of each picture's visible keypoints: float64 ``[N]``, NaN without."""
         return _means(self.relative, self.visible, axis=1)
 
-    def calibration(
-        self, threshold: float, chosen: np.ndarray | None = None
-    ) -> list[CalibrationBin]:
+    def calibration(self, threshold: float, chosen: np.ndarray) -> list[CalibrationBin]:
         """How often keypoints of about one confidence are at most ``threshold`` away.
 
-        Of the visible ones by default. Confidences count as 0 below and as 1 above.
+        Of some keypoints, bool ``[N, 36]``. Confidences count as 0 below and as 1 above.
         """
-        chosen = self.visible if chosen is None else chosen
         confidences = np.clip(self.confidences[chosen], 0, 1)
         right = self.relative[chosen] <= threshold
         bins = np.minimum((confidences * _BINS).astype(int), _BINS - 1)
+        groups = [bins == one for one in np.unique(bins)]
         return [
-            CalibrationBin(
-                float(confidences[bins == one].mean()),
-                float(right[bins == one].mean()),
-                int((bins == one).sum()),
-            )
-            for one in np.unique(bins)
+            CalibrationBin(float(confidences[g].mean()), float(right[g].mean()), int(g.sum()))
+            for g in groups
         ]
 
 
