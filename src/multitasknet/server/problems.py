@@ -60,7 +60,8 @@ class ProblemError(HTTPException):
 
 def busy(detail: str) -> ProblemError:
     """The one 5xx that callers must expect: try again later."""
-    return ProblemError(503, f"{detail}; try again in a moment", headers={"Retry-After": "1"})
+    headers = {"Retry-After": "1", "Connection": "close"}
+    return ProblemError(503, f"{detail}; try again in a moment", headers=headers)
 
 
 def add_handlers(app: FastAPI) -> None:
