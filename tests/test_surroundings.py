@@ -11,7 +11,7 @@ import pytest
 from vehiclesynth.camera import Camera
 from vehiclesynth.foreground import draw_foreground
 from vehiclesynth.light import Light, draw_light
-from vehiclesynth.optics import Optics, develop, draw_optics, encode
+from vehiclesynth.optics import Optics, develop, draw_optics
 from vehiclesynth.place import Place, draw_place
 
 SIZE = (160, 128)
@@ -42,19 +42,6 @@ def sharp() -> Optics:
     return replace(optics, blur=0.0, halo=0.0, noise=0.0, haze=0.0)
 
 
-def picture(seed: int, *, wide: bool) -> bytes:
-    """A whole picture from one seed."""
-    rng = np.random.default_rng(seed)
-    light = draw_light(rng, wide=wide)
-    backdrop = draw_place(rng, wide=wide).backdrop(looking_down(14), light, SIZE, rng, wet=0.5)
-    color = backdrop.color
-    layer = draw_foreground(rng, SIZE, light, wide=wide)
-    if layer:
-        color = color + (layer[0] - color) * layer[1][..., None]
-    optics = draw_optics(rng, wide=wide)
-    return encode(developed(color, optics, rng, scale=0.8, motion=(2, 1)), optics.quality)
-
-
 def developed(
     scene: np.ndarray,
     optics: Optics,
@@ -73,13 +60,7 @@ def change(image: np.ndarray, axis: int) -> float:
     return float(np.abs(np.diff(image.astype(float), axis=axis)).mean())
 
 
-@pytest.mark.parametrize("wide", [False, True])
-def test_the_same_seed_gives_the_same_bytes(wide: bool) -> None:
-    assert picture(4, wide=wide) == picture(4, wide=wide)
-    assert picture(4, wide=wide) != picture(5, wide=wide)
-
-
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_backdrop_is_light(seed: int) -> None:
     rng = np.random.default_rng(seed)
     light = draw_light(rng, wide=True)
@@ -110,7 +91,7 @@ def test_the_place_looks_alike_whichever_way_the_vehicle_drives(
     assert np.abs(away - toward).mean() < 0.01
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_the_mirrored_sky_sends_the_light_that_the_sky_does(place: Place, seed: int) -> None:
     light = draw_light(np.random.default_rng(seed), wide=True)
     mirrored = place.environment(light)
