@@ -279,6 +279,12 @@ def test_ids_show_no_path_of_the_server_and_are_always_text(
     assert few.own(second) == second
 
 
+@pytest.mark.parametrize("asked", [{"skip": 10**30}, {"vehicle": 10**30}, {"cameras": "c001"}])
+def test_vehicles_that_cannot_be_are_not_asked_for(small: Served, asked: Any) -> None:
+    answer = CLIENT.get(f"{small.url}/api/vehicles", params={"alone": True} | asked)
+    assert answer.status_code == 400 and answer.json()["detail"]
+
+
 def test_an_error_of_the_server_shows_no_path(
     small: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:

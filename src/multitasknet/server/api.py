@@ -36,6 +36,7 @@ _STATIC = Path(__file__).parent / "static"
 _KEPT = {"Cache-Control": "private, max-age=600"}
 _QUALITY = 90  # of a crop's JPEG
 _EXAMPLES = 14
+_MOST = 10**9
 
 
 def create_app(
@@ -94,9 +95,9 @@ class Vehicles(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     top: int = Field(20, ge=1, le=100, description="vehicles, those that most cameras saw first")
-    skip: int = Field(0, ge=0, description="vehicles to leave out at the start")
+    skip: int = Field(0, ge=0, le=_MOST, description="vehicles to leave out at the start")
     cameras: list[str] = Field([], max_length=1000, description="that one of these saw")
-    vehicle: int | None = Field(None, ge=0, description="its number alone")
+    vehicle: int | None = Field(None, ge=0, le=_MOST, description="its number alone")
     alone: bool = Field(False, description="crops that no vehicle has, instead")
 
 
@@ -228,6 +229,7 @@ def vehicles(
     asked: Annotated[Vehicles, Query()],
 ) -> Response:
     """The vehicles that were linked, with their crops in the order of time."""
+    GalleryFilter(tuple(asked.cameras)).check(gallery.facets)
     chosen = [any_of("camera", asked.cameras) if asked.cameras else None]
     chosen += [None if asked.vehicle is None else f"vehicle = {asked.vehicle}"]
     page = slice(asked.skip, asked.skip + asked.top)
