@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
@@ -21,7 +22,7 @@ from ..gallery import journeys
 from ..gallery.comparing import compared
 from ..gallery.gallery import Gallery
 from ..gallery.rows import Facets, GalleryFilter, GalleryRow, all_of, any_of, meaning
-from ..images import Crop, Frame, Picture, encode_jpeg, picture_of
+from ..images import Crop, Frame, Picture, encode_jpeg, open_picture, picture_of
 from ..inference.agreement import agreement_as_json, hide_shared
 from ..inference.predictor import Prediction
 from ..vehicle.keypoints import SKELETON, SURFACES, visible_surfaces
@@ -34,7 +35,10 @@ from .service import Service
 router = APIRouter()
 _STATIC = Path(__file__).parent / "static"
 _KEPT = {"Cache-Control": "private, max-age=600"}
-_QUALITY = 90  # of a crop's JPEG
+_QUALITY = 90  # of a JPEG
+# What browsers show; the rest is sent as JPEG.
+_KINDS = {f".{one}": f"image/{one}" for one in ("jpeg", "png", "webp", "gif", "bmp", "avif")}
+_KINDS |= {".jpg": "image/jpeg"}
 _EXAMPLES = 14
 _MOST = 10**9
 
@@ -188,7 +192,11 @@ def _search(
     ]
     for place, id in enumerate(asked.ids):
         row = _row(service, id, f"ids[{place}]")
-        queries.append((id, row.id, gallery.embedding(row.id), _quality_of(row)))
+        is_low = row.quality is not None and row.quality < LEAST_QUALITY
+        # A gallery keeps no reasons.
+        quality = {"quality": row.quality, "reason": "low quality" if is_low else None}
+        with _known(id, f"ids[{place}]"):
+            queries.append((id, row.id, gallery.embedding(row.id), quality))
     width = gallery.width
     for place, values in enumerate(sent.embeddings):
         if len(values) != width:
@@ -214,12 +222,6 @@ def _search(
         ]
         results.append({"query": name, **judgement, "matches": matches})
     return {"results": results, "measured_on": service.measured_on}
-
-
-def _quality_of(row: GalleryRow) -> dict[str, Any]:
-    """A gallery keeps no reasons."""
-    is_low = row.quality is not None and row.quality < LEAST_QUALITY
-    return {"quality": row.quality, "reason": "low quality" if is_low else None}
 
 
 @router.get("/api/vehicles")
@@ -261,7 +263,10 @@ def pin_vehicle(
 
     So vehicles are split and merged, which `gallery link` keeps. Answers with its number.
     """
-    ids = [_own_id(service, id, f"ids[{place}]") for place, id in enumerate(asked.ids)]
+    ids = []
+    for place, id in enumerate(asked.ids):
+        with _known(id, f"ids[{place}]"):
+            ids.append(service.crops.own(id))
     try:
         return JSONResponse({"vehicle": journeys.pin(gallery, ids)})
     except GalleryError as error:  # which names the row by its place on this machine
@@ -304,12 +309,13 @@ def gallery_picture(service: Served, id: str, frame: bool = False) -> Response:
     row = _row(service, id, "id")
     if not row.image.is_file():
         raise ProblemError(404, "the crop's file is no longer there", field="id")
-    if row.box is None or frame:
-        return FileResponse(row.image, headers=_KEPT)
+    whole, kind = row.box is None or frame, _KINDS.get(row.image.suffix.lower())
+    if whole and kind:
+        return FileResponse(row.image, headers=_KEPT, media_type=kind)
     try:
-        pixels, _ = row.picture.decode()
+        pixels, _ = (open_picture(row.image) if whole else row.picture).decode()
     except ImageError as error:
-        detail = "the crop's frame cannot be read, or is another one now"
+        detail = "the crop's picture cannot be read, or is another one now"
         raise ProblemError(410, detail, field="id") from error
     return Response(encode_jpeg(pixels, _QUALITY), media_type="image/jpeg", headers=_KEPT)
 
@@ -339,22 +345,16 @@ def _prediction_as_json(prediction: Prediction) -> dict[str, Any]:
 
 def _row(service: Service, id: str, field: str) -> GalleryRow:
     """The crop of an id that a caller sent; ProblemError."""
-    own = _own_id(service, id, field)
+    with _known(id, field):
+        return _gallery(service).row(service.crops.own(id))
+
+
+@contextmanager
+def _known(id: str, field: str) -> Iterator[None]:
     try:
-        return _gallery(service).row(own)
+        yield
     except KeyError as error:
-        raise _unknown(id, field) from error
-
-
-def _own_id(service: Service, id: str, field: str) -> str:
-    try:
-        return service.crops.own(id)
-    except KeyError as error:
-        raise _unknown(id, field) from error
-
-
-def _unknown(id: str, field: str) -> ProblemError:
-    return ProblemError(404, f"{id[:100]!r} is no id of the gallery", field=field)
+        raise ProblemError(404, f"{id[:100]!r} is no id of the gallery", field=field) from error
 
 
 def _with_crops(service: Service, sent: Sent, ids: Sequence[str]) -> list[Picture]:
