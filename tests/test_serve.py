@@ -735,7 +735,7 @@ def test_the_process_stands_attacks_and_finishes_what_is_running(served: Served)
             client.get(f"{url}/healthz")  # connected before the signal
             asked = pool.submit(client.post, f"{url}/api/predict", files=files)
             time.sleep(0.5)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
             assert len(asked.result().json()["predictions"]) == 64
-        assert process.wait(60) == 128 + signal.SIGINT
+        assert process.wait(60) == 128 + signal.SIGTERM
         assert "Traceback" not in process.stderr.read()
