@@ -22,16 +22,9 @@ def _shipped(_nothing_shipped: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("multitasknet.hub.card.PACKAGE", ASSETS.parent)
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One for all tests, so that the weights become ONNX files once."""
-    return tmp_path_factory.mktemp("cache")
-
-
 def test_a_photo_is_understood_and_vehicles_are_found_offline(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    monkeypatch.setenv("MULTITASKNET_CACHE", str(cache))
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("it goes online"))
     folder = tmp_path / "look"
     assert main(["demo", "--output", str(folder)]) == 0
@@ -48,9 +41,9 @@ def test_a_photo_is_understood_and_vehicles_are_found_offline(
     assert not list(ASSETS.rglob("*.sqlite"))
 
 
-def test_a_photo_of_ones_own_comes_first(cache: Path, tmp_path: Path) -> None:
+def test_a_photo_of_ones_own_comes_first(tmp_path: Path) -> None:
     photo = shutil.copy(ASSETS / "example.jpg", tmp_path / "mine.jpg")
-    result = run_demo(tmp_path / "look", photo=photo, cache_dir=cache, progress=False)
+    result = run_demo(tmp_path / "look", photo=photo, progress=False)
     assert result.predictions[0].source == str(photo)
     assert result.predictions[0].pose.origin == "estimated"
     assert (len(result.predictions), result.gallery) == (13, 60)
@@ -66,16 +59,14 @@ def test_a_photo_of_ones_own_comes_first(cache: Path, tmp_path: Path) -> None:
         ["gallery", "add", "g.lance", str(ASSETS / "demo" / "query")],
     ],
 )
-def test_a_command_prints_no_line_of_its_libraries(
-    command: list[str], cache: Path, tmp_path: Path
-) -> None:
+def test_a_command_prints_no_line_of_its_libraries(command: list[str], tmp_path: Path) -> None:
     variables = {k: v for k, v in os.environ.items() if k != "ONEDNN_MAX_CPU_ISA"}
     done = subprocess.run(
         [sys.executable, "-m", "multitasknet", *command],
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env=variables | {"MULTITASKNET_CACHE": str(cache)},
+        env=variables,
     )
     assert (done.returncode, done.stderr) == (0, "")
 

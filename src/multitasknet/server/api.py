@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import chain, islice
@@ -63,14 +63,14 @@ def create_app(
     add_handlers(app)
     app.include_router(router)
     for place, name in PAGES.items():
-        app.add_route(
-            place,
-            lambda _, file=_STATIC / name: FileResponse(file),
-            include_in_schema=False,
-        )
+        app.add_route(place, _page(name), include_in_schema=False)
     app.mount("/static", StaticFiles(directory=_STATIC))
     app.add_middleware(Guard, limits=limits, token=token, hosts=hosts)
     return app
+
+
+def _page(name: str) -> Callable[[Request], Response]:
+    return lambda _: FileResponse(_STATIC / name)
 
 
 class Crops(BaseModel):

@@ -56,7 +56,6 @@ class Sent:
 async def read_body(request: Request) -> Sent:
     """A request's pictures, checked by their headers; ProblemError."""
     kind = request.headers.get("content-type", "").lower()
-    form = Form()
     if kind.startswith(("multipart/form-data", "application/x-www-form-urlencoded")):
         async with request.form(max_part_size=_MOST_TEXT) as fields:
             form = await _checked({name: fields.getlist(name) for name in fields})
@@ -64,6 +63,7 @@ async def read_body(request: Request) -> Sent:
                 picture_of(await one.read(), one.filename or f"image {place}")
                 for place, one in enumerate(form.images)
             ]
+        embeddings = form.embeddings
     else:
         body = await request.body()
         if body and not kind.startswith("image/"):
@@ -71,9 +71,9 @@ async def read_body(request: Request) -> Sent:
                 "expected multipart/form-data with files as 'images', or a picture (image/jpeg)"
             )
             raise ProblemError(415, detail, field="content-type")
-        pictures = [picture_of(body, "image")] if body else []
+        pictures, embeddings = [picture_of(body, "image")] if body else [], []
     await run_in_threadpool(_check_pictures, pictures, request.app.state.limits.pixels)
-    return Sent(pictures, form.embeddings)
+    return Sent(pictures, embeddings)
 
 
 async def _checked(fields: dict[str, Any]) -> Form:
