@@ -33,7 +33,9 @@ from multitasknet.data.boxes import read_boxes
 from multitasknet.data.coco import read_coco
 from multitasknet.data.labels import COLUMNS, read_labels, read_visibility
 from multitasknet.data.layouts import read_dataset
-from multitasknet.errors import MultiTaskNetError
+from multitasknet.errors import GalleryError, MultiTaskNetError
+from multitasknet.gallery import index
+from multitasknet.gallery.columns import origin_in
 from multitasknet.gallery.entries import read_manifest
 from multitasknet.gallery.gallery import Gallery
 from multitasknet.hub.card import load_card
@@ -190,19 +192,16 @@ PLAIN_CARD = CARD.format(
     mirrors="",
     version="1.7",
 )
-FIELDS = [line.partition(":")[0] for line in PLAIN_CARD.splitlines()]
 
 
 @st.composite
 def cards(draw: st.DrawFn) -> str:
-    """The card with other values, or a front matter of its fields."""
-    if draw(st.booleans()):
-        fields = draw(st.dictionaries(st.sampled_from(FIELDS) | odd_text, odd_values))
-        return f"---\n{yaml.safe_dump(fields)}---\n"
+    """The card with other values."""
     lines = PLAIN_CARD.splitlines()
     for number in draw(st.lists(st.integers(0, len(lines) - 1), min_size=1, max_size=4)):
         field, colon, _ = lines[number].partition(":")
-        lines[number] = f"{field}{colon} {draw(yaml_bits)}"
+        value = draw(yaml_bits | odd_values.map(json.dumps))
+        lines[number] = f"{field}{colon} {value}"
     return "\n".join(lines)
 
 
@@ -239,12 +238,9 @@ def use_sidecar(path: Path) -> None:
 
 
 RULES = dict.fromkeys(name for kind in SETTINGS.values() for name in kind.rules())
-setting_lines = st.tuples(
-    st.sampled_from([*sorted(RULES), "", "? a"]), yaml_bits | odd_values.map(str)
-).map(": ".join)
-settings_texts = st.lists(setting_lines, max_size=4).map("\n".join) | st.dictionaries(
-    st.sampled_from([*RULES, "more"]), odd_values, max_size=4
-).map(yaml.safe_dump)
+settings_texts = st.dictionaries(st.sampled_from([*RULES, "more"]), odd_values, max_size=4).map(
+    yaml.safe_dump
+) | st.tuples(st.sampled_from([*RULES, "? a"]), yaml_bits).map(": ".join)
 
 
 def use_settings(path: Path) -> None:
@@ -298,23 +294,11 @@ def use_dataset(path: Path) -> None:
     assert len(train.vehicle_ids) == len(train.camera_ids) == len(train)
 
 
-@st.composite
-def xml_texts(draw: st.DrawFn) -> bytes:
-    """CityFlow's lists in any encoding, whole or damaged."""
-    cell = st.sampled_from(["1", "c001"]) | cells
-    names = ("vehicleID", "cameraID", "camID", "colorID", "typeID")
-    attributes = st.fixed_dictionaries(
-        {"imageName": st.sampled_from(["a.jpg", "..\\a.jpg"]) | odd_text},
-        optional=dict.fromkeys(names, cell),
-    )
-    items = draw(st.lists(attributes, max_size=3))
-    rows = ["".join(f" {name}={quoteattr(value)}" for name, value in one.items()) for one in items]
-    inside = "".join(f"<Item{one}/>" for one in rows)
-    inside += draw(st.sampled_from(["", "<", "&x;", "</Items>", "\x01"]))
-    encoding = draw(st.sampled_from(["gb2312", "utf-8", "utf-16", "latin-1"]))
-    text = f'<?xml version="1.0" encoding="{encoding}"?><T><Items>{inside}</Items></T>'
-    content = text.encode(encoding, "ignore")
-    return draw(damaged(content)) if draw(st.booleans()) else content
+XML = '<T><Items><Item imageName="a.jpg" vehicleID="1" cameraID="c001"/></Items></T>'
+# Encodings: test_labels.
+xml_texts = damaged(XML.encode()) | st.tuples(
+    st.sampled_from(["a.jpg", "vehicleID", '"1"', '"c001"']), cells.map(quoteattr)
+).map(lambda one: XML.replace(*one))
 
 
 def use_xml(path: Path) -> None:
@@ -436,7 +420,6 @@ ENTRY = ["a.jpg", "x", "c1", "2026-11-01T08:00:00", "5"]
 SIZES = [ROW[0], "64", "48", *["1"] * (COLUMNS - 4)]
 LABELS = csv_text([ROW, ["0002_c001_00000001_0.jpg", *ROW[1:]]])
 label_texts = csv_texts(ROW) | csv_texts(SIZES) | damaged(LABELS.encode())
-XML = '<T><Items><Item imageName="a.jpg" vehicleID="1" cameraID="c001"/></Items></T>'
 BOX = ["image", "x1", "y1", "x2", "y2", "track", "conf"]
 BOXES = csv_text([BOX, ["a.jpg", "1", "2", "50", "60", "7", "0.5"]])
 COCO_BOXES = json.dumps(
@@ -463,7 +446,7 @@ SURFACES = [
         csv_texts(VEHICLE, st.permutations(HEADER) | st.lists(cells, max_size=6)),
         use_dataset,
     ),
-    Surface("train_label.xml", XML, xml_texts(), use_xml),
+    Surface("train_label.xml", XML, xml_texts, use_xml),
     Surface("vric_train.txt", LIST, list_texts, use_dataset),
     Surface("vehicle_info.txt", WILD, damaged(WILD.encode()), use_wild),
     Surface(
@@ -554,6 +537,21 @@ def test_damaged_stores(tmp_path: Path, city: Path, data: st.DataObject) -> None
         gallery.origins()
 
     survives(use)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"rows": 4}', "[]", '{"sows": 4}', "\udcff"])
+def test_damaged_facts_beside_the_embeddings_are_as_if_not_there(
+    tmp_path: Path, city: Path, text: str
+) -> None:
+    """What a deep run of :func:`test_damaged_stores` found, for rates and the index's recall."""
+    shutil.copytree(city, tmp_path / "city.lance")
+    gallery = Gallery(tmp_path / "city.lance")
+    facts = dict.fromkeys(("rates", "measured"), text.encode("utf-8", "replace").decode())
+    gallery.table.update_field_metadata({"path": "embedding", "metadata": facts})
+    again = Gallery(tmp_path / "city.lance")
+    assert again.rates.doubt and index.measured(again) is None
+    with pytest.raises(GalleryError, match="the column is damaged"):
+        origin_in(text)
 
 
 words = st.sampled_from(

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..data.boxes import CORNERS
-from ..data.tables import utc
+from ..data.text import utc
 from ..errors import GalleryError
 from ..files import reading
 from ..inference.origin import EmbeddingOrigin
@@ -94,9 +94,10 @@ def origin_text(origin: EmbeddingOrigin) -> str:
 
 
 def origin_in(text: str) -> EmbeddingOrigin:
-    """What :func:`origin_text` made a text of."""
-    facts = json.loads(text)
-    return EmbeddingOrigin(**facts | {"input_size": tuple(facts["input_size"])})
+    """What :func:`origin_text` made a text of; GalleryError for another."""
+    with reading("origin", GalleryError, "the column is damaged", "add the pictures again"):
+        facts = json.loads(text)
+        return EmbeddingOrigin(**facts | {"input_size": tuple(facts["input_size"])})
 
 
 def vectors(column: Any) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from math import ceil, sqrt
 from secrets import token_hex
@@ -97,8 +98,11 @@ def measured(store: Store) -> Setting | None:
 
 
 def _kept(store: Store) -> Setting | None:
-    text = (store.table.schema.field(_EMBEDDING).metadata or {}).get(_MEASURED.encode())
-    return None if text is None else Setting(**json.loads(text))
+    text = (store.table.schema.field(_EMBEDDING).metadata or {}).get(_MEASURED.encode(), b"")
+    # What is damaged is as if it had not been measured.
+    with suppress(ValueError, TypeError):
+        return Setting(**json.loads(text))
+    return None
 
 
 def index_name(store: Store) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict
 
 import numpy as np
@@ -23,13 +24,16 @@ _EMBEDDING = "embedding"
 
 
 def kept(store: Store) -> StrangerRates | None:
-    """The rates that are kept with a gallery; None if it has changed by a tenth since."""
-    text = (store.table.schema.field(_EMBEDDING).metadata or {}).get(RATES)
-    if text is None:
-        return None
-    values = json.loads(text)
-    rows = values.pop("rows")
-    return StrangerRates.from_json(values) if abs(len(store) - rows) <= _GROWN * rows else None
+    """The rates that are kept with a gallery.
+
+    None if it has changed by a tenth since, or if they are damaged: they can be measured again.
+    """
+    text = (store.table.schema.field(_EMBEDDING).metadata or {}).get(RATES, b"{}")
+    with suppress(ValueError, TypeError, AttributeError, LookupError):
+        values = json.loads(text)
+        rows, rates = values.pop("rows"), StrangerRates.from_json(values)
+        return rates if abs(len(store) - rows) <= _GROWN * rows else None
+    return None
 
 
 def keep(store: Store) -> None:
