@@ -15,8 +15,7 @@ from toy_network import ToySpec
 
 from multitasknet import convert, create_network, export, read_dataset, read_weights
 from multitasknet.cli import main
-from multitasknet.data.batches import read_batches
-from multitasknet.data.samples import batch_inputs, make_sample
+from multitasknet.data.samples import batch_inputs, make_sample, read_batches
 from multitasknet.inference.conversion import open_mindir
 from multitasknet.inference.engines import open_engine
 from multitasknet.models import NETWORKS

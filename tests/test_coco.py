@@ -119,10 +119,7 @@ def annotation_with(**fields: Any) -> Callable[[dict[str, Any]], None]:
     ("change", "named"),
     [
         (lambda content: content.pop("images"), "no COCO keypoint JSON; expected an object"),
-        (lambda content: content.update(categories={}), "no COCO keypoint JSON"),
-        (lambda content: content.update(annotations=[]), "no COCO keypoint JSON"),
         (lambda content: content["images"].append(3), "images entry 2 is 3"),
-        (lambda content: content["images"].append({"id": 1}), "images entry 2 is an object of 1"),
         (lambda content: content.update(annotations=[7]), "annotation 1: it is 7; expected an"),
         (annotation_with(image_id=8), "annotation 1: image_id is 8; expected the id of a named"),
         (annotation_with(category_id=True), f"image {NAME!r}: category_id is true"),
@@ -130,10 +127,8 @@ def annotation_with(**fields: Any) -> Callable[[dict[str, Any]], None]:
         (annotation_with(keypoints=[3] * 108), "visibility is 3; expected 0, 1 or 2"),
         (annotation_with(keypoints=["2"] * 108), 'keypoints has the value "2"; expected finite'),
         (annotation_with(confidences=[float("nan")] * 36), "confidences has the value NaN"),
-        (annotation_with(confidences=[1e39] * 36), "confidences has the value 1e+39"),
         (annotation_with(confidences="high"), 'confidences is "high"; expected 36 numbers'),
         (annotation_with(attributes={"type_id": -1}), "type_id is -1; expected a whole number"),
-        (annotation_with(attributes={"vehicle_id": 2.5}), "vehicle_id is 2.5; expected a whole"),
         (annotation_with(attributes={"vehicle_id": 2**63}), f"vehicle_id is {2**63}; expected"),
         (annotation_with(attributes=[1]), "attributes is a list of 1; expected an object"),
         (
@@ -153,16 +148,6 @@ def test_a_fault_is_named_by_file_image_and_value(tmp_path: Path, change, named:
     assert str(refused.value).startswith(f"{path}: ")
     assert named in str(refused.value)
     assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    "text", ["[" * 100_000, '{"annotations": ' * 900 + "1" + "}" * 900, "9" * 5000]
-)
-def test_deep_and_long_json_is_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "coco.json"
-    path.write_text(text)
-    with pytest.raises(DataError, match=r"coco\.json"):
-        read_labels(path)
 
 
 # NVlabs' annotations

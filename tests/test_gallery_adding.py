@@ -16,7 +16,7 @@ from pyarrow import parquet
 from stores import PixelPredictor
 
 from multitasknet.data.records import Record
-from multitasknet.data.tables import parse_time
+from multitasknet.data.text import parse_time
 from multitasknet.errors import GalleryError, MultiTaskNetError
 from multitasknet.gallery import adding
 from multitasknet.gallery.columns import parse_cells

@@ -111,17 +111,13 @@ def test_rows_as_spreadsheets_write_them(tmp_path: Path, delimiter: str) -> None
     ("row", "named"),
     [
         (ROW[:-1], "111 columns; expected 112"),
-        ([*ROW, "1"], "113 columns; expected 112"),
         (changed(1, ""), "column 1 (image) is ''"),
         (changed(2, "x"), "column 2 is 'x'; expected a whole number"),
         (changed(3, "1.5"), "column 3 is '1.5'; expected a whole number"),
         (changed(50, "nan"), "column 50 is 'nan'; expected a finite number"),
-        (changed(112, ""), "column 112 is ''"),
         (changed(2, "9" * 19), "column 2 is '9999999999999999999'; expected a whole number"),
         (changed(2, "1_000"), "column 2 is '1_000'; expected a whole number"),
-        (changed(2, "\uff11\uff12"), "column 2 is '\uff11\uff12'; expected a whole number"),
         (changed(3, "-3"), "column 3 is -3; expected a class id"),
-        (changed(4, "-1"), "column 4 is -1; expected a class id"),
         (changed(60, "1e39"), "column 60 is '1e39'; expected a finite number"),
     ],
 )
@@ -146,13 +142,7 @@ def test_all_problems_come_at_once_up_to_twenty(tmp_path: Path) -> None:
     with pytest.raises(DataError) as refused:
         read_labels(path)
     lines = str(refused.value).splitlines()
-    assert len(lines) == 21
-    assert lines[-1] == "... and 3 more"
-
-
-def test_a_duplicate_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r":2: image 'a\.jpg' has a row already"):
-        read_labels(write(tmp_path / "label.csv", ROW, changed(1, "./a.jpg")))
+    assert len(lines) == 21 and lines[-1] == "... and 3 more"
 
 
 # Which row is whose

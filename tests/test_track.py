@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,10 +14,10 @@ from datetime import datetime, timedelta, timezone
 from itertools import islice
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
-from threading import Thread
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from stores import PixelPredictor
 
@@ -23,10 +25,11 @@ from multitasknet.cli import main
 from multitasknet.errors import DataError, ImageError, OutputError
 from multitasknet.gallery.gallery import Gallery
 from multitasknet.images import read_image
+from multitasknet.tracking import run
 from multitasknet.tracking import video as videos
 from multitasknet.tracking.following import ByteTrack, GivenDetections, GivenTracks
 from multitasknet.tracking.outputs import open_output
-from multitasknet.tracking.run import track
+from multitasknet.tracking.run import TrackReport, track
 from multitasknet.tracking.tracks import Seen, gather
 from multitasknet.tracking.video import Frame, Video
 
@@ -62,9 +65,9 @@ def draw(number: int) -> np.ndarray:
     return pixels
 
 
-def write_video(path: Path, frames: list[np.ndarray], codec: str = "libx264") -> Path:
+def write_video(path: Path, frames: list[np.ndarray], rate: int = RATE) -> Path:
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=RATE, options={"crf": "10"})
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "10"})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt, stream.gop_size = "yuv420p", 8
         for pixels in frames:
@@ -93,21 +96,33 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-@pytest.fixture(scope="module")
-def boxes(film: Path) -> Path:
+def write_boxes(path: Path, first: int = 1, confidence: str = "1") -> Path:
+    """The cars in MOT's format, of which the first frame has that number."""
     lines = [
-        f"{number},{car},{box[0]},{box[1]},{box[2] - box[0]},{box[3] - box[1]},1,-1,-1,-1"
+        f"{number - 1 + first},{car},{x1},{y1},{x2 - x1},{y2 - y1},{confidence},-1,-1,-1\n"
         for number in range(1, 31)
         for car in CARS
         if (box := box_of(car, number)) is not None
+        for x1, y1, x2, y2 in [box.tolist()]
     ]
-    path = film.with_suffix(".txt")
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("".join(lines))
     return path
+
+
+@pytest.fixture(scope="module")
+def boxes(film: Path) -> Path:
+    return write_boxes(film.with_suffix(".txt"))
+
+
+def frames_of(path: Path) -> tuple[Video, list[Frame]]:
+    video = Video(str(path))
+    return video, [one for one in video.frames(START) if one]
 
 
 def test_frames_have_numbers_and_times(film: Path) -> None:
     video = Video(str(film))
+    # Hundreds may wait for their turn.
+    assert str(film) not in [one.path for one in psutil.Process().open_files()]
     frames = list(video.frames(START))
     assert (video.total, video.rate, video.damaged) == (30, RATE, 0)
     assert [frame.number for frame in frames] == list(range(1, 31))
@@ -116,6 +131,12 @@ def test_frames_have_numbers_and_times(film: Path) -> None:
     ]
     assert video.end == START + timedelta(seconds=3)
     assert np.abs(frames[9].pixels.astype(int) - draw(10)).mean() < 3
+
+
+def test_a_rate_that_no_camera_has_is_not_believed(tmp_path: Path) -> None:
+    video, frames = frames_of(write_video(tmp_path / "film.mkv", greys(4), rate=1000))
+    assert video.rate == 25
+    assert [one.time for one in frames] == [START + timedelta(milliseconds=ms) for ms in range(4)]
 
 
 def test_a_turned_video_is_upright(film: Path, tmp_path: Path) -> None:
@@ -130,42 +151,62 @@ def test_a_turned_video_is_upright(film: Path, tmp_path: Path) -> None:
     quarter = zero + one + zero + turned + zero * 4 + (1 << 30).to_bytes(4, "big")
     path = tmp_path / "turned.mp4"
     path.write_bytes(content[:track_header] + quarter + content[track_header + len(quarter) :])
-    frame = next(iter(Video(str(path)).frames(START)))
-    assert frame is not None and frame.pixels.shape == (SIZE[1], SIZE[0], 3)
+    frame = frames_of(path)[1][0]
     # A quarter clockwise, as a telephone states that was held upright.
     assert np.abs(frame.pixels.astype(int) - np.rot90(draw(1), -1)).mean() < 3
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_a_damaged_file_loses_its_damaged_part(tmp_path: Path, suffix: str, caplog) -> None:
+@pytest.mark.parametrize(("suffix", "is_cut"), [(".mp4", False), (".mkv", False), (".mkv", True)])
+def test_a_damaged_file_loses_its_damaged_part(
+    tmp_path: Path, suffix: str, is_cut: bool, caplog
+) -> None:
     path = write_video(tmp_path / f"film{suffix}", greys(48))
     content = bytearray(path.read_bytes())
     middle, noise = len(content) // 2, np.random.default_rng(1).bytes(len(content) // 30)
-    content[middle : middle + len(noise)] = noise
+    content[middle : None if is_cut else middle + len(noise)] = b"" if is_cut else noise
     path.write_bytes(content)
-    video = Video(str(path))
-    frames = list(video.frames(START))
-    assert 20 < len(frames) < 48 and frames[-1].number == 48
+    video, frames = frames_of(path)
+    assert 10 < len(frames) < 48 and (frames[-1].number < 40 if is_cut else 48)
     assert [number_in(frame) for frame in frames] == [frame.number for frame in frames]
     assert video.damaged == 48 - len(frames)
+    assert video.end == START + timedelta(seconds=4.8)  # then the next file begins
     assert f"is damaged: {len(frames)} of 48 frames could be read" in caplog.text
 
 
-def test_a_file_that_breaks_off_is_read_as_far_as_it_goes(tmp_path: Path, caplog) -> None:
-    path = write_video(tmp_path / "film.mkv", greys(48))
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    video = Video(str(path))
-    frames = list(video.frames(START))
-    assert 10 < len(frames) < 40 and video.damaged == 48 - len(frames)
-    assert f"{len(frames)} of 48 frames could be read" in caplog.text
+def test_files_that_were_joined_go_on_in_time(tmp_path: Path, caplog) -> None:
+    part = write_video(tmp_path / "part.ts", greys(20))
+    (tmp_path / "both.ts").write_bytes(2 * part.read_bytes())
+    video, frames = frames_of(tmp_path / "both.ts")
+    assert [one.number for one in frames] == list(range(1, 41)) and video.damaged == 0
+    times = [(one.time - START).total_seconds() for one in frames]
+    assert times == pytest.approx([place / RATE for place in range(40)])
 
 
-def test_what_is_no_video_is_named(tmp_path: Path) -> None:
+def test_what_was_cut_off_without_a_new_encoding_is_not_damaged(tmp_path: Path, caplog) -> None:
+    whole = write_video(tmp_path / "whole.mkv", greys(40))
+    with av.open(str(whole)) as source, av.open(str(tmp_path / "cut.mp4"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                packet.pts -= round(1 / packet.time_base)
+                packet.dts -= round(1 / packet.time_base)
+                target.mux(packet)
+    video, frames = frames_of(tmp_path / "cut.mp4")
+    assert [number_in(frame) for frame in frames] == list(range(11, 41))
+    assert [frame.number for frame in frames] == list(range(1, 31))
+    assert video.damaged == 0 and not caplog.text
+
+
+def test_what_is_no_video_is_named_without_its_password(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"gone\.mp4: there is no such file"):
         Video(str(tmp_path / "gone.mp4"))
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(ImageError, match=r"text\.mp4: the video cannot be read"):
         Video(str(tmp_path / "text.mp4"))
+    for scheme in ("rtsp", "http"):
+        with pytest.raises(ImageError, match=rf"^{scheme}://\*\*\*@127\.0\.0\.1:9/x: the video"):
+            Video(f"{scheme}://admin:secret@127.0.0.1:9/x")
 
 
 _ENCODED = {"tune": "zerolatency", "crf": "10", "x264-params": "repeat-headers=1:sliced-threads=0"}
@@ -201,7 +242,7 @@ def camera(parts: list[list[bytes]]) -> Iterator[tuple[str, list[int]]]:
 
     with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
-        Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"rtsp://127.0.0.1:{server.server_address[1]}/stream", asked
         server.shutdown()
 
@@ -255,18 +296,17 @@ def test_a_queue_that_nobody_empties_keeps_the_newest_frames() -> None:
 
 
 def follow(
-    film: Path, output: Path, follower: Callable[[Video], Any], predictor: Any, **options: Any
-) -> Any:
+    film: Path, output: Path, follower: Callable[[Video], Any], predictor: Any = None, **more: Any
+) -> TrackReport:
+    predictor = predictor or PixelPredictor()
+    settings = {"camera": "north", "start": START, "progress": False} | more
     return track(
-        [Video(str(film))],
-        follower,
-        predictor,
-        open_output(str(output), predictor),
-        camera="north",
-        start=START,
-        progress=False,
-        **options,
+        [Video(str(film))], follower, predictor, open_output(str(output), predictor), **settings
     )
+
+
+def table_of(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "tracks.csv").open()))
 
 
 def rows_of(store: Path) -> list[dict[str, Any]]:
@@ -301,10 +341,7 @@ def test_tracks_become_rows_of_a_gallery(film: Path, boxes: Path, tmp_path: Path
         table = list(csv.DictReader(image.with_suffix(".csv").open()))
         assert [int(line["frame"]) for line in table] == list(range(first, last + 1))
     # The shipped commands know such rows: the picture's own file is found by its bytes.
-    with Path(rows[0]["image"]).open("rb") as file:
-        import hashlib
-
-        digest = hashlib.sha256(file.read()).hexdigest()
+    digest = hashlib.sha256(Path(rows[0]["image"]).read_bytes()).hexdigest()
     assert Gallery(store).find([digest])[digest].id == rows[0]["id"]
 
 
@@ -312,8 +349,7 @@ def test_tracks_that_are_embedded_again_stay_tracks(
     film: Path, boxes: Path, tmp_path: Path
 ) -> None:
     store = tmp_path / "city.lance"
-    given = GivenTracks(boxes)
-    follow(film, store, lambda _: given, PixelPredictor())
+    follow(film, store, lambda _: GivenTracks(boxes))
     before, other = rows_of(store), PixelPredictor(weights="cd" * 32)
     gallery = Gallery(store)
     gallery.add(other, gallery.stale(other.origin), reembed=True, progress=False)
@@ -331,8 +367,8 @@ def test_an_interrupted_call_keeps_whole_tracks_and_goes_on(
 ) -> None:
     given, predictor = GivenTracks(boxes), PixelPredictor()
     whole, output = tmp_path / "whole.lance", tmp_path / place
-    follow(film, whole, lambda _: given, PixelPredictor())
-    stream = PixelPredictor.stream
+    follow(film, whole, lambda _: given)
+    stream, threads = PixelPredictor.stream, threading.active_count()
 
     def stopped(self: Any, images: Any, **options: Any) -> Any:
         if self.embedded:
@@ -343,11 +379,12 @@ def test_an_interrupted_call_keeps_whole_tracks_and_goes_on(
         patch.setattr(PixelPredictor, "stream", stopped)
         follow(film, output, lambda _: given, predictor)
     assert "1 tracks were kept; the same command goes on" in caplog.text
+    assert threading.active_count() <= threads  # none is left that reads or detects
     once = predictor.embedded
     report = follow(film, output, lambda _: given, predictor)
     assert (report.tracks, report.unchanged, predictor.embedded) == (2, 1, 3 * once)
     if place == "crops":
-        table = list(csv.DictReader((output / "tracks.csv").open()))
+        table = table_of(output)
         assert sorted(row["track"] for row in table) == [row["track"] for row in rows_of(whole)]
         assert len(list(output.rglob("*.jpg"))) == 15
         assert all((output / row["image"]).is_file() for row in table)
@@ -357,14 +394,81 @@ def test_an_interrupted_call_keeps_whole_tracks_and_goes_on(
         assert differing == {"image"}
 
 
-def test_boxes_are_followed(film: Path, boxes: Path, tmp_path: Path) -> None:
-    detections = GivenDetections(boxes)
-    report = follow(
-        film, tmp_path / "crops", lambda video: ByteTrack(detections, video.rate), PixelPredictor()
-    )
+@pytest.mark.parametrize(("first", "confidence"), [(1, "1"), (0, "0.9"), (1, "-1")])
+def test_boxes_are_followed_from_either_number_and_without_confidences(
+    film: Path, tmp_path: Path, first: int, confidence: str
+) -> None:
+    file = write_boxes(tmp_path / "det.txt", first, confidence)
+    detections = GivenDetections(file)
+    report = follow(film, tmp_path / "a", lambda video: ByteTrack(detections, video.rate))
     assert report.tracks == 3
-    table = list(csv.DictReader((tmp_path / "crops" / "tracks.csv").open()))
-    assert sorted(row["heading"] for row in table) == ["", "0.0", "180.0"]
+    assert sorted(row["heading"] for row in table_of(tmp_path / "a")) == ["", "0.0", "180.0"]
+    follow(film, tmp_path / "b", lambda _: GivenTracks(file))
+    lasts = {row["track"][-1]: row["last"] for row in table_of(tmp_path / "b")}
+    assert lasts["1"] == (START + timedelta(seconds=2.4)).isoformat()  # its frame 25
+
+
+def test_kittis_frames_count_from_0(tmp_path: Path) -> None:
+    (tmp_path / "0000.txt").write_text("4 7 Car 0 0 -1 9 9 60 60 -1 -1 -1 -1 -1 -1 -1\n")
+    assert [*GivenDetections(tmp_path / "0000.txt").frames] == [5]
+
+
+@pytest.mark.parametrize("name", ["det.txt", "det.csv", "det.json"])
+def test_a_video_may_show_no_vehicle(film: Path, tmp_path: Path, name: str) -> None:
+    empty = {"det.txt": "", "det.csv": "frame,x1,y1,x2,y2\n", "det.json": "[]"}
+    (tmp_path / name).write_text(empty[name])
+    detections = GivenDetections(tmp_path / name)
+    report = follow(film, tmp_path / "a", lambda video: ByteTrack(detections, video.rate))
+    assert (report.frames, report.tracks, report.too_small) == (30, 0, 0)
+
+
+def test_two_processes_may_write_into_one_folder(film: Path, boxes: Path, tmp_path: Path) -> None:
+    given, predictor = GivenTracks(boxes), PixelPredictor()
+    outputs = [open_output(str(tmp_path / "crops"), predictor) for _ in range(2)]
+    for camera, output in zip(["north", "east"], outputs, strict=True):
+        video, settings = Video(str(film)), {"camera": camera, "start": START, "progress": False}
+        track([video], lambda _: given, predictor, output, **settings)
+    assert [row["camera"] for row in table_of(tmp_path / "crops")] == ["north"] * 3 + ["east"] * 3
+
+
+def test_an_interruption_while_tracks_are_written_writes_none_twice(
+    film: Path, boxes: Path, tmp_path: Path, monkeypatch
+) -> None:
+    given, predictor = GivenTracks(boxes), PixelPredictor()
+    monkeypatch.setattr(run, "_BATCH", 1)
+    output = open_output(str(tmp_path), predictor)
+    add = type(output).add
+
+    def stopped(*given: Any) -> None:
+        monkeypatch.setattr(type(output), "add", add)
+        add(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(output), "add", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        track([Video(str(film))], lambda _: given, predictor, output, camera="north", start=START)
+    names = [row["track"] for row in table_of(tmp_path)]
+    assert len(names) == len(set(names)) > 0
+
+
+def test_a_track_is_kept_within_a_minute_though_no_other_ends(
+    film: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(run, "_LATEST", 0.0)  # the minute
+    kept: list[int] = []
+
+    class Once:
+        """Sees a vehicle in the first frame alone."""
+
+        patience = timedelta(0)
+
+        def __call__(self, frame: Frame) -> list[Seen]:
+            if frame.number == 20:
+                kept.append(len(table_of(tmp_path)))
+            return [Seen("1", np.float32([9, 9, 60, 60]), 1.0)] if frame.number == 1 else []
+
+    follow(film, tmp_path, lambda _: Once())
+    assert kept == [1]
 
 
 def test_the_best_crops_are_whole_near_unhidden_and_of_different_views() -> None:
@@ -386,45 +490,62 @@ def test_the_best_crops_are_whole_near_unhidden_and_of_different_views() -> None
         frames.append((Frame(number, START, pixels), seen))
     kept = {}
     for crops in (-1, 0):  # two and three, as three more are kept than asked for
-        (one, *_) = gather(iter(frames), camera="north", crops=crops, side=60)
+        (one, *_) = gather(iter(frames), crops=crops, side=60)
         kept[crops] = sorted(int(crop.pixels[0, 0, 0]) for crop in one.crops)
     assert kept == {-1: [4, 6], 0: [2, 4, 6]}
 
 
-def test_a_vehicle_that_comes_back_is_another_track() -> None:
+@pytest.mark.parametrize(
+    ("patience", "names"),
+    [
+        (timedelta(seconds=1), ["20261101T080000-1", "20261101T080003-1"]),
+        (timedelta(minutes=1), ["20261101T080000-1"]),
+    ],
+)
+def test_a_vehicle_that_comes_back_late_is_another_track(
+    patience: timedelta, names: list[str]
+) -> None:
+    seen = [Seen("1", np.float32([9, 9, 60, 60]), 1.0)]
     frames = [
-        (Frame(number, START + timedelta(seconds=number), np.zeros((99, 99, 3), np.uint8)), seen)
-        for number, seen in enumerate(
-            [
-                [Seen("1", np.float32([9, 9, 60, 60]), 1.0)],
-                [],
-                [],
-                [Seen("1", np.float32([9, 9, 60, 60]), 1.0)],
-            ]
-        )
+        (Frame(number, START + timedelta(seconds=number), np.zeros((99, 99, 3), np.uint8)), there)
+        for number, there in enumerate([seen, [], [], seen])
     ]
-    found = list(gather(iter(frames), camera="north", crops=1, side=60))
-    assert [one.name for one in found] == ["20261101T080000-1", "20261101T080003-1"]
+    found = list(gather(iter(frames), crops=1, side=60, patience=patience))
+    assert [one.name for one in found] == names
 
 
-def test_crops_that_are_too_small_make_no_track(film: Path, tmp_path: Path) -> None:
-    path = tmp_path / "small.txt"
-    path.write_text("".join(f"{number},1,50,50,60,31,1,-1,-1,-1\n" for number in range(1, 20)))
-    given = GivenTracks(path)
-    report = follow(film, tmp_path / "crops", lambda _: given, PixelPredictor())
-    assert (report.tracks, report.too_small) == (0, 1)
+def test_boxes_below_32_pixels_and_beyond_the_frame_make_no_track(
+    film: Path, tmp_path: Path
+) -> None:
+    places = {1: "50,50,60,31", 2: "900,900,60,60", 3: "210,-20,60,60"}
+    path = tmp_path / "odd.txt"
+    rows = (f"{number},{car},{box},1\n" for number in range(1, 20) for car, box in places.items())
+    path.write_text("".join(rows))
+    report = follow(film, tmp_path / "crops", lambda _: GivenTracks(path))
+    assert (report.tracks, report.too_small) == (0, 3)
 
 
-def test_tracks_without_names_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "det.txt"
-    path.write_text("1,-1,50,50,60,60,0.5,-1,-1,-1\n")
-    with pytest.raises(DataError, match="are of no track; use --boxes"):
-        GivenTracks(path)
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        ("1,-1,50,50,60,60,0.5,-1,-1,-1", "are of no track; use --boxes"),
+        (
+            "frame,track,x,y,w,h\n1,a/../b,5,5,60,60",
+            "a track of frame 1 is 'a/../b'; expected a na",
+        ),
+        ("7,1,50,50,60,60,57.3", "a confidence of frame 7 is 57.3; expected 0 to 1"),
+        ("image,track,x,y,w,h\na.jpg,1,5,5,60,60", "the box of a.jpg is of no frame with a number"),
+    ],
+)
+def test_tracks_that_cannot_be_kept_are_refused(tmp_path: Path, row: str, named: str) -> None:
+    (tmp_path / "gt.txt").write_text(f"{row}\n")
+    with pytest.raises(DataError, match=named):
+        GivenTracks(tmp_path / "gt.txt")
 
 
 def test_a_camera_has_a_name_for_a_folder(film: Path, boxes: Path, tmp_path: Path) -> None:
     given, predictor = GivenTracks(boxes), PixelPredictor()
-    for name in ("", "..", "a/b", " a"):
+    for name in ("", "..", "a/b", " a", "a\n", "a" * 201):
         with pytest.raises(OutputError, match="expected a name that a folder can have"):
             track(
                 [], lambda _: given, predictor, open_output(str(tmp_path), predictor), camera=name
@@ -470,7 +591,11 @@ def test_a_video_whose_camera_or_boxes_are_not_known_is_refused(
         command = ["track", str(film), "--cameras", str(table), "--tracks", str(boxes), *store]
         assert main(command) == 2
         assert named in capsys.readouterr().err
-    command = ["track", str(film), str(film), "--camera", "north", "--start", "2026-11-01T08:00:00"]
-    with pytest.raises(SystemExit):
-        main([*command, "--boxes", str(boxes), *store])
-    assert "is of one video; name one beside each video" in capsys.readouterr().err
+    for other, named in (
+        (str(film), "is of one video"),
+        ("rtsp://x/y", "has no end; give it alone"),
+    ):
+        command = ["track", str(film), other, "--camera", "north", "--start", "2026-11-01T08:00:00"]
+        with pytest.raises(SystemExit):
+            main([*command, "--boxes", str(boxes), *store])
+        assert named in capsys.readouterr().err

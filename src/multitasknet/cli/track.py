@@ -22,9 +22,8 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..tracking.following import Follower
-    from ..tracking.recordings import Recording
     from ..tracking.run import TrackReport
-    from ..tracking.video import Video
+    from ..tracking.video import Recording, Video
 
 
 def add_parsers(commands: Any) -> None:
@@ -93,12 +92,13 @@ def _track(options: argparse.Namespace) -> None:
     from ..tracking.video import Video
 
     found = _recordings(options)
-    follower = _follower(options)  # before a network is loaded
+    videos = {one.camera: [Video(video) for video in one.videos] for one in found}
+    follower = _follower(options)  # all that may be wrong, before a network is loaded
     predictor = make_predictor(options)
     output = open_output(options.output, predictor)
     reports = {
         one.camera: track(
-            [Video(video) for video in one.videos],
+            videos[one.camera],
             follower,
             predictor,
             output,
@@ -117,13 +117,16 @@ def _track(options: argparse.Namespace) -> None:
 
 
 def _recordings(options: argparse.Namespace) -> list[Recording]:
-    from ..tracking.recordings import Recording, recordings
+    from ..tracking.video import Recording, recordings
 
+    is_live = ["://" in one for one in options.videos]
+    if any(is_live[:-1]) or any(is_live[1:]):
+        options.usage("a camera's address has no end; give it alone")
     if options.cameras:
         if options.start:
             options.usage("--cameras states when each film starts; leave out --start")
         return recordings(options.videos, options.cameras)
-    if options.start is None and not all("://" in one for one in options.videos):
+    if options.start is None and not any(is_live):
         options.usage("give --start TIME, when the first file begins")
     return [Recording(options.camera, options.start, tuple(options.videos))]
 
@@ -140,13 +143,12 @@ def _shown(report: TrackReport) -> dict[str, float | str]:
 def _follower(options: argparse.Namespace) -> Callable[[Video], Follower]:
     from ..runtime import usable_cores
     from ..tracking.detectors import open_detector
-    from ..tracking.following import ByteTrack, GivenDetections, GivenTracks, own_detections
-    from ..tracking.recordings import beside
+    from ..tracking.following import ByteTrack, GivenDetections, GivenTracks
 
     if options.detector:
-        detect = own_detections(open_detector(options.detector, threads=usable_cores()))
-        return lambda video: ByteTrack(detect, video.rate)
-    files = {video: beside(video, options.tracks or options.boxes) for video in options.videos}
+        detect = open_detector(options.detector, threads=usable_cores())
+        return lambda video: ByteTrack(lambda frame: detect(frame.pixels), video.rate)
+    files = {video: _beside(video, options.tracks or options.boxes) for video in options.videos}
     if len(set(files.values())) < len(options.videos):
         options.usage("a file of boxes or tracks is of one video; name one beside each video")
     if options.tracks:
@@ -156,9 +158,15 @@ def _follower(options: argparse.Namespace) -> Callable[[Video], Follower]:
     return lambda video: ByteTrack(boxes[video.source], video.rate)
 
 
+def _beside(video: str, path: Path) -> Path:
+    """A file that belongs to a video: in the folder of the video, if it is there."""
+    own = Path(video).parent / path
+    return own if own.exists() else path
+
+
 def _time(text: str) -> datetime:
     """An argument that is a time, as the gallery reads them."""
-    from ..gallery.rows import parse_time
+    from ..data.text import parse_time
 
     try:
         time = parse_time(text)

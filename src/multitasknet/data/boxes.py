@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, shown
 from ..files import reading
 from ..images import (
     Corners,
@@ -29,12 +29,12 @@ from ..images import (
 )
 from .coco import id_of, numbers_in, objects_by_id
 from .file_names import path_in
-from .labels import ends_of, refuse, whole_number
-from .text import read_csv, read_lines, read_text
+from .labels import ends_of
+from .text import read_csv, read_lines, read_text, refuse, whole_number
 
 logger = logging.getLogger(__name__)
 
-Row = TypeVar("Row", bound=Sized)
+Row = TypeVar("Row")
 
 # Pixels of the shorter side.
 LEAST_SIDE = 32
@@ -51,17 +51,12 @@ _NAMES = {
 # What no box in pixels has, and no box of shares leaves: its frame is as wide again.
 _MOST_SHARE = 2
 _LARGEST = 1e9
-# Columns of YOLO's, KITTI's and MOT's rows.
-_YOLO, _KITTI, _KITTI_TRACKS, _MOT = (5, 6), (15, 16), (17, 18), (6, 7, 8, 9, 10)
 _IGNORED = "DontCare"
-_NO_TRACK = ("", "-1")
+_UNKNOWN = ("", "-1")
 _EXPECTED = (
     "expected COCO JSON, MOT or CityFlow text (frame,id,x,y,w,h,...), CSV with a header of image "
     "or frame and x1,y1,x2,y2 or x,y,w,h, or a folder of YOLO or KITTI texts"
 )
-# Of a box that is not known yet.
-_NONE = (0.0, 0.0, 0.0, 0.0)
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _DIGITS = re.compile(r"(\d+)$", re.ASCII)
 
 
@@ -115,11 +110,13 @@ def boxes_of(images: Sequence[Path], path: Path) -> list[Box]:
     within the frame are left out, as are those of other frames; how many these are is logged.
 
     Raises:
-        DataError: as :func:`read_boxes`; no box is of these frames, two frames would have the same
-            boxes.
+        DataError: as :func:`read_boxes`; there is no box, or none of these frames; two frames
+            would have the same boxes.
         ImageError: a frame is no picture.
     """
     file = read_boxes(path)
+    if not file.boxes:
+        raise DataError(f"{path}: there is no box; {_EXPECTED}")
     of_frame: dict[str | int, list[Box]] = {}
     for box in file.boxes:
         key = box.frame if box.image == Path() and box.frame is not None else box.image.as_posix()
@@ -225,33 +222,30 @@ def corners_in(detections: Any) -> np.ndarray:
 
 
 def read_boxes(path: Path) -> BoxFile:
-    """Read boxes that another program wrote.
+    """Read boxes that another program wrote; there may be none.
 
     Understood are COCO JSON (annotations, or a list of results), MOT challenge's and CityFlow's
     text, KITTI's for objects and for tracking, YOLO's, and CSV with a header; of YOLO's and
     KITTI's a folder with a text for each frame. What they mark as none to look at is left out:
-    KITTI's ``DontCare``, COCO's crowds, MOT's rows with a confidence of 0.
+    KITTI's ``DontCare``, COCO's crowds, MOT's rows with a confidence of 0. A confidence of -1 is
+    unknown.
 
     Raises:
         DataError: it is none of these; up to 20 faults, each with its place and value; pixels and
             shares together.
     """
-    if path.is_dir():
-        texts = [one for one in sorted(path.rglob("*.txt")) if one.name != "classes.txt"]
-        names = [one.relative_to(path).with_suffix("").as_posix() for one in texts]
-        parts = [_text_boxes(*both) for both in zip(texts, names, strict=True)]
-        boxes = tuple(box for one in parts for box in one.boxes)
-        units = {one.relative for one in parts if one.boxes}
-        if len(units) > 1 or any(box.frame is not None for box in boxes):
-            raise DataError(f"{path}: not one text for each frame, all of one format; {_EXPECTED}")
-        file = BoxFile(boxes, relative=True in units)
-    elif path.suffix.lower() == ".json":
-        file = BoxFile(_coco_boxes(path))
-    else:
-        file = _text_boxes(path, path.stem)
-    if not file.boxes:
-        raise DataError(f"{path}: there is no box; {_EXPECTED}")
-    return file
+    if path.suffix.lower() == ".json":
+        return BoxFile(_coco_boxes(path))
+    if not path.is_dir():
+        return _text_boxes(path, path.stem)
+    texts = [one for one in sorted(path.rglob("*.txt")) if one.name != "classes.txt"]
+    names = [one.relative_to(path).with_suffix("").as_posix() for one in texts]
+    parts = [_text_boxes(*both) for both in zip(texts, names, strict=True)]
+    boxes = tuple(box for one in parts for box in one.boxes)
+    units = {one.relative for one in parts if one.boxes}
+    if len(units) > 1 or not texts or any(box.frame is not None for box in boxes):
+        raise DataError(f"{path}: not one text for each frame, all of one format; {_EXPECTED}")
+    return BoxFile(boxes, relative=True in units)
 
 
 def corner_columns(names: Iterable[str]) -> tuple[str, ...] | None:
@@ -281,8 +275,8 @@ def are_relative(boxes: Sequence[Corners], places: Sequence[str]) -> bool:
     if len(first) > 1:
         (one, small), (other, large) = first[True], first[False]
         raise DataError(
-            f"{one}: the box {_shown(small)} is in shares of the frame, and that of {other}, "
-            f"{_shown(large)}, in pixels; write all of them in one"
+            f"{one}: the box {shown(small)} is in shares of the frame, and that of {other}, "
+            f"{shown(large)}, in pixels; write all of them in one"
         )
     return True in first
 
@@ -304,104 +298,99 @@ def _keys(
             yield image, number
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """A format of rows.
+
+    Attributes:
+        columns: their names; "" is passed over.
+        counts: how many columns a row may have.
+        first: what number the first frame has; None if the format does not say.
+        is_of_frame: whether a text is of one frame, which has its name.
+        relative: whether boxes are in shares, and given by their centres.
+    """
+
+    columns: Sequence[str]
+    counts: range
+    first: int | None = None
+    is_of_frame: bool = False
+    relative: bool = False
+
+
+_MOT = _Rows(("frame", "track", *_SIZES[0], "confidence", "label"), range(6, 11), first=1)
+_YOLO = _Rows(("label", *_SIZES[0], "confidence", "track"), range(5, 8), None, True, True)
+_OBJECT = ("label", *[""] * 3, *CORNERS, *[""] * 7, "confidence")
+_KITTI = _Rows(_OBJECT, range(15, 17), is_of_frame=True)
+_KITTI_TRACKS = _Rows(("frame", "track", *_OBJECT), range(17, 19), first=0)
+
+
 def _text_boxes(path: Path, name: str) -> BoxFile:
     """The boxes of a text; ``name`` is of the frame that it is of, where it is of one."""
     lines = [(place, line) for place, line in read_lines(path) if not line.startswith("#")]
     if not lines:
         return BoxFile(())
     header = re.split(r"\s*[,;\t]\s*", lines[0][1].casefold())
-    if corner_columns(cell.strip('"') for cell in header):
-        return _csv_boxes(path)
+    has_header = corner_columns(cell.strip('"') for cell in header) is not None
+    format, rows = _table(path) if has_header else _without_header(lines)
+    image = Path(name) if format.is_of_frame else Path()
+    boxes = _parsed(rows, lambda row: _box_in(row, format, image))
+    relative = format.relative
+    if has_header:
+        relative = are_relative([box.xyxy for box in boxes], [place for place, _ in rows])
+    return BoxFile(boxes, relative, format.first)
+
+
+def _table(path: Path) -> tuple[_Rows, list[tuple[str, list[str]]]]:
+    """The columns of a CSV with a header, and its rows."""
+    (origin, header), *rows = read_csv(path)
+    names = [name.strip().casefold() for name in header]
+    columns = list(names)
+    for field, given in _NAMES.items():
+        name = next((one for one in given if one in names), field)
+        columns = [field if one == name else one for one in columns]
+    if not {"image", "frame"} & set(columns):
+        raise DataError(f"{origin}: the header is {','.join(header)[:200]!r}; {_EXPECTED}")
+    rows = [(place, row) for place, row in rows if not row[0].startswith("#")]
+    return _Rows(columns, range(len(names), len(names) + 1)), rows
+
+
+def _without_header(
+    lines: list[tuple[str, str]],
+) -> tuple[_Rows, list[tuple[str, list[str]]]]:
+    """The format of rows by how many columns the first has, and the rows."""
     by_commas = "," in lines[0][1]
     rows = [(place, re.split(r"\s*,\s*" if by_commas else r"\s+", line)) for place, line in lines]
-    first = rows[0][1]
-    count, is_word = len(first), [not _NUMBER.fullmatch(cell) for cell in first]
-    if count in (_MOT if by_commas else _MOT[2:]) and not any(is_word):
-        return BoxFile(_parsed(rows, _MOT, _mot_box), first=1)
-    if count in _YOLO and not by_commas:
-        boxes = _parsed(rows, _YOLO, lambda row: _yolo_box(row, Path(name)))
-        return BoxFile(boxes, relative=True)
-    if count in _KITTI and is_word[0]:
-        return BoxFile(_parsed(rows, _KITTI, lambda row: _kitti_box(row, Box(Path(name), _NONE))))
-    if count in _KITTI_TRACKS and is_word[2]:
-        return BoxFile(_parsed(rows, _KITTI_TRACKS, _kitti_track))
-    raise DataError(f"{lines[0][0]}: {count} columns of no format that is known; {_EXPECTED}")
+    count = len(rows[0][1])
+    for format in [_MOT] if by_commas else [_YOLO, _KITTI, _KITTI_TRACKS]:
+        if count in format.counts:
+            return format, rows
+    raise DataError(f"{rows[0][0]}: {count} columns of no format that is known; {_EXPECTED}")
 
 
-def _parsed(
-    rows: Iterable[tuple[str, Row]], counts: Sequence[int], parse: Callable[[Row], Box | None]
-) -> tuple[Box, ...]:
-    """The boxes of rows, each after its place, that have so many columns; DataError."""
-    boxes, problems = [], []
-    for place, row in rows:
-        try:
-            if counts and len(row) not in counts:
-                raise ValueError(f"{len(row)} columns; expected {' or '.join(map(str, counts))}")
-            boxes.append(parse(row))
-        except ValueError as error:
-            problems.append(f"{place}: {error}")
-    refuse(problems)
-    return tuple(box for box in boxes if box)
-
-
-def _mot_box(row: list[str]) -> Box | None:
-    confidence = _number("confidence", row[6]) if len(row) > 6 else 1.0
-    label = row[7] if len(row) > 7 and row[7] not in _NO_TRACK else ""
-    xyxy = box_corners(_SIZES[0], row[2:6])
-    box = Box(Path(), xyxy, _track(row[1]), confidence, label, _frame(row[0]))
-    return box if confidence else None  # 0 is of what is not looked at
-
-
-def _kitti_track(row: list[str]) -> Box | None:
-    return _kitti_box(row[2:], Box(Path(), _NONE, _track(row[1]), frame=_frame(row[0])))
-
-
-def _kitti_box(row: list[str], box: Box) -> Box | None:
-    confidence = _number("score", row[15]) if len(row) > 15 else 1.0
-    xyxy = box_corners(CORNERS, row[4:8])
-    found = replace(box, xyxy=xyxy, confidence=confidence, label=row[0])
-    return None if row[0] == _IGNORED else found
-
-
-def _yolo_box(row: list[str], image: Path) -> Box:
-    x, y, width, height = (_number(*one) for one in zip(_SIZES[1], row[1:5], strict=True))
-    if min(width, height) < 0 or max(map(abs, (x, y, width, height))) > _MOST_SHARE:
-        raise ValueError(f"the box is {' '.join(row[1:5])}; expected shares of the frame, 0 to 1")
-    xyxy = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-    confidence = _number("confidence", row[5]) if len(row) > 5 else 1.0
-    return Box(image, xyxy, confidence=confidence, label=row[0])
-
-
-def _csv_boxes(path: Path) -> BoxFile:
-    (origin, header), *rows = [*read_csv(path)] or [(f"{path}:1", [])]
-    names = [name.strip().casefold() for name in header]
-    corners = corner_columns(names)
-    known = {
-        field: names.index(next(one for one in given if one in names))
-        for field, given in _NAMES.items()
-        if set(given) & set(names)
-    }
-    if corners is None or not {"image", "frame"} & set(known):
-        raise DataError(f"{origin}: the header is {','.join(header)[:200]!r}; {_EXPECTED}")
-    columns = [names.index(name) for name in corners]
-
-    def parse(row: list[str]) -> Box:
-        cells = {field: row[column].strip() for field, column in known.items()}
-        if not (cells.get("image") or cells.get("frame")):
-            raise ValueError("neither image nor frame is given; expected one of them")
-        return Box(
-            Path(path_in(cells.get("image", ""))),
-            box_corners(corners, [row[column] for column in columns]),
-            _track(cells.get("track", "")),
-            _number("confidence", cells.get("confidence") or 1),
-            cells.get("label", ""),
-            _frame(cells["frame"]) if cells.get("frame") else None,
+def _box_in(row: Sequence[str], format: _Rows, image: Path) -> Box | None:
+    if len(row) not in format.counts:
+        counts = " or ".join(map(str, format.counts))
+        raise ValueError(f"{len(row)} columns; expected {counts}")
+    box = _box(dict(zip(format.columns, row, strict=False)), image)
+    if format.relative:
+        box = replace(box, xyxy=_centered(*box.xyxy))
+    if format is _YOLO and box.confidence > 1:
+        raise ValueError(
+            f"confidence is {box.confidence:g}; expected 0 to 1, and a track's number after it"
         )
+    is_nothing = box.label == _IGNORED or (format is _MOT and not box.confidence)
+    return None if is_nothing else box
 
-    rows = [(place, row) for place, row in rows if not row[0].startswith("#")]
-    boxes = _parsed(rows, (len(names),), parse)
-    places = [place for place, _ in rows]
-    return BoxFile(boxes, are_relative([box.xyxy for box in boxes], places))
+
+def _centered(x1: float, y1: float, x2: float, y2: float) -> Corners:
+    """A box in shares whose centre was taken for its first corner."""
+    if max(map(abs, (x1, y1, x2 - x1, y2 - y1))) > _MOST_SHARE:
+        raise ValueError(
+            f"the box is {x1:g} {y1:g} {x2 - x1:g} {y2 - y1:g}; expected shares of the frame, 0 "
+            f"to 1"
+        )
+    width, height = (x2 - x1) / 2, (y2 - y1) / 2
+    return x1 - width, y1 - height, x2 - width, y2 - height
 
 
 def _coco_boxes(path: Path) -> tuple[Box, ...]:
@@ -418,24 +407,57 @@ def _coco_boxes(path: Path) -> tuple[Box, ...]:
         raise DataError(f"{path}: no COCO JSON with images and annotations; {_EXPECTED}")
 
     def parse(one: Any) -> Box | None:
-        id = id_of(one, "image_id")
+        id, category = id_of(one, "image_id"), id_of(one, "category_id")
         name = images.get(id, {}).get("file_name") if images else id
         if not isinstance(name, str | int):
-            raise ValueError(f"image_id is {_shown(id)}; expected the id of a named image")
-        category = id_of(one, "category_id")
-        label = categories.get(category, {}).get("name", category)
-        box = Box(
-            Path() if isinstance(name, int) else Path(path_in(name)),
-            box_corners(_SIZES[0], numbers_in(one, "bbox", 4).tolist()),
-            _track(str(one.get("track_id", ""))),
-            _number("score", one.get("score", 1.0)),
-            "" if label is None else str(label),
-            name if isinstance(name, int) else None,
+            raise ValueError(f"image_id is {shown(id)}; expected the id of a named image")
+        corners = numbers_in(one, "bbox", 4).tolist()
+        box = _box(
+            {
+                "image" if isinstance(name, str) else "frame": name,
+                **dict(zip(_SIZES[0], corners, strict=True)),
+                "track": one.get("track_id"),
+                "confidence": one.get("score"),
+                "label": categories.get(category, {}).get("name", category),
+            }
         )
         return None if one.get("iscrowd") else box
 
     places = (f"{path}: annotation {number}" for number in range(1, len(content) + 1))
-    return _parsed(zip(places, content, strict=False), (), parse)
+    return _parsed(zip(places, content, strict=False), parse)
+
+
+def _parsed(rows: Iterable[tuple[str, Row]], parse: Callable[[Row], Box | None]) -> tuple[Box, ...]:
+    """The boxes of rows, each after its place; DataError with all ValueErrors."""
+    boxes, problems = [], []
+    for place, row in rows:
+        try:
+            boxes.append(parse(row))
+        except ValueError as error:
+            problems.append(f"{place}: {error}")
+    refuse(problems)
+    return tuple(box for box in boxes if box)
+
+
+def _box(cells: Mapping[str, Any], image: Path = Path()) -> Box:
+    """The box of a row, by the names of its columns; ValueError."""
+    text = {name: "" if cell is None else str(cell).strip() for name, cell in cells.items()}
+    image = Path(path_in(text.get("image", ""))) if image == Path() else image
+    frame = _frame(text["frame"]) if text.get("frame") else None
+    if image == Path() and frame is None:
+        raise ValueError("neither image nor frame is given; expected one of them")
+    corners = corner_columns(text) or ()
+    number = whole_number(text.get("track", ""))
+    track = text.get("track", "") if number is None else str(number)
+    confidence, label = (text.get(name, "") for name in ("confidence", "label"))
+    return Box(
+        image,
+        box_corners(corners, [text[name] for name in corners]),
+        "" if track in _UNKNOWN else track,
+        1.0 if confidence in ("", "-1", "-1.0") else _number("confidence", confidence),
+        "" if label in _UNKNOWN else label,
+        frame,
+    )
 
 
 def _number(name: str, value: Any) -> float:
@@ -444,24 +466,12 @@ def _number(name: str, value: Any) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not abs(number) <= _LARGEST:
-        raise ValueError(f"{name} is {_shown(value)}; expected a number")
+        raise ValueError(f"{name} is {shown(value)}; expected a number")
     return number
 
 
 def _frame(text: str) -> int:
     number = whole_number(text)
     if number is None or number < 0:
-        raise ValueError(f"frame is {_shown(text)}; expected a whole number of at least 0")
+        raise ValueError(f"frame is {shown(text)}; expected a whole number of at least 0")
     return number
-
-
-def _track(text: str) -> str:
-    """A track's name; a whole number that was written as a decimal without it."""
-    number = whole_number(text)
-    name = text.strip() if number is None else str(number)
-    return "" if name in _NO_TRACK else name
-
-
-def _shown(value: object) -> str:
-    text = str(list(value) if isinstance(value, tuple) else value)
-    return repr(text[:60]) if isinstance(value, str) else text[:60]

@@ -7,8 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from ..vehicle.attributes import COLORS, TYPES
-from .labels import parse_rows, whole_number
-from .text import read_csv
+from .text import parse_rows, read_csv, whole_number
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from ..files import reading
 from ..images import Corners
 from ..vehicle.keypoints import KEYPOINT_NAMES, NUM_KEYPOINTS, SEEN_FROM, SKELETON
 from .file_names import path_in, vehicle_in
-from .labels import LabelRow, Labels, parse_rows, refuse
-from .text import read_text
+from .labels import LabelRow, Labels
+from .text import parse_rows, read_text, refuse
 
 _CATEGORY = 1
 _IDS = ("vehicle_id", "color_id", "type_id")

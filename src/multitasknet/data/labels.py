@@ -5,31 +5,24 @@ from __future__ import annotations
 import csv
 import logging
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import TypeVar, cast
+from typing import cast
 
 import numpy as np
 
 from ..errors import DataError
 from ..vehicle.keypoints import NUM_KEYPOINTS
 from .file_names import path_in, vehicle_in
-from .text import read_csv
+from .text import parse_rows, read_csv, whole_number
 
 logger = logging.getLogger(__name__)
 
 COLUMNS = 4 + 3 * NUM_KEYPOINTS
 ANNOTATION_COLUMNS = 3 + 3 * NUM_KEYPOINTS
-_MOST_PROBLEMS = 20
-# Of numbers that 64 bits hold.
-_WHOLE = re.compile(r"([+-]?0*[0-9]{1,18})(?:[.,]0*)?")
 _LARGEST = float(np.finfo(np.float32).max)
-
-Row = TypeVar("Row")
-Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,45 +144,6 @@ def keypoints_of(
         return [None] * len(images)
     rows = read_labels(labels) if isinstance(labels, str | Path) else Labels(labels)
     return [None if row is None else row.keypoints for row in rows.match(images)]
-
-
-def parse_rows(
-    rows: Iterable[tuple[str, Row]],
-    parse: Callable[[Row, str], tuple[str, Parsed]],
-    again: str = "has a row already",
-) -> dict[str, Parsed]:
-    """The images and what is known of them, as ``parse`` makes it of each row and its place.
-
-    DataError names all faults at once: ValueErrors of ``parse``, and images that come again.
-    """
-    parsed: dict[str, Parsed] = {}
-    problems = []
-    for origin, row in rows:
-        try:
-            image, known = parse(row, origin)
-            if image in parsed:
-                raise ValueError(f"image {image!r} {again}")
-            parsed[image] = known
-        except ValueError as error:
-            problems.append(f"{origin}: {error}")
-    refuse(problems)
-    return parsed
-
-
-def refuse(problems: Iterable[str]) -> None:
-    """Raise DataError with the first 20 problems, and how many more there are, if any."""
-    lines = list(problems)
-    if len(lines) > _MOST_PROBLEMS:
-        lines[_MOST_PROBLEMS:] = [f"... and {len(lines) - _MOST_PROBLEMS} more"]
-    if lines:
-        raise DataError("\n".join(lines))
-
-
-def whole_number(text: str) -> int | None:
-    """The number in a text such as ``2`` or ``2.0``; None if it is no whole one of 64 bits."""
-    # Never through float, in which ids above 2**53 become one another.
-    whole = _WHOLE.fullmatch(text.strip())
-    return int(whole[1]) if whole else None
 
 
 def _parse_row(fields: list[str], origin: str) -> tuple[str, LabelRow]:

@@ -1,24 +1,36 @@
-"""Reading data sets. A layout is recognised by the files in the root; each is a function here."""
+"""Reading data sets. A layout is recognised by the files in the root; each is a function here,
+which lists the images of a split with what is stated of them."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from xml.parsers import expat
 
 from ..errors import DataError
+from ..files import reading
 from ..images import find_images
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from .class_names import UNKNOWN_WORDS, ClassNames
 from .file_names import camera_in, path_in, vehicle_in
-from .labels import LabelRow, parse_rows, read_labels, read_visibility
+from .labels import LabelRow, read_labels, read_visibility
 from .records import NO_VEHICLE, SPLITS, Record, Split, VehicleDataset, check_images
-from .tables import as_number, numbering, parse_time, read_columns, read_items, read_table
-from .text import read_csv, read_lines
+from .text import (
+    as_number,
+    parse_rows,
+    parse_time,
+    read_csv,
+    read_lines,
+    read_table,
+    read_text,
+    refuse,
+    whole_number,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +39,8 @@ _MARKET = {"train": "bounding_box_train", "query": "query", "gallery": "bounding
 _VRIC = {"train": "train", "query": "probe", "gallery": "gallery"}
 _WILD = ("vehicle/image", "camera", "time", "model", "type", "color")
 _WILD_IMAGES = {3000: (3000, 38861), 5000: (5000, 64389), 10000: (10000, 128517)}
+_COLUMNS = ("image", "vehicle_id", "camera", "color", "type")
+_FRACTION = re.compile(r"[+-]?[0-9]*[.,][0-9]+")
 _NAMED = re.compile(r"(?:-1|[0-9]+)_")
 
 
@@ -66,7 +80,7 @@ def read_dataset(
         place = layout.places[name]
         if name not in layout.splits:
             raise DataError(f"{root}: there is no split {name!r}; expected {place}")
-        records = tuple(layout.read(name))
+        records = _records(layout.read(name), names)
         if labelled:
             records = _of_known_vehicles(records, place)
         if not records and splits:
@@ -90,6 +104,26 @@ def has_split(root: Path, name: str) -> bool:
         return False
 
 
+class Item(NamedTuple):
+    """An image as a data set lists it.
+
+    Attributes:
+        origin: its place, ``file:line``.
+        folder: that it is in.
+        name: its path there.
+        known: its ``vehicle``, ``camera``, ``color`` and ``type`` in the data set's own words, ""
+            where unknown; a vehicle or camera that is absent is the one in its name. Others are
+            attributes of :class:`.Record`.
+        problem: why it cannot be used, if so.
+    """
+
+    origin: str
+    folder: Path
+    name: str
+    known: Mapping[str, Any]
+    problem: str = ""
+
+
 @dataclass(frozen=True)
 class Layout:
     """How a data set is laid out.
@@ -97,7 +131,7 @@ class Layout:
     Attributes:
         name: as users know it.
         places: where each split's labels, or else images, have to be.
-        read: reads the records of a split.
+        read: lists a split.
         protocol: how it is evaluated, a name of :mod:`multitasknet.ranking.protocols`.
         published: how many queries and gallery images published figures are of, if that is known.
         test_sizes: by numbers of vehicles, the test sets of which one is read.
@@ -105,7 +139,7 @@ class Layout:
 
     name: str
     places: Mapping[str, Path]
-    read: Callable[[str], Iterable[Record]]
+    read: Callable[[str], Iterable[Item]]
     protocol: str = "veri"
     published: tuple[int, int] | None = None
     test_sizes: tuple[int, ...] = ()
@@ -122,9 +156,9 @@ def _layout_of(root: Path, names: ClassNames, test_size: int | None = None) -> L
     for layout in (
         _pamtri(root),
         _nvlabs(root),
-        _table(root, names),
+        _table(root),
         _vehicleid(root, names, test_size),
-        _veriwild(root, names, test_size),
+        _veriwild(root, test_size),
         _vric(root),
         _veri(root),
         _market(root),
@@ -146,19 +180,16 @@ def _pamtri(root: Path) -> Layout:
     ``35.jpg`` and ``segment_<split>/<stem>/00.jpg`` to ``12.jpg``.
     """
 
-    def read(split: str) -> list[Record]:
+    def read(split: str) -> Iterator[Item]:
         folder = FOLDERS[split]
         visibility = read_visibility(root / f"visibility_{folder}.csv")
-        return [
-            _labelled(
-                root / f"image_{folder}" / row.image,
-                row,
-                visibility=visibility.get(row.image),
-                heatmaps=_maps_of(row.image, root / f"heatmap_{folder}"),
-                segments=_maps_of(row.image, root / f"segment_{folder}"),
-            )
-            for row in read_labels(root / f"label_{folder}.csv").values()
-        ]
+        for row in read_labels(root / f"label_{folder}.csv").values():
+            known = _labels(row) | {
+                "visibility": visibility.get(row.image),
+                "heatmaps": _maps_of(row.image, root / f"heatmap_{folder}"),
+                "segments": _maps_of(row.image, root / f"segment_{folder}"),
+            }
+            yield Item(row.origin, root / f"image_{folder}", row.image, known)
 
     places = {split: root / f"label_{one}.csv" for split, one in FOLDERS.items()}
     return Layout("PAMTRI", places, read)
@@ -171,20 +202,17 @@ def _nvlabs(root: Path) -> Layout:
     """
     places = {split: root / "annot" / f"label_{one}.csv" for split, one in FOLDERS.items()}
 
-    def read(split: str) -> list[Record]:
+    def read(split: str) -> Iterator[Item]:
         own = root / f"image_{FOLDERS[split]}"
         folders = own, root / "image_train", root / "image_test", root / "images"
-
-        def image_of(row: LabelRow) -> Path:
-            candidates = (folder / row.image for folder in folders)
-            return next(filter(Path.exists, candidates), own / row.image)
-
-        return [_labelled(image_of(row), row) for row in read_labels(places[split]).values()]
+        for row in read_labels(places[split]).values():
+            there = (folder for folder in folders if (folder / row.image).exists())
+            yield Item(row.origin, next(there, own), row.image, _labels(row))
 
     return Layout("NVlabs", places, read)
 
 
-def _table(root: Path, names: ClassNames) -> Layout:
+def _table(root: Path) -> Layout:
     """CSV: ``train.csv``, ``query.csv`` and ``gallery.csv`` with a header.
 
     The columns are ``image`` (a path below the root), ``vehicle_id`` and optionally ``camera``,
@@ -192,37 +220,25 @@ def _table(root: Path, names: ClassNames) -> Layout:
     """
     places = {split: root / f"{split}.csv" for split in SPLITS}
 
-    def read(split: str) -> list[Record]:
+    def read(split: str) -> Iterator[Item]:
         # Words become numbers in the order of all splits' words, which must be the same in each.
-        tables = {one: read_table(place) for one, place in places.items() if place.exists()}
-        rows = [row for table in tables.values() for _, row in table]
-        numbers = {
-            column: numbering({row.get(column, "") for row in rows})
-            for column in ("vehicle_id", "camera")
+        tables = {
+            one: read_table(place, _COLUMNS, _COLUMNS[:2])
+            for one, place in places.items()
+            if place.exists()
         }
-        by_name = not any("camera" in row for row in rows)
-
-        def number(column: str, word: str) -> int:
-            if column == "camera" and word.lower() in UNKNOWN_WORDS:
-                return UNKNOWN_CAMERA
-            if word not in numbers[column]:
-                raise ValueError(f"{column} is {word!r}; expected a whole number or a name")
-            return numbers[column][word]
-
-        def parse(row: dict[str, str], origin: str) -> tuple[str, Record]:
-            image = path_in(row["image"])
-            if not image:
-                raise ValueError("image is empty; expected a path below the data set's root")
-            return image, _record(
-                root / image,
-                origin,
-                vehicle=number("vehicle_id", row["vehicle_id"]),
-                camera=None if by_name else number("camera", row.get("camera", "")),
-                color_id=names.id_of("color", row.get("color", "")),
-                type_id=names.id_of("type", row.get("type", "")),
-            )
-
-        return list(parse_rows(tables[split], parse).values())
+        rows = [row for table in tables.values() for _, row in table]
+        has_cameras = any("camera" in row for row in rows)
+        vehicles, cameras = (
+            _numbering({row.get(column, "") for row in rows}) for column in ("vehicle_id", "camera")
+        )
+        for origin, row in tables[split]:
+            vehicle, camera = row["vehicle_id"], row.get("camera", "")
+            known: dict[str, Any] = {kind: row.get(kind, "") for kind in ("color", "type")}
+            known["vehicle"] = vehicles.get(vehicle, vehicle)
+            if has_cameras:
+                known["camera"] = cameras.get(camera, camera)
+            yield Item(origin, root, row["image"], known)
 
     return Layout("CSV", places, read)
 
@@ -240,36 +256,29 @@ def _vehicleid(root: Path, names: ClassNames, test_size: int | None) -> Layout:
     test = lists / f"test_list_{size}.txt"
     places = {"train": lists / "train_list.txt", "query": test, "gallery": test}
 
-    def read(split: str) -> list[Record]:
+    def read(split: str) -> Iterator[Item]:
         words = {
-            kind: dict(row for _, row in read_columns(root / "attribute" / f"{name}_attr.txt", 2))
+            kind: dict(row for _, row in _read_columns(root / "attribute" / f"{name}_attr.txt", 2))
             for kind, name in (("color", "color"), ("type", "model"))
         }
-        rows = read_columns(places[split], 2)
-        vehicles = parse_rows(rows, lambda row, _: (path_in(row[0]), row[1]), "is listed already")
-        firsts = {vehicle: name for name, vehicle in reversed(vehicles.items())}
-
-        def labels_of(name: str) -> dict[str, Any]:
-            vehicle = vehicles[name]
-            classes = {
-                f"{kind}_id": names.id_of(kind, of_vehicle.get(vehicle, ""), numbered=False)
-                for kind, of_vehicle in words.items()
-            }
-            return {"vehicle": as_number(vehicle, "vehicle"), "camera": UNKNOWN_CAMERA, **classes}
-
-        listed = [
-            (origin, name)
-            for (origin, _), (name, vehicle) in zip(rows, vehicles.items(), strict=True)
-            if split == "train" or (firsts[vehicle] == name) == (split == "gallery")
-        ]
-        return _listed(images, listed, labels_of, suffix=".jpg")
+        rows = _read_columns(places[split], 2)
+        firsts = {vehicle: image for _, (image, vehicle) in reversed(rows)}
+        for origin, (image, vehicle) in rows:
+            if split == "train" or (firsts[vehicle] == image) == (split == "gallery"):
+                # Its classes have numbers of its own, which are none of ours.
+                classes = {
+                    f"{kind}_id": names.id_of(kind, of.get(vehicle, ""), numbered=False)
+                    for kind, of in words.items()
+                }
+                known = {"vehicle": vehicle, "camera": "", **classes}
+                yield Item(origin, images, _as_jpeg(image), known)
 
     there = places if images.is_dir() else {}
     name = f"VehicleID{_tested_on(size, sizes)}"
     return Layout(name, there, read, "vehicleid", test_sizes=sizes)
 
 
-def _veriwild(root: Path, names: ClassNames, test_size: int | None) -> Layout:
+def _veriwild(root: Path, test_size: int | None) -> Layout:
     """VERI-Wild: ``train_test_split/train_list.txt``, ``test_3000.txt``, ``test_3000_query.txt``.
 
     And so on for other sizes. A line is ``vehicle/image``, of ``images/<vehicle>/<image>.jpg``;
@@ -281,28 +290,23 @@ def _veriwild(root: Path, names: ClassNames, test_size: int | None) -> Layout:
     files = {"train": "train_list", "query": f"test_{size}_query", "gallery": f"test_{size}"}
     places = {split: lists / f"{file}.txt" for split, file in files.items()}
 
-    def read(split: str) -> list[Record]:
+    def read(split: str) -> Iterator[Item]:
         candidates = (folder / "vehicle_info.txt" for folder in (lists, root))
         file = next(filter(Path.is_file, candidates), None)
         rows = [*read_csv(file)][1:] if file else []
-        known = {row[0].strip(): row for _, row in rows if len(row) >= len(_WILD)}
-
-        def labels_of(name: str) -> dict[str, Any]:
-            vehicle = as_number(name.split("/")[0], "vehicle")
-            if file is None:
-                return {"vehicle": vehicle, "camera": UNKNOWN_CAMERA}
-            if name not in known:
-                raise ValueError(f"image {name!r} has no row {';'.join(_WILD)} in {file}")
-            _, camera, time, _, kind, color, *_ = known[name]
-            return {
-                "vehicle": vehicle,
-                "camera": as_number(camera, "camera"),
-                "color_id": names.id_of("color", color),
-                "type_id": names.id_of("type", kind),
-                "time": _time_or_none(time),
-            }
-
-        return _listed(images, read_lines(places[split]), labels_of, suffix=".jpg")
+        about = {row[0].strip(): row for _, row in rows if len(row) >= len(_WILD)}
+        for origin, line in read_lines(places[split]):
+            name = path_in(line)
+            item = Item(
+                origin, images, _as_jpeg(name), {"vehicle": name.split("/")[0], "camera": ""}
+            )
+            if name in about:
+                _, camera, time, _, kind, color, *_ = about[name]
+                more = {"camera": camera, "color": color, "type": kind, "time": _time_or_none(time)}
+                item = item._replace(known={**item.known, **more})
+            elif file:
+                item = item._replace(problem=f"has no row {';'.join(_WILD)} in {file}")
+            yield item
 
     there = places if images.is_dir() else {}
     name = f"VERI-Wild{_tested_on(size, sizes)}"
@@ -317,19 +321,10 @@ def _vric(root: Path) -> Layout:
     """
     places = {split: root / f"vric_{one}.txt" for split, one in _VRIC.items()}
 
-    def read(split: str) -> list[Record]:
-        rows = read_columns(places[split], 3)
-        known = {path_in(image): labels for _, (image, *labels) in rows}
-
-        def labels_of(name: str) -> dict[str, Any]:
-            fields = ("vehicle", "camera")
-            return {
-                field: as_number(text, field)
-                for field, text in zip(fields, known[name], strict=True)
-            }
-
-        listed = [(origin, row[0]) for origin, row in rows]
-        return _listed(root / f"{_VRIC[split]}_images", listed, labels_of)
+    def read(split: str) -> Iterator[Item]:
+        folder = root / f"{_VRIC[split]}_images"
+        for origin, (image, vehicle, camera) in _read_columns(places[split], 3):
+            yield Item(origin, folder, image, {"vehicle": vehicle, "camera": camera})
 
     return Layout("VRIC", places, read, published=(2811, 2811))
 
@@ -346,23 +341,18 @@ def _veri(root: Path) -> Layout:
     places = {split: lists[split] if lists[split].exists() else folders[split] for split in SPLITS}
     is_cityflow = (root / "query_label.xml").exists() or (root / "train_track.txt").exists()
 
-    def read(split: str) -> list[Record]:
-        listed = lists[split].is_file()
-        names = read_lines(lists[split]) if listed else _pictures(folders[split])
+    def read(split: str) -> Iterator[Item]:
+        names = read_lines(lists[split]) if lists[split].is_file() else _pictures(folders[split])
         file, tracks = _xml_of(root, split), _tracks(root / f"{FOLDERS[split]}_track.txt")
-        items = parse_rows(read_items(file), _xml_labels, "has an item already") if file else {}
-
-        def labels_of(name: str) -> dict[str, Any]:
-            if file is None:
-                unnamed = is_cityflow and not _NAMED.match(name)
-                return {"vehicle": None, "camera": None} if unnamed else _labels_in_name(name)
-            if name not in items:
-                raise ValueError(f"image {name!r} has no item in {file}")
-            return items[name]
-
-        return _listed(
-            folders[split], names, lambda name: labels_of(name) | {"track": tracks.get(name)}
-        )
+        items = parse_rows(_read_items(file), _xml_labels, "has an item already") if file else {}
+        for origin, text in names:
+            name, problem = path_in(text), ""
+            known = items.get(name, {})
+            if file and name not in items:
+                problem = f"has no item in {file}"
+            elif is_cityflow and not file and not _NAMED.match(name):
+                known = {"vehicle": ""}
+            yield Item(origin, folders[split], name, {**known, "track": tracks.get(name)}, problem)
 
     if is_cityflow:
         return Layout("CityFlow-ReID", places, read, "cityflow", (1052, 18290))
@@ -374,58 +364,55 @@ def _veri(root: Path) -> Layout:
 def _market(root: Path) -> Layout:
     """Market: ``bounding_box_train/``, ``query/``, ``bounding_box_test/``; names state labels."""
     places = {split: root / folder for split, folder in _MARKET.items()}
-    return Layout(
-        "Market",
-        places,
-        lambda split: _listed(places[split], _pictures(places[split]), _labels_in_name),
-    )
+    # A folder named query alone may be anyone's.
+    there = places if places["train"].is_dir() or places["gallery"].is_dir() else {}
+
+    def read(split: str) -> Iterator[Item]:
+        for origin, name in _pictures(places[split]):
+            yield Item(origin, places[split], name, {})
+
+    return Layout("Market", there, read)
 
 
 # Records
 
 
-def _record(
-    image: Path, origin: str, *, vehicle: int | None, camera: int | None, **known: Any
-) -> Record:
-    """An image and its labels; without a camera, its name states that."""
-    return Record(
-        image=image,
-        vehicle_id=NO_VEHICLE if vehicle is None else vehicle,
-        camera_id=camera_in(image.name) if camera is None else camera,
-        origin=origin,
-        **known,
-    )
+def _records(items: Iterable[Item], names: ClassNames) -> tuple[Record, ...]:
+    """What is known of each image; DataError with up to 20 of the places where it is faulty."""
+
+    def parse(item: Item, origin: str) -> tuple[str, Record]:
+        name, known = path_in(item.name), dict(item.known)
+        if not name or item.problem:
+            problem = item.problem or "is none; expected a path below the data set's root"
+            raise ValueError(f"image {name!r} {problem}")
+        if "vehicle" not in known and not _NAMED.match(Path(name).name):
+            raise ValueError(
+                f"the name of {Path(name).name!r} states no vehicle; expected one such as "
+                f"0002_c002_00030600_0.jpg, or labels in XML or CSV files"
+            )
+        image = item.folder / name
+        vehicle = known.pop("vehicle", vehicle_in(image.name))
+        camera = known.pop("camera", camera_in(image.name))
+        for kind in ("color", "type"):
+            if kind in known:
+                known[f"{kind}_id"] = names.id_of(kind, known.pop(kind))
+        ids = _id("vehicle", vehicle, NO_VEHICLE), _id("camera", camera, UNKNOWN_CAMERA)
+        return name, Record(image, *ids, origin=origin, **known)
+
+    rows = ((item.origin, item) for item in items)
+    return tuple(parse_rows(rows, parse, "is listed already").values())
 
 
-def _labelled(image: Path, row: LabelRow, **known: Any) -> Record:
-    """An image with its row of a label file."""
-    return _record(
-        image,
-        row.origin,
-        vehicle=row.vehicle_id,
-        camera=None,
-        color_id=row.color_id or None,
-        type_id=row.type_id or None,
-        keypoints=row.keypoints,
-        **known,
-    )
+def _id(field: str, value: int | str, unknown: int) -> int:
+    if isinstance(value, int):
+        return value
+    return unknown if value.lower() in UNKNOWN_WORDS else as_number(value, field)
 
 
-def _listed(
-    folder: Path,
-    names: Iterable[tuple[str, str]],
-    labels_of: Callable[[str], dict[str, Any]],
-    *,
-    suffix: str = "",
-) -> list[Record]:
-    """Pictures of a folder, each name after its place; ``suffix`` ends those that lack it."""
-
-    def parse(text: str, origin: str) -> tuple[str, Record]:
-        name = path_in(text)
-        file = name if name.lower().endswith(suffix) else name + suffix
-        return name, _record(folder / file, origin, **labels_of(name))
-
-    return list(parse_rows(names, parse, "is listed already").values())
+def _labels(row: LabelRow) -> dict[str, Any]:
+    """What a row of a label file states; its name states the camera."""
+    classes = {"color_id": row.color_id or None, "type_id": row.type_id or None}
+    return {"vehicle": row.vehicle_id, "keypoints": row.keypoints, **classes}
 
 
 def _of_known_vehicles(records: tuple[Record, ...], place: Path) -> tuple[Record, ...]:
@@ -441,14 +428,8 @@ def _pictures(folder: Path) -> list[tuple[str, str]]:
     return [(str(path), path.relative_to(folder).as_posix()) for path in find_images(folder)]
 
 
-def _labels_in_name(name: str) -> dict[str, Any]:
-    file = Path(name).name
-    if not _NAMED.match(file):
-        raise ValueError(
-            f"the name of {file!r} states no vehicle; expected one such as "
-            f"0002_c002_00030600_0.jpg, or labels in XML or CSV files"
-        )
-    return {"vehicle": vehicle_in(file), "camera": camera_in(file)}
+def _as_jpeg(name: str) -> str:
+    return name if name.lower().endswith(".jpg") else f"{name}.jpg"
 
 
 def _time_or_none(text: str) -> datetime | None:
@@ -465,6 +446,48 @@ def _maps_of(image: str, folder: Path) -> Path | None:
 
 
 # Files
+
+
+def _read_columns(path: Path, count: int) -> list[tuple[str, list[str]]]:
+    """The rows of a list whose columns blanks separate, each after its place; none without it."""
+    rows = [(origin, line.split()) for origin, line in read_lines(path)] if path.is_file() else []
+    refuse(
+        f"{origin}: {len(row)} columns; expected {count}, separated by blanks"
+        for origin, row in rows
+        if len(row) != count
+    )
+    return rows
+
+
+def _read_items(path: Path) -> list[tuple[str, dict[str, str]]]:
+    """The attributes of a label file's items, each after its place."""
+    items = []
+    parser = expat.ParserCreate()
+
+    def start(_: str, attributes: dict[str, str]) -> None:
+        if "imageName" in attributes:
+            items.append((f"{path}:{parser.CurrentLineNumber}", attributes))
+
+    parser.StartElementHandler = start
+    text = read_text(path)
+    with reading(path, DataError, "the label file cannot be read", "expected XML"):
+        # Text, not bytes: expat does not know the gb2312 that VeRi's files declare.
+        parser.Parse(text, True)
+    return items
+
+
+def _numbering(words: Iterable[str]) -> dict[str, int]:
+    """A column's words as numbers: as they state, or by rank where they are names."""
+    known = sorted(
+        word
+        for word in words
+        if word.lower() not in UNKNOWN_WORDS
+        and not (_FRACTION.fullmatch(word) and whole_number(word) is None)
+    )
+    try:
+        return {word: as_number(word, "") for word in known}
+    except ValueError:
+        return {word: rank for rank, word in enumerate(known, start=1)}
 
 
 def _test_sizes(folder: Path, pattern: str) -> tuple[int, ...]:
@@ -492,13 +515,14 @@ def _xml_of(root: Path, split: str) -> Path | None:
 
 
 def _xml_labels(attributes: dict[str, str], _: str) -> tuple[str, dict[str, Any]]:
-    def number(*names: str) -> int | None:
+    def number(*names: str) -> int | str:
         name = next((one for one in names if attributes.get(one)), None)
-        return None if name is None else as_number(attributes[name], name)
+        return "" if name is None else as_number(attributes[name], name)
 
+    camera = number("cameraID", "camID")
     return path_in(attributes["imageName"]), {
         "vehicle": number("vehicleID"),
-        "camera": number("cameraID", "camID"),
-        "color_id": number("colorID") or None,
-        "type_id": number("typeID") or None,
+        **({} if camera == "" else {"camera": camera}),
+        # Class 0 is unknown.
+        **{kind: str(number(f"{kind}ID") or "") for kind in ("color", "type")},
     }

@@ -17,7 +17,7 @@ from ..files import reason_of
 from ..images import open_picture
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from ..vehicle.keypoints import NUM_KEYPOINTS, SURFACES
-from .labels import refuse
+from .text import refuse
 
 logger = logging.getLogger(__name__)
 

@@ -1,14 +1,16 @@
-"""Text files as people's tools write them: one place finds the encoding."""
+"""Text files as people's tools write them: encodings, rows, numbers and times."""
 
 from __future__ import annotations
 
 import codecs
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
 from io import StringIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from ..errors import DataError
 from ..files import reading
@@ -23,6 +25,14 @@ _DECLARED = re.compile(rb"\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([\w.-]{1,40}
 _CHINESE = ("gb2312", "gb_2312-80", "gbk", "cp936", "936")
 _LOOKED_AT = 512
 _DELIMITERS = ",;\t"
+_MOST_PROBLEMS = 20
+# Of numbers that 64 bits hold.
+_WHOLE = re.compile(r"([+-]?0*[0-9]{1,18})(?:[.,]0*)?")
+_DECIMALS = re.compile(r"[.,](\d+)")
+_ZONE = re.compile(r"\s*(?:(Z)|([+-]\d\d):?(\d\d))$", re.IGNORECASE)
+
+Row = TypeVar("Row")
+Parsed = TypeVar("Parsed")
 
 
 def read_text(source: str | Path | BinaryIO) -> str:
@@ -61,6 +71,105 @@ def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
         yield from ((f"{path}:{rows.line_num}", fields) for fields in rows if any(fields))
     except csv.Error as error:
         raise DataError(f"{path}:{rows.line_num}: {error}; expected CSV") from error
+
+
+def read_table(
+    path: Path, columns: Sequence[str], required: Sequence[str]
+) -> list[tuple[str, dict[str, str]]]:
+    """The rows of a CSV file by the columns of its header, each after its place."""
+    (origin, fields), *rows = [*read_csv(path)] or [(f"{path}:1", [])]
+    header = [name.strip().lower() for name in fields]
+    if set(required) - set(header):
+        raise DataError(
+            f"{origin}: the header is {','.join(header)!r}; expected {','.join(columns)}, of "
+            f"which {' and '.join(required)} must be there"
+        )
+    refuse(
+        f"{origin}: the header has the column {name!r} twice"
+        for name in columns
+        if header.count(name) > 1
+    )
+    refuse(
+        f"{place}: {len(row)} columns; expected {len(header)}, as in the header"
+        for place, row in rows
+        if len(row) != len(header)
+    )
+    return [(place, dict(zip(header, map(str.strip, row), strict=True))) for place, row in rows]
+
+
+def parse_rows(
+    rows: Iterable[tuple[str, Row]],
+    parse: Callable[[Row, str], tuple[str, Parsed]],
+    again: str = "has a row already",
+) -> dict[str, Parsed]:
+    """The images and what is known of them, as ``parse`` makes it of each row and its place.
+
+    DataError names all faults at once: ValueErrors of ``parse``, and images that come again.
+    """
+    parsed: dict[str, Parsed] = {}
+    problems = []
+    for origin, row in rows:
+        try:
+            image, known = parse(row, origin)
+            if image in parsed:
+                raise ValueError(f"image {image!r} {again}")
+            parsed[image] = known
+        except ValueError as error:
+            problems.append(f"{origin}: {error}")
+    refuse(problems)
+    return parsed
+
+
+def refuse(problems: Iterable[str]) -> None:
+    """Raise DataError with the first 20 problems, and how many more there are, if any."""
+    lines = list(problems)
+    if len(lines) > _MOST_PROBLEMS:
+        lines[_MOST_PROBLEMS:] = [f"... and {len(lines) - _MOST_PROBLEMS} more"]
+    if lines:
+        raise DataError("\n".join(lines))
+
+
+def whole_number(text: str) -> int | None:
+    """The number in a text such as ``2`` or ``2.0``; None if it is no whole one of 64 bits."""
+    # Never through float, in which ids above 2**53 become one another.
+    whole = _WHOLE.fullmatch(text.strip())
+    return int(whole[1]) if whole else None
+
+
+def as_number(text: str, field: str) -> int:
+    """A number such as ``2``, ``2.0`` or, of a camera, ``c002``."""
+    value = whole_number(text.strip().lower().removeprefix("c"))
+    if value is None or value < 0:
+        raise ValueError(f"{field} is {text!r}; expected a whole number")
+    return value
+
+
+def utc(time: datetime) -> datetime:
+    """A time without a zone: one with a zone becomes UTC."""
+    return time if time.tzinfo is None else time.astimezone(timezone.utc).replace(tzinfo=None)
+
+
+def parse_time(value: object) -> datetime | None:
+    """A time in ISO 8601, or in seconds since 1970 (UTC); None for no value.
+
+    Of nanoseconds the microseconds are kept. ValueError for anything else.
+    """
+    if value is None or value == "":
+        return None
+    if isinstance(value, datetime):
+        return utc(value)
+    text = str(value).strip()
+    try:
+        with suppress(ValueError):
+            return datetime(1970, 1, 1) + timedelta(seconds=float(text))
+        # As Python 3.10 reads it.
+        text = _DECIMALS.sub(lambda found: f".{found[1]:0<6.6}", text)
+        text = _ZONE.sub(lambda found: "+00:00" if found[1] else f"{found[2]}:{found[3]}", text)
+        return utc(datetime.fromisoformat(text))
+    except (ValueError, OverflowError) as error:
+        raise ValueError(
+            f"{str(value)[:40]!r} is not a time; expected such as 2026-11-01T08:30:00"
+        ) from error
 
 
 def _decoded(content: bytes) -> str:

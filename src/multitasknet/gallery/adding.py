@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from ..data.tables import utc
+from ..data.text import utc
 from ..errors import ImageError
 from ..images import Frame, Picture
 from ..inference.origin import EmbeddingOrigin

@@ -21,8 +21,7 @@ from ..data.file_names import camera_in, path_in
 from ..data.labels import keypoints_of
 from ..data.layouts import has_split, read_dataset
 from ..data.records import NO_VEHICLE, Record
-from ..data.tables import parse_time
-from ..data.text import read_csv
+from ..data.text import parse_time, read_csv
 from ..errors import DataError, GalleryError, ImageError
 from ..files import reading, replacing
 from ..images import Frame, crop_name, encode_jpeg, find_images

@@ -14,7 +14,7 @@ from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ..data.tables import read_table
+from ..data.text import read_table
 from ..errors import DataError, GalleryError
 from ..files import replacing
 from .gallery import Gallery

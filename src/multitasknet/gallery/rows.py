@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..data.records import Record
-from ..data.tables import parse_time, utc
+from ..data.text import parse_time, utc
 from ..errors import GalleryError
 from ..images import Corners, Picture, crop_name, open_picture
 from ..ranking.strangers import Rate

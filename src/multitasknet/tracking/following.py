@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -12,8 +13,8 @@ import numpy as np
 
 from ..data.boxes import Box, read_boxes
 from ..errors import DataError, import_extra
-from .detectors import Detections, Detector
-from .tracks import PATIENCE, Seen
+from .detectors import Detections
+from .tracks import PATIENCE, Seen, is_file_name
 from .video import Frame
 
 # Frames in a row that show a vehicle, before it is one.
@@ -21,17 +22,17 @@ _LEAST_FRAMES = 3
 # One less the overlap by which a box goes on with a track. The library's 0.8 loses vehicles that
 # drive far between two of ten frames a second.
 _MATCHING = 0.9
-_LAST_DIGITS = re.compile(r"(\d+)$", re.ASCII)
+_LAST_DIGITS = re.compile(r"(\d+)(?:\.[a-z]+)?$", re.ASCII | re.IGNORECASE)
 
 
 class Follower(Protocol):
     """Names the vehicles in a video's frames, which are given in their order.
 
     Attributes:
-        ends: the last frame of each track, by its name; None where that is not known.
+        patience: how long a vehicle may be out of sight and go on with its track.
     """
 
-    ends: Mapping[str, int] | None
+    patience: timedelta
 
     def __call__(self, frame: Frame) -> Sequence[Seen]: ...
 
@@ -47,7 +48,7 @@ class ByteTrack:
         MissingExtraError: ``supervision`` is not installed.
     """
 
-    ends: Mapping[str, int] | None = None
+    patience = PATIENCE
 
     def __init__(self, detect: Callable[[Frame], Detections], rate: float) -> None:
         self._detect, self._library = detect, import_extra("supervision", "video")
@@ -73,15 +74,28 @@ class ByteTrack:
 class GivenDetections:
     """Another program's boxes, to be followed.
 
+    Frames count from 0 where the file has one of that number or its format does so, else from 1.
+
     Args:
-        path: of :func:`.read_boxes`.
+        path: of :func:`.read_boxes`; without a box it is of a video without vehicles.
 
     Raises:
-        DataError: it cannot be read, or its frames have no numbers.
+        DataError: it cannot be read, its frames have no numbers, or its confidences no known scale.
     """
 
     def __init__(self, path: Path) -> None:
-        self.frames, self._is_relative = _by_frame(path)
+        file = read_boxes(path)
+        self._is_relative = file.relative
+        numbers = [_number_of(box, path) for box in file.boxes]
+        first = min(1 if file.first is None else file.first, *numbers, 1)
+        self.frames: dict[int, list[Box]] = {}
+        for number, box in zip(numbers, file.boxes, strict=True):
+            if not 0 <= box.confidence <= 1:
+                raise DataError(
+                    f"{path}: a confidence of frame {number} is {box.confidence:g}; expected 0 to "
+                    f"1, or -1 where it is not known"
+                )
+            self.frames.setdefault(number - first + 1, []).append(box)
 
     def __call__(self, frame: Frame) -> Detections:
         boxes = self.frames.get(frame.number, ())
@@ -92,35 +106,35 @@ class GivenDetections:
 
 
 class GivenTracks:
-    """Another program's tracks; arguments and errors as :class:`GivenDetections`."""
+    """Another program's tracks; arguments and errors as :class:`GivenDetections`.
+
+    One that is gone for a minute is another when it comes back: programs use numbers again.
+    """
+
+    patience = timedelta(minutes=1)
 
     def __init__(self, path: Path) -> None:
         self._detect = GivenDetections(path)
-        self.ends: Mapping[str, int] | None = {}
-        for number, boxes in sorted(self._detect.frames.items()):
-            if not all(box.track for box in boxes):
-                raise DataError(f"{path}: boxes of frame {number} are of no track; use --boxes")
-            self.ends |= {box.track: number for box in boxes}
+        for number, boxes in self._detect.frames.items():
+            for box in boxes:
+                if not box.track:
+                    raise DataError(f"{path}: boxes of frame {number} are of no track; use --boxes")
+                if not is_file_name(box.track):
+                    raise DataError(
+                        f"{path}: a track of frame {number} is {box.track[:60]!r}; expected a name "
+                        f"that a file can have"
+                    )
 
     def __call__(self, frame: Frame) -> list[Seen]:
         boxes, found = self._detect.frames.get(frame.number, ()), self._detect(frame)
         return [Seen(box.track, *row) for box, *row in zip(boxes, *found, strict=True)]
 
 
-def own_detections(detector: Detector) -> Callable[[Frame], Detections]:
-    """What a detector finds."""
-    return lambda frame: detector(frame.pixels)
-
-
-def _by_frame(path: Path) -> tuple[dict[int, list[Box]], bool]:
-    """The boxes of each frame by its number from 1, and whether they are shares of the frame."""
-    file = read_boxes(path)
-    frames: dict[int, list[Box]] = {}
-    for box in file.boxes:
-        name = _LAST_DIGITS.search(box.image.stem)
-        number = int(name[1]) if box.frame is None and name else box.frame
-        if number is None:
-            raise DataError(f"{path}: the box of {box.image} is of no frame with a number")
-        frames.setdefault(number, []).append(box)
-    first = min(1, *frames) if file.first is None else file.first
-    return {number - first + 1: boxes for number, boxes in frames.items()}, file.relative
+def _number_of(box: Box, path: Path) -> int:
+    """A frame's number as the file has it, or as the frame's name ends."""
+    if box.frame is not None:
+        return box.frame
+    name = _LAST_DIGITS.search(box.image.name)
+    if name is None:
+        raise DataError(f"{path}: the box of {box.image} is of no frame with a number")
+    return int(name[1])

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from filelock import FileLock
+
 from ..errors import GalleryError, OutputError
-from ..files import file_sha256, make_folder, reading, replacing
+from ..files import file_sha256, make_folder, reading, replacing, writing
 from ..gallery.gallery import Gallery
 from ..gallery.rows import quoted
 from ..gallery.store import SUFFIX, is_store
@@ -31,8 +33,8 @@ class Output(Protocol):
         """The names of a camera's tracks that are there."""
         ...
 
-    def add(self, tracks: Sequence[Track]) -> None:
-        """Keep tracks; OutputError if they cannot be written."""
+    def add(self, camera: str, tracks: Sequence[Track]) -> None:
+        """Keep tracks, in place of those of the same names; OutputError if that fails."""
         ...
 
 
@@ -63,20 +65,20 @@ class GalleryOutput:
         where = f"camera = {quoted(camera)} and track <> ''"
         return frozenset(row["track"] for row in self._gallery.rows(["track"], where))
 
-    def add(self, tracks: Sequence[Track]) -> None:
+    def add(self, camera: str, tracks: Sequence[Track]) -> None:
         rows = []
         for track in tracks:
-            image = write_crops(self._crops, track)
+            passage, image = track.passage, write_crops(self._crops / camera, track)
             about = {
-                "id": f"{track.camera}/{track.name}",
+                "id": f"{camera}/{passage.name}",
                 "image": str(image),
                 "sha256": bytes.fromhex(file_sha256(image)),
-                "camera": track.camera,
-                "time": track.first,
-                "track": track.name,
-                "first": track.first,
-                "last": track.last,
-                "heading": track.heading,
+                "camera": camera,
+                "time": passage.first,
+                "track": passage.name,
+                "first": passage.first,
+                "last": passage.last,
+                "heading": passage.heading,
                 "crops": len(track.crops),
             }
             rows.append((track.prediction, about))
@@ -89,54 +91,63 @@ class FolderOutput:
     def __init__(self, folder: Path) -> None:
         make_folder(folder)
         self._folder, self._table = folder, folder / TABLE
-        self._rows: list[dict[str, object]] = []
-        if self._table.is_file():
-            with (
-                reading(self._table, OutputError, "this is no table of tracks", "remove it"),
-                self._table.open(encoding="utf-8", newline="") as file,
-            ):
-                rows = csv.DictReader(file)
-                if tuple(rows.fieldnames or ()) != _COLUMNS:
-                    raise ValueError(f"its columns are {', '.join(rows.fieldnames or ())}")
-                self._rows = list(rows)
+        self._lock = FileLock(folder / ".lock")
+        self._rows()  # which tells whether it is a table of tracks
 
     def known(self, camera: str) -> frozenset[str]:
-        return frozenset(str(row["track"]) for row in self._rows if row["camera"] == camera)
+        return frozenset(row["track"] for row in self._rows() if row["camera"] == camera)
 
-    def add(self, tracks: Sequence[Track]) -> None:
-        for track in tracks:
-            image = write_crops(self._folder, track).relative_to(self._folder).as_posix()
-            found = track.prediction
-            values = (
-                *(track.camera, track.name, track.first.isoformat(), track.last.isoformat()),
-                "" if track.heading is None else f"{track.heading:.1f}",
-                *(image, len(track.crops), f"{found.quality:.3f}", found.reason or ""),
-                *(found.color or "", found.type or ""),
-            )
-            self._rows.append(dict(zip(_COLUMNS, values, strict=True)))
-        with replacing(self._table) as part, part.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self._rows)
+    def add(self, camera: str, tracks: Sequence[Track]) -> None:
+        new = [self._row(camera, track) for track in tracks]
+        # Of another camera, another process may have added some meanwhile.
+        with writing(self._table), self._lock:
+            rows = {(row["camera"], row["track"]): row for row in [*self._rows(), *new]}
+            with replacing(self._table) as part, part.open("w", encoding="utf-8", newline="") as to:
+                writer = csv.DictWriter(to, _COLUMNS, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows.values())
+
+    def _rows(self) -> list[dict[str, str]]:
+        if not self._table.is_file():
+            return []
+        with (
+            reading(self._table, OutputError, "this is no table of tracks", "remove it"),
+            self._table.open(encoding="utf-8", newline="") as file,
+        ):
+            rows = csv.DictReader(file)
+            if tuple(rows.fieldnames or ()) != _COLUMNS:
+                raise ValueError(f"its columns are {', '.join(rows.fieldnames or ())}")
+            return list(rows)
+
+    def _row(self, camera: str, track: Track) -> dict[str, str]:
+        image = write_crops(self._folder / camera, track).relative_to(self._folder).as_posix()
+        passage, found = track.passage, track.prediction
+        values = (
+            *(camera, passage.name, passage.first.isoformat(), passage.last.isoformat()),
+            "" if passage.heading is None else f"{passage.heading:.1f}",
+            *(image, str(len(track.crops)), f"{found.quality:.3f}", found.reason or ""),
+            *(found.color or "", found.type or ""),
+        )
+        return dict(zip(_COLUMNS, values, strict=True))
 
 
 def write_crops(folder: Path, track: Track) -> Path:
     """Write a track's crops and its boxes.
 
-    They are ``CAMERA/TRACK.jpg``, the best, ``TRACK_2.jpg`` and so on, and ``TRACK.csv`` (frame,
-    x1, y1, x2, y2).
+    They are ``TRACK.jpg``, the best, ``TRACK_2.jpg`` and so on, and ``TRACK.csv`` (frame, x1, y1,
+    x2, y2).
 
     Returns:
         The path of the best crop.
     """
-    place = folder / track.camera
+    passage = track.passage
     for number, pixels in enumerate(track.crops, start=1):
-        with replacing(place / f"{track.name}{f'_{number}' * (number > 1)}.jpg") as part:
+        with replacing(folder / f"{passage.name}{f'_{number}' * (number > 1)}.jpg") as part:
             part.write_bytes(encode_jpeg(pixels, _JPEG_QUALITY))
-    with replacing(place / f"{track.name}.csv") as part:
+    with replacing(folder / f"{passage.name}.csv") as part:
         lines = (
             ",".join([str(number), *(f"{value:.1f}" for value in box)])
-            for number, box in zip(track.numbers.tolist(), track.boxes.tolist(), strict=True)
+            for number, box in zip(passage.numbers, passage.boxes.tolist(), strict=True)
         )
         part.write_text("\n".join(["frame,x1,y1,x2,y2", *lines]) + "\n", encoding="ascii")
-    return place / f"{track.name}.jpg"
+    return folder / f"{passage.name}.jpg"

@@ -17,12 +17,13 @@ from ..inference.predictor import Predictor
 from ..inference.runner import ahead
 from .following import Follower
 from .outputs import Output
-from .tracks import Gathered, Seen, Track, describe, gather
+from .tracks import Passage, Seen, Track, describe, gather, is_file_name
 from .video import Frame, Video
 
 logger = logging.getLogger(__name__)
 
-CROPS = 5
+# Of a track, whose mean is its embedding.
+_CROPS = 5
 # Tracks that are kept at once, and seconds until they are in any case.
 _BATCH, _LATEST = 100, 60.0
 
@@ -60,7 +61,6 @@ def track(
     *,
     camera: str,
     start: datetime | None = None,
-    crops: int = CROPS,
     min_quality: float = 0.0,
     progress: bool = True,
 ) -> TrackReport:
@@ -76,16 +76,15 @@ def track(
         output: where tracks go.
         camera: its name, which names a folder too.
         start: when the first video began; that of a camera on the network is now.
-        crops: of a track, whose mean is its embedding, at most.
         min_quality: tracks whose best crop has less, 0..1, are left out and counted by reason.
         progress: draw a progress bar.
 
     Raises:
         OutputError: tracks cannot be written, or the camera's name is none for a folder.
     """
-    if camera != camera.strip(" .") or not camera or set(camera) & set("/\\\0"):
+    if not is_file_name(camera):
         raise OutputError(f"camera is {camera!r}; expected a name that a folder can have")
-    tracking = _Tracking(predictor, output, camera, crops, min_quality)
+    tracking = _Tracking(predictor, output, camera, min_quality)
     began = monotonic()
     try:
         for video in videos:
@@ -100,11 +99,11 @@ def track(
 
 class _Tracking:
     def __init__(
-        self, predictor: Predictor, output: Output, camera: str, crops: int, min_quality: float
+        self, predictor: Predictor, output: Output, camera: str, min_quality: float
     ) -> None:
         self.report = TrackReport()
         self._predictor, self._output, self._camera = predictor, output, camera
-        self._crops, self._min_quality = crops, min_quality
+        self._min_quality = min_quality
         self._known = output.known(camera)
         self._waiting: list[Track] = []
         self._kept_at = monotonic()
@@ -127,11 +126,10 @@ class _Tracking:
             try:
                 for one in gather(
                     self._counted(frames, bar),
-                    camera=self._camera,
-                    crops=self._crops,
+                    crops=_CROPS,
                     side=max(self._predictor.size),
+                    patience=follower.patience,
                     known=self._known,
-                    ends=follower.ends,
                 ):
                     self._take(one)
             finally:  # also at Ctrl-C
@@ -142,17 +140,21 @@ class _Tracking:
     def _counted(
         self, frames: Iterator[tuple[Frame, Sequence[Seen]] | None], bar: tqdm[Any]
     ) -> Iterator[tuple[Frame, Sequence[Seen]]]:
-        for one in filter(None, frames):
-            yield one
-            self.report.frames += 1
-            bar.update()
+        for one in frames:
+            if one is not None:
+                yield one
+                self.report.frames += 1
+                bar.update()
+            # Also while a camera sends nothing, or shows no vehicle.
+            if len(self._waiting) >= _BATCH or monotonic() - self._kept_at > _LATEST:
+                self._keep()
 
-    def _take(self, gathered: Gathered) -> None:
-        if gathered.name in self._known:
+    def _take(self, passage: Passage) -> None:
+        if passage.name in self._known:
             self.report.unchanged += 1
             return
         is_cosine = self._predictor.spec.distance == "cosine"
-        found = describe(gathered, self._predictor, crops=self._crops, is_cosine=is_cosine)
+        found = describe(passage, self._predictor, crops=_CROPS, is_cosine=is_cosine)
         if found is None:
             self.report.too_small += 1
         elif found.prediction.quality < self._min_quality:
@@ -160,11 +162,9 @@ class _Tracking:
             self.report.low_quality[reason] = self.report.low_quality.get(reason, 0) + 1
         else:
             self._waiting.append(found)
-        if len(self._waiting) >= _BATCH or monotonic() - self._kept_at > _LATEST:
-            self._keep()
 
     def _keep(self) -> None:
         if self._waiting:
-            self._output.add(self._waiting)
+            self._output.add(self._camera, self._waiting)
         self.report.tracks += len(self._waiting)
         self._waiting, self._kept_at = [], monotonic()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -15,9 +16,9 @@ from ..gallery.adding import Embedder
 from ..inference.prediction import Prediction
 from .video import Frame
 
-# A track that has not been seen for longer is over.
+# A vehicle that has not been found for longer is gone.
 PATIENCE = timedelta(seconds=1)
-# One that goes on for longer becomes several, so that what stays there is kept, too.
+# What stays for longer has several passages, so that it is kept, too.
 _LONGEST = timedelta(hours=1)
 # Crops more than are asked for, which are kept until their quality is known.
 _SPARE = 3
@@ -25,6 +26,8 @@ _SPARE = 3
 _CUT_OFF = 0.3
 # Less than this share of its size a vehicle must have gone for its direction to be known.
 _LEAST_WAY = 0.5
+# Bytes, so that a file's name has room for a time and a suffix.
+_LONGEST_NAME = 200
 
 
 class Seen(NamedTuple):
@@ -41,63 +44,47 @@ class Seen(NamedTuple):
     confidence: float
 
 
-@dataclass(frozen=True, eq=False)
-class Track:
-    """A vehicle before one camera, from its coming to its leaving.
+class Crop(NamedTuple):
+    """A vehicle cut out of a frame.
 
     Attributes:
-        camera: its name.
-        name: unique within the camera: the time of its first frame, and its number.
-        first, last: when it was seen first and last.
-        heading: its direction in the picture in degrees, 0 to the right, 90 up; None where it
-            hardly moved.
-        numbers: of its frames, int ``[N]``.
-        boxes: in these, float32 ``[N, 4]`` of x1, y1, x2, y2 in pixels.
-        crops: its best ones, uint8 ``[H, W, 3]`` RGB, the best first.
-        prediction: of the best; its embedding and the probabilities of colours and types are the
-            means of all these crops.
+        score: what it is worth, by what is known without a network.
+        box: in whole pixels within the frame, ``[4]``.
+        pixels: uint8 ``[H, W, 3]`` RGB.
     """
 
-    camera: str
-    name: str
-    first: datetime
-    last: datetime
-    heading: float | None
-    numbers: np.ndarray
-    boxes: np.ndarray
-    crops: tuple[np.ndarray, ...]
-    prediction: Prediction
-
-    @property
-    def embedding(self) -> np.ndarray:
-        """The mean of its crops', float32 ``[D]``; of length 1 where they are."""
-        return self.prediction.embedding
-
-
-class _Crop(NamedTuple):
     score: float
     box: np.ndarray
     pixels: np.ndarray
 
 
 @dataclass(eq=False)
-class Gathered:
-    """A track whose crops are not embedded yet."""
+class Passage:
+    """A vehicle before a camera, from its coming to its leaving.
 
-    camera: str
+    Attributes:
+        name: unique within the camera: the time of its first frame, and its number.
+        first, last: when it was seen first and last.
+        numbers: of its frames.
+        corners: in these, x1, y1, x2, y2 in pixels, one after another.
+        crops: the best, and a few more than will be asked for.
+    """
+
     name: str
     first: datetime
     last: datetime
-    numbers: list[int] = field(default_factory=list)
-    boxes: list[np.ndarray] = field(default_factory=list)
-    crops: list[_Crop] = field(default_factory=list)
+    # An hour of these costs 2 MB.
+    numbers: array[int] = field(default_factory=lambda: array("q"))
+    corners: array[float] = field(default_factory=lambda: array("f"))
+    crops: list[Crop] = field(default_factory=list)
 
     def add(self, frame: Frame, seen: Seen) -> None:
+        """Note that it is in a frame."""
         self.last = frame.time
         self.numbers.append(frame.number)
-        self.boxes.append(seen.xyxy)
+        self.corners.extend(seen.xyxy.tolist())
 
-    def offer(self, crop: _Crop, most: int) -> None:
+    def offer(self, crop: Crop, most: int) -> None:
         """Keep a crop if it is among the best of different views."""
         self.crops.append(crop)
         if len(self.crops) > most:
@@ -105,88 +92,102 @@ class Gathered:
             del self.crops[int(np.argmin(values))]
 
     @property
+    def boxes(self) -> np.ndarray:
+        """In each frame, float32 ``[N, 4]`` of x1, y1, x2, y2 in pixels."""
+        return np.array(self.corners, np.float32).reshape(-1, 4)
+
+    @property
     def heading(self) -> float | None:
-        first, last = self.boxes[0], self.boxes[-1]
+        """Its direction in the picture in degrees, 0 right, 90 up; None if it hardly moved."""
+        first, last = self.boxes[[0, -1]]
         x, y = (last[:2] + last[2:] - first[:2] - first[2:]) / 2
         if math.hypot(x, y) < _LEAST_WAY * max(_size(first), _size(last)):
             return None
         return math.degrees(math.atan2(-y, x)) % 360
 
 
+class Track(NamedTuple):
+    """A vehicle's passage and what it looks like.
+
+    Attributes:
+        passage: when and where it was seen.
+        crops: its best ones, uint8 ``[H, W, 3]`` RGB, the best first.
+        prediction: of the best; its embedding and the probabilities of colours and types are the
+            means of all these crops.
+    """
+
+    passage: Passage
+    crops: tuple[np.ndarray, ...]
+    prediction: Prediction
+
+
 def gather(
     frames: Iterable[tuple[Frame, Sequence[Seen]]],
     *,
-    camera: str,
     crops: int,
     side: int,
+    patience: timedelta = PATIENCE,
     known: frozenset[str] = frozenset(),
-    ends: Mapping[str, int] | None = None,
-) -> Iterator[Gathered]:
-    """Tracks, each once it is over.
+) -> Iterator[Passage]:
+    """The passages of vehicles, each once it is over.
 
     Args:
         frames: with the vehicles in them.
-        camera: its name.
-        crops: of a track that are kept, a few more than will be asked for.
+        crops: of a passage that are kept, a few more than will be asked for.
         side: of the network's input: larger crops are worth no more.
-        known: tracks whose crops are not needed.
-        ends: the last frame of each track, where that is known; else one is over that has not been
-            seen for a second, or goes on for an hour.
+        patience: it is over when the vehicle has not been seen for longer, or after an hour.
+        known: names of those whose crops are not needed.
     """
-    tracks: dict[str, Gathered] = {}
+    passages: dict[str, Passage] = {}
     for frame, vehicles in frames:
         for seen in vehicles:
             name = f"{frame.time:%Y%m%dT%H%M%S}-{seen.name}"
-            track = tracks.setdefault(seen.name, Gathered(camera, name, frame.time, frame.time))
-            track.add(frame, seen)
-            if track.name not in known:
+            passage = passages.setdefault(seen.name, Passage(name, frame.time, frame.time))
+            passage.add(frame, seen)
+            if passage.name not in known:
                 crop = _crop(frame.pixels, seen, [one.xyxy for one in vehicles], side)
                 if crop is not None:
-                    track.offer(crop, crops + _SPARE)
-        for name, track in list(tracks.items()):
-            if ends is None:
-                is_gone = frame.time - track.last > PATIENCE
-                is_over = is_gone or frame.time - track.first > _LONGEST
-            else:
-                is_over = frame.number >= ends[name]
-            if is_over:
-                yield tracks.pop(name)
-    yield from tracks.values()
+                    passage.offer(crop, crops + _SPARE)
+        for name, passage in list(passages.items()):
+            is_gone = frame.time - passage.last > patience
+            if is_gone or frame.time - passage.first > _LONGEST:
+                yield passages.pop(name)
+    yield from passages.values()
 
 
-def describe(track: Gathered, predictor: Embedder, *, crops: int, is_cosine: bool) -> Track | None:
-    """A track with the mean embedding of its best crops; None if none was large enough.
+def describe(passage: Passage, predictor: Embedder, *, crops: int, is_cosine: bool) -> Track | None:
+    """A passage with the mean embedding of its best crops; None if none was large enough.
 
     Args:
-        track: that is over.
+        passage: that is over.
         predictor: what embeds.
         crops: how many at most.
         is_cosine: whether embeddings are compared by angle.
     """
-    if not track.crops:
+    if not passage.crops:
         return None
-    pixels = [one.pixels for one in track.crops]
+    pixels = [one.pixels for one in passage.crops]
     predictions = list(predictor.stream(pixels, skip=lambda *_: None))
     scores = [
         one.score * prediction.quality
-        for one, prediction in zip(track.crops, predictions, strict=True)
+        for one, prediction in zip(passage.crops, predictions, strict=True)
     ]
-    values = _values(scores, [one.box for one in track.crops])
+    values = _values(scores, [one.box for one in passage.crops])
     best = np.argsort(-values, kind="stable")[:crops].tolist()
     return Track(
-        track.camera,
-        track.name,
-        track.first,
-        track.last,
-        track.heading,
-        np.array(track.numbers),
-        np.array(track.boxes, np.float32),
+        passage,
         tuple(pixels[one] for one in best),
         _mean([predictions[one] for one in best], is_cosine),
     )
 
 
-def _crop(pixels: np.ndarray, seen: Seen, boxes: Sequence[np.ndarray], side: int) -> _Crop | None:
+def is_file_name(text: str) -> bool:
+    """Whether a camera or track may have this name, which is a folder's or file's, too."""
+    fits = 0 < len(text.encode("utf-8", "replace")) <= _LONGEST_NAME
+    return fits and text == text.strip(" .") and text.isprintable() and not set(text) & set("/\\")
+
+
+def _crop(pixels: np.ndarray, seen: Seen, boxes: Sequence[np.ndarray], side: int) -> Crop | None:
     """A vehicle's crop and what it is worth, by what is known without a network."""
     height, width = pixels.shape[:2]
     box = np.clip(np.round(seen.xyxy), 0, [width, height, width, height])
@@ -195,7 +196,7 @@ def _crop(pixels: np.ndarray, seen: Seen, boxes: Sequence[np.ndarray], side: int
         return None
     is_cut = x1 == 0 or y1 == 0 or x2 == width or y2 == height
     score = min(_size(box) / side, 1) * (1 - _hidden(box, boxes)) * seen.confidence
-    return _Crop(score * (_CUT_OFF if is_cut else 1), box, pixels[y1:y2, x1:x2].copy())
+    return Crop(score * (_CUT_OFF if is_cut else 1), box, pixels[y1:y2, x1:x2].copy())
 
 
 def _hidden(box: np.ndarray, boxes: Sequence[np.ndarray]) -> float:

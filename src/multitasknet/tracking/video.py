@@ -1,10 +1,11 @@
-"""Frames of files and of cameras on the network, by PyAV."""
+"""Videos: whose they are and when they begin, and the frames of files and cameras, by PyAV."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import suppress
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -14,20 +15,73 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ImageError, import_extra, shown
-from ..files import reason_of
+from ..data.text import parse_time, read_table
+from ..errors import DataError, ImageError, import_extra
 
 logger = logging.getLogger(__name__)
 
 # Frames of a camera that wait to be looked at; the oldest goes where there is no room.
 WAITING = 16
-# Of a file that states none.
-_RATE = 25.0
+# Of a source that states none, or the ticks of its clock instead.
+_RATE, _HIGHEST_RATE = 25.0, 300.0
 # Seconds: for a camera to answer and to send something, between looks at whether to end, and to
 # wait before it is asked again, twice as long each time.
 _SILENCE, _LOOK = 10.0, 0.2
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0
 _REMEDY = "expected a video that FFmpeg reads, or a camera's address, such as rtsp://..."
+_PASSWORD = re.compile(r"(?<=://)[^/]*@")
+_COLUMNS = ("name", "start")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A camera's videos.
+
+    Attributes:
+        camera: its name.
+        start: when the first begins; None where that is not known.
+        videos: files, of which each begins when the one before ended, or one address.
+    """
+
+    camera: str
+    start: datetime | None
+    videos: tuple[str, ...]
+
+
+def recordings(videos: Sequence[str], table: Path) -> list[Recording]:
+    """Videos by their cameras, of which each file, or its folder, has the name.
+
+    Args:
+        videos: files, those of one camera in the order of time.
+        table: a CSV with the columns ``name`` and ``start``.
+
+    Raises:
+        DataError: the table cannot be read, or lacks a camera.
+    """
+    starts = {
+        row["name"]: _start(place, row) for place, row in read_table(table, _COLUMNS, _COLUMNS)
+    }
+    found: dict[str, list[str]] = {}
+    for video in videos:
+        path = Path(video).resolve()
+        names = path.stem, path.parent.name
+        camera = next((name for name in names if name in starts), None)
+        if camera is None:
+            raise DataError(
+                f"{table}: no camera is named {' or '.join(names)}, as {video} is; add it"
+            )
+        found.setdefault(camera, []).append(video)
+    return [Recording(camera, starts[camera], tuple(of)) for camera, of in found.items()]
+
+
+def _start(place: str, row: dict[str, str]) -> datetime:
+    try:
+        time = parse_time(row["start"])
+    except ValueError as error:
+        raise DataError(f"{place}: {error}") from error
+    if time is None:
+        raise DataError(f"{place}: start is empty; give a time, such as 2026-11-01T08:00:00Z")
+    return time
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +109,8 @@ class Video:
         source: a file, or an address (with ``://``), which is taken to be a camera's.
 
     Attributes:
-        rate: frames a second, as the source states.
+        name: the source, without a password.
+        rate: frames a second, as the source states; 25 if it states none.
         total: frames, as a file states; None where that is not known.
         end: when the last frame so far ended.
         damaged, dropped: frames so far.
@@ -67,22 +122,31 @@ class Video:
 
     def __init__(self, source: str) -> None:
         self.source, self.is_live = source, "://" in source
+        self.name = _PASSWORD.sub("***@", source)
         self.end: datetime | None = None
         self.damaged = self.dropped = 0
         self._av = import_extra("av", "video")
         self._closed = Event()
         self._container = self._open()
-        stream = self._container.streams.video[0]
-        self.rate = float(stream.average_rate or stream.guessed_rate or _RATE)
-        duration = self._container.duration or 0
-        stated = stream.frames or round(duration / self._av.time_base * self.rate)
-        self.total = None if self.is_live else stated or None
+        stream = self._stream
+        rates = (float(one or 0) for one in (stream.average_rate, stream.guessed_rate))
+        self.rate = next((one for one in rates if 0 < one <= _HIGHEST_RATE), _RATE)
+        lasts = round((self._container.duration or 0) / self._av.time_base * self.rate)
+        # Of what was cut off without a new encoding the frames are in the file, and not shown.
+        stated = [one for one in (stream.frames, lasts) if one > 0]
+        self.total = None if self.is_live or not stated else min(stated)
+        if not self.is_live:  # opened again to be read: many files may wait for that
+            self._container.close()
 
     def __enter__(self) -> Video:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._closed.set()
+
+    @property
+    def _stream(self) -> Any:
+        return self._container.streams.best("video")
 
     def frames(self, start: datetime | None = None) -> Iterator[Frame | None]:
         """The frames, once; None from time to time while a camera sends nothing.
@@ -97,46 +161,51 @@ class Video:
         options = {"rtsp_transport": "tcp"} if self.source.startswith("rtsp") else {}
         timeout = _SILENCE if self.is_live else None
         if not self.is_live and not Path(self.source).is_file():
-            raise ImageError(f"{self.source}: there is no such file; give a video")
+            raise ImageError(f"{self.name}: there is no such file; give a video")
         try:
             container = self._av.open(self.source, options=options, timeout=timeout)
-            if not container.streams.video:
-                raise ImageError(f"{self.source}: there are no pictures in it; {_REMEDY}")
         except self._av.FFmpegError as error:
             raise ImageError(
-                f"{self.source}: the video cannot be read ({reason_of(error)}); {_REMEDY}"
-            ) from error
+                f"{self.name}: the video cannot be read ({error.strerror}); {_REMEDY}"
+            ) from None  # whose message has the password
+        if container.streams.best("video") is None:
+            raise ImageError(f"{self.name}: there are no pictures in it; {_REMEDY}")
         return container
 
     def _read(self, start: datetime) -> Iterator[Frame]:
         number, count, first = 0, 0, None
-        stream = self._container.streams.video[0]
-        is_steady = stream.base_rate == stream.average_rate
-        for decoded in self._decoded():
-            number += 1
-            if decoded is None:
-                continue
-            seconds = (number - 1) / self.rate
-            if decoded.time is not None:
-                first = decoded.time - seconds if first is None else first
-                seconds = decoded.time - first
-            if is_steady:  # then frames that are gone without a trace are known
-                number = round(seconds * self.rate) + 1
-            time = start + timedelta(seconds=seconds)
-            self.end = time + timedelta(seconds=1 / self.rate)
-            count += 1
-            yield Frame(number, time, _upright(decoded))
+        seconds, self.end = -1 / self.rate, start
+        self._container = self._open()
+        with closing(self._container):
+            is_steady = self._stream.base_rate == self._stream.average_rate
+            for decoded in self._decoded():
+                number += 1
+                if decoded is None:
+                    continue
+                following = seconds + 1 / self.rate if count else (number - 1) / self.rate
+                if decoded.time is None:
+                    seconds = following
+                else:
+                    if first is None or decoded.time - first < seconds:  # another clock begins
+                        first = decoded.time - following
+                    seconds = decoded.time - first
+                if is_steady:  # then frames that are gone without a trace are known
+                    number = max(number, round(seconds * self.rate) + 1)
+                time = start + timedelta(seconds=seconds)
+                self.end = time + timedelta(seconds=1 / self.rate)
+                count += 1
+                yield Frame(number, time, _upright(decoded))
         # Of most formats it is known from the duration, roughly.
         total = self.total if self.total and self.total - number > self.rate / 2 else number
         if count < total:
-            logger.warning(
-                "%s is damaged: %d of %d frames could be read", self.source, count, total
-            )
+            logger.warning("%s is damaged: %d of %d frames could be read", self.name, count, total)
+            # Where the next file begins.
+            self.end = max(self.end, start + timedelta(seconds=total / self.rate))
         self.damaged = total - count
 
     def _decoded(self) -> Iterator[Any]:
         """PyAV's frames; None for each that is damaged, or that is made from a damaged one."""
-        stream = self._container.streams.video[0]
+        stream = self._stream
         stream.thread_type = "AUTO"
         is_whole = True
         try:
@@ -153,31 +222,36 @@ class Video:
                     self.damaged += not is_whole
                     yield frame if is_whole else None
         except self._av.FFmpegError as error:
-            logger.info("%s breaks off (%s)", self.source, reason_of(error))
+            logger.info("%s breaks off (%s)", self.name, error.strerror)
 
     def _received(self) -> Iterator[Frame | None]:
         waiting: Queue[tuple[datetime, Any]] = Queue(WAITING)
         Thread(target=self._receive, args=(waiting,), daemon=True).start()
         number = 0
-        while not self._closed.is_set():
-            try:
-                self.end, decoded = waiting.get(timeout=_LOOK)
-            except Empty:
-                yield None
-                continue
-            number += 1
-            yield Frame(number, self.end, _upright(decoded))
+        try:
+            while not self._closed.is_set():
+                try:
+                    self.end, decoded = waiting.get(timeout=_LOOK)
+                except Empty:
+                    yield None
+                    continue
+                number += 1
+                yield Frame(number, self.end, _upright(decoded))
+        finally:
+            self._closed.set()
 
     def _receive(self, waiting: Queue[tuple[datetime, Any]]) -> None:
         wait = _FIRST_WAIT
         while not self._closed.is_set():
             for decoded in self._decoded():
                 if self._closed.is_set():
-                    return
+                    break
                 if decoded is not None:
                     wait = _FIRST_WAIT
                     self._put(waiting, decoded)
-            logger.warning("%s sends no more; asked again in %g s", shown(self.source), wait)
+            self._container.close()
+            if not self._closed.is_set():
+                logger.warning("%s sends no more; asked again in %g s", self.name, wait)
             while not self._closed.wait(wait):
                 wait = min(2 * wait, _LONGEST_WAIT)
                 try:

@@ -11,9 +11,9 @@ import numpy as np
 from mindspore import Tensor, nn
 from tqdm import tqdm
 
-from ..data.batches import LABEL_COLUMNS, read_batches
-from ..data.batches import Augmentation as Augment
 from ..data.records import Split
+from ..data.samples import LABEL_COLUMNS, read_batches
+from ..data.samples import Augmentation as Augment
 from ..models.base import Spec
 from ..vehicle.attributes import ClassMaps
 from .augmentation import RandomAugmentation, mirror

@@ -9,8 +9,8 @@ from typing import Any
 import mindspore.dataset as ds
 import numpy as np
 
-from ..data.batches import LABEL_COLUMNS, read_batches
 from ..data.records import Split
+from ..data.samples import LABEL_COLUMNS, read_batches
 from ..models.base import Spec
 
 
@@ -20,7 +20,7 @@ def create_pipeline(
     """One pass over a split as a dataset, for MindSpore's ``Model.train``.
 
     Args:
-        split, spec, size, batch_size: as in :func:`.data.batches.read_batches`.
+        split, spec, size, batch_size: as in :func:`.data.samples.read_batches`.
         options: its others: ``order``, ``class_maps``, ``augment``, ``workers``,
             ``drop_remainder``.
 
