@@ -492,7 +492,7 @@ def test_callers_at_one_time_share_batches_and_are_answered_rightly(
 def test_too_many_pictures_at_a_time_are_refused() -> None:
     async def run() -> None:
         with pytest.raises(ProblemError, match="too many pictures"):
-            await Batches(lambda items: items, most=4).results([1] * 5000)
+            await Batches(stores.PixelPredictor()).results([None] * 5000)
 
     asyncio.run(run())
 
