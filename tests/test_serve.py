@@ -709,16 +709,19 @@ def test_hosts_are_checked_on_this_machine_and_others_warned_of(
 def test_the_process_stands_attacks_and_finishes_what_is_running(served: Served) -> None:
     arguments = [sys.executable, "-m", "multitasknet", "serve", "--gallery", "demo", "--port", "0"]
     environment = os.environ | {"MULTITASKNET_CACHE": str(served.cache)}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    how: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    # As for a shell's background job, which Ctrl-C does not end.
+    how["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
     with ExitStack() as stack:
         process = stack.enter_context(
-            subprocess.Popen(arguments, env=environment, text=True, **pipes)
+            subprocess.Popen(arguments, env=environment, text=True, **how)
         )
         stack.callback(process.kill)
         lines = [process.stdout.readline() for _ in range(4)]
         assert "60 crops" in lines[1], lines
         port = int(lines[2].strip("/\n").rpartition(":")[2])
         url, address = f"http://127.0.0.1:{port}", ("127.0.0.1", port)
+        process.send_signal(signal.SIGINT)
         with connections(address, 300):
             assert CLIENT.get(f"{url}/readyz").status_code == 200
         memory = psutil.Process(process.pid).memory_info().rss

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 import logging
 import math
+import signal
 import socket
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any, cast
 
 import uvicorn
@@ -109,6 +111,12 @@ class _Server(uvicorn.Server):
             "body": math.inf,  # the guard answers slow ones
             "answer": limits.answer_seconds,
         }
+        # A background job of a shell ignores SIGINT, and must keep ignoring it.
+        self._ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig != signal.SIGINT or not self._ignored:
+            super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
         now = time.monotonic()
