@@ -120,7 +120,7 @@ def test_every_format_gives_the_boxes_that_were_written(
         ("a.txt", "41 5 10 9 9 60 60 -1 -1\n", "a.txt:1: 9 columns of no format that is known"),
         ("a.json", "[", "the file is no JSON"),
         ("a.json", "{}", "no COCO JSON with images and annotations"),
-        ("a.json", '[{"image_id": 1, "bbox": [1, 2, 3]}]', "annotation 1: bbox is a list of 3"),
+        ("a.json", '[{"image_id": 1, "bbox": [1, 2, 3]}]', "annotation 1: bbox is .1, 2, 3.; exp"),
         ("a.json", '[{"bbox": [1, 2, 3, 4]}, 7]', "annotation 2: image_id is None"),
         (
             "a.json",

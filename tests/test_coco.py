@@ -22,7 +22,9 @@ from multitasknet.vehicle.keypoints import KEYPOINT_NAMES
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "assets" / "example.csv"
 NAME = "0002_c002_00030600_0.jpg"
-FAST = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FAST = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 finite = st.floats(-1e6, 1e6, width=32)
 poses = arrays(np.float32, (36, 3), elements=st.one_of(st.just(0.0), finite))
@@ -122,18 +124,18 @@ def annotation_with(**fields: Any) -> Callable[[dict[str, Any]], None]:
         (lambda content: content["images"].append(3), "images entry 2 is 3"),
         (lambda content: content.update(annotations=[7]), "annotation 1: it is 7; expected an"),
         (annotation_with(image_id=8), "annotation 1: image_id is 8; expected the id of a named"),
-        (annotation_with(category_id=True), f"image {NAME!r}: category_id is true"),
-        (annotation_with(keypoints=[1] * 107), f"image {NAME!r}: keypoints is a list of 107"),
+        (annotation_with(category_id=True), f"image {NAME!r}: category_id is True"),
+        (annotation_with(keypoints=[1] * 107), f"image {NAME!r}: keypoints is [1, 1, 1"),
         (annotation_with(keypoints=[3] * 108), "visibility is 3; expected 0, 1 or 2"),
-        (annotation_with(keypoints=["2"] * 108), 'keypoints has the value "2"; expected finite'),
-        (annotation_with(confidences=[float("nan")] * 36), "confidences has the value NaN"),
-        (annotation_with(confidences="high"), 'confidences is "high"; expected 36 numbers'),
+        (annotation_with(keypoints=["2"] * 108), "keypoints has the value '2'; expected finite"),
+        (annotation_with(confidences=[float("nan")] * 36), "confidences has the value nan"),
+        (annotation_with(confidences="high"), "confidences is 'high'; expected 36 numbers"),
         (annotation_with(attributes={"type_id": -1}), "type_id is -1; expected a whole number"),
         (annotation_with(attributes={"vehicle_id": 2**63}), f"vehicle_id is {2**63}; expected"),
-        (annotation_with(attributes=[1]), "attributes is a list of 1; expected an object"),
+        (annotation_with(attributes=[1]), "attributes is [1]; expected an object"),
         (
             lambda content: content["categories"][0]["keypoints"].__setitem__(0, "nose"),
-            "its category has the keypoints a list of 36; expected the 36 of a vehicle",
+            "its category has the keypoints ['nose', ",
         ),
         (
             lambda content: content["annotations"].append(content["annotations"][0]),

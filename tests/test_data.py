@@ -93,19 +93,6 @@ def facts(records: tuple[Record, ...]) -> list[tuple[object, ...]]:
     return [(r.vehicle_id, r.camera_id, r.color_id, r.type_id) for r in records]
 
 
-@pytest.mark.parametrize(("encoding", "declared"), [("gb18030", "gb2312"), ("utf-8-sig", "utf-8")])
-def test_xml_is_read_in_the_encoding_that_it_declares(
-    tmp_path: Path, encoding: str, declared: str
-) -> None:
-    """All encodings: test_labels."""
-    pictures(tmp_path / "image_train", "a.jpg", "b.jpg")
-    items = '<Item imageName="a.jpg" vehicleID="0007" cameraID="c002" colorID="3" typeID="0"/>\n'
-    items += '<Item imageName="b.jpg" vehicleID="8"/>'
-    xml(tmp_path, "train", items, encoding=encoding, declared=declared)
-    (tmp_path / "name_train.txt").write_bytes("a.jpg\r\n\r\nb.jpg\r\n".encode("utf-8-sig"))
-    assert facts(read_dataset(tmp_path).train.records) == [(7, 2, 3, None), (8, -1, None, None)]
-
-
 def test_cityflow_states_neither_colour_nor_type_and_only_its_training_vehicles(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -23,7 +23,7 @@ from .options import (
 if TYPE_CHECKING:
     from ..tracking.following import Follower
     from ..tracking.run import TrackReport
-    from ..tracking.video import Recording, Video
+    from ..tracking.video import Video
 
 
 def add_parsers(commands: Any) -> None:
@@ -92,21 +92,21 @@ def _track(options: argparse.Namespace) -> None:
     from ..tracking.video import Video
 
     found = _recordings(options)
-    videos = {one.camera: [Video(video) for video in one.videos] for one in found}
+    videos = {camera: [Video(one) for one in files] for camera, (_, files) in found.items()}
     follower = _follower(options)  # all that may be wrong, before a network is loaded
     predictor = make_predictor(options)
     output = open_output(options.output, predictor)
     reports = {
-        one.camera: track(
-            videos[one.camera],
+        camera: track(
+            videos[camera],
             follower,
             predictor,
             output,
-            camera=one.camera,
-            start=one.start,
+            camera=camera,
+            start=start,
             min_quality=options.min_quality,
         )
-        for one in found
+        for camera, (start, _) in found.items()
     }
     if options.json:
         print_json({"camera": camera} | asdict(report) for camera, report in reports.items())
@@ -116,8 +116,8 @@ def _track(options: argparse.Namespace) -> None:
         print_table("", {camera: _shown(report) for camera, report in reports.items()})
 
 
-def _recordings(options: argparse.Namespace) -> list[Recording]:
-    from ..tracking.video import Recording, recordings
+def _recordings(options: argparse.Namespace) -> dict[str, tuple[datetime | None, list[str]]]:
+    from ..tracking.video import recordings
 
     is_live = ["://" in one for one in options.videos]
     if any(is_live[:-1]) or any(is_live[1:]):
@@ -128,7 +128,7 @@ def _recordings(options: argparse.Namespace) -> list[Recording]:
         return recordings(options.videos, options.cameras)
     if options.start is None and not any(is_live):
         options.usage("give --start TIME, when the first file begins")
-    return [Recording(options.camera, options.start, tuple(options.videos))]
+    return {options.camera: (options.start, options.videos)}
 
 
 def _shown(report: TrackReport) -> dict[str, float | str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, shown
 from ..files import reading
 from ..images import Corners
 from ..vehicle.keypoints import KEYPOINT_NAMES, NUM_KEYPOINTS, SEEN_FROM, SKELETON
@@ -19,7 +19,6 @@ from .text import parse_rows, read_text, refuse
 
 _CATEGORY = 1
 _IDS = ("vehicle_id", "color_id", "type_id")
-_SHOWN = 40
 # JSON's; True and False are no numbers, though Python counts them as int.
 _NUMBERS = (int, float)
 _LARGEST = float(np.finfo(np.float32).max)
@@ -104,11 +103,11 @@ def read_coco(path: str | Path) -> Labels:
 
     def parse(annotation: Any, origin: str) -> tuple[str, LabelRow]:
         if not isinstance(annotation, dict):
-            raise ValueError(f"it is {_shown(annotation)}; expected an object")
+            raise ValueError(f"it is {shown(annotation)}; expected an object")
         image, category = image_of(annotation), categories.get(id_of(annotation, "category_id"))
         if not image or category is None:
             field, of = ("category_id", "a category") if image else ("image_id", "a named image")
-            raise ValueError(f"{field} is {_shown(annotation.get(field))}; expected the id of {of}")
+            raise ValueError(f"{field} is {shown(annotation.get(field))}; expected the id of {of}")
         keypoints = _keypoints(annotation)[_order(category)]
         return image, LabelRow(image, *_ids(annotation, image), keypoints, origin)
 
@@ -136,14 +135,14 @@ def _keypoint_fields(keypoints: np.ndarray) -> dict[str, Any]:
 def objects_by_id(entries: Any, field: str) -> dict[int | str | None, dict[str, Any]]:
     """A list's objects by their ids; DataError for another value, or one without its own id."""
     if not isinstance(entries, list):
-        raise DataError(f"{field} is {_shown(entries)}; expected a list of objects with ids")
+        raise DataError(f"{field} is {shown(entries)}; expected a list of objects with ids")
     by_id: dict[int | str | None, dict[str, Any]] = {}
     problems = []
     for number, entry in enumerate(entries, start=1):
         key = id_of(entry, "id")
         if key is None or key in by_id:
             problems.append(
-                f"{field} entry {number} is {_shown(entry)} with the id {_shown(key)}; expected an "
+                f"{field} entry {number} is {shown(entry)} with the id {shown(key)}; expected an "
                 f"object with an id of its own"
             )
         else:
@@ -157,7 +156,7 @@ def _order(category: dict[str, Any]) -> list[int]:
     names = category.get("keypoints", KEYPOINT_NAMES)
     if not isinstance(names, list | tuple) or sorted(map(str, names)) != sorted(KEYPOINT_NAMES):
         raise ValueError(
-            f"its category has the keypoints {_shown(names)}; expected the {NUM_KEYPOINTS} of a "
+            f"its category has the keypoints {shown(names)}; expected the {NUM_KEYPOINTS} of a "
             f"vehicle, {KEYPOINT_NAMES[0]!r} to {KEYPOINT_NAMES[-1]!r}"
         )
     return [names.index(name) for name in KEYPOINT_NAMES]
@@ -179,10 +178,10 @@ def numbers_in(annotation: dict[str, Any], field: str, count: int) -> np.ndarray
     """A list of that many numbers that float32 holds; ValueError if it is not."""
     values = annotation.get(field)
     if not isinstance(values, list) or len(values) != count:
-        raise ValueError(f"{field} is {_shown(values)}; expected {count} numbers")
+        raise ValueError(f"{field} is {shown(values)}; expected {count} numbers")
     strange = [one for one in values if type(one) not in _NUMBERS or not abs(one) <= _LARGEST]
     if strange:
-        raise ValueError(f"{field} has the value {_shown(strange[0])}; expected finite numbers")
+        raise ValueError(f"{field} has the value {shown(strange[0])}; expected finite numbers")
     return np.array(values, dtype=np.float32)
 
 
@@ -190,13 +189,13 @@ def _ids(annotation: dict[str, Any], image: str) -> tuple[int, int, int]:
     """Vehicle, colour and type; ValueError if they are stated and no ids."""
     attributes = annotation.get("attributes") or {}
     if not isinstance(attributes, dict):
-        raise ValueError(f"attributes is {_shown(attributes)}; expected an object")
+        raise ValueError(f"attributes is {shown(attributes)}; expected an object")
     found = {"vehicle_id": vehicle_in(PurePosixPath(image).name), "color_id": 0, "type_id": 0}
     found |= {name: attributes[name] for name in _IDS if name in attributes}
     for name, value in found.items():
         least = -_LARGEST_ID if name == "vehicle_id" else 0
         if type(value) is not int or not least <= value <= _LARGEST_ID:
-            raise ValueError(f"{name} is {_shown(value)}; expected a whole number")
+            raise ValueError(f"{name} is {shown(value)}; expected a whole number")
     return found["vehicle_id"], found["color_id"], found["type_id"]
 
 
@@ -204,10 +203,3 @@ def id_of(entry: Any, field: str) -> int | str | None:
     """An id that can be looked up; None if there is none."""
     value = entry.get(field) if isinstance(entry, dict) else None
     return value if type(value) in (int, str) else None
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, list | dict):
-        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
-    text = json.dumps(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -147,8 +147,8 @@ def keypoints_of(
 
 
 def _parse_row(fields: list[str], origin: str) -> tuple[str, LabelRow]:
-    _check_columns(fields, COLUMNS, "image, vehicle id, colour id, type id")
-    image, (vehicle, color, kind), keypoints = _parsed(fields, 4)
+    first = "image, vehicle id, colour id, type id"
+    image, (vehicle, color, kind), keypoints = _parsed(fields, 4, first)
     for column, value in ((3, color), (4, kind)):
         if value < 0:
             raise ValueError(f"column {column} is {value}; expected a class id, 0 where unknown")
@@ -156,8 +156,7 @@ def _parse_row(fields: list[str], origin: str) -> tuple[str, LabelRow]:
 
 
 def _parse_annotation(fields: list[str], origin: str) -> tuple[str, LabelRow]:
-    _check_columns(fields, ANNOTATION_COLUMNS, "image, width, height, as in the first row")
-    image, _, keypoints = _parsed(fields, 3)
+    image, _, keypoints = _parsed(fields, 3, "image, width, height, as in the first row")
     strange = set(keypoints[:, 2].tolist()) - {0, 1}
     if strange:
         raise ValueError(f"visibility is {min(strange):g}; expected 1 or 0")
@@ -173,16 +172,17 @@ def _parse_visibility(fields: list[str], _: str) -> tuple[str, np.ndarray]:
     return _image(fields[0]), np.array(fields[1:], dtype=np.uint8)
 
 
-def _check_columns(fields: list[str], expected: int, first: str) -> None:
+def _parsed(fields: list[str], start: int, first: str) -> tuple[str, list[int], np.ndarray]:
+    """The image, the whole numbers after it, and the keypoints from a column on.
+
+    ``first`` says what the columns before these are.
+    """
+    expected = start + 3 * NUM_KEYPOINTS
     if len(fields) != expected:
         raise ValueError(
             f"{len(fields)} columns; expected {expected}: {first}, then {NUM_KEYPOINTS} times x, "
             f"y and confidence"
         )
-
-
-def _parsed(fields: list[str], start: int) -> tuple[str, list[int], np.ndarray]:
-    """The image, the whole numbers after it, and the keypoints from a column on."""
     whole = [whole_number(text) for text in fields[1:start]]
     numbers = [_number(text) for text in fields[start:]]
     for column, (text, value) in enumerate(zip(fields[1:], whole + numbers, strict=True), start=2):

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..data.text import parse_time, read_table
 from ..errors import DataError, ImageError, import_extra
+from ..files import reading
 
 logger = logging.getLogger(__name__)
 
@@ -33,23 +34,8 @@ _PASSWORD = re.compile(r"(?<=://)[^/]*@")
 _COLUMNS = ("name", "start")
 
 
-@dataclass(frozen=True)
-class Recording:
-    """A camera's videos.
-
-    Attributes:
-        camera: its name.
-        start: when the first begins; None where that is not known.
-        videos: files, of which each begins when the one before ended, or one address.
-    """
-
-    camera: str
-    start: datetime | None
-    videos: tuple[str, ...]
-
-
-def recordings(videos: Sequence[str], table: Path) -> list[Recording]:
-    """Videos by their cameras, of which each file, or its folder, has the name.
+def recordings(videos: Sequence[str], table: Path) -> dict[str, tuple[datetime | None, list[str]]]:
+    """When each camera's first video begins, and its videos: their file or folder has its name.
 
     Args:
         videos: files, those of one camera in the order of time.
@@ -58,10 +44,13 @@ def recordings(videos: Sequence[str], table: Path) -> list[Recording]:
     Raises:
         DataError: the table cannot be read, or lacks a camera.
     """
-    starts = {
-        row["name"]: _start(place, row) for place, row in read_table(table, _COLUMNS, _COLUMNS)
-    }
-    found: dict[str, list[str]] = {}
+    starts = {}
+    for place, row in read_table(table, _COLUMNS, _COLUMNS):
+        with reading(place, DataError, "start cannot be used", "give it as 2026-11-01T08:00:00Z"):
+            starts[row["name"]] = parse_time(row["start"])
+            if starts[row["name"]] is None:
+                raise ValueError("start is empty")
+    found: dict[str, tuple[datetime | None, list[str]]] = {}
     for video in videos:
         path = Path(video).resolve()
         names = path.stem, path.parent.name
@@ -70,18 +59,8 @@ def recordings(videos: Sequence[str], table: Path) -> list[Recording]:
             raise DataError(
                 f"{table}: no camera is named {' or '.join(names)}, as {video} is; add it"
             )
-        found.setdefault(camera, []).append(video)
-    return [Recording(camera, starts[camera], tuple(of)) for camera, of in found.items()]
-
-
-def _start(place: str, row: dict[str, str]) -> datetime:
-    try:
-        time = parse_time(row["start"])
-    except ValueError as error:
-        raise DataError(f"{place}: {error}") from error
-    if time is None:
-        raise DataError(f"{place}: start is empty; give a time, such as 2026-11-01T08:00:00Z")
-    return time
+        found.setdefault(camera, (starts[camera], []))[1].append(video)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
