@@ -38,6 +38,7 @@ from multitasknet import Calibration, Predictor, compare
 from multitasknet.cli import main
 from multitasknet.errors import OutputError
 from multitasknet.gallery.gallery import Gallery
+from multitasknet.runtime import usable_cores
 from multitasknet.server.api import create_app
 from multitasknet.server.guard import Limits
 from multitasknet.server.problems import ProblemError
@@ -260,14 +261,31 @@ def test_only_pictures_of_the_gallery_are_sent(served: Served) -> None:
         assert raw(served, head).startswith(b"HTTP/1.1 404"), place
 
 
-def test_pictures_that_no_browser_shows_are_sent_as_jpeg(tmp_path: Path) -> None:
+def test_pictures_that_no_browser_shows_are_sent_as_jpeg(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now: list[int] = []
+    counts: list[int] = []
+
+    def counted(*_: object) -> bytes:
+        now.append(1)
+        counts.append(len(now))
+        time.sleep(0.02)
+        now.pop()
+        return b""
+
     (path,), predictor = stores.draw(tmp_path, 1), stores.PixelPredictor()
     Image.open(path).save(tmp_path / "a.tif")
     gallery = stores.open_gallery()
     gallery.add(predictor, [tmp_path / "a.tif"], progress=False)
     with serving(Service(predictor, gallery)) as running:
         (shown,) = CLIENT.get(f"{running.url}/api/gallery").json()["examples"]
-        answer = CLIENT.get(f"{running.url}/gallery/{shown['id']}")
+        url = f"{running.url}/gallery/{shown['id']}"
+        answer = CLIENT.get(url)
+        monkeypatch.setattr("multitasknet.server.api._as_jpeg", counted)
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(CLIENT.get, [url] * 32))
+    assert len(counts) == 32 and max(counts) <= usable_cores(), "of large ones few are in memory"
     assert answer.headers["content-type"] == "image/jpeg"
     assert Image.open(io.BytesIO(answer.content)).size == Image.open(path).size
 
@@ -583,7 +601,7 @@ def hasty(small: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 def test_silent_callers_stop_nobody_and_are_let_go(hasty: Served, text: str) -> None:
     with connections(hasty.address, 60, text) as every:
         # At once, or when those that were let go have ended.
-        until_true(lambda: CLIENT.get(f"{hasty.url}/readyz").status_code == 200, 1)
+        until_true(lambda: CLIENT.get(f"{hasty.url}/readyz").status_code == 200, 3)
         start = time.monotonic()
         answers = [rest(one) for one in every]
         assert time.monotonic() - start < 5

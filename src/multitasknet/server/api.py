@@ -147,7 +147,8 @@ async def compare(service: Served, sent: Body, crops: Annotated[Crops, Query()])
         raise ProblemError(400, f"{len(both)} pictures; expected two", field="images")
     first, second = await service.predict(both)
     poses = first.pose, second.pose
-    hidden = await run_in_threadpool(hide_shared, both, poses, service.predictor.size)
+    async with service.decoding:
+        hidden = await run_in_threadpool(hide_shared, both, poses, service.predictor.size)
     shown = np.array([one.embedding for one in await service.predict(*hidden)])
     gallery = None if service.gallery is None else await run_in_threadpool(_gallery, service)
     found = await run_in_threadpool(compared, service.predictor, first, second, shown, gallery)
@@ -304,20 +305,26 @@ def _examples(service: Service, gallery: Gallery) -> list[dict[str, Any]]:
 
 
 @router.get("/gallery/{id:path}")
-def gallery_picture(service: Served, id: str, frame: bool = False) -> Response:
+async def gallery_picture(service: Served, id: str, frame: bool = False) -> Response:
     """A crop of the gallery, by its id, or with ``frame`` the whole picture that it is of."""
-    row = _row(service, id, "id")
+    row = await run_in_threadpool(_row, service, id, "id")
     if not row.image.is_file():
         raise ProblemError(404, "the crop's file is no longer there", field="id")
     whole, kind = row.box is None or frame, _KINDS.get(row.image.suffix.lower())
     if whole and kind:
         return FileResponse(row.image, headers=_KEPT, media_type=kind)
+    async with service.decoding:
+        content = await run_in_threadpool(_as_jpeg, row, whole)
+    return Response(content, media_type="image/jpeg", headers=_KEPT)
+
+
+def _as_jpeg(row: GalleryRow, whole: bool) -> bytes:
     try:
         pixels, _ = (open_picture(row.image) if whole else row.picture).decode()
     except ImageError as error:
         detail = "the crop's picture cannot be read, or is another one now"
         raise ProblemError(410, detail, field="id") from error
-    return Response(encode_jpeg(pixels, _QUALITY), media_type="image/jpeg", headers=_KEPT)
+    return encode_jpeg(pixels, _QUALITY)
 
 
 @router.get("/readyz")

@@ -18,6 +18,7 @@ from ..gallery.gallery import Gallery
 from ..gallery.rows import GalleryRow
 from ..images import Picture
 from ..inference.predictor import Prediction, Predictor
+from ..runtime import usable_cores
 from .bodies import unusable
 from .problems import ProblemError, busy
 
@@ -40,12 +41,16 @@ class Service:
     Args:
         predictor: the network, with its pose estimator.
         gallery: to search in; None for no search.
+
+    Attributes:
+        decoding: to hold while a picture is decoded, of which only so many are in memory at a time.
     """
 
     def __init__(self, predictor: Predictor, gallery: Gallery | None) -> None:
         self.predictor = predictor
         self.gallery = gallery
         predictor.calibration  # noqa: B018, so that a damaged one is an error now
+        self.decoding = asyncio.Semaphore(usable_cores())
         self.crops = CropIds()
         self._checked: int | None = None
         self._batches = Batches(predictor)
