@@ -31,6 +31,11 @@ SAMPLE = [
 ]
 
 
+def heed_sigint() -> None:
+    """A background job ignores it, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Bench:
     """Runs commands on a small data set, with a home and scratch folder of their own."""
 
@@ -49,8 +54,7 @@ class Bench:
             stderr=subprocess.PIPE,
             text=True,
             env=self.environment,
-            # A background job ignores it, and its children inherit that.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=heed_sigint,
         )
 
     def left_behind(self) -> list[Path]:
@@ -127,7 +131,8 @@ main()
 
 
 def test_a_third_signal_ends_a_command_that_does_not() -> None:
-    with subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", STUBBORN]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=heed_sigint) as process:
         assert process.stdout.readline() == b"at work\n"
         process.send_signal(signal.SIGTERM)
         assert process.stdout.readline() == b"at work\n"
