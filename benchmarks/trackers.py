@@ -11,13 +11,11 @@ are no dependency of this package; some are under the AGPL.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
 import venv
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -34,9 +32,6 @@ HOSTS = {
     "ultralytics": ["ultralytics==8.4.190", "lap", "onnxruntime", "onnx"],
     "boxmot": ["boxmot==25.0.0", "onnxruntime"],
     "reid": ["reid==0.1.0rc1", "onnxruntime"],
-    "fiftyone": ["fiftyone==1.22.1", "onnxruntime", "."],
-    "triton": ["tritonclient[grpc]==2.73.0", "opencv-python-headless"],  # its configuration alone
-    "supervision": ["supervision==0.31.2", "."],
     "libreyolo": ["libreyolo==1.6.0", "."],
 }
 
@@ -59,8 +54,7 @@ def main() -> None:
             np.save(given / "boxes.npy", boxes)
             python = options.python or environment(Path(folder, "env"), HOSTS[host])
             subprocess.run([python, HERE / "tracker_probes.py", host, given], check=True)
-            said = json.loads((given / "said.json").read_text())
-            print(json.dumps({"host": host, **said, **compared(given, frame, boxes, predictor)}))
+            print(compared(given, frame, boxes, predictor), flush=True)
 
 
 def environment(folder: Path, packages: list[str]) -> Path:
@@ -84,24 +78,20 @@ def street() -> tuple[np.ndarray, np.ndarray]:
     return frame, np.array(boxes, np.float32)
 
 
-def compared(
-    folder: Path, frame: np.ndarray, boxes: np.ndarray, predictor: Predictor
-) -> dict[str, Any]:
+def compared(folder: Path, frame: np.ndarray, boxes: np.ndarray, predictor: Predictor) -> str:
     """The least cosines with the predictor on the boxes, and on the host's own crops."""
-    if not (folder / "vectors.npy").is_file():
-        return {}
     ours = np.load(folder / "vectors.npy").astype(np.float32)
     crops = [frame[y1:y2, x1:x2] for x1, y1, x2, y2 in boxes.astype(int)]
-    found = {"cosine": least_cosine(ours, predictor.embed(list(map(np.ascontiguousarray, crops))))}
+    found = least_cosine(ours, predictor.embed(list(map(np.ascontiguousarray, crops))))
     own = sorted((folder / "crops").glob("*.png"))
-    if own:
-        found["cosine on its own crops"] = least_cosine(ours, predictor.embed(own))
-    return found
+    if not own:
+        return f"{found:.6f}"
+    return f"{found:.6f}, on its own crops {least_cosine(ours, predictor.embed(own)):.6f}"
 
 
 def least_cosine(ours: np.ndarray, theirs: np.ndarray) -> float:
     norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
-    return round(float(((ours * theirs).sum(axis=1) / norms).min()), 6)
+    return float(((ours * theirs).sum(axis=1) / norms).min())
 
 
 if __name__ == "__main__":

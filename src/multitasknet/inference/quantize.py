@@ -24,6 +24,7 @@ from .equalization import equalize
 from .metadata import Metadata
 from .pose import PoseEstimator
 from .predictor import Predictor
+from .rounding import round_weights
 
 Batches: TypeAlias = "Iterator[tuple[np.ndarray, ...]]"
 
@@ -72,7 +73,8 @@ def quantize(
 
     Weights are int8 a channel, activations uint8 in the range that calibration saw (ONNX Runtime,
     static quantisation), after concatenated features were given one scale
-    (:func:`.equalization.equalize`). Use images like those to come: a few hundred.
+    (:func:`.equalization.equalize`), and weights were rounded by what layers give
+    (:func:`.rounding.round_weights`). Use images like those to come: a few hundred.
 
     Args:
         output: the file to write, ``.onnx``; ``Predictor(output)`` or ``PoseEstimator(output)``
@@ -156,8 +158,13 @@ def _write(
             return next(given, None)
 
     model = onnx.load_from_string(engine.load())
+    exact = []
+    if find_network(engine.spec.network).float_stem:
+        exact = [node.name for node in model.graph.node if engine.input_names[0] in node.input]
+    # Without VNNI, the sum of two products of 8 bits each can overflow its 16.
+    is_reduced = not sums_int8_exactly()
     equalize(model, batches())
-    exact = [node.name for node in model.graph.node if engine.input_names[0] in node.input]
+    round_weights(model, batches(), levels=64 if is_reduced else 127, exact=exact)
     # Nothing is left to optimise first; without this, a warning asks users to.
     onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
     tools.quantize_static(
@@ -168,9 +175,10 @@ def _write(
         per_channel=True,
         activation_type=tools.QuantType.QUInt8,
         weight_type=tools.QuantType.QInt8,
-        # Without VNNI, the sum of two products of 8 bits each can overflow its 16.
-        reduce_range=not sums_int8_exactly(),
-        nodes_to_exclude=exact if find_network(engine.spec.network).float_stem else [],
+        reduce_range=is_reduced,
+        nodes_to_exclude=exact,
+        # Logits and embeddings, which nothing takes in eight bits.
+        extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"]},
     )
     model = onnx.load(path)
     onnx.helper.set_model_props(model, metadata.as_strings())
