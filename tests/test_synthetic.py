@@ -240,15 +240,14 @@ def test_an_interrupted_run_leaves_nothing(tmp_path) -> None:
     assert not list(tmp_path.glob(".data.*"))
 
 
-@pytest.mark.parametrize("prior", PRIORS)
-def test_the_command_writes_a_data_set(tmp_path, capsys, prior) -> None:
+def test_the_command_writes_a_data_set(tmp_path, capsys) -> None:
     root = tmp_path / "data"
     command = ["synthesize", "--output", str(root), "--vehicles", "2", "--images", "2"]
-    command += ["--cameras", "2", "--pixels", "48", "--prior", prior]
+    command += ["--cameras", "2", "--pixels", "48", "--prior", "real"]
     assert main(command) == 0
     assert "4 train, 10 query, 10 test images of 2 + 10 vehicles" in capsys.readouterr().out
     sizes = {max(Image.open(path).size) for path in root.glob("image_*/*.jpg")}
-    assert sizes == {48} if prior == "even" else len(sizes) > 8
+    assert len(sizes) > 8
     assert main(command) == 2
     assert "is not empty; give a new folder" in capsys.readouterr().err
 
