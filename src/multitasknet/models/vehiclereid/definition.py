@@ -45,8 +45,8 @@ class VehicleReIDDefinition(EmbeddingNetwork):
     roots = ("stem", "blocks", "head", "pool", "embed", "neck", "color", "type", _IDENTITY)
     mark = r"blocks\.\d+\.depthwise\."
     layouts = "this network and of examples/train_vehiclereid.py"
-    # Filters of differences whose sum is nearly 0, which eight bits make something else: it holds
-    # three fifths of INT8's error, and a fortieth of the work.
+    # Filters of differences whose sum is nearly 0, which eight bits make something else: a third of
+    # INT8's error, and a fortieth of the work.
     float_stem = True
 
     write_inputs = staticmethod(write_inputs)
