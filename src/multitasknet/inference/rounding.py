@@ -18,7 +18,7 @@ import onnx
 _FEW = 64
 _PLACES = 32  # of a picture where a layer's inputs are looked at
 _SWEEPS = 3
-_DAMPING = 0.01
+_DAMPING, _LEAST = 0.01, 1e-6
 
 
 def round_weights(
@@ -82,10 +82,8 @@ def _is_layer(node: Any, constants: dict[str, Any]) -> bool:
 
 
 class _Layer:
-    """A layer's weights in steps-to-be, and what was seen of its inputs.
-
-    A layer has G groups of outputs, each made of K inputs.
-    """
+    """A convolution or Dense layer: G groups of outputs, each made of K inputs, and what was seen
+    of these."""
 
     def __init__(self, node: Any, constants: dict[str, Any]) -> None:
         self.node = node
@@ -115,7 +113,11 @@ class _Layer:
         mean = self._mean / self._seen
         steps = np.round(self._rows / step)
         if self._is_small:
-            covariance = self._products / self._seen - mean[:, :, None] * mean[:, None, :]
+            products = self._products / self._seen
+            covariance = products - mean[:, :, None] * mean[:, None, :]
+            # What hardly changes is left at the nearest steps, not to what is left of rounding.
+            damping = _DAMPING * _diagonal_mean(covariance) + _LEAST * _diagonal_mean(products)
+            covariance += damping * np.eye(mean.shape[1])
             steps = _descend(self._rows / step, steps, covariance, levels)
         rows = steps * step
         shift = ((rows - self._rows) @ mean[:, :, None]).reshape(-1)
@@ -161,21 +163,28 @@ def _padding(
 def _descend(
     rows: np.ndarray, steps: np.ndarray, covariance: np.ndarray, levels: int
 ) -> np.ndarray:
-    """Whole ``steps`` ``[G, R, K]`` for ``rows``, by the variance of what they make of inputs."""
-    count = rows.shape[2]
-    diagonal = np.arange(count)
-    damping = _DAMPING * covariance[:, diagonal, diagonal].mean(axis=1, keepdims=True)
-    covariance = covariance.copy()
-    covariance[:, diagonal, diagonal] += damping + np.finfo(np.float32).tiny
+    """Change the whole numbers ``steps`` in turn, so that they make of inputs what ``rows`` do.
+
+    Args:
+        rows, steps: ``[G, O / G, K]``, the exact weights in steps, and the nearest whole ones.
+        covariance: of the inputs, ``[G, K, K]``.
+        levels: the most that a step may be; what is as large already stays.
+    """
     largest = np.abs(rows) > levels - 1e-6
     off = steps - rows
     for _ in range(_SWEEPS):
-        for one in range(count):
+        for one in range(rows.shape[2]):
             own = covariance[:, None, one, one]
             others = (off @ covariance[:, :, one, None])[..., 0] - off[:, :, one] * own
             best = np.clip(np.round(rows[:, :, one] - others / own), -levels, levels)
             off[:, :, one] = np.where(largest[:, :, one], steps[:, :, one], best) - rows[:, :, one]
     return np.round(rows + off)
+
+
+def _diagonal_mean(matrices: np.ndarray) -> np.ndarray:
+    """Of each of ``[G, K, K]``, as ``[G, 1, 1]``; never 0."""
+    means = np.einsum("gkk->g", matrices) / matrices.shape[1]
+    return np.maximum(means, np.finfo(np.float32).tiny)[:, None, None]
 
 
 def _attributes(node: Any) -> dict[str, Any]:
