@@ -132,10 +132,13 @@ class _Layer:
         reach = [gap * (side - 1) + 1 for gap, side in zip(gaps, sides, strict=True)]
         before, after = _padding(options, x.shape[2:], reach, strides)
         padded = np.pad(x[0], ((0, 0), *zip(before, after, strict=True)))
-        all_windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(1, 2))
-        all_windows = all_windows[:, :: strides[0], :: strides[1], :: gaps[0], :: gaps[1]]
-        rows, columns = (rng.integers(0, count, _PLACES) for count in all_windows.shape[1:3])
-        chosen = all_windows[:, rows, columns]  # [C, places, h, w]
+        rows, columns = (
+            stride * rng.integers(0, (side - one) // stride + 1, (_PLACES, 1)) + gap * np.arange(k)
+            for side, one, stride, gap, k in zip(
+                padded.shape[1:], reach, strides, gaps, sides, strict=True
+            )
+        )
+        chosen = padded[:, rows[:, :, None], columns[:, None]]  # [C, places, h, w]
         groups = len(self._mean)
         return (
             chosen.reshape(groups, -1, _PLACES, np.prod(sides))
