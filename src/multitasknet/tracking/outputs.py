@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TypeAlias
 
 from filelock import FileLock
 
@@ -26,28 +26,6 @@ _COLUMNS = (
 _JPEG_QUALITY = 95
 
 
-class Output(Protocol):
-    """Keeps tracks."""
-
-    def known(self, camera: str) -> frozenset[str]:
-        """The names of a camera's tracks that are there."""
-        ...
-
-    def add(self, camera: str, tracks: Sequence[Track]) -> None:
-        """Keep tracks, in place of those of the same names; OutputError if that fails."""
-        ...
-
-
-def open_output(place: str, predictor: Predictor) -> Output:
-    """A gallery for a name in ``.lance``, else a folder; made if it is not there yet.
-
-    Raises:
-        GalleryError: a store of other weights, or in object storage, where no pictures can be kept.
-        OutputError: it cannot be made.
-    """
-    return GalleryOutput(place, predictor) if is_store(place) else FolderOutput(Path(place))
-
-
 class GalleryOutput:
     """A row for each track in a store, and its crops and boxes in a folder beside it."""
 
@@ -62,10 +40,12 @@ class GalleryOutput:
         self._crops = whole.with_name(f"{whole.name.removesuffix(SUFFIX)}-crops")
 
     def known(self, camera: str) -> frozenset[str]:
+        """The names of a camera's tracks that are there."""
         where = f"camera = {quoted(camera)} and track <> ''"
         return frozenset(row["track"] for row in self._gallery.rows(["track"], where))
 
     def add(self, camera: str, tracks: Sequence[Track]) -> None:
+        """Keep tracks, in place of those of the same names; OutputError if that fails."""
         rows = []
         for track in tracks:
             passage, image = track.passage, write_crops(self._crops / camera, track)
@@ -86,7 +66,10 @@ class GalleryOutput:
 
 
 class FolderOutput:
-    """A folder with the crops and boxes of each track, and a table ``tracks.csv``."""
+    """A folder with the crops and boxes of each track, and a table ``tracks.csv``.
+
+    Its methods are those of :class:`GalleryOutput`.
+    """
 
     def __init__(self, folder: Path) -> None:
         make_folder(folder)
@@ -129,6 +112,19 @@ class FolderOutput:
             *(found.color or "", found.type or ""),
         )
         return dict(zip(_COLUMNS, values, strict=True))
+
+
+Output: TypeAlias = GalleryOutput | FolderOutput
+
+
+def open_output(place: str, predictor: Predictor) -> Output:
+    """A gallery for a name in ``.lance``, else a folder; made if it is not there yet.
+
+    Raises:
+        GalleryError: a store of other weights, or in object storage, where no pictures can be kept.
+        OutputError: it cannot be made.
+    """
+    return GalleryOutput(place, predictor) if is_store(place) else FolderOutput(Path(place))
 
 
 def write_crops(folder: Path, track: Track) -> Path:

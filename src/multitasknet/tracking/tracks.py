@@ -44,7 +44,7 @@ class Seen(NamedTuple):
     confidence: float
 
 
-class Crop(NamedTuple):
+class _Crop(NamedTuple):
     """A vehicle cut out of a frame.
 
     Attributes:
@@ -76,7 +76,7 @@ class Passage:
     # An hour of these costs 2 MB.
     numbers: array[int] = field(default_factory=lambda: array("q"))
     corners: array[float] = field(default_factory=lambda: array("f"))
-    crops: list[Crop] = field(default_factory=list)
+    crops: list[_Crop] = field(default_factory=list)
 
     def add(self, frame: Frame, seen: Seen) -> None:
         """Note that it is in a frame."""
@@ -84,7 +84,7 @@ class Passage:
         self.numbers.append(frame.number)
         self.corners.extend(seen.xyxy.tolist())
 
-    def offer(self, crop: Crop, most: int) -> None:
+    def offer(self, crop: _Crop, most: int) -> None:
         """Keep a crop if it is among the best of different views."""
         self.crops.append(crop)
         if len(self.crops) > most:
@@ -187,7 +187,7 @@ def is_file_name(text: str) -> bool:
     return fits and text == text.strip(" .") and text.isprintable() and not set(text) & set("/\\")
 
 
-def _crop(pixels: np.ndarray, seen: Seen, boxes: Sequence[np.ndarray], side: int) -> Crop | None:
+def _crop(pixels: np.ndarray, seen: Seen, boxes: Sequence[np.ndarray], side: int) -> _Crop | None:
     """A vehicle's crop and what it is worth, by what is known without a network."""
     height, width = pixels.shape[:2]
     box = np.clip(np.round(seen.xyxy), 0, [width, height, width, height])
@@ -196,7 +196,7 @@ def _crop(pixels: np.ndarray, seen: Seen, boxes: Sequence[np.ndarray], side: int
         return None
     is_cut = x1 == 0 or y1 == 0 or x2 == width or y2 == height
     score = min(_size(box) / side, 1) * (1 - _hidden(box, boxes)) * seen.confidence
-    return Crop(score * (_CUT_OFF if is_cut else 1), box, pixels[y1:y2, x1:x2].copy())
+    return _Crop(score * (_CUT_OFF if is_cut else 1), box, pixels[y1:y2, x1:x2].copy())
 
 
 def _hidden(box: np.ndarray, boxes: Sequence[np.ndarray]) -> float:
