@@ -8,7 +8,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from itertools import islice
@@ -65,13 +65,19 @@ def draw(number: int) -> np.ndarray:
     return pixels
 
 
-def write_video(path: Path, frames: list[np.ndarray], rate: int = RATE) -> Path:
+def write_video(
+    path: Path, frames: list[np.ndarray], rate: int = RATE, gaps: Sequence[int] = ()
+) -> Path:
+    """A video; with gaps each frame is shown for so many of the rate's times."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=rate, options={"crf": "10"})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt, stream.gop_size = "yuv420p", 8
-        for pixels in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        times = np.cumsum([0, *(gaps or [1] * len(frames))])
+        for pixels, time_ in zip(frames, times.tolist(), strict=False):
+            picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            picture.pts = time_
+            container.mux(stream.encode(picture))
         container.mux(stream.encode())
     return path
 
@@ -180,6 +186,19 @@ def test_files_that_were_joined_go_on_in_time(tmp_path: Path, caplog) -> None:
     assert [one.number for one in frames] == list(range(1, 41)) and video.damaged == 0
     times = [(one.time - START).total_seconds() for one in frames]
     assert times == pytest.approx([place / RATE for place in range(40)])
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".avi"])
+def test_frames_of_a_rate_that_varies_are_counted_and_none_is_missing(
+    tmp_path: Path, suffix: str, caplog
+) -> None:
+    gaps = [1, 5, 1, 1, 9] * 8
+    path = write_video(tmp_path / f"film{suffix}", greys(40), gaps=gaps)
+    video, frames = frames_of(path)
+    assert [one.number for one in frames] == list(range(1, 41))
+    assert video.damaged == 0 and not caplog.text
+    last = (frames[-1].time - START).total_seconds()
+    assert last == pytest.approx(sum(gaps[:-1]) / RATE, abs=0.5)  # AVI fills the first gap up
 
 
 def test_what_was_cut_off_without_a_new_encoding_is_not_damaged(tmp_path: Path, caplog) -> None:

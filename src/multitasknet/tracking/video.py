@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from itertools import islice
 from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Event, Thread
@@ -25,6 +26,10 @@ logger = logging.getLogger(__name__)
 WAITING = 16
 # Of a source that states none, or the ticks of its clock instead.
 _RATE, _HIGHEST_RATE = 25.0, 300.0
+# A rate is steady if of the first packets this share are apart by one frame, give or take a tenth.
+_FIRST_PACKETS, _MOSTLY, _JITTER = 200, 0.9, 0.1
+# Seconds that a file may be shorter than it states.
+_ROUGHLY = 0.5
 # Seconds: for a camera to answer and to send something, between looks at whether to end, and to
 # wait before it is asked again, twice as long each time.
 _SILENCE, _LOOK = 10.0, 0.2
@@ -90,7 +95,7 @@ class Video:
     Attributes:
         name: the source, without a password.
         rate: frames a second, as the source states; 25 if it states none.
-        total: frames, as a file states; None where that is not known.
+        total: frames, roughly, as a file states; None where that is not known.
         end: when the last frame so far ended.
         damaged, dropped: frames so far.
 
@@ -110,12 +115,13 @@ class Video:
         stream = self._stream
         rates = (float(one or 0) for one in (stream.average_rate, stream.guessed_rate))
         self.rate = next((one for one in rates if 0 < one <= _HIGHEST_RATE), _RATE)
-        lasts = round((self._container.duration or 0) / self._av.time_base * self.rate)
-        # Of what was cut off without a new encoding the frames are in the file, and not shown.
-        stated = [one for one in (stream.frames, lasts) if one > 0]
+        self._lasts = (self._container.duration or 0) / self._av.time_base
+        # More than there are, where the rate varies or a part was cut off without a new encoding.
+        stated = [one for one in (stream.frames, round(self._lasts * self.rate)) if one > 0]
         self.total = None if self.is_live or not stated else min(stated)
-        if not self.is_live:  # opened again to be read: many files may wait for that
-            self._container.close()
+        if not self.is_live:
+            self._is_steady = self._has_steady_rate()
+            self._container.close()  # opened again to be read: many files may wait for that
 
     def __enter__(self) -> Video:
         return self
@@ -151,12 +157,21 @@ class Video:
             raise ImageError(f"{self.name}: there are no pictures in it; {_REMEDY}")
         return container
 
+    def _has_steady_rate(self) -> bool:
+        """Whether the first frames come at the stated rate; of many recordings it varies."""
+        times: list[float] = []
+        with suppress(self._av.FFmpegError):
+            for packet in islice(self._container.demux(self._stream), _FIRST_PACKETS):
+                if packet.pts is not None:
+                    times.append(float(packet.pts * packet.time_base))
+        apart = np.diff(np.sort(times)) * self.rate
+        return bool(np.sum(abs(apart - 1) < _JITTER) > _MOSTLY * len(apart))
+
     def _read(self, start: datetime) -> Iterator[Frame]:
-        number, count, first = 0, 0, None
+        number, count, first, latest = 0, 0, None, 0.0
         seconds, self.end = -1 / self.rate, start
         self._container = self._open()
         with closing(self._container):
-            is_steady = self._stream.base_rate == self._stream.average_rate
             for decoded in self._decoded():
                 number += 1
                 if decoded is None:
@@ -167,20 +182,20 @@ class Video:
                 else:
                     if first is None or decoded.time - first < seconds:  # another clock begins
                         first = decoded.time - following
-                    seconds = decoded.time - first
-                if is_steady:  # then frames that are gone without a trace are known
+                    seconds, latest = decoded.time - first, decoded.time
+                if self._is_steady:  # then frames that are gone without a trace are known
                     number = max(number, round(seconds * self.rate) + 1)
                 time = start + timedelta(seconds=seconds)
                 self.end = time + timedelta(seconds=1 / self.rate)
                 count += 1
                 yield Frame(number, time, _upright(decoded))
-        # Of most formats it is known from the duration, roughly.
-        total = self.total if self.total and self.total - number > self.rate / 2 else number
-        if count < total:
-            logger.warning("%s is damaged: %d of %d frames could be read", self.name, count, total)
-            # Where the next file begins.
-            self.end = max(self.end, start + timedelta(seconds=total / self.rate))
-        self.damaged = total - count
+        missing = self._lasts - max(seconds, latest) - 1 / self.rate
+        if missing > _ROUGHLY:
+            number += round(missing * self.rate)
+            self.end = start + timedelta(seconds=self._lasts)  # where the next file begins
+        self.damaged = number - count
+        if self.damaged:
+            logger.warning("%s is damaged: %d of %d frames could be read", self.name, count, number)
 
     def _decoded(self) -> Iterator[Any]:
         """PyAV's frames; None for each that is damaged, or that is made from a damaged one."""
