@@ -751,12 +751,12 @@ def test_the_process_stands_attacks_and_finishes_what_is_running(served: Served)
                         pass
             assert CLIENT.get(f"{url}/readyz").status_code == 200
             assert psutil.Process(process.pid).memory_info().rss - memory < 300 << 20
-        files = [("images", ("a.jpg", QUERY.read_bytes()))] * 64
+        files = [("images", ("a.jpg", QUERY.read_bytes()))] * 32
         with httpx.Client(timeout=120) as client, ThreadPoolExecutor(1) as pool:
             client.get(f"{url}/healthz")  # connected before the signal
             asked = pool.submit(client.post, f"{url}/api/predict", files=files)
             time.sleep(0.5)
             process.send_signal(signal.SIGTERM)
-            assert len(asked.result().json()["predictions"]) == 64
+            assert len(asked.result().json()["predictions"]) == 32
         assert process.wait(60) == 128 + signal.SIGTERM
         assert "Traceback" not in process.stderr.read()
