@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -14,20 +15,18 @@ class Answer:
     """How to answer one request.
 
     Attributes:
-        status: an error status, or 200 (206 where a Range is honoured).
+        status: 200 (206 where a Range is honoured), or what comes instead, without a body from 300.
         cut_after: close the connection after that many bytes of the body.
         stall_after: go silent after that many bytes.
         honour_range: whether a Range header is looked at.
-        send_length: whether there is a Content-Length.
-        retry_after: when an error status asks to come back.
+        headers: further headers, or other ones; an empty one is left out.
     """
 
     status: int = 200
     cut_after: int | None = None
     stall_after: int | None = None
     honour_range: bool = True
-    send_length: bool = True
-    retry_after: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -86,22 +85,19 @@ class LoopbackServer:
 
 
 def _answer(handler: BaseHTTPRequestHandler, resource: Resource, answer: Answer) -> None:
-    if answer.status >= 400:
-        handler.send_response(answer.status)
-        if answer.retry_after:
-            handler.send_header("Retry-After", answer.retry_after)
-        handler.send_header("Content-Length", "0")
-        return handler.end_headers()
-    start = _range_start(handler) if answer.honour_range else 0
-    if start >= len(resource.content) > 0:
+    requested = handler.headers.get("Range", "") if answer.honour_range else ""
+    start = int(requested[len("bytes=") : -1]) if requested else 0
+    if answer.status < 300 and start >= len(resource.content) > 0:
         return handler.send_error(416)
-    body = resource.content[start:]
-    handler.send_response(206 if start else 200)
+    body = resource.content[start:] if answer.status < 300 else b""
+    handler.send_response(206 if start and answer.status == 200 else answer.status)
+    total = len(resource.content)
+    headers = {"Content-Length": str(len(body))}
     if start:
-        total = len(resource.content)
-        handler.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
-    if answer.send_length:
-        handler.send_header("Content-Length", str(len(body)))
+        headers["Content-Range"] = f"bytes {start}-{total - 1}/{total}"
+    for name, value in (headers | answer.headers).items():
+        if value:
+            handler.send_header(name, value)
     handler.end_headers()
     stop = min(x for x in (answer.cut_after, answer.stall_after, len(body)) if x is not None)
     handler.wfile.write(body[:stop])
@@ -111,8 +107,3 @@ def _answer(handler: BaseHTTPRequestHandler, resource: Resource, answer: Answer)
         time.sleep(5)
     handler.close_connection = True
     return None
-
-
-def _range_start(handler: BaseHTTPRequestHandler) -> int:
-    requested = handler.headers.get("Range", "")
-    return int(requested[len("bytes=") : -1]) if requested else 0

@@ -17,8 +17,10 @@ from multitasknet import (
     MultiTaskNetSpec,
     convert,
     create_network,
+    read_weights,
 )
-from multitasknet.models.multitasknet.spec import Variant
+from multitasknet.models.multitasknet.definition import NETWORK
+from multitasknet.models.multitasknet.spec import SYMMETRIC_POOL, Variant
 
 torch = pytest.importorskip("torch", reason="pip install '.[torch]'")
 from torch_network import TorchNet, backbone  # noqa: E402
@@ -39,6 +41,7 @@ def expected(network: TorchNet, spec: MultiTaskNetSpec) -> list[np.ndarray]:
 
 def assert_same(network: MultiTaskNet, wanted: list[np.ndarray]) -> None:
     outputs = network(*map(mindspore.Tensor, inputs(network.spec)))
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     for output, one in zip(outputs, wanted, strict=True):
         assert np.abs(output.asnumpy() - one).max() <= 1e-4 * np.abs(one).max()
 
@@ -84,6 +87,17 @@ def test_every_nvlabs_network_gives_the_same_outputs(tmp_path, variant, heads) -
     assert all(name.endswith("num_batches_tracked") for name in network.load_report.left_out)
 
 
+def test_a_file_of_mindspore_pads_its_stem_pool_after_and_not_before(checkpoint) -> None:
+    network = create_network(weights=checkpoint)
+    twin = TorchNet(network.spec)
+    stem = torch.nn.ZeroPad2d((0, 1, 0, 1)), torch.nn.MaxPool2d(3, 2)
+    twin.base.pool0 = torch.nn.Sequential(*stem)
+    arrays = {SYMMETRIC_POOL: np.ones(1, np.float32), **read_weights(checkpoint).arrays}
+    state = {name: torch.from_numpy(a) for name, a in NETWORK.to_torch(arrays).items()}
+    twin.load_state_dict(state)
+    assert_same(network, expected(twin, network.spec))
+
+
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
 def test_a_converted_file_keeps_the_origin_of_its_stem_pool(tmp_path, suffix) -> None:
     spec = MultiTaskNetSpec(num_ids=7, stem_pool="symmetric")
@@ -102,37 +116,34 @@ def test_a_converted_file_keeps_the_origin_of_its_stem_pool(tmp_path, suffix) ->
         assert loaded in (([], []), ([], ["base.pool0.symmetric"]))
 
 
-@pytest.mark.parametrize("old", [False, True])
-def test_an_imagenet_backbone_gets_a_fresh_head_and_a_wider_stem(tmp_path, imagenet, old) -> None:
-    torch.save(as_old(imagenet) if old else imagenet, tmp_path / "densenet121.pth")
-    network = create_network(weights=tmp_path / "densenet121.pth", variant="heatmap", num_ids=9)
-    assert network.spec == MultiTaskNetSpec(Variant.HEATMAP, num_ids=9, stem_pool="symmetric")
-    report = network.load_report
-    assert {name.partition(".")[0] for name in report.loaded} == {"base"}
-    assert not any(name.startswith("base") for name in report.fresh)
-    assert {"classifier.weight", "classifier.bias"} <= set(report.left_out)
+def test_an_imagenet_backbone_gets_a_fresh_head_and_a_wider_stem_or_is_the_features(
+    tmp_path, imagenet
+) -> None:
+    path = tmp_path / "densenet121.pth"
+    for state in (as_old(imagenet), imagenet):
+        torch.save(state, path)
+        network = create_network(weights=path, variant="heatmap", num_ids=9)
+        assert network.spec == MultiTaskNetSpec(Variant.HEATMAP, num_ids=9, stem_pool="symmetric")
+        report = network.load_report
+        assert {name.partition(".")[0] for name in report.loaded} == {"base"}
+        assert not any(name.startswith("base") for name in report.fresh)
+        assert {"classifier.weight", "classifier.bias"} <= set(report.left_out)
     stem = network.base.conv0.weight.asnumpy()
     np.testing.assert_array_equal(stem[:, :3], imagenet["features.conv0.weight"].numpy())
     assert abs(stem[:, 3:].std() - 0.02) < 1e-3
     assert abs(stem[:, 3:].mean()) < 1e-3
 
-
-def test_an_imagenet_backbone_alone_is_the_features(tmp_path, imagenet) -> None:
-    torch.save(imagenet, tmp_path / "densenet121.pth")
-    convert(tmp_path / "densenet121.pth", tmp_path / "backbone.safetensors")
-    for source in ("densenet121.pth", "backbone.safetensors"):
-        network = create_network(weights=tmp_path / source, include_top=False)
-        assert network.spec.variant is Variant.RGB
-        assert network.load_report.fresh == ()
-    x, _ = inputs(network.spec)
+    bare = create_network(
+        weights=convert(path, tmp_path / "backbone.safetensors"), include_top=False
+    )
+    assert (bare.spec.variant, bare.load_report.fresh) == (Variant.RGB, ())
     features = backbone(3)
     features.load_state_dict(
         {k.removeprefix("features."): v for k, v in imagenet.items() if k.startswith("f")}
     )
+    x, _ = inputs(bare.spec)
     with torch.no_grad():
-        wanted = features.eval()(torch.from_numpy(x)).mean((2, 3)).numpy()
-    got = network(mindspore.Tensor(x)).asnumpy()
-    assert np.abs(got - wanted).max() <= 1e-4 * np.abs(wanted).max()
+        assert_same(bare, [features.eval()(torch.from_numpy(x)).mean((2, 3)).numpy()])
 
 
 class Hostile:
@@ -180,6 +191,12 @@ def test_a_pickle_that_wants_to_run_code_is_refused_and_does_not_run(tmp_path, c
             "1 unexpected: base.denseblock3.cell_list.24.norm1.weight",
         ),
         (dict.clear, "expected a state dict"),
+        (
+            lambda state: state.update(
+                {"base.denseblock1.denselayer1.norm.1.weight": torch.ones(64)}
+            ),
+            "two of its entries are 'base.denseblock1.cell_list.0.norm1",
+        ),
         (
             lambda state: state.pop("base.conv0.weight"),
             "of NVlabs' PAMTRI and of torchvision's DenseNet-121",

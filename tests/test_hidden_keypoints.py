@@ -9,13 +9,11 @@ import mindspore
 import numpy as np
 import pytest
 
-from multitasknet import PoseEstimator, Predictor, create_network, read_dataset
+from multitasknet import PoseEstimator, Predictor, create_network
 from multitasknet.vehicle.pose import as_published
-from vehiclesynth import synthesize
 
 SIZE = (64, 64)
 PHOTO = Path(__file__).parent.parent / "assets" / "example.jpg"
-WHEELS_AND_ARCHES = np.r_[0:10, 18:28]
 
 
 @pytest.fixture(scope="module")
@@ -28,23 +26,6 @@ def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def estimator(light: Path, **options) -> PoseEstimator:
     return PoseEstimator(light, size=SIZE, backend="mindspore", flip_test=False, **options)
-
-
-def test_hidden_wheels_go_as_far_as_the_published_network_takes_them(tmp_path: Path) -> None:
-    synthesize(tmp_path / "data", vehicles=20, images=4, cameras=3, pixels=64, prior="real")
-    left, right = WHEELS_AND_ARCHES.reshape(2, -1)
-    moved = []
-    for record in read_dataset(tmp_path / "data", ("train",)).train.records:
-        truth = record.marked
-        seen = truth[:, 2] == 1
-        steps = np.linalg.norm(as_published(truth)[:, :2] - truth[:, :2], axis=1)
-        assert not steps[seen].any()
-        for near, away in ((left, right), (right, left)):
-            if seen[near].mean() >= 0.9 and not seen[away].any():
-                moved += (steps[away] / np.ptp(truth[:, :2], axis=0).max()).tolist()
-    # On real crops its hidden wheels and arches lie 0.18 of the longer side off.
-    assert len(moved) >= 50
-    assert np.median(moved) == pytest.approx(0.18, abs=0.04)
 
 
 def test_what_is_seen_stays_and_what_both_sides_hide_stays() -> None:

@@ -136,7 +136,7 @@ def test_auto_takes_the_pose_network_that_the_weights_were_trained_with(
     pose_checkpoint: Path, write_card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from multitasknet import load_card
-    from multitasknet.hub.fetch import asset_path
+    from multitasknet.hub.download import asset_path
 
     assets = tmp_path / "assets"
     card = write_card(

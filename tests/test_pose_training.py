@@ -22,9 +22,8 @@ from multitasknet import (
     write_card,
 )
 from multitasknet.errors import TrainingError
-from multitasknet.models.poseestnet.preprocessing import write_framed
+from multitasknet.models.poseestnet.preprocessing import draw_targets, write_framed
 from multitasknet.models.poseestnet.spec import PoseEstNetSpec
-from multitasknet.models.poseestnet.targets import draw_targets
 from multitasknet.training.augmentation import PoseAugmentation
 from multitasknet.training.batches import Draw
 from multitasknet.training.losses import HeatmapLoss

@@ -13,6 +13,7 @@ from loopback import LoopbackServer
 from mindspore import Tensor, amp, nn
 from mindspore.dataset import NumpySlicesDataset
 from mindspore.train import CheckpointConfig, Model, ModelCheckpoint
+from multitasknet.weights.formats import read_ckpt
 from safetensors.numpy import save_file
 
 from multitasknet import (
@@ -26,7 +27,6 @@ from multitasknet import (
     read_weights,
 )
 from multitasknet.cli import main
-from multitasknet.weights.ckpt_file import read_ckpt
 from multitasknet.weights.load import frozen_copy
 
 NETWORKS = ("multitasknet", "poseestnet", "vehiclepose")

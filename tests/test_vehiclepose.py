@@ -21,7 +21,6 @@ from multitasknet import (
     export,
     read_weights,
 )
-from multitasknet.cli import main
 from multitasknet.data.samples import batch_inputs, make_sample
 from multitasknet.models.vehiclepose.decoding import (
     DECODINGS,
@@ -100,21 +99,22 @@ def test_it_is_small_and_takes_any_size(network: VehiclePose) -> None:
     assert network.spec == VehiclePoseSpec((128, 128), "visibility")
 
 
-def test_its_weights_are_told_by_their_names_and_load(weights: Path) -> None:
+def test_its_weights_are_told_by_their_names_and_others_refused_by_what_they_are(
+    weights: Path, checkpoint: Path
+) -> None:
     assert read_weights(weights).network.name == "vehiclepose"
     loaded = create_network("VehiclePose", weights=weights)
     assert not loaded.load_report.fresh
-    with pytest.raises(CheckpointError, match=r"expected .*poseestnet.* vehiclepose"):
-        create_network("poseestnet", weights=weights)
-    with pytest.raises(TypeError, match="'include_top'; vehiclepose takes none"):
-        create_network("vehiclepose", weights=None, include_top=False)
-
-
-def test_what_is_none_of_it_is_refused_by_what_it_is(checkpoint: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"expected .*vehiclepose.* multitasknet"):
-        create_network("vehiclepose", weights=checkpoint)
+    for name, file, problem in (
+        ("poseestnet", weights, r"expected .*poseestnet.* vehiclepose"),
+        ("vehiclepose", checkpoint, r"expected .*vehiclepose.* multitasknet"),
+    ):
+        with pytest.raises(CheckpointError, match=problem):
+            create_network(name, weights=file)
     with pytest.raises(CheckpointError, match="expected poseestnet or vehiclepose, but it is mult"):
         PoseEstimator(checkpoint, backend="mindspore")
+    with pytest.raises(TypeError, match="'include_top'; vehiclepose takes none"):
+        create_network("vehiclepose", weights=None, include_top=False)
     with pytest.raises(ValueError, match=r"is \[17, 64, 1, 1\]; expected \[36, 64, 1, 1\]"):
         NETWORK.spec_from_shapes({"heatmap_head.weight": (17, 64, 1, 1)}, "a.pth")
     with pytest.raises(ValueError, match=r"it has no 'heatmap_head\.weight'"):
@@ -226,18 +226,6 @@ def test_the_estimator_takes_it_by_its_weights(
     for tiny in ((1, 1), (1, 300)):
         (found,) = estimator.estimate([np.full((*tiny, 3), 128, np.uint8)])
         assert np.isfinite(found.keypoints).all()
-
-
-def test_the_commands_take_it(weights: Path, tmp_path: Path, capsys) -> None:
-    command = ["pose", PHOTO, "--weights", weights, "--size", 64, "--json"]
-    assert main([*map(str, command)]) == 0
-    assert np.shape(json.loads(capsys.readouterr().out)["keypoints"]) == (36, 3)
-    output = ["--output", tmp_path / "int8.onnx", "--min-cosine", 0, "--size", 64]
-    output += ["--labels", PHOTO.with_suffix(".csv")]
-    command = ["quantize", PHOTO, PHOTO, "--weights", weights, *output]
-    assert main([*map(str, command)]) == 0
-    printed = capsys.readouterr().out
-    assert "of the longer side on average" in printed and "PCK@0.05" in printed
 
 
 def test_the_training_script_trains_goes_on_and_writes_what_is_read(

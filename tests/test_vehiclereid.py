@@ -132,13 +132,12 @@ def test_an_int8_file_has_a_float32_stem_and_an_rgb_file_gives_the_same(
     assert rgb.difference < 1e-4
 
 
-@pytest.mark.parametrize("freeze", ["stages", "backbone"])
 def test_it_is_tuned_and_its_classifier_is_left_out_of_what_is_shipped(
-    freeze: str, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     data = drawn.pamtri(tmp_path / "data", drawn.plan(4, 2, 2))
     settings = {"network": "vehiclereid", "weights": "none", "size": 32, "batch_size": 8}
-    settings |= {"epochs": 2, "lr": 1e-3, "instances": 2, "freeze": freeze, "progress": False}
+    settings |= {"epochs": 2, "lr": 1e-3, "instances": 2, "freeze": "stages", "progress": False}
     with small_networks():
         result = finetune(data, tmp_path / "run", **settings)
         first, last = (record.losses["total"] for record in result.history.epochs)

@@ -18,8 +18,8 @@ from safetensors.numpy import save_file
 from multitasknet import (
     CheckpointError,
     MissingExtraError,
-    MultiTaskNet,
     MultiTaskNetSpec,
+    VehiclePoseSpec,
     convert,
     read_weights,
 )
@@ -27,11 +27,12 @@ from multitasknet.cli import main
 from multitasknet.errors import OutputError
 from multitasknet.models.multitasknet.definition import NETWORK
 from multitasknet.models.multitasknet.spec import Variant
-from multitasknet.vehicle.attributes import COLORS, TYPES, ClassMaps, class_names
-from multitasknet.weights.read import WeightsFile, check_values
+from multitasknet.vehicle.attributes import COLORS, TYPES, ClassMaps
+from multitasknet.weights.load import parameter_shapes
+from multitasknet.weights.read import WeightsFile
 from multitasknet.weights.sidecar import Sidecar, write_sidecar
 
-HEADS = list(itertools.product((True, False), repeat=2))
+HEADS = list(itertools.product((True, False), repeat=3))
 
 
 def test_without_torch_the_message_names_the_extra(tmp_path, monkeypatch) -> None:
@@ -41,28 +42,22 @@ def test_without_torch_the_message_names_the_extra(tmp_path, monkeypatch) -> Non
         read_weights(tmp_path / "model.pth")
 
 
-@pytest.mark.parametrize(("multi_task", "keypoint_aware"), HEADS)
-@pytest.mark.parametrize("include_top", [True, False])
+@pytest.mark.parametrize(("multi_task", "keypoint_aware", "include_top"), HEADS)
 def test_a_networks_parameters_tell_its_architecture(
     multi_task, keypoint_aware, include_top
 ) -> None:
-    colors, types = (("red", "blue"), TYPES) if multi_task else ((), ())
     spec = MultiTaskNetSpec(
         Variant.RGB,
         keypoint_aware,
         multi_task,
         3 if include_top else 0,
-        class_names(len(colors), COLORS, "color"),
-        types,
+        # Without classifiers nothing states how many there are.
+        (("color 0", "color 1") if include_top else COLORS) if multi_task else (),
+        TYPES if multi_task else (),
         include_top=include_top,
         stem_pool="symmetric",
     )
-    shapes = {one.name: tuple(one.shape) for one in MultiTaskNet(spec).get_parameters()}
-    if not include_top and multi_task:
-        spec = replace(spec, color_names=COLORS)  # what no classifier states
-    if not include_top and not multi_task and not keypoint_aware:
-        assert set(shapes) == {name for name in shapes if name.startswith("base.")}
-    assert NETWORK.spec_from_shapes(shapes, "here") == spec
+    assert NETWORK.spec_from_shapes(parameter_shapes(NETWORK, spec), "here") == spec
 
 
 @pytest.mark.parametrize("crc_check", [False, True])
@@ -152,25 +147,29 @@ def test_the_command_converts_and_prints_what_it_wrote(tmp_path, arrays, capsys)
         assert bad in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
 @pytest.mark.parametrize(
-    ("spoil", "named"),
+    ("suffix", "spoilt", "named"),
     [
-        (lambda array: np.full_like(array, np.nan), "with NaN or infinity"),
-        (lambda array: np.full_like(array, np.inf), "with NaN or infinity"),
-        (lambda array: array.astype(np.int8), "of integers or bools"),
-        (lambda array: array > 0, "of integers or bools"),
+        (".ckpt", np.full(64, np.nan, np.float32), "with NaN, infinity"),
+        (".safetensors", np.full(64, np.inf, np.float16), "with NaN, infinity"),
+        (".ckpt", np.full(64, 1e300), "or more than float32 holds"),
+        (".ckpt", np.ones(64, np.int8), "of integers or bools"),
+        (".safetensors", np.ones(64, bool), "of integers or bools"),
     ],
 )
-def test_values_that_are_no_weights_are_named(tmp_path, arrays, suffix, spoil, named) -> None:
-    name = "base.conv0.weight"
-    path = tmp_path / f"model{suffix}"
-    spoilt = arrays | {name: spoil(arrays[name])}
-    save_file(spoilt, path) if suffix == ".safetensors" else save(path, spoilt)
-    with pytest.raises(CheckpointError, match=rf"1 {named}: {name}"):
-        check_values(read_weights(path))
-    with pytest.raises(CheckpointError, match=rf"1 {named}: {name}"):
+def test_values_that_are_no_weights_are_named(tmp_path, arrays, suffix, spoilt, named) -> None:
+    path, entries = tmp_path / f"model{suffix}", arrays | {"base.norm0.beta": spoilt}
+    save_file(entries, path) if suffix == ".safetensors" else save(path, entries)
+    with pytest.raises(CheckpointError, match=rf"1 .*{named}.*: base\.norm0\.beta"):
         convert(path, tmp_path / "target.ckpt")
+    assert not (tmp_path / "target.ckpt").exists()
+
+
+def test_an_entry_that_comes_twice_is_named(tmp_path) -> None:
+    path = save(tmp_path / "model.ckpt", {"base.norm0.beta": np.ones(3, np.float32)})
+    path.write_bytes(2 * path.read_bytes())
+    with pytest.raises(CheckpointError, match=r"'base\.norm0\.beta' has 6 values for \[3\]"):
+        read_weights(path)
 
 
 def test_convert_takes_the_sidecar_along_and_no_strangers(tmp_path, arrays) -> None:
@@ -181,6 +180,9 @@ def test_convert_takes_the_sidecar_along_and_no_strangers(tmp_path, arrays) -> N
         convert(source, tmp_path / "other.ckpt")
     assert not (tmp_path / "other.ckpt").exists()
     spec = read_weights(source).spec
+    write_sidecar(source, Sidecar(VehiclePoseSpec(), ClassMaps((), (), ())))
+    with pytest.raises(CheckpointError, match="it is of 'vehiclepose', not of multitasknet"):
+        convert(source, tmp_path / "other.ckpt")
     sidecar = sidecar_of(spec, "shade")
     write_sidecar(source, sidecar)
     converted = convert(source, tmp_path / "other.ckpt")

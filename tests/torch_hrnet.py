@@ -117,7 +117,7 @@ class PoseHighResolutionNet(nn.Module):
         super().__init__()
         self.conv1, self.bn1 = conv3x3(3, 64, 2), nn.BatchNorm2d(64)
         self.conv2, self.bn2 = conv3x3(64, 64, 2), nn.BatchNorm2d(64)
-        self.layer1 = nn.Sequential(*(Bottleneck(64 if i == 0 else 256, 64) for i in range(4)))
+        self.layer1 = nn.Sequential(*(Bottleneck(64 if i == 0 else 256, 64) for i in range(BLOCKS)))
         self.transition1 = nn.ModuleList([reduce(256, 32, 1), nn.Sequential(reduce(256, 64))])
         self.stage2 = stage(2, 2)
         self.transition2 = nn.ModuleList([None, None, nn.Sequential(reduce(64, 128))])

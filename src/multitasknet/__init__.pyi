@@ -17,7 +17,7 @@ from .gallery.comparing import Comparison, compare
 from .gallery.gallery import Gallery, open_gallery
 from .hub.card import Asset, ModelCard, load_card
 from .hub.create_network import create_network
-from .hub.fetch import fetch_asset
+from .hub.download import fetch_asset
 from .hub.install import hub_install
 from .hub.publish import write_card
 from .images import Picture, find_images, open_picture, picture_of

@@ -147,7 +147,7 @@ def _print_system(options: argparse.Namespace) -> None:
 
 
 def _card_rows(card: ModelCard) -> dict[str, object]:
-    from ..hub.fetch import asset_path
+    from ..hub.download import asset_path
     from ..weights.read import WeightsFile
 
     path, asset, fields = asset_path(card.asset), card.asset, card.fields
@@ -187,7 +187,7 @@ def _weights_rows(weights: Weights) -> dict[str, object]:
 
 
 def _download(options: argparse.Namespace) -> None:
-    from ..hub.fetch import fetch_asset
+    from ..hub.download import fetch_asset
 
     options.weights = None if options.card else "card"
     print(fetch_asset(card_of(options)))

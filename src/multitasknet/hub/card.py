@@ -27,11 +27,12 @@ PUBLISHED_METRICS |= {f"PCK@{one}": f"PCK@{one}acc" for one in (0.05, 0.1, 0.2)}
 _METRIC = re.compile(r"(\S.*?[A-Za-z]|[A-Za-z])[\s=:]*(\d+(?:\.\d+)?)%?")
 # PyYAML reads 100 kB in a second.
 _MOST_CHARACTERS = 1 << 14
-_NAME = r"\w[^/\\:\x00-\x1f]*"
+# Of files and folders, and short enough for any file system.
+_NAME = r"\w[^/\\:\x00-\x1f]{0,127}"
 # Of texts: a regular expression, and in words what it matches. Folders and files are safe names:
 # no path, and not hidden.
 _LINE = (r".+", "one line of text")
-_FOLDER = (_NAME, "a plain name, it becomes a folder")
+_FOLDER = (_NAME, "a plain name of at most 128 characters, it becomes a folder")
 _SHA256 = ("[0-9a-fA-F]{64}", "64 hexadecimal digits, as sha256sum prints")
 _SIZE = ("[0-9]{1,15}", "a number of bytes")
 _URL = (
@@ -244,8 +245,8 @@ def _asset(path: Path, entries: object, folder: PurePosixPath) -> Asset:
     name = unquote(urlsplit(link).path.rpartition("/")[2])
     if not re.fullmatch(_NAME, name):
         raise CardError(
-            f"{where}asset-link' ends in {name!r}, which is no plain file name; expected a URL "
-            f"that ends in the file's name, such as .../model.ckpt"
+            f"{where}asset-link' ends in {shown(name)}, which is no plain file name of at most 128 "
+            f"characters; expected a URL that ends in such a name: .../model.ckpt"
         )
     side_name = PurePosixPath(name).with_suffix(".json").name if "side-link" in entry else ""
     here = path.resolve().parent

@@ -1,27 +1,32 @@
-"""Downloading an asset: resumed after a break, whole with the right sha256 or not there.
+"""A card's files on this machine: beside the card, in the cache, or downloaded into it.
 
-All URLs of an asset are of one file: what came from one is resumed from any, and its sha256 shows
-whether the parts fit.
+A download is resumed after a break, and is whole with the right sha256 or not there. All URLs of an
+asset are of one file: what came from one is resumed from any, and its sha256 shows whether the
+parts fit.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DownloadError
-from ..files import file_sha256
-from .card import Asset
+from ..files import PACKAGE, expand, file_sha256
+from .card import Asset, ModelCard
 
 if TYPE_CHECKING:
     import requests
 
 logger = logging.getLogger(__name__)
 
+CACHE_VARIABLE = "MULTITASKNET_CACHE"
+# hub-install leaves this file in the code folder that it puts into a hub folder.
+INSTALLED_MARKER = ".installed-by-multitasknet"
 _CHUNK = 1 << 20
 # Of an asset whose size neither card nor server states: ten times the largest that is published.
 _MOST_BYTES = 4 << 30
@@ -45,9 +50,102 @@ class RetryPolicy:
     longest_wait: float = 60.0
     timeouts: tuple[float, float] = (10.0, 30.0)
 
-    def wait(self, attempt: int, asked: float) -> float:
-        """Seconds before that attempt (the first is 0), where a server asked for some."""
-        return max(self.backoff * 2 ** (attempt - 1), min(asked, self.longest_wait))
+
+def fetch_asset(
+    card_or_asset: ModelCard | Asset,
+    cache_dir: str | Path | None = None,
+    offline: bool = False,
+    progress: bool = True,
+    *,
+    policy: RetryPolicy | None = None,
+) -> Path:
+    """Return the path of the verified asset, downloading it if it is not on this machine.
+
+    A file that is there is hashed, and downloaded again if its sha256 is wrong. Of several
+    processes one downloads, the others wait for it.
+
+    Args:
+        card_or_asset: a card (its checkpoint is meant) or one of its assets. The sidecar that the
+            card states for it is fetched as well.
+        cache_dir: the cache's root; default as in :func:`default_cache_dir`.
+        offline: never touch the network.
+        progress: draw a progress bar on a terminal.
+        policy: timeouts and retries.
+
+    Raises:
+        DownloadError: the asset is neither on this machine nor can it be downloaded, the cache is
+            not writable, or the file beside the card is not the one that it states.
+    """
+    asset = card_or_asset.asset if isinstance(card_or_asset, ModelCard) else card_or_asset
+    if asset.side is not None:
+        fetch_asset(asset.side, cache_dir, offline, progress, policy=policy)
+    path = asset_path(asset, cache_dir)
+    by_hand = (
+        f"To do it by hand, fetch {asset.url} on any machine and copy it to {path}; its sha256 "
+        f"must be {asset.sha256}"
+    )
+    try:
+        found = file_sha256(path) if path.is_file() else ""
+        if found == asset.sha256:
+            return path
+        if asset.beside is not None:
+            raise DownloadError(
+                f"{path} is damaged: expected sha256 {asset.sha256}, found {found}; install this "
+                f"package again if it came with it, else write its card again or move the file away"
+            )
+        if offline:
+            raise DownloadError(f"offline, and no verified copy on this machine. {by_hand}")
+        _fetch_locked(_Download(asset, path, progress, policy or RetryPolicy()), by_hand)
+    except DownloadError:
+        raise
+    except OSError as error:
+        raise DownloadError(
+            f"cannot use the cache: {error}. Free or repair it, or choose another folder with "
+            f"cache_dir=... or {CACHE_VARIABLE}. {by_hand}"
+        ) from error
+    return path
+
+
+def asset_path(asset: Asset, cache_dir: str | Path | None = None) -> Path:
+    """Where the asset is: beside its card, else its place in the cache, where it may be missing."""
+    if asset.beside is not None:
+        return asset.beside / asset.file_name
+    root = default_cache_dir() if cache_dir is None else expand(cache_dir)
+    return root / asset.folder / asset.file_name
+
+
+def default_cache_dir() -> Path:
+    """The hub's own folder, so that the Hub client and this package share one file.
+
+    In this order: ``MULTITASKNET_CACHE``; the hub folder that this very module was
+    installed into; the folder set in ``mindspore_hub`` if that is imported; ``~/.mscache``.
+    """
+    if os.environ.get(CACHE_VARIABLE):
+        return expand(os.environ[CACHE_VARIABLE])
+    # <hub>/<user-id>/<model-version>/<code>/src/multitasknet
+    if len(PACKAGE.parents) > 4 and (PACKAGE.parents[1] / INSTALLED_MARKER).is_file():
+        return PACKAGE.parents[4]
+    manage = getattr(sys.modules.get("mindspore_hub"), "manage", None)
+    return expand("~/.mscache" if manage is None else manage.get_hub_dir())
+
+
+def _fetch_locked(download: _Download, by_hand: str) -> None:
+    from filelock import FileLock
+
+    path = download.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f"{path.name}.lock")):
+        # Another process may have brought it while this one waited.
+        if path.is_file() and file_sha256(path) == download.asset.sha256:
+            return
+        failures = download.run()
+        if not failures:
+            return
+    reasons = "".join(f"\n  {url}: {reason}" for url, reason in failures.items())
+    kept = ""
+    if download.part.is_file():
+        kept = f"\nThe part at {download.part} is kept; the next call resumes it."
+    raise DownloadError(f"the asset could not be downloaded:{reasons}{kept}\n{by_hand}")
 
 
 class _TransferError(Exception):
@@ -64,143 +162,148 @@ class _TransferError(Exception):
         self.wait = wait
 
 
-def download(asset: Asset, path: Path, *, progress: bool, policy: RetryPolicy) -> None:
-    """Download the asset to ``path`` from the first of its URLs that gives it.
-
-    Raises:
-        DownloadError: none does; what came so far is kept beside ``path`` for the next call.
-    """
-    import requests
-
-    part = path.with_name(f"{path.name}.part")
-    failures: dict[str, _TransferError] = {}
-    with requests.Session() as session:
-        # requests knows REQUESTS_CA_BUNDLE, but not OpenSSL's own variable.
-        session.verify = os.environ.get("SSL_CERT_FILE") or True
-        session.headers["Accept-Encoding"] = "identity"
-        transfer = _Transfer(asset, part, session, progress, policy)
-        for attempt in range(policy.rounds):
-            live = [url for url in asset.urls if url not in failures or not failures[url].final]
-            if attempt and live:
-                time.sleep(policy.wait(attempt, max(failures[url].wait for url in live)))
-            for url in live:
-                try:
-                    transfer.run(url)
-                except _TransferError as error:
-                    logger.info("%s: %s", url, error)
-                    failures[url] = error
-                else:
-                    part.replace(path)
-                    return
-    reasons = "".join(f"\n  {url}: {reason}" for url, reason in failures.items())
-    kept = f"\nThe part at {part} is kept; the next call resumes it." if part.is_file() else ""
-    raise DownloadError(
-        f"the asset could not be downloaded:{reasons}{kept}\n{by_hand(asset, path)}"
-    )
-
-
-def by_hand(asset: Asset, path: Path) -> str:
-    """The remedy where there is no network."""
-    return (
-        f"To do it by hand, fetch {asset.url} on any machine and copy it to {path}; "
-        f"its sha256 must be {asset.sha256}"
-    )
-
-
 @dataclass(frozen=True)
-class _Transfer:
-    """What all attempts at one file share; ``part`` holds the bytes so far."""
+class _Download:
+    """An asset on its way to ``path``; ``part`` beside it holds the bytes so far."""
 
     asset: Asset
-    part: Path
-    session: requests.Session
+    path: Path
     progress: bool
     policy: RetryPolicy
 
-    def run(self, url: str) -> None:
+    @property
+    def part(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.part")
+
+    def run(self) -> dict[str, _TransferError]:
+        """Download from the first URL that gives the file; if none does, the reason of each."""
+        import requests
+
+        failures: dict[str, _TransferError] = {}
+        with requests.Session() as session:
+            # requests knows REQUESTS_CA_BUNDLE, but not OpenSSL's own variable.
+            session.verify = os.environ.get("SSL_CERT_FILE") or True
+            session.headers["Accept-Encoding"] = "identity"
+            for attempt in range(self.policy.rounds):
+                live = [
+                    one for one in self.asset.urls if one not in failures or not failures[one].final
+                ]
+                if attempt and live:
+                    asked = min(max(failures[url].wait for url in live), self.policy.longest_wait)
+                    time.sleep(max(self.policy.backoff * 2 ** (attempt - 1), asked))
+                for url in live:
+                    try:
+                        self._complete(session, url)
+                    except _TransferError as error:
+                        logger.info("%s: %s", url, error)
+                        failures[url] = error
+                    else:
+                        self.part.replace(self.path)
+                        return {}
+        return failures
+
+    def _complete(self, session: requests.Session, url: str) -> None:
         """Complete the part from one URL, at once again after each break that gained bytes.
 
         Raises:
             _TransferError: nothing more comes, or another file than the asset does.
         """
-        kept = self._size()
-        while not kept or file_sha256(self.part) != self.asset.sha256:
+        while (kept := self._size()) == 0 or file_sha256(self.part) != self.asset.sha256:
             try:
-                resumed, is_whole = self._append(url, kept)
+                resumed, is_whole = self._append(session, url, kept)
             except _TransferError as error:
                 if error.final or self._size() <= kept:
                     raise
-                kept = self._size()
-                logger.info("%s: %s; resuming at byte %d", url, error, kept)
+                logger.info("%s: %s; resuming at byte %d", url, error, self._size())
                 continue
             if (found := file_sha256(self.part)) == self.asset.sha256:
                 return
-            fault = f"wrong sha256: expected {self.asset.sha256}, found {found}{self._kind()}"
+            kind = self._kind()
             self.part.unlink()
             if not resumed:
-                raise _TransferError(fault, final=is_whole)
+                raise _TransferError(
+                    f"wrong sha256: expected {self.asset.sha256}, found {found}{kind}",
+                    final=is_whole,
+                )
             logger.info("%s: the part does not fit the remote file; starting again", url)
-            kept = 0
 
     def _size(self) -> int:
         return self.part.stat().st_size if self.part.is_file() else 0
 
-    def _append(self, url: str, kept: int) -> tuple[bool, bool]:
+    def _append(self, session: requests.Session, url: str, kept: int) -> tuple[bool, bool]:
         """One request, whose body goes after the first ``kept`` bytes, if the server resumes.
 
         Returns:
             Whether it does, and whether the end of the body is known to be that of the file:
             without a length, a cut connection looks the same.
         """
-        import requests
+        from urllib3.exceptions import HTTPError
 
         headers = {"Range": f"bytes={kept}-"} if kept else {}
         try:
-            response = self.session.get(
-                url, headers=headers, stream=True, timeout=self.policy.timeouts
-            )
-        except OSError as error:  # also what requests raises, and a missing certificate file
+            response = session.get(url, headers=headers, stream=True, timeout=self.policy.timeouts)
+        # requests' own errors and a missing certificate file; what urllib3 refuses passes it.
+        except (OSError, ValueError, HTTPError) as error:
             raise _TransferError(_reason(error)) from error
         with response:
-            if kept and response.status_code == requests.codes.range_not_satisfiable:
+            status = response.status_code
+            if kept and status == 416:  # nothing comes after these bytes
                 return True, True
             if not response.ok:
-                raise _refusal(response)
-            resumed = response.status_code == requests.codes.partial_content
-            self._store(response, kept if resumed else 0)
-            return resumed, "Content-Length" in response.headers
+                gone = " (there is no such file at this address)" if status in (404, 410) else ""
+                after = response.headers.get("Retry-After", "")
+                raise _TransferError(
+                    f"HTTP status {status} {response.reason}{gone}",
+                    final=status < 500 and status not in _PASSING,
+                    wait=float(after) if after.isascii() and after.isdigit() else 0,
+                )
+            # Without a Range, a server that answers with a part has misunderstood.
+            resumed = kept > 0 and status == 206
+            return resumed, self._store(response, kept if resumed else 0)
 
-    def _store(self, response: requests.Response, kept: int) -> None:
+    def _store(self, response: requests.Response, size: int) -> bool:
+        """Write a body after the first ``size`` bytes; whether its length was stated."""
         import requests
         from tqdm import tqdm
 
-        length = response.headers.get("Content-Length")
-        total = kept + int(length) if length else None
+        # Of a body that comes compressed all the same, the header states another length.
+        is_plain = not response.headers.get("Content-Encoding")
+        length = response.raw.length_remaining if is_plain else None
+        total = None if length is None else size + length
         most = 2 * self.asset.size if self.asset.size else total or _MOST_BYTES
+        too_large = _TransferError(
+            f"the body is larger than it may be: more than the {most:,} bytes expected at most",
+            final=True,
+        )
         if total and total > most:
-            raise _too_large(total, most)
+            raise too_large
         bar = tqdm(
             total=total,
-            initial=kept,
+            initial=size,
             desc=self.asset.file_name[:40],
             unit="B",
             unit_scale=True,
-            # None: drawn on a terminal only
-            disable=None if self.progress else True,
+            disable=None if self.progress else True,  # None: drawn on a terminal only
         )
         with self.part.open("ab") as file, bar:
-            file.truncate(kept)
+            file.truncate(size)
             try:
                 for chunk in response.iter_content(_CHUNK):
-                    if (size := file.tell() + len(chunk)) > most:
+                    size += len(chunk)
+                    if size > most:
                         file.truncate(0)
-                        raise _too_large(size, most)
+                        raise too_large
                     file.write(chunk)
                     bar.update(len(chunk))
             except requests.RequestException as error:
                 raise _TransferError(f"the transfer broke: {_reason(error)}") from error
-            file.flush()
-            os.fsync(file.fileno())
+            finally:
+                file.flush()
+                os.fsync(file.fileno())
+        # urllib3 1 ends a body that was cut off without an error.
+        if total is not None and size < total:
+            raise _TransferError(f"the transfer broke after {size:,} of {total:,} bytes")
+        return total is not None
 
     def _kind(self) -> str:
         """In words, what is known to come in place of a file; empty for anything else."""
@@ -211,26 +314,7 @@ class _Transfer:
         return " (a web page instead of the file)" if start.startswith(b"<") else ""
 
 
-def _too_large(size: int, most: int) -> _TransferError:
-    return _TransferError(
-        f"the body is larger than it may be: {size:,} bytes or more, at most {most:,} expected",
-        final=True,
-    )
-
-
-def _refusal(response: requests.Response) -> _TransferError:
-    """What an error status means for the next attempt."""
-    status = response.status_code
-    gone = " (there is no such file at this address)" if status in (404, 410) else ""
-    after = response.headers.get("Retry-After", "")
-    return _TransferError(
-        f"HTTP status {status} {response.reason}{gone}",
-        final=400 <= status < 500 and status not in _PASSING,
-        wait=float(after) if after.isascii() and after.isdigit() else 0,
-    )
-
-
-def _reason(error: OSError) -> str:
+def _reason(error: Exception) -> str:
     """The innermost reason; the layers around it only repeat host and URL."""
     cause = error.args[0] if error.args else error
     text = str(getattr(cause, "reason", None) or error)

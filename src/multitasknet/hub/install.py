@@ -19,7 +19,7 @@ from .card import (
     load_card,
     parse_card,
 )
-from .fetch import INSTALLED_MARKER, asset_path, default_cache_dir, fetch_asset
+from .download import INSTALLED_MARKER, asset_path, default_cache_dir, fetch_asset
 
 _ENTRY_POINTS = ("hub_conf.py", "mindspore_hub_conf.py")
 
@@ -39,7 +39,7 @@ def hub_install(
     Weights that lie beside their card are copied as well.
 
     Args:
-        hub_dir: the hub folder; default as in :func:`multitasknet.hub.fetch.default_cache_dir`.
+        hub_dir: the hub folder; default as in :func:`multitasknet.hub.download.default_cache_dir`.
         card: a card to install, such as of a fine-tuned model; default is those of all networks
             that came with this module.
         version: the Hub's version to install for, such as ``1.9``; default is the card's own. Of
@@ -79,7 +79,8 @@ def _own_cards(*, published: bool = False) -> list[Path]:
 def _install(source: ModelCard, version: str | None, root: Path) -> ModelCard:
     text = source.path.read_text(encoding="utf-8-sig")
     if version is not None:
-        text = re.sub("(?m)^model-version:.*$", f"model-version: {version}", text, count=1)
+        line = f"model-version: {version}"
+        text = re.sub("(?m)^model-version:.*$", lambda _: line, text, count=1)
     asset = parse_card(source.path, text).asset
     folder = root / asset.folder
     card = folder / source.path.name

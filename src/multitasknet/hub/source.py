@@ -12,7 +12,7 @@ from ..files import expand
 from ..models import DEFAULT_NETWORK, NETWORKS
 from ..weights.read import WeightsFile
 from .card import CARD, ENTRIES, SYNTHETIC, Asset, ModelCard, load_card, own_card, shipped_networks
-from .fetch import asset_path, fetch_asset
+from .download import asset_path, fetch_asset
 
 DEFAULT, NONE = "default", "none"
 WEIGHTS_VARIABLE = "MULTITASKNET_WEIGHTS"

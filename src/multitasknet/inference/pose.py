@@ -22,7 +22,7 @@ from ..hub.card import (
     load_card,
     shipped_networks,
 )
-from ..hub.fetch import asset_path
+from ..hub.download import asset_path
 from ..hub.source import DEFAULT
 from ..models import find_network, pose_networks
 from ..models.base import PoseNetwork

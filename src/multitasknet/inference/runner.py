@@ -16,7 +16,7 @@ from ..data.records import Record
 from ..errors import EngineError, ImageError
 from ..files import expand
 from ..hub.card import ENTRIES, ModelCard
-from ..hub.fetch import default_cache_dir
+from ..hub.download import default_cache_dir
 from ..hub.source import DEFAULT, WeightsSource, default_weights
 from ..images import ImageInput, Picture, open_picture
 from ..models.base import check_memory, check_size

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import Enum
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -17,7 +18,7 @@ from ..errors import CheckpointError, EngineError, shown
 from ..runtime import free_memory
 from ..vehicle.pose import PoseConvention, check_convention
 from ..vehicle.sample import Sample
-from .names import split_entries
+from .names import published_entries, split_entries, torch_entries
 
 if TYPE_CHECKING:
     from mindspore import nn
@@ -114,6 +115,8 @@ class Network(ABC):
         roots: the names of its outermost cells, in all layouts that it reads.
         mark: a regular expression for the beginning of names that no other network has.
         layouts: whose checkpoints it reads.
+        torch_useless: a regular expression for the beginning of names in PyTorch files that the
+            network has no use for, such as an ImageNet classifier's.
         sidecar_fields: by the sidecar's names, the fields of a spec that tensors do not state.
         float_stem: whether INT8 leaves the layer that takes the image in float32.
     """
@@ -129,6 +132,7 @@ class Network(ABC):
     roots: ClassVar[tuple[str, ...]]
     mark: ClassVar[str]
     layouts: ClassVar[str] = "this network"
+    torch_useless: ClassVar[str] = "(?!)"
     sidecar_fields: ClassVar[dict[str, str]] = {
         "size": "input_size",
         "pose_convention": "pose_convention",
@@ -148,15 +152,11 @@ class Network(ABC):
         keeps its name, for a strict load to refuse.
 
         Raises:
-            ValueError: the file holds several networks of this kind.
+            ValueError: the file holds several networks of this kind, or a parameter twice.
         """
-        own, left_out = split_entries(entries, self.mark, self.roots)
-        arrays, dropped = self.published_names(own)
-        return arrays, (*left_out, *dropped)
-
-    def published_names(self, entries: Arrays) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-        """The same for the network's own entries, without prefix: here, as they are."""
-        return dict(entries), ()
+        own, foreign = split_entries(entries, self.mark, self.roots)
+        arrays, left_out = published_entries(own, self.published_name, self.torch_useless)
+        return arrays, (*foreign, *left_out)
 
     def to_torch(self, arrays: Arrays) -> dict[str, np.ndarray]:
         """Published names and values as the network in PyTorch has them.
@@ -164,7 +164,15 @@ class Network(ABC):
         Raises:
             CheckpointError: the PyTorch network would give other outputs.
         """
-        return dict(arrays)
+        return torch_entries(arrays, self.torch_name)
+
+    def published_name(self, name: str) -> str:
+        """The name in PyTorch as published, but for what norms call their values."""
+        return name
+
+    def torch_name(self, name: str) -> str:
+        """Back from :meth:`published_name`."""
+        return name
 
     @abstractmethod
     def spec_from_shapes(self, shapes: Shapes, source: str) -> Any:
@@ -319,11 +327,10 @@ def check_memory(spec: Any, size: tuple[int, int], batch_size: int) -> None:
 
 def check_size(size: int | tuple[int, int]) -> tuple[int, int]:
     """Height and width of a side or of both; ValueError unless they are multiples of 32."""
-    if isinstance(size, int):
-        size = (size, size)
-    valid = isinstance(size, tuple | list) and len(size) == 2
-    if not valid or not all(isinstance(n, int) and n > 0 and n % SIZE_STEP == 0 for n in size):
+    sides = (size, size) if isinstance(size, Integral) else size
+    is_pair = isinstance(sides, tuple | list) and len(sides) == 2
+    if not is_pair or any(not isinstance(n, Integral) or n < 1 or n % SIZE_STEP for n in sides):
         raise ValueError(
             f"size is {size!r}; expected a side or (height, width), multiples of {SIZE_STEP}"
         )
-    return size[0], size[1]
+    return int(sides[0]), int(sides[1])

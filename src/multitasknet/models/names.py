@@ -67,7 +67,7 @@ def is_torch(names: Mapping[str, np.ndarray]) -> bool:
 
 
 def torch_entries(
-    arrays: Mapping[str, np.ndarray], rename: Callable[[str], str] = str
+    arrays: Mapping[str, np.ndarray], rename: Callable[[str], str]
 ) -> dict[str, np.ndarray]:
     """Arrays by published name as a PyTorch network has them.
 
@@ -84,16 +84,29 @@ def torch_entries(
 
 
 def published_entries(
-    entries: Mapping[str, np.ndarray], rename: Callable[[str], str] = str
+    entries: Mapping[str, np.ndarray], rename: Callable[[str], str], useless: str
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Back from :func:`torch_entries`, ``rename`` the other way round; and the counters' names."""
-    arrays, counters = {}, []
+    """Back from :func:`torch_entries`, ``rename`` the other way round; and the names left out.
+
+    Left out are the norms' counters, and names that begin as the regular expression ``useless``.
+    Entries that are not PyTorch's stay as they are.
+
+    Raises:
+        ValueError: two entries are one parameter.
+    """
+    if not is_torch(entries):
+        return dict(entries), ()
+    without = re.compile(rf"(?:{useless})|.*\b{_COUNTER}$")
+    arrays, left_out = {}, []
     for name, array in entries.items():
-        stem, dot, leaf = name.rpartition(".")
-        if leaf == _COUNTER:
-            counters.append(name)
+        if without.match(name):
+            left_out.append(name)
             continue
+        stem, dot, leaf = name.rpartition(".")
         if f"{stem}.running_mean" in entries:
             leaf = _PUBLISHED_LEAVES.get(leaf, leaf)
-        arrays[rename(f"{stem}{dot}{leaf}")] = array
-    return arrays, tuple(counters)
+        published = rename(f"{stem}{dot}{leaf}")
+        if published in arrays:
+            raise ValueError(f"two of its entries are {published!r}, one of them {name!r}")
+        arrays[published] = array
+    return arrays, tuple(left_out)

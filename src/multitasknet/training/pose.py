@@ -20,9 +20,8 @@ from ..images import open_picture, read_image
 from ..inference.runner import ahead
 from ..models.poseestnet.decoding import find_peaks, keypoints_in_image
 from ..models.poseestnet.network import PoseEstNet
-from ..models.poseestnet.preprocessing import frame_transform, write_framed
+from ..models.poseestnet.preprocessing import draw_targets, frame_transform, write_framed
 from ..models.poseestnet.spec import PoseEstNetSpec
-from ..models.poseestnet.targets import draw_targets
 from ..runtime import usable_workers
 from ..vehicle.keypoint_metrics import THRESHOLDS, KeypointErrors
 from .augmentation import PoseAugmentation

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
-
-import numpy as np
 
 # Names by raw id, 1 first: the network's class index is the rank of the raw id.
 COLORS = ("yellow", "orange", "green", "gray", "red", "blue", "white", "golden", "brown", "black")
@@ -97,5 +96,5 @@ def sorted_ids(ids: Iterable[int | None]) -> tuple[int, ...]:
 
 
 def _rank(ids: tuple[int, ...], raw: int | None) -> int:
-    index = -1 if raw is None else int(np.searchsorted(ids, raw))
-    return index if 0 <= index < len(ids) and ids[index] == raw else -1
+    index = len(ids) if raw is None else bisect_left(ids, raw)
+    return index if index < len(ids) and ids[index] == raw else -1

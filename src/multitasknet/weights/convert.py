@@ -12,11 +12,11 @@ from safetensors.numpy import save_file
 
 from ..errors import CheckpointError, OutputError
 from ..files import check_output, expand, replacing, writing
+from .formats import write_torch
 from .load import parameter_shapes
 from .read import Weights, cell_of, check_fit, read_weights
 from .save import write_checkpoint
 from .sidecar import read_sidecar, sidecar_path, write_sidecar
-from .torch_file import write_torch
 
 _ENDINGS = (".ckpt", ".safetensors", ".pth")
 

@@ -3,46 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 
 from ..errors import CheckpointError
 from ..files import expand, reading
 from ..models import DEFAULT_NETWORK, NETWORKS, all_networks, find_network
 from ..models.base import Network, Shapes
-from .ckpt_file import from_bfloat16, read_ckpt
+from .formats import READERS
 from .sidecar import Sidecar, parse_sidecar, sidecar_path
-from .torch_file import read_torch
-
-
-def _read_safetensors(content: bytes) -> dict[str, np.ndarray]:
-    return {name: _safetensor(**tensor) for name, tensor in safetensors.deserialize(content)}
-
-
-def _safetensor(dtype: str, shape: list[int], data: bytes) -> np.ndarray:
-    if dtype == "BF16":
-        return from_bfloat16(data).reshape(shape)
-    named = re.fullmatch(r"([FIU])(8|16|32|64)|BOOL", dtype)
-    if not named:
-        raise ValueError(f"an entry has the type {dtype!r}")
-    kind = f"{named[1].lower()}{int(named[2]) // 8}" if named[1] else "bool"
-    return np.frombuffer(data, kind).reshape(shape)
-
-
-_READERS: dict[str, Callable[[bytes], dict[str, np.ndarray]]] = {
-    ".ckpt": read_ckpt,
-    ".safetensors": _read_safetensors,
-    ".pth": read_torch,
-    ".pt": read_torch,
-    ".tar": read_torch,
-}
 
 
 def _sha256(content: bytes) -> str:
@@ -92,8 +66,8 @@ class WeightsFile:
     def read(self, network: Network | None = None) -> Weights:
         """The values; arguments and errors as for :func:`read_weights`."""
         suffix = self.path.suffix
-        if suffix not in _READERS:
-            *most, last = _READERS
+        if suffix not in READERS:
+            *most, last = READERS
             raise CheckpointError(
                 f"{self.path}: expected a file that ends in {', '.join(most)} or {last}, got "
                 f"{suffix!r}"
@@ -109,7 +83,7 @@ class WeightsFile:
                 )
         remedy = f"it is damaged or no {suffix} file, fetch or save it again"
         with reading(self.path, CheckpointError, "the checkpoint cannot be read", remedy):
-            entries = _READERS[suffix](self.contents[0])
+            entries = READERS[suffix](self.contents[0])
             # Entries that no network knows are kept all the same; Weights.spec refuses them.
             owners = _networks_of(tuple(entries)) if network is None else [network]
             owner = owners[0] if owners else find_network(DEFAULT_NETWORK)
@@ -219,11 +193,15 @@ def check_complete(weights: Weights) -> Weights:
 
 
 def check_values(weights: Weights) -> None:
-    """Raise CheckpointError, with the entries' names, unless all values are finite floats."""
+    """Raise CheckpointError, with the entries' names, unless all values are finite in float32."""
     floats = {name: array for name, array in weights.arrays.items() if array.dtype.kind == "f"}
+    with np.errstate(over="ignore"):
+        values = {name: array.astype(np.float32, copy=False) for name, array in floats.items()}
     faults = {
         "of integers or bools": [name for name in weights.arrays if name not in floats],
-        "with NaN or infinity": [n for n, array in floats.items() if not np.isfinite(array).all()],
+        "with NaN, infinity or more than float32 holds": [
+            name for name, array in values.items() if not np.isfinite(array).all()
+        ],
     }
     _refuse(weights, "expected finite floats", faults, "Fetch or save it again")
 

@@ -81,8 +81,12 @@ def parse_sidecar(checkpoint: Path, content: bytes, spec: Any) -> Sidecar:
         values = json.loads(content.decode("utf-8-sig"))
         if values.get("format") != _FORMAT:
             raise ValueError(f"format is {shown(values.get('format'))}, expected {_FORMAT}")
+        network = find_network(spec.network)
+        # The first releases had one network, and did not name it.
+        if values.get("network", network.name) != network.name:
+            raise ValueError(f"it is of {shown(values['network'])}, not of {network.name}")
         ids = (tuple(map(int, values[f"{kind}_ids"])) for kind in ("vehicle", "color", "type"))
-        named = find_network(spec.network).spec_from_sidecar(spec, values)
+        named = network.spec_from_sidecar(spec, values)
         metrics = {str(name): float(value) for name, value in values["metrics"].items()}
         origin = dict(values["origin"].items())
         calibration = values.get("calibration")

@@ -7,20 +7,22 @@ files) and of NVlabs' PAMTRI (``base.`` in place of ``features.``).
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ...errors import CheckpointError
 from ...vehicle.attributes import COLORS, TYPES, class_names
-from ..base import Arrays, Shapes
-from ..embedding import DISTANCES, EmbeddingNetwork
-from ..names import is_torch, published_entries, torch_entries
-from .building import BACKBONE, HEAD, OPTIONS, STEM, TOP, plan
+from ..base import Arrays, Checkpoint, Plan, Shapes
+from ..embedding import COUNTS, DISTANCES, EmbeddingNetwork, class_counts, fresh_cells, with_counts
+from ..names import is_torch
 from .preprocessing import MAP_MEAN, MAP_STD, write_inputs
 from .spec import (
+    ATTRIBUTE_SIZE,
     EMBEDDING_SIZE,
     POSE_SIZE,
     SYMMETRIC_POOL,
@@ -31,12 +33,19 @@ from .spec import (
 if TYPE_CHECKING:
     from .network import MultiTaskNet
 
+logger = logging.getLogger(__name__)
+
+BACKBONE = "base."
+STEM = f"{BACKBONE}conv0.weight"
+# What a network without classifiers has no use for.
+TOP = ("classifier_vid", "classifier_vcolor", "classifier_vtype", "fc_vcolor", "fc_vtype")
+HEAD = (*TOP, "fc_vid", "fc")
+OPTIONS = ("variant", *COUNTS, "include_top")
+_STEM_SIGMA = 0.02
 _EARLY = tuple(
     f"{BACKBONE}{part}."
     for part in ("conv0", "norm0", "denseblock1", "transition1", "denseblock2", "transition2")
 )
-# ImageNet's classifier, in torchvision's files.
-_TORCH_LEFT_OUT = re.compile(r"classifier\.(?:weight|bias)")
 
 
 class MultiTaskNetDefinition(EmbeddingNetwork):
@@ -63,18 +72,16 @@ class MultiTaskNetDefinition(EmbeddingNetwork):
         rf"(?:fc_vid|{'|'.join(TOP)})\."
     )
     layouts = "this network, of NVlabs' PAMTRI and of torchvision's DenseNet-121"
+    torch_useless = r"classifier\.(?:weight|bias)$"  # ImageNet's, in torchvision's files
     sidecar_fields: ClassVar = EmbeddingNetwork.sidecar_fields | {"distance": "distance"}
 
-    plan = staticmethod(plan)
     write_inputs = staticmethod(write_inputs)
 
-    def published_names(self, entries: Arrays) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-        if not is_torch(entries):
-            return dict(entries), ()
-        left_out = tuple(name for name in entries if _TORCH_LEFT_OUT.fullmatch(name))
-        kept = {name: array for name, array in entries.items() if name not in left_out}
-        arrays, counters = published_entries(kept, _published_name)
-        return {**arrays, SYMMETRIC_POOL: np.ones(1, np.float32)}, (*left_out, *counters)
+    def to_published(self, entries: Arrays) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+        arrays, left_out = super().to_published(entries)
+        if is_torch(entries):
+            arrays[SYMMETRIC_POOL] = np.ones(1, np.float32)
+        return arrays, left_out
 
     def to_torch(self, arrays: Arrays) -> dict[str, np.ndarray]:
         """For NVlabs' network. Weights that were trained in MindSpore are refused: PyTorch pads the
@@ -85,8 +92,17 @@ class MultiTaskNetDefinition(EmbeddingNetwork):
                 f"trained with a stem that pads its max pool on the other side; keep them as .ckpt "
                 f"or .safetensors"
             )
-        there = {name: array for name, array in arrays.items() if name != SYMMETRIC_POOL}
-        return torch_entries(there, _torch_name)
+        return super().to_torch({name: arrays[name] for name in arrays if name != SYMMETRIC_POOL})
+
+    def published_name(self, name: str) -> str:
+        name = re.sub(r"^features\.", "base.", name)
+        name = re.sub(r"\.denselayer(\d+)\.", lambda at: f".cell_list.{int(at[1]) - 1}.", name)
+        name = re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", name)
+        return re.sub(r"\.(transition\d)\.", r".\1.features.", name)
+
+    def torch_name(self, name: str) -> str:
+        name = re.sub(r"\.cell_list\.(\d+)\.", lambda at: f".denselayer{int(at[1]) + 1}.", name)
+        return name.replace(".features.", ".")
 
     def spec_from_shapes(self, shapes: Shapes, source: str) -> MultiTaskNetSpec:
         """The stem's input channels give the variant, the columns of the first Dense layer the
@@ -126,6 +142,45 @@ class MultiTaskNetDefinition(EmbeddingNetwork):
         super().check_options(options)
         if options.get("variant") is not None:
             Variant(options["variant"])
+
+    def plan(self, found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
+        """What is to be built; see :func:`multitasknet.create_network` for the options.
+
+        Raises:
+            CheckpointError, ValueError: an option contradicts the file.
+        """
+        variant = options.get("variant")
+        wanted = None if variant is None else Variant(variant)
+        counts = class_counts(options)
+        include_top = options.get("include_top", True)
+        if found is None:
+            spec = with_counts(MultiTaskNetSpec(), counts)
+            return Plan(replace(spec, variant=wanted or spec.variant, include_top=include_top))
+        spec, arrays = found.spec, found.arrays
+        backbone_alone = all(name.startswith(BACKBONE) for name in arrays)
+        if backbone_alone and spec.variant is Variant.RGB and wanted is not None:
+            arrays = _widen_stem(arrays, wanted.channels)
+            spec = replace(spec, variant=wanted)
+        if wanted not in (None, spec.variant):
+            raise CheckpointError(
+                f"variant is {wanted.value!r}, but {found.path} holds the variant "
+                f"{spec.variant.value!r}; leave variant out, or give weights of that variant"
+            )
+        if not include_top:
+            return Plan(replace(spec, include_top=False), arrays)
+        if backbone_alone:
+            head = MultiTaskNetSpec(variant=spec.variant, stem_pool=spec.stem_pool)
+            return Plan(with_counts(head, counts), arrays, fresh=HEAD)
+        extra = [name for name in counts if name != "num_ids"]
+        if extra and not spec.multi_task:
+            raise ValueError(f"{extra[0]} is given, but {found.path} is a single-task network")
+        if not spec.include_top and "num_ids" not in counts:
+            raise ValueError(
+                f"{found.path} holds no classifiers; give num_ids for a fresh one, or "
+                f"include_top=False"
+            )
+        asked = replace(with_counts(spec, counts), include_top=True)
+        return Plan(asked, arrays, fresh=_fresh_cells(asked, arrays))
 
     def normalization(self) -> dict[str, Any]:
         return {**super().normalization(), "maps": {"mean": MAP_MEAN, "std": MAP_STD}}
@@ -173,16 +228,25 @@ class MultiTaskNetDefinition(EmbeddingNetwork):
         return rows
 
 
-def _torch_name(name: str) -> str:
-    name = re.sub(r"\.cell_list\.(\d+)\.", lambda layer: f".denselayer{int(layer[1]) + 1}.", name)
-    return name.replace(".features.", ".")
+def _fresh_cells(spec: MultiTaskNetSpec, arrays: Arrays) -> tuple[str, ...]:
+    """The cells of the top that the file has not, or has with another number of classes."""
+    rows = {"classifier_vid": spec.num_ids} if spec.has_identities else {}
+    if spec.multi_task:
+        rows |= {"fc_vcolor": ATTRIBUTE_SIZE, "classifier_vcolor": spec.num_colors}
+        rows |= {"fc_vtype": ATTRIBUTE_SIZE, "classifier_vtype": spec.num_types}
+    return fresh_cells(rows, arrays)
 
 
-def _published_name(name: str) -> str:
-    name = re.sub(r"^features\.", "base.", name)
-    name = re.sub(r"\.denselayer(\d+)\.", lambda layer: f".cell_list.{int(layer[1]) - 1}.", name)
-    name = re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", name)
-    return re.sub(r"\.(transition\d)\.", r".\1.features.", name)
+def _widen_stem(arrays: Arrays, channels: int) -> Arrays:
+    """The same values for an input of more channels: the further ones start at N(0, 0.02)."""
+    from mindspore.common.initializer import Normal, initializer
+
+    stem = arrays[STEM]
+    features, given, *kernel = stem.shape
+    more = initializer(Normal(_STEM_SIGMA), (features, channels - given, *kernel)).init_data()
+    logger.info("%s: %d channels beyond the file's %d are fresh", STEM, channels - given, given)
+    widened = np.concatenate((stem.astype(np.float32, copy=False), more.asnumpy()), axis=1)
+    return {**arrays, STEM: widened}
 
 
 NETWORK = MultiTaskNetDefinition()

@@ -7,18 +7,14 @@ whose classifier is left out.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from ...errors import CheckpointError
 from ...vehicle.keypoints import NUM_KEYPOINTS
 from ...vehicle.maps import FRAME
-from ..base import Arrays, Checkpoint, Plan, PoseNetwork, Shapes
-from ..names import is_torch, published_entries, torch_entries
+from ..base import Checkpoint, Plan, PoseNetwork, Shapes
 from .decoding import DECODINGS, decode, keypoints_in_image
 from .preprocessing import write_inputs
 from .spec import WIDTHS, PoseEstNetSpec
@@ -32,9 +28,9 @@ _EARLY = ("conv1.", "bn1.", "conv2.", "bn2.", "layer1.", "transition1.", "stage2
 _BLOCKS = (*_EARLY, "transition2.", "stage3.")
 _BACKBONE = (*_BLOCKS, "transition3.", "stage4.")
 # ImageNet's classifier, under the names of two collections, and the exchanges that it alone needs.
-_TORCH_LEFT_OUT = re.compile(
-    r"^(?:incre_modules|downsamp_modules|classifier|final_layer\.\d|head|fc)\."
-    r"|^stage4\.2\.fuse_layers\.[123]\."
+_TORCH_USELESS = (
+    r"(?:incre_modules|downsamp_modules|classifier|final_layer\.\d|head|fc)\."
+    r"|stage4\.2\.fuse_layers\.[123]\."
 )
 _TORCH_PARTS = {
     "downsample": "downSample",
@@ -65,22 +61,18 @@ class PoseEstNetDefinition(PoseNetwork):
     # What other networks that have a conv1 and a layer1 as well do not have.
     mark = r"stage4\.\d\.branches\."
     layouts = "this network, of NVlabs' PAMTRI and of HRNet-W32 on ImageNet"
+    torch_useless = _TORCH_USELESS
 
     write_inputs = staticmethod(write_inputs)
     decode = staticmethod(decode)
     keypoints_in_image = staticmethod(keypoints_in_image)
 
-    def published_names(self, entries: Arrays) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-        if not is_torch(entries):
-            return dict(entries), ()
-        left_out = tuple(name for name in entries if _TORCH_LEFT_OUT.search(name))
-        kept = {name: array for name, array in entries.items() if name not in left_out}
-        arrays, counters = published_entries(kept, lambda name: _renamed(name, _TORCH_PARTS))
-        return arrays, (*left_out, *counters)
+    def published_name(self, name: str) -> str:
+        return _renamed(name, _TORCH_PARTS)
 
-    def to_torch(self, arrays: Arrays) -> dict[str, np.ndarray]:
-        """For NVlabs' network."""
-        return torch_entries(arrays, lambda name: _renamed(name, _PUBLISHED_PARTS))
+    def torch_name(self, name: str) -> str:
+        """As in NVlabs' network."""
+        return _renamed(name, _PUBLISHED_PARTS)
 
     def spec_from_shapes(self, shapes: Shapes, source: str) -> PoseEstNetSpec:
         width = self.required_shape(_FIRST_BRANCH, shapes, source)[0]

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from ...errors import CheckpointError
 from ...vehicle.keypoints import NUM_KEYPOINTS
-from ..base import Arrays, PoseNetwork, Shapes
-from ..names import published_entries, torch_entries
+from ..base import PoseNetwork, Shapes
 from .decoding import DECODINGS, contents, decode, half_turn_shares, keypoints_in_image
 from .preprocessing import FRAME, write_inputs
 from .spec import FEATURES, VehiclePoseSpec
@@ -55,12 +52,6 @@ class VehiclePoseDefinition(PoseNetwork):
     contents = staticmethod(contents)
     half_turn_shares = staticmethod(half_turn_shares)
     keypoints_in_image = staticmethod(keypoints_in_image)
-
-    def published_names(self, entries: Arrays) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-        return published_entries(entries)
-
-    def to_torch(self, arrays: Arrays) -> dict[str, np.ndarray]:
-        return torch_entries(arrays)
 
     def spec_from_shapes(self, shapes: Shapes, source: str) -> VehiclePoseSpec:
         """Whether it has a quality head; all else only confirms that it is one."""

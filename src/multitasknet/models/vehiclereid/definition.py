@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ...errors import CheckpointError
+from ...images import resize, write_planes
 from ...vehicle.attributes import COLORS, TYPES, class_names
-from ..base import Arrays, Checkpoint, Plan, Shapes
+from ...vehicle.sample import Sample
+from ..base import Checkpoint, Plan, Shapes
 from ..embedding import EmbeddingNetwork, class_counts, fresh_cells, with_counts
-from ..names import published_entries, torch_entries
-from .preprocessing import write_inputs
 from .spec import FEATURES, VehicleReIDSpec
 
 if TYPE_CHECKING:
@@ -49,14 +49,6 @@ class VehicleReIDDefinition(EmbeddingNetwork):
     # INT8's error, and a fortieth of the work.
     float_stem = True
 
-    write_inputs = staticmethod(write_inputs)
-
-    def published_names(self, entries: Arrays) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-        return published_entries(entries)
-
-    def to_torch(self, arrays: Arrays) -> dict[str, np.ndarray]:
-        return torch_entries(arrays)
-
     def spec_from_shapes(self, shapes: Shapes, source: str) -> VehicleReIDSpec:
         """The rows of the classifiers give the class counts; all else only confirms that it is
         one."""
@@ -82,6 +74,11 @@ class VehicleReIDDefinition(EmbeddingNetwork):
         if spec.has_identities:
             rows[_IDENTITY] = spec.num_ids
         return Plan(spec, found.arrays, fresh=fresh_cells(rows, found.arrays))
+
+    def write_inputs(self, sample: Sample, out: Mapping[str, np.ndarray]) -> None:
+        """The picture, resized."""
+        planes = out["image"]
+        write_planes(resize(sample.pixels, (planes.shape[1], planes.shape[2])), planes)
 
     def build(self, spec: VehicleReIDSpec) -> VehicleReID:
         from .network import VehicleReID

@@ -77,8 +77,7 @@ class VehicleReID(nn.Cell):
     """Vehicle re-identification with colour and type, from pictures alone.
 
     Inputs:
-        - **x**: float32 ``[N, 3, H, W]``, H and W multiples of 32, as
-          :func:`multitasknet.models.vehiclereid.preprocessing.write_inputs` makes it.
+        - **x**: float32 ``[N, 3, H, W]``, H and W multiples of 32: RGB, normalised as ImageNet's.
 
     Outputs:
         ``(color_logits [N, num_colors], type_logits [N, num_types], embedding [N, 512])``, all
