@@ -327,9 +327,9 @@ def check_memory(spec: Any, size: tuple[int, int], batch_size: int) -> None:
 
 def check_size(size: int | tuple[int, int]) -> tuple[int, int]:
     """Height and width of a side or of both; ValueError unless they are multiples of 32."""
-    sides = (size, size) if isinstance(size, Integral) else size
-    is_pair = isinstance(sides, tuple | list) and len(sides) == 2
-    if not is_pair or any(not isinstance(n, Integral) or n < 1 or n % SIZE_STEP for n in sides):
+    sides = size if isinstance(size, tuple | list) else (size, size)
+    is_right = [isinstance(n, Integral) and n > 0 and n % SIZE_STEP == 0 for n in sides]
+    if is_right != [True, True]:
         raise ValueError(
             f"size is {size!r}; expected a side or (height, width), multiples of {SIZE_STEP}"
         )
