@@ -255,20 +255,11 @@ class Network(ABC):
 
 
 class PoseNetwork(Network):
-    """A network that finds the keypoints of vehicles.
-
-    Attributes:
-        decodings: the ways from its maps to places; the first is the default.
-    """
-
-    decodings: ClassVar[tuple[str, ...]]
+    """A network that finds the keypoints of vehicles."""
 
     @abstractmethod
     def decode(
-        self,
-        outputs: Sequence[np.ndarray],
-        mirrored: Sequence[np.ndarray] | None,
-        decoding: str,
+        self, outputs: Sequence[np.ndarray], mirrored: Sequence[np.ndarray] | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """From outputs for a batch, and for its mirrored inputs if there are any: peaks, float32
         ``[N, 36, 3]`` of x, y (cells) and confidence, and maps, float32 ``[N, 36, h, w]``."""

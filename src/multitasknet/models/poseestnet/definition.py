@@ -15,7 +15,7 @@ from ...errors import CheckpointError
 from ...vehicle.keypoints import NUM_KEYPOINTS
 from ...vehicle.maps import FRAME
 from ..base import Checkpoint, Plan, PoseNetwork, Shapes
-from .decoding import DECODINGS, decode, keypoints_in_image
+from .decoding import decode, keypoints_in_image
 from .preprocessing import write_inputs
 from .spec import WIDTHS, PoseEstNetSpec
 
@@ -54,7 +54,6 @@ class PoseEstNetDefinition(PoseNetwork):
     options = ("include_top",)
     optional_cells = (_LAST,)
     preprocessing_version = 1
-    decodings = DECODINGS
     # Stem and first stages, or all but the last layer.
     frozen: ClassVar = {"none": (), "stages": _EARLY, "blocks": _BLOCKS, "backbone": _BACKBONE}
     roots = (*(part.rstrip(".") for part in _BACKBONE), _LAST)

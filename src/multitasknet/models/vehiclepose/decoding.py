@@ -10,18 +10,13 @@ from ...vehicle.keypoints import HALF_TURN_KEYPOINTS, MIRRORED_KEYPOINTS
 from .preprocessing import placement
 from .spec import STRIDE
 
-# "soft": the centre of the probability around the largest cell.
-DECODINGS = ("soft",)
-
 # In cells: three sigmas of what the network is taught.
 _REACH = 3
 _LEAST = 1e-30
 
 
 def decode(
-    outputs: Sequence[np.ndarray],
-    mirrored: Sequence[np.ndarray] | None = None,
-    decoding: str = DECODINGS[0],
+    outputs: Sequence[np.ndarray], mirrored: Sequence[np.ndarray] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """As :meth:`..base.PoseNetwork.decode`: maps that each sum up to 1, and as confidences the
     probabilities of being visible. With ``mirrored`` both are averages.

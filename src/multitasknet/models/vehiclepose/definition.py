@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ...errors import CheckpointError
 from ...vehicle.keypoints import NUM_KEYPOINTS
 from ..base import PoseNetwork, Shapes
-from .decoding import DECODINGS, contents, decode, half_turn_shares, keypoints_in_image
+from .decoding import contents, decode, half_turn_shares, keypoints_in_image
 from .preprocessing import FRAME, write_inputs
 from .spec import FEATURES, VehiclePoseSpec
 
@@ -32,7 +32,6 @@ class VehiclePoseDefinition(PoseNetwork):
     spec_type = VehiclePoseSpec
     optional_cells = (_QUALITY,)
     preprocessing_version = 1
-    decodings = DECODINGS
     # Stem and first two or three stages, or all but pyramid and heads.
     frozen: ClassVar = {
         "none": (),
