@@ -60,7 +60,7 @@ class Stub:
             weights_sha256="0", source=source, name="stub", precision="float32"
         )
         self.spec, self.size = PoseEstNetSpec(), (256, 256)
-        self.flip_test, self.decode = True, "published"
+        self.flip_test = True
         self.change = change
 
     def stream(self, records: Iterable[Record]) -> Iterator[SimpleNamespace]:

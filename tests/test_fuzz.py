@@ -24,7 +24,6 @@ import yaml
 from conftest import ASSETS, CARD
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from multitasknet.weights.formats import _message_class
 from PIL import Image
 from safetensors.numpy import save
 from test_commands import all_commands
@@ -47,6 +46,7 @@ from multitasknet.models.multitasknet.spec import MultiTaskNetSpec
 from multitasknet.models.vehiclepose.spec import VehiclePoseSpec
 from multitasknet.training.settings import SETTINGS, check_settings, read_config
 from multitasknet.vehicle.attributes import ClassMaps
+from multitasknet.weights.formats import _message_class
 from multitasknet.weights.read import check_values, read_weights
 from multitasknet.weights.sidecar import read_sidecar, write_sidecar
 

@@ -23,7 +23,6 @@ from multitasknet.models.poseestnet.decoding import (
 )
 from multitasknet.models.poseestnet.definition import NETWORK
 from multitasknet.vehicle.keypoint_metrics import published_metrics
-from multitasknet.vehicle.keypoints import MIRRORED_KEYPOINTS
 
 MANIFEST = Path(__file__).parent / "poseestnet_manifest.json"
 CASES = 100
@@ -226,36 +225,3 @@ def test_the_published_thresholds_are_the_known_ones(name: str, pixels: float) -
     for moved, share in ((pixels - 1e-6, 100), (pixels + 1e-6, 0)):
         estimates = truth + np.array([moved, 0, 0])
         assert published_metrics(estimates, truth)[name] == share
-
-
-def gaussians(places: np.ndarray, cells: int = 24) -> np.ndarray:
-    """Maps ``[36, cells, cells]`` with their tops at places between cells."""
-    distances = np.arange(cells) - places[:, :, None]
-    across, down = np.moveaxis(np.exp(-(distances**2) / 8), 1, 0)
-    return (down[:, :, None] * across[:, None, :]).astype(np.float32)
-
-
-def test_dark_finds_places_between_cells_whatever_the_memory_order() -> None:
-    rng = np.random.default_rng(4)
-    places = rng.uniform(6, 18, (36, 2))
-    maps = gaussians(places)[None]
-    (found,) = find_peaks(maps, "dark")
-    assert np.abs(found[:, :2] - places).max() < 0.1
-    assert np.abs(find_peaks(maps, "published")[0, :, :2] - places).max() > 0.15
-    (again,) = find_peaks(np.asfortranarray(maps), "dark")
-    np.testing.assert_array_equal(again, found)
-
-
-def test_the_flip_test_of_udp_does_not_move_keypoints() -> None:
-    rng = np.random.default_rng(5)
-    places = rng.uniform(6, 18, (36, 2))
-    # A place in cells is a quarter of one in pixels; a mirror takes pixel x to 95 - x.
-    mirrored = places[MIRRORED_KEYPOINTS].copy()
-    mirrored[:, 0] = (95 - 4 * mirrored[:, 0]) / 4
-    maps, turned = gaussians(places)[None], gaussians(mirrored)[None]
-    off = {}
-    for decode in ("dark", "udp"):
-        averaged = (maps + unmirrored(turned, decode)) * np.float32(0.5)
-        off[decode] = (find_peaks(averaged, decode)[0, :, :2] - places)[:, 0].mean()
-    assert abs(off["udp"]) < 0.01
-    assert off["dark"] == pytest.approx(0.125, abs=0.02)

@@ -17,7 +17,6 @@ import drawn
 import numpy as np
 import pytest
 import stores
-from multitasknet.weights.formats import _message_class
 from PIL import Image
 
 from multitasknet.cli import main
@@ -41,6 +40,7 @@ from multitasknet.report.page import Panel, Shot, thumbnail, write_page
 from multitasknet.training.history import read_history
 from multitasknet.training.settings import read_config
 from multitasknet.weights.convert import convert
+from multitasknet.weights.formats import _message_class
 from multitasknet.weights.read import read_weights
 from multitasknet.weights.sidecar import read_sidecar
 

@@ -13,7 +13,6 @@ from loopback import LoopbackServer
 from mindspore import Tensor, amp, nn
 from mindspore.dataset import NumpySlicesDataset
 from mindspore.train import CheckpointConfig, Model, ModelCheckpoint
-from multitasknet.weights.formats import read_ckpt
 from safetensors.numpy import save_file
 
 from multitasknet import (
@@ -27,6 +26,7 @@ from multitasknet import (
     read_weights,
 )
 from multitasknet.cli import main
+from multitasknet.weights.formats import read_ckpt
 from multitasknet.weights.load import frozen_copy
 
 NETWORKS = ("multitasknet", "poseestnet", "vehiclepose")

@@ -227,7 +227,6 @@ def evaluate_pose(
             "data": str(dataset.root),
             "splits": list(names),
             "flip_test": estimator.flip_test,
-            "decode": estimator.decode,
             "unit": "longer side of the picture",
             **run_settings(estimator),
         },

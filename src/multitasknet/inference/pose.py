@@ -53,11 +53,6 @@ class PoseEstimator(Runner):
             shipped one.
         flip_test: run the network on the mirrored image too, and average, as was published: more
             accurate, and half as fast.
-        decode: how a map becomes a place; default is the network's first. PoseEstNet:
-            ``published`` (the largest cell and a quarter), or ``dark`` (Zhang et al., CVPR 2020),
-            or ``udp``, which is ``dark`` with a flip test that does not move keypoints (after
-            Huang et al., CVPR 2020). VehiclePose: ``soft``, the centre of the probability around
-            the largest cell.
         hidden: where keypoints are placed that cannot be seen, and what confidences mean then:
             ``true``, where they are, with low confidences; or ``published``, as PoseEstNet does,
             on the side that is seen, with high ones, which is what the published MultiTaskNet
@@ -68,12 +63,12 @@ class PoseEstimator(Runner):
 
     Attributes:
         engine, spec, batch_size, size, weights_file: see :class:`.runner.Runner`.
-        flip_test, decode: as given, or the network's own.
+        flip_test: as given.
         pose_convention: what the confidences of its poses mean.
         definition: the network, which knows what its outputs mean.
 
     Raises:
-        ValueError: a decoding or a placement of hidden keypoints that these weights do not have.
+        ValueError: a placement of hidden keypoints that these weights do not have.
         EngineError, CardError, CheckpointError, DownloadError: as in :class:`.Predictor`.
     """
 
@@ -82,7 +77,6 @@ class PoseEstimator(Runner):
         weights: str | Path | None = DEFAULT,
         *,
         flip_test: bool = True,
-        decode: str | None = None,
         hidden: str | None = None,
         **options: Unpack[RunnerOptions],
     ) -> None:
@@ -94,12 +88,6 @@ class PoseEstimator(Runner):
             )
         self.pose_convention = _convention(hidden, self.spec.pose_convention)
         self.flip_test = flip_test
-        self.decode = decode or self.definition.decodings[0]
-        if self.decode not in self.definition.decodings:
-            raise ValueError(
-                f"decode is {decode!r}; {self.definition.name} has "
-                f"{' or '.join(self.definition.decodings)}"
-            )
 
     def stream(
         self, images: Iterable[Source], *, heatmaps: bool = False, skip: Skip | None = None
@@ -143,7 +131,7 @@ class PoseEstimator(Runner):
         (x,) = self._inputs(pixels)
         outputs = self.run(x)
         mirrored = self.run(np.ascontiguousarray(x[..., ::-1])) if self.flip_test else None
-        peaks, maps = self.definition.decode(outputs, mirrored, self.decode)
+        peaks, maps = self.definition.decode(outputs, mirrored)
         shares = self.definition.half_turn_shares(peaks, maps)
         contents = self.definition.contents(outputs, mirrored)
         poses = []
