@@ -2,60 +2,18 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
 from multitasknet import MultiTaskNetSpec
 
-
-class DenseLayer(nn.Module):
-    def __init__(self, inputs: int) -> None:
-        super().__init__()
-        self.norm1 = nn.BatchNorm2d(inputs)
-        self.conv1 = nn.Conv2d(inputs, 128, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(128)
-        self.conv2 = nn.Conv2d(128, 32, 3, padding=1, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        bottleneck = self.conv1(functional.relu(self.norm1(x)))
-        return torch.cat((x, self.conv2(functional.relu(self.norm2(bottleneck)))), 1)
-
-
-def dense_block(inputs: int, layers: int) -> nn.Sequential:
-    named = {f"denselayer{i + 1}": DenseLayer(inputs + 32 * i) for i in range(layers)}
-    return nn.Sequential(OrderedDict(named))
-
-
-def transition(inputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        OrderedDict(
-            norm=nn.BatchNorm2d(inputs),
-            relu=nn.ReLU(),
-            conv=nn.Conv2d(inputs, inputs // 2, 1, bias=False),
-            pool=nn.AvgPool2d(2, 2),
-        )
-    )
-
-
-def backbone(channels: int) -> nn.Sequential:
-    parts: OrderedDict[str, nn.Module] = OrderedDict(
-        conv0=nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False),
-        norm0=nn.BatchNorm2d(64),
-        relu0=nn.ReLU(),
-        pool0=nn.MaxPool2d(3, 2, padding=1),
-    )
-    features = 64
-    for number, layers in enumerate((6, 12, 24, 16), start=1):
-        parts[f"denseblock{number}"] = dense_block(features, layers)
-        features += 32 * layers
-        if number < 4:
-            parts[f"transition{number}"] = transition(features)
-            features //= 2
-    parts["norm5"] = nn.BatchNorm2d(features)
-    return nn.Sequential(parts)
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(Path(__file__).resolve().parents[1] / "examples")
+    from train_multitasknet import backbone
 
 
 class TorchNet(nn.Module):

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.common.initializer import HeNormal
 
 # Keeps an embedding of zeros finite. Not a sum with it, which INT8 would round to 8 bits.
 _TINY = 1e-12
+
+
+class VehicleCell(nn.Cell):
+    """A network of this package.
+
+    Args:
+        spec: the architecture.
+
+    Attributes:
+        spec: the :class:`~multitasknet.models.base.Spec` that it was built from.
+        load_report: the :class:`~multitasknet.LoadReport` of the last load, or None.
+    """
+
+    def __init__(self, spec: Any) -> None:
+        super().__init__()
+        self.spec = spec
+        self.load_report = None
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -27,6 +46,25 @@ def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
 def conv_norm(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Cell]:
     """A convolution and its batch norm."""
     return [conv(inputs, outputs, kernel, stride), nn.BatchNorm2d(outputs)]
+
+
+class ResidualBlock(nn.Cell):
+    """Two 3x3 convolutions around which the input goes, by a 1x1 convolution if sizes differ."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = conv(inputs, outputs, 3, stride)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = conv(outputs, outputs, 3)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        same = stride == 1 and inputs == outputs
+        self.shortcut = (
+            nn.Identity() if same else nn.SequentialCell(conv_norm(inputs, outputs, 1, stride))
+        )
+
+    def construct(self, x: Tensor) -> Tensor:
+        y = ops.relu(self.bn1(self.conv1(x)))
+        return ops.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
 
 
 class Upsample(nn.Cell):

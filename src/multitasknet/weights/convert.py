@@ -16,7 +16,7 @@ from .formats import write_torch
 from .load import parameter_shapes
 from .read import Weights, cell_of, check_fit, read_weights
 from .save import write_checkpoint
-from .sidecar import read_sidecar, sidecar_path, write_sidecar
+from .sidecar import sidecar_path, write_sidecar
 
 _ENDINGS = (".ckpt", ".safetensors", ".pth")
 
@@ -62,7 +62,7 @@ def convert(
     weights = _leave_out(read_weights(source), without)
     shapes = parameter_shapes(weights.network, weights.spec)
     check_fit(weights, shapes)
-    sidecar = read_sidecar(weights.path, weights.spec)
+    sidecar = weights.sidecar
     stranger = sidecar_path(target)
     if sidecar is None and stranger.exists():
         raise OutputError(

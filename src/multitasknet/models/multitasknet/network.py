@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from ..layers import conv, unit_length
+from ..layers import VehicleCell, conv, unit_length
 from .spec import ATTRIBUTE_SIZE, EMBEDDING_SIZE, MultiTaskNetSpec
 
 GROWTH = 32
@@ -126,7 +126,7 @@ class DenseNet121(nn.Cell):
         return self.norm5(self.denseblock4(x))
 
 
-class MultiTaskNet(nn.Cell):
+class MultiTaskNet(VehicleCell):
     """Vehicle re-identification with colour and type.
 
     Inputs:
@@ -138,19 +138,12 @@ class MultiTaskNet(nn.Cell):
         type_logits [N, num_types], embedding [N, 1024])``, the first only if there are identities;
         single-task ``(id_logits, embedding)``; without classifiers ``embedding`` alone. With
         ``spec.distance`` ``cosine`` embeddings have the length 1, except in training.
-
-    Args:
-        spec: the architecture.
-
-    Attributes:
-        spec: the :class:`~multitasknet.MultiTaskNetSpec` it was built from.
-        load_report: the :class:`~multitasknet.LoadReport` of the last load, or None.
     """
 
+    spec: MultiTaskNetSpec
+
     def __init__(self, spec: MultiTaskNetSpec) -> None:
-        super().__init__()
-        self.spec = spec
-        self.load_report = None
+        super().__init__(spec)
         self.base = DenseNet121(spec)
         self.keypoint_aware = spec.keypoint_aware
         self.multi_task = spec.multi_task

@@ -10,7 +10,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import Normal
 
 from ...vehicle.keypoints import NUM_KEYPOINTS
-from ..layers import Upsample, conv, conv_norm
+from ..layers import ResidualBlock, Upsample, VehicleCell, conv, conv_norm
 from .spec import WIDTHS, PoseEstNetSpec
 
 STEM_FEATURES = 64
@@ -22,21 +22,6 @@ _FINAL_SIGMA = 0.001
 
 def _down(inputs: int, outputs: int) -> nn.SequentialCell:
     return nn.SequentialCell([*conv_norm(inputs, outputs, 3, stride=2), nn.ReLU()])
-
-
-class BasicBlock(nn.Cell):
-    """Two 3x3 convolutions around which the input goes."""
-
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.conv1 = conv(features, features, 3)
-        self.bn1 = nn.BatchNorm2d(features)
-        self.conv2 = conv(features, features, 3)
-        self.bn2 = nn.BatchNorm2d(features)
-
-    def construct(self, x: Tensor) -> Tensor:
-        y = ops.relu(self.bn1(self.conv1(x)))
-        return ops.relu(self.bn2(self.conv2(y)) + x)
 
 
 class Bottleneck(nn.Cell):
@@ -70,7 +55,7 @@ class Module(nn.Cell):
         self.count = branches
         self.branches = nn.CellList(
             [
-                nn.SequentialCell([BasicBlock(width) for _ in range(BLOCKS)])
+                nn.SequentialCell([ResidualBlock(width, width) for _ in range(BLOCKS)])
                 for width in WIDTHS[:branches]
             ]
         )
@@ -115,7 +100,7 @@ def _stage(branches: int) -> nn.CellList:
     return nn.CellList([Module(branches, count) for count in outputs])
 
 
-class PoseEstNet(nn.Cell):
+class PoseEstNet(VehicleCell):
     """The keypoints of a vehicle.
 
     Inputs:
@@ -125,19 +110,12 @@ class PoseEstNet(nn.Cell):
     Outputs:
         float32 ``[N, 36, H / 4, W / 4]``: a map a keypoint, no activation; without the last layer
         the 32 features that it takes.
-
-    Args:
-        spec: the architecture.
-
-    Attributes:
-        spec: the :class:`~multitasknet.PoseEstNetSpec` it was built from.
-        load_report: the :class:`~multitasknet.LoadReport` of the last load, or None.
     """
 
+    spec: PoseEstNetSpec
+
     def __init__(self, spec: PoseEstNetSpec) -> None:
-        super().__init__()
-        self.spec = spec
-        self.load_report = None
+        super().__init__(spec)
         self.include_top = spec.include_top
         self.conv1 = conv(3, STEM_FEATURES, 3, stride=2)
         self.bn1 = nn.BatchNorm2d(STEM_FEATURES)

@@ -7,7 +7,7 @@ from mindspore.common.initializer import Normal
 
 from ...vehicle.keypoints import NUM_KEYPOINTS
 from ...vehicle.quality import CONTENTS
-from ..layers import Upsample, conv, conv_norm
+from ..layers import ResidualBlock, Upsample, VehicleCell, conv_norm
 from .spec import BLOCKS, DIRECTIONS, FEATURES, WIDTHS, VehiclePoseSpec
 
 _HEAD_SIGMA = 0.01
@@ -17,33 +17,17 @@ def _conv_norm_relu(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential
     return nn.SequentialCell([*conv_norm(inputs, outputs, 3, stride), nn.ReLU()])
 
 
-class Block(nn.Cell):
-    """Two 3x3 convolutions around which the input goes, by a 1x1 convolution if sizes differ."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = conv(inputs, outputs, 3, stride)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = conv(outputs, outputs, 3)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        same = stride == 1 and inputs == outputs
-        self.shortcut = (
-            nn.Identity() if same else nn.SequentialCell(conv_norm(inputs, outputs, 1, stride))
-        )
-
-    def construct(self, x: Tensor) -> Tensor:
-        y = ops.relu(self.bn1(self.conv1(x)))
-        return ops.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
-
-
 def _stage(inputs: int, outputs: int, blocks: int) -> nn.SequentialCell:
     """Blocks of which the first halves height and width."""
     return nn.SequentialCell(
-        [Block(inputs, outputs, 2), *(Block(outputs, outputs, 1) for _ in range(blocks - 1))]
+        [
+            ResidualBlock(inputs, outputs, stride=2),
+            *(ResidualBlock(outputs, outputs) for _ in range(blocks - 1)),
+        ]
     )
 
 
-class VehiclePose(nn.Cell):
+class VehiclePose(VehicleCell):
     """The keypoints of a vehicle, whether each is visible, and which way the vehicle faces;
     with a quality head also whether the picture shows one vehicle.
 
@@ -61,19 +45,12 @@ class VehiclePose(nn.Cell):
           :data:`~multitasknet.vehicle.quality.CONTENTS`, from the means and maxima of the last two
           stages and of the pyramid's finest level.
         - **heatmaps** ``[N, 36, H / 4, W / 4]``: logits of a softmax over each map's cells.
-
-    Args:
-        spec: the architecture.
-
-    Attributes:
-        spec: the :class:`~multitasknet.VehiclePoseSpec` it was built from.
-        load_report: the :class:`~multitasknet.LoadReport` of the last load, or None.
     """
 
+    spec: VehiclePoseSpec
+
     def __init__(self, spec: VehiclePoseSpec) -> None:
-        super().__init__()
-        self.spec = spec
-        self.load_report = None
+        super().__init__(spec)
         self.stem = _conv_norm_relu(3, WIDTHS[0], stride=2)
         pairs = zip(WIDTHS, WIDTHS[1:], BLOCKS, strict=False)
         self.stages = nn.CellList([_stage(*pair) for pair in pairs])

@@ -6,7 +6,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import HeNormal, Normal
 
-from ..layers import unit_length
+from ..layers import VehicleCell, unit_length
 from .spec import EMBEDDING_SIZE, FEATURES, STAGES, STEM, VehicleReIDSpec
 
 # As the body's published weights were trained.
@@ -73,7 +73,7 @@ class GeneralizedMean(nn.Cell):
         return ops.pow(ops.mean(powers, (2, 3)), self.one / self.p)
 
 
-class VehicleReID(nn.Cell):
+class VehicleReID(VehicleCell):
     """Vehicle re-identification with colour and type, from pictures alone.
 
     Inputs:
@@ -83,19 +83,12 @@ class VehicleReID(nn.Cell):
         ``(color_logits [N, num_colors], type_logits [N, num_types], embedding [N, 512])``, all
         float32, the embedding of length 1; before them ``id_logits [N, num_ids]`` if there are
         identities.
-
-    Args:
-        spec: the architecture.
-
-    Attributes:
-        spec: the :class:`~multitasknet.VehicleReIDSpec` it was built from.
-        load_report: the :class:`~multitasknet.LoadReport` of the last load, or None.
     """
 
+    spec: VehicleReIDSpec
+
     def __init__(self, spec: VehicleReIDSpec) -> None:
-        super().__init__()
-        self.spec = spec
-        self.load_report = None
+        super().__init__(spec)
         self.stem = ConvNorm(3, STEM, 3, stride=2)
         blocks, width = [], STEM
         for expansion, kernel, stride, outputs, count in STAGES:
