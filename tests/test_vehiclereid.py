@@ -115,10 +115,7 @@ def test_a_predictor_takes_it_by_its_weights_and_opens_no_pose_network(
     assert (predictor.origin.variant, predictor.origin.distance) == ("rgb", "cosine")
 
 
-def test_an_int8_file_has_a_float32_stem_and_an_rgb_file_gives_the_same(
-    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("multitasknet.hub.card.PACKAGE", ROOT)  # whose pictures check RGB files
+def test_an_int8_file_has_a_float32_stem(weights: Path, tmp_path: Path) -> None:
     plain = Predictor(weights, size=64, backend="onnx", cache_dir=tmp_path / "cache")
     # Random layers make a step of rounding large: what INT8 costs is a matter of trained weights.
     report = quantize(tmp_path / "int8.onnx", plain, [PHOTO] * 4, min_cosine=-1)
@@ -128,8 +125,6 @@ def test_an_int8_file_has_a_float32_stem_and_an_rgb_file_gives_the_same(
     kept = [node for node in graph.node if node.op_type in ("Conv", "Pow", "ReduceMean")]
     stem, *_ = (node for node in kept if "image" in node.input)
     assert stem.input[1] in {one.name for one in graph.initializer}, "the stem is float32"
-    rgb = export(tmp_path / "rgb.onnx", weights=weights, name="vehiclereid", size=64, rgb=True)
-    assert rgb.difference < 1e-4
 
 
 def test_it_is_tuned_and_its_classifier_is_left_out_of_what_is_shipped(
