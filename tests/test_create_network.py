@@ -163,6 +163,7 @@ def test_without_weights_it_is_a_fresh_segment_network() -> None:
         ({"name": "resnet50"}, NotImplementedError, "^resnet50 is not implemented in the repo$"),
         ({"weights": "nowhere.ckpt"}, CheckpointError, r"nowhere\.ckpt: there is no such file"),
         ({"weights": "model.h5"}, CheckpointError, r"ends in \.ckpt, .* or \.tar, got '\.h5'"),
+        ({"weights": "a.ckpt", "card": "a.md"}, ValueError, "'a.ckpt' and a card is given"),
         ({"card": "nowhere.md"}, ValueError, r"nowhere\.md: the card cannot be read"),
         ({"weights": None, "variant": "depth"}, ValueError, "rgb, segment, heatmap, heatmap+"),
         ({"weights": None, "num_ids": 0}, ValueError, "num_ids is 0; expected at least 1"),

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import save
 from safetensors.numpy import save_file
+from small import small_networks
 
 from multitasknet import (
     CheckpointError,
@@ -21,10 +22,14 @@ from multitasknet import (
     MultiTaskNetSpec,
     VehiclePoseSpec,
     convert,
+    create_network,
+    load_weights,
     read_weights,
+    save_weights,
 )
 from multitasknet.cli import main
 from multitasknet.errors import OutputError
+from multitasknet.models import NETWORKS
 from multitasknet.models.multitasknet.definition import NETWORK
 from multitasknet.models.multitasknet.spec import Variant
 from multitasknet.vehicle.attributes import COLORS, TYPES, ClassMaps
@@ -170,6 +175,19 @@ def test_an_entry_that_comes_twice_is_named(tmp_path) -> None:
     path.write_bytes(2 * path.read_bytes())
     with pytest.raises(CheckpointError, match=r"'base\.norm0\.beta' has 6 values for \[3\]"):
         read_weights(path)
+
+
+def test_any_network_is_saved_with_its_sidecar_as_ckpt_alone(tmp_path) -> None:
+    with small_networks():
+        for name in NETWORKS:
+            network = create_network(name, weights=None)
+            saved = read_weights(save_weights(network, tmp_path / f"{name}.ckpt"))
+            assert (saved.network.name, saved.spec) == (name, network.spec)
+    with pytest.raises(OutputError, match=r"m\.safetensors: expected a \.ckpt file"):
+        save_weights(network, tmp_path / "m.safetensors")
+    assert not list(tmp_path.glob("m.*"))
+    with pytest.raises(CheckpointError, match="none of its entries is of this network"):
+        load_weights(network, tmp_path / "vehiclepose.ckpt", strict=False)
 
 
 def test_convert_takes_the_sidecar_along_and_no_strangers(tmp_path, arrays) -> None:

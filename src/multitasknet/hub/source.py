@@ -31,6 +31,10 @@ class WeightsSource:
     offline: bool = False
     progress: bool = True
 
+    def __post_init__(self) -> None:
+        if self.card is not None and self.weights not in (None, CARD):
+            raise ValueError(f"weights are {str(self.weights)!r} and a card is given; give one")
+
     @property
     def suffix(self) -> str:
         """The ending of a local file; empty for a card's asset and for none."""

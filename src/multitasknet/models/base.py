@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import CheckpointError, EngineError, shown
 from ..runtime import free_memory
+from ..vehicle.attributes import ClassMaps
 from ..vehicle.pose import PoseConvention, check_convention
 from ..vehicle.sample import Sample
 from .names import published_entries, split_entries, torch_entries
@@ -63,6 +64,11 @@ class Spec(ABC):
     def is_complete(self) -> bool:
         """Whether its weights can predict as they are, with no layer left at random values."""
         return True
+
+    @property
+    def class_maps(self) -> ClassMaps:
+        """The raw ids of the classes that it tells apart: none."""
+        return ClassMaps((), (), ())
 
     def input_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         """The inputs' names and shapes without the batch, in order, for a height and width."""

@@ -72,6 +72,11 @@ def load_weights(
     check_fit(weights, _shapes(network), strict=strict, fresh=fresh)
     parameters, arrays = named_parameters(network), weights.arrays
     loaded = tuple(name for name in parameters if name in arrays and cell_of(name) not in fresh)
+    if not loaded:
+        raise CheckpointError(
+            f"{weights.path}: none of its entries is of this network; use weights of "
+            f"{network.spec.network}"
+        )
     for name in loaded:
         parameters[name].set_data(Tensor(arrays[name].astype(np.float32, copy=False)))
     network.load_report = LoadReport(

@@ -9,6 +9,7 @@ from typing import Any
 import mindspore
 from mindspore import Tensor, nn
 
+from ..errors import OutputError
 from ..files import replacing, writing
 from ..vehicle.attributes import ClassMaps
 from .load import inner_network, named_parameters
@@ -42,24 +43,34 @@ def save_weights(
 
     Raises:
         CheckpointError: there is no network in the Cell.
-        OutputError: one of the files cannot be written.
+        OutputError: the path does not end in ``.ckpt``, or one of the files cannot be written.
     """
     path, network = Path(path), inner_network(network)
+    if path.suffix != ".ckpt":
+        raise OutputError(f"{path}: expected a .ckpt file; multitasknet.convert writes others")
     spec = network.spec
-    write_sidecar(path, Sidecar(spec, class_maps or spec.class_maps, metrics or {}, origin or {}))
     entries = {
         name: value
         for name, value in named_parameters(network).items()
         if not name.startswith(leave_out)
     }
-    return write_checkpoint(path, entries)
+    sidecar = Sidecar(spec, class_maps or spec.class_maps, metrics or {}, origin or {})
+    with replacing(path) as part:
+        _write(part, path, entries)
+        write_sidecar(path, sidecar)
+    return path
 
 
 def write_checkpoint(path: Path, entries: Mapping[str, Tensor]) -> Path:
     """Write MindSpore's format; OutputError if that fails."""
-    with replacing(path) as temporary, writing(path):
-        named = [{"name": name, "data": value} for name, value in entries.items()]
-        mindspore.save_checkpoint(named, str(temporary))
-        # MindSpore leaves it read-only, and a copy of it could not be overwritten.
-        temporary.chmod(0o644)
+    with replacing(path) as part:
+        _write(part, path, entries)
     return path
+
+
+def _write(part: Path, path: Path, entries: Mapping[str, Tensor]) -> None:
+    named = [{"name": name, "data": value} for name, value in entries.items()]
+    with writing(path):
+        mindspore.save_checkpoint(named, str(part))
+    # MindSpore leaves it read-only, and a copy of it could not be overwritten.
+    part.chmod(0o644)
