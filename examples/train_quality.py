@@ -28,7 +28,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from multitasknet import (
-    ClassMaps,
     PoseEstimator,
     VehiclePose,
     create_network,
@@ -113,7 +112,6 @@ def main() -> None:
     save_weights(
         with_head,
         options.output,
-        class_maps=ClassMaps((), (), ()),
         metrics=sidecar.metrics if sidecar else None,
         origin={**(sidecar.origin if sidecar else {}), "quality_head": trained},
     )
