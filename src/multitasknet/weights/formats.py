@@ -94,6 +94,7 @@ def _message_class() -> type[Message]:
 
 
 def read_safetensors(content: bytes) -> dict[str, np.ndarray]:
+    """Read all tensors of a file's bytes; ValueError for types that no network has."""
     return {name: _safetensor(**tensor) for name, tensor in safetensors.deserialize(content)}
 
 
