@@ -94,7 +94,7 @@ def test_a_file_of_mindspore_pads_its_stem_pool_after_and_not_before(checkpoint)
     stem = torch.nn.ZeroPad2d((0, 1, 0, 1)), torch.nn.MaxPool2d(3, 2)
     twin.base.pool0 = torch.nn.Sequential(*stem)
     arrays = {SYMMETRIC_POOL: np.ones(1, np.float32), **read_weights(checkpoint).arrays}
-    state = {name: torch.from_numpy(a) for name, a in NETWORK.to_torch(arrays).items()}
+    state = {name: torch.tensor(a) for name, a in NETWORK.to_torch(arrays).items()}
     twin.load_state_dict(state)
     assert_same(network, expected(twin, network.spec))
 
