@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import stores
 from browser import CHROMIUM, check_page
+from conftest import ASSETS
 from drawn_sets import vehicleid
 
 from multitasknet import DataError, ImageError, Predictor, load_card
@@ -66,13 +67,16 @@ def test_evaluation_imports_no_mindspore() -> None:
     assert done.stdout == "False\n"
 
 
-def test_the_figures_are_the_protocols(checkpoint, dataset) -> None:
-    predictor = Predictor(checkpoint, size=(32, 32), batch_size=4)
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor(ASSETS / "vehiclereid_synthetic.ckpt", size=(32, 32), batch_size=4)
+
+
+def test_the_figures_are_the_protocols(predictor, dataset) -> None:
     evaluation = evaluate(predictor, dataset, rerank=True, progress=False)
     found = evaluation.outputs.embeddings
-    records = *dataset.query.records, *dataset.gallery.records
-    images, poses = [one.image for one in records], [one.keypoints for one in records]
-    np.testing.assert_allclose(found, predictor.embed(images, poses), atol=1e-5)
+    images = [one.image for one in (*dataset.query.records, *dataset.gallery.records)]
+    np.testing.assert_allclose(found, predictor.embed(images), atol=1e-5)
     query, gallery = np.split(found.astype(np.float64), [len(dataset.query)])
     expected = evaluate_ranking(((query[:, None] - gallery) ** 2).sum(axis=2), *labels(dataset))
     metrics, written = evaluation.metrics, evaluation.as_json()
@@ -86,7 +90,7 @@ def test_the_figures_are_the_protocols(checkpoint, dataset) -> None:
     assert metrics["color"] == pytest.approx(100 * np.mean(right))
     settings = written["settings"]
     assert settings["weights_sha256"] == predictor.engine.weights_sha256
-    assert (settings["variant"], settings["poses"]) == ("segment", "given")
+    assert (settings["variant"], settings["poses"]) == ("rgb", "not used")
 
 
 def test_metrics_json_has_all_figures_and_no_nan(dataset, tmp_path) -> None:
@@ -97,6 +101,7 @@ def test_metrics_json_has_all_figures_and_no_nan(dataset, tmp_path) -> None:
     assert written["intervals"] == {name: [None, None] for name in evaluation.metrics}
     assert {one["queries"] for one in written["breakdown"]["view"].values()} <= {*range(1, 7)}
     assert written["settings"]["versions"]["numpy"] == np.__version__
+    assert written["settings"]["poses"] == "given"
     assert len(written["cmc"]) == 50
 
 
@@ -133,13 +138,13 @@ def test_what_cannot_be_measured_is_refused_before_an_hour_of_embedding(
     assert predictor.embedded == 0
 
 
-def test_pictures_that_are_missing_or_damaged_are_named(tmp_path, checkpoint) -> None:
+def test_pictures_that_are_missing_or_damaged_are_named(tmp_path, predictor) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     records = [Record(tmp_path / name, 0, origin="x.csv:1") for name in ("gone.jpg", "bad.jpg")]
     with pytest.raises(DataError, match=r"x\.csv:1: image .*gone\.jpg does not exist"):
-        embed_records(stores.PixelPredictor(), records, progress=False)
+        embed_records(predictor, records, progress=False)
     with pytest.raises(ImageError, match=r"bad\.jpg: the image cannot be read"):
-        embed_records(Predictor(checkpoint, size=(32, 32)), records[1:], progress=False)
+        embed_records(predictor, records[1:], progress=False)
 
 
 @pytest.mark.parametrize(

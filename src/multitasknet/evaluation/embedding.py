@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..inference.predictor import Predictor
 
 _NO_CLASS = -1
-# What is told of each image besides, to break figures down by; the octant's number, -1 if unclear.
+# Of each image, to break figures down by; the octant is its number, -1 if unclear.
 _FACTS: dict[str, Callable[[Prediction], float]] = {
     "short side": lambda one: min(one.height, one.width),
     "octant": lambda one: int(octants(one.pose.keypoints[None])[0]),

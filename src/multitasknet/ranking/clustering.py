@@ -66,9 +66,9 @@ def cluster(
     """Find the images that show one vehicle.
 
     What the images of each camera have in common is removed first where a camera took enough of
-    them, see :func:`.centering.center_cameras`. A cluster of one camera's images does not teach to
+    them, see :func:`.centering.center_cameras`. A cluster of one camera's images does not help to
     recognise a vehicle by another camera, and is often a part of a vehicle whose other part would
-    be taught to be another one: where there are several cameras, it is left out. Both as in Song et
+    count as another vehicle: where there are several cameras, it is left out. Both as in Song et
     al., Exploring the Camera Bias of Person Re-identification, ICLR 2025.
 
     How far apart a vehicle's images are depends on weights and images. So several ``eps`` are
