@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from multitasknet.data.records import Record
@@ -134,3 +135,10 @@ def draw(folder: Path, count: int, seed: int = 0) -> list[Path]:
     for path, color in zip(paths, colors, strict=True):
         Image.fromarray(np.full((4, 6, 3), color)).save(path)
     return paths
+
+
+def use_in_commands(monkeypatch: pytest.MonkeyPatch, predictor: PixelPredictor) -> None:
+    """Commands that work on galleries embed with this."""
+    for module in ("gallery", "search"):
+        name = f"multitasknet.cli.{module}.make_predictor"
+        monkeypatch.setattr(name, lambda options: predictor)

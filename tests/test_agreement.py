@@ -116,7 +116,7 @@ class PosedPredictor(PixelPredictor):
 def test_the_command_says_and_draws_what_agrees(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("multitasknet.cli.gallery.make_predictor", lambda _: PosedPredictor())
+    monkeypatch.setattr("multitasknet.cli.search.make_predictor", lambda _: PosedPredictor())
     paths = [tmp_path / f"{end}.png" for end in ENDS]
     for path, corner in zip(paths, (0, 255), strict=True):
         pixels = NOISE.copy()

@@ -16,11 +16,12 @@ import pytest
 from conftest import ASSETS
 from PIL import Image
 from served import serving
-from stores import PixelPredictor
+from stores import PixelPredictor, use_in_commands
 
 from multitasknet import DataError, ImageError, crops, find_images
 from multitasknet.cli import main
 from multitasknet.data.boxes import Box, boxes_of, open_crops, read_boxes
+from multitasknet.errors import OutputError
 from multitasknet.gallery.entries import read_manifest, with_labels
 from multitasknet.gallery.gallery import Gallery
 from multitasknet.images import Frame, open_picture, read_image
@@ -156,6 +157,9 @@ def test_what_is_marked_as_nothing_or_small_is_left_out_and_counted(
         ("6", (600, 20, 640, 70)),
     ]
     assert "1 of 3 boxes are left out" in caplog.text and "1 of 3 frames are none" in caplog.text
+    small = written(tmp_path / "small.txt", ["1,4,10,20,30,50,1", "1,4,620,20,90,50,1"])
+    with pytest.raises(DataError, match="no box has 32 pixels a side within its frame"):
+        boxes_of(frames, small)  # and not whole frames
     with pytest.raises(DataError, match=r"no box is of these 1 images, such as .*005.png; it has"):
         boxes_of(frames[4:], tmp_path / "gt.txt")
     with pytest.raises(DataError, match=r"empty.txt: there is no box"):
@@ -314,7 +318,7 @@ def test_boxes_are_predicted_and_posed_as_crops_cut_by_hand(
 @pytest.fixture
 def store(street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gallery:
     """What the command puts into a store."""
-    monkeypatch.setattr("multitasknet.cli.gallery.make_predictor", lambda _: PixelPredictor())
+    use_in_commands(monkeypatch, PixelPredictor())
     line = ["gallery", "add", tmp_path / "city.lance", street / "frames"]
     assert main([*map(str, line), "--boxes", str(street / "boxes.csv")]) == 0
     return Gallery(tmp_path / "city.lance")
@@ -362,11 +366,13 @@ def test_crops_of_rows_are_written_with_a_manifest_that_gallery_add_reads(
     assert f"4 crops in {target}" in capsys.readouterr().out
     kept = read_manifest(target / "crops.csv")
     assert [one.id for one in kept] == sorted(row.id for row in store.select("track <> 't1'"))
+    assert {(one.track, one.more["label"]) for one in kept} == {("t0", "car"), ("t2", "car")}
     for entry in kept:
         wanted = store.row(entry.id).picture.decode()[0]
         found = read_image(entry.image)
         assert found.shape == wanted.shape and np.abs(found.astype(int) - wanted).mean() < 4
-    assert main(line) == 2  # it is there already
+    with pytest.raises(OutputError, match="something is there already; give a new folder"):
+        store.export_crops(target)
     Path(kept[0].id.partition("#")[0]).rename(tmp_path / "gone.png")
     try:
         assert store.export_crops(tmp_path / "rest") == 3 and "is left out" in caplog.text

@@ -65,12 +65,12 @@ filters = st.builds(
 )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 99), filters | st.none(), st.integers(1, 70), st.none() | st.floats(0, 90))
 def test_the_nearest_are_found_among_what_passes(
     gallery: Gallery, seed: int, where: GalleryFilter | None, top: int, reach: float | None
 ) -> None:
-    rows = [gallery.row(f"it's {number}") for number in range(COUNT)]
+    rows = list(gallery.select("true"))
     every = np.stack([row_of(number)["embedding"] for number in range(COUNT)]).astype(np.float32)
     queries = np.random.default_rng(1000 + seed).normal(size=(2, stores.WIDTH)).astype(np.float32)
     found = gallery.search(queries, top=top, where=where, max_distance=reach)
@@ -101,6 +101,17 @@ def test_a_row_its_embedding_and_the_facets(gallery: Gallery) -> None:
         gallery.search(np.zeros((1, stores.WIDTH)), top=0)
 
 
+def test_all_columns_of_times_take_text() -> None:
+    city = stores.open_gallery()
+    city.add_columns([{"my time": NOON}])
+    times = {"time": NOON, "first": NOON, "last": NOON, "my time": NOON}
+    city.merge([stores.row("a", 1, **times)], insert=True)
+    for name in ("time", "first", "last", "`my time`"):
+        assert city.count(f"{name} > '2026-11-01 08:02'") == 1
+        assert city.count(f"{name} between '2026-11-02' and '2026-11-03'") == 0
+    assert city.count("time > '2026-11-01' and 'blue' = color") == 1
+
+
 def test_groups_have_the_nearest_row_of_each(gallery: Gallery) -> None:
     query = gallery.embedding("it's 17")[None]
     (hits,) = gallery.search(query, top=9, group_by="camera")
@@ -109,6 +120,8 @@ def test_groups_have_the_nearest_row_of_each(gallery: Gallery) -> None:
         for camera in ("", *gallery.facets.cameras)
     ]
     assert hits == sorted(best, key=lambda one: one.distance)
+    with pytest.raises(GalleryError, match="group_by is 'vehicle'; expected camera, color, type"):
+        gallery.search(query, top=9, group_by="vehicle")
 
 
 @pytest.mark.parametrize(

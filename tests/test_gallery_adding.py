@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from stores import PixelPredictor
 
+from multitasknet.data.boxes import Box
 from multitasknet.data.records import Record
 from multitasknet.data.text import parse_time
 from multitasknet.errors import GalleryError, MultiTaskNetError
-from multitasknet.gallery import adding
+from multitasknet.gallery import adding, kept_rates
 from multitasknet.gallery.columns import parse_cells
-from multitasknet.gallery.entries import entries_of, read_manifest
+from multitasknet.gallery.entries import entries_of, entries_of_boxes, read_manifest
 from multitasknet.gallery.gallery import Gallery
 from multitasknet.gallery.rows import AddReport, Entry
 
@@ -84,6 +85,24 @@ def test_only_what_is_new_or_changed_is_embedded(gallery: Gallery, tmp_path: Pat
     entries = [Entry(str(one.image), one.image, record=one) for one in poses]
     assert [add(gallery, entries).added for _ in range(2)] == [2, 0]
     assert gallery.count("pose_origin = 'given'") == 2
+    # Other weights embed with the same keypoints.
+    assert add(gallery, gallery.stale(OTHER.origin), OTHER, reembed=True).added == 15
+    assert gallery.count("pose_origin = 'given'") == 2
+
+
+def test_rates_are_measured_again_though_embedding_again_was_cut_short(
+    gallery: Gallery, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(gallery, pictures)
+    before = kept_rates.kept(gallery)
+    with monkeypatch.context() as patch:
+        patch.setattr(kept_rates, "keep", full)
+        with pytest.raises(OSError, match="No space"):
+            add(gallery, gallery.stale(OTHER.origin), OTHER, reembed=True)
+    assert before is not None and kept_rates.kept(gallery) is None
+    assert not gallery.stale(OTHER.origin)
+    add(gallery, [], OTHER)
+    assert kept_rates.kept(gallery) is not None
 
 
 def test_a_folder_is_the_same_however_it_is_named(
@@ -118,6 +137,15 @@ def test_moved_pictures_keep_their_rows(gallery: Gallery, tmp_path: Path) -> Non
     # So the rows can be embedded again with other weights.
     report = add(gallery, gallery.stale(OTHER.origin), OTHER, reembed=True)
     assert (report.added, report.broken) == (5, {})
+    # Frames take their boxes along.
+    box = (0.0, 0.0, 4.0, 3.0)
+    for folder in ("old", "new"):
+        (tmp_path / "old").exists() and (tmp_path / "old").rename(tmp_path / "new")
+        (path,) = stores.draw(tmp_path / folder, 1, seed=3)
+        report = add(gallery, entries_of_boxes([Box(path, box)]), OTHER)
+    assert (report.moved, len(gallery)) == (1, 6)
+    assert gallery.row(f"{path}#0,0,4,3").picture.shape == (3, 4)
+    gallery.remove("box is not null")
     # A row with an id of its own only takes the new place.
     for folder in ("old", "new"):
         (path,) = stores.draw(tmp_path / folder, 1)
@@ -244,17 +272,18 @@ def test_numbers_write_back_as_the_text_they_were(cells: list[str]) -> None:
         ("image,id,_distance\n{0},a,1\n", "'_distance' cannot name a column"),
         ("image,id,a.b\n{0},a,1\n", "'a.b' cannot name a column"),
         ("image,id,Lane,lane\n{0},a,1,2\n", "two columns 'lane'"),
-        ("image,id,embedding\n{0},a,1\n", "two columns 'embedding'"),
+        ("image,id,LANE\n{0},a,1\n", "two columns 'LANE'"),
+        ("image,id,embedding\n{0},a,1\n", "'embedding' is a column of every gallery"),
         ("image,id,\n{0},a,1\n", "'' cannot name a column"),
         ("image,lane,lane\n{0},1,2\n", "two columns are named 'lane'"),
         ("image,bbox\n{0},1\n", "'bbox' may be of either kind; give four"),
         ("image,X,y,w,h\n{0},1,2,-3,4\n", "row 1: cannot be used .the box is X 1, y 2, w -3"),
         ("image,x,y,w,h\n{0},1,,3,4\n", "row 1: cannot be used .y is None; expected a number"),
         ("image,x,y,w,h\n{0},0,0,.5,.5\n{1},0,0,9,9\n", "row 1: .* in shares .* row 2, .* pixels"),
-        ("image,x1\n{0},1\n", "two columns 'x1', of which one may be the gallery's"),
+        ("image,x1\n{0},1\n", "'x1' is a column of every gallery"),
         ("picture\n{0}\n", "no column is 'image'"),
         ("image,id\nnowhere.png,a\n", r"1 pictures are missing: .*nowhere\.png"),
-        ("image,id\n{0},a\n{1},a\n", "1 ids occur twice: a"),
+        ("image,id\n{0},a\n{1},a\n", "1 ids occur twice, such as 'a'"),
         ("image,time\n{0},noon\n", "row 1.*'noon' is not a time"),
         ("image,id\n,a\n", "row 1 has no image"),
         ("image,id\n{0},a,b\n", r"m\.csv:2: 3 cells; the header has 2"),
@@ -345,13 +374,12 @@ def test_tables_as_pandas_writes_them(
         ("86400.5", datetime(1970, 1, 2, 0, 0, 0, 500000)),
         (86400, datetime(1970, 1, 2)),
         ("", None),
+        *((text, "is not a time") for text in ("noon", "2026-13-01", "1e400", "08:02")),
     ],
 )
-def test_times_as_people_and_tools_write_them(text: object, time: datetime | None) -> None:
-    assert parse_time(text) == time
-
-
-@pytest.mark.parametrize("text", ["noon", "2026-13-01", "2026-11-01 25:00", "1e400", "08:02"])
-def test_what_is_not_a_time(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a time"):
-        parse_time(text)
+def test_times_as_people_and_tools_write_them(text: object, time: datetime | str | None) -> None:
+    if isinstance(time, str):
+        with pytest.raises(ValueError, match=time):
+            parse_time(text)
+    else:
+        assert parse_time(text) == time

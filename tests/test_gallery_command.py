@@ -24,7 +24,7 @@ from multitasknet.gallery.gallery import Gallery
 def predictor(monkeypatch: pytest.MonkeyPatch) -> PixelPredictor:
     """The commands' network knows pixels alone."""
     made = PixelPredictor()
-    monkeypatch.setattr("multitasknet.cli.gallery.make_predictor", lambda options: made)
+    stores.use_in_commands(monkeypatch, made)
     return made
 
 
@@ -84,22 +84,14 @@ def test_pictures_from_a_list_and_broken_ones(
         assert "no picture could be read" in capsys.readouterr().err
 
 
-def test_labels_give_keypoints_to_the_pictures_of_their_folder(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for seed, folder in enumerate(("cam1", "cam2")):
-        (path,) = stores.draw(tmp_path / folder, 1, seed)
-        path.rename(path.with_name("1.png"))
-    label = ",".join(["cam1/1.png", "1", "1", "1", *["2"] * 108])
-    (tmp_path / "labels.csv").write_text(label)
+def test_labels_give_keypoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, _ = stores.draw(tmp_path / "crops", 2)
+    (tmp_path / "labels.csv").write_text(",".join([first.name, "1", "1", "1", *["2"] * 108]))
     store, labels = str(tmp_path / "city.lance"), str(tmp_path / "labels.csv")
-    folders = [str(tmp_path / name) for name in ("cam1", "cam2")]
-    (report,) = printed(capsys, "gallery", "add", store, *folders, "--labels", labels)
-    assert report["added"] == 2
-    origins = {
-        row["image"]: row["pose_origin"] for row in Gallery(store).rows(["image", "pose_origin"])
-    }
-    assert [origins[f"{folder}/1.png"] for folder in folders] == ["given", "neutral"]
+    printed(capsys, "gallery", "add", store, str(first.parent), "--labels", labels)
+    gallery = Gallery(store)
+    assert len(gallery) == 2
+    assert [row.image for row in gallery.select("pose_origin = 'given'")] == [first]
 
 
 def test_search_prints_what_it_found_and_how(
@@ -121,6 +113,8 @@ def test_search_prints_what_it_found_and_how(
     assert sorted(one["camera"] for one in found["matches"]) == ["c0", "c1", "c2", "c3"]
     (found,) = printed(capsys, *line, "--max-distance", "1e-3")
     assert [one["image"] for one in found["matches"]] == [query(city)]
+    assert main([*line, "--false-match-rate", "0.00001"]) == 2
+    assert "cannot be known from 190 pairs" in capsys.readouterr().err
     both = printed(capsys, *line, query(city, 6), "--false-match-rate", "0.2")
     assert [one["in_gallery"] for one in both] == [query(city), query(city, 6)]
     assert both[0]["max_distance"] > 0
@@ -145,20 +139,6 @@ def test_probabilities_are_those_that_the_user_measured(
     assert main(line) == main(both) == 0
     out = capsys.readouterr().out
     assert out.count("same vehicle 99 %") >= 2 and out.count("measured on my cars, 5 hits") == 2
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--where", "nope = 3"], "with the columns id, image"),
-        (["--false-match-rate", "0.00001"], "cannot be known from 190 pairs"),
-    ],
-)
-def test_questions_that_have_no_answer(
-    city: str, capsys: pytest.CaptureFixture[str], options: list[str], message: str
-) -> None:
-    assert main(["search", "--gallery", city, "--query", query(city), *options]) == 2
-    assert message in capsys.readouterr().err
 
 
 def test_a_folder_is_searched_reading_each_picture_once(

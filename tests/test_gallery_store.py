@@ -79,13 +79,13 @@ def test_linking_while_rows_are_removed_brings_none_back(
     gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     traces = traces_of(gallery, "secret-17")
-    merge = gallery.merge_table
+    merge = gallery.merge
 
     def removed_meanwhile(*arguments: object, **options: object) -> None:
         gallery.remove("id = 'secret-17'")
         merge(*arguments, **options)
 
-    monkeypatch.setattr(gallery, "merge_table", removed_meanwhile)
+    monkeypatch.setattr(gallery, "merge", removed_meanwhile)
     gallery.link(max_distance=1000, progress=False)
     assert gallery.count("vehicle is not null") == len(gallery) == 39
     gallery.remove("id = 'nobody'")
@@ -164,12 +164,13 @@ def test_a_long_read_is_whole_or_fails_while_the_store_is_written(
 def test_an_index_states_the_recall_that_it_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index, "_PART", 64)
-    monkeypatch.setattr(index, "EXACT_BELOW", 100)
+    small = {"_PART": 32, "_QUERIES": 50, "_FEWEST": 300, "EXACT_BELOW": 100}
+    for name, value in small.items():
+        monkeypatch.setattr(index, name, value)
     gallery = stores.open_gallery(tmp_path / "city.lance")
     with pytest.raises(GalleryError, match="exactly in no time"):
         gallery.build_index()
-    stores.fill(gallery, range(1500))
+    stores.fill(gallery, range(300))
     assert gallery.plan() is None
     tried = gallery.build_index(recall=0.9)
     setting = gallery.plan()
@@ -184,7 +185,7 @@ def test_an_index_states_the_recall_that_it_has(
     ]
     assert np.mean(shares) >= 0.85
     # New rows are found beside the index, and leave what was measured of it.
-    stores.fill(gallery, range(5000, 5700))
+    stores.fill(gallery, range(5000, 5100))
     assert gallery.search(gallery.embedding("5003")[None], top=1)[0][0].row.id == "5003"
     assert gallery.plan() == setting
     # Once they are in it, nothing is stated until it was measured again.
@@ -192,15 +193,17 @@ def test_an_index_states_the_recall_that_it_has(
     assert gallery.plan() is None and "not measured" in index.index_state(gallery)
     gallery.compact()
     again = gallery.plan()
-    assert (again.rows, again.wanted) == (2200, 0.9) and "recall 0.9" in index.index_state(gallery)
-    with monkeypatch.context() as patch:
-        patch.setattr(index, "measure", lambda *_: [])
-        gallery.build_index()
-    assert gallery.plan() is None
-    # A recall that was not reached is not used.
+    assert (again.rows, again.wanted) == (400, 0.9)
+    assert f"recall {again.recall:.3f}" in index.index_state(gallery)
+    # Linking asks the index, and finds the pairs of one look.
+    gallery.merge([stores.row(f"twin {n}", n) for n in range(100)], insert=True)
+    groups = gallery.link(max_distance=1e-3, progress=False)
+    assert groups.counts["with several crops"] >= 90
+    # A recall that was not reached is not used, nor an index that was not measured.
     assert gallery.build_index(recall=1.01)[-1].recall <= 1
     assert gallery.plan() is None
-    gallery.build_index(recall=0.5)
-    assert gallery.plan() is not None
+    monkeypatch.setattr(index, "measure", lambda *_: [])
+    gallery.build_index()
+    assert gallery.plan() is None
     gallery.remove("id = '3'")
-    assert gallery.plan() is None and index.index_state(gallery) == "none"
+    assert index.index_state(gallery) == "none"

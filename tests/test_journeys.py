@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -23,6 +24,7 @@ from test_linking import grouped, neighbors_of, precision_and_recall, seen
 
 from multitasknet.cli import main
 from multitasknet.errors import DataError, GalleryError
+from multitasknet.gallery import linking
 from multitasknet.gallery.gallery import Gallery
 from multitasknet.gallery.journeys import (
     journeys,
@@ -35,6 +37,7 @@ from multitasknet.gallery.journeys import (
     write_geojson,
 )
 from multitasknet.gallery.linking import link, travel_times
+from multitasknet.gallery.rows import Entry
 from multitasknet.server.service import Service
 
 NOON = datetime(2026, 11, 1, 12)
@@ -230,6 +233,37 @@ def test_vehicles_are_split_and_merged_by_hand_and_linking_keeps_it(town: Galler
     assert found["d1"] in (found["a1"], found["b1"])
     with pytest.raises(GalleryError, match="no row has the id 'nobody'"):
         pin(town, ["a1", "nobody"])
+    with pytest.raises(GalleryError, match="no row is named"):
+        pin(town, [])
+
+
+def test_what_is_put_right_while_others_write_is_not_lost(
+    town: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linked(town)
+    with monkeypatch.context() as patch:
+        plain = linking.link
+        patch.setattr(linking, "link", lambda *of, **how: pin(town, ["b1"]) and plain(*of, **how))
+        with pytest.raises(GalleryError, match="put right by hand meanwhile; link again"):
+            linked(town)
+    found = linked(town)
+    assert found["a1"] == found["c1"] != found["b1"]
+    # A camera is corrected: the row was read before it is pinned, and written after.
+    (row,) = town.rows(["image", "sha256"], "id = 'b4'")
+    predictor, merge = stores.PixelPredictor(), town.merge
+    entry = Entry("b4", Path(row["image"]), camera="b")
+    town.add(predictor, [entry], reembed=True, progress=False)
+
+    def pinned_meanwhile(rows: object, **how: object) -> None:
+        monkeypatch.undo()
+        pin(town, ["b4", "a2"])
+        merge(rows, **how)
+
+    monkeypatch.setattr(town, "merge", pinned_meanwhile)
+    town.add(predictor, [replace(entry, camera="d")], progress=False)
+    numbers = {row["id"]: row["pinned"] for row in town.rows(["id", "pinned"])}
+    assert numbers["b4"] == numbers["a2"] is not None
+    assert town.row("b4").camera == "d"
 
 
 def test_a_pinned_row_that_is_embedded_again_stays_pinned(tmp_path: Path) -> None:
@@ -336,7 +370,10 @@ def test_the_page_splits_and_merges_vehicles(server: Served, town: Gallery, tmp_
 
 
 def test_the_command_writes_tables_lines_and_a_page(
-    town: Gallery, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    town: Gallery,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     times = tmp_path / "times.csv"
     times.write_text("from,to,least,most\na,b,10,90\nb,c,10,90\nnowhere,b,1,2\n")
@@ -345,6 +382,7 @@ def test_the_command_writes_tables_lines_and_a_page(
     assert json.loads(capsys.readouterr().out)["travel_times"] == []
     assert main(["gallery", "link", store, *limit, "--travel-times", str(times)]) == 0
     assert "with several crops  3" in capsys.readouterr().out
+    assert "cameras that no row has: nowhere" in caplog.text
     cameras = tmp_path / "cameras.csv"
     cameras.write_text("name,latitude,longitude\na,52.5,13.4\nb,52.51,13.41\nc,52.5,13.42\n")
     written = {kind: tmp_path / f"journeys.{kind}" for kind in ("csv", "geojson", "html")}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import stores
 from hypothesis import given, settings
@@ -67,6 +68,13 @@ def test_a_camera_sees_a_vehicle_once_in_a_window() -> None:
     assert grouped(points, [-1, -1, -1], [0, 0, 0], window=1) == [0, 0, 0]
 
 
+@pytest.mark.parametrize("way", [(1, 2), (2, 1)])
+def test_rows_of_one_time_may_have_gone_either_way(way: tuple[int, int]) -> None:
+    slow, both = {way: (30.0, 90.0)}, dict.fromkeys([(1, 2), (2, 1)], (30.0, 90.0))
+    assert grouped([0, 0.1], [1, 2], [5, 5], bounds=slow) == [0, 0]
+    assert grouped([0, 0.1], [1, 2], [5, 5], bounds=both) == [0, 1]
+
+
 def test_pairs_that_are_not_mutual_or_too_far_are_none() -> None:
     # The second is the third's nearest of camera 1, but has a nearer one in camera 2.
     assert grouped([0, 0.3, 0.7], [2, 1, 2], [0, 9, 20], max_distance=0.3) == [0, 0, 1]
@@ -115,6 +123,52 @@ def test_a_gallery_knows_its_vehicles() -> None:
     assert gallery.group(max_distance=0.1, where="id <> 'crop 0'").vehicles.tolist() == [0, 1, 2, 1]
     with pytest.raises(GalleryError, match="no rows to group"):
         gallery.group(max_distance=0.1, where="id = 'nobody'")
+
+
+def test_a_long_track_finds_other_cameras() -> None:
+    # 60 rows of each track, nearer each other than another camera's.
+    rng, rows = np.random.default_rng(0), []
+    for vehicle in range(4):
+        look = rng.normal(size=stores.WIDTH)
+        for place, camera in enumerate("ab"):
+            light = 0.2 * rng.normal(size=stores.WIDTH)
+            rows += [
+                stores.row(
+                    f"{vehicle}{camera}{n}",
+                    n,
+                    camera=camera,
+                    track=f"t{vehicle}",
+                    time=NOON + timedelta(seconds=100 * vehicle + 60 * place + n / 10),
+                    embedding=look + light + 0.05 * rng.normal(size=stores.WIDTH),
+                )
+                for n in range(60)
+            ]
+    gallery = stores.open_gallery()
+    gallery.merge(rows, insert=True)
+    assert gallery.link(max_distance=8, progress=False).counts["vehicles"] == 4
+
+
+def test_tracks_of_unknown_cameras_are_those_of_their_folder() -> None:
+    gallery = stores.open_gallery()
+    rows = [
+        stores.row(f"{film}{n}", 10 * film + n, image=f"/{film}/{n}.png", track="1")
+        for film in (1, 2)
+        for n in range(3)
+    ]
+    gallery.merge(rows, insert=True)
+    groups = gallery.link(max_distance=1e-6, progress=False).vehicles
+    assert groups.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_vehicles_are_written_in_one_commit() -> None:
+    # Of two, a kill would leave two numberings that share numbers.
+    gallery = stores.open_gallery()
+    fields = {one.name: pa.nulls(60_000, one.type) for one in gallery.table.schema}
+    fields["id"] = pa.array(map(str, range(60_000)))
+    gallery.table.add(pa.table(fields, schema=gallery.table.schema))
+    before = gallery.table.version
+    gallery.merge([{"id": str(number), "vehicle": number} for number in range(60_000)])
+    assert gallery.table.version == before + 1 and gallery.count("vehicle is not null") == 60_000
 
 
 def test_no_two_of_a_linked_vehicle_are_too_far_apart_in_a_dense_gallery() -> None:

@@ -21,7 +21,8 @@ from ..errors import MultiTaskNetError
 # Module to its commands, in the order of the help; a module is imported when one of them is run.
 _COMMANDS = {
     "predict": ("predict", "pose"),
-    "gallery": ("search", "group", "compare", "gallery"),
+    "search": ("search", "group", "compare"),
+    "gallery": ("gallery",),
     "track": ("track",),
     "evaluate": ("evaluate", "evaluate-pose", "calibrate", "check-data"),
     "training": ("finetune", "adapt"),

@@ -110,8 +110,8 @@ def boxes_of(images: Sequence[Path], path: Path) -> list[Box]:
     within the frame are left out, as are those of other frames; how many these are is logged.
 
     Raises:
-        DataError: as :func:`read_boxes`; there is no box, or none of these frames; two frames
-            would have the same boxes.
+        DataError: as :func:`read_boxes`; there is no box, none of these frames, or all are too
+            small; two frames would have the same boxes.
         ImageError: a frame is no picture.
     """
     file = read_boxes(path)
@@ -141,7 +141,12 @@ def boxes_of(images: Sequence[Path], path: Path) -> list[Box]:
             "%s: %d of %d frames are none of the images, such as %s",
             *(path, len(strange), len(of_frame), strange[0]),
         )
-    return [box for box in fitted(found, relative=file.relative) if box]
+    large = [box for box in fitted(found, relative=file.relative) if box]
+    if not large:
+        raise DataError(
+            f"{path}: no box has {LEAST_SIDE} pixels a side within its frame; give larger frames"
+        )
+    return large
 
 
 def fitted(boxes: Iterable[Box], *, relative: bool = False) -> list[Box | None]:

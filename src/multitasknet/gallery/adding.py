@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,12 +15,12 @@ import numpy as np
 from tqdm import tqdm
 
 from ..data.text import utc
-from ..errors import ImageError
+from ..errors import GalleryError, ImageError
 from ..images import Frame, Picture
 from ..inference.origin import EmbeddingOrigin
 from ..runtime import usable_cores
 from .columns import OWN_COLUMNS, halves, origin_text, own_value
-from .rows import AddReport, Entry, any_of
+from .rows import AddReport, Entry, any_of, corners, name_of
 from .store import Store
 
 if TYPE_CHECKING:
@@ -33,9 +34,13 @@ T = TypeVar("T")
 BATCH = 1000
 # Pictures and frames that are read at once.
 _READ = 64
+# Of a row that is embedded again these stay; an entry cannot state them.
+_UNSTATED = frozenset(("pinned", "first", "last", "heading"))
+_STATED = ("camera", "time", "track")
 _KNOWN = (
-    *("id", "image", "box", "camera", "time", "track", "pinned", "first", "last", "heading"),
-    *("sha256", "pose_origin", "keypoints", "origin"),
+    *("id", "image", "box", "sha256", "pose_origin", "keypoints", "origin"),
+    *_STATED,
+    *_UNSTATED,
 )
 
 
@@ -65,22 +70,22 @@ def add_entries(
     entry does not give stays as it was. A picture that was moved keeps its row. Arguments and
     errors are those of :meth:`.Gallery.add`; faulty own columns change nothing.
     """
+    twice = [id for id, count in Counter(one.id for one in entries).items() if count > 1]
+    if twice:
+        raise GalleryError(
+            f"{len(twice)} ids occur twice, such as {twice[0]!r}; give each row an id of its own"
+        )
     if not reembed:
         store.check_origin(embedder.origin)
     types = store.add_columns([entry.more for entry in entries])
     hidden = None if progress else True
     with tqdm(desc="add", total=len(entries), unit="image", disable=hidden) as bar:
         adding = _Adding(store, embedder.origin, types, bar)
-        predictions = (
-            one
-            for one in embedder.stream(adding.sources(entries), skip=adding.skip)
-            if adding.takes(one, min_quality)
-        )
         try:
-            for chunk in chunks(predictions, BATCH):
+            for chunk in chunks(adding.rows(embedder, entries, min_quality), BATCH):
                 if not reembed:
                     store.check_origin(embedder.origin)
-                store.merge([adding.row(one) for one in chunk], insert=True)
+                store.merge(chunk, insert=True)
                 adding.report.added += len(chunk)
                 bar.update(len(chunk))
         except KeyboardInterrupt:
@@ -140,17 +145,21 @@ class _Adding:
         logger.warning("%s is left out: %s", name, self.report.broken[name])
         self._bar.update(1)
 
-    def takes(self, prediction: Prediction, min_quality: float) -> bool:
-        """Whether a picture is good enough; counts it if not."""
-        if prediction.quality >= min_quality:
-            return True
-        reason = prediction.reason or "doubtful"
-        self.report.low_quality[reason] = self.report.low_quality.get(reason, 0) + 1
-        self._waiting.pop(prediction.index)
-        self._bar.update(1)
-        return False
+    def rows(
+        self, embedder: Embedder, entries: Sequence[Entry], min_quality: float
+    ) -> Iterator[dict[str, Any]]:
+        """Rows as the table takes them, of what is new or has changed and is good enough."""
+        for one in embedder.stream(self._sources(entries), skip=self.skip):
+            given = self._waiting.pop(one.index)
+            if one.quality >= min_quality:
+                made = {"origin": self._origin, "crops": 1, **predicted(one, self._store)}
+                yield given | made
+                continue
+            reason = one.reason or "doubtful"
+            self.report.low_quality[reason] = self.report.low_quality.get(reason, 0) + 1
+            self._bar.update(1)
 
-    def sources(self, entries: Sequence[Entry]) -> Iterator[Any]:
+    def _sources(self, entries: Sequence[Entry]) -> Iterator[Any]:
         """What is to be embedded; what is given for the other pictures is corrected."""
         place = 0
         with ThreadPoolExecutor(usable_cores()) as pool:
@@ -170,16 +179,12 @@ class _Adding:
                             yield picture if record is None else replace(record, image=picture)
                             continue
                         if any(given[name] != row[name] for name in given):
-                            corrections.append(given)
+                            stated = given.keys() - _UNSTATED
+                            corrections.append({name: given[name] for name in stated})
                         self.report.unchanged += 1
                         self._bar.update(1)
                 if corrections:
                     self._store.merge(corrections)
-
-    def row(self, prediction: Prediction) -> dict[str, Any]:
-        """A row as the table takes it."""
-        given = self._waiting.pop(prediction.index)
-        return {**given, "origin": self._origin, "crops": 1, **predicted(prediction, self._store)}
 
     def _load(self, entries: Sequence[Entry]) -> list[tuple[Entry, Picture]]:
         """What entries of one image show; nothing is decoded."""
@@ -212,8 +217,7 @@ class _Adding:
 
     def _given(self, entry: Entry, row: Mapping[str, Any] | None) -> dict[str, Any]:
         """What an entry states, and its row where the entry does not."""
-        names = ("camera", "time", "track", "pinned", "first", "last", "heading", *self._own)
-        kept = {name: row[name] for name in names} if row else {}
+        kept = {name: row[name] for name in (*_STATED, *_UNSTATED, *self._own)} if row else {}
         own = {
             name: own_value(value, self._types[name])
             for name, value in entry.more.items()
@@ -235,23 +239,24 @@ class _Adding:
     ) -> dict[str, dict[str, Any]]:
         """Rows whose pictures are gone from their paths, and found here at new ones."""
         new = {
-            bytes.fromhex(picture.sha256): entry.id
+            bytes.fromhex(picture.sha256): entry
             for entry, picture in loaded
-            if entry.id not in known and entry.id == str(entry.image)
+            if entry.id not in known and entry.id == name_of(entry.image, entry.box)
         }
         if not new or not self._can_move:
             return {}
-        same = self._store.rows(("id", "image", "sha256"), any_of("sha256", new))
-        ids = {
-            new[row["sha256"]]: row["id"]
-            for row in same
-            if row["id"] == row["image"] and not Path(row["image"]).is_file()
+        gone = {
+            row["sha256"]: row["id"]
+            for row in self._store.rows(("id", "image", "box", "sha256"), any_of("sha256", new))
+            if row["id"] == name_of(row["image"], corners(row["box"]))
+            and not Path(row["image"]).is_file()
         }
-        if not ids:
+        if not gone:
             return {}
-        self._store.rename({old: path for path, old in ids.items()})
-        self.report.moved += len(ids)
-        return self._known(ids)
+        moved = {id: new[sha256] for sha256, id in gone.items()}
+        self._store.rename({id: (one.id, str(one.image)) for id, one in moved.items()})
+        self.report.moved += len(moved)
+        return self._known([one.id for one in moved.values()])
 
 
 def _by_image(entries: Iterable[Entry]) -> list[list[Entry]]:

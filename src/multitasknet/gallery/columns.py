@@ -22,8 +22,8 @@ from ..vehicle.keypoints import NUM_KEYPOINTS
 
 META = b"multitasknet"
 FORMAT = 3
-# In the metadata of the column of embeddings.
-RATES = b"rates"
+# What :meth:`.Store.keep` calls the rates of strangers.
+RATES = "rates"
 # LanceDB's own names begin with an underscore, and a dot is a field of a struct.
 _NAME = re.compile(r"[^\W\d_][\w -]*")
 # With it two writers of one id conflict, and the later one updates, also where no file is locked.
@@ -81,7 +81,7 @@ def without_rates(schema: Any) -> Any:
     """The columns, without the rates of strangers that were measured on their rows."""
     place = schema.get_field_index("embedding")
     field = schema.field(place)
-    kept = {name: value for name, value in (field.metadata or {}).items() if name != RATES}
+    kept = {name: value for name, value in (field.metadata or {}).items() if name != RATES.encode()}
     return schema.set(place, field.with_metadata(kept))
 
 
@@ -127,20 +127,26 @@ def halves(values: Any) -> np.ndarray:
     return found
 
 
-def check_names(names: Iterable[str]) -> None:
-    """GalleryError for names of own columns that LanceDB or the table's columns leave no room."""
-    taken = {name.casefold() for name in (*OWN_COLUMNS, *CORNERS)}
+def check_names(names: Iterable[str], stored: Iterable[str] = ()) -> None:
+    """GalleryError for names of own columns that LanceDB or the other columns leave no room.
+
+    Args:
+        stored: own columns that are there.
+    """
+    every = {name.casefold() for name in (*OWN_COLUMNS, *CORNERS)}
+    taken = {name.casefold() for name in stored}
     for name in names:
         if not _NAME.fullmatch(name):
             raise GalleryError(
                 f"{name!r} cannot name a column; expected a letter, then letters, digits, "
                 f"underscores, spaces or hyphens"
             )
-        if name.casefold() in taken:
+        if name.casefold() in every:
             raise GalleryError(
-                f"there are two columns {name!r}, of which one may be the gallery's own; give each "
-                f"another name"
+                f"{name!r} is a column of every gallery; leave it out, or give yours another name"
             )
+        if name.casefold() in taken:
+            raise GalleryError(f"there are two columns {name!r}; give each another name")
         taken.add(name.casefold())
 
 
@@ -184,7 +190,7 @@ def own_types(rows: Iterable[Mapping[str, object]], stored: Any) -> dict[str, An
         for name, value in row.items():
             if value is not None:
                 given.setdefault(name, []).append(own_value(value))
-    check_names([name for name in given if name not in stored.names])
+    check_names([name for name in given if name not in stored.names], stored.names)
     return {
         name: _type_of(name, values, stored.field(name) if name in stored.names else None)
         for name, values in given.items()

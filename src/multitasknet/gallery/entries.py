@@ -6,7 +6,6 @@ import csv
 import logging
 import math
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -22,12 +21,12 @@ from ..data.labels import keypoints_of
 from ..data.layouts import has_split, read_dataset
 from ..data.records import NO_VEHICLE, Record
 from ..data.text import parse_time, read_csv
-from ..errors import DataError, GalleryError, ImageError
+from ..errors import DataError, GalleryError, ImageError, OutputError
 from ..files import reading, replacing
 from ..images import Frame, crop_name, encode_jpeg, find_images
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from .columns import check_names, parse_cells
-from .rows import Entry, GalleryRow, Hit
+from .rows import Entry, Hit, corners, name_of
 
 logger = logging.getLogger(__name__)
 
@@ -108,12 +107,13 @@ def write_ranks(path: Path, found: Iterable[Sequence[Hit]], order: Mapping[str, 
     return path
 
 
-def write_crops(folder: Path, rows: Iterable[GalleryRow]) -> int:
+def write_crops(folder: Path, rows: Iterable[dict[str, Any]], own: Sequence[str]) -> int:
     """Write what rows show as JPEG files with ``crops.csv``, which :func:`read_manifest` reads.
 
     Args:
         folder: a new one.
-        rows: those of one picture together.
+        rows: columns of the table, those of one picture together.
+        own: the user's columns among them, to be written as well.
 
     Returns:
         How many were written; those that cannot be read are left out, which is logged.
@@ -121,13 +121,16 @@ def write_crops(folder: Path, rows: Iterable[GalleryRow]) -> int:
     Raises:
         OutputError: the folder is there, or cannot be written.
     """
-    lines: list[tuple[object, ...]] = []
+    if folder.exists():  # said before the work, not after
+        raise OutputError(f"{folder}: something is there already; give a new folder")
+    lines: list[dict[str, Any]] = []
     with replacing(folder) as part:
         part.mkdir()
-        for image, group in groupby(rows, key=lambda row: row.image):
+        for image, group in groupby(rows, key=lambda row: row["image"]):
             frame, shown = Frame(image), list(group)
             try:
-                crops = [frame.crop(row.box) if row.box else frame.picture for row in shown]
+                boxes = [corners(row["box"]) for row in shown]
+                crops = [frame.crop(box) if box else frame.picture for box in boxes]
                 pixels = [crop.decode()[0] for crop in crops]
             except ImageError as error:
                 logger.warning("%s is left out: %s", image, error)
@@ -135,9 +138,11 @@ def write_crops(folder: Path, rows: Iterable[GalleryRow]) -> int:
             for row, crop in zip(shown, pixels, strict=True):
                 name = f"{len(lines) + 1:06}.jpg"
                 (part / name).write_bytes(encode_jpeg(crop, _JPEG_QUALITY))
-                lines.append((name, row.id, row.camera, row.time or "", row.track))
+                lines.append(row | {"image": name})
         with (part / "crops.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([_WRITTEN, *lines])
+            table = csv.DictWriter(file, [*_WRITTEN, *own], extrasaction="ignore")
+            table.writeheader()
+            table.writerows(lines)
     return len(lines)
 
 
@@ -170,7 +175,7 @@ def read_manifest(path: Path) -> list[Entry]:
 
     Raises:
         GalleryError: no such file, a damaged one, names of columns that cannot be stored, faulty
-            times and boxes, ids that occur twice, missing pictures.
+            times and boxes, missing pictures.
         DataError: a CSV that is not text; boxes in pixels and in shares together.
         ImageError: a picture with boxes is none.
     """
@@ -184,10 +189,12 @@ def read_manifest(path: Path) -> list[Entry]:
     ]
     # Path.is_file fails on names that are too long.
     missing = [str(one.image) for one in entries if not os.path.isfile(one.image)]  # noqa: PTH113
-    _refuse(path, "pictures are missing", missing, "fetch them, or take their rows out")
+    if missing:
+        raise GalleryError(
+            f"{path}: {len(missing)} pictures are missing: {', '.join(missing[:_SHOWN])}; fetch "
+            f"them, or take their rows out"
+        )
     entries = list(_cut_out(path, entries))
-    twice = [id for id, count in Counter(one.id for one in entries).items() if count > 1]
-    _refuse(path, "ids occur twice", twice, "give each row an id of its own")
     if not entries:
         raise GalleryError(f"{path}: there are no rows; give at least one picture")
     return entries
@@ -195,17 +202,15 @@ def read_manifest(path: Path) -> list[Entry]:
 
 def _cut_out(path: Path, entries: Sequence[Entry]) -> Iterator[Entry]:
     """The entries with their boxes fitted to their pictures, without those that are too small."""
-    given = [(number, one) for number, one in enumerate(entries, start=1) if one.box]
-    boxes = [Box(one.image, one.box, one.track) for _, one in given if one.box]
-    places = [f"{path}, row {number}" for number, _ in given]
-    relative = are_relative([box.xyxy for box in boxes], places)
-    found = iter(fitted(boxes, relative=relative))
+    given = [(number, one.box, one) for number, one in enumerate(entries, start=1) if one.box]
+    places = [f"{path}, row {number}" for number, _, _ in given]
+    relative = are_relative([box for _, box, _ in given], places)
+    fits = iter(fitted([Box(one.image, box) for _, box, one in given], relative=relative))
     for entry in entries:
-        box = next(found) if entry.box else None
-        if box:
-            yield replace(entry, id=entry.id or box.name, box=box.xyxy)
-        elif not entry.box:
-            yield replace(entry, id=entry.id or str(entry.image))
+        box = next(fits) if entry.box else None
+        if box or not entry.box:
+            xyxy = box.xyxy if box else None
+            yield replace(entry, id=entry.id or name_of(entry.image, xyxy), box=xyxy)
 
 
 def _csv_columns(path: Path) -> Iterable[tuple[str, list[Any]]]:
@@ -275,12 +280,3 @@ def _word(value: object) -> str:
     text = "" if value is None else str(value).strip()
     whole, _, rest = text.partition(".")
     return whole if rest == "0" and whole.lstrip("-").isdigit() else text
-
-
-def _refuse(path: Path, what: str, found: Sequence[str], remedy: str) -> None:
-    """GalleryError if anything was found; names the first."""
-    if found:
-        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        raise GalleryError(
-            f"{path}: {len(found)} {what}: {', '.join(found[:_SHOWN])}{more}; {remedy}"
-        )

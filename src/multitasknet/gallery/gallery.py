@@ -5,6 +5,7 @@ On disk it is a LanceDB table, for a folder of crops the same table in memory.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,10 +21,11 @@ from pyarrow import csv, parquet
 from tqdm import tqdm
 
 from ..data.boxes import boxes_of
+from ..data.records import NO_VEHICLE, Record
 from ..errors import GalleryError
 from ..files import expand, replacing
 from ..hub.card import assets_folder
-from ..images import Corners, find_images
+from ..images import find_images
 from ..ranking import centering
 from ..ranking.calibration import Calibration, surroundings
 from ..ranking.distances import (
@@ -37,11 +39,12 @@ from ..ranking.strangers import Rate, StrangerRates
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from . import index, kept_rates, linking
 from .adding import Embedder, add_entries, predicted
-from .columns import origin_in, origin_text, table_schema, vectors, with_corners
+from .columns import OWN_COLUMNS, RATES, origin_in, origin_text, table_schema, vectors, with_corners
 from .entries import entries_in, entries_of, entries_of_boxes, write_crops
 from .index import RECALL, Setting
 from .linking import Groups, Sightings
 from .rows import (
+    ROW,
     AddReport,
     Entry,
     Facets,
@@ -50,8 +53,8 @@ from .rows import (
     Hit,
     all_of,
     any_of,
+    corners,
     quoted,
-    with_times,
 )
 from .store import MEMORY, Store, is_store
 
@@ -59,16 +62,13 @@ if TYPE_CHECKING:
     from ..inference.origin import EmbeddingOrigin
     from ..inference.predictor import Prediction, Predictor
 
+logger = logging.getLogger(__name__)
+
 DEMO = "demo"
-_ROW = (
-    *("id", "image", "camera", "time", "color", "type"),
-    *("box", "track", "first", "last", "quality", "vehicle"),
-)
 _EMBEDDING = "embedding"
 # LanceDB sums in float32; what it finds is ranked again in float64.
 _SPARE = 16
-# Seconds: tracks of one camera may follow each other at once.
-_MOMENT = 1e-6
+_GROUPED_BY = ("camera", "color", "type")
 # Neighbours of each row that are looked at to link.
 _NEIGHBORS = 50
 # Rows that say how many of all are near a query.
@@ -157,11 +157,11 @@ class Gallery(Store):
 
     def row(self, id: str) -> GalleryRow:
         """One row; KeyError if no row has that id."""
-        return _gallery_row(self._one(id, _ROW))
+        return GalleryRow.of(self._one(id, ROW))
 
     def select(self, where: str) -> Iterator[GalleryRow]:
         """The rows that an SQL condition keeps; GalleryError if it cannot be used."""
-        return map(_gallery_row, self.rows(_ROW, where))
+        return map(GalleryRow.of, self.rows(ROW, where))
 
     def embedding(self, id: str) -> np.ndarray:
         """Its embedding, float32 ``[D]``; KeyError if no row has that id."""
@@ -175,8 +175,8 @@ class Gallery(Store):
 
     def find(self, sha256s: Iterable[str]) -> dict[str, GalleryRow]:
         """Rows of pictures with these bytes, by sha256."""
-        rows = self.rows([*_ROW, "sha256"], any_of("sha256", map(bytes.fromhex, sha256s)))
-        return {row["sha256"].hex(): _gallery_row(row) for row in rows}
+        rows = self.rows([*ROW, "sha256"], any_of("sha256", map(bytes.fromhex, sha256s)))
+        return {row["sha256"].hex(): GalleryRow.of(row) for row in rows}
 
     def search(
         self,
@@ -198,16 +198,19 @@ class Gallery(Store):
             max_distance: squared Euclidean; rows further away are left out.
             exact: compare all rows that ``where`` keeps, however many they are. Embeddings are
                 stored as float16: distances closer than its steps may come in another order.
-            group_by: a column, of whose every value only the nearest row is given.
+            group_by: ``camera``, ``color`` or ``type``, of each of which only the nearest row is
+                given.
             calibration: of the network that made queries and rows, for the hits' probabilities.
 
         Raises:
             DataError: queries of another width, or not finite.
-            GalleryError: a condition that cannot be used.
+            GalleryError: a condition or column that cannot be used.
         """
+        if group_by not in (None, *_GROUPED_BY):
+            raise GalleryError(f"group_by is {group_by!r}; expected {', '.join(_GROUPED_BY)}")
         queries, _ = check_embedding_pair("queries", queries, "rows", np.zeros((1, self.width)))
         check_count("top", top)
-        condition = _condition(where)
+        condition = self.condition(where)
         setting = None if exact else self.plan(condition)
         found = []
         for query in queries:
@@ -234,19 +237,19 @@ class Gallery(Store):
         setting = self._measured(self.table.version) if total > index.EXACT_BELOW else None
         if setting is None or setting.recall < setting.wanted:
             return None
-        return index.narrowed(setting, total, self.count(_condition(where)))
+        return index.narrowed(setting, total, self.count(where))
 
     def _nearest(
         self, query: np.ndarray, top: int, where: str | None, setting: Setting | None
     ) -> list[Hit]:
-        vector, columns = query.astype(np.float32), [*_ROW, _EMBEDDING]
+        vector, columns = query.astype(np.float32), [*ROW, _EMBEDDING]
         table = index.search(self, vector, columns, where, top=top + _SPARE, setting=setting)
         if not table.num_rows:
             return []
         distances = squared_distances(query[None], vectors(table[_EMBEDDING]))[0]
-        rows = table.select(_ROW).to_pylist()
+        rows = table.select(ROW).to_pylist()
         return [
-            Hit(_gallery_row(rows[one]), float(distances[one])) for one in nearest(distances, top)
+            Hit(GalleryRow.of(rows[one]), float(distances[one])) for one in nearest(distances, top)
         ]
 
     def _nearest_of_each(
@@ -283,18 +286,21 @@ class Gallery(Store):
             reembed: replace rows of other weights.
 
         Raises:
-            GalleryError: rows of other weights are there, unless ``reembed``; own columns that
-                cannot be stored.
+            GalleryError: rows of other weights are there, unless ``reembed``; ids that occur
+                twice; own columns that cannot be stored.
             OutputError: the store cannot be written; what was committed stays.
         """
         given = list(entries)
         known = [one for one in given if isinstance(one, Entry)]
         known += entries_of(Path(one) for one in given if not isinstance(one, Entry))
+        # Of a gallery in memory rates are measured when they are asked for.
+        is_kept = self.path != MEMORY
+        if reembed and is_kept:
+            self.keep(RATES, None)  # also for a call that is killed before it measures them again
         report = add_entries(
             self, predictor, known, min_quality=min_quality, reembed=reembed, progress=progress
         )
-        # Of a gallery in memory they are measured when they are asked for.
-        if is_store(self.path) and report.added and (reembed or kept_rates.kept(self) is None):
+        if is_kept and len(self) and kept_rates.kept(self) is None:
             kept_rates.keep(self)
         return report
 
@@ -318,9 +324,16 @@ class Gallery(Store):
             kept_rates.keep(self)
 
     def stale(self, origin: EmbeddingOrigin) -> list[Entry]:
-        """The pictures of rows of other weights, to be embedded again."""
-        rows = self.rows(["id", "image", "box"], f"origin <> {quoted(origin_text(origin))}")
-        return [Entry(row["id"], Path(row["image"]), box=_corners(row["box"])) for row in rows]
+        """The pictures of rows of other weights, to be embedded again, with keypoints of labels."""
+        columns = ["id", "image", "box", "pose_origin", "keypoints"]
+        found = []
+        for row in self.rows(columns, f"origin <> {quoted(origin_text(origin))}"):
+            image, record = Path(row["image"]), None
+            if row["pose_origin"] == "given":
+                points = np.array(row["keypoints"], np.float32).reshape(-1, 3)
+                record = Record(image, NO_VEHICLE, keypoints=points)
+            found.append(Entry(row["id"], image, box=corners(row["box"]), record=record))
+        return found
 
     def origins(self) -> dict[EmbeddingOrigin, int]:
         """What made the rows, and how many each."""
@@ -370,6 +383,8 @@ class Gallery(Store):
     def export_crops(self, folder: str | Path, where: str | None = None) -> int:
         """Write what rows show as JPEG files, and ``crops.csv``, a manifest of them.
 
+        It has your own columns, too, but no vehicles and no moments of tracks.
+
         Rows whose pictures cannot be read are left out, which is logged.
 
         Args:
@@ -383,10 +398,11 @@ class Gallery(Store):
             GalleryError: no rows.
             OutputError: the folder exists, or cannot be written.
         """
-        rows = sorted(map(_gallery_row, self.rows(_ROW, where)), key=lambda row: str(row.image))
+        own = [name for name in self.columns if name not in OWN_COLUMNS]
+        rows = sorted(self.rows([*ROW, *own], where), key=lambda row: str(row["image"]))
         if not rows:
             raise GalleryError(f"{self.path}: no row is to be exported; change the condition")
-        return write_crops(Path(folder), rows)
+        return write_crops(Path(folder), rows, own)
 
     def centered_rates(self) -> StrangerRates:
         """:attr:`rates`, of what ``center_cameras`` of :meth:`group` and :meth:`link` compares."""
@@ -411,7 +427,7 @@ class Gallery(Store):
         """
         rows, embeddings, _ = self._embedded(["image", "box"], where, center_cameras=center_cameras)
         groups = linking.complete_linkage(embeddings.astype(np.float32), max_distance)
-        images, boxes = map(Path, rows["image"].to_pylist()), map(_corners, rows["box"].to_pylist())
+        images, boxes = map(Path, rows["image"].to_pylist()), map(corners, rows["box"].to_pylist())
         return Groups(tuple(images), groups, max_distance, boxes=tuple(boxes))
 
     def link(
@@ -439,7 +455,7 @@ class Gallery(Store):
                 each, as an index knows the stored embeddings alone.
 
         Raises:
-            GalleryError: there are no rows.
+            GalleryError: there are no rows, or vehicles were pinned meanwhile.
             DataError: no camera has enough rows for ``center_cameras``.
         """
         rows, embeddings, cameras = self._embedded(
@@ -453,9 +469,15 @@ class Gallery(Store):
             for (one, other), both in (travel_times or {}).items()
             if {one, other} <= numbers.keys()
         }
+        unknown = {name for way in travel_times or {} for name in way} - numbers.keys()
+        if unknown:
+            logger.warning(
+                "travel times of cameras that no row has: %s", ", ".join(sorted(unknown))
+            )
+        seen = Sightings.of(rows, cameras, window, bounds)
         is_exact = center_cameras or self.plan() is None
-        near, far = self._neighbors(rows["id"].to_pylist(), embeddings, is_exact, progress)
-        seen = _sightings(rows, cameras, window, bounds)
+        ids = rows["id"].to_pylist()
+        near, far = self._neighbors(ids, embeddings, seen.tracks, is_exact, progress)
         groups = linking.link(embeddings, near, far, seen, max_distance=max_distance)
         learned = {}
         if learn:
@@ -468,8 +490,14 @@ class Gallery(Store):
         schema = self.table.schema
         fields = pa.schema([schema.field("id"), schema.field("vehicle")])
         labels = pa.array(vehicles, pa.int64(), mask=~together)
-        # Rows that were removed meanwhile are not written.
-        self.merge_table(pa.Table.from_arrays([rows["id"], labels], schema=fields))
+        with self.writing():
+            if self.count(f"pinned > {seen.pinned.max()}"):
+                raise GalleryError(
+                    f"{self.path}: vehicles were put right by hand meanwhile; link again, which "
+                    f"keeps that"
+                )
+            # Rows that were removed meanwhile are not written.
+            self.merge(pa.Table.from_arrays([rows["id"], labels], schema=fields))
         times = {(names[one], names[other]): time for (one, other), time in learned.items()}
         return Groups(tuple(map(Path, rows["image"].to_pylist())), groups, max_distance, times)
 
@@ -496,28 +524,37 @@ class Gallery(Store):
         return rows, embeddings, cameras
 
     def _neighbors(
-        self, ids: Sequence[str], embeddings: np.ndarray, is_exact: bool, progress: bool
+        self,
+        ids: Sequence[str],
+        embeddings: np.ndarray,
+        tracks: np.ndarray,
+        is_exact: bool,
+        progress: bool,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and distances of each row's nearest, ``[N, 51]``, itself among them.
+        """Rows and distances of each row's nearest ones of other tracks, ``[N, 50]``.
 
         Found by comparing each with each, or if not ``is_exact`` by searches of the index.
         """
-        count = min(_NEIGHBORS + 1, len(ids))
-        near = np.full((len(ids), count), -1)
-        far = np.full((len(ids), count), np.inf)
+        near = np.full((len(ids), _NEIGHBORS), -1)
+        far = np.full((len(ids), _NEIGHBORS), np.inf)
+        # A long track's own rows would be all its neighbours.
+        counts = np.minimum(np.bincount(tracks)[tracks] + _NEIGHBORS, len(ids)).tolist()
         places = {id: place for place, id in enumerate(ids)}
         blocks = chain.from_iterable(distance_blocks(embeddings, embeddings))
-        hidden = None if progress else True
+        setting, hidden = self.plan(), None if progress else True
         for place in tqdm(range(len(ids)), "link", disable=hidden, unit="row"):
             if is_exact:
                 distances = next(blocks)
-                found = nearest(distances, count)
-                near[place], far[place] = found, distances[found]
-                continue
-            (hits,) = self.search(embeddings[place : place + 1].astype(np.float32), top=count)
-            kept = [hit for hit in hits if hit.row.id in places]
-            near[place, : len(kept)] = [places[hit.row.id] for hit in kept]
-            far[place, : len(kept)] = [hit.distance for hit in kept]
+                found = nearest(distances, counts[place])
+                distances = distances[found]
+            else:
+                query = embeddings[place].astype(np.float32)
+                hits = self._nearest(query, counts[place], None, setting)
+                found = np.array([places.get(hit.row.id, place) for hit in hits], np.int64)
+                distances = np.array([hit.distance for hit in hits])
+            others = np.flatnonzero(tracks[found] != tracks[place])[:_NEIGHBORS]
+            near[place, : len(others)] = found[others]
+            far[place, : len(others)] = distances[others]
         return near, far
 
 
@@ -576,53 +613,6 @@ def find_gallery(place: str | Path) -> Gallery | Path:
     return folder
 
 
-def _condition(where: GalleryFilter | str | None) -> str | None:
-    where = where.condition if isinstance(where, GalleryFilter) else where
-    return where and with_times(where)
-
-
 def _by_size(name: str) -> tuple[bool, int, str]:
     """Numbers by their size, before names."""
     return (False, len(name), name) if name.isdigit() else (True, 0, name)
-
-
-def _gallery_row(row: dict[str, Any]) -> GalleryRow:
-    known = {name: row[name] for name in _ROW}
-    known["box"] = _corners(row["box"])
-    known |= {name: row[name] or row["time"] for name in ("first", "last")}
-    return GalleryRow(**known | {"image": Path(row["image"])})
-
-
-def _sightings(
-    rows: Any, cameras: np.ndarray, window: float, bounds: Mapping[tuple[int, int], Any]
-) -> Sightings:
-    """When a gallery's rows were seen; those of one track from its first moment to its last."""
-    time, first, last = (_seconds(rows[name]) for name in ("time", "first", "last"))
-    names = rows["track"].to_pylist()
-    tracks = linking.numbered(
-        (camera, name) if name else row
-        for row, (camera, name) in enumerate(zip(cameras.tolist(), names, strict=True))
-    )
-    starts = np.full(len(tracks), np.nan)
-    ends = starts.copy()
-    np.fmin.at(starts, tracks, np.where(np.isnan(first), time, first))
-    np.fmax.at(ends, tracks, np.where(np.isnan(last), time, last))
-    return Sightings(
-        cameras,
-        starts[tracks],
-        ends[tracks],
-        window=np.array([_MOMENT if name else window for name in names]),
-        tracks=tracks,
-        pinned=rows["pinned"].fill_null(-1).to_numpy(),
-        bounds=bounds,
-    )
-
-
-def _corners(values: list[float] | None) -> Corners | None:
-    """A box as the table has it."""
-    return (values[0], values[1], values[2], values[3]) if values else None
-
-
-def _seconds(times: Any) -> np.ndarray:
-    """A column of times as seconds since 1970, float64 ``[N]``, NaN where there is none."""
-    return times.cast(pa.int64()).cast(pa.float64()).fill_null(float("nan")).to_numpy() / 1e6

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -23,7 +22,7 @@ logger = logging.getLogger(__name__)
 # Up to as many rows are searched exactly.
 EXACT_BELOW = 100_000
 RECALL = 0.95
-# In the metadata of the column of embeddings.
+# What :meth:`.Store.keep` calls a setting.
 _MEASURED = "measured"
 _EMBEDDING = "embedding"
 _FEWEST = 1_000
@@ -98,10 +97,9 @@ def measured(store: Store) -> Setting | None:
 
 
 def _kept(store: Store) -> Setting | None:
-    text = (store.table.schema.field(_EMBEDDING).metadata or {}).get(_MEASURED.encode(), b"")
     # What is damaged is as if it had not been measured.
-    with suppress(ValueError, TypeError):
-        return Setting(**json.loads(text))
+    with suppress(TypeError):
+        return Setting(**store.kept(_MEASURED))
     return None
 
 
@@ -169,9 +167,7 @@ def measure(store: Store, recall: float | None = None) -> list[Setting]:
         setting = Setting(min(probes, _parts(rows)), 0.0, wanted, rows, name)
         tried.append(replace(setting, recall=_recall(store, queries, truth, setting)))
         probes *= 2
-    kept = {_MEASURED: json.dumps(asdict(tried[-1]))}
-    with store.writing():
-        store.table.update_field_metadata({"path": _EMBEDDING, "metadata": kept})
+    store.keep(_MEASURED, asdict(tried[-1]))
     if tried[-1].recall < wanted:
         logger.warning(
             "the index finds %.3f of the nearest with all its parts, not %.3f: searches are exact",
@@ -185,8 +181,7 @@ def sample(store: Store, count: int) -> np.ndarray:
     """Embeddings of some rows, the same ones each time, float32 ``[N, D]``."""
     total = len(store)
     chosen = np.random.default_rng(0).choice(total, min(count, total), replace=False)
-    query = store.table.take_offsets(sorted(chosen.tolist())).select([_EMBEDDING])
-    return vectors(store.answer(query.to_arrow, None)[_EMBEDDING])
+    return store.embeddings(store.table.take_offsets(sorted(chosen.tolist())))
 
 
 def _recall(store: Store, queries: np.ndarray, truth: np.ndarray, tried: Setting) -> float:

@@ -10,9 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby, pairwise
+from functools import cached_property
+from itertools import chain, groupby, pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
+
+import pyarrow.compute as pc
 
 from ..data.text import read_table
 from ..errors import DataError, GalleryError
@@ -65,7 +68,7 @@ class Journey:
     vehicle: int
     rows: tuple[GalleryRow, ...]
 
-    @property
+    @cached_property
     def stops(self) -> list[Stop]:
         """The cameras in turn, of rows whose camera and time are known."""
         stops: list[Stop] = []
@@ -143,11 +146,13 @@ def pin(gallery: Gallery, ids: Sequence[str]) -> int:
         The vehicle's number.
 
     Raises:
-        GalleryError: no row has one of these ids.
+        GalleryError: no row has one of these ids, or there are none.
     """
     columns = ["id", "vehicle", "pinned"]
+    if not ids:
+        raise GalleryError("no row is named; give the ids of one vehicle's rows")
     with gallery.writing():
-        numbers = (row[name] or 0 for row in gallery.rows(columns) for name in columns[1:])
+        numbers = (pc.max(one).as_py() or 0 for one in chain(*gallery.read(columns[1:])))
         number = 1 + max(numbers, default=0)
         chosen = {row["id"]: row["vehicle"] for row in gallery.rows(columns, any_of("id", ids))}
         for id in ids:

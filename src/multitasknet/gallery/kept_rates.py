@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import asdict
 
@@ -10,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..ranking.strangers import Moments, StrangerRates
-from .columns import RATES, vectors
+from .columns import RATES
 from .index import sample
 from .store import Store
 
@@ -20,7 +19,6 @@ SAMPLE = 2_000
 _MOMENT = 2
 # They are measured again once the gallery has grown or shrunk by this share.
 _GROWN = 0.1
-_EMBEDDING = "embedding"
 
 
 def kept(store: Store) -> StrangerRates | None:
@@ -28,9 +26,8 @@ def kept(store: Store) -> StrangerRates | None:
 
     None if it has changed by a tenth since, or if they are damaged: they can be measured again.
     """
-    text = (store.table.schema.field(_EMBEDDING).metadata or {}).get(RATES, b"{}")
     with suppress(ValueError, TypeError, AttributeError, LookupError):
-        values = json.loads(text)
+        values = store.kept(RATES)
         rows, rates = values.pop("rows"), StrangerRates.from_json(values)
         return rates if abs(len(store) - rows) <= _GROWN * rows else None
     return None
@@ -38,10 +35,7 @@ def kept(store: Store) -> StrangerRates | None:
 
 def keep(store: Store) -> None:
     """Measure the rates, and keep them with the gallery."""
-    values = {"rows": len(store), **asdict(measure(store))}
-    with store.writing():
-        metadata = {RATES.decode(): json.dumps(values)}
-        store.table.update_field_metadata({"path": _EMBEDDING, "metadata": metadata})
+    store.keep(RATES, {"rows": len(store), **asdict(measure(store))})
 
 
 def measure(store: Store) -> StrangerRates:
@@ -67,6 +61,5 @@ def _moments(store: Store) -> Moments | None:
         return None
     ids = rows["_rowid"].to_numpy()
     chosen = chosen[np.argsort(ids[chosen])]  # LanceDB gives them in this order
-    query = store.table.take_row_ids(ids[chosen].tolist()).select([_EMBEDDING])
-    found = vectors(store.answer(query.to_arrow, None)[_EMBEDDING])
+    found = store.embeddings(store.table.take_row_ids(ids[chosen].tolist()))
     return Moments(found, moments[chosen], cameras[chosen])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,13 +19,15 @@ from ..errors import GalleryError
 from ..files import replacing
 from ..images import Corners
 from ..ranking.distances import squared_distances
-from ..vehicle.cameras import same_camera
+from ..vehicle.cameras import UNKNOWN_CAMERA, same_camera
 from .columns import with_corners
 
 # Of one vehicle's images, in units of the distance that makes a pair.
 SPREAD = 1.5
 # Of a complete linkage, which holds all pairs of distances.
 MOST_GROUPED = 20_000
+# Seconds: tracks of one camera may follow each other at once.
+_MOMENT = 1e-6
 # Travel times that are learned: of so many vehicles, and how far from the median they may be, in
 # spreads, of which each is at least this share of the median; of so many vehicles twice as far.
 _FEWEST = 5
@@ -154,6 +157,41 @@ class Sightings:
     pinned: np.ndarray
     bounds: Mapping[tuple[int, int], tuple[float, float]] = field(default_factory=dict)
 
+    @classmethod
+    def of(
+        cls,
+        rows: pa.Table,
+        cameras: np.ndarray,
+        window: float,
+        bounds: Mapping[tuple[int, int], tuple[float, float]],
+    ) -> Sightings:
+        """Of a gallery's rows; those of a track were seen from its first moment to its last.
+
+        A track's name is one of its camera's, or where that is unknown of its pictures' folder.
+        """
+        time, first, last = (_seconds(rows[name]) for name in ("time", "first", "last"))
+        names = rows["track"].to_pylist()
+        folders = [os.path.dirname(image) for image in rows["image"].to_pylist()]  # noqa: PTH120
+        tracks = numbered(
+            (camera, folder if camera == UNKNOWN_CAMERA else "", name) if name else row
+            for row, (camera, folder, name) in enumerate(
+                zip(cameras.tolist(), folders, names, strict=True)
+            )
+        )
+        starts = np.full(len(tracks), np.nan)
+        ends = starts.copy()
+        np.fmin.at(starts, tracks, np.where(np.isnan(first), time, first))
+        np.fmax.at(ends, tracks, np.where(np.isnan(last), time, last))
+        return cls(
+            cameras,
+            starts[tracks],
+            ends[tracks],
+            window=np.array([_MOMENT if name else window for name in names]),
+            tracks=tracks,
+            pinned=rows["pinned"].fill_null(-1).to_numpy(),
+            bounds=bounds,
+        )
+
     @cached_property
     def _limits(self) -> np.ndarray:
         # The last place, -1, is that of unknown cameras.
@@ -164,7 +202,10 @@ class Sightings:
         return limits
 
     def apart(self, a: Any, b: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Seconds between rows, from the earlier to the later, with the least and the most."""
+        """Seconds between rows, from the earlier to the later, with the least and the most.
+
+        Of rows that begin at one time ``a`` is the earlier.
+        """
         is_first = self.first[a] <= self.first[b]
         earlier, later = np.where(is_first, a, b), np.where(is_first, b, a)
         places = self.cameras[earlier], self.cameras[later]
@@ -175,9 +216,10 @@ class Sightings:
 
     def clash(self, a: Any, b: Any) -> np.ndarray:
         """Whether rows cannot show one vehicle, whatever others show."""
-        gap, least, _ = self.apart(a, b)
+        (gap, least, _), (back, least_back, _) = self.apart(a, b), self.apart(b, a)
         first, second = self.pinned[a], self.pinned[b]
-        return (gap < least) | ((first != second) & (first >= 0) & (second >= 0))
+        is_too_soon = (gap < least) & (back < least_back)
+        return is_too_soon | ((first != second) & (first >= 0) & (second >= 0))
 
     def too_late(self, a: Sequence[int], b: Sequence[int]) -> bool:
         """Whether a vehicle would take too long from a row of the one to the next, of the other."""
@@ -190,8 +232,9 @@ class Sightings:
 
 def travel_times(vehicles: np.ndarray, seen: Sightings) -> dict[tuple[int, int], Travel]:
     """How long linked vehicles took, by pairs of cameras that five or more passed in turn."""
-    order = np.lexsort((seen.first, vehicles))
-    order = order[~np.isnan(seen.first[order]) & (seen.cameras[order] >= 0)]
+    rows = np.unique(seen.tracks, return_index=True)[1]  # a track went once, however many it has
+    rows = rows[~np.isnan(seen.first[rows]) & (seen.cameras[rows] >= 0)]
+    order = rows[np.lexsort((seen.first[rows], vehicles[rows]))]
     a, b = order[:-1], order[1:]
     moved = (vehicles[a] == vehicles[b]) & (seen.cameras[a] != seen.cameras[b])
     seconds = defaultdict[tuple[int, int], list[float]](list)
@@ -256,6 +299,11 @@ def numbered(groups: Iterable[Hashable]) -> np.ndarray:
     """What each is as an integer, int64 ``[N]``, from 0 in the order of the first of each."""
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(one, len(numbers)) for one in groups], np.int64)
+
+
+def _seconds(times: Any) -> np.ndarray:
+    """A column of times as seconds since 1970, float64 ``[N]``, NaN where there is none."""
+    return times.cast(pa.int64()).cast(pa.float64()).fill_null(float("nan")).to_numpy() / 1e6
 
 
 def _mutual(

@@ -7,18 +7,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from ..errors import ImageError
-from ..images import Corners, open_picture
+from ..files import replacing
+from ..images import Corners, open_picture, read_image
 from ..report.charts import draw_map
+from ..report.overlay import draw_agreement
 from ..report.page import Panel, Shot, thumbnail, write_page
-from .journeys import Journey, Stop, check_places, origins_and_destinations, ways
+from .journeys import (
+    Journey,
+    Stop,
+    check_places,
+    origins_and_destinations,
+    ways,
+    write_csv,
+    write_geojson,
+)
 from .rows import Hit
 
 if TYPE_CHECKING:
-    from ..inference.predictor import Prediction
-    from ..ranking.calibration import Calibration
-    from ..ranking.strangers import StrangerRates
+    from ..inference.predictor import Prediction, Predictor
+    from .comparing import Comparison
+    from .gallery import Gallery
     from .linking import Groups
 
 # Vehicles on a contact sheet, and crops of each.
@@ -29,23 +40,10 @@ def write_search_page(
     path: str | Path,
     queries: Sequence[Prediction],
     found: Sequence[Sequence[Hit]],
-    *,
-    gallery: int,
-    rates: StrangerRates,
-    weights: str = "",
-    calibration: Calibration | None = None,
+    gallery: Gallery,
+    predictor: Predictor,
 ) -> Path:
-    """Write a self-contained page with each query and its nearest rows.
-
-    Args:
-        gallery: rows searched in.
-        weights: where the weights are from; empty if they are random.
-        rates: of the gallery.
-        calibration: that the hits' probabilities are by; None if they have none.
-
-    Raises:
-        OutputError: the page cannot be written.
-    """
+    """Write a self-contained page with each query and its nearest rows; OutputError."""
 
     def caption(hit: Hit) -> str:
         facts = [f"{hit.distance:.3g}"]
@@ -71,11 +69,11 @@ def write_search_page(
         title="MultiTaskNet search",
         panels=panels,
         queries=len(queries),
-        gallery=gallery,
-        weights=weights,
-        rates=rates,
-        calibration=calibration,
-        random=not weights,
+        gallery=len(gallery),
+        weights=predictor.engine.source,
+        rates=gallery.rates,
+        calibration=predictor.calibration,
+        random=not predictor.engine.source,
     )
 
 
@@ -111,20 +109,42 @@ def write_contact_sheet(path: str | Path, groups: Groups) -> Path:
     )
 
 
-def write_journeys_page(
-    path: str | Path,
+def draw_comparison(path: Path, images: Sequence[Path], compared: Comparison) -> Path:
+    """Draw two images with the surfaces that agree, as PNG; OutputError."""
+    parts = compared.parts
+    seen = [surface for surface, part in enumerate(parts) if part.seen_in_both]
+    drawn = draw_agreement(
+        [Image.fromarray(read_image(image)) for image in images],
+        [one.pose.keypoints for one in (compared.first, compared.second)],
+        seen,
+        {surface: parts[surface].contribution or 0 for surface in seen if parts[surface].agrees},
+    )
+    with replacing(path) as part:
+        drawn.save(part, "PNG")
+    return path
+
+
+def write_journeys(
+    path: Path,
     journeys: Sequence[Journey],
     cameras: Mapping[str, tuple[float, float]] | None = None,
 ) -> Path:
-    """Write a self-contained page with each vehicle's way and pictures, in the order given.
+    """Write journeys in the order given, as the path's suffix says.
+
+    ``.html`` is a self-contained page with each vehicle's way and pictures, ``.csv`` has a line for
+    each row, ``.geojson`` the cameras as points and the ways as lines.
 
     Args:
         cameras: latitude and longitude of all of them, for a map; None for none.
 
     Raises:
         GalleryError: a camera's place is not among these.
-        OutputError: the page cannot be written.
+        OutputError: the file cannot be written.
     """
+    if path.suffix == ".csv":
+        return write_csv(path, journeys)
+    if path.suffix == ".geojson":
+        return write_geojson(path, journeys, cameras or {})
     if cameras is not None:
         check_places(journeys, cameras)
     taken, whole = ways(journeys), origins_and_destinations(journeys)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from ..data.records import Record
 from ..data.text import parse_time, utc
@@ -15,11 +16,9 @@ from ..images import Corners, Picture, crop_name, open_picture
 from ..ranking.strangers import Rate
 
 _LITERAL = r"(?:timestamp\s*)?'(?:[^']|'')*'"
-# A comparison of the column time with text, or any other text in quotes, which is left alone.
-_TIMES = re.compile(
-    rf"(?P<column>\btime\s*(?:[<>]=?|!?=|<>|\b(?:not\s+)?between\b)\s*)(?P<first>{_LITERAL})"
-    rf"(?P<and>\s*and\s+(?P<second>{_LITERAL}))?|{_LITERAL}",
-    re.IGNORECASE,
+_COMPARED = (
+    rf"\s*(?:(?:[<>]=?|!?=|<>)\s*{_LITERAL}"
+    rf"|\b(?:not\s+)?between\s*{_LITERAL}\s*and\s*{_LITERAL})"
 )
 
 
@@ -53,15 +52,25 @@ class GalleryRow:
     last: datetime | None = None
     vehicle: int | None = None
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> GalleryRow:
+        """A row from the table's :data:`ROW`; other columns are left out."""
+        known: dict[str, Any] = {name: values[name] for name in ROW}
+        known |= {name: values[name] or values["time"] for name in ("first", "last")}
+        return cls(**known | {"image": Path(values["image"]), "box": corners(values["box"])})
+
     @property
     def name(self) -> str:
         """The picture's path, with the box if there is one."""
-        return str(self.image) if self.box is None else crop_name(self.image, self.box)
+        return name_of(self.image, self.box)
 
     @property
     def picture(self) -> Picture:
         """What the row shows; ImageError if it cannot be read."""
         return open_picture(self.image, box=self.box)
+
+
+ROW = tuple(one.name for one in fields(GalleryRow))
 
 
 @dataclass(frozen=True)
@@ -173,6 +182,16 @@ class GalleryFilter:
         return all_of(parts)
 
 
+def name_of(image: str | Path, box: Corners | None) -> str:
+    """What a picture, or what is in a box of it, is called: by this its id is made."""
+    return crop_name(image, box) if box else str(image)
+
+
+def corners(values: Sequence[float] | None) -> Corners | None:
+    """A box as the table has it."""
+    return (values[0], values[1], values[2], values[3]) if values else None
+
+
 def meaning(
     distance: float, rate: Rate | None, probability: float | None
 ) -> dict[str, float | None]:
@@ -208,24 +227,26 @@ def all_of(parts: Iterable[str | None]) -> str | None:
     return given[0] if len(given) == 1 else " and ".join(f"({part})" for part in given) or None
 
 
-def with_times(where: str) -> str:
-    """The condition with text that ``time`` is compared with as timestamps, which LanceDB demands.
+def with_times(where: str, columns: Iterable[str]) -> str:
+    """The condition with text that columns of times are compared with as timestamps.
 
-    So ``time > '2026-11-01 08:02'`` works, with or without seconds and a zone. GalleryError for
-    text that is not a time.
+    LanceDB demands these. So ``time > '2026-11-01 08:02'`` works, with or without seconds and a
+    zone. GalleryError for text that is not a time.
     """
+    names = "|".join(map(re.escape, columns))
+    column = rf"(?P<column>`(?:{names})`|\b(?:{names}))"
+    # Any other text in quotes is left alone.
+    pattern = rf"{column}(?P<times>{_COMPARED})|{_LITERAL}"
 
     def typed(found: re.Match[str]) -> str:
         if not found["column"]:
             return found[0]
-        second = f" and {_timestamp(found['second'])}" if found["and"] else ""
-        return f"{found['column']}{_timestamp(found['first'])}{second}"
+        return found["column"] + re.sub(_LITERAL, timestamp, found["times"], flags=re.IGNORECASE)
 
-    return _TIMES.sub(typed, where)
+    def timestamp(found: re.Match[str]) -> str:
+        try:
+            return quoted(parse_time(found[0].partition("'")[2][:-1]))
+        except ValueError as error:
+            raise GalleryError(f"a time is compared with {found[0]}: {error}") from error
 
-
-def _timestamp(literal: str) -> str:
-    try:
-        return quoted(parse_time(literal[literal.index("'") + 1 : -1]))
-    except ValueError as error:
-        raise GalleryError(f"time is compared with {literal}: {error}") from error
+    return re.sub(pattern, typed, where, flags=re.IGNORECASE)

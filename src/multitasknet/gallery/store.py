@@ -10,21 +10,22 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
 from threading import RLock
 from typing import Any, TypeVar
 
 import lancedb
+import numpy as np
 import pyarrow as pa
 from filelock import FileLock
 
 from ..errors import GalleryError
 from ..files import make_folder, reading, reason_of, writing
 from ..inference.origin import EmbeddingOrigin
-from .columns import FORMAT, META, origin_in, origin_text, own_types, without_rates
-from .rows import any_of, quoted, with_times
+from .columns import FORMAT, META, origin_in, origin_text, own_types, vectors, without_rates
+from .rows import GalleryFilter, any_of, quoted, with_times
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +34,8 @@ T = TypeVar("T")
 SUFFIX = ".lance"
 MEMORY = "memory://"
 _CROPS = "crops"
+_EMBEDDING = "embedding"
 _BATCH = 8192
-_MERGED = 50_000
 # Largest whole number that decimals hold, with all below it.
 _WHOLE = 1 << 53
 # How long compacting keeps old versions, which others may be reading.
@@ -96,7 +97,7 @@ class Store:
                     f"a new one, or use the version of multitasknet that made it"
                 )
             self.color_names, self.type_names = tuple(meta["colors"]), tuple(meta["types"])
-            self.width = self.table.schema.field("embedding").type.list_size
+            self.width = self.table.schema.field(_EMBEDDING).type.list_size
 
     def __len__(self) -> int:
         return self.table.count_rows()
@@ -109,20 +110,41 @@ class Store:
     def _is_remote(self) -> bool:
         return "://" in self.path
 
+    def kept(self, name: str) -> Any | None:
+        """What :meth:`keep` kept under a name; None if there is nothing, or it is damaged."""
+        text = (self.table.schema.field(_EMBEDDING).metadata or {}).get(name.encode(), b"null")
+        with suppress(ValueError):
+            return json.loads(text)
+        return None
+
+    def keep(self, name: str, value: object) -> None:
+        """Keep what was measured of the rows with them, as JSON, until they are written again."""
+        with self.writing():
+            metadata = {name: json.dumps(value)}
+            self.table.update_field_metadata({"path": _EMBEDDING, "metadata": metadata})
+
     def size(self) -> int:
         """Bytes of all its files; 0 where that is not known: in memory, in object storage."""
         return sum(one.stat().st_size for one in Path(self.path).rglob("*") if one.is_file())
 
-    def count(self, where: str | None = None) -> int:
-        """The rows that an SQL condition keeps; GalleryError if it cannot be used."""
-        where = where and with_times(where)
+    def condition(self, where: GalleryFilter | str | None) -> str | None:
+        """The condition as LanceDB takes it; GalleryError for text that is not a time."""
+        where = where.condition if isinstance(where, GalleryFilter) else where
+        if not where:
+            return where
+        times = (one.name for one in self.table.schema if pa.types.is_timestamp(one.type))
+        return with_times(where, times)
+
+    def count(self, where: GalleryFilter | str | None = None) -> int:
+        """The rows that a condition keeps; GalleryError if it cannot be used."""
+        where = self.condition(where)
         return self.answer(lambda: self.table.count_rows(where), where)
 
     def read(
         self, columns: Sequence[str], where: str | None = None, *, rows: int = _BATCH
     ) -> Iterator[Any]:
         """Arrow record batches of some columns, all of one version; errors as :meth:`count`."""
-        where = where and with_times(where)
+        where = self.condition(where)
 
         def start() -> tuple[Iterator[Any], Any]:
             query = self.table.search().select(list(columns))
@@ -142,6 +164,10 @@ class Store:
         """Rows as dictionaries."""
         for batch in self.read(columns, where):
             yield from batch.to_pylist()
+
+    def embeddings(self, query: Any) -> np.ndarray:
+        """Of the rows that a query of LanceDB takes, float32 ``[N, D]``."""
+        return vectors(self.answer(query.select([_EMBEDDING]).to_arrow, None)[_EMBEDDING])
 
     def answer(self, ask: Callable[[], T], where: str | None) -> T:
         """What LanceDB answers; GalleryError in its words, for a condition that it cannot use.
@@ -214,32 +240,32 @@ class Store:
                 self.table.add_columns(new)
         return types
 
-    def merge(self, records: Sequence[Mapping[str, Any]], *, insert: bool = False) -> None:
-        """Write columns of rows, all or none, into rows of the same id; others are new or left."""
-        schema = self.table.schema
-        if not insert:
-            schema = pa.schema([field for field in schema if field.name in records[0]])
-        with reading(self.path, GalleryError, "a row cannot be stored", "correct its values"):
-            rows = pa.Table.from_pylist(records, schema=schema)
-        self.merge_table(rows, insert=insert)
+    def merge(self, rows: Any, *, insert: bool = False) -> None:
+        """Write columns of rows into those of the same id, all or none; others are new or left.
 
-    def merge_table(self, rows: Any, *, insert: bool = False) -> None:
-        """:meth:`merge` for an Arrow table."""
+        Args:
+            rows: dictionaries, or an Arrow table; of the same columns each.
+            insert: whether rows of other ids are new ones, which have all columns.
+        """
+        if not isinstance(rows, pa.Table):
+            schema = self.table.schema
+            if not insert:
+                schema = pa.schema([field for field in schema if field.name in rows[0]])
+            with reading(self.path, GalleryError, "a row cannot be stored", "correct its values"):
+                rows = pa.Table.from_pylist(rows, schema=schema)
         with self.writing():
             merge = self.table.merge_insert("id").when_matched_update_all()
-            merge = merge.when_not_matched_insert_all() if insert else merge
-            for start in range(0, rows.num_rows, _MERGED):
-                merge.execute(rows.slice(start, _MERGED))
+            (merge.when_not_matched_insert_all() if insert else merge).execute(rows)
 
-    def rename(self, ids: Mapping[str, str]) -> None:
-        """Give a few rows other ids, which are their pictures' paths."""
+    def rename(self, names: Mapping[str, tuple[str, str]]) -> None:
+        """Give a few rows, by their ids, another id and image."""
         with self.writing():
-            held = pa.Table.from_batches(self.read(["_rowid", *self.columns], any_of("id", ids)))
-            names = pa.array([ids[one] for one in held["id"].to_pylist()])
+            held = pa.Table.from_batches(self.read(["_rowid", *self.columns], any_of("id", names)))
             rows = held.drop_columns(["_rowid", "id", "image"])
-            rows = rows.append_column("id", names).append_column("image", names)
+            ids, images = zip(*(names[one] for one in held["id"].to_pylist()), strict=True)
+            rows = rows.append_column("id", [ids]).append_column("image", [images])
             schema = self.table.schema
-            self.merge_table(rows.select(schema.names).cast(schema), insert=True)
+            self.merge(rows.select(schema.names).cast(schema), insert=True)
             # By place: a condition would be kept in the transaction, with the ids that it names.
             self.table.delete(any_of("_rowid", held["_rowid"].to_pylist()))
 
