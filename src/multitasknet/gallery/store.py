@@ -110,7 +110,7 @@ class Store:
     def _is_remote(self) -> bool:
         return "://" in self.path
 
-    def kept(self, name: str) -> Any | None:
+    def kept(self, name: str) -> Any:
         """What :meth:`keep` kept under a name; None if there is nothing, or it is damaged."""
         text = (self.table.schema.field(_EMBEDDING).metadata or {}).get(name.encode(), b"null")
         with suppress(ValueError):
