@@ -113,7 +113,7 @@ def batches(options: argparse.Namespace, gallery: Any) -> Iterator[Any]:
     import pyarrow as pa
 
     from multitasknet.gallery.columns import origin_text
-    from multitasknet.inference.origin import EmbeddingOrigin
+    from multitasknet.inference.prediction import EmbeddingOrigin
 
     schema = gallery.table.schema
     rows = np.load(options.folder / "rows.npy", mmap_mode="r")

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import settings
 from loopback import LoopbackServer
 from served import Served, serving
+from small import small_networks
 
 # The same examples for the same code, so that a run says what the last one said. For new ones,
 # a profile's number for each test: --hypothesis-profile deep.
@@ -169,8 +170,30 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, arrays: dict[str, np.nd
     return save(tmp_path_factory.mktemp("weights") / "published.ckpt", arrays)
 
 
+@pytest.fixture(scope="module")
+def small() -> Iterator[None]:
+    """For a whole module, see :func:`small_networks`."""
+    with small_networks():
+        yield
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A MultiTaskNet that modules with ``small`` can load, of random values."""
+    from multitasknet import create_network, save_weights
+
+    path = tmp_path_factory.mktemp("small") / "small.ckpt"
+    with small_networks():
+        save_weights(create_network(weights=None, num_ids=5), path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def pose_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_pose_weights(tmp_path_factory.mktemp("pose") / "pose.ckpt")
+
+
+def save_pose_weights(path: Path) -> Path:
     """Random weights of a scale that keeps the maps around one."""
     import mindspore
 
@@ -181,7 +204,6 @@ def pose_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if parameter.name.endswith("weight"):
             scale = 40 if parameter.name.startswith("final_layer") else 0.6
             parameter.set_data(parameter * scale)
-    path = tmp_path_factory.mktemp("pose") / "pose.ckpt"
     mindspore.save_checkpoint(network, str(path))
     return path
 

@@ -17,8 +17,7 @@ from multitasknet.errors import ImageError
 from multitasknet.gallery.columns import halves, table_schema
 from multitasknet.gallery.gallery import Gallery
 from multitasknet.images import Picture, open_picture
-from multitasknet.inference.origin import EmbeddingOrigin
-from multitasknet.inference.prediction import Prediction
+from multitasknet.inference.prediction import EmbeddingOrigin, Prediction
 from multitasknet.models.multitasknet.spec import MultiTaskNetSpec
 from multitasknet.vehicle.pose import Pose
 
@@ -88,11 +87,8 @@ class PixelPredictor:
         types = dict.fromkeys(self.spec.type_names, 1 / len(self.spec.type_names))
         return Prediction(
             source="",
-            color=color,
-            color_probability=1.0,
-            color_probabilities=dict.fromkeys(self.spec.color_names, 0.0) | {color: 1.0},
-            type=next(iter(types)),
-            type_probability=1 / len(types),
+            color_probabilities={color: 1.0}
+            | {name: 0.0 for name in self.spec.color_names if name != color},
             type_probabilities=types,
             embedding=(mean @ matrix).astype(np.float32),
             pose=Pose.of(keypoints),

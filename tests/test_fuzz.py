@@ -40,7 +40,7 @@ from multitasknet.gallery.entries import read_manifest
 from multitasknet.gallery.gallery import Gallery
 from multitasknet.hub.card import load_card
 from multitasknet.images import read_image
-from multitasknet.inference import cache
+from multitasknet.inference.conversion import find_kept, keep
 from multitasknet.inference.metadata import Metadata
 from multitasknet.models.multitasknet.spec import MultiTaskNetSpec
 from multitasknet.models.vehiclepose.spec import VehiclePoseSpec
@@ -501,11 +501,11 @@ def test_any_file_is_read_or_refused(surface: Surface, tmp_path: Path, data: st.
 @given(st.data())
 def test_what_is_kept_is_used_whole_or_not_at_all(tmp_path: Path, data: st.DataObject) -> None:
     shutil.rmtree(tmp_path / "c", ignore_errors=True)
-    cache.keep(tmp_path / "c", "k", b"content" * 9)
+    keep(tmp_path / "c", "k", b"content" * 9)
     (made,) = (tmp_path / "c").iterdir()
     content = data.draw(damaged(made.read_bytes()))
     write(made, content)
-    found = cache.find(tmp_path / "c", "k")
+    found = find_kept(tmp_path / "c", "k")
     assert found == (content if content == b"content" * 9 else None)
 
 

@@ -151,6 +151,26 @@ def test_16_bits_that_hold_fewer_are_refused_and_not_black(
         read_image(image)
 
 
+@pytest.mark.parametrize("width", [54, 72, 720])
+def test_a_dark_bmp_is_not_taken_for_one_of_16_bits(tmp_path: Path, width: int) -> None:
+    # Whose rows have 162, 216 and 2160 bytes.
+    pixels = np.full((30, width, 3), 9, np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "night.bmp")
+    np.testing.assert_array_equal(read_image(tmp_path / "night.bmp"), pixels)
+
+
+def test_no_picture_starts_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostScript is a program, which Pillow has Ghostscript run."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\necho started > {tmp_path / 'started'}\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
+    content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EndComments\n%%EOF\n"
+    with pytest.raises(ImageError, match=r"car\.jpg: .*it is PostScript, which is a program"):
+        picture_of(content, "car.jpg").decode()
+    assert not (tmp_path / "started").exists()
+
+
 def test_16_bit_colours_are_read(tmp_path: Path) -> None:
     values = np.linspace(0, 65535, 192).astype(np.uint16).reshape(8, 8, 3)
     (tmp_path / "deep.png").write_bytes(deep_png(values))
@@ -213,6 +233,32 @@ def test_a_picture_is_read_once_and_knows_its_hash_and_time(tmp_path: Path) -> N
     assert (array.name, array.shape, array.taken_at) == ("frame 7", (30, 40), None)
     assert array.sha256 == open_picture(pixels.copy()).sha256
     assert array.sha256 != open_picture(pixels.reshape(40, 30, 3)).sha256
+
+
+def test_a_folder_s_links_are_followed_once(tmp_path: Path) -> None:
+    for place in ("crops", "disk/cam1"):
+        (tmp_path / place).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / place / "a.png")
+    for name, target in (("cam1", "disk/cam1"), ("again", "disk/cam1"), ("round", "crops")):
+        (tmp_path / "crops" / name).symlink_to(tmp_path / target)
+    found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path / "crops")]
+    assert found == ["crops/a.png", "crops/again/a.png"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch, caplog) -> None:
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / place / "x.png")
+    scandir = os.scandir
+
+    def refused(path: str) -> object:
+        if path == str(tmp_path / "b"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    assert find_images(tmp_path) == [tmp_path / "a" / "x.png"]
+    assert f"{tmp_path / 'b'} is left out: Permission denied" in caplog.text
 
 
 def test_a_folder_s_pictures_are_those_that_people_put_there(tmp_path: Path, caplog) -> None:

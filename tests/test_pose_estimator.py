@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import save_pose_weights
 from PIL import Image
 
 from multitasknet import (
@@ -30,6 +31,12 @@ from multitasknet.weights.sidecar import Sidecar, sidecar_path, write_sidecar
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 PHOTO = ASSETS / "example.jpg"
 GIVEN = read_labels(ASSETS / "example.csv")[PHOTO.name].keypoints
+pytestmark = pytest.mark.usefixtures("small")
+
+
+@pytest.fixture(scope="module")
+def pose_checkpoint(small: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_pose_weights(tmp_path_factory.mktemp("pose") / "pose.ckpt")
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +45,10 @@ def estimator(pose_checkpoint: Path) -> PoseEstimator:
 
 
 @pytest.fixture(scope="module")
-def predictor(checkpoint: Path, estimator: PoseEstimator) -> Predictor:
-    return Predictor(checkpoint, backend="mindspore", batch_size=2, size=(64, 64), pose=estimator)
+def predictor(small_checkpoint: Path, estimator: PoseEstimator) -> Predictor:
+    return Predictor(
+        small_checkpoint, backend="mindspore", batch_size=2, size=(64, 64), pose=estimator
+    )
 
 
 def cosine(one: np.ndarray, other: np.ndarray) -> float:
@@ -89,7 +98,10 @@ def test_a_large_picture_is_read_reduced_and_its_pose_is_in_its_own_pixels(
 def test_the_flip_test_averages_with_the_mirrored_input(estimator: PoseEstimator) -> None:
     image = np.asarray(Image.open(PHOTO).convert("RGB"))
     (x,) = batch_inputs([make_sample(image, None, estimator.spec)], estimator.spec, (64, 64))
-    (one,), (other,) = estimator.run(x), estimator.run(np.ascontiguousarray(x[..., ::-1]))
+    (one,), (other,) = (
+        estimator.engine.run(x),
+        estimator.engine.run(np.ascontiguousarray(x[..., ::-1])),
+    )
     back = unmirrored(other)
     assert back[0, 3, 5, 7] == other[0, MIRRORED_KEYPOINTS[3], 5, 16 - 1 - 6]
     (pose,) = estimator.estimate([image], heatmaps=True)
@@ -122,10 +134,12 @@ def test_missing_poses_are_estimated_and_given_ones_kept(
     assert "no keypoints" not in caplog.text
 
 
-def test_no_pose_network_is_downloaded_unless_asked_for(checkpoint: Path, tmp_path: Path) -> None:
+def test_no_pose_network_is_downloaded_unless_asked_for(
+    small_checkpoint: Path, tmp_path: Path
+) -> None:
     for word in ("auto", "none"):
         predictor = Predictor(
-            checkpoint, backend="mindspore", size=(64, 64), cache_dir=tmp_path, pose=word
+            small_checkpoint, backend="mindspore", size=(64, 64), cache_dir=tmp_path, pose=word
         )
         assert predictor.pose_estimator is None
     with pytest.raises(EngineError, match="expected auto, none, card, synthetic, or a file"):
@@ -171,11 +185,11 @@ def test_auto_takes_the_pose_network_that_the_weights_were_trained_with(
 
 
 def test_weights_of_the_other_network_are_refused_by_name(
-    checkpoint: Path, pose_checkpoint: Path
+    small_checkpoint: Path, pose_checkpoint: Path
 ) -> None:
     for backend in ("mindspore", "onnx"):
         with pytest.raises(CheckpointError, match=r"expected .*poseestnet.* multitasknet"):
-            PoseEstimator(checkpoint, backend=backend)
+            PoseEstimator(small_checkpoint, backend=backend)
         with pytest.raises(CheckpointError, match=r"expected .*multitasknet.* poseestnet"):
             Predictor(pose_checkpoint, backend=backend)
     with pytest.raises(CheckpointError, match=r"expected .*multitasknet.* poseestnet"):
@@ -267,12 +281,12 @@ def test_json_is_a_line_an_image_and_coco_goes_by_its_ending(
 
 
 def test_a_label_file_serves_predict(
-    quick: PoseEstimator, checkpoint: Path, tmp_path: Path, capsys
+    quick: PoseEstimator, small_checkpoint: Path, tmp_path: Path, capsys
 ) -> None:
     table = tmp_path / "poses.csv"
     assert main(["pose", str(PHOTO), "--output", str(table)]) == 0
     capsys.readouterr()
-    command = ["predict", str(PHOTO), "--weights", str(checkpoint), "--size", "64", "--json"]
+    command = ["predict", str(PHOTO), "--weights", str(small_checkpoint), "--size", "64", "--json"]
     assert main([*command, "--labels", str(table)]) == 0
     assert json.loads(capsys.readouterr().out)["pose"]["origin"] == "given"
 
@@ -289,6 +303,7 @@ def test_random_weights_are_said_to_be(capsys) -> None:
         (["empty"], "empty: no picture found"),
         ([PHOTO, "--output", "poses.txt"], "--output is poses.txt; expected a name in .csv or"),
         ([PHOTO, "copy", "--output", "a.csv"], "would both be called example.jpg"),
+        (["twins", "--overlay", "drawn"], "a.png would both be called a.png"),
         ([PHOTO, "--overlay", PHOTO.parent], "assets, where the images are; give another folder"),
         ([PHOTO, "--weights", "nowhere.ckpt"], "nowhere.ckpt"),
         ([PHOTO, "--output", f"{PHOTO}/a.csv"], "cannot be written"),
@@ -299,6 +314,9 @@ def test_a_mistake_is_one_line(arguments, said: str, tmp_path, monkeypatch, caps
     (tmp_path / "empty").mkdir()
     (tmp_path / "copy").mkdir()
     shutil.copy(PHOTO, tmp_path / "copy")
+    (tmp_path / "twins").mkdir()
+    for name in ("a.jpg", "a.png"):
+        shutil.copy(PHOTO, tmp_path / "twins" / name)
     assert main(["pose", *map(str, arguments)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("multitasknet: error: ")
@@ -313,5 +331,7 @@ def test_a_broken_image_is_named_and_left_out(quick: PoseEstimator, tmp_path: Pa
     assert main(["pose", str(PHOTO), str(broken), "--output", str(table)]) == 0
     assert "broken.jpg: the image cannot be read" in capsys.readouterr().err
     assert list(read_labels(table)) == [PHOTO.name]
-    assert main(["pose", str(broken)]) == 1
+    before = table.read_bytes()
+    assert main(["pose", str(broken), "--output", str(table)]) == 1
+    assert table.read_bytes() == before
     assert "broken.jpg: the image cannot be read" in capsys.readouterr().err

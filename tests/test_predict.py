@@ -27,20 +27,21 @@ from multitasknet.images import encode_jpeg
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 PHOTO = ASSETS / "example.jpg"
 LABELS = ASSETS / "example.csv"
+pytestmark = pytest.mark.usefixtures("small")
 
 
 @pytest.fixture(scope="module")
-def predictor(checkpoint) -> Predictor:
-    return Predictor(checkpoint, batch_size=2, size=(64, 64), backend="mindspore")
+def predictor(small_checkpoint: Path) -> Predictor:
+    return Predictor(small_checkpoint, batch_size=2, size=(64, 64), backend="mindspore")
 
 
-def test_a_prediction_is_what_the_network_says(predictor, checkpoint) -> None:
+def test_a_prediction_is_what_the_network_says(predictor, small_checkpoint) -> None:
     import mindspore
 
     pose = read_labels(LABELS)[PHOTO.name].keypoints
     (prediction,) = predictor.predict([PHOTO], [pose])
     x, p = preprocess(PHOTO, pose, "segment", (64, 64))
-    _, colors, types, embedding = create_network(weights=checkpoint)(
+    _, colors, types, embedding = create_network(weights=small_checkpoint)(
         mindspore.Tensor(x[None]), mindspore.Tensor(p[None])
     )
     spec = predictor.spec
@@ -114,20 +115,22 @@ def test_a_record_brings_its_keypoints_and_stored_maps(predictor, tmp_path) -> N
     assert [one.pose.origin for one in ours] == ["given"] * 3
     np.testing.assert_allclose(ours[0].embedding, ours[2].embedding, atol=1e-4)
     samples = [load_sample(one, predictor.spec) for one in (plain, stored)]
-    *_, wanted = predictor.run(*batch_inputs(samples, predictor.spec, predictor.size))
+    *_, wanted = predictor.engine.run(*batch_inputs(samples, predictor.spec, predictor.size))
     found = np.stack([one.embedding for one in ours[:2]])
     np.testing.assert_allclose(found, wanted, atol=1e-4)
     assert np.abs(wanted[0] - wanted[1]).max() > 1e-3
 
 
-def test_the_origin_is_all_that_makes_an_embedding(predictor, checkpoint) -> None:
+def test_the_origin_is_all_that_makes_an_embedding(predictor, small_checkpoint) -> None:
     assert predictor.origin == EmbeddingOrigin(
-        hashlib.sha256(checkpoint.read_bytes()).hexdigest(), "segment", (64, 64), "float32", 2
+        hashlib.sha256(small_checkpoint.read_bytes()).hexdigest(), "segment", (64, 64), "float32", 2
     )
 
 
-def test_networks_without_heads_give_embeddings_alone(checkpoint) -> None:
-    bare = Predictor(network=create_network(weights=checkpoint, include_top=False), size=(32, 32))
+def test_networks_without_heads_give_embeddings_alone(small_checkpoint) -> None:
+    bare = Predictor(
+        network=create_network(weights=small_checkpoint, include_top=False), size=(32, 32)
+    )
     (prediction,) = bare.predict([PHOTO])
     assert (prediction.color, prediction.color_probabilities) == (None, {})
     assert prediction.embedding.shape == (1024,)
@@ -156,8 +159,10 @@ def test_the_command_predicts_and_says_that_weights_are_random(capsys) -> None:
     assert "36 keypoints" in printed
 
 
-def test_the_command_prints_json(capsys, checkpoint) -> None:
-    assert main(["predict", str(PHOTO), str(PHOTO), "--weights", str(checkpoint), "--json"]) == 0
+def test_the_command_prints_json(capsys, small_checkpoint) -> None:
+    assert (
+        main(["predict", str(PHOTO), str(PHOTO), "--weights", str(small_checkpoint), "--json"]) == 0
+    )
     predictions = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(predictions) == 2
     assert len(predictions[0]["embedding"]) == 1024
@@ -166,7 +171,7 @@ def test_the_command_prints_json(capsys, checkpoint) -> None:
 
 
 def test_a_folder_is_predicted_and_a_broken_file_does_not_stop_the_others(
-    checkpoint, tmp_path, capsys
+    small_checkpoint, tmp_path, capsys
 ) -> None:
     folder = tmp_path / "crops"
     folder.mkdir()
@@ -176,7 +181,7 @@ def test_a_folder_is_predicted_and_a_broken_file_does_not_stop_the_others(
     (folder / "a.jpg").write_bytes(b"no image")
     (folder / "._b.png").write_bytes(b"no image either")
     (tmp_path / "cam.mp4").write_bytes(b"")
-    how = ["--weights", str(checkpoint), "--size", "64"]
+    how = ["--weights", str(small_checkpoint), "--size", "64"]
     assert main(["predict", str(folder), str(tmp_path / "cam.mp4"), *how]) == 0
     captured = capsys.readouterr()
     named = [line for line in captured.out.splitlines() if line.startswith(str(folder))]

@@ -98,9 +98,9 @@ def test_its_poses_are_those_of_the_weights_without_it(
     bare = convert(SHIPPED, tmp_path / "bare.ckpt", without=["quality_head"], float16=True)
     without = PoseEstimator(bare, flip_test=False, cache_dir=tmp_path)
     x = np.random.default_rng(0).normal(size=(2, 3, 96, 128)).astype(np.float32)
-    facing, visibility, quality, maps = estimator.run(x)
+    facing, visibility, quality, maps = estimator.engine.run(x)
     assert quality.shape == (2, len(CONTENTS))
-    for one, other in zip((facing, visibility, maps), without.run(x), strict=True):
+    for one, other in zip((facing, visibility, maps), without.engine.run(x), strict=True):
         np.testing.assert_array_equal(one, other)
     # Without the head only the pixels are judged.
     (black, white) = without.stream([np.full((40, 40, 3), tone, np.uint8) for tone in (0, 255)])

@@ -10,12 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from multitasknet import runtime
 from multitasknet.runtime import (
     cap_leaves_bfloat16,
     cores_of_quota,
     free_memory,
+    guard_cpu,
     has_cpu_feature,
-    needs_guard,
     sums_int8_exactly,
     usable_cores,
     usable_workers,
@@ -76,17 +77,25 @@ def test_a_cap_on_instructions_takes_precisions_away(
     ("facts", "needed"),
     [
         ({}, True),
-        ({"version": "2.10.0"}, True),
         ({"version": "2.8.0"}, False),
         ({"version": "3.0.0rc1"}, True),
         ({"device": "Ascend"}, False),
-        ({"has_avx512": False}, False),
+        ({"avx512": False}, False),
         ({"chosen": "AVX512_CORE"}, False),
     ],
 )
-def test_the_cpu_guard_decides_by_version_device_and_cpu(facts, needed) -> None:
-    default = {"version": "2.9.0", "device": "CPU", "has_avx512": True, "chosen": None}
-    assert needs_guard(**(default | facts)) is needed
+def test_the_cpu_guard_decides_by_version_device_and_cpu(facts, needed, monkeypatch) -> None:
+    facts = {"version": "2.10.0", "device": "CPU", "avx512": True, "chosen": None} | facts
+    monkeypatch.setattr("mindspore.__version__", facts["version"])
+    monkeypatch.setattr("mindspore.get_context", lambda _: facts["device"])
+    monkeypatch.setattr(runtime, "has_cpu_feature", lambda _: facts["avx512"])
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    if facts["chosen"]:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", facts["chosen"])
+    limited: list[Path] = []
+    monkeypatch.setattr(runtime, "_limit_onednn", limited.append)
+    guard_cpu()
+    assert bool(limited) is needed
 
 
 GUARD = """

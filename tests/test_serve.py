@@ -413,8 +413,8 @@ def test_an_embedding_that_is_no_number_is_a_problem(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = served.service.predictor.engine
-    run = engine.run
-    monkeypatch.setattr(engine, "run", lambda *inputs: [one * np.nan for one in run(*inputs)])
+    run = engine._run
+    monkeypatch.setattr(engine, "_run", lambda *inputs: [one * np.nan for one in run(*inputs)])
     answer = post(served, "/api/search", QUERY)
     assert answer.status_code == 500 and answer.json()["file"] == QUERY.name
     assert "no finite numbers for it; check the server's weights" in answer.json()["detail"]

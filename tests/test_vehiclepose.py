@@ -137,7 +137,7 @@ def test_pytorch_and_both_engines_give_the_same(
     exported = PoseEstimator(export(tmp_path / "pose.onnx", network=network, size=SIZE).path)
     assert exported.size == SIZE
     ours = [one.asnumpy() for one in network(mindspore.Tensor(x))]
-    for outputs in (ours, exported.run(x)):
+    for outputs in (ours, exported.engine.run(x)):
         for one, other in zip(outputs, wanted, strict=True):
             assert np.abs(one - other).max() <= 1e-4 * np.abs(other).max()
 

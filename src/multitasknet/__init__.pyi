@@ -22,9 +22,8 @@ from .hub.install import hub_install
 from .hub.publish import write_card
 from .images import Picture, find_images, open_picture, picture_of
 from .inference.export import ExportReport, export
-from .inference.origin import EmbeddingOrigin
 from .inference.pose import PoseEstimator
-from .inference.prediction import Prediction
+from .inference.prediction import EmbeddingOrigin, Prediction
 from .inference.predictor import Predictor
 from .inference.quantize import QuantizationReport, quantize
 from .models.multitasknet.network import MultiTaskNet

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import RLock
@@ -22,25 +21,20 @@ _CANN = "source set_env.sh of your CANN, then see 'multitasknet info --system'"
 MINDSPORE_TURN = RLock()
 
 
-@dataclass(frozen=True)
-class Device:
-    """A kind of device, and which of them; None leaves that to MindSpore."""
+def parse_device(text: str) -> tuple[str, int | None]:
+    """A kind of device and which of them, None if MindSpore chooses; EngineError for other words.
 
-    target: str
-    number: int | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Device:
-        """From ``CPU``, ``Ascend``, ``Ascend:1``, ``GPU:0`` and so on, in any case; EngineError."""
-        name, colon, number = text.partition(":")
-        target = _TARGETS.get(name.lower())
-        numbered = number.isascii() and number.isdigit() and target != "CPU"
-        if target is None or (colon and not numbered):
-            raise EngineError(
-                f"device is {text!r}; expected CPU, Ascend or GPU, the last two with a number if "
-                f"you like, such as Ascend:1"
-            )
-        return cls(target, int(number) if colon else None)
+    From ``CPU``, ``Ascend``, ``Ascend:1``, ``GPU:0`` and so on, in any case.
+    """
+    name, colon, number = text.partition(":")
+    target = _TARGETS.get(name.lower())
+    numbered = number.isascii() and number.isdigit() and target != "CPU"
+    if target is None or (colon and not numbered):
+        raise EngineError(
+            f"device is {text!r}; expected CPU, Ascend or GPU, the last two with a number if you "
+            f"like, such as Ascend:1"
+        )
+    return target, int(number) if colon else None
 
 
 def choose_device(device: str | None) -> None:
@@ -56,21 +50,21 @@ def choose_device(device: str | None) -> None:
         if has_idle_ascend():
             _warn_of_idle_ascend()
         return
-    wanted = Device.parse(device)
-    if wanted.number is not None and "MS_ROLE" in os.environ:
+    target, number = parse_device(device)
+    if number is not None and "MS_ROLE" in os.environ:
         raise EngineError(
             f"device is {device!r}, but msrun gives each process its own; leave the number out, "
             f"and choose by ASCEND_RT_VISIBLE_DEVICES"
         )
     found = mindspore.get_context("device_target")
-    if found == wanted.target and wanted.number in (None, mindspore.get_context("device_id")):
+    if found == target and number in (None, mindspore.get_context("device_id")):
         return
     try:
-        mindspore.set_device(wanted.target, wanted.number)
+        mindspore.set_device(target, number)
     # What a broken installation raises is not only MindSpore's own.
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        remedy = _CANN if wanted.target == "Ascend" else "leave it out"
+        remedy = _CANN if target == "Ascend" else "leave it out"
         raise EngineError(
             f"device is {device!r}, but MindSpore does not compute there ({reason}); {remedy}"
         ) from error

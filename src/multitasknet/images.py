@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import struct
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from io import BytesIO
 from pathlib import Path
 from threading import RLock
@@ -61,6 +61,13 @@ _TWELVE_BITS = 0xFFF
 # EXIF orientations that lie on a side.
 _TURNED = (5, 6, 7, 8)
 _EXIF_TIME = "%Y:%m:%d %H:%M:%S"
+# Whatever keeps a picture from being read, as ImageError; takes the picture's name.
+_readable = partial(
+    reading,
+    error=ImageError,
+    problem="the image cannot be read",
+    remedy="expected a JPEG, PNG or other picture",
+)
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 # Markers of frame headers: all from SOF0 to SOF15 but for tables and extensions.
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -128,7 +135,9 @@ class Picture:
             if found and size:
                 fits = (n for n in (8, 4, 2) if min(found) // n >= _ENOUGH * max(size))
                 divisor = next(fits, 1)
-            decoded = _decode_jpeg(self.content, _REDUCED[divisor])
+            # OpenCV decodes twice as fast as Pillow.
+            content = np.frombuffer(self.content, np.uint8)
+            decoded = cv2.imdecode(content, _REDUCED[divisor]) if found else None
             if decoded is not None:
                 return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), divisor
             with open_pillow(self.content) as file:
@@ -294,8 +303,9 @@ def read_image(image: ImageInput) -> np.ndarray:
 def find_images(folder: str | Path) -> list[Path]:
     """All pictures in a folder and below, sorted by path.
 
-    Hidden files and folders (``._x.jpg``, ``.ipynb_checkpoints``) and those that machines make
-    (``@eaDir``, ``__MACOSX``) are passed over; how many pictures these are is logged.
+    Links are followed, to each folder once. Hidden files and folders (``._x.jpg``,
+    ``.ipynb_checkpoints``) and those that machines make (``@eaDir``, ``__MACOSX``) are passed over;
+    how many pictures these are is logged.
 
     Raises:
         ImageError: there is no such folder, or no picture in it.
@@ -303,11 +313,7 @@ def find_images(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ImageError(f"{folder}: there is no such folder; give a folder of vehicle crops")
-    found = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()
-    ]
+    found = sorted(path for path in _files_in(folder) if path.suffix.lower() in IMAGE_SUFFIXES)
     images = [path for path in found if not any(map(_is_hidden, path.relative_to(folder).parts))]
     if len(found) > len(images):
         logger.warning(
@@ -319,6 +325,21 @@ def find_images(folder: str | Path) -> list[Path]:
     if not images:
         raise ImageError(f"{folder}: no picture found (a name in {', '.join(IMAGE_SUFFIXES)})")
     return images
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    def left_out(error: OSError) -> None:
+        logger.warning("%s is left out: %s", error.filename, error.strerror)
+
+    seen = set()
+    for place, folders, names in os.walk(folder, onerror=left_out, followlinks=True):
+        # A link may lead back to where it is.
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        yield from (Path(place, name) for name in names)
 
 
 def _is_hidden(name: str) -> bool:
@@ -334,27 +355,24 @@ def read_regular(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _readable(name: str) -> AbstractContextManager[None]:
-    """Whatever keeps a picture from being read, as ImageError."""
-    remedy = "expected a JPEG, PNG or other picture"
-    return reading(name, ImageError, "the image cannot be read", remedy)
-
-
 def open_pillow(content: bytes) -> Image.Image:
     """A picture of which no pixel is decoded yet; ValueError if it has too many of them."""
     try:
         file = Image.open(BytesIO(content))
     except UnidentifiedImageError:  # which names an object in memory
         raise ValueError("no format of pictures that is known") from None
+    if file.format == "EPS":  # which Pillow has Ghostscript run
+        raise ValueError("it is PostScript, which is a program; save it as JPEG or PNG")
     _check_pixels(*file.size)
     return file
 
 
 def decode_gray(content: bytes) -> np.ndarray:
     """The picture in a file's bytes, uint8 ``[H, W]``; any exception if there is none."""
-    decoded = _decode_jpeg(content, cv2.IMREAD_GRAYSCALE)
-    if decoded is not None:
-        return decoded
+    if _jpeg_size(content):
+        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
+        if decoded is not None:
+            return decoded
     with open_pillow(content) as file:
         return np.asarray(file.convert("L"))
 
@@ -388,19 +406,10 @@ def encode_jpeg(pixels: np.ndarray, quality: int) -> bytes:
     return content.tobytes()
 
 
-def _decode_jpeg(content: bytes, flags: int) -> np.ndarray | None:
-    # OpenCV decodes twice as fast.
-    size = _jpeg_size(content)
-    if size is None:
-        return None
-    _check_pixels(*size)
-    return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-
-
 def _jpeg_size(content: bytes) -> tuple[int, int] | None:
     """Width and height from the frame header of a complete JPEG; None for any other file.
 
-    OpenCV pads files that were cut off without a word.
+    OpenCV pads files that were cut off without a word. ValueError if it has too many pixels.
     """
     if not (content.startswith(_JPEG_START) and content.endswith(_JPEG_END)):
         return None
@@ -408,6 +417,7 @@ def _jpeg_size(content: bytes) -> tuple[int, int] | None:
     while place + 9 <= len(content) and content[place] == 0xFF:
         if content[place + 1] in _JPEG_FRAMES:
             height, width = struct.unpack_from(">HH", content, place + 5)
+            _check_pixels(width, height)
             return width, height
         place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
     return None
@@ -422,7 +432,7 @@ def _check_pixels(width: int, height: int) -> None:
 
 
 def _upright_rgb(image: Image.Image) -> np.ndarray:
-    is_deep = any("16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+    is_deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
     # Both conversions copy; most images need neither.
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)

@@ -51,7 +51,7 @@ class Embedder:
         if seen:
             pictures = [_rgb(crops[place], self.bgr) for place in seen]
             inputs = self.predictor.inputs(pictures)
-            found = np.concatenate([self.predictor.run(*batch)[-1] for batch in inputs])
+            found = np.concatenate([self.predictor.engine.run(*batch)[-1] for batch in inputs])
             vectors[seen] = found / np.linalg.norm(found, axis=1, keepdims=True)
         return vectors
 

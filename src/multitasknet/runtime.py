@@ -104,21 +104,11 @@ def guard_cpu() -> None:
     """
     import mindspore
 
-    needed = needs_guard(
-        version=mindspore.__version__,
-        device=mindspore.get_context("device_target"),
-        has_avx512=has_cpu_feature("AVX512F"),
-        chosen=os.environ.get(_VARIABLE),
-    )
-    if needed:
+    version = tuple(int(part) for part in mindspore.__version__.split(".")[:2])
+    is_slow = version >= _FIRST_SLOW_VERSION and has_cpu_feature("AVX512F")
+    is_on_cpu = mindspore.get_context("device_target") == "CPU"
+    if is_slow and is_on_cpu and _VARIABLE not in os.environ:
         _limit_onednn(Path(mindspore.__file__).parent / "lib")
-
-
-def needs_guard(*, version: str, device: str, has_avx512: bool, chosen: str | None) -> bool:
-    """The decision of :func:`guard_cpu`, apart from where its facts come from."""
-    if chosen is not None or device != "CPU" or not has_avx512:
-        return False
-    return tuple(int(part) for part in version.split(".")[:2]) >= _FIRST_SLOW_VERSION
 
 
 @lru_cache(maxsize=1)

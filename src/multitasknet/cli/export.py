@@ -77,7 +77,7 @@ def _export(options: argparse.Namespace) -> None:
     from ..inference.export import CHECKED_INPUTS, export
 
     how = source_of(options) | given(options, ("fixed_batch", "size", "device", "embedding_only"))
-    how["name"] = _network(options)
+    how["name"] = options.network
     lines = ""
     if options.host:
         report, lines = export_for(options.host, options.output, **how)
@@ -96,11 +96,21 @@ def _export(options: argparse.Namespace) -> None:
         print(f"\n{lines}")
 
 
-def _network(options: argparse.Namespace) -> str:
-    """The network's name: of ``--network``, else the one that the weights are of."""
-    from ..inference.export import network_of
+def _is_pose(options: argparse.Namespace) -> bool:
+    """Whether ``--weights`` are a pose network's."""
+    from ..files import expand
+    from ..hub.card import ENTRIES
+    from ..inference.engines import open_engine
+    from ..weights.read import read_weights
 
-    return options.network or network_of(**source_of(options))
+    weights, card = source_of(options).values()
+    if card or weights in (None, *ENTRIES):
+        name = card.network if card else weights
+    elif (path := expand(weights)).suffix == ".onnx":
+        name = open_engine(path).spec.network
+    else:
+        name = read_weights(path).network.name
+    return name in {network.name for network in pose_networks()}
 
 
 def _quantize(options: argparse.Namespace) -> None:
@@ -108,9 +118,9 @@ def _quantize(options: argparse.Namespace) -> None:
     from ..data.labels import keypoints_of
     from ..inference.quantize import quantize
 
-    keypoints = keypoints_of(images, options.labels)
-    is_pose = _network(options) in {network.name for network in pose_networks()}
+    is_pose = _is_pose(options)
     runner = make_pose_estimator(options) if is_pose else make_predictor(options)
+    keypoints = keypoints_of(images, options.labels)
     report = quantize(options.output, runner, images, keypoints, min_cosine=options.min_cosine)
     rows: dict[str, object] = {
         "file": report.path,
@@ -125,6 +135,4 @@ def _quantize(options: argparse.Namespace) -> None:
         rows["type"] = f"the same for {report.type_agreement:.1%}"
     if report.shift is not None:
         rows["keypoints"] = f"moved by {report.shift:.2%} of the longer side on average"
-    if report.pck:
-        rows["PCK@0.05"] = "float32 {:.1%}, INT8 {:.1%}".format(*report.pck)
     print_rows(rows)

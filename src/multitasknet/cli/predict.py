@@ -23,8 +23,6 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ..data.boxes import Box
     from ..data.labels import LabelRow
     from ..errors import ImageError
@@ -126,6 +124,7 @@ def _pose(options: argparse.Namespace) -> int:
     import numpy as np
 
     from ..data.boxes import open_crops
+    from ..data.labels import LabelRow, vehicle_in
     from ..errors import OutputError
     from ..files import check_output
     from ..images import Crop, crop_name
@@ -163,13 +162,16 @@ def _pose(options: argparse.Namespace) -> int:
             corner = picture.box[:2]
         if options.overlay:
             _write_overlay(options.overlay / f"{drawn}.png", shot)
-        rows.append(_row(name, pose.keypoints + np.array([*corner, 0], np.float32)))
+        keypoints = pose.keypoints + np.array([*corner, 0], np.float32)
+        rows.append(LabelRow(name, vehicle_in(Path(name).name), 0, 0, keypoints))
         sizes[name] = width, height
+    if not rows:
+        return NOTHING_READ
     if options.output:
         _write_labels(options.output, rows, sizes, labelled)
     for written in filter(None, (options.output, options.overlay)):
         print(written, file=sys.stderr if options.json else sys.stdout)
-    return 0 if rows else NOTHING_READ
+    return 0
 
 
 def _names(places: list[Path], overlay: Path | None) -> dict[Path, str]:
@@ -182,9 +184,11 @@ def _names(places: list[Path], overlay: Path | None) -> dict[Path, str]:
             names[path] = path.relative_to(place).as_posix() if place.is_dir() else path.name
     taken: dict[str, Path] = {}
     for path, name in names.items():
-        if taken.setdefault(name, path) != path:
+        # Overlays are PNG files, whatever the picture is.
+        called = Path(name).with_suffix(".png").as_posix() if overlay else name
+        if taken.setdefault(called, path) != path:
             raise OutputError(
-                f"{taken[name]} and {path} would both be called {name}; run each alone"
+                f"{taken[called]} and {path} would both be called {called}; run each alone"
             )
     if overlay and overlay.resolve() in {path.parent.resolve() for path in names}:
         raise OutputError(f"--overlay is {overlay}, where the images are; give another folder")
@@ -199,12 +203,6 @@ def _say(name: str, error: ImageError) -> None:
 def _in_words(pose: Pose) -> str:
     words = f"mean confidence {pose.confidence:.2f}, {pose.seen.sum()} of 36 at or above 0.5"
     return words if pose.half_turn is None else f"{words}, half turn {pose.half_turn:.2f}"
-
-
-def _row(name: str, keypoints: np.ndarray) -> LabelRow:
-    from ..data.labels import LabelRow, vehicle_in
-
-    return LabelRow(name, vehicle_in(Path(name).name), 0, 0, keypoints)
 
 
 def _write_overlay(path: Path, shot: PosedImage) -> None:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ..data.text import utc
 from ..errors import GalleryError, ImageError
 from ..images import Frame, Picture
-from ..inference.origin import EmbeddingOrigin
+from ..inference.prediction import EmbeddingOrigin
 from ..runtime import usable_cores
 from .columns import OWN_COLUMNS, halves, origin_text, own_value
 from .rows import AddReport, Entry, any_of, corners, name_of

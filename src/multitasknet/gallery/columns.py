@@ -17,7 +17,7 @@ from ..data.boxes import CORNERS
 from ..data.text import utc
 from ..errors import GalleryError
 from ..files import reading
-from ..inference.origin import EmbeddingOrigin
+from ..inference.prediction import EmbeddingOrigin
 from ..vehicle.keypoints import NUM_KEYPOINTS
 
 META = b"multitasknet"

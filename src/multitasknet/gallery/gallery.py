@@ -59,7 +59,7 @@ from .rows import (
 from .store import MEMORY, Store, is_store
 
 if TYPE_CHECKING:
-    from ..inference.origin import EmbeddingOrigin
+    from ..inference.prediction import EmbeddingOrigin
     from ..inference.predictor import Prediction, Predictor
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import GalleryError, ImageError, import_extra
 from ..files import reading
-from ..inference.origin import EmbeddingOrigin
+from ..inference.prediction import EmbeddingOrigin
 from .adding import chunks
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from filelock import FileLock
 
 from ..errors import GalleryError
 from ..files import make_folder, reading, reason_of, writing
-from ..inference.origin import EmbeddingOrigin
+from ..inference.prediction import EmbeddingOrigin
 from .columns import FORMAT, META, origin_in, origin_text, own_types, vectors, without_rates
 from .rows import GalleryFilter, any_of, quoted, with_times
 

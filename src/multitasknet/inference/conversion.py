@@ -1,15 +1,18 @@
 """From a Cell to ONNX and MindIR, by MindSpore's own exporters; from weights to a kept ONNX file.
 
-Whatever calls MindSpore holds its turn: it does not support several threads.
+Whatever calls MindSpore holds its turn: it does not support several threads. What is kept is
+verified when it is read, and never fails a command.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +20,17 @@ import numpy as np
 
 from ..device import MINDSPORE_TURN
 from ..errors import EngineError
+from ..files import make_folder, reason_of, replacing
 from ..models.base import Shapes
 from ..weights.read import WeightsFile, check_complete
-from . import cache
 from .metadata import Metadata
 
 logger = logging.getLogger(__name__)
 
 # In the names of kept files: raise it whenever the same weights give another graph.
 _GRAPH_VERSION = 2
+# Bytes of kept files; what was used least recently is removed first.
+MOST_BYTES = 1 << 29
 # What MindSpore's exporters accept in a path.
 _PLAIN = re.compile(r"[\w./-]+", re.ASCII)
 
@@ -38,18 +43,55 @@ def onnx_of(file: WeightsFile, folder: Path | None) -> bytes:
     """
     folder = folder and folder / "onnx"
     key = f"{file.sha256}-{file.sidecar_sha256[:16] or 'plain'}-v{_GRAPH_VERSION}"
-    found = cache.find(folder, key)
+    found = find_kept(folder, key)
     if found is not None:
         return found
     with MINDSPORE_TURN:
         # Another thread may have made it while this one waited.
-        found = cache.find(folder, key)
+        found = find_kept(folder, key)
         if found is None:
             logger.info("%s: converting it to ONNX, once", file.path)
             cell = cell_of(file)
             found = to_onnx(cell, Metadata(cell.spec, file.sha256))
-            cache.keep(folder, key, found)
+            keep(folder, key, found)
         return found
+
+
+def find_kept(folder: Path | None, key: str) -> bytes | None:
+    """What :func:`keep` wrote under that key; None if it is not there."""
+    if folder is None:
+        return None
+    try:
+        for path in sorted(folder.glob(f"{key}-*.onnx")):
+            content = path.read_bytes()
+            if path.stem.endswith(hashlib.sha256(content).hexdigest()):
+                with suppress(OSError):  # of a cache that is read-only
+                    os.utime(path)
+                return content
+            logger.warning("%s is damaged; it is made again", path)
+            path.unlink()
+    except OSError as error:
+        logger.info("%s cannot be used (%s)", folder, reason_of(error))
+    return None
+
+
+def keep(folder: Path | None, key: str, content: bytes) -> None:
+    """Keep a content under its key and its own sha256; a warning if that is not possible."""
+    if folder is None:
+        return
+    newest = folder / f"{key}-{hashlib.sha256(content).hexdigest()}.onnx"
+    try:
+        make_folder(folder)
+        with replacing(newest) as part:
+            part.write_bytes(content)
+        left = MOST_BYTES - len(content)
+        others = [(path.stat(), path) for path in folder.glob("*.onnx") if path != newest]
+        for status, path in sorted(others, key=lambda one: one[0].st_mtime_ns, reverse=True):
+            left -= status.st_size
+            if left < 0:
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("%s: the network is not kept (%s)", folder, reason_of(error))
 
 
 def cell_of(file: WeightsFile) -> Any:

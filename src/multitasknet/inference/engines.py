@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from ..device import ASCEND_NODE, MINDSPORE_TURN, Device, choose_device
+from ..device import ASCEND_NODE, MINDSPORE_TURN, choose_device, parse_device
 from ..errors import EngineError
 from ..files import reading
 from ..runtime import cap_leaves_bfloat16, import_openvino, usable_cores
@@ -80,7 +80,7 @@ def in_batches(
     The last batch is filled with inputs that are there already.
     """
     count = len(inputs[0])
-    if batch is None or batch == count:
+    if batch in (None, count):
         return run(*inputs)
     order = np.resize(np.arange(count), -(-count // batch) * batch).reshape(-1, batch)
     runs = [run(*(one[rows] for one in inputs)) for rows in order]
@@ -113,15 +113,23 @@ class Engine(ABC):
         """From float32 inputs, as ``spec.input_shapes`` names them, to ``spec.output_shapes``.
 
         Any number of them; inputs beyond those that the network takes are ignored.
+
+        Raises:
+            EngineError: an output has values that are no finite numbers.
         """
-        count = len(inputs[0])
-        if self.batch not in (None, count):
-            return in_batches(self._run, inputs, self.batch)
-        pieces = min(self.streams, count)
-        if pieces <= 1 or self.batch:
-            return self._run(*inputs)
-        shared = [np.array_split(one, pieces) for one in inputs]
-        return tuple(map(np.concatenate, zip(*self._pool.map(self._run, *shared), strict=True)))
+        pieces = 1 if self.batch else min(self.streams, len(inputs[0]))
+        if pieces > 1:
+            shared = [np.array_split(one, pieces) for one in inputs]
+            runs = self._pool.map(self._run, *shared)
+            outputs = tuple(map(np.concatenate, zip(*runs, strict=True)))
+        else:
+            outputs = in_batches(self._run, inputs, self.batch)
+        if not all(np.isfinite(one).all() for one in outputs):
+            raise EngineError(
+                f"{Path(self.source).name or 'the network'}: in {self.precision} its outputs are "
+                f"not all finite; give other weights, or leave the precision out"
+            )
+        return outputs
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
@@ -147,11 +155,10 @@ class OnnxEngine(Engine):
 
     def __init__(self, source: str, load: Callable[[], bytes], options: EngineOptions) -> None:
         self.source, self.load = source, load
-        self.threads, self.optimize_for = options.threads or usable_cores(), options.optimize_for
         named = source or "the network"
         content = load()
         with reading(named, EngineError, f"{self.name} cannot run it", "export it again"):
-            strings, ends = self._open(content, options.precision == "bfloat16")
+            strings = self._open(content, options.threads or usable_cores(), options)
         self.metadata = Metadata.from_strings(strings, named)
         self.spec, self.batch = self.metadata.spec, self.metadata.batch
         self.precision = options.precision or self.metadata.precision
@@ -165,30 +172,12 @@ class OnnxEngine(Engine):
         is_own = self.precision == "int8" or not self.metadata.weights_sha256
         sha256 = hashlib.sha256(content).hexdigest() if is_own else self.metadata.weights_sha256
         self.weights_sha256 = sha256
-        size = self.spec.input_size
-        inputs, outputs = self.spec.input_shapes(size), self.spec.output_shapes(size)
-        self.input_names, self.output_names = list(inputs), list(outputs)
-        for name, stated in (inputs | outputs).items():
-            found = tuple(ends.get(name, ()))[1:]
-            # Dimensions that may vary are no numbers.
-            fixed = [n if isinstance(n, int) else m for n, m in zip(found, stated, strict=False)]
-            if tuple(fixed) != stated:
-                raise EngineError(
-                    f"{named}: its metadata state {name} {list(stated)}, but the network has "
-                    f"{list(found)}; export it again"
-                )
+        self.input_names = list(self.spec.input_shapes(self.spec.input_size))
+        self.output_names = list(self.spec.output_shapes(self.spec.input_size))
 
     @abstractmethod
-    def _open(
-        self, content: bytes, in_bfloat16: bool
-    ) -> tuple[Mapping[str, str], Mapping[str, Sequence[Any]]]:
-        """Open the file; its metadata, and the shapes of its inputs and outputs by name."""
-
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({self.source or 'in memory'}: {self.precision}, "
-            f"{self.optimize_for}, {self.threads} threads)"
-        )
+    def _open(self, content: bytes, threads: int, options: EngineOptions) -> Mapping[str, str]:
+        """Open the file; its metadata."""
 
 
 class OnnxRuntimeEngine(OnnxEngine):
@@ -196,27 +185,24 @@ class OnnxRuntimeEngine(OnnxEngine):
 
     name = "onnx"
 
-    def _open(
-        self, content: bytes, in_bfloat16: bool
-    ) -> tuple[Mapping[str, str], Mapping[str, Sequence[Any]]]:
-        if in_bfloat16:
+    def _open(self, content: bytes, threads: int, options: EngineOptions) -> Mapping[str, str]:
+        if options.precision == "bfloat16":
             raise EngineError("bfloat16 needs OpenVINO; choose the backend 'openvino' or 'auto'")
         # It reports to its maker from its import on unless this is set.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
-        if self.optimize_for == "throughput":
-            self.streams = self.threads
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads // self.streams
+        if options.optimize_for == "throughput":
+            self.streams = threads
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = threads // self.streams
         # Spinning threads wait less within a run; after it they would take the cores from decoding.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        settings.add_session_config_entry("session.force_spinning_stop", "1")
         self._session = onnxruntime.InferenceSession(
-            content, options, providers=["CPUExecutionProvider"]
+            content, settings, providers=["CPUExecutionProvider"]
         )
-        ends = (*self._session.get_inputs(), *self._session.get_outputs())
-        strings = self._session.get_modelmeta().custom_metadata_map
-        return strings, {end.name: end.shape for end in ends}
+        strings: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
+        return strings
 
     def _run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         named = dict(zip(self.input_names, inputs, strict=False))
@@ -228,10 +214,9 @@ class OpenVinoEngine(OnnxEngine):
 
     name = "openvino"
 
-    def _open(
-        self, content: bytes, in_bfloat16: bool
-    ) -> tuple[Mapping[str, str], Mapping[str, Sequence[Any]]]:
+    def _open(self, content: bytes, threads: int, options: EngineOptions) -> Mapping[str, str]:
         core = import_openvino().Core()
+        in_bfloat16 = options.precision == "bfloat16"
         if in_bfloat16 and not has_bfloat16():
             raise EngineError(
                 "this processor does not compute in bfloat16 (AVX512-BF16 or AMX); leave the "
@@ -239,8 +224,8 @@ class OpenVinoEngine(OnnxEngine):
             )
         graph = core.read_model(content)
         settings = {
-            "PERFORMANCE_HINT": self.optimize_for.upper(),
-            "INFERENCE_NUM_THREADS": self.threads,
+            "PERFORMANCE_HINT": options.optimize_for.upper(),
+            "INFERENCE_NUM_THREADS": threads,
             # Left to itself, OpenVINO takes bfloat16 where the processor has AMX.
             "INFERENCE_PRECISION_HINT": "bf16" if in_bfloat16 else "f32",
             # The pose network's threads would wait on the same cores, and so would other processes.
@@ -251,11 +236,8 @@ class OpenVinoEngine(OnnxEngine):
         # One a run at a time; as many as there ever were runs side by side.
         self._idle: SimpleQueue[Any] = SimpleQueue()
         key = ["framework"]  # where OpenVINO puts an ONNX file's own metadata
-        strings = graph.get_rt_info(key).value if graph.has_rt_info(key) else {}
-        return strings, {
-            end.any_name: [None if n.is_dynamic else n.get_length() for n in end.partial_shape]
-            for end in (*graph.inputs, *graph.outputs)
-        }
+        strings: Mapping[str, str] = graph.get_rt_info(key).value if graph.has_rt_info(key) else {}
+        return strings
 
     def _run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         try:
@@ -345,8 +327,14 @@ def open_engine(
                 f"precision is {precision!r}, but MindSpore computes in float32; choose the "
                 f"backend 'openvino' for bfloat16, or give a file of 'multitasknet quantize'"
             )
-        return _open_mindspore(model, device, options.batch_size)
-    if device is not None and Device.parse(device).target != "CPU":
+        choose_device(device)
+        from mindspore import get_context
+
+        batch = None if get_context("device_target") == "CPU" else options.batch_size
+        if isinstance(model, WeightsFile):
+            return MindSporeEngine(conversion.cell_of(model), batch=batch, file=model)
+        return MindSporeEngine(model, batch=batch)
+    if device is not None and parse_device(device)[0] != "CPU":
         raise EngineError(
             f"device is {device!r}, but ONNX Runtime and OpenVINO compute on the CPU here; give "
             f"weights, and the backend 'mindspore' or 'auto'"
@@ -355,9 +343,8 @@ def open_engine(
     if isinstance(model, Path):
         return engine(str(model), partial(_read, model), options)
     if isinstance(model, WeightsFile):
-        # A copy each time: it keeps the bytes that it has read.
-        load = partial(conversion.onnx_of, replace(model), folder)
-        return engine(str(model.path), load, options)
+        # A copy each time: it keeps the bytes that it has read as long as it lives.
+        return engine(str(model.path), lambda: conversion.onnx_of(replace(model), folder), options)
     source, sha256 = _named(model)
     content = conversion.to_onnx(model, Metadata(model.spec, sha256))
     return engine(source, lambda: content, options)
@@ -369,7 +356,7 @@ def fastest_backend(device: str | None) -> Literal["onnx", "mindspore"]:
     None for the device is the one that MindSpore would find.
     """
     if device is not None:
-        on_cpu = Device.parse(device).target == "CPU"
+        on_cpu = parse_device(device)[0] == "CPU"
     elif "mindspore" in sys.modules:
         on_cpu = sys.modules["mindspore"].get_context("device_target") == "CPU"
     else:
@@ -389,18 +376,6 @@ def has_bfloat16() -> bool:
 def _read(path: Path) -> bytes:
     with reading(path, EngineError, "it cannot be read", "give a file that exists"):
         return path.read_bytes()
-
-
-def _open_mindspore(
-    model: WeightsFile | Any, device: str | None, batch_size: int | None
-) -> MindSporeEngine:
-    choose_device(device)
-    from mindspore import get_context
-
-    batch = None if get_context("device_target") == "CPU" else batch_size
-    if isinstance(model, WeightsFile):
-        return MindSporeEngine(conversion.cell_of(model), batch=batch, file=model)
-    return MindSporeEngine(model, batch=batch)
 
 
 def _named(cell: Any) -> tuple[str, str]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
+
+from .graph import attributes, inferred_shapes
 
 # What leaves a channel's positive factor a factor (a pad's value is 0 or without end).
 _KEEPS_SCALE = ("Relu", "MaxPool", "AveragePool", "Pad")
@@ -31,18 +32,17 @@ def equalize(model: Any, batches: Iterable[dict[str, np.ndarray]]) -> int:
     Returns:
         How many convolutions were scaled; 0 leaves the model as it is.
     """
-    graph = _Graph(model.graph)
+    graph = _Graph(model)
     features = list(graph.features())
     if not features:
         return 0
     ranges = _ranges(model, {one.tensor for one in features}, batches)
-    for feature in features:
-        graph.scale(feature, np.maximum(ranges[feature.tensor], _LEAST))
+    for one in features:
+        graph.scale(one, np.maximum(ranges[one.tensor], _LEAST))
     return len(features)
 
 
-@dataclass(frozen=True)
-class _Feature:
+class _Feature(NamedTuple):
     """A convolution's channels on their way to norms.
 
     Attributes:
@@ -53,42 +53,34 @@ class _Feature:
 
     maker: Any
     tensor: str
-    norms: tuple[tuple[Any, int], ...]
+    norms: list[tuple[Any, int]]
 
 
 class _Graph:
-    """Who takes what, and how many channels each tensor has between convolutions."""
+    """Who takes what, and the shape of each tensor."""
 
-    def __init__(self, graph: Any) -> None:
-        self.nodes = graph.node
-        self.weights = {one.name: one for one in graph.initializer}
+    def __init__(self, model: Any) -> None:
+        self.nodes = model.graph.node
+        self.weights = {one.name: one for one in model.graph.initializer}
+        self.shapes = inferred_shapes(model)
         self.consumers: dict[str, list[Any]] = defaultdict(list)
-        self.channels: dict[str, int] = {}
-        for node in graph.node:
+        for node in self.nodes:
             for name in node.input:
                 self.consumers[name].append(node)
-            known = [self.channels.get(name) for name in node.input]
-            if node.op_type == "Conv" and node.input[1] in self.weights:
-                self.channels[node.output[0]] = self.weights[node.input[1]].dims[0]
-            elif node.op_type in _KEEPS_SCALE and known[0]:
-                self.channels[node.output[0]] = known[0]
-            elif node.op_type == "Concat" and _attribute(node, "axis", 0) == 1 and all(known):
-                self.channels[node.output[0]] = sum(filter(None, known))
 
     def features(self) -> Iterator[_Feature]:
         """Of all convolutions whose channels are concatenated, and go to norms alone."""
         for node in self.nodes:
-            if node.op_type != "Conv" or node.output[0] not in self.channels or self._is_norm(node):
+            if node.op_type != "Conv" or self._is_norm(node):
                 continue
             tensor = node.output[0]
             takers = self.consumers[tensor]
             while len(takers) == 1 and takers[0].op_type in _KEEPS_SCALE:
                 tensor = takers[0].output[0]
                 takers = self.consumers[tensor]
-            if any(taker.op_type == "Concat" for taker in takers):
-                norms = self._norms(tensor, 0)
-                if norms:
-                    yield _Feature(node, tensor, tuple(norms))
+            is_joined = any(taker.op_type == "Concat" for taker in takers)
+            if is_joined and (norms := self._norms(tensor, 0)):
+                yield _Feature(node, tensor, norms)
 
     def scale(self, feature: _Feature, ranges: np.ndarray) -> None:
         """Divide the maker's channels by their ranges, and multiply the norms' by them."""
@@ -107,10 +99,11 @@ class _Graph:
             if self._is_norm(taker):
                 found.append((taker, start))
                 continue
-            if taker.op_type != "Concat" or taker.output[0] not in self.channels:
-                return None
             before = list(taker.input)[: list(taker.input).index(tensor)]
-            place = start + sum(self.channels[name] for name in before)
+            is_joined = taker.op_type == "Concat" and attributes(taker)["axis"] == 1
+            if not is_joined or not all(name in self.shapes for name in before):
+                return None
+            place = start + sum(self.shapes[name][1] for name in before)
             further = self._norms(taker.output[0], place)
             if further is None:
                 return None
@@ -119,10 +112,10 @@ class _Graph:
 
     def _is_norm(self, node: Any) -> bool:
         """A factor a channel, and nothing between them."""
-        if node.op_type != "Conv" or node.output[0] not in self.channels:
+        if node.op_type != "Conv" or node.input[1] not in self.weights:
             return False
         dims = list(self.weights[node.input[1]].dims)
-        return dims == [_attribute(node, "group", 1), 1, 1, 1]
+        return dims == [attributes(node).get("group", 1), 1, 1, 1]
 
     def _values(self, name: str) -> np.ndarray:
         values: np.ndarray = onnx.numpy_helper.to_array(self.weights[name])
@@ -131,10 +124,6 @@ class _Graph:
     def _write(self, name: str, values: np.ndarray) -> None:
         made = onnx.numpy_helper.from_array(values.astype(np.float32), name)
         self.weights[name].CopyFrom(made)
-
-
-def _attribute(node: Any, name: str, default: int) -> int:
-    return next((one.i for one in node.attribute if one.name == name), default)
 
 
 def _ranges(

@@ -12,12 +12,12 @@ import numpy as np
 from ..device import MINDSPORE_TURN, choose_device
 from ..errors import EngineError
 from ..files import check_output, expand, replacing
-from ..hub.card import CARD, ENTRIES, SYNTHETIC, ModelCard, load_card
+from ..hub.card import ENTRIES, SYNTHETIC, ModelCard
 from ..hub.source import DEFAULT, WeightsSource, default_weights
-from ..models import DEFAULT_NETWORK, NETWORKS, find_network
-from ..models.base import PoseNetwork, check_memory, check_size
+from ..models import DEFAULT_NETWORK, pose_networks
+from ..models.base import check_memory, check_size
 from ..ranking.calibration import Calibration, read_calibration
-from ..weights.read import check_network, read_weights
+from ..weights.read import check_network
 from .conversion import call, cell_of, open_mindir, to_onnx, write_mindir
 from .engines import in_batches, open_engine
 from .metadata import Metadata
@@ -54,7 +54,7 @@ def export(
     output: str | Path,
     *,
     weights: str | Path | None = DEFAULT,
-    name: str = DEFAULT_NETWORK,
+    name: str | None = None,
     network: Any = None,
     card: str | Path | ModelCard | None = None,
     fixed_batch: int | None = None,
@@ -83,7 +83,8 @@ def export(
         output: the file to write, ``.onnx`` or ``.mindir``; replaced if it exists.
         weights, card, cache_dir, offline, progress: as in :class:`multitasknet.Predictor`; an
             ``.onnx`` file, INT8 too, for an RGB file alone.
-        name: of the network whose weights they are.
+        name: of the network whose weights they are; default is what these state, else
+            MultiTaskNet.
         network: a Cell to export instead; it stays as it is.
         fixed_batch: the only batch size that the file is to take; default is any.
         size: side, or height and width, to note as input size and to check on; default is the
@@ -111,39 +112,37 @@ def export(
         )
     if output.suffix not in FORMATS:
         raise EngineError(f"{output}: expected a name that ends in {' or '.join(FORMATS)}")
-    if fixed_batch is not None and (type(fixed_batch) is not int or fixed_batch < 1):
-        raise ValueError(
-            f"fixed_batch is {fixed_batch!r}; expected an integer of at least 1, or None"
-        )
     if weights == DEFAULT:
-        weights = default_weights((name,), card)
-    if rgb:
-        _check_embeds(network, name, weights, card)
+        weights = default_weights((name or DEFAULT_NETWORK,), card)
+    if weights == SYNTHETIC:
+        weights = name or DEFAULT_NETWORK
     check_output(output, inputs=[] if weights in (None, *ENTRIES) else [expand(str(weights))])
+    source = WeightsSource(weights, card, cache_dir, offline, progress)
     if rgb:
-        if network is weights is None:
-            from ..hub.create_network import create_network
-
-            network = create_network(name, weights=None)
+        stated = name or (card.network if isinstance(card, ModelCard) else None)
+        if stated in [one.name for one in pose_networks()]:
+            raise EngineError(
+                f"--rgb and --for need a network that gives embeddings; {stated} gives keypoints: "
+                f"export it without --rgb"
+            )
         predictor = Predictor(
-            name if weights == SYNTHETIC else weights,
-            pose="none",
-            network=network,
-            card=card,
-            size=size,
-            backend="onnx",
-            cache_dir=cache_dir,
-            offline=offline,
-            progress=progress,
+            network=network, size=size, pose="none", backend="onnx", **vars(source)
         )
-        check_network(predictor.spec.network, name, predictor.engine.source)
-        return _export_rgb(
-            output, predictor, fixed_batch, embedding_only=embedding_only, normalized=normalized
-        )
+        if name:
+            check_network(predictor.spec.network, name, predictor.engine.source)
+        from .rgb import write_rgb
+
+        with replacing(output) as part:
+            metadata, cosine = write_rgb(
+                part,
+                predictor,
+                batch=fixed_batch,
+                embedding_only=embedding_only,
+                normalized=normalized,
+            )
+            return ExportReport(output, metadata, 1 - cosine, part.stat().st_size)
     choose_device(device)
-    cell, sha256, calibration = _frozen(
-        network, name, WeightsSource(weights, card, cache_dir, offline, progress)
-    )
+    cell, sha256, calibration = _frozen(network, name, source)
     metadata = Metadata(
         spec=replace(cell.spec, input_size=check_size(size or cell.spec.input_size)),
         weights_sha256=sha256,
@@ -172,56 +171,6 @@ def check_rgb_name(output: Path) -> None:
         )
 
 
-def network_of(
-    weights: str | Path | None,
-    card: str | Path | ModelCard | None = None,
-    *,
-    name: str = DEFAULT_NETWORK,
-) -> str:
-    """The network that a file or a card is of; nothing is downloaded.
-
-    Args:
-        weights, card: as in :func:`export`, but for ``default``.
-        name: of the network where weights are random, or come with this module.
-    """
-    if weights == CARD and card is not None:
-        stated = (card if isinstance(card, ModelCard) else load_card(card)).network
-        return stated if stated in NETWORKS else name
-    if weights in NETWORKS:
-        return str(weights)
-    if weights is None or weights in ENTRIES:
-        return name
-    path = expand(weights)
-    if path.suffix == ".onnx":
-        return str(open_engine(path).spec.network)
-    return read_weights(path).network.name
-
-
-def _check_embeds(network: Any, name: str, weights: Any, card: Any) -> None:
-    """Raise EngineError if what is to be exported gives keypoints."""
-    if network is None:
-        found = find_network(network_of(weights, card, name=name))
-    else:
-        from ..weights.load import inner_network
-
-        found = find_network(inner_network(network).spec.network)
-    if isinstance(found, PoseNetwork):
-        raise EngineError(
-            f"--rgb and --for need a network that gives embeddings; {found.name} gives keypoints: "
-            f"export it without --rgb"
-        )
-
-
-def _export_rgb(
-    output: Path, predictor: Predictor, batch: int | None, **choices: bool
-) -> ExportReport:
-    from .rgb import write_rgb
-
-    with replacing(output) as part:
-        metadata, cosine = write_rgb(part, predictor, batch=batch, **choices)
-        return ExportReport(output, metadata, 1 - cosine, part.stat().st_size)
-
-
 def tolerance() -> float:
     """How far a file's outputs may be from those of a Cell on the device that it computes on."""
     from mindspore import get_context
@@ -243,7 +192,9 @@ def largest_difference(run: Callable[..., tuple[np.ndarray, ...]], cell: Any, sp
     )
 
 
-def _frozen(network: Any, name: str, source: WeightsSource) -> tuple[Any, str, Calibration | None]:
+def _frozen(
+    network: Any, name: str | None, source: WeightsSource
+) -> tuple[Any, str, Calibration | None]:
     """A Cell to export, in inference mode; of its weights' file the sha256 and the calibration."""
     from ..weights.load import frozen_copy, inner_network, source_sha256
 
@@ -251,13 +202,13 @@ def _frozen(network: Any, name: str, source: WeightsSource) -> tuple[Any, str, C
         network = inner_network(network)
         with MINDSPORE_TURN:
             return frozen_copy(network), source_sha256(network, network.load_report), None
-    file = source.file(name)
+    file = source.file(name or DEFAULT_NETWORK)
     if file is None:
         from ..hub.create_network import create_network
 
-        return create_network(name, weights=None), "", None
+        return create_network(name or DEFAULT_NETWORK, weights=None), "", None
     cell = cell_of(file)
-    check_network(cell.spec.network, name, str(file.path))
+    check_network(cell.spec.network, name or cell.spec.network, str(file.path))
     return cell, file.sha256, read_calibration(file.path, cell.spec)
 
 

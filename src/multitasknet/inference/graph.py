@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
 import onnx.version_converter
 
+# Names and dimensions; one that is a name is dynamic.
+Ends: TypeAlias = Mapping[str, Sequence[int | str]]
 # The oldest that has INT8 a channel; runtimes of 2020 read it.
 _OPSET, _IR_VERSION = 13, 7
 
@@ -23,7 +25,7 @@ _OPSET, _IR_VERSION = 13, 7
 def simplify(model: Any) -> Any:
     """The model with fewer and cheaper operators."""
     # Before the passes, which leave the graph without its constants until it is written back.
-    shapes = _inferred_shapes(model)
+    shapes = inferred_shapes(model)
     graph = _Graph(model.graph)
     graph.unwrap_norms()
     graph.fold_norms()
@@ -35,12 +37,8 @@ def simplify(model: Any) -> Any:
     return model
 
 
-def name_ends(
-    model: Any,
-    inputs: Mapping[str, Sequence[int | str]],
-    outputs: Mapping[str, Sequence[int | str]],
-) -> None:
-    """Give inputs and outputs, in order, these names and dimensions; a name is a dynamic one."""
+def name_ends(model: Any, inputs: Ends, outputs: Ends) -> None:
+    """Give inputs and outputs, in order, these names and dimensions."""
     graph = model.graph
     graph.name = "network"
     model.producer_name = "multitasknet"
@@ -48,18 +46,33 @@ def name_ends(
     for ends, wanted in ((graph.input, inputs), (graph.output, outputs)):
         found = [one.name for one in ends][: len(wanted)]
         renamed |= dict(zip(found, wanted, strict=True))
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+    set_ends(graph, inputs, outputs)
+
+
+def set_ends(graph: Any, inputs: Ends, outputs: Ends) -> None:
+    """Set a graph's inputs and outputs, and drop the nodes that no output needs."""
+    for ends, wanted in ((graph.input, inputs), (graph.output, outputs)):
         del ends[:]
         ends.extend(
             onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, list(shape))
             for name, shape in wanted.items()
         )
-    del graph.value_info[:]
-    for node in graph.node:
-        node.input[:] = [renamed.get(name, name) for name in node.input]
-        node.output[:] = [renamed.get(name, name) for name in node.output]
+    needed, kept = set(outputs), []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    constants = [one for one in graph.initializer if one.name in needed]
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(reversed(kept))
+    graph.initializer.extend(constants)
 
 
-def _inferred_shapes(model: Any) -> dict[str, list[int]]:
+def inferred_shapes(model: Any) -> dict[str, list[int]]:
+    """The shapes of what is between inputs and outputs, by name; 0 for a dynamic dimension."""
     values = onnx.shape_inference.infer_shapes(model).graph.value_info
     return {one.name: [d.dim_value for d in one.type.tensor_type.shape.dim] for one in values}
 
@@ -107,7 +120,7 @@ class _Graph:
             conv = makers.get(pool.input[0])
             if conv is None:
                 continue
-            if not self._is_pointwise(conv) or any(_attributes(pool).get("pads", [0])):
+            if not self._is_pointwise(conv) or any(attributes(pool).get("pads", [0])):
                 continue
             between = pool.input[0]
             pool.input[0], conv.output[0] = conv.input[0], pool.output[0]
@@ -121,7 +134,7 @@ class _Graph:
         for node in self.nodes:
             if node.op_type != "Resize" or len(node.input) < 4:
                 continue
-            source, sizes = node.input[0], _attributes(makers[node.input[3]])["value"]
+            source, sizes = node.input[0], attributes(makers[node.input[3]])["value"]
             wanted = onnx.numpy_helper.to_array(sizes).astype(np.float32)
             scales = f"{node.output[0]}.scales"
             self.constants[scales] = wanted / np.array(shapes[source], np.float32)
@@ -155,7 +168,7 @@ class _Graph:
         gamma, beta, mean, variance = (
             self.constants[name].astype(np.float64) for name in norm.input[1:]
         )
-        scale = gamma / np.sqrt(variance + _attributes(norm)["epsilon"])
+        scale = gamma / np.sqrt(variance + attributes(norm)["epsilon"])
         return scale, beta - mean * scale
 
     def _into_maker(self, maker: Any, norm: Any) -> None:
@@ -191,13 +204,14 @@ class _Graph:
     def _is_pointwise(self, node: Any) -> bool:
         if node.op_type != "Conv":
             return False
-        attributes = _attributes(node)
+        stated = attributes(node)
         return (
             self.constants[node.input[1]].shape[2:] == (1, 1)
-            and set(attributes.get("strides", [1])) == {1}
-            and not any(attributes.get("pads", [0]))
+            and set(stated.get("strides", [1])) == {1}
+            and not any(stated.get("pads", [0]))
         )
 
 
-def _attributes(node: Any) -> dict[str, Any]:
+def attributes(node: Any) -> dict[str, Any]:
+    """A node's attributes by name."""
     return {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}

@@ -58,8 +58,7 @@ class PoseEstimator(Runner):
             on the side that is seen, with high ones, which is what the published MultiTaskNet
             expects. Default is what the weights were trained on; those of ``published`` cannot
             give ``true``.
-        options: the other options of :class:`multitasknet.Predictor`, but for ``variant`` and
-            ``pose``.
+        options: the other options of :class:`multitasknet.Predictor`, but for ``pose``.
 
     Attributes:
         engine, spec, batch_size, size, weights_file: see :class:`.runner.Runner`.
@@ -86,7 +85,16 @@ class PoseEstimator(Runner):
             raise ValueError(
                 "the network has no last layer, which finds the keypoints; give one with it"
             )
-        self.pose_convention = _convention(hidden, self.spec.pose_convention)
+        own: PoseConvention = self.spec.pose_convention
+        if hidden not in (None, *HIDDEN):
+            raise ValueError(f"hidden is {hidden!r}; expected {' or '.join(HIDDEN)}")
+        self.pose_convention = HIDDEN[hidden] if hidden else own
+        if (self.pose_convention, own) == ("visibility", "published"):
+            raise ValueError(
+                "hidden is 'true', but these weights place hidden keypoints as they were "
+                "published, and do not state which these are; use weights of the convention "
+                "visibility, such as 'synthetic'"
+            )
         self.flip_test = flip_test
 
     def stream(
@@ -129,8 +137,9 @@ class PoseEstimator(Runner):
     ) -> list[Pose]:
         """The poses of one batch of pictures in memory, uint8 ``[H, W, 3]`` each."""
         (x,) = self._inputs(pixels)
-        outputs = self.run(x)
-        mirrored = self.run(np.ascontiguousarray(x[..., ::-1])) if self.flip_test else None
+        outputs, mirrored = self.engine.run(x), None
+        if self.flip_test:
+            mirrored = self.engine.run(np.ascontiguousarray(x[..., ::-1]))
         peaks, maps = self.definition.decode(outputs, mirrored)
         shares = self.definition.half_turn_shares(peaks, maps)
         contents = self.definition.contents(outputs, mirrored)
@@ -150,7 +159,7 @@ class PoseEstimator(Runner):
     def inputs(
         self, images: Sequence[Source], keypoints: object = None
     ) -> Iterator[tuple[np.ndarray, ...]]:
-        """The network's inputs, as :meth:`run` takes them, a batch at a time; no pose is needed."""
+        """The network's inputs, as ``engine.run`` takes them, a batch at a time."""
         with ThreadPoolExecutor(usable_cores()) as pool:
             for shots in ahead(self.read(pool, images)):
                 yield self._inputs([shot.pixels for shot in shots])
@@ -191,10 +200,6 @@ def open_pose_estimator(
         logger.info("missing poses are estimated by the weights %r", pose)
     if pose == NONE:
         return None
-    if not isinstance(pose, str | Path | PoseEstimator):
-        raise TypeError(
-            f"pose must be a word, a path or a PoseEstimator, not {type(pose).__name__}"
-        )
     if convention == "published":  # which all pose networks can give
         options["hidden"] = "published"
     if isinstance(pose, PoseEstimator):
@@ -227,18 +232,3 @@ def pose_at_hand(convention: PoseConvention | None, cache_dir: str | Path | None
     if is_kept and convention != "visibility":
         return CARD
     return SYNTHETIC if set(names) & set(shipped_networks()) else NONE
-
-
-def _convention(hidden: str | None, own: PoseConvention) -> PoseConvention:
-    """What is asked for, if weights of their ``own`` convention can give it; else ValueError."""
-    if hidden is None:
-        return own
-    if hidden not in HIDDEN:
-        raise ValueError(f"hidden is {hidden!r}; expected {' or '.join(HIDDEN)}")
-    if HIDDEN[hidden] == "visibility" and own == "published":
-        raise ValueError(
-            "hidden is 'true', but these weights place hidden keypoints as they were published, "
-            "and do not state which these are; use weights of the convention visibility, such as "
-            "'synthetic'"
-        )
-    return HIDDEN[hidden]

@@ -1,14 +1,12 @@
-"""From an embedding network's outputs to a prediction."""
+"""What is predicted of one image, and what made its embedding."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..models.embedding import EmbeddingSpec
 from ..vehicle.pose import Pose
 
 
@@ -18,9 +16,8 @@ class Prediction:
 
     Attributes:
         source: the image's path, or ``image <index>``.
-        color, type: the likeliest class; None if the network has no such head.
-        color_probability, type_probability: its softmax probability, 0..1.
-        color_probabilities, type_probabilities: all classes, likeliest first.
+        color_probabilities, type_probabilities: the classes' softmax probabilities, 0..1,
+            likeliest first; empty if the network has no such head.
         embedding: float32 ``[D]``; compare by squared Euclidean distance.
         pose: the keypoints that it was predicted with, and whether they were given with the image,
             estimated, or neutral.
@@ -36,11 +33,7 @@ class Prediction:
     """
 
     source: str
-    color: str | None
-    color_probability: float | None
     color_probabilities: dict[str, float]
-    type: str | None
-    type_probability: float | None
     type_probabilities: dict[str, float]
     embedding: np.ndarray
     pose: Pose
@@ -50,6 +43,24 @@ class Prediction:
     height: int = 0
     quality: float = 1.0
     reason: str | None = None
+
+    @property
+    def color(self) -> str | None:
+        """The likeliest class; None if the network has no such head."""
+        return next(iter(self.color_probabilities), None)
+
+    @property
+    def color_probability(self) -> float | None:
+        return next(iter(self.color_probabilities.values()), None)
+
+    @property
+    def type(self) -> str | None:
+        """As :attr:`color`."""
+        return next(iter(self.type_probabilities), None)
+
+    @property
+    def type_probability(self) -> float | None:
+        return next(iter(self.type_probabilities.values()), None)
 
     @property
     def pose_given(self) -> bool:
@@ -83,32 +94,38 @@ class Prediction:
         }
 
 
-def decode(
-    row: Mapping[str, np.ndarray], spec: EmbeddingSpec, *, source: str, pose: Pose, **facts: Any
-) -> Prediction:
-    """One image's outputs by name, without the batch, as a :class:`Prediction`.
-
-    ``facts`` are its fields that are known of the image: index, sha256, width, height, quality
-    and reason.
-    """
-    colors = _ranked(row["color_logits"], spec.color_names) if spec.has_attributes else {}
-    types = _ranked(row["type_logits"], spec.type_names) if spec.has_attributes else {}
-    return Prediction(
-        source=source,
-        color=next(iter(colors), None),
-        color_probability=next(iter(colors.values()), None),
-        color_probabilities=colors,
-        type=next(iter(types), None),
-        type_probability=next(iter(types.values()), None),
-        type_probabilities=types,
-        embedding=row["embedding"],
-        pose=pose,
-        **facts,
-    )
-
-
-def _ranked(logits: np.ndarray, names: tuple[str, ...]) -> dict[str, float]:
+def likeliest(logits: np.ndarray, names: tuple[str, ...]) -> dict[str, float]:
+    """The softmax probabilities of classes, likeliest first."""
     weights = np.exp(logits.astype(np.float64) - logits.max())
     probabilities = weights / weights.sum()
     order = np.argsort(-probabilities, kind="stable")
     return {names[index]: float(probabilities[index]) for index in order}
+
+
+@dataclass(frozen=True)
+class EmbeddingOrigin:
+    """What made embeddings; only those of one origin can be compared.
+
+    Attributes:
+        weights_sha256: of the weights file, or of the values if they are no file's.
+        variant: the network's input variant.
+        input_size: height and width that images were brought to.
+        precision: that the network ran in, ``float32``, ``bfloat16``, ``float16`` or ``int8``.
+        preprocessing: version of what makes the network's inputs.
+        distance: ``cosine`` if the embeddings have the length 1, else ``euclidean``.
+    """
+
+    weights_sha256: str
+    variant: str
+    input_size: tuple[int, int]
+    precision: str = "float32"
+    preprocessing: int = 1
+    distance: str = "euclidean"
+
+    def differences(self, expected: EmbeddingOrigin) -> str:
+        """What is not as expected, for people."""
+        return "; ".join(
+            f"{name} {value}, not {getattr(expected, name)}"
+            for name, value in vars(self).items()
+            if value != getattr(expected, name)
+        )

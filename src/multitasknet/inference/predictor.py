@@ -21,9 +21,8 @@ from ..ranking.calibration import Calibration, read_calibration
 from ..runtime import usable_cores
 from ..vehicle.sample import Sample
 from .engines import OnnxEngine
-from .origin import EmbeddingOrigin
 from .pose import AUTO, PoseEstimator, open_pose_estimator
-from .prediction import Prediction, decode
+from .prediction import EmbeddingOrigin, Prediction, likeliest
 from .runner import PosedImage, Runner, RunnerOptions, Skip, Source, ahead
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class Predictor(Runner):
             file of :func:`multitasknet.export`, or None for random values.
         network: a Cell of :func:`multitasknet.create_network` to use instead, with the weights
             that it has now: later training does not reach the predictor.
-        card, variant, cache_dir, offline, progress: as in :func:`multitasknet.create_network`.
+        card, cache_dir, offline, progress: as in :func:`multitasknet.create_network`.
         batch_size: images per call of the network; default is 8, or four a thread with
             ``optimize_for="throughput"`` if that is more.
         size: the input's side in pixels, or its height and width; default is the network's own.
@@ -85,18 +84,18 @@ class Predictor(Runner):
         self,
         weights: str | Path | None = DEFAULT,
         *,
-        variant: str | None = None,
         pose: str | Path | PoseEstimator = AUTO,
         **options: Unpack[RunnerOptions],
     ) -> None:
-        super().__init__([one.name for one in embedding_networks()], weights, variant, **options)
+        super().__init__([one.name for one in embedding_networks()], weights, **options)
         shared: dict[str, Any] = dict(options)
         for name in ("network", "card", "size"):
             shared.pop(name, None)
         if shared.get("precision") == "int8":  # whether the pose network's are, their file states
             del shared["precision"]
         self._estimator: PoseEstimator | None = None
-        self._open: Any = partial(open_pose_estimator, pose, **shared)
+        convention = self.spec.pose_convention
+        self._open: Any = partial(open_pose_estimator, pose, convention=convention, **shared)
         self._opening = Lock()
         if pose != AUTO:
             self.pose_estimator  # noqa: B018, so that a mistake in it is an error now
@@ -106,8 +105,7 @@ class Predictor(Runner):
         """What finds missing keypoints; None if nothing does, or the network does not use them."""
         with self._opening:
             if self._open and self.spec.uses_pose:
-                self._estimator = self._open(convention=self.spec.pose_convention)
-                self._open = None
+                self._estimator, self._open = self._open(), None
             return self._estimator
 
     @property
@@ -178,22 +176,29 @@ class Predictor(Runner):
             DataError: a record's stored map cannot be read.
             ValueError: keypoints of another shape.
         """
-        names = tuple(self.spec.output_shapes(self.size))
-        total = neutral = 0
+        spec, total, neutral = self.spec, 0, 0
+        kinds = (("color_logits", spec.color_names), ("type_logits", spec.type_names))
         with (
             ThreadPoolExecutor(usable_cores()) as pool,
             closing(ahead(self._batches(pool, images, keypoints, skip))) as batches,
         ):
             for inputs, shots in batches:
-                for shot, *row in zip(shots, *self.run(*inputs), strict=True):
+                outputs = self.engine.run(*inputs)
+                found = dict(zip(spec.output_shapes(self.size), outputs, strict=True))
+                for row, shot in enumerate(shots):
                     total += 1
                     neutral += shot.pose.origin == "neutral"
+                    colors, types = (
+                        likeliest(found[logits][row], names) if logits in found else {}
+                        for logits, names in kinds
+                    )
                     height, width = shot.shape
                     quality, reason = shot.quality
-                    yield decode(
-                        dict(zip(names, row, strict=True)),
-                        self.spec,
+                    yield Prediction(
                         source=shot.picture.name,
+                        color_probabilities=colors,
+                        type_probabilities=types,
+                        embedding=found["embedding"][row],
                         pose=shot.pose,
                         index=shot.index,
                         sha256=shot.picture.sha256,
@@ -202,7 +207,7 @@ class Predictor(Runner):
                         quality=quality,
                         reason=reason,
                     )
-        if neutral and self.spec.uses_pose:
+        if neutral and spec.uses_pose:
             logger.warning("%d of %d images: %s", neutral, total, MISSING_POSE)
 
     def predict(
@@ -222,7 +227,7 @@ class Predictor(Runner):
     def inputs(
         self, images: Sequence[Source], keypoints: Sequence[np.ndarray | None] | None = None
     ) -> Iterator[tuple[np.ndarray, ...]]:
-        """The network's inputs, as :meth:`run` takes them, a batch at a time."""
+        """The network's inputs, as ``engine.run`` takes them, a batch at a time."""
         with ThreadPoolExecutor(usable_cores()) as pool:
             for inputs, _ in self._batches(pool, images, keypoints):
                 yield inputs

@@ -18,7 +18,6 @@ from ..images import ImageInput
 from ..models import find_network
 from ..models.base import Arrays
 from ..runtime import sums_int8_exactly
-from ..vehicle.keypoint_metrics import THRESHOLDS, KeypointErrors
 from .engines import Engine, OnnxEngine, OnnxRuntimeEngine, open_engine
 from .equalization import equalize
 from .metadata import Metadata
@@ -46,7 +45,6 @@ class QuantizationReport:
             the network has no such head.
         shift: a pose network's keypoints: mean distance from those of float32, in units of the
             longer side; None for other networks.
-        pck: PCK@0.05 of float32 and of INT8, 0..1; None if no true keypoints are given.
     """
 
     path: Path
@@ -58,7 +56,6 @@ class QuantizationReport:
     color_agreement: float | None = None
     type_agreement: float | None = None
     shift: float | None = None
-    pck: tuple[float, float] | None = None
 
 
 def quantize(
@@ -79,10 +76,9 @@ def quantize(
     Args:
         output: the file to write, ``.onnx``; ``Predictor(output)`` or ``PoseEstimator(output)``
             runs it.
-        runner: the float32 network, run by ONNX Runtime, with the input size to calibrate at.
-        images: at least two, as in :meth:`multitasknet.Predictor.predict`.
-        keypoints: of the images: what a predictor takes, or the true ones to judge a pose
-            estimator by.
+        runner: the float32 network, run by ONNX Runtime, with the input size to calibrate at,
+            which the file notes.
+        images, keypoints: at least two, as in :meth:`multitasknet.Predictor.predict`.
         min_cosine: the least mean cosine between embeddings, or between maps, at which the file is
             kept.
 
@@ -109,16 +105,17 @@ def quantize(
     check_output(output, inputs=[Path(engine.source), *files])
     split = min(max(round(len(images) * _CALIBRATION_SHARE), 1), len(images) - 1)
     calibration = runner.calibration if isinstance(runner, Predictor) else None
-    metadata = replace(engine.metadata, precision="int8", calibration=calibration)
+    metadata = replace(
+        engine.metadata,
+        spec=replace(runner.spec, input_size=runner.size),
+        precision="int8",
+        calibration=calibration,
+    )
     with replacing(output) as part:
         _write(part, engine, metadata, partial(runner.inputs, images[:split], poses[:split]))
-        quantized = open_engine(part)
-        rest = images[split:], poses[split:]
-        ours, exact, speed = _both(quantized, engine, runner.inputs(*rest))
+        quantized, rest = open_engine(part), images[split:]
+        ours, exact, speed = _both(quantized, engine, runner.inputs(rest, poses[split:]))
         near = _cosines(ours, exact)
-        drop: tuple[Any, ...] = (None, None)
-        if isinstance(runner, PoseEstimator):
-            drop = _pose_drop(quantized, runner, *rest)
         report = QuantizationReport(
             output,
             split,
@@ -128,7 +125,7 @@ def quantize(
             float(near.min()),
             _agreement(ours, exact, "color_logits"),
             _agreement(ours, exact, "type_logits"),
-            *drop,
+            _shift(quantized, runner, rest) if isinstance(runner, PoseEstimator) else None,
         )
         if not report.cosine >= min_cosine:
             raise EngineError(
@@ -221,22 +218,13 @@ def _agreement(ours: Arrays, exact: Arrays, name: str) -> float | None:
     return float((ours[name].argmax(1) == exact[name].argmax(1)).mean())
 
 
-def _pose_drop(
-    engine: Engine,
-    estimator: PoseEstimator,
-    images: Sequence[ImageInput],
-    truth: Sequence[np.ndarray | None],
-) -> tuple[float, tuple[float, ...] | None]:
-    """How far keypoints move, and PCK of both where the truth is known."""
+def _shift(engine: Engine, estimator: PoseEstimator, images: Sequence[ImageInput]) -> float:
+    """The mean distance between the estimator's keypoints and the engine's, in longer sides."""
     quantized = copy(estimator)
     quantized.engine = engine
-    runs = [list(one.stream(images)) for one in (estimator, quantized)]
-    exact, moved = (np.stack([shot.pose.keypoints for shot in one]) for one in runs)
-    sides = np.array([max(shot.shape) for shot in runs[0]])
-    distances = np.linalg.norm((moved - exact)[..., :2], axis=2) / sides[:, None]
-    known = np.array([pose is not None for pose in truth])
-    if not known.any():
-        return float(distances.mean()), None
-    stated = np.stack([pose for pose in truth if pose is not None])
-    errors = (KeypointErrors.of(one[known], stated, sides[known]) for one in (exact, moved))
-    return float(distances.mean()), tuple(one.pck(THRESHOLDS[0]) for one in errors)
+    shots, moved = list(estimator.stream(images)), quantized.estimate(images)
+    distances = [
+        np.linalg.norm((shot.pose.keypoints - pose.keypoints)[:, :2], axis=1) / max(shot.shape)
+        for shot, pose in zip(shots, moved, strict=True)
+    ]
+    return float(np.mean(distances))

@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx.helper import make_node, make_tensor_value_info
+from onnx.helper import make_node
 
 from ..data.samples import batch_inputs, make_sample
 from ..errors import EngineError
 from ..hub.card import assets_folder
 from ..images import RGB_MEAN, RGB_STD, find_images, read_image, resize
-from ..models.base import SIZE_STEP, Arrays, Shapes
-from .engines import OnnxEngine, in_batches
+from ..models.base import SIZE_STEP, Arrays
+from .engines import in_batches
+from .graph import set_ends
 from .metadata import RGB, Metadata
 from .predictor import Predictor
 
@@ -53,32 +54,28 @@ def write_rgb(
     Raises:
         EngineError: embeddings of eight pictures are not the predictor's.
     """
-    engine = predictor.engine
-    if not isinstance(engine, OnnxEngine):
-        raise EngineError(f"an RGB file is made from an ONNX file, not by {engine.name}")
+    engine: Any = predictor.engine
     metadata = replace(
         engine.metadata,
         spec=replace(engine.spec, input_size=predictor.size),
         batch=batch,
     )
-    mean, std = (RGB_MEAN, RGB_STD) if normalized else ((0.0,) * 3, (1.0,) * 3)
+    stated = (RGB_MEAN, RGB_STD) if normalized else ((0.0,) * 3, (1.0,) * 3)
+    mean, std = np.array(stated, np.float32)
     model = onnx.load_from_string(engine.load())
-    _take_rgb(model.graph, metadata.spec, np.array(mean, np.float32), np.array(std, np.float32))
+    _take_rgb(model.graph, metadata.spec, mean, std)
     _give_unit_length(model.graph)
     shapes = metadata.spec.output_shapes(predictor.size)
     kept = [EMBEDDING, *(name for name in CLASSES if name in shapes and not embedding_only)]
-    _set_ends(
-        model.graph,
-        {INPUT: (3, *predictor.size)},
-        {name: shapes[name] for name in kept},
-        batch or "batch",
-    )
+    count = batch or "batch"
+    inputs = {INPUT: (count, 3, *predictor.size)}
+    set_ends(model.graph, inputs, {name: (count, *shapes[name]) for name in kept})
     ((key, text),) = metadata.as_strings().items()
-    stated = {**json.loads(text), RGB: {"mean": mean, "std": std}}
-    onnx.helper.set_model_props(model, {key: json.dumps(stated)})
+    value = {**json.loads(text), RGB: dict(zip(("mean", "std"), stated, strict=True))}
+    onnx.helper.set_model_props(model, {key: json.dumps(value)})
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
-    cosine = least_cosine(path, predictor)
+    cosine = _least_cosine(path, predictor, mean, std, batch)
     least = LEAST_COSINE[metadata.precision]
     if not cosine >= least:
         raise EngineError(
@@ -88,13 +85,13 @@ def write_rgb(
     return metadata, cosine
 
 
-def least_cosine(path: Path, predictor: Predictor) -> float:
+def _least_cosine(
+    path: Path, predictor: Predictor, mean: np.ndarray, std: np.ndarray, batch: int | None
+) -> float:
     """Between the embeddings that an RGB file and a predictor give of the demo's first pictures."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    stated = json.loads(next(iter(session.get_modelmeta().custom_metadata_map.values())))
-    mean, std = (np.array(stated[RGB][name], np.float32) for name in ("mean", "std"))
     images = find_images(assets_folder() / "demo")[:CHECKED_PICTURES]
     pixels = [resize(read_image(image), predictor.size) for image in images]
     planes = (np.array(pixels, np.float32) / 255 - mean) / std
@@ -103,8 +100,8 @@ def least_cosine(path: Path, predictor: Predictor) -> float:
     def run(*inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         return tuple(session.run([EMBEDDING], {INPUT: inputs[0]}))
 
-    (ours,) = in_batches(run, [x], stated["batch"])
-    theirs = np.concatenate([predictor.run(*one)[-1] for one in predictor.inputs(images)])
+    (ours,) = in_batches(run, [x], batch)
+    theirs = np.concatenate([predictor.engine.run(*one)[-1] for one in predictor.inputs(images)])
     return float(((ours * theirs).sum(1) / np.linalg.norm(theirs, axis=1)).min())
 
 
@@ -159,25 +156,6 @@ def _give_unit_length(graph: Any) -> None:
         ]
     )
     _add(graph, {least: np.array([_SHORTEST], np.float32)})
-
-
-def _set_ends(graph: Any, inputs: Shapes, outputs: Shapes, batch: int | str) -> None:
-    """Set a graph's inputs and outputs, and drop the nodes that no output needs."""
-    for ends, wanted in ((graph.input, inputs), (graph.output, outputs)):
-        del ends[:]
-        ends.extend(
-            make_tensor_value_info(name, onnx.TensorProto.FLOAT, [batch, *shape])
-            for name, shape in wanted.items()
-        )
-    needed, kept = set(outputs), []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            kept.append(node)
-    constants = [one for one in graph.initializer if one.name in needed]
-    del graph.node[:], graph.initializer[:], graph.value_info[:]
-    graph.node.extend(reversed(kept))
-    graph.initializer.extend(constants)
 
 
 def _add(graph: Any, constants: Arrays) -> None:

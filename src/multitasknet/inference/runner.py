@@ -109,7 +109,6 @@ class Runner:
         self,
         names: Sequence[str],
         weights: str | Path | None,
-        variant: str | None = None,
         *,
         network: Any = None,
         card: str | Path | ModelCard | None = None,
@@ -129,34 +128,14 @@ class Runner:
         if weights == DEFAULT:
             weights = default_weights(names, card)
         source = WeightsSource(weights, card, cache_dir, offline, progress)
-        model, self.weights_file = _model(source, names, network, variant)
+        model, self.weights_file = _model(source, names, network)
         self.weights_are_own = self.weights_file is not None and weights not in ENTRIES
         folder = default_cache_dir() if cache_dir is None else expand(cache_dir)
         self.engine = open_engine(model, replace(options, batch_size=self.batch_size), folder)
         self.spec = self.engine.spec
         check_network(self.spec.network, names, self.engine.source or "the network")
-        found = str(getattr(self.spec, "variant", None))
-        if variant is not None and str(variant) != found:
-            raise EngineError(
-                f"variant is {str(variant)!r}, but {self.engine.source} holds the variant "
-                f"{found!r}; leave variant out, or give weights of that variant"
-            )
         self.size = check_size(size or self.spec.input_size)
         check_memory(self.spec, self.size, self.batch_size)
-
-    def run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Call the network on one batch of inputs, to the outputs that ``spec`` names.
-
-        Raises:
-            EngineError: an output has values that are no finite numbers.
-        """
-        outputs = self.engine.run(*inputs)
-        if not all(np.isfinite(one).all() for one in outputs):
-            raise EngineError(
-                f"{Path(self.engine.source).name or 'the network'}: in {self.engine.precision} its "
-                f"outputs are not all finite; give other weights, or leave the precision out"
-            )
-        return outputs
 
     def read(
         self,
@@ -182,13 +161,14 @@ class Runner:
             )
         poses = repeat(None) if keypoints is None else keypoints
         rows = enumerate(zip(images, poses, strict=keypoints is not None))
-        read = partial(_posed_image, size=self.size, raises=skip is None)
         while batch := list(islice(rows, self.batch_size)):
             shots = []
-            for one in pool.map(read, batch):
+            for one in pool.map(partial(_posed_image, size=self.size), batch):
                 if isinstance(one, PosedImage):
                     shots.append(one)
-                elif skip:
+                elif skip is None:
+                    raise one[1]
+                else:
                     skip(*one)
             if shots:
                 yield shots
@@ -204,13 +184,14 @@ def ahead(items: Iterator[T]) -> Generator[T, None, None]:
 
 
 def _posed_image(
-    row: tuple[int, tuple[Source, np.ndarray | None]], *, size: tuple[int, int], raises: bool
+    row: tuple[int, tuple[Source, np.ndarray | None]], *, size: tuple[int, int]
 ) -> PosedImage | tuple[str, ImageError]:
-    """A picture that was read; its name and what kept it from being read, unless that raises."""
+    """A picture that was read; or its name and what kept it from being read."""
     index, (image, keypoints) = row
     record = image if isinstance(image, Record) else None
     source: Any = record.image if record else image
     name = str(source) if isinstance(source, str | Path) else f"image {index}"
+    name = source.name if isinstance(source, Picture) else name
     pose = Pose.of(record.keypoints if record and keypoints is None else keypoints)
     if record and record.estimated and keypoints is None:
         pose = replace(pose, origin="estimated")
@@ -218,15 +199,11 @@ def _posed_image(
         picture = source if isinstance(source, Picture) else open_picture(source, name=name)
         pixels, divisor = picture.decode(size)
     except ImageError as error:
-        if raises:
-            raise
-        return (source.name if isinstance(source, Picture) else name), error
+        return name, error
     return PosedImage(index, picture, pixels, divisor, pose, pose.scaled(1 / divisor), record)
 
 
-def _model(
-    source: WeightsSource, names: Sequence[str], network: Any, variant: str | None
-) -> tuple[Any, Path | None]:
+def _model(source: WeightsSource, names: Sequence[str], network: Any) -> tuple[Any, Path | None]:
     """What :func:`.open_engine` is to open, and the file that it is in."""
     if network is not None:
         from ..weights.load import inner_network
@@ -235,8 +212,7 @@ def _model(
     if source.weights is None:
         from ..hub.create_network import create_network
 
-        options = {} if variant is None else {"variant": variant}
-        return create_network(names[0], weights=None, **options), None
+        return create_network(names[0], weights=None), None
     if source.suffix == ".onnx":
         path = expand(str(source.weights))
         return path, path

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineError
 from ..files import expand, replacing
-from ..models.base import Shapes
 
 if TYPE_CHECKING:
     from .export import ExportReport
     from .metadata import Metadata
 
-# Texts by path.
-Files = dict[Path, str]
+# Texts by path, and what the host's user writes.
+Written = tuple[dict[Path, str], str]
 _TRITON_BATCH = 64
 
 
@@ -27,15 +26,13 @@ class Host:
     """One of them.
 
     Attributes:
-        files: for the file and what it states of itself, what lies beside it.
-        lines: for the same, what its user writes.
+        write: for the file and what it states of itself, what lies beside it and its user's lines.
         place: where the file is, for the output that was asked for.
         normalized: whether it subtracts ImageNet's mean itself.
         embedding_only: whether it takes one output alone.
     """
 
-    files: Callable[[Path, Metadata], Files]
-    lines: Callable[[Path, Metadata], str]
+    write: Callable[[Path, Metadata], Written]
     place: Callable[[Path], Path] = lambda output: output
     normalized: bool = False
     embedding_only: bool = True
@@ -77,18 +74,19 @@ def export_for(
         normalized=chosen.normalized,
         **options,
     )
-    for path, text in chosen.files(report.path, report.metadata).items():
+    beside, lines = chosen.write(report.path, report.metadata)
+    for path, text in beside.items():
         with replacing(path) as part:
             part.write_text(text, encoding="utf-8")
-    return report, chosen.lines(report.path, report.metadata)
+    return report, lines
 
 
-def _shapes(stated: Metadata) -> Shapes:
-    shapes: Shapes = stated.spec.output_shapes(stated.spec.input_size)
-    return shapes
+def _width(stated: Metadata) -> int:
+    (width,) = stated.spec.output_shapes(stated.spec.input_size)["embedding"]
+    return int(width)
 
 
-def _ultralytics(path: Path, stated: Metadata) -> Files:
+def _ultralytics(path: Path, stated: Metadata) -> Written:
     # All that its BoT-SORT reads, at the values of its documentation but for the last three; with
     # its proximity_thresh of 0.5, appearance counts only near a vehicle's last place.
     settings = {
@@ -107,20 +105,27 @@ def _ultralytics(path: Path, stated: Metadata) -> Files:
     }
     # JSON's values are YAML's.
     lines = (f"{name}: {json.dumps(value)}\n" for name, value in settings.items())
-    return {path.with_suffix(".yaml"): "".join(lines)}
+    tracker = path.with_suffix(".yaml")
+    return {tracker: "".join(lines)}, (
+        f'YOLO("yolo26n.pt").track("traffic.mp4", classes=[2, 5, 7], tracker={_quoted(tracker)})'
+    )
 
 
-def _boxmot(path: Path, stated: Metadata) -> Files:
+def _boxmot(path: Path, stated: Metadata) -> Written:
     sidecar = {
         "model_name": path.stem,
         "model_kwargs_schema_version": 1,
         "model_kwargs": {"img_size": stated.spec.input_size},
         "img_size": stated.spec.input_size,
         "image_size": stated.spec.input_size,
-        "embedding_dim": _shapes(stated)["embedding"][0],
+        "embedding_dim": _width(stated),
         "preprocess": "resize",
     }
-    return {path.with_suffix(".onnx.metadata.json"): json.dumps(sidecar, indent=2)}
+    return {path.with_suffix(".onnx.metadata.json"): json.dumps(sidecar, indent=2)}, (
+        f"BotSort(reid_weights=Path({_quoted(path)}), proximity_thresh=1.0)\n"
+        f"boxmot track --tracker botsort --reid {shlex.quote(str(path))} --source traffic.mp4\n"
+        f"# the command keeps the default: appearance counts only near a vehicle's last place"
+    )
 
 
 _REID = '''"""Vehicles for Roboflow's reid: `from {module} import model`."""
@@ -189,19 +194,27 @@ def _quoted(path: Path) -> str:
     return json.dumps(str(path), ensure_ascii=False)
 
 
-def _reid(path: Path, stated: Metadata) -> Files:
+def _reid(path: Path, stated: Metadata) -> Written:
     module = _module(path, "reid")
     text = _REID.format(module=module.stem, path=str(path), size=tuple(stated.spec.input_size))
-    return {module: text}
+    return {module: text}, (
+        f"from {module.stem} import model\nembeddings = model.extract_embeddings(detections, frame)"
+    )
 
 
-def _fiftyone(path: Path, stated: Metadata) -> Files:
+def _fiftyone(path: Path, stated: Metadata) -> Written:
     module = _module(path, "fiftyone")
     size = tuple(reversed(stated.spec.input_size))
-    return {module: _FIFTYONE.format(module=module.stem, path=str(path), width_height=size)}
+    text = _FIFTYONE.format(module=module.stem, path=str(path), width_height=size)
+    return {module: text}, (
+        f"from {module.stem} import model\n"
+        'samples.compute_patch_embeddings(model, "ground_truth", embeddings_field="embedding")\n'
+        'fob.compute_similarity(samples, patches_field="ground_truth", '
+        'embeddings="embedding", brain_key="vehicles")'
+    )
 
 
-def _deepstream(path: Path, stated: Metadata) -> Files:
+def _deepstream(path: Path, stated: Metadata) -> Written:
     section = {
         "reidType": 2,
         "onnxFile": str(path),
@@ -215,73 +228,42 @@ def _deepstream(path: Path, stated: Metadata) -> Files:
         "netScaleFactor": 1 / 255,
         "offsets": [0.0, 0.0, 0.0],
         "keepAspc": 0,
-        "reidFeatureSize": _shapes(stated)["embedding"][0],
+        "reidFeatureSize": _width(stated),
         "reidHistorySize": 100,
         "addFeatureNormalization": 1,
         "outputReidTensor": 1,
     }
     lines = (f"  {name}: {json.dumps(value)}\n" for name, value in section.items())
-    return {path.with_suffix(".deepstream.yml"): "".join(["ReID:\n", *lines])}
+    config = path.with_suffix(".deepstream.yml")
+    return {config: "".join(["ReID:\n", *lines])}, (
+        f"replace ReID: in config_tracker_NvDCF_accuracy.yml by that of {config}"
+    )
 
 
-def _triton(path: Path, stated: Metadata) -> Files:
+def _triton(path: Path, stated: Metadata) -> Written:
     import onnx
 
-    folder, shapes = path.parents[1], _shapes(stated)
+    folder, shapes = path.parents[1], stated.spec.output_shapes(stated.spec.input_size)
     kept = [output.name for output in onnx.load(path).graph.output]
     ends = [("input", "images", (3, *stated.spec.input_size))]
     ends += [("output", name, shapes[name]) for name in kept]
     text = f'name: "{folder.name}"\nbackend: "onnxruntime"\nmax_batch_size: {_TRITON_BATCH}\n'
     for kind, name, shape in ends:
         text += f'{kind} {{ name: "{name}" data_type: TYPE_FP32 dims: {list(shape)} }}\n'
-    return {folder / "config.pbtxt": f"{text}dynamic_batching {{ }}\n"}
+    return {folder / "config.pbtxt": f"{text}dynamic_batching {{ }}\n"}, (
+        f"tritonserver --model-repository={shlex.quote(str(folder.parent))}"
+    )
 
 
 HOSTS = {
-    "ultralytics": Host(
-        _ultralytics,
-        lambda path, stated: (
-            'YOLO("yolo26n.pt").track("traffic.mp4", classes=[2, 5, 7], '
-            f"tracker={_quoted(path.with_suffix('.yaml'))})"
-        ),
-    ),
-    "boxmot": Host(
-        _boxmot,
-        lambda path, stated: (
-            f"BotSort(reid_weights=Path({_quoted(path)}), proximity_thresh=1.0)\n"
-            f"boxmot track --tracker botsort --reid {shlex.quote(str(path))} --source traffic.mp4\n"
-            f"# the command keeps the default: appearance counts only near a vehicle's last place"
-        ),
-        normalized=True,
-    ),
-    "reid": Host(
-        _reid,
-        lambda path, stated: (
-            f"from {_module(path, 'reid').stem} import model\n"
-            f"embeddings = model.extract_embeddings(detections, frame)"
-        ),
-    ),
-    "deepstream": Host(
-        _deepstream,
-        lambda path, stated: (
-            f"replace ReID: in config_tracker_NvDCF_accuracy.yml by that of "
-            f"{path.with_suffix('.deepstream.yml')}"
-        ),
-    ),
+    "ultralytics": Host(_ultralytics),
+    "boxmot": Host(_boxmot, normalized=True),
+    "reid": Host(_reid),
+    "deepstream": Host(_deepstream),
     "triton": Host(
         _triton,
-        lambda path, stated: f"tritonserver --model-repository={shlex.quote(str(path.parents[2]))}",
         place=lambda output: output.with_suffix("") / "1" / "model.onnx",
         embedding_only=False,
     ),
-    "fiftyone": Host(
-        _fiftyone,
-        lambda path, stated: (
-            f"from {_module(path, 'fiftyone').stem} import model\n"
-            'samples.compute_patch_embeddings(model, "ground_truth", '
-            'embeddings_field="embedding")\n'
-            'fob.compute_similarity(samples, patches_field="ground_truth", '
-            'embeddings="embedding", brain_key="vehicles")'
-        ),
-    ),
+    "fiftyone": Host(_fiftyone),
 }

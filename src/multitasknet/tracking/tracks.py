@@ -238,15 +238,10 @@ def _mean(predictions: Sequence[Prediction], is_cosine: bool) -> Prediction:
     if is_cosine:
         embedding /= np.linalg.norm(embedding)
     facts: dict[str, Any] = {"embedding": embedding}
-    for name in ("color", "type"):
-        every = [getattr(one, f"{name}_probabilities") for one in predictions]
+    for name in ("color_probabilities", "type_probabilities"):
+        every = [getattr(one, name) for one in predictions]
         if every[0]:
             means = {label: float(np.mean([one[label] for one in every])) for label in every[0]}
-            ranked = dict(sorted(means.items(), key=lambda item: -item[1]))
-            likeliest, probability = next(iter(ranked.items()))
-            facts |= {
-                name: likeliest,
-                f"{name}_probability": probability,
-                f"{name}_probabilities": ranked,
-            }
+            ranked = sorted(means.items(), key=lambda item: -item[1])
+            facts[name] = dict(ranked)
     return replace(best, **facts)
