@@ -17,8 +17,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import mindspore
@@ -27,14 +27,13 @@ from mindspore import Tensor, nn
 
 from multitasknet import MultiTaskNet, MultiTaskNetSpec, read_dataset
 from multitasknet.data.records import VehicleDataset
-from multitasknet.hub.source import WeightsSource
-from multitasknet.training.augmentation import RandomAugmentation
-from multitasknet.training.batches import ImageSource
+from multitasknet.training.augmentation import augment
+from multitasknet.training.batches import Batch, Draw, ImageSource
 from multitasknet.training.history import History
 from multitasknet.training.identity import trained_classes, validate
 from multitasknet.training.loop import Job, Run, Task
 from multitasknet.training.losses import MultiTaskLoss
-from multitasknet.training.optimization import Schedule, create_optimizer, set_training
+from multitasknet.training.optimization import create_optimizer, set_training
 from multitasknet.training.sampler import IdentitySampler, ShuffledSampler
 from multitasknet.training.settings import MultiTaskNetSettings
 from multitasknet.training.step import TrainingStep
@@ -66,25 +65,17 @@ def main() -> None:
         compare_steps(options.size, options.batch, options.runs)
 
 
-@dataclass(frozen=True)
-class DriftingAugmentation:
+class DriftingSource(ImageSource):
     """The model zoo's: keypoints are scaled to the input in place, once more in every pass."""
 
-    plain: RandomAugmentation
-    size: int
-
-    def for_epoch(
-        self, seed: int, epoch: int, rank: int = 0
-    ) -> Callable[[Sample, int, int], Sample]:
-        augment = self.plain.for_epoch(seed, epoch, rank)
-
+    def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
         def drifting(sample: Sample, index: int, place: int) -> Sample:
-            height, width = sample.pixels.shape[:2]
-            scale = np.array([self.size / width, self.size / height, 1], dtype=np.float32)
-            moved = replace(sample, keypoints=sample.keypoints * scale**epoch)
-            return augment(moved, index, place)
+            shape = np.array([*sample.pixels.shape[1::-1], 1], np.float32)
+            scale = np.array([*self.spec.input_size[::-1], 1], np.float32) / shape
+            moved = replace(sample, keypoints=sample.keypoints * scale**draw.epoch)
+            return augment(moved, self.settings, draw.generator(index, place))
 
-        return drifting
+        return self.read(batches.shape[1], batches.reshape(-1).tolist(), drifting)
 
 
 def compare_recipes(epochs: int, size: int, seeds: int, rate: float) -> None:
@@ -110,29 +101,31 @@ def print_row(name: str, values: Iterable[float]) -> None:
 
 def train_ours(dataset: VehicleDataset, epochs: int, size: int, seed: int, rate: float) -> dict:
     network = fresh_network(seed, size)
-    optimizer = create_optimizer(network)
     sampler = IdentitySampler(
         dataset.train.vehicle_ids, vehicles=VEHICLES, images=INSTANCES, seed=seed
     )
-    augmentation = RandomAugmentation(erase=0.0)
-    schedule = Schedule(rate, epochs, warmup=1)
-    return train(dataset, network, optimizer, sampler, augmentation, schedule, seed)
+    settings = MultiTaskNetSettings(seed=seed, batch_size=BATCH, erase=0.0, lr=rate, epochs=epochs)
+    optimizer = create_optimizer(network, settings)
+    return train(dataset, network, optimizer, sampler, ImageSource, settings)
 
 
 def train_theirs(dataset: VehicleDataset, epochs: int, size: int, seed: int, rate: float) -> dict:
     network = fresh_network(seed, size)
     everything = [{"params": network.trainable_params(), "lr": 1.0, "weight_decay": 5e-4}]
     optimizer = nn.Adam(everything, learning_rate=1.0)
-    augmentation = RandomAugmentation(flip="paper", erase=0.0, jitter=0.0)
-    return train(
-        dataset,
-        network,
-        optimizer,
-        ShuffledSampler(len(dataset.train), BATCH, seed),
-        DriftingAugmentation(augmentation, size),
-        Schedule(rate, epochs, kind="constant"),
-        seed,
+    sampler = ShuffledSampler(len(dataset.train), BATCH, seed)
+    settings = MultiTaskNetSettings(
+        seed=seed,
+        batch_size=BATCH,
+        lr=rate,
+        epochs=epochs,
+        schedule="constant",
+        warmup=0.0,
+        flip="paper",
+        erase=0.0,
+        jitter=0.0,
     )
+    return train(dataset, network, optimizer, sampler, DriftingSource, settings)
 
 
 def fresh_network(seed: int, size: int) -> MultiTaskNet:
@@ -140,19 +133,22 @@ def fresh_network(seed: int, size: int) -> MultiTaskNet:
     return MultiTaskNet(MultiTaskNetSpec(num_ids=60, input_size=(size, size)))
 
 
-def train(dataset, network, optimizer, sampler, augmentation, schedule, seed) -> dict[str, float]:
-    settings = MultiTaskNetSettings(seed=seed, batch_size=BATCH)
-    job = Job(settings, dataset, Path(), WeightsSource(None), workers=2)
-    classes = trained_classes(network.spec, dataset.train)
+def train(dataset, network, optimizer, sampler, kind, settings) -> dict[str, float]:
+    job = Job(settings, dataset, Path(), workers=2)
+    classes = trained_classes(network.spec.class_maps, dataset.train)
     source, *tested = (
-        ImageSource(split, network.spec, classes, augmentation, workers=2)
-        for split in (dataset.train, dataset.query, dataset.gallery)
+        of(split, network.spec, classes, settings, workers=2)
+        for of, split in (
+            (kind, dataset.train),
+            (ImageSource, dataset.query),
+            (ImageSource, dataset.gallery),
+        )
     )
     loss = MultiTaskLoss(smoothing=0.1)
     step = TrainingStep(network, loss, optimizer, clip=50.0)
     task = Task(network, sampler, source, loss, losses=(), metric="mAP")
-    run = Run(job, task, History({}), step, schedule)
-    for epoch in range(schedule.epochs):
+    run = Run(job, task, History({}), step)
+    for epoch in range(settings.epochs):
         run.train(epoch)
     network.set_train(False)
     return validate(job, network, network.spec, tested)
@@ -185,7 +181,7 @@ def compare_steps(size: int, batch: int, runs: int) -> None:
 def mindspore_step(x: np.ndarray, p: np.ndarray, ids: np.ndarray) -> Callable[[], object]:
     network = MultiTaskNet(MultiTaskNetSpec(num_ids=60))
     set_training(network)
-    optimizer = create_optimizer(network)
+    optimizer = create_optimizer(network, MultiTaskNetSettings())
     step = TrainingStep(network, MultiTaskLoss(), optimizer, clip=50.0)
     step.set_rate(3e-4)
     inputs, labels = (Tensor(x), Tensor(p)), (Tensor(ids), Tensor(ids), Tensor(ids))

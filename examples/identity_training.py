@@ -32,7 +32,7 @@ import multitasknet
 from multitasknet.data.records import Record, Split
 from multitasknet.ranking.distances import squared_distances
 from multitasknet.ranking.metrics import evaluate_ranking
-from multitasknet.vehicle.keypoints import MIRRORED_KEYPOINTS, NUM_KEYPOINTS
+from multitasknet.vehicle.keypoints import MIRRORED_KEYPOINTS, NUM_KEYPOINTS, pose_or_zeros
 
 COLORS, TYPES = (10, 9)
 
@@ -56,7 +56,7 @@ class Picture:
     Attributes:
         pixels: uint8 ``[H, W, 3]``, RGB.
         pose: float32 ``[36, 3]`` of x, y (its pixels) and confidence.
-        vehicle, color, kind: classes from 0.
+        vehicle, color, kind: classes from 0; colour and type -1 where they are unknown.
         look: what vehicles that are hard to tell apart have in common: model and colour where
             ``model_<split>.csv`` states the model, else type and colour.
         teacher: what another network makes of the picture, to learn from; None without one.
@@ -88,14 +88,19 @@ def read_pictures(records: Sequence[Record]) -> list[Picture]:
         return [
             Picture(
                 one,
-                record.keypoints,
+                pose_or_zeros(record.keypoints),
                 vehicles[key_of(record)],
-                record.color_id - 1,
-                record.type_id - 1,
+                class_of(record.color_id, COLORS),
+                class_of(record.type_id, TYPES),
                 look_of(record),
             )
             for one, record in zip(pixels, records, strict=True)
         ]
+
+
+def class_of(raw: int | None, published: int) -> int:
+    """The class of a colour or type by its id; -1 if it is unknown or of the user's own."""
+    return raw - 1 if raw and raw <= published else -1
 
 
 def count_vehicles(pictures: Sequence[Picture]) -> int:
@@ -198,6 +203,12 @@ class Batches(Dataset):
                 self.of_look[one.look].append(one.vehicle)
             self.of_vehicle[one.vehicle].append(index)
         self.vehicles = list(self.of_vehicle)
+        if not 2 <= batch // IMAGES <= len(self.vehicles):
+            raise SystemExit(
+                f"a batch of {batch} takes {batch // IMAGES} vehicles of {IMAGES} pictures each, "
+                f"and the data have {len(self.vehicles)}; give --batch-size "
+                f"{2 * IMAGES} to {max(len(self.vehicles), 2) * IMAGES}"
+            )
 
     def __getitem__(self, step: int) -> Made:
         """What is made of the pictures, and vehicle, colour and type, int64 ``[B, 3]``."""
@@ -242,9 +253,17 @@ def recognition_loss(
     return (
         IDENTITY_WEIGHT * identity_loss(directions, classifier, vehicles)
         + COMPARING_WEIGHT * comparing_loss(directions, vehicles)
-        + COLOR_WEIGHT * functional.cross_entropy(color, colors, label_smoothing=SMOOTHING)
-        + TYPE_WEIGHT * functional.cross_entropy(kind, kinds, label_smoothing=SMOOTHING)
+        + COLOR_WEIGHT * attribute_loss(color, colors)
+        + TYPE_WEIGHT * attribute_loss(kind, kinds)
     )
+
+
+def attribute_loss(logits: Tensor, classes: Tensor) -> Tensor:
+    """The mean cross entropy of the pictures whose class is known."""
+    losses = functional.cross_entropy(
+        logits, classes, ignore_index=-1, label_smoothing=SMOOTHING, reduction="none"
+    )
+    return losses.sum() / (classes >= 0).sum().clamp(min=1)
 
 
 def identity_loss(directions: Tensor, weight: Tensor, vehicles: Tensor) -> Tensor:
@@ -339,9 +358,11 @@ def validate(
         *(one.vehicle_ids for one in (query, gallery)),
         *(one.camera_ids for one in (query, gallery)),
     )
-    color = np.mean(colors == [one.color for one in held_out.pictures])
-    kind = np.mean(kinds == [one.kind for one in held_out.pictures])
-    metrics = {"mAP": ranking.mAP, "Rank-1": ranking.rank(1), "color": color, "type": kind}
+    metrics = {"mAP": ranking.mAP, "Rank-1": ranking.rank(1)}
+    for name, found, attribute in (("color", colors, "color"), ("type", kinds, "kind")):
+        true = np.array([getattr(one, attribute) for one in held_out.pictures])
+        if (true >= 0).any():
+            metrics[name] = np.mean((found == true)[true >= 0])
     return {name: 100 * float(value) for name, value in metrics.items()}
 
 

@@ -191,13 +191,13 @@ def test_finetune_passes_on_the_weights_that_are_named(
         raise KeyboardInterrupt
 
     config = tmp_path / "pose.yaml"
-    config.write_text("network: poseestnet\nrotation: 20.0\n")
+    config.write_text("network: poseestnet\nresolution: 0.2\n")
     monkeypatch.setattr("multitasknet.hub.card.PACKAGE", PHOTO.parents[1])
     monkeypatch.setattr("multitasknet.training.finetune.finetune", finetune)
     named = [one.format(config=config) for one in options]
     assert main(["finetune", "--data", "x", "--output", "y", *named]) == 130
     assert asked.get("weights") == weights
-    assert ("rotation" in asked) == ("--config" in options)
+    assert ("resolution" in asked) == ("--config" in options)
 
 
 def test_the_help_names_every_setting_and_the_options_defaults(capsys) -> None:

@@ -10,20 +10,14 @@ from importlib import import_module
 from pathlib import Path
 
 import drawn
-import mindspore
 import numpy as np
 import pytest
-from mindspore import nn
 
 from multitasknet import (
     COLORS,
     ClassMaps,
-    MultiTaskLoss,
     Predictor,
     create_network,
-    create_pipeline,
-    export,
-    load_weights,
     read_dataset,
     read_weights,
     save_weights,
@@ -85,50 +79,6 @@ def test_the_example_takes_the_datas_heads_if_it_is_told_to(start, data, monkeyp
     network, classes = import_module("finetune").create_network(start, found, new_heads=True)
     assert network.spec.color_names == ("orange", "red")
     assert classes == found
-
-
-class Loss(nn.Cell):
-    """As users write it: the network is a Cell in it, which renames all parameters."""
-
-    def __init__(self, network: nn.Cell) -> None:
-        super().__init__()
-        self.backbone = network
-        self.loss = MultiTaskLoss()
-
-    def construct(self, image, pose, identity, color, type):
-        total, _ = self.loss(self.backbone(image, pose), identity, color, type)
-        return total
-
-
-def test_a_users_own_wrapper_breaks_neither_network_nor_files(start, data, tmp_path) -> None:
-    train = read_dataset(data, ["train"]).train
-    network = create_network(weights=start)
-    classes = replace(network.spec.class_maps, vehicle_ids=tuple(range(7)))
-    batches = create_pipeline(
-        train, network.spec, (32, 32), batch_size=4, class_maps=classes, drop_remainder=True
-    ).project(["image", "pose", "identity", "color", "type"])
-    trained = Loss(network)
-    trained.set_train(True)
-    rates = nn.dynamic_lr.piecewise_constant_lr([1, 2], [1e-4, 1e-5])
-    optimizer = nn.Adam(trained.trainable_params(), learning_rate=rates)
-    model = mindspore.train.Model(trained, optimizer=optimizer)
-    keep = mindspore.train.ModelCheckpoint(prefix="own", directory=str(tmp_path))
-    model.train(1, batches, callbacks=[keep], dataset_sink_mode=False)
-    file = max(tmp_path.glob("own*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
-    image, pose = next((data / "image_query").iterdir()), np.zeros((36, 3), np.float32)
-    network.set_train(False)
-    expected = Predictor(network=network, pose="none").embed([image], [pose])
-    again = create_network(weights=start)
-    assert load_weights(again, file).fresh == ()
-    report = export(tmp_path / "own.onnx", network=network, progress=False)
-    for predictor in (
-        Predictor(network=create_network(weights=file), size=(32, 32), pose="none"),
-        Predictor(network=again, pose="none"),
-        Predictor(report.path, pose="none"),
-        Predictor(save_weights(network, tmp_path / "saved.ckpt"), pose="none"),
-    ):
-        found = predictor.embed([image], [pose])
-        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -9,12 +9,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from multitasknet.training.losses import (
-    MultiTaskLoss,
-    batch_hard_triplet,
-    cross_entropy,
-    hardest,
-)
+from multitasknet.training.losses import MultiTaskLoss, batch_hard_triplet, cross_entropy
 
 
 def ids(*values: int) -> Tensor:
@@ -96,17 +91,6 @@ def test_half_precision_neither_overflows_nor_loses_near_embeddings() -> None:
     wide = embeddings.astype(np.float64)
     expected = defined_triplet(wide, np.array([1, 1, 2, 2]), 0.3)
     assert float(loss) == pytest.approx(expected, abs=1e-5)
-
-
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_the_hardest_are_found_in_half_precision_too(dtype) -> None:
-    rng = np.random.default_rng(2)
-    distances = rng.permutation(64).reshape(8, 8).astype(dtype)
-    same = np.repeat(np.arange(4), 2)[:, None] == np.repeat(np.arange(4), 2)
-    farthest, nearest = hardest(Tensor(distances), Tensor(same))
-    wide = distances.astype(np.float64)
-    assert farthest.asnumpy().tolist() == np.where(same, wide, -np.inf).argmax(1).tolist()
-    assert nearest.asnumpy().tolist() == np.where(same, np.inf, wide).argmin(1).tolist()
 
 
 def test_a_batch_without_other_vehicles_or_other_images_adds_nothing() -> None:

@@ -14,9 +14,7 @@ import pytest
 from multitasknet import (
     MultiTaskNetSpec,
     PoseEstimator,
-    Predictor,
     create_network,
-    evaluate,
     read_dataset,
     read_weights,
 )
@@ -47,25 +45,24 @@ def pictures_of(script: ModuleType, root: Path) -> list:
     return script.read_pictures(script.training_records([root]))
 
 
-def test_it_trains_goes_on_and_writes_what_the_package_evaluates(
-    script: ModuleType, data: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+def test_it_trains_and_writes_what_the_package_reads(
+    script: ModuleType, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """That it goes on, and that its figures are the package's, VehicleReID's test shows."""
     output = tmp_path / "identity.pth"
     for name, value in import_module("torch_training").ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    roots = ["--data", str(data), "--validate", str(data)]
-    options = ["--batch-size=8", "--workers=0", "--learning-rate=1e-4", f"--output={output}"]
-    monkeypatch.setattr("sys.argv", ["x", *roots, *options, "--stages", "32:1", "32:1"])
+    options = ["--batch-size=8", "--workers=0", "--stages", "32:1", f"--output={output}"]
+    monkeypatch.setattr("sys.argv", ["x", "--data", str(data), "--validate", str(data), *options])
     script.main()
-    # The finished training is found, and nothing is trained again.
-    script.main()
-    assert "goes on at step 2" in capsys.readouterr().out
-    stated = json.loads(sidecar_path(output).read_text())
-    assert (stated["size"], stated["origin"]["steps"]) == ([SIZE, SIZE], 2)
-    predictor = Predictor(output, backend="mindspore", pose="none")
-    metrics = evaluate(predictor, read_dataset(data), progress=False).metrics
-    # After two steps the network makes much of the least difference; see the next two tests.
-    assert stated["metrics"].keys() <= metrics.keys()
+    stated, weights = json.loads(sidecar_path(output).read_text()), read_weights(output)
+    assert (stated["size"], stated["origin"]["steps"]) == ([SIZE, SIZE], 1)
+    assert stated["metrics"].keys() == {"mAP", "Rank-1", "color", "type"}
+    assert weights.spec.input_size == (SIZE, SIZE)
+    assert create_network(weights=output, num_ids=3).load_report.fresh == (
+        "classifier_vid.weight",
+        "classifier_vid.bias",
+    )
 
 
 def test_poses_are_those_that_a_pose_network_finds(script: ModuleType, data: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -146,6 +147,24 @@ def test_vehicles_look_alike_by_model_and_colour_where_models_are_stated(
     assert looks["a", 1] == looks["a", 2]
     assert looks["a", 4] == looks["b", 4]  # of no model that is known: type and colour
     assert len({looks[key] for key in (("a", 1), ("a", 3), ("a", 4), ("b", 1))}) == 4
+
+
+def test_unlabelled_pictures_are_trained_on_for_their_vehicle(
+    script: ModuleType, shared: ModuleType, data: Path
+) -> None:
+    records = [
+        replace(one, color_id=None, type_id=13, keypoints=None)
+        for one in shared.training_records([data])
+    ]
+    pictures = shared.read_pictures(records)
+    batches = shared.Batches(pictures, script.made, stages=((32, 1),), batch=8, seed=0)
+    network = script.VehicleReID(10)
+    network.train()
+    script.loss_of(network, [torch.from_numpy(one) for one in batches[0]]).backward()
+    assert torch.isfinite(network.embed.weight.grad).all() and network.embed.weight.grad.any()
+    assert not network.color.weight.grad.any() and not network.kind.weight.grad.any()
+    with pytest.raises(SystemExit, match=r"takes 16 vehicles .* have 10; .* 8 to 40"):
+        shared.Batches(pictures, script.made, stages=((32, 1),), batch=64, seed=0)
 
 
 def test_the_losses_are_smallest_where_vehicles_are_apart(shared: ModuleType) -> None:

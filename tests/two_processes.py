@@ -23,7 +23,7 @@ from multitasknet.training.history import EpochRecord
 from multitasknet.training.losses import HeatmapLoss
 from multitasknet.training.optimization import create_optimizer
 from multitasknet.training.parallel import Devices
-from multitasknet.training.settings import SETTINGS
+from multitasknet.training.settings import SETTINGS, Settings
 from multitasknet.training.step import TrainingStep
 
 BATCH = 16
@@ -40,7 +40,7 @@ def gradients(devices: Devices) -> dict[str, np.ndarray]:
         rng.integers(0, 2, (BATCH, 36)),
     )
     network = nn.Conv2d(3, 36, 3, stride=4, has_bias=True)
-    optimizer = create_optimizer(network)
+    optimizer = create_optimizer(network, Settings())
     step = TrainingStep(network, HeatmapLoss(), optimizer, clip=1e9, devices=devices)
     share = BATCH // devices.count
     part = slice(devices.rank * share, (devices.rank + 1) * share)

@@ -39,9 +39,9 @@ from .ranking.calibration import Calibration
 from .ranking.metrics import evaluate_ranking
 from .ranking.strangers import Rate, StrangerRates
 from .training.adapt import adapt
+from .training.batches import create_pipeline
 from .training.finetune import FinetuneResult, finetune
 from .training.losses import MultiTaskLoss
-from .training.pipeline import create_pipeline
 from .vehicle.attributes import COLORS, TYPES, ClassMaps
 from .vehicle.pose import Pose
 from .weights.convert import convert

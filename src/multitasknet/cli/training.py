@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..training.history import shown
+from ..training.history import HISTORY, shown
 from ..training.settings import (
     AdaptSettings,
     MultiTaskNetSettings,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 # What users set often; the rest is for --config.
 _SHARED = ("network", "size", "epochs", "batch_size", "lr", "freeze")
-_OF_MULTITASKNET = ("pose",)
+_OF_IDENTITY = ("pose",)
 _OF_ROUNDS = ("rounds", "freeze", "pose")
 _SOURCE = ("weights", "card")
 _WIDTH = 75
@@ -55,8 +56,8 @@ def add_parsers(commands: Any) -> None:
     )
     _add_config(finetune)
     _add_settings(finetune, "settings", Settings, _SHARED)
-    title = "MultiTaskNet; VehicleReID, without pose and variant"
-    _add_settings(finetune, title, MultiTaskNetSettings, _OF_MULTITASKNET)
+    title = "MultiTaskNet, and VehicleReID, which has no variant"
+    _add_settings(finetune, title, MultiTaskNetSettings, _OF_IDENTITY)
     _add_settings(finetune, "PoseEstNet", PoseSettings, ())
 
     adapt = add_command(
@@ -96,13 +97,13 @@ def _add_settings(
     also = textwrap.fill(f"in the file also: {', '.join(others)}", _WIDTH)
     group = parser.add_argument_group(title, also, argument_default=argparse.SUPPRESS)
     for name in names:
-        rule = kind.rules()[name]
+        rule, default = kind.rules()[name], getattr(kind, name)
         # The range is for the settings to check.
         group.add_argument(
             f"--{name.replace('_', '-')}",
             type=rule.kind,
             metavar=f"{{{','.join(rule.choices)}}}" if rule.choices else name.upper(),
-            help=f"{rule.help} ({getattr(kind, name)})",
+            help=rule.help if default is None else f"{rule.help} ({default})",
         )
 
 
@@ -126,14 +127,18 @@ def _finetune(options: argparse.Namespace) -> None:
     from ..runtime import usable_workers
     from ..training.finetune import finetune
 
-    settings = _settings(options, None, (*_SHARED, *_OF_MULTITASKNET))
+    settings = _settings(options, None, (*_SHARED, *_OF_IDENTITY))
     run = given(options, ("resume", "device")) | {"workers": usable_workers()}
     try:
         result = finetune(options.data, options.output, on_epoch=_print_epoch, **run, **settings)
     except KeyboardInterrupt as interruption:
+        if not (options.output / HISTORY).is_file():
+            raise
+        command = ["multitasknet", "finetune", "--data", *options.data, "--output", options.output]
+        device = ["--device", options.device] if options.device else []
         raise KeyboardInterrupt(
-            f"interrupted; go on after the last finished epoch with: multitasknet finetune --data "
-            f"{' '.join(map(str, options.data))} --output {options.output} --resume"
+            f"interrupted; go on after the last finished epoch with: "
+            f"{shlex.join(map(str, [*command, *device, '--resume']))}"
         ) from interruption
     if result.is_first:
         print(f"\n{_best(result, 'epoch')}, {_metrics(result.metrics)}")

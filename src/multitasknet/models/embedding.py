@@ -16,6 +16,9 @@ DISTANCES: tuple[str, ...] = get_args(Distance)
 COUNTS = ("num_ids", "num_colors", "num_types")
 
 
+AnySpec = TypeVar("AnySpec", bound="EmbeddingSpec")
+
+
 class EmbeddingSpec(Spec):
     """An architecture whose outputs are, as far as it has them, ``id_logits``, ``color_logits``,
     ``type_logits``, and last ``embedding``.
@@ -74,6 +77,10 @@ class EmbeddingSpec(Spec):
             class_ids(self.type_names, TYPES, "type"),
         )
 
+    def unnormalized(self: AnySpec) -> AnySpec:
+        """The same with embeddings as the identity classifier takes them, where that can be."""
+        return self
+
     def logit_shapes(self) -> dict[str, tuple[int, ...]]:
         """The outputs before the embedding."""
         shapes: dict[str, tuple[int, ...]] = {}
@@ -84,18 +91,24 @@ class EmbeddingSpec(Spec):
         return shapes
 
 
-AnySpec = TypeVar("AnySpec", bound=EmbeddingSpec)
-
-
 class EmbeddingNetwork(Network):
     """A network that embeds vehicles. Its Cells have the parts ``features``, from an image to
-    ``[N, F]``, and ``heads``, from these and the other inputs to the outputs."""
+    ``[N, F]``, and ``heads``, from these and the other inputs to the outputs.
 
+    Attributes:
+        classifier: the name of the Dense that tells the vehicles of a training apart.
+    """
+
+    classifier: ClassVar[str]
     options: ClassVar[tuple[str, ...]] = COUNTS
     sidecar_fields: ClassVar[dict[str, str]] = Network.sidecar_fields | {
         "colors": "color_names",
         "types": "type_names",
     }
+
+    def classified_length(self, cell: Any) -> float:
+        """How much longer than the embeddings, unnormalised, is what the classifier takes."""
+        return 1.0
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         super().check_options(options)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mindspore
 import numpy as np
@@ -19,32 +19,25 @@ from ..errors import TrainingError, import_extra
 from ..evaluation.embedding import Embeddings, embed_records
 from ..evaluation.run import evaluate_outputs
 from ..files import exclusive, make_folder
-from ..hub.create_network import create_from
-from ..hub.source import WeightsSource
 from ..images import find_images
 from ..inference.engines import Backend, fastest_backend
 from ..inference.predictor import Predictor
-from ..models import DEFAULT_NETWORK, find_network
-from ..models.multitasknet.network import MultiTaskNet
-from ..models.multitasknet.spec import MultiTaskNetSpec
+from ..models import embedding_networks, find_network
+from ..models.embedding import EmbeddingNetwork
 from ..ranking.clustering import OUTLIER, Clustering, centroids, cluster
 from ..runtime import guard_cpu
 from ..vehicle.attributes import ClassMaps
-from ..weights.read import Weights
+from ..weights.read import read_weights
 from ..weights.save import save_weights
-from .augmentation import RandomAugmentation
 from .batches import ImageSource
 from .finetune import FinetuneResult, resolved
-from .history import EpochRecord, History, read_history
+from .history import HISTORY, EpochRecord, History, read_history
 from .identity import create_sampler, create_task, with_poses
-from .loop import BEST, HISTORY, REPORT, Job, Run, Task, data_digest, open_network, origin_of
+from .loop import BEST, Job, Run, Task, data_digest, open_network, origin_of
 from .optimization import reestimate_statistics
-from .report import write_adaptation_report
 from .settings import AdaptSettings
 
 FEWEST_CROPS = 64
-# It knows the clusters of a round, and no vehicles: no file keeps it.
-_CLASSIFIER = "classifier_vid."
 # Of the batch norms' statistics: all of it loses, of weights that know such crops, what half gains.
 _OF_CROPS = 0.5
 # What the logits of a centroid and of an image at the mean distance differ by.
@@ -67,7 +60,7 @@ def adapt(
     offline: bool = False,
     **settings: Any,
 ) -> FinetuneResult:
-    """Adapt MultiTaskNet's weights to a folder of vehicle crops without labels.
+    """Adapt an identity network's weights to a folder of vehicle crops without labels.
 
     Round 0 moves the statistics of the batch norms half of the way to the crops'. Each round after
     it embeds the crops, clusters them, and trains on the clusters as if they were vehicles: the
@@ -114,11 +107,8 @@ def adapt(
     labelled = VehicleDataset(crops) if data is None else read_dataset(data, ["query", "gallery"])
     warn_about(labelled)
     dataset = replace(labelled, root=crops, train=_read_crops(crops))
-    chosen, source = resolved(chosen, cache_dir, offline, progress)
-    file = source.file(DEFAULT_NETWORK)
-    weights = file.read(find_network(DEFAULT_NETWORK)) if file else None
-    if weights and "size" not in settings:
-        chosen = replace(chosen, size=weights.spec.input_size[0])
+    networks = [one.name for one in embedding_networks()]
+    chosen, source, weights = resolved(chosen, networks, cache_dir, offline, progress)
     facts = {
         "crops": str(crops),
         "images": len(dataset.train),
@@ -128,18 +118,19 @@ def adapt(
     history = History(chosen.as_json() | facts, data_digest(dataset))
     if (output / HISTORY).exists():
         found = read_history(output / HISTORY)
-        found.check_same(history.settings, history.data, output, free=_FREE)
+        found.check_same(history.settings, output, data=history.data, free=_FREE)
         history = replace(found, settings=history.settings)
     if len(history.epochs) > chosen.rounds:
         return FinetuneResult(output, history, output / BEST)
     guard_cpu()
     mindspore.set_seed(chosen.seed)
     check_images(dataset.train.records)
-    job = Job(chosen, dataset, output, source, workers=workers, show=progress)
+    job = Job(chosen, dataset, output, source, weights, workers=workers, show=progress)
+    spec = weights.spec if weights else find_network(chosen.network).spec_type()
     adaptation = Adaptation(
-        replace(job, dataset=with_poses(job)),
+        replace(job, dataset=with_poses(job)) if spec.uses_pose else job,
         fastest_backend(device) if backend == "auto" else backend,
-        _class_maps(weights),
+        replace(weights.class_maps if weights else spec.class_maps, vehicle_ids=()),
         history,
     )
     make_folder(output)
@@ -163,13 +154,6 @@ def _read_crops(folder: Path) -> Split:
     return Split("train", tuple(records))
 
 
-def _class_maps(weights: Weights | None) -> ClassMaps:
-    """Which colours and types the classes are: as the sidecar has it, or else by their names."""
-    known = weights.sidecar if weights and weights.sidecar else None
-    spec = weights.spec if weights else MultiTaskNetSpec()
-    return replace(known.class_maps if known else spec.class_maps, vehicle_ids=())
-
-
 def prepare(job: Job, embeddings: np.ndarray, labels: np.ndarray) -> Task:
     """One round's training: identities are clusters of crops, all labels class indices.
 
@@ -180,19 +164,30 @@ def prepare(job: Job, embeddings: np.ndarray, labels: np.ndarray) -> Task:
     distance.
 
     Args:
-        embeddings: float32 ``[N, 1024]``, of the crops to train on.
+        embeddings: float32 ``[N, D]``, of the crops to train on.
         labels: int64 ``[N]``, the cluster of each.
     """
     sampler = create_sampler(job)
+    definition = _definition(job)
     network = open_network(job, num_ids=int(labels.max()) + 1)
+    classifier = getattr(network, definition.classifier)
     scale = _SHARPNESS / max(2 * embeddings.var(axis=0).sum(), 1e-12)
     centers = centroids(embeddings, labels)
-    biases = -scale * np.einsum("nd,nd->n", centers, centers)
-    network.classifier_vid.weight.set_data(Tensor((2 * scale * centers).astype(np.float32)))
-    network.classifier_vid.bias.set_data(Tensor(biases.astype(np.float32)))
+    if classifier.has_bias:
+        biases = -scale * np.einsum("nd,nd->n", centers, centers)
+        classifier.bias.set_data(Tensor(biases.astype(np.float32)))
+    else:
+        # Of one length, so that the biases would be the same for all.
+        centers /= np.linalg.norm(centers, axis=1, keepdims=True)
+    rows = 2 * scale * centers / definition.classified_length(network)
+    classifier.weight.set_data(Tensor(rows.astype(np.float32)))
     spec = network.spec
     counts = spec.num_ids, spec.num_colors, spec.num_types
     return create_task(job, sampler, network, ClassMaps(*(tuple(range(one)) for one in counts)))
+
+
+def _definition(job: Job) -> EmbeddingNetwork:
+    return cast("EmbeddingNetwork", find_network(job.settings.network))
 
 
 @dataclass(eq=False)
@@ -223,36 +218,37 @@ class Adaptation:
         self._save(self._file(number), network, number, measured)
         if history.best is record:
             self._save(output / BEST, network, number, measured)
-        write_adaptation_report(output / REPORT, history)
         # Last of all: it makes the round count.
-        history.write(output / HISTORY)
+        history.write(
+            output, unit="round", epochs=self.job.settings.rounds, data=self.job.dataset.root
+        )
         self.history = history
         return record
 
-    def _move_statistics(self) -> tuple[MultiTaskNet, EpochRecord]:
+    def _move_statistics(self) -> tuple[Any, EpochRecord]:
         """Measure the weights as they are, then move the batch norms' statistics to the crops'."""
         settings, crops = self.job.settings, self.job.dataset.train
-        network = self._open(self.job.weights)
+        network = self._open(self.job)
         self.history = replace(self.history, before=self._measure(network))
         if self.history.before:
             self._save(self.job.output / BEST, network, 0, self.history.before)
         order = np.random.default_rng(settings.seed).permutation(len(crops))
         # A smaller last batch would have statistics of its own.
         order = order[: len(order) // settings.batch_size * settings.batch_size or None]
-        none, plain = ClassMaps((), (), ()), RandomAugmentation()
-        images = ImageSource(crops, network.spec, none, plain, self.job.workers)
+        none = ClassMaps((), (), ())
+        images = ImageSource(crops, network.spec, none, settings, self.job.workers)
         batches = images.read(settings.batch_size, order.tolist())
         reestimate_statistics(network, (batch.inputs for batch in batches), share=_OF_CROPS)
         return network, EpochRecord(0, {})
 
-    def _train(self, number: int) -> tuple[MultiTaskNet, EpochRecord]:
+    def _train(self, number: int) -> tuple[Any, EpochRecord]:
         """Cluster the crops and train on the clusters."""
         settings, crops = self.job.settings, self.job.dataset.train
-        source = WeightsSource(self._file(number - 1))
-        network = self._open(source)
+        weights = read_weights(self._file(number - 1), _definition(self.job))
+        network = self._open(replace(self.job, weights=weights))
         by_angle = network.spec.distance == "cosine"
-        # The classifier takes embeddings whose length is not taken away.
-        network.spec = replace(network.spec, distance="euclidean")
+        # As the classifier takes them.
+        network.spec = network.spec.unnormalized()
         answers = self._embed(network, crops.records)
         compared = answers.embeddings
         if by_angle:
@@ -269,7 +265,7 @@ class Adaptation:
             self.job,
             settings=replace(settings, epochs=settings.rounds * settings.epochs),
             dataset=VehicleDataset(self.job.dataset.root, _labelled(crops, found, answers)),
-            weights=source,
+            weights=weights,
         )
         kept = found.labels != OUTLIER
         task = prepare(job, answers.embeddings[kept], found.labels[kept])
@@ -293,23 +289,17 @@ class Adaptation:
     def _file(self, number: int) -> Path:
         return self.job.output / f"round-{number}.ckpt"
 
-    def _open(self, source: WeightsSource) -> MultiTaskNet:
-        """The network of these weights, with the classifiers that they have."""
-        settings, file = self.job.settings, source.file(DEFAULT_NETWORK)
-        complete = file is None or file.read(find_network(DEFAULT_NETWORK)).spec.include_top
-        network = create_from(source, variant=settings.variant, include_top=complete)
-        size = settings.size, settings.size
-        network.spec = replace(
-            network.spec, input_size=size, pose_convention=settings.pose_convention
-        )
-        return network
+    def _open(self, job: Job) -> Any:
+        """The network of the job's weights, with the classifiers that they have."""
+        is_complete = job.weights is None or job.weights.spec.is_complete
+        return open_network(job, **({} if is_complete else {"include_top": False}))
 
-    def _embed(self, network: MultiTaskNet, records: Sequence[Record]) -> Embeddings:
+    def _embed(self, network: Any, records: Sequence[Record]) -> Embeddings:
         size = self.job.settings.batch_size
         predictor = Predictor(network=network, batch_size=size, backend=self.backend, pose="none")
         return embed_records(predictor, records, progress=self.job.show)
 
-    def _measure(self, network: MultiTaskNet) -> dict[str, float]:
+    def _measure(self, network: Any) -> dict[str, float]:
         """mAP, Rank-k, colour and type on query and gallery; empty without them."""
         dataset = self.job.dataset
         if not len(dataset.query):
@@ -317,16 +307,15 @@ class Adaptation:
         answers = self._embed(network, (*dataset.query.records, *dataset.gallery.records))
         return evaluate_outputs(network.spec, dataset, answers).metrics
 
-    def _save(
-        self, path: Path, network: MultiTaskNet, number: int, metrics: Mapping[str, float]
-    ) -> None:
+    def _save(self, path: Path, network: Any, number: int, metrics: Mapping[str, float]) -> None:
         save_weights(
             network,
             path,
             class_maps=self.class_maps,
             metrics=metrics,
             origin=origin_of(self.job, self.history, number),
-            leave_out=(_CLASSIFIER,),
+            # It knows the clusters of a round, and no vehicles.
+            leave_out=(f"{_definition(self.job).classifier}.",),
         )
 
 

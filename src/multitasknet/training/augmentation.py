@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -13,14 +12,17 @@ from ..models.poseestnet.preprocessing import frame_transform
 from ..vehicle.keypoints import MIRRORED_KEYPOINTS
 from ..vehicle.maps import MAP_SIZE, mirrored_maps
 from ..vehicle.sample import Sample
+from .settings import IdentitySettings, PoseSettings
 
+# PAMTRI scales to 288 pixels and crops 256.
+_ZOOM = 288 / 256
 # The mean colour: an erased patch is all but zero after normalisation.
 _ERASED = np.array([124, 116, 104], dtype=np.uint8)
 _ERASED_AREA = (0.02, 0.2)
 _ERASED_ASPECT = (0.3, 3.3)
 # Of the pose network's pictures.
 _NO_MAPS = np.zeros((0, 0, 0), np.uint8)
-_TURNED = 0.6
+_SCALE, _ROTATION, _TURNED = 0.25, 30.0, 0.6
 _BRIGHTNESS = 0.4
 _GAIN = 0.25
 _COARSEST = 0.2
@@ -29,118 +31,69 @@ _LARGEST_NOISE = 12.0
 _QUALITIES = (20, 95)
 
 
-@dataclass(frozen=True)
-class RandomAugmentation:
-    """What is done to a training image, and how often.
+def augment(sample: Sample, settings: IdentitySettings, rng: np.random.Generator) -> Sample:
+    """A changed copy: cropped, mirrored, lit otherwise, partly covered.
 
-    Attributes:
-        crop: probability to cut out a random window; then ``zoom`` as large in the result.
-        zoom: 288 / 256 in PAMTRI, which scales to 288 pixels and crops 256.
-        flip: ``swap`` mirrors with probability 0.5 and exchanges left and right in keypoints,
-            heatmaps and segments; ``paper`` mirrors, but keeps their order, as the published
-            training did; ``none``.
-        erase: probability to cover a rectangle (Zhong et al., Random Erasing, AAAI 2020).
-        jitter: brightness and contrast change by up to this part; the hue, which the colour's
-            label names, stays.
+    The settings say how often, and how much: ``crop``, ``flip``, ``jitter``, ``erase``. A flip of
+    ``swap`` exchanges left and right in keypoints, heatmaps and segments; ``paper`` keeps their
+    order, as the published training did. The hue, which the colour's label names, stays.
     """
-
-    crop: float = 0.5
-    zoom: float = 288 / 256
-    flip: str = "swap"
-    erase: float = 0.5
-    jitter: float = 0.2
-
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Return a changed copy."""
-        if rng.random() < self.crop:
-            sample = random_crop(sample, self.zoom, rng)
-        if self.flip != "none" and rng.random() < 0.5:
-            sample = mirror(sample, swap=self.flip == "swap")
-        if self.jitter:
-            sample = replace(sample, pixels=jitter(sample.pixels, self.jitter, rng))
-        if rng.random() < self.erase:
-            sample = replace(sample, pixels=erase(sample.pixels, rng))
-        return sample
-
-    def for_epoch(
-        self, seed: int, epoch: int, rank: int = 0
-    ) -> Callable[[Sample, int, int], Sample]:
-        """The pipeline's ``augment``: each use of an image in an epoch is changed differently.
-
-        The random numbers depend on its place in the epoch and on the process (``rank``), not on
-        the number of workers.
-        """
-
-        def augment(sample: Sample, index: int, place: int) -> Sample:
-            return self(sample, np.random.default_rng((seed, epoch, index, rank, place)))
-
-        return augment
+    if rng.random() < settings.crop:
+        sample = random_crop(sample, _ZOOM, rng)
+    if settings.flip != "none" and rng.random() < 0.5:
+        sample = mirror(sample, swap=settings.flip == "swap")
+    if settings.jitter:
+        sample = replace(sample, pixels=jitter(sample.pixels, settings.jitter, rng))
+    if rng.random() < settings.erase:
+        sample = replace(sample, pixels=erase(sample.pixels, rng))
+    return sample
 
 
-@dataclass(frozen=True)
-class PoseAugmentation:
-    """What is done to a training picture, and how often.
+def augment_pose(
+    pixels: np.ndarray,
+    keypoints: np.ndarray,
+    size: tuple[int, int],
+    settings: PoseSettings,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The changed picture and keypoints, and the transform into an input of ``size``.
 
-    Attributes:
-        scale, rotation, mirror: PAMTRI's: the frame's size is 1 plus ``scale`` times a normal
-            number, at most one spread away; with probability 0.6 it is turned by ``rotation``
-            degrees times a normal number, at most two spreads; it is mirrored, left and right
-            exchanged, with probability ``mirror``.
-        appearance: probability of each of: brightness and contrast, the colours' gains, blur,
-            noise, JPEG.
-        resolution: probability to make the picture coarser, up to five times.
-        cover: probability to cover a rectangle with one colour.
+    Frame and mirror are PAMTRI's: the frame's size is 1 plus 0.25 times a normal number, at most
+    one spread away; with probability 0.6 it is turned by 30 degrees times a normal number, at most
+    two spreads.
     """
+    factor = 1 + _SCALE * np.clip(rng.normal(), -1, 1)
+    turned = rng.random() < _TURNED
+    degrees = _ROTATION * np.clip(rng.normal(), -2, 2) * turned
+    if rng.random() < 0.5:
+        flipped = mirror(Sample(pixels, keypoints, _NO_MAPS))
+        pixels, keypoints = np.ascontiguousarray(flipped.pixels), flipped.keypoints
+    if rng.random() < settings.cover:
+        pixels = erase(pixels, rng)
+    pixels = _degraded(pixels, settings, rng)
+    height, width = pixels.shape[:2]
+    transform = frame_transform(width, height, size, factor=factor, degrees=degrees)
+    return pixels, keypoints, transform
 
-    scale: float = 0.25
-    rotation: float = 30.0
-    mirror: float = 0.5
-    appearance: float = 0.5
-    resolution: float = 0.5
-    cover: float = 0.3
 
-    def __call__(
-        self,
-        pixels: np.ndarray,
-        keypoints: np.ndarray,
-        size: tuple[int, int],
-        rng: np.random.Generator,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The changed picture and keypoints, and the transform into an input of ``size``."""
-        factor = 1 + self.scale * np.clip(rng.normal(), -1, 1)
-        turned = rng.random() < _TURNED
-        degrees = self.rotation * np.clip(rng.normal(), -2, 2) * turned
-        if rng.random() < self.mirror:
-            flipped = mirror(Sample(pixels, keypoints, _NO_MAPS))
-            pixels, keypoints = np.ascontiguousarray(flipped.pixels), flipped.keypoints
-        if rng.random() < self.cover:
-            pixels = erase(pixels, rng)
-        pixels = self._degraded(pixels, rng)
-        height, width = pixels.shape[:2]
-        return (
-            pixels,
-            keypoints,
-            frame_transform(width, height, size, factor=factor, degrees=degrees),
-        )
-
-    def _degraded(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The picture as another camera, lens and connection would deliver it."""
-        if rng.random() < self.appearance:
-            pixels = jitter(pixels, _BRIGHTNESS, rng)
-        if rng.random() < self.appearance:
-            gains = rng.uniform(1 - _GAIN, 1 + _GAIN, 3)
-            pixels = np.clip(pixels * gains, 0, 255).astype(np.uint8)
-        if rng.random() < self.resolution:
-            pixels = _coarser(pixels, rng.uniform(_COARSEST, 1))
-        if rng.random() < self.appearance:
-            pixels = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.1, _LARGEST_BLUR))
-        if rng.random() < self.appearance:
-            noise = rng.normal(0, rng.uniform(0, _LARGEST_NOISE), pixels.shape)
-            pixels = np.clip(pixels + noise, 0, 255).astype(np.uint8)
-        if rng.random() < self.appearance:
-            content = np.frombuffer(encode_jpeg(pixels, int(rng.integers(*_QUALITIES))), np.uint8)
-            pixels = cv2.cvtColor(cv2.imdecode(content, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-        return pixels
+def _degraded(pixels: np.ndarray, settings: PoseSettings, rng: np.random.Generator) -> np.ndarray:
+    """The picture as another camera, lens and connection would deliver it."""
+    if rng.random() < settings.appearance:
+        pixels = jitter(pixels, _BRIGHTNESS, rng)
+    if rng.random() < settings.appearance:
+        gains = rng.uniform(1 - _GAIN, 1 + _GAIN, 3)
+        pixels = np.clip(pixels * gains, 0, 255).astype(np.uint8)
+    if rng.random() < settings.resolution:
+        pixels = _coarser(pixels, rng.uniform(_COARSEST, 1))
+    if rng.random() < settings.appearance:
+        pixels = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.1, _LARGEST_BLUR))
+    if rng.random() < settings.appearance:
+        noise = rng.normal(0, rng.uniform(0, _LARGEST_NOISE), pixels.shape)
+        pixels = np.clip(pixels + noise, 0, 255).astype(np.uint8)
+    if rng.random() < settings.appearance:
+        content = np.frombuffer(encode_jpeg(pixels, int(rng.integers(*_QUALITIES))), np.uint8)
+        pixels = cv2.cvtColor(cv2.imdecode(content, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return pixels
 
 
 def mirror(sample: Sample, *, swap: bool = True) -> Sample:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
+import mindspore.dataset as ds
 import numpy as np
 from mindspore import Tensor, nn
 from tqdm import tqdm
 
 from ..data.records import Split
-from ..data.samples import LABEL_COLUMNS, read_batches
-from ..data.samples import Augmentation as Augment
+from ..data.samples import LABEL_COLUMNS, Augmentation, read_batches
 from ..models.base import Spec
 from ..vehicle.attributes import ClassMaps
-from .augmentation import RandomAugmentation, mirror
+from ..vehicle.sample import Sample
+from .augmentation import augment, mirror
+from .settings import IdentitySettings
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +45,11 @@ class Draw(NamedTuple):
     seed: int
     epoch: int
     rank: int = 0
+
+    def generator(self, index: int, place: int) -> np.random.Generator:
+        """The random numbers of an image, by its index in the split and its place in the epoch;
+        the number of workers makes no difference."""
+        return np.random.default_rng((self.seed, self.epoch, index, self.rank, place))
 
 
 class Source(Protocol):
@@ -72,20 +80,22 @@ class ImageSource:
     split: Split
     spec: Spec
     class_maps: ClassMaps
-    augmentation: RandomAugmentation
+    settings: IdentitySettings
     workers: int = 1
 
     def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
-        augment = self.augmentation.for_epoch(*draw)
-        return self.read(batches.shape[1], batches.reshape(-1).tolist(), augment)
+        def changed(sample: Sample, index: int, place: int) -> Sample:
+            return augment(sample, self.settings, draw.generator(index, place))
+
+        return self.read(batches.shape[1], batches.reshape(-1).tolist(), changed)
 
     def plain(self, size: int) -> Iterator[Batch]:
         return self.read(size)
 
     def read(
-        self, size: int, order: Sequence[int] | None = None, augment: Augment | None = None
+        self, size: int, order: Sequence[int] | None = None, change: Augmentation | None = None
     ) -> Iterator[Batch]:
-        """Batches in any order, changed by any ``augment``."""
+        """Batches in any order, changed by any function."""
         rows = read_batches(
             self.split,
             self.spec,
@@ -93,7 +103,7 @@ class ImageSource:
             batch_size=size,
             order=order,
             class_maps=self.class_maps,
-            augment=augment,
+            augment=change,
             workers=self.workers,
         )
         inputs = self.spec.input_shapes(self.spec.input_size)
@@ -122,25 +132,21 @@ class FeatureSource:
 
     @classmethod
     def of(
-        cls, network: nn.Cell, images: ImageSource, *, size: int, mirrored: bool, show: bool
+        cls, network: nn.Cell, images: ImageSource, *, mirrored: bool, show: bool
     ) -> FeatureSource:
-        """Compute them, in inference mode: each image's once, or once a view.
-
-        Args:
-            size: images at a time.
-            mirrored: have each image's mirror image as well, as the augmentation flips.
-            show: draw a progress bar.
-        """
+        """Compute them in inference mode; ``mirrored``: of each image's mirror image as well."""
         logger.info("computing the backbone's features of %d images", len(images.split))
         network.set_train(False)
-        swap = images.augmentation.flip == "swap"
-        views: list[Augment | None] = [None]
-        if mirrored:
-            views.append(lambda sample, index, place: mirror(sample, swap=swap))
-        hidden, total = None if show else True, len(views) * len(images.split)
+        settings = images.settings
+        views: list[Augmentation | None] = [None]
+        if mirrored and settings.flip != "none":
+            views.append(lambda sample, *_: mirror(sample, swap=settings.flip == "swap"))
+        total = len(views) * len(images.split)
+        hidden = None if show else True
         with tqdm(total=total, desc="features", unit="image", disable=hidden) as bar:
             passes = [
-                _features(network, images.read(size, augment=augment), bar) for augment in views
+                _features(network, images.read(settings.batch_size, change=view), bar)
+                for view in views
             ]
         *inputs, labels = zip(*passes, strict=True)
         return cls(images.split, tuple(map(np.stack, inputs)), labels[0].T)
@@ -172,3 +178,39 @@ def _features(network: nn.Cell, batches: Iterator[Batch], bar: tqdm) -> list[np.
         rows.append([features, *(one.asnumpy() for one in others), labels])
         bar.update(len(batch.indices))
     return [np.concatenate(column) for column in zip(*rows, strict=True)]
+
+
+def create_pipeline(
+    split: Split, spec: Spec, size: tuple[int, int], *, batch_size: int, **options: Any
+) -> ds.Dataset:
+    """One pass over a split as a dataset, for MindSpore's ``Model.train``.
+
+    Args:
+        split, spec, size, batch_size: as in :func:`.data.samples.read_batches`.
+        options: its others: ``order``, ``class_maps``, ``augment``, ``workers``,
+            ``drop_remainder``.
+
+    Returns:
+        A dataset whose columns are what that function yields.
+    """
+    order = options.get("order")
+    whole, rest = divmod(len(split) if order is None else len(order), batch_size)
+    batches = whole + bool(rest and not options.get("drop_remainder"))
+    labels = LABEL_COLUMNS if options.get("class_maps") else ()
+    read = partial(read_batches, split, spec, size, batch_size=batch_size, **options)
+    columns = [*spec.input_shapes(size), "index", *labels]
+    return ds.GeneratorDataset(_Rows(read, batches), columns, shuffle=False)
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Each pass over it reads the batches again."""
+
+    read: partial[Iterator[dict[str, np.ndarray]]]
+    batches: int
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
+        return (tuple(row.values()) for row in self.read())

@@ -20,10 +20,11 @@ from ..hub.source import DEFAULT, NONE, WeightsSource, default_weights
 from ..inference.pose import AUTO, pose_at_hand
 from ..models import find_network
 from ..runtime import guard_cpu
-from .history import EpochRecord, History, read_history
-from .loop import BEST, HISTORY, LAST, Job, Run, data_digest
+from ..weights.read import Weights, WeightsFile, check_network
+from .history import HISTORY, EpochRecord, History, read_history
+from .loop import BEST, LAST, Job, Run, data_digest
 from .parallel import Devices
-from .settings import MultiTaskNetSettings, Settings, check_settings
+from .settings import IdentitySettings, Settings, check_settings
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
@@ -107,7 +108,6 @@ def finetune(
     choose_device(device)
     devices = Devices.join()
     known = read_history(output / HISTORY) if resume else None
-    chosen = check_settings({**(known.settings if known else {}), **settings}, "settings")
     if known is None and any((output / name).exists() for name in (HISTORY, LAST)):
         raise TrainingError(
             f"{output}: there is a training here already; go on with it (resume), or give another "
@@ -121,15 +121,20 @@ def finetune(
         data = mixture(map(read_dataset, roots))
     if not len(data.train):
         raise TrainingError(f"{data.root}: the data set has no train split; nothing to train on")
-    show = progress and devices.is_first
-    chosen, source = resolved(chosen, cache_dir, offline, show)
     digest = data_digest(data)
+    show = progress and devices.is_first
+    if known is not None and "network" in settings:
+        known.check_same({"network": settings["network"]}, output)
+    asked = check_settings({**known.settings, **settings} if known else settings, "settings")
+    # A training that goes on needs no other weights than its own.
+    state = output / LAST if known and (output / LAST).is_file() else None
+    chosen, source, weights = resolved(asked, [asked.network], cache_dir, offline, show, state)
     if known is not None:
-        known.check_same(chosen.as_json(), digest, output)
+        known.check_same(chosen.as_json(), output, data=digest)
     make_folder(output)
     guard_cpu()
     mindspore.set_seed(chosen.seed)
-    job = Job(chosen, data, output, source, devices, workers, show)
+    job = Job(chosen, data, output, source, weights, devices, workers, show)
     alone = exclusive(output, output / ".training.lock") if devices.is_first else nullcontext()
     with alone:
         task = resolve_name(chosen.TASK)(job)
@@ -142,23 +147,42 @@ def finetune(
 
 
 def resolved(
-    settings: AnySettings, cache_dir: str | Path | None, offline: bool, progress: bool
-) -> tuple[AnySettings, WeightsSource]:
-    """What ``default`` weights and ``auto`` poses mean here and now, and where the weights are.
+    settings: AnySettings,
+    networks: Sequence[str],
+    cache_dir: str | Path | None,
+    offline: bool,
+    progress: bool,
+    state: Path | None = None,
+) -> tuple[AnySettings, WeightsSource, Weights | None]:
+    """What the settings mean here and now: ``default`` weights, ``auto`` poses, the network.
 
     A training that is resumed keeps to it, whatever is at hand by then.
+
+    Args:
+        networks: of which the weights may be.
+        state: has weights to go on from, instead of those that the settings name.
+
+    Returns:
+        The settings, where weights come from, and the weights; None for random values.
     """
-    name, weights = settings.network, settings.weights
+    weights = settings.weights
     if weights == DEFAULT:
-        weights = str(default_weights((name,), settings.card) or NONE)
-        settings = replace(settings, weights=weights)
+        weights = str(default_weights(networks, settings.card) or NONE)
     source = WeightsSource(
         None if weights == NONE else weights, settings.card, cache_dir, offline, progress
     )
-    if not isinstance(settings, MultiTaskNetSettings):
-        return settings, source
-    file, network = source.file(name), find_network(name)
-    spec = file.read(network).spec if file else network.spec_type()
+    file = WeightsFile(state) if state else source.file(*networks)
+    found = file.read(find_network(networks[0]) if len(networks) == 1 else None) if file else None
+    network = settings.network
+    if found is not None:
+        network = found.spec.network
+        check_network(network, networks, str(found.path))
+    spec = found.spec if found else find_network(network).spec_type()
+    height, width = spec.input_size
+    size = settings.size or (height if height == width else None)
+    settings = replace(settings, weights=weights, network=network, size=size)
+    if not (isinstance(settings, IdentitySettings) and spec.uses_pose):
+        return settings, source, found
     convention: Any = settings.pose_convention or spec.pose_convention
     pose = pose_at_hand(convention, cache_dir) if settings.pose == AUTO else settings.pose
-    return replace(settings, pose=pose, pose_convention=convention), source
+    return replace(settings, pose=pose, pose_convention=convention), source, found

@@ -1,4 +1,4 @@
-"""What every epoch of a training came to, kept as JSON."""
+"""What every epoch of a training came to, kept as JSON and shown as a page."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import TrainingError
 from ..files import reading, replacing
 
+HISTORY, REPORT = "history.json", "report.html"
 START_AGAIN = "give the output folder of an earlier run, or start again in another folder"
 _SHOWN = ("mAP", "Rank-1", "color", "type")
 
@@ -59,15 +60,6 @@ class History:
     higher_is_better: bool = True
 
     @property
-    def losses(self) -> dict[str, list[tuple[int, float]]]:
-        """Epochs and values of each loss, to be drawn; a round of statistics alone has none."""
-        trained = [record for record in self.epochs if record.losses]
-        return {
-            name: [(record.epoch, record.losses[name]) for record in trained]
-            for name in (trained[0].losses if trained else ())
-        }
-
-    @property
     def best(self) -> EpochRecord | None:
         """The best epoch by the metric, the first of equals; without metrics the last one.
 
@@ -88,14 +80,19 @@ class History:
         return self.before if self.best is None else self.best.metrics
 
     def check_same(
-        self, asked: Mapping[str, Any], data: str, output: Path, free: Sequence[str] = ()
+        self,
+        asked: Mapping[str, Any],
+        output: Path,
+        *,
+        data: str | None = None,
+        free: Sequence[str] = (),
     ) -> None:
         """TrainingError unless these settings and data are what the training began with.
 
         Args:
             asked: settings by name; those in ``free`` may differ.
-            data: a hash of the data.
             output: the training's folder.
+            data: a hash of the data.
         """
         remedy = "give what was given then, or start again in another folder"
         for name, value in asked.items():
@@ -104,15 +101,51 @@ class History:
                 raise TrainingError(
                     f"{output}: {name} is {value!r}, but the training there has {found!r}; {remedy}"
                 )
-        if self.data != data:
+        if data not in (None, self.data):
             raise TrainingError(
                 f"{output}: the labels or pictures given now are not those that the training "
                 f"there began with; {remedy}"
             )
 
-    def write(self, path: Path) -> None:
-        """Write it as JSON, whole or not at all."""
-        with replacing(path) as temporary:
+    def write(self, folder: Path, *, unit: str = "epoch", epochs: int, data: Path) -> None:
+        """Write ``report.html`` and ``history.json``, each whole or not at all.
+
+        Args:
+            folder: the training's.
+            unit: what a record is: an epoch, or a round.
+            epochs: how many there are to be.
+            data: what was trained on.
+        """
+        from ..report.charts import line_chart
+        from ..report.page import write_page
+
+        measured = shown(self.before)
+        more = (name for record in self.epochs for name in record.metrics)
+        trained = [record for record in self.epochs if record.losses]
+        evaluated = [(0, self.before), *((one.epoch, one.metrics) for one in self.epochs)]
+        losses = {
+            name: [(record.epoch, record.losses[name]) for record in trained]
+            for name in (trained[0].losses if trained else ())
+        }
+        metrics = {
+            name: [(epoch, values[name]) for epoch, values in evaluated if name in values]
+            for name in measured
+        }
+        rates = {"rate": [(record.epoch, record.rate) for record in trained]}
+        write_page(
+            folder / REPORT,
+            "training.html",
+            title="Training",
+            history=self,
+            unit=unit,
+            epochs=epochs,
+            data=str(data),
+            columns=[name for name in dict.fromkeys(more) if name not in self.before] + measured,
+            losses=line_chart(losses, x_label=unit, y_label="loss") if trained else "",
+            accuracy=line_chart(metrics, x_label=unit, y_label="percent") if metrics else "",
+            rates=line_chart(rates, x_label=unit, y_label="learning rate") if trained else "",
+        )
+        with replacing(folder / HISTORY) as temporary:
             temporary.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
 
 

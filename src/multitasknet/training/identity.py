@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from mindspore import Tensor, nn
@@ -15,26 +14,26 @@ from ..data.records import Split, VehicleDataset, warn_about
 from ..evaluation.embedding import Embeddings
 from ..evaluation.run import evaluate_outputs
 from ..inference.pose import PoseEstimator, open_pose_estimator
+from ..models import find_network
 from ..models.embedding import EmbeddingSpec
 from ..vehicle.attributes import COLORS, TYPES, ClassMaps
-from .augmentation import RandomAugmentation
 from .batches import FeatureSource, ImageSource, Source
 from .loop import Job, Task, open_network
 from .losses import MultiTaskLoss
 from .sampler import IdentitySampler
-from .settings import MultiTaskNetSettings
 
 
 def prepare(job: Job) -> Task:
     """Trains on vehicle, colour and type; validated by ranking the gallery for the queries."""
-    if isinstance(job.settings, MultiTaskNetSettings):
-        job = replace(job, dataset=with_poses(job))
-    sampler, dataset = create_sampler(job), job.dataset
+    sampler = create_sampler(job)
     network, classes = create_network(job)
+    dataset = job.dataset
+    if network.spec.uses_pose:
+        job = replace(job, dataset=with_poses(job))
     held_out = []
     if len(dataset.query) and len(dataset.gallery):
         warn_about(dataset)
-        held_out = [dataset.query, dataset.gallery]
+        held_out = [job.dataset.query, job.dataset.gallery]
     return create_task(job, sampler, network, classes, held_out)
 
 
@@ -49,10 +48,17 @@ def create_task(
 
     Features of a frozen backbone are computed here.
     """
-    settings = job.settings
-    forward, (train, *evaluated) = create_sources(
-        job, network, classes, [job.dataset.train, *held_out]
-    )
+    settings, splits = job.settings, (job.dataset.train, *held_out)
+    images = [ImageSource(one, network.spec, classes, settings, job.workers) for one in splits]
+    sources: list[Source] = list(images)
+    forward = network
+    if settings.freeze == "backbone":
+        forward = network.heads
+        sources = [
+            FeatureSource.of(network, one, mirrored=one is images[0], show=job.show)
+            for one in images
+        ]
+    train, *evaluated = sources
     weights = 1.0, settings.triplet_weight, settings.color_weight, settings.type_weight
     return Task(
         network,
@@ -81,32 +87,33 @@ def create_sampler(job: Job) -> IdentitySampler:
 
 def create_network(job: Job) -> tuple[nn.Cell, ClassMaps]:
     """The network with a class for each vehicle, colour and type, and which raw ids these are."""
-    vehicles = len(np.unique(job.dataset.train.vehicle_ids))
-    create = partial(open_network, job, **job.settings.network_options, num_ids=vehicles)
-    network = create()
-    classes = trained_classes(network.spec, job.dataset.train)
-    if not network.spec.has_attributes:
-        return network, classes
-    colors, types = len(classes.color_ids), len(classes.type_ids)
-    if (network.spec.num_colors, network.spec.num_types) != (colors, types):
-        network = create(num_colors=colors, num_types=types)
-    network.spec = replace(
-        network.spec, color_names=classes.color_names, type_names=classes.type_names
-    )
+    train, options = job.dataset.train, job.settings.network_options
+    options = {**options, "num_ids": len(np.unique(train.vehicle_ids))}
+    spec = find_network(job.settings.network).plan(job.weights, options).spec
+    known = job.weights.class_maps if job.weights else spec.class_maps
+    classes = trained_classes(known, train)
+    if not spec.has_attributes:
+        return open_network(job, **options), classes
+    counts = {"num_colors": len(classes.color_ids), "num_types": len(classes.type_ids)}
+    network = open_network(job, **options, **counts)
+    if classes.color_ids != known.color_ids:
+        network.spec = replace(network.spec, color_names=classes.color_names)
+    if classes.type_ids != known.type_ids:
+        network.spec = replace(network.spec, type_names=classes.type_names)
     return network, classes
 
 
 def with_poses(job: Job) -> VehicleDataset:
     """The data set with estimated poses for images without keypoints, see the setting ``pose``."""
-    dataset, weights, settings = job.dataset, job.weights, job.settings
+    dataset, source, settings = job.dataset, job.source, job.settings
     if all(record.keypoints is not None for split in dataset.splits for record in split.records):
         return dataset
     estimator = open_pose_estimator(
         settings.pose,
         convention=settings.pose_convention,
-        cache_dir=weights.cache_dir,
-        offline=weights.offline,
-        progress=weights.progress,
+        cache_dir=source.cache_dir,
+        offline=source.offline,
+        progress=source.progress,
     )
     if estimator is None:
         return dataset
@@ -133,12 +140,13 @@ def with_estimates(split: Split, estimator: PoseEstimator, show: bool) -> Split:
     return replace(split, records=tuple(records))
 
 
-def trained_classes(spec: EmbeddingSpec, train: Split) -> ClassMaps:
-    """The classes to train: of colours and types those of the weights, so that their heads stay.
+def trained_classes(known: ClassMaps, train: Split) -> ClassMaps:
+    """The classes to train: of colours and types those that the weights know, so that their heads
+    stay.
 
     Where the data have others, the published numbering, or else the data's own.
     """
-    found, known = ClassMaps.of(train.records), spec.class_maps
+    found = ClassMaps.of(train.records)
     return replace(
         found,
         color_ids=_covering(found.color_ids, known.color_ids, len(COLORS)),
@@ -152,34 +160,9 @@ def _covering(found: tuple[int, ...], known: tuple[int, ...], published: int) ->
     return next((one for one in choices if one and set(found) <= set(one)), found)
 
 
-def create_sources(
-    job: Job, network: nn.Cell, classes: ClassMaps, splits: Sequence[Split]
-) -> tuple[Callable[..., Any], list[Source]]:
-    """What is trained, and the batches for it, of each split; the first is that to train on."""
-    settings = job.settings
-    augmentation = RandomAugmentation(
-        crop=settings.crop, flip=settings.flip, erase=settings.erase, jitter=settings.jitter
-    )
-    images = [
-        ImageSource(split, network.spec, classes, augmentation, job.workers) for split in splits
-    ]
-    if settings.freeze != "backbone":
-        return network, list(images)
-    return network.heads, [
-        FeatureSource.of(
-            network,
-            one,
-            size=settings.batch_size,
-            mirrored=one is images[0] and settings.flip != "none",
-            show=job.show,
-        )
-        for one in images
-    ]
-
-
 def validate(
     job: Job,
-    forward: Callable[..., tuple[Tensor, ...]] | nn.Cell,
+    forward: Callable[..., tuple[Tensor, ...]],
     spec: EmbeddingSpec,
     sources: Sequence[Source],
 ) -> dict[str, float]:

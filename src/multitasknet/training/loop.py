@@ -23,32 +23,31 @@ from tqdm import tqdm
 
 from ..data.records import VehicleDataset
 from ..errors import TrainingError
-from ..files import file_sha256
-from ..hub.create_network import create_from
+from ..files import file_sha256, reading
 from ..hub.source import WeightsSource
 from ..models import find_network
 from ..vehicle.attributes import ClassMaps
+from ..weights.formats import read_ckpt
+from ..weights.load import build
+from ..weights.read import Weights
 from ..weights.save import save_weights, write_checkpoint
 from ..weights.sidecar import Sidecar, write_sidecar
 from .batches import Batch, Draw, Source
 from .history import START_AGAIN, EpochRecord, History
 from .optimization import (
-    Prefixes,
-    Schedule,
     create_optimizer,
     freeze,
     moving_statistics,
+    rate_at,
     set_training,
     without_remarks,
 )
 from .parallel import Devices
-from .report import write_training_report
 from .sampler import Sampler
 from .step import StepResult, TrainingStep
 
 logger = logging.getLogger(__name__)
 
-HISTORY, REPORT = "history.json", "report.html"
 # The best weights by the task's metric, and the training's whole state; both with a sidecar.
 BEST, LAST = "best.ckpt", "last.ckpt"
 # In the state: how many epochs are done.
@@ -64,13 +63,16 @@ class Job:
 
     Attributes:
         settings: of the class that belongs to the network.
+        source: where weights come from, with the cache and whether it is offline.
+        weights: what the network starts from; None for random values.
         show: draw progress bars on a terminal.
     """
 
     settings: Any
     dataset: VehicleDataset
     output: Path
-    weights: WeightsSource
+    source: WeightsSource = field(default_factory=WeightsSource)
+    weights: Weights | None = None
     devices: Devices = field(default_factory=Devices)
     workers: int = 1
     show: bool = False
@@ -112,19 +114,20 @@ def open_network(job: Job, **options: Any) -> Any:
 
     ``options`` are those of :func:`multitasknet.create_network`.
     """
-    settings = job.settings
-    network = create_from(job.weights, settings.network, **options)
+    settings, definition = job.settings, find_network(job.settings.network)
+    network: Any = build(definition, definition.plan(job.weights, options), job.weights)
     if network.load_report:
         logger.info("%s", network.load_report)
     # From here on the weights are no longer those of a file.
     network.load_report = None
-    network.spec = replace(network.spec, input_size=(settings.size, settings.size))
+    if settings.size:
+        network.spec = replace(network.spec, input_size=(settings.size, settings.size))
     if settings.pose_convention:
         network.spec = replace(network.spec, pose_convention=settings.pose_convention)
     if is_mixed(settings.precision):
         # Converts the cells in place; names and float32 weights stay.
         mindspore.amp.auto_mixed_precision(network, "O2")
-    freeze(network, find_network(settings.network).frozen[settings.freeze])
+    freeze(network, definition.frozen[settings.freeze])
     return network
 
 
@@ -147,8 +150,9 @@ def data_digest(dataset: VehicleDataset) -> str:
                     file.stat().st_size for one in folders for file in sorted(one.glob("*.jpg"))
                 ]
                 digest.update(repr((split.name, record.image.name, content, ids, sizes)).encode())
-                if record.keypoints is not None:
-                    digest.update(np.ascontiguousarray(record.keypoints, np.float32).tobytes())
+                for pose in (record.keypoints, record.visibility):
+                    if pose is not None:
+                        digest.update(np.ascontiguousarray(pose, np.float32).tobytes())
     return digest.hexdigest()
 
 
@@ -159,44 +163,26 @@ class Run:
     Attributes:
         job, task: what was asked for, and what that is trained with.
         history: grows with every epoch.
-        frozen: how the names of parameters begin that are not trained.
     """
 
     job: Job
     task: Task
     history: History
     step: TrainingStep
-    schedule: Schedule
-    frozen: Prefixes = ()
 
     @classmethod
     def of(cls, job: Job, task: Task, history: History) -> Run:
-        """With the optimizer and the schedule that the settings ask for."""
+        """With the optimizer that the settings ask for."""
         settings = job.settings
-        prefixes = find_network(settings.network).frozen
-        optimizer = create_optimizer(
-            task.network,
-            kind=settings.optimizer,
-            weight_decay=settings.weight_decay,
-            backbone=prefixes["backbone"],
-            backbone_rate=settings.backbone_rate,
-        )
         step = TrainingStep(
             task.forward or task.network,
             task.loss,
-            optimizer,
+            create_optimizer(task.network, settings),
             clip=settings.clip,
             scaled=is_mixed(settings.precision),
             devices=job.devices,
         )
-        schedule = Schedule(
-            settings.lr,
-            settings.epochs,
-            kind=settings.schedule,
-            warmup=settings.warmup,
-            milestones=settings.milestones,
-        )
-        return cls(job, task, history, step, schedule, prefixes[settings.freeze])
+        return cls(job, task, history, step)
 
     def epochs(self) -> Iterator[EpochRecord]:
         """Train to the last epoch; each is kept before it is given."""
@@ -219,14 +205,14 @@ class Run:
         Raises:
             TrainingError: the loss or a gradient is not finite, or the loss has exploded.
         """
-        job, task = self.job, self.task
-        statistics = not job.settings.freeze_statistics
-        set_training(task.network, self.frozen, statistics=statistics)
+        job, task, settings = self.job, self.task, self.job.settings
+        frozen = find_network(settings.network).frozen[settings.freeze]
+        set_training(task.network, frozen, statistics=not settings.freeze_statistics)
         batches = task.sampler.epoch(epoch, job.devices.rank)
-        source = task.source.training(batches, Draw(job.settings.seed, epoch, job.devices.rank))
+        source = task.source.training(batches, Draw(settings.seed, epoch, job.devices.rank))
         bar = tqdm(
             total=len(batches),
-            desc=f"epoch {epoch + 1}/{self.schedule.epochs}",
+            desc=f"epoch {epoch + 1}/{settings.epochs}",
             unit="batch",
             disable=None if job.show else True,
         )
@@ -248,14 +234,14 @@ class Run:
         return EpochRecord(
             epoch=epoch + 1,
             losses={name: float(value) / len(batches) for name, value in sums.items()},
-            rate=self.schedule.at(epoch + (len(batches) - 1) / len(batches)),
+            rate=rate_at(settings, epoch + (len(batches) - 1) / len(batches)),
             skipped=skipped,
             seconds=seconds,
             images_per_second=batches.size / max(seconds, 1e-9),
         )
 
     def _train(self, batch: Batch, epoch: int, number: int, batches: int) -> StepResult:
-        self.step.set_rate(self.schedule.at(epoch + number / batches))
+        self.step.set_rate(rate_at(self.job.settings, epoch + number / batches))
         result = self.step(batch.inputs, batch.labels)
         problem = ""
         if not math.isfinite(result.total) or result.total > _EXPLODED:
@@ -309,9 +295,8 @@ class Run:
     def _write(self) -> None:
         """Write the history and its page."""
         if self.job.devices.is_first:
-            self.history.write(self.job.output / HISTORY)
-            page = self.job.output / REPORT
-            write_training_report(page, self.history, data=self.job.dataset.root)
+            job = self.job
+            self.history.write(job.output, epochs=job.settings.epochs, data=job.dataset.root)
 
 
 def origin_of(job: Job, history: History, epoch: int) -> dict[str, Any]:
@@ -336,24 +321,14 @@ def load_state(path: Path, network: nn.Cell, step: TrainingStep) -> int:
         TrainingError: the file is damaged, or another training's; nothing has changed then.
     """
     parameters = _parameters(network, step)
-    # MindSpore reports a missing or damaged file in several ways.
-    try:
-        stored = mindspore.load_checkpoint(str(path))
-        values = {name: stored[name].asnumpy() for name in parameters}
-        epoch = int(stored[_EPOCH].asnumpy().item())
-        wrong = [name for name in values if values[name].shape != parameters[name].shape]
-    except Exception as error:
-        raise TrainingError(
-            f"{path}: it cannot be read as the state of this training ({error!r}); {START_AGAIN}"
-        ) from error
-    if wrong:
-        raise TrainingError(
-            f"{path}: {wrong[0]} is {list(values[wrong[0]].shape)}, but this training's is "
-            f"{list(parameters[wrong[0]].shape)}; {START_AGAIN}"
-        )
-    for name, parameter in parameters.items():
-        parameter.set_data(Tensor(values[name]))
-    return epoch
+    with reading(path, TrainingError, "it is no state of this training", START_AGAIN):
+        stored = read_ckpt(path.read_bytes())
+        for name, parameter in parameters.items():
+            if stored[name].size != parameter.size:
+                raise ValueError(f"{name} is {list(stored[name].shape)}")
+        for name, parameter in parameters.items():
+            parameter.set_data(Tensor(stored[name].reshape(parameter.shape)))
+        return int(stored[_EPOCH].item())
 
 
 def _parameters(network: nn.Cell, step: TrainingStep) -> dict[str, Parameter]:

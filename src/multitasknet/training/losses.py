@@ -50,29 +50,18 @@ def batch_hard_triplet(
     embeddings = embeddings.astype(mstype.float32)
     same = identities.expand_dims(1) == identities.expand_dims(0)
     # Mined on fast but rounded distances; the two that count are computed exactly.
-    farthest, nearest = hardest(ops.stop_gradient(_squared_distances(embeddings)), same)
+    norms, products = (embeddings * embeddings).sum(1), ops.matmul(embeddings, embeddings.T)
+    squares = norms.expand_dims(1) + norms.expand_dims(0) - 2 * products
+    distances = ops.stop_gradient(squares)
+    # Not infinity, which the first Ascend series does not have.
+    least, most = distances.min() - 1, distances.max() + 1
+    farthest = ops.argmax(ops.select(same, distances, ops.zeros_like(distances) + least), 1)
+    nearest = ops.argmin(ops.select(same, ops.zeros_like(distances) + most, distances), 1)
     excess = _distance(embeddings, farthest) - _distance(embeddings, nearest)
     loss = ops.softplus(excess) if margin is None else ops.relu(excess + margin)
     positives = same.astype(mstype.float32).sum(1)
     complete = ops.logical_and(positives > 1, positives < embeddings.shape[0])
     return (loss * complete.astype(mstype.float32)).mean()
-
-
-def hardest(distances: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
-    """Each row's farthest column of the same vehicle, and its nearest of another one.
-
-    Nothing is added to the distances but one, which any precision holds.
-    """
-    least, most = distances.min() - 1, distances.max() + 1
-    farthest = ops.argmax(ops.select(same, distances, ops.zeros_like(distances) + least), 1)
-    nearest = ops.argmin(ops.select(same, ops.zeros_like(distances) + most, distances), 1)
-    return farthest, nearest
-
-
-def _squared_distances(embeddings: Tensor) -> Tensor:
-    norms = (embeddings * embeddings).sum(1)
-    products = ops.matmul(embeddings, embeddings.T)
-    return norms.expand_dims(1) + norms.expand_dims(0) - 2 * products
 
 
 def _distance(embeddings: Tensor, chosen: Tensor) -> Tensor:

@@ -6,54 +6,40 @@ import logging
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from mindspore import Parameter, Tensor, log, nn
 
+from ..models import find_network
 from ..weights.load import named_parameters
+from .settings import Settings
 
 _MOMENTUM = 0.9
-_WARMUP_START = 0.01
-_STEP = 0.1
+_LEAST, _STEP = 0.01, 0.1
 # MindSpore's remarks on its own optimizer and on code that a new network must compile again.
 _REMARKS = ("is deprecated from version", "has been compiled again")
+
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 Prefixes = tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """The learning rate as a function of the epoch.
+def rate_at(settings: Settings, epoch: float) -> float:
+    """The learning rate at a point in time, in epochs since the start.
 
-    Attributes:
-        rate: the rate after warm-up.
-        epochs: length of the training; the half cosine ends there.
-        kind: ``cosine`` (Loshchilov and Hutter, SGDR, 2017, without restarts), ``steps`` or
-            ``constant``.
-        warmup: epochs over which the rate rises linearly from a hundredth of ``rate``.
-        milestones: for ``steps``: epochs at which the rate falls to a tenth.
-        floor: for ``cosine``: the last rate as a part of ``rate``.
+    After the warm-up, in which it rises linearly from a hundredth, a half cosine down to one
+    (Loshchilov and Hutter, SGDR, 2017, without restarts), or as ``schedule`` says.
     """
-
-    rate: float
-    epochs: int
-    kind: str = "cosine"
-    warmup: float = 0.0
-    milestones: tuple[float, ...] = ()
-    floor: float = 0.01
-
-    def at(self, epoch: float) -> float:
-        """The rate at a point in time, in epochs since the start."""
-        if epoch < self.warmup:
-            return self.rate * (_WARMUP_START + (1 - _WARMUP_START) * epoch / self.warmup)
-        if self.kind == "steps":
-            return self.rate * _STEP ** sum(epoch >= at for at in self.milestones)
-        if self.kind == "constant":
-            return self.rate
-        done = (epoch - self.warmup) / max(self.epochs - self.warmup, 1e-9)
-        return self.rate * (self.floor + (1 - self.floor) * (1 + math.cos(math.pi * done)) / 2)
+    rate, warmup = settings.lr, settings.warmup
+    if epoch < warmup:
+        return rate * (_LEAST + (1 - _LEAST) * epoch / warmup)
+    if settings.schedule == "steps":
+        return rate * _STEP ** sum(epoch >= at for at in settings.milestones)
+    if settings.schedule == "constant":
+        return rate
+    done = (epoch - warmup) / max(settings.epochs - warmup, 1e-9)
+    return rate * (_LEAST + (1 - _LEAST) * (1 + math.cos(math.pi * done)) / 2)
 
 
 def freeze(network: nn.Cell, frozen: Prefixes) -> None:
@@ -67,36 +53,23 @@ def set_training(network: nn.Cell, frozen: Prefixes = (), *, statistics: bool = 
     """Put the network into training mode, frozen batch norms excepted.
 
     Args:
-        network: any with 2-D batch norms.
+        network: any with batch norms.
         frozen: as in :func:`freeze`: norms of the frozen part use and keep their moving statistics.
         statistics: if False, all norms do so.
     """
     network.set_train(True)
     for name, cell in network.cells_and_names():
-        if isinstance(cell, nn.BatchNorm2d):
+        if isinstance(cell, _NORMS):
             cell.set_train(statistics and not f"{name}.".startswith(frozen))
 
 
-def create_optimizer(
-    network: nn.Cell,
-    *,
-    kind: str = "adam",
-    weight_decay: float = 5e-4,
-    backbone: Prefixes = (),
-    backbone_rate: float = 1.0,
-) -> nn.Optimizer:
+def create_optimizer(network: nn.Cell, settings: Settings) -> nn.Optimizer:
     """Build the optimizer of the trainable parameters.
 
-    Its learning rates are relative, 1 and ``backbone_rate``; :class:`.step.TrainingStep` sets the
-    real ones.
-
-    Args:
-        network: the network; frozen parameters are left out.
-        kind: ``adam`` or ``sgd`` (momentum 0.9).
-        weight_decay: L2 penalty on convolution and Dense weights; norms and biases have none.
-        backbone: how the names of the backbone's parameters begin.
-        backbone_rate: its learning rate as a part of the others'.
+    Its learning rates are relative, 1 and the backbone's part; :class:`.step.TrainingStep` sets the
+    real ones. Only the weights of convolution and Dense layers decay, norms and biases do not.
     """
+    backbone = find_network(settings.network).frozen["backbone"]
     trainable = {name: one for name, one in named_parameters(network).items() if one.requires_grad}
     members: dict[tuple[bool, bool], list[Parameter]] = {}
     for name, parameter in trainable.items():
@@ -106,14 +79,14 @@ def create_optimizer(
         {
             "params": parameters,
             # A group's rate is a parameter that can be set without a new graph.
-            "lr": backbone_rate if slow else 1.0,
+            "lr": settings.backbone_rate if slow else 1.0,
             # The zero must be explicit: a group without an entry gets the optimizer's decay.
-            "weight_decay": weight_decay if decays else 0.0,
+            "weight_decay": settings.weight_decay if decays else 0.0,
         }
         for (slow, decays), parameters in sorted(members.items(), reverse=True)
     ]
     groups.append({"order_params": list(trainable.values())})
-    if kind == "sgd":
+    if settings.optimizer == "sgd":
         return nn.Momentum(groups, learning_rate=1.0, momentum=_MOMENTUM)
     with without_remarks():
         return nn.Adam(groups, learning_rate=1.0)
@@ -153,11 +126,11 @@ def reestimate_statistics(
     adaptation, NeurIPS 2020.
 
     Args:
-        network: any with 2-D batch norms; it is left in inference mode.
+        network: any with batch norms; it is left in inference mode.
         batches: what it is called with, in its inputs' order; at least one.
         share: 0..1, of the way from the statistics that it has.
     """
-    norms = [cell for _, cell in network.cells_and_names() if isinstance(cell, nn.BatchNorm2d)]
+    norms = [cell for _, cell in network.cells_and_names() if isinstance(cell, _NORMS)]
     before = [_statistics(norm) for norm in norms]
     moments = [np.zeros((2, len(norm.moving_mean)), np.float64) for norm in norms]
     count = 0
@@ -177,12 +150,12 @@ def reestimate_statistics(
     network.set_train(False)
 
 
-def _statistics(norm: nn.BatchNorm2d) -> np.ndarray:
+def _statistics(norm: nn.Cell) -> np.ndarray:
     """Mean and variance, float64 ``[2, C]``."""
     kept = norm.moving_mean, norm.moving_variance
     return np.stack([one.asnumpy().astype(np.float64) for one in kept])
 
 
-def _set_statistics(norm: nn.BatchNorm2d, values: np.ndarray) -> None:
+def _set_statistics(norm: nn.Cell, values: np.ndarray) -> None:
     for parameter, row in zip((norm.moving_mean, norm.moving_variance), values, strict=True):
         parameter.set_data(Tensor(row.astype(np.float32)))

@@ -7,28 +7,28 @@ for Human Pose Estimation and Tracking, ECCV 2018.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from mindspore import Tensor
 
 from ..data.records import Split
+from ..data.samples import prepared
 from ..errors import TrainingError
 from ..images import open_picture, read_image
-from ..inference.runner import ahead
 from ..models.poseestnet.decoding import find_peaks, keypoints_in_image
 from ..models.poseestnet.network import PoseEstNet
 from ..models.poseestnet.preprocessing import draw_targets, frame_transform, write_framed
 from ..models.poseestnet.spec import PoseEstNetSpec
 from ..runtime import usable_workers
 from ..vehicle.keypoint_metrics import THRESHOLDS, KeypointErrors
-from .augmentation import PoseAugmentation
+from .augmentation import augment_pose
 from .batches import Batch, Draw, in_order
 from .loop import Job, Task, open_network
 from .losses import HeatmapLoss
 from .sampler import ShuffledSampler
+from .settings import PoseSettings
 
 
 def prepare(job: Job) -> Task:
@@ -43,14 +43,7 @@ def prepare(job: Job) -> Task:
         len(train), settings.batch_size, settings.seed, devices=job.devices.count
     )
     network = open_network(job)
-    source = partial(
-        PoseSource,
-        spec=network.spec,
-        augmentation=PoseAugmentation(
-            **{one.name: getattr(settings, one.name) for one in fields(PoseAugmentation)}
-        ),
-        workers=job.workers,
-    )
+    source = partial(PoseSource, spec=network.spec, settings=settings, workers=job.workers)
     held_out = [labelled(split) for split in (dataset.query, dataset.gallery)]
     evaluated = [source(split) for split in held_out if len(split)]
     return Task(
@@ -77,27 +70,31 @@ class PoseSource:
 
     split: Split
     spec: PoseEstNetSpec
-    augmentation: PoseAugmentation
+    settings: PoseSettings
     workers: int = 1
 
     def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
-        return ahead(self._read(batches, draw))
+        return self._read(batches, draw)
 
     def plain(self, size: int) -> Iterator[Batch]:
-        return ahead(self._read(in_order(len(self.split), size), None))
+        return self._read(in_order(len(self.split), size), None)
 
     def _read(
         self, batches: Sequence[np.ndarray] | np.ndarray, draw: Draw | None
     ) -> Iterator[Batch]:
         """The batches; without a draw as they are."""
-        place = 0
-        with ThreadPoolExecutor(min(self.workers, usable_workers())) as pool:
-            for indices in batches:
-                rngs = [None] * len(indices) if draw is None else _generators(draw, indices, place)
-                place += len(indices)
-                rows = list(pool.map(self._sample, indices.tolist(), rngs))
-                image, *labels = (Tensor(np.stack(column)) for column in zip(*rows, strict=True))
-                yield Batch((image,), tuple(labels), indices)
+        places = np.cumsum([0, *map(len, batches)]).tolist()
+
+        def batch_from(number: int) -> Batch:
+            indices = batches[number]
+            rows = [
+                self._sample(index, draw and draw.generator(index, place))
+                for place, index in enumerate(indices.tolist(), start=places[number])
+            ]
+            image, *labels = (Tensor(np.stack(column)) for column in zip(*rows, strict=True))
+            return Batch((image,), tuple(labels), indices)
+
+        return prepared(batch_from, range(len(batches)), min(self.workers, usable_workers()))
 
     def _sample(self, index: int, rng: np.random.Generator | None) -> tuple[np.ndarray, ...]:
         record, size = self.split.records[index], self.spec.input_size
@@ -105,21 +102,13 @@ class PoseSource:
         assert keypoints is not None
         transform = frame_transform(pixels.shape[1], pixels.shape[0], size)
         if rng is not None:
-            pixels, keypoints, transform = self.augmentation(pixels, keypoints, size, rng)
+            pixels, keypoints, transform = augment_pose(pixels, keypoints, size, self.settings, rng)
         x = np.empty((3, *size), np.float32)
         write_framed(pixels, transform, x)
         framed = np.column_stack(
             (keypoints[:, :2] @ transform[:, :2].T + transform[:, 2], keypoints[:, 2])
         )
         return x, *draw_targets(framed, size)
-
-
-def _generators(draw: Draw, indices: np.ndarray, place: int) -> list[np.random.Generator]:
-    """The random numbers of each image of a batch, whose first has that place in the epoch."""
-    return [
-        np.random.default_rng((draw.seed, draw.epoch, index, draw.rank, number))
-        for number, index in enumerate(indices.tolist(), start=place)
-    ]
 
 
 def validate(

@@ -86,7 +86,7 @@ class IdentitySampler:
         if len(self._counts) < vehicles:
             raise TrainingError(
                 f"a batch takes {vehicles} vehicles, but the data have {len(self._counts)}; "
-                f"use a smaller batch or more images of each vehicle"
+                f"use a smaller batch_size, or more instances of each"
             )
         self._images = np.split(np.argsort(inverse, kind="stable"), np.cumsum(self._counts)[:-1])
         self._vehicles = vehicles

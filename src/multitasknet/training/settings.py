@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from reprlib import repr as shown
@@ -16,7 +17,7 @@ import yaml
 from ..errors import TrainingError
 from ..files import reading
 from ..models import DEFAULT_NETWORK
-from ..models.base import check_size
+from ..models.base import SIZE_STEP
 from ..models.multitasknet.spec import VARIANTS
 from ..vehicle.pose import POSE_CONVENTIONS
 
@@ -66,6 +67,18 @@ class Rule:
             words.append(f"of at most {self.most:g}")
         return f"{'a list, each ' * self.many}{' '.join(words)}"
 
+    def read(self, value: Any) -> Any:
+        """The value in the setting's own type, if it is written in another that means the same:
+        a path, NumPy's numbers, or 3e-4, which YAML takes for a text."""
+        if isinstance(value, Path):
+            return str(value)
+        if hasattr(value, "tolist"):
+            return value.tolist()
+        if self.kind is float and isinstance(value, str):
+            with suppress(ValueError):
+                return float(value)
+        return value
+
     def allows(self, value: Any) -> bool:
         """Whether a value is of that kind and in that range."""
         if self.many:
@@ -112,7 +125,12 @@ class Settings:
     )
     card: str | None = setting(None, "a model card instead of the network's")
     network: str = setting(DEFAULT_NETWORK, "the network to train")
-    size: int = setting(256, "side of the input in pixels, a multiple of 32", least=32)
+    size: int | None = setting(
+        None,
+        "side of the input in pixels, a multiple of 32, instead of the weights'",
+        kind=int,
+        least=32,
+    )
     epochs: int = setting(10, "uses of every image, on average", least=1)
     batch_size: int = setting(32, "images per batch and device", least=1)
     optimizer: str = setting("adam", "the optimizer", choices=OPTIMIZERS)
@@ -152,10 +170,8 @@ class Settings:
             value = getattr(self, name)
             if not rule.allows(value):
                 raise TrainingError(f"{name} is {shown(value)}; expected {rule.expected}")
-        try:
-            check_size((self.size, self.size))
-        except ValueError as error:
-            raise TrainingError(str(error)) from error
+        if self.size is not None and self.size % SIZE_STEP:
+            raise TrainingError(f"size is {self.size}; expected a multiple of {SIZE_STEP}")
 
     @classmethod
     def rules(cls) -> dict[str, Rule]:
@@ -175,9 +191,9 @@ class Settings:
                 f"{source}: unknown setting {shown(unknown[0])}; expected some of "
                 f"{', '.join(cls.rules())}"
             )
-        texts = {name: str(value) for name, value in values.items() if isinstance(value, Path)}
+        rules = cls.rules()
         try:
-            return cls(**{**values, **texts})
+            return cls(**{name: rules[name].read(value) for name, value in values.items()})
         except TrainingError as error:
             raise TrainingError(f"{source}: {error}") from error
 
@@ -202,6 +218,11 @@ class IdentitySettings(Settings):
     )
     erase: float = setting(0.5, "share of images to erase a part of", least=0, most=1)
     jitter: float = setting(0.2, "of brightness and contrast", least=0, most=1)
+    pose: str = setting(
+        "auto",
+        "for images without keypoints, if the network takes poses: auto, none, card, synthetic, or "
+        "a file of pose weights",
+    )
 
     @property
     def network_options(self) -> dict[str, Any]:
@@ -223,10 +244,6 @@ class MultiTaskNetSettings(IdentitySettings):
     """MultiTaskNet's settings."""
 
     variant: str | None = setting(None, "input variant instead of the weights'", choices=VARIANTS)
-    pose: str = setting(
-        "auto",
-        "for images without keypoints: auto, none, card, synthetic, or a file of pose weights",
-    )
 
     @property
     def network_options(self) -> dict[str, Any]:
@@ -234,15 +251,7 @@ class MultiTaskNetSettings(IdentitySettings):
 
 
 @dataclass(frozen=True)
-class VehicleReIDSettings(IdentitySettings):
-    """VehicleReID's settings."""
-
-    network: str = _same("network", "vehiclereid")
-    size: int = _same("size", 192)
-
-
-@dataclass(frozen=True)
-class AdaptSettings(MultiTaskNetSettings):
+class AdaptSettings(IdentitySettings):
     """The settings of :func:`.adapt.adapt`: of its rounds, and of the training in each."""
 
     rounds: int = setting(3, "of clustering and training; 0: batch norm statistics alone", least=0)
@@ -273,9 +282,6 @@ class PoseSettings(Settings):
     network: str = _same("network", "poseestnet")
     lr: float = _same("lr", 1e-3)
     weight_decay: float = _same("weight_decay", 1e-4)
-    scale: float = setting(0.25, "spread of the frame's size", least=0, most=0.5)
-    rotation: float = setting(30.0, "spread of the frame's angle, degrees", least=0, most=90)
-    mirror: float = setting(0.5, "share of images to mirror", least=0, most=1)
     appearance: float = setting(
         0.5, "share of images for each change of colour, sharpness and noise", least=0, most=1
     )
@@ -287,7 +293,7 @@ class PoseSettings(Settings):
 SETTINGS: dict[str, type[Settings]] = {
     "multitasknet": MultiTaskNetSettings,
     "poseestnet": PoseSettings,
-    "vehiclereid": VehicleReIDSettings,
+    "vehiclereid": IdentitySettings,
 }
 
 

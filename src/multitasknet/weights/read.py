@@ -15,6 +15,7 @@ from ..errors import CheckpointError
 from ..files import expand, reading
 from ..models import DEFAULT_NETWORK, NETWORKS, all_networks, find_network
 from ..models.base import Network, Shapes
+from ..vehicle.attributes import ClassMaps
 from .formats import READERS
 from .sidecar import Sidecar, parse_sidecar, sidecar_path
 
@@ -135,6 +136,11 @@ class Weights:
         """What the file's sidecar states; None if it has none. CheckpointError as above."""
         content = self.file.contents[1]
         return None if content is None else parse_sidecar(self.path, content, self._stated)
+
+    @property
+    def class_maps(self) -> ClassMaps:
+        """Which raw ids the classes are: as the sidecar states, else by their names."""
+        return self.sidecar.class_maps if self.sidecar else self.spec.class_maps
 
     @cached_property
     def _stated(self) -> Any:

@@ -57,6 +57,7 @@ class MultiTaskNetDefinition(EmbeddingNetwork):
     spec_type = MultiTaskNetSpec
     options = OPTIONS
     optional_cells = TOP
+    classifier = "classifier_vid"
     preprocessing_version = 2
     # The backbone, or its stem and two or three blocks.
     frozen: ClassVar = {

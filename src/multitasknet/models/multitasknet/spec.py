@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import ClassVar, Literal
 
@@ -119,6 +119,9 @@ class MultiTaskNetSpec(EmbeddingSpec):
     def head_inputs(self) -> int:
         """Columns of the first Dense layers: pooled features, and the pose where it is used."""
         return EMBEDDING_SIZE + POSE_SIZE * self.keypoint_aware
+
+    def unnormalized(self) -> MultiTaskNetSpec:
+        return replace(self, distance="euclidean")
 
     def input_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {"image": (self.channels, *size)}

@@ -34,6 +34,7 @@ class VehicleReIDDefinition(EmbeddingNetwork):
     card = "vehiclereid_synthetic.md"
     spec_type = VehicleReIDSpec
     optional_cells = (_IDENTITY,)
+    classifier = _IDENTITY
     preprocessing_version = 1
     # Up to a stride of 8, up to 16, or all but the heads.
     frozen: ClassVar = {
@@ -48,6 +49,11 @@ class VehicleReIDDefinition(EmbeddingNetwork):
     # Filters of differences whose sum is nearly 0, which eight bits make something else: a third of
     # INT8's error, and a fortieth of the work.
     float_stem = True
+
+    def classified_length(self, cell: VehicleReID) -> float:
+        """What the neck's norm makes it."""
+        gain, shift = cell.neck.gamma.asnumpy(), cell.neck.beta.asnumpy()
+        return float(np.sqrt((gain**2 + shift**2).sum()))
 
     def spec_from_shapes(self, shapes: Shapes, source: str) -> VehicleReIDSpec:
         """The rows of the classifiers give the class counts; all else only confirms that it is
