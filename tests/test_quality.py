@@ -145,7 +145,7 @@ def test_predictions_have_it_as_far_as_it_is_known(predictor: Predictor) -> None
 def test_commands_say_it_first_and_give_no_rate(
     predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    for place in ("predict", "gallery"):
+    for place in ("predict", "search"):
         monkeypatch.setattr(f"multitasknet.cli.{place}.make_predictor", lambda _: predictor)
     rng = np.random.default_rng(0)
     gallery = Gallery.create(tmp_path / "strangers.lance", predictor)
