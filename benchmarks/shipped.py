@@ -8,7 +8,7 @@ Query and gallery are changed alike, and their poses estimated from the changed 
 stand on the cards. ``--same-model`` measures on individuals of models instead, each query among no
 others than those of its model and colour, of which there are at least nine:
 
-    multitasknet synthesize --output ALIKE --vehicles 300 --models 9 --test-vehicles 800 \\
+    multitasknet synthesize --output ALIKE --vehicles 300 --models 9 --test-vehicles 2000 \\
         --images 4 --cameras 60 --pixels 160 --prior real --seed 99
     python benchmarks/shipped.py --data ALIKE --same-model
 """
