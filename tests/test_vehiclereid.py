@@ -98,7 +98,7 @@ def test_pytorch_and_all_engines_give_the_same(
     np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, rtol=1e-5)
     file = export(tmp_path / "reid.onnx", network=network).path
     engines = [Predictor(file, size=SIZE, backend=backend) for backend in ("onnx", "openvino")]
-    for run in (*(one.run for one in engines), lambda x: network(mindspore.Tensor(x))):
+    for run in (*(one.engine.run for one in engines), lambda x: network(mindspore.Tensor(x))):
         for one, other in zip(run(x), wanted, strict=True):
             assert np.abs(np.asarray(one) - other).max() <= 1e-4 * np.abs(other).max()
 
