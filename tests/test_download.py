@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import ssl
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import trustme
 from loopback import Answer, LoopbackServer
@@ -29,8 +29,9 @@ def hash_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-CONTENT = os.urandom(3_000_000)
-OTHER = os.urandom(3_000_000)
+# The same in each process that collects the tests, whose names show the hashes.
+CONTENT = np.random.default_rng(0).bytes(3_000_000)
+OTHER = np.random.default_rng(1).bytes(3_000_000)
 QUICK = RetryPolicy(rounds=2, backoff=0.01, timeouts=(2, 0.3))
 CUT = Answer(cut_after=2_000_000)
 NO_LENGTH = {"Content-Length": ""}
