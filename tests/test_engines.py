@@ -381,7 +381,8 @@ def test_bfloat16_stays_near_float32_and_is_never_silently_float32(tmp_path, cap
     assert taken == (["openvino", "bfloat16"] if has == "True" else ["onnx", "float32"])
     assert not cap or has == "False"
     wanted = Predictor(weights, pose="none").embed(crops[:16])
-    assert cosines(np.load(tmp_path / "found.npy"), wanted).min() >= 0.997
+    near = cosines(np.load(tmp_path / "found.npy"), wanted)
+    assert near.mean() >= 0.999 and near.min() >= 0.99
     if not has_bfloat16():
         with pytest.raises(EngineError, match="does not compute in bfloat16"):
             open_engine(exported, EngineOptions(precision="bfloat16"))
