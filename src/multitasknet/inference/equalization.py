@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 
-from .graph import attributes, inferred_shapes
+from .graph import attributes, inferred_shapes, open_at
 
 # What leaves a channel's positive factor a factor (a pad's value is 0 or without end).
 _KEEPS_SCALE = ("Relu", "MaxPool", "AveragePool", "Pad")
@@ -134,16 +134,8 @@ def _ranges(
     The geometric mean of its largest absolute value, from which INT8's step is, and its deviation,
     by which the norm divides that step.
     """
-    import onnxruntime
-
     names = sorted(tensors)
-    open_model = onnx.ModelProto()
-    open_model.CopyFrom(model)
-    del open_model.graph.output[:]
-    open_model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    session = onnxruntime.InferenceSession(
-        open_model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
+    session = open_at(model, names)
     seen: dict[str, list[tuple[np.ndarray, ...]]] = defaultdict(list)
     for batch in batches:
         for name, values in zip(names, session.run(names, batch), strict=True):

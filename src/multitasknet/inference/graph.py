@@ -9,7 +9,7 @@ a resize to a constant size becomes one by a constant factor, so that height and
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -215,3 +215,16 @@ class _Graph:
 def attributes(node: Any) -> dict[str, Any]:
     """A node's attributes by name."""
     return {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
+
+
+def open_at(model: Any, names: Iterable[str]) -> Any:
+    """An ONNX Runtime session of the model whose outputs are these tensors."""
+    import onnxruntime
+
+    opened = onnx.ModelProto()
+    opened.CopyFrom(model)
+    del opened.graph.output[:]
+    opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    return onnxruntime.InferenceSession(
+        opened.SerializeToString(), providers=["CPUExecutionProvider"]
+    )

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import onnx
 
+from .graph import attributes, open_at
+
 # Weights of an output up to which they are rounded together: of more, single errors even out.
 _FEW = 64
 _PLACES = 32  # of a picture where a layer's inputs are looked at
@@ -62,21 +64,8 @@ def round_weights(
             constants[name].CopyFrom(onnx.numpy_helper.from_array(values, name))
 
 
-def open_at(model: Any, names: Iterable[str]) -> Any:
-    """An ONNX Runtime session of the model whose outputs are these tensors."""
-    import onnxruntime
-
-    opened = onnx.ModelProto()
-    opened.CopyFrom(model)
-    del opened.graph.output[:]
-    opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    return onnxruntime.InferenceSession(
-        opened.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-
-
 def _is_layer(node: Any, constants: dict[str, Any]) -> bool:
-    if node.op_type == "Gemm" and not _attributes(node).get("transB"):
+    if node.op_type == "Gemm" and not attributes(node).get("transB"):
         return False
     return node.op_type in ("Conv", "Gemm") and node.input[1] in constants
 
@@ -87,7 +76,7 @@ class _Layer:
 
     def __init__(self, node: Any, constants: dict[str, Any]) -> None:
         self.node = node
-        self._options = _attributes(node)
+        self._options = attributes(node)
         weights = onnx.numpy_helper.to_array(constants[node.input[1]]).astype(np.float64)
         bias = onnx.numpy_helper.to_array(constants[node.input[2]]) if len(node.input) > 2 else 0
         self._shape, self._bias = weights.shape, np.zeros(len(weights)) + bias
@@ -188,7 +177,3 @@ def _diagonal_mean(matrices: np.ndarray) -> np.ndarray:
     """Of each of ``[G, K, K]``, as ``[G, 1, 1]``; never 0."""
     means = np.einsum("gkk->g", matrices) / matrices.shape[1]
     return np.maximum(means, np.finfo(np.float32).tiny)[:, None, None]
-
-
-def _attributes(node: Any) -> dict[str, Any]:
-    return {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
