@@ -21,7 +21,7 @@ from PIL import Image
 
 from multitasknet.vehicle.attributes import COLORS, TYPES
 from multitasknet.vehicle.keypoints import confident_surfaces, visible_surfaces
-from vehiclesynth import scene
+from vehiclesynth import fittings, load, scene
 from vehiclesynth.camera import Camera, look_at
 from vehiclesynth.chart import Matter
 from vehiclesynth.look import draw_look
@@ -192,6 +192,41 @@ def test_individuals_of_a_model_share_its_shape_and_differ_in_front_and_behind(k
         for first, second in combinations(views, 2):
             shared = (first >= 0).all(axis=1) & (second >= 0).all(axis=1)
             assert (np.abs(first - second)[shared].max(axis=1) > 30).mean() > 0.01
+
+
+@pytest.mark.parametrize("kind", ["van", "truck"])
+def test_some_vans_and_trucks_carry_ladders_each_its_own(kind, monkeypatch) -> None:
+    looks = [
+        draw_look(np.random.default_rng(seed), TYPES.index(kind) + 1, 7, model=3)
+        for seed in range(40)
+    ]
+    models = [build_model(look) for look in looks]
+    for module in (fittings, load):
+        monkeypatch.setattr(module, "draw_ladder", lambda *_, **__: [])
+    ladders, shares = set(), []
+    for model, bare in zip(models, map(build_model, looks), strict=True):
+        np.testing.assert_array_equal(model.keypoints, bare.keypoints)
+        bars, rest = divmod(len(model.mesh.triangles) - len(bare.mesh.triangles), 12)
+        assert rest == 0
+        if not bars:
+            np.testing.assert_array_equal(model.mesh.points, bare.mesh.points)
+            np.testing.assert_array_equal(model.atlas.look, bare.atlas.look)
+            continue
+        assert 2 + 3 <= bars <= 2 + 16  # two rails and the rungs
+        points = {tuple(point) for point in model.mesh.points.tolist()}
+        own = np.array(list(points - {tuple(point) for point in bare.mesh.points.tolist()}))
+        low, high = model.extent
+        assert (own > low - 0.01).all() and (own < high + 0.01).all()
+        assert 0.7 < np.ptp(own, axis=0).max() < 4.01
+        ladders.add(tuple(np.ptp(own, axis=0).round(2)))
+        shares.append(
+            max(
+                (skin(model, camera) != skin(bare, camera)).any(axis=1).mean()
+                for camera in (camera_at(model, yaw, 35) for yaw in (0, 90, 180, 270))
+            )
+        )
+    assert 3 <= len(shares) == len(ladders) <= 14
+    assert min(shares) > 0.003 and np.mean(shares) > 0.01
 
 
 def skin(model: Model, camera: Camera) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What is fixed to a body: wheels, mirrors, roof racks, signs, wings, bull bars."""
+"""What is fixed to a body: wheels, mirrors, roof racks, ladders, signs, wings, bull bars."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .body import COWL, HEADER, REAR_HEADER, Shells
 from .chart import BLACK, CHROME, PLASTIC, SEAM, Chart, Matter
 from .look import Look, draw_gray
-from .mesh import Mesh, ball_mesh, box_mesh, dish_mesh, drum_mesh
+from .mesh import Mesh, ball_mesh, box_mesh, dish_mesh, drum_mesh, joined
 
 _SWATCH = 8  # pixels
+_ALUMINIUM, _WOOD = Matter((0.42, 0.43, 0.44), 0.3), Matter((0.24, 0.13, 0.06), 0.05)
+_YELLOW = Matter((0.58, 0.36, 0.02), 0.1)  # glass fibre
 
 
 class Swatches:
@@ -217,12 +220,56 @@ def _roof(shells: Shells, look: Look, rng: np.random.Generator) -> list[Fitting]
             _box((x, -half - 0.05, top - 0.14), (x + 0.07, half + 0.05, top - 0.08), bar),
         ]
     if kind == "van" and rng.random() < 0.15:
-        ladder = draw_gray(rng, 0.3, 0.5, 0.3)
-        return [
-            _box((rear, side, top), (front, side + 0.05, top + 0.08), ladder)
-            for side in (-0.4, 0.0)
-        ]
+        return _roof_ladder(look.rng(35), (rear, front), half, top)
     return []
+
+
+def _roof_ladder(
+    rng: np.random.Generator, reach: tuple[float, float], half: float, top: float
+) -> list[Fitting]:
+    """A ladder on two bars across the roof; it may hang over the rear."""
+    rear, front = reach
+    start = rear - rng.uniform(0.0, 0.4)
+    ladder = draw_ladder(
+        rng, (start, rng.uniform(-half, half - 0.5), top + 0.05), front - start, along=0, across=1
+    )
+    bars = [
+        _box((x, -half, top - 0.02), (x + 0.05, half, top + 0.05), BLACK)
+        for x in (rear + 0.2, rear + 0.7 * (front - rear))
+    ]
+    return [*bars, *ladder]
+
+
+def draw_ladder(
+    rng: np.random.Generator, corner: ArrayLike, room: float, *, along: int, across: int
+) -> list[Fitting]:
+    """A ladder: two rails and their rungs, in metres.
+
+    Args:
+        corner: its lowest x, y, z.
+        room: the most that its rails measure.
+        along, across: axes of the rails and of the rungs; 0 is x, 1 is y, 2 is z.
+    """
+    matters = (_ALUMINIUM, _ALUMINIUM), (_WOOD, _WOOD), (_YELLOW, _ALUMINIUM)
+    rail, rung = matters[int(rng.choice(3, p=[0.5, 0.2, 0.3]))]
+    shade = rng.uniform(0.7, 1.3)
+    long, wide, step = room * rng.uniform(0.6, 1.0), rng.uniform(0.3, 0.45), rng.uniform(0.25, 0.35)
+
+    def bars(matter: Matter, starts: list[tuple[float, float]], axis: int, size: float) -> Fitting:
+        lows = np.tile(np.array(corner, float), (len(starts), 1))
+        lows[:, [along, across]] += starts
+        sizes = np.full(3, 0.05)
+        sizes[axis] = size
+        return Fitting(
+            matter.tinted(shade),
+            lambda place: joined([box_mesh(low, low + sizes, place) for low in lows]),
+        )
+
+    rungs = [(float(way), 0.0) for way in np.arange(step / 2, long - 0.05, step)]
+    return [
+        bars(rail, [(0.0, 0.0), (0.0, wide)], along, long),
+        bars(rung, rungs, across, wide),
+    ]
 
 
 def _wing(shells: Shells, look: Look) -> Fitting:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .body import Shells, box_loft
 from .chart import BLACK, PLASTIC, RED_LENS, SEAM, Chart, Matter
-from .fittings import Fitting
+from .fittings import Fitting, draw_ladder
 from .lettering import draw_number, draw_word
 from .loft import Loft
 from .look import Look, draw_gray, draw_paint, draw_vivid
@@ -35,24 +35,45 @@ def draw_load(shells: Shells, look: Look, density: float) -> Load:
     if look.kind != "truck":
         return Load(None, (), ())
     low, high = shells.load()
-    kind = rng.choice(["box", "tarp", "tipper", "flat", "tank"], p=[0.36, 0.2, 0.26, 0.13, 0.05])
-    under = _chassis(shells, low)
+    kind = str(
+        rng.choice(["box", "tarp", "tipper", "flat", "tank"], p=[0.36, 0.2, 0.26, 0.13, 0.05])
+    )
+    goods: list[Fitting] = []
     if kind == "flat":
-        deck = (low, np.array([high[0], high[1], low[2] + 0.35]))
-        loft = box_loft(*deck, 0.02)
+        loft = box_loft(low, np.array([high[0], high[1], low[2] + 0.35]), 0.02)
         charts = _painted(loft, look, rng, density, "board")
         inner, outer = np.array([0.15, 0.15, 0.3]), np.array([0.15, 0.15, 0.0])
         goods = _goods(rng, low + inner, high - outer, int(rng.integers(2, 7)))
-        return Load(loft, charts, (*under, *goods))
-    if kind == "tipper":
+    elif kind == "tipper":
         high = np.array([high[0], high[1], low[2] + rng.uniform(0.6, 1.2)])
         loft = box_loft(low, high, 0.02)
         charts = _painted(loft, look, rng, density, "tipper")
-        heap = _heap(rng, low, high)
-        return Load(loft, charts, (*under, heap))
-    high[2] *= rng.uniform(0.95, 1.25)
-    loft = box_loft(low, high, 0.12 if kind == "tarp" else 0.04)
-    return Load(loft, _painted(loft, look, rng, density, str(kind)), tuple(under))
+        goods = [_heap(rng, low, high)]
+    else:
+        high[2] *= rng.uniform(0.95, 1.25)
+        loft = box_loft(low, high, 0.12 if kind == "tarp" else 0.04)
+        charts = _painted(loft, look, rng, density, kind)
+    ladder = _ladder(look.rng(41), loft, high[1], closed=kind not in ("flat", "tipper"))
+    return Load(loft, charts, (*_chassis(shells, low), *goods, *ladder))
+
+
+def _ladder(rng: np.random.Generator, loft: Loft, half: float, *, closed: bool) -> list[Fitting]:
+    """A ladder that some trucks carry on a side, or on the rear or the top of a closed box."""
+    if rng.random() > 0.25:
+        return []
+    (rear, low), (front, high) = loft.low, loft.high
+    where = rng.choice(["left", "right", "rear", "top"] if closed else ["left", "right"])
+    if where == "rear":
+        corner = rear - 0.06, rng.uniform(0.1 - half, half - 0.6), low
+        return draw_ladder(rng, corner, high - low, along=2, across=1)
+    start = rear + rng.uniform(0.1, 0.5)
+    room = min(front - start, 4.0)
+    if where == "top":
+        corner = start, rng.uniform(0.1 - half, half - 0.6), high
+        return draw_ladder(rng, corner, room, along=0, across=1)
+    y = half + 0.01 if where == "left" else -half - 0.06
+    corner = start, y, low + rng.uniform(0.0, max(high - low - 0.5, 0.05))
+    return draw_ladder(rng, corner, room, along=0, across=2)
 
 
 def load_keypoints(shells: Shells, load: Load) -> dict[int, np.ndarray]:
