@@ -28,9 +28,13 @@ _MOST_WORKERS = 8
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: by its affinity and its control group, not the machine's."""
+    """Cores that this process may use: by its affinity and its control group (version 2)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(min(cores or 1, cores_of_quota(_QUOTA)), 1)
+    try:
+        quota, period = _QUOTA.read_text().split()
+        return max(min(cores or 1, math.ceil(int(quota) / int(period))), 1)
+    except (OSError, ValueError):  # no such file, or "max"
+        return cores or 1
 
 
 def usable_workers() -> int:
@@ -125,12 +129,3 @@ def _limit_onednn(folder: Path) -> None:
             "MindSpore has computed with AVX-512 already, which is slow; set %s=AVX2 before it",
             _VARIABLE,
         )
-
-
-def cores_of_quota(path: Path) -> int:
-    """What a control group (version 2) leaves of the machine; all of it where there is none."""
-    try:
-        quota, period = path.read_text().split()
-        return math.ceil(int(quota) / int(period))
-    except (OSError, ValueError):  # no such file, or "max"
-        return os.cpu_count() or 1

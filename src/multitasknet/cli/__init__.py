@@ -20,7 +20,8 @@ from ..errors import MultiTaskNetError
 
 # Module to its commands, in the order of the help; a module is imported when one of them is run.
 _COMMANDS = {
-    "predict": ("predict", "pose"),
+    "predict": ("predict",),
+    "pose": ("pose",),
     "search": ("search", "group", "compare"),
     "gallery": ("gallery",),
     "track": ("track",),

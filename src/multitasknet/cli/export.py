@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..inference.tracker_files import HOSTS, export_for
-from ..models import pose_networks
+from ..models import NETWORKS, POSE_NETWORKS
 from .options import (
     add_command,
     add_options,
@@ -76,7 +76,7 @@ def add_parsers(commands: Any) -> None:
 def _export(options: argparse.Namespace) -> None:
     from ..inference.export import CHECKED_INPUTS, export
 
-    how = source_of(options) | given(options, ("fixed_batch", "size", "device", "embedding_only"))
+    how = given(options, ("weights", "fixed_batch", "size", "device", "embedding_only"))
     how["name"] = options.network
     lines = ""
     if options.host:
@@ -99,18 +99,15 @@ def _export(options: argparse.Namespace) -> None:
 def _is_pose(options: argparse.Namespace) -> bool:
     """Whether ``--weights`` are a pose network's."""
     from ..files import expand
-    from ..hub.card import ENTRIES
     from ..inference.engines import open_engine
-    from ..weights.read import read_weights
 
-    weights, card = source_of(options).values()
-    if card or weights in (None, *ENTRIES):
-        name = card.network if card else weights
-    elif (path := expand(weights)).suffix == ".onnx":
-        name = open_engine(path).spec.network
-    else:
-        name = read_weights(path).network.name
-    return name in {network.name for network in pose_networks()}
+    source = source_of(options)
+    if source.weights in (None, *NETWORKS):
+        return source.weights in POSE_NETWORKS
+    if str(source.weights).endswith(".onnx"):
+        return open_engine(expand(source.weights)).spec.network in POSE_NETWORKS
+    file = source.file()
+    return file is not None and file.read().network.name in POSE_NETWORKS
 
 
 def _quantize(options: argparse.Namespace) -> None:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .options import (
+    PREDICTOR,
     add_command,
     add_options,
     add_predictor_options,
     boxes_in,
     check_images,
+    given,
     make_predictor,
-    predictor_settings,
     print_json,
     print_rows,
     print_table,
@@ -138,8 +139,7 @@ def _add(options: argparse.Namespace) -> None:
     entries = gallery.stale(predictor.origin) if entries is None else entries
     embedder: Any = nullcontext(predictor)
     if options.ray:
-        settings = predictor_settings(options)
-        embedder = ray_embedder(settings, predictor.origin, address=options.ray)
+        embedder = ray_embedder(given(options, PREDICTOR), predictor.origin, address=options.ray)
     entries = with_labels(entries, options.labels)
     with embedder as what:
         report = gallery.add(

@@ -11,22 +11,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..inference.engines import BACKENDS, PRECISIONS
-from ..models import DEFAULT_NETWORK, NETWORKS
+from ..models import DEFAULT_NETWORK, NETWORKS, POSE_NETWORKS
 from ..models.base import check_size
 
 if TYPE_CHECKING:
     from ..data.boxes import Box
+    from ..errors import ImageError
     from ..hub.card import ModelCard
+    from ..hub.source import WeightsSource
     from ..inference.pose import PoseEstimator
     from ..inference.predictor import Predictor
 
 # How a network runs: of commands that take many pictures.
 ENGINE = ("--size", "--backend", "--precision")
 _ENGINE = ("size", "backend", "precision")
+# What make_predictor passes on.
+PREDICTOR = ("weights", "pose", *_ENGINE)
 _WIDTH = 79
-# The first is whose weights are random ones.
-POSE_NETWORKS = ("poseestnet", "vehiclepose")
 _MOST = 10**9
+NOTHING_READ = 1  # an exit code
+IMAGES = "a vehicle crop, or a folder of them"
 
 
 def add_command(
@@ -130,38 +134,17 @@ def add_pose_options(parser: argparse.ArgumentParser) -> None:
 
 
 def given(options: object, names: Iterable[str]) -> dict[str, Any]:
-    """The options of these names that have a value, as keyword arguments."""
-    return {name: getattr(options, name) for name in names if hasattr(options, name)}
+    """The options of these names that the user gave a value, as keyword arguments."""
+    values = {name: getattr(options, name, None) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def weights_of(options: argparse.Namespace) -> str:
-    """What ``--weights`` names, ``card`` for a card, or its default: see the option's help."""
-    from ..hub.card import CARD
-    from ..hub.source import NONE, default_weights
+def source_of(options: argparse.Namespace) -> WeightsSource:
+    """What ``--weights`` and ``--card`` mean for ``--network``."""
+    from ..hub.source import DEFAULT, WeightsSource
 
-    if card_path(options):
-        return CARD
-    if getattr(options, "weights", None):
-        return str(options.weights)
-    network = options.network or DEFAULT_NETWORK
-    return str(default_weights((network,) if isinstance(network, str) else network) or NONE)
-
-
-def source_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Which weights, as the package's functions take it."""
-    from ..hub.card import SYNTHETIC
-
-    weights = weights_of(options)
-    if weights == SYNTHETIC and isinstance(options.network, str):
-        weights = options.network
-    card = card_of(options) if card_path(options) else None
-    return {"weights": None if weights == "none" else weights, "card": card}
-
-
-def card_path(options: argparse.Namespace) -> Path | None:
-    """The card that ``--card`` or ``--weights`` names; None if there is none."""
-    card, weights = (getattr(options, name, None) for name in ("card", "weights"))
-    return card or (Path(weights) if weights and str(weights).endswith(".md") else None)
+    how = {"weights": DEFAULT} | given(options, ("weights", "card"))
+    return WeightsSource(**how).resolved(*networks_of(options))
 
 
 def card_of(options: argparse.Namespace) -> ModelCard:
@@ -169,40 +152,27 @@ def card_of(options: argparse.Namespace) -> ModelCard:
 
     An error if the card and ``--network`` contradict.
     """
-    from ..hub.card import CARD, SYNTHETIC, load_card, own_card
-    from ..weights.read import check_network
+    return source_of(options).model_card(*networks_of(options))
 
-    path = card_path(options)
-    if path is None:
-        named = weights_of(options)
-        if named in NETWORKS:
-            return own_card(named, SYNTHETIC)
-        entry = SYNTHETIC if named == SYNTHETIC else CARD
-        return own_card(options.network or DEFAULT_NETWORK, entry)
-    card = load_card(path)
-    if options.network:
-        check_network(card.network, options.network, str(card.path))
-    return card
+
+def networks_of(options: argparse.Namespace) -> tuple[str, ...]:
+    """Those whose weights may be meant; none if the weights state it."""
+    names = options.network or ()
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def make_predictor(options: argparse.Namespace) -> Predictor:
     """The predictor that the options ask for, see :func:`add_predictor_options`."""
     from ..inference.predictor import Predictor
 
-    return Predictor(**predictor_settings(options))
-
-
-def predictor_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of that predictor."""
-    return source_of(options) | given(options, ("pose", *_ENGINE))
+    return Predictor(**given(options, PREDICTOR))
 
 
 def make_pose_estimator(options: argparse.Namespace) -> PoseEstimator:
     """The estimator that the options ask for, see :func:`add_pose_options`."""
     from ..inference.pose import PoseEstimator
 
-    how = given(options, ("flip_test", *_ENGINE))
-    estimator = PoseEstimator(**source_of(options), **how)
+    estimator = PoseEstimator(**given(options, ("weights", "flip_test", *_ENGINE)))
     if not estimator.engine.source:
         print("multitasknet: the weights are random; these poses mean nothing", file=sys.stderr)
     return estimator
@@ -242,6 +212,19 @@ def boxes_in(options: argparse.Namespace, places: Sequence[Path]) -> list[Box] |
     if getattr(options, "labels", None):
         options.usage("--labels is of whole images: leave it or --boxes out")
     return boxes_of(images_of(places), options.boxes)
+
+
+def box_of(boxes: Sequence[Box] | None, index: int) -> dict[str, Any]:
+    """Where a crop is from, as JSON has it; nothing for a whole image."""
+    if not boxes:
+        return {}
+    box = boxes[index]
+    return {"image": box.image, "box": box.xyxy, "track": box.track, "label": box.label}
+
+
+def print_error(name: str, error: ImageError) -> None:
+    """An image that is left out."""
+    print(f"multitasknet: {error}", file=sys.stderr)
 
 
 def check_folder(output: Path | None) -> None:

@@ -16,7 +16,7 @@ from ..training.settings import (
     PoseSettings,
     Settings,
 )
-from .options import add_command, add_options, card_path, given, print_table
+from .options import add_command, add_options, given, print_table
 
 if TYPE_CHECKING:
     from ..training.finetune import FinetuneResult
@@ -115,9 +115,8 @@ def _settings(
 
     settings = read_config(options.config, kind) if options.config else {}
     settings |= given(options, names)
-    card = card_path(options)
-    if card:
-        settings |= {"weights": "card", "card": str(card)}
+    if options.weights and options.weights.endswith(".md"):
+        settings |= {"weights": "card", "card": options.weights}
     elif options.weights:
         settings["weights"] = options.weights
     return settings

@@ -16,7 +16,7 @@ from .options import (
     given,
     print_json,
     print_rows,
-    weights_of,
+    source_of,
 )
 
 if TYPE_CHECKING:
@@ -119,8 +119,8 @@ def _info(options: argparse.Namespace) -> None:
     if options.system:
         _print_system(options)
         return
-    named = weights_of(options)
-    if named == "none":
+    named = source_of(options).weights
+    if named is None:
         raise CheckpointError("random weights hold nothing to print; give a file or a card")
     if named in ENTRIES:
         rows = _card_rows(card_of(options))

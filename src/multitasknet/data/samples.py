@@ -36,10 +36,10 @@ LABEL_COLUMNS = ("identity", "color", "type")
 
 def make_sample(pixels: np.ndarray, keypoints: np.ndarray | None, spec: Spec) -> Sample:
     """A picture and its pose, with the maps that the network takes drawn from the pose."""
-    pose = pose_or_zeros(keypoints)
+    pose, kinds = pose_or_zeros(keypoints), spec.variant
     height, width = pixels.shape[:2]
     maps = draw_maps(
-        pose, heatmaps=spec.heatmaps, segments=spec.segments, height=height, width=width
+        pose, heatmaps=kinds.heatmaps, segments=kinds.segments, height=height, width=width
     )
     return Sample(pixels, pose, maps)
 
@@ -52,8 +52,8 @@ def load_sample(record: Record, spec: Spec) -> Sample:
         DataError: a stored map is missing or is not 64x64.
     """
     pixels = read_image(record.image)
-    original = pixels.shape[0], pixels.shape[1]
-    maps = load_maps(record, original, heatmaps=spec.heatmaps, segments=spec.segments)
+    original, kinds = (pixels.shape[0], pixels.shape[1]), spec.variant
+    maps = load_maps(record, original, heatmaps=kinds.heatmaps, segments=kinds.segments)
     return Sample(pixels, pose_or_zeros(record.keypoints), maps)
 
 

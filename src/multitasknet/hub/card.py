@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -162,14 +162,13 @@ def assets_folder() -> Path:
 
 def default_card_path(network: str = DEFAULT_NETWORK, entry: str = CARD) -> Path:
     """Where the card of a network's entry is, if it came with this module."""
-    definition = find_network(network)
-    name = definition.card if entry == CARD else f"{definition.name}_{entry}.md"
+    name = find_network(network).card if entry == CARD else f"{network.lower()}_{entry}.md"
     return assets_folder() / name
 
 
-def shipped_networks() -> tuple[str, ...]:
-    """The networks whose weights came with this module."""
-    return tuple(name for name in NETWORKS if default_card_path(name, SYNTHETIC).is_file())
+def shipped_networks(networks: Iterable[str] = NETWORKS) -> tuple[str, ...]:
+    """Those of these networks whose weights came with this module."""
+    return tuple(name for name in networks if default_card_path(name, SYNTHETIC).is_file())
 
 
 def own_card(network: str | Sequence[str] = DEFAULT_NETWORK, entry: str = CARD) -> ModelCard:

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import DownloadError
 from ..files import expand
 from ..models import DEFAULT_NETWORK, NETWORKS
-from ..weights.read import WeightsFile
-from .card import CARD, ENTRIES, SYNTHETIC, Asset, ModelCard, load_card, own_card, shipped_networks
+from ..weights.read import WeightsFile, check_network
+from .card import (
+    CARD,
+    ENTRIES,
+    SYNTHETIC,
+    ModelCard,
+    default_card_path,
+    load_card,
+    own_card,
+    shipped_networks,
+)
 from .download import asset_path, fetch_asset
 
 DEFAULT, NONE = "default", "none"
 WEIGHTS_VARIABLE = "MULTITASKNET_WEIGHTS"
+_STATED = re.compile(r"(?:asset|side)-sha256: ([0-9a-f]{64})$", re.M)
 
 
 @dataclass(frozen=True)
 class WeightsSource:
     """Which weights to use; all functions that take weights take these five by keyword.
 
-    See :func:`multitasknet.create_network` for their meaning.
+    See :func:`multitasknet.create_network` and :class:`multitasknet.Predictor` for their meaning.
     """
 
     weights: str | Path | None = CARD
@@ -31,14 +42,23 @@ class WeightsSource:
     offline: bool = False
     progress: bool = True
 
-    def __post_init__(self) -> None:
-        if self.card is not None and self.weights not in (None, CARD):
-            raise ValueError(f"weights are {str(self.weights)!r} and a card is given; give one")
+    def resolved(self, *networks: str) -> WeightsSource:
+        """What the words mean for these networks, or else for MultiTaskNet.
 
-    @property
-    def suffix(self) -> str:
-        """The ending of a local file; empty for a card's asset and for none."""
-        return "" if self.weights in (None, *ENTRIES) else Path(str(self.weights)).suffix
+        Weights are then None, a file, ``card``, or the network whose shipped ones they are.
+        ValueError for weights beside a card.
+        """
+        networks = networks or (DEFAULT_NETWORK,)
+        weights, card = self.weights, self.card
+        if card is not None and weights not in (None, DEFAULT, CARD):
+            raise ValueError(f"weights are {str(weights)!r} and a card is given; give one")
+        if weights == DEFAULT:
+            weights = default_weights(networks, card)
+        if weights == SYNTHETIC:
+            weights = next(iter(shipped_networks(networks)), SYNTHETIC)
+        elif str(weights).endswith(".md"):
+            weights, card = CARD, weights
+        return replace(self, weights=None if weights == NONE else weights, card=card)
 
     def file(self, *networks: str) -> WeightsFile | None:
         """The file, downloaded if need be; None if there is none.
@@ -49,36 +69,48 @@ class WeightsSource:
         Raises:
             CardError, DownloadError: as :func:`multitasknet.load_card` and
                 :func:`multitasknet.fetch_asset`.
+            CheckpointError: the card is another network's.
         """
-        if self.weights is None:
+        source = self.resolved(*networks)
+        if source.weights is None:
             return None
-        if self.weights not in ENTRIES:
-            return WeightsFile(expand(self.weights))
-        card = self.card if self.weights == CARD else None
-        if self.weights in NETWORKS:
-            card = own_card(str(self.weights), SYNTHETIC)
-        elif card is None:
-            card = own_card(networks or DEFAULT_NETWORK, str(self.weights))
-        elif not isinstance(card, ModelCard):
-            card = load_card(card)
-        asset, side = card.asset, card.asset.side
+        if source.weights not in ENTRIES:
+            return WeightsFile(expand(source.weights))
+        shipped = _shipped_file(str(source.weights)) if source.weights in NETWORKS else None
+        return shipped or source._asset_file(*networks)
+
+    def model_card(self, *networks: str) -> ModelCard:
+        """The card that is given, or else the one that comes with the weights.
+
+        Of a file it is the published card of the first of the networks. Errors as :meth:`file`.
+        """
+        source = self.resolved(*networks)
+        if source.card is None:
+            if source.weights in NETWORKS:
+                return own_card(str(source.weights), SYNTHETIC)
+            entry = SYNTHETIC if source.weights == SYNTHETIC else CARD
+            return own_card(networks or DEFAULT_NETWORK, entry)
+        card = source.card if isinstance(source.card, ModelCard) else load_card(source.card)
+        if networks and card.network in NETWORKS:
+            check_network(card.network, networks, str(card.path))
+        return card
+
+    def _asset_file(self, *networks: str) -> WeightsFile:
+        asset = self.model_card(*networks).asset
         # What came with its card is hashed when it is read; what is in the cache is downloaded
         # again if it is damaged.
         if asset.beside is None:
-            self._download(asset)
+            try:
+                fetch_asset(asset, self.cache_dir, self.offline, self.progress)
+            except DownloadError as error:
+                others = " and ".join(shipped_networks())
+                if not others:
+                    raise
+                raise DownloadError(
+                    f"{error}\nWithout a download there are the weights {SYNTHETIC!r} of {others}"
+                ) from error
         path = asset_path(asset, self.cache_dir)
-        return WeightsFile(path, asset.sha256, side.sha256 if side else "")
-
-    def _download(self, asset: Asset) -> None:
-        try:
-            fetch_asset(asset, self.cache_dir, self.offline, self.progress)
-        except DownloadError as error:
-            others = " and ".join(shipped_networks())
-            if not others:
-                raise
-            raise DownloadError(
-                f"{error}\nWithout a download there are the weights {SYNTHETIC!r} of {others}"
-            ) from error
+        return WeightsFile(path, asset.sha256, asset.side.sha256 if asset.side else "")
 
 
 def default_weights(
@@ -94,4 +126,13 @@ def default_weights(
         return CARD
     if DEFAULT_NETWORK in networks and (chosen := os.environ.get(WEIGHTS_VARIABLE)):
         return None if chosen == NONE else chosen
-    return SYNTHETIC if set(networks) & set(shipped_networks()) else CARD
+    return SYNTHETIC if shipped_networks(networks) else CARD
+
+
+def _shipped_file(network: str) -> WeightsFile | None:
+    """The weights beside their card, whose hashes alone are looked up in it; None if elsewhere."""
+    card = default_card_path(network, SYNTHETIC)
+    weights = card.with_suffix(".ckpt")
+    if not (card.is_file() and weights.is_file()):
+        return None
+    return WeightsFile(weights, *_STATED.findall(card.read_text(encoding="utf-8")))

@@ -97,12 +97,15 @@ class Engine(ABC):
         precision: ``float32``, ``bfloat16`` or ``int8``.
         weights_sha256: of the weights file whose values these are; of what is run, if they are no
             file's.
+        input_names, output_names: in the spec's order.
         batch: the only batch size that it takes; None for any.
         streams: in how many runs side by side it takes a batch.
     """
 
     name: ClassVar[str]
     spec: Any
+    input_names: Sequence[str]
+    output_names: Sequence[str]
     source: str
     precision: str
     weights_sha256: str
@@ -122,8 +125,10 @@ class Engine(ABC):
             shared = [np.array_split(one, pieces) for one in inputs]
             runs = self._pool.map(self._run, *shared)
             outputs = tuple(map(np.concatenate, zip(*runs, strict=True)))
-        else:
+        elif self.batch:
             outputs = in_batches(self._run, inputs, self.batch)
+        else:
+            outputs = self._run(*inputs)
         if not all(np.isfinite(one).all() for one in outputs):
             raise EngineError(
                 f"{Path(self.source).name or 'the network'}: in {self.precision} its outputs are "
@@ -172,12 +177,10 @@ class OnnxEngine(Engine):
         is_own = self.precision == "int8" or not self.metadata.weights_sha256
         sha256 = hashlib.sha256(content).hexdigest() if is_own else self.metadata.weights_sha256
         self.weights_sha256 = sha256
-        self.input_names = list(self.spec.input_shapes(self.spec.input_size))
-        self.output_names = list(self.spec.output_shapes(self.spec.input_size))
 
     @abstractmethod
     def _open(self, content: bytes, threads: int, options: EngineOptions) -> Mapping[str, str]:
-        """Open the file; its metadata."""
+        """Open the file, and set the names of its ends; its metadata."""
 
 
 class OnnxRuntimeEngine(OnnxEngine):
@@ -201,6 +204,8 @@ class OnnxRuntimeEngine(OnnxEngine):
         self._session = onnxruntime.InferenceSession(
             content, settings, providers=["CPUExecutionProvider"]
         )
+        self.input_names = [one.name for one in self._session.get_inputs()]
+        self.output_names = [one.name for one in self._session.get_outputs()]
         strings: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
         return strings
 
@@ -233,6 +238,8 @@ class OpenVinoEngine(OnnxEngine):
         }
         self._compiled = core.compile_model(graph, "CPU", settings)
         self.streams = self._compiled.get_property("NUM_STREAMS")
+        self.input_names = [one.any_name for one in self._compiled.inputs]
+        self.output_names = [one.any_name for one in self._compiled.outputs]
         # One a run at a time; as many as there ever were runs side by side.
         self._idle: SimpleQueue[Any] = SimpleQueue()
         key = ["framework"]  # where OpenVINO puts an ONNX file's own metadata
@@ -274,6 +281,8 @@ class MindSporeEngine(Engine):
         with MINDSPORE_TURN:
             self._cell = frozen_copy(cell)
         self.spec, self.batch = cell.spec, batch
+        self.input_names = list(cell.spec.input_shapes(cell.spec.input_size))
+        self.output_names = list(cell.spec.output_shapes(cell.spec.input_size))
         self.source, self.weights_sha256 = (str(file.path), file.sha256) if file else _named(cell)
         if not self.weights_sha256:
             digest = hashlib.sha256()

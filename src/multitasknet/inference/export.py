@@ -12,9 +12,9 @@ import numpy as np
 from ..device import MINDSPORE_TURN, choose_device
 from ..errors import EngineError
 from ..files import check_output, expand, replacing
-from ..hub.card import ENTRIES, SYNTHETIC, ModelCard
-from ..hub.source import DEFAULT, WeightsSource, default_weights
-from ..models import DEFAULT_NETWORK, pose_networks
+from ..hub.card import ENTRIES, ModelCard
+from ..hub.source import DEFAULT, WeightsSource
+from ..models import DEFAULT_NETWORK, NETWORKS, POSE_NETWORKS
 from ..models.base import check_memory, check_size
 from ..ranking.calibration import Calibration, read_calibration
 from ..weights.read import check_network
@@ -112,15 +112,15 @@ def export(
         )
     if output.suffix not in FORMATS:
         raise EngineError(f"{output}: expected a name that ends in {' or '.join(FORMATS)}")
-    if weights == DEFAULT:
-        weights = default_weights((name or DEFAULT_NETWORK,), card)
-    if weights == SYNTHETIC:
-        weights = name or DEFAULT_NETWORK
-    check_output(output, inputs=[] if weights in (None, *ENTRIES) else [expand(str(weights))])
-    source = WeightsSource(weights, card, cache_dir, offline, progress)
+    names = (name,) if name else ()
+    source = WeightsSource(weights, card, cache_dir, offline, progress).resolved(*names)
+    read = [] if source.weights in (None, *ENTRIES) else [expand(str(source.weights))]
+    check_output(output, inputs=read)
     if rgb:
-        stated = name or (card.network if isinstance(card, ModelCard) else None)
-        if stated in [one.name for one in pose_networks()]:
+        stated = source.weights if source.weights in NETWORKS else name
+        if source.card is not None:
+            stated = source.model_card(*names).network
+        if stated in POSE_NETWORKS:
             raise EngineError(
                 f"--rgb and --for need a network that gives embeddings; {stated} gives keypoints: "
                 f"export it without --rgb"
@@ -153,14 +153,12 @@ def export(
     with replacing(output) as part:
         run = _write(part, cell, metadata)
         difference = largest_difference(run, cell, metadata.spec)
-        most = tolerance()
-        if not difference <= most:
+        if not difference <= (most := tolerance()):
             raise EngineError(
                 f"{output}: its outputs differ from the network's by {difference:.1e}, expected at "
                 f"most {most:.0e}; the file is not kept"
             )
-        written = part.stat().st_size
-    return ExportReport(output, metadata, difference, written)
+        return ExportReport(output, metadata, difference, part.stat().st_size)
 
 
 def check_rgb_name(output: Path) -> None:
@@ -202,7 +200,7 @@ def _frozen(
         network = inner_network(network)
         with MINDSPORE_TURN:
             return frozen_copy(network), source_sha256(network, network.load_report), None
-    file = source.file(name or DEFAULT_NETWORK)
+    file = source.file(*((name,) if name else ()))
     if file is None:
         from ..hub.create_network import create_network
 

@@ -24,7 +24,7 @@ from ..hub.card import (
 )
 from ..hub.download import asset_path
 from ..hub.source import DEFAULT
-from ..models import find_network, pose_networks
+from ..models import POSE_NETWORKS, find_network
 from ..models.base import PoseNetwork
 from ..runtime import usable_cores
 from ..vehicle.keypoints import pose_or_zeros
@@ -79,7 +79,7 @@ class PoseEstimator(Runner):
         hidden: str | None = None,
         **options: Unpack[RunnerOptions],
     ) -> None:
-        super().__init__([one.name for one in pose_networks()], weights, **options)
+        super().__init__(POSE_NETWORKS, weights, **options)
         self.definition = cast("PoseNetwork", find_network(self.spec.network))
         if not self.spec.is_complete:
             raise ValueError(
@@ -140,20 +140,23 @@ class PoseEstimator(Runner):
         outputs, mirrored = self.engine.run(x), None
         if self.flip_test:
             mirrored = self.engine.run(np.ascontiguousarray(x[..., ::-1]))
-        peaks, maps = self.definition.decode(outputs, mirrored)
-        shares = self.definition.half_turn_shares(peaks, maps)
-        contents = self.definition.contents(outputs, mirrored)
+        found = self.definition.decode(outputs, mirrored)
         poses = []
-        for one, found, map_, share, shown in zip(
-            pixels, peaks, maps, shares, contents, strict=True
-        ):
-            height, width = one.shape[:2]
+        for row, (height, width, _) in enumerate(one.shape for one in pixels):
             keypoints = self.definition.keypoints_in_image(
-                found, width=width, height=height, size=self.size
+                found.peaks[row], width=width, height=height, size=self.size
             )
             if self.pose_convention != self.spec.pose_convention:
                 keypoints = as_published(keypoints)
-            poses.append(Pose(keypoints, "estimated", map_ if heatmaps else None, share, shown))
+            poses.append(
+                Pose(
+                    keypoints,
+                    "estimated",
+                    found.maps[row] if heatmaps else None,
+                    None if found.half_turns is None else float(found.half_turns[row]),
+                    None if found.contents is None else found.contents[row],
+                )
+            )
         return poses
 
     def inputs(
@@ -226,9 +229,8 @@ def pose_at_hand(convention: PoseConvention | None, cache_dir: str | Path | None
 
     The published ones come first where their convention is wanted.
     """
-    names = [network.name for network in pose_networks()]
-    card = default_card_path(names[0])
-    is_kept = card.is_file() and asset_path(load_card(card).asset, cache_dir).is_file()
-    if is_kept and convention != "visibility":
+    card = default_card_path(POSE_NETWORKS[0])
+    may_be_published = convention != "visibility" and card.is_file()
+    if may_be_published and asset_path(load_card(card).asset, cache_dir).is_file():
         return CARD
-    return SYNTHETIC if set(names) & set(shipped_networks()) else NONE
+    return SYNTHETIC if shipped_networks(POSE_NETWORKS) else NONE

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..data.samples import batch_inputs, load_maps, make_sample
 from ..hub.source import DEFAULT
-from ..models import embedding_networks, find_network
+from ..models import EMBEDDING_NETWORKS, find_network
 from ..ranking.calibration import Calibration, read_calibration
 from ..runtime import usable_cores
 from ..vehicle.sample import Sample
@@ -87,7 +87,7 @@ class Predictor(Runner):
         pose: str | Path | PoseEstimator = AUTO,
         **options: Unpack[RunnerOptions],
     ) -> None:
-        super().__init__([one.name for one in embedding_networks()], weights, **options)
+        super().__init__(EMBEDDING_NETWORKS, weights, **options)
         shared: dict[str, Any] = dict(options)
         for name in ("network", "card", "size"):
             shared.pop(name, None)
@@ -184,7 +184,7 @@ class Predictor(Runner):
         ):
             for inputs, shots in batches:
                 outputs = self.engine.run(*inputs)
-                found = dict(zip(spec.output_shapes(self.size), outputs, strict=True))
+                found = dict(zip(self.engine.output_names, outputs, strict=True))
                 for row, shot in enumerate(shots):
                     total += 1
                     neutral += shot.pose.origin == "neutral"
@@ -257,5 +257,6 @@ class Predictor(Runner):
             return make_sample(shot.pixels, keypoints, spec)
         known = None if shot.pose.origin == "neutral" else shot.pose.keypoints
         record = replace(record, keypoints=known)
-        maps = load_maps(record, shot.shape, heatmaps=spec.heatmaps, segments=spec.segments)
+        kinds = {"heatmaps": spec.variant.heatmaps, "segments": spec.variant.segments}
+        maps = load_maps(record, shot.shape, **kinds)
         return Sample(shot.pixels, keypoints, maps)

@@ -17,13 +17,13 @@ from ..errors import EngineError, ImageError
 from ..files import expand
 from ..hub.card import ENTRIES, ModelCard
 from ..hub.download import default_cache_dir
-from ..hub.source import DEFAULT, WeightsSource, default_weights
+from ..hub.source import WeightsSource
 from ..images import ImageInput, Picture, open_picture
 from ..models.base import check_memory, check_size
 from ..runtime import usable_cores
 from ..vehicle.pose import Pose
 from ..vehicle.quality import Quality, find_quality
-from ..weights.read import check_network
+from ..weights.read import WeightsFile, check_network
 from .engines import Aim, Backend, EngineOptions, Precision, open_engine
 
 if TYPE_CHECKING:
@@ -125,17 +125,19 @@ class Runner:
         shared = options.optimize_for == "throughput"
         most = _A_THREAD * (options.threads or usable_cores()) if shared else 0
         self.batch_size = options.batch_size or max(_BATCH, most)
-        if weights == DEFAULT:
-            weights = default_weights(names, card)
-        source = WeightsSource(weights, card, cache_dir, offline, progress)
-        model, self.weights_file = _model(source, names, network)
-        self.weights_are_own = self.weights_file is not None and weights not in ENTRIES
+        source = WeightsSource(weights, card, cache_dir, offline, progress).resolved(*names)
+        model = _model(source, names, network)
+        self.weights_file: Path | None = None
+        if isinstance(model, Path | WeightsFile):
+            self.weights_file = model if isinstance(model, Path) else model.path
+        self.weights_are_own = self.weights_file is not None and source.weights not in ENTRIES
         folder = default_cache_dir() if cache_dir is None else expand(cache_dir)
         self.engine = open_engine(model, replace(options, batch_size=self.batch_size), folder)
         self.spec = self.engine.spec
         check_network(self.spec.network, names, self.engine.source or "the network")
         self.size = check_size(size or self.spec.input_size)
-        check_memory(self.spec, self.size, self.batch_size)
+        if size or options.batch_size:
+            check_memory(self.spec, self.size, self.batch_size)
 
     def read(
         self,
@@ -203,24 +205,22 @@ def _posed_image(
     return PosedImage(index, picture, pixels, divisor, pose, pose.scaled(1 / divisor), record)
 
 
-def _model(source: WeightsSource, names: Sequence[str], network: Any) -> tuple[Any, Path | None]:
-    """What :func:`.open_engine` is to open, and the file that it is in."""
+def _model(source: WeightsSource, names: Sequence[str], network: Any) -> Any:
+    """What :func:`.open_engine` is to open: a Cell, a WeightsFile or the path of an ONNX file."""
     if network is not None:
         from ..weights.load import inner_network
 
-        return inner_network(network), None
+        return inner_network(network)
     if source.weights is None:
         from ..hub.create_network import create_network
 
-        return create_network(names[0], weights=None), None
-    if source.suffix == ".onnx":
-        path = expand(str(source.weights))
-        return path, path
-    if source.suffix == ".mindir":
+        return create_network(names[0], weights=None)
+    suffix = Path(source.weights).suffix
+    if suffix == ".onnx":
+        return expand(source.weights)
+    if suffix == ".mindir":
         raise EngineError(
             f"{source.weights}: MindIR files are for MindSpore Lite and other runtimes; give the "
             f"weights, or an .onnx file"
         )
-    file = source.file(*names)
-    assert file is not None
-    return file, file.path
+    return source.file(*names)

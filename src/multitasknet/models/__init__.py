@@ -9,17 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .base import Network, PoseNetwork
-    from .embedding import EmbeddingNetwork
+    from .base import Network
 
-# The one table of networks: name, as the Hub client passes it, to the module with its NETWORK.
-NETWORKS = {
-    "multitasknet": ".multitasknet.definition",
-    "poseestnet": ".poseestnet.definition",
-    "vehiclepose": ".vehiclepose.definition",
-    "vehiclereid": ".vehiclereid.definition",
-}
-DEFAULT_NETWORK = "multitasknet"
+# The one table of networks, by what they find. Of each kind the first is whose random weights and
+# published card are meant where none is named.
+EMBEDDING_NETWORKS = ("multitasknet", "vehiclereid")
+POSE_NETWORKS = ("poseestnet", "vehiclepose")
+# Name, as the Hub client passes it, to the module with its NETWORK.
+NETWORKS = {name: f".{name}.definition" for name in sorted((*EMBEDDING_NETWORKS, *POSE_NETWORKS))}
+DEFAULT_NETWORK = EMBEDDING_NETWORKS[0]
 
 
 def find_network(name: str) -> Network:
@@ -35,22 +33,3 @@ def find_network(name: str) -> Network:
         raise NotImplementedError(f"{name} is not implemented in the repo")
     network: Network = import_module(NETWORKS[name.lower()], __name__).NETWORK
     return network
-
-
-def all_networks() -> tuple[Network, ...]:
-    """All networks, in the table's order."""
-    return tuple(map(find_network, NETWORKS))
-
-
-def pose_networks() -> tuple[PoseNetwork, ...]:
-    """Those that find keypoints."""
-    from .base import PoseNetwork
-
-    return tuple(network for network in all_networks() if isinstance(network, PoseNetwork))
-
-
-def embedding_networks() -> tuple[EmbeddingNetwork, ...]:
-    """Those that embed vehicles."""
-    from .embedding import EmbeddingNetwork
-
-    return tuple(network for network in all_networks() if isinstance(network, EmbeddingNetwork))

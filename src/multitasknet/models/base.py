@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
 from ..errors import CheckpointError, EngineError, shown
 from ..runtime import free_memory
 from ..vehicle.attributes import ClassMaps
-from ..vehicle.pose import PoseConvention, check_convention
+from ..vehicle.keypoints import NUM_KEYPOINTS, SURFACES
+from ..vehicle.pose import POSE_CONVENTIONS, PoseConvention
 from ..vehicle.sample import Sample
 from .names import published_entries, split_entries, torch_entries
 
@@ -32,6 +33,32 @@ SIZE_STEP = 32
 _MUCH_MEMORY = 1 << 30
 
 
+class Variant(str, Enum):
+    """Which maps follow the image's three channels.
+
+    Attributes:
+        heatmaps, segments: whether these do, in this order.
+        channels: of image and maps together.
+    """
+
+    RGB = "rgb"
+    SEGMENT = "segment"
+    HEATMAP = "heatmap"
+    HEATMAP_SEGMENT = "heatmap+segment"
+
+    __str__ = str.__str__
+
+    def __init__(self, value: str) -> None:
+        self.heatmaps, self.segments = "heatmap" in value, "segment" in value
+        self.channels = 3 + NUM_KEYPOINTS * self.heatmaps + len(SURFACES) * self.segments
+
+    @classmethod
+    def _missing_(cls, value: object) -> Variant:
+        if not isinstance(value, str):
+            raise TypeError(f"variant must be a string, not {type(value).__name__}")
+        raise ValueError(f"variant is {value!r}; expected one of {', '.join(cls)}")
+
+
 class Spec(ABC):
     """An architecture; each subclass is a frozen dataclass of plain values.
 
@@ -39,21 +66,13 @@ class Spec(ABC):
         network: the name of the network that it describes.
         input_size: height and width that the weights were trained on; any multiples of 32 work.
         pose_convention: what the confidences meant that the weights were trained on.
+        variant: which maps follow the image's channels.
     """
 
     network: ClassVar[str]
     input_size: tuple[int, int]
     pose_convention: PoseConvention
-
-    @property
-    def heatmaps(self) -> bool:
-        """Whether heatmaps follow the image's channels."""
-        return False
-
-    @property
-    def segments(self) -> bool:
-        """Whether segments do."""
-        return False
+    variant: Variant = Variant.RGB
 
     @property
     def uses_pose(self) -> bool:
@@ -125,6 +144,7 @@ class Network(ABC):
             network has no use for, such as an ImageNet classifier's.
         sidecar_fields: by the sidecar's names, the fields of a spec that tensors do not state.
         float_stem: whether INT8 leaves the layer that takes the image in float32.
+        choices: what fields of a spec may be.
     """
 
     name: ClassVar[str]
@@ -144,6 +164,7 @@ class Network(ABC):
         "pose_convention": "pose_convention",
     }
     float_stem: ClassVar[bool] = False
+    choices: ClassVar[Mapping[str, Sequence[str]]] = {"pose_convention": POSE_CONVENTIONS}
 
     def recognizes(self, names: Sequence[str]) -> bool:
         """Whether entries of these names are this network's, in any layout, under any prefix."""
@@ -205,9 +226,11 @@ class Network(ABC):
 
     def spec_from_json(self, values: Mapping[str, Any]) -> Any:
         """Back from :meth:`spec_to_json`; TypeError or ValueError if it is not that."""
-        spec = self.spec_type(**_checked(self.spec_type, values))
+        spec = self.spec_type(**dict(_checked(self.spec_type, values)))
         check_size(spec.input_size)
-        check_convention(spec.pose_convention)
+        for name, choices in self.choices.items():
+            if (value := getattr(spec, name)) not in choices:
+                raise ValueError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
         return spec
 
     def spec_to_sidecar(self, spec: Any) -> dict[str, Any]:
@@ -260,27 +283,32 @@ class Network(ABC):
         }
 
 
+class Decoded(NamedTuple):
+    """What a pose network's outputs mean, of a batch.
+
+    Attributes:
+        peaks: float32 ``[N, 36, 3]`` of x, y (cells of the maps) and confidence.
+        maps: float32 ``[N, 36, h, w]``.
+        half_turns: how much of each picture's maps suggests a vehicle that faces the other way,
+            0..1; None where the maps do not show it.
+        contents: the probabilities of what each picture shows, float32 ``[N, 4]`` by
+            :data:`..vehicle.quality.CONTENTS`; None where the network does not say.
+    """
+
+    peaks: np.ndarray
+    maps: np.ndarray
+    half_turns: np.ndarray | None = None
+    contents: np.ndarray | None = None
+
+
 class PoseNetwork(Network):
     """A network that finds the keypoints of vehicles."""
 
     @abstractmethod
     def decode(
-        self, outputs: Sequence[np.ndarray], mirrored: Sequence[np.ndarray] | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """From outputs for a batch, and for its mirrored inputs if there are any: peaks, float32
-        ``[N, 36, 3]`` of x, y (cells) and confidence, and maps, float32 ``[N, 36, h, w]``."""
-
-    def contents(
-        self, outputs: Sequence[np.ndarray], mirrored: Sequence[np.ndarray] | None
-    ) -> Sequence[np.ndarray | None]:
-        """Of each picture of a batch the probabilities of what it shows, float32 ``[4]`` by
-        :data:`..vehicle.quality.CONTENTS`; None where the network does not say."""
-        return [None] * len(outputs[-1])
-
-    def half_turn_shares(self, peaks: np.ndarray, maps: np.ndarray) -> Sequence[float | None]:
-        """For each picture's peaks and maps: how much of these suggests a vehicle that faces the
-        other way, 0..1; None where the maps do not show it."""
-        return [None] * len(peaks)
+        self, outputs: Sequence[np.ndarray], mirrored: Sequence[np.ndarray] | None = None
+    ) -> Decoded:
+        """From outputs for a batch, and for its mirrored inputs if there are any."""
 
     @abstractmethod
     def keypoints_in_image(
@@ -290,24 +318,23 @@ class PoseNetwork(Network):
         are given; ``size`` is the input's height and width."""
 
 
-def _checked(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(kind: type, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """A dataclass's values from outside; TypeError unless each is of its default's type."""
     defaults: dict[str, Any] = {one.name: one.default for one in fields(kind)}
-    unknown = set(values) - set(defaults)
-    if unknown:
-        raise TypeError(f"unknown: {', '.join(map(shown, unknown))}")
-    return {name: _as_typed(name, value, defaults[name]) for name, value in values.items()}
-
-
-def _as_typed(name: str, value: Any, default: Any) -> Any:
-    if isinstance(default, Enum) and isinstance(value, str):
-        return type(default)(value)
-    if isinstance(default, tuple) and isinstance(value, list | tuple):
-        if all(type(one) is type(default[0]) for one in value):
-            return tuple(value)
-    elif type(value) is type(default):
-        return value
-    raise TypeError(f"{name} is {shown(value)}; expected as {default!r}")
+    for name, value in values.items():
+        if name not in defaults:
+            raise TypeError(f"unknown: {shown(name)}")
+        default = defaults[name]
+        if isinstance(default, Enum) and isinstance(value, str):
+            yield name, type(default)(value)
+        elif isinstance(default, tuple) and isinstance(value, list | tuple):
+            if any(type(one) is not type(default[0]) for one in value):
+                raise TypeError(f"{name} is {shown(value)}; expected as {default!r}")
+            yield name, tuple(value)
+        elif type(value) is type(default):
+            yield name, value
+        else:
+            raise TypeError(f"{name} is {shown(value)}; expected as {default!r}")
 
 
 def check_memory(spec: Any, size: tuple[int, int], batch_size: int) -> None:

@@ -34,11 +34,6 @@ class EmbeddingSpec(Spec):
     type_names: tuple[str, ...]
 
     @property
-    def variant(self) -> str:
-        """Which maps follow the image's three channels."""
-        return "rgb"
-
-    @property
     def distance(self) -> Distance:
         """``cosine`` if embeddings have the length 1, so that squared Euclidean distances are
         2 - 2 cos."""

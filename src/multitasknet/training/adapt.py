@@ -22,7 +22,7 @@ from ..files import exclusive, make_folder
 from ..images import find_images
 from ..inference.engines import Backend, fastest_backend
 from ..inference.predictor import Predictor
-from ..models import embedding_networks, find_network
+from ..models import EMBEDDING_NETWORKS, find_network
 from ..models.embedding import EmbeddingNetwork
 from ..ranking.clustering import OUTLIER, Clustering, centroids, cluster
 from ..runtime import guard_cpu
@@ -107,8 +107,7 @@ def adapt(
     labelled = VehicleDataset(crops) if data is None else read_dataset(data, ["query", "gallery"])
     warn_about(labelled)
     dataset = replace(labelled, root=crops, train=_read_crops(crops))
-    networks = [one.name for one in embedding_networks()]
-    chosen, source, weights = resolved(chosen, networks, cache_dir, offline, progress)
+    chosen, source, weights = resolved(chosen, EMBEDDING_NETWORKS, cache_dir, offline, progress)
     facts = {
         "crops": str(crops),
         "images": len(dataset.train),

@@ -90,11 +90,6 @@ MIRRORED_KEYPOINTS = np.roll(np.arange(NUM_KEYPOINTS), NUM_KEYPOINTS // 2)
 MIRRORED_SURFACES = np.array([3, 4, 5, 0, 1, 2, *range(6, len(SURFACES))])
 
 
-def count_maps(*, heatmaps: bool, segments: bool) -> int:
-    """How many maps these kinds have together."""
-    return NUM_KEYPOINTS * heatmaps + len(SURFACES) * segments
-
-
 def check_keypoints(keypoints: np.ndarray) -> np.ndarray:
     """Return the pose as float32 ``[36, 3]``; ValueError if it is not one."""
     given = np.asarray(keypoints)

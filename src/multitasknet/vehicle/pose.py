@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -22,15 +22,6 @@ _PUBLISHED_SEEN, _PUBLISHED_HIDDEN = 0.93, 0.75
 # How far towards their counterparts hidden ones go: wheels and arches of the far side then lie
 # 0.18 of the longer side off (median, generated vehicles), as that network's do on real ones.
 _ASIDE = 0.38
-
-
-def check_convention(name: str) -> PoseConvention:
-    """The convention of that name; ValueError that lists them."""
-    if name not in POSE_CONVENTIONS:
-        raise ValueError(
-            f"pose_convention is {name!r}; expected one of {', '.join(POSE_CONVENTIONS)}"
-        )
-    return cast("PoseConvention", name)
 
 
 @dataclass(frozen=True, eq=False)

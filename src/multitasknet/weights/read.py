@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import CheckpointError
 from ..files import expand, reading
-from ..models import DEFAULT_NETWORK, NETWORKS, all_networks, find_network
+from ..models import DEFAULT_NETWORK, NETWORKS, find_network
 from ..models.base import Network, Shapes
 from ..vehicle.attributes import ClassMaps
 from .formats import READERS
@@ -183,7 +183,7 @@ def check_network(found: str, wanted: str | Sequence[str], source: str) -> None:
 
 
 def _networks_of(names: Sequence[str]) -> list[Network]:
-    return [network for network in all_networks() if network.recognizes(names)]
+    return [network for network in map(find_network, NETWORKS) if network.recognizes(names)]
 
 
 def check_complete(weights: Weights) -> Weights:

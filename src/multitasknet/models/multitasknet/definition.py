@@ -17,7 +17,7 @@ import numpy as np
 
 from ...errors import CheckpointError
 from ...vehicle.attributes import COLORS, TYPES, class_names
-from ..base import Arrays, Checkpoint, Plan, Shapes
+from ..base import Arrays, Checkpoint, Plan, Shapes, Variant
 from ..embedding import COUNTS, DISTANCES, EmbeddingNetwork, class_counts, fresh_cells, with_counts
 from ..names import is_torch
 from .preprocessing import MAP_MEAN, MAP_STD, write_inputs
@@ -25,9 +25,9 @@ from .spec import (
     ATTRIBUTE_SIZE,
     EMBEDDING_SIZE,
     POSE_SIZE,
+    STEM_POOLS,
     SYMMETRIC_POOL,
     MultiTaskNetSpec,
-    Variant,
 )
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class MultiTaskNetDefinition(EmbeddingNetwork):
     layouts = "this network, of NVlabs' PAMTRI and of torchvision's DenseNet-121"
     torch_useless = r"classifier\.(?:weight|bias)$"  # ImageNet's, in torchvision's files
     sidecar_fields: ClassVar = EmbeddingNetwork.sidecar_fields | {"distance": "distance"}
+    choices: ClassVar = EmbeddingNetwork.choices | {"distance": DISTANCES, "stem_pool": STEM_POOLS}
 
     write_inputs = staticmethod(write_inputs)
 
@@ -190,12 +191,6 @@ class MultiTaskNetDefinition(EmbeddingNetwork):
         from .network import MultiTaskNet
 
         return MultiTaskNet(spec)
-
-    def spec_from_json(self, values: Mapping[str, Any]) -> MultiTaskNetSpec:
-        spec: MultiTaskNetSpec = super().spec_from_json(values)
-        if spec.distance not in DISTANCES:
-            raise ValueError(f"distance is {spec.distance!r}; expected {' or '.join(DISTANCES)}")
-        return spec
 
     def spec_to_sidecar(self, spec: MultiTaskNetSpec) -> dict[str, Any]:
         """The variant for people alone: the stem states it."""

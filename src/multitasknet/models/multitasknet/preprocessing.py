@@ -11,8 +11,8 @@ from ...images import ImageInput, read_image, resize, write_planes
 from ...vehicle.keypoints import pose_or_zeros
 from ...vehicle.maps import draw_maps
 from ...vehicle.sample import Sample
-from ..base import check_size
-from .spec import POSE_SIZE, Variant
+from ..base import Variant, check_size
+from .spec import POSE_SIZE
 
 # The means of the colours' own.
 MAP_MEAN = 0.449

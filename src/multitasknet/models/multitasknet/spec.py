@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 from ...vehicle.attributes import COLORS, TYPES
-from ...vehicle.keypoints import NUM_KEYPOINTS, count_maps
+from ...vehicle.keypoints import NUM_KEYPOINTS
 from ...vehicle.pose import PoseConvention
+from ..base import Variant
 from ..embedding import Distance, EmbeddingSpec
 
 EMBEDDING_SIZE = 1024
@@ -16,39 +16,8 @@ ATTRIBUTE_SIZE = 512
 POSE_SIZE = 3 * NUM_KEYPOINTS
 # A separate entry, so that every file saved from such a network has it.
 SYMMETRIC_POOL = "base.pool0.symmetric"
-
-
-class Variant(str, Enum):
-    """Which maps follow the image's three channels."""
-
-    RGB = "rgb"
-    SEGMENT = "segment"
-    HEATMAP = "heatmap"
-    HEATMAP_SEGMENT = "heatmap+segment"
-
-    @classmethod
-    def _missing_(cls, value: object) -> Variant:
-        if not isinstance(value, str):
-            raise TypeError(f"variant must be a string, not {type(value).__name__}")
-        raise ValueError(f"variant is {value!r}; expected one of {', '.join(VARIANTS)}")
-
-    @property
-    def heatmaps(self) -> bool:
-        return self in (Variant.HEATMAP, Variant.HEATMAP_SEGMENT)
-
-    @property
-    def segments(self) -> bool:
-        return self in (Variant.SEGMENT, Variant.HEATMAP_SEGMENT)
-
-    @property
-    def channels(self) -> int:
-        return 3 + count_maps(heatmaps=self.heatmaps, segments=self.segments)
-
-    def __str__(self) -> str:
-        return self.value
-
-
-VARIANTS = tuple(variant.value for variant in Variant)
+StemPool: TypeAlias = Literal["same", "symmetric"]
+STEM_POOLS: tuple[str, ...] = get_args(StemPool)
 
 
 @dataclass(frozen=True)
@@ -79,7 +48,7 @@ class MultiTaskNetSpec(EmbeddingSpec):
     type_names: tuple[str, ...] = TYPES
     include_top: bool = True
     input_size: tuple[int, int] = (256, 256)
-    stem_pool: Literal["same", "symmetric"] = "same"
+    stem_pool: StemPool = "same"
     pose_convention: PoseConvention = "published"
     distance: Distance = "euclidean"
 
@@ -89,16 +58,8 @@ class MultiTaskNetSpec(EmbeddingSpec):
         return self.variant.channels
 
     @property
-    def heatmaps(self) -> bool:
-        return self.variant.heatmaps
-
-    @property
-    def segments(self) -> bool:
-        return self.variant.segments
-
-    @property
     def uses_pose(self) -> bool:
-        return self.keypoint_aware or self.channels > 3
+        return self.keypoint_aware or self.variant is not Variant.RGB
 
     @property
     def is_complete(self) -> bool:
@@ -124,7 +85,7 @@ class MultiTaskNetSpec(EmbeddingSpec):
         return replace(self, distance="euclidean")
 
     def input_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
-        shapes: dict[str, tuple[int, ...]] = {"image": (self.channels, *size)}
+        shapes: dict[str, tuple[int, ...]] = {"image": (self.variant.channels, *size)}
         return shapes | {"pose": (POSE_SIZE,)} if self.keypoint_aware else shapes
 
     def output_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:

@@ -7,20 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...vehicle.keypoints import MIRRORED_KEYPOINTS
+from ..base import Decoded
 from .preprocessing import frame_transform
 from .spec import STRIDE
 
 _QUARTER = np.float32(0.25)
 
 
-def decode(
-    outputs: Sequence[np.ndarray], mirrored: Sequence[np.ndarray] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """As :meth:`..base.PoseNetwork.decode`; with ``mirrored`` the maps are the average of both."""
+def decode(outputs: Sequence[np.ndarray], mirrored: Sequence[np.ndarray] | None = None) -> Decoded:
+    """As :meth:`..base.PoseNetwork.decode`; with ``mirrored`` the maps are the average of both.
+
+    They hold heights, not probabilities, so they show nothing of half turns.
+    """
     (maps,) = outputs
     if mirrored is not None:
         maps = (maps + unmirrored(mirrored[0])) * np.float32(0.5)
-    return find_peaks(maps), maps
+    return Decoded(find_peaks(maps), maps)
 
 
 def unmirrored(maps: np.ndarray) -> np.ndarray:

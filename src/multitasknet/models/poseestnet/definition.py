@@ -41,10 +41,7 @@ _PUBLISHED_PARTS = {published: torch for torch, published in _TORCH_PARTS.items(
 
 
 class PoseEstNetDefinition(PoseNetwork):
-    """PAMTRI's keypoint network.
-
-    Its maps hold heights, not probabilities, so they show nothing of half turns.
-    """
+    """PAMTRI's keypoint network."""
 
     name = "poseestnet"
     title = "PoseEstNet"

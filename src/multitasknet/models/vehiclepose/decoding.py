@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...vehicle.keypoints import HALF_TURN_KEYPOINTS, MIRRORED_KEYPOINTS
+from ..base import Decoded
 from .preprocessing import placement
 from .spec import STRIDE
 
@@ -15,29 +16,21 @@ _REACH = 3
 _LEAST = 1e-30
 
 
-def decode(
-    outputs: Sequence[np.ndarray], mirrored: Sequence[np.ndarray] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def decode(outputs: Sequence[np.ndarray], mirrored: Sequence[np.ndarray] | None = None) -> Decoded:
     """As :meth:`..base.PoseNetwork.decode`: maps that each sum up to 1, and as confidences the
-    probabilities of being visible. With ``mirrored`` both are averages.
+    probabilities of being visible. With ``mirrored`` all are averages.
     """
-    visibility, maps = outputs[1], outputs[-1]
+    _, visibility, *quality, maps = outputs
     probabilities, seen = softmax(maps), sigmoid(visibility)
+    contents = softmax(quality[0], axis=1) if quality else None
     if mirrored is not None:
-        visibility, maps = mirrored[1], mirrored[-1]
+        _, visibility, *quality, maps = mirrored
         probabilities = (probabilities + softmax(maps)[:, MIRRORED_KEYPOINTS, :, ::-1]) / 2
         seen = (seen + sigmoid(visibility)[:, MIRRORED_KEYPOINTS]) / 2
-    return np.concatenate((find_peaks(probabilities), seen[..., None]), axis=2), probabilities
-
-
-def contents(
-    outputs: Sequence[np.ndarray], mirrored: Sequence[np.ndarray] | None = None
-) -> Sequence[np.ndarray | None]:
-    """As :meth:`..base.PoseNetwork.contents`: of weights with a quality head."""
-    if len(outputs) < 4:
-        return [None] * len(outputs[0])
-    found = softmax(outputs[2], axis=1)
-    return list(found if mirrored is None else (found + softmax(mirrored[2], axis=1)) / 2)
+        if contents is not None:
+            contents = (contents + softmax(quality[0], axis=1)) / 2
+    peaks = np.concatenate((find_peaks(probabilities), seen[..., None]), axis=2)
+    return Decoded(peaks, probabilities, half_turn_shares(peaks, probabilities), contents)
 
 
 def softmax(logits: np.ndarray, axis: int | tuple[int, ...] = (2, 3)) -> np.ndarray:
@@ -70,7 +63,7 @@ def find_peaks(maps: np.ndarray) -> np.ndarray:
     return np.stack((column + across, row + down), axis=2).astype(np.float32)
 
 
-def half_turn_shares(peaks: np.ndarray, maps: np.ndarray) -> list[float]:
+def half_turn_shares(peaks: np.ndarray, maps: np.ndarray) -> np.ndarray:
     """How much of the maps' probability lies where a half turn would put the keypoints.
 
     An estimate that takes front for rear has the shape of a vehicle as well, so the shape does not
@@ -80,8 +73,8 @@ def half_turn_shares(peaks: np.ndarray, maps: np.ndarray) -> list[float]:
         peaks, maps: as from :func:`decode`.
 
     Returns:
-        Of each picture, 0..1: the mean over keypoints, weighted by how visible they are, of those
-        whose other place is not nearly the same.
+        ``[N]``, 0..1: the mean over keypoints, weighted by how visible they are, of those whose
+        other place is not nearly the same.
     """
     places = peaks[..., :2]
     turned = places[:, HALF_TURN_KEYPOINTS]
@@ -89,8 +82,8 @@ def half_turn_shares(peaks: np.ndarray, maps: np.ndarray) -> list[float]:
     weights = peaks[..., 2] * apart
     column, row = np.moveaxis(np.rint(turned).astype(int), 2, 0)
     there = _windows(maps, row, column).sum((2, 3))
-    shares = (weights * there).sum(1) / np.maximum(weights.sum(1), _LEAST)
-    return [float(share) for share in shares]
+    shares: np.ndarray = (weights * there).sum(1) / np.maximum(weights.sum(1), _LEAST)
+    return shares
 
 
 def _windows(maps: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:

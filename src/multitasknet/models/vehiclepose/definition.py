@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ...errors import CheckpointError
 from ...vehicle.keypoints import NUM_KEYPOINTS
 from ..base import PoseNetwork, Shapes
-from .decoding import contents, decode, half_turn_shares, keypoints_in_image
+from .decoding import decode, keypoints_in_image
 from .preprocessing import FRAME, write_inputs
 from .spec import FEATURES, VehiclePoseSpec
 
@@ -48,8 +48,6 @@ class VehiclePoseDefinition(PoseNetwork):
 
     write_inputs = staticmethod(write_inputs)
     decode = staticmethod(decode)
-    contents = staticmethod(contents)
-    half_turn_shares = staticmethod(half_turn_shares)
     keypoints_in_image = staticmethod(keypoints_in_image)
 
     def spec_from_shapes(self, shapes: Shapes, source: str) -> VehiclePoseSpec:
