@@ -14,7 +14,7 @@ import yaml
 
 from multitasknet import __version__
 from multitasknet.cli import _COMMANDS, _parse, _parser, main
-from multitasknet.cli.options import weights_of
+from multitasknet.cli.options import source_of
 from multitasknet.errors import TrainingError
 from multitasknet.training.settings import (
     MultiTaskNetSettings,
@@ -105,15 +105,15 @@ def test_a_shell_completes_commands_options_and_files(capsys) -> None:
 
 
 def test_the_weights_are_the_shipped_ones_unless_something_else_is_said(monkeypatch) -> None:
-    def chosen(*words: str) -> str:
-        return weights_of(_parse(["predict", "a.jpg", *words]))
+    def chosen(*words: str) -> object:
+        return source_of(_parse(["predict", "a.jpg", *words])).weights
 
     assert chosen() == "card", "in tests nothing is shipped"
     monkeypatch.setattr("multitasknet.hub.card.PACKAGE", PHOTO.parents[1])
-    assert chosen() == "synthetic"
+    assert chosen() == chosen("--weights", "synthetic") == "multitasknet"
     assert chosen("--weights", "some.md") == "card"
     monkeypatch.setenv("MULTITASKNET_WEIGHTS", "mine.ckpt")
-    assert (chosen(), chosen("--weights", "none")) == ("mine.ckpt", "none")
+    assert (chosen(), chosen("--weights", "none")) == ("mine.ckpt", None)
 
 
 def test_the_version_is_printed(capsys) -> None:

@@ -13,7 +13,6 @@ import pytest
 from multitasknet import runtime
 from multitasknet.runtime import (
     cap_leaves_bfloat16,
-    cores_of_quota,
     free_memory,
     guard_cpu,
     has_cpu_feature,
@@ -25,13 +24,14 @@ from multitasknet.runtime import (
 
 @pytest.mark.parametrize(
     ("content", "cores"),
-    [("max 100000", None), ("150000 100000", 2), ("50000 100000", 1), ("odd", None)],
+    [("max 100000", 8), ("150000 100000", 2), ("50000 100000", 1), ("odd", 8), (None, 8)],
 )
-def test_a_control_groups_quota_counts(tmp_path: Path, content: str, cores: int | None) -> None:
-    path = tmp_path / "cpu.max"
-    path.write_text(content)
-    assert cores_of_quota(path) == (cores or os.cpu_count())
-    assert cores_of_quota(tmp_path / "nowhere") == os.cpu_count()
+def test_a_control_groups_quota_counts(tmp_path, monkeypatch, content, cores) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8), raising=False)
+    monkeypatch.setattr(runtime, "_QUOTA", tmp_path / "cpu.max")
+    if content:
+        (tmp_path / "cpu.max").write_text(content)
+    assert usable_cores() == cores
 
 
 def test_the_memory_left_is_at_most_that_of_the_system() -> None:

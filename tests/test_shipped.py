@@ -36,7 +36,9 @@ from multitasknet.cli import main
 from multitasknet.files import file_sha256
 from multitasknet.hub.card import default_card_path
 from multitasknet.inference.pose import open_pose_estimator
-from multitasknet.models import pose_networks
+from multitasknet.models import EMBEDDING_NETWORKS, NETWORKS, POSE_NETWORKS, find_network
+from multitasknet.models.base import PoseNetwork
+from multitasknet.models.embedding import EmbeddingNetwork
 from multitasknet.vehicle.attributes import COLORS, TYPES
 from multitasknet.weights.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
 
@@ -289,7 +291,6 @@ def test_values_beyond_float16_are_refused(pose_source: Path, tmp_path: Path) ->
     assert convert(source, tmp_path / "whole.ckpt").is_file()
 
 
-def test_the_commands_list_all_pose_networks() -> None:
-    from multitasknet.cli.options import POSE_NETWORKS
-
-    assert tuple(network.name for network in pose_networks()) == POSE_NETWORKS
+def test_the_table_has_each_network_where_it_belongs() -> None:
+    for kind, names in ((PoseNetwork, POSE_NETWORKS), (EmbeddingNetwork, EMBEDDING_NETWORKS)):
+        assert names == tuple(one for one in NETWORKS if isinstance(find_network(one), kind))

@@ -166,7 +166,7 @@ def test_peaks_are_found_between_cells_and_cut_off_at_the_border() -> None:
     cells = rng.uniform((0, 0), (31, 15), (3, 36, 2))
     visibility = rng.normal(size=(3, 36)).astype(np.float32)
     maps = drawn_maps(cells, (16, 32))
-    peaks, probabilities = decode((np.zeros((3, 16)), visibility, maps))
+    peaks, probabilities, *_ = decode((np.zeros((3, 16)), visibility, maps))
     inner = ((cells >= 3) & (cells <= (28, 12))).all(2)
     assert np.abs(peaks[..., :2] - cells)[inner].max() < 0.1
     assert np.abs(peaks[..., :2] - cells).max() < 1

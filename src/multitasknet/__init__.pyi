@@ -26,9 +26,10 @@ from .inference.pose import PoseEstimator
 from .inference.prediction import EmbeddingOrigin, Prediction
 from .inference.predictor import Predictor
 from .inference.quantize import QuantizationReport, quantize
+from .models.base import VARIANTS
 from .models.multitasknet.network import MultiTaskNet
 from .models.multitasknet.preprocessing import preprocess
-from .models.multitasknet.spec import VARIANTS, MultiTaskNetSpec
+from .models.multitasknet.spec import MultiTaskNetSpec
 from .models.poseestnet.network import PoseEstNet
 from .models.poseestnet.spec import PoseEstNetSpec
 from .models.vehiclepose.network import VehiclePose

@@ -102,7 +102,7 @@ def _is_pose(options: argparse.Namespace) -> bool:
     from ..inference.engines import open_engine
 
     source = source_of(options)
-    if source.weights in (None, *NETWORKS):
+    if source.weights is None or source.weights in NETWORKS:
         return source.weights in POSE_NETWORKS
     if str(source.weights).endswith(".onnx"):
         return open_engine(expand(source.weights)).spec.network in POSE_NETWORKS

@@ -45,8 +45,8 @@ class Predictor(Runner):
     Args:
         weights: ``default`` (the environment variable ``MULTITASKNET_WEIGHTS`` if it is set, else
             the shipped weights), ``synthetic`` (the shipped ones), a network's name (its shipped
-            ones), ``card`` (the published ones, downloaded once), a file of weights, an ``.onnx``
-            file of :func:`multitasknet.export`, or None for random values.
+            ones), ``card`` (the published ones, downloaded once), a card (``.md``), a file of
+            weights, an ``.onnx`` file of :func:`multitasknet.export`, or None for random values.
         network: a Cell of :func:`multitasknet.create_network` to use instead, with the weights
             that it has now: later training does not reach the predictor.
         card, cache_dir, offline, progress: as in :func:`multitasknet.create_network`.

@@ -56,7 +56,10 @@ class Variant(str, Enum):
     def _missing_(cls, value: object) -> Variant:
         if not isinstance(value, str):
             raise TypeError(f"variant must be a string, not {type(value).__name__}")
-        raise ValueError(f"variant is {value!r}; expected one of {', '.join(cls)}")
+        raise ValueError(f"variant is {value!r}; expected one of {', '.join(VARIANTS)}")
+
+
+VARIANTS: tuple[str, ...] = tuple(variant.value for variant in Variant)
 
 
 class Spec(ABC):
@@ -164,7 +167,7 @@ class Network(ABC):
         "pose_convention": "pose_convention",
     }
     float_stem: ClassVar[bool] = False
-    choices: ClassVar[Mapping[str, Sequence[str]]] = {"pose_convention": POSE_CONVENTIONS}
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {"pose_convention": POSE_CONVENTIONS}
 
     def recognizes(self, names: Sequence[str]) -> bool:
         """Whether entries of these names are this network's, in any layout, under any prefix."""

@@ -17,8 +17,7 @@ import yaml
 from ..errors import TrainingError
 from ..files import reading
 from ..models import DEFAULT_NETWORK
-from ..models.base import SIZE_STEP
-from ..models.multitasknet.spec import VARIANTS
+from ..models.base import SIZE_STEP, VARIANTS
 from ..vehicle.pose import POSE_CONVENTIONS
 
 if TYPE_CHECKING:
