@@ -40,8 +40,7 @@ from multitasknet.gallery.entries import read_manifest
 from multitasknet.gallery.gallery import Gallery
 from multitasknet.hub.card import load_card
 from multitasknet.images import read_image
-from multitasknet.inference.conversion import find_kept, keep
-from multitasknet.inference.metadata import Metadata
+from multitasknet.inference.conversion import Metadata, find_kept, keep
 from multitasknet.models.multitasknet.spec import MultiTaskNetSpec
 from multitasknet.models.vehiclepose.spec import VehiclePoseSpec
 from multitasknet.training.settings import SETTINGS, check_settings, read_config

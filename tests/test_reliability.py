@@ -32,7 +32,7 @@ from multitasknet.errors import (
 )
 from multitasknet.files import check_output, exclusive, replacing
 from multitasknet.hub.card import load_card
-from multitasknet.inference.metadata import Metadata
+from multitasknet.inference.conversion import Metadata
 from multitasknet.models.base import check_memory
 from multitasknet.models.multitasknet.spec import MultiTaskNetSpec
 from multitasknet.ranking.strangers import StrangerRates

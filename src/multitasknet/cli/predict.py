@@ -49,7 +49,7 @@ def add_parsers(commands: Any) -> None:
 def _predict(options: argparse.Namespace) -> int:
     images = images_of(options.images)
     sources: Iterable[Any] = images
-    keypoints, boxes = None, boxes_in(options, images)
+    keypoints, boxes = None, boxes_in(options, images) if options.boxes else None
     if boxes:
         from ..data.boxes import open_crops
 

@@ -7,12 +7,14 @@ verified when it is read, and never fails a command.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,11 @@ import numpy as np
 
 from ..device import MINDSPORE_TURN
 from ..errors import EngineError
-from ..files import make_folder, reason_of, replacing
+from ..files import make_folder, reading, reason_of, replacing
+from ..models import DEFAULT_NETWORK, find_network
 from ..models.base import Shapes
+from ..ranking.calibration import Calibration
 from ..weights.read import WeightsFile, check_complete
-from .metadata import Metadata
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +36,65 @@ _GRAPH_VERSION = 2
 MOST_BYTES = 1 << 29
 # What MindSpore's exporters accept in a path.
 _PLAIN = re.compile(r"[\w./-]+", re.ASCII)
+_KEY = "multitasknet"
+# Where an RGB file states the mean and deviation of the pixels that it takes.
+RGB = "rgb"
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What an exported file states of itself, which is enough to predict from it.
+
+    Attributes:
+        spec: the architecture, with class names and input size.
+        weights_sha256: of the file that the weights came from; empty if they are no file's.
+        precision: ``float32`` or ``int8``.
+        batch: the only batch size that the file takes; None for any.
+        calibration: what distances between its embeddings mean; None if that is unknown.
+    """
+
+    spec: Any
+    weights_sha256: str = ""
+    precision: str = "float32"
+    batch: int | None = None
+    calibration: Calibration | None = None
+
+    def as_strings(self) -> dict[str, str]:
+        """As names and values for a file; the normalisation is added for other readers."""
+        network = find_network(self.spec.network)
+        value = {
+            "network": network.name,
+            "spec": network.spec_to_json(self.spec),
+            "weights_sha256": self.weights_sha256,
+            "precision": self.precision,
+            "batch": self.batch,
+            "calibration": self.calibration and asdict(self.calibration),
+            "normalization": network.normalization(),
+        }
+        return {_KEY: json.dumps(value)}
+
+    @classmethod
+    def from_strings(cls, strings: Mapping[str, str], source: str) -> Metadata:
+        """Read back; EngineError that names ``source`` if that fails."""
+        remedy = "write it with 'multitasknet export'"
+        with reading(source, EngineError, "it has no metadata of multitasknet", remedy):
+            value = json.loads(strings[_KEY])
+            if RGB in value:
+                raise EngineError(
+                    f"{source}: it takes RGB alone, for other programs; give the weights it was "
+                    f"made from"
+                )
+            # The first release knew one network, and did not name it.
+            network = find_network(value.get("network", DEFAULT_NETWORK))
+            batch, precision = value["batch"], value["precision"]
+            if precision not in ("float32", "int8"):
+                raise ValueError(f"precision is {precision!r:.100}")
+            if batch is not None and (type(batch) is not int or batch < 1):
+                raise ValueError(f"batch is {batch!r:.100}")
+            spec = network.spec_from_json(value["spec"])
+            stated = value.get("calibration")
+            calibration = None if stated is None else Calibration.from_json(stated)
+            return cls(spec, str(value["weights_sha256"]), precision, batch, calibration)
 
 
 def onnx_of(file: WeightsFile, folder: Path | None) -> bytes:
@@ -95,7 +157,7 @@ def keep(folder: Path | None, key: str, content: bytes) -> None:
 
 
 def cell_of(file: WeightsFile) -> Any:
-    """Weights as a Cell in inference mode; CheckpointError as above."""
+    """Weights as a Cell in inference mode; errors as :func:`onnx_of`."""
     with MINDSPORE_TURN:
         from ..runtime import guard_cpu
         from ..weights.load import build
@@ -110,15 +172,35 @@ def to_onnx(cell: Any, metadata: Metadata) -> bytes:
 
     Height and width are dynamic, and the batch too unless the metadata fix it.
     """
+    import mindspore
+
+    from ..weights.load import frozen_copy
     from .graph import name_ends, onnx, simplify
 
     spec, batch = metadata.spec, metadata.batch or "batch"
-    with MINDSPORE_TURN:
-        model = simplify(_exported(cell, spec))
+    inputs, outputs = spec.input_shapes(spec.input_size), spec.output_shapes(spec.input_size)
+
+    def dimensions(shapes: Shapes, *planes: str) -> dict[str, list[int | str]]:
+        return {
+            name: [batch, shape[0], *planes] if len(shape) == 3 else [batch, *shape]
+            for name, shape in shapes.items()
+        }
+
+    with MINDSPORE_TURN, _plain_folder() as folder:
+        path = folder / "network.onnx"
+        # Two images: a batch of one could be taken for a dimension that is not there.
+        placeholders = _placeholders(2, inputs)
+        # Of a Cell that was exported before, MindSpore 2.10 fails to write ONNX.
+        twin = frozen_copy(cell)
+        if hasattr(mindspore, "onnx"):
+            mindspore.onnx.export(twin, *placeholders, file_name=str(path))
+        else:  # of an older MindSpore
+            mindspore.export(twin, *placeholders, file_name=str(path), file_format="ONNX")
+        model = simplify(onnx.load(path))
     name_ends(
         model,
-        _dimensions(spec.input_shapes(spec.input_size), batch, ("height", "width")),
-        _dimensions(spec.output_shapes(spec.input_size), batch, ("map_height", "map_width")),
+        dimensions(inputs, "height", "width"),
+        dimensions(outputs, "map_height", "map_width"),
     )
     onnx.helper.set_model_props(model, metadata.as_strings())
     content: bytes = model.SerializeToString()
@@ -138,7 +220,6 @@ def call(cell: Any, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
 def write_mindir(path: Path, cell: Any, metadata: Metadata) -> None:
     """Write a Cell as MindIR for inputs of ``spec.input_size``; the metadata are its user info."""
     import mindspore
-    from mindspore import Tensor
 
     shapes = metadata.spec.input_shapes(metadata.spec.input_size)
 
@@ -150,11 +231,9 @@ def write_mindir(path: Path, cell: Any, metadata: Metadata) -> None:
         for node in model.graph.node:
             node.input[:] = [renamed.get(name, name) for name in node.input]
 
-    inputs = [
-        Tensor(shape=[metadata.batch, *shape], dtype=mindspore.float32) for shape in shapes.values()
-    ]
     with MINDSPORE_TURN, _plain_folder() as folder:
         plain = folder / "network.mindir"
+        inputs = _placeholders(metadata.batch, shapes)
         mindspore.export(
             cell, *inputs, file_name=str(plain), file_format="MINDIR", custom_func=describe
         )
@@ -173,6 +252,13 @@ def open_mindir(path: Path) -> Callable[..., tuple[np.ndarray, ...]]:
     return lambda *inputs: call(cell, inputs)
 
 
+def _placeholders(batch: int | None, shapes: Shapes) -> list[Any]:
+    """What stands for inputs of these shapes in an export; a batch of None is dynamic."""
+    from mindspore import Tensor, float32
+
+    return [Tensor(shape=[batch, *shape], dtype=float32) for shape in shapes.values()]
+
+
 @contextmanager
 def _plain_folder() -> Iterator[Path]:
     """A temporary folder whose path MindSpore accepts: plain letters and digits, no blanks."""
@@ -189,37 +275,3 @@ def _plain_folder() -> Iterator[Path]:
         f"MindSpore writes only to paths of plain letters and digits, and none of "
         f"{', '.join(places)} is one that can be written; set TMPDIR to such a folder"
     )
-
-
-def _dimensions(
-    shapes: Shapes, batch: int | str, planes: tuple[str, str]
-) -> dict[str, list[int | str]]:
-    """Shapes with the batch, and with names for the height and width of planes."""
-    return {
-        name: [batch, shape[0], *planes] if len(shape) == 3 else [batch, *shape]
-        for name, shape in shapes.items()
-    }
-
-
-def _exported(cell: Any, spec: Any) -> Any:
-    """What MindSpore exports of a Cell, as an ONNX model."""
-    import mindspore
-    from mindspore import Tensor
-
-    from ..weights.load import frozen_copy
-    from .graph import onnx
-
-    # Two images: a batch of one could be taken for a dimension that is not there.
-    inputs = [
-        Tensor(shape=[2, *shape], dtype=mindspore.float32)
-        for shape in spec.input_shapes(spec.input_size).values()
-    ]
-    # Of a Cell that was exported before, MindSpore 2.10 fails to write ONNX.
-    twin = frozen_copy(cell)
-    with _plain_folder() as folder:
-        path = folder / "network.onnx"
-        if hasattr(mindspore, "onnx"):
-            mindspore.onnx.export(twin, *inputs, file_name=str(path))
-        else:  # of an older MindSpore
-            mindspore.export(twin, *inputs, file_name=str(path), file_format="ONNX")
-        return onnx.load(path)

@@ -27,14 +27,13 @@ from ..files import reading
 from ..runtime import cap_leaves_bfloat16, import_openvino, usable_cores
 from ..weights.read import WeightsFile
 from . import conversion
-from .metadata import Metadata
+from .conversion import Metadata
 
 Backend: TypeAlias = Literal["auto", "onnx", "openvino", "mindspore"]
 Precision: TypeAlias = Literal["float32", "bfloat16", "int8"]
 Aim: TypeAlias = Literal["latency", "throughput"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
-AIMS: tuple[str, ...] = get_args(Aim)
 
 _MOST_THREADS = 1024
 # Compiling a graph takes seconds, once an input shape, and saves a quarter of each run on a CPU.
@@ -58,13 +57,14 @@ class EngineOptions:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        for what, word, words in (
-            ("backend", self.backend, BACKENDS),
-            ("precision", self.precision or "float32", PRECISIONS),
-            ("optimize_for", self.optimize_for, AIMS),
+        for name, words in (
+            ("backend", BACKENDS),
+            ("precision", (*PRECISIONS, None)),
+            ("optimize_for", get_args(Aim)),
         ):
-            if word not in words:
-                raise EngineError(f"{what} is {word!r}; expected one of {', '.join(words)}")
+            if (word := getattr(self, name)) not in words:
+                expected = ", ".join(filter(None, words))
+                raise EngineError(f"{name} is {word!r}; expected one of {expected}")
         if self.threads is not None and not 1 <= self.threads <= _MOST_THREADS:
             raise EngineError(f"threads is {self.threads}; expected 1 to {_MOST_THREADS}")
         size = self.batch_size
@@ -104,11 +104,11 @@ class Engine(ABC):
 
     name: ClassVar[str]
     spec: Any
-    input_names: Sequence[str]
-    output_names: Sequence[str]
     source: str
     precision: str
     weights_sha256: str
+    input_names: Sequence[str]
+    output_names: Sequence[str]
     batch: int | None = None
     streams = 1
 

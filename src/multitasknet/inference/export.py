@@ -18,9 +18,8 @@ from ..models import DEFAULT_NETWORK, NETWORKS, POSE_NETWORKS
 from ..models.base import check_memory, check_size
 from ..ranking.calibration import Calibration, read_calibration
 from ..weights.read import check_network
-from .conversion import call, cell_of, open_mindir, to_onnx, write_mindir
+from .conversion import Metadata, call, cell_of, open_mindir, to_onnx, write_mindir
 from .engines import in_batches, open_engine
-from .metadata import Metadata
 from .predictor import Predictor
 
 FORMATS = (".onnx", ".mindir")

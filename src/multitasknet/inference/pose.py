@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ..data.samples import batch_inputs
+from ..data.samples import batch_inputs, make_sample
 from ..errors import EngineError
 from ..files import expand
 from ..hub.card import (
@@ -26,11 +24,8 @@ from ..hub.download import asset_path
 from ..hub.source import DEFAULT
 from ..models import POSE_NETWORKS, find_network
 from ..models.base import PoseNetwork
-from ..runtime import usable_cores
-from ..vehicle.keypoints import pose_or_zeros
 from ..vehicle.pose import HIDDEN, Pose, PoseConvention, as_published
-from ..vehicle.sample import Sample
-from .runner import PosedImage, Runner, RunnerOptions, Skip, Source, ahead
+from .runner import PosedImage, Runner, RunnerOptions, Skip, Source
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -39,7 +34,6 @@ logger = logging.getLogger(__name__)
 
 AUTO, NONE = "auto", "none"
 WORDS = (AUTO, NONE, CARD, SYNTHETIC)
-_NO_MAPS = np.zeros((0, 0, 0), np.uint8)
 
 
 class PoseEstimator(Runner):
@@ -120,26 +114,26 @@ class PoseEstimator(Runner):
         Raises:
             ImageError: an image cannot be read.
         """
-        with (
-            ThreadPoolExecutor(usable_cores()) as pool,
-            closing(ahead(self.read(pool, images, skip=skip))) as batches,
-        ):
-            for shots in batches:
-                found = self.estimate_pixels([shot.pixels for shot in shots], heatmaps=heatmaps)
-                yield from map(PosedImage.with_pose, shots, found)
+        for inputs, shots in self.batches(images, skip=skip):
+            found = self._poses(inputs, [shot.pixels for shot in shots], heatmaps)
+            yield from map(PosedImage.with_pose, shots, found)
 
     def estimate(self, images: Iterable[Source], *, heatmaps: bool = False) -> list[Pose]:
         """The poses of :meth:`stream` as a list."""
         return [shot.pose for shot in self.stream(images, heatmaps=heatmaps)]
 
-    def estimate_pixels(
-        self, pixels: Sequence[np.ndarray], *, heatmaps: bool = False
-    ) -> list[Pose]:
+    def estimate_pixels(self, pixels: Sequence[np.ndarray]) -> list[Pose]:
         """The poses of one batch of pictures in memory, uint8 ``[H, W, 3]`` each."""
-        (x,) = self._inputs(pixels)
-        outputs, mirrored = self.engine.run(x), None
+        samples = [make_sample(one, None, self.spec) for one in pixels]
+        return self._poses(batch_inputs(samples, self.spec, self.size), pixels)
+
+    def _poses(
+        self, inputs: tuple[np.ndarray, ...], pixels: Sequence[np.ndarray], heatmaps: bool = False
+    ) -> list[Pose]:
+        """The poses in pictures, in pixels of these, from the network's inputs."""
+        outputs, mirrored = self.engine.run(*inputs), None
         if self.flip_test:
-            mirrored = self.engine.run(np.ascontiguousarray(x[..., ::-1]))
+            mirrored = self.engine.run(*(np.ascontiguousarray(x[..., ::-1]) for x in inputs))
         found = self.definition.decode(outputs, mirrored)
         poses = []
         for row, (height, width, _) in enumerate(one.shape for one in pixels):
@@ -158,19 +152,6 @@ class PoseEstimator(Runner):
                 )
             )
         return poses
-
-    def inputs(
-        self, images: Sequence[Source], keypoints: object = None
-    ) -> Iterator[tuple[np.ndarray, ...]]:
-        """The network's inputs, as ``engine.run`` takes them, a batch at a time."""
-        with ThreadPoolExecutor(usable_cores()) as pool:
-            for shots in ahead(self.read(pool, images)):
-                yield self._inputs([shot.pixels for shot in shots])
-
-    def _inputs(self, pixels: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-        neutral = pose_or_zeros(None)
-        samples = [Sample(one, neutral, _NO_MAPS) for one in pixels]
-        return batch_inputs(samples, self.spec, self.size)
 
 
 def open_pose_estimator(

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
@@ -14,16 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.samples import batch_inputs, load_maps, make_sample
 from ..hub.source import DEFAULT
 from ..models import EMBEDDING_NETWORKS, find_network
 from ..ranking.calibration import Calibration, read_calibration
-from ..runtime import usable_cores
-from ..vehicle.sample import Sample
 from .engines import OnnxEngine
 from .pose import AUTO, PoseEstimator, open_pose_estimator
 from .prediction import EmbeddingOrigin, Prediction, likeliest
-from .runner import PosedImage, Runner, RunnerOptions, Skip, Source, ahead
+from .runner import PosedImage, Runner, RunnerOptions, Skip, Source
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -178,35 +172,31 @@ class Predictor(Runner):
         """
         spec, total, neutral = self.spec, 0, 0
         kinds = (("color_logits", spec.color_names), ("type_logits", spec.type_names))
-        with (
-            ThreadPoolExecutor(usable_cores()) as pool,
-            closing(ahead(self._batches(pool, images, keypoints, skip))) as batches,
-        ):
-            for inputs, shots in batches:
-                outputs = self.engine.run(*inputs)
-                found = dict(zip(self.engine.output_names, outputs, strict=True))
-                for row, shot in enumerate(shots):
-                    total += 1
-                    neutral += shot.pose.origin == "neutral"
-                    colors, types = (
-                        likeliest(found[logits][row], names) if logits in found else {}
-                        for logits, names in kinds
-                    )
-                    height, width = shot.shape
-                    quality, reason = shot.quality
-                    yield Prediction(
-                        source=shot.picture.name,
-                        color_probabilities=colors,
-                        type_probabilities=types,
-                        embedding=found["embedding"][row],
-                        pose=shot.pose,
-                        index=shot.index,
-                        sha256=shot.picture.sha256,
-                        width=width,
-                        height=height,
-                        quality=quality,
-                        reason=reason,
-                    )
+        for inputs, shots in self.batches(images, keypoints, skip):
+            outputs = self.engine.run(*inputs)
+            found = dict(zip(self.engine.output_names, outputs, strict=True))
+            for row, shot in enumerate(shots):
+                total += 1
+                neutral += shot.pose.origin == "neutral"
+                colors, types = (
+                    likeliest(found[logits][row], names) if logits in found else {}
+                    for logits, names in kinds
+                )
+                height, width = shot.shape
+                quality, reason = shot.quality
+                yield Prediction(
+                    source=shot.picture.name,
+                    color_probabilities=colors,
+                    type_probabilities=types,
+                    embedding=found["embedding"][row],
+                    pose=shot.pose,
+                    index=shot.index,
+                    sha256=shot.picture.sha256,
+                    width=width,
+                    height=height,
+                    quality=quality,
+                    reason=reason,
+                )
         if neutral and spec.uses_pose:
             logger.warning("%d of %d images: %s", neutral, total, MISSING_POSE)
 
@@ -224,39 +214,11 @@ class Predictor(Runner):
         width = self.spec.output_shapes(self.size)["embedding"]
         return np.stack(found) if found else np.empty((0, *width), dtype=np.float32)
 
-    def inputs(
-        self, images: Sequence[Source], keypoints: Sequence[np.ndarray | None] | None = None
-    ) -> Iterator[tuple[np.ndarray, ...]]:
-        """The network's inputs, as ``engine.run`` takes them, a batch at a time."""
-        with ThreadPoolExecutor(usable_cores()) as pool:
-            for inputs, _ in self._batches(pool, images, keypoints):
-                yield inputs
-
-    def _batches(
-        self,
-        pool: Executor,
-        images: Iterable[Source],
-        keypoints: Iterable[np.ndarray | None] | None,
-        skip: Skip | None = None,
-    ) -> Iterator[tuple[tuple[np.ndarray, ...], list[PosedImage]]]:
-        """The network's inputs, and the pictures with the poses that they were drawn with."""
-        for shots in ahead(self.read(pool, images, keypoints, skip)):
-            missing = [shot.pixels for shot in shots if shot.pose.origin == "neutral"]
-            if missing and self.pose_estimator:
-                found = iter(self.pose_estimator.estimate_pixels(missing))
-                shots = [
-                    shot.with_pose(next(found)) if shot.pose.origin == "neutral" else shot
-                    for shot in shots
-                ]
-            samples = list(pool.map(self._sample, shots))
-            yield batch_inputs(samples, self.spec, self.size), shots
-
-    def _sample(self, shot: PosedImage) -> Sample:
-        keypoints, record, spec = shot.reduced.keypoints, shot.record, self.spec
-        if record is None or not (record.heatmaps or record.segments):
-            return make_sample(shot.pixels, keypoints, spec)
-        known = None if shot.pose.origin == "neutral" else shot.pose.keypoints
-        record = replace(record, keypoints=known)
-        kinds = {"heatmaps": spec.variant.heatmaps, "segments": spec.variant.segments}
-        maps = load_maps(record, shot.shape, **kinds)
-        return Sample(shot.pixels, keypoints, maps)
+    def _posed(self, shots: list[PosedImage]) -> list[PosedImage]:
+        missing = [shot.pixels for shot in shots if shot.pose.origin == "neutral"]
+        if not (missing and self.pose_estimator):
+            return shots
+        found = iter(self.pose_estimator.estimate_pixels(missing))
+        return [
+            shot.with_pose(next(found)) if shot.pose.origin == "neutral" else shot for shot in shots
+        ]

@@ -18,9 +18,9 @@ from ..images import ImageInput
 from ..models import find_network
 from ..models.base import Arrays
 from ..runtime import sums_int8_exactly
+from .conversion import Metadata
 from .engines import Engine, OnnxEngine, OnnxRuntimeEngine, open_engine
 from .equalization import equalize
-from .metadata import Metadata
 from .pose import PoseEstimator
 from .predictor import Predictor
 from .rounding import round_weights

@@ -20,9 +20,9 @@ from ..errors import EngineError
 from ..hub.card import assets_folder
 from ..images import RGB_MEAN, RGB_STD, find_images, read_image, resize
 from ..models.base import SIZE_STEP, Arrays
+from .conversion import RGB, Metadata
 from .engines import in_batches
 from .graph import set_ends
-from .metadata import RGB, Metadata
 from .predictor import Predictor
 
 INPUT, EMBEDDING = "images", "embedding"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, repeat
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, TypeVar
 import numpy as np
 
 from ..data.records import Record
+from ..data.samples import batch_inputs, load_maps, make_sample
 from ..errors import EngineError, ImageError
 from ..files import expand
 from ..hub.card import ENTRIES, ModelCard
@@ -23,6 +25,7 @@ from ..models.base import check_memory, check_size
 from ..runtime import usable_cores
 from ..vehicle.pose import Pose
 from ..vehicle.quality import Quality, find_quality
+from ..vehicle.sample import Sample
 from ..weights.read import WeightsFile, check_network
 from .engines import Aim, Backend, EngineOptions, Precision, open_engine
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Source: TypeAlias = "ImageInput | Picture | Record"
 Skip: TypeAlias = Callable[[str, ImageError], object]
+Batch: TypeAlias = "tuple[tuple[np.ndarray, ...], list[PosedImage]]"
 _END: Any = object()
 _BATCH, _A_THREAD = 8, 4  # pictures
 
@@ -139,17 +143,63 @@ class Runner:
         if size or options.batch_size:
             check_memory(self.spec, self.size, self.batch_size)
 
-    def read(
+    def batches(
         self,
-        pool: Executor,
         images: Iterable[Source],
         keypoints: Iterable[np.ndarray | None] | None = None,
         skip: Skip | None = None,
-    ) -> Iterator[list[PosedImage]]:
-        """Open and decode pictures in a pool's threads, a batch at a time.
+    ) -> Iterator[Batch]:
+        """The network's inputs, as ``engine.run`` takes them, and the pictures that they show.
 
-        Arguments as in :meth:`multitasknet.Predictor.stream`.
+        Threads read, pose and draw the next ones meanwhile. Arguments as in
+        :meth:`multitasknet.Predictor.stream`.
         """
+        with (
+            ThreadPoolExecutor(usable_cores()) as pool,
+            closing(ahead(self._drawn(pool, images, keypoints, skip))) as batches,
+        ):
+            yield from batches
+
+    def inputs(
+        self, images: Iterable[Source], keypoints: Iterable[np.ndarray | None] | None = None
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        """The inputs of :meth:`batches` alone."""
+        return (inputs for inputs, _ in self.batches(images, keypoints))
+
+    def _drawn(
+        self,
+        pool: Executor,
+        images: Iterable[Source],
+        keypoints: Iterable[np.ndarray | None] | None,
+        skip: Skip | None,
+    ) -> Iterator[Batch]:
+        for shots in ahead(self._read(pool, images, keypoints, skip)):
+            posed = self._posed(shots)
+            samples = list(pool.map(self._sample, posed))
+            yield batch_inputs(samples, self.spec, self.size), posed
+
+    def _posed(self, shots: list[PosedImage]) -> list[PosedImage]:
+        """The pictures with the poses that they are drawn with."""
+        return shots
+
+    def _sample(self, shot: PosedImage) -> Sample:
+        """With the maps that a record has stored, where it has some."""
+        record, kinds = shot.record, self.spec.variant
+        if record is None or not (record.heatmaps or record.segments):
+            return make_sample(shot.pixels, shot.reduced.keypoints, self.spec)
+        known = None if shot.pose.origin == "neutral" else shot.pose.keypoints
+        record = replace(record, keypoints=known)
+        maps = load_maps(record, shot.shape, heatmaps=kinds.heatmaps, segments=kinds.segments)
+        return Sample(shot.pixels, shot.reduced.keypoints, maps)
+
+    def _read(
+        self,
+        pool: Executor,
+        images: Iterable[Source],
+        keypoints: Iterable[np.ndarray | None] | None,
+        skip: Skip | None,
+    ) -> Iterator[list[PosedImage]]:
+        """Open and decode pictures in a pool's threads, a batch at a time."""
         if isinstance(images, str | Path) or not isinstance(images, Iterable):
             raise TypeError(f"images must be a list of images, not {type(images).__name__}")
         if (

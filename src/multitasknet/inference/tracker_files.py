@@ -13,8 +13,8 @@ from ..errors import EngineError
 from ..files import expand, replacing
 
 if TYPE_CHECKING:
+    from .conversion import Metadata
     from .export import ExportReport
-    from .metadata import Metadata
 
 # Texts by path, and what the host's user writes.
 Written = tuple[dict[Path, str], str]
