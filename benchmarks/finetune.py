@@ -17,7 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,15 +28,13 @@ from mindspore import Tensor, nn
 from multitasknet import MultiTaskNet, MultiTaskNetSpec, read_dataset
 from multitasknet.data.records import VehicleDataset
 from multitasknet.training.augmentation import augment
-from multitasknet.training.batches import Batch, Draw, ImageSource
+from multitasknet.training.batches import Batch, Draw, IdentitySampler, ImageSource, ShuffledSampler
 from multitasknet.training.history import History
 from multitasknet.training.identity import trained_classes, validate
 from multitasknet.training.loop import Job, Run, Task
 from multitasknet.training.losses import MultiTaskLoss
-from multitasknet.training.optimization import create_optimizer, set_training
-from multitasknet.training.sampler import IdentitySampler, ShuffledSampler
 from multitasknet.training.settings import MultiTaskNetSettings
-from multitasknet.training.step import TrainingStep
+from multitasknet.training.step import TrainingStep, create_optimizer, set_training
 from multitasknet.vehicle.sample import Sample
 from vehiclesynth import synthesize
 
@@ -68,14 +66,16 @@ def main() -> None:
 class DriftingSource(ImageSource):
     """The model zoo's: keypoints are scaled to the input in place, once more in every pass."""
 
-    def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
+    def read(self, batches: Sequence[np.ndarray], draw: Draw | None = None) -> Iterator[Batch]:
+        assert draw
+
         def drifting(sample: Sample, index: int, place: int) -> Sample:
             shape = np.array([*sample.pixels.shape[1::-1], 1], np.float32)
             scale = np.array([*self.spec.input_size[::-1], 1], np.float32) / shape
             moved = replace(sample, keypoints=sample.keypoints * scale**draw.epoch)
             return augment(moved, self.settings, draw.generator(index, place))
 
-        return self.read(batches.shape[1], batches.reshape(-1).tolist(), drifting)
+        return self.changed(batches, drifting)
 
 
 def compare_recipes(epochs: int, size: int, seeds: int, rate: float) -> None:

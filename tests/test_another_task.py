@@ -83,7 +83,7 @@ def test_it_trains_validates_and_keeps_the_best_by_its_own_metric(trained: Finet
     ("settings", "message"),
     [
         ({"margin": 0.3}, "unknown setting 'margin'; expected some of .*, noise"),
-        ({"noise": -1.0}, "noise is -1.0; expected a number of at least 0"),
+        ({"noise": -1.0}, "noise is -1.0; expected greater than or equal to 0"),
         (
             {"network": "zoo"},
             "network is 'zoo'; expected one of multitasknet, poseestnet, vehiclereid, toy",

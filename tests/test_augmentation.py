@@ -121,7 +121,7 @@ def test_features_are_mirrored_differently_in_every_epoch_and_process() -> None:
     batches = np.array([[0, 0, 0, 0]] * 8)
 
     def views(epoch: int = 0, rank: int = 0) -> list[list[bool]]:
-        used = source.training(batches, Draw(0, epoch, rank))
+        used = source.read(batches, Draw(0, epoch, rank))
         return [(batch.inputs[0].asnumpy()[:, 0] > 0).tolist() for batch in used]
 
     assert any(len(set(batch)) == 2 for batch in views())

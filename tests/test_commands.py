@@ -203,7 +203,7 @@ def test_finetune_passes_on_the_weights_that_are_named(
 def test_the_help_names_every_setting_and_the_options_defaults(capsys) -> None:
     text = help_of("finetune", capsys)
     for kind in (MultiTaskNetSettings, PoseSettings):
-        for name in kind.rules():
+        for name in kind.model_fields:
             assert name in text or f"--{name.replace('_', '-')}" in text
     for name in ("lr", "epochs"):
-        assert f"({getattr(MultiTaskNetSettings, name)})" in text
+        assert f"({MultiTaskNetSettings.model_fields[name].default})" in text

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from multitasknet.evaluation.breakdown import kinds_of_matches, parts_of
-from multitasknet.evaluation.figures import Figure
+from multitasknet.evaluation.figures import Figure, kinds_of_matches, parts_of
 from multitasknet.ranking.metrics import evaluate_ranking
 
 NAN = float("nan")

@@ -96,8 +96,8 @@ def test_batches_are_the_same_whatever_the_workers(tmp_path) -> None:
     spec = PoseEstNetSpec(input_size=(64, 64))
     order = np.arange(len(split))[: len(split) // 2 * 2].reshape(-1, 2)
     one, other = (PoseSource(split, spec, PoseSettings(), workers=n) for n in (1, 3))
-    wanted = list(one.training(order, Draw(5, 1)))
-    got = list(other.training(order, Draw(5, 1)))
+    wanted = list(one.read(order, Draw(5, 1)))
+    got = list(other.read(order, Draw(5, 1)))
     for batch, expected in zip(got, wanted, strict=True):
         for part in ("inputs", "labels"):
             for a, b in zip(getattr(batch, part), getattr(expected, part), strict=True):
@@ -116,7 +116,7 @@ def test_the_published_recipe_is_one_file() -> None:
     recipe = read_config(ROOT / "examples" / "poseestnet_published.yaml")
     settings = check_settings(recipe, "the recipe")
     assert isinstance(settings, PoseSettings)
-    assert (settings.epochs, settings.milestones, settings.weight_decay) == (210, [170, 200], 0)
+    assert (settings.epochs, settings.milestones, settings.weight_decay) == (210, (170, 200), 0)
     assert settings.appearance == settings.resolution == settings.cover == 0
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multitasknet.errors import TrainingError
-from multitasknet.training.sampler import IdentitySampler, ShuffledSampler
+from multitasknet.training.batches import IdentitySampler, ShuffledSampler
 
 COUNTS = st.lists(st.integers(1, 12), min_size=4, max_size=12)
 

@@ -13,15 +13,15 @@ from multitasknet import MultiTaskNet, MultiTaskNetSpec
 from multitasknet.models.multitasknet.definition import MultiTaskNetDefinition
 from multitasknet.models.multitasknet.network import DenseLayer
 from multitasknet.training.loop import load_state, save_state
-from multitasknet.training.optimization import (
+from multitasknet.training.settings import Settings
+from multitasknet.training.step import (
+    TrainingStep,
     create_optimizer,
     freeze,
     rate_at,
     reestimate_statistics,
     set_training,
 )
-from multitasknet.training.settings import Settings
-from multitasknet.training.step import TrainingStep
 
 
 class Small(nn.Cell):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,17 +11,15 @@ from mindspore import Tensor, nn, ops
 
 from multitasknet.data.records import Split
 from multitasknet.data.samples import batch_inputs, load_sample
-from multitasknet.training.batches import Batch, Draw, in_order
+from multitasknet.training.batches import Batch, Draw, ShuffledSampler, in_order
 from multitasknet.training.loop import Job, Task, open_network
-from multitasknet.training.sampler import ShuffledSampler
-from multitasknet.training.settings import Settings, setting
+from multitasknet.training.settings import NotNegative, Settings
 
 
-@dataclass(frozen=True)
 class ToySettings(Settings):
     TASK: ClassVar[str] = f"{__name__}:prepare"
 
-    noise: float = setting(0.01, "of the training pictures", least=0)
+    noise: NotNegative = 0.01  # of the training pictures
 
 
 @dataclass(frozen=True)
@@ -32,22 +30,16 @@ class ToySource:
     spec: Any
     noise: float
 
-    def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
+    def read(self, batches: Sequence[np.ndarray], draw: Draw | None = None) -> Iterator[Batch]:
         for step, indices in enumerate(batches):
-            yield self._batch(indices, np.random.default_rng((*draw, step)))
-
-    def plain(self, size: int) -> Iterator[Batch]:
-        for indices in in_order(len(self.split), size):
-            yield self._batch(indices, None)
-
-    def _batch(self, indices: np.ndarray, rng: np.random.Generator | None) -> Batch:
-        samples = [load_sample(self.split.records[index], self.spec) for index in indices]
-        (pictures,) = batch_inputs(samples, self.spec, self.spec.input_size)
-        colors = pictures.mean((2, 3))
-        if rng is not None:
-            pictures = pictures + rng.normal(0, self.noise, pictures.shape).astype(np.float32)
-        weights = np.ones_like(colors)
-        return Batch((Tensor(pictures),), (Tensor(colors), Tensor(weights)), indices)
+            samples = [load_sample(self.split.records[index], self.spec) for index in indices]
+            (pictures,) = batch_inputs(samples, self.spec, self.spec.input_size)
+            colors = pictures.mean((2, 3))
+            if draw:
+                rng = np.random.default_rng((*draw, step))
+                pictures = pictures + rng.normal(0, self.noise, pictures.shape).astype(np.float32)
+            weights = np.ones_like(colors)
+            yield Batch((Tensor(pictures),), (Tensor(colors), Tensor(weights)), indices)
 
 
 class Distance(nn.Cell):
@@ -64,7 +56,7 @@ def prepare(job: Job) -> Task:
 
     def validate() -> dict[str, float]:
         errors = []
-        for batch in source.plain(8):
+        for batch in source.read(in_order(len(train), 8)):
             outputs = network(*batch.inputs).asnumpy()
             errors.append(np.abs(outputs - batch.labels[0].asnumpy()).mean(1))
         error = 100 * float(np.concatenate(errors).mean())

@@ -21,10 +21,9 @@ from multitasknet import finetune
 from multitasknet.models import NETWORKS
 from multitasknet.training.history import EpochRecord
 from multitasknet.training.losses import HeatmapLoss
-from multitasknet.training.optimization import create_optimizer
 from multitasknet.training.parallel import Devices
 from multitasknet.training.settings import SETTINGS, Settings
-from multitasknet.training.step import TrainingStep
+from multitasknet.training.step import TrainingStep, create_optimizer
 
 BATCH = 16
 TOY = {"network": "toy", "weights": "none", "size": 32, "batch_size": 4, "epochs": 2}

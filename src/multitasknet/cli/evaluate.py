@@ -128,7 +128,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _print_metrics(evaluation: Evaluation, card: CardMetrics | None) -> None:
-    from ..evaluation.breakdown import part_columns
+    from ..evaluation.figures import part_columns
 
     _print_percent(evaluation.columns, card)
     ranking = evaluation.ranking

@@ -7,14 +7,16 @@ import shlex
 import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from ..training.history import HISTORY, shown
 from ..training.settings import (
     AdaptSettings,
+    Freeze,
     MultiTaskNetSettings,
     PoseSettings,
     Settings,
+    read_config,
 )
 from .options import add_command, add_options, given, print_table
 
@@ -47,14 +49,10 @@ def add_parsers(commands: Any) -> None:
         help="a data set's folder, or several to train on together; of test sets of several sizes "
         "the smallest validates",
     )
-    add_options(finetune, "--weights", "--device")
-    finetune.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="a new folder for the results"
-    )
     finetune.add_argument(
         "--resume", action="store_true", help="go on in DIR after the last finished epoch"
     )
-    _add_config(finetune)
+    _add_shared(finetune, "a new folder for the results")
     _add_settings(finetune, "settings", Settings, _SHARED)
     title = "MultiTaskNet, and VehicleReID, which has no variant"
     _add_settings(finetune, title, MultiTaskNetSettings, _OF_IDENTITY)
@@ -69,20 +67,18 @@ def add_parsers(commands: Any) -> None:
     )
     adapt.add_argument("crops", type=Path, metavar="CROPS", help="a folder of vehicle crops")
     adapt.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="a folder for the results"
-    )
-    adapt.add_argument(
         "--data",
         type=Path,
         metavar="ROOT",
         help="a labelled data set to measure each round on (its smallest test set)",
     )
-    add_options(adapt, "--weights", "--device")
-    _add_config(adapt)
+    _add_shared(adapt, "a folder for the results")
     _add_settings(adapt, "rounds", AdaptSettings, _OF_ROUNDS)
 
 
-def _add_config(parser: argparse.ArgumentParser) -> None:
+def _add_shared(parser: argparse.ArgumentParser, output: str) -> None:
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help=output)
+    add_options(parser, "--weights", "--device")
     parser.add_argument(
         "--config", type=Path, metavar="YAML", help="a file with settings by name, see below"
     )
@@ -92,18 +88,17 @@ def _add_settings(
     parser: argparse.ArgumentParser, title: str, kind: type[Settings], names: Iterable[str]
 ) -> None:
     """A group of options, and the names of the settings that only a file takes."""
-    general = () if kind is Settings else Settings.rules()
-    others = [name for name in kind.rules() if name not in (*names, *_SOURCE, *general)]
+    general = () if kind is Settings else Settings.model_fields
+    others = [name for name in kind.model_fields if name not in (*names, *_SOURCE, *general)]
     also = textwrap.fill(f"in the file also: {', '.join(others)}", _WIDTH)
     group = parser.add_argument_group(title, also, argument_default=argparse.SUPPRESS)
     for name in names:
-        rule, default = kind.rules()[name], getattr(kind, name)
-        # The range is for the settings to check.
+        field = kind.model_fields[name]
+        # The settings read and check the value.
         group.add_argument(
             f"--{name.replace('_', '-')}",
-            type=rule.kind,
-            metavar=f"{{{','.join(rule.choices)}}}" if rule.choices else name.upper(),
-            help=rule.help if default is None else f"{rule.help} ({default})",
+            metavar=f"{{{','.join(get_args(Freeze))}}}" if name == "freeze" else name.upper(),
+            help=f"{field.description}{'' if field.default is None else f' ({field.default})'}",
         )
 
 
@@ -111,8 +106,6 @@ def _settings(
     options: argparse.Namespace, kind: type[Settings] | None, names: Iterable[str]
 ) -> dict[str, Any]:
     """The settings of the file and of the options, which win."""
-    from ..training.settings import read_config
-
     settings = read_config(options.config, kind) if options.config else {}
     settings |= given(options, names)
     if options.weights and options.weights.endswith(".md"):
@@ -140,8 +133,7 @@ def _finetune(options: argparse.Namespace) -> None:
             f"{shlex.join(map(str, [*command, *device, '--resume']))}"
         ) from interruption
     if result.is_first:
-        print(f"\n{_best(result, 'epoch')}, {_metrics(result.metrics)}")
-        print(f"{result.checkpoint}\n{result.output / 'report.html'}")
+        _print_best(result, "epoch", f", {_metrics(result.metrics)}")
 
 
 def _print_epoch(record: EpochRecord) -> None:
@@ -153,10 +145,10 @@ def _print_epoch(record: EpochRecord) -> None:
     )
 
 
-def _best(result: FinetuneResult, word: str) -> str:
-    if result.best is None:
-        return f"best: the weights as they were, which no {word} improved"
-    return f"best: {word} {result.best.epoch}"
+def _print_best(result: FinetuneResult, word: str, metrics: str = "") -> None:
+    best = f"{word} {result.best.epoch}" if result.best else ""
+    best = best or f"the weights as they were, which no {word} improved"
+    print(f"\nbest: {best}{metrics}\n{result.checkpoint}\n{result.output / 'report.html'}")
 
 
 def _losses(record: EpochRecord) -> str:
@@ -179,7 +171,7 @@ def _adapt(options: argparse.Namespace) -> None:
         columns = {"before": before, "best": {name: result.metrics[name] for name in before}}
         print()
         print_table("percent", columns, decimals=2)
-    print(f"\n{_best(result, 'round')}\n{result.checkpoint}\n{result.output / 'report.html'}")
+    _print_best(result, "round")
 
 
 def _print_round(record: EpochRecord) -> None:

@@ -103,7 +103,7 @@ class PoseEvaluation:
 
     @property
     def swaps(self) -> dict[str, float]:
-        """Share of visible keypoints, 0..1, that are found where their counterpart is."""
+        """See :func:`.keypoint_metrics.swap_shares`."""
         return swap_shares(self.estimates, self.truth, self.sides)
 
     @property
@@ -127,12 +127,11 @@ class PoseEvaluation:
         everywhere = np.arange(len(self.records))
         ids = [-1 if record.type_id is None else record.type_id for record in self.records]
         types = {raw: class_name(raw, TYPES, "type") for raw in sorted({*ids} - {-1})}
+        seen_from = dict(enumerate(OCTANTS)) | {UNCLEAR: "unclear"}
         return {
             "group": {name: self._score(everywhere, group) for name, group in GROUPS.items()},
             "type": self._by_name(types | {-1: "unknown"}, np.array(ids)),
-            "octant": self._by_name(
-                dict(enumerate(OCTANTS)) | {UNCLEAR: "unclear"}, octants(self.truth)
-            ),
+            "octant": self._by_name(seen_from, octants(self.truth)),
         }
 
     def as_json(self) -> dict[str, Any]:
@@ -147,8 +146,7 @@ class PoseEvaluation:
             "images": len(self.records),
             "images_without_keypoints": self.unlabelled,
             "keypoints": {
-                "visible": self.overall.visible.count,
-                "hidden": self.overall.hidden.count,
+                kind: getattr(self.overall, kind).count for kind in ("visible", "hidden")
             },
             **{
                 f"by_{kind}": {name: part.as_json() for name, part in parts.items()}
@@ -209,14 +207,19 @@ def evaluate_pose(
         )
     unlabelled = len(records) - len(labelled)
     if unlabelled:
-        logger.warning(
-            "%s: %d of %d images have no keypoints and are left out",
-            dataset.root,
-            unlabelled,
-            len(records),
-        )
+        left_out = "%s: %d of %d images have no keypoints and are left out"
+        logger.warning(left_out, dataset.root, unlabelled, len(records))
     check_files(labelled)
-    estimates, sides = _estimate(estimator, labelled, progress)
+    estimates = np.empty((len(labelled), NUM_KEYPOINTS, 3), dtype=np.float32)
+    sides = np.empty(len(labelled))
+    for shot in tqdm(
+        estimator.stream(labelled),
+        desc="pose",
+        total=len(labelled),
+        unit="image",
+        disable=None if progress else True,
+    ):
+        estimates[shot.index], sides[shot.index] = shot.pose.keypoints, max(shot.shape)
     evaluation = PoseEvaluation(
         tuple(labelled),
         estimates=estimates,
@@ -232,22 +235,5 @@ def evaluate_pose(
         },
     )
     if output is not None:
-        write_metrics(evaluation.as_json(), Path(output) / "metrics.json")
+        write_metrics(evaluation.as_json(), output)
     return evaluation
-
-
-def _estimate(
-    estimator: PoseEstimator, records: Sequence[Record], progress: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """The images' estimated keypoints, ``[N, 36, 3]``, and their longer sides in pixels."""
-    estimates = np.empty((len(records), NUM_KEYPOINTS, 3), dtype=np.float32)
-    sides = np.empty(len(records))
-    for shot in tqdm(
-        estimator.stream(records),
-        desc="pose",
-        total=len(records),
-        unit="image",
-        disable=None if progress else True,
-    ):
-        estimates[shot.index], sides[shot.index] = shot.pose.keypoints, max(shot.shape)
-    return estimates, sides

@@ -14,7 +14,7 @@ from ..report.charts import line_chart
 from ..report.overlay import SIDE, draw_comparison
 from ..report.page import Panel, Shot, thumbnail, write_page
 from ..vehicle.keypoint_metrics import calibration_error, published_thresholds
-from .breakdown import part_columns
+from .figures import part_columns
 from .pose import AS_PUBLISHED, CALIBRATED_AT, PoseEvaluation
 from .results import RANDOM, CardMetrics, Evaluation, data_name
 

@@ -22,16 +22,16 @@ from ..hub.card import PUBLISHED_METRICS, ModelCard
 from ..ranking.metrics import RankingResult
 from ..ranking.protocols import Draw
 from ..vehicle.attributes import class_name
-from .breakdown import Part, breakdown
 from .embedding import Embeddings
 from .figures import (
     Figure,
+    Part,
+    breakdown,
     figures_as_json,
-    mean_percent,
     ranking_figures,
-    ranking_metrics,
     ranking_shares,
     table_columns,
+    values_of,
 )
 
 if TYPE_CHECKING:
@@ -95,14 +95,6 @@ class AttributeResult:
         return np.where(self.truth < 0, np.nan, self.truth == self.predicted)
 
 
-@dataclass(frozen=True)
-class CardMetrics:
-    """Metrics that a card states, in percent under this package's names, and the data it names."""
-
-    values: dict[str, float]
-    data: str
-
-
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """All results of one evaluation.
@@ -133,8 +125,7 @@ class Evaluation:
     def metrics(self) -> dict[str, float]:
         """Name to value in percent: mAP, mINP, Rank-k, and where images are labelled colour and
         type."""
-        right = {name: mean_percent(one.right) for name, one in self._attributes.items()}
-        return ranking_metrics(self.ranking) | right
+        return values_of(self.figures)
 
     @property
     def deviations(self) -> dict[str, float]:
@@ -149,14 +140,18 @@ class Evaluation:
     @cached_property
     def figures(self) -> dict[str, Figure]:
         """The metrics with their intervals."""
-        dataset = self.dataset
-        vehicles = np.concatenate([dataset.query.vehicle_ids, dataset.gallery.vehicle_ids])
-        right = {name: Figure.of(one.right, vehicles) for name, one in self._attributes.items()}
-        return ranking_figures(self.ranking) | right
+        query, gallery = self.dataset.query, self.dataset.gallery
+        vehicles = np.concatenate([query.vehicle_ids, gallery.vehicle_ids])
+        attributes = {"color": self.color, "type": self.type}
+        return ranking_figures(self.ranking) | {
+            name: Figure.of(one.right, vehicles)
+            for name, one in attributes.items()
+            if one and one.unlabelled < len(one.truth)
+        }
 
     @cached_property
     def breakdown(self) -> dict[str, dict[str, Part]]:
-        """See :func:`.breakdown.breakdown`; empty where a protocol draws the gallery."""
+        """See :func:`.figures.breakdown`; empty where a protocol draws the gallery."""
         if self.ranking.draws > 1:
             return {}
         query, gallery = self.dataset.query, self.dataset.gallery
@@ -178,8 +173,8 @@ class Evaluation:
         """Metrics, intervals and settings as plain values."""
         return {
             **figures_as_json(self.figures),
-            "reranked": ranking_metrics(self.reranked),
-            "by_track": ranking_metrics(self.tracks),
+            "reranked": values_of(ranking_figures(self.reranked)),
+            "by_track": values_of(ranking_figures(self.tracks)),
             "deviations": self.deviations,
             "valid_queries": self.ranking.valid_queries,
             "queries_without_match": len(self.ranking.skipped_queries),
@@ -195,11 +190,13 @@ class Evaluation:
             "settings": self.settings,
         }
 
-    @property
-    def _attributes(self) -> dict[str, AttributeResult]:
-        """Colour and type, where images are labelled."""
-        both = {"color": self.color, "type": self.type}
-        return {name: one for name, one in both.items() if one and (one.truth >= 0).any()}
+
+@dataclass(frozen=True)
+class CardMetrics:
+    """Metrics that a card states, in percent under this package's names, and the data it names."""
+
+    values: dict[str, float]
+    data: str
 
 
 def data_name(root: str | Path) -> str:
@@ -240,9 +237,9 @@ def run_settings(runner: Runner) -> dict[str, Any]:
     }
 
 
-def write_metrics(metrics: Mapping[str, Any], path: Path) -> None:
-    """Write metrics and settings as JSON, NaN as null; OutputError if that fails."""
+def write_metrics(metrics: Mapping[str, Any], folder: str | Path) -> None:
+    """Write metrics and settings as ``metrics.json``, NaN as null; OutputError if that fails."""
     defined = json.loads(json.dumps(metrics), parse_constant=lambda _: None)
-    make_folder(path.parent)
-    with replacing(path) as temporary:
+    make_folder(Path(folder))
+    with replacing(Path(folder, "metrics.json")) as temporary:
         temporary.write_text(f"{json.dumps(defined, indent=1)}\n", encoding="utf-8")

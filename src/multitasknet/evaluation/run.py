@@ -20,7 +20,14 @@ from ..ranking.protocols import Draw, Protocol, evaluate_by, protocol_named
 from ..vehicle.attributes import COLORS, TYPES
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from .embedding import Embeddings, embed_records
-from .results import RANDOM, AttributeResult, Evaluation, run_settings, write_metrics
+from .results import (
+    RANDOM,
+    AttributeResult,
+    Evaluation,
+    data_name,
+    run_settings,
+    write_metrics,
+)
 
 if TYPE_CHECKING:
     from ..inference.predictor import Predictor
@@ -58,11 +65,11 @@ def evaluate(
         OutputError: the results cannot be written.
     """
     rules = protocol_named(protocol or dataset.protocol)
-    draws, records = _draws(dataset, rules), _records(dataset)
-    cameras = np.array([record.camera_id for record in records])
+    draws = _draws(dataset, rules)
+    cameras = np.concatenate([dataset.query.camera_ids, dataset.gallery.camera_ids])
     if center_cameras:
         centering.check_cameras(cameras)  # an error now, not after embedding
-    outputs = _embed(predictor, dataset, records, draws, progress)
+    outputs = _embed(predictor, dataset, _records(dataset), draws, progress)
     if center_cameras:
         centered = centering.center_cameras(outputs.embeddings, cameras)
         outputs = replace(outputs, embeddings=centered)
@@ -83,7 +90,7 @@ def evaluate(
         predictor.spec, dataset, outputs, protocol=rules, rerank=rerank, settings=settings
     )
     if output is not None:
-        write_metrics(evaluation.as_json(), Path(output) / "metrics.json")
+        write_metrics(evaluation.as_json(), output)
     return evaluation
 
 
@@ -97,13 +104,15 @@ def evaluate_outputs(
     settings: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Evaluate a network's answers for query and then gallery; see :func:`evaluate`."""
-    protocol, records = protocol or protocol_named(dataset.protocol), _records(dataset)
+    protocol = protocol or protocol_named(dataset.protocol)
     draws = _draws(dataset, protocol)
     rank = partial(evaluate_by, protocol, draws=draws)
     means = track_means(spec, dataset, outputs.embeddings) if protocol.tracks else None
     color = kind = None
     if spec.has_attributes:
-        colors, types = zip(*((one.color_id, one.type_id) for one in records), strict=True)
+        colors, types = zip(
+            *((one.color_id, one.type_id) for one in _records(dataset)), strict=True
+        )
         color = AttributeResult.of(spec.color_names, COLORS, "color", colors, outputs.colors)
         kind = AttributeResult.of(spec.type_names, TYPES, "type", types, outputs.types)
     return Evaluation(
@@ -131,7 +140,7 @@ def caveats(dataset: VehicleDataset, protocol: Protocol) -> list[str]:
             for queries, gallery in (counts, dataset.published)
         )
         found.append(f"published figures are of {theirs}, these of {ours}")
-    unknown = any(record.camera_id == UNKNOWN_CAMERA for record in _records(dataset))
+    unknown = any(one.camera_id == UNKNOWN_CAMERA for one in _records(dataset))
     if unknown and not protocol.own_camera:
         found.append("where a camera is unknown, images of the query's own camera count")
     return found
@@ -181,7 +190,7 @@ def calibrate(
         vehicle_rows=vehicle_rows or hits.vehicle_rows,
         hits=len(hits.same),
         vehicles=hits.vehicles,
-        measured_on=dataset.root.resolve().name,
+        measured_on=data_name(dataset.root),
         weights=predictor.engine.weights_sha256,
         input_size=predictor.size,
         pose=predictor.pose_setting,
@@ -190,11 +199,10 @@ def calibrate(
 
 
 def keep_calibration(predictor: Predictor, calibration: Calibration) -> Path:
-    """Write a calibration into the sidecar of the predictor's weights, and say where that is.
+    """Write a calibration into the sidecar of the predictor's weights, and return its path.
 
-    Raises:
-        DataError: the weights are not a checkpoint of the user's own.
-        OutputError: the sidecar cannot be written.
+    DataError: the weights are not a checkpoint of the user's own. OutputError: it cannot be
+    written.
     """
     path = predictor.weights_file
     if path is None or not predictor.weights_are_own or path.suffix in _EXPORTED:
@@ -229,8 +237,7 @@ def _embed(
     """The answers for query and gallery; warns of queries that are in the gallery themselves."""
     warn_about(dataset)
     outputs = embed_records(predictor, records, progress=progress)
-    _, contents = np.unique(outputs.sha256, return_inverse=True)
-    shared = max(_finding_themselves(contents, draw) for draw in draws)
+    shared = max(_finding_themselves(np.array(outputs.sha256), draw) for draw in draws)
     if shared:
         logger.warning(
             "%s: %d of the queries are in the gallery themselves, under no camera that would leave "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,15 +27,15 @@ from ..models.embedding import EmbeddingNetwork
 from ..ranking.clustering import OUTLIER, Clustering, centroids, cluster
 from ..runtime import guard_cpu
 from ..vehicle.attributes import ClassMaps
-from ..weights.read import read_weights
+from ..weights.read import Weights, read_weights
 from ..weights.save import save_weights
-from .batches import ImageSource
+from .batches import ImageSource, in_order
 from .finetune import FinetuneResult, resolved
 from .history import HISTORY, EpochRecord, History, read_history
 from .identity import create_sampler, create_task, with_poses
 from .loop import BEST, Job, Run, Task, data_digest, open_network, origin_of
-from .optimization import reestimate_statistics
-from .settings import AdaptSettings
+from .settings import AdaptSettings, check_settings
+from .step import reestimate_statistics
 
 FEWEST_CROPS = 64
 # Of the batch norms' statistics: all of it loses, of weights that know such crops, what half gains.
@@ -66,7 +66,7 @@ def adapt(
     it embeds the crops, clusters them, and trains on the clusters as if they were vehicles: the
     identity classifier is new and begins at their centroids, colour and type are taught the
     network's own answers. Sources: Li et al., 2016, and Schneider et al., NeurIPS 2020
-    (:func:`.optimization.reestimate_statistics`); Ge et al., NeurIPS 2020, and Ester et al., KDD
+    (:func:`.step.reestimate_statistics`); Ge et al., NeurIPS 2020, and Ester et al., KDD
     1996 (:func:`.ranking.clustering.cluster`); Zhong et al., CVPR 2017 (its distances).
 
     A call that is interrupted, or dies, loses the round in hand; the same call goes on after the
@@ -79,11 +79,10 @@ def adapt(
             identity classifier; ``history.json``, whose epochs are the rounds; ``report.html``.
         data: the root of a labelled data set, whose query and gallery measure every round.
         backend: what embeds, as in :class:`multitasknet.Predictor`; MindSpore trains.
-        device, workers, progress: as in :func:`multitasknet.finetune`.
         on_round: called with each round's record. Its metrics are ``clusters``, ``eps``, ``used``
             (percent of the crops), ``outliers`` and ``one_camera`` (crops left out) and
             ``silhouette`` of what it trained on; and what was measured after it on ``data``.
-        cache_dir, offline: as in :func:`multitasknet.create_network`.
+        device, workers, progress, cache_dir, offline: as in :func:`multitasknet.finetune`.
         settings: fields of :class:`multitasknet.training.settings.AdaptSettings`: ``weights``,
             ``card``, ``pose``, ``rounds`` among them; ``size`` is by default the weights', and
             ``freeze="blocks"`` trains the last block and the heads, ``"backbone"`` the heads alone.
@@ -100,7 +99,7 @@ def adapt(
         DataError, CheckpointError, DownloadError: from the crops and the weights.
     """
     crops, output = Path(crops), Path(output)
-    chosen = AdaptSettings.checked(settings, "settings")
+    chosen = check_settings(settings, "settings", AdaptSettings)
     if chosen.rounds:
         import_extra("sklearn.cluster", "adapt")
     choose_device(device)
@@ -119,24 +118,19 @@ def adapt(
         found = read_history(output / HISTORY)
         found.check_same(history.settings, output, data=history.data, free=_FREE)
         history = replace(found, settings=history.settings)
-    if len(history.epochs) > chosen.rounds:
-        return FinetuneResult(output, history, output / BEST)
-    guard_cpu()
-    mindspore.set_seed(chosen.seed)
-    check_images(dataset.train.records)
-    job = Job(chosen, dataset, output, source, weights, workers=workers, show=progress)
-    spec = weights.spec if weights else find_network(chosen.network).spec_type()
-    adaptation = Adaptation(
-        replace(job, dataset=with_poses(job)) if spec.uses_pose else job,
-        fastest_backend(device) if backend == "auto" else backend,
-        replace(weights.class_maps if weights else spec.class_maps, vehicle_ids=()),
-        history,
-    )
-    make_folder(output)
-    with exclusive(output, output / ".training.lock"):
-        while len(adaptation.history.epochs) <= chosen.rounds:
-            on_round(adaptation.next())
-    return FinetuneResult(output, adaptation.history, output / BEST)
+    if len(history.epochs) <= chosen.rounds:
+        guard_cpu()
+        mindspore.set_seed(chosen.seed)
+        check_images(dataset.train.records)
+        backend = fastest_backend(device) if backend == "auto" else backend
+        job = Job(chosen, dataset, output, source, weights, workers=workers, show=progress)
+        adaptation = Adaptation(job, backend, history)
+        make_folder(output)
+        with exclusive(output, output / ".training.lock"):
+            while len(adaptation.history.epochs) <= chosen.rounds:
+                on_round(adaptation.next())
+        history = adaptation.history
+    return FinetuneResult(output, history, output / BEST)
 
 
 def _read_crops(folder: Path) -> Split:
@@ -146,65 +140,29 @@ def _read_crops(folder: Path) -> Split:
             f"{folder}: {len(images)} crops are too few to be clustered; give at least "
             f"{FEWEST_CROPS}, with several of each vehicle, better by more than one camera"
         )
-    records = (
-        Record(image, vehicle_id=0, camera_id=camera_in(image.name), origin=str(folder))
-        for image in images
+    return Split(
+        "train",
+        tuple(Record(one, 0, camera_id=camera_in(one.name), origin=str(folder)) for one in images),
     )
-    return Split("train", tuple(records))
 
 
-def prepare(job: Job, embeddings: np.ndarray, labels: np.ndarray) -> Task:
-    """One round's training: identities are clusters of crops, all labels class indices.
-
-    The images carry the network's own answers as colour and type, so that these heads go with the
-    backbone. Each cluster has a fresh class, which begins at its centroid: logits of -s |f - c|^2,
-    since fresh random rows would pull the embeddings about before they mean anything. What is the
-    same for all classes, -s |f|^2, is left out; s is ten times the inverse of two images' mean
-    distance.
+class Adaptation:
+    """The rounds; ``history`` grows with each.
 
     Args:
-        embeddings: float32 ``[N, D]``, of the crops to train on.
-        labels: int64 ``[N]``, the cluster of each.
-    """
-    sampler = create_sampler(job)
-    definition = _definition(job)
-    network = open_network(job, num_ids=int(labels.max()) + 1)
-    classifier = getattr(network, definition.classifier)
-    scale = _SHARPNESS / max(2 * embeddings.var(axis=0).sum(), 1e-12)
-    centers = centroids(embeddings, labels)
-    if classifier.has_bias:
-        biases = -scale * np.einsum("nd,nd->n", centers, centers)
-        classifier.bias.set_data(Tensor(biases.astype(np.float32)))
-    else:
-        # Of one length, so that the biases would be the same for all.
-        centers /= np.linalg.norm(centers, axis=1, keepdims=True)
-    rows = 2 * scale * centers / definition.classified_length(network)
-    classifier.weight.set_data(Tensor(rows.astype(np.float32)))
-    spec = network.spec
-    counts = spec.num_ids, spec.num_colors, spec.num_types
-    return create_task(job, sampler, network, ClassMaps(*(tuple(range(one)) for one in counts)))
-
-
-def _definition(job: Job) -> EmbeddingNetwork:
-    return cast("EmbeddingNetwork", find_network(job.settings.network))
-
-
-@dataclass(eq=False)
-class Adaptation:
-    """The rounds.
-
-    Attributes:
-        job: what was asked for; its data are the crops as ``train``, and ``query`` and ``gallery``
-            to measure on, or empty.
+        job: its data are the crops as ``train``, and ``query`` and ``gallery`` to measure on, or
+            empty.
         backend: what embeds.
-        class_maps: which colours and types the classes of the weights are.
-        history: grows with every round.
     """
 
-    job: Job
-    backend: Backend
-    class_maps: ClassMaps
-    history: History
+    def __init__(self, job: Job, backend: Backend, history: History) -> None:
+        self.definition = cast("EmbeddingNetwork", find_network(job.settings.network))
+        spec = job.weights.spec if job.weights else self.definition.spec_type()
+        known = job.weights.class_maps if job.weights else spec.class_maps
+        # Which colours and types the classes are; identities are clusters.
+        self.class_maps = replace(known, vehicle_ids=())
+        self.job = replace(job, dataset=with_poses(job)) if spec.uses_pose else job
+        self.backend, self.history = backend, history
 
     def next(self) -> EpochRecord:
         """Run the first round that is not in the history: measure it, and write it down."""
@@ -214,37 +172,36 @@ class Adaptation:
         seconds = time.perf_counter() - started
         record = replace(record, seconds=seconds, metrics={**record.metrics, **measured})
         history = replace(self.history, epochs=(*self.history.epochs, record))
-        self._save(self._file(number), network, number, measured)
+        self._save(f"round-{number}.ckpt", network, number, measured)
         if history.best is record:
-            self._save(output / BEST, network, number, measured)
+            self._save(BEST, network, number, measured)
         # Last of all: it makes the round count.
-        history.write(
-            output, unit="round", epochs=self.job.settings.rounds, data=self.job.dataset.root
-        )
+        rounds, data = self.job.settings.rounds, self.job.dataset.root
+        history.write(output, unit="round", epochs=rounds, data=data)
         self.history = history
         return record
 
     def _move_statistics(self) -> tuple[Any, EpochRecord]:
         """Measure the weights as they are, then move the batch norms' statistics to the crops'."""
         settings, crops = self.job.settings, self.job.dataset.train
-        network = self._open(self.job)
+        network = self._open(self.job.weights)
         self.history = replace(self.history, before=self._measure(network))
         if self.history.before:
-            self._save(self.job.output / BEST, network, 0, self.history.before)
+            self._save(BEST, network, 0, self.history.before)
         order = np.random.default_rng(settings.seed).permutation(len(crops))
         # A smaller last batch would have statistics of its own.
-        order = order[: len(order) // settings.batch_size * settings.batch_size or None]
-        none = ClassMaps((), (), ())
-        images = ImageSource(crops, network.spec, none, settings, self.job.workers)
-        batches = images.read(settings.batch_size, order.tolist())
-        reestimate_statistics(network, (batch.inputs for batch in batches), share=_OF_CROPS)
+        used = len(order) // settings.batch_size * settings.batch_size or len(order)
+        batches = [order[places] for places in in_order(used, settings.batch_size)]
+        images = ImageSource(crops, network.spec, self.class_maps, settings, self.job.workers)
+        inputs = (batch.inputs for batch in images.read(batches))
+        reestimate_statistics(network, inputs, share=_OF_CROPS)
         return network, EpochRecord(0, {})
 
     def _train(self, number: int) -> tuple[Any, EpochRecord]:
         """Cluster the crops and train on the clusters."""
         settings, crops = self.job.settings, self.job.dataset.train
-        weights = read_weights(self._file(number - 1), _definition(self.job))
-        network = self._open(replace(self.job, weights=weights))
+        weights = read_weights(self.job.output / f"round-{number - 1}.ckpt", self.definition)
+        network = self._open(weights)
         by_angle = network.spec.distance == "cosine"
         # As the classifier takes them.
         network.spec = network.spec.unnormalized()
@@ -252,30 +209,9 @@ class Adaptation:
         compared = answers.embeddings
         if by_angle:
             compared = compared / np.linalg.norm(compared, axis=1, keepdims=True)
-        found = cluster(
-            compared,
-            crops.camera_ids,
-            eps=settings.eps,
-            min_images=settings.min_images,
-            k1=settings.neighbors,
-        )
-        self._check(found, number)
-        job = replace(
-            self.job,
-            settings=replace(settings, epochs=settings.rounds * settings.epochs),
-            dataset=VehicleDataset(self.job.dataset.root, _labelled(crops, found, answers)),
-            weights=weights,
-        )
-        kept = found.labels != OUTLIER
-        task = prepare(job, answers.embeddings[kept], found.labels[kept])
-        run = Run.of(job, task, self.history)
-        for epoch in range((number - 1) * settings.epochs, number * settings.epochs):
-            record = run.train(epoch)
-        task.network.set_train(False)
-        return task.network, replace(record, epoch=number, metrics=_facts(found))
-
-    def _check(self, found: Clustering, number: int) -> None:
-        needed = self.job.settings.batch_size // self.job.settings.instances
+        options = {"eps": settings.eps, "min_images": settings.min_images, "k1": settings.neighbors}
+        found = cluster(compared, crops.camera_ids, **options)
+        needed = settings.batch_size // settings.instances
         if found.count < needed:
             raise TrainingError(
                 f"round {number}: {found.count} clusters in {len(found.labels)} crops, of which "
@@ -284,14 +220,62 @@ class Adaptation:
                 f"another number of neighbours. What was finished before it is in "
                 f"{self.job.output}"
             )
+        kept = found.labels != OUTLIER
+        job = replace(
+            self.job,
+            settings=settings.model_copy(update={"epochs": settings.rounds * settings.epochs}),
+            dataset=VehicleDataset(self.job.dataset.root, _labelled(crops, found, answers)),
+            weights=weights,
+        )
+        run = Run(job, self._task(job, answers.embeddings[kept], found.labels[kept]), self.history)
+        for epoch in range((number - 1) * settings.epochs, number * settings.epochs):
+            record = run.train(epoch)
+        trained = run.task.network
+        trained.set_train(False)
+        facts = {
+            "clusters": found.count,
+            "eps": found.eps,
+            "used": 100 * float(kept.mean()),
+            "outliers": found.outliers,
+            "one_camera": found.one_camera,
+            "silhouette": found.silhouette,
+        }
+        return trained, replace(record, epoch=number, metrics=facts)
 
-    def _file(self, number: int) -> Path:
-        return self.job.output / f"round-{number}.ckpt"
+    def _task(self, job: Job, embeddings: np.ndarray, labels: np.ndarray) -> Task:
+        """One round's training: identities are clusters of crops, all labels class indices.
 
-    def _open(self, job: Job) -> Any:
-        """The network of the job's weights, with the classifiers that they have."""
-        is_complete = job.weights is None or job.weights.spec.is_complete
-        return open_network(job, **({} if is_complete else {"include_top": False}))
+        The images carry the network's own answers as colour and type, so that these heads go with
+        the backbone. Each cluster has a fresh class, which begins at its centroid: logits of
+        -s |f - c|^2, since fresh random rows would pull the embeddings about before they mean
+        anything. What is the same for all classes, -s |f|^2, is left out; s is ten times the
+        inverse of two images' mean distance.
+
+        Args:
+            embeddings: float32 ``[N, D]``, of the crops to train on.
+            labels: int64 ``[N]``, the cluster of each.
+        """
+        sampler = create_sampler(job)
+        network = open_network(job, num_ids=int(labels.max()) + 1)
+        classifier = getattr(network, self.definition.classifier)
+        scale = _SHARPNESS / max(2 * embeddings.var(axis=0).sum(), 1e-12)
+        centers = centroids(embeddings, labels)
+        if classifier.has_bias:
+            biases = -scale * np.einsum("nd,nd->n", centers, centers)
+            classifier.bias.set_data(Tensor(biases.astype(np.float32)))
+        else:
+            # Of one length, so that the biases would be the same for all.
+            centers /= np.linalg.norm(centers, axis=1, keepdims=True)
+        rows = 2 * scale * centers / self.definition.classified_length(network)
+        classifier.weight.set_data(Tensor(rows.astype(np.float32)))
+        spec = network.spec
+        classes = (tuple(range(one)) for one in (spec.num_ids, spec.num_colors, spec.num_types))
+        return create_task(job, sampler, network, ClassMaps(*classes))
+
+    def _open(self, weights: Weights | None) -> Any:
+        """The network of these weights, with the classifiers that they have."""
+        top = {} if weights is None or weights.spec.is_complete else {"include_top": False}
+        return open_network(replace(self.job, weights=weights), **top)
 
     def _embed(self, network: Any, records: Sequence[Record]) -> Embeddings:
         size = self.job.settings.batch_size
@@ -306,38 +290,24 @@ class Adaptation:
         answers = self._embed(network, (*dataset.query.records, *dataset.gallery.records))
         return evaluate_outputs(network.spec, dataset, answers).metrics
 
-    def _save(self, path: Path, network: Any, number: int, metrics: Mapping[str, float]) -> None:
+    def _save(self, name: str, network: Any, number: int, metrics: Mapping[str, float]) -> None:
         save_weights(
             network,
-            path,
+            self.job.output / name,
             class_maps=self.class_maps,
             metrics=metrics,
             origin=origin_of(self.job, self.history, number),
             # It knows the clusters of a round, and no vehicles.
-            leave_out=(f"{_definition(self.job).classifier}.",),
+            leave_out=(f"{self.definition.classifier}.",),
         )
-
-
-def _facts(found: Clustering) -> dict[str, float]:
-    """The clusters that a round trained on, as metrics of its record."""
-    used = float((found.labels != OUTLIER).mean())
-    return {
-        "clusters": found.count,
-        "eps": found.eps,
-        "used": 100 * used,
-        "outliers": found.outliers,
-        "one_camera": found.one_camera,
-        "silhouette": found.silhouette,
-    }
 
 
 def _labelled(crops: Split, found: Clustering, answers: Embeddings) -> Split:
     """The clustered crops, with cluster, colour and type as class indices."""
-    columns = (found.labels, answers.colors, answers.types)
-    rows = zip(crops.records, *(column.tolist() for column in columns), strict=True)
+    columns = (one.tolist() for one in (found.labels, answers.colors, answers.types))
     records = (
         replace(record, vehicle_id=label, color_id=color, type_id=kind)
-        for record, label, color, kind in rows
+        for record, label, color, kind in zip(crops.records, *columns, strict=True)
         if label != OUTLIER
     )
     return replace(crops, records=tuple(records))

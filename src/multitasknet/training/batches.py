@@ -1,4 +1,7 @@
-"""Where batches come from: pictures, or the features that a frozen backbone makes of them."""
+"""The batches of an epoch: which images meet, and where these come from.
+
+They are pictures, or the features that a frozen backbone makes of them.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,142 @@ from tqdm import tqdm
 
 from ..data.records import Split
 from ..data.samples import LABEL_COLUMNS, Augmentation, read_batches
+from ..errors import TrainingError
 from ..models.base import Spec
 from ..vehicle.attributes import ClassMaps
-from ..vehicle.sample import Sample
 from .augmentation import augment, mirror
 from .settings import IdentitySettings
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ShuffledSampler:
+    """All images in a random order; those that fill no batch are left out of the epoch.
+
+    Every device gets the same number of whole batches; TrainingError if there is none.
+    """
+
+    images: int
+    batch_size: int
+    seed: int = 0
+    devices: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.batches_per_epoch:
+            raise TrainingError(
+                f"{self.devices} batches of {self.batch_size} images are trained on at once, but "
+                f"the data have {self.images}; use a smaller batch or more images"
+            )
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Of each device."""
+        return self.images // (self.batch_size * self.devices)
+
+    def epoch(self, epoch: int, device: int = 0) -> np.ndarray:
+        """The batches of one epoch for one device, always the same: indices ``[batches, N]``."""
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.images)
+        used = self.batches_per_epoch * self.devices * self.batch_size
+        return order[:used].reshape(-1, self.batch_size)[device :: self.devices]
+
+
+class IdentitySampler:
+    """P x K batches; the same seed and epoch always give the same ones.
+
+    An epoch has as many batches as give every image one use on average. No vehicle is twice in a
+    batch. Vehicles get batches in proportion to their number of images, and a vehicle's images
+    take turns, so that all images are used about equally; a vehicle with fewer than K images
+    repeats some in its group. Which vehicles meet is drawn for every batch. Source: Hermans
+    et al., In Defense of the Triplet Loss, 2017, section 2 (the batches).
+
+    Args:
+        identities: the vehicle of each image, any integers.
+        vehicles: P, vehicles in a batch; TrainingError if there are fewer.
+        images: K, images of each.
+        devices: processes that share an epoch; each gets whole batches, all the same number.
+    """
+
+    def __init__(
+        self,
+        identities: Sequence[int] | np.ndarray,
+        *,
+        vehicles: int,
+        images: int,
+        seed: int = 0,
+        devices: int = 1,
+    ) -> None:
+        _, inverse, self._counts = np.unique(
+            np.asarray(identities), return_inverse=True, return_counts=True
+        )
+        if len(self._counts) < vehicles:
+            raise TrainingError(
+                f"a batch takes {vehicles} vehicles, but the data have {len(self._counts)}; "
+                f"use a smaller batch_size, or more instances of each"
+            )
+        self._images = np.split(np.argsort(inverse, kind="stable"), np.cumsum(self._counts)[:-1])
+        self._vehicles, self._group = vehicles, images
+        self._seed, self._devices = seed, devices
+        self._length = self._fillable()
+        self._quotas = self._share_out()
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Of each device."""
+        return self._length // self._devices
+
+    def epoch(self, epoch: int, device: int = 0) -> np.ndarray:
+        """As of :class:`ShuffledSampler`, ``[batches, P * K]``: a vehicle's K are neighbours."""
+        rng = np.random.default_rng((self._seed, epoch))
+        order = rng.permutation(len(self._counts))
+        # Systematic sampling: whole numbers with the quotas as their means and a fixed sum.
+        ends = np.cumsum(self._quotas[order]).round(9)
+        numbers = np.diff(np.floor(ends + rng.random()), prepend=0).astype(int)
+        groups = np.concatenate(
+            [
+                np.resize(rng.permutation(self._images[vehicle]), (number, self._group))
+                for vehicle, number in zip(order, numbers, strict=True)
+            ]
+        )
+        batches = groups[self._meetings(numbers, rng)].reshape(self._length, -1)
+        return batches[device :: self._devices]
+
+    def _meetings(self, numbers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Which groups meet in each batch, ``[batches, P]``: any, but no two of one vehicle."""
+        left, following = numbers.copy(), np.cumsum(numbers) - numbers
+        drawn = np.empty((self._length, self._vehicles), dtype=int)
+        for row, batch in enumerate(drawn):
+            # The P largest of log(left) + Gumbel noise: drawn without repeats, by groups left.
+            waiting = np.flatnonzero(left)
+            keys = np.log(left[waiting]) + rng.gumbel(size=len(waiting))
+            # One with a group for every batch that is left must be in each of them.
+            keys[left[waiting] == self._length - row] = np.inf
+            chosen = waiting[np.argpartition(-keys, self._vehicles - 1)[: self._vehicles]]
+            batch[:] = following[chosen]
+            following[chosen] += 1
+            left[chosen] -= 1
+        return rng.permutation(drawn)
+
+    def _fillable(self) -> int:
+        """The largest number of batches, a multiple of the devices, with no image overused."""
+        groups, devices = self._counts / self._group, self._devices
+        length = int(groups.sum()) // self._vehicles // devices * devices
+        while length > devices and np.minimum(groups, length).sum() < self._vehicles * length:
+            length -= devices
+        return max(length, devices)
+
+    def _share_out(self) -> np.ndarray:
+        """Groups of each vehicle in an epoch: in proportion to its images, at most one a batch."""
+        quotas = np.zeros(len(self._counts))
+        capped = np.zeros(len(self._counts), dtype=bool)
+        while True:
+            left = self._length * (self._vehicles - capped.sum())
+            quotas[capped] = self._length
+            quotas[~capped] = self._counts[~capped] * left / max(self._counts[~capped].sum(), 1)
+            over = ~capped & (quotas > self._length)
+            if not over.any():
+                return quotas
+            capped |= over
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +190,8 @@ class Source(Protocol):
     @property
     def split(self) -> Split: ...
 
-    def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
-        """The given batches (rows of indices), changed at random by ``draw``."""
-
-    def plain(self, size: int) -> Iterator[Batch]:
-        """All images in order, unchanged, ``size`` at a time."""
+    def read(self, batches: Sequence[np.ndarray], draw: Draw | None = None) -> Iterator[Batch]:
+        """The images at these indices, batch by batch, changed at random if there is a draw."""
 
 
 def in_order(images: int, size: int) -> list[np.ndarray]:
@@ -83,25 +212,24 @@ class ImageSource:
     settings: IdentitySettings
     workers: int = 1
 
-    def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
-        def changed(sample: Sample, index: int, place: int) -> Sample:
-            return augment(sample, self.settings, draw.generator(index, place))
+    def read(self, batches: Sequence[np.ndarray], draw: Draw | None = None) -> Iterator[Batch]:
+        if draw is None:
+            return self.changed(batches, None)
+        return self.changed(
+            batches,
+            lambda sample, *place: augment(sample, self.settings, draw.generator(*place)),
+        )
 
-        return self.read(batches.shape[1], batches.reshape(-1).tolist(), changed)
-
-    def plain(self, size: int) -> Iterator[Batch]:
-        return self.read(size)
-
-    def read(
-        self, size: int, order: Sequence[int] | None = None, change: Augmentation | None = None
+    def changed(
+        self, batches: Sequence[np.ndarray], change: Augmentation | None
     ) -> Iterator[Batch]:
-        """Batches in any order, changed by any function."""
+        """The batches, which have one size but for the last, changed by any function."""
         rows = read_batches(
             self.split,
             self.spec,
             self.spec.input_size,
-            batch_size=size,
-            order=order,
+            batch_size=len(batches[0]),
+            order=np.concatenate(batches).tolist(),
             class_maps=self.class_maps,
             augment=change,
             workers=self.workers,
@@ -120,7 +248,6 @@ class FeatureSource:
     """Batches for the heads alone, from the features of a frozen backbone.
 
     Attributes:
-        split: the images.
         inputs: of the heads: features, float32 ``[views, N, F]``, and for a keypoint-aware
             network poses, ``[views, N, 108]``. View 0 is the plain image, 1 its mirror image.
         labels: int32 ``[3, N]``: identity, color, type.
@@ -135,49 +262,38 @@ class FeatureSource:
         cls, network: nn.Cell, images: ImageSource, *, mirrored: bool, show: bool
     ) -> FeatureSource:
         """Compute them in inference mode; ``mirrored``: of each image's mirror image as well."""
-        logger.info("computing the backbone's features of %d images", len(images.split))
+        split, settings = images.split, images.settings
+        logger.info("computing the backbone's features of %d images", len(split))
         network.set_train(False)
-        settings = images.settings
         views: list[Augmentation | None] = [None]
         if mirrored and settings.flip != "none":
             views.append(lambda sample, *_: mirror(sample, swap=settings.flip == "swap"))
-        total = len(views) * len(images.split)
-        hidden = None if show else True
+        columns: list[list[np.ndarray]] = []
+        total, hidden = len(views) * len(split), None if show else True
         with tqdm(total=total, desc="features", unit="image", disable=hidden) as bar:
-            passes = [
-                _features(network, images.read(settings.batch_size, change=view), bar)
-                for view in views
-            ]
-        *inputs, labels = zip(*passes, strict=True)
-        return cls(images.split, tuple(map(np.stack, inputs)), labels[0].T)
+            for view in views:
+                rows = []
+                for batch in images.changed(in_order(len(split), settings.batch_size), view):
+                    features = network.features(batch.inputs[0])
+                    rest = [one.asnumpy() for one in (*batch.inputs[1:], *batch.labels)]
+                    rows.append([features.asnumpy().astype(np.float32), *rest])
+                    bar.update(len(batch.indices))
+                columns.append([np.concatenate(column) for column in zip(*rows, strict=True)])
+        labels = len(LABEL_COLUMNS)
+        inputs = zip(*(one[:-labels] for one in columns), strict=True)
+        return cls(split, tuple(map(np.stack, inputs)), np.stack(columns[0][-labels:]))
 
-    def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
+    def read(self, batches: Sequence[np.ndarray], draw: Draw | None = None) -> Iterator[Batch]:
         for step, indices in enumerate(batches):
-            rng = np.random.default_rng((*draw, step))
-            yield self._batch(indices, rng.integers(len(self.inputs[0]), size=len(indices)))
-
-    def plain(self, size: int) -> Iterator[Batch]:
-        for indices in in_order(len(self.split), size):
-            yield self._batch(indices, np.zeros_like(indices))
-
-    def _batch(self, indices: np.ndarray, views: np.ndarray) -> Batch:
-        return Batch(
-            inputs=tuple(Tensor(one[views, indices]) for one in self.inputs),
-            labels=tuple(Tensor(column) for column in self.labels[:, indices]),
-            indices=indices,
-        )
-
-
-def _features(network: nn.Cell, batches: Iterator[Batch], bar: tqdm) -> list[np.ndarray]:
-    """Features, the other inputs, and labels ``[N, 3]``, of all images."""
-    rows = []
-    for batch in batches:
-        image, *others = batch.inputs
-        features = network.features(image).asnumpy().astype(np.float32)
-        labels = np.stack([one.asnumpy() for one in batch.labels], axis=1)
-        rows.append([features, *(one.asnumpy() for one in others), labels])
-        bar.update(len(batch.indices))
-    return [np.concatenate(column) for column in zip(*rows, strict=True)]
+            views = np.zeros_like(indices)
+            if draw:
+                rng = np.random.default_rng((*draw, step))
+                views = rng.integers(len(self.inputs[0]), size=len(indices))
+            yield Batch(
+                inputs=tuple(Tensor(one[views, indices]) for one in self.inputs),
+                labels=tuple(Tensor(column) for column in self.labels[:, indices]),
+                indices=indices,
+            )
 
 
 def create_pipeline(
@@ -185,13 +301,8 @@ def create_pipeline(
 ) -> ds.Dataset:
     """One pass over a split as a dataset, for MindSpore's ``Model.train``.
 
-    Args:
-        split, spec, size, batch_size: as in :func:`.data.samples.read_batches`.
-        options: its others: ``order``, ``class_maps``, ``augment``, ``workers``,
-            ``drop_remainder``.
-
-    Returns:
-        A dataset whose columns are what that function yields.
+    Its columns are what :func:`.data.samples.read_batches`, which has these arguments and options,
+    yields.
     """
     order = options.get("order")
     whole, rest = divmod(len(split) if order is None else len(order), batch_size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, TypeVar
@@ -77,24 +77,19 @@ def finetune(
 
     Args:
         data: the data set or its root, see :func:`multitasknet.read_dataset`; several roots are
-            trained on together, see :func:`multitasknet.data.records.mixture`. Embedding networks
-            are validated on query and gallery; without these there are no metrics, and the last
-            epoch counts as the best.
+            trained on together, see :func:`multitasknet.data.records.mixture`. Networks are
+            validated on query and gallery; without these there are no metrics, and the last epoch
+            counts as the best.
         output: the folder for results; a new one, unless ``resume`` is set.
         resume: go on after the last finished epoch of the training in ``output``. Its settings
             hold; one that is given must be the same, and so must the data.
         device: ``CPU``, ``Ascend``, ``Ascend:1``, ``GPU`` and so on; None for what MindSpore
             finds. Under ``msrun`` without a number.
         workers: threads that prepare images.
-        progress: draw progress bars.
         on_epoch: called with each epoch's record.
         cache_dir, offline: as in :func:`multitasknet.create_network`.
         settings: fields of the network's :class:`multitasknet.training.settings.Settings`;
             ``network``, ``weights`` and ``card`` among them.
-
-    Returns:
-        The :class:`FinetuneResult`. If no epoch is better than the weights that it starts from,
-        these are the best.
 
     Raises:
         TrainingError: a setting is not allowed, the data cannot fill a batch, the loss is not
@@ -117,19 +112,18 @@ def finetune(
     devices.any(False)
     check_output(output, folder=True)
     if not isinstance(data, VehicleDataset):
-        roots = [data] if isinstance(data, str | Path) else data
-        data = mixture(map(read_dataset, roots))
+        data = mixture(map(read_dataset, [data] if isinstance(data, str | Path) else data))
     if not len(data.train):
         raise TrainingError(f"{data.root}: the data set has no train split; nothing to train on")
-    digest = data_digest(data)
-    show = progress and devices.is_first
-    if known is not None and "network" in settings:
+    if known and "network" in settings:
         known.check_same({"network": settings["network"]}, output)
-    asked = check_settings({**known.settings, **settings} if known else settings, "settings")
+    chosen = check_settings({**known.settings, **settings} if known else settings, "settings")
     # A training that goes on needs no other weights than its own.
     state = output / LAST if known and (output / LAST).is_file() else None
-    chosen, source, weights = resolved(asked, [asked.network], cache_dir, offline, show, state)
-    if known is not None:
+    show = progress and devices.is_first
+    chosen, source, weights = resolved(chosen, [chosen.network], cache_dir, offline, show, state)
+    digest = data_digest(data)
+    if known:
         known.check_same(chosen.as_json(), output, data=digest)
     make_folder(output)
     guard_cpu()
@@ -139,7 +133,7 @@ def finetune(
     with alone:
         task = resolve_name(chosen.TASK)(job)
         new = History(chosen.as_json(), digest, {}, (), task.metric, task.higher_is_better)
-        run = Run.of(job, task, known or new)
+        run = Run(job, task, known or new)
         for record in run.epochs():
             if devices.is_first:
                 on_epoch(record)
@@ -168,9 +162,8 @@ def resolved(
     weights = settings.weights
     if weights == DEFAULT:
         weights = str(default_weights(networks, settings.card) or NONE)
-    source = WeightsSource(
-        None if weights == NONE else weights, settings.card, cache_dir, offline, progress
-    )
+    named = None if weights == NONE else weights
+    source = WeightsSource(named, settings.card, cache_dir, offline, progress)
     file = WeightsFile(state) if state else source.file(*networks)
     found = file.read(find_network(networks[0]) if len(networks) == 1 else None) if file else None
     network = settings.network
@@ -180,9 +173,9 @@ def resolved(
     spec = found.spec if found else find_network(network).spec_type()
     height, width = spec.input_size
     size = settings.size or (height if height == width else None)
-    settings = replace(settings, weights=weights, network=network, size=size)
-    if not (isinstance(settings, IdentitySettings) and spec.uses_pose):
-        return settings, source, found
-    convention: Any = settings.pose_convention or spec.pose_convention
-    pose = pose_at_hand(convention, cache_dir) if settings.pose == AUTO else settings.pose
-    return replace(settings, pose=pose, pose_convention=convention), source, found
+    known: dict[str, Any] = {"weights": weights, "network": network, "size": size}
+    if isinstance(settings, IdentitySettings) and spec.uses_pose:
+        known["pose_convention"] = settings.pose_convention or spec.pose_convention
+        if settings.pose == AUTO:
+            known["pose"] = pose_at_hand(known["pose_convention"], cache_dir)
+    return settings.model_copy(update=known), source, found

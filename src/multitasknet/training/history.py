@@ -41,15 +41,9 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class History:
-    """A training's settings and epochs.
+    """A training's settings, the hash of its data, its metrics before the first step, its epochs.
 
-    Attributes:
-        settings: what the training was asked for.
-        data: a hash of its data, see :func:`.loop.data_digest`.
-        before: the metrics before the first step.
-        epochs: one record an epoch, in order.
-        metric: which metric decides what the best weights are.
-        higher_is_better: whether its highest value does, or its lowest.
+    Which weights are the best ``metric`` decides: its highest value, or its lowest.
     """
 
     settings: Mapping[str, Any]
@@ -87,12 +81,9 @@ class History:
         data: str | None = None,
         free: Sequence[str] = (),
     ) -> None:
-        """TrainingError unless these settings and data are what the training began with.
+        """TrainingError unless the training in ``output`` began with these settings and this data.
 
-        Args:
-            asked: settings by name; those in ``free`` may differ.
-            output: the training's folder.
-            data: a hash of the data.
+        Settings in ``free`` may differ; ``data`` is a hash.
         """
         remedy = "give what was given then, or start again in another folder"
         for name, value in asked.items():
@@ -111,27 +102,18 @@ class History:
         """Write ``report.html`` and ``history.json``, each whole or not at all.
 
         Args:
-            folder: the training's.
             unit: what a record is: an epoch, or a round.
             epochs: how many there are to be.
             data: what was trained on.
         """
-        from ..report.charts import line_chart
         from ..report.page import write_page
 
         measured = shown(self.before)
-        more = (name for record in self.epochs for name in record.metrics)
-        trained = [record for record in self.epochs if record.losses]
+        more = dict.fromkeys(name for record in self.epochs for name in record.metrics)
         evaluated = [(0, self.before), *((one.epoch, one.metrics) for one in self.epochs)]
-        losses = {
-            name: [(record.epoch, record.losses[name]) for record in trained]
-            for name in (trained[0].losses if trained else ())
-        }
-        metrics = {
-            name: [(epoch, values[name]) for epoch, values in evaluated if name in values]
-            for name in measured
-        }
-        rates = {"rate": [(record.epoch, record.rate) for record in trained]}
+        trained = [one for one in self.epochs if one.losses]
+        rates = [(one.epoch, {"rate": one.rate}) for one in trained]
+        losses = [(one.epoch, one.losses) for one in trained]
         write_page(
             folder / REPORT,
             "training.html",
@@ -140,13 +122,23 @@ class History:
             unit=unit,
             epochs=epochs,
             data=str(data),
-            columns=[name for name in dict.fromkeys(more) if name not in self.before] + measured,
-            losses=line_chart(losses, x_label=unit, y_label="loss") if trained else "",
-            accuracy=line_chart(metrics, x_label=unit, y_label="percent") if metrics else "",
-            rates=line_chart(rates, x_label=unit, y_label="learning rate") if trained else "",
+            columns=[name for name in more if name not in self.before] + measured,
+            losses=_chart(losses, trained[0].losses if trained else (), unit, "loss"),
+            accuracy=_chart(evaluated, measured, unit, "percent"),
+            rates=_chart(rates, ["rate"] if trained else (), unit, "learning rate"),
         )
         with replacing(folder / HISTORY) as temporary:
             temporary.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+
+
+def _chart(
+    points: Sequence[tuple[int, Mapping[str, float]]], names: Iterable[str], unit: str, label: str
+) -> Any:
+    """A line for each of some values, over epochs or rounds; empty without values."""
+    from ..report.charts import line_chart
+
+    lines = {name: [(at, one[name]) for at, one in points if name in one] for name in names}
+    return line_chart(lines, x_label=unit, y_label=label) if lines else ""
 
 
 def shown(metrics: Iterable[str]) -> list[str]:

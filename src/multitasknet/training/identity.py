@@ -17,60 +17,23 @@ from ..inference.pose import PoseEstimator, open_pose_estimator
 from ..models import find_network
 from ..models.embedding import EmbeddingSpec
 from ..vehicle.attributes import COLORS, TYPES, ClassMaps
-from .batches import FeatureSource, ImageSource, Source
+from .batches import FeatureSource, IdentitySampler, ImageSource, Source, in_order
 from .loop import Job, Task, open_network
 from .losses import MultiTaskLoss
-from .sampler import IdentitySampler
 
 
 def prepare(job: Job) -> Task:
     """Trains on vehicle, colour and type; validated by ranking the gallery for the queries."""
     sampler = create_sampler(job)
     network, classes = create_network(job)
-    dataset = job.dataset
     if network.spec.uses_pose:
         job = replace(job, dataset=with_poses(job))
-    held_out = []
-    if len(dataset.query) and len(dataset.gallery):
-        warn_about(dataset)
-        held_out = [job.dataset.query, job.dataset.gallery]
+    held_out = [job.dataset.query, job.dataset.gallery]
+    if not all(map(len, held_out)):
+        held_out = []
+    else:
+        warn_about(job.dataset)
     return create_task(job, sampler, network, classes, held_out)
-
-
-def create_task(
-    job: Job,
-    sampler: IdentitySampler,
-    network: nn.Cell,
-    classes: ClassMaps,
-    held_out: Sequence[Split] = (),
-) -> Task:
-    """Loss, batches and validation on some splits.
-
-    Features of a frozen backbone are computed here.
-    """
-    settings, splits = job.settings, (job.dataset.train, *held_out)
-    images = [ImageSource(one, network.spec, classes, settings, job.workers) for one in splits]
-    sources: list[Source] = list(images)
-    forward = network
-    if settings.freeze == "backbone":
-        forward = network.heads
-        sources = [
-            FeatureSource.of(network, one, mirrored=one is images[0], show=job.show)
-            for one in images
-        ]
-    train, *evaluated = sources
-    weights = 1.0, settings.triplet_weight, settings.color_weight, settings.type_weight
-    return Task(
-        network,
-        sampler,
-        train,
-        MultiTaskLoss(weights, smoothing=settings.smoothing, margin=settings.margin),
-        losses=("identity", "triplet", "color", "type"),
-        metric="mAP",
-        validate=partial(validate, job, forward, network.spec, evaluated),
-        forward=forward,
-        class_maps=classes,
-    )
 
 
 def create_sampler(job: Job) -> IdentitySampler:
@@ -103,6 +66,22 @@ def create_network(job: Job) -> tuple[nn.Cell, ClassMaps]:
     return network, classes
 
 
+def trained_classes(known: ClassMaps, train: Split) -> ClassMaps:
+    """The classes to train: of colours and types those that the weights know, so that their heads
+    stay; where the data have others, the published numbering, or else the data's own.
+    """
+
+    def covering(found: tuple[int, ...], ours: tuple[int, ...], names: tuple) -> tuple[int, ...]:
+        choices = ours, tuple(range(1, len(names) + 1))
+        return next((one for one in choices if one and set(found) <= set(one)), found)
+
+    found = ClassMaps.of(train.records)
+    colors = covering(found.color_ids, known.color_ids, COLORS)
+    return replace(
+        found, color_ids=colors, type_ids=covering(found.type_ids, known.type_ids, TYPES)
+    )
+
+
 def with_poses(job: Job) -> VehicleDataset:
     """The data set with estimated poses for images without keypoints, see the setting ``pose``."""
     dataset, source, settings = job.dataset, job.source, job.settings
@@ -117,47 +96,62 @@ def with_poses(job: Job) -> VehicleDataset:
     )
     if estimator is None:
         return dataset
-    train, query, gallery = (
-        with_estimates(split, estimator, job.show)
-        for split in (dataset.train, dataset.query, dataset.gallery)
-    )
-    return replace(dataset, train=train, query=query, gallery=gallery)
+    splits = {one.name: with_estimates(one, estimator, job.show) for one in dataset.splits}
+    return replace(dataset, **splits)
 
 
 def with_estimates(split: Split, estimator: PoseEstimator, show: bool) -> Split:
     """The split with keypoints for the records that have none."""
     records = list(split.records)
     missing = [row for row, record in enumerate(records) if record.keypoints is None]
-    if not missing:
-        return split
-    shots = estimator.stream([records[row] for row in missing])
-    hidden = None if show else True
-    for shot in tqdm(
-        shots, desc=f"pose {split.name}", total=len(missing), unit="image", disable=hidden
-    ):
+    shots = tqdm(
+        estimator.stream([records[row] for row in missing]),
+        desc=f"pose {split.name}",
+        total=len(missing),
+        unit="image",
+        disable=None if show and missing else True,
+    )
+    for shot in shots:
         row = missing[shot.index]
         records[row] = replace(records[row], keypoints=shot.pose.keypoints, estimated=True)
     return replace(split, records=tuple(records))
 
 
-def trained_classes(known: ClassMaps, train: Split) -> ClassMaps:
-    """The classes to train: of colours and types those that the weights know, so that their heads
-    stay.
+def create_task(
+    job: Job,
+    sampler: IdentitySampler,
+    network: nn.Cell,
+    classes: ClassMaps,
+    held_out: Sequence[Split] = (),
+) -> Task:
+    """Loss, batches and validation on some splits.
 
-    Where the data have others, the published numbering, or else the data's own.
+    Features of a frozen backbone are computed here.
     """
-    found = ClassMaps.of(train.records)
-    return replace(
-        found,
-        color_ids=_covering(found.color_ids, known.color_ids, len(COLORS)),
-        type_ids=_covering(found.type_ids, known.type_ids, len(TYPES)),
+    settings, forward = job.settings, network
+    images = [
+        ImageSource(split, network.spec, classes, settings, job.workers)
+        for split in (job.dataset.train, *held_out)
+    ]
+    sources: list[Source] = list(images)
+    if settings.freeze == "backbone":
+        forward = network.heads
+        sources = [
+            FeatureSource.of(network, one, mirrored=one is images[0], show=job.show)
+            for one in images
+        ]
+    weights = 1.0, settings.triplet_weight, settings.color_weight, settings.type_weight
+    return Task(
+        network,
+        sampler,
+        sources[0],
+        MultiTaskLoss(weights, smoothing=settings.smoothing, margin=settings.margin),
+        losses=("identity", "triplet", "color", "type"),
+        metric="mAP",
+        validate=partial(validate, job, forward, network.spec, sources[1:]),
+        forward=forward,
+        class_maps=classes,
     )
-
-
-def _covering(found: tuple[int, ...], known: tuple[int, ...], published: int) -> tuple[int, ...]:
-    """The first that has all ids that were found: known ones, those published, or the found."""
-    choices = (known, tuple(range(1, published + 1)))
-    return next((one for one in choices if one and set(found) <= set(one)), found)
 
 
 def validate(
@@ -169,9 +163,7 @@ def validate(
     """Rank the gallery for the queries, and count right colours and types.
 
     Args:
-        job: the data set, and how many images are computed at a time.
         forward: called with a batch's inputs in inference mode, returns what the network does.
-        spec: the network.
         sources: the batches of query and then gallery, or none.
 
     Returns:
@@ -183,13 +175,11 @@ def validate(
     hidden = None if job.show else True
     with tqdm(total=images, desc="evaluation", unit="image", disable=hidden) as bar:
         for source in sources:
-            for batch in source.plain(job.settings.batch_size):
+            for batch in source.read(in_order(len(source.split), job.settings.batch_size)):
                 rows.append([one.asnumpy().astype(np.float32) for one in forward(*batch.inputs)])
                 bar.update(len(batch.indices))
     outputs = [np.concatenate(column) for column in zip(*rows, strict=True)]
-    none = np.full(images, -1)
-    colors, types = (
-        (logits.argmax(axis=1) for logits in outputs[1:3]) if outputs[3:] else (none,) * 2
-    )
+    classes = [logits.argmax(axis=1) for logits in outputs[1:3]]
+    colors, types = classes if outputs[3:] else [np.full(images, -1)] * 2
     answers = Embeddings(outputs[-1], colors, types)
     return evaluate_outputs(spec, job.dataset, answers).metrics

@@ -32,9 +32,12 @@ from ..weights.load import build
 from ..weights.read import Weights
 from ..weights.save import save_weights, write_checkpoint
 from ..weights.sidecar import Sidecar, write_sidecar
-from .batches import Batch, Draw, Source
+from .batches import Batch, Draw, IdentitySampler, ShuffledSampler, Source
 from .history import START_AGAIN, EpochRecord, History
-from .optimization import (
+from .parallel import Devices
+from .step import (
+    StepResult,
+    TrainingStep,
     create_optimizer,
     freeze,
     moving_statistics,
@@ -42,9 +45,6 @@ from .optimization import (
     set_training,
     without_remarks,
 )
-from .parallel import Devices
-from .sampler import Sampler
-from .step import StepResult, TrainingStep
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +84,7 @@ class Task:
 
     Attributes:
         network: with its first weights, see :func:`open_network`.
-        sampler: draws the batches.
-        source: the training images.
+        sampler: draws the batches of ``source``, the training images.
         loss: a Cell of the outputs and then the batch's labels; returns the total, a float32
             scalar, and the unweighted parts, float32 ``[L]``.
         losses: names of the parts; a network without the last ones leaves them out.
@@ -98,7 +97,7 @@ class Task:
     """
 
     network: nn.Cell
-    sampler: Sampler
+    sampler: IdentitySampler | ShuffledSampler
     source: Source
     loss: nn.Cell
     losses: tuple[str, ...]
@@ -156,38 +155,32 @@ def data_digest(dataset: VehicleDataset) -> str:
     return digest.hexdigest()
 
 
-@dataclass(eq=False)
 class Run:
-    """A training, from what its folder holds to the last epoch.
+    """A training, from what its folder holds to the last epoch; ``history`` grows with each."""
 
-    Attributes:
-        job, task: what was asked for, and what that is trained with.
-        history: grows with every epoch.
-    """
-
-    job: Job
-    task: Task
-    history: History
-    step: TrainingStep
-
-    @classmethod
-    def of(cls, job: Job, task: Task, history: History) -> Run:
-        """With the optimizer that the settings ask for."""
-        settings = job.settings
-        step = TrainingStep(
+    def __init__(
+        self, job: Job, task: Task, history: History, step: TrainingStep | None = None
+    ) -> None:
+        self.job, self.task, self.history = job, task, history
+        self._step = step or TrainingStep(
             task.forward or task.network,
             task.loss,
-            create_optimizer(task.network, settings),
-            clip=settings.clip,
-            scaled=is_mixed(settings.precision),
+            create_optimizer(task.network, job.settings),
+            clip=job.settings.clip,
+            scaled=is_mixed(job.settings.precision),
             devices=job.devices,
         )
-        return cls(job, task, history, step)
 
     def epochs(self) -> Iterator[EpochRecord]:
         """Train to the last epoch; each is kept before it is given."""
         settings, network, last = self.job.settings, self.task.network, self.job.output / LAST
-        done = load_state(last, network, self.step) if last.is_file() else self._begin()
+        if last.is_file():
+            done = load_state(last, network, self._step)
+        else:
+            # The weights as they are count as the best so far.
+            done, before = 0, self._validate()
+            self.history = replace(self.history, before=before)
+            self._keep(0, before, is_best=self.task.metric in before)
         # An epoch that was written down, but whose state was not kept, runs once more.
         self.history = replace(self.history, epochs=self.history.epochs[:done])
         for number in range(done + 1, settings.epochs + 1):
@@ -195,8 +188,7 @@ class Run:
             if number % settings.evaluate_every == 0 or number == settings.epochs:
                 record = replace(record, metrics=self._validate())
             self.history = replace(self.history, epochs=(*self.history.epochs, record))
-            if self.job.devices.is_first:
-                self._keep(record)
+            self._keep(number, record.metrics, is_best=self.history.best is record)
             yield record
 
     def train(self, epoch: int) -> EpochRecord:
@@ -209,7 +201,7 @@ class Run:
         frozen = find_network(settings.network).frozen[settings.freeze]
         set_training(task.network, frozen, statistics=not settings.freeze_statistics)
         batches = task.sampler.epoch(epoch, job.devices.rank)
-        source = task.source.training(batches, Draw(settings.seed, epoch, job.devices.rank))
+        source = task.source.read(batches, Draw(settings.seed, epoch, job.devices.rank))
         bar = tqdm(
             total=len(batches),
             desc=f"epoch {epoch + 1}/{settings.epochs}",
@@ -221,7 +213,10 @@ class Run:
         with bar, without_remarks():
             for number in range(len(batches)):
                 started = time.perf_counter()
-                result = self._train(next(source), epoch, number, len(batches))
+                batch = next(source)
+                self._step.set_rate(rate_at(settings, epoch + number / len(batches)))
+                result = self._step(batch.inputs, batch.labels)
+                self._check(result, batch, f"epoch {epoch + 1}, batch {number + 1}")
                 seconds += time.perf_counter() - started
                 skipped += not result.updated
                 losses = zip(task.losses, result.parts, strict=False)
@@ -240,31 +235,20 @@ class Run:
             images_per_second=batches.size / max(seconds, 1e-9),
         )
 
-    def _train(self, batch: Batch, epoch: int, number: int, batches: int) -> StepResult:
-        self.step.set_rate(rate_at(self.job.settings, epoch + number / batches))
-        result = self.step(batch.inputs, batch.labels)
-        problem = ""
+    def _check(self, result: StepResult, batch: Batch, place: str) -> None:
         if not math.isfinite(result.total) or result.total > _EXPLODED:
             problem = f"the loss is {result.total:g}"
         elif result.is_hopeless:
             problem = "a gradient is not finite"
-        if not problem:
-            return result
+        else:
+            return
         names = [str(self.task.source.split.records[index].image) for index in batch.indices]
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         raise TrainingError(
-            f"epoch {epoch + 1}, batch {number + 1}: {problem}; the batch is "
-            f"{', '.join(names[:_NAMED])}{more}. Look at these images and labels, or use a smaller "
-            f"learning rate or a longer warm-up; the last epoch's state is kept"
+            f"{place}: {problem}; the batch is {', '.join(names[:_NAMED])}{more}. Look at these "
+            f"images and labels, or use a smaller learning rate or a longer warm-up; the last "
+            f"epoch's state is kept"
         )
-
-    def _begin(self) -> int:
-        """Measure the weights as they are, which are the best so far."""
-        self.history = replace(self.history, before=self._validate())
-        if self.task.metric in self.history.before and self.job.devices.is_first:
-            self._save_best(0, self.history.before)
-        self._write()
-        return 0
 
     def _validate(self) -> dict[str, float]:
         """The metrics that are defined; each process finds them all by itself."""
@@ -272,31 +256,20 @@ class Run:
         metrics = self.task.validate()
         return {name: value for name, value in metrics.items() if not math.isnan(value)}
 
-    def _keep(self, record: EpochRecord) -> None:
-        """Keep all that an epoch came to."""
-        if self.history.best is record:
-            self._save_best(record.epoch, record.metrics)
-        self._write()
-        # Last of all: what a resume starts from must find all else in place.
-        spec, origin = self.task.network.spec, origin_of(self.job, self.history, record.epoch)
-        last = self.job.output / LAST
-        write_sidecar(last, Sidecar(spec, self.task.class_maps, record.metrics, origin))
-        save_state(last, self.task.network, self.step, record.epoch)
-
-    def _save_best(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        save_weights(
-            self.task.network,
-            self.job.output / BEST,
-            class_maps=self.task.class_maps,
-            metrics=metrics,
-            origin=origin_of(self.job, self.history, epoch),
-        )
-
-    def _write(self) -> None:
-        """Write the history and its page."""
-        if self.job.devices.is_first:
-            job = self.job
-            self.history.write(job.output, epochs=job.settings.epochs, data=job.dataset.root)
+    def _keep(self, epoch: int, metrics: Mapping[str, float], *, is_best: bool) -> None:
+        """Keep all that an epoch came to; of 0, which is before training, no state."""
+        job, network, classes = self.job, self.task.network, self.task.class_maps
+        if not job.devices.is_first:
+            return
+        origin = origin_of(job, self.history, epoch)
+        if is_best:
+            best = job.output / BEST
+            save_weights(network, best, class_maps=classes, metrics=metrics, origin=origin)
+        self.history.write(job.output, epochs=job.settings.epochs, data=job.dataset.root)
+        if epoch:
+            # Last of all: what a resume starts from must find all else in place.
+            write_sidecar(job.output / LAST, Sidecar(network.spec, classes, metrics, origin))
+            save_state(job.output / LAST, network, self._step, epoch)
 
 
 def origin_of(job: Job, history: History, epoch: int) -> dict[str, Any]:

@@ -22,7 +22,6 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Ten
     Args:
         logits: ``[N, classes]``; computed on in float32.
         labels: int32 ``[N]``, -1 for unknown.
-        smoothing: the part of the target that is spread over all classes.
     """
     log_probabilities = ops.log_softmax(logits.astype(mstype.float32), -1)
     # one_hot leaves a row of zeros for -1, on every device.
@@ -72,18 +71,13 @@ def _distance(embeddings: Tensor, chosen: Tensor) -> Tensor:
 class MultiTaskLoss(nn.Cell):
     """The weighted sum of identity, triplet, colour and type losses.
 
+    It is called with what a network with classifiers returns and the three labels, int32 ``[N]``,
+    -1 for unknown; it returns the total, a float32 scalar, and the unweighted parts, float32
+    ``[2]`` (identity, triplet) or ``[4]`` (with colour and type).
+
     Args:
         weights: of the four in the sum.
-        smoothing: label smoothing of the identity's cross entropy.
-        margin: of the triplet loss; None for the soft margin.
-
-    Inputs:
-        - **outputs**: what a MultiTaskNet with classifiers returns.
-        - **identity**, **color**, **type**: int32 ``[N]``, -1 for unknown.
-
-    Outputs:
-        The total, float32 scalar; and the unweighted parts, float32 ``[2]`` (identity, triplet) or
-        ``[4]`` (with colour and type).
+        smoothing, margin: as of :func:`cross_entropy` and :func:`batch_hard_triplet`.
     """
 
     def __init__(
@@ -94,9 +88,7 @@ class MultiTaskLoss(nn.Cell):
         margin: float | None = 0.3,
     ) -> None:
         super().__init__()
-        self.weights = weights
-        self.smoothing = smoothing
-        self.margin = margin
+        self.weights, self.smoothing, self.margin = weights, smoothing, margin
 
     def construct(
         self, outputs: tuple[Tensor, ...], identity: Tensor, color: Tensor, type: Tensor

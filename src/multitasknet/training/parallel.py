@@ -28,8 +28,7 @@ class Devices:
     def join(cls) -> Devices:
         """Join the processes that ``msrun`` started; any other process is alone.
 
-        Raises:
-            TrainingError: something else started several, which would all write into one folder.
+        TrainingError: something else started several, which would all write into one folder.
         """
         if "MS_ROLE" not in os.environ:
             launched = [name for name in _SIZES if os.environ.get(name, "1") not in ("", "1")]

@@ -24,17 +24,16 @@ from ..models.poseestnet.spec import PoseEstNetSpec
 from ..runtime import usable_workers
 from ..vehicle.keypoint_metrics import THRESHOLDS, KeypointErrors
 from .augmentation import augment_pose
-from .batches import Batch, Draw, in_order
+from .batches import Batch, Draw, ShuffledSampler, in_order
 from .loop import Job, Task, open_network
 from .losses import HeatmapLoss
-from .sampler import ShuffledSampler
 from .settings import PoseSettings
 
 
 def prepare(job: Job) -> Task:
     """Trains on images with keypoints; validated on those of query and gallery."""
     settings, dataset = job.settings, job.dataset
-    train = labelled(dataset.train)
+    train, *held_out = (labelled(one) for one in (dataset.train, dataset.query, dataset.gallery))
     if not len(train):
         raise TrainingError(
             f"{dataset.root}: no image of the train split has keypoints; give labels with them"
@@ -44,7 +43,6 @@ def prepare(job: Job) -> Task:
     )
     network = open_network(job)
     source = partial(PoseSource, spec=network.spec, settings=settings, workers=job.workers)
-    held_out = [labelled(split) for split in (dataset.query, dataset.gallery)]
     evaluated = [source(split) for split in held_out if len(split)]
     return Task(
         network,
@@ -59,9 +57,7 @@ def prepare(job: Job) -> Task:
 
 def labelled(split: Split) -> Split:
     """The images whose keypoints a label states."""
-    return replace(
-        split, records=tuple(record for record in split.records if record.keypoints is not None)
-    )
+    return replace(split, records=tuple(one for one in split.records if one.keypoints is not None))
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,16 +69,7 @@ class PoseSource:
     settings: PoseSettings
     workers: int = 1
 
-    def training(self, batches: np.ndarray, draw: Draw) -> Iterator[Batch]:
-        return self._read(batches, draw)
-
-    def plain(self, size: int) -> Iterator[Batch]:
-        return self._read(in_order(len(self.split), size), None)
-
-    def _read(
-        self, batches: Sequence[np.ndarray] | np.ndarray, draw: Draw | None
-    ) -> Iterator[Batch]:
-        """The batches; without a draw as they are."""
+    def read(self, batches: Sequence[np.ndarray], draw: Draw | None = None) -> Iterator[Batch]:
         places = np.cumsum([0, *map(len, batches)]).tolist()
 
         def batch_from(number: int) -> Batch:
@@ -105,24 +92,19 @@ class PoseSource:
             pixels, keypoints, transform = augment_pose(pixels, keypoints, size, self.settings, rng)
         x = np.empty((3, *size), np.float32)
         write_framed(pixels, transform, x)
-        framed = np.column_stack(
-            (keypoints[:, :2] @ transform[:, :2].T + transform[:, 2], keypoints[:, 2])
-        )
-        return x, *draw_targets(framed, size)
+        places = keypoints[:, :2] @ transform[:, :2].T + transform[:, 2]
+        return x, *draw_targets(np.column_stack((places, keypoints[:, 2])), size)
 
 
 def validate(
     network: PoseEstNet, sources: Sequence[PoseSource], *, batch_size: int
 ) -> dict[str, float]:
-    """PCK and NME of a network in inference mode, in percent, without flip test.
-
-    Empty without sources.
-    """
+    """PCK and NME in percent, in inference mode, without flip test; empty without sources."""
     if not sources:
         return {}
     estimates, sides = [], []
     for source in sources:
-        for batch in source.plain(batch_size):
+        for batch in source.read(in_order(len(source.split), batch_size)):
             peaks = find_peaks(network(*batch.inputs).asnumpy().astype(np.float32))
             for row, found in zip(batch.indices.tolist(), peaks, strict=True):
                 height, width = open_picture(source.split.records[row].image).shape
