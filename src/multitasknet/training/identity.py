@@ -96,8 +96,11 @@ def with_poses(job: Job) -> VehicleDataset:
     )
     if estimator is None:
         return dataset
-    splits = {one.name: with_estimates(one, estimator, job.show) for one in dataset.splits}
-    return replace(dataset, **splits)
+    train, query, gallery = (
+        with_estimates(split, estimator, job.show)
+        for split in (dataset.train, dataset.query, dataset.gallery)
+    )
+    return replace(dataset, train=train, query=query, gallery=gallery)
 
 
 def with_estimates(split: Split, estimator: PoseEstimator, show: bool) -> Split:

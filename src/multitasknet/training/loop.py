@@ -201,7 +201,7 @@ class Run:
         frozen = find_network(settings.network).frozen[settings.freeze]
         set_training(task.network, frozen, statistics=not settings.freeze_statistics)
         batches = task.sampler.epoch(epoch, job.devices.rank)
-        source = task.source.read(batches, Draw(settings.seed, epoch, job.devices.rank))
+        source = task.source.read(list(batches), Draw(settings.seed, epoch, job.devices.rank))
         bar = tqdm(
             total=len(batches),
             desc=f"epoch {epoch + 1}/{settings.epochs}",
