@@ -1,19 +1,29 @@
-"""One step: groups of the optimizer, frozen parts, clipping, overflow, state."""
+"""The parts of a training: samplers, augmentation, losses, one step, frozen parts, rates, state."""
 
 from __future__ import annotations
+
+import colorsys
+import math
 
 import mindspore
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mindspore import Tensor, nn
 from small import small_networks
 from toy_network import NETWORK, ToySpec
 
 from multitasknet import MultiTaskNet, MultiTaskNetSpec
+from multitasknet.data.records import Split
+from multitasknet.errors import TrainingError
 from multitasknet.models.multitasknet.definition import MultiTaskNetDefinition
 from multitasknet.models.multitasknet.network import DenseLayer
+from multitasknet.training.augmentation import augment, erase, jitter, mirror, random_crop
+from multitasknet.training.batches import Draw, FeatureSource, IdentitySampler, ShuffledSampler
 from multitasknet.training.loop import load_state, save_state
-from multitasknet.training.settings import Settings
+from multitasknet.training.losses import MultiTaskLoss, batch_hard_triplet, cross_entropy
+from multitasknet.training.settings import IdentitySettings, Settings
 from multitasknet.training.step import (
     TrainingStep,
     create_optimizer,
@@ -22,6 +32,302 @@ from multitasknet.training.step import (
     reestimate_statistics,
     set_training,
 )
+from multitasknet.vehicle.keypoints import visible_surfaces
+from multitasknet.vehicle.maps import draw_heatmaps, draw_segments
+from multitasknet.vehicle.sample import Sample
+
+# Samplers
+
+
+COUNTS = st.lists(st.integers(1, 12), min_size=4, max_size=12)
+
+
+def identities(counts: list[int]) -> np.ndarray:
+    """Vehicles of the given numbers of images, in mixed order and with gaps in their ids."""
+    ids = np.repeat(7 * np.arange(len(counts)) + 3, counts)
+    return np.random.default_rng(0).permutation(ids)
+
+
+@given(COUNTS, st.integers(2, 4), st.integers(2, 5), st.integers(0, 50), st.integers(1, 3))
+def test_every_batch_has_p_vehicles_and_k_images_of_each(
+    counts, vehicles, images, epoch, devices
+) -> None:
+    ids = identities(counts)
+    sampler = IdentitySampler(ids, vehicles=vehicles, images=images, devices=devices)
+    for device in range(devices):
+        batches = sampler.epoch(epoch, device)
+        assert batches.shape == (sampler.batches_per_epoch, vehicles * images)
+        again = IdentitySampler(ids, vehicles=vehicles, images=images, devices=devices)
+        np.testing.assert_array_equal(again.epoch(epoch, device), batches)
+        for batch in batches:
+            groups = ids[batch].reshape(vehicles, images)
+            assert (groups == groups[:, :1]).all()
+            assert len(set(groups[:, 0])) == vehicles
+        if devices == 1:  # within a vehicle no image is used twice more than another
+            uses = np.bincount(batches.reshape(-1), minlength=len(ids))
+            assert all(np.ptp(uses[ids == vehicle]) <= 1 for vehicle in set(ids))
+
+
+@pytest.mark.parametrize("counts", [[8] * 8, [5, 7, 9, 3, 12, 6, 10, 4]])
+def test_over_many_epochs_all_images_are_used_equally(counts) -> None:
+    ids = identities(counts)
+    sampler = IdentitySampler(ids, vehicles=4, images=4)
+    epochs = 500
+    uses = np.zeros(len(ids))
+    for epoch in range(epochs):
+        np.add.at(uses, sampler.epoch(epoch).reshape(-1), 1)
+    expected = sampler.batches_per_epoch * 16 / len(ids)
+    np.testing.assert_allclose(uses / epochs, expected, atol=0.2)
+
+
+def test_a_vehicle_with_most_of_the_images_is_capped_not_repeated_in_a_batch() -> None:
+    ids = np.repeat([1, 2, 3, 4], [100, 4, 4, 4])
+    batches = IdentitySampler(ids, vehicles=2, images=4).epoch(0)
+    assert len(batches) == 3
+    assert all(len(set(ids[batch])) == 2 for batch in batches)
+
+
+def test_another_seed_or_epoch_gives_other_batches() -> None:
+    ids = identities([6] * 8)
+    first, other = (IdentitySampler(ids, vehicles=4, images=2, seed=seed) for seed in (5, 6))
+    assert not np.array_equal(first.epoch(3), first.epoch(4))
+    assert not np.array_equal(first.epoch(3), other.epoch(3))
+
+
+def test_devices_share_an_epoch_without_overlap() -> None:
+    ids = identities([8] * 8)
+    alone = IdentitySampler(ids, vehicles=4, images=2)
+    shared = IdentitySampler(ids, vehicles=4, images=2, devices=2)
+    parts = [shared.epoch(1, device) for device in range(2)]
+    np.testing.assert_array_equal(np.stack(parts, 1).reshape(-1, 8), alone.epoch(1))
+
+
+def test_too_few_vehicles_are_refused_with_both_numbers() -> None:
+    with pytest.raises(TrainingError, match=r"takes 8 vehicles, but the data have 3"):
+        IdentitySampler([1, 1, 2, 2, 3, 3], vehicles=8, images=4)
+
+
+def test_shuffled_batches_use_every_image_once_and_the_same_for_an_epoch() -> None:
+    samplers = [ShuffledSampler(23, 4, seed=3, devices=devices) for devices in (1, 2)]
+    assert [sampler.batches_per_epoch for sampler in samplers] == [5, 2]
+    for epoch in range(3):
+        alone, shared = samplers[0].epoch(epoch), [samplers[1].epoch(epoch, one) for one in (0, 1)]
+        assert (alone.shape, shared[0].shape, shared[1].shape) == ((5, 4), (2, 4), (2, 4))
+        assert len(np.unique(alone)) == 20
+        assert len(np.unique(shared)) == 16
+        np.testing.assert_array_equal(samplers[0].epoch(epoch), alone)
+        assert not np.array_equal(samplers[0].epoch(epoch + 1), alone)
+    with pytest.raises(TrainingError, match=r"2 batches of 4 images .* the data have 7"):
+        ShuffledSampler(7, 4, devices=2)
+
+
+# Augmentation
+
+
+HEIGHT, WIDTH = 90, 120
+
+
+def sample(seed: int = 0, maps: int = 49) -> Sample:
+    rng = np.random.default_rng(seed)
+    keypoints = rng.uniform(0, 90, (36, 3)).astype(np.float32)
+    keypoints[:, 2] = rng.uniform(0, 1, 36)
+    return Sample(
+        rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8),
+        keypoints,
+        rng.integers(0, 256, (maps, 64, 64), dtype=np.uint8),
+    )
+
+
+def same(a: Sample, b: Sample) -> bool:
+    return (
+        np.array_equal(a.pixels, b.pixels)
+        and np.allclose(a.keypoints, b.keypoints, atol=1e-4)
+        and np.array_equal(a.maps, b.maps)
+    )
+
+
+@given(st.integers(0, 1000), st.sampled_from([0, 13, 36, 49]), st.booleans())
+def test_mirroring_twice_changes_nothing(seed, maps, swap) -> None:
+    once = mirror(sample(seed, maps), swap=swap)
+    assert same(mirror(once, swap=swap), sample(seed, maps))
+
+
+@pytest.mark.parametrize("swap", [True, False])
+def test_mirroring_exchanges_left_and_right_everywhere_but_as_in_the_paper(swap) -> None:
+    before = sample()
+    after = mirror(before, swap=swap)
+    other = 21 if swap else 3
+    np.testing.assert_allclose(after.keypoints[3, 0], WIDTH - 1 - before.keypoints[other, 0])
+    np.testing.assert_array_equal(after.keypoints[3, 1:], before.keypoints[other, 1:])
+    surfaces = [3, 4, 5, 0, 1, 2, *range(6, 13)] if swap else range(13)
+    maps = [other, *(36 + one for one in surfaces)]
+    for ours, theirs in zip([3, *range(36, 49)], maps, strict=True):
+        np.testing.assert_array_equal(after.maps[ours], before.maps[theirs][:, ::-1])
+
+
+def test_a_mirrored_segment_is_the_segment_of_mirrored_keypoints() -> None:
+    keypoints = np.zeros((36, 3), dtype=np.float32)
+    keypoints[[15, 16, 34, 33]] = [(20, 10, 1), (60, 12, 1), (58, 40, 1), (24, 44, 1)]
+    assert visible_surfaces(keypoints) == [11]
+    after = mirror(Sample(np.zeros((64, 64, 3), np.uint8), keypoints, np.zeros((0, 64, 64))))
+    drawn = draw_segments(keypoints, width=64, height=64)[11]
+    mirrored = draw_segments(after.keypoints, 64, 64)[11]
+    # OpenCV rounds a slanted edge to one side.
+    assert (mirrored != drawn[:, ::-1]).mean() < 0.002
+
+
+def test_a_crop_moves_keypoints_and_heatmaps_together() -> None:
+    keypoints = np.full((36, 3), (60, 45, 1), dtype=np.float32)
+    before = Sample(
+        np.zeros((HEIGHT, WIDTH, 3), np.uint8), keypoints, draw_heatmaps(keypoints, WIDTH, HEIGHT)
+    )
+    # The loader stretches maps onto the picture; there, the peak lies at this pixel.
+    row, column = np.unravel_index(before.maps[0].argmax(), (64, 64))
+    stretched = (np.array([column, row]) + 0.5) * (WIDTH, HEIGHT) / 64
+    for seed in range(8):
+        after = random_crop(before, 1.5, np.random.default_rng(seed))
+        assert after.pixels.shape == (60, 80, 3)
+        moved = before.keypoints[0, :2] - after.keypoints[0, :2]
+        expected = (stretched - moved) * 64 / (80, 60) - 0.5
+        row, column = np.unravel_index(after.maps[0].argmax(), (64, 64))
+        assert abs(np.array([column, row]) - expected).max() < 1.5
+
+
+def test_jitter_keeps_the_hue() -> None:
+    rng = np.random.default_rng(0)
+    color = np.array([[[150, 60, 90]]], dtype=np.uint8)
+    hue = colorsys.rgb_to_hsv(*color[0, 0] / 255)[0]
+    for _ in range(20):
+        changed = jitter(color, 0.2, rng)
+        assert colorsys.rgb_to_hsv(*changed[0, 0] / 255)[0] == pytest.approx(hue, abs=0.01)
+
+
+def test_erasing_covers_a_fifth_at_most_and_spares_the_original() -> None:
+    pixels = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
+    for seed in range(20):
+        covered = (erase(pixels, np.random.default_rng(seed)) > 0).all(axis=2).mean()
+        assert 0.01 < covered < 0.21
+    assert not pixels.any()
+
+
+def test_an_images_changes_depend_on_seed_epoch_process_image_and_place_alone() -> None:
+    def changed(*draw: int, index: int = 3, place: int = 4) -> Sample:
+        return augment(sample(), IdentitySettings(), Draw(*draw).generator(index, place))
+
+    first = changed(1, 2)
+    assert same(changed(1, 2), first)
+    others = [changed(*one) for one in ((0, 2), (1, 1), (1, 2, 1))]
+    others += [changed(1, 2, index=4), changed(1, 2, place=5)]
+    assert not any(same(one, first) for one in others)
+
+
+def test_features_are_mirrored_differently_in_every_epoch_and_process() -> None:
+    features = np.arange(2 * 4 * 1024, dtype=np.float32).reshape(2, 4, 1024)
+    poses, labels = np.zeros((2, 4, 108), np.float32), np.zeros((3, 4), np.int32)
+    source = FeatureSource(Split("train"), (features, poses), labels)
+    batches = np.array([[0, 0, 0, 0]] * 8)
+
+    def views(epoch: int = 0, rank: int = 0) -> list[list[bool]]:
+        used = source.read(batches, Draw(0, epoch, rank))
+        return [(batch.inputs[0].asnumpy()[:, 0] > 0).tolist() for batch in used]
+
+    assert any(len(set(batch)) == 2 for batch in views())
+    assert views() == views()
+    assert views() not in (views(epoch=1), views(rank=1))
+
+
+# Losses
+
+
+def ids(*values: int) -> Tensor:
+    return Tensor(np.array(values, dtype=np.int32))
+
+
+def defined_triplet(embeddings: np.ndarray, identities: np.ndarray, margin: float | None) -> float:
+    """The definition, one image at a time."""
+    total = 0.0
+    for index, (anchor, identity) in enumerate(zip(embeddings, identities, strict=True)):
+        distances = np.sqrt(((embeddings - anchor) ** 2).sum(axis=1))
+        same = identities == identity
+        others = same & (np.arange(len(identities)) != index)
+        if others.any() and not same.all():
+            excess = distances[others].max() - distances[~same].min()
+            total += math.log1p(math.exp(excess)) if margin is None else max(excess + margin, 0)
+    return total / len(embeddings)
+
+
+def test_smoothing_mixes_the_target_with_all_classes() -> None:
+    logits = Tensor(np.log([[0.7, 0.2, 0.1]]).astype(np.float32))
+    expected = -0.9 * math.log(0.7) - 0.1 * (math.log(0.7) + math.log(0.2) + math.log(0.1)) / 3
+    assert float(cross_entropy(logits, ids(0), 0.1)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_unknown_class_adds_nothing_and_has_no_gradient() -> None:
+    logits = Tensor(np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32))
+    alone = float(cross_entropy(logits[:1], ids(2)))
+    assert float(cross_entropy(logits, ids(2, -1))) == pytest.approx(alone / 2, rel=1e-6)
+    assert float(cross_entropy(logits, ids(-1, -1), 0.1)) == 0
+    gradient = mindspore.grad(cross_entropy)(logits, ids(2, -1), 0.1).asnumpy()
+    assert np.abs(gradient[0]).max() > 0
+    assert not gradient[1].any()
+
+
+@pytest.mark.parametrize("margin", [0.3, None])
+def test_triplets_match_the_definition(margin) -> None:
+    rng = np.random.default_rng(0)
+    # Also without other vehicles, and without a second image of any.
+    for labels in (*rng.integers(0, 4, (5, 12)), np.ones(12), np.arange(12)):
+        embeddings = rng.normal(size=(12, 6)).astype(np.float32)
+        identities = labels.astype(np.int32)
+        loss = batch_hard_triplet(Tensor(embeddings), Tensor(identities), margin)
+        assert float(loss) == pytest.approx(
+            defined_triplet(embeddings, identities, margin), rel=1e-4, abs=1e-6
+        )
+
+
+@pytest.mark.parametrize("margin", [0.3, None])
+def test_the_triplets_gradient_agrees_with_finite_differences(margin) -> None:
+    rng = np.random.default_rng(1)
+    embeddings = rng.normal(size=(8, 3)).astype(np.float32)
+    identities = np.repeat(np.arange(4), 2).astype(np.int32)
+    gradient = mindspore.grad(batch_hard_triplet)(Tensor(embeddings), Tensor(identities), margin)
+    wide, expected = embeddings.astype(np.float64), np.empty(embeddings.shape)
+    for position in np.ndindex(embeddings.shape):
+        step = np.zeros(embeddings.shape)
+        step[position] = 1e-5
+        up, down = (defined_triplet(wide + one, identities, margin) for one in (step, -step))
+        expected[position] = (up - down) / 2e-5
+    np.testing.assert_allclose(gradient.asnumpy(), expected, atol=1e-4)
+    same = mindspore.grad(batch_hard_triplet)(Tensor(np.ones((4, 8), np.float32)), ids(1, 1, 2, 2))
+    assert np.isfinite(same.asnumpy()).all(), "embeddings that coincide"
+
+
+def test_half_precision_neither_overflows_nor_loses_near_embeddings() -> None:
+    # Squares of 300 overflow float16, and 300 + 0.25 is its next number.
+    embeddings = np.full((4, 64), 300, dtype=np.float16)
+    embeddings[1, 0] += 0.25
+    embeddings[2:, 1] += 2
+    loss = batch_hard_triplet(Tensor(embeddings), ids(1, 1, 2, 2), 0.3)
+    wide = embeddings.astype(np.float64)
+    expected = defined_triplet(wide, np.array([1, 1, 2, 2]), 0.3)
+    assert float(loss) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_total_is_the_weighted_sum_of_its_parts() -> None:
+    rng = np.random.default_rng(0)
+    outputs = tuple(
+        Tensor(rng.normal(size=(4, width)).astype(np.float32)) for width in (5, 10, 9, 16)
+    )
+    labels = (ids(0, 0, 1, 1), ids(3, 3, -1, -1), ids(2, 2, 0, -1))
+    weights = (1.0, 0.5, 0.125, 0.25)
+    total, parts = MultiTaskLoss(weights)(outputs, *labels)
+    assert float(total) == pytest.approx(float(parts.asnumpy() @ [1.0, 0.5, 0.125, 0.25]), rel=1e-6)
+    single_task, parts = MultiTaskLoss(weights)((outputs[0], outputs[3]), *labels)
+    assert parts.shape == (2,)
+    assert float(single_task) < float(total)
+
+
+# Steps
 
 
 class Small(nn.Cell):

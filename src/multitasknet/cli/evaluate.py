@@ -166,7 +166,7 @@ def _print_pose_metrics(evaluation: PoseEvaluation, card: CardMetrics | None) ->
 
     data = data_name(evaluation.settings["data"])
     overall = evaluation.overall
-    visible, hidden = overall.visible.count, overall.hidden.count
+    visible, hidden = overall.visible["keypoints"], overall.hidden["keypoints"]
     _print_percent({data: evaluation.metrics}, card)
     print(f"{overall.images} images, {visible} visible and {hidden} hidden keypoints", end="")
     print(f", {evaluation.unlabelled} images without keypoints left out")

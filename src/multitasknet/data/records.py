@@ -112,6 +112,11 @@ class VehicleDataset:
         """The splits that were read."""
         return tuple(split for split in (self.train, self.query, self.gallery) if len(split))
 
+    @property
+    def held_out(self) -> Split:
+        """Query and gallery as one, queries first."""
+        return Split("query and gallery", (*self.query.records, *self.gallery.records))
+
 
 def mixture(datasets: Iterable[VehicleDataset]) -> VehicleDataset:
     """The train images of several data sets, with vehicles and cameras numbered apart.

@@ -104,10 +104,10 @@ def ranking_shares(ranking: RankingResult) -> dict[str, np.ndarray]:
     return {"mAP": ranking.average_precisions, "mINP": ranking.inverse_penalties} | hits
 
 
-def ranking_figures(ranking: RankingResult | None) -> dict[str, Figure]:
-    """Their means; none of no ranking."""
-    shares = ranking_shares(ranking) if ranking else {}
-    return {name: Figure.of(one, ranking.vehicles) for name, one in shares.items() if ranking}
+def ranking_figures(ranking: RankingResult) -> dict[str, Figure]:
+    """Their means."""
+    shares = ranking_shares(ranking)
+    return {name: Figure.of(one, ranking.vehicles) for name, one in shares.items()}
 
 
 def values_of(found: Mapping[str, Figure]) -> dict[str, float]:

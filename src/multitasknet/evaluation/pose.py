@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,6 @@ from ..vehicle.keypoint_metrics import (
     UNCLEAR,
     CalibrationBin,
     KeypointErrors,
-    KeypointScore,
     calibration_error,
     octants,
     published_metrics,
@@ -43,17 +42,17 @@ CALIBRATED_AT = 0.1
 
 @dataclass(frozen=True)
 class PartScore:
-    """A part of the data: how many images it has, and its visible and its hidden keypoints."""
+    """A part of the data.
+
+    Attributes:
+        images: how many.
+        visible, hidden: of such keypoints ``keypoints``, their number, and what
+            :meth:`.KeypointErrors.score` is.
+    """
 
     images: int
-    visible: KeypointScore
-    hidden: KeypointScore
-
-    def as_json(self) -> dict[str, Any]:
-        """As plain values, in percent."""
-        scores = {"visible": self.visible, "hidden": self.hidden}
-        parts = {name: {"keypoints": one.count, **one.metrics} for name, one in scores.items()}
-        return {"images": self.images, **parts}
+    visible: dict[str, float]
+    hidden: dict[str, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,9 +87,9 @@ class PoseEvaluation:
         PCK at three shares of the longer side, the mean distance (NME), swaps and the expected
         calibration error (ECE) of the visible keypoints; PCK and NME of the hidden ones.
         """
-        hidden = self.overall.hidden.metrics
+        hidden = self.errors.score(self.errors.hidden)
         return {
-            **self.overall.visible.metrics,
+            **self.errors.score(),
             **{f"hidden {name}": value for name, value in hidden.items()},
             **{f"{name} swaps": 100 * share for name, share in self.swaps.items()},
             "ECE": 100 * calibration_error(self.calibration["visible"]),
@@ -146,17 +145,17 @@ class PoseEvaluation:
             "images": len(self.records),
             "images_without_keypoints": self.unlabelled,
             "keypoints": {
-                kind: getattr(self.overall, kind).count for kind in ("visible", "hidden")
+                kind: getattr(self.overall, kind)["keypoints"] for kind in ("visible", "hidden")
             },
             **{
-                f"by_{kind}": {name: part.as_json() for name, part in parts.items()}
+                f"by_{kind}": {name: asdict(part) for name, part in parts.items()}
                 for kind, parts in self.parts.items()
             },
             "calibration": {
                 name: {
                     "ECE": 100 * calibration_error(bins),
                     "right_at": CALIBRATED_AT,
-                    "bins": [vars(one) for one in bins],
+                    "bins": [asdict(one) for one in bins],
                 }
                 for name, bins in self.calibration.items()
             },
@@ -171,8 +170,10 @@ class PoseEvaluation:
     def _score(self, images: np.ndarray, group: Sequence[int] = range(NUM_KEYPOINTS)) -> PartScore:
         chosen = np.zeros_like(self.errors.visible)
         chosen[images[:, None], list(group)] = True
-        visible, hidden = self.errors.visible & chosen, self.errors.hidden & chosen
-        return PartScore(len(images), self.errors.score(visible), self.errors.score(hidden))
+        kinds = self.errors.visible & chosen, self.errors.hidden & chosen
+        return PartScore(
+            len(images), *({"keypoints": int(one.sum()), **self.errors.score(one)} for one in kinds)
+        )
 
 
 def evaluate_pose(
@@ -212,28 +213,18 @@ def evaluate_pose(
     check_files(labelled)
     estimates = np.empty((len(labelled), NUM_KEYPOINTS, 3), dtype=np.float32)
     sides = np.empty(len(labelled))
-    for shot in tqdm(
-        estimator.stream(labelled),
-        desc="pose",
-        total=len(labelled),
-        unit="image",
-        disable=None if progress else True,
-    ):
+    shots, hidden = estimator.stream(labelled), None if progress else True
+    for shot in tqdm(shots, desc="pose", total=len(labelled), unit="image", disable=hidden):
         estimates[shot.index], sides[shot.index] = shot.pose.keypoints, max(shot.shape)
-    evaluation = PoseEvaluation(
-        tuple(labelled),
-        estimates=estimates,
-        truth=np.array([record.marked for record in labelled]),
-        sides=sides,
-        unlabelled=unlabelled,
-        settings={
-            "data": str(dataset.root),
-            "splits": list(names),
-            "flip_test": estimator.flip_test,
-            "unit": "longer side of the picture",
-            **run_settings(estimator),
-        },
-    )
+    settings = {
+        "data": str(dataset.root),
+        "splits": list(names),
+        "flip_test": estimator.flip_test,
+        "unit": "longer side of the picture",
+        **run_settings(estimator),
+    }
+    truth = np.array([record.marked for record in labelled])
+    evaluation = PoseEvaluation(tuple(labelled), estimates, truth, sides, unlabelled, settings)
     if output is not None:
         write_metrics(evaluation.as_json(), output)
     return evaluation

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from ..images import read_image
 from ..ranking.distances import nearest, squared_distances
-from ..ranking.metrics import RankingResult
 from ..report.charts import line_chart
 from ..report.overlay import SIDE, draw_comparison
 from ..report.page import Panel, Shot, thumbnail, write_page
@@ -25,18 +23,15 @@ _PERCENT = (0, 102)
 
 
 def write_evaluation_report(
-    evaluation: Evaluation,
-    path: str | Path,
-    *,
-    card: CardMetrics | None = None,
+    evaluation: Evaluation, path: str | Path, *, card: CardMetrics | None = None
 ) -> Path:
-    """Write a self-contained page of the results.
+    """Write a self-contained page of the results; OutputError.
 
     ``card`` are the metrics that the weights' card states, to print beside these.
     """
-    rankings = {"plain": evaluation.ranking}
-    if evaluation.reranked:
-        rankings["re-ranked"] = evaluation.reranked
+    curves = {
+        name: list(enumerate(100 * one.cmc, start=1)) for name, one in evaluation.rankings.items()
+    }
     return write_page(
         path,
         "evaluation.html",
@@ -46,7 +41,7 @@ def write_evaluation_report(
         tables={title: part_columns(parts) for title, parts in evaluation.breakdown.items()},
         random=evaluation.settings.get("weights") == RANDOM,
         card=card,
-        cmc=_cmc_chart(rankings),
+        cmc=line_chart(curves, x_label="k", y_label="Rank-k, percent", y_limits=_PERCENT),
         panels=retrieval_panels(evaluation),
     )
 
@@ -61,36 +56,33 @@ def retrieval_panels(evaluation: Evaluation, *, each: int = _EACH, top: int = _T
 def best_median_worst(values: np.ndarray, each: int = _EACH) -> dict[int, str]:
     """Places of the largest, middle and least values, ``each`` of them, and which they are.
 
-    NaN is left out; a place comes once.
+    NaN is left out; a place comes once, though the groups of a few overlap.
     """
     valid = np.flatnonzero(~np.isnan(values))
-    ranked = valid[np.argsort(-values[valid], kind="stable")]
+    ranked = valid[np.argsort(-values[valid], kind="stable")].tolist()
     middle = max(len(ranked) // 2 - each // 2, 0)
     groups = {
         "Best": ranked[:each],
         "Median": ranked[middle : middle + each],
         "Worst": ranked[-each:],
     }
-    # The groups of a few overlap.
     chosen: dict[int, str] = {}
     for name, places in groups.items():
-        for place in places.tolist():
-            chosen.setdefault(place, name)
+        chosen |= {place: name for place in places if place not in chosen}
     return chosen
 
 
 def _panel(name: str, query: int, evaluation: Evaluation, top: int) -> Panel:
-    draw, dataset = evaluation.draw, evaluation.dataset
-    records = (*dataset.query.records, *dataset.gallery.records)
-    places = np.arange(len(records))
-    embeddings, place = evaluation.outputs.embeddings, places[draw.queries][query]
+    draw, records = evaluation.draw, evaluation.dataset.held_out.records
+    places, embeddings = np.arange(len(records)), evaluation.outputs.embeddings
+    place = places[draw.queries][query]
     gallery = places[draw.gallery][draw.labels.ranked(query)]
     distances = squared_distances(embeddings[[place]], embeddings[gallery])[0]
     shown, record = nearest(distances, top), records[place]
     shots = [Shot(thumbnail(read_image(record.image)), "query", str(record.image), "query")]
     for found, distance in zip(gallery[shown], distances[shown], strict=True):
-        same, image = records[found].vehicle_id == record.vehicle_id, records[found].image
-        verdict = "match" if same else "miss"
+        image = records[found].image
+        verdict = "match" if records[found].vehicle_id == record.vehicle_id else "miss"
         shots.append(Shot(thumbnail(read_image(image)), f"{distance:.3g}", str(image), verdict))
     precision = evaluation.ranking.average_precisions[query]
     camera = f", camera {record.camera_id}" if record.camera_id >= 0 else ""
@@ -98,26 +90,25 @@ def _panel(name: str, query: int, evaluation: Evaluation, top: int) -> Panel:
     return Panel(title, tuple(shots))
 
 
-def _cmc_chart(rankings: Mapping[str, RankingResult]) -> object:
-    """The cumulative matching characteristic of each ranking as inline SVG."""
-    return line_chart(
-        {name: list(enumerate(100 * one.cmc, start=1)) for name, one in rankings.items()},
-        x_label="k",
-        y_label="Rank-k, percent",
-        y_limits=_PERCENT,
-    )
-
-
 def write_pose_report(
-    evaluation: PoseEvaluation,
-    path: str | Path,
-    *,
-    card: CardMetrics | None = None,
+    evaluation: PoseEvaluation, path: str | Path, *, card: CardMetrics | None = None
 ) -> Path:
     """Write a self-contained page of the results; OutputError.
 
     ``card`` are the figures that the weights' card states, to print beside these.
     """
+    errors = evaluation.errors
+    chosen = {"visible": errors.visible, "hidden": errors.hidden}
+    shares = {
+        name: [(100 * one, 100 * errors.pck(one, keypoints)) for one in _CURVE]
+        for name, keypoints in chosen.items()
+        if keypoints.any()
+    }
+    reliability = {
+        name: [(one.confidence, 100 * one.right) for one in bins]
+        for name, bins in evaluation.calibration.items()
+        if bins
+    }
     titles = {"group": "keypoint group", "type": "vehicle type", "octant": "yaw octant"}
     return write_page(
         path,
@@ -132,8 +123,18 @@ def write_pose_report(
         card=card,
         calibrated_at=CALIBRATED_AT,
         calibration_error=calibration_error,
-        pck=_pck_chart(evaluation),
-        reliability=_reliability_chart(evaluation),
+        pck=line_chart(
+            shares,
+            x_label="distance, percent of the longer side",
+            y_label="keypoints at most so far away, percent",
+            y_limits=_PERCENT,
+        ),
+        reliability=line_chart(
+            {**reliability, "as it should be": [(0, 0), (1, 100)]},
+            x_label="confidence",
+            y_label=f"keypoints within {CALIBRATED_AT:g}, percent",
+            y_limits=_PERCENT,
+        ),
         tables={titles[kind]: parts for kind, parts in evaluation.parts.items()},
         panels=pose_panels(evaluation),
     )
@@ -145,38 +146,8 @@ def pose_panels(evaluation: PoseEvaluation, *, each: int = _EACH) -> list[Panel]
     panels: dict[str, list[Shot]] = {}
     for place, name in best_median_worst(-distances, each).items():
         image = evaluation.records[place].image
-        drawn = draw_comparison(
-            read_image(image), evaluation.estimates[place], evaluation.truth[place]
-        )
+        estimate, truth = evaluation.estimates[place], evaluation.truth[place]
+        drawn = thumbnail(draw_comparison(read_image(image), estimate, truth), SIDE)
         caption = f"{100 * distances[place]:.1f} %: {image.name}"
-        panels.setdefault(name, []).append(Shot(thumbnail(drawn, SIDE), caption, str(image)))
+        panels.setdefault(name, []).append(Shot(drawn, caption, str(image)))
     return [Panel(name, tuple(shots)) for name, shots in panels.items()]
-
-
-def _pck_chart(evaluation: PoseEvaluation) -> object:
-    errors = evaluation.errors
-    chosen = {"visible": errors.visible, "hidden": errors.hidden}
-    return line_chart(
-        {
-            name: [(100 * one, 100 * errors.pck(one, keypoints)) for one in _CURVE]
-            for name, keypoints in chosen.items()
-            if keypoints.any()
-        },
-        x_label="distance, percent of the longer side",
-        y_label="keypoints at most so far away, percent",
-        y_limits=_PERCENT,
-    )
-
-
-def _reliability_chart(evaluation: PoseEvaluation) -> object:
-    curves = {
-        name: [(one.confidence, 100 * one.right) for one in bins]
-        for name, bins in evaluation.calibration.items()
-        if bins
-    }
-    return line_chart(
-        {**curves, "as it should be": [(0, 0), (1, 100)]},
-        x_label="confidence",
-        y_label=f"keypoints within {CALIBRATED_AT:g}, percent",
-        y_limits=_PERCENT,
-    )

@@ -100,31 +100,31 @@ class Evaluation:
     """All results of one evaluation.
 
     Attributes:
-        ranking: plain squared Euclidean distances.
-        reranked: the same with k-reciprocal re-ranking, None if not asked for.
-        tracks: the same with each gallery image's embedding the mean of its track's; None if the
-            protocol does not ask for it, or no track is known.
-        color, type: None if the network has no such head.
+        rankings: ``plain``, by squared Euclidean distance; where it was asked for ``re-ranked``;
+            and ``by track``, with the mean of its track for each gallery image's embedding, if the
+            protocol ranks so and tracks are known.
+        attributes: ``color`` and ``type``, if the network has such heads and images are labelled.
         outputs: of the network for query and gallery, as they were compared.
         draw: what was ranked, by a protocol that draws the gallery at first.
         dataset: the images.
         settings: weights, data and versions that the metrics belong to.
     """
 
-    ranking: RankingResult
-    reranked: RankingResult | None
-    tracks: RankingResult | None
-    color: AttributeResult | None
-    type: AttributeResult | None
+    rankings: dict[str, RankingResult]
+    attributes: dict[str, AttributeResult]
     outputs: Embeddings
     draw: Draw
     dataset: VehicleDataset
     settings: dict[str, Any]
 
     @property
+    def ranking(self) -> RankingResult:
+        """The plain one."""
+        return self.rankings["plain"]
+
+    @property
     def metrics(self) -> dict[str, float]:
-        """Name to value in percent: mAP, mINP, Rank-k, and where images are labelled colour and
-        type."""
+        """In percent by name: mAP, mINP, Rank-k, and where images are labelled color and type."""
         return values_of(self.figures)
 
     @property
@@ -140,23 +140,17 @@ class Evaluation:
     @cached_property
     def figures(self) -> dict[str, Figure]:
         """The metrics with their intervals."""
-        query, gallery = self.dataset.query, self.dataset.gallery
-        vehicles = np.concatenate([query.vehicle_ids, gallery.vehicle_ids])
-        attributes = {"color": self.color, "type": self.type}
-        return ranking_figures(self.ranking) | {
-            name: Figure.of(one.right, vehicles)
-            for name, one in attributes.items()
-            if one and one.unlabelled < len(one.truth)
-        }
+        vehicles = self.dataset.held_out.vehicle_ids
+        right = {name: Figure.of(one.right, vehicles) for name, one in self.attributes.items()}
+        return ranking_figures(self.ranking) | right
 
     @cached_property
     def breakdown(self) -> dict[str, dict[str, Part]]:
         """See :func:`.figures.breakdown`; empty where a protocol draws the gallery."""
         if self.ranking.draws > 1:
             return {}
-        query, gallery = self.dataset.query, self.dataset.gallery
-        cameras = np.concatenate([query.camera_ids, gallery.camera_ids])
-        return breakdown(self.ranking, cameras, self.outputs.facts, len(query))
+        cameras, queries = self.dataset.held_out.camera_ids, len(self.dataset.query)
+        return breakdown(self.ranking, cameras, self.outputs.facts, queries)
 
     @property
     def columns(self) -> dict[str, dict[str, str]]:
@@ -164,17 +158,21 @@ class Evaluation:
         columns = table_columns(data_name(self.dataset.root), self.figures)
         if self.deviations:
             columns["deviation"] = {name: f"{one:.2f}" for name, one in self.deviations.items()}
-        for title, ranking in (("re-ranked", self.reranked), ("by track", self.tracks)):
-            if ranking:
-                columns |= table_columns(title, ranking_figures(ranking))
+        for title, ranking in list(self.rankings.items())[1:]:
+            columns |= table_columns(title, ranking_figures(ranking))
         return columns
 
     def as_json(self) -> dict[str, Any]:
         """Metrics, intervals and settings as plain values."""
+        more = {"reranked": "re-ranked", "by_track": "by track"}
         return {
             **figures_as_json(self.figures),
-            "reranked": values_of(ranking_figures(self.reranked)),
-            "by_track": values_of(ranking_figures(self.tracks)),
+            **{
+                name: values_of(ranking_figures(self.rankings[title]))
+                if title in self.rankings
+                else {}
+                for name, title in more.items()
+            },
             "deviations": self.deviations,
             "valid_queries": self.ranking.valid_queries,
             "queries_without_match": len(self.ranking.skipped_queries),

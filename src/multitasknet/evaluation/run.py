@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,13 +64,12 @@ def evaluate(
         OutputError: the results cannot be written.
     """
     rules = protocol_named(protocol or dataset.protocol)
-    draws = _draws(dataset, rules)
-    cameras = np.concatenate([dataset.query.camera_ids, dataset.gallery.camera_ids])
+    draws, images = _draws(dataset, rules), dataset.held_out
     if center_cameras:
-        centering.check_cameras(cameras)  # an error now, not after embedding
-    outputs = _embed(predictor, dataset, _records(dataset), draws, progress)
+        centering.check_cameras(images.camera_ids)  # an error now, not after embedding
+    outputs = _embed(predictor, dataset, images.records, draws, progress)
     if center_cameras:
-        centered = centering.center_cameras(outputs.embeddings, cameras)
+        centered = centering.center_cameras(outputs.embeddings, images.camera_ids)
         outputs = replace(outputs, embeddings=centered)
     settings = {
         "data": str(dataset.root),
@@ -104,28 +102,22 @@ def evaluate_outputs(
     settings: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Evaluate a network's answers for query and then gallery; see :func:`evaluate`."""
-    protocol = protocol or protocol_named(dataset.protocol)
-    draws = _draws(dataset, protocol)
-    rank = partial(evaluate_by, protocol, draws=draws)
-    means = track_means(spec, dataset, outputs.embeddings) if protocol.tracks else None
-    color = kind = None
+    rules = protocol or protocol_named(dataset.protocol)
+    draws, records = _draws(dataset, rules), dataset.held_out.records
+    rankings = {"plain": evaluate_by(rules, outputs.embeddings, draws)}
+    if rerank:
+        rankings["re-ranked"] = evaluate_by(rules, outputs.embeddings, draws, rerank=True)
+    if rules.tracks and any(one.track is not None for one in dataset.gallery.records):
+        rankings["by track"] = evaluate_by(rules, track_means(spec, dataset, outputs), draws)
+    attributes = {}
     if spec.has_attributes:
-        colors, types = zip(
-            *((one.color_id, one.type_id) for one in _records(dataset)), strict=True
-        )
-        color = AttributeResult.of(spec.color_names, COLORS, "color", colors, outputs.colors)
-        kind = AttributeResult.of(spec.type_names, TYPES, "type", types, outputs.types)
-    return Evaluation(
-        ranking=rank(outputs.embeddings),
-        reranked=rank(outputs.embeddings, rerank=True) if rerank else None,
-        tracks=None if means is None else rank(means),
-        color=color,
-        type=kind,
-        outputs=outputs,
-        draw=draws[0],
-        dataset=dataset,
-        settings=dict(settings or {}),
-    )
+        colors, types = [one.color_id for one in records], [one.type_id for one in records]
+        attributes = {
+            "color": AttributeResult.of(spec.color_names, COLORS, "color", colors, outputs.colors),
+            "type": AttributeResult.of(spec.type_names, TYPES, "type", types, outputs.types),
+        }
+    labelled = {name: one for name, one in attributes.items() if (one.truth >= 0).any()}
+    return Evaluation(rankings, labelled, outputs, draws[0], dataset, dict(settings or {}))
 
 
 def caveats(dataset: VehicleDataset, protocol: Protocol) -> list[str]:
@@ -140,25 +132,21 @@ def caveats(dataset: VehicleDataset, protocol: Protocol) -> list[str]:
             for queries, gallery in (counts, dataset.published)
         )
         found.append(f"published figures are of {theirs}, these of {ours}")
-    unknown = any(one.camera_id == UNKNOWN_CAMERA for one in _records(dataset))
-    if unknown and not protocol.own_camera:
+    if (dataset.held_out.camera_ids == UNKNOWN_CAMERA).any() and not protocol.own_camera:
         found.append("where a camera is unknown, images of the query's own camera count")
     return found
 
 
-def track_means(
-    spec: EmbeddingSpec, dataset: VehicleDataset, embeddings: np.ndarray
-) -> np.ndarray | None:
+def track_means(spec: EmbeddingSpec, dataset: VehicleDataset, outputs: Embeddings) -> np.ndarray:
     """The embeddings ``[N, D]`` of query and gallery, each of a known track of the gallery replaced
-    by its track's mean, of length 1 where they are compared by angle; None without tracks."""
-    records, queries = dataset.gallery.records, len(dataset.query)
-    tracks = np.array([-1 if one.track is None else one.track for one in records])
-    means = embeddings.copy()
+    by its track's mean, of length 1 where they are compared by angle."""
+    tracks = np.array([-1 if one.track is None else one.track for one in dataset.gallery.records])
+    means = outputs.embeddings.copy()
     for track in np.unique(tracks[tracks >= 0]):
-        rows = queries + np.flatnonzero(tracks == track)
-        mean = embeddings[rows].mean(axis=0)
+        rows = len(dataset.query) + np.flatnonzero(tracks == track)
+        mean = outputs.embeddings[rows].mean(axis=0)
         means[rows] = mean / np.linalg.norm(mean) if spec.distance == "cosine" else mean
-    return means if (tracks >= 0).any() else None
+    return means
 
 
 def calibrate(
@@ -182,7 +170,7 @@ def calibrate(
     """
     draws = _draws(dataset, protocol_named(dataset.protocol))
     without: dict[str, Any] = {"keypoints": None, "heatmaps": None, "segments": None}
-    records = [replace(record, **without) for record in _records(dataset)]
+    records = [replace(record, **without) for record in dataset.held_out.records]
     embeddings, draw = _embed(predictor, dataset, records, draws, progress).embeddings, draws[0]
     hits = LabelledHits.of(embeddings[draw.queries], embeddings[draw.gallery], draw.labels)
     return Calibration(
@@ -213,18 +201,12 @@ def keep_calibration(predictor: Predictor, calibration: Calibration) -> Path:
     return save_calibration(path, predictor.spec, calibration)
 
 
-def _records(dataset: VehicleDataset) -> tuple[Record, ...]:
-    return (*dataset.query.records, *dataset.gallery.records)
-
-
 def _draws(dataset: VehicleDataset, protocol: Protocol) -> list[Draw]:
     """What is ranked; DataError if no query has a match."""
-    query, gallery = dataset.query, dataset.gallery
-    if not len(query) or not len(gallery):
+    if not len(dataset.query) or not len(dataset.gallery):
         raise ValueError("the data set has no query or no gallery; read both splits")
-    vehicles = np.concatenate([query.vehicle_ids, gallery.vehicle_ids])
-    cameras = np.concatenate([query.camera_ids, gallery.camera_ids])
-    return protocol.drawn(vehicles, cameras, len(query))
+    images = dataset.held_out
+    return protocol.drawn(images.vehicle_ids, images.camera_ids, len(dataset.query))
 
 
 def _embed(

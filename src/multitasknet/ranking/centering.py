@@ -13,48 +13,35 @@ from .distances import check_embeddings, check_integers
 FEWEST = 50
 
 
-def large_cameras(cameras: np.ndarray, fewest: int = FEWEST) -> np.ndarray:
-    """The known cameras, ascending, that took at least so many of the images."""
+def large_cameras(cameras: np.ndarray) -> np.ndarray:
+    """The known cameras, ascending, that took at least 50 of the images."""
     names, counts = np.unique(cameras, return_counts=True)
-    kept: np.ndarray = names[(names != UNKNOWN_CAMERA) & (counts >= fewest)]
+    kept: np.ndarray = names[(names != UNKNOWN_CAMERA) & (counts >= FEWEST)]
     return kept
 
 
-def check_cameras(cameras: np.ndarray, fewest: int = FEWEST) -> None:
-    """DataError unless a camera took at least so many of the images."""
-    if not len(large_cameras(cameras, fewest)):
+def check_cameras(cameras: np.ndarray) -> None:
+    """DataError unless a camera took at least 50 of the images."""
+    if not len(large_cameras(cameras)):
         raise DataError(
-            f"none of the cameras of {len(cameras)} images took {fewest} of them, as the "
+            f"none of the cameras of {len(cameras)} images took {FEWEST} of them, as the "
             f"mean of a camera needs; leave the cameras' means in"
         )
 
 
-def center_cameras(
-    embeddings: ArrayLike, cameras: ArrayLike, *, fewest: int = FEWEST
-) -> np.ndarray:
-    """Take each camera's mean embedding away; each embedding keeps its length.
+def center_cameras(embeddings: ArrayLike, cameras: ArrayLike) -> np.ndarray:
+    """Take each camera's mean away from embeddings ``[N, D]``; each keeps its length. float32.
 
-    From images of unknown cameras, and of those with too few, the mean of all is taken away:
-    with nothing taken away they would lie apart from all others. As in Song et al., Exploring the
-    Camera Bias of Person Re-identification, ICLR 2025. It takes out the light and the lens of a
+    From images of unknown cameras, -1, and of those with fewer than 50, the mean of all is taken
+    away: with nothing taken away they would lie apart from all others. As in Song et al., Exploring
+    the Camera Bias of Person Re-identification, ICLR 2025. It takes out the light and the lens of a
     camera, and also what the vehicles before it have in common: with one vehicle before a camera,
-    that is the vehicle.
-
-    Args:
-        embeddings: finite numbers ``[N, D]``.
-        cameras: integers ``[N]``, -1 where unknown.
-        fewest: images that make a camera's mean its own.
-
-    Returns:
-        float32 ``[N, D]``.
-
-    Raises:
-        DataError: wrong shapes or types, or no camera took so many images.
+    that is the vehicle. DataError: wrong shapes or types, or no camera took so many images.
     """
     images = check_embeddings("embeddings", embeddings)
     places = check_integers("cameras", cameras, len(images), "embedding")
-    check_cameras(places, fewest)
-    large, of_all = large_cameras(places, fewest), images.mean(axis=0, dtype=np.float64)
+    check_cameras(places)
+    large, of_all = large_cameras(places), images.mean(axis=0, dtype=np.float64)
     centered = np.empty(images.shape, np.float32)
     for camera in np.unique(places):
         own = places == camera

@@ -78,17 +78,14 @@ def cluster(
     Args:
         embeddings: finite numbers ``[N, D]``.
         cameras: integers ``[N]``, -1 where unknown; None if they all are.
-        eps: the largest Jaccard distance of neighbours, above 0 and below 1, instead of 0.2, 0.25,
-            ..., 0.8. A smaller one leaves out more images, a larger one joins vehicles.
-        min_images: neighbours, itself among them, that make an image a core of its cluster; at
-            least 2.
-        k1: as in :func:`.reranking.rerank`. Fewer give purer but smaller clusters.
-        k2: as there; at most ``k1`` are taken.
+        eps: the largest Jaccard distance of neighbours, between 0 and 1, instead of 0.2, 0.25, ...,
+            0.8. A smaller one leaves out more images, a larger one joins vehicles.
+        min_images: neighbours, itself among them, that make an image a core; at least 2.
+        k1, k2: as in :func:`.reranking.rerank`. Fewer give purer but smaller clusters.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
-        DataError: as :func:`.reranking.rerank`.
-        ValueError: an option is out of range.
+        DataError, ValueError: as :func:`.reranking.rerank`, or an option is out of range.
     """
     images = check_embeddings("embeddings", embeddings)
     if eps is not None and not 0 < eps < 1:

@@ -204,17 +204,16 @@ def rank_rows(
     """As :func:`evaluate_ranking`, of distances ``[G]`` that come query by query."""
     count = check_count("max_rank", max_rank)
     labels.check_matches()
-    images, ranks, counts = [], [], []
+    images, ranks = [], []
     for query, distances in enumerate(rows):
         kept = np.flatnonzero(labels.ranked(query))
         found = np.flatnonzero(labels.shows(query)[kept])
         order, places = _ranked(distances[kept], found)
         images.append(kept[found[order]])
         ranks.append(places)
-        counts.append(len(found))
-    queries = np.repeat(np.arange(len(counts)), counts)
-    places = np.concatenate(ranks)
-    return RankingResult(labels.query_ids, queries, np.concatenate(images), places, count, most)
+    queries = np.repeat(np.arange(len(ranks)), [len(one) for one in ranks])
+    found, places = np.concatenate(images), np.concatenate(ranks)
+    return RankingResult(labels.query_ids, queries, found, places, count, most)
 
 
 def _ranked(distances: np.ndarray, matches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

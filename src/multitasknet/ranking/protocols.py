@@ -17,12 +17,7 @@ _CAMERA_RULE = "gallery images of the query's vehicle under the query's camera a
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """Queries and gallery, as rows among a data set's images.
-
-    Attributes:
-        queries, gallery: the rows, a slice where no gallery was drawn.
-        labels: of these.
-    """
+    """Queries and gallery as rows among a data set's images, a slice where none was drawn."""
 
     queries: np.ndarray | slice
     gallery: np.ndarray | slice
@@ -119,13 +114,7 @@ def evaluate_by(
 ) -> RankingResult:
     """Rank by squared Euclidean distance, or by k-reciprocal re-ranking, as a protocol wants it.
 
-    Args:
-        protocol: the protocol.
-        embeddings: of the data set's images, finite numbers ``[N, D]``.
-        draws: what is ranked, see :meth:`Protocol.drawn`.
-
-    Raises:
-        DataError: as :func:`multitasknet.evaluate_ranking` and :func:`.reranking.rerank` raise it.
+    ``embeddings`` are of the data set's images, finite numbers ``[N, D]``; else DataError.
     """
     check_embeddings("embeddings", embeddings)
     results = []

@@ -51,16 +51,12 @@ def rerank(
     holds more than a block of the distances.
 
     Args:
-        query_embeddings, gallery_embeddings: finite numbers ``[Q, D]`` and ``[G, D]``.
-        k1, k2: neighbours that encode an image, and that its encoding is averaged over.
-        lambda_value: weight of the original distance, 0..1.
+        query_embeddings, gallery_embeddings: finite numbers ``[Q, D]`` and ``[G, D]``; DataError.
+        k1, k2: neighbours that encode an image, and that its encoding is averaged over; ValueError.
+        lambda_value: weight of the original distance, 0..1; ValueError.
 
     Returns:
         For each query in turn float32 ``[G]``, 0..1, smaller is nearer.
-
-    Raises:
-        DataError: wrong shapes, empty, or values that are not finite.
-        ValueError: ``k1``, ``k2`` or ``lambda_value`` out of range.
     """
     queries, gallery = check_embedding_pair(
         "query_embeddings", query_embeddings, "gallery_embeddings", gallery_embeddings
@@ -82,18 +78,8 @@ def jaccard_similarities(
     """How far each two images of one pool share their nearest neighbours, where they do.
 
     That is :func:`rerank` with a ``lambda_value`` of 0, of a pool against itself; sparse, since
-    most images have no neighbour in common.
-
-    Args:
-        embeddings: finite numbers ``[N, D]``.
-        within: the largest Jaccard distance of a pair that is kept, below 1.
-        k1, k2: as in :func:`rerank`.
-
-    Returns:
-        Float64 ``[N, N]``: 1 less the Jaccard distance; each image is its own neighbour.
-
-    Raises:
-        DataError, ValueError: as :func:`rerank` does.
+    most images have no neighbour in common. Float64 ``[N, N]``: 1 less the Jaccard distance, where
+    that is at most ``within``, below 1; each image is its own neighbour.
     """
     from scipy.sparse import csr_matrix, vstack
 

@@ -84,7 +84,11 @@ def _degraded(pixels: np.ndarray, settings: PoseSettings, rng: np.random.Generat
         gains = rng.uniform(1 - _GAIN, 1 + _GAIN, 3)
         pixels = np.clip(pixels * gains, 0, 255).astype(np.uint8)
     if rng.random() < settings.resolution:
-        pixels = _coarser(pixels, rng.uniform(_COARSEST, 1))
+        height, width = pixels.shape[:2]
+        part = rng.uniform(_COARSEST, 1)
+        small = max(round(width * part), 2), max(round(height * part), 2)
+        coarse = cv2.resize(pixels, small, interpolation=cv2.INTER_AREA)
+        pixels = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
     if rng.random() < settings.appearance:
         pixels = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.1, _LARGEST_BLUR))
     if rng.random() < settings.appearance:
@@ -149,10 +153,3 @@ def _window(start: float, extent: float) -> np.ndarray:
     centers = (start + (np.arange(MAP_SIZE) + 0.5) / MAP_SIZE * extent) * MAP_SIZE - 0.5
     distances = np.abs(np.clip(centers, 0, MAP_SIZE - 1)[:, None] - np.arange(MAP_SIZE))
     return np.maximum(1 - distances, 0).astype(np.float32)
-
-
-def _coarser(pixels: np.ndarray, part: float) -> np.ndarray:
-    height, width = pixels.shape[:2]
-    small = max(round(width * part), 2), max(round(height * part), 2)
-    coarse = cv2.resize(pixels, small, interpolation=cv2.INTER_AREA)
-    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -113,4 +113,4 @@ def validate(
                 sides.append(max(height, width))
     truth = [record.marked for source in sources for record in source.split.records]
     errors = KeypointErrors.of(np.stack(estimates), np.array(truth), np.array(sides))
-    return errors.score().metrics
+    return errors.score()

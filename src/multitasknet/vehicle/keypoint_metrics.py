@@ -27,26 +27,32 @@ _PUBLISHED = {"Mean": 0.5, "Mean@0.1": 0.11}
 _PUBLISHED_SCALE = 0.25
 _BINS = 10
 _SWAP_REACH = 0.1
-
+_COUNTERPARTS = {
+    "left-right": MIRRORED_KEYPOINTS,
+    "front-rear": FRONT_REAR_KEYPOINTS,
+    "half turn": HALF_TURN_KEYPOINTS,
+}
 # Left and right together.
 GROUPS = {
     name: (*group, *MIRRORED_KEYPOINTS[list(group)].tolist())
     for name, group in KEYPOINT_GROUPS.items()
 }
-
-
-@dataclass(frozen=True)
-class KeypointScore:
-    """How near some keypoints are found.
-
-    Attributes:
-        count: how many keypoints; if there are none, the rest is NaN.
-        metrics: in percent by name: PCK at each of THRESHOLDS, and NME, the mean distance; all
-            distances are in units of the picture's longer side.
-    """
-
-    count: int
-    metrics: dict[str, float]
+OCTANTS = (
+    "front",
+    "front left",
+    "left",
+    "rear left",
+    "rear",
+    "rear right",
+    "right",
+    "front right",
+)
+UNCLEAR = -1
+_LEFT = np.arange(NUM_KEYPOINTS // 2)
+# Wheel, arch, bumper, boot and screen of the rear, on both sides.
+_REAR = np.add.outer((0, NUM_KEYPOINTS // 2), (0, 6, 7, 8, 9, 10, 11, 12, 13)).ravel()
+# How much farther apart keypoints of the two ends are than those of the two sides.
+_LENGTH = 2
 
 
 @dataclass(frozen=True)
@@ -86,20 +92,21 @@ class KeypointErrors:
         )
 
     def pck(self, threshold: float, chosen: np.ndarray | None = None) -> float:
-        """Share of keypoints at most ``threshold`` away, 0..1; of the visible ones by default.
+        """Share of keypoints at most ``threshold`` away, 0..1, of the visible ones by default.
 
         Yang and Ramanan, Articulated Human Detection with Flexible Mixtures of Parts, PAMI 2013,
         with the longer side of the vehicle's box. NaN if none is chosen.
         """
-        near = self.relative[self.visible if chosen is None else chosen] <= threshold
-        return float(near.mean()) if near.size else float("nan")
+        return _mean(self.relative[self.visible if chosen is None else chosen] <= threshold)
 
-    def score(self, chosen: np.ndarray | None = None) -> KeypointScore:
-        """All of that for some keypoints, bool ``[N, 36]``; for the visible ones by default."""
-        distances = self.relative[self.visible if chosen is None else chosen]
+    def score(self, chosen: np.ndarray | None = None) -> dict[str, float]:
+        """PCK at each of THRESHOLDS and NME, the mean distance, in percent.
+
+        Of some keypoints, bool ``[N, 36]``; of the visible ones by default.
+        """
+        chosen = self.visible if chosen is None else chosen
         pck = {f"PCK@{one:g}": 100 * self.pck(one, chosen) for one in THRESHOLDS}
-        nme = 100 * float(distances.mean()) if distances.size else float("nan")
-        return KeypointScore(distances.size, pck | {"NME": nme})
+        return pck | {"NME": 100 * _mean(self.relative[chosen])}
 
     def by_image(self) -> np.ndarray:
         """The mean distance of each picture's visible keypoints: float64 ``[N]``, NaN without."""
@@ -150,11 +157,8 @@ def published_metrics(estimates: np.ndarray, truth: np.ndarray) -> dict[str, flo
     stated = np.concatenate((truth[..., :2].astype(np.float64), visible[..., None]), axis=2)
     errors = np.linalg.norm(estimates - stated, axis=2)
     shares = _means(errors <= thresholds["Mean"], visible, axis=0)
-    metrics = {name: 100 * float(shares[list(group)].mean()) for name, group in GROUPS.items()}
-    for name, threshold in thresholds.items():
-        within = errors[visible] <= threshold
-        metrics[name] = 100 * float(within.mean()) if within.size else float("nan")
-    return metrics
+    groups = {name: 100 * float(shares[list(group)].mean()) for name, group in GROUPS.items()}
+    return groups | {name: 100 * _mean(errors[visible] <= at) for name, at in thresholds.items()}
 
 
 def swap_shares(estimates: np.ndarray, truth: np.ndarray, sides: np.ndarray) -> dict[str, float]:
@@ -172,33 +176,8 @@ def swap_shares(estimates: np.ndarray, truth: np.ndarray, sides: np.ndarray) -> 
         distances = np.linalg.norm(estimates[..., :2] - places[:, order], axis=2)
         return (distances <= reach) & placed[:, order]
 
-    wrong = visible & ~near(np.arange(NUM_KEYPOINTS))
-    orders = {
-        "left-right": MIRRORED_KEYPOINTS,
-        "front-rear": FRONT_REAR_KEYPOINTS,
-        "half turn": HALF_TURN_KEYPOINTS,
-    }
-    if not visible.any():
-        return dict.fromkeys(orders, float("nan"))
-    return {name: float((near(order) & wrong)[visible].mean()) for name, order in orders.items()}
-
-
-OCTANTS = (
-    "front",
-    "front left",
-    "left",
-    "rear left",
-    "rear",
-    "rear right",
-    "right",
-    "front right",
-)
-UNCLEAR = -1
-_LEFT = np.arange(NUM_KEYPOINTS // 2)
-# Wheel, arch, bumper, boot and screen of the rear, on both sides.
-_REAR = np.add.outer((0, NUM_KEYPOINTS // 2), (0, 6, 7, 8, 9, 10, 11, 12, 13)).ravel()
-# How much farther apart keypoints of the two ends are than those of the two sides.
-_LENGTH = 2
+    wrong = ~near(np.arange(NUM_KEYPOINTS))
+    return {name: _mean((near(order) & wrong)[visible]) for name, order in _COUNTERPARTS.items()}
 
 
 def octants(truth: np.ndarray) -> np.ndarray:
@@ -225,6 +204,10 @@ def _visible(truth: np.ndarray) -> np.ndarray:
 
 def _placed(truth: np.ndarray) -> np.ndarray:
     return _visible(truth) | (truth[..., :2] != 0).any(axis=2)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if values.size else float("nan")
 
 
 def _means(values: np.ndarray, chosen: np.ndarray, axis: int) -> np.ndarray:
