@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,16 +14,10 @@ from ..data.records import Record, check_files
 from ..vehicle.keypoint_metrics import octants
 
 if TYPE_CHECKING:
-    from ..inference.prediction import Prediction
     from ..inference.predictor import Predictor
 
-_NO_CLASS = -1
 # Of each image, to break figures down by; the octant is its number, -1 if unclear.
-_FACTS: dict[str, Callable[[Prediction], float]] = {
-    "short side": lambda one: min(one.height, one.width),
-    "octant": lambda one: int(octants(one.pose.keypoints[None])[0]),
-    "quality": lambda one: one.quality,
-}
+_FACTS = ("short side", "octant", "quality")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +58,8 @@ def embed_records(
     spec = predictor.spec
     (width,) = spec.output_shapes(predictor.size)["embedding"]
     embeddings = np.empty((len(records), width), dtype=np.float32)
-    classes = np.full((2, len(records)), _NO_CLASS)
+    classes, facts = np.full((2, len(records)), -1), np.zeros((len(_FACTS), len(records)))
     hashes, origins = [""] * len(records), Counter[str]()
-    facts = {name: np.zeros(len(records)) for name in _FACTS}
     bar = tqdm(
         predictor.stream(records),
         desc=description,
@@ -77,9 +70,10 @@ def embed_records(
     for one in bar:
         embeddings[one.index], hashes[one.index] = one.embedding, one.sha256
         origins[one.pose.origin] += 1
-        for name, of in _FACTS.items():
-            facts[name][one.index] = of(one)
+        (octant,) = octants(one.pose.keypoints[None])
+        facts[:, one.index] = min(one.height, one.width), octant, one.quality
         if one.color is not None and one.type is not None:
             found = spec.color_names.index(one.color), spec.type_names.index(one.type)
             classes[:, one.index] = found
-    return Embeddings(embeddings, classes[0], classes[1], tuple(hashes), origins, facts)
+    by_name = dict(zip(_FACTS, facts, strict=True))
+    return Embeddings(embeddings, *classes, tuple(hashes), origins, by_name)

@@ -162,8 +162,7 @@ def resolved(
     weights = settings.weights
     if weights == DEFAULT:
         weights = str(default_weights(networks, settings.card) or NONE)
-    named = None if weights == NONE else weights
-    source = WeightsSource(named, settings.card, cache_dir, offline, progress)
+    source = WeightsSource(weights, settings.card, cache_dir, offline, progress)
     file = WeightsFile(state) if state else source.file(*networks)
     found = file.read(find_network(networks[0]) if len(networks) == 1 else None) if file else None
     network = settings.network
