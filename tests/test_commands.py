@@ -153,6 +153,7 @@ BAD_SETTINGS = {
     "variant": "foo",
     "seed": 2**32,
     "epochs": 1.5,
+    "instances": True,
     "freeze_statistics": 1,
     "lr": float("nan"),
 }

@@ -29,8 +29,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..data.records import Split, VehicleDataset
-    from ..evaluation.pose import PoseEvaluation
-    from ..evaluation.results import CardMetrics, Evaluation
+    from ..evaluation.results import CardMetrics
 
 _SPLITS = ("train", "query", "gallery")
 _REPORT = "report.html"
@@ -109,6 +108,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from ..evaluation.figures import part_columns
     from ..evaluation.report import write_evaluation_report
     from ..evaluation.results import card_metrics
     from ..evaluation.run import evaluate
@@ -121,33 +121,26 @@ def _evaluate(options: argparse.Namespace) -> None:
     evaluation = evaluate(predictor, dataset, **how)
     if options.output:  # before anything is printed, to a reader that may go
         write_evaluation_report(evaluation, options.output / _REPORT, card=card)
-    _print_metrics(evaluation, card)
-    if not predictor.engine.source:
-        print("multitasknet: the weights are random; these metrics mean nothing", file=sys.stderr)
-    _print_files(options.output)
-
-
-def _print_metrics(evaluation: Evaluation, card: CardMetrics | None) -> None:
-    from ..evaluation.figures import part_columns
-
     _print_percent(evaluation.columns, card)
-    ranking = evaluation.ranking
-    count = ranking.valid_queries
-    print(f"{count} {'query' if count == 1 else 'queries'}", end="")
-    print(f", {len(ranking.skipped_queries)} without a match left out")
+    count, skipped = evaluation.ranking.valid_queries, len(evaluation.ranking.skipped_queries)
+    queries = "query" if count == 1 else "queries"
+    print(f"{count} {queries}, {skipped} without a match left out")
     print(evaluation.settings["protocol"])
     for reason in evaluation.settings["not_comparable"]:
         print(f"Not comparable with published figures: {reason}.")
     for title, parts in evaluation.breakdown.items():
         print()
         print_table(f"by {title}", part_columns(parts))
+    if not predictor.engine.source:
+        print("multitasknet: the weights are random; these metrics mean nothing", file=sys.stderr)
+    _print_files(options.output)
 
 
 def _evaluate_pose(options: argparse.Namespace) -> None:
     from ..data.layouts import read_dataset
-    from ..evaluation.pose import evaluate_pose
+    from ..evaluation.pose import AS_PUBLISHED, evaluate_pose
     from ..evaluation.report import write_pose_report
-    from ..evaluation.results import card_metrics
+    from ..evaluation.results import card_metrics, data_name
 
     check_folder(options.output)
     dataset = read_dataset(options.data, options.split, check=False)
@@ -156,22 +149,15 @@ def _evaluate_pose(options: argparse.Namespace) -> None:
     evaluation = evaluate_pose(estimator, dataset, splits=options.split, output=options.output)
     if options.output:
         write_pose_report(evaluation, options.output / _REPORT, card=card)
-    _print_pose_metrics(evaluation, card)
-    _print_files(options.output)
-
-
-def _print_pose_metrics(evaluation: PoseEvaluation, card: CardMetrics | None) -> None:
-    from ..evaluation.pose import AS_PUBLISHED
-    from ..evaluation.results import data_name
-
-    data = data_name(evaluation.settings["data"])
-    overall = evaluation.overall
-    visible, hidden = overall.visible["keypoints"], overall.hidden["keypoints"]
+    data, overall = data_name(dataset.root), evaluation.overall
     _print_percent({data: evaluation.metrics}, card)
-    print(f"{overall.images} images, {visible} visible and {hidden} hidden keypoints", end="")
-    print(f", {evaluation.unlabelled} images without keypoints left out")
-    print(f"\n{AS_PUBLISHED}")
+    print(
+        f"{overall.images} images, {overall.visible['keypoints']} visible and "
+        f"{overall.hidden['keypoints']} hidden keypoints, {evaluation.unlabelled} images without "
+        f"keypoints left out\n\n{AS_PUBLISHED}"
+    )
     _print_percent({data: evaluation.published}, card)
+    _print_files(options.output)
 
 
 def _print_percent(columns: Mapping[str, Mapping[str, Any]], card: CardMetrics | None) -> None:

@@ -7,9 +7,17 @@ from pathlib import Path
 from reprlib import repr as shown
 from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import Self
 
 from ..errors import TrainingError
@@ -72,6 +80,16 @@ class Settings(BaseModel):
     pose_convention: PoseConvention | None = None
     evaluate_every: Count = 1  # epochs
     seed: int = Field(0, ge=0, lt=2**32)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _read(cls, value: Any, info: ValidationInfo) -> Any:
+        """Paths are texts, NumPy's numbers are numbers, and true is not 1."""
+        if isinstance(value, bool) and info.field_name != "freeze_statistics":
+            raise ValueError("expected no true or false")
+        if hasattr(value, "tolist"):
+            return value.tolist()
+        return str(value) if isinstance(value, Path) else value
 
     def as_json(self) -> dict[str, Any]:
         """The settings as a history gives them back."""
@@ -180,7 +198,7 @@ def check_settings(
             f"{source}: network is {shown(network)}; expected one of {', '.join(SETTINGS)}"
         )
     try:
-        return kind.model_validate({name: _plain(value) for name, value in values.items()})
+        return kind.model_validate(dict(values))
     except ValidationError as error:
         problem = error.errors()[0]
     if problem["type"] == "extra_forbidden":
@@ -190,12 +208,6 @@ def check_settings(
     expected = problem["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     given = f"{problem['loc'][0]} is {shown(problem['input'])}; " if problem["loc"] else ""
     raise TrainingError(f"{source}: {given}{expected}")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    return str(value) if isinstance(value, Path) else value
 
 
 def read_config(path: str | Path, kind: type[Settings] | None = None) -> dict[str, Any]:
