@@ -76,4 +76,4 @@ def embed_records(
             found = spec.color_names.index(one.color), spec.type_names.index(one.type)
             classes[:, one.index] = found
     by_name = dict(zip(_FACTS, facts, strict=True))
-    return Embeddings(embeddings, *classes, tuple(hashes), origins, by_name)
+    return Embeddings(embeddings, classes[0], classes[1], tuple(hashes), origins, by_name)
