@@ -146,24 +146,19 @@ def top_octave(grey: np.ndarray) -> float:
 
 def jpeg_quality(jpeg: bytes) -> int:
     """The libjpeg setting whose luminance table has the nearest sum."""
-    given = luminance_sum(jpeg)
-    return 1 + int(np.argmin(np.abs(np.array(table_sums()) - given)))
+    given = sum(JpegImageFile(BytesIO(jpeg)).quantization[0])
+    return 1 + int(np.argmin(np.abs(table_sums() - given)))
 
 
 @cache
-def table_sums() -> tuple[int, ...]:
+def table_sums() -> np.ndarray:
     """The sum of libjpeg's luminance table at each quality from 1 to 100."""
     sums = []
     for quality in range(1, 101):
         file = BytesIO()
         Image.new("L", (8, 8)).save(file, "JPEG", quality=quality)
-        sums.append(luminance_sum(file.getvalue()))
-    return tuple(sums)
-
-
-def luminance_sum(jpeg: bytes) -> int:
-    """The sum of a JPEG file's first quantisation table."""
-    return sum(JpegImageFile(BytesIO(jpeg)).quantization[0])
+        sums.append(sum(JpegImageFile(BytesIO(file.getvalue())).quantization[0]))
+    return np.array(sums)
 
 
 def is_420(jpeg: bytes) -> bool:

@@ -22,11 +22,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from tables import table
+
+from multitasknet import COLORS, TYPES, Gallery, Predictor, find_images, read_dataset
+from multitasknet.gallery.columns import origin_text, table_schema
+from multitasknet.gallery.columns import vectors as read_vectors
+from multitasknet.inference.prediction import EmbeddingOrigin
+from multitasknet.ranking.distances import squared_distances
+from vehiclesynth import synthesize
 
 CAMERAS, TOP, QUERIES, BATCH, VEHICLES = 200, 10, 200, 10_000, 300
 # Rows that a condition keeps, of 1,000.
 SHARES = (1000, 100, 10, 1)
-IN_A_FRAME = 6
 STORE = "city.lance"
 # What was measured, the figure, and the goal.
 Rows = list[tuple[str, str, str]]
@@ -39,24 +47,18 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    lines = [
-        f"# A gallery of {options.rows:,} rows",
-        "",
-        f"Written by `gallery.py`; {os.cpu_count()} cores. The vectors are resampled from "
-        "embeddings of the shipped network on generated vehicles.",
-        "",
-        "| what | measured | goal |",
-        "| --- | --- | --- |",
-    ]
+    rows: Rows = []
     for part in options.parts:
         start = time.perf_counter()
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            lines += [
-                f"| {' | '.join(row)} |" for row in pool.submit(PARTS[part], options).result()
-            ]
+            rows += pool.submit(PARTS[part], options).result()
         seconds, load = time.perf_counter() - start, os.getloadavg()[0]
         print(f"{part}: {seconds:.0f} s, load average {load:.1f}", flush=True)
-        Path(__file__).with_suffix(".md").write_text("\n".join([*lines, ""]))
+        Path(__file__).with_suffix(".md").write_text(
+            f"# A gallery of {options.rows:,} rows\n\nWritten by `gallery.py`; {os.cpu_count()} "
+            "cores. The vectors are resampled from embeddings of the shipped network on generated "
+            f"vehicles.\n\n{table(('what', 'measured', 'goal'), rows)}\n"
+        )
 
 
 def peak_gb() -> float:
@@ -65,9 +67,6 @@ def peak_gb() -> float:
 
 def vectors(options: argparse.Namespace) -> Rows:
     """Resample the embeddings of generated vehicles, float16, and held-out queries."""
-    from multitasknet import Predictor, read_dataset
-    from vehiclesynth import synthesize
-
     root = options.folder / "vehicles"
     if not root.is_dir():
         how = {"images": 8, "cameras": 6, "prior": "real", "workers": 2}
@@ -110,11 +109,6 @@ def vectors(options: argparse.Namespace) -> Rows:
 
 def batches(options: argparse.Namespace, gallery: Any) -> Iterator[Any]:
     """Whole rows as a real gallery has them, but for random poses, colours and types."""
-    import pyarrow as pa
-
-    from multitasknet.gallery.columns import origin_text
-    from multitasknet.inference.prediction import EmbeddingOrigin
-
     schema = gallery.table.schema
     rows = np.load(options.folder / "rows.npy", mmap_mode="r")
     cameras = np.load(options.folder / "cameras.npy")
@@ -162,11 +156,6 @@ def batches(options: argparse.Namespace, gallery: Any) -> Iterator[Any]:
 
 def write(options: argparse.Namespace) -> Rows:
     """All columns of all rows, then compaction."""
-    import pyarrow as pa
-
-    from multitasknet import COLORS, TYPES, Gallery
-    from multitasknet.gallery.columns import table_schema
-
     shutil.rmtree(options.folder / STORE, ignore_errors=True)
     width = np.load(options.folder / "rows.npy", mmap_mode="r").shape[1]
     gallery = Gallery(options.folder / STORE, table_schema(width, COLORS, TYPES))
@@ -185,8 +174,6 @@ def write(options: argparse.Namespace) -> Rows:
 
 def index(options: argparse.Namespace) -> Rows:
     """The index, and what it measured of itself."""
-    from multitasknet import Gallery
-
     gallery = Gallery(options.folder / STORE)
     start = time.perf_counter()
     tried = gallery.build_index()
@@ -204,8 +191,6 @@ def index(options: argparse.Namespace) -> Rows:
 
 def search(options: argparse.Namespace) -> Rows:
     """Recall and time of the index, with conditions, beside exact search."""
-    from multitasknet import Gallery
-
     gallery = Gallery(options.folder / STORE)
     queries = np.load(options.folder / "queries.npy").astype(np.float32)
     truth = nearest_by_share(gallery, queries)
@@ -227,12 +212,9 @@ def search(options: argparse.Namespace) -> Rows:
 
 def nearest_by_share(gallery: Any, queries: np.ndarray) -> dict[int, np.ndarray]:
     """How far the 10th nearest is, exactly, by the share that a condition keeps."""
-    from multitasknet.gallery.columns import vectors as read
-    from multitasknet.ranking.distances import squared_distances
-
     kept = {share: np.empty((len(queries), 0)) for share in SHARES}
     for batch in gallery.read(["embedding", "share"]):
-        far = squared_distances(queries, read(batch["embedding"]))
+        far = squared_distances(queries, read_vectors(batch["embedding"]))
         shares = batch["share"].to_numpy()
         for share, best in kept.items():
             both = np.concatenate([best, far[:, shares < share]], axis=1)
@@ -253,8 +235,6 @@ def timed(gallery: Any, queries: np.ndarray, **options: Any) -> tuple[list[Any],
 
 def removing(options: argparse.Namespace) -> Rows:
     """A thousandth of the rows; the others are written again."""
-    from multitasknet import Gallery
-
     gallery = Gallery(options.folder / STORE)
     start = time.perf_counter()
     count = gallery.remove("share = 0")
@@ -263,65 +243,27 @@ def removing(options: argparse.Namespace) -> Rows:
 
 
 def adding(options: argparse.Namespace) -> Rows:
-    """Rows/s of adding beside the engine alone, on the same pictures, in turn: files and boxes."""
-    from multitasknet import Gallery, Predictor, find_images
-    from multitasknet.data.boxes import open_crops
-    from multitasknet.gallery.entries import entries_of_boxes
-
+    """Rows/s of adding beside the engine alone, on the same pictures, in turn."""
     images = find_images(options.folder / "vehicles")[:300]
-    boxes = frames(options.folder / "frames", images)
-    cut = [one.decode()[0].copy() for one in open_crops(boxes)]
     predictor = Predictor("synthetic", batch_size=32)
     predictor.predict(images[:64])
-    measured: Rows = []
-    for name, alone, entries in (
-        ("crops", images, images),
-        (f"boxes, {IN_A_FRAME} in a JPEG of 1920 x 1080", cut, entries_of_boxes(boxes)),
-    ):
-        rates = []
-        for turn in range(3):
-            start = time.perf_counter()
-            predictor.predict(alone)
-            middle = time.perf_counter()
-            path = options.folder / f"added{turn}.lance"
-            shutil.rmtree(path, ignore_errors=True)
-            Gallery.create(path, predictor).add(predictor, entries, progress=False)
-            end = time.perf_counter()
-            rates.append((len(alone) / (middle - start), len(entries) / (end - middle)))
-        engine, added = np.median(rates, axis=0)
-        figure = f"{added / engine:.2f} ({added:.0f} of {engine:.0f} crops/s)"
-        measured.append((f"adding {name}, of the engine alone", figure, "0.9"))
-    return measured
-
-
-def frames(folder: Path, images: list[Path]) -> list[Any]:
-    """Frames with some pictures each, and where these are in them."""
-    from PIL import Image
-
-    from multitasknet.data.boxes import Box
-
-    folder.mkdir(exist_ok=True)
-    rng, boxes = np.random.default_rng(0), []
-    for start in range(0, len(images), IN_A_FRAME):
-        ground = rng.integers(0, 256, (27, 48, 3), np.uint8)
-        frame, path = Image.fromarray(ground).resize((1920, 1080)), folder / f"{start}.jpg"
-        for place, image in enumerate(images[start : start + IN_A_FRAME]):
-            vehicle = Image.open(image)
-            x, y = 480 * (place % 4), 540 * (place // 4)
-            vehicle.thumbnail((480, 540))
-            frame.paste(vehicle, (x, y))
-            boxes.append(Box(path, (x, y, x + vehicle.width, y + vehicle.height)))
-        frame.save(path, quality=90)
-    return boxes
+    rates = []
+    for turn in range(3):
+        start = time.perf_counter()
+        predictor.predict(images)
+        middle = time.perf_counter()
+        path = options.folder / f"added{turn}.lance"
+        shutil.rmtree(path, ignore_errors=True)
+        Gallery.create(path, predictor).add(predictor, images, progress=False)
+        end = time.perf_counter()
+        rates.append((len(images) / (middle - start), len(images) / (end - middle)))
+    engine, added = np.median(rates, axis=0)
+    figure = f"{added / engine:.2f} ({added:.0f} of {engine:.0f} crops/s)"
+    return [("adding crops, of the engine alone", figure, "0.9")]
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], Rows]] = {
-    "vectors": vectors,
-    "write": write,
-    "index": index,
-    "search": search,
-    "removing": removing,
-    "adding": adding,
+    part.__name__: part for part in (vectors, write, index, search, removing, adding)
 }
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from tables import head, row
 
 from multitasknet import PoseEstimator
 from multitasknet.vehicle.quality import CONTENTS
@@ -25,7 +26,7 @@ from multitasknet.vehicle.quality import CONTENTS
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 from quality_pictures import HELD_OUT, ONE, TRAINED, packaged_photos, read_sources
 
-Pixels = np.ndarray
+SEED = 99
 
 
 def main() -> None:
@@ -34,29 +35,22 @@ def main() -> None:
     parser.add_argument("--photos", nargs="+", default=["sklearn", "matplotlib"])
     parser.add_argument("--pose", default="synthetic", help="weights of VehiclePose (synthetic)")
     parser.add_argument("--pictures", type=int, default=500, help="of each kind (500)")
-    parser.add_argument("--seed", type=int, default=99)
     options = parser.parse_args()
-    photos = packaged_photos(*options.photos)
-    sources = read_sources(options.data, photos, held_out=True, seed=options.seed)
+    sources = read_sources(options.data, packaged_photos(*options.photos), held_out=True, seed=SEED)
     estimator = PoseEstimator(options.pose)
     kinds = {name: (make, label) for name, (make, label, _) in TRAINED.items()} | HELD_OUT
     for is_good in (True, False):
-        print(f"\n| {'good crops' if is_good else 'other pictures'} | flagged | as |")
-        print("| --- | ---: | --- |")
+        print(f"\n{head('good crops' if is_good else 'other pictures', 'flagged', 'as')}")
         for number, (name, (make, label)) in enumerate(kinds.items()):
             if (label == ONE) != is_good:
                 continue
-            rng = np.random.default_rng((options.seed, number))
+            rng = np.random.default_rng((SEED, number))
             images = [make(sources, rng) for _ in range(options.pictures)]
+            reasons = Counter(shot.quality.reason for shot in estimator.stream(images))
+            flagged = f"{100 * (1 - reasons.pop(None, 0) / len(images)):.1f} %"
+            words = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
             seldom = "" if name in TRAINED else ", never trained with"
-            print_row(f"{name} ({CONTENTS[label]}{seldom})", estimator, images)
-
-
-def print_row(name: str, estimator: PoseEstimator, images: list[Pixels]) -> None:
-    reasons = Counter(shot.quality.reason for shot in estimator.stream(images))
-    flagged = 1 - reasons.pop(None, 0) / len(images)
-    words = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
-    print(f"| {name} | {100 * flagged:.1f} % | {words} |", flush=True)
+            print(row(f"{name} ({CONTENTS[label]}{seldom})", flagged, words), flush=True)
 
 
 if __name__ == "__main__":

@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import appearance
 import cv2
 import numpy as np
+from tables import table
 
 from multitasknet.vehicle.attributes import COLORS, TYPES
-from vehiclesynth import make_plan, take_picture
+from vehiclesynth import Shot, make_plan, take_picture
 
 PERCENTILES = (5, 25, 50, 75, 95)
 IMAGE = {
@@ -93,24 +95,16 @@ MISSING = "\N{EN DASH}"
 SHORT = 0.8  # the real distances were fitted, which finds them 20 % short
 
 
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """A generated picture and what is known of it.
+class Sample(NamedTuple):
+    """A picture that was generated, of which vehicle, and its sector: 0 front, 2 left, 4 rear."""
 
-    Attributes:
-        jpeg: the file's bytes.
-        keypoints: ``[36, 3]``: x and y in pixels, centres whole numbers; the label's confidence.
-        visibility: ``[36]``: 0 visible, 1 hidden by the vehicle itself, 2 otherwise or outside.
-        color, type: names.
-        view: yaw, elevation and roll in degrees and the distance in metres, if known.
-    """
-
-    jpeg: bytes
-    keypoints: np.ndarray
-    visibility: np.ndarray
+    shot: Shot
     color: str
     type: str
-    view: tuple[float, float, float, float] | None
+
+    @property
+    def sector(self) -> int:
+        return round(self.shot.view.yaw / 45) % 8
 
 
 def main() -> None:
@@ -136,27 +130,18 @@ def generated(prior: str, count: int, seed: int) -> Iterator[Sample]:
     every = [(plan, picture) for plan in plans for picture in plan.pictures]
     for plan, picture in every[:count]:
         shot = take_picture(plan, picture, seed=seed, prior=prior)
-        view = shot.view
-        yield Sample(
-            jpeg=shot.jpeg,
-            keypoints=shot.keypoints,
-            visibility=shot.visibility,
-            color=COLORS[plan.color_id - 1],
-            type=TYPES[plan.type_id - 1],
-            view=(view.yaw, view.elevation, view.roll, view.distance),
-        )
+        yield Sample(shot, COLORS[plan.color_id - 1], TYPES[plan.type_id - 1])
 
 
-def measure_pose(sample: Sample) -> dict[str, float]:
-    """The rows of ``POSE``; NaN for the view where it is not known."""
-    _, elevation, roll, distance = sample.view or [np.nan] * 4
+def measure_pose(shot: Shot) -> dict[str, float]:
+    """The rows of ``POSE``."""
     return {
-        **appearance.measure_pose(sample.jpeg, sample.keypoints),
-        "visible points of 36": float((sample.visibility == 0).sum()),
-        "elevation, degrees": elevation,
-        "elevation, degrees (net)": elevation,
-        "roll, degrees": roll,
-        "distance, m": distance * SHORT,
+        **appearance.measure_pose(shot.jpeg, shot.keypoints),
+        "visible points of 36": float((shot.visibility == 0).sum()),
+        "elevation, degrees": shot.view.elevation,
+        "elevation, degrees (net)": shot.view.elevation,
+        "roll, degrees": shot.view.roll,
+        "distance, m": shot.view.distance * SHORT,
     }
 
 
@@ -175,17 +160,10 @@ def ks_star(values: np.ndarray, real: str) -> float:
     )
 
 
-def sector(sample: Sample) -> int:
-    """Which eighth of the compass a vehicle is seen from: 0 its front, 2 its left, 4 its rear."""
-    assert sample.view
-    return round(sample.view[0] / 45) % 8
-
-
 # The report.
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A statistic beside the real one; ``ks`` is NaN where it could not be measured."""
 
     name: str
@@ -196,37 +174,50 @@ class Row:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        if np.isnan(self.ks):
-            return self.name, self.real, self.made, MISSING, MISSING
-        return self.name, self.real, self.made, f"{self.ks:.2f}", "yes" if self.inside else "no"
+        known = (f"{self.ks:.2f}", "yes" if self.inside else "no")
+        return *self[:3], *(known if np.isfinite(self.ks) else (MISSING, MISSING))
 
 
 def report(samples: list[Sample], how: str, paint: list[tuple[str, ...]]) -> str:
     """Everything as Markdown; ``paint`` as of :func:`paint_rows`."""
-    image = compare(IMAGE, [appearance.measure_image(one.jpeg, one.keypoints) for one in samples])
-    pose = compare(POSE, [measure_pose(sample) for sample in samples])
-    known = [row for row in image + pose if not np.isnan(row.ks)]
-    widest = sorted(known, key=lambda row: -row.ks)[:10]
-    halved = np.mean([appearance.is_420(sample.jpeg) for sample in samples])
+    shots = [sample.shot for sample in samples]
+    image = compare(IMAGE, [appearance.measure_image(one.jpeg, one.keypoints) for one in shots])
+    pose = compare(POSE, [measure_pose(shot) for shot in shots])
+    confidence = np.concatenate([shot.keypoints[:, 2] for shot in shots])
+    visible = np.concatenate([shot.visibility == 0 for shot in shots])
+    sure = [
+        compare_row(name, real, confidence[chosen])
+        for (name, real), chosen in zip(CONFIDENCE.items(), (visible, ~visible), strict=True)
+    ]
+    known = [one for one in image + pose if np.isfinite(one.ks)]
+    halved = np.mean([appearance.is_420(shot.jpeg) for shot in shots])
     columns = ("real", "generated", "KS*", "median inside 25 to 75")
     parts = [
         f"# Generated pictures beside real ones\n\n{len(samples)} pictures, {how}; percentiles "
         "5/25/50/75/95. The real ones: 2,899 real crops of VeRi-776's test part; statistics only.",
-        f"Mean KS* of the image rows: {np.nanmean([row.ks for row in image]):.3f}. Medians inside "
-        f"the real 25 to 75 range: {sum(row.inside for row in known)} of {len(known)}.",
-        table(("image", *columns), [row.cells for row in image]),
+        f"Mean KS* of the image rows: {np.nanmean([one.ks for one in image]):.3f}. Medians inside "
+        f"the real 25 to 75 range: {sum(one.inside for one in known)} of {len(known)}.",
+        table(("image", *columns), [one.cells for one in image]),
         f"4:2:0 JPEG: real 100 %, generated {100 * halved:.0f} %.",
-        table(("pose (hand)", *columns), [row.cells for row in pose]),
+        table(("pose (hand)", *columns), [one.cells for one in pose]),
         f"Generated distances are multiplied by {SHORT}: the real ones were fitted, which finds "
         "them 20 % short.",
-        table(("label file", *columns), [row.cells for row in compare_confidence(samples)]),
+        table(("label file", *columns), [one.cells for one in sure]),
         table(("yaw, %", *SECTORS, "generated"), sector_rows(samples)),
         table(("marked visible, %", "hand", "generated"), marked_rows(samples)),
-        table(("colour, %", "real", "generated"), share_rows(COLOR_SHARES, "color", samples)),
-        table(("type, %", "real", "generated"), share_rows(TYPE_SHARES, "type", samples)),
+        table(
+            ("colour, %", "real", "generated"),
+            share_rows(COLOR_SHARES, [sample.color for sample in samples]),
+        ),
+        table(
+            ("type, %", "real", "generated"),
+            share_rows(TYPE_SHARES, [sample.type for sample in samples]),
+        ),
         table(("body's L* a* b*, 10/50/90 %", "real", "generated"), paint),
         "The widest gaps:",
-        table(("row", *columns), [row.cells for row in widest]),
+        table(
+            ("row", *columns), [one.cells for one in sorted(known, key=lambda one: -one.ks)[:10]]
+        ),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -245,36 +236,21 @@ def compare_row(name: str, real: str, values: Iterable[float]) -> Row:
     return Row(name, real, "/".join(map(number, made)), ks_star(known, real), inside)
 
 
-def compare_confidence(samples: list[Sample]) -> list[Row]:
-    confidence = np.concatenate([sample.keypoints[:, 2] for sample in samples])
-    visible = np.concatenate([sample.visibility == 0 for sample in samples])
-    parts = (confidence[visible], confidence[~visible])
-    return [
-        compare_row(name, real, values)
-        for (name, real), values in zip(CONFIDENCE.items(), parts, strict=True)
-    ]
-
-
-def sector_rows(samples: list[Sample]) -> list[tuple[str, ...]]:
-    seen = [sector(sample) for sample in samples if sample.view]
+def sector_rows(samples: list[Sample]) -> Iterator[tuple[object, ...]]:
+    seen = [sample.sector for sample in samples]
     names = ("0 front", "45", "90 left side", "135", "180 rear", "225", "270", "315")
-    return [
-        (name, *(str(shares[index]) for shares in SECTORS.values()), percent(seen, index))
-        for index, name in enumerate(names)
-    ]
+    for index, name in enumerate(names):
+        yield name, *(shares[index] for shares in SECTORS.values()), percent(seen, index)
 
 
-def marked_rows(samples: list[Sample]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = []
+def marked_rows(samples: list[Sample]) -> Iterator[tuple[object, ...]]:
     for name, (pair, place, real) in MARKED.items():
-        there = [one.visibility[list(pair)] for one in samples if one.view and sector(one) == place]
-        rows.append((name, str(real), percent(np.ravel(there).tolist(), 0)))
-    return rows
+        there = [one.shot.visibility[list(pair)] for one in samples if one.sector == place]
+        yield name, real, percent(np.ravel(there).tolist(), 0)
 
 
-def share_rows(real: dict[str, int], label: str, samples: list[Sample]) -> list[tuple[str, ...]]:
-    labels = [getattr(sample, label) for sample in samples]
-    return [(name, str(share), percent(labels, name)) for name, share in real.items()]
+def share_rows(real: dict[str, int], found: list[str]) -> list[tuple[object, ...]]:
+    return [(name, share, percent(found, name)) for name, share in real.items()]
 
 
 def paint_rows(seed: int, count: int) -> list[tuple[str, ...]]:
@@ -303,12 +279,6 @@ def number(value: float) -> str:
     """As the real figures are rounded: two decimals below 2, one below 20."""
     decimals = 2 if abs(value) < 2 else 1 if abs(value) < 20 else 0
     return f"{round(value, decimals) + 0.0:.{decimals}f}"  # + 0.0 takes the sign off -0.0
-
-
-def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    columns = tuple(columns)
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(line).replace("*", "\\*") + " |" for line in lines)
 
 
 if __name__ == "__main__":

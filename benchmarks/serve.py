@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -21,7 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import psutil
+from tables import table
 
 HERE = Path(__file__).resolve().parent
 QUERIES = sorted((HERE.parent / "assets" / "demo" / "query").iterdir())
@@ -44,39 +45,30 @@ def main() -> None:
     parser.add_argument("--callers", nargs="+", type=int, default=[1, 8, 32])
     parser.add_argument("--seconds", type=int, default=30, help="of each row (30)")
     options = parser.parse_args()
-    loads, alone = [os.getloadavg()[0]], [predictor_alone(options)]
-    rows = []
+    before = f"{os.getloadavg()[0]:.1f}", predictor_alone(options)
     with server(options.weights) as (port, process):
-        load(port, 8, 5)
+        load(port, 8, min(5, options.seconds))  # not counted
+        rows = []
         for callers in options.callers:
-            rate, half, most = load(port, callers, options.seconds)
-            memory = process.memory_info().rss / 1e6
-            rows.append(f"| {callers} | {rate:.1f} | {half:.0f}, {most:.0f} | {memory:.0f} |")
-    alone.append(predictor_alone(options))
-    loads.append(os.getloadavg()[0])
-    text = "\n".join(
-        [
-            "# The server under load",
-            "",
-            f"Written by `serve.py` with the weights {options.weights} on {os.cpu_count()} cores, "
-            f"load average before and after {loads[0]:.1f} and {loads[1]:.1f}. `Predictor.predict` "
-            f"alone, before and after: {alone[0]:.1f} and {alone[1]:.1f} images/s.",
-            "",
-            "| callers | images/s | p50, p95 ms | MB |",
-            "| ---: | ---: | ---: | ---: |",
-            *rows,
-            "",
-        ]
+            figures = load(port, callers, options.seconds)
+            rows.append((callers, *figures, f"{process.memory_info().rss / 1e6:.0f}"))
+    after = f"{os.getloadavg()[0]:.1f}", predictor_alone(options)
+    loads, alone = (" and ".join(pair) for pair in zip(before, after, strict=True))
+    text = (
+        f"# The server under load\n\nWritten by `serve.py` with the weights {options.weights} on "
+        f"{os.cpu_count()} cores, load average before and after {loads}. `Predictor.predict` "
+        f"alone, before and after: {alone} images/s.\n\n"
+        + table(("callers", "images/s", "p50, p95 ms", "MB"), rows)
     )
-    (HERE / "serve.md").write_text(text)
+    (HERE / "serve.md").write_text(text + "\n")
     print(text)
 
 
-def predictor_alone(options: argparse.Namespace) -> float:
+def predictor_alone(options: argparse.Namespace) -> str:
     """Images/s of the queries' files, in batches, without a server."""
-    command = [sys.executable, "-c", ALONE, options.weights, str(options.seconds / 2)]
-    run = subprocess.run([*command, *QUERIES], capture_output=True, text=True, check=True)
-    return float(run.stdout)
+    command = [sys.executable, "-c", ALONE, options.weights, str(options.seconds / 2), *QUERIES]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return f"{float(done.stdout):.1f}"
 
 
 @contextmanager
@@ -90,15 +82,15 @@ def server(weights: str) -> Iterator[tuple[int, psutil.Process]]:
         process.terminate()
 
 
-def load(port: int, callers: int, seconds: int) -> tuple[float, float, float]:
+def load(port: int, callers: int, seconds: int) -> tuple[str, str]:
     """Images/s, and the median and the 95th percentile of the milliseconds of a request."""
     bodies = [path.read_bytes() for path in QUERIES]
     milliseconds: list[float] = []
-    end = time.perf_counter() + seconds
+    began = time.perf_counter()
 
     def call(turn: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-        while (start := time.perf_counter()) < end:
+        while (start := time.perf_counter()) < began + seconds:
             body = bodies[turn % len(bodies)]
             connection.request("POST", "/api/predict", body, {"Content-Type": "image/jpeg"})
             answer = connection.getresponse()
@@ -108,11 +100,11 @@ def load(port: int, callers: int, seconds: int) -> tuple[float, float, float]:
             turn += 1
         connection.close()
 
-    start = time.perf_counter()
     with ThreadPoolExecutor(callers) as pool:
         list(pool.map(call, range(callers)))
-    rate = len(milliseconds) / (time.perf_counter() - start)
-    return rate, statistics.median(milliseconds), statistics.quantiles(milliseconds, n=20)[-1]
+    rate = len(milliseconds) / (time.perf_counter() - began)
+    half, most = np.percentile(milliseconds, (50, 95))
+    return f"{rate:.1f}", f"{half:.0f}, {most:.0f}"
 
 
 if __name__ == "__main__":

@@ -19,11 +19,13 @@ import argparse
 import csv
 import time
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
+from tables import head, row
 
 from multitasknet import PoseEstimator, Predictor, read_dataset
 from multitasknet.data.records import Record, Split, VehicleDataset
@@ -35,8 +37,10 @@ from multitasknet.vehicle.keypoint_metrics import KeypointErrors
 from multitasknet.vehicle.keypoints import HALF_TURN_KEYPOINTS, SEEN_FROM
 
 Pixels = np.ndarray
+Change = Callable[[Pixels], Pixels]
 DOUBTED = 0.02  # of a pose's half_turn
 SINGLE = 100  # pictures that are timed one at a time
+DUSK = np.random.default_rng(0)
 
 
 def main() -> None:
@@ -53,26 +57,55 @@ def main() -> None:
     )
     options = parser.parse_args()
     dataset = read_dataset(options.data, ("query", "gallery"), check=False)
+    networks = options.network or ("identity", "pose")
+    fewer = first_vehicles(dataset, options.changed)
     if options.same_model:
         look_alikes(Predictor(options.weights, pose=options.pose), dataset)
         return
-    fewer = first_vehicles(dataset, options.changed)
-    networks = options.network or ("identity", "pose")
     if "identity" in networks:
         identities(Predictor(options.weights, pose=options.pose), dataset, fewer)
     if "pose" in networks:
         poses(options.pose, dataset, fewer)
 
 
+def first_vehicles(dataset: VehicleDataset, count: int) -> VehicleDataset:
+    """The data set with so many of its vehicles."""
+    chosen = np.unique(dataset.query.vehicle_ids)[:count]
+    query, gallery = (
+        replace(split, records=tuple(one for one in split.records if one.vehicle_id in chosen))
+        for split in (dataset.query, dataset.gallery)
+    )
+    return replace(dataset, query=query, gallery=gallery)
+
+
+def records_of(dataset: VehicleDataset) -> list[Record]:
+    return [*dataset.query.records, *dataset.gallery.records]
+
+
+def percent(name: str, shares: Iterable[float]) -> None:
+    print(row(name, *(f"{100 * one:.1f}" for one in shares)), flush=True)
+
+
+def single(work: Callable[[Pixels], object], records: Sequence[Record]) -> str:
+    """Milliseconds of an image, one at a time."""
+    images = [read_image(record.image) for record in records[:SINGLE]]
+    work(images[0])
+    start = time.perf_counter()
+    for image in images:
+        work(image)
+    return f"\n{(time.perf_counter() - start) / len(images) * 1e3:.1f} ms a picture"
+
+
 # What is changed
 
 
-def smaller(side: int) -> Callable[[Pixels], Pixels]:
-    def change(pixels: Pixels) -> Pixels:
-        scale = min(side / max(pixels.shape[:2]), 1)
-        return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+def as_it_is(pixels: Pixels) -> Pixels:
+    return pixels
 
-    return change
+
+def smaller(side: int, pixels: Pixels) -> Pixels:
+    scale = min(side / max(pixels.shape[:2]), 1)
+    return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def blurred(pixels: Pixels) -> Pixels:
@@ -96,31 +129,26 @@ def covered(pixels: Pixels) -> Pixels:
     return changed
 
 
-class Dusk:
-    """A poor camera at dusk: two fifths of the size, dark, tinted, noisy, JPEG 20."""
-
-    def __init__(self) -> None:
-        self._rng = np.random.default_rng(0)
-
-    def __call__(self, pixels: Pixels) -> Pixels:
-        height, width = pixels.shape[:2]
-        small = cv2.resize(pixels, (width * 2 // 5, height * 2 // 5), interpolation=cv2.INTER_AREA)
-        gain = self._rng.uniform(0.5, 1.1, 3)
-        dark = 255 * (small / 255) ** 1.5 * gain + self._rng.normal(0, 5, small.shape)
-        coded = np.clip(dark, 0, 255).astype(np.uint8)
-        return compressed(cv2.resize(coded, (width, height), interpolation=cv2.INTER_CUBIC))
+def at_dusk(pixels: Pixels) -> Pixels:
+    """A poor camera: two fifths of the size, dark, tinted, noisy, JPEG 20."""
+    height, width = pixels.shape[:2]
+    small = cv2.resize(pixels, (width * 2 // 5, height * 2 // 5), interpolation=cv2.INTER_AREA)
+    gain = DUSK.uniform(0.5, 1.1, 3)
+    dark = 255 * (small / 255) ** 1.5 * gain + DUSK.normal(0, 5, small.shape)
+    coded = np.clip(dark, 0, 255).astype(np.uint8)
+    return compressed(cv2.resize(coded, (width, height), interpolation=cv2.INTER_CUBIC))
 
 
-CHANGES: dict[str, Callable[[Pixels], Pixels]] = {
-    "as generated": lambda pixels: pixels,
-    "128 pixels": smaller(128),
-    "64 pixels": smaller(64),
-    "32 pixels": smaller(32),
+CHANGES: dict[str, Change] = {
+    "as generated": as_it_is,
+    "128 pixels": partial(smaller, 128),
+    "64 pixels": partial(smaller, 64),
+    "32 pixels": partial(smaller, 32),
     "blurred by a 64th of the longer side": blurred,
     "JPEG 20": compressed,
     "night: dark and noisy": at_night,
     "the middle ninth covered": covered,
-    "a poor camera at dusk": Dusk(),
+    "a poor camera at dusk": at_dusk,
 }
 
 
@@ -128,30 +156,25 @@ CHANGES: dict[str, Callable[[Pixels], Pixels]] = {
 
 
 def identities(predictor: Predictor, dataset: VehicleDataset, fewer: VehicleDataset) -> None:
-    print_head(predictor.spec.network, ("mAP", "Rank-1", "colour", "type"))
+    print(f"\n{head(predictor.spec.network, 'mAP', 'Rank-1', 'colour', 'type')}")
     poses = (("poses estimated", False), ("exact poses", True), ("no poses", None))
+    vehicles, some = (len(np.unique(one.query.vehicle_ids)) for one in (dataset, fewer))
     for name, given in poses if predictor.spec.uses_pose else (("pictures alone", False),):
-        print_row(f"{vehicles_in(dataset)} vehicles, {name}", of_set(predictor, dataset, given))
+        percent(f"{vehicles} vehicles, {name}", of_set(predictor, dataset, given))
     for name, change in CHANGES.items():
-        row = of_set(predictor, fewer, False, change)
-        print_row(f"{vehicles_in(fewer)} vehicles, {name}", row)
-    images = [read_image(record.image) for record in records_of(fewer)[:SINGLE]]
-    print(
-        f"\n{single(lambda image: predictor.predict([image]), images):.1f} ms a photo, pose and all"
-    )
+        percent(f"{some} vehicles, {name}", of_set(predictor, fewer, False, change))
+    print(single(lambda image: predictor.predict([image]), records_of(fewer)), "with its pose")
 
 
 def of_set(
-    predictor: Predictor,
-    dataset: VehicleDataset,
-    given: bool | None,
-    change: Callable[[Pixels], Pixels] = CHANGES["as generated"],
+    predictor: Predictor, dataset: VehicleDataset, given: bool | None, change: Change = as_it_is
 ) -> list[float]:
     """mAP, Rank-1, colour and type, 0..1; poses estimated, ``given`` or, if None, neutral."""
     embeddings, right = [], []
     for split in (dataset.query, dataset.gallery):
         images = [change(read_image(record.image)) for record in split.records]
-        poses = [pose_of(record, given) for record in split.records]
+        neutral = np.zeros((36, 3), np.float32) if given is None else None
+        poses = [record.marked if given else neutral for record in split.records]
         predictions = predictor.predict(images, poses)
         embeddings.append(np.stack([one.embedding for one in predictions]))
         right += [
@@ -162,12 +185,6 @@ def of_set(
     labels = (*(one.vehicle_ids for one in splits), *(one.camera_ids for one in splits))
     ranking = evaluate_ranking(squared_distances(*embeddings), *labels)
     return [ranking.mAP, ranking.rank(1), *np.mean(right, axis=0).tolist()]
-
-
-def pose_of(record: Record, given: bool | None) -> np.ndarray | None:
-    if given is None:
-        return np.zeros((36, 3), np.float32)
-    return record.marked if given else None
 
 
 # Individuals of one model and colour
@@ -193,9 +210,11 @@ def look_alikes(predictor: Predictor, dataset: VehicleDataset) -> None:
     vehicles = [split.vehicle_ids for split in splits]
     others = {look: len(set(vehicles[1][looks[1] == look])) - 1 for look in set(looks[0])}
     hard = np.array([others[look] >= LOOK_ALIKES for look in looks[0]])
+    if not hard.any():
+        raise SystemExit(f"no look is shared by {LOOK_ALIKES + 1} vehicles; generate more of them")
     count = len(set(vehicles[0][hard]))
     print(f"{count} vehicles of {len(set(looks[0][hard]))} models and colours")
-    print_head(predictor.spec.network, ("queries", "mAP", "Rank-1"))
+    print(f"\n{head(predictor.spec.network, 'queries', 'mAP', 'Rank-1')}")
     for name, seen in (
         ("all views", (None, None)),
         *((f"{one} against {other}", (one, other)) for one in ENDS for other in ENDS),
@@ -205,13 +224,15 @@ def look_alikes(predictor: Predictor, dataset: VehicleDataset) -> None:
             for of, end in zip(ends, seen, strict=True)
         )
         rows &= hard
+        if not (rows.any() and columns.any()):
+            continue
         result = evaluate_ranking(
             distances[np.ix_(rows, columns)],
             *(of[kept] for of, kept in zip(vehicles, (rows, columns), strict=True)),
             *(one.camera_ids[kept] for one, kept in zip(splits, (rows, columns), strict=True)),
         )
-        figures = f"{100 * result.mAP:.1f} | {100 * result.rank(1):.1f}"
-        print(f"| {name} | {result.valid_queries} | {figures} |", flush=True)
+        shares = (f"{100 * one:.1f}" for one in (result.mAP, result.rank(1)))
+        print(row(name, result.valid_queries, *shares), flush=True)
 
 
 def looks_in(root: Path, split: Split) -> np.ndarray:
@@ -237,29 +258,22 @@ def beside(root: Path, what: str, split: Split) -> Path:
 
 
 def poses(weights: str, dataset: VehicleDataset, fewer: VehicleDataset) -> None:
-    print_head("VehiclePose", ("PCK@0.05", "PCK@0.1", "PCK@0.2", "half turns"))
+    print(f"\n{head('VehiclePose', 'PCK@0.05', 'PCK@0.1', 'PCK@0.2', 'half turns')}")
     plain = PoseEstimator(weights, flip_test=False)
-    everything = records_of(dataset)
-    for name, estimator in (
-        ("with flip test", PoseEstimator(weights)),
-        ("without", plain),
-    ):
-        print_row(f"{len(everything)} pictures, {name}", errors(estimator, everything))
-    few = records_of(fewer)
+    everything, few = records_of(dataset), records_of(fewer)
+    for name, estimator in (("with flip test", PoseEstimator(weights)), ("without", plain)):
+        percent(f"{len(everything)} pictures, {name}", errors(estimator, everything))
     for name, change in CHANGES.items():
-        print_row(f"{len(few)} pictures, {name}", errors(plain, few, change))
+        percent(f"{len(few)} pictures, {name}", errors(plain, few, change))
     for index, kind in enumerate(TYPES, start=1):
-        own = [record for record in everything if record.type_id == index]
-        print_row(f"{len(own)} pictures, {kind}", errors(plain, own))
+        if own := [record for record in everything if record.type_id == index]:
+            percent(f"{len(own)} pictures, {kind}", errors(plain, own))
     print(f"\nall of these {len(few)}, changed in every way: {doubts(plain, few)}")
-    images = [read_image(record.image) for record in everything[:SINGLE]]
-    print(f"\n{single(lambda image: plain.estimate([image]), images):.1f} ms a picture")
+    print(single(lambda image: plain.estimate([image]), everything))
 
 
 def errors(
-    estimator: PoseEstimator,
-    records: Sequence[Record],
-    change: Callable[[Pixels], Pixels] = CHANGES["as generated"],
+    estimator: PoseEstimator, records: Sequence[Record], change: Change = as_it_is
 ) -> list[float]:
     """Shares, 0..1, of visible points found, and of pictures that fit better turned round."""
     images, truth = changed(records, change)
@@ -295,9 +309,7 @@ def doubts(estimator: PoseEstimator, records: Sequence[Record]) -> str:
     )
 
 
-def changed(
-    records: Sequence[Record], change: Callable[[Pixels], Pixels]
-) -> tuple[list[Pixels], np.ndarray]:
+def changed(records: Sequence[Record], change: Change) -> tuple[list[Pixels], np.ndarray]:
     """The pictures, and the keypoints in them."""
     images = [read_image(record.image) for record in records]
     pictures = [change(image) for image in images]
@@ -307,47 +319,6 @@ def changed(
     )
     truth[..., :2] = (truth[..., :2] + 0.5) * (after / before)[:, None] - 0.5
     return pictures, truth
-
-
-# Both
-
-
-def first_vehicles(dataset: VehicleDataset, count: int) -> VehicleDataset:
-    """The data set with so many of its vehicles."""
-    chosen = np.unique(dataset.query.vehicle_ids)[:count]
-
-    def fewer(records: Iterable[Record]) -> tuple[Record, ...]:
-        return tuple(record for record in records if record.vehicle_id in chosen)
-
-    query, gallery = (
-        type(split)(split.name, fewer(split.records)) for split in (dataset.query, dataset.gallery)
-    )
-    return type(dataset)(dataset.root, query=query, gallery=gallery)
-
-
-def records_of(dataset: VehicleDataset) -> list[Record]:
-    return list(chain(dataset.query.records, dataset.gallery.records))
-
-
-def vehicles_in(dataset: VehicleDataset) -> int:
-    return len(np.unique(dataset.query.vehicle_ids))
-
-
-def single(work: Callable[[Pixels], object], images: Sequence[Pixels]) -> float:
-    """Milliseconds an image, one at a time."""
-    work(images[0])
-    start = time.perf_counter()
-    for image in images:
-        work(image)
-    return (time.perf_counter() - start) / len(images) * 1e3
-
-
-def print_head(title: str, columns: Sequence[str]) -> None:
-    print(f"\n| {title} | {' | '.join(columns)} |\n| --- {'| --- ' * len(columns)}|")
-
-
-def print_row(name: str, shares: Sequence[float]) -> None:
-    print(f"| {name} | {' | '.join(f'{100 * one:.1f}' for one in shares)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -24,43 +24,37 @@ BOTH = [(camera, frame, vehicle) for camera in "12" for frame in range(4) for ve
 
 
 @pytest.mark.parametrize(
-    ("named", "right", "found"),
+    ("named", "idf1"),
     [
-        (lambda camera, frame, vehicle: vehicle, 16, 16),
+        (lambda camera, frame, vehicle: vehicle, 1),
         # Each vehicle has another number before each camera: one of the two counts.
-        (lambda camera, frame, vehicle: camera + vehicle, 8, 16),
+        (lambda camera, frame, vehicle: camera + vehicle, 16 / 32),
         # All are one vehicle: it stands for one of the two.
-        (lambda camera, frame, vehicle: "x", 8, 16),
+        (lambda camera, frame, vehicle: "x", 16 / 32),
         # They change numbers after the first frame of the second camera.
         (
             lambda camera, frame, vehicle: (
                 SWAPPED[vehicle] if (camera, frame) > ("2", 0) else vehicle
             ),
-            10,
-            16,
+            20 / 32,
         ),
         # Vehicle b is not found; a is, in every other frame.
-        (lambda camera, frame, vehicle: "x" if vehicle == "a" and frame % 2 else None, 4, 4),
+        (lambda camera, frame, vehicle: "x" if vehicle == "a" and frame % 2 else None, 8 / 20),
     ],
 )
-def test_idf1_by_hand(journeys, named, right, found) -> None:
+def test_idf1_by_hand(journeys, named, idf1) -> None:
     true = [journeys.Seen(*one, PLACES[one[2]]) for one in BOTH]
     ours = [
         journeys.Seen(camera, frame, name, PLACES[vehicle])
         for camera, frame, vehicle in BOTH
         if (name := named(camera, frame, vehicle))
     ]
-    result = journeys.identities(true, ours)
-    assert (result.right, result.true, result.found) == (right, 16, found)
-    assert result.idf1 == pytest.approx(2 * right / (16 + found))
+    assert journeys.idf1(true, ours) == pytest.approx(idf1)
 
 
-def test_a_box_counts_that_overlaps_by_half(journeys) -> None:
+def test_a_box_counts_that_overlaps_by_half_in_the_same_cameras_frame(journeys) -> None:
     true = [journeys.Seen("1", 0, "a", (0, 0, 10, 10))]
-    for x, right in ((0, 1), (3, 1), (4, 0), (20, 0)):  # 7 of 13, 6 of 14
-        found = [journeys.Seen("1", 0, "x", (x, 0, x + 10, 10))]
-        assert journeys.identities(true, found).right == right
-    assert journeys.overlap((0, 0, 10, 10), (5, 5, 15, 15)) == pytest.approx(25 / 175)
-    assert journeys.identities(true, []).idf1 == 0
-    other = [journeys.Seen("2", 0, "x", (0, 0, 10, 10))]
-    assert journeys.identities(true, other).right == 0  # another camera's frame
+    for camera, x, right in (("1", 0, 1), ("1", 3, 1), ("1", 4, 0), ("1", 20, 0), ("2", 0, 0)):
+        found = [journeys.Seen(camera, 0, "x", (x, 0, x + 10, 10))]  # 3 of 13 beside, 4 of 14
+        assert journeys.idf1(true, found) == right
+    assert journeys.idf1(true, []) == 0
