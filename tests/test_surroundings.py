@@ -15,6 +15,7 @@ from vehiclesynth.optics import Optics, develop, draw_optics
 from vehiclesynth.place import Place, draw_place
 
 SIZE = (160, 128)
+OVERCAST = Light(np.array([0, 0.6, 0.8]), np.zeros(3), np.array([0.7, 0.75, 0.8]), 0.5, False)
 
 
 def looking_down(degrees: float) -> Camera:
@@ -32,106 +33,73 @@ def place() -> Place:
 
 
 @pytest.fixture(scope="module")
-def overcast() -> Light:
-    return Light(np.array([0, 0.6, 0.8]), np.zeros(3), np.array([0.7, 0.75, 0.8]), 0.5, False)
-
-
-@pytest.fixture(scope="module")
 def sharp() -> Optics:
     optics = draw_optics(np.random.default_rng(0), wide=False)
     return replace(optics, blur=0.0, halo=0.0, noise=0.0, haze=0.0)
 
 
-def developed(
-    scene: np.ndarray,
-    optics: Optics,
-    rng: np.random.Generator,
-    *,
-    scale: float = 1.0,
-    motion: tuple[float, float] = (0, 0),
-) -> np.ndarray:
+@pytest.fixture(scope="module")
+def scene() -> np.ndarray:
+    return np.random.default_rng(0).uniform(0.1, 0.4, (128, 160, 3)).astype(np.float32)
+
+
+def developed(scene: np.ndarray, optics: Optics, **how: object) -> np.ndarray:
     """What a camera that sees little else makes of a scene, at the scene's size."""
-    around = float(scene.mean())
-    return develop(scene, optics, rng, around=around, scale=scale, motion=motion, size=SIZE)
-
-
-def change(image: np.ndarray, axis: int) -> float:
-    """How much neighbouring pixels differ along an axis."""
-    return float(np.abs(np.diff(image.astype(float), axis=axis)).mean())
+    options = {"around": float(scene.mean()), "scale": 1.0, "motion": (0, 0), "size": SIZE} | how
+    return develop(scene, optics, np.random.default_rng(0), **options)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_backdrop_is_light(seed: int) -> None:
+def test_a_backdrop_is_light_and_the_sky_above_it_sends_what_is_mirrored(seed: int) -> None:
     rng = np.random.default_rng(seed)
     light = draw_light(rng, wide=True)
     place = draw_place(rng, wide=True)
     backdrop = place.backdrop(looking_down(rng.uniform(-5, 35)), light, SIZE, rng, wet=seed % 2)
     assert backdrop.color.shape == (128, 160, 3) and backdrop.color.dtype == np.float32
     assert np.isfinite(backdrop.color).all() and backdrop.color.min() >= 0
-    assert backdrop.sun.shape == (128, 160) and backdrop.sun.dtype == np.float32
     assert backdrop.sun.min() >= 0 and backdrop.sun.max() <= 1
-
-
-def test_the_sky_is_above_the_horizon(place: Place, overcast: Light) -> None:
-    empty = replace(place, busy=0.0, street=replace(place.street, standing=()))
-    color = empty.backdrop(looking_down(0), overcast, SIZE, np.random.default_rng(0)).color
-    assert color[:60].mean() > 0.6 * overcast.sky.mean()
-    assert color[70:].mean() < 0.5 * overcast.sky.mean()
-
-
-def test_the_place_looks_alike_whichever_way_the_vehicle_drives(
-    place: Place, overcast: Light
-) -> None:
-    camera, turn = looking_down(14), np.diag([-1.0, -1, 1])
-    turned = replace(camera, eye=turn @ camera.eye, axes=camera.axes @ turn)
-    away, toward = (
-        place.backdrop(one, overcast, SIZE, np.random.default_rng(1)).color
-        for one in (camera, turned)
-    )
-    assert np.abs(away - toward).mean() < 0.01
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_the_mirrored_sky_sends_the_light_that_the_sky_does(place: Place, seed: int) -> None:
-    light = draw_light(np.random.default_rng(seed), wide=True)
     mirrored = place.environment(light)
-    assert mirrored.shape == (64, 128, 3) and mirrored.dtype == np.float32
     angle = (np.arange(32) + 0.5) * np.pi / 64
     weight = np.cos(angle) * np.sin(angle) * (np.pi / 64) * (2 * np.pi / 128) / np.pi
     irradiance = (mirrored[:32] * weight[:, None, None]).sum(axis=(0, 1))
     assert irradiance == pytest.approx(light.sky, rel=0.1)
 
 
-def test_foregrounds_are_rare_and_cover_little(overcast: Light) -> None:
+def test_the_sky_is_above_the_horizon(place: Place) -> None:
+    empty = replace(place, busy=0.0, street=replace(place.street, standing=()))
+    color = empty.backdrop(looking_down(0), OVERCAST, SIZE, np.random.default_rng(0)).color
+    assert color[:60].mean() > 0.6 * OVERCAST.sky.mean()
+    assert color[70:].mean() < 0.5 * OVERCAST.sky.mean()
+
+
+def test_the_place_looks_alike_whichever_way_the_vehicle_drives(place: Place) -> None:
+    camera, turn = looking_down(14), np.diag([-1.0, -1, 1])
+    turned = replace(camera, eye=turn @ camera.eye, axes=camera.axes @ turn)
+    away, toward = (
+        place.backdrop(one, OVERCAST, SIZE, np.random.default_rng(1)).color
+        for one in (camera, turned)
+    )
+    assert np.abs(away - toward).mean() < 0.01
+
+
+def test_foregrounds_are_rare_and_cover_little() -> None:
     rng = np.random.default_rng(0)
-    layers = [draw_foreground(rng, SIZE, overcast, wide=False) for _ in range(300)]
+    layers = [draw_foreground(rng, SIZE, OVERCAST, wide=False) for _ in range(300)]
     drawn = [layer for layer in layers if layer]
     assert 20 <= len(drawn) <= 55
     assert np.mean([cover.mean() for _, cover in drawn]) < 0.2
     for color, cover in drawn:
-        assert color.shape == (128, 160, 3) and color.dtype == cover.dtype == np.float32
         assert np.isfinite(color).all() and color.min() >= 0
         assert cover.min() >= 0 and cover.max() <= 1
 
 
-def test_a_small_source_has_less_detail(sharp: Optics) -> None:
-    scene = np.random.default_rng(0).uniform(0, 0.4, (128, 160, 3)).astype(np.float32)
-    fine, coarse = (
-        developed(scene, sharp, np.random.default_rng(0), scale=scale) for scale in (1.0, 0.3)
-    )
-    assert fine.shape == coarse.shape == scene.shape and fine.dtype == np.uint8
+def test_a_small_source_has_less_detail_and_motion_smears_along_itself(sharp, scene) -> None:
+    fine, coarse = (developed(scene, sharp, scale=scale) for scale in (1.0, 0.3))
     assert cv2.Laplacian(coarse, cv2.CV_64F).var() < 0.1 * cv2.Laplacian(fine, cv2.CV_64F).var()
+    moved = developed(scene, sharp, motion=(8, 0)).astype(float)
+    assert np.abs(np.diff(moved, axis=1)).mean() < 0.5 * np.abs(np.diff(moved, axis=0)).mean()
 
 
-def test_motion_smears_along_itself(sharp: Optics) -> None:
-    scene = np.random.default_rng(0).uniform(0, 0.4, (128, 160, 3)).astype(np.float32)
-    moved = developed(scene, sharp, np.random.default_rng(0), motion=(8, 0))
-    assert change(moved, axis=1) < 0.5 * change(moved, axis=0)
-
-
-def test_exposure_makes_up_for_the_dark_but_not_wholly(sharp: Optics) -> None:
-    scene = np.random.default_rng(0).uniform(0.1, 0.4, (128, 160, 3)).astype(np.float32)
-    bright, dark = (
-        developed(scene * level, sharp, np.random.default_rng(0)).mean() for level in (1.0, 0.2)
-    )
+def test_exposure_makes_up_for_the_dark_but_not_wholly(sharp, scene) -> None:
+    bright, dark = (developed(scene * level, sharp).mean() for level in (1.0, 0.2))
     assert 0.5 * bright < dark < bright

@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from multitasknet.images import resize
 from multitasknet.vehicle.attributes import COLORS, TYPES
 from multitasknet.vehicle.maps import draw_maps
 from vehiclesynth import SyntheticError, make_plan, synthesize, take_picture
+from vehiclesynth.plan import SPLITS
 from vehiclesynth.prior import PRIORS
 
 SMALL = {"vehicles": 2, "images": 2, "cameras": 2, "pixels": 64}
@@ -46,41 +48,33 @@ SMALL = {"vehicles": 2, "images": 2, "cameras": 2, "pixels": 64}
 def test_every_plan_keeps_the_protocol(vehicles, images, cameras, seed, prior, held_out) -> None:
     plans = make_plan(vehicles, images, cameras, seed, prior=prior, test_vehicles=held_out)
     pictures = [picture for plan in plans for picture in plan.pictures]
-    of = {
-        split: [picture for picture in pictures if picture.split == split]
-        for split in ("train", "query", "test")
-    }
-    train_ids, query_ids, test_ids = ({p.vehicle_id for p in of[split]} for split in of)
+    of = {split: [one for one in pictures if one.split == split] for split in SPLITS}
+    train_ids, query_ids, test_ids = ({one.vehicle_id for one in of[split]} for split in SPLITS)
     assert len(train_ids) == vehicles
-    assert query_ids == test_ids
+    assert query_ids == test_ids and not train_ids & test_ids
     assert len(test_ids) == (held_out or max(10, -(-vehicles // 3)))
-    assert not train_ids & test_ids
-    assert len({picture.name for picture in pictures}) == len(pictures) == len(plans) * images
+    assert len({one.name for one in pictures}) == len(pictures) == len(plans) * images
     for i in test_ids:
         seen, found = ([p.camera for p in of[s] if p.vehicle_id == i] for s in ("query", "test"))
         assert len(set(seen)) == len(seen)
         assert set(found) - set(seen)
-    classes = {(plan.type_id, plan.color_id) for plan in plans if plan.vehicle_id in train_ids}
-    types, colors = (set(ids) for ids in zip(*classes, strict=True))
-    if vehicles >= 10:
-        assert types == set(range(1, 10))
-        assert colors == set(range(1, 11))
-    assert {plan.type_id for plan in plans} == types
-    assert {plan.color_id for plan in plans} == colors
+    trained = [plan for plan in plans if plan.vehicle_id in train_ids]
+    for name, count in (("type_id", 9), ("color_id", 10)):
+        classes = {getattr(plan, name) for plan in trained}
+        assert {getattr(plan, name) for plan in plans} == classes
+        assert vehicles < 10 or classes == set(range(1, count + 1))
 
 
 def test_the_plans_of_the_real_prior_have_the_real_shares() -> None:
     plans = make_plan(3000, 2, 2, 0, prior="real")
-    shares = {
-        name: np.bincount([getattr(plan, field) for plan in plans])[1:] / len(plans)
-        for name, field in (("type", "type_id"), ("color", "color_id"))
-    }
-    for name, names, share in (
-        ("type", TYPES, {"sedan": 0.48, "suv": 0.19, "truck": 0.13}),
-        ("color", COLORS, {"black": 0.34, "white": 0.21, "gray": 0.18}),
+    types = np.bincount([plan.type_id for plan in plans])[1:] / len(plans)
+    colors = np.bincount([plan.color_id for plan in plans])[1:] / len(plans)
+    for shares, names, expected in (
+        (types, TYPES, {"sedan": 0.48, "suv": 0.19, "truck": 0.13}),
+        (colors, COLORS, {"black": 0.34, "white": 0.21, "gray": 0.18}),
     ):
-        for one, expected in share.items():
-            assert shares[name][names.index(one)] == pytest.approx(expected, abs=0.04), one
+        drawn = {name: shares[names.index(name)] for name in expected}
+        assert drawn == pytest.approx(expected, abs=0.04)
 
 
 @pytest.mark.parametrize("prior", PRIORS)
@@ -110,7 +104,7 @@ def test_vehicles_are_of_few_common_models_and_those_of_the_test_of_others() -> 
 def test_the_table_of_models_names_every_vehicle(tmp_path) -> None:
     root = synthesize(tmp_path / "data", **SMALL, models=9).root
     tables = {}
-    for split in ("train", "query", "test"):
+    for split in SPLITS:
         with (root / f"model_{split}.csv").open() as file:
             tables[split] = {int(row["vehicle"]): int(row["model"]) for row in csv.DictReader(file)}
         rows = read_labels(root / f"label_{split}.csv").values()
@@ -161,13 +155,12 @@ def test_the_folder_is_what_pamtri_reads(tmp_path) -> None:
 
 def test_a_picture_taken_alone_is_the_one_that_is_written(tmp_path) -> None:
     root = synthesize(tmp_path / "data", **SMALL, seed=3).root
-    dataset = read_dataset(root)
+    records = {one.image.name: one for split in read_dataset(root).splits for one in split.records}
     views = {
-        row[0]: row[1:]
-        for split in ("train", "query", "test")
+        row[0]: [float(value) for value in row[1:]]
+        for split in SPLITS
         for row in csv.reader((root / f"view_{split}.csv").open())
     }
-    records = {record.image.name: record for split in dataset.splits for record in split.records}
     assert set(views) == set(records)
     pairs = [(plan, picture) for plan in make_plan(2, 2, 2, 3) for picture in plan.pictures]
     for plan, picture in pairs[:8]:
@@ -177,8 +170,7 @@ def test_a_picture_taken_alone_is_the_one_that_is_written(tmp_path) -> None:
         np.testing.assert_allclose(record.keypoints, shot.keypoints, atol=0.0051)
         np.testing.assert_array_equal(record.visibility, shot.visibility)
         np.testing.assert_array_equal(record.marked[:, 2], shot.visibility == 0)
-        view = (shot.view.yaw, shot.view.elevation, shot.view.roll, shot.view.distance)
-        assert [float(value) for value in views[picture.name]] == pytest.approx(view, abs=0.0051)
+        assert views[picture.name] == pytest.approx(astuple(shot.view), abs=0.0051)
 
 
 @pytest.mark.parametrize(
@@ -201,18 +193,18 @@ def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, argument
     assert not root.parent.exists()
 
 
-def test_folders_that_will_not_do_are_refused(tmp_path) -> None:
-    full, file = tmp_path / "full", tmp_path / "file"
-    full.mkdir()
-    (full / "mine.txt").write_text("keep")
-    file.write_text("keep")
-    with pytest.raises(SyntheticError, match="full is not empty"):
-        synthesize(full, **SMALL)
-    with pytest.raises(SyntheticError, match="is a file"):
-        synthesize(file, **SMALL)
-    with pytest.raises(SyntheticError, match="cannot be made"):
-        synthesize(file / "below", **SMALL)
-    assert (full / "mine.txt").read_text() == file.read_text() == "keep"
+@pytest.mark.parametrize(
+    ("folder", "named"),
+    [("full", "full is not empty"), ("file", "is a file"), ("file/below", "cannot be made")],
+)
+def test_folders_that_will_not_do_are_refused(tmp_path, folder, named) -> None:
+    kept = tmp_path / "full" / "mine.txt", tmp_path / "file"
+    kept[0].parent.mkdir()
+    for path in kept:
+        path.write_text("keep")
+    with pytest.raises(SyntheticError, match=named):
+        synthesize(tmp_path / folder, **SMALL)
+    assert [path.read_text() for path in kept] == ["keep", "keep"]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -198,3 +199,48 @@ def box_loft(low: np.ndarray, high: np.ndarray, edge: float = 0.04) -> Loft:
     constant: HalfWidth = lambda x, z: np.full(np.broadcast(x, z).shape, half)  # noqa: E731
     middle = float(low[2] + high[2]) / 2
     return Loft(corners, np.full(4, edge), constant, Bend(edge, 0, 0, (0, 0, 0, 0)), middle)
+
+
+class Strip:
+    """Positions on the strip: shares of the half width, and shares between two corners."""
+
+    def __init__(self, shells: Shells) -> None:
+        self.shells = shells
+        self.half = shells.body.width / 2
+
+    def y(self, share: float) -> float:
+        return share * self.half
+
+    def way(self, first: int, last: int, share: float) -> float:
+        start, end = self.shells.shell.way(first), self.shells.shell.way(last)
+        return start + share * (end - start)
+
+    def patch(
+        self, y: tuple[float, float], marks: tuple[int, int], s: tuple[float, float]
+    ) -> np.ndarray:
+        """A rectangle ``[4, 2]``: shares across, and along between two corners."""
+        low, high = (self.way(*marks, share) for share in s)
+        left, right = (self.y(share) for share in y)
+        return np.array([(left, low), (right, low), (right, high), (left, high)])
+
+
+class Corner:
+    """Where a lamp's outline lies at one end of the strip, of so many shares of its half width.
+
+    ``side`` is 1 on the vehicle's left, -1 on its right. Across, 0 is the lamp's inner end and 1
+    the vehicle's corner; along, 0 is the first of the two ways and 1 the other.
+    """
+
+    def __init__(self, strip: Strip, side: int, wide: float, way: tuple[float, float]) -> None:
+        self._inner, self._outer = strip.y(side * (1 - wide)), strip.y(side)
+        self._first, self._last = way
+
+    def points(self, shares: np.ndarray | Sequence[Sequence[float]]) -> np.ndarray:
+        """Points ``[K, 2]`` of the strip from shares ``[K, 2]`` across and along."""
+        low, high = (self._inner, self._first), (self._outer, self._last)
+        placed: np.ndarray = np.asarray(shares) * np.subtract(high, low) + low
+        return placed
+
+    def spot(self, across: float, along: float) -> tuple[float, float]:
+        x, s = self.points([(across, along)])[0].tolist()
+        return x, s

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import logging
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import lru_cache
 from io import BytesIO
@@ -19,8 +19,7 @@ from multitasknet.vehicle.maps import draw_maps
 
 from .look import draw_look
 from .model import build_model
-from .plan import SPLITS, Picture, SyntheticError, VehiclePlan, make_plan
-from .prior import View
+from .plan import SPLITS, Picture, VehiclePlan, make_plan
 from .scene import Shot, Station, draw_station, shoot
 from .trace import import_embree
 from .work import (
@@ -28,15 +27,15 @@ from .work import (
     FOR_MODEL,
     FOR_PICTURE,
     FOR_VEHICLE,
+    check,
     check_folder,
     run,
     stream,
     whole_folder,
+    write_csv,
 )
 
 _LOG = logging.getLogger(__name__)
-_SMALLEST, _LARGEST = 32, 2048
-_MOST_CAMERAS = 9999
 
 
 @dataclass(frozen=True)
@@ -65,17 +64,6 @@ class _Job:
     prior: str
     heatmaps: bool
     segments: bool
-
-
-@dataclass(frozen=True, eq=False)
-class _Taken:
-    """What is known of one picture; keypoints are float32 ``[36, 3]``."""
-
-    image: str
-    label: tuple[int, int, int]  # raw vehicle, colour and type id
-    keypoints: np.ndarray
-    visibility: np.ndarray
-    view: View
 
 
 def synthesize(
@@ -120,7 +108,7 @@ def synthesize(
             nothing has been written.
     """
     root = Path(root)
-    _check_arguments(pixels, cameras, workers)
+    check(pixels=(pixels, 32, 2048), workers=(workers, 1, 9999))
     check_folder(root)
     plans = make_plan(
         vehicles, images, cameras, seed, prior=prior, test_vehicles=test_vehicles, models=models
@@ -130,23 +118,26 @@ def synthesize(
         for split in SPLITS:
             (folder / f"image_{split}").mkdir()
         jobs = [_Job(plan, folder, seed, pixels, prior, heatmaps, segments) for plan in plans]
-        rows: dict[str, list[_Taken]] = {split: [] for split in SPLITS}
+        tables = defaultdict[str, list[Sequence[object]]](list)
         with tqdm(
             total=len(plans) * images, unit="image", disable=None if progress else True
         ) as bar:
-            for job, taken in zip(jobs, run(_make_vehicle, jobs, workers), strict=True):
-                for picture, one in zip(job.plan.pictures, taken, strict=True):
-                    rows[picture.split].append(one)
+            for plan, taken in zip(plans, run(_make_vehicle, jobs, workers), strict=True):
+                for picture, rows in zip(plan.pictures, taken, strict=True):
+                    for name, row in rows.items():
+                        tables[f"{name}_{picture.split}"].append(row)
                 bar.update(len(taken))
-        for split, taken in rows.items():
-            _write_labels(folder, split, taken)
-            if models is not None:
-                _write_models(folder, split, plans)
+        for split in SPLITS if models is not None else ():
+            of_split = (one for one in plans if any(p.split == split for p in one.pictures))
+            known = [(plan.vehicle_id, plan.model) for plan in of_split]
+            tables[f"model_{split}"] = [("vehicle", "model"), *known]
+        for name, lines in tables.items():
+            write_csv(folder / f"{name}.csv", lines)
     _LOG.info("wrote %d images to %s", len(plans) * images, root)
     return SyntheticData(
         root=root,
         vehicles={"train": vehicles, "test": len(plans) - vehicles},
-        images={split: len(taken) for split, taken in rows.items()},
+        images={split: len(tables[f"label_{split}"]) for split in SPLITS},
     )
 
 
@@ -175,46 +166,30 @@ def _station(seed: int, camera: int, prior: str) -> Station:
     return draw_station(stream(seed, FOR_CAMERA, camera), prior)
 
 
-def _make_vehicle(job: _Job) -> list[_Taken]:
-    """Take and write all pictures of one vehicle; return what the label files hold."""
-    taken = []
+def _make_vehicle(job: _Job) -> list[dict[str, list[object]]]:
+    """Take and write all pictures of one vehicle; return each one's row in each table."""
+    rows = []
     plan = job.plan
-    for picture, shot in zip(
-        plan.pictures, _shots(plan, job.seed, job.pixels, job.prior), strict=True
-    ):
+    shots = _shots(plan, job.seed, job.pixels, job.prior)
+    for picture, shot in zip(plan.pictures, shots, strict=True):
         # Rounded as the label file states them, so that drawn maps agree with it.
         keypoints = shot.keypoints.round(2)
         (job.folder / f"image_{picture.split}" / picture.name).write_bytes(shot.jpeg)
         if job.heatmaps or job.segments:
             _write_maps(job, picture, shot.jpeg, keypoints)
-        label = plan.vehicle_id, plan.color_id, plan.type_id
-        taken.append(_Taken(picture.name, label, keypoints, shot.visibility, shot.view))
-    return taken
-
-
-def _write_labels(folder: Path, split: str, taken: list[_Taken]) -> None:
-    """The label file, and what it has no column for: exact visibility, and the camera's view."""
-    numbers = [
-        [*one.label, *(f"{value:.2f}" for value in one.keypoints.ravel().tolist())] for one in taken
-    ]
-    for name, columns in (
-        ("label", numbers),
-        ("visibility", [one.visibility.tolist() for one in taken]),
-        ("view", [[f"{value:.2f}" for value in astuple(one.view)] for one in taken]),
-    ):
-        with (folder / f"{name}_{split}.csv").open("w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerows([one.image, *row] for one, row in zip(taken, columns, strict=True))
-
-
-def _write_models(folder: Path, split: str, plans: list[VehiclePlan]) -> None:
-    """Which model each vehicle of a split is."""
-    with (folder / f"model_{split}.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["vehicle", "model"])
-        for plan in plans:
-            if any(picture.split == split for picture in plan.pictures):
-                rows.writerow([plan.vehicle_id, plan.model])
+        places, view = (
+            [f"{value:.2f}" for value in values]
+            for values in (keypoints.ravel().tolist(), astuple(shot.view))
+        )
+        ids = plan.vehicle_id, plan.color_id, plan.type_id
+        rows.append(
+            {
+                "label": [picture.name, *ids, *places],
+                "visibility": [picture.name, *shot.visibility.tolist()],
+                "view": [picture.name, *view],
+            }
+        )
+    return rows
 
 
 def _write_maps(job: _Job, picture: Picture, jpeg: bytes, keypoints: np.ndarray) -> None:
@@ -225,18 +200,7 @@ def _write_maps(job: _Job, picture: Picture, jpeg: bytes, keypoints: np.ndarray)
     )
     count = NUM_KEYPOINTS if job.heatmaps else 0
     for name, group in (("heatmap", maps[:count]), ("segment", maps[count:])):
-        if not len(group):
-            continue
         folder = job.folder / f"{name}_{picture.split}" / Path(picture.name).stem
-        folder.mkdir(parents=True)
         for index, values in enumerate(group):
+            folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(values).save(folder / f"{index:02}.jpg", quality=95)
-
-
-def _check_arguments(pixels: int, cameras: int, workers: int) -> None:
-    if cameras > _MOST_CAMERAS:
-        raise SyntheticError(f"cameras is {cameras}; expected at most {_MOST_CAMERAS}")
-    if not _SMALLEST <= pixels <= _LARGEST:
-        raise SyntheticError(f"pixels is {pixels}; expected {_SMALLEST} to {_LARGEST} pixels")
-    if workers < 1:
-        raise SyntheticError(f"workers is {workers}; expected at least 1")

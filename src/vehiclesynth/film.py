@@ -27,12 +27,7 @@ _FROM, _TO = -2.0, 105.0  # metres of the street that a camera may see
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One frame of a film.
-
-    Attributes:
-        pixels: uint8 ``[h, w, 3]``, RGB.
-        boxes: by vehicle, x1, y1, x2, y2 in pixels of the part of it that is seen.
-    """
+    """Pixels, uint8 ``[h, w, 3]``, RGB, and boxes of what is seen of vehicles: x1, y1, x2, y2."""
 
     pixels: np.ndarray
     boxes: dict[int, tuple[int, int, int, int]]
@@ -40,13 +35,11 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """A street before a fixed camera, in one light.
+    """A street before a fixed camera, in the light of the whole film.
 
     Attributes:
-        station: street and lens.
         camera: its origin is on the road where the camera looks.
         origin: ``[3]``, that spot in the street's frame.
-        light: of the whole film.
         backdrop: the street without vehicles.
         environment: what they mirror.
     """
@@ -105,15 +98,7 @@ def shoot_film(
     frames: int,
     rng: np.random.Generator,
 ) -> Iterator[Frame]:
-    """The frames of a film.
-
-    Args:
-        stage: the street.
-        models: by the vehicles' numbers.
-        passages: who drives past, and how.
-        frames: how many.
-        rng: lamps, and the sensor's noise.
-    """
+    """The frames of a film, of models by the vehicles' numbers; lamps and noise are random."""
     lamps = [draw_lamps(rng, stage.light) for _ in passages]
     still = int(rng.integers(2**31))  # shadows' edges do not flicker
     for number in range(frames):

@@ -74,6 +74,16 @@ def wheel_meshes(
     return meshes
 
 
+def box(low: ArrayLike, high: ArrayLike, matter: Matter, *, both: bool = False) -> Fitting:
+    return Fitting(matter, lambda place: box_mesh(low, high, place), both)
+
+
+def ball(
+    center: ArrayLike, radii: ArrayLike, matter: Matter, power: float = 1, *, both: bool = False
+) -> Fitting:
+    return Fitting(matter, lambda place: ball_mesh(center, radii, place, power=power), both)
+
+
 def draw_fittings(shells: Shells, look: Look) -> list[Fitting]:
     own, trim = look.rng(31), look.of_version(31)
     fittings = [
@@ -81,56 +91,39 @@ def draw_fittings(shells: Shells, look: Look) -> list[Fitting]:
         *_roof(shells, look, own),
         *_added(shells, look, own),
     ]
-    body = shells.body
-    if look.kind in ("sedan", "hatchback", "suv", "mpv") and (
+    body, kind = shells.body, look.kind
+    if kind in ("sedan", "hatchback", "suv", "mpv") and (
         trim.random() < 0.15 or own.random() < 0.06
     ):
         fittings.append(_wing(shells, look))
-    if look.kind in ("pickup", "suv") and own.random() < (0.4 if look.kind == "pickup" else 0.1):
-        x = shells.front + 0.05
+    if kind in ("pickup", "suv") and own.random() < (0.4 if kind == "pickup" else 0.1):
+        x, pipe = shells.front + 0.05, CHROME.tinted(0.5)
         for z in (body.sill + 0.2, shells.nose - 0.05):
-            fittings.append(_box((x - 0.05, -0.45, z), (x, 0.45, z + 0.06), CHROME.tinted(0.5)))
-        upright = ((x - 0.05, 0.38, body.sill + 0.1), (x, 0.44, shells.nose))
-        fittings.append(_box(*upright, CHROME.tinted(0.5), both=True))
+            fittings.append(box((x - 0.05, -0.45, z), (x, 0.45, z + 0.06), pipe))
+        upright = (x - 0.05, 0.38, body.sill + 0.1), (x, 0.44, shells.nose)
+        fittings.append(box(*upright, pipe, both=True))
     # What is seen below the sills: floor, axles, exhaust.
-    floor_low = (shells.rear + 0.3, -body.width / 2 + 0.25, 0.6 * body.sill)
-    floor = (shells.front - 0.3, body.width / 2 - 0.25, body.sill + 0.02)
-    fittings.append(_box(floor_low, floor, SEAM))
-    return fittings
-
-
-def _box(
-    low: tuple[float, ...], high: tuple[float, ...], matter: Matter, *, both: bool = False
-) -> Fitting:
-    return Fitting(matter, lambda place: box_mesh(low, high, place), both)
+    half = body.width / 2 - 0.25
+    low = (shells.rear + 0.3, -half, 0.6 * body.sill)
+    return [*fittings, box(low, (shells.front - 0.3, half, body.sill + 0.02), SEAM)]
 
 
 def _mirrors(shells: Shells, look: Look, rng: np.random.Generator) -> list[Fitting]:
     body = shells.body
-    foot = shells.shell.on_strip(COWL, 1)
     if look.kind in ("bus", "truck"):
         hang = look.kind == "bus" and rng.random() < 0.7
         x = shells.front + (0.28 if hang else 0.02)
         y = body.width / 2 + (0.02 if hang else 0.16)
         z = body.belt + (0.62 if hang else 0.5) * (body.height - body.belt)
-        arm = Fitting(
-            BLACK,
-            lambda place: box_mesh((x - 0.3, y - 0.25, z + 0.28), (x + 0.02, y, z + 0.32), place),
-            True,
-        )
-        mirror = Fitting(
-            PLASTIC, lambda place: ball_mesh((x, y, z), (0.09, 0.13, 0.30), place, power=0.5), True
-        )
-        return [arm, mirror]
-    x, z = float(foot[0]) - 0.32, body.belt + 0.10
+        arm = (x - 0.3, y - 0.25, z + 0.28), (x + 0.02, y, z + 0.32)
+        mirror = ball((x, y, z), (0.09, 0.13, 0.30), PLASTIC, 0.5, both=True)
+        return [box(*arm, BLACK, both=True), mirror]
+    x, z = float(shells.shell.on_strip(COWL, 1)[0]) - 0.32, body.belt + 0.10
     y = float(shells.shell.on_flank(x, body.belt)[1]) + 0.10
     shell = look.paint if rng.random() < 0.7 else PLASTIC
-    return [
-        Fitting(
-            shell, lambda place: ball_mesh((x, y, z), (0.07, 0.125, 0.085), place, power=0.7), True
-        ),
-        _box((x - 0.03, y - 0.14, z - 0.07), (x + 0.03, y, z - 0.04), BLACK, both=True),
-    ]
+    foot = (x - 0.03, y - 0.14, z - 0.07), (x + 0.03, y, z - 0.04)
+    mirror = ball((x, y, z), (0.07, 0.125, 0.085), shell, 0.7, both=True)
+    return [mirror, box(*foot, BLACK, both=True)]
 
 
 def _added(shells: Shells, look: Look, rng: np.random.Generator) -> list[Fitting]:
@@ -142,37 +135,24 @@ def _added(shells: Shells, look: Look, rng: np.random.Generator) -> list[Fitting
     fittings = []
     fin = look.of_version(33).random()
     if fin < 0.45:
-        fin_at = (last + 0.22, 0, top - 0.02)
         shell = look.paint if fin < 0.3 else BLACK
-        fittings.append(Fitting(shell, lambda place: ball_mesh(fin_at, (0.12, 0.03, 0.08), place)))
+        fittings.append(ball((last + 0.22, 0, top - 0.02), (0.12, 0.03, 0.08), shell))
     elif rng.random() < 0.35:
         x = float(rng.choice([last + 0.2, shells.front - shells.body.hood - 0.9]))
         y, tall = float(rng.uniform(-0.4, 0.4)), float(rng.uniform(0.15, 0.4))
-        fittings.append(_box((x, y, top - 0.05), (x + 0.02, y + 0.02, top + tall), BLACK))
+        fittings.append(box((x, y, top - 0.05), (x + 0.02, y + 0.02, top + tall), BLACK))
     if rng.random() < 0.08:
         z = shells.body.sill + 0.06
-        fittings.append(_box((rear - 0.14, -0.03, z), (rear + 0.2, 0.03, z + 0.05), PLASTIC))
-        fittings.append(
-            Fitting(
-                CHROME.tinted(0.5),
-                lambda place: ball_mesh((rear - 0.12, 0, z + 0.09), (0.035,) * 3, place),
-            )
-        )
+        fittings.append(box((rear - 0.14, -0.03, z), (rear + 0.2, 0.03, z + 0.05), PLASTIC))
+        fittings.append(ball((rear - 0.12, 0, z + 0.09), (0.035,) * 3, CHROME.tinted(0.5)))
     if look.kind in ("suv", "mpv", "estate", "hatchback", "sedan") and rng.random() < 0.04:
-        box = draw_gray(rng, 0.02, 0.5, 0.3)
-        middle, side = last + 0.9, float(rng.choice([-0.25, 0.0, 0.25]))
-        fittings.append(
-            Fitting(
-                box,
-                lambda place: ball_mesh(
-                    (middle, side, top + 0.16), (0.8, 0.36, 0.17), place, power=0.55
-                ),
-            )
-        )
+        matter, side = draw_gray(rng, 0.02, 0.5, 0.3), float(rng.choice([-0.25, 0.0, 0.25]))
+        fittings.append(ball((last + 0.9, side, top + 0.16), (0.8, 0.36, 0.17), matter, 0.55))
     return fittings
 
 
 def _roof(shells: Shells, look: Look, rng: np.random.Generator) -> list[Fitting]:
+    """Rails and racks, signs, ladders; a bus's air conditioner, a truck's wind deflector."""
     kind, body = look.kind, shells.body
     front = float(shells.shell.on_strip(HEADER, 0)[0]) - 0.25
     rear = float(shells.shell.on_strip(REAR_HEADER, 0)[0]) + 0.25
@@ -182,43 +162,25 @@ def _roof(shells: Shells, look: Look, rng: np.random.Generator) -> list[Fitting]
     draw = look.of_version(34).random()
     if kind == "bus":
         low, high = (middle - 1.2, -0.75, top - 0.02), (middle + 1.0, 0.75, top + 0.2)
-        return [_box(low, high, draw_gray(rng, 0.3, 0.7, 0.1))] if draw < 0.7 else []
+        return [box(low, high, draw_gray(rng, 0.3, 0.7, 0.1))] if draw < 0.7 else []
     if kind == "truck":
-        if draw < 0.3:  # a wind deflector
-            return [
-                Fitting(
-                    look.paint,
-                    lambda place: ball_mesh(
-                        (front - 0.35, 0, top - 0.05), (0.45, half, 0.4), place, power=0.8
-                    ),
-                )
-            ]
-        return []
+        deflector = ball((front - 0.35, 0, top - 0.05), (0.45, half, 0.4), look.paint, 0.8)
+        return [deflector] if draw < 0.3 else []
     if look.two_tone == "taxi" or (kind == "sedan" and rng.random() < 0.05):
         sign = draw_gray(rng, 0.3, 0.8) if rng.random() < 0.5 else Matter((0.6, 0.45, 0.08), 0.1)
-        return [_box((middle + 0.1, -0.28, top - 0.01), (middle + 0.24, 0.28, top + 0.15), sign)]
+        return [box((middle + 0.1, -0.28, top - 0.01), (middle + 0.24, 0.28, top + 0.15), sign)]
     rails = {"suv": 0.6, "mpv": 0.45, "estate": 0.6, "hatchback": 0.12, "van": 0.1}.get(kind, 0.0)
     if draw < rails:
         rail = CHROME.tinted(0.8) if draw < 0.5 * rails else PLASTIC
-        fittings = [
-            _box((rear, half - 0.06, top - 0.02), (front, half - 0.02, top + 0.05), rail, both=True)
-        ]
-        if rng.random() < 0.25:
-            for x in (rear + 0.3, front - 0.3):
-                fittings.append(_box((x, -half, top + 0.04), (x + 0.05, half, top + 0.07), rail))
-        return fittings
+        ends = (rear, half - 0.06, top - 0.02), (front, half - 0.02, top + 0.05)
+        places = (rear + 0.3, front - 0.3) if rng.random() < 0.25 else ()
+        bars = [box((x, -half, top + 0.04), (x + 0.05, half, top + 0.07), rail) for x in places]
+        return [box(*ends, rail, both=True), *bars]
     if kind == "pickup" and draw < 0.5:
-        x = rear - 0.4
-        bar = CHROME.tinted(0.6) if draw < 0.25 else PLASTIC
-        return [
-            _box(
-                (x, half - 0.02, body.belt - 0.1),
-                (x + 0.07, half + 0.05, top - 0.1),
-                bar,
-                both=True,
-            ),
-            _box((x, -half - 0.05, top - 0.14), (x + 0.07, half + 0.05, top - 0.08), bar),
-        ]
+        x, bar = rear - 0.4, CHROME.tinted(0.6) if draw < 0.25 else PLASTIC
+        upright = (x, half - 0.02, body.belt - 0.1), (x + 0.07, half + 0.05, top - 0.1)
+        across = (x, -half - 0.05, top - 0.14), (x + 0.07, half + 0.05, top - 0.08)
+        return [box(*upright, bar, both=True), box(*across, bar)]
     if kind == "van" and rng.random() < 0.15:
         return _roof_ladder(look.rng(35), (rear, front), half, top)
     return []
@@ -230,11 +192,10 @@ def _roof_ladder(
     """A ladder on two bars across the roof; it may hang over the rear."""
     rear, front = reach
     start = rear - rng.uniform(0.0, 0.4)
-    ladder = draw_ladder(
-        rng, (start, rng.uniform(-half, half - 0.5), top + 0.05), front - start, along=0, across=1
-    )
+    corner = start, rng.uniform(-half, half - 0.5), top + 0.05
+    ladder = draw_ladder(rng, corner, front - start, along=0, across=1)
     bars = [
-        _box((x, -half, top - 0.02), (x + 0.05, half, top + 0.05), BLACK)
+        box((x, -half, top - 0.02), (x + 0.05, half, top + 0.05), BLACK)
         for x in (rear + 0.2, rear + 0.7 * (front - rear))
     ]
     return [*bars, *ladder]
@@ -243,12 +204,9 @@ def _roof_ladder(
 def draw_ladder(
     rng: np.random.Generator, corner: ArrayLike, room: float, *, along: int, across: int
 ) -> list[Fitting]:
-    """A ladder: two rails and their rungs, in metres.
+    """Two rails of up to ``room`` metres and their rungs, from their lowest x, y, z on.
 
-    Args:
-        corner: its lowest x, y, z.
-        room: the most that its rails measure.
-        along, across: axes of the rails and of the rungs; 0 is x, 1 is y, 2 is z.
+    ``along`` and ``across`` are the axes of rails and rungs: 0 is x, 1 is y, 2 is z.
     """
     matters = (_ALUMINIUM, _ALUMINIUM), (_WOOD, _WOOD), (_YELLOW, _ALUMINIUM)
     rail, rung = matters[int(rng.choice(3, p=[0.5, 0.2, 0.3]))]
@@ -266,18 +224,13 @@ def draw_ladder(
         )
 
     rungs = [(float(way), 0.0) for way in np.arange(step / 2, long - 0.05, step)]
-    return [
-        bars(rail, [(0.0, 0.0), (0.0, wide)], along, long),
-        bars(rung, rungs, across, wide),
-    ]
+    rails = [(0.0, 0.0), (0.0, wide)]
+    return [bars(rail, rails, along, long), bars(rung, rungs, across, wide)]
 
 
 def _wing(shells: Shells, look: Look) -> Fitting:
-    mark = REAR_HEADER
-    x, _, z = (float(v) for v in shells.shell.on_strip(mark, 0))
-    half = float(shells.shell.on_strip(mark, 1)[1]) - 0.12
+    x, _, z = (float(v) for v in shells.shell.on_strip(REAR_HEADER, 0))
+    half = float(shells.shell.on_strip(REAR_HEADER, 1)[1]) - 0.12
     if look.kind == "sedan":
         x, z, half = shells.back + 0.16, shells.body.belt + 0.10, half + 0.08
-    return Fitting(
-        look.paint, lambda place: ball_mesh((x - 0.12, 0, z), (0.16, half, 0.025), place, power=0.6)
-    )
+    return ball((x - 0.12, 0, z), (0.16, half, 0.025), look.paint, 0.6)

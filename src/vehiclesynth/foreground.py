@@ -19,13 +19,7 @@ Layer = tuple[np.ndarray, np.ndarray]
 def draw_foreground(
     rng: np.random.Generator, size: tuple[int, int], light: Light, *, wide: bool
 ) -> Layer | None:
-    """Draw what stands before the vehicle, if anything does.
-
-    Args:
-        rng: everything is drawn from it.
-        size: width and height of the picture.
-        light: sun and sky.
-        wide: more often, as in training.
+    """Draw what stands before the vehicle, if anything does; ``wide`` more often, as in training.
 
     Returns:
         Radiance ``[h, w, 3]`` and cover ``[h, w]`` 0 to 1, both float32; on most pictures nothing.

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .body import BUMPER, FRONT_LOW, NOSE
+from .body import BUMPER, FRONT_LOW, NOSE, Strip
 from .chart import BLACK, CHROME, PLASTIC, Chart, Matter
 from .lettering import draw_word
 from .look import Look, draw_gray
-from .strip import Strip
 
 # The right half of each outline, from below: across 0 is the middle and 1 the widest, up 0 to 1.
 _OUTLINES = {

@@ -31,11 +31,7 @@ class Light:
         return self.sky + self.sun * max(float(self.direction[2]), 0.0)
 
     def upright(self, normal: np.ndarray) -> np.ndarray:
-        """Irradiance ``[3]`` of a wall: half the sky, half the ground, and the sun.
-
-        Args:
-            normal: ``[3]``, unit and horizontal.
-        """
+        """Irradiance ``[3]`` of a wall of this normal: half the sky, half the ground, the sun."""
         return (
             0.5 * self.sky
             + 0.1 * self.ground  # of which the road sends a fifth back
@@ -65,12 +61,7 @@ _WEATHERS = (
 
 
 def draw_light(rng: np.random.Generator, *, wide: bool) -> Light:
-    """Draw a time of day and a weather.
-
-    Args:
-        rng: everything is drawn from it.
-        wide: night and coloured light more often than on real pictures.
-    """
+    """Draw a time of day and a weather; ``wide`` has more night and coloured light than is real."""
     shares = [weather.share[wide] for weather in _WEATHERS]
     kind = int(rng.choice(len(_WEATHERS), p=np.array(shares) / sum(shares)))
     weather, night = _WEATHERS[kind], kind == len(_WEATHERS) - 1

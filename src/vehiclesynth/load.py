@@ -8,13 +8,14 @@ import numpy as np
 
 from .body import Shells, box_loft
 from .chart import BLACK, PLASTIC, RED_LENS, SEAM, Chart, Matter
-from .fittings import Fitting, draw_ladder
+from .fittings import Fitting, ball, box, draw_ladder
 from .lettering import draw_number, draw_word
 from .loft import Loft
 from .look import Look, draw_gray, draw_paint, draw_vivid
 from .marks import stick
-from .mesh import Mesh, ball_mesh, box_mesh, grid_mesh
+from .mesh import Mesh, grid_mesh
 
+_RED_STRIP, _WHITE_STRIP = Matter((0.45, 0.03, 0.03), 0.2), Matter((0.6, 0.6, 0.6), 0.2)
 _SAND = ((0.26, 0.20, 0.12), (0.12, 0.10, 0.08), (0.30, 0.29, 0.27), (0.05, 0.05, 0.05))
 
 
@@ -78,59 +79,37 @@ def _ladder(rng: np.random.Generator, loft: Loft, half: float, *, closed: bool) 
 
 def load_keypoints(shells: Shells, load: Load) -> dict[int, np.ndarray]:
     """The rear corners of a truck's left side: bumper, lower and upper edge, between them."""
-    low, _ = shells.load()
     assert load.loft is not None
-    high = load.loft.high[1]
-    half = shells.body.width / 2 - 0.03
-    x = shells.rear + 0.02
-    heights = {
-        10: 2 * shells.body.wheel - 0.3,
-        11: low[2],
-        12: (low[2] + high) / 2,
-        13: high - 0.02,
-    }
-    return {index: np.array([x, half, z]) for index, z in heights.items()}
+    low, high = float(shells.load()[0][2]), load.loft.high[1]
+    x, y = shells.rear + 0.02, shells.body.width / 2 - 0.03
+    heights = (2 * shells.body.wheel - 0.3, low, (low + high) / 2, high - 0.02)
+    return {index: np.array([x, y, z]) for index, z in enumerate(heights, start=10)}
 
 
 def _bed(shells: Shells) -> tuple[np.ndarray, np.ndarray]:
-    body = shells.body
-    half = body.width / 2 - 0.3
+    """Lowest and highest corner of what a pickup carries."""
+    half = shells.body.width / 2 - 0.3
     low = np.array([shells.back + 0.15, -half, shells.tail - 0.25])
-    return low, np.array([shells.back + body.boot - 0.15, half, shells.tail + 0.35])
+    return low, np.array([shells.back + shells.body.boot - 0.15, half, shells.tail + 0.35])
 
 
 def _chassis(shells: Shells, low: np.ndarray) -> list[Fitting]:
-    body = shells.body
-    half = body.width / 2
-    frame = (shells.rear + 0.1, -0.45, body.wheel), (shells.front - 1.0, 0.45, low[2])
-    bumper = (
-        (shells.rear + 0.02, -half + 0.1, body.wheel - 0.02),
-        (shells.rear + 0.12, half - 0.1, body.wheel + 0.14),
-    )
-    lamp = (
-        (shells.rear - 0.01, half - 0.5, body.wheel + 0.18),
-        (shells.rear + 0.05, half - 0.12, body.wheel + 0.34),
-    )
-    tank_x = (shells.axles[0] + shells.axles[1]) / 2
-    tank = (
-        (tank_x - 0.2, half - 0.5, body.wheel - 0.15),
-        (tank_x + 0.7, half - 0.08, body.wheel + 0.35),
-    )
-    guard = (
-        (shells.axles[1] + 0.8, half - 0.08, body.wheel),
-        (tank_x - 0.3, half - 0.04, body.wheel + 0.3),
-    )
-    flap = (
-        (shells.axles[1] - 0.75, half - 0.4, 0.25),
-        (shells.axles[1] - 0.72, half, 2 * body.wheel),
-    )
+    """Frame, bumper, lamps, tanks, guards and mudflaps."""
+    front, rear, wheel = shells.front, shells.rear, shells.body.wheel
+    half, (first, last) = shells.body.width / 2, shells.axles
+    tank = (first + last) / 2
+    lamp = (rear - 0.01, half - 0.5, wheel + 0.18), (rear + 0.05, half - 0.12, wheel + 0.34)
+    tanks = (tank - 0.2, half - 0.5, wheel - 0.15), (tank + 0.7, half - 0.08, wheel + 0.35)
+    guard = (last + 0.8, half - 0.08, wheel), (tank - 0.3, half - 0.04, wheel + 0.3)
+    flap = (last - 0.75, half - 0.4, 0.25), (last - 0.72, half, 2 * wheel)
+    grey, end = PLASTIC.tinted(2), rear + 0.12
     return [
-        Fitting(SEAM, lambda place: box_mesh(*frame, place)),
-        Fitting(PLASTIC.tinted(2), lambda place: box_mesh(*bumper, place)),
-        Fitting(RED_LENS, lambda place: box_mesh(*lamp, place), True),
-        Fitting(PLASTIC.tinted(3), lambda place: box_mesh(*tank, place), True),
-        Fitting(PLASTIC.tinted(2), lambda place: box_mesh(*guard, place), True),
-        Fitting(BLACK, lambda place: box_mesh(*flap, place), True),
+        box((rear + 0.1, -0.45, wheel), (front - 1.0, 0.45, low[2]), SEAM),
+        box((rear + 0.02, -half + 0.1, wheel - 0.02), (end, half - 0.1, wheel + 0.14), grey),
+        box(*lamp, RED_LENS, both=True),
+        box(*tanks, PLASTIC.tinted(3), both=True),
+        box(*guard, grey, both=True),
+        box(*flap, BLACK, both=True),
     ]
 
 
@@ -140,7 +119,7 @@ def _painted(
     base = _base(rng, look, kind)
     charts = loft.charts(density, base)
     (x0, z0), (x1, z1) = loft.low, loft.high
-    gap = base.tinted(0.45)
+    long, tall, company = x1 - x0, z1 - z0, look.company
     ink = draw_vivid(rng)
     ropes = draw_gray(rng, 0.2, 0.6) if rng.random() < 0.5 else None
     for number, side in enumerate(charts[:2]):
@@ -151,29 +130,19 @@ def _painted(
         if kind == "tarp":
             for x in np.arange(x0 + 0.3, x1, 0.6):
                 side.line([(x, z0), (x + 0.05, z0 + 0.3)], 0.02, draw_gray(rng, 0.2, 0.5))
-        side.rect((x0, x1), (z0, z0 + 0.08), gap)
-        if look.company is not None or rng.random() < 0.3:
-            name = look.company.name if look.company else draw_word(rng, 3)
-            spot = (
-                x0 + rng.uniform(0.35, 0.65) * (x1 - x0),
-                z0 + rng.uniform(0.4, 0.7) * (z1 - z0),
-            )
-            chart_ink = look.company.ink if look.company else ink
-            side.write(
-                name,
-                spot,
-                min(rng.uniform(0.3, 0.8), 0.6 * (z1 - z0)),
-                chart_ink,
-                widest=0.8 * (x1 - x0),
-                turned=(number == 0, False),
-            )
+        side.rect((x0, x1), (z0, z0 + 0.08), base.tinted(0.45))
+        if company is not None or rng.random() < 0.3:
+            name = company.name if company else draw_word(rng, 3)
+            spot = x0 + rng.uniform(0.35, 0.65) * long, z0 + rng.uniform(0.4, 0.7) * tall
+            size, letters = min(rng.uniform(0.3, 0.8), 0.6 * tall), company.ink if company else ink
+            side.write(name, spot, size, letters, widest=0.8 * long, turned=(number == 0, False))
         if kind == "tarp" and ropes:
             for x in np.arange(x0 + 0.2, x1 - 0.5, 0.9):
                 side.line([(x, z1), (x + 0.45, z0)], 0.03, ropes)
                 side.line([(x + 0.45, z1), (x, z0)], 0.03, ropes)
-        for x in np.arange(x0 + 0.3, x1, 1.2):  # reflecting strips, red and white
-            side.rect((x, x + 0.3), (z0 + 0.09, z0 + 0.15), Matter((0.45, 0.03, 0.03), 0.2))
-            side.rect((x + 0.3, x + 0.45), (z0 + 0.09, z0 + 0.15), Matter((0.6, 0.6, 0.6), 0.2))
+        for x in np.arange(x0 + 0.3, x1, 1.2):  # reflecting strips
+            side.rect((x, x + 0.3), (z0 + 0.09, z0 + 0.15), _RED_STRIP)
+            side.rect((x + 0.3, x + 0.45), (z0 + 0.09, z0 + 0.15), _WHITE_STRIP)
         side.stain(rng, 0.3 + 0.6 * look.dirt, (0.16, 0.14, 0.11), below=z1)
     _paint_rear(charts[2], loft, rng, base, kind, look)
     return charts
@@ -193,13 +162,9 @@ def _paint_rear(
     """Doors, hinges and bars between the strip's corners 2 (top) and 3 (bottom)."""
     half = chart.high[0]
     top, bottom = loft.way(2) + 0.05, loft.way(3) - 0.05
-    gap = base.tinted(0.4)
-    chart.line(
-        [(-half + 0.06, top), (half - 0.06, top), (half - 0.06, bottom), (-half + 0.06, bottom)],
-        0.03,
-        gap,
-        closed=True,
-    )
+    gap, edge = base.tinted(0.4), half - 0.06
+    rim = [(-edge, top), (edge, top), (edge, bottom), (-edge, bottom)]
+    chart.line(rim, 0.03, gap, closed=True)
     if kind in ("box", "tank"):
         chart.line([(0, top), (0, bottom)], 0.02, gap)
         for y in (-0.25, 0.25):
@@ -209,33 +174,30 @@ def _paint_rear(
     for s in np.linspace(top, bottom, 4)[1:-1]:
         chart.line([(-half + 0.1, s), (half - 0.1, s)], 0.025, gap)
     for y in np.arange(-half + 0.1, half - 0.2, 0.45):
-        chart.rect((y, y + 0.25), (bottom - 0.12, bottom - 0.05), Matter((0.45, 0.03, 0.03), 0.2))
+        chart.rect((y, y + 0.25), (bottom - 0.12, bottom - 0.05), _RED_STRIP)
     _letter_rear(chart, rng, look, half, (top, bottom))
     for side in (-1, 1):
-        chart.rect(
-            (side * (half - 0.3) - 0.12, side * (half - 0.3) + 0.12),
-            (bottom - 0.3, bottom - 0.18),
-            RED_LENS,
-        )
+        y = side * (half - 0.3)
+        chart.rect((y - 0.12, y + 0.12), (bottom - 0.3, bottom - 0.18), RED_LENS)
 
 
 def _letter_rear(
     chart: Chart, rng: np.random.Generator, look: Look, half: float, way: tuple[float, float]
 ) -> None:
     """The owner's name, the number in large signs as law asks for, stickers, a repaired patch."""
-    top, bottom = way
-    tall, upside = bottom - top, (True, True)
-    company = look.company
+    (top, bottom), company = way, look.company
+    tall = bottom - top
+
+    def write(text: str, down: float, size: float, ink: Matter, widest: float) -> None:
+        spot = 0.0, top + down * tall
+        chart.write(text, spot, size, ink, widest=widest * half, turned=(True, True))
+
     if company is not None:
-        spot = (0.0, top + 0.3 * tall)
-        chart.write(
-            company.name, spot, min(0.3, 0.4 * tall), company.ink, widest=1.6 * half, turned=upside
-        )
+        write(company.name, 0.3, min(0.3, 0.4 * tall), company.ink, 1.6)
     if rng.random() < 0.6:
         large = f"{draw_word(rng, 1)[0]}-{draw_number(rng, 5)}"
         ink = draw_gray(rng, 0.5, 0.7) if rng.random() < 0.6 else draw_vivid(rng)
-        spot = (0.0, top + 0.68 * tall)
-        chart.write(large, spot, min(0.28, 0.3 * tall), ink, widest=1.4 * half, turned=upside)
+        write(large, 0.68, min(0.28, 0.3 * tall), ink, 1.4)
     for _ in range(int(rng.integers(0, 4))):
         spot = (rng.uniform(-0.8, 0.8) * half, top + rng.uniform(0.1, 0.9) * tall)
         stick(chart, rng, spot, rng.uniform(0.06, 0.16), behind=True)
@@ -250,19 +212,13 @@ def _heap(rng: np.random.Generator, low: np.ndarray, high: np.ndarray) -> Fittin
     u, v = np.meshgrid(np.linspace(0, 1, 14), np.linspace(0, 1, 9), indexing="ij")
     bulge = rng.uniform(0.1, 0.6) * (np.sin(np.pi * u) * np.sin(np.pi * v)) ** 0.7
     z = high[2] - 0.04 + bulge + rng.normal(0, 0.03, u.shape)
-    points = np.stack(
-        [
-            low[0] + 0.1 + u * (high[0] - low[0] - 0.2),
-            low[1] + 0.06 + v * (high[1] - low[1] - 0.12),
-            z,
-        ],
-        axis=2,
-    )
+    x = low[0] + 0.1 + u * (high[0] - low[0] - 0.2)
+    y = low[1] + 0.06 + v * (high[1] - low[1] - 0.12)
+    points = np.stack([x, y, z], axis=2)
     red, green, blue = _SAND[int(rng.integers(len(_SAND)))]
 
     def make(place: tuple[float, float]) -> Mesh:
-        places = np.broadcast_to(np.array(place), (*u.shape, 2))
-        return grid_mesh(points, places, across=False)
+        return grid_mesh(points, np.broadcast_to(place, (*u.shape, 2)), across=False)
 
     return Fitting(Matter((red, green, blue)), make)
 
@@ -273,16 +229,12 @@ def _goods(
     fittings = []
     for _ in range(count):
         size = rng.uniform(0.25, 0.7, 3) * [1.4, 1.0, 1.0] * min(1.0, high[2] - low[2])
-        corner = low + rng.uniform(0, 1, 3) * np.maximum(high - low - size, 0.01) * [1, 1, 0]
-        fittings.append(_one_good(rng, corner, corner + size))
+        first = low + rng.uniform(0, 1, 3) * np.maximum(high - low - size, 0.01) * [1, 1, 0]
+        last = first + size
+        colors = ["gray", "brown", "white", "blue", "green", "red"]
+        matter = Matter(draw_paint(rng, str(rng.choice(colors))).color, 0.1)
+        if rng.random() < 0.35:
+            fittings.append(ball((first + last) / 2, (last - first) / 2, matter, 0.7))
+        else:
+            fittings.append(box(first, last, matter))
     return fittings
-
-
-def _one_good(rng: np.random.Generator, low: np.ndarray, high: np.ndarray) -> Fitting:
-    matter = draw_paint(rng, str(rng.choice(["gray", "brown", "white", "blue", "green", "red"])))
-    matte = Matter(matter.color, 0.1)
-    if rng.random() < 0.35:
-        return Fitting(
-            matte, lambda place: ball_mesh((low + high) / 2, (high - low) / 2, place, power=0.7)
-        )
-    return Fitting(matte, lambda place: box_mesh(low, high, place))

@@ -116,10 +116,7 @@ def draw_look(
 ) -> Look:
     """Draw one individual of that type (1..9) and colour (1..10).
 
-    Args:
-        rng: what is its own is drawn from it.
-        type_id, color_id: raw label ids.
-        model: the seed of its model; by default the model is its alone.
+    ``model`` is the seed of its model; by default no other is of it.
     """
     kind, color = TYPES[type_id - 1], COLORS[color_id - 1]
     seed = int(rng.integers(2**31)) if model is None else model

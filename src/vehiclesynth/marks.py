@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .body import BACK_FOOT, BUMPER, COWL, FRONT_LOW, NOSE, REAR_LOW, TAIL
+from .body import BACK_FOOT, BUMPER, COWL, FRONT_LOW, NOSE, REAR_LOW, TAIL, Strip
 from .chart import BLACK, CHROME, PLASTIC, Chart, Matter
 from .lettering import draw_number, draw_word
 from .look import Look, draw_gray, draw_vivid
-from .strip import Strip
 
 _PRIMERS = ((0.16, 0.16, 0.17), (0.14, 0.05, 0.03), (0.3, 0.3, 0.28), (0.02, 0.02, 0.02))
 _RUST = Matter((0.10, 0.035, 0.012))

@@ -80,12 +80,7 @@ class Optics:
 
 
 def draw_optics(rng: np.random.Generator, *, wide: bool) -> Optics:
-    """Draw the look of one camera id.
-
-    Args:
-        rng: everything is drawn from it.
-        wide: wider ranges about the real ones; a third has a poor JPEG.
-    """
+    """Draw the look of one camera id; ``wide`` has wider ranges, and a poor JPEG of a third."""
     spread = 1.7 if wide else 1.0
     soft = rng.random() < (0.12 if wide else 0.08)  # out of focus
     poor = wide and rng.random() < 1 / 3
@@ -122,20 +117,16 @@ def develop(
     size: tuple[int, int],
     play: float = 0.08,
 ) -> np.ndarray:
-    """The camera's picture of a scene.
+    """The camera's picture of a scene: uint8 ``[height, width, 3]``.
 
     Args:
         linear: radiance, float32 ``[h, w, 3]``, no finer than it must be.
-        optics: the camera's look.
         rng: noise, and the exposure's play.
         around: mean radiance of all that the camera sees, by which it exposes too.
         scale: the sensor saw the scene at this share of ``linear``'s size, up to 1.
         motion: x and y in pixels that things moved while the shutter was open.
-        size: width and height of the picture that is wanted, enlarged from what the sensor saw.
+        size: width and height that are wanted, enlarged from what the sensor saw.
         play: how much the exposure varies from picture to picture, standard deviation.
-
-    Returns:
-        uint8 ``[height, width, 3]``.
     """
     seen = _bent(linear, optics.barrel)
     if scale < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from .prior import PRIORS
 
 SPLITS = ("train", "query", "test")
 _USUAL_TEST_VEHICLES = 10
-_MOST_IMAGES = 10_000_000
+_MOST_IMAGES, _MOST_CAMERAS = 10_000_000, 9999
 # Roughly what drives about, so that many vehicles share colour and type; and real ones in percent.
 _COLOR_SHARES: dict[str, dict[str, float]] = {
     "even": dict.fromkeys(COLORS, 1.0) | {"white": 4, "black": 3, "gray": 3, "red": 2, "blue": 2},
@@ -34,13 +35,7 @@ class SyntheticError(ValueError):
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture to take.
-
-    Attributes:
-        split: ``train``, ``query`` or ``test``.
-        vehicle_id, camera: from 1.
-        index: of the picture among its vehicle's.
-    """
+    """One picture to take, of ``train``, ``query`` or ``test``; ids count from 1."""
 
     split: str
     vehicle_id: int
@@ -86,7 +81,8 @@ def make_plan(
     Raises:
         SyntheticError: too few vehicles, images, cameras or models for that.
     """
-    held_out = count_held_out(vehicles, test_vehicles)
+    usual = max(_USUAL_TEST_VEHICLES, -(-vehicles // 3))
+    held_out = usual if test_vehicles is None else test_vehicles
     for name, value, least, why in (
         ("vehicles", vehicles, 2, "to tell apart"),
         ("test_vehicles", held_out, 2, "to tell apart"),
@@ -96,6 +92,8 @@ def make_plan(
     ):
         if value < least:
             raise SyntheticError(f"{name} is {value}; expected at least {least}, {why}")
+    if cameras > _MOST_CAMERAS:
+        raise SyntheticError(f"cameras is {cameras}; expected at most {_MOST_CAMERAS}")
     if (vehicles + held_out) * images > _MOST_IMAGES:
         raise SyntheticError(
             f"{vehicles + held_out:,} vehicles with {images:,} images each; expected at most "
@@ -108,7 +106,7 @@ def make_plan(
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
     train = _covering_classes(rng, vehicles, prior)
     types, colors = (sorted(set(ids)) for ids in zip(*train, strict=True))
-    test = _weighted_classes(rng, held_out, types, colors, prior)
+    test = draw_classes(rng, held_out, prior, types, colors)
     ids: list[int | None] = [None] * (vehicles + held_out)
     if models is not None:
         drawing = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
@@ -136,22 +134,15 @@ def _draw_models(
 ) -> list[int]:
     """A model of each vehicle's type, numbered from ``first``; every type has one at least."""
     every = list(range(1, len(TYPES) + 1))
-    shares = np.array([_TYPE_SHARES[prior][TYPES[index - 1]] for index in every])
-    more = rng.choice(every, count - len(every), p=shares / shares.sum())
-    of_model = np.array([*every, *more])
+    of_model = np.array(
+        [*every, *_draw(rng, count - len(every), every, _TYPE_SHARES[prior], TYPES)]
+    )
     drawn = []
     for type_id in types:
         found = np.flatnonzero(of_model == type_id)
         often = (1.0 + np.arange(len(found))) ** -_STEEP
         drawn.append(first + int(rng.choice(found, p=often / often.sum())))
     return drawn
-
-
-def count_held_out(vehicles: int, test_vehicles: int | None) -> int:
-    """Identities for the test: as many as asked for, else a third, at least 10."""
-    if test_vehicles is not None:
-        return test_vehicles
-    return max(_USUAL_TEST_VEHICLES, -(-vehicles // 3))
 
 
 def _covering_classes(rng: np.random.Generator, count: int, prior: str) -> list[tuple[int, int]]:
@@ -164,21 +155,27 @@ def _covering_classes(rng: np.random.Generator, count: int, prior: str) -> list[
     return first + draw_classes(rng, count - len(first), prior)
 
 
-def draw_classes(rng: np.random.Generator, count: int, prior: str) -> list[tuple[int, int]]:
-    """Type and colour ids of vehicles, as they are spread on real crops or evenly."""
-    every_type, every_color = range(1, len(TYPES) + 1), range(1, len(COLORS) + 1)
-    return _weighted_classes(rng, count, every_type, every_color, prior)
-
-
-def _weighted_classes(
+def draw_classes(
     rng: np.random.Generator,
     count: int,
-    types: range | list[int],
-    colors: range | list[int],
     prior: str,
+    types: Sequence[int] = range(1, len(TYPES) + 1),
+    colors: Sequence[int] = range(1, len(COLORS) + 1),
 ) -> list[tuple[int, int]]:
-    type_shares = np.array([_TYPE_SHARES[prior][TYPES[index - 1]] for index in types])
-    color_shares = np.array([_COLOR_SHARES[prior][COLORS[index - 1]] for index in colors])
-    drawn_types = rng.choice(types, count, p=type_shares / type_shares.sum())
-    drawn_colors = rng.choice(colors, count, p=color_shares / color_shares.sum())
-    return list(zip(drawn_types.tolist(), drawn_colors.tolist(), strict=True))
+    """Type and colour ids of vehicles, as they are spread on real crops or evenly."""
+    drawn_types = _draw(rng, count, types, _TYPE_SHARES[prior], TYPES)
+    drawn_colors = _draw(rng, count, colors, _COLOR_SHARES[prior], COLORS)
+    return list(zip(drawn_types, drawn_colors, strict=True))
+
+
+def _draw(
+    rng: np.random.Generator,
+    count: int,
+    ids: Sequence[int],
+    shares: dict[str, float],
+    names: Sequence[str],
+) -> list[int]:
+    """Of ids from 1 on, as often as the shares of their names say."""
+    weights = np.array([shares[names[one - 1]] for one in ids])
+    drawn: list[int] = rng.choice(ids, count, p=weights / weights.sum()).tolist()
+    return drawn

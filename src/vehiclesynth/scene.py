@@ -73,12 +73,7 @@ def shoot(
 ) -> Shot:
     """Photograph a vehicle at a random place, in a random light, from a random side.
 
-    Args:
-        model: the vehicle.
-        station: the camera that takes the picture.
-        rng: everything else is drawn from it.
-        pixels: the usual longer side of the picture.
-        prior: ``even`` or ``real``.
+    ``pixels`` is the usual longer side of the picture.
     """
     wide = prior == "even"
     view, crop = draw_view(rng, prior), draw_crop(rng, prior, pixels)
@@ -120,14 +115,7 @@ def shoot(
 def shoot_street(
     models: Sequence[Model], station: Station, rng: np.random.Generator, *, pixels: int, prior: str
 ) -> tuple[bytes, int]:
-    """Photograph vehicles in a queue or side by side, or an empty part of a street.
-
-    Args:
-        models: the vehicles, up to nine; without any only flat figures pass at the roadside.
-        station: the camera that takes the picture.
-        rng: everything else is drawn from it.
-        pixels: the longer side of the picture.
-        prior: ``even`` or ``real``.
+    """Photograph up to nine vehicles in a queue or side by side, or an empty street.
 
     Returns:
         The JPEG file's bytes, and how many of the vehicles the others hide less than half.

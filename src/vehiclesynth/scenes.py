@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,25 +22,14 @@ from .prior import PRIORS
 from .scene import draw_station
 from .trace import import_embree
 from .traffic import RATE, Traffic, draw_traffic, drive
-from .work import FOR_SCENE, check_folder, run, stream, whole_folder
+from .work import FOR_SCENE, check, check_folder, run, stream, whole_folder, write_csv
 
-_SMALLEST, _LARGEST = 64, 2048
-_LONGEST = 3600  # seconds
-_MOST_VEHICLES, _MOST_CAMERAS = 9999, 999
 _FOR_CAMERA, _FOR_VEHICLE = 1, 2
 
 
 @dataclass(frozen=True)
 class SceneData:
-    """Finished films.
-
-    Attributes:
-        root: their folder.
-        vehicles: identities.
-        films: one for each camera of each scene.
-        frames: of all films.
-        boxes: in all frames.
-    """
+    """Finished films: their folder, identities, a film of each scene's camera, frames and boxes."""
 
     root: Path
     vehicles: int
@@ -120,35 +108,23 @@ def synthesize_scenes(
             nothing has been written.
     """
     root = Path(root)
-    for name, value, least, most in (
-        ("scenes", scenes, 1, 99),
-        ("vehicles", vehicles, 1, _MOST_VEHICLES),
-        ("cameras", cameras, 1, _MOST_CAMERAS),
-        ("seconds", seconds, 1, _LONGEST),
-        ("pixels", pixels, _SMALLEST, _LARGEST),
-        ("seed", seed, 0, 2**63),
-        ("workers", workers, 1, 9999),
-    ):
-        if not least <= value <= most:
-            raise SyntheticError(f"{name} is {value}; expected {least} to {most}")
+    check(
+        scenes=(scenes, 1, 99),
+        vehicles=(vehicles, 1, 9999),
+        cameras=(cameras, 1, 999),
+        seconds=(seconds, 1, 3600),
+        pixels=(pixels, 64, 2048),
+        seed=(seed, 0, 2**63),
+        workers=(workers, 1, 9999),
+    )
     if prior not in PRIORS:
         raise SyntheticError(f"prior is {prior!r}; expected {' or '.join(PRIORS)}")
     check_folder(root)
     import_embree()
     with whole_folder(root) as folder:
+        sizes = cameras, vehicles, seconds, pixels, prior, seed, frames
         films = [
-            _Film(
-                folder / f"S{scene + 1:02}",
-                scene,
-                camera,
-                cameras,
-                vehicles,
-                seconds,
-                pixels,
-                prior,
-                seed,
-                frames,
-            )
+            _Film(folder / f"S{scene + 1:02}", scene, camera, *sizes)
             for scene in range(scenes)
             for camera in range(cameras)
         ]
@@ -171,12 +147,12 @@ def _write_tables(film: _Film) -> None:
         (post.name, post.latitude, post.longitude, f"{post.start:%Y-%m-%dT%H:%M:%SZ}")
         for post in film.traffic.posts
     ]
-    _write_csv(film.folder / "cameras.csv", [("name", "latitude", "longitude", "start"), *posts])
+    write_csv(film.folder / "cameras.csv", [("name", "latitude", "longitude", "start"), *posts])
     vehicles = [
         (film.first_vehicle + number, TYPES[kind - 1], COLORS[color - 1])
         for number, (kind, color) in enumerate(film.classes)
     ]
-    _write_csv(film.folder / "vehicles.csv", [("vehicle", "type", "color"), *vehicles])
+    write_csv(film.folder / "vehicles.csv", [("vehicle", "type", "color"), *vehicles])
 
 
 def _write_film(film: _Film) -> int:
@@ -199,7 +175,7 @@ def _write_film(film: _Film) -> int:
         _write_frames(folder, pictures, size)
     else:
         _write_video(folder / "vdo.avi", pictures, size)
-    _write_csv(folder / "gt" / "gt.txt", rows)
+    write_csv(folder / "gt" / "gt.txt", rows)
     return len(rows)
 
 
@@ -241,8 +217,3 @@ def _write_video(path: Path, pictures: Iterable[np.ndarray], size: tuple[int, in
     for picture in pictures:
         video.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     video.release()
-
-
-def _write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)

@@ -34,14 +34,7 @@ class Lamps:
 
 @dataclass(frozen=True, eq=False)
 class PlacedVehicle:
-    """A vehicle that stands somewhere.
-
-    Attributes:
-        model: the vehicle.
-        place: ``[3]``, of its origin.
-        yaw: radians by which it is turned to the left.
-        lamps: which are lit.
-    """
+    """A vehicle at a place ``[3]``, turned to the left by ``yaw`` in radians."""
 
     model: Model
     place: np.ndarray
@@ -85,16 +78,7 @@ def see(
     environment: np.ndarray,
     rng: np.random.Generator,
 ) -> Seen:
-    """Trace and light one vehicle.
-
-    Args:
-        vehicle: and where it stands.
-        camera: of the picture.
-        size: width and height of the picture.
-        light: sun and sky.
-        environment: equirectangular radiance, as of ``Place.environment``.
-        rng: of the sun's blurred edge.
-    """
+    """Trace and light one vehicle; ``environment`` is that of ``Place``, the sun's edge random."""
     model = vehicle.model
     own = camera.seen_from(vehicle.place, vehicle.yaw)
     low, high = _box(model, own, size)
@@ -194,8 +178,7 @@ def ground_light(
 ) -> tuple[np.ndarray, np.ndarray]:
     """How much light reaches the road below a sky, and below one with a sun.
 
-    Returns:
-        Two float32 ``[h, w]``, 1 where no vehicle takes any.
+    Two float32 ``[h, w]``, 1 where no vehicle takes any.
     """
     half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
     everywhere = camera.cropped(np.zeros(2), 0.5).on_ground(half)

@@ -37,12 +37,10 @@ class Texture:
         return cls(tuple(levels), extent)
 
     def warped(self, plane: np.ndarray, size: tuple[int, int], pixels_a_metre: float) -> np.ndarray:
-        """The texture as it lies in a picture.
+        """The texture as it lies in a picture of width and height.
 
-        Args:
-            plane: ``[3, 3]``, from metres across and down the texture to pixels.
-            size: width and height of the picture.
-            pixels_a_metre: how large things come out, which tells the level to use.
+        ``plane`` ``[3, 3]`` leads from metres across and down the texture to pixels;
+        ``pixels_a_metre`` tells how large things come out.
         """
         picture = self._level(pixels_a_metre)
         rows, columns = picture.shape[:2]
@@ -168,13 +166,9 @@ def window(
 def paint_flat(
     canvas: np.ndarray, polygon: np.ndarray, picture: np.ndarray, gain: np.ndarray
 ) -> None:
-    """Paint a picture where a polygon ``[n, 2]`` bounds it.
+    """Paint a picture within a polygon ``[n, 2]`` in pixels, its colours times ``gain``.
 
-    Args:
-        canvas: ``[h, w, 3]``; changed.
-        polygon: pixels.
-        picture: ``[h, w, 3]``, or with cover, by which its colours are multiplied, ``[h, w, 4]``.
-        gain: ``[3]``, by which its colours are multiplied.
+    The picture is ``[h, w, 3]``, or with cover, by which its colours are multiplied, ``[h, w, 4]``.
     """
     cover = filled([polygon], (canvas.shape[1], canvas.shape[0]))
     factors = np.array([*gain, 1.0])[: picture.shape[2]]
@@ -196,15 +190,10 @@ def paint_upright(
     top: float,
     irradiance: np.ndarray,
 ) -> None:
-    """Paint a texture that stands on the line between two points, over a canvas.
+    """Paint a texture that stands on the line between two points ``[2, 3]``, over a radiance.
 
-    Args:
-        canvas: ``[h, w, 3]``, radiance; changed.
-        camera: the camera.
-        texture: of albedo, with or without cover; it begins at the first point, at the top.
-        feet: ``[2, 3]``, metres.
-        top: height in metres; negative where it is seen mirrored in the ground.
-        irradiance: ``[3]``.
+    It begins at the first point, at the height ``top`` in metres; negative where it is seen
+    mirrored in the ground.
     """
     size = (canvas.shape[1], canvas.shape[0])
     rise = np.array([0, 0, top])

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from .body import BACK_FOOT, REAR_HEADER, REAR_LOW, TAIL, Shells
+from .body import BACK_FOOT, REAR_HEADER, REAR_LOW, TAIL, Shells, Strip
 from .chart import BLACK, CHROME, PLASTIC, RED_LENS, Chart, Matter
 from .flank import glass
 from .grille import paint_badge
+from .lamps import paint_rear_lamps
 from .lettering import draw_number, draw_word
 from .look import Look, draw_gray, draw_vivid
 from .marks import paint_plate, paint_rear_things, wear_rear
-from .rear_lamps import paint_rear_lamps
-from .strip import Strip
 
 
 def paint_tail(chart: Chart, shells: Shells, look: Look) -> None:

@@ -9,12 +9,9 @@ Rgb = tuple[float, float, float] | np.ndarray
 
 
 def clouds(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, int]) -> np.ndarray:
-    """Smooth noise of deviation about 1 that repeats: float32 ``[*shape]``.
+    """Smooth noise of deviation about 1 that repeats, of so many cells: float32 ``[*shape]``.
 
-    Args:
-        rng: the noise is drawn from it.
-        shape: rows and columns, whole multiples of ``cells``.
-        cells: how many independent values down and across.
+    The shape is whole multiples of ``cells``.
     """
     values = rng.standard_normal(cells, dtype=np.float32)
     grid = cv2.copyMakeBorder(values, 2, 2, 2, 2, cv2.BORDER_WRAP)

@@ -20,13 +20,7 @@ _STOP_FROM = 20  # seconds; in shorter films no light turns red
 
 @dataclass(frozen=True)
 class Post:
-    """Where a camera is, and when its film starts.
-
-    Attributes:
-        name: such as ``c001``.
-        latitude, longitude: degrees.
-        start: UTC, whole seconds.
-    """
+    """Where a camera is, in degrees, and when its film starts, in whole seconds of UTC."""
 
     name: str
     latitude: float
@@ -73,13 +67,8 @@ def draw_traffic(
     """Draw vehicles on a road past cameras, each of which films them for some seconds.
 
     Most vehicles pass all cameras, the others at least two of them; of six, one comes the other
-    way. Films of later cameras start later, by what the way there usually takes.
-
-    Args:
-        rng: everything is drawn from it.
-        vehicles, cameras: how many.
-        seconds: length of the films.
-        first: number of the first camera.
+    way. Films of later cameras start later, by what the way there usually takes. ``first`` is the
+    first camera's number.
     """
     ways = rng.uniform(250, 600, cameras - 1)
     usual = np.round(ways / rng.uniform(8, 13, cameras - 1))
@@ -138,14 +127,8 @@ def drive(
     """How vehicles drive past one camera: in lanes, none into another.
 
     All of a lane drive at the same speed at any time, so that their order and distances stay.
-
-    Args:
-        rng: everything is drawn from it.
-        street: before the camera.
-        arrivals: ``[vehicles]``, seconds, NaN where one does not pass.
-        oncoming: bool ``[vehicles]``.
-        lengths: ``[vehicles]``, metres.
-        seconds: length of the film.
+    ``arrivals`` (seconds, NaN where one does not pass), ``oncoming`` and ``lengths`` (metres) are
+    ``[vehicles]``.
     """
     toward = 1 if rng.random() < 0.5 else -1  # of those who do not come the other way
     passages = []

@@ -48,12 +48,8 @@ def find_visibility(
 ) -> np.ndarray:
     """uint8 ``[36]``: 0 visible, 1 hidden by the vehicle itself, 2 by another thing or outside.
 
-    Args:
-        vehicle: in whose frame the camera is.
-        others: vehicles that may stand before it.
-        camera: of the picture.
-        size: width and height of the picture.
-        cover: float ``[h, w]`` 0 to 1, what stands right before the camera.
+    ``cover`` (float ``[h, w]`` 0 to 1) stands right before the camera, which is in the vehicle's
+    frame.
     """
     points = vehicle.model.keypoints
     kinds = np.where(_shows(vehicle, points, camera.eye), VISIBLE, HIDDEN_BY_ITSELF)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import ctypes
 import multiprocessing
 import os
@@ -10,7 +11,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -46,7 +47,13 @@ def run(make: Callable[[Job], Made], jobs: list[Job], workers: int) -> Iterable[
     count = min(workers, len(jobs))
     with ProcessPoolExecutor(count, mp_context=context, initializer=_begin_worker) as pool:
         try:
-            yield from pool.map(make, jobs)
+            # Processes that are starting leave Ctrl-C to this one, too.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                made = pool.map(make, jobs)
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            yield from made
         except BrokenProcessPool as error:
             raise SyntheticError(
                 "a worker process died, perhaps for want of memory; ask for fewer workers"
@@ -75,6 +82,13 @@ def _keep_freed_memory() -> None:
     if platform.libc_ver()[0] == "glibc":
         for threshold in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
             ctypes.CDLL(None).mallopt(threshold, _KEPT)
+
+
+def check(**ranges: tuple[float, float, float]) -> None:
+    """Raise SyntheticError for a value (the first of three) that is not between the others."""
+    for name, (value, least, most) in ranges.items():
+        if not least <= value <= most:
+            raise SyntheticError(f"{name} is {value}; expected {least} to {most}")
 
 
 def check_folder(root: Path) -> None:
@@ -109,3 +123,8 @@ def whole_folder(root: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
