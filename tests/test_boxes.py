@@ -105,13 +105,13 @@ def test_every_format_gives_the_boxes_that_were_written(
             "image,x1,y1,x2,y2\na,.1,.1,.5,.5\na,0,0,0,0\na,9,9,90,90\n",
             r"a.csv:2: the box \(0.1, 0.1, 0.5, 0.5\) is in shares .*/a.csv:4, .* in pixels",
         ),
-        ("a.csv", "image,x1,y1,x2,y2\na,1,1,nan,9\n", "x2 is 'nan'; expected a number"),
+        ("a.csv", "image,x1,y1,x2,y2\na,1,1,nan,9\n", "x2 is 'nan'; expected a finite number"),
         ("a.csv", "image,x1,y1,x2,y2\na,1,1,9\n", "4 columns; expected 5"),
         ("a.csv", "track,x1,y1,x2,y2\na,1,1,9,9\n", "the header is .*; expected COCO JSON"),
         ("a.csv", "image,frame,x1,y1,x2,y2\n,,1,1,9,9\n", "neither image nor frame is given"),
         ("a.txt", "1,1,5,5,40,40,1\n-2,1,5,5,40,40,1\n", "a.txt:2: frame is '-2'"),
         ("a.txt", "1,1,5,5,40\n", "a.txt:1: 5 columns of no format that is known"),
-        ("a.txt", "2 0.5 0.5 40 0.2\n", "the box is 0.5 0.5 40 0.2; expected shares"),
+        ("a.txt", "2 0.5 0.5 40 0.2\n", "the box is cx 0.5, cy 0.5, w 40, h 0.2; expected shares"),
         (
             "a.txt",
             "2 0.5 0.5 0.1 0.2 7\n",
@@ -156,7 +156,7 @@ def test_what_is_marked_as_nothing_or_small_is_left_out_and_counted(
         ("4", (10, 20, 110, 70)),
         ("6", (600, 20, 640, 70)),
     ]
-    assert "1 of 3 boxes are left out" in caplog.text and "1 of 3 frames are none" in caplog.text
+    assert "1 of 3 boxes are left out" in caplog.text and "1 of 3 frames match none" in caplog.text
     small = written(tmp_path / "small.txt", ["1,4,10,20,30,50,1", "1,4,620,20,90,50,1"])
     with pytest.raises(DataError, match="no box has 32 pixels a side within its frame"):
         boxes_of(frames, small)  # and not whole frames

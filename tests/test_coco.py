@@ -16,8 +16,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from multitasknet import DataError, read_dataset, read_labels
-from multitasknet.data.coco import write_coco
-from multitasknet.data.labels import LabelRow, write_labels
+from multitasknet.data.labels import LabelRow, write_coco, write_labels
 from multitasknet.vehicle.keypoints import KEYPOINT_NAMES
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "assets" / "example.csv"
@@ -120,15 +119,18 @@ def annotation_with(**fields: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda content: content.pop("images"), "no COCO keypoint JSON; expected an object"),
+        (lambda content: content.pop("images"), "no COCO JSON with images and annotations"),
         (lambda content: content["images"].append(3), "images entry 2 is 3"),
-        (lambda content: content.update(annotations=[7]), "annotation 1: it is 7; expected an"),
+        (
+            lambda content: content.update(annotations=[7]),
+            "annotation 1: image_id is None; expected the id",
+        ),
         (annotation_with(image_id=8), "annotation 1: image_id is 8; expected the id of a named"),
         (annotation_with(category_id=True), f"image {NAME!r}: category_id is True"),
         (annotation_with(keypoints=[1] * 107), f"image {NAME!r}: keypoints is [1, 1, 1"),
-        (annotation_with(keypoints=[3] * 108), "visibility is 3; expected 0, 1 or 2"),
+        (annotation_with(keypoints=[3] * 108), "visibility is 3; expected 0 or 1 or 2"),
         (annotation_with(keypoints=["2"] * 108), "keypoints has the value '2'; expected finite"),
-        (annotation_with(confidences=[float("nan")] * 36), "confidences has the value nan"),
+        (annotation_with(confidences=[float("nan")] * 36), "a value of confidences is nan"),
         (annotation_with(confidences="high"), "confidences is 'high'; expected 36 numbers"),
         (annotation_with(attributes={"type_id": -1}), "type_id is -1; expected a whole number"),
         (annotation_with(attributes={"vehicle_id": 2**63}), f"vehicle_id is {2**63}; expected"),

@@ -30,7 +30,6 @@ from test_commands import all_commands
 
 from multitasknet.cli import main
 from multitasknet.data.boxes import read_boxes
-from multitasknet.data.coco import read_coco
 from multitasknet.data.labels import COLUMNS, read_labels, read_visibility
 from multitasknet.data.layouts import read_dataset
 from multitasknet.errors import GalleryError, MultiTaskNetError
@@ -278,8 +277,7 @@ COCO = json.dumps(
 
 
 def use_labels(path: Path) -> None:
-    read = read_coco if path.suffix == ".json" else read_labels
-    for row in read(path).values():
+    for row in read_labels(path).values():
         assert row.keypoints.shape == (36, 3) and np.isfinite(row.keypoints).all()
 
 

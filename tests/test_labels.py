@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from multitasknet import DataError, read_labels
 from multitasknet.data.file_names import camera_in, path_in, vehicle_in
-from multitasknet.data.labels import Labels, keypoints_of
+from multitasknet.data.labels import LabelRow, keypoints_of, match
 from multitasknet.data.text import read_lines, read_text
 
 ROW = ["a.jpg", "12", "5", "1", *[str(n / 10) for n in range(108)]]
@@ -140,7 +140,7 @@ def test_all_problems_come_at_once_up_to_twenty(tmp_path: Path) -> None:
 # Which row is whose
 
 
-def rows_of(tmp_path: Path, *images: str) -> Labels:
+def rows_of(tmp_path: Path, *images: str) -> dict[str, LabelRow]:
     return read_labels(write(tmp_path / "l.csv", *[[one, *ROW[1:]] for one in images]))
 
 
@@ -150,12 +150,11 @@ def test_rows_that_could_be_of_two_images_are_refused_and_others_are_counted(
     rows = rows_of(tmp_path, "cam1/000001.jpg", "cam2/000001.jpg", "cam3/7.jpg")
     images = [Path("cam1/000001.jpg"), Path("cam2/000001.jpg"), Path("cam1/../cam1/000001.jpg")]
     with caplog.at_level(logging.WARNING):
-        assert [row.image for row in rows.match(images)] == [path_in(str(one)) for one in images]
-    assert "1 of 3 label rows match none of the 3 images" in caplog.text
-    assert "cam3/7.jpg" in caplog.text
-    bare = rows_of(tmp_path, "000001.jpg")
+        assert match(images, rows, "label rows", str) == [path_in(str(one)) for one in images]
+    assert "1 of 3 label rows match none of the 3 images, such as cam3/7.jpg" in caplog.text
+    rows_of(tmp_path, "000001.jpg")
     with pytest.raises(DataError, match=r"l\.csv:1: the image '000001.jpg' may be .*cam1.* or "):
-        bare.match(images)
+        keypoints_of(images, tmp_path / "l.csv")
     assert keypoints_of(images, None) == [None] * 3
     (found, nothing) = keypoints_of(["x/000001.jpg", "y.jpg"], tmp_path / "l.csv")
     assert found.shape == (36, 3) and nothing is None
@@ -168,8 +167,7 @@ segments = st.lists(st.sampled_from(["a", "b", "c.jpg", "..", "."]), min_size=1,
 @given(segments, st.lists(segments, max_size=5))
 def test_a_row_found_is_an_end_of_the_images_path(image: list[str], rows: list[list[str]]) -> None:
     names = {name for row in rows if (name := path_in("/".join(row)))}
-    labels = Labels({name: name for name in names})  # type: ignore[dict-item]
     path = "/" + path_in("/root/" + "/".join(image)).lstrip("/")
-    found = labels.find(path)
+    (found,) = match([path], names, "rows", str)
     fitting = [name for name in names if path.endswith("/" + name)]
     assert found == (max(fitting, key=len) if fitting else None)

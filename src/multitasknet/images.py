@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -68,9 +67,6 @@ _readable = partial(
     problem="the image cannot be read",
     remedy="expected a JPEG, PNG or other picture",
 )
-_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-# Markers of frame headers: all from SOF0 to SOF15 but for tables and extensions.
-_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,18 +126,14 @@ class Picture:
         """
         if self.pixels is not None:
             return self.pixels, 1
-        with _readable(self.name):
-            found, divisor = _jpeg_size(self.content), 1
-            if found and size:
-                fits = (n for n in (8, 4, 2) if min(found) // n >= _ENOUGH * max(size))
-                divisor = next(fits, 1)
+        with _readable(self.name), open_pillow(self.content) as file:
+            fits = (n for n in (8, 4, 2) if size and min(file.size) // n >= _ENOUGH * max(size))
+            divisor = next(fits, 1)
             # OpenCV decodes twice as fast as Pillow.
-            content = np.frombuffer(self.content, np.uint8)
-            decoded = cv2.imdecode(content, _REDUCED[divisor]) if found else None
+            decoded = _decode_jpeg(self.content, _REDUCED[divisor])
             if decoded is not None:
                 return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), divisor
-            with open_pillow(self.content) as file:
-                return _upright_rgb(file), 1
+            return _upright_rgb(file), 1
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -313,14 +305,15 @@ def find_images(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ImageError(f"{folder}: there is no such folder; give a folder of vehicle crops")
-    found = sorted(path for path in _files_in(folder) if path.suffix.lower() in IMAGE_SUFFIXES)
-    images = [path for path in found if not any(map(_is_hidden, path.relative_to(folder).parts))]
-    if len(found) > len(images):
+    images, hidden = [], []
+    for path in sorted(_files_in(folder)):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            parts = path.relative_to(folder).parts
+            is_hidden = any(one.startswith((".", "@")) or one == "__MACOSX" for one in parts)
+            (hidden if is_hidden else images).append(path)
+    if hidden:
         logger.warning(
-            "%s: %d hidden pictures passed over, such as %s",
-            folder,
-            len(found) - len(images),
-            next(path for path in found if path not in images),
+            "%s: %d hidden pictures passed over, such as %s", folder, len(hidden), hidden[0]
         )
     if not images:
         raise ImageError(f"{folder}: no picture found (a name in {', '.join(IMAGE_SUFFIXES)})")
@@ -340,10 +333,6 @@ def _files_in(folder: Path) -> Iterator[Path]:
         seen.add(real)
         folders.sort()
         yield from (Path(place, name) for name in names)
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith((".", "@")) or name == "__MACOSX"
 
 
 def read_regular(path: Path) -> bytes:
@@ -369,12 +358,18 @@ def open_pillow(content: bytes) -> Image.Image:
 
 def decode_gray(content: bytes) -> np.ndarray:
     """The picture in a file's bytes, uint8 ``[H, W]``; any exception if there is none."""
-    if _jpeg_size(content):
-        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
-        if decoded is not None:
-            return decoded
+    decoded = _decode_jpeg(content, cv2.IMREAD_GRAYSCALE)
+    if decoded is not None:
+        return decoded
     with open_pillow(content) as file:
         return np.asarray(file.convert("L"))
+
+
+def _decode_jpeg(content: bytes, flag: int) -> np.ndarray | None:
+    """A JPEG by OpenCV; None for any other file, and for one that was cut off, which it pads."""
+    if not (content.startswith(b"\xff\xd8") and content.endswith(b"\xff\xd9")):
+        return None
+    return cv2.imdecode(np.frombuffer(content, np.uint8), flag)
 
 
 def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -406,23 +401,6 @@ def encode_jpeg(pixels: np.ndarray, quality: int) -> bytes:
     return content.tobytes()
 
 
-def _jpeg_size(content: bytes) -> tuple[int, int] | None:
-    """Width and height from the frame header of a complete JPEG; None for any other file.
-
-    OpenCV pads files that were cut off without a word. ValueError if it has too many pixels.
-    """
-    if not (content.startswith(_JPEG_START) and content.endswith(_JPEG_END)):
-        return None
-    place = len(_JPEG_START)
-    while place + 9 <= len(content) and content[place] == 0xFF:
-        if content[place + 1] in _JPEG_FRAMES:
-            height, width = struct.unpack_from(">HH", content, place + 5)
-            _check_pixels(width, height)
-            return width, height
-        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
-    return None
-
-
 def _check_pixels(width: int, height: int) -> None:
     if width * height > MOST_PIXELS:
         raise ValueError(
@@ -437,7 +415,15 @@ def _upright_rgb(image: Image.Image) -> np.ndarray:
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode == "F" or image.mode.startswith("I"):
-        return np.repeat(_eight_bits(image)[..., None], 3, axis=2)
+        values = np.asarray(image)
+        if image.mode == "F" or values.min() < 0 or values.max() > 0xFFFF:
+            raise ValueError(
+                f"its pixels are {values.dtype}, {values.min():g} to {values.max():g}, and what "
+                f"white is in them is unknown; save it with 8 or 16 bits a channel"
+            )
+        _check_depth(int(values.max()))
+        scaled = (values.astype(np.uint32) * 255 // 0xFFFF).astype(np.uint8)
+        return np.repeat(scaled[..., None], 3, axis=2)
     if image.mode != "RGB" and image.has_transparency_data:
         ground = Image.new("RGBA", image.size, _GROUND)
         image = Image.alpha_composite(ground, image.convert("RGBA"))
@@ -445,17 +431,6 @@ def _upright_rgb(image: Image.Image) -> np.ndarray:
     if is_deep:  # of which Pillow keeps the upper 8 bits
         _check_depth(int(pixels.max()) << 8 | 0xFF)
     return pixels
-
-
-def _eight_bits(image: Image.Image) -> np.ndarray:
-    values = np.asarray(image)
-    if image.mode == "F" or values.min() < 0 or values.max() > 0xFFFF:
-        raise ValueError(
-            f"its pixels are {values.dtype}, {values.min():g} to {values.max():g}, and what white "
-            f"is in them is unknown; save it with 8 or 16 bits a channel"
-        )
-    _check_depth(int(values.max()))
-    return (values.astype(np.uint32) * 255 // 0xFFFF).astype(np.uint8)
 
 
 def _check_depth(largest: int) -> None:

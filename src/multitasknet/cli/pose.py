@@ -148,8 +148,7 @@ def _write_labels(
     sizes: dict[str, tuple[int, int]],
     boxes: Sequence[Corners],
 ) -> None:
-    from ..data.coco import write_coco
-    from ..data.labels import write_labels
+    from ..data.labels import write_coco, write_labels
     from ..files import replacing
 
     with replacing(path) as part:

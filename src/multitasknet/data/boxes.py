@@ -2,62 +2,53 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import DataError, shown
-from ..files import reading
 from ..images import (
     Corners,
     Crop,
     Frame,
     ImageInput,
-    crop_name,
     cut,
     read_image,
     size_of,
     whole_boxes,
 )
-from .coco import id_of, numbers_in, objects_by_id
 from .file_names import path_in
-from .labels import ends_of
-from .text import read_csv, read_lines, read_text, refuse, whole_number
+from .labels import match, numbers_in, read_annotations
+from .text import finite, parse_all, read_csv, read_lines, whole_number
 
 logger = logging.getLogger(__name__)
-
-Row = TypeVar("Row")
 
 # Pixels of the shorter side.
 LEAST_SIDE = 32
 # Of a box, as tables name them.
 CORNERS = ("x1", "y1", "x2", "y2")
 _SIZES = (("x", "y", "w", "h"), ("x", "y", "width", "height"))
-_NAMES = {
+_CENTERED = ("cx", "cy", "w", "h")
+_FIELDS = {
     "image": ("image", "file_name"),
     "frame": ("frame",),
     "track": ("track", "track_id", "id"),
     "confidence": ("confidence", "conf", "score"),
     "label": ("label", "class"),
 }
-# What no box in pixels has, and no box of shares leaves: its frame is as wide again.
-_MOST_SHARE = 2
-_LARGEST = 1e9
-_IGNORED = "DontCare"
-_UNKNOWN = ("", "-1")
+# What no box of shares leaves, as its frame is as wide again; what no box in pixels has.
+_MOST_SHARE, _MOST = 2, 1e9
+_UNKNOWN = ("", "-1", "-1.0")
 _EXPECTED = (
     "expected COCO JSON, MOT or CityFlow text (frame,id,x,y,w,h,...), CSV with a header of image "
     "or frame and x1,y1,x2,y2 or x,y,w,h, or a folder of YOLO or KITTI texts"
 )
-_DIGITS = re.compile(r"(\d+)$", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -81,11 +72,6 @@ class Box:
     label: str = ""
     frame: int | None = None
 
-    @property
-    def name(self) -> str:
-        """``frame.jpg#x,y,width,height``."""
-        return crop_name(self.image, self.xyxy)
-
 
 @dataclass(frozen=True)
 class BoxFile:
@@ -102,12 +88,25 @@ class BoxFile:
     first: int | None = None
 
 
+class _Format(NamedTuple):
+    """Rows without a header: their columns, how many must be there, the first frame's number."""
+
+    columns: str
+    least: int
+    first: int | None = None
+
+
+_OBJECT = "label - - - x1 y1 x2 y2 - - - - - - - confidence"
+_MOT = _Format("frame track x y w h confidence label - -", 6, first=1)
+_YOLO = _Format("label cx cy w h confidence track", 5)
+_KITTI = (_Format(_OBJECT, 15), _Format(f"frame track {_OBJECT}", 17, first=0))
+
+
 def boxes_of(images: Sequence[Path], path: Path) -> list[Box]:
     """The boxes that a file states for these frames, frame by frame, in whole pixels within them.
 
-    Frames that are named are those whose path ends so, with or without suffix; those that are
-    numbered are those whose name ends in that number. Boxes with a side of less than 32 pixels
-    within the frame are left out, as are those of other frames; how many these are is logged.
+    Frames are found by name or number, see :func:`.labels.match`. Boxes with a side of less than
+    32 pixels within the frame are left out, as are those of other frames; how many is logged.
 
     Raises:
         DataError: as :func:`read_boxes`; there is no box, none of these frames, or all are too
@@ -121,25 +120,17 @@ def boxes_of(images: Sequence[Path], path: Path) -> list[Box]:
     for box in file.boxes:
         key = box.frame if box.image == Path() and box.frame is not None else box.image.as_posix()
         of_frame.setdefault(key, []).append(box)
-    taken: dict[str | int, Path] = {}
-    found = []
-    for image, key in _keys(images, of_frame, file.first):
-        if taken.setdefault(key, image) != image:
-            raise DataError(
-                f"{path}: frame {key} may be {taken[key]} or {image}; give each camera's frames "
-                f"with its own file, or name frames by their folder, too"
-            )
-        found += [replace(box, image=image) for box in of_frame[key]]
-    strange = [key for key in of_frame if key not in taken]
+    keys = match(images, of_frame, "frames", lambda key: f"{path}: frame {key}", first=file.first)
+    found = [
+        replace(box, image=image)
+        for image, key in zip(images, keys, strict=True)
+        if key is not None
+        for box in of_frame[key]
+    ]
     if not found:
         raise DataError(
             f"{path}: no box is of these {len(images)} images, such as {images[0]}; it has frame "
-            f"{strange[0]}"
-        )
-    if strange:
-        logger.warning(
-            "%s: %d of %d frames are none of the images, such as %s",
-            *(path, len(strange), len(of_frame), strange[0]),
+            f"{next(iter(of_frame))}"
         )
     large = [box for box in fitted(found, relative=file.relative) if box]
     if not large:
@@ -152,25 +143,21 @@ def boxes_of(images: Sequence[Path], path: Path) -> list[Box]:
 def fitted(boxes: Iterable[Box], *, relative: bool = False) -> list[Box | None]:
     """Boxes in whole pixels within their frames; None for those with a side below 32 pixels.
 
-    How many these are is logged.
+    How many these are is logged. ImageError for a frame that is no picture.
 
     Args:
         boxes: of files that exist.
         relative: whether they are shares of the frame's width and height.
-
-    Raises:
-        ImageError: a frame is no picture.
     """
     found: list[Box | None] = []
     for image, group in groupby(boxes, key=lambda box: box.image):
         own = list(group)
         height, width = size = size_of(image)
-        corners = np.array([box.xyxy for box in own])
-        if relative:
-            corners *= [width, height] * 2
-        whole = whole_boxes(corners, size)
-        large = (whole[:, 2:] - whole[:, :2]).min(axis=1) >= LEAST_SIDE
-        for box, fits, (x1, y1, x2, y2) in zip(own, large, whole.tolist(), strict=True):
+        whole = whole_boxes(
+            np.array([box.xyxy for box in own]) * ([width, height] * 2 if relative else 1), size
+        )
+        for box, (x1, y1, x2, y2) in zip(own, whole.tolist(), strict=True):
+            fits = min(x2 - x1, y2 - y1) >= LEAST_SIDE
             found.append(replace(box, xyxy=(x1, y1, x2, y2)) if fits else None)
     if small := found.count(None):
         logger.warning(
@@ -240,12 +227,12 @@ def read_boxes(path: Path) -> BoxFile:
             shares together.
     """
     if path.suffix.lower() == ".json":
-        return BoxFile(_coco_boxes(path))
+        found = read_annotations(path, _EXPECTED, _coco_box)
+        return BoxFile(tuple(box for box in found if box))
     if not path.is_dir():
         return _text_boxes(path, path.stem)
     texts = [one for one in sorted(path.rglob("*.txt")) if one.name != "classes.txt"]
-    names = [one.relative_to(path).with_suffix("").as_posix() for one in texts]
-    parts = [_text_boxes(*both) for both in zip(texts, names, strict=True)]
+    parts = [_text_boxes(one, one.relative_to(path).with_suffix("").as_posix()) for one in texts]
     boxes = tuple(box for one in parts for box in one.boxes)
     units = {one.relative for one in parts if one.boxes}
     if len(units) > 1 or not texts or any(box.frame is not None for box in boxes):
@@ -261,13 +248,18 @@ def corner_columns(names: Iterable[str]) -> tuple[str, ...] | None:
 
 def box_corners(columns: Sequence[str], values: Sequence[object]) -> Corners:
     """Left, top, right and bottom of a box; ValueError for what is no box."""
-    numbers = [_number(name, value) for name, value in zip(columns, values, strict=True)]
+    numbers = [finite(value, name, _MOST) for name, value in zip(columns, values, strict=True)]
+    names = tuple(map(str.casefold, columns))
     x1, y1, x2, y2 = numbers
-    if tuple(map(str.casefold, columns)) != CORNERS:
+    if names == _CENTERED:
+        x1, y1 = x1 - x2 / 2, y1 - y2 / 2
+    if names != CORNERS:
         x2, y2 = x1 + x2, y1 + y2
-    if x2 < x1 or y2 < y1:
+    is_share = names != _CENTERED or max(map(abs, numbers)) <= _MOST_SHARE
+    if x2 < x1 or y2 < y1 or not is_share:
         found = ", ".join(f"{name} {one:g}" for name, one in zip(columns, numbers, strict=True))
-        raise ValueError(f"the box is {found}; expected a width and height of at least 0")
+        expected = "a width and height of at least 0" if is_share else "shares of the frame, 0 to 1"
+        raise ValueError(f"the box is {found}; expected {expected}")
     return x1, y1, x2, y2
 
 
@@ -286,197 +278,92 @@ def are_relative(boxes: Sequence[Corners], places: Sequence[str]) -> bool:
     return True in first
 
 
-def _keys(
-    images: Sequence[Path], known: Mapping[str | int, object], first: int | None
-) -> Iterator[tuple[Path, str | int]]:
-    """The images that boxes are known of, and the name or number by which they are."""
-    numbers = {image: int(found[1]) for image in images if (found := _DIGITS.search(image.stem))}
-    # Frames that were saved from a video often begin with 0.
-    offset = int(first == 1 and 0 in numbers.values() and 0 not in known)
-    for image in images:
-        names = [*ends_of(image), *ends_of(image.with_suffix(""))]
-        name = max((one for one in names if one in known), key=len, default=None)
-        number = numbers.get(image, -1 - offset) + offset
-        if name is not None:
-            yield image, name
-        elif number in known:
-            yield image, number
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """A format of rows.
-
-    Attributes:
-        columns: their names; "" is passed over.
-        counts: how many columns a row may have.
-        first: what number the first frame has; None if the format does not say.
-        is_of_frame: whether a text is of one frame, which has its name.
-        relative: whether boxes are in shares, and given by their centres.
-    """
-
-    columns: Sequence[str]
-    counts: range
-    first: int | None = None
-    is_of_frame: bool = False
-    relative: bool = False
-
-
-_MOT = _Rows(("frame", "track", *_SIZES[0], "confidence", "label"), range(6, 11), first=1)
-_YOLO = _Rows(("label", *_SIZES[0], "confidence", "track"), range(5, 8), None, True, True)
-_OBJECT = ("label", *[""] * 3, *CORNERS, *[""] * 7, "confidence")
-_KITTI = _Rows(_OBJECT, range(15, 17), is_of_frame=True)
-_KITTI_TRACKS = _Rows(("frame", "track", *_OBJECT), range(17, 19), first=0)
-
-
 def _text_boxes(path: Path, name: str) -> BoxFile:
     """The boxes of a text; ``name`` is of the frame that it is of, where it is of one."""
     lines = [(place, line) for place, line in read_lines(path) if not line.startswith("#")]
     if not lines:
         return BoxFile(())
     header = re.split(r"\s*[,;\t]\s*", lines[0][1].casefold())
-    has_header = corner_columns(cell.strip('"') for cell in header) is not None
-    format, rows = _table(path) if has_header else _without_header(lines)
-    image = Path(name) if format.is_of_frame else Path()
-    boxes = _parsed(rows, lambda row: _box_in(row, format, image))
-    relative = format.relative
-    if has_header:
-        relative = are_relative([box.xyxy for box in boxes], [place for place, _ in rows])
-    return BoxFile(boxes, relative, format.first)
+    if corner_columns(cell.strip('"') for cell in header):
+        return _table_boxes(path)
+    split = re.compile(r"\s*,\s*" if "," in lines[0][1] else r"\s+").split
+    rows = [(place, split(line)) for place, line in lines]
+    count = len(rows[0][1])
+    for format in [_MOT] if "," in lines[0][1] else [_YOLO, *_KITTI]:
+        columns = format.columns.split()
+        if format.least <= count <= len(columns):
+            break
+    else:
+        raise DataError(f"{rows[0][0]}: {count} columns of no format that is known; {_EXPECTED}")
+    image = {} if "frame" in columns else {"image": name}
+
+    def parse(row: list[str], _: str) -> Box | None:
+        if not format.least <= len(row) <= len(columns):
+            raise ValueError(f"{len(row)} columns; expected {format.least} to {len(columns)}")
+        box = _box(image | dict(zip(columns, row, strict=False)))
+        if format is _YOLO and box.confidence > 1:
+            raise ValueError(
+                f"confidence is {box.confidence:g}; expected 0 to 1, and a track's number after it"
+            )
+        is_nothing = box.label == "DontCare" or (format is _MOT and not box.confidence)
+        return None if is_nothing else box
+
+    boxes = tuple(box for box in parse_all(rows, parse) if box)
+    return BoxFile(boxes, format is _YOLO, format.first)
 
 
-def _table(path: Path) -> tuple[_Rows, list[tuple[str, list[str]]]]:
-    """The columns of a CSV with a header, and its rows."""
+def _table_boxes(path: Path) -> BoxFile:
+    """The boxes of a CSV with a header."""
     (origin, header), *rows = read_csv(path)
     names = [name.strip().casefold() for name in header]
-    columns = list(names)
-    for field, given in _NAMES.items():
-        name = next((one for one in given if one in names), field)
-        columns = [field if one == name else one for one in columns]
+    fields = {
+        next((one for one in given if one in names), ""): field for field, given in _FIELDS.items()
+    }
+    columns = [fields.get(name, name) for name in names]
     if not {"image", "frame"} & set(columns):
         raise DataError(f"{origin}: the header is {','.join(header)[:200]!r}; {_EXPECTED}")
+
+    def parse(row: list[str], _: str) -> Box:
+        if len(row) != len(columns):
+            raise ValueError(f"{len(row)} columns; expected {len(columns)}")
+        return _box(dict(zip(columns, row, strict=True)))
+
     rows = [(place, row) for place, row in rows if not row[0].startswith("#")]
-    return _Rows(columns, range(len(names), len(names) + 1)), rows
+    boxes = parse_all(rows, parse)
+    relative = are_relative([box.xyxy for box in boxes], [place for place, _ in rows])
+    return BoxFile(tuple(boxes), relative)
 
 
-def _without_header(
-    lines: list[tuple[str, str]],
-) -> tuple[_Rows, list[tuple[str, list[str]]]]:
-    """The format of rows by how many columns the first has, and the rows."""
-    by_commas = "," in lines[0][1]
-    rows = [(place, re.split(r"\s*,\s*" if by_commas else r"\s+", line)) for place, line in lines]
-    count = len(rows[0][1])
-    for format in [_MOT] if by_commas else [_YOLO, _KITTI, _KITTI_TRACKS]:
-        if count in format.counts:
-            return format, rows
-    raise DataError(f"{rows[0][0]}: {count} columns of no format that is known; {_EXPECTED}")
+def _coco_box(one: dict[str, Any], name: str | int, category: Any, _: str) -> Box | None:
+    box = _box(
+        {
+            "image" if isinstance(name, str) else "frame": name,
+            **dict(zip(_SIZES[0], numbers_in(one, "bbox", 4).tolist(), strict=True)),
+            "track": one.get("track_id"),
+            "confidence": one.get("score"),
+            "label": category.get("name") if isinstance(category, dict) else category,
+        }
+    )
+    return None if one.get("iscrowd") else box
 
 
-def _box_in(row: Sequence[str], format: _Rows, image: Path) -> Box | None:
-    if len(row) not in format.counts:
-        counts = " or ".join(map(str, format.counts))
-        raise ValueError(f"{len(row)} columns; expected {counts}")
-    box = _box(dict(zip(format.columns, row, strict=False)), image)
-    if format.relative:
-        box = replace(box, xyxy=_centered(*box.xyxy))
-    if format is _YOLO and box.confidence > 1:
-        raise ValueError(
-            f"confidence is {box.confidence:g}; expected 0 to 1, and a track's number after it"
-        )
-    is_nothing = box.label == _IGNORED or (format is _MOT and not box.confidence)
-    return None if is_nothing else box
-
-
-def _centered(x1: float, y1: float, x2: float, y2: float) -> Corners:
-    """A box in shares whose centre was taken for its first corner."""
-    if max(map(abs, (x1, y1, x2 - x1, y2 - y1))) > _MOST_SHARE:
-        raise ValueError(
-            f"the box is {x1:g} {y1:g} {x2 - x1:g} {y2 - y1:g}; expected shares of the frame, 0 "
-            f"to 1"
-        )
-    width, height = (x2 - x1) / 2, (y2 - y1) / 2
-    return x1 - width, y1 - height, x2 - width, y2 - height
-
-
-def _coco_boxes(path: Path) -> tuple[Box, ...]:
-    """Of annotations, or of results, whose images are named by their ids."""
-    with reading(path, DataError, "the file is no JSON", _EXPECTED):
-        content = json.loads(read_text(path))
-    images: Mapping[Any, Any] = {}
-    categories: Mapping[Any, Any] = {}
-    if isinstance(content, dict) and isinstance(content.get("images"), list):
-        images = objects_by_id(content["images"], f"{path}: images")
-        categories = objects_by_id(content.get("categories") or [], f"{path}: categories")
-        content = content.get("annotations")
-    if not isinstance(content, list):
-        raise DataError(f"{path}: no COCO JSON with images and annotations; {_EXPECTED}")
-
-    def parse(one: Any) -> Box | None:
-        id, category = id_of(one, "image_id"), id_of(one, "category_id")
-        name = images.get(id, {}).get("file_name") if images else id
-        if not isinstance(name, str | int):
-            raise ValueError(f"image_id is {shown(id)}; expected the id of a named image")
-        corners = numbers_in(one, "bbox", 4).tolist()
-        box = _box(
-            {
-                "image" if isinstance(name, str) else "frame": name,
-                **dict(zip(_SIZES[0], corners, strict=True)),
-                "track": one.get("track_id"),
-                "confidence": one.get("score"),
-                "label": categories.get(category, {}).get("name", category),
-            }
-        )
-        return None if one.get("iscrowd") else box
-
-    places = (f"{path}: annotation {number}" for number in range(1, len(content) + 1))
-    return _parsed(zip(places, content, strict=False), parse)
-
-
-def _parsed(rows: Iterable[tuple[str, Row]], parse: Callable[[Row], Box | None]) -> tuple[Box, ...]:
-    """The boxes of rows, each after its place; DataError with all ValueErrors."""
-    boxes, problems = [], []
-    for place, row in rows:
-        try:
-            boxes.append(parse(row))
-        except ValueError as error:
-            problems.append(f"{place}: {error}")
-    refuse(problems)
-    return tuple(box for box in boxes if box)
-
-
-def _box(cells: Mapping[str, Any], image: Path = Path()) -> Box:
+def _box(cells: Mapping[str, Any]) -> Box:
     """The box of a row, by the names of its columns; ValueError."""
     text = {name: "" if cell is None else str(cell).strip() for name, cell in cells.items()}
-    image = Path(path_in(text.get("image", ""))) if image == Path() else image
-    frame = _frame(text["frame"]) if text.get("frame") else None
+    image, frame = Path(path_in(text.get("image", ""))), None
+    if text.get("frame"):
+        frame = whole_number(text["frame"])
+        if frame is None or frame < 0:
+            raise ValueError(f"frame is {text['frame']!r}; expected a whole number of at least 0")
     if image == Path() and frame is None:
         raise ValueError("neither image nor frame is given; expected one of them")
-    corners = corner_columns(text) or ()
-    number = whole_number(text.get("track", ""))
-    track = text.get("track", "") if number is None else str(number)
-    confidence, label = (text.get(name, "") for name in ("confidence", "label"))
-    return Box(
-        image,
-        box_corners(corners, [text[name] for name in corners]),
-        "" if track in _UNKNOWN else track,
-        1.0 if confidence in ("", "-1", "-1.0") else _number("confidence", confidence),
-        "" if label in _UNKNOWN else label,
-        frame,
+    columns = corner_columns(text) or _CENTERED
+    corners = box_corners(columns, [text[name] for name in columns])
+    track, label, confidence = (
+        "" if text.get(name, "") in _UNKNOWN else text[name]
+        for name in ("track", "label", "confidence")
     )
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not abs(number) <= _LARGEST:
-        raise ValueError(f"{name} is {shown(value)}; expected a number")
-    return number
-
-
-def _frame(text: str) -> int:
-    number = whole_number(text)
-    if number is None or number < 0:
-        raise ValueError(f"frame is {shown(text)}; expected a whole number of at least 0")
-    return number
+    if (number := whole_number(track)) is not None:
+        track = str(number)
+    certain = finite(confidence, "confidence", _MOST) if confidence else 1.0
+    return Box(image, corners, track, certain, label, frame)

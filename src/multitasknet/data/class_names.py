@@ -12,7 +12,6 @@ from .text import parse_rows, read_csv, whole_number
 logger = logging.getLogger(__name__)
 
 UNKNOWN_WORDS = ("", "unknown", "nan", "none", "null", "-1")
-CLASSES = "classes.csv"
 _PUBLISHED = {"color": COLORS, "type": TYPES}
 _SPELT = {"grey": "gray", "gold": "golden"}
 _SHOWN = 5
@@ -26,11 +25,10 @@ class ClassNames:
     """
 
     def __init__(self, root: Path) -> None:
-        self._file = root / CLASSES
+        self._file = root / "classes.csv"
         self._unknown: dict[str, Counter[str]] = {kind: Counter() for kind in _PUBLISHED}
-        self._stated: dict[str, int | None] = {}
-        if self._file.is_file():
-            self._stated = parse_rows(read_csv(self._file), self._row)
+        rows = read_csv(self._file) if self._file.is_file() else ()
+        self._stated = parse_rows(rows, _stated)
 
     def id_of(self, kind: str, text: str, *, numbered: bool = True) -> int | None:
         """The raw id of a colour or type; None if it is unknown.
@@ -60,17 +58,16 @@ class ClassNames:
                     *(self._file, kind, next(iter(words)), _PUBLISHED[kind][0]),
                 )
 
-    def _row(self, fields: list[str], _: str) -> tuple[str, int | None]:
-        kind, word, meant = (one.strip().lower() for one in (*fields, "", "", "")[:3])
-        if len(fields) != 3 or kind not in _PUBLISHED:
-            raise ValueError(
-                f"the row is {','.join(fields)!r}; expected color or type, word, class"
-            )
-        known = None if meant in UNKNOWN_WORDS else _published(kind, meant)
-        if known is None and meant not in UNKNOWN_WORDS:
-            expected = f"a number or one of {', '.join(_PUBLISHED[kind])}"
-            raise ValueError(f"the class is {meant!r}; expected {expected}")
-        return f"{kind} {word}", known
+
+def _stated(fields: list[str], _: str) -> tuple[str, int | None]:
+    if len(fields) != 3 or fields[0].strip().lower() not in _PUBLISHED:
+        raise ValueError(f"the row is {','.join(fields)!r}; expected color or type, word, class")
+    kind, word, meant = (one.strip().lower() for one in fields)
+    known = _published(kind, meant)
+    if known is None and meant not in UNKNOWN_WORDS:
+        expected = f"a number or one of {', '.join(_PUBLISHED[kind])}"
+        raise ValueError(f"the class is {meant!r}; expected {expected}")
+    return f"{kind} {word}", known
 
 
 def _published(kind: str, word: str) -> int | None:

@@ -1,13 +1,13 @@
 """Reading data sets. A layout is recognised by the files in the root; each is a function here,
-which lists the images of a split with what is stated of them."""
+which lists the images of a split with what is stated of them. docs/data.md shows the files."""
 
 from __future__ import annotations
 
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.parsers import expat
@@ -22,13 +22,13 @@ from .labels import LabelRow, read_labels, read_visibility
 from .records import NO_VEHICLE, SPLITS, Record, Split, VehicleDataset, check_images
 from .text import (
     as_number,
+    parse_all,
     parse_rows,
     parse_time,
     read_csv,
     read_lines,
     read_table,
     read_text,
-    refuse,
     whole_number,
 )
 
@@ -70,19 +70,21 @@ def read_dataset(
     unknown = [name for name in splits or () if name not in SPLITS]
     if unknown:
         raise ValueError(f"split is {unknown[0]!r}; expected some of {', '.join(SPLITS)}")
-    names = ClassNames(root)
-    layout = _layout_of(root, names, test_size)
+    layout = _layout_of(root, test_size)
     if test_size and test_size not in layout.test_sizes:
         sizes = " or ".join(map(str, layout.test_sizes)) or "none: there is one test set"
         raise DataError(f"{root}: the test size is {test_size}; expected {sizes}")
-    found = {}
+    names, found = ClassNames(root), {}
     for name in splits or layout.splits:
         place = layout.places[name]
         if name not in layout.splits:
             raise DataError(f"{root}: there is no split {name!r}; expected {place}")
-        records = _records(layout.read(name), names)
-        if labelled:
-            records = _of_known_vehicles(records, place)
+        every = _records(layout, name, names)
+        records = tuple(
+            record for record in every if record.vehicle_id != NO_VEHICLE or not labelled
+        )
+        if left_out := len(every) - len(records):
+            logger.warning("%s: %d images of no known vehicle are left out", place, left_out)
         if not records and splits:
             raise DataError(f"{place}: the split {name!r} is empty; expected at least one image")
         if check:
@@ -99,7 +101,7 @@ def read_dataset(
 def has_split(root: Path, name: str) -> bool:
     """Whether a folder is a data set in any of these layouts, with that split."""
     try:
-        return name in _layout_of(root, ClassNames(root)).splits
+        return name in _layout_of(root).splits
     except DataError:
         return False
 
@@ -109,8 +111,7 @@ class Item(NamedTuple):
 
     Attributes:
         origin: its place, ``file:line``.
-        folder: that it is in.
-        name: its path there.
+        folder, name: its path is the one in the other.
         known: its ``vehicle``, ``camera``, ``color`` and ``type`` in the data set's own words, ""
             where unknown; a vehicle or camera that is absent is the one in its name. Others are
             attributes of :class:`.Record`.
@@ -135,6 +136,7 @@ class Layout:
         protocol: how it is evaluated, a name of :mod:`multitasknet.ranking.protocols`.
         published: how many queries and gallery images published figures are of, if that is known.
         test_sizes: by numbers of vehicles, the test sets of which one is read.
+        own_classes: whether it numbers colours and types in a way of its own.
     """
 
     name: str
@@ -143,6 +145,7 @@ class Layout:
     protocol: str = "veri"
     published: tuple[int, int] | None = None
     test_sizes: tuple[int, ...] = ()
+    own_classes: bool = False
 
     @property
     def splits(self) -> list[str]:
@@ -150,19 +153,12 @@ class Layout:
         return [name for name, place in self.places.items() if place.exists()]
 
 
-def _layout_of(root: Path, names: ClassNames, test_size: int | None = None) -> Layout:
+def _layout_of(root: Path, test_size: int | None = None) -> Layout:
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder; give the root of a data set")
-    for layout in (
-        _pamtri(root),
-        _nvlabs(root),
-        _table(root),
-        _vehicleid(root, names, test_size),
-        _veriwild(root, test_size),
-        _vric(root),
-        _veri(root),
-        _market(root),
-    ):
+    sized = _vehicleid(root, test_size), _veriwild(root, test_size)
+    plain = _vric(root), _veri(root), _market(root)
+    for layout in (_pamtri(root), _nvlabs(root), _table(root), *sized, *plain):
         if layout.splits:
             return layout
     raise DataError(
@@ -174,21 +170,17 @@ def _layout_of(root: Path, names: ClassNames, test_size: int | None = None) -> L
 
 
 def _pamtri(root: Path) -> Layout:
-    """PAMTRI: ``label_train.csv``, ``label_query.csv``, ``label_test.csv``, ``image_<split>/``.
-
-    Each split may have ``visibility_<split>.csv`` and maps, ``heatmap_<split>/<stem>/00.jpg`` to
-    ``35.jpg`` and ``segment_<split>/<stem>/00.jpg`` to ``12.jpg``.
-    """
+    """PAMTRI: a label file for each split, and maps in ``heatmap_<split>/<stem>/00.jpg`` to
+    ``35.jpg`` and ``segment_<split>/<stem>/00.jpg`` to ``12.jpg``."""
 
     def read(split: str) -> Iterator[Item]:
         folder = FOLDERS[split]
         visibility = read_visibility(root / f"visibility_{folder}.csv")
         for row in read_labels(root / f"label_{folder}.csv").values():
-            known = _labels(row) | {
-                "visibility": visibility.get(row.image),
-                "heatmaps": _maps_of(row.image, root / f"heatmap_{folder}"),
-                "segments": _maps_of(row.image, root / f"segment_{folder}"),
-            }
+            known = _labels(row) | {"visibility": visibility.get(row.image)}
+            for kind in ("heatmap", "segment"):
+                maps = (root / f"{kind}_{folder}" / row.image).with_suffix("")
+                known[f"{kind}s"] = maps if maps.is_dir() else None
             yield Item(row.origin, root / f"image_{folder}", row.image, known)
 
     places = {split: root / f"label_{one}.csv" for split, one in FOLDERS.items()}
@@ -196,10 +188,7 @@ def _pamtri(root: Path) -> Layout:
 
 
 def _nvlabs(root: Path) -> Layout:
-    """NVlabs' pose annotations: ``annot/label_train.csv`` and ``label_test.csv``, the gallery.
-
-    The images are in ``image_train/``, ``image_test/`` or ``images/``.
-    """
+    """NVlabs' pose annotations, whose images may lie in any of four folders."""
     places = {split: root / "annot" / f"label_{one}.csv" for split, one in FOLDERS.items()}
 
     def read(split: str) -> Iterator[Item]:
@@ -212,12 +201,14 @@ def _nvlabs(root: Path) -> Layout:
     return Layout("NVlabs", places, read)
 
 
-def _table(root: Path) -> Layout:
-    """CSV: ``train.csv``, ``query.csv`` and ``gallery.csv`` with a header.
+def _labels(row: LabelRow) -> dict[str, Any]:
+    """What a row of a label file states; its name states the camera."""
+    classes = {"color_id": row.color_id or None, "type_id": row.type_id or None}
+    return {"vehicle": row.vehicle_id, "keypoints": row.keypoints, **classes}
 
-    The columns are ``image`` (a path below the root), ``vehicle_id`` and optionally ``camera``,
-    ``color`` and ``type``; others are passed over.
-    """
+
+def _table(root: Path) -> Layout:
+    """CSV with a header; images are paths below the root."""
     places = {split: root / f"{split}.csv" for split in SPLITS}
 
     def read(split: str) -> Iterator[Item]:
@@ -228,65 +219,65 @@ def _table(root: Path) -> Layout:
             if place.exists()
         }
         rows = [row for table in tables.values() for _, row in table]
+        vehicles = _numbering(row["vehicle_id"] for row in rows)
+        cameras = _numbering(row.get("camera", "") for row in rows)
         has_cameras = any("camera" in row for row in rows)
-        vehicles, cameras = (
-            _numbering({row.get(column, "") for row in rows}) for column in ("vehicle_id", "camera")
-        )
         for origin, row in tables[split]:
             vehicle, camera = row["vehicle_id"], row.get("camera", "")
-            known: dict[str, Any] = {kind: row.get(kind, "") for kind in ("color", "type")}
-            known["vehicle"] = vehicles.get(vehicle, vehicle)
-            if has_cameras:
-                known["camera"] = cameras.get(camera, camera)
+            known = {kind: row.get(kind, "") for kind in ("color", "type")}
+            known |= {"vehicle": vehicles.get(vehicle, vehicle)}
+            known |= {"camera": cameras.get(camera, camera)} if has_cameras else {}
             yield Item(origin, root, row["image"], known)
 
     return Layout("CSV", places, read)
 
 
-def _vehicleid(root: Path, names: ClassNames, test_size: int | None) -> Layout:
-    """VehicleID: ``train_test_split/train_list.txt``, ``test_list_800.txt`` and so on.
+def _numbering(column: Iterable[str]) -> dict[str, Any]:
+    """A column's words as numbers: as they state, or by rank where they are names."""
+    known = sorted(
+        word
+        for word in set(column)
+        if word.lower() not in UNKNOWN_WORDS
+        and not (_FRACTION.fullmatch(word) and whole_number(word) is None)
+    )
+    try:
+        return {word: as_number(word, "") for word in known}
+    except ValueError:
+        return {word: rank for rank, word in enumerate(known, start=1)}
 
-    A line is the name of an image in ``image/`` and its vehicle; ``attribute/color_attr.txt`` and
-    ``model_attr.txt`` give a vehicle's colour and model. Cameras are not known. The first image of
-    each vehicle to test on is the gallery's; the protocol draws others.
+
+def _vehicleid(root: Path, test_size: int | None) -> Layout:
+    """VehicleID, whose cameras are not known.
+
+    The first image of each vehicle to test on is the gallery's; the protocol draws others.
     """
     lists, images = root / "train_test_split", root / "image"
-    sizes = _test_sizes(lists, r"test_list_([0-9]+)\.txt")
-    size = test_size or min(sizes, default=800)
+    sizes, size, name = _test_sets(lists, r"test_list_([0-9]+)\.txt", 800, test_size)
     test = lists / f"test_list_{size}.txt"
     places = {"train": lists / "train_list.txt", "query": test, "gallery": test}
 
     def read(split: str) -> Iterator[Item]:
+        files = {"color": "color_attr.txt", "type": "model_attr.txt"}
         words = {
-            kind: dict(row for _, row in _read_columns(root / "attribute" / f"{name}_attr.txt", 2))
-            for kind, name in (("color", "color"), ("type", "model"))
+            kind: dict(row for _, row in _read_columns(root / "attribute" / file, 2))
+            for kind, file in files.items()
         }
         rows = _read_columns(places[split], 2)
         firsts = {vehicle: image for _, (image, vehicle) in reversed(rows)}
         for origin, (image, vehicle) in rows:
             if split == "train" or (firsts[vehicle] == image) == (split == "gallery"):
-                # Its classes have numbers of its own, which are none of ours.
-                classes = {
-                    f"{kind}_id": names.id_of(kind, of.get(vehicle, ""), numbered=False)
-                    for kind, of in words.items()
-                }
+                classes = {kind: of.get(vehicle, "") for kind, of in words.items()}
                 known = {"vehicle": vehicle, "camera": "", **classes}
                 yield Item(origin, images, _as_jpeg(image), known)
 
     there = places if images.is_dir() else {}
-    name = f"VehicleID{_tested_on(size, sizes)}"
-    return Layout(name, there, read, "vehicleid", test_sizes=sizes)
+    return Layout(f"VehicleID{name}", there, read, "vehicleid", test_sizes=sizes, own_classes=True)
 
 
 def _veriwild(root: Path, test_size: int | None) -> Layout:
-    """VERI-Wild: ``train_test_split/train_list.txt``, ``test_3000.txt``, ``test_3000_query.txt``.
-
-    And so on for other sizes. A line is ``vehicle/image``, of ``images/<vehicle>/<image>.jpg``;
-    ``vehicle_info.txt`` has, after a header, ``vehicle/image;camera;time;model;type;color``.
-    """
+    """VERI-Wild, of which ``vehicle_info.txt`` states camera, time, colour and type."""
     lists, images = root / "train_test_split", root / "images"
-    sizes = _test_sizes(lists, r"test_([0-9]+)\.txt")
-    size = test_size or min(sizes, default=3000)
+    sizes, size, name = _test_sets(lists, r"test_([0-9]+)\.txt", 3000, test_size)
     files = {"train": "train_list", "query": f"test_{size}_query", "gallery": f"test_{size}"}
     places = {split: lists / f"{file}.txt" for split, file in files.items()}
 
@@ -296,29 +287,39 @@ def _veriwild(root: Path, test_size: int | None) -> Layout:
         rows = [*read_csv(file)][1:] if file else []
         about = {row[0].strip(): row for _, row in rows if len(row) >= len(_WILD)}
         for origin, line in read_lines(places[split]):
-            name = path_in(line)
-            item = Item(
-                origin, images, _as_jpeg(name), {"vehicle": name.split("/")[0], "camera": ""}
-            )
-            if name in about:
-                _, camera, time, _, kind, color, *_ = about[name]
-                more = {"camera": camera, "color": color, "type": kind, "time": _time_or_none(time)}
-                item = item._replace(known={**item.known, **more})
+            image, problem = path_in(line), ""
+            known: dict[str, Any] = {"vehicle": image.split("/")[0], "camera": ""}
+            if image in about:
+                _, camera, time, _, kind, color, *_ = about[image]
+                known |= {"camera": camera, "color": color, "type": kind}
+                with suppress(ValueError):
+                    known["time"] = parse_time(time.strip())
             elif file:
-                item = item._replace(problem=f"has no row {';'.join(_WILD)} in {file}")
-            yield item
+                problem = f"has no row {';'.join(_WILD)} in {file}"
+            yield Item(origin, images, _as_jpeg(image), known, problem)
 
     there = places if images.is_dir() else {}
-    name = f"VERI-Wild{_tested_on(size, sizes)}"
-    return Layout(name, there, read, "veriwild", _WILD_IMAGES.get(size), sizes)
+    return Layout(f"VERI-Wild{name}", there, read, "veriwild", _WILD_IMAGES.get(size), sizes)
+
+
+def _test_sets(
+    folder: Path, pattern: str, usual: int, wanted: int | None
+) -> tuple[tuple[int, ...], int, str]:
+    """The sizes of the test sets whose lists are there, that of the one to read, and in words."""
+    matches = (re.fullmatch(pattern, file.name) for file in folder.glob("test_*.txt"))
+    sizes = tuple(sorted(int(found[1]) for found in matches if found))
+    size = wanted or min(sizes, default=usual)
+    others = " or ".join(str(one) for one in sizes if one != size)
+    words = f", tested on {size} vehicles{f' (not {others})' if others else ''}" if sizes else ""
+    return sizes, size, words
+
+
+def _as_jpeg(name: str) -> str:
+    return name if name.lower().endswith(".jpg") else f"{name}.jpg"
 
 
 def _vric(root: Path) -> Layout:
-    """VRIC: ``vric_train.txt``, ``vric_probe.txt`` and ``vric_gallery.txt``.
-
-    A line is image, vehicle and camera, of ``train_images/``, ``probe_images/``,
-    ``gallery_images/``.
-    """
+    """VRIC: lists of image, vehicle and camera."""
     places = {split: root / f"vric_{one}.txt" for split, one in _VRIC.items()}
 
     def read(split: str) -> Iterator[Item]:
@@ -330,11 +331,10 @@ def _vric(root: Path) -> Layout:
 
 
 def _veri(root: Path) -> Layout:
-    """VeRi-776 and CityFlow-ReID: ``image_train/``, ``image_query/`` and ``image_test/``.
+    """VeRi-776 and CityFlow-ReID; VeRi's queries are labelled in ``test_label.xml``.
 
-    With ``name_<split>.txt``, ``<split>_label.xml`` (of VeRi's queries in ``test_label.xml``) and
-    ``<split>_track.txt``, a track a line, if there; without labels, names of VeRi's images such as
-    ``0002_c002_00030600_0.jpg`` state vehicle and camera, and CityFlow's vehicle is not known.
+    Without labels, names of VeRi's images such as ``0002_c002_00030600_0.jpg`` state vehicle and
+    camera, and CityFlow's vehicle is not known.
     """
     folders = {split: root / f"image_{one}" for split, one in FOLDERS.items()}
     lists = {split: root / f"name_{one}.txt" for split, one in FOLDERS.items()}
@@ -343,8 +343,13 @@ def _veri(root: Path) -> Layout:
 
     def read(split: str) -> Iterator[Item]:
         names = read_lines(lists[split]) if lists[split].is_file() else _pictures(folders[split])
-        file, tracks = _xml_of(root, split), _tracks(root / f"{FOLDERS[split]}_track.txt")
-        items = parse_rows(_read_items(file), _xml_labels, "has an item already") if file else {}
+        sources = ("train",) if split == "train" else (FOLDERS[split], "test")
+        labels = (root / f"{one}_label.xml" for one in sources)
+        file = next(filter(Path.is_file, labels), None)
+        items = _xml_labels(file) if file else {}
+        table = root / f"{FOLDERS[split]}_track.txt"
+        lines = enumerate(read_lines(table) if table.is_file() else (), start=1)
+        tracks = {path_in(one): number for number, (_, line) in lines for one in line.split()}
         for origin, text in names:
             name, problem = path_in(text), ""
             known = items.get(name, {})
@@ -361,8 +366,38 @@ def _veri(root: Path) -> Layout:
     return Layout(f"VeRi-776 ({by})", places, read, published=(1678, 11579))
 
 
+def _xml_labels(path: Path) -> dict[str, dict[str, Any]]:
+    """What a label file states of each image; class 0 is unknown."""
+    rows = []
+    parser = expat.ParserCreate()
+
+    def start(_: str, attributes: dict[str, str]) -> None:
+        if "imageName" in attributes:
+            rows.append((f"{path}:{parser.CurrentLineNumber}", attributes))
+
+    parser.StartElementHandler = start
+    text = read_text(path)
+    with reading(path, DataError, "the label file cannot be read", "expected XML"):
+        # Text, not bytes: expat does not know the gb2312 that VeRi's files declare.
+        parser.Parse(text, True)
+
+    def parse(attributes: dict[str, str], _: str) -> tuple[str, dict[str, Any]]:
+        numbers: dict[str, Any] = {
+            field: as_number(attributes[name], name)
+            for name, field in (
+                *(("vehicleID", "vehicle"), ("camID", "camera"), ("cameraID", "camera")),
+                *(("colorID", "color"), ("typeID", "type")),
+            )
+            if attributes.get(name)
+        }
+        classes = {kind: str(numbers.get(kind) or "") for kind in ("color", "type")}
+        return path_in(attributes["imageName"]), {"vehicle": "", **numbers, **classes}
+
+    return parse_rows(rows, parse, "has an item already")
+
+
 def _market(root: Path) -> Layout:
-    """Market: ``bounding_box_train/``, ``query/``, ``bounding_box_test/``; names state labels."""
+    """Market: names state labels."""
     places = {split: root / folder for split, folder in _MARKET.items()}
     # A folder named query alone may be anyone's.
     there = places if places["train"].is_dir() or places["gallery"].is_dir() else {}
@@ -374,10 +409,23 @@ def _market(root: Path) -> Layout:
     return Layout("Market", there, read)
 
 
-# Records
+def _pictures(folder: Path) -> list[tuple[str, str]]:
+    """The pictures in a folder: each one's place, and its path below the folder."""
+    return [(str(path), path.relative_to(folder).as_posix()) for path in find_images(folder)]
 
 
-def _records(items: Iterable[Item], names: ClassNames) -> tuple[Record, ...]:
+def _read_columns(path: Path, count: int) -> list[tuple[str, list[str]]]:
+    """The rows of a list whose columns blanks separate, each after its place; none without it."""
+
+    def columns(line: str, place: str) -> tuple[str, list[str]]:
+        if len(row := line.split()) != count:
+            raise ValueError(f"{len(row)} columns; expected {count}, separated by blanks")
+        return place, row
+
+    return parse_all(read_lines(path) if path.is_file() else (), columns)
+
+
+def _records(layout: Layout, split: str, names: ClassNames) -> list[Record]:
     """What is known of each image; DataError with up to 20 of the places where it is faulty."""
 
     def parse(item: Item, origin: str) -> tuple[str, Record]:
@@ -385,144 +433,25 @@ def _records(items: Iterable[Item], names: ClassNames) -> tuple[Record, ...]:
         if not name or item.problem:
             problem = item.problem or "is none; expected a path below the data set's root"
             raise ValueError(f"image {name!r} {problem}")
-        if "vehicle" not in known and not _NAMED.match(Path(name).name):
+        image = item.folder / name
+        if "vehicle" not in known and not _NAMED.match(image.name):
             raise ValueError(
-                f"the name of {Path(name).name!r} states no vehicle; expected one such as "
+                f"the name of {image.name!r} states no vehicle; expected one such as "
                 f"0002_c002_00030600_0.jpg, or labels in XML or CSV files"
             )
-        image = item.folder / name
         vehicle = known.pop("vehicle", vehicle_in(image.name))
         camera = known.pop("camera", camera_in(image.name))
-        for kind in ("color", "type"):
-            if kind in known:
-                known[f"{kind}_id"] = names.id_of(kind, known.pop(kind))
+        for kind in {"color", "type"} & known.keys():
+            word = known.pop(kind)
+            known[f"{kind}_id"] = names.id_of(kind, word, numbered=not layout.own_classes)
         ids = _id("vehicle", vehicle, NO_VEHICLE), _id("camera", camera, UNKNOWN_CAMERA)
         return name, Record(image, *ids, origin=origin, **known)
 
-    rows = ((item.origin, item) for item in items)
-    return tuple(parse_rows(rows, parse, "is listed already").values())
+    rows = ((item.origin, item) for item in layout.read(split))
+    return list(parse_rows(rows, parse, "is listed already").values())
 
 
 def _id(field: str, value: int | str, unknown: int) -> int:
     if isinstance(value, int):
         return value
     return unknown if value.lower() in UNKNOWN_WORDS else as_number(value, field)
-
-
-def _labels(row: LabelRow) -> dict[str, Any]:
-    """What a row of a label file states; its name states the camera."""
-    classes = {"color_id": row.color_id or None, "type_id": row.type_id or None}
-    return {"vehicle": row.vehicle_id, "keypoints": row.keypoints, **classes}
-
-
-def _of_known_vehicles(records: tuple[Record, ...], place: Path) -> tuple[Record, ...]:
-    kept = tuple(record for record in records if record.vehicle_id != NO_VEHICLE)
-    if len(kept) < len(records):
-        left_out = len(records) - len(kept)
-        logger.warning("%s: %d images of no known vehicle are left out", place, left_out)
-    return kept
-
-
-def _pictures(folder: Path) -> list[tuple[str, str]]:
-    """The pictures in a folder: each one's place, and its path below the folder."""
-    return [(str(path), path.relative_to(folder).as_posix()) for path in find_images(folder)]
-
-
-def _as_jpeg(name: str) -> str:
-    return name if name.lower().endswith(".jpg") else f"{name}.jpg"
-
-
-def _time_or_none(text: str) -> datetime | None:
-    try:
-        return parse_time(text.strip())
-    except ValueError:
-        return None
-
-
-def _maps_of(image: str, folder: Path) -> Path | None:
-    """The folder of an image's stored maps, which has the image's name; None if there is none."""
-    maps = folder / Path(image).with_suffix("")
-    return maps if maps.is_dir() else None
-
-
-# Files
-
-
-def _read_columns(path: Path, count: int) -> list[tuple[str, list[str]]]:
-    """The rows of a list whose columns blanks separate, each after its place; none without it."""
-    rows = [(origin, line.split()) for origin, line in read_lines(path)] if path.is_file() else []
-    refuse(
-        f"{origin}: {len(row)} columns; expected {count}, separated by blanks"
-        for origin, row in rows
-        if len(row) != count
-    )
-    return rows
-
-
-def _read_items(path: Path) -> list[tuple[str, dict[str, str]]]:
-    """The attributes of a label file's items, each after its place."""
-    items = []
-    parser = expat.ParserCreate()
-
-    def start(_: str, attributes: dict[str, str]) -> None:
-        if "imageName" in attributes:
-            items.append((f"{path}:{parser.CurrentLineNumber}", attributes))
-
-    parser.StartElementHandler = start
-    text = read_text(path)
-    with reading(path, DataError, "the label file cannot be read", "expected XML"):
-        # Text, not bytes: expat does not know the gb2312 that VeRi's files declare.
-        parser.Parse(text, True)
-    return items
-
-
-def _numbering(words: Iterable[str]) -> dict[str, int]:
-    """A column's words as numbers: as they state, or by rank where they are names."""
-    known = sorted(
-        word
-        for word in words
-        if word.lower() not in UNKNOWN_WORDS
-        and not (_FRACTION.fullmatch(word) and whole_number(word) is None)
-    )
-    try:
-        return {word: as_number(word, "") for word in known}
-    except ValueError:
-        return {word: rank for rank, word in enumerate(known, start=1)}
-
-
-def _test_sizes(folder: Path, pattern: str) -> tuple[int, ...]:
-    """The numbers of vehicles that the names of lists state."""
-    matches = (re.fullmatch(pattern, file.name) for file in folder.glob("test_*.txt"))
-    return tuple(sorted(int(found[1]) for found in matches if found))
-
-
-def _tested_on(size: int, sizes: tuple[int, ...]) -> str:
-    """Which test set it is, in words, and which others there are."""
-    others = " or ".join(str(one) for one in sizes if one != size)
-    return f", tested on {size} vehicles{f' (not {others})' if others else ''}" if sizes else ""
-
-
-def _tracks(path: Path) -> dict[str, int]:
-    """The track of each image, the number of its line."""
-    lines = read_lines(path) if path.is_file() else ()
-    return {path_in(one): n for n, (_, line) in enumerate(lines, 1) for one in line.split()}
-
-
-def _xml_of(root: Path, split: str) -> Path | None:
-    """The label file of a split, which VeRi's queries share with the gallery; None without it."""
-    sources = ("train",) if split == "train" else (FOLDERS[split], "test")
-    return next(filter(Path.is_file, (root / f"{one}_label.xml" for one in sources)), None)
-
-
-def _xml_labels(attributes: dict[str, str], _: str) -> tuple[str, dict[str, Any]]:
-    def number(*names: str) -> int | str:
-        name = next((one for one in names if attributes.get(one)), None)
-        return "" if name is None else as_number(attributes[name], name)
-
-    camera = number("cameraID", "camID")
-    return path_in(attributes["imageName"]), {
-        "vehicle": number("vehicleID"),
-        **({} if camera == "" else {"camera": camera}),
-        # Class 0 is unknown.
-        **{kind: str(number(f"{kind}ID") or "") for kind in ("color", "type")},
-    }

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from stat import S_ISREG
 
@@ -127,40 +128,37 @@ def mixture(datasets: Iterable[VehicleDataset]) -> VehicleDataset:
     apart: list[VehicleDataset] = []
     vehicle = camera = 0
     for one in datasets:
-        train, query, gallery = (
-            _numbered_from(split, vehicle, camera) for split in (one.train, one.query, one.gallery)
-        )
-        apart.append(replace(one, train=train, query=query, gallery=gallery))
-        records = (*train.records, *query.records, *gallery.records)
-        vehicle = max(vehicle, *(1 + record.vehicle_id for record in records))
-        camera = max(camera, *(1 + record.camera_id for record in records))
+        splits = {}
+        for split in (one.train, one.query, one.gallery):
+            records = (
+                replace(
+                    record,
+                    vehicle_id=record.vehicle_id + vehicle,
+                    camera_id=record.camera_id
+                    + (0 if record.camera_id == UNKNOWN_CAMERA else camera),
+                )
+                for record in split.records
+            )
+            splits[split.name] = Split(split.name, tuple(records))
+        apart.append(replace(one, **splits))
+        every = [record for split in splits.values() for record in split.records]
+        vehicle = max(vehicle, *(1 + record.vehicle_id for record in every))
+        camera = max(camera, *(1 + record.camera_id for record in every))
     measured = next((one for one in apart if len(one.query) and len(one.gallery)), apart[0])
     images = tuple(record for one in apart for record in one.train.records)
     return replace(measured, train=Split("train", images))
 
 
-def _numbered_from(split: Split, vehicle: int, camera: int) -> Split:
-    records = (
-        replace(
-            one,
-            vehicle_id=one.vehicle_id + vehicle,
-            camera_id=UNKNOWN_CAMERA if one.camera_id == UNKNOWN_CAMERA else one.camera_id + camera,
-        )
-        for one in split.records
-    )
-    return replace(split, records=tuple(records))
-
-
 def check_files(records: Iterable[Record]) -> None:
     """DataError names images that are not there, or lack stored maps; none is opened."""
     with ThreadPoolExecutor(_WORKERS) as pool:
-        refuse(filter(None, pool.map(_file_problem, records)))
+        refuse(filter(None, pool.map(_problem, records)))
 
 
 def check_images(records: Iterable[Record]) -> None:
     """:func:`check_files`, and decode every image once; DataError names those that fail, too."""
     with ThreadPoolExecutor(_WORKERS) as pool:
-        refuse(filter(None, pool.map(_image_problem, records)))
+        refuse(filter(None, pool.map(partial(_problem, decode=True), records)))
 
 
 def warn_about(dataset: VehicleDataset) -> None:
@@ -191,7 +189,7 @@ def map_files(folder: Path | None, count: int) -> list[Path]:
     return [folder / f"{index:02}.jpg" for index in range(count)] if folder else []
 
 
-def _file_problem(record: Record) -> str | None:
+def _problem(record: Record, *, decode: bool = False) -> str | None:
     where = f"{record.origin}: image {record.image}"
     try:
         status = record.image.stat()
@@ -208,16 +206,10 @@ def _file_problem(record: Record) -> str | None:
         missing = next((file for file in map_files(folder, count) if file not in there), None)
         if missing:
             return f"{missing}: the stored map is missing; store all of an image, or none"
-    return None
-
-
-def _image_problem(record: Record) -> str | None:
-    problem = _file_problem(record)
-    if problem:
-        return problem
     try:
-        # JPEGs decode eight times smaller, yet to the last byte: a cut file shows.
-        open_picture(record.image).decode((1, 1))
+        if decode:
+            # JPEGs decode eight times smaller, yet to the last byte: a cut file shows.
+            open_picture(record.image).decode((1, 1))
     except ImageError as error:
         return f"{record.origin}: {error}; or remove the label"
     return None

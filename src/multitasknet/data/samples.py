@@ -169,31 +169,22 @@ def prepared(make: Callable[[Item], Made], items: Iterable[Item], workers: int) 
         pool.shutdown(cancel_futures=True)
 
 
-def _labels(split: Split, class_maps: ClassMaps) -> dict[str, np.ndarray]:
+def _labels(split: Split, maps: ClassMaps) -> dict[str, np.ndarray]:
     """Each record's classes, int32 ``[N]`` by column."""
-    rows = [
-        (
-            class_maps.identity_index(record.vehicle_id),
-            class_maps.color_index(record.color_id),
-            class_maps.type_index(record.type_id),
-        )
-        for record in split.records
-    ]
-    columns = np.array(rows, dtype=np.int32).reshape(-1, len(LABEL_COLUMNS)).T
-    return dict(zip(LABEL_COLUMNS, columns, strict=True))
+    columns = (
+        [maps.identity_index(record.vehicle_id) for record in split.records],
+        [maps.color_index(record.color_id) for record in split.records],
+        [maps.type_index(record.type_id) for record in split.records],
+    )
+    return {name: np.array(one, np.int32) for name, one in zip(LABEL_COLUMNS, columns, strict=True)}
 
 
 def _read_maps(folder: Path, count: int) -> np.ndarray:
-    return np.stack([_read_map(file) for file in map_files(folder, count)])
-
-
-def _read_map(path: Path) -> np.ndarray:
-    remedy = "store all maps of an image, or none"
-    with reading(path, DataError, "the stored map cannot be read", remedy):
-        pixels = decode_gray(read_regular(path))
-    if pixels.shape != (MAP_SIZE, MAP_SIZE):
-        raise DataError(
-            f"{path}: the stored map is {pixels.shape[1]}x{pixels.shape[0]}; expected "
-            f"{MAP_SIZE}x{MAP_SIZE}"
-        )
-    return pixels
+    maps = np.empty((count, MAP_SIZE, MAP_SIZE), np.uint8)
+    for path, found in zip(map_files(folder, count), maps, strict=True):
+        with reading(path, DataError, "the stored map cannot be read", "store all maps, or none"):
+            pixels = decode_gray(read_regular(path))
+            if pixels.shape != found.shape:
+                raise ValueError(f"it has {list(pixels.shape)} pixels, not {list(found.shape)}")
+            found[:] = pixels
+    return maps

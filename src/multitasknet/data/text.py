@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import codecs
 import csv
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from io import StringIO
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
-from ..errors import DataError
+import numpy as np
+
+from ..errors import DataError, shown
 from ..files import reading
 
 _MARKS = (
@@ -20,12 +23,15 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
     (codecs.BOM_UTF8, "utf-8-sig"),
 )
-_DECLARED = re.compile(rb"\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([\w.-]{1,40})[\"']")
+# What could be read as ASCII is not UTF-16, whatever it declares.
+_DECLARED = re.compile(
+    rb"\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"'](?!utf-?16|ucs)([\w.-]{1,40})[\"']", re.IGNORECASE
+)
 # What is called gb2312 or GBK often has characters of the larger set, which contains both.
 _CHINESE = ("gb2312", "gb_2312-80", "gbk", "cp936", "936")
-_LOOKED_AT = 512
 _DELIMITERS = ",;\t"
 _MOST_PROBLEMS = 20
+_LARGEST = float(np.finfo(np.float32).max)
 # Of numbers that 64 bits hold.
 _WHOLE = re.compile(r"([+-]?0*[0-9]{1,18})(?:[.,]0*)?")
 _DECIMALS = re.compile(r"[.,](\d+)")
@@ -44,19 +50,29 @@ def read_text(source: str | Path | BinaryIO) -> str:
     Raises:
         DataError: it cannot be read, or is no text in any of these.
     """
-    name = source if isinstance(source, str | Path) else "standard input"
-    with reading(name, DataError, "the file cannot be read", "check path and file"):
-        if not isinstance(source, str | Path):
-            return _decoded(source.read())
-        return _decoded(Path(source).read_bytes())
+    with reading(_name_of(source), DataError, "the file cannot be read", "check path and file"):
+        content = Path(source).read_bytes() if isinstance(source, str | Path) else source.read()
+        marked = next((name for mark, name in _MARKS if content.startswith(mark)), None)
+        declared = _DECLARED.match(content[:512])
+        named = declared[1].decode("ascii").lower() if declared else "utf-8"
+        named = "gb18030" if named in _CHINESE else named
+        for encoding in [marked] if marked else [named, "utf-8"]:
+            with suppress(UnicodeDecodeError, LookupError):
+                return content.decode(encoding)
+        raise ValueError(
+            "it is not text in UTF-8, nor in the encoding it declares; save it as UTF-8"
+        )
+
+
+def _name_of(source: str | Path | BinaryIO) -> str:
+    return str(source) if isinstance(source, str | Path) else "standard input"
 
 
 def read_lines(source: str | Path | BinaryIO) -> Iterator[tuple[str, str]]:
     """The lines that are not blank, stripped, each after its place ``file:line``; DataError."""
-    name = source if isinstance(source, str | Path) else "standard input"
     for number, line in enumerate(read_text(source).splitlines(), start=1):
         if line.strip():
-            yield f"{name}:{number}", line.strip()
+            yield f"{_name_of(source)}:{number}", line.strip()
 
 
 def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
@@ -76,25 +92,38 @@ def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
 def read_table(
     path: Path, columns: Sequence[str], required: Sequence[str]
 ) -> list[tuple[str, dict[str, str]]]:
-    """The rows of a CSV file by the columns of its header, each after its place."""
+    """The rows of a CSV file by the columns of its header, in lower case, each after its place.
+
+    ``columns`` are those that are read, each at most once; others are passed over.
+    """
     (origin, fields), *rows = [*read_csv(path)] or [(f"{path}:1", [])]
     header = [name.strip().lower() for name in fields]
-    if set(required) - set(header):
+    if not {*header}.issuperset(required):
         raise DataError(
             f"{origin}: the header is {','.join(header)!r}; expected {','.join(columns)}, of "
             f"which {' and '.join(required)} must be there"
         )
-    refuse(
-        f"{origin}: the header has the column {name!r} twice"
-        for name in columns
-        if header.count(name) > 1
-    )
-    refuse(
-        f"{place}: {len(row)} columns; expected {len(header)}, as in the header"
-        for place, row in rows
-        if len(row) != len(header)
-    )
-    return [(place, dict(zip(header, map(str.strip, row), strict=True))) for place, row in rows]
+    twice = [name for name in columns if header.count(name) > 1]
+    refuse(f"{origin}: the header has the column {name!r} twice" for name in twice)
+
+    def cells(row: list[str], place: str) -> tuple[str, dict[str, str]]:
+        if len(row) != len(header):
+            raise ValueError(f"{len(row)} columns; expected {len(header)}, as in the header")
+        return place, dict(zip(header, map(str.strip, row), strict=True))
+
+    return parse_all(rows, cells)
+
+
+def parse_all(rows: Iterable[tuple[str, Row]], parse: Callable[[Row, str], Parsed]) -> list[Parsed]:
+    """What ``parse`` makes of each row and its place; DataError with all its ValueErrors."""
+    parsed, problems = [], []
+    for place, row in rows:
+        try:
+            parsed.append(parse(row, place))
+        except ValueError as error:
+            problems.append(f"{place}: {error}")
+    refuse(problems)
+    return parsed
 
 
 def parse_rows(
@@ -102,22 +131,17 @@ def parse_rows(
     parse: Callable[[Row, str], tuple[str, Parsed]],
     again: str = "has a row already",
 ) -> dict[str, Parsed]:
-    """The images and what is known of them, as ``parse`` makes it of each row and its place.
+    """As :func:`parse_all`, by the image that ``parse`` gives first and that comes once."""
+    known: dict[str, Parsed] = {}
 
-    DataError names all faults at once: ValueErrors of ``parse``, and images that come again.
-    """
-    parsed: dict[str, Parsed] = {}
-    problems = []
-    for origin, row in rows:
-        try:
-            image, known = parse(row, origin)
-            if image in parsed:
-                raise ValueError(f"image {image!r} {again}")
-            parsed[image] = known
-        except ValueError as error:
-            problems.append(f"{origin}: {error}")
-    refuse(problems)
-    return parsed
+    def once(row: Row, place: str) -> None:
+        image, value = parse(row, place)
+        if image in known:
+            raise ValueError(f"image {image!r} {again}")
+        known[image] = value
+
+    parse_all(rows, once)
+    return known
 
 
 def refuse(problems: Iterable[str]) -> None:
@@ -137,11 +161,22 @@ def whole_number(text: str) -> int | None:
 
 
 def as_number(text: str, field: str) -> int:
-    """A number such as ``2``, ``2.0`` or, of a camera, ``c002``."""
+    """A number such as ``2``, ``2.0`` or, of a camera, ``c002``; ValueError."""
     value = whole_number(text.strip().lower().removeprefix("c"))
     if value is None or value < 0:
         raise ValueError(f"{field} is {text!r}; expected a whole number")
     return value
+
+
+def finite(value: Any, name: str, most: float = _LARGEST) -> float:
+    """A number that float32 holds, with a decimal point or comma; ValueError."""
+    try:
+        number = float(value.replace(",", ".") if isinstance(value, str) else value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not abs(number) <= most:
+        raise ValueError(f"{name} is {shown(value)}; expected a finite number")
+    return number
 
 
 def utc(time: datetime) -> datetime:
@@ -170,26 +205,3 @@ def parse_time(value: object) -> datetime | None:
         raise ValueError(
             f"{str(value)[:40]!r} is not a time; expected such as 2026-11-01T08:30:00"
         ) from error
-
-
-def _decoded(content: bytes) -> str:
-    for encoding in _encodings(content):
-        try:
-            return content.decode(encoding)
-        except (UnicodeDecodeError, LookupError):
-            continue
-    raise ValueError("it is not text in UTF-8, nor in the encoding it declares; save it as UTF-8")
-
-
-def _encodings(content: bytes) -> Iterator[str]:
-    for mark, encoding in _MARKS:
-        if content.startswith(mark):
-            yield encoding
-            return
-    declared = _DECLARED.match(content[:_LOOKED_AT])
-    if declared:
-        named = declared[1].decode("ascii").lower()
-        # Its declaration was readable as ASCII, so it is not UTF-16, whatever it declares.
-        if not named.startswith(("utf-16", "utf16", "ucs")):
-            yield "gb18030" if named in _CHINESE else named
-    yield "utf-8"
