@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 from filelock import FileLock
 
 from ..errors import GalleryError, OutputError
@@ -141,9 +142,6 @@ def write_crops(folder: Path, track: Track) -> Path:
         with replacing(folder / f"{passage.name}{f'_{number}' * (number > 1)}.jpg") as part:
             part.write_bytes(encode_jpeg(pixels, _JPEG_QUALITY))
     with replacing(folder / f"{passage.name}.csv") as part:
-        lines = (
-            ",".join([str(number), *(f"{value:.1f}" for value in box)])
-            for number, box in zip(passage.numbers, passage.boxes.tolist(), strict=True)
-        )
-        part.write_text("\n".join(["frame,x1,y1,x2,y2", *lines]) + "\n", encoding="ascii")
+        rows, formats = np.reshape(passage.places, (-1, 5)), ["%d", *["%.1f"] * 4]
+        np.savetxt(part, rows, formats, ",", header="frame,x1,y1,x2,y2", comments="")
     return folder / f"{passage.name}.jpg"

@@ -36,8 +36,7 @@ class TrackReport:
         frames: that were looked at.
         damaged, dropped: frames that could not be read, or came faster than they were looked at.
         seconds: that it took.
-        tracks: that are new.
-        unchanged: tracks that were there.
+        tracks, unchanged: tracks that are new, and that were there.
         too_small: tracks without a crop of 32 pixels a side.
         low_quality: tracks that were left out for the quality of their best crop, by its reason;
             ``doubtful`` if it is 0.5 or more.
@@ -84,60 +83,53 @@ def track(
     """
     if not is_file_name(camera):
         raise OutputError(f"camera is {camera!r}; expected a name that a folder can have")
-    tracking = _Tracking(predictor, output, camera, min_quality)
-    began = monotonic()
+    keeper = _Keeper(predictor, output, camera, min_quality)
+    report, began = keeper.report, monotonic()
     try:
         for video in videos:
-            tracking.watch(video, follower(video), start, progress)
+            follow = follower(video)
+            # While vehicles are found in a frame, those of the one before are embedded.
+            found = ahead(
+                None if frame is None else (frame, follow(frame)) for frame in video.frames(start)
+            )
+            bar: tqdm[Any] = tqdm(
+                desc=camera, total=video.total, unit="frame", disable=None if progress else True
+            )
+            with bar, closing(found) as frames, video:
+                try:
+                    for one in gather(
+                        keeper.count(frames, bar),
+                        crops=_CROPS,
+                        side=max(predictor.size),
+                        patience=follow.patience,
+                        known=keeper.known,
+                    ):
+                        keeper.take(one)
+                finally:  # also at Ctrl-C
+                    keeper.keep()
+                    report.damaged += video.damaged
+                    report.dropped += video.dropped
             start = video.end
     except KeyboardInterrupt:
-        logger.warning("%d tracks were kept; the same command goes on", tracking.report.tracks)
+        logger.warning("%d tracks were kept; the same command goes on", report.tracks)
         raise
-    tracking.report.seconds = monotonic() - began
-    return tracking.report
+    report.seconds = monotonic() - began
+    return report
 
 
-class _Tracking:
+class _Keeper:
+    """Describes passages that are over and writes them, many at once or after a minute."""
+
     def __init__(
         self, predictor: Predictor, output: Output, camera: str, min_quality: float
     ) -> None:
-        self.report = TrackReport()
+        self.report, self.known = TrackReport(), output.known(camera)
         self._predictor, self._output, self._camera = predictor, output, camera
         self._min_quality = min_quality
-        self._known = output.known(camera)
         self._waiting: list[Track] = []
         self._kept_at = monotonic()
 
-    def watch(
-        self, video: Video, follower: Follower, start: datetime | None, progress: bool
-    ) -> None:
-        """Find and keep the tracks of one video."""
-        # While vehicles are found in a frame, those of the frame before are gathered and embedded.
-        found = ahead(
-            None if frame is None else (frame, follower(frame)) for frame in video.frames(start)
-        )
-        bar: tqdm[Any] = tqdm(
-            desc=self._camera,
-            total=video.total,
-            unit="frame",
-            disable=None if progress else True,
-        )
-        with bar, closing(found) as frames, video:
-            try:
-                for one in gather(
-                    self._counted(frames, bar),
-                    crops=_CROPS,
-                    side=max(self._predictor.size),
-                    patience=follower.patience,
-                    known=self._known,
-                ):
-                    self._take(one)
-            finally:  # also at Ctrl-C
-                self._keep()
-                self.report.damaged += video.damaged
-                self.report.dropped += video.dropped
-
-    def _counted(
+    def count(
         self, frames: Iterator[tuple[Frame, Sequence[Seen]] | None], bar: tqdm[Any]
     ) -> Iterator[tuple[Frame, Sequence[Seen]]]:
         for one in frames:
@@ -147,10 +139,10 @@ class _Tracking:
                 bar.update()
             # Also while a camera sends nothing, or shows no vehicle.
             if len(self._waiting) >= _BATCH or monotonic() - self._kept_at > _LATEST:
-                self._keep()
+                self.keep()
 
-    def _take(self, passage: Passage) -> None:
-        if passage.name in self._known:
+    def take(self, passage: Passage) -> None:
+        if passage.name in self.known:
             self.report.unchanged += 1
             return
         is_cosine = self._predictor.spec.distance == "cosine"
@@ -163,7 +155,7 @@ class _Tracking:
         else:
             self._waiting.append(found)
 
-    def _keep(self) -> None:
+    def keep(self) -> None:
         if self._waiting:
             self._output.add(self._camera, self._waiting)
         self.report.tracks += len(self._waiting)

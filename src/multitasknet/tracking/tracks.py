@@ -13,6 +13,7 @@ import numpy as np
 
 from ..data.boxes import LEAST_SIDE
 from ..gallery.adding import Embedder
+from ..images import whole_boxes
 from ..inference.prediction import Prediction
 from .video import Frame
 
@@ -31,13 +32,7 @@ _LONGEST_NAME = 200
 
 
 class Seen(NamedTuple):
-    """A vehicle in a frame.
-
-    Attributes:
-        name: of its track.
-        xyxy: x1, y1, x2, y2 in pixels.
-        confidence: 0..1.
-    """
+    """A vehicle in a frame: its track's name, x1, y1, x2, y2 in pixels, and confidence, 0..1."""
 
     name: str
     xyxy: np.ndarray
@@ -65,43 +60,22 @@ class Passage:
     Attributes:
         name: unique within the camera: the time of its first frame, and its number.
         first, last: when it was seen first and last.
-        numbers: of its frames.
-        corners: in these, x1, y1, x2, y2 in pixels, one after another.
+        places: frame, x1, y1, x2, y2 in pixels, one after another; an hour of these is 4 MB.
         crops: the best, and a few more than will be asked for.
     """
 
     name: str
     first: datetime
     last: datetime
-    # An hour of these costs 2 MB.
-    numbers: array[int] = field(default_factory=lambda: array("q"))
-    corners: array[float] = field(default_factory=lambda: array("f"))
+    places: array[float] = field(default_factory=lambda: array("d"))
     crops: list[_Crop] = field(default_factory=list)
-
-    def add(self, frame: Frame, seen: Seen) -> None:
-        """Note that it is in a frame."""
-        self.last = frame.time
-        self.numbers.append(frame.number)
-        self.corners.extend(seen.xyxy.tolist())
-
-    def offer(self, crop: _Crop, most: int) -> None:
-        """Keep a crop if it is among the best of different views."""
-        self.crops.append(crop)
-        if len(self.crops) > most:
-            values = _values([one.score for one in self.crops], [one.box for one in self.crops])
-            del self.crops[int(np.argmin(values))]
-
-    @property
-    def boxes(self) -> np.ndarray:
-        """In each frame, float32 ``[N, 4]`` of x1, y1, x2, y2 in pixels."""
-        return np.array(self.corners, np.float32).reshape(-1, 4)
 
     @property
     def heading(self) -> float | None:
         """Its direction in the picture in degrees, 0 right, 90 up; None if it hardly moved."""
-        first, last = self.boxes[[0, -1]]
+        first, last = np.array(self.places[1:5]), np.array(self.places[-4:])
         x, y = (last[:2] + last[2:] - first[:2] - first[2:]) / 2
-        if math.hypot(x, y) < _LEAST_WAY * max(_size(first), _size(last)):
+        if math.hypot(x, y) < _LEAST_WAY * max(_sizes(first), _sizes(last)):
             return None
         return math.degrees(math.atan2(-y, x)) % 360
 
@@ -143,11 +117,13 @@ def gather(
         for seen in vehicles:
             name = f"{frame.time:%Y%m%dT%H%M%S}-{seen.name}"
             passage = passages.setdefault(seen.name, Passage(name, frame.time, frame.time))
-            passage.add(frame, seen)
-            if passage.name not in known:
-                crop = _crop(frame.pixels, seen, [one.xyxy for one in vehicles], side)
-                if crop is not None:
-                    passage.offer(crop, crops + _SPARE)
+            passage.last = frame.time
+            passage.places.extend([frame.number, *seen.xyxy.tolist()])
+            if passage.name not in known and (crop := _crop(frame, seen, vehicles, side)):
+                passage.crops.append(crop)
+            if len(passage.crops) > crops + _SPARE:
+                scores = [one.score for one in passage.crops]
+                del passage.crops[int(np.argmin(_values(passage.crops, scores)))]
         for name, passage in list(passages.items()):
             is_gone = frame.time - passage.last > patience
             if is_gone or frame.time - passage.first > _LONGEST:
@@ -168,17 +144,11 @@ def describe(passage: Passage, predictor: Embedder, *, crops: int, is_cosine: bo
         return None
     pixels = [one.pixels for one in passage.crops]
     predictions = list(predictor.stream(pixels, skip=lambda *_: None))
-    scores = [
-        one.score * prediction.quality
-        for one, prediction in zip(passage.crops, predictions, strict=True)
-    ]
-    values = _values(scores, [one.box for one in passage.crops])
+    pairs = zip(passage.crops, predictions, strict=True)
+    values = _values(passage.crops, [crop.score * found.quality for crop, found in pairs])
     best = np.argsort(-values, kind="stable")[:crops].tolist()
-    return Track(
-        passage,
-        tuple(pixels[one] for one in best),
-        _mean([predictions[one] for one in best], is_cosine),
-    )
+    mean = _mean([predictions[one] for one in best], is_cosine)
+    return Track(passage, tuple(pixels[one] for one in best), mean)
 
 
 def is_file_name(text: str) -> bool:
@@ -187,26 +157,24 @@ def is_file_name(text: str) -> bool:
     return fits and text == text.strip(" .") and text.isprintable() and not set(text) & set("/\\")
 
 
-def _crop(pixels: np.ndarray, seen: Seen, boxes: Sequence[np.ndarray], side: int) -> _Crop | None:
-    """A vehicle's crop and what it is worth, by what is known without a network."""
-    height, width = pixels.shape[:2]
-    box = np.clip(np.round(seen.xyxy), 0, [width, height, width, height])
-    x1, y1, x2, y2 = box.astype(int)
+def _crop(frame: Frame, seen: Seen, vehicles: Sequence[Seen], side: int) -> _Crop | None:
+    """A vehicle's crop and what it is worth; None if it is too small."""
+    height, width = frame.pixels.shape[:2]
+    (box,) = whole_boxes([seen.xyxy], (height, width))
+    x1, y1, x2, y2 = box.tolist()
     if min(x2 - x1, y2 - y1) < LEAST_SIDE:
         return None
+    # The largest share that one nearer vehicle covers: nearer ones reach further down.
+    others = np.array([one.xyxy for one in vehicles if one.xyxy[3] > y2 + 1]).reshape(-1, 4)
+    common = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    hidden = min((common.clip(0).prod(1) / _sizes(box) ** 2).max(initial=0), 1)
+    score = min(_sizes(box) / side, 1) * (1 - hidden) * seen.confidence
     is_cut = x1 == 0 or y1 == 0 or x2 == width or y2 == height
-    score = min(_size(box) / side, 1) * (1 - _hidden(box, boxes)) * seen.confidence
-    return _Crop(score * (_CUT_OFF if is_cut else 1), box, pixels[y1:y2, x1:x2].copy())
+    pixels = frame.pixels[y1:y2, x1:x2].copy()
+    return _Crop(float(score) * (_CUT_OFF if is_cut else 1), box, pixels)
 
 
-def _hidden(box: np.ndarray, boxes: Sequence[np.ndarray]) -> float:
-    """The share of a box that one of a nearer vehicle covers: nearer ones reach further down."""
-    others = np.array([one for one in boxes if one[3] > box[3] + 1]).reshape(-1, 4)
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    return float((sides.clip(0).prod(1) / (_size(box) ** 2)).max(initial=0).clip(0, 1))
-
-
-def _values(scores: Sequence[float], boxes: Sequence[np.ndarray]) -> np.ndarray:
+def _values(crops: Sequence[_Crop], scores: Sequence[float]) -> np.ndarray:
     """What crops of one track are worth beside one another.
 
     A crop's score, times how far its view is from that of the nearest better one, up to 1: a
@@ -214,34 +182,28 @@ def _values(scores: Sequence[float], boxes: Sequence[np.ndarray]) -> np.ndarray:
     """
     order = np.argsort(-np.array(scores), kind="stable")
     values = np.array(scores, np.float64)
-    corners = np.array(boxes)[order]
-    centers, sizes = (
-        (corners[:, :2] + corners[:, 2:]) / 2,
-        np.array([_size(one) for one in corners]),
-    )
-    for rank in range(1, len(order)):
-        way = np.linalg.norm(centers[:rank] - centers[rank], axis=1)
-        apart = way / (sizes[:rank] + sizes[rank]) * 2
-        growth = np.abs(np.log(sizes[:rank] / sizes[rank]))
-        values[order[rank]] *= min(float((apart + growth).min()), 1)
+    boxes = np.stack([one.box for one in crops])[order]
+    centers, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, _sizes(boxes)
+    apart = np.linalg.norm(centers[:, None] - centers, axis=2) / (sizes[:, None] + sizes) * 2
+    apart += np.abs(np.log(sizes[:, None] / sizes))
+    apart[np.triu_indices(len(order))] = 1  # those that are not better
+    values[order] *= apart.min(axis=1).clip(max=1)
     return values
 
 
-def _size(box: np.ndarray) -> float:
-    return float(np.sqrt((box[2] - box[0]) * (box[3] - box[1])))
+def _sizes(boxes: np.ndarray) -> np.ndarray:
+    """The roots of the areas of boxes ``[..., 4]``."""
+    return np.sqrt(np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1))
 
 
 def _mean(predictions: Sequence[Prediction], is_cosine: bool) -> Prediction:
     """The best crop's prediction with all crops' mean embedding and probabilities."""
-    best = predictions[0]
     embedding = np.mean([one.embedding for one in predictions], axis=0)
     if is_cosine:
         embedding /= np.linalg.norm(embedding)
     facts: dict[str, Any] = {"embedding": embedding}
     for name in ("color_probabilities", "type_probabilities"):
         every = [getattr(one, name) for one in predictions]
-        if every[0]:
-            means = {label: float(np.mean([one[label] for one in every])) for label in every[0]}
-            ranked = sorted(means.items(), key=lambda item: -item[1])
-            facts[name] = dict(ranked)
-    return replace(best, **facts)
+        means = {label: float(np.mean([one[label] for one in every])) for label in every[0] or ()}
+        facts[name] = dict(sorted(means.items(), key=lambda item: -item[1])) or every[0]
+    return replace(predictions[0], **facts)
