@@ -43,7 +43,7 @@ from multitasknet.server.api import create_app
 from multitasknet.server.guard import Limits
 from multitasknet.server.problems import ProblemError
 from multitasknet.server.process import listen, make_server, serve
-from multitasknet.server.service import Batches, CropIds, Service
+from multitasknet.server.service import CropIds, Service
 
 QUERY = ASSETS / "demo" / "query" / "0011_c006_00000240_1.jpg"
 OTHER = ASSETS / "demo" / "query" / "0012_c003_00000156_0.jpg"
@@ -510,7 +510,7 @@ def test_callers_at_one_time_share_batches_and_are_answered_rightly(
 def test_too_many_pictures_at_a_time_are_refused() -> None:
     async def run() -> None:
         with pytest.raises(ProblemError, match="too many pictures"):
-            await Batches(stores.PixelPredictor()).results([None] * 5000)
+            await Service(stores.PixelPredictor(), None).predict([None] * 5000)
 
     asyncio.run(run())
 

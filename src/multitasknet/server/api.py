@@ -50,14 +50,7 @@ def create_app(
     limits: Limits = Limits(),  # noqa: B008, it is frozen
     hosts: frozenset[str] = frozenset(),
 ) -> FastAPI:
-    """The application.
-
-    Args:
-        service: what answers.
-        token: that callers must send; None for none.
-        limits: of requests.
-        hosts: names by which it may be called, so that no page of another site can; empty for any.
-    """
+    """The application: answers of a service, behind a :class:`.Guard` with the other arguments."""
     app = FastAPI(title="multitasknet", version=__version__, docs_url=None, redoc_url=None)
     app.state.service, app.state.limits, app.state.token = service, limits, token
     add_handlers(app)
@@ -73,10 +66,14 @@ def _page(name: str) -> Callable[[Request], Response]:
     return lambda _: FileResponse(_STATIC / name)
 
 
-class Crops(BaseModel):
-    """Crops of the gallery, beside the pictures in the body."""
+class Asked(BaseModel):
+    """The options of a request."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Crops(Asked):
+    """Crops of the gallery, beside the pictures in the body."""
 
     ids: list[str] = Field([], max_length=MOST_IMAGES, description="of crops of the gallery")
 
@@ -93,10 +90,8 @@ class Search(Crops):
     not_after: NaiveDatetime | None = Field(None, description="as not_before")
 
 
-class Vehicles(BaseModel):
+class Vehicles(Asked):
     """Which of the gallery's vehicles."""
-
-    model_config = ConfigDict(extra="forbid")
 
     top: int = Field(20, ge=1, le=100, description="vehicles, those that most cameras saw first")
     skip: int = Field(0, ge=0, le=_MOST, description="vehicles to leave out at the start")
@@ -105,17 +100,14 @@ class Vehicles(BaseModel):
     alone: bool = Field(False, description="crops that no vehicle has, instead")
 
 
-class Pinned(BaseModel):
+class Pinned(Asked):
     """What one vehicle has."""
-
-    model_config = ConfigDict(extra="forbid")
 
     ids: list[str] = Field(min_length=1, max_length=10_000, description="of crops of the gallery")
 
 
-def _service(request: Request) -> Service:
-    service: Service = request.app.state.service
-    return service
+def _service(request: Request) -> Any:
+    return request.app.state.service
 
 
 Served: TypeAlias = Annotated[Service, Depends(_service)]
@@ -126,6 +118,9 @@ def _gallery(service: Served) -> Gallery:
         raise ProblemError(404, "this server has no gallery; start it with --gallery")
     service.check_gallery(service.gallery)
     return service.gallery
+
+
+Searched: TypeAlias = Annotated[Gallery, Depends(_gallery)]
 
 
 @router.post("/api/predict", openapi_extra=BODY_SCHEMA)
@@ -163,7 +158,7 @@ async def compare(service: Served, sent: Body, crops: Annotated[Crops, Query()])
 @router.post("/api/search", openapi_extra=BODY_SCHEMA)
 async def search(
     service: Served,
-    gallery: Annotated[Gallery, Depends(_gallery)],
+    gallery: Searched,
     sent: Body,
     asked: Annotated[Search, Query()],
 ) -> Response:
@@ -180,55 +175,58 @@ async def search(
 
 
 def _search(
-    service: Service,
-    gallery: Gallery,
-    sent: Sent,
-    asked: Search,
-    predictions: Sequence[Prediction],
+    service: Service, gallery: Gallery, sent: Sent, asked: Search, predictions: Sequence[Prediction]
 ) -> dict[str, Any]:
-    # Name, id in the gallery, embedding and quality of each.
-    queries: list[tuple[str, str, np.ndarray, dict[str, Any]]] = [
-        (one.source, "", one.embedding, {"quality": one.quality, "reason": one.reason})
+    # Of each its answer's head, id in the gallery and embedding.
+    queries: list[tuple[dict[str, Any], str, np.ndarray]] = [
+        ({"query": one.source, "quality": one.quality, "reason": one.reason}, "", one.embedding)
         for one in predictions
     ]
     for place, id in enumerate(asked.ids):
-        row = _row(service, id, f"ids[{place}]")
+        with _known(id, f"ids[{place}]"):
+            row = gallery.row(service.crops.own(id))
+            embedding = gallery.embedding(row.id)
         is_low = row.quality is not None and row.quality < LEAST_QUALITY
         # A gallery keeps no reasons.
         quality = {"quality": row.quality, "reason": "low quality" if is_low else None}
-        with _known(id, f"ids[{place}]"):
-            queries.append((id, row.id, gallery.embedding(row.id), quality))
-    width = gallery.width
+        queries.append(({"query": id, **quality}, row.id, embedding))
     for place, values in enumerate(sent.embeddings):
-        if len(values) != width:
-            detail = f"{len(values)} numbers; expected {width}"
+        if len(values) != gallery.width:
+            detail = f"{len(values)} numbers; expected {gallery.width}"
             raise ProblemError(400, detail, field=f"embeddings[{place}]")
-        queries.append((f"embedding {place}", "", np.array(values, dtype=np.float32), {}))
-    names, owns, embeddings, judged = zip(*queries, strict=True)
+        queries.append(({"query": f"embedding {place}"}, "", np.array(values, dtype=np.float32)))
+    chosen = GalleryFilter(
+        tuple(asked.cameras),
+        tuple(asked.colors),
+        tuple(asked.types),
+        asked.not_before,
+        asked.not_after,
+    )
+    chosen.check(Facets(gallery.facets.cameras, gallery.color_names, gallery.type_names))
     found = gallery.search(
-        np.stack(embeddings),
+        np.stack([embedding for _, _, embedding in queries]),
         top=asked.top + 1,
-        where=_filter(gallery, asked),
+        where=None if chosen == GalleryFilter() else chosen,
         max_distance=asked.max_distance,
         calibration=service.predictor.calibration,
     )
     results = []
-    for name, own, hits, judgement in zip(names, owns, found, judged, strict=True):
+    for (head, own, _), hits in zip(queries, found, strict=True):
         others = [hit for hit in hits if hit.row.id != own][: asked.top]
-        if judgement.get("reason"):
+        if head.get("reason"):
             others = [hit.alone for hit in others]
         matches = [
             {"rank": rank, **service.row_as_json(hit.row), **hit.meaning}
             for rank, hit in enumerate(others, 1)
         ]
-        results.append({"query": name, **judgement, "matches": matches})
+        results.append({**head, "matches": matches})
     return {"results": results, "measured_on": service.measured_on}
 
 
 @router.get("/api/vehicles")
 def vehicles(
     service: Served,
-    gallery: Annotated[Gallery, Depends(_gallery)],
+    gallery: Searched,
     asked: Annotated[Vehicles, Query()],
 ) -> Response:
     """The vehicles that were linked, with their crops in the order of time."""
@@ -255,7 +253,7 @@ def vehicles(
 @router.post("/api/vehicles")
 def pin_vehicle(
     service: Served,
-    gallery: Annotated[Gallery, Depends(_gallery)],
+    gallery: Searched,
     asked: Pinned,
     # A page of another site cannot send it unasked.
     content_type: Annotated[str, Header(pattern="^application/json", include_in_schema=False)],
@@ -366,34 +364,18 @@ def _known(id: str, field: str) -> Iterator[None]:
 
 def _with_crops(service: Service, sent: Sent, ids: Sequence[str]) -> list[Picture]:
     """The pictures that were sent, and those of crops of the gallery."""
-    crops = [_picture_of_crop(service, id, f"ids[{place}]") for place, id in enumerate(ids)]
-    pictures = sent.pictures + crops
+    pictures = list(sent.pictures)
+    for place, id in enumerate(ids):
+        row = _row(service, id, f"ids[{place}]")
+        try:
+            picture = picture_of(row.image.read_bytes(), id)
+        except OSError as error:
+            detail = f"the crop's file cannot be read ({error.strerror})"
+            raise ProblemError(410, detail, field=f"ids[{place}]") from error
+        pictures.append(Crop(id, frame=Frame(picture), box=row.box) if row.box else picture)
     if sent.embeddings:
         raise ProblemError(400, "expected pictures", field="embeddings")
     if not 0 < len(pictures) <= MOST_IMAGES:
         detail = f"{len(pictures)} pictures; expected 1 to {MOST_IMAGES}, as 'images' or 'ids'"
         raise ProblemError(400, detail, field="images")
     return pictures
-
-
-def _picture_of_crop(service: Service, id: str, field: str) -> Picture:
-    row = _row(service, id, field)
-    try:
-        picture = picture_of(row.image.read_bytes(), id)
-        return Crop(id, frame=Frame(picture), box=row.box) if row.box else picture
-    except OSError as error:
-        detail = f"the crop's file cannot be read ({error.strerror})"
-        raise ProblemError(410, detail, field=field) from error
-
-
-def _filter(gallery: Gallery, asked: Search) -> GalleryFilter | None:
-    """GalleryError for a camera, colour or type that the gallery cannot have."""
-    chosen = GalleryFilter(
-        tuple(asked.cameras),
-        tuple(asked.colors),
-        tuple(asked.types),
-        asked.not_before,
-        asked.not_after,
-    )
-    chosen.check(Facets(gallery.facets.cameras, gallery.color_names, gallery.type_names))
-    return None if chosen == GalleryFilter() else chosen

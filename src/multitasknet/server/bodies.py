@@ -42,12 +42,7 @@ class Form(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Sent:
-    """What came in a body.
-
-    Attributes:
-        pictures: undecoded.
-        embeddings: lists of numbers.
-    """
+    """What came in a body: pictures, undecoded, and lists of numbers."""
 
     pictures: list[Picture]
     embeddings: list[list[float]]
@@ -63,7 +58,7 @@ async def read_body(request: Request) -> Sent:
                 picture_of(await one.read(), one.filename or f"image {place}")
                 for place, one in enumerate(form.images)
             ]
-        embeddings = form.embeddings
+        sent = Sent(pictures, form.embeddings)
     else:
         body = await request.body()
         if body and not kind.startswith("image/"):
@@ -71,9 +66,9 @@ async def read_body(request: Request) -> Sent:
                 "expected multipart/form-data with files as 'images', or a picture (image/jpeg)"
             )
             raise ProblemError(415, detail, field="content-type")
-        pictures, embeddings = [picture_of(body, "image")] if body else [], []
-    await run_in_threadpool(_check_pictures, pictures, request.app.state.limits.pixels)
-    return Sent(pictures, embeddings)
+        sent = Sent([picture_of(body, "image")] if body else [], [])
+    await run_in_threadpool(_check_pictures, sent.pictures, request.app.state.limits.pixels)
+    return sent
 
 
 async def _checked(fields: dict[str, Any]) -> Form:

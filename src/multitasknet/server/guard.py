@@ -70,17 +70,15 @@ class Guard:
     Args:
         app: what it guards.
         limits: of requests.
-        token: that callers must send, as ``Authorization: Bearer`` or in the page's cookie.
-        hosts: names that a request's Host header may have; empty for any.
+        token: that callers must send, as ``Authorization: Bearer`` or in the page's cookie; None
+            for none.
+        hosts: names by which it may be called, so that no page of another site can; empty for any.
     """
 
     def __init__(
         self, app: ASGIApp, *, limits: Limits, token: str | None, hosts: frozenset[str]
     ) -> None:
-        self._app = app
-        self._limits = limits
-        self._token = token
-        self._hosts = hosts
+        self._app, self._limits, self._token, self._hosts = app, limits, token, hosts
         self._large = asyncio.Semaphore(limits.large_bodies)
         self._running = 0
 
@@ -102,10 +100,8 @@ class Guard:
         problem = self._refusal(scope)
         self._running += 1
         try:
-            if problem is None:
-                await self._app(scope, body.receive, send_on)
-            else:
-                await problem.response()(scope, receive, send_on)
+            app = problem.response() if problem else self._app
+            await app(scope, body.receive, send_on)
         except asyncio.CancelledError:
             # The server ends, and this request took longer than it waits for.
             if not has_begun:
@@ -138,9 +134,7 @@ class _Body:
     """
 
     def __init__(self, receive: Receive, limits: Limits, large: asyncio.Semaphore) -> None:
-        self._receive = receive
-        self._limits = limits
-        self._large = large
+        self._receive, self._limits, self._large = receive, limits, large
         self._is_large = self._is_whole = False
         self._read = 0
         self._until = time.monotonic() + limits.body_seconds

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from http import HTTPStatus
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from ..errors import DataError, GalleryError, ImageError
 
 # Other errors of this package are of the server, and may name its files.
 _MISTAKES = DataError, GalleryError, ImageError, ClientDisconnect
-_EXPECTED = HTTPException, RequestValidationError, *_MISTAKES
 
 
 class ProblemError(HTTPException):
@@ -35,27 +33,16 @@ class ProblemError(HTTPException):
         *,
         field: str | None = None,
         file: str | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
-        super().__init__(status, detail, dict(headers or {}))
-        self.field = field
-        self.file = file
+        super().__init__(status, detail, headers)
+        self.facts = {"status": status, "detail": detail, "field": field, "file": file}
 
     def response(self) -> Response:
-        facts = {
-            "type": "about:blank",
-            "title": HTTPStatus(self.status_code).phrase,
-            "status": self.status_code,
-            "detail": self.detail,
-            "field": self.field,
-            "file": self.file,
-        }
-        return JSONResponse(
-            {name: value for name, value in facts.items() if value is not None},
-            self.status_code,
-            headers=self.headers,
-            media_type="application/problem+json",
-        )
+        facts = {"type": "about:blank", "title": HTTPStatus(self.status_code).phrase, **self.facts}
+        known = {name: value for name, value in facts.items() if value is not None}
+        kind = "application/problem+json"
+        return JSONResponse(known, self.status_code, headers=self.headers, media_type=kind)
 
 
 def busy(detail: str) -> ProblemError:
@@ -66,19 +53,16 @@ def busy(detail: str) -> ProblemError:
 
 def add_handlers(app: FastAPI) -> None:
     """Answer every error in an application as a problem."""
-
-    def answer(_: Request, error: Exception) -> Response:
-        return _problem_of(error).response()
-
-    for kind in (*_EXPECTED, Exception):
-        app.add_exception_handler(kind, answer)
+    for kind in (HTTPException, RequestValidationError, *_MISTAKES, Exception):
+        app.add_exception_handler(kind, lambda _, error: _problem_of(error).response())
 
 
 def _problem_of(error: Exception) -> ProblemError:
     if isinstance(error, ProblemError):
         return error
     if isinstance(error, HTTPException):
-        return ProblemError(error.status_code, str(error.detail), headers=error.headers)
+        headers = None if error.headers is None else dict(error.headers)
+        return ProblemError(error.status_code, str(error.detail), headers=headers)
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
         parts = [f"[{one}]" if isinstance(one, int) else f".{one}" for one in first["loc"][1:]]

@@ -106,11 +106,8 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, limits: Limits) -> None:
         super().__init__(config)
         self._most = limits.requests
-        self._seconds = {
-            "head": limits.head_seconds,
-            "body": math.inf,  # the guard answers slow ones
-            "answer": limits.answer_seconds,
-        }
+        # Slow bodies are the guard's.
+        self._seconds = {"head": limits.head_seconds, "answer": limits.answer_seconds}
         # A background job of a shell ignores SIGINT, and must keep ignoring it.
         self._ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
@@ -125,7 +122,7 @@ class _Server(uvicorn.Server):
             one.look(now)
         waiting = sorted((one for one in connections if one.owes), key=lambda one: one.since)
         too_many = max(len(connections) - self._most, 0)
-        late = [one for one in waiting if now - one.since > self._seconds[one.owes]]
+        late = [one for one in waiting if now - one.since > self._seconds.get(one.owes, math.inf)]
         for one in {*waiting[:too_many], *late}:
             one.transport.abort()
         return await super().on_tick(counter)
