@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable
@@ -364,6 +365,11 @@ def spoilt(text: str | bytes, *names: str) -> Callable[[Path], object]:
     return lambda root: root.joinpath(*names).write_bytes(content)
 
 
+def piped(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 IMAGE = "image_query", next(one.name for one in PLAN if one.split == "query")
 TWO = '<a>\n<Item imageName="x" vehicleID="two" cameraID="c1" colorID="1"/></a>'
 
@@ -374,6 +380,7 @@ TWO = '<a>\n<Item imageName="x" vehicleID="two" cameraID="c1" colorID="1"/></a>'
         ("pamtri", lambda root: (root / "label_query.csv").unlink(), "there is no split 'query'"),
         ("pamtri", spoilt("", "label_query.csv"), "has no rows"),
         ("pamtri", spoilt("", *IMAGE), "is empty"),
+        ("pamtri", lambda root: piped(root.joinpath(*IMAGE)), "is no regular file"),
         ("pamtri", spoilt("nothing", *IMAGE), "cannot be read"),
         (
             "pamtri",
@@ -460,14 +467,17 @@ def test_images_of_one_name_in_two_folders_keep_their_rows_and_maps(tmp_path: Pa
     assert [record.segments for record in records] == [None, stored]
 
 
-def test_a_missing_stored_map_is_named(tmp_path: Path) -> None:
+def test_a_missing_stored_map_and_a_pipe_are_named(tmp_path: Path) -> None:
     root = drawn.pamtri(tmp_path / "data", PLAN[:1] + PLAN[-1:], maps=True)
     (record,) = read_dataset(root, ["train"]).train.records
     (record.heatmaps / "07.jpg").unlink()
-    with pytest.raises(DataError, match=r"07\.jpg: the stored map cannot be read"):
-        load_sample(record, MultiTaskNetSpec(Variant.HEATMAP))
     with pytest.raises(DataError, match=r"07\.jpg: the stored map is missing"):
         read_dataset(root, ["train"])
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"07\.jpg: the stored map cannot be read"):
+            load_sample(record, MultiTaskNetSpec(Variant.HEATMAP))
+        if not (record.heatmaps / "07.jpg").exists():
+            os.mkfifo(record.heatmaps / "07.jpg")
 
 
 def test_visibility_comes_with_the_keypoints(tmp_path: Path) -> None:

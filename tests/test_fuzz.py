@@ -10,8 +10,9 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from multitasknet.images import read_image
 from multitasknet.inference.conversion import Metadata, find_kept, keep
 from multitasknet.models.multitasknet.spec import MultiTaskNetSpec
 from multitasknet.models.vehiclepose.spec import VehiclePoseSpec
+from multitasknet.training.history import read_history
 from multitasknet.training.settings import SETTINGS, check_settings, read_config
 from multitasknet.vehicle.attributes import ClassMaps
 from multitasknet.weights.formats import _message_class
@@ -247,6 +249,8 @@ def use_settings(path: Path) -> None:
     assert json.dumps(found.as_json(), allow_nan=False)
 
 
+HISTORY = json.dumps({"settings": {}, "before": {}, "epochs": []})
+
 METADATA = [
     text
     for spec in (MultiTaskNetSpec(), VehiclePoseSpec())
@@ -401,14 +405,53 @@ def use_weights(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Surface:
-    """A file's name, one that is accepted, what may come in its place, and what reads it."""
+    """A file's name, one that is accepted, what may come in its place, and what reads it.
+
+    What is refused, and its file named, is hostile in ways that chance hardly finds.
+    """
 
     name: str
     plain: str | bytes
     contents: Contents
-    use: Callable[[Path], None]
+    use: Callable[[Path], object]
+    refused: Sequence[str | bytes] = ()
 
 
+DEEP = "[" * 2500
+URL = "https://example.com/a.ckpt"
+BAD_CARDS = [
+    PLAIN_CARD.replace(*one)
+    for one in (
+        ("author: MindSpore team", f"author: {DEEP}"),
+        *((URL, odd) for odd in ("http://[", "http://a\u2100b/a.ckpt", f"{URL[:-5]} b", f'{URL}"')),
+    )
+]
+BAD_SIDECARS = [
+    json.dumps(json.loads(SIDECAR) | {name: value})
+    for name, value in (
+        *(("vehicle_ids", [1e999]), ("metrics", {"mAP": "x"}), ("metrics", 3), ("origin", 5)),
+        *(("size", "big"), ("colors", 5), ("distance", "angle")),
+    )
+]
+FACTS = json.loads(METADATA[0])
+BAD_METADATA = [
+    *(
+        json.dumps(FACTS | {name: value})
+        for name, value in (("batch", "x"), ("batch", 0), ("precision", []), ("network", []))
+    ),
+    *(
+        json.dumps(FACTS | {"spec": FACTS["spec"] | {name: value}})
+        for name, value in (
+            *(("color_names", [[1]]), ("num_ids", "many"), ("keypoint_aware", 3)),
+            *(("input_size", [1, 2]), ("more", 1), ("distance", "angle")),
+        )
+    ),
+]
+BAD_SETTINGS = [f"milestones: {one}" for one in ("&a [*a]", DEEP, "!!int abc", "{x: [1, {y: 2}]}")]
+BAD_HISTORIES = [
+    *("[]", "\0", '{"settings": {}, "before": {}, "more": 1, "epochs": []}'),
+    '{"settings": {}, "before": {}, "epochs": [{"epoch": 1}]}',
+]
 HEADER = ["image", "vehicle_id", "camera", "color", "type"]
 VEHICLE = ["a.jpg", "1", "c002", "red", "3"]
 VISIBILITY = "a.jpg" + ",0" * 36 + "\n"
@@ -429,10 +472,14 @@ COCO_BOXES = json.dumps(
 MOT = "1,2,10,20,30,40,1,-1,-1,-1\n2,2,10,20,30,40,1,-1,-1,-1\n"
 YOLO, KITTI = b"2 0.5 0.5 0.2 0.2 0.9\n", b"Car 0 0 -1.6 1 2 50 60 -1 -1 -1 -1 -1 -1 -1 0.9\n"
 SURFACES = [
-    Surface("card.md", PLAIN_CARD, cards(), use_card),
-    Surface("w.json", SIDECAR, json_texts(SIDECAR), use_sidecar),
-    Surface("settings.yaml", "epochs: 2", settings_texts, use_settings),
-    *(Surface("metadata.json", one, json_texts(one), use_metadata) for one in METADATA),
+    Surface("card.md", PLAIN_CARD, cards(), use_card, BAD_CARDS),
+    Surface("w.json", SIDECAR, json_texts(SIDECAR), use_sidecar, [DEEP, *BAD_SIDECARS]),
+    Surface("settings.yaml", "epochs: 2", settings_texts, use_settings, BAD_SETTINGS),
+    Surface("history.json", HISTORY, json_texts(HISTORY), read_history, [DEEP, *BAD_HISTORIES]),
+    *(
+        Surface("model", one, json_texts(one), use_metadata, [DEEP, *BAD_METADATA])
+        for one in METADATA
+    ),
     Surface("l.csv", LABELS, label_texts, use_labels),
     Surface("label_train.csv", LABELS, label_texts, use_dataset),
     Surface("v.csv", VISIBILITY, damaged(VISIBILITY.encode()), use_visibility),
@@ -469,6 +516,8 @@ SURFACES = [
         SHIPPED,
         damaged(PLAIN_CKPT) | odd_ckpts(),
         use_weights,
+        # Made invalid behind protobuf's back.
+        [ckpt([("nameless", "Float32", [], bytes(4))]).replace(b"nameless", b"\xff" * 8)],
     ),
     Surface(
         "w.safetensors",
@@ -483,6 +532,15 @@ SURFACES = [
 @pytest.mark.filterwarnings("ignore")
 def test_a_plain_file_is_read(surface: Surface, tmp_path: Path) -> None:
     surface.use(write(tmp_path / surface.name, surface.plain))
+
+
+@pytest.mark.parametrize("surface", SURFACES, ids=lambda surface: surface.name)
+@pytest.mark.filterwarnings("ignore")
+def test_hostile_files_are_refused_by_name(surface: Surface, tmp_path: Path) -> None:
+    for content in surface.refused:
+        with pytest.raises(MultiTaskNetError, match=re.escape(Path(surface.name).stem)) as refused:
+            surface.use(write(tmp_path / surface.name, content))
+        assert len(str(refused.value)) < 2000
 
 
 @pytest.mark.parametrize("surface", SURFACES, ids=lambda surface: surface.name)

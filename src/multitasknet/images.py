@@ -305,7 +305,8 @@ def find_images(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ImageError(f"{folder}: there is no such folder; give a folder of vehicle crops")
-    images, hidden = [], []
+    images: list[Path] = []
+    hidden: list[Path] = []
     for path in sorted(_files_in(folder)):
         if path.suffix.lower() in IMAGE_SUFFIXES:
             parts = path.relative_to(folder).parts

@@ -259,18 +259,19 @@ def _csv_row(fields: list[str], origin: str, *, columns: int) -> tuple[str, Labe
     start = columns - 3 * NUM_KEYPOINTS
     ids = []
     for place, text in zip(_PLACES[1:start], fields[1:start], strict=True):
-        ids.append(whole_number(text) or 0)
-        if whole_number(text) is None:
+        if (number := whole_number(text)) is None:
             raise ValueError(f"{place} is {text!r}; expected a whole number")
+        ids.append(number)
     numbers = map(finite, fields[start:], _PLACES[start:])
     keypoints = np.array(list(numbers), dtype=np.float32).reshape(NUM_KEYPOINTS, 3)
     if columns == ANNOTATION_COLUMNS:
         _check_visibility(keypoints, (1, 0))
         ids = [vehicle_in(PurePosixPath(image).name), 0, 0]
-    for column, value in enumerate(ids[1:], start=3):
+    vehicle, color, kind = ids
+    for column, value in ((3, color), (4, kind)):
         if value < 0:
             raise ValueError(f"column {column} is {value}; expected a class id, 0 where unknown")
-    return image, LabelRow(image, *ids, keypoints, origin)
+    return image, LabelRow(image, vehicle, color, kind, keypoints, origin)
 
 
 def read_annotations(
@@ -349,8 +350,8 @@ def numbers_in(annotation: dict[str, Any], field: str, count: int) -> np.ndarray
 def _coco_row(annotation: dict[str, Any], name: str | int, category: Any, origin: str) -> LabelRow:
     image = path_in(str(name))
     if not isinstance(category, dict):
-        value = shown(annotation.get("category_id"))
-        raise ValueError(f"category_id is {value}; expected the id of a category")
+        stated = shown(annotation.get("category_id"))
+        raise ValueError(f"category_id is {stated}; expected the id of a category")
     names = category.get("keypoints", KEYPOINT_NAMES)
     if not isinstance(names, list | tuple) or sorted(map(str, names)) != sorted(KEYPOINT_NAMES):
         raise ValueError(
@@ -368,13 +369,13 @@ def _coco_row(annotation: dict[str, Any], name: str | int, category: Any, origin
     if not isinstance(attributes, dict):
         raise ValueError(f"attributes is {shown(attributes)}; expected an object")
     ids = {"vehicle_id": vehicle_in(PurePosixPath(image).name), "color_id": 0, "type_id": 0}
-    ids |= {name: attributes[name] for name in _IDS if name in attributes}
+    ids |= {field: attributes[field] for field in _IDS if field in attributes}
     for field, value in ids.items():
         least = -_LARGEST_ID if field == "vehicle_id" else 0
         if type(value) is not int or not least <= value <= _LARGEST_ID:
             raise ValueError(f"{field} is {shown(value)}; expected a whole number")
-    order = [names.index(name) for name in KEYPOINT_NAMES]
-    return LabelRow(image, *ids.values(), keypoints[order], origin)
+    keypoints = keypoints[[names.index(one) for one in KEYPOINT_NAMES]]
+    return LabelRow(image=image, **ids, keypoints=keypoints, origin=origin)
 
 
 def _check_visibility(keypoints: np.ndarray, allowed: tuple[int, ...]) -> None:

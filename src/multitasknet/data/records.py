@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from stat import S_ISREG
+from typing import Any
 
 import numpy as np
 
@@ -128,7 +129,7 @@ def mixture(datasets: Iterable[VehicleDataset]) -> VehicleDataset:
     apart: list[VehicleDataset] = []
     vehicle = camera = 0
     for one in datasets:
-        splits = {}
+        moved: dict[str, Any] = {}
         for split in (one.train, one.query, one.gallery):
             records = (
                 replace(
@@ -139,9 +140,9 @@ def mixture(datasets: Iterable[VehicleDataset]) -> VehicleDataset:
                 )
                 for record in split.records
             )
-            splits[split.name] = Split(split.name, tuple(records))
-        apart.append(replace(one, **splits))
-        every = [record for split in splits.values() for record in split.records]
+            moved[split.name] = Split(split.name, tuple(records))
+        apart.append(replace(one, **moved))
+        every = [record for split in moved.values() for record in split.records]
         vehicle = max(vehicle, *(1 + record.vehicle_id for record in every))
         camera = max(camera, *(1 + record.camera_id for record in every))
     measured = next((one for one in apart if len(one.query) and len(one.gallery)), apart[0])
