@@ -10,8 +10,9 @@ from typing import TypeAlias
 import numpy as np
 from filelock import FileLock
 
-from ..errors import GalleryError, OutputError
-from ..files import file_sha256, make_folder, reading, replacing, writing
+from ..data.text import read_table
+from ..errors import GalleryError
+from ..files import file_sha256, make_folder, replacing, writing
 from ..gallery.gallery import Gallery
 from ..gallery.rows import quoted
 from ..gallery.store import SUFFIX, is_store
@@ -87,21 +88,13 @@ class FolderOutput:
         with writing(self._table), self._lock:
             rows = {(row["camera"], row["track"]): row for row in [*self._rows(), *new]}
             with replacing(self._table) as part, part.open("w", encoding="utf-8", newline="") as to:
-                writer = csv.DictWriter(to, _COLUMNS, lineterminator="\n")
+                writer = csv.DictWriter(to, _COLUMNS, lineterminator="\n", extrasaction="ignore")
                 writer.writeheader()
                 writer.writerows(rows.values())
 
     def _rows(self) -> list[dict[str, str]]:
-        if not self._table.is_file():
-            return []
-        with (
-            reading(self._table, OutputError, "this is no table of tracks", "remove it"),
-            self._table.open(encoding="utf-8", newline="") as file,
-        ):
-            rows = csv.DictReader(file)
-            if tuple(rows.fieldnames or ()) != _COLUMNS:
-                raise ValueError(f"its columns are {', '.join(rows.fieldnames or ())}")
-            return list(rows)
+        table = read_table(self._table, _COLUMNS, _COLUMNS) if self._table.is_file() else []
+        return [row for _, row in table]
 
     def _row(self, camera: str, track: Track) -> dict[str, str]:
         image = write_crops(self._folder / camera, track).relative_to(self._folder).as_posix()
@@ -123,6 +116,7 @@ def open_output(place: str, predictor: Predictor) -> Output:
 
     Raises:
         GalleryError: a store of other weights, or in object storage, where no pictures can be kept.
+        DataError: the folder has another table of that name.
         OutputError: it cannot be made.
     """
     return GalleryOutput(place, predictor) if is_store(place) else FolderOutput(Path(place))
