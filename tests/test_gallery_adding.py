@@ -278,7 +278,10 @@ def test_numbers_write_back_as_the_text_they_were(cells: list[str]) -> None:
         ("image,lane,lane\n{0},1,2\n", "two columns are named 'lane'"),
         ("image,bbox\n{0},1\n", "'bbox' may be of either kind; give four"),
         ("image,X,y,w,h\n{0},1,2,-3,4\n", "row 1: cannot be used .the box is X 1, y 2, w -3"),
-        ("image,x,y,w,h\n{0},1,,3,4\n", "row 1: cannot be used .y is None; expected a number"),
+        (
+            "image,x,y,w,h\n{0},1,,3,4\n",
+            "row 1: cannot be used .y is None; expected a finite number",
+        ),
         ("image,x,y,w,h\n{0},0,0,.5,.5\n{1},0,0,9,9\n", "row 1: .* in shares .* row 2, .* pixels"),
         ("image,x1\n{0},1\n", "'x1' is a column of every gallery"),
         ("picture\n{0}\n", "no column is 'image'"),

@@ -314,7 +314,7 @@ def _text_boxes(path: Path, name: str) -> BoxFile:
 
 def _table_boxes(path: Path) -> BoxFile:
     """The boxes of a CSV with a header."""
-    (origin, header), *rows = read_csv(path)
+    (origin, header), *rows = [one for one in read_csv(path) if not one[1][0].startswith("#")]
     names = [name.strip().casefold() for name in header]
     fields = {
         next((one for one in given if one in names), ""): field for field, given in _FIELDS.items()
@@ -328,7 +328,6 @@ def _table_boxes(path: Path) -> BoxFile:
             raise ValueError(f"{len(row)} columns; expected {len(columns)}")
         return _box(dict(zip(columns, row, strict=True)))
 
-    rows = [(place, row) for place, row in rows if not row[0].startswith("#")]
     boxes = parse_all(rows, parse)
     relative = are_relative([box.xyxy for box in boxes], [place for place, _ in rows])
     return BoxFile(tuple(boxes), relative)
