@@ -60,7 +60,6 @@ def run_demo(
     Args:
         output: a new or empty folder.
         photo: a crop of one vehicle; default is one of the demo's own.
-        progress: draw progress bars.
         options: more of :class:`multitasknet.Predictor`'s.
 
     Raises:

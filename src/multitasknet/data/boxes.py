@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -25,7 +24,7 @@ from ..images import (
 )
 from .file_names import path_in
 from .labels import match, numbers_in, read_annotations
-from .text import finite, parse_all, read_csv, read_lines, whole_number
+from .text import finite, parse_all, read_csv, whole_number
 
 logger = logging.getLogger(__name__)
 
@@ -89,17 +88,17 @@ class BoxFile:
 
 
 class _Format(NamedTuple):
-    """Rows without a header: their columns, how many must be there, the first frame's number."""
+    """Columns of rows, how many of them must be there, and the number of the first frame."""
 
-    columns: str
+    columns: Sequence[str]
     least: int
     first: int | None = None
 
 
-_OBJECT = "label - - - x1 y1 x2 y2 - - - - - - - confidence"
-_MOT = _Format("frame track x y w h confidence label - -", 6, first=1)
-_YOLO = _Format("label cx cy w h confidence track", 5)
-_KITTI = (_Format(_OBJECT, 15), _Format(f"frame track {_OBJECT}", 17, first=0))
+_OBJECT = ("label", *["-"] * 3, *CORNERS, *["-"] * 7, "confidence")
+_MOT = _Format(("frame", "track", *_SIZES[0], "confidence", "label", "-", "-"), 6, first=1)
+_YOLO = _Format(("label", *_CENTERED, "confidence", "track"), 5)
+_KITTI = (_Format(_OBJECT, 15), _Format(("frame", "track", *_OBJECT), 17, first=0))
 
 
 def boxes_of(images: Sequence[Path], path: Path) -> list[Box]:
@@ -280,26 +279,29 @@ def are_relative(boxes: Sequence[Corners], places: Sequence[str]) -> bool:
 
 def _text_boxes(path: Path, name: str) -> BoxFile:
     """The boxes of a text; ``name`` is of the frame that it is of, where it is of one."""
-    lines = [(place, line) for place, line in read_lines(path) if not line.startswith("#")]
-    if not lines:
+    rows = [(place, row) for place, row in read_csv(path) if not row[0].startswith("#")]
+    if not rows:
         return BoxFile(())
-    header = re.split(r"\s*[,;\t]\s*", lines[0][1].casefold())
-    if corner_columns(cell.strip('"') for cell in header):
-        return _table_boxes(path)
-    split = re.compile(r"\s*,\s*" if "," in lines[0][1] else r"\s+").split
-    rows = [(place, split(line)) for place, line in lines]
-    count = len(rows[0][1])
-    for format in [_MOT] if "," in lines[0][1] else [_YOLO, *_KITTI]:
-        columns = format.columns.split()
-        if format.least <= count <= len(columns):
-            break
-    else:
-        raise DataError(f"{rows[0][0]}: {count} columns of no format that is known; {_EXPECTED}")
-    image = {} if "frame" in columns else {"image": name}
+    formats = [_MOT]
+    if len(rows[0][1]) == 1:  # separated by blanks
+        rows, formats = [(place, row[0].split()) for place, row in rows], [_YOLO, *_KITTI]
+    place, first = rows[0]
+    count, header = len(first), [cell.strip().casefold() for cell in first]
+    has_header = corner_columns(header) is not None
+    if has_header:
+        formats, rows = [_format_of(header)], rows[1:]
+    format = next((one for one in formats if one.least <= count <= len(one.columns)), None)
+    if format is None:
+        raise DataError(f"{place}: {count} columns of no format that is known; {_EXPECTED}")
+    columns = format.columns
+    if has_header and not {"image", "frame"} & set(columns):
+        raise DataError(f"{place}: the header is {','.join(first)[:200]!r}; {_EXPECTED}")
+    image = {} if has_header or "frame" in columns else {"image": name}
 
     def parse(row: list[str], _: str) -> Box | None:
         if not format.least <= len(row) <= len(columns):
-            raise ValueError(f"{len(row)} columns; expected {format.least} to {len(columns)}")
+            counts = " to ".join(map(str, sorted({format.least, len(columns)})))
+            raise ValueError(f"{len(row)} columns; expected {counts}")
         box = _box(image | dict(zip(columns, row, strict=False)))
         if format is _YOLO and box.confidence > 1:
             raise ValueError(
@@ -308,29 +310,20 @@ def _text_boxes(path: Path, name: str) -> BoxFile:
         is_nothing = box.label == "DontCare" or (format is _MOT and not box.confidence)
         return None if is_nothing else box
 
-    boxes = tuple(box for box in parse_all(rows, parse) if box)
-    return BoxFile(boxes, format is _YOLO, format.first)
+    found = parse_all(rows, parse)
+    boxes = [(box, place) for box, (place, _) in zip(found, rows, strict=True) if box]
+    relative = format is _YOLO or (
+        has_header and are_relative([box.xyxy for box, _ in boxes], [place for _, place in boxes])
+    )
+    return BoxFile(tuple(box for box, _ in boxes), relative, format.first)
 
 
-def _table_boxes(path: Path) -> BoxFile:
-    """The boxes of a CSV with a header."""
-    (origin, header), *rows = [one for one in read_csv(path) if not one[1][0].startswith("#")]
-    names = [name.strip().casefold() for name in header]
-    fields = {
-        next((one for one in given if one in names), ""): field for field, given in _FIELDS.items()
+def _format_of(header: Sequence[str]) -> _Format:
+    """The columns of a table, by the names that programs give them."""
+    names = {
+        next((one for one in given if one in header), ""): field for field, given in _FIELDS.items()
     }
-    columns = [fields.get(name, name) for name in names]
-    if not {"image", "frame"} & set(columns):
-        raise DataError(f"{origin}: the header is {','.join(header)[:200]!r}; {_EXPECTED}")
-
-    def parse(row: list[str], _: str) -> Box:
-        if len(row) != len(columns):
-            raise ValueError(f"{len(row)} columns; expected {len(columns)}")
-        return _box(dict(zip(columns, row, strict=True)))
-
-    boxes = parse_all(rows, parse)
-    relative = are_relative([box.xyxy for box in boxes], [place for place, _ in rows])
-    return BoxFile(tuple(boxes), relative)
+    return _Format([names.get(name, name) for name in header], len(header))
 
 
 def _coco_box(one: dict[str, Any], name: str | int, category: Any, _: str) -> Box | None:

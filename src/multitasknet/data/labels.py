@@ -114,7 +114,6 @@ def write_coco(
     so that :func:`read_labels` gives the same rows.
 
     Args:
-        path: the file.
         rows: the labels; without boxes an image once.
         sizes: the images' width and height in pixels, by name.
         boxes: of each row; default is the whole image.
@@ -202,7 +201,6 @@ def match(
     is the one that the image's name ends in.
 
     Args:
-        images: paths.
         keys: the names and numbers.
         kind: what they are of; how many of these no image has is logged.
         said: names a key and its place.

@@ -47,9 +47,7 @@ def make_sample(pixels: np.ndarray, keypoints: np.ndarray | None, spec: Spec) ->
 def load_sample(record: Record, spec: Spec) -> Sample:
     """Read a record's image, and its maps from disk where present, else from its keypoints.
 
-    Raises:
-        ImageError: the image cannot be read.
-        DataError: a stored map is missing or is not 64x64.
+    ImageError; DataError for a stored map that is missing or is not 64x64.
     """
     pixels = read_image(record.image)
     original, kinds = (pixels.shape[0], pixels.shape[1]), spec.variant
@@ -111,8 +109,6 @@ def read_batches(
     The values depend on the arguments alone: not on the number of workers, nor on earlier passes.
 
     Args:
-        split: whose images.
-        spec: the network, which defines its inputs.
         size: height and width of the network's input.
         batch_size: images a batch; the last one is smaller where it does not divide.
         order: indices of the records, in the order wanted; default is all, as they are.

@@ -17,13 +17,9 @@ _MISTAKES = DataError, GalleryError, ImageError, ClientDisconnect
 
 
 class ProblemError(HTTPException):
-    """A request that cannot be answered, and why.
+    """A request that cannot be answered: what was expected, and the remedy.
 
-    Args:
-        status: of HTTP.
-        detail: what was expected, and the remedy.
-        field: of the request, such as ``images[2]``.
-        file: as its sender calls it.
+    ``field`` is of the request, such as ``images[2]``, ``file`` as its sender calls it.
     """
 
     def __init__(

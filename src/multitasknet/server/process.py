@@ -27,11 +27,8 @@ logger = logging.getLogger(__name__)
 def serve(service: Service, listening: socket.socket, host: str, token: str | None) -> None:
     """Serve until SIGTERM or SIGINT, then finish the requests that are running.
 
-    Args:
-        service: what answers.
-        listening: where, from :func:`listen`; callers who came before are answered now.
-        host: as the user calls it.
-        token: that callers must send; None for none.
+    Callers who came to the socket of :func:`listen` before are answered now. ``host`` is as the
+    user calls it; without a token anyone may call.
     """
     hosts = local_names(host, listening)
     if token is None and not hosts:

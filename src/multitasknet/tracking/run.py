@@ -71,12 +71,9 @@ def track(
     Args:
         videos: each begins when the one before ended.
         follower: gives what names the vehicles in a video's frames.
-        predictor: what embeds.
-        output: where tracks go.
         camera: its name, which names a folder too.
         start: when the first video began; that of a camera on the network is now.
         min_quality: tracks whose best crop has less, 0..1, are left out and counted by reason.
-        progress: draw a progress bar.
 
     Raises:
         OutputError: tracks cannot be written, or the camera's name is none for a folder.

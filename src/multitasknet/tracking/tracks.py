@@ -40,13 +40,8 @@ class Seen(NamedTuple):
 
 
 class _Crop(NamedTuple):
-    """A vehicle cut out of a frame.
-
-    Attributes:
-        score: what it is worth, by what is known without a network.
-        box: in whole pixels within the frame, ``[4]``.
-        pixels: uint8 ``[H, W, 3]`` RGB.
-    """
+    """A vehicle cut out of a frame: what it is worth by what is known without a network, its box
+    ``[4]`` in whole pixels within the frame, and uint8 ``[H, W, 3]`` RGB."""
 
     score: float
     box: np.ndarray
@@ -107,7 +102,7 @@ def gather(
 
     Args:
         frames: with the vehicles in them.
-        crops: of a passage that are kept, a few more than will be asked for.
+        crops: of a passage that will be asked for; a few more are kept.
         side: of the network's input: larger crops are worth no more.
         patience: it is over when the vehicle has not been seen for longer, or after an hour.
         known: names of those whose crops are not needed.
@@ -132,13 +127,9 @@ def gather(
 
 
 def describe(passage: Passage, predictor: Embedder, *, crops: int, is_cosine: bool) -> Track | None:
-    """A passage with the mean embedding of its best crops; None if none was large enough.
+    """A passage that is over, with the mean embedding of its best crops, of length 1 for cosine.
 
-    Args:
-        passage: that is over.
-        predictor: what embeds.
-        crops: how many at most.
-        is_cosine: whether embeddings are compared by angle.
+    None if no crop was large enough.
     """
     if not passage.crops:
         return None
