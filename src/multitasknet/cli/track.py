@@ -148,7 +148,9 @@ def _follower(options: argparse.Namespace) -> Callable[[Video], Follower]:
     if options.detector:
         detect = open_detector(options.detector, threads=usable_cores())
         return lambda video: ByteTrack(lambda frame: detect(frame.pixels), video.rate)
-    files = {video: _beside(video, options.tracks or options.boxes) for video in options.videos}
+    path: Path = options.tracks or options.boxes
+    own = {video: Path(video).parent / path for video in options.videos}
+    files = {video: beside if beside.exists() else path for video, beside in own.items()}
     if len(set(files.values())) < len(options.videos):
         options.usage("a file of boxes or tracks is of one video; name one beside each video")
     if options.tracks:
@@ -158,20 +160,11 @@ def _follower(options: argparse.Namespace) -> Callable[[Video], Follower]:
     return lambda video: ByteTrack(boxes[video.source], video.rate)
 
 
-def _beside(video: str, path: Path) -> Path:
-    """A file that belongs to a video: in the folder of the video, if it is there."""
-    own = Path(video).parent / path
-    return own if own.exists() else path
-
-
-def _time(text: str) -> datetime:
+def _time(text: str) -> datetime | None:
     """An argument that is a time, as the gallery reads them."""
     from ..data.text import parse_time
 
     try:
-        time = parse_time(text)
+        return parse_time(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-    if time is None:
-        raise argparse.ArgumentTypeError("expected a time")
-    return time

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..files import make_folder, replacing
+from ..files import replacing
 from ..images import encode_jpeg
 
 _SIDE = 160
@@ -67,7 +67,6 @@ def write_page(path: str | Path, template: str, **content: Any) -> Path:
         lstrip_blocks=True,
     )
     page = environment.get_template(template).render(**content)
-    make_folder(path.parent)
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     return path
