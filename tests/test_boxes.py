@@ -61,8 +61,9 @@ FORMATS: dict[str, dict[str, str]] = {
               "frame_003.txt": f"car 0 0 -1.5 100 50 190 140 {_REST} 0.5\n"},
     "kitti tracks": {"0000.txt": f"1 7 car 0 0 -1 -10 20 100 90 {_REST} 0.9\n"
                      f"3 -1 car 0 0 -1 100 50 190 140 {_REST} 0.5\n"},
-    "csv": {"a.csv": "\ufeff#;cars\nImage;track_id;score;x1;y1;x2;y2;label\n# by hand\n"
-            "frame_001.png;7;0.9;-10;20;100;90;car\nframe_003.png;;0.5;100;50;190;140;car\n"},
+    "csv": {"a.csv": "\ufeff# by a, b\n \nImage;track_id;score;x1;y1;x2;y2;label\n# by hand\n"
+            "frame_001.png;7;0.9;-10;20;100;90;car\nframe_003.png;;0.5;100;50;190;140;car\n"
+            "frame_003.png;;1;0;0;600;400;DontCare\n"},
     "shares": {"a.csv": "frame,id,conf,x,y,width,height,class\n"
                "1,7.0,0.9,-0.015625,0.0416667,0.171875,0.145833,car\n"
                "3,-1,0.5,0.15625,0.1041667,0.140625,0.1875,car\n"},

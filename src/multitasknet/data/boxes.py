@@ -279,7 +279,11 @@ def are_relative(boxes: Sequence[Corners], places: Sequence[str]) -> bool:
 
 def _text_boxes(path: Path, name: str) -> BoxFile:
     """The boxes of a text; ``name`` is of the frame that it is of, where it is of one."""
-    rows = [(place, row) for place, row in read_csv(path) if not row[0].startswith("#")]
+    rows = [
+        (place, row)
+        for place, row in read_csv(path)
+        if any(map(str.strip, row)) and not row[0].startswith("#")
+    ]
     if not rows:
         return BoxFile(())
     formats = [_MOT]

@@ -78,10 +78,12 @@ def read_lines(source: str | Path | BinaryIO) -> Iterator[tuple[str, str]]:
 def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
     """The rows that are not blank, each after its place, ``file:line``.
 
-    Fields are separated by commas, semicolons or tabs, whichever the first line has most of.
+    Fields are separated by commas, semicolons or tabs, whichever the first line has most of that
+    is no comment.
     """
     text = read_text(path)
-    first = next((line for line in text.splitlines() if line.strip()), "")
+    lines = map(str.strip, text.splitlines())
+    first = next((line for line in lines if line and not line.startswith("#")), "")
     rows = csv.reader(StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=first.count))
     try:
         yield from ((f"{path}:{rows.line_num}", fields) for fields in rows if any(fields))
