@@ -79,6 +79,8 @@ def read_labels(path: str | Path) -> dict[str, LabelRow]:
     path = Path(path)
     if path.suffix.lower() == ".json":
         found = read_annotations(path, "expected COCO keypoint JSON", _coco_row)
+        if not found:
+            raise DataError(f"{path}: there is no annotation; expected COCO keypoint JSON")
         return parse_rows(
             ((row.origin, row) for row in found),
             lambda row, _: (row.image, row),
