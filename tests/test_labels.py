@@ -290,6 +290,7 @@ def annotation_with(**fields: Any) -> Callable[[dict[str, Any]], None]:
     [
         (lambda content: content.pop("images"), "no COCO JSON with images and annotations"),
         (lambda content: content["images"].append(3), "images entry 2 is 3"),
+        (lambda content: content.update(annotations=[]), "there is no annotation"),
         (
             lambda content: content.update(annotations=[7]),
             "annotation 1: image_id is None; expected the id",
