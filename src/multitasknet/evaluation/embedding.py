@@ -16,28 +16,21 @@ from ..vehicle.keypoint_metrics import octants
 if TYPE_CHECKING:
     from ..inference.predictor import Predictor
 
-# Of each image, to break figures down by; the octant is its number, -1 if unclear.
 _FACTS = ("short side", "octant", "quality")
 
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
-    """The network's answers for N images.
+    """The network's answers for N images."""
 
-    Attributes:
-        embeddings: float32 ``[N, D]``.
-        colors, types: int64 ``[N]``, the likeliest class's index; -1 if there is no such head.
-        sha256: of each image's bytes.
-        poses: how many images had a pose of each origin: ``given``, ``estimated``, ``neutral``.
-        facts: by name a number of each image, ``[N]``: ``short side`` in pixels, ``octant`` that
-            the vehicle is seen from, ``quality``; empty where that is not known.
-    """
-
-    embeddings: np.ndarray
-    colors: np.ndarray
-    types: np.ndarray
-    sha256: tuple[str, ...] = ()
+    embeddings: np.ndarray  # float32 ``[N, D]``
+    colors: np.ndarray  # int64 ``[N]``, the likeliest class's index; -1 if there is no such head
+    types: np.ndarray  # the same
+    sha256: tuple[str, ...] = ()  # of each image's bytes
+    # How many images had a pose of each origin: given, estimated, neutral.
     poses: Mapping[str, int] = field(default_factory=dict)
+    # By name a number of each image, ``[N]``: ``short side`` in pixels, ``octant`` that the vehicle
+    # is seen from, -1 if unclear, ``quality``; empty where that is not known.
     facts: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 

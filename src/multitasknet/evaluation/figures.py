@@ -38,12 +38,9 @@ _ENDS = np.array([_FRONT, _FRONT, _SIDE, _REAR, _REAR, _REAR, _SIDE, _FRONT, _NO
 
 @dataclass(frozen=True)
 class Figure:
-    """A mean in percent.
+    """A mean in percent, NaN of nothing, of so many values.
 
-    Attributes:
-        value: the mean; NaN of nothing.
-        low, high: its 95 % interval over vehicles; NaN with fewer than 10 of them.
-        count: how many values it is the mean of.
+    ``low`` and ``high`` are its 95 % interval over vehicles; NaN with fewer than 10 of them.
     """
 
     value: float

@@ -45,18 +45,12 @@ _MISSPELT = {"veir": "veri"}
 
 @dataclass(frozen=True, eq=False)
 class AttributeResult:
-    """How colour or type was predicted, over query and gallery together.
+    """How colour or type was predicted, over query and gallery together."""
 
-    Attributes:
-        names: the network's classes, then those that it does not know but the data has, which can
-            only be predicted wrong.
-        truth: int64 ``[N]``, places in ``names``; -1 where unlabelled.
-        predicted: int64 ``[N]``, places in ``names``.
-    """
-
+    # The network's classes, then those that only the data has, which cannot be predicted right.
     names: tuple[str, ...]
-    truth: np.ndarray
-    predicted: np.ndarray
+    truth: np.ndarray  # int64 ``[N]``, places in ``names``; -1 where unlabelled
+    predicted: np.ndarray  # int64 ``[N]``, places in ``names``
 
     @classmethod
     def of(

@@ -37,30 +37,18 @@ _TINY = 1e-9
 
 @dataclass(frozen=True)
 class Calibration:
-    """How likely hits show the query's vehicle, as measured with weights on labelled data.
+    """How likely hits show the query's vehicle, as measured with weights on labelled data."""
 
-    Attributes:
-        coefficients: of 1, rho and its square.
-        vehicle_rows: rows that a gallery has of one vehicle, of the queries' on average.
-        hits, vehicles: what it was measured on.
-        measured_on: the data set, such as its folder's name.
-        weights: sha256 of their file.
-        input_size: height and width that images were brought to.
-        pose: where poses were from, as :attr:`multitasknet.Predictor.pose_setting`.
-        precision: that the network ran in.
-        level: of the surroundings.
-    """
-
-    coefficients: tuple[float, float, float]
-    vehicle_rows: float
+    coefficients: tuple[float, float, float]  # of 1, rho and its square
+    vehicle_rows: float  # that a gallery has of one vehicle, of the queries' on average
     hits: int
     vehicles: int
-    measured_on: str
-    weights: str
-    input_size: tuple[int, int]
-    pose: str
-    precision: str
-    level: float = LEVEL
+    measured_on: str  # the data set, such as its folder's name
+    weights: str  # sha256 of their file
+    input_size: tuple[int, int]  # height and width that images were brought to
+    pose: str  # where poses were from, as :attr:`multitasknet.Predictor.pose_setting`
+    precision: str  # that the network ran in
+    level: float = LEVEL  # of the surroundings
 
     def __post_init__(self) -> None:
         if len(self.coefficients) != 3 or not np.isfinite(self.coefficients).all():
@@ -75,9 +63,7 @@ class Calibration:
     def probability(self, distances: ArrayLike, scale: float, rows: int) -> np.ndarray:
         """Of rows of a gallery at these squared distances from one query, float64 ``[N]``.
 
-        Args:
-            scale: of the query in that gallery, see :func:`surroundings`.
-            rows: of the gallery.
+        ``scale`` is the query's in that gallery, see :func:`surroundings`; ``rows`` the gallery's.
         """
         base, slope, bend = self.coefficients
         rho = _relative(distances, scale)
@@ -114,33 +100,21 @@ class Calibration:
 
 @dataclass(frozen=True, eq=False)
 class LabelledHits:
-    """The nearest rows of labelled queries.
+    """The nearest rows of labelled queries."""
 
-    Attributes:
-        rho: of each hit, ``[N]``.
-        same: whether it shows the query's vehicle, ``[N]``.
-        rank: of it, from 0, ``[N]``.
-        vehicle_rows: rows of a query's vehicle in the gallery, on average.
-        rows: of the gallery.
-        vehicles: that the queries show.
-    """
-
-    rho: np.ndarray
-    same: np.ndarray
-    rank: np.ndarray
-    vehicle_rows: float
-    rows: int
-    vehicles: int
+    rho: np.ndarray  # of each hit, ``[N]``
+    same: np.ndarray  # whether it shows the query's vehicle, ``[N]``
+    rank: np.ndarray  # of it, from 0, ``[N]``
+    vehicle_rows: float  # rows of a query's vehicle in the gallery, on average
+    rows: int  # of the gallery
+    vehicles: int  # that the queries show
 
     @classmethod
     def of(cls, query: ArrayLike, gallery: ArrayLike, labels: Labels) -> LabelledHits:
         """The 24 nearest rows of each query that its labels let it rank.
 
-        Queries whose vehicle is not in the gallery count too: their hits are wrong.
-
-        Args:
-            query, gallery: finite numbers ``[Q, D]`` and ``[G, D]``, else DataError.
-            labels: of these.
+        Queries whose vehicle is not in the gallery count too: their hits are wrong. Embeddings are
+        finite numbers ``[Q, D]`` and ``[G, D]``, else DataError.
         """
         query, gallery = check_embedding_pair("query", query, "gallery", gallery)
         found: list[tuple[np.ndarray, ...]] = []

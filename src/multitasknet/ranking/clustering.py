@@ -29,23 +29,15 @@ _JUDGED = 4096
 
 @dataclass(frozen=True, eq=False)
 class Clustering:
-    """Which images show one vehicle.
+    """Which images show one vehicle."""
 
-    Attributes:
-        labels: int64 ``[N]``, the cluster of each image, 0 to ``count - 1``; -1 if left out.
-        count: clusters.
-        eps: the largest Jaccard distance of neighbours.
-        one_camera: images that are left out because their cluster is one camera's; the others that
-            are left out are outliers.
-        silhouette: -1 to 1, the mean over all images of how much nearer the centroid of the next
-            cluster is than their own; 0 for those left out, as Rousseeuw has it for what is alone,
-            and 0 if there are not two clusters. It needs no labels.
-    """
-
-    labels: np.ndarray
+    labels: np.ndarray  # int64 ``[N]``, the cluster of each image, 0 to ``count - 1``; -1 if none
     count: int
-    eps: float
-    one_camera: int
+    eps: float  # the largest Jaccard distance of neighbours
+    one_camera: int  # images that are in no cluster because theirs is one camera's
+    # -1 to 1, the mean over all images of how much nearer the centroid of the next cluster is than
+    # their own; 0 for those left out, as Rousseeuw has it for what is alone, and 0 if there are not
+    # two clusters. It needs no labels.
     silhouette: float
 
     @property

@@ -16,19 +16,13 @@ from .distances import check_count, check_integers, check_numbers
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Vehicles and cameras of Q queries and G gallery images.
-
-    Attributes:
-        query_ids, query_cameras: integers ``[Q]``; camera -1 is unknown, and equals no camera.
-        gallery_ids, gallery_cameras: integers ``[G]``.
-        own_camera: whether gallery images of the query's vehicle and camera count.
-    """
+    """Vehicles and cameras, integers, of Q queries and G gallery images."""
 
     query_ids: np.ndarray
     gallery_ids: np.ndarray
-    query_cameras: np.ndarray
+    query_cameras: np.ndarray  # -1 is unknown, and equals no camera
     gallery_cameras: np.ndarray
-    own_camera: bool = False
+    own_camera: bool = False  # whether gallery images of the query's vehicle and camera count
 
     def ranked(self, query: int) -> np.ndarray:
         """Which rows of the gallery are ranked for a query: bool ``[G]``."""
@@ -56,23 +50,15 @@ class RankingResult:
     """Where the matches of Q queries rank, P of them, by query and nearest first.
 
     Queries without a match count in no mean.
-
-    Attributes:
-        vehicles: int64 ``[Q]``, the queries'; where a protocol draws the gallery, of all draws.
-        queries, images: int64 ``[P]``, rows of queries and gallery.
-        ranks: int64 ``[P]``, from 1, among all that is ranked for the query.
-        max_rank: length of the CMC.
-        most: how many of the nearest count for the average precision; None for all.
-        draws: how often a protocol drew the gallery; the queries of each draw follow one another.
     """
 
-    vehicles: np.ndarray
-    queries: np.ndarray
-    images: np.ndarray
-    ranks: np.ndarray
-    max_rank: int = 50
-    most: int | None = None
-    draws: int = 1
+    vehicles: np.ndarray  # int64 ``[Q]``, the queries'; of all draws, one after the other
+    queries: np.ndarray  # int64 ``[P]``, rows of queries
+    images: np.ndarray  # int64 ``[P]``, rows of the gallery
+    ranks: np.ndarray  # int64 ``[P]``, from 1, among all that is ranked for the query
+    max_rank: int = 50  # length of the CMC
+    most: int | None = None  # how many of the nearest count for the average precision; None for all
+    draws: int = 1  # how often a protocol drew the gallery
 
     @cached_property
     def first_ranks(self) -> np.ndarray:

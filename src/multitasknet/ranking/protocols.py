@@ -26,34 +26,22 @@ class Draw:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a ranking is measured.
+    """How a ranking is measured."""
 
-    Attributes:
-        name: the option's.
-        text: a sentence for reports.
-        own_camera: whether gallery images of the query's vehicle and camera count.
-        most: how many of the nearest count for mAP; None for all.
-        draws: how often one image of each vehicle is drawn to be the gallery, the rest of query and
-            gallery being the queries; 0 where the data set says which images are the gallery.
-        tracks: also rank by tracks where they are known.
-    """
-
-    name: str
-    text: str
-    own_camera: bool = False
-    most: int | None = None
+    name: str  # the option's
+    text: str  # a sentence for reports
+    own_camera: bool = False  # whether gallery images of the query's vehicle and camera count
+    most: int | None = None  # how many of the nearest count for mAP; None for all
+    # How often one image of each vehicle is drawn to be the gallery, the rest of query and gallery
+    # being the queries; 0 where the data set says which images are the gallery.
     draws: int = 0
-    tracks: bool = False
+    tracks: bool = False  # also rank by tracks where they are known
 
     def drawn(self, vehicles: np.ndarray, cameras: np.ndarray, queries: int) -> list[Draw]:
         """What is ranked, once or as often as is drawn; the same draws every time.
 
-        Args:
-            vehicles, cameras: of a data set's images, integers ``[N]``.
-            queries: how many of these, the first, are its queries.
-
-        Raises:
-            DataError: no query has a match.
+        Vehicles and cameras are those of a data set's images, integers ``[N]``, of which the first
+        are its ``queries``. DataError: no query has a match.
         """
         found = []
         for query, gallery in self._splits(vehicles, queries):

@@ -48,17 +48,11 @@ _ALIKE, _TINY = 1e-3, 1e-9
 
 @dataclass(frozen=True)
 class Rate:
-    """How many pairs of strangers are as near as a pair is.
+    """How many pairs of strangers are as near as a pair is."""
 
-    Attributes:
-        rate: their share, 0..1; the smallest that is stated is one of ``pairs``.
-        upper: with a confidence of 95 % the share is at most this.
-        pairs: pairs of rows that it rests on.
-    """
-
-    rate: float
-    upper: float
-    pairs: int
+    rate: float  # their share, 0..1; the smallest that is stated is one of ``pairs``
+    upper: float  # with a confidence of 95 % the share is at most this
+    pairs: int  # of rows, that it rests on
 
     @property
     def words(self) -> str:
@@ -78,11 +72,9 @@ class Rate:
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Rows whose times and cameras are known; those of one moment and two cameras are strangers.
+    """Rows ``[N, D]`` of known moments and cameras, integers ``[N]``.
 
-    Attributes:
-        embeddings: ``[N, D]``.
-        moments, cameras: integers ``[N]``.
+    Those of one moment and two cameras are strangers.
     """
 
     embeddings: np.ndarray
@@ -92,32 +84,20 @@ class Moments:
 
 @dataclass(frozen=True)
 class StrangerRates:
-    """The rate at any distance, as the rows of a gallery show it.
+    """The rate at any distance, as the rows of a gallery show it."""
 
-    Attributes:
-        distances: squared Euclidean, ascending.
-        rates, uppers: at these, as in :class:`Rate`; between two they are interpolated.
-        pairs: pairs of rows that they rest on.
-        at_one_time: whether these are pairs of different cameras at one time, not random ones.
-        doubt: why no rate is stated, and a distance is rough or none; empty if rates are.
-    """
-
-    distances: tuple[float, ...]
-    rates: tuple[float, ...]
-    uppers: tuple[float, ...]
-    pairs: int
-    at_one_time: bool
-    doubt: str
+    distances: tuple[float, ...]  # squared Euclidean, ascending
+    rates: tuple[float, ...]  # at these, as in :class:`Rate`; interpolated between two
+    uppers: tuple[float, ...]  # the same
+    pairs: int  # of rows, that they rest on
+    at_one_time: bool  # whether these are of different cameras at one time, not random ones
+    doubt: str  # why no rate is stated, and a distance is rough or none; empty if rates are
 
     @classmethod
     def of(cls, embeddings: np.ndarray, together: Moments | None = None) -> StrangerRates:
-        """From rows at random, in any order, and others of known times; all their pairs are made.
+        """From rows ``[N, D]`` at random, in any order, and others of known times; DataError.
 
-        Args:
-            embeddings: finite numbers ``[N, D]``.
-
-        Raises:
-            DataError: wrong shapes or types, or values that are not finite.
+        All their pairs are made.
         """
         few = f"{len(embeddings)} rows; rates of strangers take {_FEWEST} or more"
         if len(embeddings) < _FEWEST_ROUGH:
@@ -174,10 +154,8 @@ class StrangerRates:
     def distance_at(self, rate: float) -> float:
         """The squared distance that this share of pairs of strangers lies within.
 
-        It is given where rates are in doubt too, and is a rough one then.
-
-        Raises:
-            DataError: the rows show none, or the rate is smaller than one of the pairs.
+        It is given where rates are in doubt too, and is a rough one then. DataError: the rows show
+        none, or the rate is smaller than one of the pairs.
         """
         if not self.distances:
             raise DataError(f"{self.doubt}; give a distance")

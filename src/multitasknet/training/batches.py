@@ -158,17 +158,11 @@ class IdentitySampler:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One batch.
+    """One batch."""
 
-    Attributes:
-        inputs: what the network is called with, in its order.
-        labels: what its loss takes after the outputs, in its order.
-        indices: the images' positions in the split.
-    """
-
-    inputs: tuple[Tensor, ...]
-    labels: tuple[Tensor, ...]
-    indices: np.ndarray
+    inputs: tuple[Tensor, ...]  # what the network is called with, in its order
+    labels: tuple[Tensor, ...]  # what its loss takes after the outputs, in its order
+    indices: np.ndarray  # the images' positions in the split
 
 
 class Draw(NamedTuple):

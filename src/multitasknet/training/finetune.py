@@ -31,19 +31,12 @@ AnySettings = TypeVar("AnySettings", bound=Settings)
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """What a training came to.
+    """What a training came to."""
 
-    Attributes:
-        output: the folder with ``best.ckpt``, ``last.ckpt``, ``history.json``, ``report.html``.
-        history: settings and epochs.
-        checkpoint: the best weights by the task's metric, with their sidecar beside them.
-        is_first: whether this is the process that wrote; always, except under msrun.
-    """
-
-    output: Path
+    output: Path  # the folder with best.ckpt, last.ckpt, history.json, report.html
     history: History
-    checkpoint: Path
-    is_first: bool = True
+    checkpoint: Path  # the best weights by the task's metric, their sidecar beside them
+    is_first: bool = True  # whether this process wrote; always, except under msrun
 
     @property
     def best(self) -> EpochRecord | None:

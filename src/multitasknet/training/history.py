@@ -18,25 +18,15 @@ _SHOWN = ("mAP", "Rank-1", "color", "type")
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch, or one round of an adaptation.
+    """One epoch, or one round of an adaptation."""
 
-    Attributes:
-        epoch: 1 for the first; round 0 of an adaptation sets statistics alone.
-        losses: means over the epoch: ``total`` and the unweighted parts.
-        rate: learning rate of the last step.
-        skipped: steps without an update, because a gradient overflowed.
-        seconds: time of the training alone; of a round, of all of it.
-        images_per_second: of this process's training.
-        metrics: what the validation came to; empty if there was none.
-    """
-
-    epoch: int
-    losses: Mapping[str, float]
-    rate: float = 0.0
-    skipped: int = 0
-    seconds: float = 0.0
-    images_per_second: float = 0.0
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    epoch: int  # 1 for the first; round 0 of an adaptation sets statistics alone
+    losses: Mapping[str, float]  # means over the epoch: ``total`` and the unweighted parts
+    rate: float = 0.0  # of learning, of the last step
+    skipped: int = 0  # steps without an update, because a gradient overflowed
+    seconds: float = 0.0  # of the training alone; of a round, of all of it
+    images_per_second: float = 0.0  # of this process's training
+    metrics: Mapping[str, float] = field(default_factory=dict)  # empty without a validation
 
 
 @dataclass(frozen=True)

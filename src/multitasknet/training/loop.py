@@ -59,52 +59,37 @@ _NAMED = 8
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A training as it was asked for.
+    """A training as it was asked for."""
 
-    Attributes:
-        settings: of the class that belongs to the network.
-        source: where weights come from, with the cache and whether it is offline.
-        weights: what the network starts from; None for random values.
-        show: draw progress bars on a terminal.
-    """
-
-    settings: Any
+    settings: Any  # of the class that belongs to the network
     dataset: VehicleDataset
     output: Path
+    # Where weights come from, with the cache and whether it is offline.
     source: WeightsSource = field(default_factory=WeightsSource)
-    weights: Weights | None = None
+    weights: Weights | None = None  # what the network starts from; None for random values
     devices: Devices = field(default_factory=Devices)
     workers: int = 1
-    show: bool = False
+    show: bool = False  # progress bars on a terminal
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What one network is trained with, made by the function that its settings name.
+    """What one network is trained with, made by the function that its settings name."""
 
-    Attributes:
-        network: with its first weights, see :func:`open_network`.
-        sampler: draws the batches of ``source``, the training images.
-        loss: a Cell of the outputs and then the batch's labels; returns the total, a float32
-            scalar, and the unweighted parts, float32 ``[L]``.
-        losses: names of the parts; a network without the last ones leaves them out.
-        metric: which of the metrics decides what the best weights are.
-        higher_is_better: whether its highest value does, or its lowest.
-        validate: the metrics of the network, which is in inference mode; empty where the data set
-            has nothing to validate on.
-        forward: called with a batch's inputs, if that is only a part of the network.
-        class_maps: which raw id each class is, for the sidecar.
-    """
-
-    network: nn.Cell
+    network: nn.Cell  # with its first weights, see :func:`open_network`
     sampler: IdentitySampler | ShuffledSampler
-    source: Source
+    source: Source  # of the training images
+    # Of the outputs and then the batch's labels; returns the total, a float32 scalar, and the
+    # unweighted parts, float32 ``[L]``.
     loss: nn.Cell
-    losses: tuple[str, ...]
-    metric: str
-    higher_is_better: bool = True
+    losses: tuple[str, ...]  # the parts' names; a network without the last ones leaves them out
+    metric: str  # which of the metrics decides what the best weights are
+    higher_is_better: bool = True  # whether its highest value does, or its lowest
+    # The metrics of the network in inference mode; empty without data to validate on.
     validate: Callable[[], Mapping[str, float]] = dict
+    # Called with a batch's inputs, if that is only a part of the network.
     forward: Callable[..., Any] | None = None
+    # Which raw id each class is, for the sidecar.
     class_maps: ClassMaps = field(default_factory=lambda: ClassMaps((), (), ()))
 
 

@@ -115,21 +115,13 @@ def without_remarks() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step did.
+    """What one step did."""
 
-    Attributes:
-        total: the loss.
-        parts: float32, its unweighted parts.
-        gradient_norm: of all gradients together, before clipping.
-        updated: whether the weights changed; they do not if a gradient is not finite.
-        is_hopeless: it is not finite, and no smaller scale of the loss is left to try.
-    """
-
-    total: float
-    parts: np.ndarray
-    gradient_norm: float
-    updated: bool
-    is_hopeless: bool
+    total: float  # the loss
+    parts: np.ndarray  # float32, its unweighted parts
+    gradient_norm: float  # of all gradients together, before clipping
+    updated: bool  # whether the weights changed; they do not if a gradient is not finite
+    is_hopeless: bool  # it is not finite, and no smaller scale of the loss is left to try
 
 
 class TrainingStep:

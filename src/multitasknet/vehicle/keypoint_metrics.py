@@ -66,18 +66,12 @@ class CalibrationBin:
 
 @dataclass(frozen=True, eq=False)
 class KeypointErrors:
-    """Distances of estimates from the truth.
+    """Distances of estimates from the truth, arrays ``[N, 36]``."""
 
-    Attributes:
-        relative: float64 ``[N, 36]``, in units of the picture's longer side.
-        visible, hidden: bool ``[N, 36]``; neither where the true place is not known.
-        confidences: float64 ``[N, 36]``, the estimates'.
-    """
-
-    relative: np.ndarray
-    visible: np.ndarray
-    hidden: np.ndarray
-    confidences: np.ndarray
+    relative: np.ndarray  # float64, in units of the picture's longer side
+    visible: np.ndarray  # bool
+    hidden: np.ndarray  # bool; neither is where the true place is not known
+    confidences: np.ndarray  # float64, the estimates'
 
     @classmethod
     def of(cls, estimates: np.ndarray, truth: np.ndarray, sides: np.ndarray) -> KeypointErrors:

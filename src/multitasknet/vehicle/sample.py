@@ -9,14 +9,8 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """What augmentation changes, before it is brought to a network's size.
+    """What augmentation changes, before it is brought to a network's size."""
 
-    Attributes:
-        pixels: uint8 ``[H, W, 3]``, RGB.
-        keypoints: float32 ``[36, 3]`` of x, y (pixels) and confidence.
-        maps: uint8 ``[M, 64, 64]``: heatmaps, then segments, as far as a network takes them.
-    """
-
-    pixels: np.ndarray
-    keypoints: np.ndarray
-    maps: np.ndarray
+    pixels: np.ndarray  # uint8 ``[H, W, 3]``, RGB
+    keypoints: np.ndarray  # float32 ``[36, 3]`` of x, y (pixels) and confidence
+    maps: np.ndarray  # uint8 ``[M, 64, 64]``: heatmaps, then segments, as far as a network has them
