@@ -26,8 +26,8 @@ import pyarrow as pa
 from tables import table
 
 from multitasknet import COLORS, TYPES, Gallery, Predictor, find_images, read_dataset
-from multitasknet.gallery.columns import origin_text, table_schema
-from multitasknet.gallery.columns import vectors as read_vectors
+from multitasknet.gallery.store import origin_text, table_schema
+from multitasknet.gallery.store import vectors as read_vectors
 from multitasknet.inference.prediction import EmbeddingOrigin
 from multitasknet.ranking.distances import squared_distances
 from vehiclesynth import synthesize

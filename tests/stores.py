@@ -14,8 +14,8 @@ from PIL import Image
 
 from multitasknet.data.records import Record
 from multitasknet.errors import ImageError
-from multitasknet.gallery.columns import halves, table_schema
 from multitasknet.gallery.gallery import Gallery
+from multitasknet.gallery.store import halves, table_schema
 from multitasknet.images import Picture, open_picture
 from multitasknet.inference.prediction import EmbeddingOrigin, Prediction
 from multitasknet.models.multitasknet.spec import MultiTaskNetSpec

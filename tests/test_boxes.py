@@ -373,10 +373,10 @@ def test_crops_of_rows_are_written_with_a_manifest_that_gallery_add_reads(
         found = read_image(entry.image)
         assert found.shape == wanted.shape and np.abs(found.astype(int) - wanted).mean() < 4
     with pytest.raises(OutputError, match="something is there already; give a new folder"):
-        store.export_crops(target)
+        store.export(target)
     Path(kept[0].id.partition("#")[0]).rename(tmp_path / "gone.png")
     try:
-        assert store.export_crops(tmp_path / "rest") == 3 and "is left out" in caplog.text
+        assert store.export(tmp_path / "rest") == 3 and "is left out" in caplog.text
     finally:
         (tmp_path / "gone.png").rename(kept[0].id.partition("#")[0])
 

@@ -35,9 +35,9 @@ from multitasknet.data.labels import COLUMNS, read_labels, read_visibility
 from multitasknet.data.layouts import read_dataset
 from multitasknet.errors import GalleryError, MultiTaskNetError
 from multitasknet.gallery import index
-from multitasknet.gallery.columns import origin_in
 from multitasknet.gallery.entries import read_manifest
 from multitasknet.gallery.gallery import Gallery
+from multitasknet.gallery.store import origin_in
 from multitasknet.hub.card import load_card
 from multitasknet.images import read_image
 from multitasknet.inference.conversion import Metadata, find_kept, keep

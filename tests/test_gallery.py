@@ -17,7 +17,7 @@ from stores import PixelPredictor
 
 from multitasknet.errors import GalleryError, MultiTaskNetError
 from multitasknet.gallery.gallery import Gallery, open_gallery
-from multitasknet.gallery.rows import GalleryFilter, GalleryRow
+from multitasknet.gallery.rows import Facets, GalleryRow
 from multitasknet.models.multitasknet.spec import MultiTaskNetSpec
 from multitasknet.ranking.distances import squared_distances
 
@@ -35,12 +35,12 @@ def row_of(number: int) -> dict[str, Any]:
     )
 
 
-def passes(row: GalleryRow, where: GalleryFilter) -> bool:
+def passes(row: GalleryRow, chosen: dict[str, Any]) -> bool:
     """What a filter means, told once more."""
-    values = ((row.camera, where.cameras), (row.color, where.colors), (row.type, where.types))
-    first, last = where.not_before, where.not_after
-    if any(wanted and value not in wanted for value, wanted in values):
+    values = {"cameras": row.camera, "colors": row.color, "types": row.type}
+    if any(chosen[name] and value not in chosen[name] for name, value in values.items()):
         return False
+    first, last = chosen["not_before"], chosen["not_after"]
     if row.time is None:
         return first is None and last is None
     return (first is None or row.time >= first) and (last is None or row.time <= last)
@@ -55,30 +55,32 @@ def gallery(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return made
 
 
-filters = st.builds(
-    GalleryFilter,
-    cameras=st.lists(st.sampled_from(["2", "11", "9"]), max_size=2).map(tuple),
-    colors=st.lists(st.sampled_from(["red", "blue"]), max_size=1).map(tuple),
-    types=st.lists(st.sampled_from(["van", "bus"]), max_size=1).map(tuple),
-    not_before=st.none() | st.just(NOON + timedelta(seconds=7)),
-    not_after=st.none() | st.just(NOON + timedelta(seconds=47)),
+FACETS = Facets(("2", "11", "9"), ("red", "blue"), ("van", "bus"))
+filters = st.fixed_dictionaries(
+    {
+        "cameras": st.lists(st.sampled_from(FACETS.cameras), max_size=2),
+        "colors": st.lists(st.sampled_from(FACETS.colors), max_size=1),
+        "types": st.lists(st.sampled_from(FACETS.types), max_size=1),
+        "not_before": st.none() | st.just(NOON + timedelta(seconds=7)),
+        "not_after": st.none() | st.just(NOON + timedelta(seconds=47)),
+    }
 )
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.integers(0, 99), filters | st.none(), st.integers(1, 70), st.none() | st.floats(0, 90))
+@given(st.integers(0, 99), filters, st.integers(1, 70), st.none() | st.floats(0, 90))
 def test_the_nearest_are_found_among_what_passes(
-    gallery: Gallery, seed: int, where: GalleryFilter | None, top: int, reach: float | None
+    gallery: Gallery, seed: int, chosen: dict, top: int, reach: float | None
 ) -> None:
     rows = list(gallery.select("true"))
     every = np.stack([row_of(number)["embedding"] for number in range(COUNT)]).astype(np.float32)
     queries = np.random.default_rng(1000 + seed).normal(size=(2, stores.WIDTH)).astype(np.float32)
-    found = gallery.search(queries, top=top, where=where, max_distance=reach)
+    found = gallery.search(queries, top=top, where=FACETS.where(**chosen), max_distance=reach)
     for distances, hits in zip(squared_distances(queries, every), found, strict=True):
         expected = sorted(
             (float(distance), one.id)
             for one, distance in zip(rows, distances, strict=True)
-            if where is None or passes(one, where)
+            if passes(one, chosen)
         )[:top]
         near = [one for one in expected if reach is None or one[0] <= reach]
         assert [(hit.distance, hit.row.id) for hit in hits] == near

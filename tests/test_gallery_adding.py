@@ -19,9 +19,8 @@ from multitasknet.data.boxes import Box
 from multitasknet.data.records import Record
 from multitasknet.data.text import parse_time
 from multitasknet.errors import GalleryError, MultiTaskNetError
-from multitasknet.gallery import adding, kept_rates
-from multitasknet.gallery.columns import parse_cells
-from multitasknet.gallery.entries import entries_of, entries_of_boxes, read_manifest
+from multitasknet.gallery import adding, index
+from multitasknet.gallery.entries import entries_of, entries_of_boxes, parse_cells, read_manifest
 from multitasknet.gallery.gallery import Gallery
 from multitasknet.gallery.rows import AddReport, Entry
 
@@ -94,15 +93,15 @@ def test_rates_are_measured_again_though_embedding_again_was_cut_short(
     gallery: Gallery, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(gallery, pictures)
-    before = kept_rates.kept(gallery)
+    before = index.kept_rates(gallery)
     with monkeypatch.context() as patch:
-        patch.setattr(kept_rates, "keep", full)
+        patch.setattr(index, "keep_rates", full)
         with pytest.raises(OSError, match="No space"):
             add(gallery, gallery.stale(OTHER.origin), OTHER, reembed=True)
-    assert before is not None and kept_rates.kept(gallery) is None
+    assert before is not None and index.kept_rates(gallery) is None
     assert not gallery.stale(OTHER.origin)
     add(gallery, [], OTHER)
-    assert kept_rates.kept(gallery) is not None
+    assert index.kept_rates(gallery) is not None
 
 
 def test_a_folder_is_the_same_however_it_is_named(

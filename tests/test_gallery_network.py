@@ -10,9 +10,9 @@ import stores
 
 from multitasknet import Predictor
 from multitasknet.errors import GalleryError
+from multitasknet.gallery.adding import check_same_origin, ray_embedder
 from multitasknet.gallery.entries import entries_of
 from multitasknet.gallery.gallery import Gallery, open_gallery
-from multitasknet.gallery.ray import check_same_origin, ray_embedder
 from multitasknet.gallery.rows import Entry
 
 

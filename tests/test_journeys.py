@@ -34,9 +34,9 @@ from multitasknet.gallery.journeys import (
     read_travel_times,
     vehicles,
     ways,
-    write_geojson,
 )
 from multitasknet.gallery.linking import link, travel_times
+from multitasknet.gallery.pages import write_journeys
 from multitasknet.gallery.rows import Entry
 from multitasknet.server.service import Service
 
@@ -430,7 +430,9 @@ def test_what_cannot_be_written_says_why(
     assert "ends in .html, .csv or .geojson" in capsys.readouterr().err
     linked(town)
     with pytest.raises(GalleryError, match="camera 'c' is not among a, b"):
-        write_geojson(tmp_path / "a", journeys(town, vehicles(town)), {"a": (0, 0), "b": (0, 0)})
+        write_journeys(
+            tmp_path / "a.geojson", journeys(town, vehicles(town)), {"a": (0, 0), "b": (0, 0)}
+        )
 
 
 @pytest.mark.parametrize(

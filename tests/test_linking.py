@@ -39,6 +39,7 @@ def seen(
 ) -> Sightings:
     count = len(cameras)
     return Sightings(
+        range(int(max(cameras)) + 1),
         np.array(cameras),
         np.array(first, np.float64),
         np.array(first if last is None else last, np.float64),

@@ -25,9 +25,9 @@ from multitasknet import (
     read_weights,
 )
 from multitasknet.cli import main
-from multitasknet.gallery.columns import origin_text
 from multitasknet.gallery.gallery import Gallery
 from multitasknet.gallery.rows import Entry
+from multitasknet.gallery.store import origin_text
 from multitasknet.server.service import Service
 from multitasknet.vehicle.quality import CONTENTS, find_quality
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multitasknet.errors import DataError
-from multitasknet.gallery import kept_rates
+from multitasknet.gallery import index
 from multitasknet.gallery.gallery import Gallery
 from multitasknet.ranking.distances import squared_distances
 from multitasknet.ranking.strangers import Moments, StrangerRates
@@ -137,7 +137,7 @@ def add(gallery: Gallery, rows: np.ndarray, start: int = 0, **more: list) -> Non
 def test_a_gallery_keeps_its_rates_until_it_has_changed(tmp_path: Path) -> None:
     gallery = stores.open_gallery(tmp_path / "city.lance")
     add(gallery, ROWS)
-    kept_rates.keep(gallery)
+    index.keep_rates(gallery)
     kept = Gallery(tmp_path / "city.lance").rates
     assert kept == gallery.rates and not kept.doubt
     add(gallery, ROWS[:50], start=1000)
@@ -146,7 +146,7 @@ def test_a_gallery_keeps_its_rates_until_it_has_changed(tmp_path: Path) -> None:
     assert gallery.rates != kept and gallery.rates.pairs > kept.pairs
     gallery.remove("id > '5'")
     removed = Gallery(tmp_path / "city.lance")
-    assert kept_rates.kept(removed) is None
+    assert index.kept_rates(removed) is None
     assert removed.rates.pairs == len(removed) * (len(removed) - 1) / 2
 
 

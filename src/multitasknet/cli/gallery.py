@@ -123,9 +123,9 @@ def _action(
 
 
 def _add(options: argparse.Namespace) -> None:
+    from ..gallery.adding import ray_embedder
     from ..gallery.entries import with_labels
     from ..gallery.gallery import Gallery
-    from ..gallery.ray import ray_embedder
 
     if options.images and options.manifest:
         options.usage("give images or --manifest, not both")
@@ -218,12 +218,9 @@ def _export(options: argparse.Namespace) -> None:
     from ..files import check_output
 
     gallery, output = _opened(options), options.output
-    if output.suffix:
-        check_output(output)
-        print(f"{gallery.export(output, options.where)} rows in {output}")
-    else:
-        check_output(output, folder=True)
-        print(f"{gallery.export_crops(output, options.where)} crops in {output}")
+    check_output(output, folder=not output.suffix)
+    what = "rows" if output.suffix else "crops"
+    print(f"{gallery.export(output, options.where)} {what} in {output}")
 
 
 def _link(options: argparse.Namespace) -> None:

@@ -147,8 +147,9 @@ def number(text: str) -> float:
 def _search(options: argparse.Namespace) -> None:
     import numpy as np
 
+    from ..errors import GalleryError
     from ..files import check_output
-    from ..gallery.entries import entry_order, write_ranks
+    from ..gallery.entries import write_ranks
     from ..gallery.gallery import find_gallery, open_gallery
     from ..gallery.pages import write_search_page
 
@@ -156,7 +157,10 @@ def _search(options: argparse.Namespace) -> None:
     place = find_gallery(options.gallery)  # before a network is loaded
     for target in filter(None, (options.output, options.submission)):
         check_output(target, inputs=images)
-    order = entry_order(place) if options.submission else {}
+    if options.submission and not isinstance(place, Path):
+        raise GalleryError(
+            "a store has no order that a challenge knows; give the challenge's folder as gallery"
+        )
     predictor = make_predictor(options)
     gallery = open_gallery(options.gallery, predictor)
     setting = gallery.plan(options.where)
@@ -178,7 +182,7 @@ def _search(options: argparse.Namespace) -> None:
         write_search_page(options.output, queries, found, gallery, predictor)
         print(options.output, file=sys.stderr if options.json else sys.stdout)
     if options.submission:
-        print(write_ranks(options.submission, found, order))
+        print(write_ranks(options.submission, found, place))
         return
     rows, inside = gallery.count(options.where), gallery.find(one.sha256 for one in queries)
     calibration = predictor.calibration

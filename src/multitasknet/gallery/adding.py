@@ -1,4 +1,7 @@
-"""Pictures into a gallery: each is read once, and embedded only if it is new or has changed."""
+"""Pictures into a gallery: each is read once, and embedded only if it is new or has changed.
+
+It is embedded here, or by many machines: this process reads and commits, Ray's actors embed.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,22 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from itertools import chain, islice
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import count, cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
-from ..data.text import utc
-from ..errors import GalleryError, ImageError
+from ..errors import GalleryError, ImageError, import_extra
+from ..files import reading
 from ..images import Frame, Picture
 from ..inference.prediction import EmbeddingOrigin
 from ..runtime import usable_cores
-from .columns import OWN_COLUMNS, halves, origin_text, own_value
 from .rows import AddReport, Entry, any_of, corners, name_of
-from .store import Store
+from .store import OWN_COLUMNS, Store, halves, origin_text, own_value
 
 if TYPE_CHECKING:
     from ..inference.predictor import Prediction
@@ -34,14 +37,12 @@ T = TypeVar("T")
 BATCH = 1000
 # Pictures and frames that are read at once.
 _READ = 64
-# Of a row that is embedded again these stay; an entry cannot state them.
-_UNSTATED = frozenset(("pinned", "first", "last", "heading"))
-_STATED = ("camera", "time", "track")
-_KNOWN = (
-    *("id", "image", "box", "sha256", "pose_origin", "keypoints", "origin"),
-    *_STATED,
-    *_UNSTATED,
-)
+LOCAL = "local"
+# Pictures that an actor gets at once.
+_TASK = 64
+# What an entry can state, and what stays when a row is embedded again.
+_STATED, _UNSTATED = ("camera", "time", "track"), ("pinned", "first", "last", "heading")
+_COMPARED = ("id", "image", "box", "sha256", "pose_origin", "keypoints", "origin")
 
 
 class Embedder(Protocol):
@@ -64,13 +65,11 @@ def add_entries(
     reembed: bool = False,
     progress: bool = True,
 ) -> AddReport:
-    """Embed pictures that are new or have changed, and store them, 1,000 rows at once.
+    """Embed and store what is new or has changed; arguments and errors are :meth:`.Gallery.add`'s.
 
-    What an earlier, interrupted call has stored is not done again. A camera, time or column that an
-    entry does not give stays as it was. A picture that was moved keeps its row. Arguments and
-    errors are those of :meth:`.Gallery.add`; faulty own columns change nothing.
+    Faulty ids and own columns change nothing.
     """
-    twice = [id for id, count in Counter(one.id for one in entries).items() if count > 1]
+    twice = [id for id, times in Counter(one.id for one in entries).items() if times > 1]
     if twice:
         raise GalleryError(
             f"{len(twice)} ids occur twice, such as {twice[0]!r}; give each row an id of its own"
@@ -133,11 +132,8 @@ class _Adding:
     ) -> None:
         self.report = AddReport()
         self._store, self._types, self._bar = store, types, bar
-        self._origin = origin_text(origin)
-        self._own = [name for name in store.columns if name not in OWN_COLUMNS]
-        self._can_move = len(store) > 0
-        # What is known of the pictures that are being embedded, by their place among these.
-        self._waiting: dict[int, dict[str, Any]] = {}
+        self._origin, self._can_move = origin_text(origin), len(store) > 0
+        self._stated = [*_STATED, *(name for name in store.columns if name not in OWN_COLUMNS)]
 
     def skip(self, name: str, error: ImageError) -> None:
         """Note a picture that cannot be read."""
@@ -149,47 +145,53 @@ class _Adding:
         self, embedder: Embedder, entries: Sequence[Entry], min_quality: float
     ) -> Iterator[dict[str, Any]]:
         """Rows as the table takes them, of what is new or has changed and is good enough."""
-        for one in embedder.stream(self._sources(entries), skip=self.skip):
-            given = self._waiting.pop(one.index)
+        # What is known of the pictures that are being embedded, by their place among these.
+        waiting: dict[int, dict[str, Any]] = {}
+        for one in embedder.stream(self._sources(entries, waiting), skip=self.skip):
+            known = waiting.pop(one.index)
             if one.quality >= min_quality:
-                made = {"origin": self._origin, "crops": 1, **predicted(one, self._store)}
-                yield given | made
+                yield known | {"origin": self._origin, "crops": 1} | predicted(one, self._store)
                 continue
             reason = one.reason or "doubtful"
             self.report.low_quality[reason] = self.report.low_quality.get(reason, 0) + 1
             self._bar.update(1)
 
-    def _sources(self, entries: Sequence[Entry]) -> Iterator[Any]:
-        """What is to be embedded; what is given for the other pictures is corrected."""
-        place = 0
+    def _sources(
+        self, entries: Sequence[Entry], waiting: dict[int, dict[str, Any]]
+    ) -> Iterator[Any]:
+        """What is to be embedded; rows of the other pictures are corrected."""
+        places = count()
         with ThreadPoolExecutor(usable_cores()) as pool:
             for chunk in chunks(entries, BATCH):
-                known, corrections = self._known([one.id for one in chunk]), []
-                for part in chunks(_by_image(chunk), _READ):
-                    loaded = list(chain.from_iterable(pool.map(self._load, part)))
-                    known |= self._moved(loaded, known)
+                rows, corrections = self._rows_of(one.id for one in chunk), []
+                # Boxes of one frame together, so that it is read and decoded once.
+                frames: dict[Path, list[Entry]] = {}
+                for entry in chunk:
+                    frames.setdefault(entry.image, []).append(entry)
+                for part in chunks(frames.values(), _READ):
+                    loaded = [both for some in pool.map(self._load, part) for both in some]
+                    rows |= self._moved(loaded, rows)
                     for entry, picture in loaded:
-                        row = known.get(entry.id)
-                        given = self._given(entry, row)
-                        if row is None or not self._is_same(entry, picture, row):
-                            given["time"] = given["time"] or picture.taken_at
-                            self._waiting[place] = given
-                            place += 1
-                            record: Any = entry.record
-                            yield picture if record is None else replace(record, image=picture)
+                        row, given = rows.get(entry.id, {}), self._given(entry)
+                        if self._is_same(entry, picture, row):
+                            if any(row[name] != value for name, value in given.items()):
+                                corrections.append({one: row[one] for one in self._stated} | given)
+                            self.report.unchanged += 1
+                            self._bar.update(1)
                             continue
-                        if any(given[name] != row[name] for name in given):
-                            stated = given.keys() - _UNSTATED
-                            corrections.append({name: given[name] for name in stated})
-                        self.report.unchanged += 1
-                        self._bar.update(1)
+                        known = {"camera": "", "track": ""}
+                        known |= {name: row[name] for name in (*self._stated, *_UNSTATED) if row}
+                        known |= given
+                        known["time"] = known.get("time") or picture.taken_at
+                        waiting[next(places)] = known
+                        record: Any = entry.record
+                        yield picture if record is None else replace(record, image=picture)
                 if corrections:
                     self._store.merge(corrections)
 
     def _load(self, entries: Sequence[Entry]) -> list[tuple[Entry, Picture]]:
         """What entries of one image show; nothing is decoded."""
-        frame = Frame(entries[0].image)
-        loaded = []
+        frame, loaded = Frame(entries[0].image), []
         for entry in entries:
             try:
                 if not _is_text(entry.id):
@@ -201,38 +203,29 @@ class _Adding:
                 self.skip(str(entry.image), error)
         return loaded
 
-    def _known(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-        where = any_of("id", [one for one in ids if _is_text(one)])
-        return {row["id"]: row for row in self._store.rows([*_KNOWN, *self._own], where)}
+    def _rows_of(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        columns = [*_COMPARED, *self._stated, *_UNSTATED]
+        rows = self._store.rows(columns, any_of("id", filter(_is_text, ids)))
+        return {row["id"]: row for row in rows}
+
+    def _given(self, entry: Entry) -> dict[str, Any]:
+        """The columns that an entry states."""
+        stated = {**entry.more, "camera": entry.camera, "track": entry.track, "time": entry.time}
+        given = {
+            name: own_value(value, self._types.get(name))
+            for name, value in stated.items()
+            if value not in (None, "")
+        }
+        box = entry.box and list(entry.box)
+        return given | {"id": entry.id, "image": str(entry.image), "box": box}
 
     def _is_same(self, entry: Entry, picture: Picture, row: Mapping[str, Any]) -> bool:
         """Whether the row is what would be embedded."""
-        given = entry.record and entry.record.keypoints
-        if given is None:
-            is_same_pose = row["pose_origin"] != "given"
-        else:
-            is_same_pose = np.array_equal(halves(given), np.float16(row["keypoints"]))
-        is_same_picture = row["sha256"].hex() == picture.sha256
-        return is_same_pose and is_same_picture and row["origin"] == self._origin
-
-    def _given(self, entry: Entry, row: Mapping[str, Any] | None) -> dict[str, Any]:
-        """What an entry states, and its row where the entry does not."""
-        kept = {name: row[name] for name in (*_STATED, *_UNSTATED, *self._own)} if row else {}
-        own = {
-            name: own_value(value, self._types[name])
-            for name, value in entry.more.items()
-            if value is not None
-        }
-        return {
-            **kept,
-            **own,
-            "id": entry.id,
-            "image": str(entry.image),
-            "box": entry.box and list(entry.box),
-            "track": entry.track or kept.get("track", ""),
-            "camera": entry.camera or kept.get("camera", ""),
-            "time": utc(entry.time) if entry.time else kept.get("time"),
-        }
+        if not row or row["origin"] != self._origin or row["sha256"].hex() != picture.sha256:
+            return False
+        if entry.record is None or entry.record.keypoints is None:
+            return row["pose_origin"] != "given"
+        return np.array_equal(halves(entry.record.keypoints), np.float16(row["keypoints"]))
 
     def _moved(
         self, loaded: Sequence[tuple[Entry, Picture]], known: Mapping[str, Any]
@@ -245,28 +238,117 @@ class _Adding:
         }
         if not new or not self._can_move:
             return {}
+        rows = self._store.rows(("id", "image", "box", "sha256"), any_of("sha256", new))
         gone = {
-            row["sha256"]: row["id"]
-            for row in self._store.rows(("id", "image", "box", "sha256"), any_of("sha256", new))
+            row["id"]: new[row["sha256"]]
+            for row in rows
             if row["id"] == name_of(row["image"], corners(row["box"]))
             and not Path(row["image"]).is_file()
         }
-        if not gone:
+        # Of several rows with these bytes one moves.
+        moved = {entry.id: id for id, entry in gone.items()}
+        if not moved:
             return {}
-        moved = {id: new[sha256] for sha256, id in gone.items()}
-        self._store.rename({id: (one.id, str(one.image)) for id, one in moved.items()})
+        self._store.rename({id: (gone[id].id, str(gone[id].image)) for id in moved.values()})
         self.report.moved += len(moved)
-        return self._known([one.id for one in moved.values()])
-
-
-def _by_image(entries: Iterable[Entry]) -> list[list[Entry]]:
-    """Boxes of one frame together, so that it is read and decoded once."""
-    found: dict[Path, list[Entry]] = {}
-    for entry in entries:
-        found.setdefault(entry.image, []).append(entry)
-    return list(found.values())
+        return self._rows_of(moved)
 
 
 def _is_text(name: str) -> bool:
     """Whether a name can be written as UTF-8."""
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+@dataclass(frozen=True)
+class RayEmbedder:
+    """Embeds on Ray, for :meth:`.Gallery.add`."""
+
+    origin: EmbeddingOrigin
+    actors: Sequence[Any]
+
+    def stream(
+        self, images: Iterable[Any], *, skip: Callable[[str, ImageError], object]
+    ) -> Iterator[Prediction]:
+        """Predictions as they come, each with its image's place in ``index``."""
+        from ray.util import ActorPool
+
+        pool, first = ActorPool(self.actors), 0
+
+        def finished() -> Iterator[Prediction]:
+            predictions, broken = pool.get_next_unordered()
+            for name, error in broken.items():
+                skip(name, error)
+            yield from predictions
+
+        for task in chunks(images, _TASK):
+            if not pool.has_free():
+                yield from finished()
+            pool.submit(lambda actor, asked: actor.embed.remote(*asked), (first, task))
+            first += len(task)
+        while pool.has_next():
+            yield from finished()
+
+
+@contextmanager
+def ray_embedder(
+    settings: Mapping[str, Any],
+    origin: EmbeddingOrigin,
+    *,
+    address: str = LOCAL,
+    actors: int | None = None,
+) -> Iterator[RayEmbedder]:
+    """Networks on a Ray cluster; only this process reads pictures.
+
+    Args:
+        settings: arguments of :class:`multitasknet.Predictor`, with which each actor makes its own.
+        origin: of what they must give.
+        address: of a running cluster; ``local`` starts one on this machine.
+        actors: how many embed; default is one for each machine.
+
+    GalleryError: there is no such cluster, it failed, or an actor has other weights.
+    """
+    ray = import_extra("ray", "ray")
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as OnNode
+
+    problem, remedy = "the Ray job cannot go on", "look at its log; the same command goes on"
+    with reading(f"Ray at {address}", GalleryError, problem, remedy):
+        ray.init(address, log_to_driver=False)
+        try:
+            actor = ray.remote(_Actor)
+            places = [OnNode(one["NodeID"], soft=False) for one in ray.nodes() if one["Alive"]]
+            made = [
+                actor.options(scheduling_strategy=place).remote(dict(settings))
+                for place in islice(cycle(places), actors or len(places))
+            ]
+            check_same_origin(ray.get([one.origin.remote() for one in made]), origin)
+            yield RayEmbedder(origin, made)
+        finally:
+            ray.shutdown()
+
+
+def check_same_origin(found: Sequence[EmbeddingOrigin], origin: EmbeddingOrigin) -> None:
+    """GalleryError if an actor's embeddings could not be compared with this process's."""
+    for one in found:
+        if one != origin:
+            raise GalleryError(
+                f"a Ray actor has another network ({one.differences(origin)}); put the same "
+                f"weights at that path on all machines"
+            )
+
+
+class _Actor:
+    """A network of its own."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        from ..inference.predictor import Predictor
+
+        self._predictor = Predictor(**settings)
+
+    def origin(self) -> EmbeddingOrigin:
+        return self._predictor.origin
+
+    def embed(self, first: int, images: Sequence[Any]) -> tuple[list[Prediction], dict[str, Any]]:
+        """Predictions, whose places begin at the first one's, and what cannot be read."""
+        broken: dict[str, Any] = {}
+        found = self._predictor.stream(images, skip=broken.__setitem__)
+        return [replace(one, index=first + one.index) for one in found], broken

@@ -27,11 +27,11 @@ class Comparison:
     Attributes:
         first, second: the network's results for each.
         distance: squared Euclidean, of their embeddings.
+        parts: what each surface of the vehicle contributes; empty where a pose is missing, or where
+            an image does not show one vehicle.
         rate: how many pairs of strangers in the gallery are as near; None without one.
         probability: that a row of the gallery so far from the first image shows its vehicle, 0..1;
             None without a gallery, or unless the user measured it.
-        parts: what each surface of the vehicle contributes; empty where a pose is missing, or where
-            an image does not show one vehicle.
     """
 
     first: Prediction
@@ -87,8 +87,7 @@ def compared(
     distance = float(squared_distances(first.embedding[None], second.embedding[None])[0, 0])
     if first.reason or second.reason:
         return Comparison(first, second, distance, ())
-    parts = parts_of((first.pose, second.pose), shown)
-    if gallery is None:
-        return Comparison(first, second, distance, parts)
-    (meant,) = gallery.judged(first.embedding, [distance], predictor.calibration)
+    parts, meant = parts_of((first.pose, second.pose), shown), (None, None)
+    if gallery is not None:
+        (meant,) = gallery.judged(first.embedding, [distance], predictor.calibration)
     return Comparison(first, second, distance, parts, *meant)

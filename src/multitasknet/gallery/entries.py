@@ -6,7 +6,8 @@ import csv
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -25,8 +26,8 @@ from ..errors import DataError, GalleryError, ImageError, OutputError
 from ..files import reading, replacing
 from ..images import Frame, crop_name, encode_jpeg, find_images
 from ..vehicle.cameras import UNKNOWN_CAMERA
-from .columns import check_names, parse_cells
 from .rows import Entry, Hit, corners, name_of
+from .store import check_names
 
 logger = logging.getLogger(__name__)
 
@@ -38,112 +39,41 @@ _SHOWN = 5
 _EXPECTED = "expected a CSV file with a header, or Parquet"
 
 
-def entries_of(images: Iterable[Path]) -> list[Entry]:
-    """Pictures, and the crops of folders and data sets, each once.
+def entries_of(places: Iterable[Path], root: Path | None = None) -> list[Entry]:
+    """Pictures, and the crops of folders and of data sets (their split ``gallery``), each once.
 
-    Its id is the resolved path: the same however a folder is named or linked. ImageError for a
-    folder without any.
+    Ids are resolved paths, the same however a folder is named or linked, or paths in ``root``.
+    ImageError for a folder without any.
     """
     found: dict[str, Entry] = {}
-    for image in images:
-        for record in _records_of(image) if image.is_dir() else [_unlabelled(image)]:
-            whole = _resolved(record.image)
-            found[str(whole)] = _entry_of(str(whole), replace(record, image=whole))
+    for place in places:
+        for record in _records_of(place):
+            image = record.image if root else _resolved(record.image)
+            id = Path(os.path.relpath(image, root)).as_posix() if root else str(image)
+            camera = "" if record.camera_id == UNKNOWN_CAMERA else str(record.camera_id)
+            record = replace(record, image=image)
+            found[id] = Entry(id, image, camera, record.time, record=record)
     return list(found.values())
 
 
-def entries_in(folder: Path) -> list[Entry]:
-    """The crops of a folder or data set; ids are paths in it."""
-    return [
-        _entry_of(Path(os.path.relpath(one.image, folder)).as_posix(), one)
-        for one in _records_of(folder)
-    ]
-
-
-def _records_of(folder: Path) -> tuple[Record, ...]:
-    """The crops of a folder and those below it, of a data set those of its split ``gallery``."""
-    if not has_split(folder, "gallery"):
-        return tuple(map(_unlabelled, find_images(folder)))
-    return read_dataset(folder, ["gallery"], check=False, labelled=False).gallery.records
-
-
-def _unlabelled(image: Path) -> Record:
-    """A crop of which its name alone says something."""
-    return Record(image, NO_VEHICLE, camera_in(image.name))
-
-
-def _entry_of(id: str, record: Record) -> Entry:
-    camera = "" if record.camera_id == UNKNOWN_CAMERA else str(record.camera_id)
-    return Entry(id, record.image, camera, record.time, record=record)
+def _records_of(place: Path) -> Iterable[Record]:
+    if place.is_dir() and has_split(place, "gallery"):
+        return read_dataset(place, ["gallery"], check=False, labelled=False).gallery.records
+    images = find_images(place) if place.is_dir() else [place]
+    return (Record(image, NO_VEHICLE, camera_in(image.name)) for image in images)
 
 
 def entries_of_boxes(boxes: Iterable[Box]) -> list[Entry]:
     """What is in boxes of :func:`.boxes_of`, each once; ids are the resolved path and the box."""
     found: dict[str, Entry] = {}
     for image, group in groupby(boxes, key=lambda box: box.image):
-        whole = _entry_of("", replace(_unlabelled(image), image=_resolved(image)))
+        (frame,) = entries_of([image])
         for box in group:
-            id = crop_name(whole.image, box.xyxy)
-            more = {"label": box.label} if box.label else {}
-            cut_out = replace(whole, id=id, box=box.xyxy, track=box.track, record=None, more=more)
-            found[id] = cut_out
+            id, more = crop_name(frame.image, box.xyxy), {"label": box.label} if box.label else {}
+            found[id] = Entry(
+                id, frame.image, frame.camera, box=box.xyxy, track=box.track, more=more
+            )
     return list(found.values())
-
-
-def entry_order(place: object) -> dict[str, int]:
-    """The ids of a folder's crops and which in its order they are, from 1; GalleryError else."""
-    if not isinstance(place, Path):
-        raise GalleryError(
-            "a store has no order that a challenge knows; give the challenge's folder as gallery"
-        )
-    return {entry.id: number for number, entry in enumerate(entries_in(place), start=1)}
-
-
-def write_ranks(path: Path, found: Iterable[Sequence[Hit]], order: Mapping[str, int]) -> Path:
-    """Write a line of ``order``'s numbers for each query, nearest first; OutputError."""
-    lines = (" ".join(str(order[hit.row.id]) for hit in hits) for hits in found)
-    with replacing(path) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
-    return path
-
-
-def write_crops(folder: Path, rows: Iterable[dict[str, Any]], own: Sequence[str]) -> int:
-    """Write what rows show as JPEG files with ``crops.csv``, which :func:`read_manifest` reads.
-
-    Args:
-        folder: a new one.
-        rows: columns of the table, those of one picture together.
-        own: the user's columns among them, to be written as well.
-
-    Returns:
-        How many were written; those that cannot be read are left out, which is logged.
-
-    Raises:
-        OutputError: the folder is there, or cannot be written.
-    """
-    if folder.exists():  # said before the work, not after
-        raise OutputError(f"{folder}: something is there already; give a new folder")
-    lines: list[dict[str, Any]] = []
-    with replacing(folder) as part:
-        part.mkdir()
-        for image, group in groupby(rows, key=lambda row: row["image"]):
-            frame, shown = Frame(image), list(group)
-            try:
-                boxes = [corners(row["box"]) for row in shown]
-                crops = [frame.crop(box) if box else frame.picture for box in boxes]
-                pixels = [crop.decode()[0] for crop in crops]
-            except ImageError as error:
-                logger.warning("%s is left out: %s", image, error)
-                continue
-            for row, crop in zip(shown, pixels, strict=True):
-                name = f"{len(lines) + 1:06}.jpg"
-                (part / name).write_bytes(encode_jpeg(crop, _JPEG_QUALITY))
-                lines.append(row | {"image": name})
-        with (part / "crops.csv").open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, [*_WRITTEN, *own], extrasaction="ignore")
-            table.writeheader()
-            table.writerows(lines)
-    return len(lines)
 
 
 def with_labels(entries: Sequence[Entry], labels: Path | None) -> list[Entry]:
@@ -160,6 +90,48 @@ def with_labels(entries: Sequence[Entry], labels: Path | None) -> list[Entry]:
     ]
 
 
+def write_ranks(path: Path, found: Iterable[Sequence[Hit]], folder: Path) -> Path:
+    """Write a line for each query: its hits' places among the folder's crops, from 1; OutputError.
+
+    The hits are of a gallery of that folder.
+    """
+    order = {entry.id: str(number) for number, entry in enumerate(entries_of([folder], folder), 1)}
+    with replacing(path) as part:
+        lines = (" ".join(order[hit.row.id] for hit in hits) for hits in found)
+        part.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
+    return path
+
+
+def write_crops(folder: Path, rows: Iterable[dict[str, Any]], own: Sequence[str]) -> int:
+    """Write what rows of the table show as JPEG files into a new folder, with ``crops.csv``.
+
+    This manifest has the user's ``own`` columns, too. Returns how many were written; OutputError.
+    """
+    if folder.exists():  # said before the work, not after
+        raise OutputError(f"{folder}: something is there already; give a new folder")
+    ordered = sorted(rows, key=lambda row: str(row["image"]))
+    count = 0
+    with replacing(folder) as part:
+        part.mkdir()
+        with (part / "crops.csv").open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, [*_WRITTEN, *own], extrasaction="ignore")
+            table.writeheader()
+            for image, group in groupby(ordered, key=lambda row: row["image"]):
+                frame = Frame(image)
+                for row in group:
+                    box = corners(row["box"])
+                    try:
+                        pixels, _ = (frame.crop(box) if box else frame.picture).decode()
+                    except ImageError as error:
+                        logger.warning("%s is left out: %s", image, error)
+                        continue
+                    count += 1
+                    name = f"{count:06}.jpg"
+                    (part / name).write_bytes(encode_jpeg(pixels, _JPEG_QUALITY))
+                    table.writerow(row | {"image": name})
+    return count
+
+
 def _resolved(path: Path) -> Path:
     # Unlike Path.resolve, it does not fail on links that lead to themselves.
     return Path(os.path.realpath(path))
@@ -174,17 +146,17 @@ def read_manifest(path: Path) -> list[Entry]:
     w, h`` (empty for the whole picture), and any others, which become columns of the gallery.
 
     Raises:
-        GalleryError: no such file, a damaged one, names of columns that cannot be stored, faulty
-            times and boxes, missing pictures.
+        GalleryError: a damaged file, names of columns that cannot be stored, faulty times and
+            boxes, missing pictures.
         DataError: a CSV that is not text; boxes in pixels and in shares together.
         ImageError: a picture with boxes is none.
     """
     with reading(path, GalleryError, "the manifest cannot be read", _EXPECTED):
         is_parquet = path.suffix.lower() == ".parquet"
         columns = _named(_parquet_columns(path) if is_parquet else _csv_columns(path))
-        corners = _check_columns(columns)
+        of_box = _box_columns(columns)
     entries = [
-        _entry(path, number, dict(zip(columns, row, strict=True)), corners)
+        _entry(path, number, dict(zip(columns, row, strict=True)), of_box)
         for number, row in enumerate(zip(*columns.values(), strict=True), start=1)
     ]
     # Path.is_file fails on names that are too long.
@@ -200,20 +172,7 @@ def read_manifest(path: Path) -> list[Entry]:
     return entries
 
 
-def _cut_out(path: Path, entries: Sequence[Entry]) -> Iterator[Entry]:
-    """The entries with their boxes fitted to their pictures, without those that are too small."""
-    given = [(number, one.box, one) for number, one in enumerate(entries, start=1) if one.box]
-    places = [f"{path}, row {number}" for number, _, _ in given]
-    relative = are_relative([box for _, box, _ in given], places)
-    fits = iter(fitted([Box(one.image, box) for _, box, one in given], relative=relative))
-    for entry in entries:
-        box = next(fits) if entry.box else None
-        if box or not entry.box:
-            xyxy = box.xyxy if box else None
-            yield replace(entry, id=entry.id or name_of(entry.image, xyxy), box=xyxy)
-
-
-def _csv_columns(path: Path) -> Iterable[tuple[str, list[Any]]]:
+def _csv_columns(path: Path) -> Iterator[tuple[str, list[Any]]]:
     (_, names), *lines = read_csv(path)
     for place, cells in lines:
         if len(cells) != len(names):
@@ -223,7 +182,27 @@ def _csv_columns(path: Path) -> Iterable[tuple[str, list[Any]]]:
         yield name, cells if name.strip() in _GIVEN else parse_cells(cells)
 
 
-def _parquet_columns(path: Path) -> Iterable[tuple[str, list[Any]]]:
+def parse_cells(cells: Sequence[str]) -> list[object]:
+    """A column of text, as a CSV file has it, with its type; None for an empty cell.
+
+    They are numbers only if writing each of them back gives the same text, so that ``00123``,
+    ``1E5`` and ``NA`` stay text.
+    """
+    numbers = list(map(_number, cells))
+    if all(number is not None or not cell for number, cell in zip(numbers, cells, strict=True)):
+        return list(numbers)
+    return [cell or None for cell in cells]
+
+
+def _number(text: str) -> int | float | None:
+    with suppress(ValueError):
+        value = int(text) if text.lstrip("-").isdecimal() else float(text)
+        if str(value) == text and math.isfinite(value) and abs(value) < 1 << 63:
+            return value
+    return None
+
+
+def _parquet_columns(path: Path) -> Iterator[tuple[str, list[Any]]]:
     table = parquet.read_table(path)
     for name, column in zip(table.column_names, table.columns, strict=True):
         if pa.types.is_timestamp(column.type):
@@ -247,7 +226,7 @@ def _named(columns: Iterable[tuple[str, list[Any]]]) -> dict[str, list[Any]]:
     return found
 
 
-def _check_columns(columns: Iterable[str]) -> tuple[str, ...]:
+def _box_columns(columns: Iterable[str]) -> tuple[str, ...]:
     """The columns that are boxes, if any; GalleryError for those that cannot be used."""
     names = {name.casefold(): name for name in columns}
     if "bbox" in names:
@@ -256,20 +235,20 @@ def _check_columns(columns: Iterable[str]) -> tuple[str, ...]:
         )
     if "image" not in columns:
         raise GalleryError(f"no column is 'image'; it has {', '.join(columns) or 'none'}")
-    corners = tuple(names[one] for one in corner_columns(names) or ())
-    check_names([name for name in columns if name not in (*_GIVEN, *corners)])
-    return corners
+    found = tuple(names[one] for one in corner_columns(names) or ())
+    check_names([name for name in columns if name not in (*_GIVEN, *found)])
+    return found
 
 
-def _entry(path: Path, number: int, row: dict[str, Any], corners: Sequence[str]) -> Entry:
+def _entry(path: Path, number: int, row: dict[str, Any], of_box: Sequence[str]) -> Entry:
     if not row["image"]:
         raise GalleryError(f"{path}: row {number} has no image; give its path")
-    cells = [row.pop(name) for name in corners]
+    cells = [row.pop(name) for name in of_box]
     with reading(f"{path}, row {number}", GalleryError, "cannot be used", "correct the row"):
         time = parse_time(row.get("time"))
         image = _resolved(path.parent / path_in(str(row["image"])))
         # A row without a box is a whole picture.
-        box = None if set(cells) <= {None} else box_corners(corners, cells)
+        box = None if set(cells) <= {None} else box_corners(of_box, cells)
     more = {name: value for name, value in row.items() if name not in _GIVEN}
     id, camera, track = (_word(row.get(name)) for name in ("id", "camera", "track"))
     return Entry(id, image, camera, time, box=box, track=track, more=more)
@@ -280,3 +259,16 @@ def _word(value: object) -> str:
     text = "" if value is None else str(value).strip()
     whole, _, rest = text.partition(".")
     return whole if rest == "0" and whole.lstrip("-").isdigit() else text
+
+
+def _cut_out(path: Path, entries: Sequence[Entry]) -> Iterator[Entry]:
+    """The entries with their boxes fitted to their pictures, without those that are too small."""
+    given = {f"{path}, row {number}": one for number, one in enumerate(entries, start=1) if one.box}
+    boxes = [Box(one.image, one.box) for one in given.values() if one.box]
+    relative = are_relative([box.xyxy for box in boxes], list(given))
+    fits = iter(fitted(boxes, relative=relative))
+    for entry in entries:
+        box = next(fits) if entry.box else None
+        if box or not entry.box:
+            xyxy = box.xyxy if box else None
+            yield replace(entry, id=entry.id or name_of(entry.image, xyxy), box=xyxy)

@@ -26,8 +26,8 @@ from ..errors import GalleryError
 from ..files import expand, replacing
 from ..hub.card import assets_folder
 from ..images import find_images
-from ..ranking import centering
 from ..ranking.calibration import Calibration, surroundings
+from ..ranking.centering import center_cameras as centered
 from ..ranking.distances import (
     check_count,
     check_embedding_pair,
@@ -36,27 +36,24 @@ from ..ranking.distances import (
     squared_distances,
 )
 from ..ranking.strangers import Rate, StrangerRates
-from ..vehicle.cameras import UNKNOWN_CAMERA
-from . import index, kept_rates, linking
+from . import index, linking
 from .adding import Embedder, add_entries, predicted
-from .columns import OWN_COLUMNS, RATES, origin_in, origin_text, table_schema, vectors, with_corners
-from .entries import entries_in, entries_of, entries_of_boxes, write_crops
+from .entries import entries_of, entries_of_boxes, write_crops
 from .index import RECALL, Setting
-from .linking import Groups, Sightings
-from .rows import (
-    ROW,
-    AddReport,
-    Entry,
-    Facets,
-    GalleryFilter,
-    GalleryRow,
-    Hit,
-    all_of,
-    any_of,
-    corners,
-    quoted,
+from .linking import Groups, Sightings, Travel, Way
+from .rows import ROW, AddReport, Entry, Facets, GalleryRow, Hit, all_of, any_of, corners, quoted
+from .store import (
+    MEMORY,
+    OWN_COLUMNS,
+    RATES,
+    Store,
+    is_store,
+    origin_in,
+    origin_text,
+    table_schema,
+    vectors,
+    with_corners,
 )
-from .store import MEMORY, Store, is_store
 
 if TYPE_CHECKING:
     from ..inference.prediction import EmbeddingOrigin
@@ -77,25 +74,19 @@ _VECTORS = ("keypoints", "color_probabilities", "type_probabilities", "embedding
 
 
 class Gallery(Store):
-    """The rows of a gallery; any number of threads may share it.
+    """The rows of a gallery; arguments and errors are those of :class:`.Store`.
 
     Up to 100,000 rows each is compared with a query; above, an index is used once it was built and
     measured to find as many of the nearest as it was to.
-
-    Args:
-        path: of a store that exists.
-
-    Raises:
-        GalleryError: there is no such store, or it is damaged.
     """
 
     def __init__(self, path: str | Path, schema: Any | None = None) -> None:
         super().__init__(path, schema)
-        # Read again for each version of the table.
+        # Computed again for each version of the table.
         self._facets = lru_cache(maxsize=1)(lambda version: self._read_facets())
         self._measured = lru_cache(maxsize=1)(lambda version: index.measured(self))
         self._rates = lru_cache(maxsize=1)(
-            lambda version: kept_rates.kept(self) or kept_rates.measure(self)
+            lambda version: index.kept_rates(self) or index.measure_rates(self)
         )
         self._around = lru_cache(maxsize=1)(lambda version: index.sample(self, _AROUND))
 
@@ -103,9 +94,7 @@ class Gallery(Store):
     def create(cls, path: str | Path, predictor: Predictor) -> Gallery:
         """Open the store that a predictor's rows go into, made if it is not there yet.
 
-        Raises:
-            GalleryError: its embeddings have another width, or it has other classes.
-            OutputError: it cannot be made.
+        GalleryError if its embeddings have another width, or it has other classes; OutputError.
         """
         spec = predictor.spec
         colors, types = (spec.color_names, spec.type_names) if spec.has_attributes else ((), ())
@@ -124,6 +113,13 @@ class Gallery(Store):
         """The values that rows have, to choose from in a filter."""
         return self._facets(self.table.version)
 
+    def _read_facets(self) -> Facets:
+        found: dict[str, set[str]] = {"camera": set(), "color": set(), "type": set()}
+        for batch in self.read(list(found)):
+            for name, values in found.items():
+                values.update(batch[name].unique().to_pylist())
+        return Facets(*(tuple(sorted(one - {""}, key=_by_size)) for one in found.values()))
+
     @property
     def rates(self) -> StrangerRates:
         """How near strangers come here, see :mod:`.ranking.strangers`.
@@ -134,7 +130,7 @@ class Gallery(Store):
 
     def judged(
         self, query: np.ndarray, distances: Sequence[float], calibration: Calibration | None = None
-    ) -> Iterator[tuple[Rate | None, float | None]]:
+    ) -> list[tuple[Rate | None, float | None]]:
         """What each squared distance from a query ``[D]`` means in this gallery.
 
         Its rate of strangers, None where :attr:`rates` are in doubt, and the probability that a row
@@ -145,33 +141,24 @@ class Gallery(Store):
             around = squared_distances(query[None], self._around(self.table.version))
             (scale,) = surroundings(around)
             likely = calibration.probability(distances, float(scale), len(self)).tolist()
-        for distance, probability in zip(distances, likely, strict=True):
-            yield self.rates.rate(distance), probability
-
-    def _read_facets(self) -> Facets:
-        found: dict[str, set[str]] = {"camera": set(), "color": set(), "type": set()}
-        for batch in self.read(list(found)):
-            for name, values in found.items():
-                values.update(batch[name].unique().to_pylist())
-        return Facets(*(tuple(sorted(one - {""}, key=_by_size)) for one in found.values()))
+        return list(zip(map(self.rates.rate, distances), likely, strict=True))
 
     def row(self, id: str) -> GalleryRow:
         """One row; KeyError if no row has that id."""
         return GalleryRow.of(self._one(id, ROW))
-
-    def select(self, where: str) -> Iterator[GalleryRow]:
-        """The rows that an SQL condition keeps; GalleryError if it cannot be used."""
-        return map(GalleryRow.of, self.rows(ROW, where))
 
     def embedding(self, id: str) -> np.ndarray:
         """Its embedding, float32 ``[D]``; KeyError if no row has that id."""
         return np.array(self._one(id, [_EMBEDDING])[_EMBEDDING], np.float32)
 
     def _one(self, id: str, columns: Sequence[str]) -> dict[str, Any]:
-        found = next(self.rows(columns, f"id = {quoted(id)}"), None)
-        if found is None:
-            raise KeyError(id)
-        return found
+        for row in self.rows(columns, f"id = {quoted(id)}"):
+            return row
+        raise KeyError(id)
+
+    def select(self, where: str) -> Iterator[GalleryRow]:
+        """The rows that an SQL condition keeps; GalleryError if it cannot be used."""
+        return map(GalleryRow.of, self.rows(ROW, where))
 
     def find(self, sha256s: Iterable[str]) -> dict[str, GalleryRow]:
         """Rows of pictures with these bytes, by sha256."""
@@ -183,7 +170,7 @@ class Gallery(Store):
         queries: np.ndarray,
         *,
         top: int,
-        where: GalleryFilter | str | None = None,
+        where: str | None = None,
         max_distance: float | None = None,
         exact: bool = False,
         group_by: str | None = None,
@@ -194,12 +181,11 @@ class Gallery(Store):
         Args:
             queries: finite numbers ``[Q, D]``.
             top: rows for each query, at most.
-            where: a filter, or LanceDB's SQL, such as ``camera = '3' and lane > 1``.
+            where: LanceDB's SQL, such as ``camera = '3' and lane > 1``.
             max_distance: squared Euclidean; rows further away are left out.
             exact: compare all rows that ``where`` keeps, however many they are. Embeddings are
                 stored as float16: distances closer than its steps may come in another order.
-            group_by: ``camera``, ``color`` or ``type``, of each of which only the nearest row is
-                given.
+            group_by: ``camera``, ``color`` or ``type``; of each only the nearest row is given.
             calibration: of the network that made queries and rows, for the hits' probabilities.
 
         Raises:
@@ -219,16 +205,13 @@ class Gallery(Store):
             else:
                 hits = self._nearest_of_each(query, top, condition, setting, group_by)
             hits = [one for one in hits if max_distance is None or one.distance <= max_distance]
-            judged = self.judged(query, [one.distance for one in hits], calibration)
+            meant = self.judged(query, [one.distance for one in hits], calibration)
             found.append(
-                [
-                    replace(hit, rate=rate, probability=probability)
-                    for hit, (rate, probability) in zip(hits, judged, strict=True)
-                ]
+                [Hit(hit.row, hit.distance, *one) for hit, one in zip(hits, meant, strict=True)]
             )
         return found
 
-    def plan(self, where: GalleryFilter | str | None = None) -> Setting | None:
+    def plan(self, where: str | None = None) -> Setting | None:
         """How the index is searched under a condition; None where each row is compared.
 
         That is where there are few rows, or no index that was measured to have the recall wanted.
@@ -277,51 +260,48 @@ class Gallery(Store):
     ) -> AddReport:
         """Embed pictures that are new or have changed, and store them, 1,000 rows at once.
 
+        What an interrupted call has stored is not done again. A camera, time or column that an
+        entry does not give stays as it was. A picture that was moved keeps its row.
+
         Args:
             predictor: what embeds, here or on Ray.
             entries: pictures and folders, or entries such as those of :func:`.read_manifest`.
-            min_quality: pictures of less, 0..1, are left out and counted by reason; those below
-                0.5 show no vehicle, several, or a part of one, or are too small or dark (see
-                :class:`multitasknet.Prediction`). Rows that are there stay.
+            min_quality: new pictures of less, 0..1, are left out and counted by reason (see
+                :class:`multitasknet.Prediction`).
             reembed: replace rows of other weights.
 
         Raises:
             GalleryError: rows of other weights are there, unless ``reembed``; ids that occur
-                twice; own columns that cannot be stored.
+                twice; own columns that cannot be stored, which change nothing.
             OutputError: the store cannot be written; what was committed stays.
         """
         given = list(entries)
         known = [one for one in given if isinstance(one, Entry)]
         known += entries_of(Path(one) for one in given if not isinstance(one, Entry))
-        # Of a gallery in memory rates are measured when they are asked for.
-        is_kept = self.path != MEMORY
-        if reembed and is_kept:
+        if reembed:
             self.keep(RATES, None)  # also for a call that is killed before it measures them again
         report = add_entries(
             self, predictor, known, min_quality=min_quality, reembed=reembed, progress=progress
         )
-        if is_kept and len(self) and kept_rates.kept(self) is None:
-            kept_rates.keep(self)
+        self._keep_rates()
         return report
 
     def add_predicted(
         self, origin: EmbeddingOrigin, rows: Iterable[tuple[Prediction, Mapping[str, object]]]
     ) -> None:
-        """Store rows, such as tracks, whose predictions are made already.
+        """Store rows, such as tracks, whose predictions are made already; errors as :meth:`add`.
 
-        Args:
-            origin: what made them.
-            rows: a prediction, and the other columns, ``id`` and ``image`` among them.
-
-        Raises:
-            GalleryError: rows of other weights are there.
-            OutputError: the store cannot be written.
+        Each is a prediction, and the other columns, ``id`` and ``image`` among them.
         """
         self.check_origin(origin)
         made = {"origin": origin_text(origin)}
         self.merge([{**predicted(one, self), **given, **made} for one, given in rows], insert=True)
-        if kept_rates.kept(self) is None:
-            kept_rates.keep(self)
+        self._keep_rates()
+
+    def _keep_rates(self) -> None:
+        # Of a gallery in memory they are measured when they are asked for.
+        if self.path != MEMORY and len(self) and index.kept_rates(self) is None:
+            index.keep_rates(self)
 
     def stale(self, origin: EmbeddingOrigin) -> list[Entry]:
         """The pictures of rows of other weights, to be embedded again, with keypoints of labels."""
@@ -341,10 +321,7 @@ class Gallery(Store):
         return {origin_in(text): count for text, count in counts.items()}
 
     def compact(self) -> None:
-        """Join small files, bring new rows into the index, measure that again, drop old versions.
-
-        Versions of the last hour are kept, for those who are reading them.
-        """
+        """As :meth:`.Store.compact`, and measure an index that changed."""
         super().compact()
         if index.measured(self) is None:
             index.measure(self)
@@ -356,58 +333,36 @@ class Gallery(Store):
     def export(self, target: str | Path, where: str | None = None) -> int:
         """Write rows as ``.parquet`` with all columns, or as ``.csv`` without lists of numbers.
 
-        A box is four columns, x1 to y2.
-
-        Returns:
-            How many rows were written.
+        A box is four columns there, x1 to y2. A name without suffix is a new folder, for what the
+        rows show: JPEG files, and ``crops.csv``, a manifest of them with your own columns; rows
+        whose pictures cannot be read are left out, which is logged. Returns how many were written.
 
         Raises:
             GalleryError: another ending, or no rows.
-            OutputError: the file cannot be written.
+            OutputError: the file cannot be written, or the folder exists.
         """
         target = Path(target)
-        if target.suffix not in (".parquet", ".csv"):
+        if target.suffix not in ("", ".parquet", ".csv"):
             raise GalleryError(f"{target}: expected a name that ends in .parquet or .csv")
+        if not (count := self.count(where)):
+            raise GalleryError(f"{self.path}: no row is to be exported; change the condition")
+        if not target.suffix:
+            own = [name for name in self.columns if name not in OWN_COLUMNS]
+            return write_crops(target, self.rows([*ROW, *own], where), own)
         stored, writer = self.table.schema, parquet.ParquetWriter
         if target.suffix == ".csv":
             stored = pa.schema([one for one in stored if one.name not in _VECTORS])
             writer = csv.CSVWriter
         schema = with_corners(stored.empty_table()).schema
-        if not (count := self.count(where)):
-            raise GalleryError(f"{self.path}: no row is to be exported; change the condition")
         with replacing(target) as part, writer(part, schema) as file:
             for batch in self.read(stored.names, where):
                 file.write_batch(with_corners(batch).cast(schema))
         return count
 
-    def export_crops(self, folder: str | Path, where: str | None = None) -> int:
-        """Write what rows show as JPEG files, and ``crops.csv``, a manifest of them.
-
-        It has your own columns, too, but no vehicles and no moments of tracks.
-
-        Rows whose pictures cannot be read are left out, which is logged.
-
-        Args:
-            folder: a new one.
-            where: the rows, as in :meth:`search`.
-
-        Returns:
-            How many crops were written.
-
-        Raises:
-            GalleryError: no rows.
-            OutputError: the folder exists, or cannot be written.
-        """
-        own = [name for name in self.columns if name not in OWN_COLUMNS]
-        rows = sorted(self.rows([*ROW, *own], where), key=lambda row: str(row["image"]))
-        if not rows:
-            raise GalleryError(f"{self.path}: no row is to be exported; change the condition")
-        return write_crops(Path(folder), rows, own)
-
     def centered_rates(self) -> StrangerRates:
         """:attr:`rates`, of what ``center_cameras`` of :meth:`group` and :meth:`link` compares."""
-        _, embeddings, _ = self._embedded([], center_cameras=True)
-        chosen = np.random.default_rng(0).permutation(len(embeddings))[: kept_rates.SAMPLE]
+        _, embeddings = self._embedded([], center_cameras=True)
+        chosen = np.random.default_rng(0).permutation(len(embeddings))[: index.SAMPLE]
         return StrangerRates.of(embeddings[chosen])
 
     def group(
@@ -421,11 +376,9 @@ class Gallery(Store):
             center_cameras: take each camera's mean embedding away before, see
                 :func:`.centering.center_cameras`; distances become others.
 
-        Raises:
-            GalleryError: no rows, or more than 20,000.
-            DataError: no camera has enough rows for ``center_cameras``.
+        GalleryError for no rows, or more than 20,000; DataError where no camera has enough rows.
         """
-        rows, embeddings, _ = self._embedded(["image", "box"], where, center_cameras=center_cameras)
+        rows, embeddings = self._embedded(["image", "box"], where, center_cameras=center_cameras)
         groups = linking.complete_linkage(embeddings.astype(np.float32), max_distance)
         images, boxes = map(Path, rows["image"].to_pylist()), map(corners, rows["box"].to_pylist())
         return Groups(tuple(images), groups, max_distance, boxes=tuple(boxes))
@@ -454,42 +407,25 @@ class Gallery(Store):
             center_cameras: as in :meth:`group`; takes 4 KB for each row, and compares each with
                 each, as an index knows the stored embeddings alone.
 
-        Raises:
-            GalleryError: there are no rows, or vehicles were pinned meanwhile.
-            DataError: no camera has enough rows for ``center_cameras``.
+        GalleryError for no rows, or if vehicles were pinned meanwhile; DataError as :meth:`group`.
         """
-        rows, embeddings, cameras = self._embedded(
-            ["id", "image", "time", "track", "first", "last", "pinned"],
-            center_cameras=center_cameras,
-        )
-        numbers = dict(zip(rows["camera"].to_pylist(), cameras.tolist(), strict=True))
-        names = {number: name for name, number in numbers.items()}
-        bounds = {
-            (numbers[one], numbers[other]): both
-            for (one, other), both in (travel_times or {}).items()
-            if {one, other} <= numbers.keys()
-        }
-        unknown = {name for way in travel_times or {} for name in way} - numbers.keys()
-        if unknown:
-            logger.warning(
-                "travel times of cameras that no row has: %s", ", ".join(sorted(unknown))
-            )
-        seen = Sightings.of(rows, cameras, window, bounds)
-        is_exact = center_cameras or self.plan() is None
-        ids = rows["id"].to_pylist()
-        near, far = self._neighbors(ids, embeddings, seen.tracks, is_exact, progress)
-        groups = linking.link(embeddings, near, far, seen, max_distance=max_distance)
-        learned = {}
+        columns = ["id", "image", "time", "track", "first", "last", "pinned"]
+        rows, embeddings = self._embedded(columns, center_cameras=center_cameras)
+        seen = Sightings.of(rows, window, travel_times or {})
+        setting = None if center_cameras else self.plan()
+        near = self._neighbors(rows["id"].to_pylist(), embeddings, seen.tracks, setting, progress)
+        groups = linking.link(embeddings, *near, seen, max_distance=max_distance)
+        learned: dict[Way, Travel] = {}
         if learn:
             learned = linking.travel_times(groups, seen)
-            seen = replace(seen, bounds={k: one.bounds for k, one in learned.items()} | bounds)
-            groups = linking.link(embeddings, near, far, seen, max_distance=max_distance)
+            bounds = {way: one.bounds for way, one in learned.items()}
+            seen = replace(seen, bounds={**bounds, **seen.bounds})
+            groups = linking.link(embeddings, *near, seen, max_distance=max_distance)
         together = (np.bincount(groups)[groups] > 1) | (seen.pinned >= 0)
         vehicles = np.full(len(groups), -1)
         vehicles[together] = np.unique(groups[together], return_inverse=True)[1]
-        schema = self.table.schema
-        fields = pa.schema([schema.field("id"), schema.field("vehicle")])
         labels = pa.array(vehicles, pa.int64(), mask=~together)
+        schema = pa.schema([self.table.schema.field(name) for name in ("id", "vehicle")])
         with self.writing():
             if self.count(f"pinned > {seen.pinned.max()}"):
                 raise GalleryError(
@@ -497,17 +433,15 @@ class Gallery(Store):
                     f"keeps that"
                 )
             # Rows that were removed meanwhile are not written.
-            self.merge(pa.Table.from_arrays([rows["id"], labels], schema=fields))
-        times = {(names[one], names[other]): time for (one, other), time in learned.items()}
-        return Groups(tuple(map(Path, rows["image"].to_pylist())), groups, max_distance, times)
+            self.merge(pa.Table.from_arrays([rows["id"], labels], schema=schema))
+        return Groups(tuple(map(Path, rows["image"].to_pylist())), groups, max_distance, learned)
 
     def _embedded(
         self, columns: Sequence[str], where: str | None = None, *, center_cameras: bool = False
-    ) -> tuple[Any, np.ndarray, np.ndarray]:
-        """Columns of rows and ``camera``, Arrow, their embeddings and cameras, of one version.
+    ) -> tuple[Any, np.ndarray]:
+        """Columns of rows and ``camera``, Arrow, and their embeddings, of one version.
 
-        Embeddings are float16 ``[N, D]``, or float32 if the cameras' means are taken away. Cameras
-        are int64 ``[N]``, -1 where unknown.
+        Embeddings are float16 ``[N, D]``, or float32 if the cameras' means are taken away.
         """
         parts, halves = [], []
         for batch in self.read([*columns, "camera", _EMBEDDING], where):
@@ -516,24 +450,21 @@ class Gallery(Store):
         if not parts:
             raise GalleryError(f"{self.path}: there are no rows to group; add pictures first")
         rows, embeddings = pa.Table.from_batches(parts), np.concatenate(halves)
-        names = rows["camera"].to_pylist()
-        numbers = {name: number for number, name in enumerate(sorted(set(names) - {""}))}
-        cameras = np.array([numbers.get(name, UNKNOWN_CAMERA) for name in names])
         if center_cameras:
-            embeddings = centering.center_cameras(embeddings, cameras)
-        return rows, embeddings, cameras
+            embeddings = centered(embeddings, linking.numbered_cameras(rows["camera"])[0])
+        return rows, embeddings
 
     def _neighbors(
         self,
         ids: Sequence[str],
         embeddings: np.ndarray,
         tracks: np.ndarray,
-        is_exact: bool,
+        setting: Setting | None,
         progress: bool,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rows and distances of each row's nearest ones of other tracks, ``[N, 50]``.
 
-        Found by comparing each with each, or if not ``is_exact`` by searches of the index.
+        Found by comparing each with each, or with a setting by searches of the index.
         """
         near = np.full((len(ids), _NEIGHBORS), -1)
         far = np.full((len(ids), _NEIGHBORS), np.inf)
@@ -541,15 +472,13 @@ class Gallery(Store):
         counts = np.minimum(np.bincount(tracks)[tracks] + _NEIGHBORS, len(ids)).tolist()
         places = {id: place for place, id in enumerate(ids)}
         blocks = chain.from_iterable(distance_blocks(embeddings, embeddings))
-        setting, hidden = self.plan(), None if progress else True
-        for place in tqdm(range(len(ids)), "link", disable=hidden, unit="row"):
-            if is_exact:
+        for place in tqdm(range(len(ids)), "link", disable=None if progress else True, unit="row"):
+            if setting is None:
                 distances = next(blocks)
                 found = nearest(distances, counts[place])
                 distances = distances[found]
             else:
-                query = embeddings[place].astype(np.float32)
-                hits = self._nearest(query, counts[place], None, setting)
+                hits = self._nearest(embeddings[place], counts[place], None, setting)
                 found = np.array([places.get(hit.row.id, place) for hit in hits], np.int64)
                 distances = np.array([hit.distance for hit in hits])
             others = np.flatnonzero(tracks[found] != tracks[place])[:_NEIGHBORS]
@@ -571,14 +500,11 @@ def open_gallery(
         place: a store (its name ends in ``.lance``), a folder of vehicle crops, a data set in any
             layout of :func:`read_dataset` (its split ``gallery``), or ``demo``: the generated crops
             in the package. Pictures are embedded into a gallery in memory; nothing is written.
-        predictor: the network that searches.
-        boxes: a file of :func:`.read_boxes`, if the folder's pictures are frames with several
-            vehicles.
-        progress: draw a progress bar.
+        boxes: a file of :func:`.read_boxes`, if the folder's pictures are frames.
 
     Raises:
-        GalleryError: nothing, or nothing that is a gallery, is there; a store of other weights, or
-            a folder of which no picture can be read.
+        GalleryError: nothing that is a gallery is there; a store of other weights, or a folder of
+            which no picture can be read.
         DataError, ImageError: faulty labels, or no picture in a folder.
     """
     found = find_gallery(place)
@@ -587,11 +513,11 @@ def open_gallery(
             raise GalleryError(f"{place}: boxes are cut out of a folder's pictures, not a store's")
         found.check_origin(predictor.origin)
         return found
-    gallery = Gallery.create(MEMORY, predictor)
     if boxes is None:
-        entries = entries_in(found)
+        entries = entries_of([found], found)
     else:
         entries = entries_of_boxes(boxes_of(find_images(found), Path(boxes)))
+    gallery = Gallery.create(MEMORY, predictor)
     report = gallery.add(predictor, entries, progress=progress)
     if not len(gallery):
         image, problem = next(iter(report.broken.items()))

@@ -1,4 +1,4 @@
-"""The index of a large gallery, and the recall that it was measured to have."""
+"""What is measured of a gallery's rows and kept with them: its index's recall, its rates."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from secrets import token_hex
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from lancedb import index as kinds
 
 from ..errors import GalleryError
 from ..ranking.distances import squared_distances
-from .columns import vectors
-from .store import Store
+from ..ranking.strangers import Moments, StrangerRates
+from .store import RATES, Store, vectors
 
 logger = logging.getLogger(__name__)
 
 # Up to as many rows are searched exactly.
 EXACT_BELOW = 100_000
 RECALL = 0.95
-# What :meth:`.Store.keep` calls a setting.
 _MEASURED = "measured"
 _EMBEDDING = "embedding"
 _FEWEST = 1_000
 _SCALAR = {
-    **dict.fromkeys(("id", "sha256", "time"), "BTree"),
-    **dict.fromkeys(("camera", "color", "type"), "Bitmap"),
+    **dict.fromkeys(("id", "sha256", "time"), kinds.BTree),
+    **dict.fromkeys(("camera", "color", "type"), kinds.Bitmap),
 }
 # Of a part of the index: rows, and those that its centre is found on, in so many passes.
 _PART = 4096
@@ -38,6 +38,13 @@ _QUERIES = 200
 _TOP = 10
 # Times as many candidates as asked for whose stored embeddings are compared.
 _REFINE = 20
+
+# Rows at random, and rows of moments, that rates are measured on at most.
+SAMPLE = 2_000
+# Rows of one moment are this many seconds apart at most: clocks of whole seconds differ by one.
+_MOMENT = 2
+# Rates are measured again once the gallery has grown or shrunk by this share.
+_GROWN = 0.1
 
 
 @dataclass(frozen=True)
@@ -123,9 +130,6 @@ def build_index(store: Store, recall: float) -> list[Setting]:
 
     An inverted file with a bit a dimension (RaBitQ: Gao and Long, SIGMOD 2024). Product
     quantisation of float16 rows takes Lance over a hundred times as long, and finds less.
-
-    Raises:
-        GalleryError: fewer than 1,000 rows.
     """
     count = len(store)
     if count < _FEWEST:
@@ -141,7 +145,7 @@ def build_index(store: Store, recall: float) -> list[Setting]:
     )
     with store.writing():
         for column, kind in _SCALAR.items():
-            store.table.create_index(column, config=getattr(kinds, kind)())
+            store.table.create_index(column, config=kind())
         if (old := index_name(store)) is not None:
             store.table.drop_index(old)
         # A name of its own, so that no measurement of another index is taken for this one's.
@@ -150,11 +154,9 @@ def build_index(store: Store, recall: float) -> list[Setting]:
 
 
 def measure(store: Store, recall: float | None = None) -> list[Setting]:
-    """Measure the recall of the index with more and more probes, and keep the last.
+    """Measure the index with more and more probes until the recall is reached; keep the last.
 
-    Args:
-        recall: probes are doubled until so many of the 10 nearest are found, of 200 rows that are
-            held out of their own answer; default is what was wanted before.
+    Of 200 rows that are held out of their own answer; the recall is that wanted before, if None.
     """
     name, before = index_name(store), _kept(store)
     if name is None:
@@ -171,8 +173,7 @@ def measure(store: Store, recall: float | None = None) -> list[Setting]:
     if tried[-1].recall < wanted:
         logger.warning(
             "the index finds %.3f of the nearest with all its parts, not %.3f: searches are exact",
-            tried[-1].recall,
-            wanted,
+            *(tried[-1].recall, wanted),
         )
     return tried
 
@@ -205,3 +206,45 @@ def _truth(store: Store, queries: np.ndarray) -> np.ndarray:
 def _parts(rows: int) -> int:
     """How many parts the index of so many rows has."""
     return max(round(rows / _PART), 1)
+
+
+def kept_rates(store: Store) -> StrangerRates | None:
+    """The rates that are kept with a gallery; None if it has changed by a tenth since."""
+    # What is damaged is as if it had not been measured.
+    with suppress(ValueError, TypeError, AttributeError, LookupError):
+        values = store.kept(RATES)
+        rows, rates = values.pop("rows"), StrangerRates.from_json(values)
+        return rates if abs(len(store) - rows) <= _GROWN * rows else None
+    return None
+
+
+def keep_rates(store: Store) -> None:
+    """Measure the rates, and keep them with the gallery."""
+    store.keep(RATES, {"rows": len(store), **asdict(measure_rates(store))})
+
+
+def measure_rates(store: Store) -> StrangerRates:
+    """The rates as 2,000 rows at random show them, or where times are known 2,000 of moments."""
+    return StrangerRates.of(sample(store, SAMPLE), _moments(store))
+
+
+def _moments(store: Store) -> Moments | None:
+    """Rows of moments that several cameras saw, drawn at random; None if there are none."""
+    known = "time is not null and camera <> ''"
+    parts = list(store.read(["_rowid", "camera", "time"], known))
+    if not parts:
+        return None
+    rows = pa.Table.from_batches(parts)
+    seconds = rows["time"].cast(pa.int64()).to_numpy() // (_MOMENT * 1_000_000)
+    cameras = rows["camera"].combine_chunks().dictionary_encode().indices.to_numpy()
+    moments = np.unique(seconds, return_inverse=True)[1]
+    seen = np.unique(np.stack([moments, cameras]), axis=1)[0]
+    drawn = np.random.default_rng(0).permutation(moments.max() + 1)[moments]
+    several = np.flatnonzero(np.bincount(seen)[moments] > 1)
+    chosen = several[np.argsort(drawn[several], kind="stable")[:SAMPLE]]
+    if not len(chosen):
+        return None
+    ids = rows["_rowid"].to_numpy()
+    chosen = chosen[np.argsort(ids[chosen])]  # LanceDB gives them in this order
+    found = store.embeddings(store.table.take_row_ids(ids[chosen].tolist()))
+    return Moments(found, moments[chosen], cameras[chosen])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,40 +11,28 @@ from datetime import datetime
 from functools import cached_property
 from itertools import chain, groupby, pairwise
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import pyarrow.compute as pc
 
 from ..data.text import read_table
 from ..errors import DataError, GalleryError
-from ..files import replacing
 from .gallery import Gallery
-from .linking import Travel
+from .linking import Travel, Way
 from .rows import GalleryRow, any_of
-
-# From one camera to another.
-Way: TypeAlias = "tuple[str, str]"
 
 ALONE, _LINKED = "vehicle is null", "vehicle is not null"
 # Vehicles that a condition names one by one.
 _NAMED = 1_000
 _TIMES = ("from", "to", "least", "most")
 _PLACES = ("name", "latitude", "longitude")
-_CSV = (
-    *("vehicle", "stop", "camera", "first", "last", "seconds", "track", "color", "type"),
-    *("image", "id"),
-)
 
 
 @dataclass(frozen=True)
 class Stop:
-    """Rows of one vehicle that one camera saw, one after another.
+    """Rows of one vehicle that one camera saw, one after another, in the order of time.
 
-    Attributes:
-        camera: its name.
-        rows: in the order of time.
-        first, last: moments, in UTC if the rows' zone was known.
-        seconds: from the stop before to this; None for the first.
+    Moments are in UTC if the rows' zone was known; seconds are from the stop before to this, None
+    for the first.
     """
 
     camera: str
@@ -58,12 +44,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Journey:
-    """A vehicle's way.
-
-    Attributes:
-        vehicle: its number.
-        rows: that show it, in the order of time, those of unknown time last.
-    """
+    """A vehicle's way: its rows in the order of time, those of unknown time last."""
 
     vehicle: int
     rows: tuple[GalleryRow, ...]
@@ -86,12 +67,7 @@ class Journey:
 def vehicles(gallery: Gallery, where: str | None = None) -> list[int]:
     """The numbers that ``link`` gave, those that most cameras saw first, then by most rows.
 
-    Args:
-        gallery: that was linked.
-        where: LanceDB's SQL; vehicles of which no row meets it are left out.
-
-    Raises:
-        GalleryError: a condition that cannot be used.
+    Of these only the vehicles of which a row meets the SQL; GalleryError if it cannot be used.
     """
     kept = where and {row["vehicle"] for row in gallery.rows(["vehicle"], where)}
     cameras = defaultdict[int, list[str]](list)
@@ -116,22 +92,18 @@ def journeys(gallery: Gallery, vehicles: Sequence[int]) -> list[Journey]:
 
 def ways(journeys: Iterable[Journey]) -> dict[Way, Travel]:
     """From each camera to the next, those that most vehicles took first."""
-    pairs = (pair for one in journeys for pair in pairwise(one.stops))
-    return _travels((a, b, b.seconds or 0.0) for a, b in pairs)
+    return _travels(pair for one in journeys for pair in pairwise(one.stops))
 
 
 def origins_and_destinations(journeys: Iterable[Journey]) -> dict[Way, Travel]:
     """From the first camera of each journey to its last, those of most vehicles first."""
-    whole = [one.stops for one in journeys if len(one.stops) > 1]
-    return _travels(
-        (stops[0], stops[-1], (stops[-1].first - stops[0].last).total_seconds()) for stops in whole
-    )
+    return _travels((one.stops[0], one.stops[-1]) for one in journeys if len(one.stops) > 1)
 
 
-def _travels(found: Iterable[tuple[Stop, Stop, float]]) -> dict[Way, Travel]:
+def _travels(found: Iterable[tuple[Stop, Stop]]) -> dict[Way, Travel]:
     seconds = defaultdict[Way, list[float]](list)
-    for start, end, time in found:
-        seconds[start.camera, end.camera].append(time)
+    for start, end in found:
+        seconds[start.camera, end.camera].append((end.first - start.last).total_seconds())
     travels = {way: Travel.of(times) for way, times in sorted(seconds.items())}
     return dict(sorted(travels.items(), key=lambda one: -one[1].vehicles))
 
@@ -140,13 +112,8 @@ def pin(gallery: Gallery, ids: Sequence[str]) -> int:
     """Say by hand that rows show one vehicle, and no other row of the vehicles they had does.
 
     So vehicles are split and merged. ``link`` keeps both: rows that were pinned together, and the
-    rest of each vehicle that they were taken from. New rows may still join either.
-
-    Returns:
-        The vehicle's number.
-
-    Raises:
-        GalleryError: no row has one of these ids, or there are none.
+    rest of each vehicle that they were taken from. New rows may still join either. Returns the
+    vehicle's number; GalleryError if no row has one of the ids, or there are none.
     """
     columns = ["id", "vehicle", "pinned"]
     if not ids:
@@ -193,66 +160,3 @@ def _number(place: str, row: Mapping[str, str], name: str, most: float = math.in
         if abs(value := float(row[name])) <= most:
             return value
     raise DataError(f"{place}: {name} is {row[name]!r}; expected a number of at most {most:g}")
-
-
-def write_csv(path: Path, journeys: Iterable[Journey]) -> Path:
-    """Write a line for each row; OutputError.
-
-    Columns: ``vehicle``, ``stop`` (from 1; empty for a row without camera or time), ``camera``,
-    ``first``, ``last``, ``seconds`` since the camera before, ``track``, ``color``, ``type``,
-    ``image`` and ``id``.
-    """
-    with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-        lines = csv.DictWriter(file, _CSV, extrasaction="ignore")
-        lines.writeheader()
-        for journey in journeys:
-            stops = {
-                row.id: {"stop": number, "seconds": stop.seconds}
-                for number, stop in enumerate(journey.stops, start=1)
-                for row in stop.rows
-            }
-            lines.writerows(vars(row) | stops.get(row.id, {}) for row in journey.rows)
-    return path
-
-
-def write_geojson(
-    path: Path, journeys: Iterable[Journey], cameras: Mapping[str, tuple[float, float]]
-) -> Path:
-    """Write cameras as points and journeys as lines between them, RFC 7946; OutputError.
-
-    GalleryError for a camera whose place is not known.
-    """
-    journeys = list(journeys)
-    check_places(journeys, cameras)
-    features = [
-        _feature("Point", cameras[name][::-1], {"camera": name}) for name in sorted(cameras)
-    ]
-    for one in journeys:
-        stops = one.stops
-        if len(stops) > 1:
-            line = [cameras[stop.camera][::-1] for stop in stops]
-            facts = {
-                "vehicle": one.vehicle,
-                "cameras": [stop.camera for stop in stops],
-                "first": [stop.first.isoformat() for stop in stops],
-                "last": [stop.last.isoformat() for stop in stops],
-            }
-            features.append(_feature("LineString", line, facts))
-    with replacing(path) as part:
-        part.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
-    return path
-
-
-def _feature(kind: str, places: object, facts: Mapping[str, Any]) -> dict[str, Any]:
-    geometry = {"type": kind, "coordinates": places}
-    return {"type": "Feature", "geometry": geometry, "properties": facts}
-
-
-def check_places(journeys: Iterable[Journey], cameras: Mapping[str, object]) -> None:
-    """GalleryError for a camera of a journey that is not among these."""
-    for camera in sorted({stop.camera for one in journeys for stop in one.stops}):
-        if camera not in cameras:
-            raise GalleryError(
-                f"camera {camera!r} is not among {', '.join(cameras) or 'the cameras given'}; add "
-                f"its place"
-            )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,12 @@ from ..files import replacing
 from ..images import Corners
 from ..ranking.distances import squared_distances
 from ..vehicle.cameras import UNKNOWN_CAMERA, same_camera
-from .columns import with_corners
+from .store import with_corners
+
+logger = logging.getLogger(__name__)
+
+# From one camera to another, by their names.
+Way: TypeAlias = "tuple[str, str]"
 
 # Of one vehicle's images, in units of the distance that makes a pair.
 SPREAD = 1.5
@@ -44,14 +50,14 @@ class Groups:
         images: of the rows.
         vehicles: int64 ``[N]``, the vehicle of each, from 0 in the order of their first rows.
         max_distance: squared Euclidean, of a pair.
-        travel_times: between two cameras by their names, where they were learned.
+        travel_times: between two cameras, where they were learned.
         boxes: of the rows in their images, None for the whole; empty if no row has one.
     """
 
     images: tuple[Path, ...]
     vehicles: np.ndarray
     max_distance: float
-    travel_times: Mapping[tuple[str, str], Travel] = field(default_factory=dict)
+    travel_times: Mapping[Way, Travel] = field(default_factory=dict)
     boxes: tuple[Corners | None, ...] = ()
 
     @property
@@ -77,18 +83,10 @@ class Groups:
 
 
 def complete_linkage(embeddings: np.ndarray, max_distance: float) -> np.ndarray:
-    """Group images so that no two of a group are further apart than a squared distance.
+    """Group images ``[N, D]`` so that no two of a group are further apart than a squared distance.
 
-    Complete linkage: the two groups are joined, again and again, whose furthest images are nearest.
-
-    Args:
-        embeddings: float32 ``[N, D]``.
-
-    Returns:
-        int64 ``[N]``, the group of each image, from 0 in the order of their first images.
-
-    Raises:
-        GalleryError: more than 20,000 images, whose pairs do not fit in memory.
+    The two groups are joined, again and again, whose furthest images are nearest: int64 ``[N]``,
+    from 0 in the order of their first images. GalleryError for more than 20,000 images.
     """
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
@@ -139,43 +137,45 @@ class Sightings:
     """Where and when rows were seen, and so which of them cannot show one vehicle.
 
     Attributes:
-        cameras: integers ``[N]``, -1 where unknown.
+        names: of the cameras.
+        cameras: places in these ``[N]``, -1 where unknown.
         first, last: seconds ``[N]``, NaN where unknown.
         window: seconds ``[N]``; two rows of one camera, from the end of the one to the start of
             the other, are at least the smaller of their windows apart.
         tracks: integers ``[N]``; rows of one number are of one track, and show one vehicle.
         pinned: integers ``[N]``, the vehicle that someone gave a row by hand, -1 for none.
         bounds: the least and most seconds from the last moment at one camera to the first at
-            another, by the two.
+            another.
     """
 
+    names: Sequence[str]
     cameras: np.ndarray
     first: np.ndarray
     last: np.ndarray
     window: np.ndarray
     tracks: np.ndarray
     pinned: np.ndarray
-    bounds: Mapping[tuple[int, int], tuple[float, float]] = field(default_factory=dict)
+    bounds: Mapping[Way, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls,
-        rows: pa.Table,
-        cameras: np.ndarray,
-        window: float,
-        bounds: Mapping[tuple[int, int], tuple[float, float]],
+        cls, rows: pa.Table, window: float, bounds: Mapping[Way, tuple[float, float]]
     ) -> Sightings:
         """Of a gallery's rows; those of a track were seen from its first moment to its last.
 
         A track's name is one of its camera's, or where that is unknown of its pictures' folder.
         """
+        cameras, names = numbered_cameras(rows["camera"])
+        if unknown := {name for way in bounds for name in way}.difference(names):
+            listed = ", ".join(sorted(unknown))
+            logger.warning("travel times of cameras that no row has: %s", listed)
         time, first, last = (_seconds(rows[name]) for name in ("time", "first", "last"))
-        names = rows["track"].to_pylist()
+        of_track = rows["track"].to_pylist()
         folders = [os.path.dirname(image) for image in rows["image"].to_pylist()]  # noqa: PTH120
         tracks = numbered(
             (camera, folder if camera == UNKNOWN_CAMERA else "", name) if name else row
             for row, (camera, folder, name) in enumerate(
-                zip(cameras.tolist(), folders, names, strict=True)
+                zip(cameras.tolist(), folders, of_track, strict=True)
             )
         )
         starts = np.full(len(tracks), np.nan)
@@ -183,22 +183,23 @@ class Sightings:
         np.fmin.at(starts, tracks, np.where(np.isnan(first), time, first))
         np.fmax.at(ends, tracks, np.where(np.isnan(last), time, last))
         return cls(
+            names,
             cameras,
             starts[tracks],
             ends[tracks],
-            window=np.array([_MOMENT if name else window for name in names]),
+            window=np.array([_MOMENT if name else window for name in of_track]),
             tracks=tracks,
             pinned=rows["pinned"].fill_null(-1).to_numpy(),
-            bounds=bounds,
+            bounds={way: both for way, both in bounds.items() if not unknown.intersection(way)},
         )
 
     @cached_property
     def _limits(self) -> np.ndarray:
-        # The last place, -1, is that of unknown cameras.
-        side = self.cameras.max() + 2
-        limits = np.broadcast_to([-np.inf, np.inf], (side, side, 2)).copy()
-        for pair, both in self.bounds.items():
-            limits[pair] = both
+        """The least and most seconds between two cameras; the last place, -1, is unknown ones'."""
+        places = {name: place for place, name in enumerate(self.names)}
+        limits = np.full((len(places) + 1, len(places) + 1, 2), [-np.inf, np.inf])
+        for (start, end), both in self.bounds.items():
+            limits[places[start], places[end]] = both
         return limits
 
     def apart(self, a: Any, b: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -230,18 +231,18 @@ class Sightings:
         return bool((gap > most)[joined].any())
 
 
-def travel_times(vehicles: np.ndarray, seen: Sightings) -> dict[tuple[int, int], Travel]:
-    """How long linked vehicles took, by pairs of cameras that five or more passed in turn."""
+def travel_times(vehicles: np.ndarray, seen: Sightings) -> dict[Way, Travel]:
+    """How long linked vehicles took between two cameras that five or more passed in turn."""
     rows = np.unique(seen.tracks, return_index=True)[1]  # a track went once, however many it has
     rows = rows[~np.isnan(seen.first[rows]) & (seen.cameras[rows] >= 0)]
     order = rows[np.lexsort((seen.first[rows], vehicles[rows]))]
     a, b = order[:-1], order[1:]
     moved = (vehicles[a] == vehicles[b]) & (seen.cameras[a] != seen.cameras[b])
-    seconds = defaultdict[tuple[int, int], list[float]](list)
+    seconds = defaultdict[Way, list[float]](list)
     for one, other in zip(a[moved], b[moved], strict=True):
-        pair = int(seen.cameras[one]), int(seen.cameras[other])
-        seconds[pair].append(seen.first[other] - seen.last[one])
-    return {pair: Travel.of(all) for pair, all in sorted(seconds.items()) if len(all) >= _FEWEST}
+        way = seen.names[seen.cameras[one]], seen.names[seen.cameras[other]]
+        seconds[way].append(seen.first[other] - seen.last[one])
+    return {way: Travel.of(all) for way, all in sorted(seconds.items()) if len(all) >= _FEWEST}
 
 
 def link(
@@ -264,19 +265,18 @@ def link(
         embeddings: ``[N, D]``, whose distances are compared.
         neighbors: rows of each image's neighbours, int64 ``[N, K]``, nearest first; -1 for none.
         distances: theirs, ``[N, K]``.
-        seen: what rules out that two images show one vehicle.
         max_distance: squared Euclidean; images further apart are not a pair.
 
     Returns:
         int64 ``[N]``, the group of each image, from 0 in the order of their first images.
     """
 
-    def clash(a: list[int], b: list[int]) -> bool:
-        return bool(seen.clash(np.array(a)[:, None], np.array(b)).any()) or seen.too_late(a, b)
-
-    def too_far(a: list[int], b: list[int]) -> bool:
-        far = squared_distances(embeddings[a], embeddings[b])
-        return bool((far > SPREAD * max_distance).any())
+    def can_join(a: list[int], b: list[int]) -> bool:
+        if seen.clash(np.array(a)[:, None], np.array(b)).any() or seen.too_late(a, b):
+            return False
+        return bool(
+            (squared_distances(embeddings[a], embeddings[b]) <= SPREAD * max_distance).all()
+        )
 
     # Images of one group share a list of its rows.
     pinned = seen.pinned >= 0
@@ -287,12 +287,36 @@ def link(
     groups = [together[start] for start in starts]
     for first, second in _mutual(neighbors, distances, seen, max_distance):
         small, large = sorted((groups[first], groups[second]), key=len)
-        if small is large or clash(small, large) or too_far(small, large):
-            continue
-        large += small
-        for row in small:
-            groups[row] = large
+        if small is not large and can_join(small, large):
+            large += small
+            for row in small:
+                groups[row] = large
     return numbered(map(id, groups))
+
+
+def _mutual(
+    neighbors: np.ndarray, distances: np.ndarray, seen: Sightings, max_distance: float
+) -> list[tuple[int, int]]:
+    """Pairs of which each is the nearest of its camera's to the other, nearest first."""
+    nearest: dict[tuple[int, int], float] = {}
+    for row, (others, far) in enumerate(zip(neighbors, distances, strict=True)):
+        near = (others >= 0) & (others != row) & (far <= max_distance)
+        others, far = others[near], far[near]
+        gap, _, most = seen.apart(row, others)
+        possible = ~seen.clash(row, others) & ~(gap > most)
+        others, far = others[possible], far[possible]
+        # The first of each camera; of images without a camera each counts for itself.
+        cameras = seen.cameras[others]
+        counts = cameras == UNKNOWN_CAMERA
+        counts[np.unique(cameras, return_index=True)[1]] = True
+        for other, distance in zip(others[counts].tolist(), far[counts].tolist(), strict=True):
+            nearest[row, other] = distance
+    mutual = [
+        (distance, row, other)
+        for (row, other), distance in nearest.items()
+        if row < other and (other, row) in nearest
+    ]
+    return [(row, other) for _, row, other in sorted(mutual)]
 
 
 def numbered(groups: Iterable[Hashable]) -> np.ndarray:
@@ -301,32 +325,14 @@ def numbered(groups: Iterable[Hashable]) -> np.ndarray:
     return np.array([numbers.setdefault(one, len(numbers)) for one in groups], np.int64)
 
 
+def numbered_cameras(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    """The place of each camera among their names, int64 ``[N]``, -1 where unknown; the names."""
+    names = column.to_pylist()
+    known = sorted({*names} - {""})
+    places = {name: place for place, name in enumerate(known)}
+    return np.array([places.get(name, UNKNOWN_CAMERA) for name in names]), known
+
+
 def _seconds(times: Any) -> np.ndarray:
     """A column of times as seconds since 1970, float64 ``[N]``, NaN where there is none."""
     return times.cast(pa.int64()).cast(pa.float64()).fill_null(float("nan")).to_numpy() / 1e6
-
-
-def _mutual(
-    neighbors: np.ndarray, distances: np.ndarray, seen: Sightings, max_distance: float
-) -> Iterator[tuple[int, int]]:
-    """Pairs of which each is the nearest of its camera's to the other, nearest first."""
-    nearest: dict[tuple[int, int], float] = {}
-    for row, (others, far) in enumerate(zip(neighbors, distances, strict=True)):
-        near = (others >= 0) & (others != row) & (far <= max_distance)
-        others, far = others[near], far[near]
-        gap, _, most = seen.apart(row, others)
-        possible = ~seen.clash(row, others) & ~(gap > most)
-        passed: set[int] = set()
-        for other, distance in zip(others[possible].tolist(), far[possible].tolist(), strict=True):
-            # Of images without a camera each counts for itself.
-            camera = int(seen.cameras[other])
-            if camera in passed and camera >= 0:
-                continue
-            passed.add(camera)
-            nearest[row, other] = distance
-    mutual = [
-        (distance, row, other)
-        for (row, other), distance in nearest.items()
-        if row < other and (other, row) in nearest
-    ]
-    yield from ((row, other) for _, row, other in sorted(mutual))

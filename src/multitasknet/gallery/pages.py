@@ -1,29 +1,23 @@
-"""Pages to look at: what was found for queries, and which crops were grouped."""
+"""Pages and files to look at: what was found, which crops were grouped, journeys."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from ..errors import ImageError
+from ..errors import GalleryError, ImageError
 from ..files import replacing
 from ..images import Corners, open_picture, read_image
 from ..report.charts import draw_map
 from ..report.overlay import draw_agreement
 from ..report.page import Panel, Shot, thumbnail, write_page
-from .journeys import (
-    Journey,
-    Stop,
-    check_places,
-    origins_and_destinations,
-    ways,
-    write_csv,
-    write_geojson,
-)
+from .journeys import Journey, Stop, origins_and_destinations, ways
 from .rows import Hit
 
 if TYPE_CHECKING:
@@ -34,6 +28,10 @@ if TYPE_CHECKING:
 
 # Vehicles on a contact sheet, and crops of each.
 _VEHICLES, _CROPS = 200, 24
+_CSV = (
+    *("vehicle", "stop", "camera", "first", "last", "seconds", "track", "color", "type"),
+    *("image", "id"),
+)
 
 
 def write_search_page(
@@ -53,16 +51,11 @@ def write_search_page(
             facts.append(f"same vehicle {100 * hit.probability:.0f} %")
         return ", ".join(facts)
 
-    panels = [
-        Panel(
-            f"{query.source}{query.doubt}",
-            (
-                _shot(query.source, "query", "query"),
-                *(_shot(hit.row.image, caption(hit), box=hit.row.box) for hit in hits),
-            ),
-        )
-        for query, hits in zip(queries, found, strict=True)
-    ]
+    panels = []
+    for query, hits in zip(queries, found, strict=True):
+        shots = [_shot(hit.row.image, caption(hit), box=hit.row.box) for hit in hits]
+        first = _shot(query.source, "query", "query")
+        panels.append(Panel(f"{query.source}{query.doubt}", (first, *shots)))
     return write_page(
         path,
         "search.html",
@@ -78,18 +71,13 @@ def write_search_page(
 
 
 def write_contact_sheet(path: str | Path, groups: Groups) -> Path:
-    """Write a self-contained page with the crops of each vehicle, those with most crops first.
-
-    Raises:
-        OutputError: the page cannot be written.
-    """
+    """Write a self-contained page with the crops of each vehicle, most crops first; OutputError."""
     counts = np.bincount(groups.vehicles)
-    order = np.argsort(-counts, kind="stable")
-    largest = [int(one) for one in order if counts[one] > 1]
+    largest = [one for one in np.argsort(-counts, kind="stable").tolist() if counts[one] > 1]
+    boxes = groups.boxes or (None,) * len(groups.images)
     panels = []
     for vehicle in largest[:_VEHICLES]:
-        places = np.flatnonzero(groups.vehicles == vehicle)
-        boxes = groups.boxes or (None,) * len(groups.images)
+        places = np.flatnonzero(groups.vehicles == vehicle).tolist()
         shots = tuple(
             _shot(groups.images[place], groups.images[place].name, box=boxes[place])
             for place in places[:_CROPS]
@@ -132,25 +120,24 @@ def write_journeys(
     """Write journeys in the order given, as the path's suffix says.
 
     ``.html`` is a self-contained page with each vehicle's way and pictures, ``.csv`` has a line for
-    each row, ``.geojson`` the cameras as points and the ways as lines.
-
-    Args:
-        cameras: latitude and longitude of all of them, for a map; None for none.
-
-    Raises:
-        GalleryError: a camera's place is not among these.
-        OutputError: the file cannot be written.
+    each row, ``.geojson`` the cameras as points and the ways as lines between them (RFC 7946).
+    Cameras have latitude and longitude; None for a page without a map. GalleryError if one is
+    missing; OutputError.
     """
     if path.suffix == ".csv":
-        return write_csv(path, journeys)
+        return _write_csv(path, journeys)
     if path.suffix == ".geojson":
-        return write_geojson(path, journeys, cameras or {})
+        features = _features(journeys, cameras or {})
+        with replacing(path) as part:
+            part.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+        return path
     if cameras is not None:
-        check_places(journeys, cameras)
+        _check_places(journeys, cameras)
     taken, whole = ways(journeys), origins_and_destinations(journeys)
     matrix = {f"to {end}": {start: "" for start, _ in whole} for _, end in whole}
     for (start, end), one in whole.items():
         matrix[f"to {end}"][start] = str(one.vehicles)
+    named = {" → ".join(way): one for way, one in taken.items()}
     return write_page(
         path,
         "journeys.html",
@@ -161,14 +148,58 @@ def write_journeys(
         map=cameras and draw_map(cameras, {way: one.vehicles for way, one in taken.items()}),
         whole=matrix,
         taken={
-            name: {" → ".join(way): fact(one) for way, one in taken.items()}
-            for name, fact in (
-                ("vehicles", lambda one: one.vehicles),
-                ("median", lambda one: _duration(one.median)),
-                ("spread", lambda one: _duration(one.spread)),
-            )
+            "vehicles": {way: one.vehicles for way, one in named.items()},
+            "median": {way: _duration(one.median) for way, one in named.items()},
+            "spread": {way: _duration(one.spread) for way, one in named.items()},
         },
     )
+
+
+def _write_csv(path: Path, journeys: Iterable[Journey]) -> Path:
+    """A line for each row: ``stop`` from 1, ``seconds`` since the camera before."""
+    with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        lines = csv.DictWriter(file, _CSV, extrasaction="ignore")
+        lines.writeheader()
+        for journey in journeys:
+            stops = {
+                row.id: {"stop": number, "seconds": stop.seconds}
+                for number, stop in enumerate(journey.stops, start=1)
+                for row in stop.rows
+            }
+            lines.writerows(vars(row) | stops.get(row.id, {}) for row in journey.rows)
+    return path
+
+
+def _features(
+    journeys: Sequence[Journey], cameras: Mapping[str, tuple[float, float]]
+) -> list[dict[str, Any]]:
+    """Cameras as points, longitude first, and journeys of several cameras as lines."""
+    _check_places(journeys, cameras)
+    found: list[tuple[str, Any, dict[str, Any]]] = [
+        ("Point", cameras[name][::-1], {"camera": name}) for name in sorted(cameras)
+    ]
+    for one in journeys:
+        if len(one.stops) > 1:
+            facts = {
+                "vehicle": one.vehicle,
+                "cameras": [stop.camera for stop in one.stops],
+                "first": [stop.first.isoformat() for stop in one.stops],
+                "last": [stop.last.isoformat() for stop in one.stops],
+            }
+            found.append(("LineString", [cameras[stop.camera][::-1] for stop in one.stops], facts))
+    return [
+        {"type": "Feature", "geometry": {"type": kind, "coordinates": where}, "properties": facts}
+        for kind, where, facts in found
+    ]
+
+
+def _check_places(journeys: Iterable[Journey], cameras: Mapping[str, object]) -> None:
+    for camera in sorted({stop.camera for one in journeys for stop in one.stops}):
+        if camera not in cameras:
+            raise GalleryError(
+                f"camera {camera!r} is not among {', '.join(cameras) or 'the cameras given'}; add "
+                f"its place"
+            )
 
 
 def _panel(journey: Journey) -> Panel:
@@ -180,11 +211,8 @@ def _panel(journey: Journey) -> Panel:
         ]
         return Panel(f"Vehicle {journey.vehicle}, times or cameras unknown", tuple(shots))
     way = " → ".join(stop.camera for stop in stops)
-    title = f"Vehicle {journey.vehicle}, {stops[0].first:%Y-%m-%d}: {way}"
-    return Panel(
-        title,
-        tuple(_shot(stop.rows[0].image, _passed(stop), box=stop.rows[0].box) for stop in stops),
-    )
+    shots = [_shot(stop.rows[0].image, _passed(stop), box=stop.rows[0].box) for stop in stops]
+    return Panel(f"Vehicle {journey.vehicle}, {stops[0].first:%Y-%m-%d}: {way}", tuple(shots))
 
 
 def _passed(stop: Stop) -> str:

@@ -95,7 +95,6 @@ class Hit:
 
     @property
     def meaning(self) -> dict[str, float | None]:
-        """Distance, rate and probability as JSON and CSV have them."""
         return meaning(self.distance, self.rate, self.probability)
 
 
@@ -147,39 +146,33 @@ class Facets:
     colors: tuple[str, ...]
     types: tuple[str, ...]
 
+    def where(
+        self,
+        *,
+        cameras: Sequence[str] = (),
+        colors: Sequence[str] = (),
+        types: Sequence[str] = (),
+        not_before: datetime | None = None,
+        not_after: datetime | None = None,
+    ) -> str | None:
+        """SQL for the rows of any of these cameras, colours and types, and within the times.
 
-@dataclass(frozen=True)
-class GalleryFilter:
-    """Which rows are searched: of any of these cameras, colours, types, and within the times.
-
-    An empty tuple leaves nothing out; rows of unknown time pass no bound.
-    """
-
-    cameras: tuple[str, ...] = ()
-    colors: tuple[str, ...] = ()
-    types: tuple[str, ...] = ()
-    not_before: datetime | None = None
-    not_after: datetime | None = None
-
-    def check(self, facets: Facets) -> None:
-        """GalleryError for a camera, colour or type that is not among these, which lists them."""
-        for column in ("cameras", "colors", "types"):
-            present = getattr(facets, column)
-            for value in getattr(self, column):
-                if value not in present:
-                    raise GalleryError(
-                        f"no row has {value!r} among its {column}; the gallery has "
-                        f"{', '.join(present) or 'none'}"
-                    )
-
-    @property
-    def condition(self) -> str | None:
-        """The filter as SQL; None if it leaves nothing out."""
-        chosen = {"camera": self.cameras, "color": self.colors, "type": self.types}
-        parts = [any_of(column, values) for column, values in chosen.items() if values]
-        bounds = {">=": self.not_before, "<=": self.not_after}
-        parts += [f"time {how} {quoted(utc(one))}" for how, one in bounds.items() if one]
-        return all_of(parts)
+        What is empty leaves nothing out; rows of unknown time pass no bound. GalleryError for a
+        value that is not among these facets, which lists them.
+        """
+        parts = []
+        for column, chosen in (("camera", cameras), ("color", colors), ("type", types)):
+            present = getattr(self, f"{column}s")
+            if strange := [value for value in chosen if value not in present]:
+                raise GalleryError(
+                    f"no row has {strange[0]!r} among its {column}s; the gallery has "
+                    f"{', '.join(present) or 'none'}"
+                )
+            parts.append(any_of(column, chosen) if chosen else None)
+        bounds = {">=": not_before, "<=": not_after}
+        return all_of(
+            [*parts, *(f"time {how} {quoted(utc(one))}" for how, one in bounds.items() if one)]
+        )
 
 
 def name_of(image: str | Path, box: Corners | None) -> str:
@@ -198,8 +191,8 @@ def meaning(
     """A distance and what it means, as JSON has it; null where that is not known."""
     return {
         "distance": distance,
-        "rate": None if rate is None else rate.rate,
-        "rate_upper": None if rate is None else rate.upper,
+        "rate": rate and rate.rate,
+        "rate_upper": rate and rate.upper,
         "probability": probability,
     }
 
@@ -223,12 +216,11 @@ def any_of(column: str, values: Iterable[object]) -> str:
 
 def all_of(parts: Iterable[str | None]) -> str | None:
     """What holds where all of these conditions hold; None without any."""
-    given = [part for part in parts if part]
-    return given[0] if len(given) == 1 else " and ".join(f"({part})" for part in given) or None
+    return " and ".join(f"({part})" for part in parts if part) or None
 
 
 def with_times(where: str, columns: Iterable[str]) -> str:
-    """The condition with text that columns of times are compared with as timestamps.
+    """The condition with text that these columns of times are compared with as timestamps.
 
     LanceDB demands these. So ``time > '2026-11-01 08:02'`` works, with or without seconds and a
     zone. GalleryError for text that is not a time.

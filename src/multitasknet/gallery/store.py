@@ -1,4 +1,4 @@
-"""The table of a gallery: LanceDB on disk, in object storage or in memory.
+"""The table of a gallery: its columns, and LanceDB on disk, in object storage or in memory.
 
 A store is a folder whose name ends in ``.lance``, with a table ``crops``, a row for each picture.
 One process writes at a time, by a lock in the folder; in object storage the table's primary key
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from threading import RLock
 from typing import Any, TypeVar
@@ -19,13 +20,16 @@ from typing import Any, TypeVar
 import lancedb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from filelock import FileLock
 
+from ..data.boxes import CORNERS
+from ..data.text import utc
 from ..errors import GalleryError
 from ..files import make_folder, reading, reason_of, writing
 from ..inference.prediction import EmbeddingOrigin
-from .columns import FORMAT, META, origin_in, origin_text, own_types, vectors, without_rates
-from .rows import GalleryFilter, any_of, quoted, with_times
+from ..vehicle.keypoints import NUM_KEYPOINTS
+from .rows import any_of, quoted, with_times
 
 logger = logging.getLogger(__name__)
 
@@ -33,17 +37,27 @@ T = TypeVar("T")
 
 SUFFIX = ".lance"
 MEMORY = "memory://"
+# What :meth:`Store.keep` calls the rates of strangers.
+RATES = "rates"
 _CROPS = "crops"
 _EMBEDDING = "embedding"
 _BATCH = 8192
 # Largest whole number that decimals hold, with all below it.
 _WHOLE = 1 << 53
 # How long compacting keeps old versions, which others may be reading.
-_KEPT = timedelta(hours=1)
-_KEPT_REMOTE = timedelta(days=1)
+_KEPT, _KEPT_REMOTE = timedelta(hours=1), timedelta(days=1)
 # Not 0, at which LanceDB warns.
 _GONE = timedelta(milliseconds=1)
 _TRIES = 5
+
+META = b"multitasknet"
+FORMAT = 3
+# LanceDB's own names begin with an underscore, and a dot is a field of a struct.
+_NAME = re.compile(r"[^\W\d_][\w -]*")
+# With it two writers of one id conflict, and the later one updates, also where no file is locked.
+_KEY = {"lance-schema:unenforced-primary-key": "true"}
+_NUMBERS = (pa.int64(), pa.float64())
+_KINDS = (*_NUMBERS, pa.bool_(), pa.string(), pa.timestamp("us"), pa.date32())
 
 
 def is_store(path: str | Path) -> bool:
@@ -51,12 +65,157 @@ def is_store(path: str | Path) -> bool:
     return str(path).rstrip("/").endswith(SUFFIX)
 
 
+def table_schema(width: int, colors: Sequence[str], types: Sequence[str]) -> Any:
+    """The columns that every gallery has, for embeddings ``[width]`` and these classes."""
+
+    def vector(count: int) -> Any:
+        return pa.list_(pa.float16(), count)
+
+    columns = {
+        "image": pa.string(),
+        # x1, y1, x2, y2 in pixels of the image; null is the whole of it.
+        "box": pa.list_(pa.float32(), len(CORNERS)),
+        "camera": pa.string(),
+        "time": pa.timestamp("us"),
+        # What shows one vehicle before one camera without a break: its name, empty for none.
+        "track": pa.string(),
+        # Its first and last moment in UTC, its direction in the picture in degrees (0 to the
+        # right, 90 up), and of how many crops the embedding is the mean.
+        "first": pa.timestamp("us"),
+        "last": pa.timestamp("us"),
+        "heading": pa.float32(),
+        "crops": pa.int32(),
+        "width": pa.int32(),
+        "height": pa.int32(),
+        "quality": pa.float32(),
+        "pose_origin": pa.string(),
+        "pose_confidence": pa.float32(),
+        "keypoints": vector(3 * NUM_KEYPOINTS),
+        "color": pa.string(),
+        "color_probability": pa.float32(),
+        "color_probabilities": vector(len(colors)) if colors else None,
+        "type": pa.string(),
+        "type_probability": pa.float32(),
+        "type_probabilities": vector(len(types)) if types else None,
+        "vehicle": pa.int64(),
+        # The vehicle that someone gave it by hand, which linking keeps.
+        "pinned": pa.int64(),
+        "embedding": vector(width),
+        "sha256": pa.binary(32),
+        "origin": pa.string(),
+    }
+    fields = [pa.field(name, kind) for name, kind in columns.items() if kind is not None]
+    meta = {"format": FORMAT, "colors": list(colors), "types": list(types)}
+    key = pa.field("id", pa.string(), nullable=False, metadata=_KEY)
+    return pa.schema([key, *fields], metadata={META: json.dumps(meta)})
+
+
+OWN_COLUMNS = frozenset(table_schema(1, ["red"], ["van"]).names)
+
+
+def origin_text(origin: EmbeddingOrigin) -> str:
+    """What made an embedding, as the column ``origin`` keeps it."""
+    return json.dumps(vars(origin), sort_keys=True)
+
+
+def origin_in(text: str) -> EmbeddingOrigin:
+    """What :func:`origin_text` made a text of; GalleryError for another."""
+    with reading("origin", GalleryError, "the column is damaged", "add the pictures again"):
+        facts = json.loads(text)
+        return EmbeddingOrigin(**facts | {"input_size": tuple(facts["input_size"])})
+
+
+def vectors(column: Any) -> np.ndarray:
+    """A column of fixed-size lists as float32 ``[N, D]``."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(-1, column.type.list_size).astype(np.float32)
+
+
+def with_corners(rows: Any) -> Any:
+    """A record batch or table with each box as four columns, which pandas and CSV can have."""
+    for place, name in enumerate(CORNERS):
+        rows = rows.append_column(name, pc.list_element(rows["box"], place))
+    return rows.remove_column(rows.schema.get_field_index("box"))
+
+
+def halves(values: Any) -> np.ndarray:
+    """Numbers as float16, one after another; GalleryError for one that is too large."""
+    with np.errstate(over="ignore"):
+        found = np.asarray(values).astype(np.float16).ravel()
+    if not np.isfinite(found).all():
+        raise GalleryError(
+            "a number is larger than float16 holds, as which keypoints and embeddings are kept; "
+            "correct the labels, or use other weights"
+        )
+    return found
+
+
+def check_names(names: Iterable[str], stored: Iterable[str] = ()) -> None:
+    """GalleryError for names of own columns that LanceDB, or those stored, leave no room."""
+    reserved = {name.casefold() for name in (*OWN_COLUMNS, *CORNERS)}
+    taken = {name.casefold() for name in stored}
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise GalleryError(
+                f"{name!r} cannot name a column; expected a letter, then letters, digits, "
+                f"underscores, spaces or hyphens"
+            )
+        if name.casefold() in reserved:
+            raise GalleryError(
+                f"{name!r} is a column of every gallery; leave it out, or give yours another name"
+            )
+        if name.casefold() in taken:
+            raise GalleryError(f"there are two columns {name!r}; give each another name")
+        taken.add(name.casefold())
+
+
+def own_types(rows: Iterable[Mapping[str, object]], stored: Any) -> dict[str, Any]:
+    """The Arrow type of each own column of rows, for all values given and all that are stored.
+
+    Whole numbers become decimals where both come together, numbers text where text is stored.
+    GalleryError for a name that cannot be stored, or values of several types.
+    """
+    given: dict[str, list[object]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if value is not None:
+                given.setdefault(name, []).append(own_value(value))
+    check_names([name for name in given if name not in stored.names], stored.names)
+    types, expected = {}, "expected text, numbers, booleans or times, all of one kind"
+    for name, values in given.items():
+        with reading(f"column {name}", GalleryError, "it cannot be stored", expected):
+            kind = pa.array(values).type
+            if kind not in _KINDS:
+                raise ValueError(str(kind))
+            if name in stored.names:
+                kind = _common(stored.field(name).type, kind)
+                pa.array([own_value(one, kind) for one in values], kind)  # too large a number
+            types[name] = kind
+    return types
+
+
+def _common(stored: Any, given: Any) -> Any:
+    if stored == pa.string() and given in _NUMBERS:
+        return stored
+    both = [pa.schema({"": one}) for one in (stored, given)]
+    return pa.unify_schemas(both, promote_options="permissive").field("").type
+
+
+def own_value(value: object, kind: Any | None = None) -> object:
+    """A value as a column of that type keeps it."""
+    if kind == pa.string() and value is not None:
+        return str(value)
+    return utc(value) if isinstance(value, datetime) else value
+
+
 class Store:
     """The rows of a gallery as a table; any number of threads may share it.
 
     Args:
         path: of a store that exists, or :data:`MEMORY` with a schema.
-        schema: of :func:`.table_schema`, to make the table where it is missing.
+        schema: of :func:`table_schema`, to make the table where it is missing.
 
     Attributes:
         table: LanceDB's.
@@ -82,9 +241,9 @@ class Store:
             database = lancedb.connect(self.path, read_consistency_interval=timedelta(0))
             if schema is not None:
                 with self.writing():
-                    if not _has_crops(database):
+                    if _CROPS not in database.list_tables().tables:
                         database.create_table(_CROPS, schema=schema)
-            if not _has_crops(database):
+            if _CROPS not in database.list_tables().tables:
                 raise GalleryError(
                     f"{path}: there is no gallery; make one with 'multitasknet gallery add {path} "
                     f"IMAGES'"
@@ -118,7 +277,7 @@ class Store:
         return None
 
     def keep(self, name: str, value: object) -> None:
-        """Keep what was measured of the rows with them, as JSON, until they are written again."""
+        """Keep what was measured of the rows with them, as JSON."""
         with self.writing():
             metadata = {name: json.dumps(value)}
             self.table.update_field_metadata({"path": _EMBEDDING, "metadata": metadata})
@@ -127,15 +286,12 @@ class Store:
         """Bytes of all its files; 0 where that is not known: in memory, in object storage."""
         return sum(one.stat().st_size for one in Path(self.path).rglob("*") if one.is_file())
 
-    def condition(self, where: GalleryFilter | str | None) -> str | None:
+    def condition(self, where: str | None) -> str | None:
         """The condition as LanceDB takes it; GalleryError for text that is not a time."""
-        where = where.condition if isinstance(where, GalleryFilter) else where
-        if not where:
-            return where
         times = (one.name for one in self.table.schema if pa.types.is_timestamp(one.type))
-        return with_times(where, times)
+        return with_times(where, times) if where else None
 
-    def count(self, where: GalleryFilter | str | None = None) -> int:
+    def count(self, where: str | None = None) -> int:
         """The rows that a condition keeps; GalleryError if it cannot be used."""
         where = self.condition(where)
         return self.answer(lambda: self.table.count_rows(where), where)
@@ -219,8 +375,7 @@ class Store:
     def add_columns(self, rows: Sequence[Mapping[str, object]]) -> dict[str, Any]:
         """Make room for all rows' own columns, or change nothing; the type of each column.
 
-        Raises:
-            GalleryError: a name or value that cannot be stored; names the column.
+        GalleryError names the column of a name or value that cannot be stored.
         """
         with self.writing():
             schema = self.table.schema
@@ -241,11 +396,10 @@ class Store:
         return types
 
     def merge(self, rows: Any, *, insert: bool = False) -> None:
-        """Write columns of rows into those of the same id, all or none; others are new or left.
+        """Write columns of rows into those of the same id, all or none.
 
-        Args:
-            rows: dictionaries, or an Arrow table; of the same columns each.
-            insert: whether rows of other ids are new ones, which have all columns.
+        Rows are dictionaries, or an Arrow table, of the same columns each; those of other ids are
+        new ones with all columns where ``insert``, else left out.
         """
         if not isinstance(rows, pa.Table):
             schema = self.table.schema
@@ -260,28 +414,27 @@ class Store:
     def rename(self, names: Mapping[str, tuple[str, str]]) -> None:
         """Give a few rows, by their ids, another id and image."""
         with self.writing():
-            held = pa.Table.from_batches(self.read(["_rowid", *self.columns], any_of("id", names)))
-            rows = held.drop_columns(["_rowid", "id", "image"])
-            ids, images = zip(*(names[one] for one in held["id"].to_pylist()), strict=True)
-            rows = rows.append_column("id", [ids]).append_column("image", [images])
-            schema = self.table.schema
-            self.merge(rows.select(schema.names).cast(schema), insert=True)
+            rows = pa.Table.from_batches(self.read(["_rowid", *self.columns], any_of("id", names)))
+            new = zip(*(names[one] for one in rows["id"].to_pylist()), strict=True)
+            held, rows = rows["_rowid"].to_pylist(), rows.drop_columns("_rowid")
+            for column, values in zip(("id", "image"), new, strict=True):
+                place = rows.schema.get_field_index(column)
+                rows = rows.set_column(place, column, pa.array(values))
+            self.merge(rows.cast(self.table.schema), insert=True)
             # By place: a condition would be kept in the transaction, with the ids that it names.
-            self.table.delete(any_of("_rowid", held["_rowid"].to_pylist()))
+            self.table.delete(any_of("_rowid", held))
 
     def remove(self, where: str) -> int:
         """Delete rows for good: no data file, index, transaction or old version holds them after.
 
         LanceDB only marks deleted rows, also the old ones of rows that were corrected, so all other
         rows are written again, without the indexes. What an interruption leaves, the same call
-        finishes. In object storage no one may write meanwhile.
-
-        Returns:
-            How many rows were deleted.
+        finishes. In object storage no one may write meanwhile. Returns how many were deleted.
         """
         with self.writing():
             if count := self.count(where):
-                self._rewrite(without_rates(self.table.schema), f"({where}) is not true")
+                self.keep(RATES, None)
+                self._rewrite(self.table.schema, f"({where}) is not true")
             # In object storage another writer's files may not be committed yet.
             alone = not self._is_remote
             self.table.optimize(cleanup_older_than=_GONE, delete_unverified=alone)
@@ -304,7 +457,3 @@ class Store:
         """Join small files, bring new rows into the indexes, and drop versions of an hour ago."""
         with self.writing():
             self.table.optimize(cleanup_older_than=_KEPT_REMOTE if self._is_remote else _KEPT)
-
-
-def _has_crops(database: Any) -> bool:
-    return _CROPS in database.list_tables().tables

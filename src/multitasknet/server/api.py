@@ -21,7 +21,7 @@ from ..errors import GalleryError, ImageError
 from ..gallery import journeys
 from ..gallery.comparing import compared
 from ..gallery.gallery import Gallery
-from ..gallery.rows import Facets, GalleryFilter, GalleryRow, all_of, any_of, meaning
+from ..gallery.rows import Facets, GalleryRow, all_of, any_of, meaning
 from ..images import Crop, Frame, Picture, encode_jpeg, open_picture, picture_of
 from ..inference.agreement import agreement_as_json, hide_shared
 from ..inference.predictor import Prediction
@@ -195,18 +195,13 @@ def _search(
             detail = f"{len(values)} numbers; expected {gallery.width}"
             raise ProblemError(400, detail, field=f"embeddings[{place}]")
         queries.append(({"query": f"embedding {place}"}, "", np.array(values, dtype=np.float32)))
-    chosen = GalleryFilter(
-        tuple(asked.cameras),
-        tuple(asked.colors),
-        tuple(asked.types),
-        asked.not_before,
-        asked.not_after,
-    )
-    chosen.check(Facets(gallery.facets.cameras, gallery.color_names, gallery.type_names))
+    # Colours and types that no crop has are no mistake.
+    facets = Facets(gallery.facets.cameras, gallery.color_names, gallery.type_names)
+    chosen = asked.model_dump(include={"cameras", "colors", "types", "not_before", "not_after"})
     found = gallery.search(
         np.stack([embedding for _, _, embedding in queries]),
         top=asked.top + 1,
-        where=None if chosen == GalleryFilter() else chosen,
+        where=facets.where(**chosen),
         max_distance=asked.max_distance,
         calibration=service.predictor.calibration,
     )
@@ -230,8 +225,7 @@ def vehicles(
     asked: Annotated[Vehicles, Query()],
 ) -> Response:
     """The vehicles that were linked, with their crops in the order of time."""
-    GalleryFilter(tuple(asked.cameras)).check(gallery.facets)
-    chosen = [any_of("camera", asked.cameras) if asked.cameras else None]
+    chosen = [gallery.facets.where(cameras=asked.cameras)]
     chosen += [None if asked.vehicle is None else f"vehicle = {asked.vehicle}"]
     page = slice(asked.skip, asked.skip + asked.top)
     found: list[tuple[GalleryRow, ...]]
