@@ -123,6 +123,23 @@ def fill(gallery: Gallery, numbers: Iterable[int], name: str = "{}") -> None:
     gallery.merge([row(name.format(one), one) for one in numbers], insert=True)
 
 
+def full(*_: object, **__: object) -> None:
+    """In place of what writes."""
+    raise OSError("No space left on device")
+
+
+def filled(*rows: dict[str, Any], path: Path | str = "memory://") -> Gallery:
+    gallery = open_gallery(path)
+    gallery.merge(rows, insert=True)
+    return gallery
+
+
+def column(gallery: Gallery, name: str) -> list[Any]:
+    """Of all rows, by their ids."""
+    rows = sorted(gallery.rows({"id", name}), key=lambda row: row["id"])
+    return [row[name] for row in rows]
+
+
 def draw(folder: Path, count: int, seed: int = 0) -> list[Path]:
     """Pictures of one colour each."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from stores import PixelPredictor
 
+from multitasknet import Predictor
 from multitasknet.data.boxes import Box
 from multitasknet.data.records import Record
 from multitasknet.data.text import parse_time
 from multitasknet.errors import GalleryError, MultiTaskNetError
 from multitasknet.gallery import adding, index
+from multitasknet.gallery.adding import check_same_origin, ray_embedder
 from multitasknet.gallery.entries import entries_of, entries_of_boxes, parse_cells, read_manifest
-from multitasknet.gallery.gallery import Gallery
+from multitasknet.gallery.gallery import Gallery, open_gallery
 from multitasknet.gallery.rows import AddReport, Entry
 
 OTHER = PixelPredictor(weights="cd" * 32)
@@ -47,33 +49,13 @@ def manifest(path: Path, text: str) -> list[Entry]:
     return read_manifest(path)
 
 
-def column(gallery: Gallery, name: str) -> list:
-    """Of all rows, by their ids."""
-    rows = sorted(gallery.rows({"id", name}), key=lambda row: row["id"])
-    return [row[name] for row in rows]
-
-
-def full(*_: object, **__: object) -> None:
-    raise OSError("No space left on device")
-
-
-def test_rows_hold_the_networks_results(gallery: Gallery, pictures: list[Path]) -> None:
-    predictor = PixelPredictor()
-    report = add(gallery, pictures, predictor)
-    assert (report.added, report.unchanged, report.broken) == (40, 0, {})
-    (row,) = gallery.rows(gallery.columns, f"image = '{pictures[3]}'")
-    (expected,) = predictor.stream(pictures[3:4])
-    np.testing.assert_allclose(row["embedding"], expected.embedding, rtol=1e-3, atol=1e-3)
-    assert (row["color"], row["width"], row["height"]) == (expected.color, 6, 4)
-    assert (row["pose_origin"], len(row["keypoints"])) == ("neutral", 108)
-    assert row["color_probabilities"][gallery.color_names.index(row["color"])] == 1
-    assert row["sha256"].hex() == expected.sha256
-
-
 def test_only_what_is_new_or_changed_is_embedded(gallery: Gallery, tmp_path: Path) -> None:
     paths = stores.draw(tmp_path / "crops", 12)
     add(gallery, paths)
     again = PixelPredictor()
+    (row,) = gallery.rows(gallery.columns, f"image = '{paths[3]}'")
+    assert (row["pose_origin"], len(row["keypoints"])) == ("neutral", 108)
+    assert row["color_probabilities"][gallery.color_names.index(row["color"])] == 1
     assert add(gallery, [tmp_path / "crops"], again).unchanged == 12 and again.embedded == 0
     paths[5].write_bytes(stores.draw(tmp_path / "other", 1, seed=9)[0].read_bytes())
     more = stores.draw(tmp_path / "crops", 3, seed=1)
@@ -95,7 +77,7 @@ def test_rates_are_measured_again_though_embedding_again_was_cut_short(
     add(gallery, pictures)
     before = index.kept_rates(gallery)
     with monkeypatch.context() as patch:
-        patch.setattr(index, "keep_rates", full)
+        patch.setattr(index, "keep_rates", stores.full)
         with pytest.raises(OSError, match="No space"):
             add(gallery, gallery.stale(OTHER.origin), OTHER, reembed=True)
     assert before is not None and index.kept_rates(gallery) is None
@@ -132,7 +114,7 @@ def test_moved_pictures_keep_their_rows(gallery: Gallery, tmp_path: Path) -> Non
     moved = list(gallery.rows(["id", "image", "camera"], "lane > 0"))
     assert sorted(row["camera"] for row in moved) == ["c1", "c2", "c3"]
     assert all(row["id"] == row["image"] and "archive" in row["id"] for row in moved)
-    assert str(copies[0]) in column(gallery, "id") and len(gallery) == 5
+    assert str(copies[0]) in stores.column(gallery, "id") and len(gallery) == 5
     # So the rows can be embedded again with other weights.
     report = add(gallery, gallery.stale(OTHER.origin), OTHER, reembed=True)
     assert (report.added, report.broken) == (5, {})
@@ -150,6 +132,11 @@ def test_moved_pictures_keep_their_rows(gallery: Gallery, tmp_path: Path) -> Non
         (path,) = stores.draw(tmp_path / folder, 1)
         add(gallery, manifest(tmp_path / "m.csv", f"id,image\na,{path}\n"), OTHER)
     assert gallery.row("a").image == path and len(gallery) == 6
+    # A kill leaves the row at its old place or its new one, never at both.
+    version = gallery.table.version
+    gallery.rename({"a": ("b", "/b.png")})
+    assert gallery.table.version == version + 1 and gallery.row("b").image == Path("/b.png")
+    assert len(gallery) == 6 and not gallery.count("id = 'a'")
 
 
 def test_broken_pictures_are_named_and_left_out(
@@ -182,7 +169,7 @@ def test_an_interruption_keeps_whole_batches(
         add(gallery, pictures, Stopped())
     assert len(gallery) == 20
     with monkeypatch.context() as patch:
-        patch.setattr(type(gallery.table), "merge_insert", full)
+        patch.setattr(type(gallery.table), "merge_insert", stores.full)
         with pytest.raises(OSError, match=r"cannot be written \(No space"):
             add(gallery, pictures)
     report = add(gallery, pictures)
@@ -253,7 +240,7 @@ def test_values_of_own_columns_are_not_changed(
             lines = [f"{pictures[n]},{n},{value}" for n, value in part]
             text = "\n".join(["image,id,own", *lines])
             add(gallery, manifest(pictures[0].parent / "m.csv", text))
-    found = column(gallery, "own")
+    found = stores.column(gallery, "own")
     assert found == stored and list(map(type, found)) == list(map(type, stored))
 
 
@@ -311,15 +298,18 @@ def test_columns_are_widened_in_one_step_or_not_at_all(
     more = [Entry("b", pictures[1], more={"lane": 0.5, "plate": "X"})]
     for step in ("add", "add_columns"):
         with monkeypatch.context() as patch:
-            patch.setattr(type(gallery.table), step, full)
+            patch.setattr(type(gallery.table), step, stores.full)
             with pytest.raises(OSError, match=r"cannot be written \(No space"):
                 add(gallery, more)
-        assert "plate" not in gallery.columns and column(gallery, "lane") == [7]
+        assert "plate" not in gallery.columns and stores.column(gallery, "lane") == [7]
     add(gallery, more)
-    assert column(gallery, "lane") == [7.0, 0.5] and column(gallery, "plate") == [None, "X"]
+    assert stores.column(gallery, "lane") == [7.0, 0.5] and stores.column(gallery, "plate") == [
+        None,
+        "X",
+    ]
     with pytest.raises(GalleryError, match="column big: a stored number is too large"):
         add(gallery, [Entry("b", pictures[1], more={"big": 0.5})])
-    assert column(gallery, "big") == [1 << 60, None]
+    assert stores.column(gallery, "big") == [1 << 60, None]
 
 
 def test_rows_that_another_process_adds_without_the_lock_are_not_lost_silently(
@@ -360,28 +350,63 @@ def test_tables_as_pandas_writes_them(
     assert [one.camera for one in entries] == ["3", ""]
     assert entries[0].time == datetime(2026, 11, 1, 8, 0, 0, 123456)
     add(gallery, entries)
-    assert sorted(column(gallery, "score"), key=str) == [0.5, None]
-    assert entries[0].time in column(gallery, "seen")
+    assert sorted(stores.column(gallery, "score"), key=str) == [0.5, None]
+    assert entries[0].time in stores.column(gallery, "seen")
 
 
 @pytest.mark.parametrize(
     ("text", "time"),
     [
-        ("2026-11-01", datetime(2026, 11, 1)),
-        ("2026-11-01 08:02", datetime(2026, 11, 1, 8, 2)),
-        ("2026-11-01T08:02:03.5", datetime(2026, 11, 1, 8, 2, 3, 500000)),
-        ("2026-11-01T08:02:03.123456789Z", datetime(2026, 11, 1, 8, 2, 3, 123456)),
-        ("2026-11-01 08:02+02:00", datetime(2026, 11, 1, 6, 2)),
-        ("2026-11-01 08:02:03 -0130", datetime(2026, 11, 1, 9, 32, 3)),
-        ("86400.5", datetime(1970, 1, 2, 0, 0, 0, 500000)),
-        (86400, datetime(1970, 1, 2)),
-        ("", None),
-        *((text, "is not a time") for text in ("noon", "2026-13-01", "1e400", "08:02")),
+        ("2026-11-01", (2026, 11, 1)),
+        ("2026-11-01 08:02", (2026, 11, 1, 8, 2)),
+        ("2026-11-01T08:02:03.5", (2026, 11, 1, 8, 2, 3, 500000)),
+        ("2026-11-01T08:02:03.123456789Z", (2026, 11, 1, 8, 2, 3, 123456)),
+        ("2026-11-01 08:02+02:00", (2026, 11, 1, 6, 2)),
+        ("2026-11-01 08:02:03 -0130", (2026, 11, 1, 9, 32, 3)),
+        ("86400.5", (1970, 1, 2, 0, 0, 0, 500000)),
+        (86400, (1970, 1, 2)),
     ],
 )
-def test_times_as_people_and_tools_write_them(text: object, time: datetime | str | None) -> None:
-    if isinstance(time, str):
-        with pytest.raises(ValueError, match=time):
+def test_times_as_people_and_tools_write_them(text: object, time: tuple[int, ...]) -> None:
+    assert parse_time(text) == datetime(*time)
+
+
+def test_what_is_not_a_time() -> None:
+    assert parse_time("") is None
+    for text in ("noon", "2026-13-01", "1e400", "08:02"):
+        with pytest.raises(ValueError, match="is not a time"):
             parse_time(text)
-    else:
-        assert parse_time(text) == time
+
+
+@pytest.mark.slow
+def test_rows_are_what_predict_gives_by_ray_as_well(checkpoint: Path, tmp_path: Path) -> None:
+    settings = {"weights": checkpoint, "size": (32, 32), "pose": "none", "backend": "mindspore"}
+    predictor = Predictor(**settings)
+    paths = stores.draw(tmp_path / "crops", 10)
+    gallery = Gallery.create(tmp_path / "city.lance", predictor)
+    gallery.add(predictor, paths[:4], progress=False)
+    expected = predictor.predict(paths)
+
+    def check(count: int) -> None:
+        for path, one in zip(paths[:count], expected, strict=False):
+            found = gallery.embedding(str(path))
+            np.testing.assert_allclose(found, one.embedding, rtol=2e-3, atol=2e-3)
+            assert gallery.row(str(path)).color == one.color
+
+    check(4)
+    pytest.importorskip("ray")
+    broken = tmp_path / "nowhere.png"
+    entries = [
+        Entry(one.id, one.image, camera="7", more={"lane": 2})
+        for one in entries_of([*paths, broken])
+    ]
+    with ray_embedder(settings, predictor.origin) as embedder:
+        report = gallery.add(embedder, entries, progress=False)
+    assert (report.added, report.unchanged, list(report.broken)) == (6, 4, [str(broken)])
+    assert gallery.count("camera = '7' and lane = 2") == len(gallery) == 10
+    check(10)
+    opened = open_gallery(tmp_path / "city.lance", predictor)
+    ((hit,),) = opened.search(expected[3].embedding[None], top=1)
+    assert hit.row.image == paths[3]
+    with pytest.raises(GalleryError, match=r"Ray actor has another network \(weights_sha256"):
+        check_same_origin([predictor.origin, stores.PixelPredictor().origin], predictor.origin)

@@ -1,10 +1,19 @@
-"""A store: what is removed is gone for good, readers outlive writers, and recall is measured."""
+"""A store: what is removed is gone for good, readers outlive writers, and recall is measured.
+
+As a program, ``test_gallery_store.py STORE FIRST [STOP]`` adds batches of rows; without an end
+until it is killed, compacting and indexing in between, and prints what is committed.
+"""
 
 from __future__ import annotations
 
+import random
+import subprocess
+import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +25,8 @@ import stores
 from multitasknet.errors import GalleryError
 from multitasknet.gallery import index
 from multitasknet.gallery.gallery import Gallery
+
+BATCH = 250
 
 
 @pytest.fixture
@@ -36,7 +47,7 @@ def traces_of(gallery: Gallery, id: str) -> list[bytes]:
     return [id.encode(), np.array(row["embedding"], np.float16).tobytes(), row["sha256"]]
 
 
-@pytest.mark.parametrize("before", ["", "compacted", "corrected", "linked"])
+@pytest.mark.parametrize("before", ["", "compacted", "corrected", "linked", "moved"])
 def test_what_is_removed_is_nowhere_afterwards(gallery: Gallery, before: str) -> None:
     traces = traces_of(gallery, "secret-17")
     if before == "compacted":
@@ -45,6 +56,9 @@ def test_what_is_removed_is_nowhere_afterwards(gallery: Gallery, before: str) ->
         gallery.merge([{"id": "secret-17", "type": "van"}])
     if before == "linked":
         gallery.link(max_distance=1000, progress=False)
+    if before == "moved":
+        gallery.rename({"secret-17": ("secret-170", "/a.png")})
+        gallery.rename({"secret-170": ("secret-17", "/17.png")})
     assert holding(gallery, *traces)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -52,8 +66,7 @@ def test_what_is_removed_is_nowhere_afterwards(gallery: Gallery, before: str) ->
     assert holding(gallery, *traces) == []
     gallery.compact()
     assert holding(gallery, *traces) == []
-    assert len(gallery.table.list_versions()) == 1
-    assert len(gallery) == 39 and not gallery.count("id = 'secret-17'")
+    assert len(gallery.table.list_versions()) == 1 and len(gallery) == 39
     assert gallery.remove("id = 'nobody'") == 0
     assert gallery.remove("id <> ''") == 39 and len(gallery) == 0
 
@@ -62,12 +75,8 @@ def test_the_same_call_finishes_a_removal_that_was_interrupted(
     gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     traces = traces_of(gallery, "secret-17")
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError("No space left on device")
-
     with monkeypatch.context() as patch:
-        patch.setattr(type(gallery.table), "optimize", full)
+        patch.setattr(type(gallery.table), "optimize", stores.full)
         with pytest.raises(OSError, match="No space"):
             gallery.remove("id = 'secret-17'")
     assert holding(gallery, *traces) and len(gallery) == 39
@@ -93,22 +102,20 @@ def test_linking_while_rows_are_removed_brings_none_back(
 
 
 def test_export_gives_parquet_and_csv(gallery: Gallery, tmp_path: Path) -> None:
-    kept = gallery.count("color = 'red'")
-    assert gallery.export(tmp_path / "rows.parquet", "color = 'red'") == kept
+    gallery.merge([stores.row("car", 1, box=[1, 2, 30, 40])], insert=True)
+    count = gallery.count("color = 'blue'")
+    assert gallery.export(tmp_path / "rows.parquet", "color = 'blue'") == count
     table = pyarrow.parquet.read_table(tmp_path / "rows.parquet")
-    assert set(table["color"].to_pylist()) == {"red"} and "embedding" in table.column_names
-    assert gallery.export(tmp_path / "rows.csv") == 40
+    assert set(table["color"].to_pylist()) == {"blue"} and "embedding" in table.column_names
+    corners = table.select(["x1", "y1", "x2", "y2"]).to_pylist()
+    assert {tuple(one.values()) for one in corners} == {(None,) * 4, (1, 2, 30, 40)}
+    assert gallery.export(tmp_path / "rows.csv", "id <> 'car'") == 40
     table = pyarrow.csv.read_csv(tmp_path / "rows.csv")
     assert table["id"].to_pylist() == [f"secret-{n}" for n in range(10, 50)]
     assert not {"embedding", "sha256"} & set(table.column_names)
-    gallery.merge([stores.row("car", 1, box=[1, 2, 30, 40])], insert=True)
-    gallery.export(tmp_path / "rows.parquet", "color = 'blue'")
-    corners = pyarrow.parquet.read_table(tmp_path / "rows.parquet").select(["x1", "y1", "x2", "y2"])
-    assert {tuple(one.values()) for one in corners.to_pylist()} == {(None,) * 4, (1, 2, 30, 40)}
-    with pytest.raises(GalleryError, match="ends in"):
-        gallery.export(tmp_path / "rows.txt")
-    with pytest.raises(GalleryError, match="no row"):
-        gallery.export(tmp_path / "rows.csv", "id = 'nobody'")
+    for name, where, message in (("a.txt", None, "ends in"), ("a.csv", "id = 'nobody'", "no row")):
+        with pytest.raises(GalleryError, match=message):
+            gallery.export(tmp_path / name, where)
 
 
 def test_readers_outlive_compaction_and_removal(gallery: Gallery) -> None:
@@ -207,3 +214,67 @@ def test_an_index_states_the_recall_that_it_has(
     assert gallery.plan() is None
     gallery.remove("id = '3'")
     assert index.index_state(gallery) == "none"
+
+
+# kill -9 while a store is added to, compacted and indexed; and processes that add at once.
+
+
+def start(*arguments: object, output: int | None = None) -> subprocess.Popen:
+    line = [sys.executable, __file__, *map(str, arguments)]
+    return subprocess.Popen(line, stdout=output, text=True)
+
+
+def check(path: Path, committed: set[int]) -> None:
+    """All that was committed is there, and once."""
+    gallery = Gallery(path)
+    ids = [int(row["id"]) for row in gallery.rows(["id"])]
+    assert len(ids) == len(set(ids)) == len(gallery)
+    assert {start + n for start in committed for n in range(BATCH)} <= set(ids)
+    # A batch is there as a whole, or not at all.
+    assert not len(ids) % BATCH
+    if ids:
+        hit = gallery.search(gallery.embedding(str(ids[-1]))[None], top=1)[0][0]
+        assert hit.distance == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.deep)])
+def test_kills_lose_no_committed_row_and_double_none(tmp_path: Path, kills: int) -> None:
+    path = tmp_path / "city.lance"
+    stores.open_gallery(path)
+    chance, committed = random.Random(kills), set[int]()
+    for _ in range(kills):
+        # The next one goes on with the last batch, which may be there.
+        process = start(path, max(committed, default=0), output=subprocess.PIPE)
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(chance.uniform(0.05, 4))
+        process.kill()
+        committed |= {int(line) for line in process.communicate()[0].splitlines()}
+        check(path, committed)
+    assert committed
+
+
+@pytest.mark.slow
+def test_writers_of_the_same_rows_write_them_once(tmp_path: Path) -> None:
+    # A URL has no lock: two of these processes have one, two have not.
+    place = str(tmp_path / "city.lance")
+    stores.open_gallery(place)
+    running = [start(one, 0, 20) for one in (place, place, f"file://{place}", f"file://{place}")]
+    assert [process.wait() for process in running] == [0] * 4
+    assert len(Gallery(place)) == 20
+
+
+if __name__ == "__main__":
+    city, first, *last = stores.open_gallery(sys.argv[1]), *map(int, sys.argv[2:])
+    if last:
+        for number in range(first, *last, 5):
+            stores.fill(city, range(number, number + 5))
+        sys.exit()
+    print("ready", flush=True)
+    for number in count(first, BATCH):
+        stores.fill(city, range(number, number + BATCH))
+        print(number, flush=True)
+        if number // BATCH % 3 == 1:
+            city.compact()
+        if number // BATCH % 3 == 2 and len(city) >= 1000:
+            city.build_index(recall=0.5)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import combinations, pairwise
 from pathlib import Path
 
 import httpx
@@ -17,10 +16,7 @@ import numpy as np
 import pytest
 import stores
 from browser import CHROMIUM, Browser, check_page
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from served import Served, serving
-from test_linking import grouped, neighbors_of, precision_and_recall, seen
 
 from multitasknet.cli import main
 from multitasknet.errors import DataError, GalleryError
@@ -35,7 +31,6 @@ from multitasknet.gallery.journeys import (
     vehicles,
     ways,
 )
-from multitasknet.gallery.linking import link, travel_times
 from multitasknet.gallery.pages import write_journeys
 from multitasknet.gallery.rows import Entry
 from multitasknet.server.service import Service
@@ -52,15 +47,13 @@ def track(name: str, camera: str, look: int, start: float, seconds: float = 5) -
     return stores.row(name, look, camera=camera, track=name, embedding=embedding) | times
 
 
-def filled(path: Path | str, *rows: dict) -> Gallery:
-    gallery = stores.open_gallery(path)
-    gallery.merge(rows, insert=True)
-    return gallery
+def numbers(gallery: Gallery) -> dict[str, int | None]:
+    return {row.id: row.vehicle for row in gallery.select("true")}
 
 
-def linked(gallery: Gallery, **how: object) -> dict[str, int | None]:
-    gallery.link(max_distance=2.0, progress=False, **how)
-    return {row["id"]: row["vehicle"] for row in gallery.rows(["id", "vehicle"])}
+def linked(gallery: Gallery) -> dict[str, int | None]:
+    gallery.link(max_distance=2.0, progress=False)
+    return numbers(gallery)
 
 
 @pytest.fixture
@@ -74,109 +67,7 @@ def town(tmp_path: Path) -> Gallery:
     ]
     pictures = stores.draw(tmp_path / "crops", 5)
     rows = [row | {"image": str(pictures[int(row["id"][1])])} for row in rows]
-    return filled(tmp_path / "town.lance", *rows)
-
-
-# Linking
-
-
-def test_tracks_of_one_camera_that_overlap_are_two_vehicles() -> None:
-    points, cameras = [0, 0.1, 0.2], [1, 1, 2]
-    assert grouped(points, cameras, [0, 4, 60], [5, 9, 65], window=1e-6) == [0, 1, 1]
-    assert grouped(points, cameras, [0, 5.1, 60], [5, 9, 65], window=1e-6) == [0, 0, 0]
-    # One that lies within another.
-    assert grouped(points, cameras, [0, 2, 60], [9, 3, 65], window=1e-6) == [0, 1, 1]
-
-
-def test_what_cannot_be_does_not_hide_what_can() -> None:
-    # The first's nearest of camera 2 was there too early; the next one fits.
-    points, cameras, times = [0, 0.1, -0.3], [1, 2, 2], [0, 5, 60]
-    assert grouped(points, cameras, times) == [0, 0, 0]
-    assert grouped(points, cameras, times, bounds={(1, 2): (30, 90)}) == [0, 1, 0]
-
-
-def test_the_longest_time_is_that_to_the_next_camera() -> None:
-    points, cameras, times = [0, 0.1, 0.2], [1, 2, 3], [0, 50, 100]
-    bounds = {(1, 3): (10.0, 60.0), (1, 2): (10.0, 60.0), (2, 3): (10.0, 60.0)}
-    assert grouped(points, cameras, times, bounds=bounds) == [0, 0, 0]
-    assert grouped([0, 5, 0.2], cameras, times, bounds=bounds) == [0, 1, 2]
-
-
-def test_what_was_pinned_stays_together_and_apart() -> None:
-    points, cameras, times = [0, 0.1, 0.2, 9], [1, 2, 3, 4], [0, 50, 100, 150]
-    assert grouped(points, cameras, times) == [0, 0, 0, 1]
-    assert grouped(points, cameras, times, pinned=[7, 8, -1, 7]) == [0, 1, 1, 0]
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 9999), st.integers(3, 40))
-def test_no_vehicle_is_in_two_places_or_too_fast_or_too_slow(seed: int, count: int) -> None:
-    rng = np.random.default_rng(seed)
-    points = rng.normal(size=(count, 2)).astype(np.float32)
-    first = rng.uniform(0, 300, count)
-    first[rng.random(count) < 0.1] = np.nan
-    last = first + rng.uniform(0, 20, count)
-    pinned = np.where(rng.random(count) < 0.2, rng.integers(3, size=count), -1)
-    bounds = {(a, b): (20.0, 80.0) for a in range(3) for b in range(3) if a != b}
-    where = np.append([0, 1, 2], rng.integers(-1, 3, count - 3))
-    for pins in (None, pinned):
-        sight = seen(where, first, last, window=1e-6, bounds=bounds, pinned=pins)
-        groups = link(points, *neighbors_of(points, 50), sight, max_distance=4)
-        for group in range(groups.max() + 1):
-            rows = np.flatnonzero(groups == group)
-            pins_in = {pinned[row] for row in rows} - {-1}
-            assert pins is None or len(pins_in) <= 1
-            # What was pinned together is believed, whatever its times.
-            if pins is not None and pins_in:
-                continue
-            known = sorted(rows[~np.isnan(first[rows])], key=lambda row: first[row])
-            for a, b in combinations(known, 2):
-                if min(where[a], where[b]) >= 0:
-                    assert first[b] - last[a] >= (1e-6 if where[a] == where[b] else 20)
-            for a, b in pairwise(known):
-                if where[a] != where[b] and min(where[a], where[b]) >= 0:
-                    assert first[b] - last[a] <= 80
-
-
-def test_learned_travel_times_tell_apart_what_looks_alike() -> None:
-    # 80 vehicles of 8 looks pass three cameras, 40 and 70 seconds apart.
-    rng = np.random.default_rng(1)
-    looks = rng.normal(size=(8, 32))
-    truth = np.repeat(np.arange(80), 3)
-    cameras = np.tile([0, 1, 2], 80)
-    start = np.repeat(rng.uniform(0, 3600, 80), 3) + np.tile([0, 45, 120], 80)
-    start += 3 * rng.normal(size=240)
-    points = (
-        looks[truth % 8]
-        + 0.4 * rng.normal(size=(240, 32))
-        + 0.3 * rng.normal(size=(80, 32)).repeat(3, 0)
-    )
-    near = neighbors_of(points.astype(np.float32), 50)
-    sight = seen(cameras, start, start + 5, window=1e-6)
-    plain = link(points, *near, sight, max_distance=12)
-    learned = travel_times(plain, sight)
-    assert learned[0, 1].median == pytest.approx(40, abs=3)
-    assert learned[1, 2].median == pytest.approx(70, abs=3)
-    bounds = {way: one.bounds for way, one in learned.items()}
-    bounded = link(
-        points,
-        *near,
-        seen(cameras, start, start + 5, window=1e-6, bounds=bounds),
-        max_distance=12,
-    )
-    before, after = (precision_and_recall(one, truth) for one in (plain, bounded))
-    assert after[0] > before[0] + 0.1 and after[1] > before[1]
-
-
-def test_rows_of_a_track_are_one_vehicle_whatever_their_times() -> None:
-    rows = [
-        stores.row(f"{name}{n}", 1, camera="a", track=name, time=NOON + timedelta(seconds=n))
-        for name, seconds in (("t", (0, 2, 4)), ("u", (1, 3, 5)), ("", (90,)))
-        for n in seconds
-    ]
-    found = linked(filled("memory://", *rows))
-    assert found["t0"] == found["t2"] == found["t4"] != found["u1"] == found["u3"] == found["u5"]
-    assert found["90"] in (found["t0"], found["u1"])
+    return stores.filled(*rows, path=tmp_path / "town.lance")
 
 
 # Journeys
@@ -207,7 +98,7 @@ def test_crops_without_tracks_have_journeys_too() -> None:
         for n in range(3)
     ]
     rows.append(rows[0] | {"id": "unknown", "camera": "", "time": None})
-    gallery = filled("memory://", *rows)
+    gallery = stores.filled(*rows)
     pin(gallery, [row["id"] for row in rows])
     (one,) = journeys(gallery, vehicles(gallery))
     assert [(stop.camera, len(stop.rows)) for stop in one.stops] == [("a", 3), ("b", 3), ("a", 3)]
@@ -218,11 +109,9 @@ def test_crops_without_tracks_have_journeys_too() -> None:
 def test_vehicles_are_split_and_merged_by_hand_and_linking_keeps_it(town: Gallery) -> None:
     before = linked(town)
     number = pin(town, ["b1"])
-    after = {row["id"]: row["vehicle"] for row in town.rows(["id", "vehicle"])}
-    assert after == before | {"b1": number} and number not in before.values()
+    assert numbers(town) == before | {"b1": number} and number not in before.values()
     merged = pin(town, ["a2", "b2", "c2", "b4"])
-    for again in (None, linked(town)):
-        found = again or {row["id"]: row["vehicle"] for row in town.rows(["id", "vehicle"])}
+    for found in (numbers(town), linked(town)):
         assert found["a2"] == found["b2"] == found["c2"] == found["b4"] != found["a1"]
         assert found["a1"] == found["c1"] != found["b1"] is not None
         assert found["a3"] == found["c3"]
@@ -261,8 +150,8 @@ def test_what_is_put_right_while_others_write_is_not_lost(
 
     monkeypatch.setattr(town, "merge", pinned_meanwhile)
     town.add(predictor, [replace(entry, camera="d")], progress=False)
-    numbers = {row["id"]: row["pinned"] for row in town.rows(["id", "pinned"])}
-    assert numbers["b4"] == numbers["a2"] is not None
+    pins = {row["id"]: row["pinned"] for row in town.rows(["id", "pinned"])}
+    assert pins["b4"] == pins["a2"] is not None
     assert town.row("b4").camera == "d"
 
 
@@ -306,7 +195,7 @@ def test_the_server_lists_vehicles_and_keeps_what_a_caller_puts_right(
     assert alone["total"] == 1 and alone["vehicles"][0]["crops"][0]["id"] == "b4"
     address = f"{server.url}/api/vehicles"
     number = httpx.post(address, json={"ids": ["b4", "c3"]}).json()["vehicle"]
-    rows = {row["id"]: row["vehicle"] for row in town.rows(["id", "vehicle"])}
+    rows = numbers(town)
     assert rows["b4"] == rows["c3"] == number != rows["a3"]
     before = town.table.version
     for status, sent in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from hypothesis import strategies as st
 from stores import PixelPredictor
 
 from multitasknet.errors import GalleryError
-from multitasknet.gallery.linking import Sightings, complete_linkage, link
+from multitasknet.gallery.linking import Sightings, complete_linkage, link, travel_times
 from multitasknet.ranking.distances import nearest, squared_distances
 
 NOON = datetime(2026, 11, 1, 12)
+# The least and most seconds from camera 1 to 2, back, or both.
+SLOW = dict.fromkeys([(1, 2), (2, 1)], (30.0, 90.0))
+ONWARDS = dict.fromkeys([(1, 3), (1, 2), (2, 3)], (10.0, 60.0))
 
 
 def neighbors_of(points: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -50,46 +54,81 @@ def seen(
     )
 
 
-def grouped(points: Sequence[float], *where: Any, **more: Any) -> list[int]:
+@pytest.mark.parametrize(
+    ("points", "cameras", "first", "more", "vehicles"),
+    [
+        # Mutual neighbours across cameras.
+        ([0, 0.1, 5, 5.1, 9], [1, 2, 1, 2, 3], [0, 9, 0, 9, 20], {}, [0, 0, 1, 1, 2]),
+        # The second is the third's nearest of camera 1, but has a nearer one in camera 2.
+        ([0, 0.3, 0.7], [2, 1, 2], [0, 9, 20], {"max_distance": 0.3}, [0, 0, 1]),
+        ([0, 2], [1, 2], [0, 9], {}, [0, 1]),
+        # Each is the next one's neighbour, 0.9 apart; the ends of three are 3.24 apart.
+        ([0, 0.9, 1.81, 2.73], [1, 2, 3, 4], [0, 9, 20, 30], {}, [0, 0, 1, 1]),
+        # Where few neighbours are looked at, the distances of the others count all the same.
+        ([0, 0.1, 0.2, 0.3], [1, 2, 3, 4], [0, 9, 20, 30], {"count": 3}, [0, 0, 0, 0]),
+        # A camera sees a vehicle once in a window.
+        ([0, 0.1, 0.2], [1, 1, 2], [0, 0.5, 9], {}, [0, 1, 1]),
+        ([0, 0.1, 0.2], [1, 1, 2], [0, 5, 9], {}, [0, 0, 0]),
+        ([0, 0.1, 0.2], [1, 1, 2], [0, np.nan, 9], {}, [0, 0, 0]),
+        ([0, 0.1, 0.2], [-1, -1, -1], [0, 0, 0], {}, [0, 0, 0]),
+        # Tracks of one camera overlap, do not, or one lies within the other.
+        ([0, 0.1, 0.2], [1, 1, 2], [0, 4, 60], {"last": [5, 9, 65], "window": 1e-6}, [0, 1, 1]),
+        ([0, 0.1, 0.2], [1, 1, 2], [0, 5.1, 60], {"last": [5, 9, 65], "window": 1e-6}, [0, 0, 0]),
+        ([0, 0.1, 0.2], [1, 1, 2], [0, 2, 60], {"last": [9, 3, 65], "window": 1e-6}, [0, 1, 1]),
+        # Rows of one time may have gone either way.
+        ([0, 0.1], [1, 2], [5, 5], {"bounds": {(1, 2): (30, 90)}}, [0, 0]),
+        ([0, 0.1], [1, 2], [5, 5], {"bounds": {(2, 1): (30, 90)}}, [0, 0]),
+        ([0, 0.1], [1, 2], [5, 5], {"bounds": SLOW}, [0, 1]),
+        # The first's nearest of camera 2 was there too early, which does not hide the next one.
+        ([0, 0.1, -0.3], [1, 2, 2], [0, 5, 60], {}, [0, 0, 0]),
+        ([0, 0.1, -0.3], [1, 2, 2], [0, 5, 60], {"bounds": SLOW}, [0, 1, 0]),
+        # The longest time is that to the next camera.
+        ([0, 0.1, 0.2], [1, 2, 3], [0, 50, 100], {"bounds": ONWARDS}, [0, 0, 0]),
+        ([0, 5, 0.2], [1, 2, 3], [0, 50, 100], {"bounds": ONWARDS}, [0, 1, 2]),
+        # What was pinned stays together and apart.
+        ([0, 0.1, 0.2, 9], [1, 2, 3, 4], [0, 9, 20, 30], {}, [0, 0, 0, 1]),
+        ([0, 0.1, 0.2, 9], [1, 2, 3, 4], [0, 9, 20, 30], {"pinned": [7, 8, -1, 7]}, [0, 1, 1, 0]),
+    ],
+)  # fmt: skip
+def test_which_images_are_one_vehicle(
+    points: list, cameras: list, first: list, more: dict[str, Any], vehicles: list
+) -> None:
     array = np.array(points, np.float32)[:, None]
-    limit = more.pop("max_distance", 1.0)
-    near = neighbors_of(array, 50)
-    return link(array, *near, seen(*where, **more), max_distance=limit).tolist()
+    limit, count = more.get("max_distance", 1.0), more.get("count", 50)
+    sight = {name: one for name, one in more.items() if name not in ("max_distance", "count")}
+    near = neighbors_of(array, count)
+    found = link(array, *near, seen(cameras, first, **sight), max_distance=limit)
+    assert found.tolist() == vehicles
 
 
-def test_mutual_neighbors_across_cameras_are_one_vehicle() -> None:
-    assert grouped([0, 0.1, 5, 5.1, 9], [1, 2, 1, 2, 3], [0, 9, 0, 9, 20]) == [0, 0, 1, 1, 2]
-
-
-def test_a_camera_sees_a_vehicle_once_in_a_window() -> None:
-    points, cameras = [0, 0.1, 0.2], [1, 1, 2]
-    assert grouped(points, cameras, [0, 0.5, 9], window=1) == [0, 1, 1]
-    assert grouped(points, cameras, [0, 5, 9], window=1) == [0, 0, 0]
-    assert grouped(points, cameras, [0, np.nan, 9], window=1) == [0, 0, 0]
-    assert grouped(points, [-1, -1, -1], [0, 0, 0], window=1) == [0, 0, 0]
-
-
-@pytest.mark.parametrize("way", [(1, 2), (2, 1)])
-def test_rows_of_one_time_may_have_gone_either_way(way: tuple[int, int]) -> None:
-    slow, both = {way: (30.0, 90.0)}, dict.fromkeys([(1, 2), (2, 1)], (30.0, 90.0))
-    assert grouped([0, 0.1], [1, 2], [5, 5], bounds=slow) == [0, 0]
-    assert grouped([0, 0.1], [1, 2], [5, 5], bounds=both) == [0, 1]
-
-
-def test_pairs_that_are_not_mutual_or_too_far_are_none() -> None:
-    # The second is the third's nearest of camera 1, but has a nearer one in camera 2.
-    assert grouped([0, 0.3, 0.7], [2, 1, 2], [0, 9, 20], max_distance=0.3) == [0, 0, 1]
-    assert grouped([0, 2], [1, 2], [0, 9]) == [0, 1]
-
-
-def test_a_chain_of_vehicles_is_not_one() -> None:
-    # Each is the next one's neighbour, 0.9 apart; the first and the last of three are 3.24 apart.
-    points, cameras = [0, 0.9, 1.81, 2.73], [1, 2, 3, 4]
-    assert grouped(points, cameras, [0, 9, 20, 30]) == [0, 0, 1, 1]
-    # Where few neighbours are looked at, the distances of the others count all the same.
-    array = np.array([0, 0.1, 0.2, 0.3], np.float32)[:, None]
-    few = link(array, *neighbors_of(array, 3), seen(cameras, [0, 9, 20, 30]), max_distance=1.0)
-    assert few.tolist() == [0, 0, 0, 0]
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 9999), st.integers(3, 40))
+def test_no_vehicle_is_in_two_places_or_too_fast_or_too_slow(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(count, 2)).astype(np.float32)
+    first = rng.uniform(0, 300, count)
+    first[rng.random(count) < 0.1] = np.nan
+    last = first + rng.uniform(0, 20, count)
+    pinned = np.where(rng.random(count) < 0.2, rng.integers(3, size=count), -1)
+    bounds = {(a, b): (20.0, 80.0) for a in range(3) for b in range(3) if a != b}
+    where = np.append([0, 1, 2], rng.integers(-1, 3, count - 3))
+    for pins in (None, pinned):
+        sight = seen(where, first, last, window=1e-6, bounds=bounds, pinned=pins)
+        groups = link(points, *neighbors_of(points, 50), sight, max_distance=4)
+        for group in range(groups.max() + 1):
+            rows = np.flatnonzero(groups == group)
+            pins_in = {pinned[row] for row in rows} - {-1}
+            assert pins is None or len(pins_in) <= 1
+            # What was pinned together is believed, whatever its times.
+            if pins is not None and pins_in:
+                continue
+            known = sorted(rows[~np.isnan(first[rows])], key=lambda row: first[row])
+            for a, b in combinations(known, 2):
+                if min(where[a], where[b]) >= 0:
+                    assert first[b] - last[a] >= (1e-6 if where[a] == where[b] else 20)
+            for a, b in pairwise(known):
+                if where[a] != where[b] and min(where[a], where[b]) >= 0:
+                    assert first[b] - last[a] <= 80
 
 
 def precision_and_recall(found: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
@@ -100,28 +139,77 @@ def precision_and_recall(found: np.ndarray, truth: np.ndarray) -> tuple[float, f
     return right / together.sum(), right / same.sum()
 
 
+def test_learned_travel_times_tell_apart_what_looks_alike() -> None:
+    # 80 vehicles of 8 looks pass three cameras, 40 and 70 seconds apart.
+    rng = np.random.default_rng(1)
+    looks = rng.normal(size=(8, 32))
+    truth, cameras = np.repeat(np.arange(80), 3), np.tile([0, 1, 2], 80)
+    start = np.repeat(rng.uniform(0, 3600, 80), 3) + np.tile([0, 45, 120], 80)
+    start += 3 * rng.normal(size=240)
+    points = looks[truth % 8] + 0.4 * rng.normal(size=(240, 32))
+    points = (points + 0.3 * rng.normal(size=(80, 32))[truth]).astype(np.float32)
+
+    def linked(bounds: Any) -> tuple[np.ndarray, Sightings]:
+        sight = seen(cameras, start, start + 5, window=1e-6, bounds=bounds)
+        return link(points, *neighbors_of(points, 50), sight, max_distance=12), sight
+
+    plain, sight = linked({})
+    learned = travel_times(plain, sight)
+    assert learned[0, 1].median == pytest.approx(40, abs=3)
+    assert learned[1, 2].median == pytest.approx(70, abs=3)
+    bounded, _ = linked({way: one.bounds for way, one in learned.items()})
+    before, after = (precision_and_recall(one, truth) for one in (plain, bounded))
+    assert after[0] > before[0] + 0.1 and after[1] > before[1]
+
+
+def test_no_two_of_a_linked_vehicle_are_too_far_apart_in_a_dense_gallery() -> None:
+    # Far more rows of one look than neighbours that are looked at: what is not among these is
+    # unknown, which is not near.
+    rng = np.random.default_rng(0)
+    truth = np.repeat(np.arange(60), 10)
+    embeddings = rng.normal(size=(60, stores.WIDTH))[truth]
+    embeddings = (embeddings + 0.7 * rng.normal(size=embeddings.shape)).astype(np.float32)
+    distances = squared_distances(embeddings, embeddings)
+    limit = float(np.quantile(distances[truth[:, None] < truth], 0.01))
+    unknown = seen(np.full(len(truth), -1), np.full(len(truth), np.nan))
+    found = link(embeddings, *neighbors_of(embeddings, 8), unknown, max_distance=limit)
+    assert distances[found[:, None] == found].max() <= 1.5 * limit
+    assert np.bincount(found).max() <= 20
+    assert precision_and_recall(found, truth)[0] > 0.5
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 9999), st.integers(1, 25), st.floats(0.1, 20))
+def test_complete_linkage_keeps_all_of_a_group_near(seed: int, count: int, limit: float) -> None:
+    points = np.random.default_rng(seed).normal(size=(count, 3)).astype(np.float32)
+    groups = complete_linkage(points, limit)
+    distances = squared_distances(points, points)
+    assert distances[groups[:, None] == groups].max() <= limit
+    # No two groups could be one: in each pair of them two images are too far apart.
+    for a, b in combinations(range(groups.max() + 1), 2):
+        assert distances[np.ix_(groups == a, groups == b)].max() > limit
+    assert list(dict.fromkeys(groups)) == list(range(groups.max() + 1))
+
+
+# In a gallery
+
+
 def test_a_gallery_knows_its_vehicles() -> None:
-    gallery = stores.open_gallery()
     colors = ((250, 0, 0), (0, 250, 0), (248, 0, 0), (0, 0, 250), (249, 2, 0))
-    rows = [
-        stores.row(
-            f"crop {n}",
-            n,
-            camera=f"c{n}",
-            time=NOON - timedelta(hours=n),
-            embedding=PixelPredictor().one(np.full((4, 4, 3), color, np.uint8)).embedding,
+    looks = [PixelPredictor().one(np.full((4, 4, 3), color, np.uint8)) for color in colors]
+    gallery = stores.filled(
+        *(
+            stores.row(f"{n}", n, camera=f"c{n}", time=NOON - timedelta(hours=n), embedding=one)
+            for n, one in enumerate(look.embedding for look in looks)
         )
-        for n, color in enumerate(colors)
-    ]
-    gallery.merge(rows, insert=True)
+    )
     expected = {"crops": 5, "vehicles": 3, "with several crops": 1, "max distance": 0.1}
     for _ in range(2):
         assert gallery.link(max_distance=0.1, progress=False).counts == expected
-    vehicles = {row["id"]: row["vehicle"] for row in gallery.rows(["id", "vehicle"])}
-    assert [vehicles[f"crop {n}"] for n in range(5)] == [0, None, 0, None, 0]
+    assert stores.column(gallery, "vehicle") == [0, None, 0, None, 0]
     groups = gallery.group(max_distance=0.1)
     assert groups.vehicles.tolist() == [0, 1, 0, 2, 0] and groups.images[4] == Path("/4.png")
-    assert gallery.group(max_distance=0.1, where="id <> 'crop 0'").vehicles.tolist() == [0, 1, 2, 1]
+    assert gallery.group(max_distance=0.1, where="id <> '0'").vehicles.tolist() == [0, 1, 2, 1]
     with pytest.raises(GalleryError, match="no rows to group"):
         gallery.group(max_distance=0.1, where="id = 'nobody'")
 
@@ -132,32 +220,38 @@ def test_a_long_track_finds_other_cameras() -> None:
     for vehicle in range(4):
         look = rng.normal(size=stores.WIDTH)
         for place, camera in enumerate("ab"):
-            light = 0.2 * rng.normal(size=stores.WIDTH)
+            light = look + 0.2 * rng.normal(size=stores.WIDTH)
+            start = NOON + timedelta(seconds=100 * vehicle + 60 * place)
             rows += [
-                stores.row(
-                    f"{vehicle}{camera}{n}",
-                    n,
-                    camera=camera,
-                    track=f"t{vehicle}",
-                    time=NOON + timedelta(seconds=100 * vehicle + 60 * place + n / 10),
-                    embedding=look + light + 0.05 * rng.normal(size=stores.WIDTH),
-                )
+                stores.row(f"{vehicle}{camera}{n}", n, camera=camera, track=f"t{vehicle}")
+                | {"time": start + timedelta(seconds=n / 10)}
+                | {"embedding": stores.halves(light + 0.05 * rng.normal(size=stores.WIDTH))}
                 for n in range(60)
             ]
-    gallery = stores.open_gallery()
-    gallery.merge(rows, insert=True)
-    assert gallery.link(max_distance=8, progress=False).counts["vehicles"] == 4
+    assert stores.filled(*rows).link(max_distance=8, progress=False).counts["vehicles"] == 4
+
+
+def test_rows_of_a_track_are_one_vehicle_whatever_their_times() -> None:
+    gallery = stores.filled(
+        *(
+            stores.row(f"{n}", 1, camera="a", track=name, time=NOON + timedelta(seconds=n))
+            for n, name in enumerate([*"tututu", *[""] * 94])
+            if n < 6 or n == 90
+        )
+    )
+    gallery.link(max_distance=2, progress=False)
+    found = {row.id: row.vehicle for row in gallery.select("true")}
+    assert found["0"] == found["2"] == found["4"] != found["1"] == found["3"] == found["5"]
+    assert found["90"] in (found["0"], found["1"])
 
 
 def test_tracks_of_unknown_cameras_are_those_of_their_folder() -> None:
-    gallery = stores.open_gallery()
     rows = [
         stores.row(f"{film}{n}", 10 * film + n, image=f"/{film}/{n}.png", track="1")
         for film in (1, 2)
         for n in range(3)
     ]
-    gallery.merge(rows, insert=True)
-    groups = gallery.link(max_distance=1e-6, progress=False).vehicles
+    groups = stores.filled(*rows).link(max_distance=1e-6, progress=False).vehicles
     assert groups.tolist() == [0, 0, 0, 1, 1, 1]
 
 
@@ -170,37 +264,3 @@ def test_vehicles_are_written_in_one_commit() -> None:
     before = gallery.table.version
     gallery.merge([{"id": str(number), "vehicle": number} for number in range(60_000)])
     assert gallery.table.version == before + 1 and gallery.count("vehicle is not null") == 60_000
-
-
-def test_no_two_of_a_linked_vehicle_are_too_far_apart_in_a_dense_gallery() -> None:
-    # Far more rows of one look than neighbours that are looked at: what is not among these is
-    # unknown, which is not near.
-    rng = np.random.default_rng(0)
-    vehicles, sightings = 60, 10
-    truth = np.repeat(np.arange(vehicles), sightings)
-    embeddings = rng.normal(size=(vehicles, stores.WIDTH))[truth]
-    embeddings = (embeddings + 0.7 * rng.normal(size=embeddings.shape)).astype(np.float32)
-    distances = squared_distances(embeddings, embeddings)
-    limit = float(np.quantile(distances[truth[:, None] < truth], 0.01))
-    unknown = seen(np.full(len(truth), -1), np.full(len(truth), np.nan))
-    near = neighbors_of(embeddings, 8)
-    found = link(embeddings, *near, unknown, max_distance=limit)
-    together = found[:, None] == found
-    assert distances[together].max() <= 1.5 * limit
-    assert np.bincount(found).max() <= 2 * sightings
-    assert precision_and_recall(found, truth)[0] > 0.5
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 9999), st.integers(1, 25), st.floats(0.1, 20))
-def test_complete_linkage_keeps_all_of_a_group_near(seed: int, count: int, limit: float) -> None:
-    points = np.random.default_rng(seed).normal(size=(count, 3)).astype(np.float32)
-    groups = complete_linkage(points, limit)
-    distances = squared_distances(points, points)
-    together = groups[:, None] == groups
-    assert distances[together].max() <= limit
-    # No two groups could be one: in each pair of them two images are too far apart.
-    for a in set(groups):
-        for b in set(groups) - {a}:
-            assert distances[np.ix_(groups == a, groups == b)].max() > limit
-    assert groups[0] == 0 and list(dict.fromkeys(groups)) == list(range(groups.max() + 1))

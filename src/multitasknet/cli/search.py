@@ -155,9 +155,10 @@ def _search(options: argparse.Namespace) -> None:
 
     images = images_of(options.query)
     place = find_gallery(options.gallery)  # before a network is loaded
+    folder = place if isinstance(place, Path) else None
     for target in filter(None, (options.output, options.submission)):
         check_output(target, inputs=images)
-    if options.submission and not isinstance(place, Path):
+    if options.submission and folder is None:
         raise GalleryError(
             "a store has no order that a challenge knows; give the challenge's folder as gallery"
         )
@@ -181,8 +182,8 @@ def _search(options: argparse.Namespace) -> None:
     if options.output:
         write_search_page(options.output, queries, found, gallery, predictor)
         print(options.output, file=sys.stderr if options.json else sys.stdout)
-    if options.submission:
-        print(write_ranks(options.submission, found, place))
+    if options.submission and folder:
+        print(write_ranks(options.submission, found, folder))
         return
     rows, inside = gallery.count(options.where), gallery.find(one.sha256 for one in queries)
     calibration = predictor.calibration

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import count, cycle, islice
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -37,7 +37,6 @@ T = TypeVar("T")
 BATCH = 1000
 # Pictures and frames that are read at once.
 _READ = 64
-LOCAL = "local"
 # Pictures that an actor gets at once.
 _TASK = 64
 # What an entry can state, and what stays when a row is embedded again.
@@ -147,7 +146,16 @@ class _Adding:
         """Rows as the table takes them, of what is new or has changed and is good enough."""
         # What is known of the pictures that are being embedded, by their place among these.
         waiting: dict[int, dict[str, Any]] = {}
-        for one in embedder.stream(self._sources(entries, waiting), skip=self.skip):
+
+        def sources() -> Iterator[Any]:
+            places = count()
+            with ThreadPoolExecutor(usable_cores()) as pool:
+                for chunk in chunks(entries, BATCH):
+                    for known, source in self._changed(chunk, pool):
+                        waiting[next(places)] = known
+                        yield source
+
+        for one in embedder.stream(sources(), skip=self.skip):
             known = waiting.pop(one.index)
             if one.quality >= min_quality:
                 yield known | {"origin": self._origin, "crops": 1} | predicted(one, self._store)
@@ -156,38 +164,33 @@ class _Adding:
             self.report.low_quality[reason] = self.report.low_quality.get(reason, 0) + 1
             self._bar.update(1)
 
-    def _sources(
-        self, entries: Sequence[Entry], waiting: dict[int, dict[str, Any]]
-    ) -> Iterator[Any]:
-        """What is to be embedded; rows of the other pictures are corrected."""
-        places = count()
-        with ThreadPoolExecutor(usable_cores()) as pool:
-            for chunk in chunks(entries, BATCH):
-                rows, corrections = self._rows_of(one.id for one in chunk), []
-                # Boxes of one frame together, so that it is read and decoded once.
-                frames: dict[Path, list[Entry]] = {}
-                for entry in chunk:
-                    frames.setdefault(entry.image, []).append(entry)
-                for part in chunks(frames.values(), _READ):
-                    loaded = [both for some in pool.map(self._load, part) for both in some]
-                    rows |= self._moved(loaded, rows)
-                    for entry, picture in loaded:
-                        row, given = rows.get(entry.id, {}), self._given(entry)
-                        if self._is_same(entry, picture, row):
-                            if any(row[name] != value for name, value in given.items()):
-                                corrections.append({one: row[one] for one in self._stated} | given)
-                            self.report.unchanged += 1
-                            self._bar.update(1)
-                            continue
-                        known = {"camera": "", "track": ""}
-                        known |= {name: row[name] for name in (*self._stated, *_UNSTATED) if row}
-                        known |= given
-                        known["time"] = known.get("time") or picture.taken_at
-                        waiting[next(places)] = known
-                        record: Any = entry.record
-                        yield picture if record is None else replace(record, image=picture)
-                if corrections:
-                    self._store.merge(corrections)
+    def _changed(
+        self, entries: Sequence[Entry], pool: ThreadPoolExecutor
+    ) -> Iterator[tuple[dict[str, Any], Any]]:
+        """Pictures to embed, each after what is known of it; rows of the others are corrected."""
+        rows, corrections = self._rows_of(one.id for one in entries), []
+        # Boxes of one frame together, so that it is read and decoded once.
+        frames: dict[Path, list[Entry]] = {}
+        for entry in entries:
+            frames.setdefault(entry.image, []).append(entry)
+        for part in chunks(frames.values(), _READ):
+            loaded = [both for some in pool.map(self._load, part) for both in some]
+            rows |= self._moved(loaded, rows)
+            for entry, picture in loaded:
+                row, given = rows.get(entry.id, {}), self._given(entry)
+                if self._is_same(entry, picture, row):
+                    if any(row[name] != value for name, value in given.items()):
+                        corrections.append({one: row[one] for one in self._stated} | given)
+                    self.report.unchanged += 1
+                    self._bar.update(1)
+                    continue
+                kept = {name: row[name] for name in (*self._stated, *_UNSTATED) if row}
+                known = {"camera": "", "track": ""} | kept | given
+                known["time"] = known.get("time") or picture.taken_at
+                record: Any = entry.record
+                yield known, picture if record is None else replace(record, image=picture)
+        if corrections:
+            self._store.merge(corrections)
 
     def _load(self, entries: Sequence[Entry]) -> list[tuple[Entry, Picture]]:
         """What entries of one image show; nothing is decoded."""
@@ -205,7 +208,7 @@ class _Adding:
 
     def _rows_of(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         columns = [*_COMPARED, *self._stated, *_UNSTATED]
-        rows = self._store.rows(columns, any_of("id", filter(_is_text, ids)))
+        rows = self._store.rows(columns, any_of("id", [id for id in ids if _is_text(id)]))
         return {row["id"]: row for row in rows}
 
     def _given(self, entry: Entry) -> dict[str, Any]:
@@ -291,21 +294,18 @@ class RayEmbedder:
 
 @contextmanager
 def ray_embedder(
-    settings: Mapping[str, Any],
-    origin: EmbeddingOrigin,
-    *,
-    address: str = LOCAL,
-    actors: int | None = None,
+    settings: Mapping[str, Any], origin: EmbeddingOrigin, *, address: str = "local"
 ) -> Iterator[RayEmbedder]:
-    """Networks on a Ray cluster; only this process reads pictures.
+    """A network on each machine of a Ray cluster; only this process reads pictures.
 
     Args:
         settings: arguments of :class:`multitasknet.Predictor`, with which each actor makes its own.
         origin: of what they must give.
         address: of a running cluster; ``local`` starts one on this machine.
-        actors: how many embed; default is one for each machine.
 
-    GalleryError: there is no such cluster, it failed, or an actor has other weights.
+    Raises:
+        GalleryError: there is no such cluster, it failed, or an actor has other weights.
+        MissingExtraError: Ray is not installed.
     """
     ray = import_extra("ray", "ray")
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as OnNode
@@ -317,8 +317,7 @@ def ray_embedder(
             actor = ray.remote(_Actor)
             places = [OnNode(one["NodeID"], soft=False) for one in ray.nodes() if one["Alive"]]
             made = [
-                actor.options(scheduling_strategy=place).remote(dict(settings))
-                for place in islice(cycle(places), actors or len(places))
+                actor.options(scheduling_strategy=place).remote(dict(settings)) for place in places
             ]
             check_same_origin(ray.get([one.origin.remote() for one in made]), origin)
             yield RayEmbedder(origin, made)

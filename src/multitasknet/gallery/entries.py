@@ -152,8 +152,7 @@ def read_manifest(path: Path) -> list[Entry]:
         ImageError: a picture with boxes is none.
     """
     with reading(path, GalleryError, "the manifest cannot be read", _EXPECTED):
-        is_parquet = path.suffix.lower() == ".parquet"
-        columns = _named(_parquet_columns(path) if is_parquet else _csv_columns(path))
+        columns = _columns(path)
         of_box = _box_columns(columns)
     entries = [
         _entry(path, number, dict(zip(columns, row, strict=True)), of_box)
@@ -172,14 +171,36 @@ def read_manifest(path: Path) -> list[Entry]:
     return entries
 
 
-def _csv_columns(path: Path) -> Iterator[tuple[str, list[Any]]]:
-    (_, names), *lines = read_csv(path)
-    for place, cells in lines:
-        if len(cells) != len(names):
-            raise ValueError(f"{place}: {len(cells)} cells; the header has {len(names)}")
-    for column, name in enumerate(names):
-        cells = [line[column] for _, line in lines]
-        yield name, cells if name.strip() in _GIVEN else parse_cells(cells)
+def _columns(path: Path) -> dict[str, list[Any]]:
+    """The columns by name, without the index that pandas writes; only own ones of CSV are typed."""
+    is_parquet = path.suffix.lower() == ".parquet"
+    if is_parquet:
+        table = parquet.read_table(path)
+        columns = list(zip(table.column_names, map(_values, table.columns), strict=True))
+    else:
+        (_, names), *lines = read_csv(path)
+        for line, cells in lines:
+            if len(cells) != len(names):
+                raise ValueError(f"{line}: {len(cells)} cells; the header has {len(names)}")
+        columns = [(name, [cells[n] for _, cells in lines]) for n, name in enumerate(names)]
+    found: dict[str, list[Any]] = {}
+    for place, (written, values) in enumerate(columns):
+        name = written.strip()
+        is_unnamed = not name and (place == 0 or not any(values))
+        if is_unnamed or name.startswith("__index_level_"):
+            continue
+        if name in found:
+            raise ValueError(f"two columns are named {name!r}")
+        found[name] = values if is_parquet or name in _GIVEN else parse_cells(values)
+    return found
+
+
+def _values(column: Any) -> list[Any]:
+    if pa.types.is_timestamp(column.type):
+        # Of nanoseconds Python's times hold none.
+        column = column.cast(pa.timestamp("us", tz=column.type.tz), safe=False)
+    values = column.to_pylist()
+    return [None if isinstance(one, float) and math.isnan(one) else one for one in values]
 
 
 def parse_cells(cells: Sequence[str]) -> list[object]:
@@ -200,30 +221,6 @@ def _number(text: str) -> int | float | None:
         if str(value) == text and math.isfinite(value) and abs(value) < 1 << 63:
             return value
     return None
-
-
-def _parquet_columns(path: Path) -> Iterator[tuple[str, list[Any]]]:
-    table = parquet.read_table(path)
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        if pa.types.is_timestamp(column.type):
-            # Of nanoseconds Python's times hold none.
-            column = column.cast(pa.timestamp("us", tz=column.type.tz), safe=False)
-        values = column.to_pylist()
-        yield name, [None if isinstance(one, float) and math.isnan(one) else one for one in values]
-
-
-def _named(columns: Iterable[tuple[str, list[Any]]]) -> dict[str, list[Any]]:
-    """The columns by name, without the index that pandas writes."""
-    found: dict[str, list[Any]] = {}
-    for place, (written, values) in enumerate(columns):
-        name = written.strip()
-        is_unnamed = not name and (place == 0 or not any(values))
-        if is_unnamed or name.startswith("__index_level_"):
-            continue
-        if name in found:
-            raise ValueError(f"two columns are named {name!r}")
-        found[name] = values
-    return found
 
 
 def _box_columns(columns: Iterable[str]) -> tuple[str, ...]:

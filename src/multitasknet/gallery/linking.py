@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv
 
 from ..data.boxes import CORNERS
@@ -169,7 +170,9 @@ class Sightings:
         if unknown := {name for way in bounds for name in way}.difference(names):
             listed = ", ".join(sorted(unknown))
             logger.warning("travel times of cameras that no row has: %s", listed)
-        time, first, last = (_seconds(rows[name]) for name in ("time", "first", "last"))
+        first, last = (
+            _seconds(pc.coalesce(rows[name], rows["time"])) for name in ("first", "last")
+        )
         of_track = rows["track"].to_pylist()
         folders = [os.path.dirname(image) for image in rows["image"].to_pylist()]  # noqa: PTH120
         tracks = numbered(
@@ -180,8 +183,8 @@ class Sightings:
         )
         starts = np.full(len(tracks), np.nan)
         ends = starts.copy()
-        np.fmin.at(starts, tracks, np.where(np.isnan(first), time, first))
-        np.fmax.at(ends, tracks, np.where(np.isnan(last), time, last))
+        np.fmin.at(starts, tracks, _seconds(first))
+        np.fmax.at(ends, tracks, _seconds(last))
         return cls(
             names,
             cameras,

@@ -191,8 +191,8 @@ def meaning(
     """A distance and what it means, as JSON has it; null where that is not known."""
     return {
         "distance": distance,
-        "rate": rate and rate.rate,
-        "rate_upper": rate and rate.upper,
+        "rate": None if rate is None else rate.rate,
+        "rate_upper": None if rate is None else rate.upper,
         "probability": probability,
     }
 

@@ -412,17 +412,17 @@ class Store:
             (merge.when_not_matched_insert_all() if insert else merge).execute(rows)
 
     def rename(self, names: Mapping[str, tuple[str, str]]) -> None:
-        """Give a few rows, by their ids, another id and image."""
+        """Give a few rows, by their ids, another id and image, all or none."""
         with self.writing():
-            rows = pa.Table.from_batches(self.read(["_rowid", *self.columns], any_of("id", names)))
+            rows = pa.Table.from_batches(self.read(self.columns, any_of("id", names)))
             new = zip(*(names[one] for one in rows["id"].to_pylist()), strict=True)
-            held, rows = rows["_rowid"].to_pylist(), rows.drop_columns("_rowid")
             for column, values in zip(("id", "image"), new, strict=True):
                 place = rows.schema.get_field_index(column)
                 rows = rows.set_column(place, column, pa.array(values))
-            self.merge(rows.cast(self.table.schema), insert=True)
-            # By place: a condition would be kept in the transaction, with the ids that it names.
-            self.table.delete(any_of("_rowid", held))
+            merge = self.table.merge_insert("id").when_matched_update_all()
+            merge = merge.when_not_matched_insert_all()
+            merge = merge.when_not_matched_by_source_delete(any_of("id", names))
+            merge.execute(rows.cast(self.table.schema))
 
     def remove(self, where: str) -> int:
         """Delete rows for good: no data file, index, transaction or old version holds them after.
