@@ -183,8 +183,8 @@ class Sightings:
         )
         starts = np.full(len(tracks), np.nan)
         ends = starts.copy()
-        np.fmin.at(starts, tracks, _seconds(first))
-        np.fmax.at(ends, tracks, _seconds(last))
+        np.fmin.at(starts, tracks, first)
+        np.fmax.at(ends, tracks, last)
         return cls(
             names,
             cameras,
