@@ -5,7 +5,6 @@ On disk it is a LanceDB table, for a folder of crops the same table in memory.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -58,8 +57,6 @@ from .store import (
 if TYPE_CHECKING:
     from ..inference.prediction import EmbeddingOrigin
     from ..inference.predictor import Prediction, Predictor
-
-logger = logging.getLogger(__name__)
 
 DEMO = "demo"
 _EMBEDDING = "embedding"
