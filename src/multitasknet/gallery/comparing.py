@@ -22,23 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Two images, and how alike their vehicles are.
-
-    Attributes:
-        first, second: the network's results for each.
-        distance: squared Euclidean, of their embeddings.
-        parts: what each surface of the vehicle contributes; empty where a pose is missing, or where
-            an image does not show one vehicle.
-        rate: how many pairs of strangers in the gallery are as near; None without one.
-        probability: that a row of the gallery so far from the first image shows its vehicle, 0..1;
-            None without a gallery, or unless the user measured it.
-    """
+    """Two images, and how alike their vehicles are."""
 
     first: Prediction
     second: Prediction
-    distance: float
+    distance: float  # squared Euclidean, of their embeddings
+    # What each surface of the vehicle contributes; empty where a pose is missing, or where an image
+    # does not show one vehicle.
     parts: tuple[Part, ...]
-    rate: Rate | None = None
+    rate: Rate | None = None  # of pairs of strangers in the gallery as near; None without one
+    # That a row of the gallery so far from the first image shows its vehicle, 0..1; None without a
+    # gallery, or unless the user measured it.
     probability: float | None = None
 
     def as_json(self) -> dict[str, Any]:

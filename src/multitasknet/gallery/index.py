@@ -49,21 +49,13 @@ _GROWN = 0.1
 
 @dataclass(frozen=True)
 class Setting:
-    """How an index is searched, and what it was measured to find so.
+    """How an index is searched, and what it was measured to find so."""
 
-    Attributes:
-        probes: parts of the index that are looked into.
-        recall: share of the 10 nearest that is found, beside exact search.
-        wanted: the share that it was to find.
-        rows: of the gallery when it was measured.
-        index: name of the index that was measured.
-    """
-
-    probes: int
-    recall: float
-    wanted: float
-    rows: int
-    index: str
+    probes: int  # parts of the index that are looked into
+    recall: float  # share of the 10 nearest that is found, beside exact search
+    wanted: float  # the share that it was to find
+    rows: int  # of the gallery when it was measured
+    index: str  # name of the index that was measured
 
 
 def search(

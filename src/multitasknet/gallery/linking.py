@@ -45,21 +45,13 @@ _UNSURE = 10
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """Rows as vehicles.
-
-    Attributes:
-        images: of the rows.
-        vehicles: int64 ``[N]``, the vehicle of each, from 0 in the order of their first rows.
-        max_distance: squared Euclidean, of a pair.
-        travel_times: between two cameras, where they were learned.
-        boxes: of the rows in their images, None for the whole; empty if no row has one.
-    """
+    """Rows as vehicles."""
 
     images: tuple[Path, ...]
-    vehicles: np.ndarray
-    max_distance: float
-    travel_times: Mapping[Way, Travel] = field(default_factory=dict)
-    boxes: tuple[Corners | None, ...] = ()
+    vehicles: np.ndarray  # int64 ``[N]``, from 0 in the order of their first rows
+    max_distance: float  # squared Euclidean, of a pair
+    travel_times: Mapping[Way, Travel] = field(default_factory=dict)  # where they were learned
+    boxes: tuple[Corners | None, ...] = ()  # in the images, None for the whole; empty if unknown
 
     @property
     def counts(self) -> dict[str, float]:
@@ -106,17 +98,11 @@ def complete_linkage(embeddings: np.ndarray, max_distance: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Travel:
-    """How long vehicles took from one camera to the next.
+    """How long vehicles took from one camera's last moment to the next one's first, in seconds."""
 
-    Attributes:
-        vehicles: how many went there.
-        median: seconds from the last moment at the one to the first at the other.
-        spread: 1.4826 times the median deviation from it: a normal distribution's standard one.
-    """
-
-    vehicles: int
+    vehicles: int  # how many went there
     median: float
-    spread: float
+    spread: float  # 1.4826 times the median deviation: a normal distribution's standard one
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Travel:
@@ -135,27 +121,19 @@ class Travel:
 
 @dataclass(frozen=True, eq=False)
 class Sightings:
-    """Where and when rows were seen, and so which of them cannot show one vehicle.
+    """Where and when rows were seen, and so which of them cannot show one vehicle."""
 
-    Attributes:
-        names: of the cameras.
-        cameras: places in these ``[N]``, -1 where unknown.
-        first, last: seconds ``[N]``, NaN where unknown.
-        window: seconds ``[N]``; two rows of one camera, from the end of the one to the start of
-            the other, are at least the smaller of their windows apart.
-        tracks: integers ``[N]``; rows of one number are of one track, and show one vehicle.
-        pinned: integers ``[N]``, the vehicle that someone gave a row by hand, -1 for none.
-        bounds: the least and most seconds from the last moment at one camera to the first at
-            another.
-    """
-
-    names: Sequence[str]
-    cameras: np.ndarray
+    names: Sequence[str]  # of the cameras
+    cameras: np.ndarray  # places in these ``[N]``, -1 where unknown
+    # Seconds ``[N]``, NaN where unknown.
     first: np.ndarray
     last: np.ndarray
+    # Seconds ``[N]``; two rows of one camera, from the end of the one to the start of the other,
+    # are at least the smaller of their windows apart.
     window: np.ndarray
-    tracks: np.ndarray
-    pinned: np.ndarray
+    tracks: np.ndarray  # integers ``[N]``; rows of one number show one vehicle
+    pinned: np.ndarray  # integers ``[N]``, the vehicle that someone gave by hand, -1 for none
+    # The least and most seconds from the last moment at one camera to the first at another.
     bounds: Mapping[Way, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod

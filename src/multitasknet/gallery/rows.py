@@ -24,33 +24,22 @@ _COMPARED = (
 
 @dataclass(frozen=True)
 class GalleryRow:
-    """A crop of a gallery.
+    """A crop of a gallery."""
 
-    Attributes:
-        id: unique in its gallery.
-        image: the picture's file.
-        camera: its name or number; empty if unknown.
-        time: when it was taken; None if unknown.
-        color, type: names of the likeliest classes; empty if the network has no such head.
-        box: x1, y1, x2, y2 in pixels of the picture; None for the whole of it.
-        track: the name of its track within its camera; empty if it is of none.
-        quality: how surely it shows one whole vehicle, 0..1; None if unknown.
-        first, last: the track's first and last moment, of a plain crop ``time``; None if unknown.
-        vehicle: the number that ``link`` gave it; None if it is alone.
-    """
-
-    id: str
-    image: Path
-    camera: str = ""
-    time: datetime | None = None
+    id: str  # unique in its gallery
+    image: Path  # the picture's file
+    camera: str = ""  # its name or number; empty if unknown
+    time: datetime | None = None  # when it was taken; None if unknown
+    # Names of the likeliest classes; empty if the network has no such head.
     color: str = ""
     type: str = ""
-    box: Corners | None = None
-    track: str = ""
-    quality: float | None = None
+    box: Corners | None = None  # x1, y1, x2, y2 in pixels; None for the whole picture
+    track: str = ""  # its track's name within its camera; empty if it is of none
+    quality: float | None = None  # how surely it shows one whole vehicle, 0..1; None if unknown
+    # The track's first and last moment, of a plain crop ``time``; None if unknown.
     first: datetime | None = None
     last: datetime | None = None
-    vehicle: int | None = None
+    vehicle: int | None = None  # the number that ``link`` gave it; None if it is alone
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> GalleryRow:
@@ -75,18 +64,12 @@ ROW = tuple(one.name for one in fields(GalleryRow))
 
 @dataclass(frozen=True)
 class Hit:
-    """A row that was found.
-
-    Attributes:
-        distance: squared Euclidean, of its embedding from the query's.
-        rate: how many pairs of strangers are as near; None where the gallery cannot say.
-        probability: that it shows the query's vehicle, 0..1; None if the user did not measure it.
-    """
+    """A row that was found."""
 
     row: GalleryRow
-    distance: float
-    rate: Rate | None = None
-    probability: float | None = None
+    distance: float  # squared Euclidean, of its embedding from the query's
+    rate: Rate | None = None  # of pairs of strangers as near; None where the gallery cannot say
+    probability: float | None = None  # that it is the query's vehicle, 0..1; None if not measured
 
     @property
     def alone(self) -> Hit:
@@ -100,13 +83,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Entry:
-    """A picture to add, and what is known about it.
-
-    Attributes:
-        id, image, camera, time, box, track: as in :class:`GalleryRow`.
-        record: its label, with keypoints and stored maps; None without one.
-        more: the user's own columns: text, numbers, booleans, times; None where there is no value.
-    """
+    """A picture to add, and what is known about it; fields as in :class:`GalleryRow`."""
 
     id: str
     image: Path
@@ -114,28 +91,21 @@ class Entry:
     time: datetime | None = None
     box: Corners | None = None
     track: str = ""
-    record: Record | None = None
+    record: Record | None = None  # its label, with keypoints and stored maps; None without one
+    # The user's own columns: text, numbers, booleans, times; None where there is no value.
     more: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass
 class AddReport:
-    """What became of pictures.
+    """What became of pictures."""
 
-    Attributes:
-        added: rows that are new, or were embedded again.
-        unchanged: pictures that were there; what else was given for them is corrected.
-        moved: of these, pictures whose file is in another place now.
-        low_quality: pictures that were left out for their quality, by its reason; ``doubtful`` if
-            it is 0.5 or more.
-        broken: pictures that could not be read, and why.
-    """
-
-    added: int = 0
-    unchanged: int = 0
-    moved: int = 0
+    added: int = 0  # rows that are new, or were embedded again
+    unchanged: int = 0  # pictures that were there; what else was given for them is corrected
+    moved: int = 0  # of these, pictures whose file is in another place now
+    # Left out for their quality, by its reason; ``doubtful`` if it is 0.5 or more.
     low_quality: dict[str, int] = field(default_factory=dict)
-    broken: dict[str, str] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)  # could not be read, and why
 
 
 @dataclass(frozen=True)
