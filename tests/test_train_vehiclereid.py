@@ -18,6 +18,7 @@ from vehiclesynth import synthesize
 
 torch = pytest.importorskip("torch")
 ROOT = Path(__file__).parent.parent
+FROZEN = ("stem.", "blocks.0.", "blocks.1.", "blocks.2.")
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +82,10 @@ def test_frozen_layers_stay_and_the_others_learn(script: ModuleType, data: Path)
     network.train()
     script.loss_of(network, [torch.from_numpy(one) for one in batches[0]]).backward()
     for name, value in network.published().items():
-        stays = name.startswith(("stem.", "blocks.0.", "blocks.1.", "blocks.2."))
         if name.endswith("running_mean"):
-            assert torch.equal(value, before[name]) == stays, name
+            assert torch.equal(value, before[name]) == name.startswith(FROZEN), name
     for name, one in network.named_parameters():
-        assert (one.grad is None) == name.startswith(
-            ("stem.", "blocks.0.", "blocks.1.", "blocks.2.")
-        )
+        assert (one.grad is None) == name.startswith(FROZEN)
 
 
 def test_its_body_starts_with_what_imagenets_makes_of_a_picture(script: ModuleType) -> None:
@@ -136,13 +134,9 @@ def test_vehicles_look_alike_by_model_and_colour_where_models_are_stated(
         root.mkdir()
         (root / "model_train.csv").write_text("vehicle,model\n1,m7\n2,m7\n3,m8\n")
         for vehicle, color in ((1, 2), (2, 2), (3, 2), (4, 2)):
-            records[root.name, vehicle] = shared.Record(
-                Path("x.jpg"),
-                vehicle,
-                color_id=color,
-                type_id=5,
-                origin=f"{root}/label_train.csv:9",
-            )
+            origin = f"{root}/label_train.csv:9"
+            known = {"color_id": color, "type_id": 5, "origin": origin}
+            records[root.name, vehicle] = shared.Record(Path("x.jpg"), vehicle, **known)
     looks = {key: shared.look_of(record) for key, record in records.items()}
     assert looks["a", 1] == looks["a", 2]
     assert looks["a", 4] == looks["b", 4]  # of no model that is known: type and colour

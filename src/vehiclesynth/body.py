@@ -168,9 +168,8 @@ class Shells:
         """x on the way from the windscreen (0) to the rear window (1) at a share of the height."""
         body = self.body
         first = self.front - body.hood - body.screen * np.asarray(height) - 0.10
-        last = (
-            self.back + body.boot + body.back * np.asarray(height) + (0.06 if self.boxy else 0.16)
-        )
+        edge = 0.06 if self.boxy else 0.16
+        last = self.back + body.boot + body.back * np.asarray(height) + edge
         return first + (last - first) * share
 
     def wheel_center(self, axle: float) -> np.ndarray:

@@ -6,7 +6,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import BytesIO
 from pathlib import Path
 
@@ -51,19 +51,6 @@ class SyntheticData:
     root: Path
     vehicles: dict[str, int]
     images: dict[str, int]
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What a worker needs to make one vehicle's pictures."""
-
-    plan: VehiclePlan
-    folder: Path
-    seed: int
-    pixels: int
-    prior: str
-    heatmaps: bool
-    segments: bool
 
 
 def synthesize(
@@ -117,12 +104,19 @@ def synthesize(
     with whole_folder(root) as folder:
         for split in SPLITS:
             (folder / f"image_{split}").mkdir()
-        jobs = [_Job(plan, folder, seed, pixels, prior, heatmaps, segments) for plan in plans]
+        make = partial(
+            _make_vehicle,
+            folder=folder,
+            maps={"heatmaps": heatmaps, "segments": segments},
+            seed=seed,
+            pixels=pixels,
+            prior=prior,
+        )
         tables = defaultdict[str, list[Sequence[object]]](list)
         with tqdm(
             total=len(plans) * images, unit="image", disable=None if progress else True
         ) as bar:
-            for plan, taken in zip(plans, run(_make_vehicle, jobs, workers), strict=True):
+            for plan, taken in zip(plans, run(make, plans, workers), strict=True):
                 for picture, rows in zip(plan.pictures, taken, strict=True):
                     for name, row in rows.items():
                         tables[f"{name}_{picture.split}"].append(row)
@@ -166,17 +160,17 @@ def _station(seed: int, camera: int, prior: str) -> Station:
     return draw_station(stream(seed, FOR_CAMERA, camera), prior)
 
 
-def _make_vehicle(job: _Job) -> list[dict[str, list[object]]]:
+def _make_vehicle(
+    plan: VehiclePlan, *, folder: Path, maps: dict[str, bool], seed: int, pixels: int, prior: str
+) -> list[dict[str, list[object]]]:
     """Take and write all pictures of one vehicle; return each one's row in each table."""
     rows = []
-    plan = job.plan
-    shots = _shots(plan, job.seed, job.pixels, job.prior)
-    for picture, shot in zip(plan.pictures, shots, strict=True):
+    for picture, shot in zip(plan.pictures, _shots(plan, seed, pixels, prior), strict=True):
         # Rounded as the label file states them, so that drawn maps agree with it.
         keypoints = shot.keypoints.round(2)
-        (job.folder / f"image_{picture.split}" / picture.name).write_bytes(shot.jpeg)
-        if job.heatmaps or job.segments:
-            _write_maps(job, picture, shot.jpeg, keypoints)
+        (folder / f"image_{picture.split}" / picture.name).write_bytes(shot.jpeg)
+        if any(maps.values()):
+            _write_maps(folder, maps, picture, shot.jpeg, keypoints)
         places, view = (
             [f"{value:.2f}" for value in values]
             for values in (keypoints.ravel().tolist(), astuple(shot.view))
@@ -192,15 +186,15 @@ def _make_vehicle(job: _Job) -> list[dict[str, list[object]]]:
     return rows
 
 
-def _write_maps(job: _Job, picture: Picture, jpeg: bytes, keypoints: np.ndarray) -> None:
+def _write_maps(
+    folder: Path, kinds: dict[str, bool], picture: Picture, jpeg: bytes, keypoints: np.ndarray
+) -> None:
     with Image.open(BytesIO(jpeg)) as image:
         width, height = image.size
-    maps = draw_maps(
-        keypoints, heatmaps=job.heatmaps, segments=job.segments, height=height, width=width
-    )
-    count = NUM_KEYPOINTS if job.heatmaps else 0
+    maps = draw_maps(keypoints, **kinds, height=height, width=width)
+    count = NUM_KEYPOINTS if kinds["heatmaps"] else 0
     for name, group in (("heatmap", maps[:count]), ("segment", maps[count:])):
-        folder = job.folder / f"{name}_{picture.split}" / Path(picture.name).stem
+        target = folder / f"{name}_{picture.split}" / Path(picture.name).stem
         for index, values in enumerate(group):
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(values).save(folder / f"{index:02}.jpg", quality=95)
+            target.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values).save(target / f"{index:02}.jpg", quality=95)

@@ -72,9 +72,8 @@ def _paint_roof(chart: Chart, strip: Strip, look: Look) -> None:
             chart.ridge(line, 0.05, -0.4)
     if look.kind == "van":
         for share in np.linspace(0.1, 0.9, int(rng.integers(4, 9))):
-            chart.ridge(
-                strip.patch((-0.7, 0.7), (HEADER, REAR_HEADER), (share, share))[:2], 0.06, -0.5
-            )
+            rib = strip.patch((-0.7, 0.7), (HEADER, REAR_HEADER), (share, share))[:2]
+            chart.ridge(rib, 0.06, -0.5)
 
 
 _LAMPS = ("box", "round", "stack", "slant", "slim", "cluster")
@@ -186,9 +185,8 @@ def _paint_names(chart: Chart, strip: Strip, look: Look) -> None:
     spot = (side * strip.half, strip.way(FRONT_LOW, COWL, 0.62))
     if look.kind == "truck":
         if company.style in (0, 3):
-            chart.write(
-                company.name, (0, strip.way(FRONT_LOW, COWL, 0.93)), 0.13, company.ink, widest=1.5
-            )
+            middle = (0, strip.way(FRONT_LOW, COWL, 0.93))
+            chart.write(company.name, middle, 0.13, company.ink, widest=1.5)
     elif company.style < 2:  # a stripe, or one that dips in the middle
         (left, s), (right, _) = strip.patch((-1.1, 1.1), (FRONT_LOW, COWL), (0.6, 0.6))[:2]
         dip = 0.15 * company.style

@@ -15,7 +15,7 @@ from .model import Model
 from .optics import develop
 from .place import Backdrop
 from .prior import View
-from .scene import ALBEDO, Station, composed, draw_lamps
+from .scene import Station, composed, draw_lamps, street_light
 from .shading import PlacedVehicle
 from .street import Standing, Street
 from .traffic import Passage
@@ -102,41 +102,33 @@ def shoot_film(
     lamps = [draw_lamps(rng, stage.light) for _ in passages]
     still = int(rng.integers(2**31))  # shadows' edges do not flicker
     for number in range(frames):
-        vehicles, placed = [], []
-        for passage, lit in zip(passages, lamps, strict=True):
-            if _FROM < passage.x[number] < _TO:
-                place = np.array([passage.x[number], passage.y, 0]) - stage.origin
-                vehicles.append(passage.vehicle)
-                placed.append(PlacedVehicle(models[passage.vehicle], place, passage.yaw, lit))
-        yield _shoot_frame(stage, vehicles, placed, np.random.default_rng(still), rng)
-
-
-def _shoot_frame(
-    stage: Stage,
-    vehicles: list[int],
-    placed: list[PlacedVehicle],
-    still: np.random.Generator,
-    rng: np.random.Generator,
-) -> Frame:
-    picture, owner = composed(
-        stage.backdrop, stage.environment, placed, stage.camera, stage.light, still
-    )
-    pixels = develop(
-        picture,
-        stage.station.optics,
-        rng,
-        around=ALBEDO * float(stage.light.ground.mean()),
-        scale=1.0,
-        motion=(0.0, 0.0),
-        size=stage.size,
-        play=0.0,
-    )
-    boxes = {}
-    for number, (vehicle, one) in enumerate(zip(vehicles, placed, strict=True)):
-        box = _box(owner == number, _outline(one, stage.camera))
-        if box is not None:
-            boxes[vehicle] = box
-    return Frame(pixels, boxes)
+        there = {
+            passage.vehicle: PlacedVehicle(
+                models[passage.vehicle],
+                np.array([passage.x[number], passage.y, 0]) - stage.origin,
+                passage.yaw,
+                lit,
+            )
+            for passage, lit in zip(passages, lamps, strict=True)
+            if _FROM < passage.x[number] < _TO
+        }
+        placed, shade = list(there.values()), np.random.default_rng(still)
+        picture, owner = composed(
+            stage.backdrop, stage.environment, placed, stage.camera, stage.light, shade
+        )
+        pixels = develop(
+            picture,
+            stage.station.optics,
+            rng,
+            around=street_light(stage.light),
+            size=stage.size,
+            play=0.0,
+        )
+        boxes = {
+            vehicle: _box(owner == place, _outline(one, stage.camera))
+            for place, (vehicle, one) in enumerate(there.items())
+        }
+        yield Frame(pixels, {vehicle: box for vehicle, box in boxes.items() if box})
 
 
 def _outline(vehicle: PlacedVehicle, camera: Camera) -> float:

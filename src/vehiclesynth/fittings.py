@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,39 +18,31 @@ _ALUMINIUM, _WOOD = Matter((0.42, 0.43, 0.44), 0.3), Matter((0.24, 0.13, 0.06), 
 _YELLOW = Matter((0.58, 0.36, 0.02), 0.1)  # glass fibre
 
 
-class Swatches:
-    """A strip of plain materials for the parts that need no picture of their own."""
-
-    def __init__(self, density: float) -> None:
-        self._density, self._matters = density, list[Matter]()
-
-    def place(self, matter: Matter) -> Callable[[np.ndarray], tuple[float, float]]:
-        """Where the material will be, given where the strip begins in the atlas."""
-        if matter not in self._matters:
-            self._matters.append(matter)
-        index = self._matters.index(matter)
-        return lambda start: (start[0] + _SWATCH * (index + 0.5), start[1] + _SWATCH / 2)
-
-    def chart(self) -> Chart:
-        width = _SWATCH * len(self._matters) / self._density
-        chart = Chart((0, 0), (width, _SWATCH / self._density), self._density, BLACK)
-        for index, matter in enumerate(self._matters):
-            left = index * _SWATCH / self._density
-            chart.rect((left, left + _SWATCH / self._density), (-1, 1), matter)
-        return chart
-
-
-@dataclass(frozen=True)
-class Fitting:
-    """A part to be made once the atlas is laid out: ``make`` takes the place of its material."""
+class Fitting(NamedTuple):
+    """A part of one material, on the left or in the middle; ``both`` is on the right as well."""
 
     matter: Matter
-    make: Callable[[tuple[float, float]], Mesh]
+    mesh: Mesh
     both: bool = False
+
+    def painted(self, place: np.ndarray) -> list[Mesh]:
+        mesh = self.mesh.painted(place)
+        return [mesh, mesh.mirrored()] if self.both else [mesh]
+
+
+def swatches(matters: Sequence[Matter], density: float) -> tuple[Chart, np.ndarray]:
+    """A strip of plain materials, and each one's pixel ``[N, 2]`` from where it begins."""
+    side = _SWATCH / density
+    chart = Chart((0, 0), (_SWATCH * len(matters) / density, side), density, BLACK)
+    for index, matter in enumerate(matters):
+        left = index * _SWATCH / density
+        chart.rect((left, left + side), (-1, 1), matter)
+    x = _SWATCH * (np.arange(len(matters)) + 0.5)
+    return chart, np.column_stack([x, np.full(len(x), _SWATCH / 2)])
 
 
 def wheel_meshes(
-    shells: Shells, look: Look, rims: list[np.ndarray], rubber: tuple[float, float]
+    shells: Shells, look: Look, rims: list[np.ndarray], rubber: np.ndarray
 ) -> list[Mesh]:
     """All wheels: outer face, tread and inner face.
 
@@ -68,20 +60,20 @@ def wheel_meshes(
     for number, axle in enumerate(axles):
         center = shells.wheel_center(axle)
         left, right = (rims[odd == 2 * number + side] for side in (0, 1))
-        tread = drum_mesh(center, body.wheel, deep, rubber)
+        tread = drum_mesh(center, body.wheel, deep).painted(rubber)
         meshes += [dish_mesh(center, body.wheel, hollow, left), tread]
         meshes += [dish_mesh(center, body.wheel, hollow, right).mirrored(), tread.mirrored()]
     return meshes
 
 
 def box(low: ArrayLike, high: ArrayLike, matter: Matter, *, both: bool = False) -> Fitting:
-    return Fitting(matter, lambda place: box_mesh(low, high, place), both)
+    return Fitting(matter, box_mesh(low, high), both)
 
 
 def ball(
     center: ArrayLike, radii: ArrayLike, matter: Matter, power: float = 1, *, both: bool = False
 ) -> Fitting:
-    return Fitting(matter, lambda place: ball_mesh(center, radii, place, power=power), both)
+    return Fitting(matter, ball_mesh(center, radii, power), both)
 
 
 def draw_fittings(shells: Shells, look: Look) -> list[Fitting]:
@@ -218,10 +210,7 @@ def draw_ladder(
         lows[:, [along, across]] += starts
         sizes = np.full(3, 0.05)
         sizes[axis] = size
-        return Fitting(
-            matter.tinted(shade),
-            lambda place: joined([box_mesh(low, low + sizes, place) for low in lows]),
-        )
+        return Fitting(matter.tinted(shade), joined([box_mesh(low, low + sizes) for low in lows]))
 
     rungs = [(float(way), 0.0) for way in np.arange(step / 2, long - 0.05, step)]
     rails = [(0.0, 0.0), (0.0, wide)]

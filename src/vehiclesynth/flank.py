@@ -153,9 +153,8 @@ def _paint_doors(chart: Chart, shells: Shells, look: Look) -> None:
         line = [(foot, low), (x, low + 0.4 * height), (x, high)]
         chart.line(line, 0.009, gap)
         chart.ridge(line, 0.03, -0.5)
-    chart.line(
-        [(shells.pillar(0, 0.0), body.sill + 0.1), (shells.back + 0.5, body.sill + 0.1)], 0.009, gap
-    )
+    z = body.sill + 0.1
+    chart.line([(shells.pillar(0, 0.0), z), (shells.back + 0.5, z)], 0.009, gap)
     handle = CHROME if look.of_version(8).random() < 0.3 else look.paint.tinted(0.8)
     for share in shares[1:3]:
         x, z = shells.pillar(share, 0.0) + 0.06, body.belt - rng.uniform(0.1, 0.16)
@@ -175,69 +174,44 @@ def _paint_bus_doors(chart: Chart, shells: Shells) -> None:
     body = shells.body
     top = body.belt + 0.8 * (body.height - body.belt)
     for x in (shells.front - 0.55, 0.5):
-        for wing in (0.0, 0.52):
-            across = (x - wing - 0.48, x - wing)
-            chart.rect(across, (body.sill + 0.06, top), BLACK)
-            chart.rect(
-                (across[0] + 0.05, across[1] - 0.05), (body.sill + 0.15, top - 0.08), glass(0.7)
-            )
+        for right in (x, x - 0.52):
+            left = right - 0.48
+            chart.rect((left, right), (body.sill + 0.06, top), BLACK)
+            chart.rect((left + 0.05, right - 0.05), (body.sill + 0.15, top - 0.08), glass(0.7))
 
 
 def _paint_sill(chart: Chart, shells: Shells, look: Look) -> None:
     body, kind, rng = shells.body, shells.kind, look.of_version(9)
     tall = 0.16 if kind in ("suv", "pickup") else rng.uniform(0.04, 0.10)
-    matter = (
-        PLASTIC
-        if kind in ("suv", "pickup", "truck") or rng.random() < 0.5
-        else look.paint.tinted(0.5)
-    )
-    chart.rect((shells.back - 1, shells.front + 1), (0, body.sill + tall), matter)
-    chart.rect((shells.back - 1, shells.front + 1), (0, body.sill + 0.02), BLACK)
+    plastic = kind in ("suv", "pickup", "truck") or rng.random() < 0.5
+    along = shells.back - 1, shells.front + 1
+    chart.rect(along, (0, body.sill + tall), PLASTIC if plastic else look.paint.tinted(0.5))
+    chart.rect(along, (0, body.sill + 0.02), BLACK)
     if kind == "suv" and rng.random() < 0.5:
         z = body.sill + 0.28
         chart.line([(shells.axles[1] + 0.5, z), (shells.axles[0] - 0.5, z)], 0.05, look.trim)
     if rng.random() < 0.25:
-        chart.line(
-            [(shells.back, body.belt - 0.02), (shells.front - body.hood, body.belt)], 0.02, CHROME
-        )
+        ends = (shells.back, body.belt - 0.02), (shells.front - body.hood, body.belt)
+        chart.line(ends, 0.02, CHROME)
 
 
 def _paint_lamps(chart: Chart, shells: Shells, look: Look) -> None:
     """Where the lamps of front and rear reach round the corner."""
     rng, body = look.of_model(6), shells.body
     if shells.kind not in ("bus", "truck"):
-        reach = rng.uniform(0.22, 0.5)
-        z = shells.nose - 0.05
-        chart.area(
-            [
-                (shells.front + 0.1, z - 0.17),
-                (shells.front + 0.1, z),
-                (shells.front - reach, z + 0.07),
-                (shells.front - reach, z + 0.04),
-                (shells.front - 0.15, z - 0.13),
-            ],
-            Matter(LENS.color, LENS.coat, 0, 0.4),
-        )
+        x, z, back = shells.front, shells.nose - 0.05, shells.front - rng.uniform(0.22, 0.5)
+        lamp = [(x + 0.1, z - 0.17), (x + 0.1, z), (back, z + 0.07), (back, z + 0.04)]
+        chart.area([*lamp, (x - 0.15, z - 0.13)], Matter(LENS.color, LENS.coat, 0, 0.4))
     if shells.kind == "truck":
         return
-    reach = rng.uniform(0.12, 0.3)
-    z = shells.tail - 0.1
+    reach, x, z = rng.uniform(0.12, 0.3), shells.back, shells.tail - 0.1
     tall = rng.uniform(0.15, 0.25) if not shells.boxy else 0.4
-    chart.area(
-        [
-            (shells.back - 0.1, z - tall),
-            (shells.back - 0.1, z),
-            (shells.back + reach, z - 0.02),
-            (shells.back + 0.6 * reach, z - 0.8 * tall),
-        ],
-        Matter(RED_LENS.color, RED_LENS.coat, 0, 0.5),
-    )
+    lamp = [(x - 0.1, z - tall), (x - 0.1, z), (x + reach, z - 0.02)]
+    lamp.append((x + 0.6 * reach, z - 0.8 * tall))
+    chart.area(lamp, Matter(RED_LENS.color, RED_LENS.coat, 0, 0.5))
     if rng.random() < 0.6:
-        chart.rect(
-            (shells.front - body.front_axle - 0.5, shells.front - body.front_axle - 0.42),
-            (body.belt - 0.28, body.belt - 0.25),
-            Matter((0.45, 0.18, 0.02), 0.5),
-        )
+        x, z, amber = shells.front - body.front_axle, body.belt, Matter((0.45, 0.18, 0.02), 0.5)
+        chart.rect((x - 0.5, x - 0.42), (z - 0.28, z - 0.25), amber)
 
 
 def _paint_arch(chart: Chart, shells: Shells, look: Look, axle: float) -> None:

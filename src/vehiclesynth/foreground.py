@@ -10,8 +10,6 @@ from .sprites import draw_sprite
 from .textures import clouds
 
 _SHARE = {False: 0.12, True: 0.3}  # of the pictures, for the real prior and the training one
-_KINDS = ("foliage", "pole", "cables", "rail", "passer", "sign")
-_ODDS = (0.42, 0.12, 0.1, 0.1, 0.2, 0.06)
 
 Layer = tuple[np.ndarray, np.ndarray]
 
@@ -26,16 +24,8 @@ def draw_foreground(
     """
     if rng.random() > _SHARE[wide]:
         return None
-    kind = _KINDS[int(rng.choice(len(_KINDS), p=_ODDS))]
-    painter = {
-        "foliage": _foliage,
-        "pole": _pole,
-        "cables": _cables,
-        "rail": _rail,
-        "passer": _passer,
-        "sign": _sign,
-    }[kind]
-    albedo, cover = painter(rng, size)
+    painters, odds = zip(*_KINDS, strict=True)
+    albedo, cover = painters[int(rng.choice(len(_KINDS), p=odds))](rng, size)
     width = max(size) / 256
     blur = rng.uniform(0.3, 2.2) * width
     cover = cv2.GaussianBlur(cover, (0, 0), blur)
@@ -163,3 +153,14 @@ def _at_border(rng: np.random.Generator) -> float:
     if rng.random() < 0.15:
         return rng.uniform(0.2, 0.8)
     return float(rng.choice([rng.uniform(-0.03, 0.1), rng.uniform(0.88, 1.0)]))
+
+
+# What there is, and how often.
+_KINDS = (
+    (_foliage, 0.42),
+    (_pole, 0.12),
+    (_cables, 0.1),
+    (_rail, 0.1),
+    (_passer, 0.2),
+    (_sign, 0.06),
+)

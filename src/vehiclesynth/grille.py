@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .body import BUMPER, FRONT_LOW, NOSE, Strip
@@ -28,11 +30,7 @@ class _Opening:
     """An opening on the strip: middle, half width, lower and upper way, and its outline."""
 
     def __init__(
-        self,
-        x: float,
-        half: float,
-        way: tuple[float, float],
-        outline: tuple[tuple[float, ...], ...],
+        self, x: float, half: float, way: tuple[float, float], outline: Sequence[tuple[float, ...]]
     ) -> None:
         self.x, self.half, self.way = x, half, way
         self._across, self._up = np.array(outline, float).T
@@ -202,18 +200,10 @@ def paint_badge(
         chart.disc(spot, 0.35 * size, field)
     if family == "bars":
         for shift in (-0.7, 0, 0.7):
-            chart.line(
-                [(x + shift * size, s - size), (x + shift * size + 0.4 * size, s + size)], 0.02, ink
-            )
+            foot = x + shift * size
+            chart.line([(foot, s - size), (foot + 0.4 * size, s + size)], 0.02, ink)
     if family == "wings":
-        chart.area(
-            [
-                (x - 2.4 * size, s + 0.4 * size),
-                (x, s - 0.4 * size),
-                (x + 2.4 * size, s + 0.4 * size),
-                (x, s + 0.5 * size),
-            ],
-            ink,
-        )
+        shape = np.array([(-2.4, 0.4), (0, -0.4), (2.4, 0.4), (0, 0.5)])
+        chart.area(spot + size * shape, ink)
         chart.disc(spot, 0.6 * size, ink)
         chart.disc(spot, 0.4 * size, field)

@@ -13,7 +13,7 @@ from .lettering import draw_number, draw_word
 from .loft import Loft
 from .look import Look, draw_gray, draw_paint, draw_vivid
 from .marks import stick
-from .mesh import Mesh, grid_mesh
+from .mesh import plain_mesh
 
 _RED_STRIP, _WHITE_STRIP = Matter((0.45, 0.03, 0.03), 0.2), Matter((0.6, 0.6, 0.6), 0.2)
 _SAND = ((0.26, 0.20, 0.12), (0.12, 0.10, 0.08), (0.30, 0.29, 0.27), (0.05, 0.05, 0.05))
@@ -216,11 +216,7 @@ def _heap(rng: np.random.Generator, low: np.ndarray, high: np.ndarray) -> Fittin
     y = low[1] + 0.06 + v * (high[1] - low[1] - 0.12)
     points = np.stack([x, y, z], axis=2)
     red, green, blue = _SAND[int(rng.integers(len(_SAND)))]
-
-    def make(place: tuple[float, float]) -> Mesh:
-        return grid_mesh(points, np.broadcast_to(place, (*u.shape, 2)), across=False)
-
-    return Fitting(Matter((red, green, blue)), make)
+    return Fitting(Matter((red, green, blue)), plain_mesh(points))
 
 
 def _goods(

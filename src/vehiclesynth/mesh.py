@@ -26,8 +26,9 @@ class Mesh:
     triangles: np.ndarray
     across: np.ndarray
 
-    def moved(self, offset: Sequence[float]) -> Mesh:
-        return replace(self, points=self.points + np.asarray(offset, np.float32))
+    def painted(self, place: ArrayLike) -> Mesh:
+        """The same of one material: the atlas's pixel ``place``."""
+        return replace(self, places=np.tile(np.asarray(place, np.float32), (len(self.points), 1)))
 
     def mirrored(self) -> Mesh:
         """The same on the vehicle's other side."""
@@ -74,8 +75,8 @@ def grid_normals(points: np.ndarray) -> np.ndarray:
     return normal / np.maximum(np.linalg.norm(normal, axis=2, keepdims=True), 1e-9)
 
 
-def box_mesh(low: ArrayLike, high: ArrayLike, place: tuple[float, float]) -> Mesh:
-    """A box of one material: the atlas's pixel ``place``."""
+def box_mesh(low: ArrayLike, high: ArrayLike) -> Mesh:
+    """A box, not painted yet, as are drums and balls."""
     corners = np.array([low, high], np.float32)
     faces = []
     for axis in range(3):
@@ -87,18 +88,16 @@ def box_mesh(low: ArrayLike, high: ArrayLike, place: tuple[float, float]) -> Mes
             square[..., second] = corners[None, :, second]
             normal = np.zeros((2, 2, 3), np.float32)
             normal[..., axis] = 2 * side - 1
-            faces.append(_plain(square, place, normal))
+            faces.append(plain_mesh(square, normal))
     return joined(faces)
 
 
-def dish_mesh(
-    center: np.ndarray, radius: float, hollow: float, chart: np.ndarray, *, slices: int = 24
-) -> Mesh:
+def dish_mesh(center: np.ndarray, radius: float, hollow: float, chart: np.ndarray) -> Mesh:
     """An upright disc that faces left, within its rim hollow by so many metres.
 
     ``chart`` is the atlas's rectangle x, y, width, height.
     """
-    angles = np.linspace(2 * np.pi, 0, slices + 1)
+    angles = np.linspace(2 * np.pi, 0, 25)
     rim = np.stack([np.cos(angles), np.zeros_like(angles), np.sin(angles)], axis=1)
     shares = np.array([0.0, 0.2, 0.55, 0.72, 1.0])[:, None, None]
     depths = np.array([0.3, 0.4, 1.0, 0.0, 0.0])[:, None, None] * [0.0, hollow, 0.0]
@@ -110,27 +109,17 @@ def dish_mesh(
     return grid_mesh(points, places, across=False, normals=normals)
 
 
-def drum_mesh(
-    center: np.ndarray,
-    radius: float,
-    length: float,
-    place: tuple[float, float],
-    *,
-    axis: int = 1,
-    slices: int = 24,
-) -> Mesh:
-    """The mantle of a cylinder about an axis that ends at ``center`` and comes from below it."""
-    angles = np.linspace(0, 2 * np.pi, slices + 1)
-    normals = np.zeros((2, slices + 1, 3))
-    normals[..., (axis + 1) % 3], normals[..., (axis + 2) % 3] = np.cos(angles), np.sin(angles)
+def drum_mesh(center: np.ndarray, radius: float, length: float) -> Mesh:
+    """The mantle of a cylinder about y that ends at ``center`` and comes from below it."""
+    angles = np.linspace(0, 2 * np.pi, 25)
+    normals = np.zeros((2, 25, 3))
+    normals[..., 2], normals[..., 0] = np.cos(angles), np.sin(angles)
     points = center + radius * normals
-    points[0, :, axis] -= length
-    return _plain(points, place, normals)
+    points[0, :, 1] -= length
+    return plain_mesh(points, normals)
 
 
-def ball_mesh(
-    center: ArrayLike, radii: ArrayLike, place: tuple[float, float], *, power: float = 1
-) -> Mesh:
+def ball_mesh(center: ArrayLike, radii: ArrayLike, power: float = 1) -> Mesh:
     """An ellipsoid; below 1 the power makes it boxier."""
     down, around = np.linspace(0.02, np.pi - 0.02, 9)[:, None], np.linspace(0, 2 * np.pi, 17)[None]
     unit = np.stack(
@@ -138,9 +127,8 @@ def ball_mesh(
         axis=2,
     )
     points = np.asarray(center) + np.sign(unit) * np.abs(unit) ** power * np.asarray(radii)
-    return _plain(points, place, unit)
+    return plain_mesh(points, unit)
 
 
-def _plain(points: np.ndarray, place: tuple[float, float], normals: np.ndarray) -> Mesh:
-    places = np.broadcast_to(np.asarray(place, np.float32), (*points.shape[:2], 2))
-    return grid_mesh(points, places, across=False, normals=normals)
+def plain_mesh(points: np.ndarray, normals: np.ndarray | None = None) -> Mesh:
+    return grid_mesh(points, np.zeros((*points.shape[:2], 2)), across=False, normals=normals)

@@ -12,7 +12,7 @@ from multitasknet.vehicle.keypoints import NUM_KEYPOINTS
 from .body import BACK_FOOT, COWL, FRONT_LOW, HEADER, NOSE, REAR_HEADER, REAR_LOW, TAIL, Shells
 from .chart import RUBBER, Atlas, stack
 from .face import paint_face
-from .fittings import Swatches, draw_fittings, wheel_meshes
+from .fittings import draw_fittings, swatches, wheel_meshes
 from .flank import paint_flank
 from .load import Load, draw_load, load_keypoints
 from .look import Look
@@ -68,21 +68,20 @@ def build_model(look: Look) -> Model:
     paint_tail(body[2], shells, look)
     load = draw_load(shells, look, density)
     wheels = paint_wheels(look, density)
-    swatches = Swatches(density)
     fittings = [*draw_fittings(shells, look), *load.fittings]
-    rubber = swatches.place(RUBBER)
-    places = [swatches.place(fitting.matter) for fitting in fittings]
-    atlas, starts = stack([*body, *load.charts, *wheels, swatches.chart()])
+    matters = list(dict.fromkeys([RUBBER, *(fitting.matter for fitting in fittings)]))
+    plain, places = swatches(matters, density)
+    atlas, starts = stack([*body, *load.charts, *wheels, plain])
 
     rows, columns = wheels[0].height.shape
     rims = [np.array([*at, columns, rows]) - [0.5, 0.5, 0, 0] for at in starts[-3:-1]]
+    places += starts[-1]
     meshes = [shells.shell.mesh(body, starts[:3])]
-    meshes += wheel_meshes(shells, look, rims, rubber(starts[-1]))
+    meshes += wheel_meshes(shells, look, rims, places[0])
     if load.loft is not None and load.charts:
         meshes.append(load.loft.mesh(load.charts, starts[3:6]))
-    for fitting, place in zip(fittings, places, strict=True):
-        made = fitting.make(place(starts[-1]))
-        meshes += [made, made.mirrored()] if fitting.both else [made]
+    for fitting in fittings:
+        meshes += fitting.painted(places[matters.index(fitting.matter)])
     mesh = joined(meshes)
     tracer = Tracer(mesh)
     return Model(mesh, _openness(mesh, tracer), atlas, _keypoints(shells, load), tracer)

@@ -112,9 +112,9 @@ def develop(
     rng: np.random.Generator,
     *,
     around: float,
-    scale: float,
-    motion: tuple[float, float],
     size: tuple[int, int],
+    scale: float = 1.0,
+    motion: tuple[float, float] = (0.0, 0.0),
     play: float = 0.08,
 ) -> np.ndarray:
     """The camera's picture of a scene: uint8 ``[height, width, 3]``.

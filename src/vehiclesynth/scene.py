@@ -15,7 +15,7 @@ import numpy as np
 
 from multitasknet.vehicle.attributes import COLORS, TYPES
 
-from .camera import Camera, look_at, rotation
+from .camera import Camera, look_at
 from .foreground import draw_foreground
 from .light import Light, draw_light
 from .look import draw_look
@@ -29,7 +29,7 @@ from .visibility import draw_confidences, find_visibility, stands_before
 
 _CROWD = 8  # models that pass by, the same in every data set
 _FINER = 1.2  # pixels drawn for each of the sensor's, along each side
-ALBEDO = 0.15  # of a street as a whole
+_ALBEDO = 0.15  # of a street as a whole
 _HIDDEN = 0.35  # of the keypoints, at most, by the other vehicle
 _QUEUED, _LANE = 8.0, 3.4  # metres between vehicles of a street
 _COMPANY = {"even": 0.35, "real": 0.25}  # how many of the pictures show another vehicle
@@ -99,7 +99,7 @@ def shoot(
         picture,
         station.optics,
         rng,
-        around=ALBEDO * float(light.ground.mean()),
+        around=street_light(light),
         scale=crop.scale / fineness,
         motion=_draw_motion(rng, camera, size, wide),
         size=full,
@@ -124,29 +124,17 @@ def shoot_street(
     light = draw_light(rng, wide=wide)
     vehicles = _queue(models, light, rng)
     camera, size = _overview(vehicles, draw_view(rng, prior), pixels, rng)
-    photo = develop(
-        _lit_scene(vehicles, station.place, camera, light, size, rng),
-        station.optics,
-        rng,
-        around=ALBEDO * float(light.ground.mean()),
-        scale=1.0,
-        motion=(0.0, 0.0),
-        size=size,
-    )
+    picture = _lit_scene(vehicles, station.place, camera, light, size, rng)
+    photo = develop(picture, station.optics, rng, around=street_light(light), size=size)
     shown = sum(_hidden(one, vehicles, camera) < 0.5 for one in vehicles)
     return encode(photo, station.optics.quality), shown
 
 
 def _hidden(vehicle: PlacedVehicle, others: list[PlacedVehicle], camera: Camera) -> float:
     """The share of its keypoints before which others stand."""
-    points = _keypoints(vehicle)
+    points = vehicle.keypoints
     before = [stands_before(one, points, camera.eye) for one in others if one is not vehicle]
     return float(np.any(before, axis=0).mean()) if before else 0.0
-
-
-def _keypoints(vehicle: PlacedVehicle) -> np.ndarray:
-    points: np.ndarray = vehicle.model.keypoints @ rotation(vehicle.yaw).T + vehicle.place
-    return points
 
 
 def _queue(models: Sequence[Model], light: Light, rng: np.random.Generator) -> list[PlacedVehicle]:
@@ -172,7 +160,7 @@ def _overview(
     box = np.stack(np.meshgrid([-1, 1], [-1, 1], [0, 0.4]), axis=-1).reshape(-1, 3)
     points = [rng.uniform(1.5, 9) * box]
     if vehicles:
-        points = [_keypoints(one) for one in vehicles]
+        points = [one.keypoints for one in vehicles]
     seen = np.concatenate(points)
     camera = look_at(seen.mean(axis=0), view)
     projected, _ = camera.project(seen)
@@ -240,6 +228,11 @@ def composed(
             channel[pixels] = color.take(closer)
     color = cv2.merge([channel.reshape(lit.shape) for channel in picture])
     return color, owner.reshape(lit.shape)
+
+
+def street_light(light: Light) -> float:
+    """Mean radiance of a street, by which cameras expose."""
+    return _ALBEDO * float(light.ground.mean())
 
 
 def draw_lamps(rng: np.random.Generator, light: Light) -> Lamps:

@@ -41,6 +41,12 @@ class PlacedVehicle:
     yaw: float
     lamps: Lamps
 
+    @property
+    def keypoints(self) -> np.ndarray:
+        """On the street, ``[36, 3]``."""
+        points: np.ndarray = self.model.keypoints @ rotation(self.yaw).T + self.place
+        return points
+
     def inward(self, vectors: np.ndarray) -> np.ndarray:
         """Directions ``[..., 3]`` in the vehicle's own frame."""
         turn = rotation(self.yaw).astype(np.float32)

@@ -104,13 +104,8 @@ def _walker(rng: np.random.Generator, figure: _Figure) -> None:
     shirt, trousers = (_cloth(rng) for _ in range(2))
     stride = rng.uniform(0, 0.18)
     for side in (-1, 1):
-        x = 0.5 + side * (0.12 + stride / 2)
-        leg = [
-            (0.5 + side * 0.02, 0.5),
-            (0.5 + side * 0.24, 0.5),
-            (x + 0.09, 0.98),
-            (x - 0.09, 0.98),
-        ]
+        x, hip = 0.5 + side * (0.12 + stride / 2), 0.5 + side * 0.02
+        leg = [(hip, 0.5), (0.5 + side * 0.24, 0.5), (x + 0.09, 0.98), (x - 0.09, 0.98)]
         figure.polygon(leg, trousers)
     figure.polygon([(0.24, 0.2), (0.76, 0.2), (0.84, 0.5), (0.16, 0.5)], shirt)
     figure.oval(0.5, 0.1, 0.16, 0.075, _SKIN)

@@ -73,14 +73,9 @@ def _paint_boot(chart: Chart, strip: Strip, look: Look) -> None:
     gap = look.paint.tinted(0.3)
     start = BACK_FOOT if look.kind == "sedan" else REAR_HEADER
     half, foot = rng.uniform(0.74, 0.86), rng.uniform(0.4, 0.52)
-    lid = np.array(
-        [
-            (strip.y(half), strip.way(start, TAIL, 0.02)),
-            (strip.y(half), strip.way(TAIL, REAR_LOW, foot)),
-            (strip.y(-half), strip.way(TAIL, REAR_LOW, foot)),
-            (strip.y(-half), strip.way(start, TAIL, 0.02)),
-        ]
-    )
+    top, bottom = strip.way(start, TAIL, 0.02), strip.way(TAIL, REAR_LOW, foot)
+    right = strip.y(half)
+    lid = np.array([(right, top), (right, bottom), (-right, bottom), (-right, top)])
     chart.line(lid, 0.009, gap)
     edge, rise = rng.uniform(-0.02, 0.06), rng.uniform(0.2, 1.0)
     chart.ridge(strip.patch((-0.8, 0.8), (TAIL, REAR_LOW), (edge, edge))[:2], 0.05, rise)
@@ -88,9 +83,8 @@ def _paint_boot(chart: Chart, strip: Strip, look: Look) -> None:
         crease = rng.uniform(0.25, 0.42)
         chart.ridge(strip.patch((-0.8, 0.8), (TAIL, REAR_LOW), (crease, crease))[:2], 0.05, -rise)
     if look.kind in ("van", "bus") and rng.random() < 0.5:
-        chart.line(
-            [(0, strip.way(REAR_HEADER, TAIL, 0.1)), (0, strip.way(TAIL, REAR_LOW, 0.8))], 0.01, gap
-        )
+        ends = strip.way(REAR_HEADER, TAIL, 0.1), strip.way(TAIL, REAR_LOW, 0.8)
+        chart.line([(0, ends[0]), (0, ends[1])], 0.01, gap)
     s, wide, thick = rng.uniform(0.08, 0.22), rng.uniform(0.26, 0.62), rng.uniform(0.012, 0.03)
     if trim.random() < 0.55:
         s = strip.way(TAIL, REAR_LOW, s)
@@ -114,10 +108,9 @@ def _paint_bed(chart: Chart, strip: Strip, look: Look) -> None:
     own = look.of_model(23)
     if own.random() < 0.8 and look.company is None:
         ink = CHROME if own.random() < 0.6 else draw_gray(own, 0.02, 0.6)
-        spot = (0.0, strip.way(TAIL, REAR_LOW, 0.3))
-        chart.write(
-            draw_word(own, 3), spot, own.uniform(0.1, 0.2), ink, widest=1.1, turned=(True, True)
-        )
+        word, size = draw_word(own, 3), own.uniform(0.1, 0.2)
+        spot = 0.0, strip.way(TAIL, REAR_LOW, 0.3)
+        chart.write(word, spot, size, ink, widest=1.1, turned=(True, True))
 
 
 def _paint_window(chart: Chart, strip: Strip, look: Look) -> None:
@@ -140,19 +133,13 @@ def _paint_window(chart: Chart, strip: Strip, look: Look) -> None:
     tall = s1 - s0
     for side in (-1, 1):  # the rear seats' heads before what the windscreen lets in
         chart.disc((side * 0.32 * foot, s0 + 0.75 * tall), (0.11, 0.16 * tall), glass(0.5 * tint))
-    chart.rect(
-        (-0.6 * foot, 0.6 * foot),
-        (s0 + 0.22 * tall, s0 + 0.5 * tall),
-        Matter((0.06 * tint, 0.065 * tint, 0.07 * tint), 0.6, 1.0),
-    )
+    far = Matter((0.06 * tint, 0.065 * tint, 0.07 * tint), 0.6, 1.0)
+    chart.rect((-0.6 * foot, 0.6 * foot), (s0 + 0.22 * tall, s0 + 0.5 * tall), far)
     paint_rear_things(chart, look, (top, foot, s0, s1))
     if own.random() < 0.5:
         for share in np.linspace(0.15, 0.9, 7):
-            chart.line(
-                [(-0.9 * top, s0 + share * tall), (0.9 * top, s0 + share * tall)],
-                0.004,
-                glass(2 * tint),
-            )
+            s = s0 + share * tall
+            chart.line([(-0.9 * top, s), (0.9 * top, s)], 0.004, glass(2 * tint))
     if rng.random() < 0.5 and look.kind != "sedan":
         chart.line([(0, s1 - 0.02), (0.4 * foot, s0 + 0.55 * tall)], 0.02, BLACK)
     if look.kind == "bus":
@@ -189,27 +176,20 @@ def _paint_signs(chart: Chart, strip: Strip, look: Look) -> None:
     recess[:2, 0] *= rng.uniform(0.8, 1.2)
     chart.area(recess, look.paint.tinted(rng.uniform(0.4, 0.8)))
     if look.kind != "bus" or rng.random() < 0.5:
-        paint_badge(
-            chart, (0.0, strip.way(*marks, rng.uniform(0.02, 0.12))), rng, look, behind=True
-        )
+        spot = 0.0, strip.way(*marks, rng.uniform(0.02, 0.12))
+        paint_badge(chart, spot, rng, look, behind=True)
     name, engine = draw_word(rng, 2), f"{trim.integers(1, 4)}.{trim.integers(0, 10)}"
     line, size = strip.way(*marks, rng.uniform(0.12, 0.4)), rng.uniform(0.045, 0.085)
-    ink = CHROME.tinted(0.9)
+    ink, upside = CHROME.tinted(0.9), (True, True)
     for side, text, often in ((1, name, 0.75), (-1, engine, 0.6)):
         if trim.random() < often:
-            chart.write(
-                text, (strip.y(side * 0.52), line), size, ink, widest=0.34, turned=(True, True)
-            )
+            chart.write(text, (strip.y(side * 0.52), line), size, ink, widest=0.34, turned=upside)
     if rng.random() < 0.12:  # the name right across
-        chart.write(" ".join(name), (0.0, line), 0.07, ink, widest=0.9, turned=(True, True))
+        chart.write(" ".join(name), (0.0, line), 0.07, ink, widest=0.9, turned=upside)
     if look.company is not None:
-        above = look.kind in ("bus", "van")
-        way = (
-            strip.way(REAR_HEADER, TAIL, 0.93)
-            if above
-            else strip.way(*marks, 0.62 if high else 0.3)
-        )
-        chart.write(
-            look.company.name, (0.0, way), 0.15, look.company.ink, widest=1.2, turned=(True, True)
-        )
+        way = strip.way(*marks, 0.62 if high else 0.3)
+        if look.kind in ("bus", "van"):
+            way = strip.way(REAR_HEADER, TAIL, 0.93)
+        name, ink = look.company.name, look.company.ink
+        chart.write(name, (0.0, way), 0.15, ink, widest=1.2, turned=upside)
     paint_plate(chart, (0.0, s), look, behind=True)

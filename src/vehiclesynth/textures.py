@@ -90,13 +90,8 @@ def facade(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     for storey in range(2):
         for bay in range(count):
             top, left = (storey + 0.25) * rows / 2, (bay + 0.15) * columns / count
-            low, high = (
-                (round(left), round(top)),
-                (
-                    round(left + 0.7 * columns / count),
-                    round(top + 0.3 * rows),
-                ),
-            )
+            low = round(left), round(top)
+            high = round(left + 0.7 * columns / count), round(top + 0.3 * rows)
             pane = rng.uniform(0.02, 0.22) * np.exp(rng.normal(0, 0.06, 3))
             cv2.rectangle(picture, low, high, pane.tolist(), -1)
             cv2.rectangle(picture, low, high, (0.25, 0.25, 0.25), 1)

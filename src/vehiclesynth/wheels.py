@@ -32,8 +32,9 @@ def _paint_wheel(look: Look, rng: np.random.Generator, density: float) -> Chart:
     chart.disc((0, 0), 0.91 * rim, BLACK)
     chart.ridge(_arc(0, 2 * np.pi, 0.96 * rim), 0.03, 1.0)
     chart.disc((0, 0), 0.5 * rim, draw_gray(rng, 0.03, 0.12))
-    family = "steel" if heavy else str(rng.choice(list(_FAMILIES), p=_SHARES))
-    _FAMILIES[family](chart, rim, metal, rng)
+    shares = [share for _, share in _FAMILIES.values()]
+    family = "steel" if heavy else str(rng.choice(list(_FAMILIES), p=shares))
+    _FAMILIES[family][0](chart, rim, metal, rng)
     chart.disc((0, 0), 0.2 * rim, metal)
     chart.disc((0, 0), 0.1 * rim, draw_gray(rng, 0.01, 0.3))
     return chart
@@ -63,8 +64,8 @@ def _steel(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) ->
     chart.disc((0, 0), 0.9 * rim, metal)
     chart.ridge(_arc(0, 2 * np.pi, 0.5 * rim), 0.05, rng.choice([-1.0, 1.0]))
     for angle in np.arange(holes) * 2 * np.pi / holes:
-        spot = 0.68 * rim * np.array([np.cos(angle), np.sin(angle)])
-        chart.disc((float(spot[0]), float(spot[1])), large * rim, BLACK)
+        x, y = (0.68 * rim * np.array([np.cos(angle), np.sin(angle)])).tolist()
+        chart.disc((x, y), large * rim, BLACK)
     chart.disc((0, 0), 0.42 * rim, metal.tinted(0.7))
 
 
@@ -151,17 +152,16 @@ def _dish(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) -> 
         chart.line(_polar(np.full(2, angle), rim * np.array([0.72, 0.86])), 0.02, BLACK)
 
 
-_Family = Callable[[Chart, float, Matter, np.random.Generator], None]
-_FAMILIES: dict[str, _Family] = {
-    "five": _five,
-    "doubled": _doubled,
-    "many": _many,
-    "forked": _forked,
-    "blades": _blades,
-    "cross": _cross,
-    "three": _three,
-    "cap": _cap,
-    "dish": _dish,
-    "steel": _steel,
+# How each is painted, and how many of the cars have it.
+_FAMILIES: dict[str, tuple[Callable[[Chart, float, Matter, np.random.Generator], None], float]] = {
+    "five": (_five, 0.16),
+    "doubled": (_doubled, 0.16),
+    "many": (_many, 0.13),
+    "forked": (_forked, 0.13),
+    "blades": (_blades, 0.11),
+    "cross": (_cross, 0.06),
+    "three": (_three, 0.04),
+    "cap": (_cap, 0.11),
+    "dish": (_dish, 0.04),
+    "steel": (_steel, 0.06),
 }
-_SHARES = (0.16, 0.16, 0.13, 0.13, 0.11, 0.06, 0.04, 0.11, 0.04, 0.06)

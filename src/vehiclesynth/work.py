@@ -66,8 +66,11 @@ def _begin_worker() -> None:
     """A worker uses one thread, leaves Ctrl-C to its parent, and ends when that ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _keep_freed_memory()
     cv2.setNumThreads(1)
+    # glibc is to keep what is freed, as pages that come back are zeroed each time.
+    if platform.libc_ver()[0] == "glibc":
+        for threshold in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
+            ctypes.CDLL(None).mallopt(threshold, _KEPT)
 
 
 def _end_with_parent() -> None:
@@ -75,13 +78,6 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep what this process frees, as pages that come back are zeroed each time."""
-    if platform.libc_ver()[0] == "glibc":
-        for threshold in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
-            ctypes.CDLL(None).mallopt(threshold, _KEPT)
 
 
 def check(**ranges: tuple[float, float, float]) -> None:
