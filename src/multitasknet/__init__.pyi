@@ -46,9 +46,8 @@ from .training.losses import MultiTaskLoss
 from .vehicle.attributes import COLORS, TYPES, ClassMaps
 from .vehicle.pose import Pose
 from .weights.convert import convert
-from .weights.load import LoadReport, load_weights
+from .weights.load import LoadReport, load_weights, save_weights
 from .weights.read import Weights, read_weights
-from .weights.save import save_weights
 
 __all__ = [
     "COLORS",

@@ -9,8 +9,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import yaml
-
 from ..errors import CardError, shown
 from ..files import PACKAGE, reading
 from ..models import DEFAULT_NETWORK, NETWORKS, find_network
@@ -27,14 +25,13 @@ PUBLISHED_METRICS |= {f"PCK@{one}": f"PCK@{one}acc" for one in (0.05, 0.1, 0.2)}
 _METRIC = re.compile(r"(\S.*?[A-Za-z]|[A-Za-z])[\s=:]*(\d+(?:\.\d+)?)%?")
 # PyYAML reads 100 kB in a second.
 _MOST_CHARACTERS = 1 << 14
-# Of files and folders, and short enough for any file system.
+_LIKE_THE_HUBS = "compare it with a card of the Hub"
+# Of files and folders, and short enough for any file system: no path, and not hidden.
 _NAME = r"\w[^/\\:\x00-\x1f]{0,127}"
-# Of texts: a regular expression, and in words what it matches. Folders and files are safe names:
-# no path, and not hidden.
+# Of fields' texts: a regular expression, and in words what it matches.
 _LINE = (r".+", "one line of text")
 _FOLDER = (_NAME, "a plain name of at most 128 characters, it becomes a folder")
 _SHA256 = ("[0-9a-fA-F]{64}", "64 hexadecimal digits, as sha256sum prints")
-_SIZE = ("[0-9]{1,15}", "a number of bytes")
 _URL = (
     r"""(?ai)<?https?://[\w.-]+(:\d+)?(/[^\s<>"'\\^`{|}\x00-\x1f]*)?>?""",
     "a URL that starts with https://",
@@ -50,6 +47,13 @@ _REQUIRED = {
 }
 _OPTIONAL = {"train-dataset": _LINE, "evaluation": _LINE}
 FIELDS = (*_REQUIRED, *_OPTIONAL)
+_FORMS = {
+    **_REQUIRED,
+    **_OPTIONAL,
+    **dict.fromkeys(("asset-link", "side-link", "mirrors"), _URL),
+    **dict.fromkeys(("asset-sha256", "side-sha256"), _SHA256),
+    "asset-size": ("[0-9]{1,15}", "a number of bytes"),
+}
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class ModelCard:
     @property
     def repo_link(self) -> str:
         """The URL of the module's code."""
-        return str(self.fields["repo-link"]).strip("<>")
+        return str(self.fields["repo-link"])
 
     @property
     def code_name(self) -> str:
@@ -145,12 +149,16 @@ def load_card(path: str | Path) -> ModelCard:
 def parse_card(path: Path, text: str) -> ModelCard:
     """A card from its text, where ``path`` is the file that has it or will; errors as above."""
     fields = _front_matter(path, text)
-    for field, form in (_REQUIRED | _OPTIONAL).items():
+    for field in FIELDS:
         if field in _REQUIRED or field in fields:
-            fields[field] = _text(fields, field, form, f"{path}: field '")
+            fields[field] = _text(fields, field, f"{path}: field '")
     folder = PurePosixPath(fields["user-id"].lower(), fields["model-version"])
     card = ModelCard(path, fields, _asset(path, fields.get("asset"), folder))
-    _text({"repo-link": card.code_name}, "repo-link", _FOLDER, f"{path}: the end of field '")
+    end = card.code_name
+    if not re.fullmatch(_NAME, end):
+        raise CardError(
+            f"{path}: the end of field 'repo-link' is {shown(end)}; expected {_FOLDER[1]}"
+        )
     return card
 
 
@@ -171,38 +179,33 @@ def shipped_networks(networks: Iterable[str] = NETWORKS) -> tuple[str, ...]:
     return tuple(name for name in networks if default_card_path(name, SYNTHETIC).is_file())
 
 
-def own_card(network: str | Sequence[str] = DEFAULT_NETWORK, entry: str = CARD) -> ModelCard:
-    """The card that came with this module.
-
-    Args:
-        network: a network's name; or several, of which the first that has such a card is taken.
-        entry: ``card`` or ``synthetic``.
+def own_card(networks: Sequence[str], entry: str = CARD) -> ModelCard:
+    """The card that came with this module, of the first of these networks that has one.
 
     Raises:
         CardError: none of them has such a card, or it is broken.
     """
-    names = (network,) if isinstance(network, str) else tuple(network)
-    for name in names:
-        path = default_card_path(name, entry)
+    for path in (default_card_path(name, entry) for name in networks):
         if path.is_file():
             return load_card(path)
     raise CardError(
-        f"no weights of {' or '.join(map(repr, names))} are shipped with this version; there are "
-        f"synthetic ones of {', '.join(shipped_networks()) or 'no network'}. Give a file of "
+        f"no weights of {' or '.join(map(repr, networks))} are shipped with this version; there "
+        f"are synthetic ones of {', '.join(shipped_networks()) or 'no network'}. Give a file of "
         f"weights, or None ('none' in a command) for random ones"
     )
 
 
 def _front_matter(path: Path, text: str) -> dict[str, Any]:
     """The fields between the card's two fences, as text: a version 1.10 must not become 1.1."""
+    import yaml  # which takes longer to import than a picture to predict
+
     parts = re.split("(?m)^---.*$", text)
     if len(parts) != 3:
         raise CardError(
             f"{path}: expected the front matter between exactly two lines that start with '---', "
-            f"found {len(parts) - 1} such lines; compare it with a card of the Hub"
+            f"found {len(parts) - 1} such lines; {_LIKE_THE_HUBS}"
         )
-    remedy = "compare it with a card of the Hub"
-    with reading(path, CardError, "the front matter is not valid YAML", remedy):
+    with reading(path, CardError, "the front matter is not valid YAML", _LIKE_THE_HUBS):
         if len(parts[1]) > _MOST_CHARACTERS:
             raise ValueError(f"it has more than {_MOST_CHARACTERS:,} characters")
         fields = yaml.load(parts[1], Loader=yaml.BaseLoader)
@@ -211,36 +214,19 @@ def _front_matter(path: Path, text: str) -> dict[str, Any]:
     return fields
 
 
-def _text(values: Mapping[str, Any], field: str, form: tuple[str, str], where: str) -> str:
-    """A text of the form, without spaces around it; CardError that begins with ``where``."""
-    value = values.get(field)
-    pattern, expected = form
-    if not value:
-        raise CardError(f"{where}{field}' is missing; add a line '{field}: ...' with {expected}")
-    if not isinstance(value, str):
-        raise CardError(f"{where}{field}' is a {type(value).__name__}; expected {expected}")
-    if not re.fullmatch(pattern, value.strip()):
-        raise CardError(f"{where}{field}' is {shown(value)}; expected {expected}")
-    return value.strip()
-
-
 def _asset(path: Path, entries: object, folder: PurePosixPath) -> Asset:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise CardError(
-            f"{path}: field 'asset' is no list of entries; expected one entry at least, with "
-            f"file-format, asset-link and asset-sha256"
-        )
+        raise CardError(f"{path}: field 'asset' is no list of entries; {_LIKE_THE_HUBS}")
     numbers = [n for n, entry in enumerate(entries) if entry.get("file-format") == "ckpt"]
     if not numbers:
         raise CardError(
-            f"{path}: field 'asset' has no entry with 'file-format: ckpt'; add the checkpoint with "
-            f"its asset-link and asset-sha256"
+            f"{path}: field 'asset' has no entry with 'file-format: ckpt'; {_LIKE_THE_HUBS}"
         )
     entry, where = entries[numbers[-1]], f"{path}: field 'asset {numbers[-1] + 1}: "
     mirrors = entry.get("mirrors") or []
     if not isinstance(mirrors, list):
         raise CardError(f"{where}mirrors' is {shown(mirrors)}; expected a list of URLs")
-    link = _url(entry, "asset-link", where)
+    link = _text(entry, "asset-link", where)
     name = unquote(urlsplit(link).path.rpartition("/")[2])
     if not re.fullmatch(_NAME, name):
         raise CardError(
@@ -252,18 +238,27 @@ def _asset(path: Path, entries: object, folder: PurePosixPath) -> Asset:
     beside = here if all((here / one).is_file() for one in (name, side_name or name)) else None
     asset = Asset(
         link,
-        _text(entry, "asset-sha256", _SHA256, where).lower(),
+        _text(entry, "asset-sha256", where).lower(),
         name,
         folder,
-        mirrors=tuple(_url({"mirrors": url}, "mirrors", where) for url in mirrors),
-        size=int(_text(entry, "asset-size", _SIZE, where)) if "asset-size" in entry else None,
+        mirrors=tuple(_text({"mirrors": url}, "mirrors", where) for url in mirrors),
+        size=int(_text(entry, "asset-size", where)) if "asset-size" in entry else None,
         beside=beside,
     )
     if not side_name:
         return asset
-    url, sha256 = _url(entry, "side-link", where), _text(entry, "side-sha256", _SHA256, where)
-    return replace(asset, side=Asset(url, sha256.lower(), side_name, folder, beside=beside))
+    link, sha256 = (_text(entry, f"side-{one}", where) for one in ("link", "sha256"))
+    return replace(asset, side=Asset(link, sha256.lower(), side_name, folder, beside=beside))
 
 
-def _url(values: Mapping[str, Any], field: str, where: str) -> str:
-    return _text(values, field, _URL, where).strip("<>")
+def _text(values: Mapping[str, Any], field: str, where: str) -> str:
+    """A field's text, without what is around it; CardError that begins with ``where``."""
+    value, (pattern, expected) = values.get(field), _FORMS[field]
+    if not value:
+        raise CardError(f"{where}{field}' is missing; add a line '{field}: ...' with {expected}")
+    if not isinstance(value, str):
+        raise CardError(f"{where}{field}' is a {type(value).__name__}; expected {expected}")
+    text = value.strip()
+    if not re.fullmatch(pattern, text):
+        raise CardError(f"{where}{field}' is {shown(value)}; expected {expected}")
+    return text.strip("<>") if pattern is _URL[0] else text

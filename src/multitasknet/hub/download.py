@@ -76,6 +76,8 @@ def fetch_asset(
         DownloadError: the asset is neither on this machine nor can it be downloaded, the cache is
             not writable, or the file beside the card is not the one that it states.
     """
+    from filelock import FileLock
+
     asset = card_or_asset.asset if isinstance(card_or_asset, ModelCard) else card_or_asset
     if asset.side is not None:
         fetch_asset(asset.side, cache_dir, offline, progress, policy=policy)
@@ -95,7 +97,18 @@ def fetch_asset(
             )
         if offline:
             raise DownloadError(f"offline, and no verified copy on this machine. {by_hand}")
-        _fetch_locked(_Download(asset, path, progress, policy or RetryPolicy()), by_hand)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        download = _Download(asset, path, progress, policy or RetryPolicy())
+        with FileLock(path.with_name(f"{path.name}.lock")):
+            # Another process may have brought it while this one waited.
+            if path.is_file() and file_sha256(path) == asset.sha256:
+                return path
+            failures = download.run()
+        if failures:
+            reasons = "".join(f"\n  {url}: {reason}" for url, reason in failures.items())
+            if download.part.is_file():
+                reasons += f"\nThe part at {download.part} is kept; the next call resumes it."
+            raise DownloadError(f"the asset could not be downloaded:{reasons}\n{by_hand}")
     except DownloadError:
         raise
     except OSError as error:
@@ -127,25 +140,6 @@ def default_cache_dir() -> Path:
         return PACKAGE.parents[4]
     manage = getattr(sys.modules.get("mindspore_hub"), "manage", None)
     return expand("~/.mscache" if manage is None else manage.get_hub_dir())
-
-
-def _fetch_locked(download: _Download, by_hand: str) -> None:
-    from filelock import FileLock
-
-    path = download.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f"{path.name}.lock")):
-        # Another process may have brought it while this one waited.
-        if path.is_file() and file_sha256(path) == download.asset.sha256:
-            return
-        failures = download.run()
-        if not failures:
-            return
-    reasons = "".join(f"\n  {url}: {reason}" for url, reason in failures.items())
-    kept = ""
-    if download.part.is_file():
-        kept = f"\nThe part at {download.part} is kept; the next call resumes it."
-    raise DownloadError(f"the asset could not be downloaded:{reasons}{kept}\n{by_hand}")
 
 
 class _TransferError(Exception):

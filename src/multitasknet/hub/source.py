@@ -85,11 +85,11 @@ class WeightsSource:
         Of a file it is the published card of the first of the networks. Errors as :meth:`file`.
         """
         source = self.resolved(*networks)
+        if source.card is None and source.weights in NETWORKS:
+            return own_card((str(source.weights),), SYNTHETIC)
         if source.card is None:
-            if source.weights in NETWORKS:
-                return own_card(str(source.weights), SYNTHETIC)
             entry = SYNTHETIC if source.weights == SYNTHETIC else CARD
-            return own_card(networks or DEFAULT_NETWORK, entry)
+            return own_card(networks or (DEFAULT_NETWORK,), entry)
         card = source.card if isinstance(source.card, ModelCard) else load_card(source.card)
         if networks and card.network in NETWORKS:
             check_network(card.network, networks, str(card.path))

@@ -27,8 +27,8 @@ from ..models.embedding import EmbeddingNetwork
 from ..ranking.clustering import OUTLIER, Clustering, centroids, cluster
 from ..runtime import guard_cpu
 from ..vehicle.attributes import ClassMaps
+from ..weights.load import save_weights
 from ..weights.read import Weights, read_weights
-from ..weights.save import save_weights
 from .batches import ImageSource, in_order
 from .finetune import FinetuneResult, resolved
 from .history import HISTORY, EpochRecord, History, read_history

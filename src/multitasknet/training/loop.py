@@ -28,9 +28,8 @@ from ..hub.source import WeightsSource
 from ..models import find_network
 from ..vehicle.attributes import ClassMaps
 from ..weights.formats import read_ckpt
-from ..weights.load import build
+from ..weights.load import build, save_weights, write_checkpoint
 from ..weights.read import Weights
-from ..weights.save import save_weights, write_checkpoint
 from ..weights.sidecar import Sidecar, write_sidecar
 from .batches import Batch, Draw, IdentitySampler, ShuffledSampler, Source
 from .history import START_AGAIN, EpochRecord, History

@@ -13,9 +13,8 @@ from safetensors.numpy import save_file
 from ..errors import CheckpointError, OutputError
 from ..files import check_output, expand, replacing, writing
 from .formats import write_torch
-from .load import parameter_shapes
+from .load import parameter_shapes, write_checkpoint
 from .read import Weights, cell_of, check_fit, read_weights
-from .save import write_checkpoint
 from .sidecar import sidecar_path, write_sidecar
 
 _ENDINGS = (".ckpt", ".safetensors", ".pth")

@@ -16,7 +16,6 @@ from ..files import expand, reading
 from ..models import DEFAULT_NETWORK, NETWORKS, find_network
 from ..models.base import Network, Shapes
 from ..vehicle.attributes import ClassMaps
-from .formats import READERS
 from .sidecar import Sidecar, parse_sidecar, sidecar_path
 
 
@@ -66,6 +65,8 @@ class WeightsFile:
 
     def read(self, network: Network | None = None) -> Weights:
         """The values; arguments and errors as for :func:`read_weights`."""
+        from .formats import READERS  # and protobuf, which an ONNX file in the cache needs not
+
         suffix = self.path.suffix
         if suffix not in READERS:
             *most, last = READERS
