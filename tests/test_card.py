@@ -48,6 +48,7 @@ def test_our_card_states_what_the_hub_published() -> None:
         ("asset:\n\n-\n", "asset:\n", "'asset' is no list"),
         ("summary: a", "summary: !!python/object/apply:os.getpid [1]\nx: a", "'summary' is a list"),
         ("summary: a", f"x0: &x0 []\n{ALIASES}summary: *x29\nrest: a", "'summary' is a list"),
+        ("models/PAMTRI>", "models/PAMTRI#/.>", "the end of field 'repo-link' is '.'"),
         ("license:", "    mirrors: none\nlicense:", "'asset 1: mirrors' is 'none'"),
         ("license:", "    mirrors: [x]\nlicense:", "'asset 1: mirrors' is 'x'"),
     ],

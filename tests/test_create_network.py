@@ -11,7 +11,6 @@ import mindspore
 import numpy as np
 import pytest
 from conftest import ASSETS
-from loopback import Answer
 from safetensors.numpy import save_file
 
 import multitasknet
@@ -21,11 +20,9 @@ from multitasknet import (
     CheckpointError,
     DownloadError,
     create_network,
-    load_card,
     load_weights,
 )
 from multitasknet.hub import card as card_module
-from multitasknet.hub.download import asset_path
 from multitasknet.hub.source import default_weights
 
 
@@ -113,16 +110,6 @@ def test_each_weights_file_is_hashed_once_and_no_card_of_shipped_ones_is_parsed(
     assert network.load_report.fresh == ()
 
 
-def test_a_wrong_asset_never_becomes_a_network(server, write_card, checkpoint, tmp_path) -> None:
-    content = checkpoint.read_bytes()
-    card = write_card(server.serve("/model.ckpt", content, Answer()), sha256="0" * 64)
-    with pytest.raises(DownloadError, match="wrong sha256"):
-        create_network(card=card, cache_dir=tmp_path, progress=False)
-    asset_path(load_card(card).asset, tmp_path).write_bytes(content)  # put there by hand
-    with pytest.raises(DownloadError, match="no verified copy"):
-        create_network(card=card, cache_dir=tmp_path, offline=True)
-
-
 def test_another_class_count_makes_that_classifier_fresh_and_is_kept(
     checkpoint, arrays, tmp_path
 ) -> None:
@@ -155,13 +142,6 @@ def test_without_the_top_the_embedding_is_the_same(checkpoint, tmp_path) -> None
         create_network(weights=tmp_path / "bare.ckpt")
     topped = create_network(weights=tmp_path / "bare.ckpt", num_ids=5)
     assert [output.shape[1] for output in topped(x, p)] == [5, 10, 9, 1024]
-
-
-def test_without_weights_it_is_a_fresh_segment_network() -> None:
-    network = create_network(weights=None, num_ids=5)
-    assert (str(network.spec.variant), network.spec.num_ids) == ("segment", 5)
-    assert network.load_report is None
-    assert create_network(weights=None, variant="rgb", include_top=False).spec.channels == 3
 
 
 @pytest.mark.parametrize(

@@ -418,29 +418,6 @@ def test_a_changed_sidecar_arrives_through_the_cache(checkpoint, tmp_path) -> No
         assert (predictor.spec.color_names[0], predictor.size) == (first, (64, 32))
 
 
-def test_weights_that_change_meanwhile_are_those_that_were_hashed(
-    checkpoint, tmp_path, monkeypatch, wanted
-) -> None:
-    """A training that writes during the conversion does not poison the cache."""
-    own = Path(shutil.copy(checkpoint, tmp_path / "own.ckpt"))
-    shutil.copy(checkpoint.with_suffix(".json"), tmp_path)
-    Path(tmp_path / "small.json").rename(tmp_path / "own.json")
-    build = conversion.cell_of
-
-    def meanwhile(file: Any) -> Any:
-        own.write_bytes(b"half of a checkpoint")
-        return build(file)
-
-    monkeypatch.setattr(conversion, "cell_of", meanwhile)
-    predictor = Predictor(own, size=SMALL, cache_dir=tmp_path / "cache")
-    assert predictor.engine.weights_sha256 == file_sha256(checkpoint)
-    assert_same((predictor.embed([PHOTO]),), (wanted,))
-    own.write_bytes(checkpoint.read_bytes())
-    monkeypatch.setattr(conversion, "cell_of", None)
-    again = Predictor(own, size=SMALL, cache_dir=tmp_path / "cache")
-    assert_same((again.embed([PHOTO]),), (wanted,))
-
-
 def test_a_cache_that_cannot_be_used_fails_no_command(tmp_path, monkeypatch, caplog) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -108,14 +108,6 @@ def test_the_flip_test_averages_with_the_mirrored_input(estimator: PoseEstimator
     np.testing.assert_allclose(pose.heatmaps, (one + back)[0] / 2, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 300), (2500, 40)])
-def test_a_picture_without_a_vehicle_gives_a_pose_all_the_same(
-    estimator: PoseEstimator, size: tuple[int, int]
-) -> None:
-    (pose,) = estimator.estimate([np.full((*size, 3), 128, np.uint8)])
-    assert np.isfinite(pose.keypoints).all()
-
-
 def test_missing_poses_are_estimated_and_given_ones_kept(
     predictor: Predictor, estimator: PoseEstimator, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -278,17 +270,6 @@ def test_json_is_a_line_an_image_and_coco_goes_by_its_ending(
         assert (content["images"][0]["width"], content["images"][0]["height"]) == image.size
     (row,) = read_labels(coco).values()
     np.testing.assert_allclose(row.keypoints, said["keypoints"], rtol=1e-4)
-
-
-def test_a_label_file_serves_predict(
-    quick: PoseEstimator, small_checkpoint: Path, tmp_path: Path, capsys
-) -> None:
-    table = tmp_path / "poses.csv"
-    assert main(["pose", str(PHOTO), "--output", str(table)]) == 0
-    capsys.readouterr()
-    command = ["predict", str(PHOTO), "--weights", str(small_checkpoint), "--size", "64", "--json"]
-    assert main([*command, "--labels", str(table)]) == 0
-    assert json.loads(capsys.readouterr().out)["pose"]["origin"] == "given"
 
 
 def test_random_weights_are_said_to_be(capsys) -> None:

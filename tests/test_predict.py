@@ -234,11 +234,3 @@ def test_info_and_download_on_loopback(
         assert fact in printed
     assert main(["info", "--weights", path]) == 0
     assert "616 tensors" in capsys.readouterr().out
-
-
-def test_a_code_folder_that_is_no_plain_name_is_refused(write_card, tmp_path, capsys) -> None:
-    card = write_card("https://example.com/a.ckpt", repo="https://example.com/x#/.")
-    hub = tmp_path / "hub"
-    assert main(["hub-install", "--hub-dir", str(hub), "--card", str(card)]) == 2
-    assert "the end of field 'repo-link' is '.'" in capsys.readouterr().err
-    assert not hub.exists()

@@ -160,9 +160,7 @@ def test_modules_have_names_that_can_be_imported(plain, name, module) -> None:
     assert f"`from {module} import model`" in beside[Path(f"/x/{module}.py")]
 
 
-def test_the_command_writes_all_of_it_and_prints_the_hosts_lines(
-    predictor, tmp_path, capsys
-) -> None:
+def test_the_command_writes_all_of_it_and_prints_the_hosts_lines(tmp_path, capsys) -> None:
     target = tmp_path / "cars.onnx"
     command = ["export", "--output", str(target), "--for", "boxmot", "--size", "64"]
     assert main(command) == 0
@@ -171,8 +169,6 @@ def test_the_command_writes_all_of_it_and_prints_the_hosts_lines(
     assert "the command keeps the default" in lines
     assert {path.name for path in tmp_path.iterdir()} == {"cars.onnx", "cars.onnx.metadata.json"}
     assert [end.name for end in onnx.load(target).graph.output] == ["embedding"]
-    ours, theirs = vectors(target, normalized=True), predictor.embed(CROPS[:4])
-    assert ((ours * theirs).sum(1) / np.linalg.norm(theirs, axis=1)).min() >= 0.9999
 
 
 def test_triton_takes_the_embedding_alone_if_asked(tmp_path) -> None:

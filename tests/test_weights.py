@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 import stat
-import sys
 from dataclasses import replace
 
 import mindspore
@@ -18,7 +17,6 @@ from small import small_networks
 
 from multitasknet import (
     CheckpointError,
-    MissingExtraError,
     MultiTaskNetSpec,
     VehiclePoseSpec,
     convert,
@@ -38,13 +36,6 @@ from multitasknet.weights.read import WeightsFile
 from multitasknet.weights.sidecar import Sidecar, write_sidecar
 
 HEADS = list(itertools.product((True, False), repeat=3))
-
-
-def test_without_torch_the_message_names_the_extra(tmp_path, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch", None)
-    (tmp_path / "model.pth").write_bytes(b"")
-    with pytest.raises(MissingExtraError, match=r"pip install '\.\[torch\]'"):
-        read_weights(tmp_path / "model.pth")
 
 
 @pytest.mark.parametrize(("multi_task", "keypoint_aware", "include_top"), HEADS)
