@@ -9,6 +9,7 @@ os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -29,51 +30,6 @@ settings.load_profile("same")
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 MANIFEST = Path(__file__).parent / "checkpoint_manifest.json"
-CARD = """# MultiTaskNet
-
----
-
-model-name: MultiTaskNet
-
-backbone-name: PAMTRI
-
-module-type: cv
-
-fine-tunable: True
-
-model-version: {version}
-
-train-dataset: veri
-
-evaluation: top1acc75.57 | coloracc93.2 | typeacc91.5
-
-author: MindSpore team
-
-update-time: 2022-06-22
-
-repo-link: <{repo}>
-
-user-id: MindSpore
-
-used-for: inference
-
-mindspore-version: 1.7
-
-asset:
-
--
-    file-format: ckpt
-    asset-link: <{url}>
-    asset-sha256: {sha256}
-{mirrors}
-license: Apache2.0
-
-summary: a card of the tests
-
----
-
-## Introduction
-"""
 
 
 @pytest.fixture(scope="session")
@@ -128,17 +84,20 @@ def write_card(tmp_path: Path) -> Callable[..., Path]:
         repo: str = "http://127.0.0.1/models/PAMTRI",
         path: Path = tmp_path / "cards" / "multitasknet_veri.md",
     ) -> Path:
-        lines = "".join(f"        - <{mirror}>\n" for mirror in mirrors)
+        text = (ASSETS / "multitasknet_veri.md").read_text().partition("## Introduction")[0]
+        changed = {
+            "model-version": version,
+            "repo-link": f"<{repo}>",
+            "asset-link": f"<{url}>",
+            "asset-sha256": sha256 or hashlib.sha256(content).hexdigest(),
+        }
+        for field, value in changed.items():
+            text = re.sub(f"{field}: .*", f"{field}: {value}", text)
+        others = "".join(f"        - <{mirror}>\n" for mirror in mirrors)
+        listed = f"    mirrors:\n{others}" if mirrors else ""
+        text = re.sub(r"    mirrors:\n(        - .*\n)+", listed, text)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            CARD.format(
-                url=url,
-                sha256=sha256 or hashlib.sha256(content).hexdigest(),
-                mirrors=f"    mirrors:\n{lines}" if mirrors else "",
-                version=version,
-                repo=repo,
-            )
-        )
+        path.write_text(text)
         return path
 
     return write

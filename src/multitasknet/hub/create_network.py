@@ -82,15 +82,9 @@ def create_network(
         CardError, DownloadError, CheckpointError: as :func:`multitasknet.load_card`,
             :func:`multitasknet.fetch_asset` and :func:`multitasknet.load_weights` raise them.
     """
-    source = WeightsSource(weights, card, cache_dir, offline, progress)
-    return create_from(source, name, **options)
-
-
-def create_from(source: WeightsSource, name: str = DEFAULT_NETWORK, **options: Any) -> Any:
-    """:func:`create_network` with a :class:`WeightsSource`."""
     network = find_network(name)
     network.check_options(options)
-    file = source.file(network.name)
+    file = WeightsSource(weights, card, cache_dir, offline, progress).file(network.name)
 
     from ..runtime import guard_cpu
     from ..weights.load import build

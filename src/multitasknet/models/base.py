@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import Enum
+from importlib import import_module
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
@@ -132,7 +133,7 @@ class Network(ABC):
 
     Attributes:
         name: as the Hub client passes it.
-        title: as people write it.
+        title: as people write it, and the name of its Cell in the folder's module ``network``.
         card: the file name of its published card in ``assets/``.
         spec_type: the class of its specs; every ``spec`` below is one.
         options: further keyword arguments of ``create_network`` for it.
@@ -246,9 +247,9 @@ class Network(ABC):
         stated = {field: values[name] for name, field in self.sidecar_fields.items()}
         return self.spec_from_json(self.spec_to_json(spec) | stated)
 
-    @abstractmethod
     def describe(self, spec: Any) -> dict[str, str]:
         """What there is to know of a spec, for people: names and values, in order."""
+        return {"input size": "x".join(map(str, spec.input_size))}
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         """TypeError or ValueError for options of ``create_network`` that suit no file."""
@@ -268,9 +269,11 @@ class Network(ABC):
             return Plan(self.spec_type(**options))
         return Plan(found.spec, found.arrays)
 
-    @abstractmethod
     def build(self, spec: Any) -> nn.Cell:
         """The Cell, with initial values."""
+        module = import_module(".network", type(self).__module__.rpartition(".")[0])
+        cell: nn.Cell = getattr(module, self.title)(spec)
+        return cell
 
     @abstractmethod
     def write_inputs(self, sample: Sample, out: Mapping[str, np.ndarray]) -> None:
@@ -306,6 +309,11 @@ class Decoded(NamedTuple):
 
 class PoseNetwork(Network):
     """A network that finds the keypoints of vehicles."""
+
+    def describe(self, spec: Any) -> dict[str, str]:
+        shapes = spec.output_shapes(spec.input_size).items()
+        outputs = ", ".join(f"{'x'.join(map(str, shape))} {name}" for name, shape in shapes)
+        return super().describe(spec) | {"outputs": outputs, "confidences": spec.pose_convention}
 
     @abstractmethod
     def decode(

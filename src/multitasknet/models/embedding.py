@@ -105,6 +105,14 @@ class EmbeddingNetwork(Network):
         """How much longer than the embeddings, unnormalised, is what the classifier takes."""
         return 1.0
 
+    def describe(self, spec: Any) -> dict[str, str]:
+        classes = [f"{spec.num_ids or 'no'} identities" if spec.is_complete else "no classifiers"]
+        rows = super().describe(spec) | {"classes": "", "distance": spec.measure}
+        if spec.has_attributes:
+            classes += [f"{spec.num_colors} colours", f"{spec.num_types} types"]
+            rows |= {"colours": ", ".join(spec.color_names), "types": ", ".join(spec.type_names)}
+        return rows | {"classes": ", ".join(classes)}
+
     def check_options(self, options: Mapping[str, Any]) -> None:
         super().check_options(options)
         counts = class_counts(options)

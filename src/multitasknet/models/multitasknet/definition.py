@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -29,9 +29,6 @@ from .spec import (
     SYMMETRIC_POOL,
     MultiTaskNetSpec,
 )
-
-if TYPE_CHECKING:
-    from .network import MultiTaskNet
 
 logger = logging.getLogger(__name__)
 
@@ -187,11 +184,6 @@ class MultiTaskNetDefinition(EmbeddingNetwork):
     def normalization(self) -> dict[str, Any]:
         return {**super().normalization(), "maps": {"mean": MAP_MEAN, "std": MAP_STD}}
 
-    def build(self, spec: MultiTaskNetSpec) -> MultiTaskNet:
-        from .network import MultiTaskNet
-
-        return MultiTaskNet(spec)
-
     def spec_to_sidecar(self, spec: MultiTaskNetSpec) -> dict[str, Any]:
         """The variant for people alone: the stem states it."""
         return {"variant": spec.variant.value, **super().spec_to_sidecar(spec)}
@@ -206,22 +198,12 @@ class MultiTaskNetDefinition(EmbeddingNetwork):
         return super().spec_from_sidecar(spec, values)
 
     def describe(self, spec: MultiTaskNetSpec) -> dict[str, str]:
-        identities = f"{spec.num_ids or 'no'} identities"
-        classes = [identities if spec.include_top else "no classifiers"]
-        if spec.has_attributes:
-            classes += [f"{spec.num_colors} colours", f"{spec.num_types} types"]
-        rows = {
+        origin = "PyTorch" if spec.stem_pool == "symmetric" else "MindSpore"
+        return super().describe(spec) | {
             "variant": f"{spec.variant} ({spec.channels} input channels)",
             "pose vector": "used" if spec.keypoint_aware else "not used",
-            "classes": ", ".join(classes),
-            "stem pool": (
-                f"padded as in {'PyTorch' if spec.stem_pool == 'symmetric' else 'MindSpore'}"
-            ),
-            "distance": spec.measure,
+            "stem pool": f"padded as in {origin}",
         }
-        if spec.has_attributes:
-            rows |= {"colours": ", ".join(spec.color_names), "types": ", ".join(spec.type_names)}
-        return rows
 
 
 def _fresh_cells(spec: MultiTaskNetSpec, arrays: Arrays) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from ...errors import CheckpointError
 from ...vehicle.keypoints import NUM_KEYPOINTS
@@ -18,9 +18,6 @@ from ..base import Checkpoint, Plan, PoseNetwork, Shapes
 from .decoding import decode, keypoints_in_image
 from .preprocessing import write_inputs
 from .spec import WIDTHS, PoseEstNetSpec
-
-if TYPE_CHECKING:
-    from .network import PoseEstNet
 
 _FIRST_BRANCH = "stage2.0.branches.0.0.conv1.weight"
 _LAST = "final_layer"
@@ -94,20 +91,9 @@ class PoseEstNetDefinition(PoseNetwork):
         frame = f"a square of {FRAME} times the longer side around the centre, black outside"
         return {"frame": frame, **super().normalization()}
 
-    def build(self, spec: PoseEstNetSpec) -> PoseEstNet:
-        from .network import PoseEstNet
-
-        return PoseEstNet(spec)
-
     def describe(self, spec: PoseEstNetSpec) -> dict[str, str]:
-        (maps,) = spec.output_shapes(spec.input_size).values()
-        kind = "heatmaps, one a keypoint" if spec.include_top else "features, no last layer"
-        return {
-            "input size": "x".join(map(str, spec.input_size)),
-            "output": f"{'x'.join(map(str, maps))} {kind}",
-            "last bias": "yes, as in NVlabs' weights" if spec.final_bias else "none",
-            "confidences": spec.pose_convention,
-        }
+        bias = "yes, as in NVlabs' weights" if spec.final_bias else "none"
+        return super().describe(spec) | {"last bias": bias}
 
 
 def _renamed(name: str, parts: Mapping[str, str]) -> str:

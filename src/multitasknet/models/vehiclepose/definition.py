@@ -6,7 +6,7 @@ how batch norms name their values, and in nothing else.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from ...errors import CheckpointError
 from ...vehicle.keypoints import NUM_KEYPOINTS
@@ -14,9 +14,6 @@ from ..base import PoseNetwork, Shapes
 from .decoding import decode, keypoints_in_image
 from .preprocessing import FRAME, write_inputs
 from .spec import FEATURES, VehiclePoseSpec
-
-if TYPE_CHECKING:
-    from .network import VehiclePose
 
 _LAST = "heatmap_head.weight"
 _QUALITY = "quality_head"
@@ -66,19 +63,6 @@ class VehiclePoseDefinition(PoseNetwork):
             f"the mean colour outside"
         )
         return {"frame": frame, **super().normalization()}
-
-    def build(self, spec: VehiclePoseSpec) -> VehiclePose:
-        from .network import VehiclePose
-
-        return VehiclePose(spec)
-
-    def describe(self, spec: VehiclePoseSpec) -> dict[str, str]:
-        outputs = spec.output_shapes(spec.input_size).items()
-        return {
-            "input size": "x".join(map(str, spec.input_size)),
-            "outputs": ", ".join(f"{'x'.join(map(str, one))} {name}" for name, one in outputs),
-            "confidences": spec.pose_convention,
-        }
 
 
 NETWORK = VehiclePoseDefinition()

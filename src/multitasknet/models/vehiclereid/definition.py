@@ -7,7 +7,7 @@ how batch norms name their values, and in nothing else.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,9 +18,6 @@ from ...vehicle.sample import Sample
 from ..base import Checkpoint, Plan, Shapes
 from ..embedding import EmbeddingNetwork, class_counts, fresh_cells, with_counts
 from .spec import FEATURES, VehicleReIDSpec
-
-if TYPE_CHECKING:
-    from .network import VehicleReID
 
 _EARLY = ("stem.", *(f"blocks.{number}." for number in range(5)))
 _IDENTITY = "identity"
@@ -50,7 +47,7 @@ class VehicleReIDDefinition(EmbeddingNetwork):
     # INT8's error, and a fortieth of the work.
     float_stem = True
 
-    def classified_length(self, cell: VehicleReID) -> float:
+    def classified_length(self, cell: Any) -> float:
         """What the neck's norm makes it."""
         gain, shift = cell.neck.gamma.asnumpy(), cell.neck.beta.asnumpy()
         return float(np.sqrt((gain**2 + shift**2).sum()))
@@ -85,21 +82,6 @@ class VehicleReIDDefinition(EmbeddingNetwork):
         """The picture, resized."""
         planes = out["image"]
         write_planes(resize(sample.pixels, (planes.shape[1], planes.shape[2])), planes)
-
-    def build(self, spec: VehicleReIDSpec) -> VehicleReID:
-        from .network import VehicleReID
-
-        return VehicleReID(spec)
-
-    def describe(self, spec: VehicleReIDSpec) -> dict[str, str]:
-        identities = f"{spec.num_ids or 'no'} identities"
-        return {
-            "input size": "x".join(map(str, spec.input_size)),
-            "classes": f"{identities}, {spec.num_colors} colours, {spec.num_types} types",
-            "distance": spec.measure,
-            "colours": ", ".join(spec.color_names),
-            "types": ", ".join(spec.type_names),
-        }
 
 
 NETWORK = VehicleReIDDefinition()
