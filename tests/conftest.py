@@ -29,6 +29,7 @@ settings.register_profile("deep", max_examples=1000)
 settings.load_profile("same")
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
+PHOTO = ASSETS / "example.jpg"
 MANIFEST = Path(__file__).parent / "checkpoint_manifest.json"
 
 

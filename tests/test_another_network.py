@@ -11,6 +11,7 @@ import mindspore
 import numpy as np
 import pytest
 import toy_network
+from conftest import PHOTO
 from toy_network import ToySpec
 
 from multitasknet import convert, create_network, export, read_dataset, read_weights
@@ -23,7 +24,6 @@ from multitasknet.vehicle.attributes import ClassMaps
 from multitasknet.weights.read import WeightsFile
 from multitasknet.weights.sidecar import Sidecar, write_sidecar
 
-EXAMPLE = Path(__file__).resolve().parents[1] / "assets" / "example.jpg"
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 
 
@@ -116,7 +116,7 @@ def test_another_network_than_asked_for_is_refused(
     for source, asked, command in (
         (best, "multitasknet", ["info", "--weights", best]),
         (best, "multitasknet", ["export", "--weights", best, *output]),
-        (best, None, ["predict", EXAMPLE, "--weights", best]),
+        (best, None, ["predict", PHOTO, "--weights", best]),
         (published, "toy", ["info", "--weights", published]),
         (published, "toy", ["export", "--weights", published, *output]),
     ):

@@ -7,10 +7,10 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
+from conftest import PHOTO
 
 from multitasknet import __version__
 from multitasknet.cli import _COMMANDS, _parse, _parser, main
@@ -22,8 +22,6 @@ from multitasknet.training.settings import (
     check_settings,
     read_config,
 )
-
-PHOTO = Path(__file__).resolve().parents[1] / "assets" / "example.jpg"
 
 
 def below(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

@@ -18,7 +18,7 @@ import mindspore
 import numpy as np
 import onnx
 import pytest
-from conftest import save_pose_weights
+from conftest import ASSETS, PHOTO, save_pose_weights
 from safetensors.numpy import save_file
 
 from multitasknet import (
@@ -48,8 +48,6 @@ from multitasknet.vehicle.attributes import ClassMaps
 from multitasknet.weights.read import WeightsFile
 from multitasknet.weights.sidecar import Sidecar, write_sidecar
 
-ASSETS = Path(__file__).resolve().parents[1] / "assets"
-PHOTO = ASSETS / "example.jpg"
 SMALL = (64, 64)
 pytestmark = pytest.mark.usefixtures("small")
 PIXELS = list(np.random.default_rng(0).integers(0, 256, (8, 40, 40, 3), dtype=np.uint8))

@@ -9,6 +9,7 @@ import mindspore
 import numpy as np
 import onnx
 import pytest
+from conftest import ASSETS, PHOTO
 from mindspore import nn
 from PIL import Image
 
@@ -30,8 +31,6 @@ from multitasknet.inference.engines import open_engine
 from multitasknet.inference.export import largest_difference, tolerance
 from multitasknet.weights.load import frozen_copy
 
-ASSETS = Path(__file__).resolve().parents[1] / "assets"
-PHOTO = ASSETS / "example.jpg"
 POSE = read_labels(ASSETS / "example.csv")[PHOTO.name].keypoints
 SMALL = (64, 64)
 pytestmark = pytest.mark.usefixtures("small")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import save_pose_weights
+from conftest import ASSETS, PHOTO, save_pose_weights
 from PIL import Image
 
 from multitasknet import (
@@ -28,8 +28,6 @@ from multitasknet.vehicle.attributes import ClassMaps
 from multitasknet.vehicle.keypoints import KEYPOINT_NAMES, MIRRORED_KEYPOINTS
 from multitasknet.weights.sidecar import Sidecar, sidecar_path, write_sidecar
 
-ASSETS = Path(__file__).resolve().parents[1] / "assets"
-PHOTO = ASSETS / "example.jpg"
 GIVEN = read_labels(ASSETS / "example.csv")[PHOTO.name].keypoints
 pytestmark = pytest.mark.usefixtures("small")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ASSETS, PHOTO
 from PIL import Image
 
 from multitasknet import (
@@ -24,8 +25,6 @@ from multitasknet import (
 from multitasknet.cli import main
 from multitasknet.images import encode_jpeg
 
-ASSETS = Path(__file__).resolve().parents[1] / "assets"
-PHOTO = ASSETS / "example.jpg"
 LABELS = ASSETS / "example.csv"
 pytestmark = pytest.mark.usefixtures("small")
 

@@ -15,7 +15,7 @@ import drawn
 import mindspore
 import numpy as np
 import pytest
-from conftest import ASSETS, save
+from conftest import ASSETS, PHOTO, save
 from loopback import LoopbackServer
 
 from multitasknet import (
@@ -44,7 +44,6 @@ from multitasknet.models.embedding import EmbeddingNetwork
 from multitasknet.vehicle.attributes import COLORS, TYPES
 from multitasknet.weights.sidecar import Sidecar, read_sidecar, sidecar_path, write_sidecar
 
-PHOTO = ASSETS / "example.jpg"
 SIZE = (64, 64)
 LINK = "https://127.0.0.1:1/assets"
 SHIPPED = sorted(ASSETS.glob("*_synthetic.md"))

@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 import yaml
+from conftest import ASSETS
 
 from multitasknet import (
     EngineError,
@@ -28,7 +29,6 @@ from multitasknet.inference.rgb import LEAST_COSINE
 from multitasknet.inference.tracker_files import HOSTS, export_for
 from multitasknet.integrations import Embedder, embed_patches
 
-ASSETS = Path(__file__).resolve().parents[1] / "assets"
 CROPS = find_images(ASSETS / "demo")
 
 
