@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from .options import add_command, check_images
+from .options import add_command, images_of
 from .predict import print_prediction
 
 _FOLDER = "multitasknet-demo"
@@ -32,7 +32,7 @@ def _demo(options: argparse.Namespace) -> None:
     from ..demo import run_demo
 
     if options.photo:
-        check_images([options.photo])
+        images_of([options.photo])
     result = run_demo(options.output or _free_folder(), photo=options.photo)
     print_prediction(result.predictions[0])
     names = [hit.row.image.name for hit in result.found[0][:_NEAREST]]

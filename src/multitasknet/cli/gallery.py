@@ -16,8 +16,8 @@ from .options import (
     add_options,
     add_predictor_options,
     boxes_in,
-    check_images,
     given,
+    images_of,
     make_predictor,
     print_json,
     print_rows,
@@ -161,7 +161,7 @@ def _entries(options: argparse.Namespace) -> list[Entry] | None:
     if options.images == ["-"]:
         paths = [Path(line) for _, line in read_lines(sys.stdin.buffer)]
     else:
-        check_images([path for path in paths if not path.is_dir()])
+        images_of([path for path in paths if not path.is_dir()])
     boxes = boxes_in(options, paths)
     if boxes is not None:
         return entries_of_boxes(boxes)

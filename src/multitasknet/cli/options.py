@@ -178,15 +178,6 @@ def make_pose_estimator(options: argparse.Namespace) -> PoseEstimator:
     return estimator
 
 
-def check_images(paths: Sequence[Path]) -> None:
-    """Raise ImageError for the first that is no file, before anything heavy is loaded."""
-    from ..errors import ImageError
-
-    for path in paths:
-        if not path.is_file():
-            raise ImageError(f"{path} does not exist; give the path of a vehicle crop")
-
-
 def images_of(places: Sequence[Path]) -> list[Path]:
     """The pictures that are named, and those in the folders that are.
 

@@ -14,7 +14,6 @@ from .options import (
     add_options,
     add_predictor_options,
     check_folder,
-    check_images,
     images_of,
     make_predictor,
     positive,
@@ -266,7 +265,7 @@ def _compare(options: argparse.Namespace) -> None:
     from ..inference.agreement import agreement_in_words
 
     images = (options.first, options.second)
-    check_images(images)
+    images_of(images)
     if options.output:
         check_output(options.output, inputs=images)
     if options.gallery:
