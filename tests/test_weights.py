@@ -110,12 +110,12 @@ def test_hash_and_values_are_of_the_same_bytes(tmp_path, arrays) -> None:
     save_file(arrays, path)
     write_sidecar(path, sidecar_of(read_weights(path).spec, "shade"))
     file = WeightsFile(path)
-    sha256, sidecar_sha256 = file.sha256, file.sidecar_sha256
+    sha256, sidecar_sha256 = file.hashes
     assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     save_file({name: array + 1 for name, array in arrays.items()}, path)
     write_sidecar(path, sidecar_of(read_weights(path).spec, "tint"))
     weights = file.read()
-    assert (weights.sha256, file.sidecar_sha256) == (sha256, sidecar_sha256)
+    assert weights.file.hashes == (weights.sha256, sidecar_sha256) == (sha256, sidecar_sha256)
     np.testing.assert_array_equal(weights.arrays["fc_vid.bias"], arrays["fc_vid.bias"])
     assert weights.spec.color_names[0] == "shade 0"
     with pytest.raises(CheckpointError, match=f"expected sha256 {sha256}, found"):

@@ -162,5 +162,5 @@ def _asset(weights: Weights, folder: str) -> dict[str, str]:
         "asset-sha256": weights.sha256,
         "asset-size": str(len(weights.file.contents[0])),
         "side-link": f"<{folder}/{sidecar_path(weights.path).name}>",
-        "side-sha256": weights.file.sidecar_sha256,
+        "side-sha256": weights.file.hashes[1],
     }

@@ -104,7 +104,8 @@ def onnx_of(file: WeightsFile, folder: Path | None) -> bytes:
         CheckpointError: the weights cannot be read, or lack a layer that predictions need.
     """
     folder = folder and folder / "onnx"
-    key = f"{file.sha256}-{file.sidecar_sha256[:16] or 'plain'}-v{_GRAPH_VERSION}"
+    sha256, sidecar = file.hashes
+    key = f"{sha256}-{sidecar[:16] or 'plain'}-v{_GRAPH_VERSION}"
     found = find_kept(folder, key)
     if found is not None:
         return found
@@ -114,7 +115,7 @@ def onnx_of(file: WeightsFile, folder: Path | None) -> bytes:
         if found is None:
             logger.info("%s: converting it to ONNX, once", file.path)
             cell = cell_of(file)
-            found = to_onnx(cell, Metadata(cell.spec, file.sha256))
+            found = to_onnx(cell, Metadata(cell.spec, sha256))
             keep(folder, key, found)
         return found
 

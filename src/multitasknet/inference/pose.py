@@ -115,22 +115,28 @@ class PoseEstimator(Runner):
             ImageError: an image cannot be read.
         """
         for inputs, shots in self.batches(images, skip=skip):
-            found = self._poses(inputs, [shot.pixels for shot in shots], heatmaps)
+            pixels = [shot.pixels for shot in shots]
+            found = self.estimate_pixels(pixels, heatmaps=heatmaps, inputs=inputs)
             yield from map(PosedImage.with_pose, shots, found)
 
     def estimate(self, images: Iterable[Source], *, heatmaps: bool = False) -> list[Pose]:
         """The poses of :meth:`stream` as a list."""
         return [shot.pose for shot in self.stream(images, heatmaps=heatmaps)]
 
-    def estimate_pixels(self, pixels: Sequence[np.ndarray]) -> list[Pose]:
-        """The poses of one batch of pictures in memory, uint8 ``[H, W, 3]`` each."""
-        samples = [make_sample(one, None, self.spec) for one in pixels]
-        return self._poses(batch_inputs(samples, self.spec, self.size), pixels)
-
-    def _poses(
-        self, inputs: tuple[np.ndarray, ...], pixels: Sequence[np.ndarray], heatmaps: bool = False
+    def estimate_pixels(
+        self,
+        pixels: Sequence[np.ndarray],
+        *,
+        heatmaps: bool = False,
+        inputs: tuple[np.ndarray, ...] | None = None,
     ) -> list[Pose]:
-        """The poses in pictures, in pixels of these, from the network's inputs."""
+        """The poses of one batch of pictures in memory, uint8 ``[H, W, 3]`` each.
+
+        ``inputs`` are the network's of these, where they are drawn already.
+        """
+        if inputs is None:
+            samples = [make_sample(one, None, self.spec) for one in pixels]
+            inputs = batch_inputs(samples, self.spec, self.size)
         outputs, mirrored = self.engine.run(*inputs), None
         if self.flip_test:
             mirrored = self.engine.run(*(np.ascontiguousarray(x[..., ::-1]) for x in inputs))

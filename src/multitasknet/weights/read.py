@@ -40,12 +40,14 @@ class WeightsFile:
     @property
     def sha256(self) -> str:
         """As stated, else of the bytes; CheckpointError if there is no such file."""
-        return self.stated_sha256 or self._hashes[0]
+        return self.stated_sha256 or self._found[0]
 
     @property
-    def sidecar_sha256(self) -> str:
-        """The same for the sidecar; empty if there is none."""
-        return self.stated_sidecar_sha256 or self._hashes[1]
+    def hashes(self) -> tuple[str, str]:
+        """Of the file and of its sidecar, the same way; empty if there is no sidecar."""
+        if self.stated_sha256 and self.stated_sidecar_sha256:
+            return self.stated_sha256, self.stated_sidecar_sha256
+        return self.sha256, self.stated_sidecar_sha256 or self._found[1]
 
     @cached_property
     def contents(self) -> tuple[bytes, bytes | None]:
@@ -59,7 +61,7 @@ class WeightsFile:
             return self.path.read_bytes(), side.read_bytes() if side.is_file() else None
 
     @cached_property
-    def _hashes(self) -> tuple[str, str]:
+    def _found(self) -> tuple[str, str]:
         content, sidecar = self.contents
         return _sha256(content), "" if sidecar is None else _sha256(sidecar)
 
@@ -76,7 +78,7 @@ class WeightsFile:
             )
         stated = self.stated_sha256, self.stated_sidecar_sha256
         paths = self.path, sidecar_path(self.path)
-        for path, expected, found in zip(paths, stated, self._hashes, strict=True):
+        for path, expected, found in zip(paths, stated, self._found, strict=True):
             if expected and expected != found:
                 raise CheckpointError(
                     f"{path} is damaged: expected sha256 {expected}, found {found or 'no file'}; "
