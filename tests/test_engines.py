@@ -452,7 +452,7 @@ import sys
 from multitasknet import Predictor
 predictor = Predictor({str(checkpoint)!r}, size=64, pose="none", cache_dir={str(kept)!r})
 assert predictor.embed([{str(PHOTO)!r}]).shape == (1, 1024)
-assert not {{"mindspore", "torch", "onnx"}} & set(sys.modules)
+assert not {{"mindspore", "torch", "onnx", "safetensors", "yaml"}} & set(sys.modules)
 """
     done = run_python(code, TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
