@@ -65,8 +65,6 @@ def test_without_last_layer_it_gives_the_features() -> None:
         headless = create_network("poseestnet", weights=None, include_top=False)
     assert headless(mindspore.ops.zeros((1, 3, 32, 64))).shape == (1, 32, 8, 16)
     assert "final_layer.weight" not in {one.name for one in headless.get_parameters()}
-    with pytest.raises(TypeError, match="'num_ids'; poseestnet takes include_top"):
-        create_network("poseestnet", weights=None, num_ids=4)
 
 
 def test_other_networks_are_not_taken_for_it_and_other_hrnets_are_named() -> None:

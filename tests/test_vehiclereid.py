@@ -71,10 +71,6 @@ def test_its_weights_are_told_by_their_names_and_load(weights: Path) -> None:
     assert list(trained.spec.output_shapes(SIZE)) == [
         *("id_logits", "color_logits", "type_logits", "embedding")
     ]
-    with pytest.raises(CheckpointError, match=r"expected .*multitasknet.* vehiclereid"):
-        create_network("multitasknet", weights=weights)
-    with pytest.raises(TypeError, match="'variant'; vehiclereid takes num_ids"):
-        create_network("vehiclereid", weights=None, variant="rgb")
     with pytest.raises(CheckpointError, match=r"'color\.weight' is \[10, 512\]; expected rows of"):
         shapes = {"stem.conv.weight": (32, 3, 3, 3), "embed.weight": (512, 1280)}
         NETWORK.spec_from_shapes(shapes | {"color.weight": (10, 512)}, "a.pth")
