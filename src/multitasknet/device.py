@@ -40,9 +40,7 @@ def parse_device(text: str) -> tuple[str, int | None]:
 def choose_device(device: str | None) -> None:
     """Make MindSpore compute on a device, in all of this process; None leaves the one it found.
 
-    Raises:
-        EngineError: no such device, none that MindSpore can use, or it computes on another one
-            already.
+    EngineError if there is no such device, or it computes on another one already.
     """
     import mindspore
 

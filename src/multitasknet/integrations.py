@@ -75,12 +75,6 @@ def embed_patches(
 
     Colour and type become the attributes ``color`` and ``type``. ``compute_similarity`` takes the
     field's name as ``embeddings``.
-
-    Args:
-        samples: pictures, a dataset or view.
-        predictor: default is ``Predictor()``.
-        patches_field: of the detections.
-        embeddings_field: the attribute of each detection that is written.
     """
     predictor = predictor or Predictor()
     for sample in samples.iter_samples(autosave=True):

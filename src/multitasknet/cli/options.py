@@ -41,15 +41,8 @@ def add_command(
     *,
     example: str = "",
 ) -> argparse.ArgumentParser:
-    """Add a command that ``run`` carries out.
-
-    Args:
-        commands: what ``add_subparsers`` returned.
-        name: the command's.
-        run: takes the parsed options.
-        help: a line for the list of commands, in lower case and without a full stop.
-        example: a command line that works, shown at the end of the command's help.
-    """
+    """Add a command that ``run`` carries out, with a line for the list of commands, in lower case
+    and without a full stop, and a command line that works for the end of its own help."""
     parser = commands.add_parser(
         name,
         help=help,

@@ -134,11 +134,7 @@ class ModelCard:
 
 
 def load_card(path: str | Path) -> ModelCard:
-    """Read and check a model card.
-
-    Raises:
-        CardError: the file cannot be read, or a field is missing, mistyped or unsafe.
-    """
+    """Read a model card; CardError if that fails, or a field is missing, mistyped or unsafe."""
     path = Path(path)
     remedy = "give the path of a Hub model card, a UTF-8 Markdown file"
     with reading(path, CardError, "the card cannot be read", remedy):
@@ -182,8 +178,7 @@ def shipped_networks(networks: Iterable[str] = NETWORKS) -> tuple[str, ...]:
 def own_card(networks: Sequence[str], entry: str = CARD) -> ModelCard:
     """The card that came with this module, of the first of these networks that has one.
 
-    Raises:
-        CardError: none of them has such a card, or it is broken.
+    CardError if none has, or it is broken.
     """
     for path in (default_card_path(name, entry) for name in networks):
         if path.is_file():

@@ -72,9 +72,7 @@ def create_network(
               embedding.
 
     Returns:
-        The Cell, in inference mode: a :class:`multitasknet.MultiTaskNet`,
-        :class:`multitasknet.PoseEstNet`, :class:`multitasknet.VehiclePose` or
-        :class:`multitasknet.VehicleReID`.
+        The Cell, in inference mode.
 
     Raises:
         NotImplementedError: an unknown name.

@@ -68,9 +68,6 @@ def fetch_asset(
         card_or_asset: a card (its checkpoint is meant) or one of its assets. The sidecar that the
             card states for it is fetched as well.
         cache_dir: the cache's root; default as in :func:`default_cache_dir`.
-        offline: never touch the network.
-        progress: draw a progress bar on a terminal.
-        policy: timeouts and retries.
 
     Raises:
         DownloadError: the asset is neither on this machine nor can it be downloaded, the cache is

@@ -51,7 +51,6 @@ def hub_install(
     Raises:
         CardError: a card is broken or of no network of this module.
         DownloadError: the weights beside a card are not those that it states.
-        OutputError: the folder cannot be written.
     """
     root = default_cache_dir() if hub_dir is None else expand(hub_dir)
     paths = _own_cards(published=version is not None) if card is None else [Path(card)]

@@ -65,7 +65,6 @@ def write_card(
 
     Raises:
         CardError: no trained weights with a sidecar, or a field that the Hub does not accept.
-        CheckpointError: the weights or their sidecar are damaged.
     """
     checkpoint = Path(directory)
     if checkpoint.suffix != ".ckpt":

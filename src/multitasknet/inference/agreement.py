@@ -52,13 +52,8 @@ def hide_shared(
 ) -> tuple[list[Picture], list[np.ndarray | None]]:
     """What to embed: each of two crops as it is, then with each shared surface hidden alone.
 
-    Args:
-        pictures, poses: of the two.
-        size: of the network's input. Crops of far more pixels are made smaller.
-
-    Returns:
-        The crops and their keypoints; none if they share no surface. The pose stays, so that only
-        the picture changes.
+    The crops and their keypoints; none if they share no surface. The pose stays, so that only the
+    picture changes. Crops of far more pixels than the network's ``size`` are made smaller.
     """
     shared = shared_surfaces(poses)
     crops: list[Picture] = []
@@ -94,14 +89,9 @@ def hide_surface(pixels: np.ndarray, keypoints: np.ndarray, surface: int) -> np.
 
 
 def parts_of(poses: Sequence[Pose], embeddings: np.ndarray) -> tuple[Part, ...]:
-    """Each surface's contribution, in the order of ``SURFACES``.
+    """Each surface's contribution, 13 in the order of ``SURFACES``; none where a pose is missing.
 
-    Args:
-        poses: of the two crops.
-        embeddings: of what :func:`hide_shared` returned for them, ``[N, D]``.
-
-    Returns:
-        13 parts; none where a pose is missing.
+    ``embeddings`` ``[N, D]`` are of what :func:`hide_shared` returned for the two crops' poses.
     """
     if any(pose.origin == "neutral" for pose in poses):
         return ()

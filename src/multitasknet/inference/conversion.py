@@ -100,8 +100,7 @@ class Metadata:
 def onnx_of(file: WeightsFile, folder: Path | None) -> bytes:
     """Weights as an ONNX file, made the first time and kept below the folder, if there is one.
 
-    Raises:
-        CheckpointError: the weights cannot be read, or lack a layer that predictions need.
+    CheckpointError if they cannot be read, or lack a layer that predictions need.
     """
     folder = folder and folder / "onnx"
     sha256, sidecar = file.hashes

@@ -44,9 +44,7 @@ _RUNS_BEFORE_COMPILING = 20
 class EngineOptions:
     """How a network is run; :class:`multitasknet.Predictor` says what each option means.
 
-    Raises:
-        EngineError: no such backend, precision, aim or number of threads.
-        ValueError: a batch size that is no integer of at least 1.
+    EngineError for a value that there is not; ValueError for such a batch size.
     """
 
     backend: Backend = "auto"
@@ -146,16 +144,9 @@ class Engine(ABC):
 
 
 class OnnxEngine(Engine):
-    """What runs an ONNX file.
+    """What runs an ONNX file, whose bytes ``load`` reads, the same each time.
 
-    Args:
-        source: what to call the weights; empty if they are random.
-        load: reads the file's bytes, the same each time.
-        options: how to run it.
-
-    Raises:
-        EngineError: no ONNX file of this package, none that the runtime can run, or another
-            precision.
+    EngineError for none of this package, none that the runtime can run, or another precision.
     """
 
     def __init__(self, source: str, load: Callable[[], bytes], options: EngineOptions) -> None:
@@ -308,17 +299,13 @@ def open_engine(
 ) -> Engine:
     """Open a network.
 
+    The backend ``auto`` is OpenVINO for bfloat16, else ONNX Runtime on a CPU and MindSpore on other
+    devices and for a Cell. EngineError for a backend, precision or device that cannot run this.
+
     Args:
         model: an ``.onnx`` file of :func:`multitasknet.export` or :func:`multitasknet.quantize`;
             weights, which become an ONNX file in ``folder`` once, by MindSpore; or a Cell.
-        options: how to run it. The backend ``auto`` is OpenVINO for bfloat16, else ONNX Runtime on
-            a CPU and MindSpore on other devices and for a Cell.
         folder: the root of the cache; None keeps nothing.
-
-    Raises:
-        EngineError: a backend, precision or device that cannot run this model.
-        CheckpointError: weights that cannot be read.
-        MissingExtraError: OpenVINO is not installed.
     """
     options = options or EngineOptions()
     backend, precision, device = options.backend, options.precision, options.device

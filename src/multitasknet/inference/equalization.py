@@ -23,14 +23,9 @@ _LEAST = 1e-6
 
 
 def equalize(model: Any, batches: Iterable[dict[str, np.ndarray]]) -> int:
-    """Give all channels of concatenated features the same reach on these inputs, in place.
+    """Give all channels of concatenated features the same reach on these inputs by name, in place.
 
-    Args:
-        model: an ONNX ``ModelProto``, float32.
-        batches: inputs by name.
-
-    Returns:
-        How many convolutions were scaled; 0 leaves the model as it is.
+    How many convolutions of the float32 ``ModelProto`` were scaled; 0 leaves it as it is.
     """
     graph = _Graph(model)
     features = list(graph.features())

@@ -62,7 +62,6 @@ class PoseEstimator(Runner):
 
     Raises:
         ValueError: a placement of hidden keypoints that these weights do not have.
-        EngineError, CardError, CheckpointError, DownloadError: as in :class:`.Predictor`.
     """
 
     def __init__(
@@ -110,9 +109,6 @@ class PoseEstimator(Runner):
             possibly. VehiclePose's is the probability, 0..1, that the keypoint is visible; with
             ``hidden`` ``published`` it is what PoseEstNet's usually are. Its ``half_turn`` is how
             far the maps doubt which way the vehicle faces.
-
-        Raises:
-            ImageError: an image cannot be read.
         """
         for inputs, shots in self.batches(images, skip=skip):
             pixels = [shot.pixels for shot in shots]
@@ -169,20 +165,9 @@ def open_pose_estimator(
 ) -> PoseEstimator | None:
     """The pose estimator that is asked for; None if poses are to be neutral.
 
-    A warning says if its confidences do not mean what they should.
-
-    Args:
-        pose: ``auto``, ``none``, ``card``, ``synthetic``, a file of pose weights, or an estimator;
-            see :class:`multitasknet.Predictor`.
-        convention: what its confidences should mean: with ``auto``, weights of another convention
-            are not taken.
-        cache_dir: the root of the download cache.
-        options: of :class:`PoseEstimator`.
-
-    Raises:
-        EngineError: no such word and no such file.
-        CheckpointError: the file is no pose network's.
-        CardError, DownloadError: as :func:`multitasknet.fetch_asset` raises them.
+    ``pose`` is as in :class:`multitasknet.Predictor`, else EngineError; options and other errors
+    are those of :class:`PoseEstimator`. ``convention`` is what confidences should mean: ``auto``
+    takes no weights of another one, and a warning says if others have it.
     """
     options["cache_dir"] = cache_dir
     if pose == AUTO:

@@ -71,7 +71,6 @@ class Predictor(Runner):
 
     Raises:
         EngineError: a backend, precision, device, file or pose that cannot be used.
-        CardError, CheckpointError, DownloadError: as :func:`multitasknet.create_network`.
     """
 
     def __init__(
@@ -166,8 +165,7 @@ class Predictor(Runner):
                 thread, and the image is left out; None raises the error.
 
         Raises:
-            ImageError: an image cannot be read.
-            DataError: a record's stored map cannot be read.
+            ImageError, DataError: an image, or a record's stored map, cannot be read.
             ValueError: keypoints of another shape.
         """
         spec, total, neutral = self.spec, 0, 0

@@ -44,15 +44,9 @@ def write_rgb(
 ) -> tuple[Metadata, float]:
     """Write the file; what it states of itself, and the least cosine with the predictor.
 
-    Args:
-        path: the file.
-        predictor: without poses, run by ONNX Runtime or OpenVINO, float32 or INT8.
-        batch: the only batch size that the file is to take; None for any.
-        embedding_only: leave colour and type out.
-        normalized: pixels come with ImageNet's mean subtracted and divided by its deviation.
-
-    Raises:
-        EngineError: embeddings of eight pictures are not the predictor's.
+    The predictor is one without poses, run by ONNX Runtime or OpenVINO, float32 or INT8.
+    EngineError if the embeddings of eight pictures are not its. Options are those of
+    :func:`multitasknet.export`.
     """
     engine: Any = predictor.engine
     metadata = replace(

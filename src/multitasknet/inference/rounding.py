@@ -35,8 +35,7 @@ def round_weights(
     A channel's largest weight stays as it is: a quantiser that takes the steps from it finds them.
 
     Args:
-        model: an ONNX ``ModelProto``, float32.
-        batches: inputs by name.
+        model: an ONNX ``ModelProto``, float32; ``batches`` are its inputs by name.
         levels: steps from 0 to a channel's largest weight.
         exact: names of nodes that stay as they are.
     """

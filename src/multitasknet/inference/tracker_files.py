@@ -51,10 +51,6 @@ def export_for(
 
     Returns:
         The file's report, and the lines of the host's own configuration.
-
-    Raises:
-        ValueError: there is no such host.
-        EngineError: as :func:`multitasknet.export`, or a fixed batch.
     """
     from .export import check_rgb_name, export
 

@@ -21,12 +21,8 @@ DEFAULT_NETWORK = EMBEDDING_NETWORKS[0]
 
 
 def find_network(name: str) -> Network:
-    """The network of that name, in any case.
-
-    Raises:
-        NotImplementedError: there is no such network; the message is the model zoo's.
-        TypeError: the name is no string.
-    """
+    """The network of that name, in any case; NotImplementedError, as in the model zoo, if none is,
+    TypeError for what is no string."""
     if not isinstance(name, str):
         raise TypeError(f"name must be a string, not {type(name).__name__}: {name!r}")
     if name.lower() not in NETWORKS:

@@ -192,8 +192,7 @@ class Network(ABC):
     def to_torch(self, arrays: Arrays) -> dict[str, np.ndarray]:
         """Published names and values as the network in PyTorch has them.
 
-        Raises:
-            CheckpointError: the PyTorch network would give other outputs.
+        CheckpointError if it would give other outputs.
         """
         return torch_entries(arrays, self.torch_name)
 
@@ -207,11 +206,8 @@ class Network(ABC):
 
     @abstractmethod
     def spec_from_shapes(self, shapes: Shapes, source: str) -> Any:
-        """The architecture that published names and shapes state.
-
-        Raises:
-            CheckpointError: they are no such network; it names ``source``.
-        """
+        """The architecture that published names and shapes state; CheckpointError, which names
+        ``source``, if they are no such network."""
 
     def required_shape(self, entry: str, shapes: Shapes, source: str) -> tuple[int, ...]:
         """The four dimensions of an entry that all files have; CheckpointError without."""

@@ -13,15 +13,8 @@ _TINY = 1e-12
 
 
 class VehicleCell(nn.Cell):
-    """A network of this package.
-
-    Args:
-        spec: the architecture.
-
-    Attributes:
-        spec: the :class:`~multitasknet.models.base.Spec` that it was built from.
-        load_report: the :class:`~multitasknet.LoadReport` of the last load, or None.
-    """
+    """A network of this package: built from a :class:`~multitasknet.models.base.Spec`, and with the
+    :class:`~multitasknet.LoadReport` of the last load, or None."""
 
     def __init__(self, spec: Any) -> None:
         super().__init__()

@@ -30,14 +30,9 @@ def split_entries(
     (``moment1.network.base.conv0.weight``). So the shortest prefix before ``mark`` is the
     network's, and it is taken off.
 
-    Args:
-        entries: the file's.
-        mark: a regular expression for the beginning of names that only this network has.
-        roots: the names of the network's outermost cells.
-
-    Raises:
-        ValueError: there are several such networks, neither of which is the other's optimizer
-            state.
+    ``mark`` is a regular expression for the beginning of names that only this network has,
+    ``roots`` are its outermost cells. ValueError if there are several such networks, neither of
+    which is the other's optimizer state.
     """
     searches = map(re.compile(rf"(?:^|(?<=\.))(?:{mark})").search, entries)
     prefixes = {found.string[: found.start()] for found in searches if found}
@@ -89,10 +84,7 @@ def published_entries(
     """Back from :func:`torch_entries`, ``rename`` the other way round; and the names left out.
 
     Left out are the norms' counters, and names that begin as the regular expression ``useless``.
-    Entries that are not PyTorch's stay as they are.
-
-    Raises:
-        ValueError: two entries are one parameter.
+    Entries that are not PyTorch's stay as they are. ValueError if two are one parameter.
     """
     if not is_torch(entries):
         return dict(entries), ()

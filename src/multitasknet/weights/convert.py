@@ -43,16 +43,11 @@ def convert(
         without: outermost cells to leave out that a network can do without, such as
             ``classifier_vid``, which only knows the training's vehicles.
 
-    Returns:
-        The file written.
-
     Raises:
         CheckpointError: the source cannot be read, or an entry is missing, unknown, misshapen or
             beyond float16's range; there is no such cell to leave out; or ``.pth``, and PyTorch's
             network would give other outputs.
-        MissingExtraError: ``.pth``, and PyTorch is not installed.
-        OutputError: the target's ending is unknown, or it cannot be written, or a
-            ``.json`` lies beside it that is not the source's sidecar.
+        OutputError: also if a ``.json`` lies beside the target that is not the source's sidecar.
     """
     target = expand(target)
     if target.suffix not in _ENDINGS:

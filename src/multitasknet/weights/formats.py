@@ -46,9 +46,7 @@ _CRC_SIZE = len(_CRC_MARK) + 10
 def read_ckpt(content: bytes) -> dict[str, np.ndarray]:
     """Read all tensors of a file's bytes; text entries are passed over.
 
-    Raises:
-        ValueError: the file is damaged, empty or of another kind.
-        google.protobuf.message.DecodeError: as above.
+    ValueError or protobuf's DecodeError if it is damaged, empty or of another kind.
     """
     if content[-_CRC_SIZE:].startswith(_CRC_MARK):
         content = content[:-_CRC_SIZE]
@@ -111,9 +109,7 @@ def _safetensor(dtype: str, shape: list[int], data: bytes) -> np.ndarray:
 def read_torch(content: bytes) -> dict[str, np.ndarray]:
     """Read a file's bytes: the tensors of a state dict, or of one in a training checkpoint.
 
-    Raises:
-        MissingExtraError: PyTorch is not installed.
-        ValueError: the file would run code, or holds something else than named tensors.
+    ValueError if it would run code, or holds something else than named tensors.
     """
     torch = import_extra("torch", "torch")
     try:

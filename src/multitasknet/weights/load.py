@@ -115,9 +115,6 @@ def save_weights(
         origin: how they came to be, as JSON can hold it.
         leave_out: how the names begin that are not written, such as ``("classifier_vid.",)``.
 
-    Returns:
-        The path of the checkpoint.
-
     Raises:
         CheckpointError: there is no network in the Cell.
         OutputError: the path does not end in ``.ckpt``, or one of the files cannot be written.
@@ -155,11 +152,7 @@ def build(network: Network, plan: Plan, found: Weights | None) -> nn.Cell:
 
 
 def inner_network(cell: nn.Cell) -> nn.Cell:
-    """The network of this package that a Cell is, or that lies inside it.
-
-    Raises:
-        CheckpointError: there is none, or several.
-    """
+    """The network of this package that a Cell is, or that lies inside it, else CheckpointError."""
     found = [one for _, one in cell.cells_and_names() if hasattr(one, "load_report")]
     if len(found) != 1:
         raise CheckpointError(

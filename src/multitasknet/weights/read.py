@@ -128,9 +128,7 @@ class Weights:
     def spec(self) -> Any:
         """The architecture that names and shapes state, with the class names of the sidecar.
 
-        Raises:
-            CheckpointError: the names are another network's, or no network's; or the sidecar is
-                damaged or belongs to other weights.
+        CheckpointError for names of another or no network, and for a damaged or foreign sidecar.
         """
         return self.sidecar.spec if self.sidecar else self._stated
 
@@ -165,13 +163,9 @@ def read_weights(path: str | Path, network: Network | None = None) -> Weights:
     PyTorch's layouts are those that the network's definition lists, such as NVlabs' and
     torchvision's. Pickles that want to run code are refused.
 
-    Args:
-        path: the file.
-        network: whose weights it holds; by default its names decide.
-
-    Raises:
-        CheckpointError: no such file, another format, a damaged file, or several networks in it.
-        MissingExtraError: a PyTorch file, and PyTorch is not installed.
+    The names decide whose they are unless ``network`` is given. CheckpointError for no such file,
+    another format, a damaged file, or several networks in it; MissingExtraError for a PyTorch file
+    where PyTorch is not installed.
     """
     return WeightsFile(expand(path)).read(network)
 

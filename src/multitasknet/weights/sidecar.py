@@ -62,8 +62,7 @@ def write_sidecar(checkpoint: Path, sidecar: Sidecar) -> Path:
 def read_sidecar(checkpoint: Path, spec: Any) -> Sidecar | None:
     """Read the sidecar of a checkpoint of that ``spec``; None if it has none.
 
-    Raises:
-        CheckpointError: the file is damaged, or states other class counts than the checkpoint has.
+    CheckpointError if it is damaged, or states other class counts than the checkpoint has.
     """
     path = sidecar_path(checkpoint)
     return parse_sidecar(checkpoint, path.read_bytes(), spec) if path.is_file() else None

@@ -143,11 +143,7 @@ class MultiTaskNetDefinition(EmbeddingNetwork):
             Variant(options["variant"])
 
     def plan(self, found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
-        """What is to be built; see :func:`multitasknet.create_network` for the options.
-
-        Raises:
-            CheckpointError, ValueError: an option contradicts the file.
-        """
+        """CheckpointError or ValueError if an option contradicts the file."""
         variant = options.get("variant")
         wanted = None if variant is None else Variant(variant)
         counts = class_counts(options)

@@ -39,10 +39,6 @@ def preprocess(
     Returns:
         ``x``, float32 ``[C, height, width]`` (C = 3, 16, 39 or 52: RGB, heatmaps, segments), and
         ``p``, float32 ``[108]``.
-
-    Raises:
-        ImageError: the image cannot be read, or is no RGB image.
-        ValueError: unknown variant, bad size, or keypoints of another shape.
     """
     variant = Variant(variant)
     height, width = check_size(size)

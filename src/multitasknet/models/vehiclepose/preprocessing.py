@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,14 +16,9 @@ from ...vehicle.sample import Sample
 FRAME = 1.05
 
 
-@dataclass(frozen=True)
-class Placement:
-    """Where a picture lies in the input: in its middle, so that a mirror changes nothing.
-
-    Attributes:
-        width, height: of the picture in the input, in pixels.
-        left, top: of its first pixel there.
-    """
+class Placement(NamedTuple):
+    """Where a picture lies in the input, in pixels: in its middle, so that a mirror changes
+    nothing."""
 
     width: int
     height: int
