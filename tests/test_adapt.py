@@ -137,7 +137,7 @@ def test_a_cluster_of_one_camera_is_left_out_where_there_are_several() -> None:
     assert cluster(embeddings, cameras, k1=8).count == 6
 
 
-@pytest.mark.parametrize("name", ["eps", "min_images", "k1"])
+@pytest.mark.parametrize("name", ["eps", "k1"])
 def test_options_that_cannot_be_are_named(name) -> None:
     with pytest.raises(ValueError, match=f"{name} is"):
         cluster(groups(2, 5)[0], **{name: 0})

@@ -20,6 +20,8 @@ from .distances import check_embeddings, check_integers, squared_distances
 from .reranking import jaccard_similarities
 
 OUTLIER = -1
+# Of re-ranking; and neighbours, itself among them, that make an image a core of its cluster.
+_K2, _CORE = 6, 2
 _DISTANCES = tuple(round(0.2 + 0.05 * step, 2) for step in range(13))
 # Two halves of all images can be further apart than their vehicles are.
 _LARGEST = 0.25
@@ -51,9 +53,7 @@ def cluster(
     cameras: ArrayLike | None = None,
     *,
     eps: float | None = None,
-    min_images: int = 2,
     k1: int = 20,
-    k2: int = 6,
 ) -> Clustering:
     """Find the images that show one vehicle.
 
@@ -72,8 +72,7 @@ def cluster(
         cameras: integers ``[N]``, -1 where unknown; None if they all are.
         eps: the largest Jaccard distance of neighbours, between 0 and 1, instead of 0.2, 0.25, ...,
             0.8. A smaller one leaves out more images, a larger one joins vehicles.
-        min_images: neighbours, itself among them, that make an image a core; at least 2.
-        k1, k2: as in :func:`.reranking.rerank`. Fewer give purer but smaller clusters.
+        k1: as in :func:`.reranking.rerank`. Fewer give purer but smaller clusters.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
@@ -82,20 +81,18 @@ def cluster(
     images = check_embeddings("embeddings", embeddings)
     if eps is not None and not 0 < eps < 1:
         raise ValueError(f"eps is {eps!r}; expected a number between 0 and 1")
-    if min_images < 2:
-        raise ValueError(f"min_images is {min_images!r}; expected at least 2")
     places = np.full(len(images), UNKNOWN_CAMERA)
     if cameras is not None:
         places = check_integers("cameras", cameras, len(images), "image")
     dbscan = import_extra("sklearn.cluster", "adapt").DBSCAN
     tried = _DISTANCES if eps is None else (eps,)
     compared = center_cameras(images, places) if len(large_cameras(places)) else images
-    jaccard = jaccard_similarities(compared, within=tried[-1], k1=k1, k2=min(k1, k2))
+    jaccard = jaccard_similarities(compared, within=tried[-1], k1=k1, k2=min(k1, _K2))
     # What is not stored is too far; a distance of zero stays stored. Sums can pass 1 by rounding.
     jaccard.data = np.maximum(1 - jaccard.data, 0)
 
     def clustering(distance: float) -> Clustering:
-        found = dbscan(eps=distance, min_samples=min_images, metric="precomputed").fit(jaccard)
+        found = dbscan(eps=distance, min_samples=_CORE, metric="precomputed").fit(jaccard)
         return _clustering(images, found.labels_.astype(np.int64), places, distance)
 
     return max(map(clustering, tried), key=_merit)

@@ -209,8 +209,7 @@ class Adaptation:
         compared = answers.embeddings
         if by_angle:
             compared = compared / np.linalg.norm(compared, axis=1, keepdims=True)
-        options = {"eps": settings.eps, "min_images": settings.min_images, "k1": settings.neighbors}
-        found = cluster(compared, crops.camera_ids, **options)
+        found = cluster(compared, crops.camera_ids, eps=settings.eps, k1=settings.neighbors)
         needed = settings.batch_size // settings.instances
         if found.count < needed:
             raise TrainingError(

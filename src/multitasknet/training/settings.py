@@ -153,7 +153,6 @@ class AdaptSettings(IdentitySettings):
     epochs: Count = 1  # uses of every clustered crop in a round, on average
     # Largest Jaccard distance of neighbours, instead of the one with the largest silhouette.
     eps: float | None = Field(None, gt=0, le=0.99)
-    min_images: int = Field(2, ge=2)  # neighbours that make a crop a cluster's core
     neighbors: Count = 20  # crops whose neighbourhood is compared, k1 of re-ranking
     schedule: Schedule = "constant"
     warmup: NotNegative = 0.0
