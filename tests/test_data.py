@@ -68,10 +68,13 @@ def test_class_maps_rank_the_sorted_ids() -> None:
     maps = ClassMaps.of(records)
     assert maps.vehicle_ids == (5, 70)
     assert ClassMaps.of([Record(Path("x"), 1, color_id=0)]).color_ids == (0,)
-    assert [maps.identity_index(raw) for raw in (5, 70, 6, 99)] == [0, 1, -1, -1]
+    assert maps.indices([*records, Record(Path("x"), 6)]).tolist() == [
+        [1, 0, 1, -1],
+        [2, 0, 1, -1],
+        [0, -1, 1, -1],
+    ]
     assert maps.color_names == ("yellow", "red", "black")
     assert maps.type_names == ("suv", "estate")
-    assert maps.color_index(10) == 2
 
 
 def test_what_spoils_the_metrics_is_warned_of(

@@ -129,7 +129,8 @@ def read_batches(
     check_memory(spec, check_size(size), batch_size)
     places = np.arange(len(split) if order is None else len(order))
     indices = places if order is None else np.array(order, dtype=np.int64)
-    labels = {} if class_maps is None else _labels(split, class_maps)
+    classes = class_maps.indices(split.records) if class_maps else ()
+    labels = dict(zip(LABEL_COLUMNS, classes, strict=False))
     end = len(places) // batch_size * batch_size if drop_remainder else len(places)
 
     def sample_of(place: int) -> Sample:
@@ -163,16 +164,6 @@ def prepared(make: Callable[[Item], Made], items: Iterable[Item], workers: int) 
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _labels(split: Split, maps: ClassMaps) -> dict[str, np.ndarray]:
-    """Each record's classes, int32 ``[N]`` by column."""
-    columns = (
-        [maps.identity_index(record.vehicle_id) for record in split.records],
-        [maps.color_index(record.color_id) for record in split.records],
-        [maps.type_index(record.type_id) for record in split.records],
-    )
-    return {name: np.array(one, np.int32) for name, one in zip(LABEL_COLUMNS, columns, strict=True)}
 
 
 def _read_maps(folder: Path, count: int) -> np.ndarray:

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
+
+import numpy as np
 
 # Names by raw id, 1 first: the network's class index is the rank of the raw id.
 COLORS = ("yellow", "orange", "green", "gray", "red", "blue", "white", "golden", "brown", "black")
 TYPES = ("sedan", "suv", "van", "hatchback", "mpv", "pickup", "bus", "truck", "estate")
-
-
-class Labelled(Protocol):
-    """Anything with a vehicle's labels; None where colour or type is unknown."""
-
-    @property
-    def vehicle_id(self) -> int: ...
-
-    @property
-    def color_id(self) -> int | None: ...
-
-    @property
-    def type_id(self) -> int | None: ...
 
 
 def class_name(raw_id: int, published: tuple[str, ...], kind: str) -> str:
@@ -51,23 +39,17 @@ def class_ids(names: Sequence[str], published: tuple[str, ...], kind: str) -> tu
 class ClassMaps:
     """Which raw id is which class: a class's index is the rank of its raw id.
 
-    Attributes:
-        vehicle_ids, color_ids, type_ids: sorted raw ids.
+    Records are anything with ``vehicle_id``, ``color_id`` and ``type_id``, None where unknown.
     """
 
-    vehicle_ids: tuple[int, ...]
+    vehicle_ids: tuple[int, ...]  # sorted
     color_ids: tuple[int, ...]
     type_ids: tuple[int, ...]
 
     @classmethod
-    def of(cls, records: Iterable[Labelled]) -> ClassMaps:
+    def of(cls, records: Iterable[Any]) -> ClassMaps:
         """The classes that occur in the records; unknown colours and types are none."""
-        records = tuple(records)
-        return cls(
-            vehicle_ids=sorted_ids(record.vehicle_id for record in records),
-            color_ids=sorted_ids(record.color_id for record in records),
-            type_ids=sorted_ids(record.type_id for record in records),
-        )
+        return cls(*map(sorted_ids, _columns(records)))
 
     @property
     def color_names(self) -> tuple[str, ...]:
@@ -77,17 +59,12 @@ class ClassMaps:
     def type_names(self) -> tuple[str, ...]:
         return tuple(class_name(raw, TYPES, "type") for raw in self.type_ids)
 
-    def identity_index(self, vehicle_id: int) -> int:
-        """The class of a vehicle, -1 if there is none."""
-        return _rank(self.vehicle_ids, vehicle_id)
-
-    def color_index(self, color_id: int | None) -> int:
-        """The class of a colour, -1 if it is unknown or none."""
-        return _rank(self.color_ids, color_id)
-
-    def type_index(self, type_id: int | None) -> int:
-        """The class of a type, -1 if it is unknown or none."""
-        return _rank(self.type_ids, type_id)
+    def indices(self, records: Iterable[Any]) -> np.ndarray:
+        """Identity, colour and type of records as classes, int32 ``[3, N]``, -1 for none."""
+        known = self.vehicle_ids, self.color_ids, self.type_ids
+        ranks = [{raw: rank for rank, raw in enumerate(ids)} for ids in known]
+        columns = zip(ranks, _columns(records), strict=True)
+        return np.array([[one.get(raw, -1) for raw in ids] for one, ids in columns], np.int32)
 
 
 def sorted_ids(ids: Iterable[int | None]) -> tuple[int, ...]:
@@ -95,6 +72,6 @@ def sorted_ids(ids: Iterable[int | None]) -> tuple[int, ...]:
     return tuple(sorted({raw for raw in ids if raw is not None}))
 
 
-def _rank(ids: tuple[int, ...], raw: int | None) -> int:
-    index = len(ids) if raw is None else bisect_left(ids, raw)
-    return index if index < len(ids) and ids[index] == raw else -1
+def _columns(records: Iterable[Any]) -> list[list[int | None]]:
+    rows = [(record.vehicle_id, record.color_id, record.type_id) for record in records]
+    return [[row[column] for row in rows] for column in range(3)]
