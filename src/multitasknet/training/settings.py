@@ -23,7 +23,7 @@ from typing_extensions import Self
 from ..errors import TrainingError
 from ..files import reading
 from ..models import DEFAULT_NETWORK
-from ..models.base import SIZE_STEP
+from ..models.base import SIZE_STEP, Variant
 from ..vehicle.pose import PoseConvention
 
 Count = Annotated[int, Field(ge=1)]
@@ -137,7 +137,7 @@ class MultiTaskNetSettings(IdentitySettings):
     """MultiTaskNet's settings."""
 
     # Of the input, instead of the weights'.
-    variant: Literal["rgb", "segment", "heatmap", "heatmap+segment"] | None = None
+    variant: Variant | None = None
 
     @property
     def network_options(self) -> dict[str, Any]:
