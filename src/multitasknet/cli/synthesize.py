@@ -35,10 +35,11 @@ def add_parsers(commands: Any) -> None:
     )
     draw.add_argument("--output", type=Path, required=True, help="a new or empty folder")
     for name, help in _SIZES.items():
-        draw.add_argument(f"--{name}", type=positive, help=help)
+        draw.add_argument(f"--{name}", type=positive, default=argparse.SUPPRESS, help=help)
     draw.add_argument(
         "--prior",
         choices=("even", "real"),
+        default=argparse.SUPPRESS,
         help="even, for training: wide ranges, all sides, colours and types (the default); or "
         "real: as on traffic crops, of many sizes (the default of films)",
     )
@@ -48,12 +49,13 @@ def add_parsers(commands: Any) -> None:
 def _synthesize(options: argparse.Namespace) -> None:
     from vehiclesynth import SyntheticError
 
-    for name in _OF_PICTURES if options.scenes else _OF_FILMS:
-        if getattr(options, name):
-            which = "is of pictures; leave out --scenes" if options.scenes else "needs --scenes"
+    films = "scenes" in options
+    for name in _OF_PICTURES if films else _OF_FILMS:
+        if name in options:
+            which = "is of pictures; leave out --scenes" if films else "needs --scenes"
             options.usage(f"--{name.replace('_', '-')} {which}")
     try:
-        print(_films(options) if options.scenes else _pictures(options))
+        print(_films(options) if films else _pictures(options))
     except SyntheticError as error:
         raise MultiTaskNetError(str(error)) from error
 
@@ -61,8 +63,10 @@ def _synthesize(options: argparse.Namespace) -> None:
 def _pictures(options: argparse.Namespace) -> str:
     from vehiclesynth import synthesize
 
-    settings = _settings(options, *_OF_PICTURES)
-    data = synthesize(options.output, progress=True, **settings)
+    from ..runtime import usable_cores
+
+    settings = given(options, (*_SHARED, *_OF_PICTURES))
+    data = synthesize(options.output, progress=True, workers=usable_cores(), **settings)
     counts = ", ".join(f"{count} {split}" for split, count in data.images.items())
     vehicles = data.vehicles
     return f"{data.root}: {counts} images of {vehicles['train']} + {vehicles['test']} vehicles"
@@ -71,17 +75,11 @@ def _pictures(options: argparse.Namespace) -> str:
 def _films(options: argparse.Namespace) -> str:
     from vehiclesynth import synthesize_scenes
 
-    settings = _settings(options, "scenes", *_OF_FILMS)
-    data = synthesize_scenes(options.output, progress=True, **settings)
+    from ..runtime import usable_cores
+
+    settings = given(options, (*_SHARED, "scenes", *_OF_FILMS))
+    data = synthesize_scenes(options.output, progress=True, workers=usable_cores(), **settings)
     return (
         f"{data.root}: {data.films} films, {data.frames} frames with {data.boxes} boxes of "
         f"{data.vehicles} vehicles"
     )
-
-
-def _settings(options: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """What was given; the functions know the defaults."""
-    from ..runtime import usable_cores
-
-    settings = given(options, (*_SHARED, *names)) | {"workers": usable_cores()}
-    return {name: value for name, value in settings.items() if value is not None}
