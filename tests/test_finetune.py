@@ -118,6 +118,7 @@ def test_a_training_leaves_weights_history_and_curves(straight) -> None:
     records = straight.history.epochs
     assert [record.losses["total"] for record in records] == pytest.approx(TOTALS, rel=1e-3)
     assert records[-1].metrics["mAP"] == pytest.approx(MEAN_AP, abs=1.5)
+    assert (straight.output / "last.ckpt").stat().st_mode & 0o600 == 0o600
     written = json.loads((straight.output / "history.json").read_text())
     assert [record["epoch"] for record in written["epochs"]] == [1, 2]
     assert written["settings"]["pose_convention"] == "published"

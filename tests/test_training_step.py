@@ -21,7 +21,6 @@ from multitasknet.models.multitasknet.definition import MultiTaskNetDefinition
 from multitasknet.models.multitasknet.network import DenseLayer
 from multitasknet.training.augmentation import augment, erase, jitter, mirror, random_crop
 from multitasknet.training.batches import Draw, FeatureSource, IdentitySampler, ShuffledSampler
-from multitasknet.training.loop import load_state, save_state
 from multitasknet.training.losses import MultiTaskLoss, batch_hard_triplet, cross_entropy
 from multitasknet.training.settings import IdentitySettings, Settings
 from multitasknet.training.step import (
@@ -438,21 +437,6 @@ def test_an_overflow_at_the_smallest_scale_is_hopeless() -> None:
     step.set_rate(0.01)
     results = [step(*batch(1e19)) for _ in range(15)]
     assert [result.is_hopeless for result in results] == [False] * 14 + [True]
-
-
-def test_the_state_holds_all_that_the_next_steps_need(tmp_path) -> None:
-    network, step = small_step(scaled=True)
-    step.set_rate(0.01)
-    step(*batch(1))
-    save_state(tmp_path / "last.ckpt", network, step, 2)
-    assert (tmp_path / "last.ckpt").stat().st_mode & 0o600 == 0o600
-    step(*batch(2))
-    other, other_step = small_step(scaled=True)
-    assert load_state(tmp_path / "last.ckpt", other, other_step) == 2
-    other_step.set_rate(0.01)
-    other_step(*batch(2))
-    # Momentum makes the second step depend on the first.
-    assert values(other) == values(network)
 
 
 def test_a_frozen_part_keeps_weights_and_statistics() -> None:
