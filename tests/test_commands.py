@@ -169,6 +169,8 @@ def test_a_setting_is_checked_wherever_it_comes_from(name, tmp_path, capsys) -> 
     arguments = ["finetune", "--data", "x", "--output", str(tmp_path / "run")]
     assert main([*arguments, "--config", str(config)]) == 2
     assert f"{name} is " in capsys.readouterr().err
+    assert main([*arguments, "--epochs", "many"]) == 2
+    assert "options: epochs is 'many'; expected a valid integer" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

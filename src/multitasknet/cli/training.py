@@ -16,6 +16,7 @@ from ..training.settings import (
     MultiTaskNetSettings,
     PoseSettings,
     Settings,
+    check_settings,
     read_config,
 )
 from .options import add_command, add_options, given, print_table
@@ -73,6 +74,7 @@ def add_parsers(commands: Any) -> None:
         help="a labelled data set to measure each round on (its smallest test set)",
     )
     _add_shared(adapt, "a folder for the results")
+    adapt.set_defaults(resume=False)
     _add_settings(adapt, "rounds", AdaptSettings, _OF_ROUNDS)
 
 
@@ -112,6 +114,8 @@ def _settings(
         settings |= {"weights": "card", "card": options.weights}
     elif options.weights:
         settings["weights"] = options.weights
+    if not options.resume:  # else what is not given is the earlier training's
+        check_settings(settings, "options", kind)
     return settings
 
 
