@@ -72,6 +72,6 @@ def sorted_ids(ids: Iterable[int | None]) -> tuple[int, ...]:
     return tuple(sorted({raw for raw in ids if raw is not None}))
 
 
-def _columns(records: Iterable[Any]) -> list[list[int | None]]:
+def _columns(records: Iterable[Any]) -> list[list[Any]]:
     rows = [(record.vehicle_id, record.color_id, record.type_id) for record in records]
     return [[row[column] for row in rows] for column in range(3)]
