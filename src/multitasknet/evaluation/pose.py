@@ -42,38 +42,23 @@ CALIBRATED_AT = 0.1
 
 @dataclass(frozen=True)
 class PartScore:
-    """A part of the data.
-
-    Attributes:
-        images: how many.
-        visible, hidden: of such keypoints ``keypoints``, their number, and what
-            :meth:`.KeypointErrors.score` is.
-    """
+    """A part of the data: how many images, and its visible and its hidden keypoints."""
 
     images: int
-    visible: dict[str, float]
+    visible: dict[str, float]  # ``keypoints``, their number, and :meth:`.KeypointErrors.score`
     hidden: dict[str, float]
 
 
 @dataclass(frozen=True, eq=False)
 class PoseEvaluation:
-    """Estimated keypoints beside the true ones of N images, and what that comes to.
-
-    Attributes:
-        records: what is known of each image.
-        estimates, truth: float32 ``[N, 36, 3]`` of x, y (pixels of the image) and confidence. A
-            true keypoint is visible from 0.5 on.
-        sides: the images' longer sides in pixels, ``[N]``: the unit of all distances.
-        unlabelled: images without keypoints, which are left out.
-        settings: weights, data and versions that the metrics belong to.
-    """
+    """Estimated keypoints beside the true ones of N images, and what that comes to."""
 
     records: tuple[Record, ...]
-    estimates: np.ndarray
-    truth: np.ndarray
-    sides: np.ndarray
-    unlabelled: int
-    settings: dict[str, Any]
+    estimates: np.ndarray  # float32 ``[N, 36, 3]`` of x, y (pixels of the image) and confidence
+    truth: np.ndarray  # the same; a true keypoint is visible from a confidence of 0.5 on
+    sides: np.ndarray  # the images' longer sides in pixels, ``[N]``: the unit of all distances
+    unlabelled: int  # images without keypoints, which are left out
+    settings: dict[str, Any]  # weights, data and versions that the metrics belong to
 
     @cached_property
     def errors(self) -> KeypointErrors:

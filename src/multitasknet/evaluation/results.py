@@ -91,25 +91,18 @@ class AttributeResult:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """All results of one evaluation.
+    """All results of one evaluation."""
 
-    Attributes:
-        rankings: ``plain``, by squared Euclidean distance; where it was asked for ``re-ranked``;
-            and ``by track``, with the mean of its track for each gallery image's embedding, if the
-            protocol ranks so and tracks are known.
-        attributes: ``color`` and ``type``, if the network has such heads and images are labelled.
-        outputs: of the network for query and gallery, as they were compared.
-        draw: what was ranked, by a protocol that draws the gallery at first.
-        dataset: the images.
-        settings: weights, data and versions that the metrics belong to.
-    """
-
+    # ``plain``, by squared Euclidean distance; where it was asked for ``re-ranked``; and ``by
+    # track``, with the mean of its track for each gallery image's embedding, if the protocol ranks
+    # so and tracks are known.
     rankings: dict[str, RankingResult]
+    # ``color`` and ``type``, if the network has such heads and images are labelled.
     attributes: dict[str, AttributeResult]
-    outputs: Embeddings
-    draw: Draw
+    outputs: Embeddings  # of the network for query and gallery, as they were compared
+    draw: Draw  # what was ranked, by a protocol that draws the gallery at first
     dataset: VehicleDataset
-    settings: dict[str, Any]
+    settings: dict[str, Any]  # weights, data and versions that the metrics belong to
 
     @property
     def ranking(self) -> RankingResult:
