@@ -19,9 +19,10 @@ def pictures(folder: Path, *names: str) -> None:
         Image.new("RGB", (8, 8)).save(folder / name)
 
 
-def write(path: Path, *lines: str) -> None:
+def write(path: Path, *lines: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
 
 
 def vehicleid(root: Path) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 from conftest import ASSETS
+from drawn_sets import write
 from PIL import Image
 from served import serving
 from stores import PixelPredictor, use_in_commands
@@ -27,13 +27,6 @@ from multitasknet.gallery.gallery import Gallery
 from multitasknet.images import Frame, open_picture, read_image
 from multitasknet.report.page import thumbnail
 from multitasknet.server.service import Service
-
-
-def written(path: Path, lines: Sequence[str]) -> Path:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return path
-
 
 # Two boxes as each program writes them: frame 1, -10,20 to 100,90, which leaves the frame, track 7,
 # confidence 0.9; frame 3, 100,50 to 190,140, of no track, 0.5.
@@ -84,10 +77,8 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_every_format_gives_the_boxes_that_were_written(
-    format: str, frames: list[Path], tmp_path: Path
-) -> None:
-    files = [written(tmp_path / name, text.splitlines()) for name, text in FORMATS[format].items()]
+def test_every_format_gives_the_boxes_that_were_written(format, frames, tmp_path) -> None:
+    files = [write(tmp_path / name, *text.splitlines()) for name, text in FORMATS[format].items()]
     found = boxes_of(frames, tmp_path if format in ("yolo", "kitti") else files[0])
     track, label = ("" if format in ("yolo", "kitti") else "7"), ("" if format == "mot" else "car")
     assert [(one.image, one.xyxy, one.track, one.confidence, one.label) for one in found] == [
@@ -132,9 +123,7 @@ def test_every_format_gives_the_boxes_that_were_written(
         ("missing.csv", None, "the file cannot be read"),
     ],
 )
-def test_faults_are_named_by_place_and_value(
-    tmp_path: Path, name: str, text: str | None, message: str
-) -> None:
+def test_faults_are_named_by_place_and_value(tmp_path, name, text, message) -> None:
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=message):
@@ -142,8 +131,8 @@ def test_faults_are_named_by_place_and_value(
 
 
 def test_a_folder_holds_a_text_for_each_frame(tmp_path: Path) -> None:
-    written(tmp_path / "a" / "one.txt", ["0 .5 .5 .5 .5"])
-    written(tmp_path / "a" / "two.txt", ["1,1,5,5,90,90,1"])
+    write(tmp_path / "a" / "one.txt", "0 .5 .5 .5 .5")
+    write(tmp_path / "a" / "two.txt", "1,1,5,5,90,90,1")
     with pytest.raises(DataError, match="not one text for each frame"):
         read_boxes(tmp_path / "a")
 
@@ -152,26 +141,26 @@ def test_what_is_marked_as_nothing_or_small_is_left_out_and_counted(
     frames: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = ["1,4,10,20,100,50,1", "1,5,10,20,100,50,0", "2,6,600,20,72,50,1", "2,7,620,20,72,50,1"]
-    found = boxes_of(frames, written(tmp_path / "gt.txt", [*rows, "9,8,10,20,100,50,1"]))
+    found = boxes_of(frames, write(tmp_path / "gt.txt", *rows, "9,8,10,20,100,50,1"))
     assert [(one.track, one.xyxy) for one in found] == [
         ("4", (10, 20, 110, 70)),
         ("6", (600, 20, 640, 70)),
     ]
     assert "1 of 3 boxes are left out" in caplog.text and "1 of 3 frames match none" in caplog.text
-    small = written(tmp_path / "small.txt", ["1,4,10,20,30,50,1", "1,4,620,20,90,50,1"])
+    small = write(tmp_path / "small.txt", "1,4,10,20,30,50,1", "1,4,620,20,90,50,1")
     with pytest.raises(DataError, match="no box has 32 pixels a side within its frame"):
         boxes_of(frames, small)  # and not whole frames
     with pytest.raises(DataError, match=r"no box is of these 1 images, such as .*005.png; it has"):
         boxes_of(frames[4:], tmp_path / "gt.txt")
     with pytest.raises(DataError, match=r"empty.txt: there is no box"):
-        boxes_of(frames, written(tmp_path / "empty.txt", ["# frame,id", ""]))
+        boxes_of(frames, write(tmp_path / "empty.txt", "# frame,id", ""))
 
 
 def test_a_track_and_a_confidence_that_are_not_known(tmp_path: Path) -> None:
-    mot = written(tmp_path / "mot.txt", ["1,-1,5,5,40,40,-1,-1,-1,-1"])
-    yolo = written(tmp_path / "frame_1.txt", ["2 .5 .5 .1 .2 .9 7", "2 .5 .5 .1 .2"])
+    mot = write(tmp_path / "mot.txt", "1,-1,5,5,40,40,-1,-1,-1,-1")
+    yolo = write(tmp_path / "frame_1.txt", "2 .5 .5 .1 .2 .9 7", "2 .5 .5 .1 .2")
     rows = ["id,track_id,frame,x,y,w,h,conf,class", "3,ab,1,5,5,40,40,-1.0,", "4,,1,5,5,40,40,,car"]
-    table = written(tmp_path / "a.csv", rows)
+    table = write(tmp_path / "a.csv", *rows)
     found = [one for file in (mot, yolo, table) for one in read_boxes(file).boxes]
     assert [(one.track, one.confidence, one.label) for one in found] == [
         *[("", 1, ""), ("7", 0.9, "2"), ("", 1, "2"), ("ab", 1, ""), ("", 1, "car")]
@@ -183,22 +172,20 @@ def test_frames_are_told_apart_by_folder_and_counted_from_one(tmp_path: Path) ->
     for path in pictures:
         path.parent.mkdir(exist_ok=True)
         Image.new("RGB", (99, 99)).save(path)
-    mot = written(tmp_path / "mot.txt", ["1,1,0,0,50,50,1", "3,1,0,0,50,50,1"])
+    mot = write(tmp_path / "mot.txt", "1,1,0,0,50,50,1", "3,1,0,0,50,50,1")
     # Pictures that begin with 0 are frames from 1, as the format counts.
     assert [one.image.name for one in boxes_of(pictures[:3], mot)] == ["0.png", "2.png"]
     with pytest.raises(DataError, match=r"frame 1 may be .*a/0.png or .*b/0.png"):
         boxes_of(pictures, mot)
     table = ["image,x,y,w,h", "b/1.png,0,0,50,60", "a/1.png,0,0,70,80"]
-    found = boxes_of(pictures, written(tmp_path / "boxes.csv", table))
+    found = boxes_of(pictures, write(tmp_path / "boxes.csv", *table))
     assert [(one.image, one.xyxy[2:]) for one in found] == [
         (pictures[1], (70, 80)),
         (pictures[4], (50, 60)),
     ]
 
 
-def test_a_frame_is_decoded_once_while_its_crops_are_in_use(
-    frames: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_frame_is_decoded_once_while_its_crops_are_in_use(frames, monkeypatch) -> None:
     from multitasknet import images
 
     decoded = []
@@ -259,7 +246,7 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
             rows.append(f"{place}.png,{x},17,{width},{height},t{number},car")
             x += width + 7
         Image.fromarray(frame).save(folder / "frames" / f"{place}.png")
-    written(folder / "boxes.csv", rows)
+    write(folder / "boxes.csv", *rows)
     for row in rows[1:]:
         name, *numbers, track, _ = row.split(",")
         x, y, width, height = map(int, numbers)
@@ -325,9 +312,7 @@ def store(street: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gall
     return Gallery(tmp_path / "city.lance")
 
 
-def test_rows_keep_frame_and_box_and_are_those_of_crops_cut_by_hand(
-    store: Gallery, street: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rows_keep_frame_and_box_and_are_those_of_crops_cut_by_hand(store, street, capsys) -> None:
     columns = ["id", "image", "box", "track", "crops", "label", "width", "height", "embedding"]
     rows = sorted(store.rows(columns), key=lambda row: row["id"])
     predictor = PixelPredictor()
@@ -348,7 +333,7 @@ def test_rows_keep_frame_and_box_and_are_those_of_crops_cut_by_hand(
     scale = np.array([900, 420] * 2)
     corners = [",".join(map(repr, (row["box"] / scale).tolist())) for row in rows]
     lines = [f"{row['image']},{one},," for row, one in zip(rows, corners, strict=True)]
-    written(shares, ["image,X1,Y1,X2,Y2,track,camera", *lines])
+    write(shares, "image,X1,Y1,X2,Y2,track,camera", *lines)
     (report,) = printed(capsys, "gallery", "add", store.path, "--manifest", shares)
     assert (report["added"], report["unchanged"]) == (0, 6)
     assert {row["track"] for row in store.rows(["track"])} == {"t0", "t1", "t2"}
@@ -381,9 +366,7 @@ def test_crops_of_rows_are_written_with_a_manifest_that_gallery_add_reads(
         (tmp_path / "gone.png").rename(kept[0].id.partition("#")[0])
 
 
-def test_pages_and_tables_show_crops(
-    store: Gallery, street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_pages_and_tables_show_crops(store, street, tmp_path, capsys) -> None:
     query = find_images(street / "crops")[0]
     line = ["search", "--gallery", store.path, "--query", query, "--top", "1"]
     (found,) = printed(capsys, *line, "--output", tmp_path / "found.html")

@@ -77,9 +77,7 @@ def test_class_maps_rank_the_sorted_ids() -> None:
     assert maps.type_names == ("suv", "estate")
 
 
-def test_what_spoils_the_metrics_is_warned_of(
-    roots: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_spoils_the_metrics_is_warned_of(roots, tmp_path, caplog) -> None:
     warn_about(read_dataset(roots["veri"]))
     assert not caplog.text
     warn_about(read_dataset(roots["csv"]))
@@ -122,9 +120,7 @@ def test_cityflow_states_neither_colour_nor_type_and_only_its_training_vehicles(
     ("gone", "layout"),
     [(["*.xml"], "VeRi-776 (name lists)"), (["*.xml", "name_*.txt"], "VeRi-776 (folders)")],
 )
-def test_veri_without_xml_is_read_from_its_names(
-    tmp_path: Path, gone: list[str], layout: str
-) -> None:
+def test_veri_without_xml_is_read_from_its_names(tmp_path, gone, layout) -> None:
     root = drawn.veri(tmp_path / "data", PLAN)
     wanted = read_dataset(root)
     for path in [path for one in gone for path in root.glob(one)]:
@@ -267,9 +263,7 @@ def drawn_as(form: str, root: Path) -> Path:
 
 
 @pytest.mark.parametrize("form", LISTS)
-def test_missing_images_and_doubled_names_are_named_in_every_layout(
-    tmp_path: Path, form: str
-) -> None:
+def test_missing_images_and_doubled_names_are_named_in_every_layout(tmp_path, form) -> None:
     root, (name, header) = drawn_as(form, tmp_path / "data"), LISTS[form]
     file = root / name
     rows = file.read_text().splitlines()
@@ -307,9 +301,7 @@ def test_unknown_classes_are_unknown_in_every_layout_that_states_any(
 
 
 @pytest.mark.parametrize("folder", ["image_train", "bounding_box_train"])
-def test_folders_alone_name_what_is_no_picture_and_what_states_no_vehicle(
-    tmp_path: Path, folder: str
-) -> None:
+def test_folders_alone_name_what_is_no_picture_and_what_states_no_vehicle(tmp_path, folder) -> None:
     pictures(tmp_path / folder, "0001_c001_00000001_0.jpg")
     broken = tmp_path / folder / "0002_c1s1_000451_03.jpg"
     broken.write_bytes(b"none")
@@ -407,9 +399,7 @@ TWO = '<a>\n<Item imageName="x" vehicleID="two" cameraID="c1" colorID="1"/></a>'
         ),
     ],
 )
-def test_bad_data_is_named_by_file_line_and_value(
-    tmp_path: Path, layout: str, spoil: Callable[[Path], object], named: str
-) -> None:
+def test_bad_data_is_named_by_file_line_and_value(tmp_path, layout, spoil, named) -> None:
     root = LAYOUTS[layout](tmp_path / "data", PLAN)
     spoil(root)
     with pytest.raises(DataError) as refused:
@@ -430,9 +420,7 @@ def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("variant", list(Variant))
-def test_stored_maps_are_used_and_agree_with_drawn_ones(
-    roots: dict[str, Path], variant: Variant
-) -> None:
+def test_stored_maps_are_used_and_agree_with_drawn_ones(roots, variant) -> None:
     (drawn_record, *_), (stored_record, *_) = (
         read_dataset(roots[layout], ["query"]).query.records for layout in ("pamtri", "stored")
     )
@@ -509,9 +497,7 @@ def test_visibility_comes_with_the_keypoints(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_any_number_of_workers_gives_what_preprocessing_gives(
-    roots: dict[str, Path], workers: int
-) -> None:
+def test_any_number_of_workers_gives_what_preprocessing_gives(roots, workers) -> None:
     split, spec = read_dataset(roots["pamtri"]).train, MultiTaskNetSpec(Variant.HEATMAP_SEGMENT)
     batches = list(read_batches(split, spec, (64, 32), batch_size=5, workers=workers))
     assert [len(one["index"]) for one in batches] == [5, 5, 2]
@@ -525,9 +511,7 @@ def test_any_number_of_workers_gives_what_preprocessing_gives(
         np.testing.assert_array_equal(pose, p)
 
 
-def test_order_labels_augmentation_and_remainder_of_mindspores_pipeline(
-    roots: dict[str, Path],
-) -> None:
+def test_order_labels_augmentation_and_remainder_of_mindspores_pipeline(roots) -> None:
     split, seen = read_dataset(roots["pamtri"]).train, set()
 
     def darken(sample, index, place):
@@ -574,9 +558,7 @@ def test_a_picture_that_goes_while_it_is_read_is_named(tmp_path: Path) -> None:
 # The commands
 
 
-def test_check_data_counts_the_splits(
-    roots: dict[str, Path], capsys: pytest.CaptureFixture
-) -> None:
+def test_check_data_counts_the_splits(roots, capsys) -> None:
     assert main(["check-data", str(roots["veri"])]) == 0
     layout, header, images, *_ = capsys.readouterr().out.splitlines()
     assert layout.endswith("veri: VeRi-776 (XML and name lists), evaluated by --protocol veri")

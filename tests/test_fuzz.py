@@ -589,9 +589,7 @@ def test_damaged_stores(tmp_path: Path, city: Path, data: st.DataObject) -> None
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"rows": 4}', "[]", '{"sows": 4}', "\udcff"])
-def test_damaged_facts_beside_the_embeddings_are_as_if_not_there(
-    tmp_path: Path, city: Path, text: str
-) -> None:
+def test_damaged_facts_beside_the_embeddings_are_as_if_not_there(tmp_path, city, text) -> None:
     """What a deep run of :func:`test_damaged_stores` found, for rates and the index's recall."""
     shutil.copytree(city, tmp_path / "city.lance")
     gallery = Gallery(tmp_path / "city.lance")

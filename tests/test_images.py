@@ -114,9 +114,7 @@ def test_what_no_decoder_reports_is_not_promised(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("largest", [200, 0x3FF, 0xFFF])
 @pytest.mark.parametrize("mode", ["I", "I;16", "png", "rgb"])
-def test_16_bits_that_hold_fewer_are_refused_and_not_black(
-    tmp_path: Path, mode: str, largest: int
-) -> None:
+def test_16_bits_that_hold_fewer_are_refused_and_not_black(tmp_path, mode, largest) -> None:
     values = np.linspace(0, largest, 64).astype(np.uint16).reshape(8, 8)
     image: Image.Image | Path = tmp_path / "deep.png"
     if mode == "rgb":

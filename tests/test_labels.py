@@ -56,9 +56,7 @@ CARS = "\u8f66 caf\u00e9"
         ("no-such-thing", "utf-8"),
     ],
 )
-def test_text_is_read_in_the_encoding_that_it_has(
-    tmp_path: Path, declared: str | None, encoding: str
-) -> None:
+def test_text_is_read_in_the_encoding_that_it_has(tmp_path, declared, encoding) -> None:
     head = f'<?xml version="1.0" encoding="{declared}"?>\n' if declared else ""
     content = f"{head}{CARS}\n \n  last\n".encode(encoding)
     (tmp_path / "list").write_bytes(content)
@@ -125,9 +123,7 @@ def test_rows_as_spreadsheets_write_them(tmp_path: Path, delimiter: str) -> None
         (["b", *VALUES[:-3], "x", "1", "1"], "column 109 is 'x'; expected a finite number"),
     ],
 )
-def test_a_bad_row_is_named_by_file_line_and_value(
-    tmp_path: Path, row: list[str], named: str
-) -> None:
+def test_a_bad_row_is_named_by_file_line_and_value(tmp_path, row, named) -> None:
     first = VALUES if row[0] == "b" else ROW[1:]
     path = write(tmp_path / "label.csv", ["first.jpg", *first], row)
     with pytest.raises(DataError) as refused:

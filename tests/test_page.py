@@ -128,9 +128,7 @@ def test_filters_and_the_slider_are_kept_in_the_address(browser: Browser, served
     browser.wait(f"{HITS} === 24")
 
 
-def test_a_users_probabilities_and_a_journey(
-    browser: Browser, served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_users_probabilities_and_a_journey(browser, served, monkeypatch) -> None:
     service, predictor = served.service, served.service.predictor
     as_json = service.row_as_json
 
@@ -201,9 +199,7 @@ def test_marks_become_labels(browser: Browser, served: Served, tmp_path: Path) -
     assert browser.run("document.querySelector('#marks').hidden") is True
 
 
-def test_after_a_failed_upload_nothing_old_is_left(
-    browser: Browser, served: Served, tmp_path: Path
-) -> None:
+def test_after_a_failed_upload_nothing_old_is_left(browser, served, tmp_path) -> None:
     note = tmp_path / "note.jpg"
     note.write_bytes(b"no picture")
     search(browser, served)
@@ -282,9 +278,7 @@ def test_the_docs_examples_work(browser: Browser, served: Served) -> None:
     assert all(code == "200\n" or code.startswith("#") for code in results), results
 
 
-def test_a_server_without_a_gallery_says_so(
-    browser: Browser, served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_without_a_gallery_says_so(browser, served, monkeypatch) -> None:
     monkeypatch.setattr(served.service, "gallery", None)
     go(browser, served)
     assert "no gallery" in text(browser, "#about")

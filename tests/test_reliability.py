@@ -7,7 +7,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -83,9 +83,7 @@ def test_an_output_is_checked_before_any_work(tmp_path: Path) -> None:
         ["synthesize", "--output", "{d}/data", "--cameras", "100000000"],
     ],
 )
-def test_an_output_that_cannot_be_is_refused_and_nothing_is_lost(
-    command: list[str], tmp_path: Path, capsys
-) -> None:
+def test_an_output_that_cannot_be_is_refused_and_nothing_is_lost(command, tmp_path, capsys) -> None:
     photo, weights = tmp_path / "q.jpg", tmp_path / "w.ckpt"
     photo.write_bytes(PHOTO.read_bytes())
     weights.write_bytes(b"weights")
@@ -216,9 +214,7 @@ def large_page(target: Path, _: Path) -> None:
         (large_page, "page.html"),
     ],
 )
-def test_a_full_disk_is_one_error_and_leaves_nothing(
-    write: Callable[[Path, Path], None], name: str, tmp_path: Path, checkpoint: Path
-) -> None:
+def test_a_full_disk_is_one_error_and_leaves_nothing(write, name, tmp_path, checkpoint) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         write(tmp_path / name, checkpoint)
     assert [path.name for path in tmp_path.iterdir() if path.name != "data"] == []

@@ -125,7 +125,7 @@ def frames_of(path: Path) -> tuple[Video, list[Frame]]:
     return video, [one for one in video.frames(START) if one]
 
 
-def test_frames_have_numbers_and_times(film: Path) -> None:
+def test_frames_have_numbers_and_times(film: Path, tmp_path: Path) -> None:
     video = Video(str(film))
     # Hundreds may wait for their turn.
     assert str(film) not in [one.path for one in psutil.Process().open_files()]
@@ -137,12 +137,10 @@ def test_frames_have_numbers_and_times(film: Path) -> None:
     ]
     assert video.end == START + timedelta(seconds=3)
     assert np.abs(frames[9].pixels.astype(int) - draw(10)).mean() < 3
-
-
-def test_a_rate_that_no_camera_has_is_not_believed(tmp_path: Path) -> None:
-    video, frames = frames_of(write_video(tmp_path / "film.mkv", greys(4), rate=1000))
+    # A rate that no camera has is not believed.
+    video, found = frames_of(write_video(tmp_path / "film.mkv", greys(4), rate=1000))
     assert video.rate == 25
-    assert [one.time for one in frames] == [START + timedelta(milliseconds=ms) for ms in range(4)]
+    assert [one.time for one in found] == [START + timedelta(milliseconds=ms) for ms in range(4)]
 
 
 def test_a_turned_video_is_upright(film: Path, tmp_path: Path) -> None:
@@ -163,9 +161,7 @@ def test_a_turned_video_is_upright(film: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("suffix", "is_cut"), [(".mp4", False), (".mkv", False), (".mkv", True)])
-def test_a_damaged_file_loses_its_damaged_part(
-    tmp_path: Path, suffix: str, is_cut: bool, caplog
-) -> None:
+def test_a_damaged_file_loses_its_damaged_part(tmp_path, suffix, is_cut, caplog) -> None:
     path = write_video(tmp_path / f"film{suffix}", greys(48))
     content = bytearray(path.read_bytes())
     middle, noise = len(content) // 2, np.random.default_rng(1).bytes(len(content) // 30)
@@ -364,9 +360,7 @@ def test_tracks_become_rows_of_a_gallery(film: Path, boxes: Path, tmp_path: Path
     assert Gallery(store).find([digest])[digest].id == rows[0]["id"]
 
 
-def test_tracks_that_are_embedded_again_stay_tracks(
-    film: Path, boxes: Path, tmp_path: Path
-) -> None:
+def test_tracks_that_are_embedded_again_stay_tracks(film, boxes, tmp_path) -> None:
     store = tmp_path / "city.lance"
     follow(film, store, lambda _: GivenTracks(boxes))
     before, other = rows_of(store), PixelPredictor(weights="cd" * 32)
@@ -425,11 +419,9 @@ def test_boxes_are_followed_from_either_number_and_without_confidences(
     follow(film, tmp_path / "b", lambda _: GivenTracks(file))
     lasts = {row["track"][-1]: row["last"] for row in table_of(tmp_path / "b")}
     assert lasts["1"] == (START + timedelta(seconds=2.4)).isoformat()  # its frame 25
-
-
-def test_kittis_frames_count_from_0(tmp_path: Path) -> None:
-    (tmp_path / "0000.txt").write_text("4 7 Car 0 0 -1 9 9 60 60 -1 -1 -1 -1 -1 -1 -1\n")
-    assert [*GivenDetections(tmp_path / "0000.txt").frames] == [5]
+    # KITTI's frames count from 0.
+    file.write_text("4 7 Car 0 0 -1 9 9 60 60 -1 -1 -1 -1 -1 -1 -1\n")
+    assert [*GivenDetections(file).frames] == [5]
 
 
 @pytest.mark.parametrize("name", ["det.txt", "det.csv", "det.json"])
@@ -470,9 +462,7 @@ def test_an_interruption_while_tracks_are_written_writes_none_twice(
     assert len(names) == len(set(names)) > 0
 
 
-def test_a_track_is_kept_within_a_minute_though_no_other_ends(
-    film: Path, tmp_path: Path, monkeypatch
-) -> None:
+def test_a_track_is_kept_within_a_minute_though_no_other_ends(film, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(run, "_LATEST", 0.0)  # the minute
     kept: list[int] = []
 
@@ -521,9 +511,7 @@ def test_the_best_crops_are_whole_near_unhidden_and_of_different_views() -> None
         (timedelta(minutes=1), ["20261101T080000-1"]),
     ],
 )
-def test_a_vehicle_that_comes_back_late_is_another_track(
-    patience: timedelta, names: list[str]
-) -> None:
+def test_a_vehicle_that_comes_back_late_is_another_track(patience, names) -> None:
     seen = [Seen("1", np.float32([9, 9, 60, 60]), 1.0)]
     frames = [
         (Frame(number, START + timedelta(seconds=number), np.zeros((99, 99, 3), np.uint8)), there)
@@ -533,9 +521,7 @@ def test_a_vehicle_that_comes_back_late_is_another_track(
     assert [one.name for one in found] == names
 
 
-def test_boxes_below_32_pixels_and_beyond_the_frame_make_no_track(
-    film: Path, tmp_path: Path
-) -> None:
+def test_boxes_below_32_pixels_and_beyond_the_frame_make_no_track(film, tmp_path) -> None:
     places = {1: "50,50,60,31", 2: "900,900,60,60", 3: "210,-20,60,60"}
     path = tmp_path / "odd.txt"
     rows = (f"{number},{car},{box},1\n" for number in range(1, 20) for car, box in places.items())
