@@ -412,7 +412,7 @@ class Surface:
 
 
 DEEP = "[" * 2500
-URL = "https://example.com/a.ckpt"
+URL = re.findall(r"asset-link: <(.*)>", PLAIN_CARD)[0]
 BAD_CARDS = [
     PLAIN_CARD.replace(*one)
     for one in (
