@@ -60,6 +60,7 @@ class Picture:
         look: what vehicles that are hard to tell apart have in common: model and colour where
             ``model_<split>.csv`` states the model, else type and colour.
         teacher: what another network makes of the picture, to learn from; None without one.
+        views: what is kept of the picture as seen some times, a row each; None if nothing is.
     """
 
     pixels: np.ndarray
@@ -69,6 +70,7 @@ class Picture:
     kind: int
     look: tuple[str, int]
     teacher: np.ndarray | None = None
+    views: np.ndarray | None = None
 
 
 # A picture's arrays, as it is or augmented.
@@ -307,7 +309,8 @@ def estimate_statistics(network: nn.Module, batches: Iterable[list[Tensor]]) -> 
     for norm in learning:
         norm.reset_running_stats()
         norm.momentum = None
-    embed(network, batches, training=learning)
+    if learning:
+        embed(network, batches, training=learning)
 
 
 @torch.inference_mode()

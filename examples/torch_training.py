@@ -190,12 +190,12 @@ def _loaded(batches: Dataset, first: int, plan: Plan) -> Iterator[list[Tensor]]:
             num_workers=plan.workers,
             prefetch_factor=4 if plan.workers else None,
             pin_memory=plan.device == "cuda",
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
         )
     )
 
 
-def _start_worker(_: int) -> None:
+def start_worker(_: int) -> None:
     cv2.setNumThreads(0)
     os.nice(5)
 

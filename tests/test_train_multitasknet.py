@@ -119,3 +119,41 @@ def test_the_network_gives_what_the_package_makes_of_its_weights(
     found = same(*(mindspore.Tensor(one.contiguous().numpy()) for one in (x, p)))
     for ours, theirs in zip(found, (color, kind, embedding), strict=True):
         np.testing.assert_allclose(ours.asnumpy(), theirs.numpy(), rtol=1e-3, atol=1e-3)
+
+
+def test_the_last_block_alone_can_be_trained(
+    script: ModuleType, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies before it stays, and training starts where the weights are."""
+    shipped = ROOT / "assets" / "multitasknet_synthetic.ckpt"
+    for name, value in import_module("torch_training").ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    options = [
+        "--batch-size=8",
+        "--workers=0",
+        "--stages",
+        "32:2",
+        f"--output={tmp_path / 'a.pth'}",
+    ]
+    last = ["--weights", str(shipped), "--last-block", "--learning-rate=1e-3"]
+    monkeypatch.setattr("sys.argv", ["x", "--data", str(data), *options, *last])
+    script.main()
+    before, after = script.MultiTaskNet(3), script.MultiTaskNet(3)
+    before.start_from(shipped)
+    after.start_from(tmp_path / "a.pth")
+    same = {
+        name
+        for name, value in before.published().items()
+        if torch.equal(value, after.published()[name])
+    }
+    lower = {name for name in before.published() if name.startswith("base.")}
+    lower -= {name for name in lower if "denseblock4" in name or "norm5" in name}
+    assert lower <= same
+    assert not [name for name in same - lower if name.endswith("conv2.weight")]
+
+    rows = np.load(tmp_path / "a.views.npy")
+    x, p, embedding = script.split_rows(torch.from_numpy(rows), side=1)
+    assert len(rows) == 2 * len(read_dataset(data, ("train",)).train)
+    with torch.no_grad():
+        found = before.eval().last_block(x, p)[0]
+    assert torch.cosine_similarity(found, embedding).min() > 0.999
