@@ -269,7 +269,8 @@ def test_patches_of_fiftyone_get_embedding_color_and_type(predictor, tmp_path) -
     samples = SimpleNamespace(iter_samples=lambda autosave: iter([full, Sample(vehicles=None)]))
     embed_patches(samples, predictor, patches_field="vehicles", embeddings_field="vector")
     wanted = Embedder(predictor, bgr=False)(picture, boxes)
-    named = predictor.predict([np.ascontiguousarray(picture[5:295, :290])])[0]
+    x1, y1, x2, y2 = boxes[0].astype(int)
+    named = predictor.predict([np.ascontiguousarray(picture[y1:y2, x1:x2])])[0]
     assert np.stack([patch["vector"] for patch in patches[:3]]) == pytest.approx(
         wanted[:3], abs=1e-5
     )
