@@ -17,7 +17,7 @@ command goes on where it was interrupted, for more steps if there are more. ``--
 from trained ones, for other vehicles than they were trained on.
 
 With ``--last-block``, too, only the last dense block and the heads are trained, which on two cores
-is forty times as fast: each picture goes through the layers before them ``--views`` times, changed
+is twenty times as fast: each picture goes through the layers before them ``--views`` times, changed
 at random each time, and what they give is kept in a file beside the output. Embeddings are held
 near those of the weights it starts from (Li and Hoiem, Learning without Forgetting, ECCV 2016).
 """
@@ -326,8 +326,12 @@ def with_views(
     network: MultiTaskNet, pictures: Sequence[Picture], options: argparse.Namespace
 ) -> list[Picture]:
     """The pictures with their views; the network trains its last block from now on."""
-    network.train_only_last_block()
+    network.to(options.device).train_only_last_block()
     rows = kept_views(network, pictures, options)
+    if len(rows) != len(pictures) * options.views:
+        raise SystemExit(
+            f"{options.output}: the views beside it are {len(rows)}, of other pictures; remove them"
+        )
     views = np.split(rows, len(pictures))
     return [replace(one, views=own) for one, own in zip(pictures, views, strict=True)]
 
@@ -368,6 +372,8 @@ def read_options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.last_block and not options.weights:
         parser.error("--last-block: needs --weights, whose other layers stay as they are")
+    if options.last_block and len(options.stages) > 1:
+        parser.error("--last-block: takes one of --stages, since views are kept at one size")
     return options
 
 

@@ -157,3 +157,6 @@ def test_the_last_block_alone_can_be_trained(
     with torch.no_grad():
         found = before.eval().last_block(x, p)[0]
     assert torch.cosine_similarity(found, embedding).min() > 0.999
+    monkeypatch.setattr("sys.argv", ["x", "--data", str(data), *options, *last, "--views=3"])
+    with pytest.raises(SystemExit, match="of other pictures"):
+        script.main()
