@@ -610,7 +610,7 @@ def test_who_reads_no_answer_is_let_go(hasty: Served) -> None:
 
 
 def test_small_bodies_pass_beside_large_ones_that_wait(small: Served) -> None:
-    limits = Limits(body=1 << 20, small_body=1 << 16, large_bodies=2, body_seconds=0.6)
+    limits = Limits(body=1 << 20, small_body=1 << 16, large_bodies=2, body_seconds=3)
     text = HEAD + "Content-Length: 1000000\r\n\r\n" + "a" * 100_000
     with serving(again(small), limits=limits) as one:
         with connections(one.address, 6, text) as every:
