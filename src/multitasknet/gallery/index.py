@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from math import ceil, sqrt
+from math import ceil
 from secrets import token_hex
 from typing import Any
 
@@ -82,8 +82,8 @@ def search(
 def narrowed(setting: Setting, total: int, kept: int) -> Setting:
     """The setting for a condition that keeps some of all rows."""
     # The nearest of fewer rows lie further away, in more parts.
-    probes = ceil(setting.probes * sqrt(total / max(kept, 1)))
-    return replace(setting, probes=min(probes, _parts(setting.rows)))
+    probes = min(ceil(setting.probes * total / max(kept, 1)), _parts(setting.rows))
+    return replace(setting, probes=probes)
 
 
 def measured(store: Store) -> Setting | None:
