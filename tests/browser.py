@@ -6,13 +6,15 @@ import json
 import re
 import shutil
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+from served import until_true
+
 CHROMIUM = shutil.which("chromium")
-_SECONDS = 60
+_COMMAND = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+_COMMAND += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 _MEASURE = (
     "<script>document.body.dataset.wide = document.documentElement.scrollWidth;"
     "document.body.dataset.broken = [...document.images].filter(i => !i.naturalWidth).length;"
@@ -26,9 +28,8 @@ def check_page(path: Path, width: int) -> None:
     assert not re.search(r"(src|href)=\"(?!data:|#)", text), "the page must stand alone"
     copy = path.with_name(f"measured-{width}.html")
     copy.write_text(text.replace("</body>", _MEASURE))
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-    command += [f"--window-size={width},900", f"--user-data-dir={path.parent / 'profile'}"]
-    command += ["--disable-background-networking", "--no-first-run", copy.as_uri()]
+    command = [*_COMMAND, "--dump-dom", f"--window-size={width},900", copy.as_uri()]
+    command += [f"--user-data-dir={path.parent / 'profile'}"]
     dom = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     found = {one: re.search(rf'data-{one}="(\d+)"', dom) for one in ("wide", "broken")}
     assert found["wide"] and int(found["wide"][1]) <= max(width, 500)
@@ -41,20 +42,18 @@ class Browser:
     def __init__(self, folder: Path) -> None:
         import websocket
 
-        command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-        command += ["--remote-debugging-port=0", f"--user-data-dir={folder}", "--hide-scrollbars"]
-        command += ["--disable-background-networking", "--disable-component-update"]
-        command += ["--disable-sync", "--disable-quic", "--disable-dev-shm-usage", "about:blank"]
+        command = [*_COMMAND, "--remote-debugging-port=0", f"--user-data-dir={folder}"]
+        command += ["--hide-scrollbars", "--disable-quic", "--disable-dev-shm-usage", "about:blank"]
         self._process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         port_file = folder / "DevToolsActivePort"
-        self._until(lambda: port_file.is_file() and port_file.read_text().count("\n"), "a browser")
+        until_true(lambda: port_file.is_file() and "\n" in port_file.read_text())
         port = port_file.read_text().split()[0]
         pages = json.load(urlopen(f"http://127.0.0.1:{port}/json/list"))
         address = next(page["webSocketDebuggerUrl"] for page in pages if page["type"] == "page")
         self._socket = websocket.create_connection(
-            address, timeout=_SECONDS, suppress_origin=True, max_size=None
+            address, timeout=60, suppress_origin=True, max_size=None
         )
         self._last = 0
         self.messages: list[str] = []
@@ -90,17 +89,12 @@ class Browser:
         """The value of a script as soon as it is true."""
         # What it looks at may not be there yet.
         tried = f"(() => {{ try {{ return {script} }} catch {{ return false }} }})()"
-        return self._until(lambda: self.run(tried), script)
+        return until_true(lambda: self.run(tried))
 
-    def go(self, url: str, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Open a page in a window of that size."""
-        self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=False,
-        )
+    def go(self, url: str, *, width: int = 1280, dark: bool = False) -> None:
+        """Open a page in a window of that width."""
+        window = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **window)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Page.navigate", url=url)
@@ -113,19 +107,7 @@ class Browser:
 
     def press(self, key: str, code: int, text: str = "") -> None:
         """Press a key."""
-        for kind in ("keyDown", "keyUp"):
-            self.call(
-                "Input.dispatchKeyEvent",
-                type=kind,
-                key=key,
-                code=key,
-                windowsVirtualKeyCode=code,
-                **({"text": text} if text and kind == "keyDown" else {}),
-            )
-
-    def _until(self, condition: Any, what: str) -> Any:
-        end = time.monotonic() + _SECONDS
-        while not (value := condition()):
-            assert time.monotonic() < end, f"waited in vain for {what}; {self.__dict__}"
-            time.sleep(0.05)
-        return value
+        pressed = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        typed = {"text": text} if text else {}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **pressed, **typed)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **pressed)

@@ -19,10 +19,6 @@ class Served:
     service: Any
     cache: Path | None = None
 
-    @property
-    def address(self) -> tuple[str, int]:
-        return "127.0.0.1", int(self.url.rpartition(":")[2])
-
 
 @contextmanager
 def serving(service: Any, host: str = "127.0.0.1", **options: Any) -> Iterator[Served]:
@@ -31,8 +27,7 @@ def serving(service: Any, host: str = "127.0.0.1", **options: Any) -> Iterator[S
     from multitasknet.server.process import listen, local_names, make_server
 
     with listen(host, 0) as listening:
-        app = create_app(service, hosts=local_names(host, listening), **options)
-        server = make_server(app)
+        server = make_server(create_app(service, hosts=local_names(host, listening), **options))
         url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
@@ -44,8 +39,10 @@ def serving(service: Any, host: str = "127.0.0.1", **options: Any) -> Iterator[S
             thread.join()
 
 
-def until_true(condition: Callable[[], Any], seconds: float = 60) -> None:
+def until_true(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    """What the condition gives as soon as it is true."""
     end = time.monotonic() + seconds
-    while not condition():
+    while not (value := condition()):
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
+    return value

@@ -72,10 +72,10 @@ def text(browser: Browser, selector: str) -> str:
     return browser.run(f"document.querySelector({selector!r}).innerText")
 
 
-def slide(browser: Browser, value: int) -> None:
+def change(browser: Browser, selector: str, value: str, event: str = "change") -> None:
     browser.run(
-        f"(() => {{ const one = document.querySelector('#reach'); one.value = {value};"
-        "one.dispatchEvent(new Event('input', {bubbles: true})); })()"
+        f"(() => {{ const one = document.querySelector({selector!r}); one.value = {value!r};"
+        f"one.dispatchEvent(new Event({event!r}, {{bubbles: true}})); }})()"
     )
 
 
@@ -86,21 +86,16 @@ def test_photos_are_understood_and_found(browser: Browser, served: Served) -> No
     browser.wait(f"{HITS} === 24")
     prediction = served.service.predictor.predict([QUERIES[0]])[0]
     bars = text(browser, "#bars")
-    assert prediction.color in bars and prediction.type in bars and "%" not in bars
+    assert prediction.color in bars and prediction.type in bars
     assert browser.run("document.querySelectorAll('#shown circle').length") == 36
-    assert browser.run("getComputedStyle(document.querySelector('#shown svg')).display") != "none"
+    shown = "getComputedStyle(document.querySelector('#shown svg')).display"
+    assert browser.run(shown) != "none"
     click(browser, "#overlay")
-    assert browser.run("getComputedStyle(document.querySelector('#shown svg')).display") == "none"
+    assert browser.run(shown) == "none"
     assert "%" not in text(browser, "main") and "1. distance" in text(browser, ".hit")
-    click(browser, ".hit .actions button:nth-child(2)")
-    browser.wait("document.querySelector('#pair').open")
-    assert "surfaces seen in both" in text(browser, "#parts")
-    browser.press("Escape", 27)
     first = ids(browser)
     click(browser, "#photos li:nth-child(2) button")
     browser.wait(f"document.querySelector('.hit').dataset.id !== {first[0]!r}")
-    pressed = "[...document.querySelectorAll('#photos button')].map(b => b.ariaPressed).join()"
-    assert browser.run(pressed) == "false,true,false"
 
 
 def test_filters_and_the_slider_are_kept_in_the_address(browser: Browser, served: Served) -> None:
@@ -110,21 +105,18 @@ def test_filters_and_the_slider_are_kept_in_the_address(browser: Browser, served
     facts = browser.run("[...document.querySelectorAll('.facts')].map(facts => facts.innerText)")
     assert all("Camera 8\n" in one for one in facts)
     shown = ids(browser)
-    slide(browser, 500)
+    change(browser, "#reach", "500", "input")
     fewer = ids(browser)
     assert fewer == shown[: len(fewer)] and len(fewer) < len(shown)
     click(browser, "[name=view][value=camera]")
-    address = browser.run("location.search")
-    assert "camera=8" in address and "reach=" in address and "view=camera" in address
-    go(browser, served, address)
+    go(browser, served, browser.run("location.search"))
     browser.wait("document.querySelector('#tools').hidden === false")
     assert ids(browser) == fewer
     assert "Camera 8" in text(browser, "#found h3")
-    assert browser.run("document.querySelector('#filters').open") is True
-    slide(browser, 0)
+    change(browser, "#reach", "0", "input")
     assert ids(browser) == [] and "Nothing in the gallery is this near" in text(browser, "#status")
     click(browser, "#clear")
-    slide(browser, 1000)
+    change(browser, "#reach", "1000", "input")
     browser.wait(f"{HITS} === 24")
 
 
@@ -143,22 +135,19 @@ def test_a_users_probabilities_and_a_journey(browser, served, monkeypatch) -> No
     monkeypatch.setattr(service.gallery, "_rates", lambda version: RATES)
     monkeypatch.setattr(service, "row_as_json", with_some_times)
     search(browser, served, f"?id={CROP}&view=journey")
-    likely = r"\d+ % likely the same vehicle \(measured on our yard\)"
     assert re.search(r"distance [\d.]+, 1 in [\d,.]+ pairs of strangers", text(browser, "#certain"))
-    assert re.search(r"1 in [\d,.]+ strangers as near", text(browser, ".hit"))
-    assert re.search(likely, text(browser, ".hit")) and "100 %" not in text(browser, "main")
+    hit = text(browser, ".hit")
+    assert re.search(r"1 in [\d,.]+ strangers as near", hit)
+    assert re.search(r"\d+ % likely the same vehicle \(measured on our yard\)", hit)
+    assert "100 %" not in text(browser, "main")
     times = browser.run("[...document.querySelectorAll('.journey time')].map(t => t.innerText)")
     assert len(times) > 5 and times == sorted(times)
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", one) for one in times)
     assert "Time unknown" in text(browser, "#found h3")
     start = times[len(times) // 2].replace(" ", "T")
-    browser.run(
-        f"(() => {{ const one = document.querySelector('#from'); one.value = '{start}';"
-        "one.dispatchEvent(new Event('change', {bubbles: true})); })()"
-    )
+    change(browser, "#from", start)
     later = f"[...document.querySelectorAll('time')].every(t => t.dateTime >= '{start}')"
     browser.wait(f"{HITS} && {later}")
-    assert "from=2026" in browser.run("location.search")
 
 
 def test_side_by_side_similar_to_this_and_back(browser: Browser, served: Served) -> None:
@@ -174,18 +163,16 @@ def test_side_by_side_similar_to_this_and_back(browser: Browser, served: Served)
     browser.wait("!document.querySelector('#pair').open")
     second = ids(browser)[0]
     click(browser, ".hit .actions button")
-    browser.wait(f"new URLSearchParams(location.search).get('id') === {second!r}")
     browser.wait(f"document.querySelector('#shown img').src.endsWith({second!r})")
     browser.run("history.back()")
     browser.wait(f"document.querySelector('#shown img').src.endsWith({CROP!r})")
 
 
-def test_marks_become_labels(browser: Browser, served: Served, tmp_path: Path) -> None:
+def test_marks_become_labels(browser: Browser, served: Served) -> None:
     search(browser, served)
     first, second, third, *_ = ids(browser)
-    for place, kind in ((1, "yes"), (2, "no"), (3, "yes")):
+    for place, kind in ((1, "yes"), (2, "no"), (3, "yes"), (3, "yes")):
         click(browser, f"li:nth-child({place}) .{kind}")
-    click(browser, "li:nth-child(3) .yes")
     assert text(browser, "#marked") == "1 marked right, 1 wrong"
     browser.run(
         "URL.createObjectURL = (blob) => {"
@@ -208,7 +195,6 @@ def test_after_a_failed_upload_nothing_old_is_left(browser, served, tmp_path) ->
         problem = browser.wait("document.querySelector('#status.problem')?.innerText")
         assert "note.jpg: not a picture" in problem and browser.run(HITS) == 0
         browser.wait("!document.querySelector('#file').value")
-        assert browser.run("document.querySelector('#looked').hidden") is True
         browser.run("document.querySelector('#status').className = ''")
     # The browser logs every answer that is no success.
     browser.messages[:] = [one for one in browser.messages if "status of 400" not in one]
@@ -216,18 +202,12 @@ def test_after_a_failed_upload_nothing_old_is_left(browser, served, tmp_path) ->
 
 def test_it_can_be_used_by_keyboard_and_names_its_parts(browser: Browser, served: Served) -> None:
     go(browser, served)
-    focused = "document.activeElement.id"
     for button in ("#examples button", ".hit .actions button"):
         browser.run(f"document.querySelector({button!r}).focus()")
         before = browser.run("location.search")
         browser.press("Enter", 13, "\r")
         browser.wait(f"{HITS} === 24 && location.search !== {before!r}")
-        browser.wait(f"{focused} === 'results'")
-    click(browser, ".hit .yes")
-    browser.run("document.querySelector('#forget').focus()")
-    browser.press("Enter", 13, "\r")
-    browser.wait(f"{focused} === 'results'")
-    search(browser, served)
+        browser.wait("document.activeElement.id === 'results'")
     tree = browser.call("Accessibility.getFullAXTree")["nodes"]
     nameless = [
         node["role"]["value"]
@@ -237,54 +217,29 @@ def test_it_can_be_used_by_keyboard_and_names_its_parts(browser: Browser, served
         and not node.get("name", {}).get("value")
     ]
     assert not nameless
-    seen = []
-    focused = "(e => e.id || e.name || e.tagName)(document.activeElement)"
-    for _ in range(14):
-        browser.press("Tab", 9)
-        seen.append(browser.run(focused))
-    assert {"file", "overlay", "view", "reach", "SUMMARY", "BUTTON"} <= set(seen)
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
 def test_nothing_is_cut_off(browser: Browser, served: Served, width: int, dark: bool) -> None:
-    browser.go("about:blank")
-    for view in ("rank", "journey"):
-        go(browser, served, f"?id={CROP}&view={view}&camera=8", width=width, dark=dark)
-        browser.wait(f"{HITS} > 1")
-        assert browser.run("document.documentElement.scrollWidth") == width
-        browser.wait("[...document.images].every(i => i.loading === 'lazy' || i.naturalWidth)")
-        clipped = (
-            "[...document.querySelectorAll('button, .facts, .bars')]"
-            ".filter(e => e.scrollWidth > e.clientWidth + 2 && e.offsetParent).length"
-        )
-        assert browser.run(clipped) == 0
+    go(browser, served, f"?id={CROP}&view=journey&camera=8", width=width, dark=dark)
+    browser.wait(f"{HITS} > 1")
+    assert browser.run("document.documentElement.scrollWidth") == width
+    browser.wait("[...document.images].every(i => i.loading === 'lazy' || i.naturalWidth)")
+    clipped = (
+        "[...document.querySelectorAll('button, .facts, .bars')]"
+        ".filter(e => e.scrollWidth > e.clientWidth + 2 && e.offsetParent).length"
+    )
+    assert browser.run(clipped) == 0
 
 
 def test_the_docs_examples_work(browser: Browser, served: Served) -> None:
     go(browser, served, "docs")
-    results = browser.run(
-        """(async () => {
-            const codes = [];
-            for (const button of document.querySelectorAll(".operation button")) {
-                button.click();
-                const out = button.nextSibling;
-                while (out.hidden) await new Promise((resolve) => setTimeout(resolve, 20));
-                codes.push(out.textContent.slice(0, 4));
-            }
-            return codes;
-        })()"""
-    )
+    browser.run("document.querySelectorAll('.operation button').forEach(one => one.click())")
+    shown = "[...document.querySelectorAll('.operation button')].map(b => b.nextSibling)"
+    browser.wait(f"{shown}.every(out => !out.hidden)")
+    results = browser.run(f"{shown}.map(out => out.textContent.slice(0, 4))")
     assert len(results) == 6
-    assert all(code == "200\n" or code.startswith("#") for code in results), results
-
-
-def test_a_server_without_a_gallery_says_so(browser, served, monkeypatch) -> None:
-    monkeypatch.setattr(served.service, "gallery", None)
-    go(browser, served)
-    assert "no gallery" in text(browser, "#about")
-    browser.upload("#file", QUERIES[0])
-    browser.wait("document.querySelectorAll('#shown circle').length === 36")
-    browser.wait("document.querySelector('#status').innerText.includes('start it with --gallery')")
+    assert all(code == "200\n" for code in results), results
 
 
 def test_the_token_is_asked_for_until_it_is_right(browser: Browser) -> None:
@@ -299,19 +254,20 @@ def test_the_token_is_asked_for_until_it_is_right(browser: Browser) -> None:
             browser.run(f"{field}.value = {typed!r}")
             click(browser, "#login button")
             browser.wait(f"!!document.querySelector({seen!r})")
-        assert browser.run("document.querySelector('#login')") is None
         go(browser, served)  # which the cookie opens
         assert "no gallery" in text(browser, "#about")
+        browser.upload("#file", QUERIES[0])
+        browser.wait("document.querySelector('#status').innerText.includes('with --gallery')")
     browser.messages[:] = [one for one in browser.messages if "status of 401" not in one]
 
 
 def test_a_box_shows_its_crop_and_on_a_click_the_frame(browser: Browser, tmp_path: Path) -> None:
     frame = np.zeros((300, 400, 3), np.uint8)
     frame[100:200, 50:250] = 255
-    Image.fromarray(frame).save(tmp_path / "1.png")
+    image = tmp_path / "1.png"
+    Image.fromarray(frame).save(image)
     predictor, boxes = PixelPredictor(), [(50, 100, 250, 200), (0, 0, 60, 60)]
     gallery = stores.open_gallery()
-    image = tmp_path / "1.png"
     gallery.add(predictor, [Entry(str(box), image, box=box) for box in boxes], progress=False)
     with serving(Service(predictor, gallery)) as served:
         go(browser, served, f"?id={boxes[1]}")
@@ -320,4 +276,3 @@ def test_a_box_shows_its_crop_and_on_a_click_the_frame(browser: Browser, tmp_pat
         click(browser, ".hit .bare")
         browser.wait(f"{size}(document.querySelector('#cut-out img')) === '400 300'")
         browser.wait("document.querySelector('#cut-out rect').getAttribute('width') === '200'")
-        assert browser.run("document.querySelector('#whole').open") is True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -22,7 +22,7 @@ from ..gallery import journeys
 from ..gallery.comparing import compared
 from ..gallery.gallery import Gallery
 from ..gallery.rows import Facets, GalleryRow, all_of, any_of, meaning
-from ..images import Crop, Frame, Picture, encode_jpeg, open_picture, picture_of
+from ..images import Picture, encode_jpeg, open_picture
 from ..inference.agreement import agreement_as_json, hide_shared
 from ..inference.predictor import Prediction
 from ..vehicle.keypoints import SKELETON, SURFACES, visible_surfaces
@@ -123,21 +123,40 @@ def _gallery(service: Served) -> Gallery:
 Searched: TypeAlias = Annotated[Gallery, Depends(_gallery)]
 
 
+def _with_crops(service: Served, sent: Body, crops: Annotated[Crops, Query()]) -> list[Picture]:
+    """The pictures that were sent, and those of crops of the gallery."""
+    if sent.embeddings:
+        raise ProblemError(400, "expected pictures", field="embeddings")
+    if not 0 < len(sent.pictures) + len(crops.ids) <= MOST_IMAGES:
+        detail = f"expected 1 to {MOST_IMAGES} pictures, as 'images' or 'ids'"
+        raise ProblemError(400, detail, field="images")
+    pictures = list(sent.pictures)
+    for place, id in enumerate(crops.ids):
+        row = _row(service, id, f"ids[{place}]")
+        try:
+            picture = open_picture(row.image, name=id, box=row.box)
+        except ImageError as error:
+            raise ProblemError(410, str(error), field=f"ids[{place}]") from error
+        pictures.append(replace(picture, name=id))
+    return pictures
+
+
+Pictures: TypeAlias = Annotated[list[Picture], Depends(_with_crops)]
+
+
 @router.post("/api/predict", openapi_extra=BODY_SCHEMA)
-async def predict(service: Served, sent: Body, crops: Annotated[Crops, Query()]) -> Response:
+async def predict(service: Served, pictures: Pictures) -> Response:
     """Colour, type, pose and embedding of each picture, then of each crop of the gallery."""
-    pictures = await run_in_threadpool(_with_crops, service, sent, crops.ids)
     found = await service.predict(pictures)
     return JSONResponse({"predictions": list(map(_prediction_as_json, found))})
 
 
 @router.post("/api/compare", openapi_extra=BODY_SCHEMA)
-async def compare(service: Served, sent: Body, crops: Annotated[Crops, Query()]) -> Response:
+async def compare(service: Served, both: Pictures) -> Response:
     """The distance of two pictures, and what it means in the server's gallery.
 
     And what each surface of the vehicle contributes.
     """
-    both = await run_in_threadpool(_with_crops, service, sent, crops.ids)
     if len(both) != 2:
         raise ProblemError(400, f"{len(both)} pictures; expected two", field="images")
     first, second = await service.predict(both)
@@ -256,13 +275,10 @@ def pin_vehicle(
 
     So vehicles are split and merged, which `gallery link` keeps. Answers with its number.
     """
-    ids = []
-    for place, id in enumerate(asked.ids):
-        with _known(id, f"ids[{place}]"):
-            ids.append(service.crops.own(id))
     try:
+        ids = [service.crops.own(id) for id in asked.ids]
         return JSONResponse({"vehicle": journeys.pin(gallery, ids)})
-    except GalleryError as error:  # which names the row by its place on this machine
+    except (KeyError, GalleryError) as error:  # which may name a place on this machine
         detail = "a crop is not in the gallery, or no longer; load the page again"
         raise ProblemError(404, detail, field="ids") from error
 
@@ -300,10 +316,8 @@ def _examples(service: Service, gallery: Gallery) -> list[dict[str, Any]]:
 async def gallery_picture(service: Served, id: str, frame: bool = False) -> Response:
     """A crop of the gallery, by its id, or with ``frame`` the whole picture that it is of."""
     row = await run_in_threadpool(_row, service, id, "id")
-    if not row.image.is_file():
-        raise ProblemError(404, "the crop's file is no longer there", field="id")
     whole, kind = row.box is None or frame, _KINDS.get(row.image.suffix.lower())
-    if whole and kind:
+    if whole and kind and row.image.is_file():
         return FileResponse(row.image, headers=_KEPT, media_type=kind)
     async with service.decoding:
         content = await run_in_threadpool(_as_jpeg, row, whole)
@@ -320,8 +334,7 @@ def _as_jpeg(row: GalleryRow, whole: bool) -> bytes:
 
 
 @router.get("/readyz")
-@router.get("/healthz", include_in_schema=False)
-async def health() -> Response:
+async def ready() -> Response:
     """Whether the server answers; it does so once the weights are loaded."""
     return JSONResponse({"ready": True})
 
@@ -354,22 +367,3 @@ def _known(id: str, field: str) -> Iterator[None]:
         yield
     except KeyError as error:
         raise ProblemError(404, f"{id[:100]!r} is no id of the gallery", field=field) from error
-
-
-def _with_crops(service: Service, sent: Sent, ids: Sequence[str]) -> list[Picture]:
-    """The pictures that were sent, and those of crops of the gallery."""
-    pictures = list(sent.pictures)
-    for place, id in enumerate(ids):
-        row = _row(service, id, f"ids[{place}]")
-        try:
-            picture = picture_of(row.image.read_bytes(), id)
-        except OSError as error:
-            detail = f"the crop's file cannot be read ({error.strerror})"
-            raise ProblemError(410, detail, field=f"ids[{place}]") from error
-        pictures.append(Crop(id, frame=Frame(picture), box=row.box) if row.box else picture)
-    if sent.embeddings:
-        raise ProblemError(400, "expected pictures", field="embeddings")
-    if not 0 < len(pictures) <= MOST_IMAGES:
-        detail = f"{len(pictures)} pictures; expected 1 to {MOST_IMAGES}, as 'images' or 'ids'"
-        raise ProblemError(400, detail, field="images")
-    return pictures

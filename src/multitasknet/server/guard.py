@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TypeVar
-from urllib.parse import urlsplit
+from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
@@ -16,12 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .problems import ProblemError, busy
 
-T = TypeVar("T")
-
 COOKIE = "multitasknet_token"
 PAGES = {"/": "page.html", "/vehicles": "vehicles.html", "/docs": "docs.html"}
 # Open without the token: nothing but the pages' own parts and the server's state.
-_OPEN = (*PAGES, "/openapi.json", "/healthz", "/readyz")
+_OPEN = (*PAGES, "/openapi.json", "/readyz")
 _OPEN_BELOW = "/static/"
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -113,7 +111,8 @@ class Guard:
     def _refusal(self, scope: Scope) -> ProblemError | None:
         headers = Headers(scope=scope)
         length = headers.get("content-length", "")
-        if self._hosts and _host(headers) not in self._hosts:
+        host = re.sub(r":\d*$", "", headers.get("host", "")).strip("[]").lower()
+        if self._hosts and host not in self._hosts:
             return ProblemError(400, f"expected the host {', '.join(sorted(self._hosts))}")
         if length.isdigit() and int(length[:20]) > self._limits.body:
             return _too_large(self._limits)
@@ -160,24 +159,17 @@ class _Body:
         if self._is_large:
             self._large.release()
 
-    async def _in_time(self, what: Awaitable[T], seconds: float, problem: ProblemError) -> T:
+    async def _in_time(self, what: Awaitable[Any], seconds: float, late: ProblemError) -> Any:
         left = max(self._until - time.monotonic(), 0)
         try:
             return await asyncio.wait_for(what, min(seconds, left))
         except asyncio.TimeoutError as error:
-            raise problem from error
+            raise late from error
 
 
 def _too_large(limits: Limits) -> ProblemError:
     detail = f"the body is too large; expected at most {limits.body:,} bytes"
     return ProblemError(413, detail, headers={"Connection": "close"})
-
-
-def _host(headers: Headers) -> str:
-    try:
-        return urlsplit(f"//{headers.get('host', '')}").hostname or ""
-    except ValueError:
-        return ""
 
 
 def _token_in(scope: Scope) -> str:

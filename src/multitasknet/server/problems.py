@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
-
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -32,13 +30,12 @@ class ProblemError(HTTPException):
         headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(status, detail, headers)
-        self.facts = {"status": status, "detail": detail, "field": field, "file": file}
+        facts = {"status": status, "detail": detail, "field": field, "file": file}
+        self.facts = {name: value for name, value in facts.items() if value is not None}
 
     def response(self) -> Response:
-        facts = {"type": "about:blank", "title": HTTPStatus(self.status_code).phrase, **self.facts}
-        known = {name: value for name, value in facts.items() if value is not None}
         kind = "application/problem+json"
-        return JSONResponse(known, self.status_code, headers=self.headers, media_type=kind)
+        return JSONResponse(self.facts, self.status_code, self.headers, media_type=kind)
 
 
 def busy(detail: str) -> ProblemError:
@@ -58,7 +55,7 @@ def _problem_of(error: Exception) -> ProblemError:
         return error
     if isinstance(error, HTTPException):
         headers = None if error.headers is None else dict(error.headers)
-        return ProblemError(error.status_code, str(error.detail), headers=headers)
+        return ProblemError(error.status_code, error.detail, headers=headers)
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
         parts = [f"[{one}]" if isinstance(one, int) else f".{one}" for one in first["loc"][1:]]

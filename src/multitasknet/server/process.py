@@ -5,11 +5,9 @@ from __future__ import annotations
 import ipaddress
 import logging
 import math
-import signal
 import socket
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Any, cast
 
 import uvicorn
@@ -78,11 +76,9 @@ def make_server(app: FastAPI) -> uvicorn.Server:
 class _Connection(H11Protocol):
     """A connection that knows what its caller owes, and since when."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._state: Any = None
-        self.owes = ""
-        self.since = 0.0
+    owes = ""
+    since = 0.0
+    _state: Any = None
 
     def look(self, now: float) -> None:
         """Note whether the caller owes a request's head, its body, or reading the answer."""
@@ -105,12 +101,6 @@ class _Server(uvicorn.Server):
         self._most = limits.requests
         # Slow bodies are the guard's.
         self._seconds = {"head": limits.head_seconds, "answer": limits.answer_seconds}
-        # A background job of a shell ignores SIGINT, and must keep ignoring it.
-        self._ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if sig != signal.SIGINT or not self._ignored:
-            super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
         now = time.monotonic()
@@ -127,10 +117,7 @@ class _Server(uvicorn.Server):
 
 def read_token(path: Path) -> str:
     """A file's first line; MultiTaskNetError if that is no token."""
-    try:
-        token = path.read_text(encoding="utf-8").partition("\n")[0].strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise MultiTaskNetError(f"{path}: the token cannot be read ({error})") from error
+    token = path.read_text(encoding="ascii", errors="replace").partition("\n")[0].strip()
     if not (len(token) >= 8 and token.isascii() and token.isprintable() and " " not in token):
         raise MultiTaskNetError(
             f"{path}: expected 8 or more letters, digits or signs in the first line"

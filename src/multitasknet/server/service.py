@@ -7,20 +7,19 @@ import logging
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import PurePath
-from threading import Lock
 from typing import Any, TypeAlias
 
 import numpy as np
 from starlette.concurrency import run_in_threadpool
 
-from ..errors import EngineError, GalleryError, ImageError
+from ..errors import GalleryError, ImageError
 from ..gallery.gallery import Gallery
 from ..gallery.rows import GalleryRow
 from ..images import Picture
 from ..inference.predictor import Prediction, Predictor
 from ..runtime import usable_cores
 from .bodies import unusable
-from .problems import ProblemError, busy
+from .problems import ProblemError
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +27,6 @@ _Job: TypeAlias = "tuple[Picture, np.ndarray | None, asyncio.Future[Prediction |
 
 # While one batch is in the network, the next one is read and drawn.
 _WORKERS = 2
-_QUEUED = 2048
-# Crops whose ids were replaced: the last ones that were shown are known.
-_MOST_REPLACED = 100_000
 
 
 class Service:
@@ -56,18 +52,15 @@ class Service:
         self.crops = CropIds()
         self._checked: int | None = None
         self._queue: asyncio.Queue[_Job] = asyncio.Queue()
-        # They end with the loop.
-        self._workers: list[asyncio.Task[None]] = []
+        self._workers: list[asyncio.Task[None]] = []  # which end with the loop
 
     async def predict(
         self, pictures: Sequence[Picture], keypoints: Sequence[np.ndarray | None] | None = None
     ) -> list[Prediction]:
         """A prediction for each picture, whose keypoints ``[36, 3]`` may be known.
 
-        ProblemError for one that cannot be used, or if too many are waiting.
+        ProblemError for one that cannot be used.
         """
-        if self._queue.qsize() + len(pictures) > _QUEUED:
-            raise busy("too many pictures are waiting")
         if not self._workers:
             self._workers = [asyncio.create_task(self._work()) for _ in range(_WORKERS)]
         futures: list[asyncio.Future[Prediction | Exception]] = []
@@ -80,9 +73,6 @@ class Service:
             if isinstance(found, ImageError):
                 detail = str(found).removeprefix(f"{picture.name}: ")
                 raise unusable(400, place, picture, detail) from found
-            if isinstance(found, EngineError):
-                detail = "the network gives no finite numbers for it; check the server's weights"
-                raise unusable(500, place, picture, detail) from found
             if isinstance(found, Exception):
                 raise found
             predictions.append(found)
@@ -142,24 +132,19 @@ class Service:
 
 
 class CropIds:
-    """Ids of crops as callers see them; any number of threads may share it.
+    """Ids of crops as callers see them.
 
     An id that shows where files are on this machine, or that is no text, is replaced by its hash.
     """
 
     def __init__(self) -> None:
         self._own: dict[str, str] = {}
-        self._lock = Lock()
 
     def shown(self, id: str) -> str:
         if _is_harmless(id):
             return id
         shown = blake2b(id.encode(errors="surrogatepass"), digest_size=16).hexdigest()
-        with self._lock:
-            self._own.pop(shown, None)  # so that it is the last one
-            self._own[shown] = id
-            if len(self._own) > _MOST_REPLACED:
-                del self._own[next(iter(self._own))]
+        self._own[shown] = id
         return shown
 
     def own(self, shown: str) -> str:
