@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
@@ -49,25 +48,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int | None = options.run(options)  # 1 if nothing could be read
         sys.stdout.flush()
+        return code or 0
     except MultiTaskNetError as error:
         return _fail(str(error))
     except KeyboardInterrupt as interruption:
         print(f"multitasknet: {str(interruption) or 'interrupted'}", file=sys.stderr)
         return 128 + signal.SIGINT
-    except BrokenPipeError:
-        # The reader of a pipe has gone; keep Python from complaining at exit.
-        _discard_output()
     except OSError as error:
         # Of no file that this package reads or writes with care: a full disk after a pipe, a name
         # that is too long, a folder without permission.
         _discard_output()
+        if isinstance(error, BrokenPipeError):  # the reader of a pipe has gone
+            return 0
         place = "standard output" if error.filename is None else os.fsdecode(error.filename)
         return _fail(f"{place:.200}: {error.strerror or error}")
     except MemoryError as error:
         return _fail(f"there is not enough memory ({error}); ask for less at a time")
-    else:
-        return code or 0
-    return 0
 
 
 def _fail(message: str) -> int:
@@ -76,19 +72,14 @@ def _fail(message: str) -> int:
 
 
 def _discard_output() -> None:
+    """Keep Python from complaining at exit."""
     with suppress(OSError):  # of a stream that is no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options; a usage error, exit code 2, for a command or value that cannot be meant."""
-    command = next((word for word in arguments if not word.startswith("-")), None)
-    known = [name for names in _COMMANDS.values() for name in names]
-    parser = _parser(command if arguments[:1] == [command] and command in known else None)
-    if command and command not in known and "--print-completion" not in arguments:
-        close = get_close_matches(command, known, n=1, cutoff=0.5)
-        remedy = f"did you mean {close[0]!r}?" if close else "'multitasknet --help' lists them"
-        parser.error(f"there is no command {command!r}; {remedy}")
+    parser = _parser(next(iter(arguments), None))
     for word in arguments:
         # argparse turns "--name=--" into an empty list, whatever the option's type.
         if not word or (word.startswith("--") and word.endswith("=--")):
@@ -97,7 +88,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _parser(command: str | None = None) -> argparse.ArgumentParser:
-    """The parser of all commands, or of the module of one alone."""
+    """The parser of the module of a command alone, or of all if there is no such command."""
     parser = argparse.ArgumentParser(
         prog="multitasknet",
         description="Vehicle re-identification with colour and type (PAMTRI) for MindSpore Hub.",
@@ -111,9 +102,8 @@ def _parser(command: str | None = None) -> argparse.ArgumentParser:
         help="print a completion script for your shell",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module, names in _COMMANDS.items():
-        if command is None or command in names:
-            import_module(f".{module}", __name__).add_parsers(commands)
+    for module in [one for one, names in _COMMANDS.items() if command in names] or _COMMANDS:
+        import_module(f".{module}", __name__).add_parsers(commands)
     return parser
 
 
