@@ -5,7 +5,6 @@ None of them is imported here; their objects are taken as they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,7 @@ from .inference.predictor import Predictor
 
 
 class Embedder:
-    """Vehicles in pictures as vectors of length 1.
-
-    ``embedder(image, boxes)`` is what LibreYOLO takes, :meth:`extract_embeddings` what Roboflow's
-    programs call; :meth:`get_features` has BoxMOT's signature.
+    """Vehicles in pictures as vectors of length 1, by the calls of several programs.
 
     Args:
         predictor: default is ``Predictor()``, with its pose network; ``Predictor(pose="none")`` is
@@ -35,32 +31,35 @@ class Embedder:
     def __call__(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """The embeddings of boxes, float32 ``[N, D]``; zeros for a box outside the picture.
 
+        LibreYOLO calls this.
+
         Args:
             image: uint8 ``[H, W, 3]``.
             boxes: as in :func:`multitasknet.crops`.
 
         Raises:
-            TypeError: the picture is no array, such as what OpenCV gives for a missing file.
-            ImageError: it is another array.
+            ImageError: the picture is another array, or none, as OpenCV gives for a missing file.
         """
-        _check_picture(image)
+        if getattr(image, "dtype", None) != np.uint8 or image.shape[2:] != (3,):
+            raise ImageError("expected a picture, a uint8 array [H, W, 3]; was the file found?")
         crops = cut(image, corners_in(boxes))
         seen = [place for place, crop in enumerate(crops) if crop.size]
         (width,) = self.predictor.spec.output_shapes(self.predictor.size)["embedding"]
         vectors = np.zeros((len(crops), width), np.float32)
         if seen:
-            pictures = [_rgb(crops[place], self.bgr) for place in seen]
+            order = -1 if self.bgr else 1
+            pictures = [np.ascontiguousarray(crops[place][..., ::order]) for place in seen]
             inputs = self.predictor.inputs(pictures)
             found = np.concatenate([self.predictor.engine.run(*batch)[-1] for batch in inputs])
             vectors[seen] = found / np.linalg.norm(found, axis=1, keepdims=True)
         return vectors
 
     def extract_embeddings(self, detections: Any, image: np.ndarray) -> np.ndarray:
-        """The embeddings of ``supervision.Detections``, as :meth:`__call__`."""
+        """As :meth:`__call__`, for ``supervision.Detections``; what Roboflow's programs call."""
         return self(image, detections)
 
     def get_features(self, boxes: np.ndarray, image: np.ndarray) -> np.ndarray:
-        """As :meth:`__call__`."""
+        """As :meth:`__call__`, with BoxMOT's signature."""
         return self(image, boxes)
 
 
@@ -80,8 +79,10 @@ def embed_patches(
     for sample in samples.iter_samples(autosave=True):
         patches = sample[patches_field].detections if sample[patches_field] else []
         image = read_image(sample.filepath)
-        corners = [_corners(patch.bounding_box, image) for patch in patches]
-        crops = cut(image, np.reshape(corners, (-1, 4)))
+        # x, y, width and height, as shares.
+        boxes = np.reshape([patch.bounding_box for patch in patches], (-1, 4)).astype(np.float64)
+        boxes[:, 2:] += boxes[:, :2]
+        crops = cut(image, boxes * np.tile(image.shape[1::-1], 2))
         seen = [place for place, crop in enumerate(crops) if crop.size]
         found = predictor.predict([np.ascontiguousarray(crops[place]) for place in seen])
         for place, prediction in zip(seen, found, strict=True):
@@ -89,22 +90,3 @@ def embed_patches(
             patches[place][embeddings_field] = embedding / np.linalg.norm(embedding)
             patches[place]["color"] = prediction.color
             patches[place]["type"] = prediction.type
-
-
-def _corners(box: Sequence[float], image: np.ndarray) -> np.ndarray:
-    """x1, y1, x2, y2 in pixels of FiftyOne's x, y, width, height, which are shares."""
-    x, y, width, height = box
-    width_height = np.array(image.shape[1::-1], np.float64)
-    return np.concatenate([width_height * (x, y), width_height * (x + width, y + height)])
-
-
-def _check_picture(image: np.ndarray) -> None:
-    expected = "expected a picture, a uint8 array [H, W, 3]"
-    if not isinstance(image, np.ndarray):
-        raise TypeError(f"{expected}, not {type(image).__name__}; was the file found?")
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ImageError(f"{expected}, not {image.dtype} {list(image.shape)}")
-
-
-def _rgb(crop: np.ndarray, bgr: bool) -> np.ndarray:
-    return np.ascontiguousarray(crop[..., ::-1] if bgr else crop)

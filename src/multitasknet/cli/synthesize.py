@@ -21,7 +21,7 @@ _SIZES = {
     "test-vehicles": "vehicles to test on (a third as many as to train on, at least 10)",
 }
 _SHARED = ("vehicles", "cameras", "pixels", "prior", "seed")
-_OF_PICTURES, _OF_FILMS = ("images", "test_vehicles", "models"), ("seconds",)
+_OF_PICTURES, _OF_FILMS = ("images", "test_vehicles", "models"), ("scenes", "seconds")
 
 
 def add_parsers(commands: Any) -> None:
@@ -35,11 +35,10 @@ def add_parsers(commands: Any) -> None:
     )
     draw.add_argument("--output", type=Path, required=True, help="a new or empty folder")
     for name, help in _SIZES.items():
-        draw.add_argument(f"--{name}", type=positive, default=argparse.SUPPRESS, help=help)
+        draw.add_argument(f"--{name}", type=positive, help=help)
     draw.add_argument(
         "--prior",
         choices=("even", "real"),
-        default=argparse.SUPPRESS,
         help="even, for training: wide ranges, all sides, colours and types (the default); or "
         "real: as on traffic crops, of many sizes (the default of films)",
     )
@@ -47,39 +46,24 @@ def add_parsers(commands: Any) -> None:
 
 
 def _synthesize(options: argparse.Namespace) -> None:
-    from vehiclesynth import SyntheticError
+    from vehiclesynth import SyntheticError, synthesize, synthesize_scenes
 
-    films = "scenes" in options
-    for name in _OF_PICTURES if films else _OF_FILMS:
-        if name in options:
-            which = "is of pictures; leave out --scenes" if films else "needs --scenes"
-            options.usage(f"--{name.replace('_', '-')} {which}")
+    from ..runtime import usable_cores
+
+    kept, left = (_OF_FILMS, _OF_PICTURES) if options.scenes else (_OF_PICTURES, _OF_FILMS)
+    for name in given(options, left):
+        which = "is of pictures; leave out --scenes" if options.scenes else "needs --scenes"
+        options.usage(f"--{name.replace('_', '-')} {which}")
+    draw: Any = synthesize_scenes if options.scenes else synthesize
+    settings = given(options, (*_SHARED, *kept))
     try:
-        print(_films(options) if films else _pictures(options))
+        data = draw(options.output, progress=True, workers=usable_cores(), **settings)
     except SyntheticError as error:
         raise MultiTaskNetError(str(error)) from error
-
-
-def _pictures(options: argparse.Namespace) -> str:
-    from vehiclesynth import synthesize
-
-    from ..runtime import usable_cores
-
-    settings = given(options, (*_SHARED, *_OF_PICTURES))
-    data = synthesize(options.output, progress=True, workers=usable_cores(), **settings)
-    counts = ", ".join(f"{count} {split}" for split, count in data.images.items())
     vehicles = data.vehicles
-    return f"{data.root}: {counts} images of {vehicles['train']} + {vehicles['test']} vehicles"
-
-
-def _films(options: argparse.Namespace) -> str:
-    from vehiclesynth import synthesize_scenes
-
-    from ..runtime import usable_cores
-
-    settings = given(options, (*_SHARED, "scenes", *_OF_FILMS))
-    data = synthesize_scenes(options.output, progress=True, workers=usable_cores(), **settings)
-    return (
-        f"{data.root}: {data.films} films, {data.frames} frames with {data.boxes} boxes of "
-        f"{data.vehicles} vehicles"
-    )
+    if options.scenes:
+        found = f"{data.films} films, {data.frames} frames with {data.boxes} boxes of {vehicles}"
+    else:
+        counts = ", ".join(f"{count} {split}" for split, count in data.images.items())
+        found = f"{counts} images of {vehicles['train']} + {vehicles['test']}"
+    print(f"{data.root}: {found} vehicles")

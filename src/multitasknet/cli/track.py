@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from ..tracking.run import TrackReport
     from ..tracking.video import Video
 
+_FILES = {
+    "detector": "what finds vehicles, for OpenVINO; docs/video.md says where one can be had",
+    "boxes": "the boxes of another program, frame by frame",
+    "tracks": "the tracks of another program (MOT)",
+}
+
 
 def add_parsers(commands: Any) -> None:
     track = add_command(
@@ -36,44 +42,21 @@ def add_parsers(commands: Any) -> None:
         "--output city.lance",
     )
     track.add_argument(
-        "videos",
-        nargs="+",
-        metavar="VIDEO",
-        help="files, each of which begins when the one before ended, or a camera's address, such "
-        "as rtsp://...",
+        "videos", nargs="+", metavar="VIDEO", help="files, one after another, or rtsp://..."
     )
     camera = track.add_mutually_exclusive_group(required=True)
     camera.add_argument("--camera", metavar="NAME", help="the camera's name")
     camera.add_argument(
-        "--cameras",
-        type=Path,
-        metavar="CSV",
-        help="name and start of several cameras; a video's file or folder is named for its own",
+        "--cameras", type=Path, metavar="CSV", help="name and start of each file's or folder's"
     )
     track.add_argument(
-        "--start",
-        type=_time,
-        metavar="TIME",
-        help="when the first file begins, such as 2026-11-01T08:00:00 (a camera's address: now)",
+        "--start", type=_time, metavar="TIME", help="of the first file, as 2026-11-01T08:00:00"
     )
     boxes = track.add_mutually_exclusive_group(required=True)
-    boxes.add_argument(
-        "--detector",
-        type=Path,
-        metavar="FILE",
-        help="what finds vehicles, for OpenVINO; docs/video.md says where one can be had",
-    )
-    boxes.add_argument(
-        "--boxes", type=Path, metavar="FILE", help="the boxes of another program, frame by frame"
-    )
-    boxes.add_argument(
-        "--tracks", type=Path, metavar="FILE", help="the tracks of another program (MOT)"
-    )
+    for name, help in _FILES.items():
+        boxes.add_argument(f"--{name}", type=Path, metavar="FILE", help=help)
     track.add_argument(
-        "--output",
-        required=True,
-        metavar="PLACE",
-        help="a store .lance with a row for each track, or a folder for crops and tracks.csv",
+        "--output", required=True, metavar="PLACE", help="a store .lance, or a folder for tracks"
     )
     track.add_argument(
         "--min-quality",
@@ -119,14 +102,14 @@ def _track(options: argparse.Namespace) -> None:
 def _recordings(options: argparse.Namespace) -> dict[str, tuple[datetime | None, list[str]]]:
     from ..tracking.video import recordings
 
-    is_live = ["://" in one for one in options.videos]
-    if any(is_live[:-1]) or any(is_live[1:]):
+    is_live = any("://" in one for one in options.videos)
+    if is_live and len(options.videos) > 1:
         options.usage("a camera's address has no end; give it alone")
     if options.cameras:
         if options.start:
             options.usage("--cameras states when each film starts; leave out --start")
         return recordings(options.videos, options.cameras)
-    if options.start is None and not any(is_live):
+    if options.start is None and not is_live:
         options.usage("give --start TIME, when the first file begins")
     return {options.camera: (options.start, options.videos)}
 
@@ -153,11 +136,11 @@ def _follower(options: argparse.Namespace) -> Callable[[Video], Follower]:
     files = {video: beside if beside.exists() else path for video, beside in own.items()}
     if len(set(files.values())) < len(options.videos):
         options.usage("a file of boxes or tracks is of one video; name one beside each video")
+    read: Any = GivenTracks if options.tracks else GivenDetections
+    given = {video: read(path) for video, path in files.items()}
     if options.tracks:
-        tracks = {video: GivenTracks(path) for video, path in files.items()}
-        return lambda video: tracks[video.source]
-    boxes = {video: GivenDetections(path) for video, path in files.items()}
-    return lambda video: ByteTrack(boxes[video.source], video.rate)
+        return lambda video: given[video.source]
+    return lambda video: ByteTrack(given[video.source], video.rate)
 
 
 def _time(text: str) -> datetime | None:

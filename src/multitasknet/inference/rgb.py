@@ -25,12 +25,12 @@ from .engines import in_batches
 from .graph import set_ends
 from .predictor import Predictor
 
-INPUT, EMBEDDING = "images", "embedding"
-CLASSES = ("color_logits", "type_logits")
+_INPUT, _EMBEDDING = "images", "embedding"
+_CLASSES = ("color_logits", "type_logits")
 # Of INT8 another order of sums is enough to round here and there to the next step, and a network
 # of many layers makes that a thousandth.
 LEAST_COSINE = {"float32": 0.9999, "int8": 0.99}
-CHECKED_PICTURES = 8
+_CHECKED_PICTURES = 8
 _SHORTEST = 1e-12
 
 
@@ -49,29 +49,25 @@ def write_rgb(
     :func:`multitasknet.export`.
     """
     engine: Any = predictor.engine
-    metadata = replace(
-        engine.metadata,
-        spec=replace(engine.spec, input_size=predictor.size),
-        batch=batch,
-    )
+    spec = replace(engine.spec, input_size=predictor.size)
+    metadata = replace(engine.metadata, spec=spec, batch=batch)
     stated = (RGB_MEAN, RGB_STD) if normalized else ((0.0,) * 3, (1.0,) * 3)
     mean, std = np.array(stated, np.float32)
     model = onnx.load_from_string(engine.load())
-    _take_rgb(model.graph, metadata.spec, mean, std)
+    _take_rgb(model.graph, spec, mean, std)
     _give_unit_length(model.graph)
-    shapes = metadata.spec.output_shapes(predictor.size)
-    kept = [EMBEDDING, *(name for name in CLASSES if name in shapes and not embedding_only)]
+    shapes = spec.output_shapes(predictor.size)
+    kept = [_EMBEDDING, *(name for name in _CLASSES if name in shapes and not embedding_only)]
     count = batch or "batch"
-    inputs = {INPUT: (count, 3, *predictor.size)}
-    set_ends(model.graph, inputs, {name: (count, *shapes[name]) for name in kept})
+    outputs = {name: (count, *shapes[name]) for name in kept}
+    set_ends(model.graph, {_INPUT: (count, 3, *predictor.size)}, outputs)
     ((key, text),) = metadata.as_strings().items()
     value = {**json.loads(text), RGB: dict(zip(("mean", "std"), stated, strict=True))}
     onnx.helper.set_model_props(model, {key: json.dumps(value)})
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
     cosine = _least_cosine(path, predictor, mean, std, batch)
-    least = LEAST_COSINE[metadata.precision]
-    if not cosine >= least:
+    if not cosine >= (least := LEAST_COSINE[metadata.precision]):
         raise EngineError(
             f"{engine.source}: the cosine of the RGB file's embeddings with the predictor's is "
             f"{cosine:.6f}, expected at least {least}; the file is not kept"
@@ -86,13 +82,13 @@ def _least_cosine(
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    images = find_images(assets_folder() / "demo")[:CHECKED_PICTURES]
+    images = find_images(assets_folder() / "demo")[:_CHECKED_PICTURES]
     pixels = [resize(read_image(image), predictor.size) for image in images]
     planes = (np.array(pixels, np.float32) / 255 - mean) / std
     x = np.ascontiguousarray(planes.transpose(0, 3, 1, 2))
 
     def run(*inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        return tuple(session.run([EMBEDDING], {INPUT: inputs[0]}))
+        return tuple(session.run([_EMBEDDING], {_INPUT: inputs[0]}))
 
     (ours,) = in_batches(run, [x], batch)
     theirs = np.concatenate([predictor.engine.run(*one)[-1] for one in predictor.inputs(images)])
@@ -109,12 +105,12 @@ def _take_rgb(graph: Any, spec: Any, mean: np.ndarray, std: np.ndarray) -> None:
     weight[:3, :, 0, 0] = np.diag(scale * std)
     bias = offset.copy()
     bias[:3] += scale * mean
-    nodes = [make_node("Conv", [INPUT, "rgb.weight", "rgb.bias"], [image], kernel_shape=[1, 1])]
+    nodes = [make_node("Conv", [_INPUT, "rgb.weight", "rgb.bias"], [image], kernel_shape=[1, 1])]
     constants = {"rgb.weight": weight, "rgb.bias": bias}
     for name, value in zip(others, black[1:], strict=True):
         # Once for each picture.
         nodes += [
-            make_node("Shape", [INPUT], [f"{name}.pictures"]),
+            make_node("Shape", [_INPUT], [f"{name}.pictures"]),
             make_node("Gather", [f"{name}.pictures", f"{name}.first"], [f"{name}.count"]),
             make_node("Concat", [f"{name}.count", f"{name}.width"], [f"{name}.shape"], axis=0),
             make_node("Expand", [f"{name}.neutral", f"{name}.shape"], [name]),
@@ -135,20 +131,15 @@ def _neutral_inputs(spec: Any, value: int) -> tuple[np.ndarray, ...]:
 
 
 def _give_unit_length(graph: Any) -> None:
-    """Divide the embedding by its length."""
     plain, length, least, divisor = (
-        f"{EMBEDDING}.{word}" for word in ("plain", "length", "least", "divisor")
+        f"{_EMBEDDING}.{word}" for word in ("plain", "length", "least", "divisor")
     )
     for node in graph.node:
         for names in (node.input, node.output):
-            names[:] = [plain if name == EMBEDDING else name for name in names]
-    graph.node.extend(
-        [
-            make_node("ReduceL2", [plain], [length], axes=[1], keepdims=1),
-            make_node("Max", [length, least], [divisor]),
-            make_node("Div", [plain, divisor], [EMBEDDING]),
-        ]
-    )
+            names[:] = [plain if name == _EMBEDDING else name for name in names]
+    graph.node.append(make_node("ReduceL2", [plain], [length], axes=[1], keepdims=1))
+    graph.node.append(make_node("Max", [length, least], [divisor]))
+    graph.node.append(make_node("Div", [plain, divisor], [_EMBEDDING]))
     _add(graph, {least: np.array([_SHORTEST], np.float32)})
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,30 +20,14 @@ Written = tuple[dict[Path, str], str]
 _TRITON_BATCH = 64
 
 
-@dataclass(frozen=True)
-class Host:
-    """One of them.
-
-    Attributes:
-        write: for the file and what it states of itself, what lies beside it and its user's lines.
-        place: where the file is, for the output that was asked for.
-        normalized: whether it subtracts ImageNet's mean itself.
-        embedding_only: whether it takes one output alone.
-    """
-
-    write: Callable[[Path, Metadata], Written]
-    place: Callable[[Path], Path] = lambda output: output
-    normalized: bool = False
-    embedding_only: bool = True
-
-
 def export_for(
     host: str, output: str | Path, *, embedding_only: bool = False, **options: Any
 ) -> tuple[ExportReport, str]:
     """Write an RGB file as a host takes it, with what lies beside it.
 
     Args:
-        host: a key of :data:`HOSTS`.
+        host: a key of :data:`HOSTS`; BoxMOT subtracts ImageNet's mean itself, and only Triton takes
+            more than one output.
         output: the file to write, ``.onnx``; Triton's goes into a model repository beside it.
         embedding_only: leave colour and type out for a host that takes them too, Triton.
         options: of :func:`multitasknet.export`.
@@ -52,25 +35,22 @@ def export_for(
     Returns:
         The file's report, and the lines of the host's own configuration.
     """
-    from .export import check_rgb_name, export
+    from .export import export
 
-    if host not in HOSTS:
-        raise ValueError(f"host is {host!r}; expected one of {', '.join(HOSTS)}")
     if options.get("fixed_batch") is not None:
         raise EngineError(
             f"--for {host} writes a file that takes any number of vehicles at a time; leave "
             f"--fixed-batch out"
         )
-    chosen, output = HOSTS[host], expand(output)
-    check_rgb_name(output)
+    path = expand(output).absolute()
     report = export(
-        chosen.place(output.absolute()),
+        path.with_suffix("") / "1" / "model.onnx" if host == "triton" else path,
         rgb=True,
-        embedding_only=embedding_only or chosen.embedding_only,
-        normalized=chosen.normalized,
+        embedding_only=embedding_only or host != "triton",
+        normalized=host == "boxmot",
         **options,
     )
-    beside, lines = chosen.write(report.path, report.metadata)
+    beside, lines = HOSTS[host](report.path, report.metadata)
     for path, text in beside.items():
         with replacing(path) as part:
             part.write_text(text, encoding="utf-8")
@@ -181,9 +161,7 @@ model = Vehicles({path!r})
 
 def _module(path: Path, host: str) -> Path:
     # A name that can be imported.
-    name = "".join(one if f"_{one}".isidentifier() else "_" for one in path.stem)
-    start = "" if name.isidentifier() else "_"
-    return path.with_name(f"{start}{name}_{host}.py")
+    return path.with_name(re.sub(r"\W|^(?=\d)", "_", f"{path.stem}_{host}", flags=re.ASCII) + ".py")
 
 
 def _quoted(path: Path) -> str:
@@ -251,15 +229,12 @@ def _triton(path: Path, stated: Metadata) -> Written:
     )
 
 
+# For a file and what it states of itself, what lies beside it and its user's lines.
 HOSTS = {
-    "ultralytics": Host(_ultralytics),
-    "boxmot": Host(_boxmot, normalized=True),
-    "reid": Host(_reid),
-    "deepstream": Host(_deepstream),
-    "triton": Host(
-        _triton,
-        place=lambda output: output.with_suffix("") / "1" / "model.onnx",
-        embedding_only=False,
-    ),
-    "fiftyone": Host(_fiftyone),
+    "ultralytics": _ultralytics,
+    "boxmot": _boxmot,
+    "reid": _reid,
+    "deepstream": _deepstream,
+    "triton": _triton,
+    "fiftyone": _fiftyone,
 }

@@ -15,8 +15,8 @@ from ..images import resize
 from ..inference.engines import has_bfloat16
 from ..runtime import import_openvino
 
-# A part of a class's name by which it is of vehicles.
-_VEHICLES = ("car", "truck", "bus", "van", "vehicle", "suv", "pickup", "taxi", "lorry")
+# A word of a class's name by which it is of vehicles.
+_VEHICLES = {"car", "truck", "bus", "van", "vehicle", "suv", "pickup", "taxi", "lorry"}
 # Less a tracker does not take either.
 _LEAST_CONFIDENCE = 0.1
 # Boxes that have more of their union in common are of one vehicle, whatever their classes are. The
@@ -28,19 +28,11 @@ _SSD = ("raw_outputs/box_encodings", "raw_outputs/class_predictions")
 _SSD_CLASSES, _SSD_VEHICLES = 24, (18, 23)
 _CENTER_SCALE, _SIZE_SCALE = 10, 5
 _SSD_STRIDES = (16, 32, 64, 128, 256, 512)
-_EXPECTED = (
-    "expected an export whose model_info states its model_type for OpenVINO's Model API, or the "
-    "SSD of docs/video.md"
-)
+_EXPECTED = "expected an export for OpenVINO's Model API (with model_type), or docs/video.md's SSD"
 
 
 class Detections(NamedTuple):
-    """Vehicles in a frame.
-
-    Attributes:
-        xyxy: float32 ``[N, 4]`` of x1, y1, x2, y2 in pixels.
-        confidence: float32 ``[N]``, 0..1.
-    """
+    """Vehicles in a frame: float32 ``[N, 4]`` of x1, y1, x2, y2 in pixels, and ``[N]``, 0..1."""
 
     xyxy: np.ndarray
     confidence: np.ndarray
@@ -64,10 +56,8 @@ def open_detector(path: Path, *, threads: int) -> Detector:
     if not path.is_file():
         raise EngineError(f"{path}: there is no such file; give a detector")
     core = import_openvino("video").Core()
-    precision = "bf16" if has_bfloat16() else "f32"
-    core.set_property(
-        "CPU", {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision}
-    )
+    hint = "bf16" if has_bfloat16() else "f32"
+    core.set_property("CPU", {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": hint})
     with reading(path, EngineError, "the detector cannot be used", _EXPECTED):
         return _Ssd(core, path) if path.suffix == ".tflite" else _ModelApi(core, path)
 
@@ -76,16 +66,13 @@ class _Ssd:
     """TensorFlow's SSD of six layers, without the part that decodes and chooses boxes."""
 
     def __init__(self, core: Any, path: Path) -> None:
-        model = core.read_model(path)
-        if {name for one in model.outputs for name in one.names} != set(_SSD):
-            raise ValueError("its outputs are not an SSD's")
-        self._network = core.compile_model(model, "CPU")
-        _, *size, _ = model.inputs[0].shape
-        self._size = int(size[0]), int(size[1])
-        self._anchors = ssd_anchors(self._size[0])
-        shape = model.output(_SSD[1]).shape
-        if tuple(shape) != (1, len(self._anchors), _SSD_CLASSES):
-            raise ValueError(f"its classes are {list(shape)}")
+        self._network = core.compile_model(path, "CPU")
+        _, height, width, _ = self._network.input().shape
+        self._size = int(height), int(width)
+        self._anchors = _ssd_anchors(self._size[0])
+        shape = tuple(self._network.output(_SSD[1]).shape)
+        if shape != (1, len(self._anchors), _SSD_CLASSES):
+            raise ValueError(f"its classes are {shape}")
 
     def __call__(self, pixels: np.ndarray) -> Detections:
         x = resize(pixels, self._size).astype(np.float32) / 127.5 - 1
@@ -102,7 +89,7 @@ class _Ssd:
         return _without_doubles(corners, confidence, _SSD_OVERLAP)
 
 
-def ssd_anchors(size: int) -> np.ndarray:
+def _ssd_anchors(size: int) -> np.ndarray:
     """The boxes that TensorFlow's SSD starts from, float32 ``[N, 4]``: centre x and y, width and
     height as shares of the picture (Liu et al., ECCV 2016; scales 0.2 to 0.95)."""
     scales = [*np.linspace(0.2, 0.95, len(_SSD_STRIDES)), 1.0]
@@ -124,14 +111,15 @@ class _ModelApi:
     """An export that OpenVINO's Model API knows how to read."""
 
     def __init__(self, core: Any, path: Path) -> None:
-        adapter = import_extra("model_api.adapters", "video").OpenvinoAdapter(
-            core, str(path), device="CPU"
-        )
-        self._model = import_extra("model_api.models", "video").DetectionModel.create_model(
-            adapter, configuration={"confidence_threshold": _LEAST_CONFIDENCE}
+        adapters = import_extra("model_api.adapters", "video")
+        models = import_extra("model_api.models", "video")
+        self._model = models.DetectionModel.create_model(
+            adapters.OpenvinoAdapter(core, str(path), device="CPU"),
+            configuration={"confidence_threshold": _LEAST_CONFIDENCE},
         )
         labels = self._model.params.labels or []
-        self._vehicles = {n for n, label in enumerate(labels) if _is_vehicle(label)}
+        words = [label.lower().replace("_", " ").split() for label in labels]
+        self._vehicles = {number for number, one in enumerate(words) if _VEHICLES & {*one}}
         if labels and not self._vehicles:
             raise ValueError(f"no class is of vehicles: {', '.join(labels)[:200]}")
 
@@ -140,10 +128,6 @@ class _ModelApi:
         kept = [not self._vehicles or label in self._vehicles for label in found.labels]
         corners = np.asarray(found.bboxes, np.float32)[kept]
         return _without_doubles(corners, np.asarray(found.scores, np.float32)[kept], _OVERLAP)
-
-
-def _is_vehicle(label: str) -> bool:
-    return any(word in _VEHICLES for word in label.lower().replace("_", " ").split())
 
 
 def _without_doubles(xyxy: np.ndarray, confidence: np.ndarray, overlap: float) -> Detections:

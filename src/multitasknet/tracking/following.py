@@ -14,7 +14,7 @@ import numpy as np
 from ..data.boxes import Box, read_boxes
 from ..errors import DataError, import_extra
 from .detectors import Detections
-from .tracks import PATIENCE, Seen, is_file_name
+from .tracks import PATIENCE, Seen
 from .video import Frame
 
 # Frames in a row that show a vehicle, before it is one.
@@ -22,17 +22,14 @@ _LEAST_FRAMES = 3
 # One less the overlap by which a box goes on with a track. The library's 0.8 loses vehicles that
 # drive far between two of ten frames a second.
 _MATCHING = 0.9
+_FILE_NAME = re.compile(r"[^\s./\\][^/\\]*")
 _LAST_DIGITS = re.compile(r"(\d+)(?:\.[a-z]+)?$", re.ASCII | re.IGNORECASE)
 
 
 class Follower(Protocol):
-    """Names the vehicles in a video's frames, which are given in their order.
+    """Names the vehicles in a video's frames, which are given in their order."""
 
-    Attributes:
-        patience: how long a vehicle may be out of sight and go on with its track.
-    """
-
-    patience: timedelta
+    patience: timedelta  # how long a vehicle may be out of sight and go on with its track
 
     def __call__(self, frame: Frame) -> Sequence[Seen]: ...
 
@@ -117,12 +114,10 @@ class GivenTracks:
         self._detect = GivenDetections(path)
         for number, boxes in self._detect.frames.items():
             for box in boxes:
-                if not box.track:
-                    raise DataError(f"{path}: boxes of frame {number} are of no track; use --boxes")
-                if not is_file_name(box.track):
+                if not _FILE_NAME.fullmatch(box.track):
                     raise DataError(
                         f"{path}: a track of frame {number} is {box.track[:60]!r}; expected a name "
-                        f"that a file can have"
+                        f"that a file can have (without tracks use --boxes)"
                     )
 
     def __call__(self, frame: Frame) -> list[Seen]:
@@ -131,7 +126,6 @@ class GivenTracks:
 
 
 def _number_of(box: Box, path: Path) -> int:
-    """A frame's number as the file has it, or as the frame's name ends."""
     if box.frame is not None:
         return box.frame
     name = _LAST_DIGITS.search(box.image.name)

@@ -48,23 +48,23 @@ class GalleryOutput:
 
     def add(self, camera: str, tracks: Sequence[Track]) -> None:
         """Keep tracks, in place of those of the same names; OutputError if that fails."""
-        rows = []
-        for track in tracks:
-            passage, image = track.passage, write_crops(self._crops / camera, track)
-            about = {
-                "id": f"{camera}/{passage.name}",
-                "image": str(image),
-                "sha256": bytes.fromhex(file_sha256(image)),
-                "camera": camera,
-                "time": passage.first,
-                "track": passage.name,
-                "first": passage.first,
-                "last": passage.last,
-                "heading": passage.heading,
-                "crops": len(track.crops),
-            }
-            rows.append((track.prediction, about))
+        rows = ((track.prediction, self._row(camera, track)) for track in tracks)
         self._gallery.add_predicted(self._origin, rows)
+
+    def _row(self, camera: str, track: Track) -> dict[str, object]:
+        passage, image = track.passage, write_crops(self._crops / camera, track)
+        return {
+            "id": f"{camera}/{passage.name}",
+            "image": str(image),
+            "sha256": bytes.fromhex(file_sha256(image)),
+            "camera": camera,
+            "time": passage.first,
+            "track": passage.name,
+            "first": passage.first,
+            "last": passage.last,
+            "heading": passage.heading,
+            "crops": len(track.crops),
+        }
 
 
 class FolderOutput:
@@ -77,7 +77,6 @@ class FolderOutput:
         make_folder(folder)
         self._folder, self._table = folder, folder / TABLE
         self._lock = FileLock(folder / ".lock")
-        self._rows()  # which tells whether it is a table of tracks
 
     def known(self, camera: str) -> frozenset[str]:
         return frozenset(row["track"] for row in self._rows() if row["camera"] == camera)

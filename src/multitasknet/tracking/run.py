@@ -12,18 +12,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..errors import OutputError
 from ..inference.predictor import Predictor
 from ..inference.runner import ahead
 from .following import Follower
 from .outputs import Output
-from .tracks import Passage, Seen, Track, describe, gather, is_file_name
+from .tracks import Passage, Seen, Track, describe, gather
 from .video import Frame, Video
 
 logger = logging.getLogger(__name__)
 
-# Of a track, whose mean is its embedding.
-_CROPS = 5
 # Tracks that are kept at once, and seconds until they are in any case.
 _BATCH, _LATEST = 100, 60.0
 
@@ -61,7 +58,6 @@ def track(
     camera: str,
     start: datetime | None = None,
     min_quality: float = 0.0,
-    progress: bool = True,
 ) -> TrackReport:
     """Find the tracks of a camera's videos, and keep each once it is over.
 
@@ -76,10 +72,8 @@ def track(
         min_quality: tracks whose best crop has less, 0..1, are left out and counted by reason.
 
     Raises:
-        OutputError: tracks cannot be written, or the camera's name is none for a folder.
+        OutputError: tracks cannot be written.
     """
-    if not is_file_name(camera):
-        raise OutputError(f"camera is {camera!r}; expected a name that a folder can have")
     keeper = _Keeper(predictor, output, camera, min_quality)
     report, began = keeper.report, monotonic()
     try:
@@ -89,19 +83,16 @@ def track(
             found = ahead(
                 None if frame is None else (frame, follow(frame)) for frame in video.frames(start)
             )
-            bar: tqdm[Any] = tqdm(
-                desc=camera, total=video.total, unit="frame", disable=None if progress else True
-            )
-            with bar, closing(found) as frames, video:
+            bar: tqdm[Any] = tqdm(desc=camera, total=video.total, unit="frame", disable=None)
+            with bar, closing(found) as frames:
                 try:
-                    for one in gather(
+                    for passage in gather(
                         keeper.count(frames, bar),
-                        crops=_CROPS,
                         side=max(predictor.size),
                         patience=follow.patience,
                         known=keeper.known,
                     ):
-                        keeper.take(one)
+                        keeper.take(passage)
                 finally:  # also at Ctrl-C
                     keeper.keep()
                     report.damaged += video.damaged
@@ -141,14 +132,11 @@ class _Keeper:
     def take(self, passage: Passage) -> None:
         if passage.name in self.known:
             self.report.unchanged += 1
-            return
-        is_cosine = self._predictor.spec.distance == "cosine"
-        found = describe(passage, self._predictor, crops=_CROPS, is_cosine=is_cosine)
-        if found is None:
+        elif (found := describe(passage, self._predictor)) is None:
             self.report.too_small += 1
         elif found.prediction.quality < self._min_quality:
-            reason = found.prediction.reason or "doubtful"
-            self.report.low_quality[reason] = self.report.low_quality.get(reason, 0) + 1
+            reason, counts = found.prediction.reason or "doubtful", self.report.low_quality
+            counts[reason] = counts.get(reason, 0) + 1
         else:
             self._waiting.append(found)
 

@@ -12,23 +12,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..data.boxes import LEAST_SIDE
-from ..gallery.adding import Embedder
 from ..images import whole_boxes
 from ..inference.prediction import Prediction
+from ..inference.predictor import Predictor
 from .video import Frame
 
 # A vehicle that has not been found for longer is gone.
 PATIENCE = timedelta(seconds=1)
 # What stays for longer has several passages, so that it is kept, too.
 _LONGEST = timedelta(hours=1)
-# Crops more than are asked for, which are kept until their quality is known.
-_SPARE = 3
+# A track's best crops, and those that are kept beside them until their quality is known.
+_CROPS, _SPARE = 5, 3
 # How much a crop is worth that the frame's border cuts.
 _CUT_OFF = 0.3
 # Less than this share of its size a vehicle must have gone for its direction to be known.
 _LEAST_WAY = 0.5
-# Bytes, so that a file's name has room for a time and a suffix.
-_LONGEST_NAME = 200
 
 
 class Seen(NamedTuple):
@@ -40,8 +38,8 @@ class Seen(NamedTuple):
 
 
 class _Crop(NamedTuple):
-    """A vehicle cut out of a frame: what it is worth by what is known without a network, its box
-    ``[4]`` in whole pixels within the frame, and uint8 ``[H, W, 3]`` RGB."""
+    """What a crop is worth before a network sees it, its box ``[4]`` in whole pixels within the
+    frame, and uint8 ``[H, W, 3]`` RGB."""
 
     score: float
     box: np.ndarray
@@ -80,9 +78,9 @@ class Track(NamedTuple):
 
     Attributes:
         passage: when and where it was seen.
-        crops: its best ones, uint8 ``[H, W, 3]`` RGB, the best first.
-        prediction: of the best; its embedding and the probabilities of colours and types are the
-            means of all these crops.
+        crops: its five best ones, uint8 ``[H, W, 3]`` RGB, the best first.
+        prediction: of the best; its embedding (of length 1 if distances are cosines) and the
+            probabilities of colours and types are the means of all these crops.
     """
 
     passage: Passage
@@ -93,7 +91,6 @@ class Track(NamedTuple):
 def gather(
     frames: Iterable[tuple[Frame, Sequence[Seen]]],
     *,
-    crops: int,
     side: int,
     patience: timedelta = PATIENCE,
     known: frozenset[str] = frozenset(),
@@ -102,7 +99,6 @@ def gather(
 
     Args:
         frames: with the vehicles in them.
-        crops: of a passage that will be asked for; a few more are kept.
         side: of the network's input: larger crops are worth no more.
         patience: it is over when the vehicle has not been seen for longer, or after an hour.
         known: names of those whose crops are not needed.
@@ -116,7 +112,7 @@ def gather(
             passage.places.extend([frame.number, *seen.xyxy.tolist()])
             if passage.name not in known and (crop := _crop(frame, seen, vehicles, side)):
                 passage.crops.append(crop)
-            if len(passage.crops) > crops + _SPARE:
+            if len(passage.crops) > _CROPS + _SPARE:
                 scores = [one.score for one in passage.crops]
                 del passage.crops[int(np.argmin(_values(passage.crops, scores)))]
         for name, passage in list(passages.items()):
@@ -126,30 +122,20 @@ def gather(
     yield from passages.values()
 
 
-def describe(passage: Passage, predictor: Embedder, *, crops: int, is_cosine: bool) -> Track | None:
-    """A passage that is over, with the mean embedding of its best crops, of length 1 for cosine.
-
-    None if no crop was large enough.
-    """
+def describe(passage: Passage, predictor: Predictor) -> Track | None:
+    """The track of a passage that is over; None if no crop was large enough."""
     if not passage.crops:
         return None
     pixels = [one.pixels for one in passage.crops]
-    predictions = list(predictor.stream(pixels, skip=lambda *_: None))
+    predictions = predictor.predict(pixels)
     pairs = zip(passage.crops, predictions, strict=True)
     values = _values(passage.crops, [crop.score * found.quality for crop, found in pairs])
-    best = np.argsort(-values, kind="stable")[:crops].tolist()
-    mean = _mean([predictions[one] for one in best], is_cosine)
+    best = np.argsort(-values, kind="stable")[:_CROPS].tolist()
+    mean = _mean([predictions[one] for one in best], predictor.spec.distance == "cosine")
     return Track(passage, tuple(pixels[one] for one in best), mean)
 
 
-def is_file_name(text: str) -> bool:
-    """Whether a camera or track may have this name, which is a folder's or file's, too."""
-    fits = 0 < len(text.encode("utf-8", "replace")) <= _LONGEST_NAME
-    return fits and text == text.strip(" .") and text.isprintable() and not set(text) & set("/\\")
-
-
 def _crop(frame: Frame, seen: Seen, vehicles: Sequence[Seen], side: int) -> _Crop | None:
-    """A vehicle's crop and what it is worth; None if it is too small."""
     height, width = frame.pixels.shape[:2]
     (box,) = whole_boxes([seen.xyxy], (height, width))
     x1, y1, x2, y2 = box.tolist()
@@ -188,13 +174,12 @@ def _sizes(boxes: np.ndarray) -> np.ndarray:
 
 
 def _mean(predictions: Sequence[Prediction], is_cosine: bool) -> Prediction:
-    """The best crop's prediction with all crops' mean embedding and probabilities."""
     embedding = np.mean([one.embedding for one in predictions], axis=0)
     if is_cosine:
         embedding /= np.linalg.norm(embedding)
     facts: dict[str, Any] = {"embedding": embedding}
     for name in ("color_probabilities", "type_probabilities"):
         every = [getattr(one, name) for one in predictions]
-        means = {label: float(np.mean([one[label] for one in every])) for label in every[0] or ()}
-        facts[name] = dict(sorted(means.items(), key=lambda item: -item[1])) or every[0]
+        means = {label: float(np.mean([one[label] for one in every])) for label in every[0]}
+        facts[name] = dict(sorted(means.items(), key=lambda item: -item[1]))
     return replace(predictions[0], **facts)

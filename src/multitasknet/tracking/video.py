@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import islice
 from pathlib import Path
-from queue import Empty, Full, Queue
+from queue import Empty, Queue
 from threading import Event, Thread
 from typing import Any
 
@@ -116,18 +116,10 @@ class Video:
         rates = (float(one or 0) for one in (stream.average_rate, stream.guessed_rate))
         self.rate = next((one for one in rates if 0 < one <= _HIGHEST_RATE), _RATE)
         self._lasts = (self._container.duration or 0) / self._av.time_base
-        # More than there are, where the rate varies or a part was cut off without a new encoding.
-        stated = [one for one in (stream.frames, round(self._lasts * self.rate)) if one > 0]
-        self.total = None if self.is_live or not stated else min(stated)
+        self.total = round(max(self._lasts, 0) * self.rate) or None
         if not self.is_live:
             self._is_steady = self._has_steady_rate()
             self._container.close()  # opened again to be read: many files may wait for that
-
-    def __enter__(self) -> Video:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._closed.set()
 
     @property
     def _stream(self) -> Any:
@@ -142,11 +134,11 @@ class Video:
         return self._received() if self.is_live else self._read(start or _now())
 
     def _open(self) -> Any:
+        if not self.is_live and not Path(self.source).is_file():
+            raise ImageError(f"{self.name}: there is no such file; give a video")
         # UDP loses packets, and with them pictures.
         options = {"rtsp_transport": "tcp"} if self.source.startswith("rtsp") else {}
         timeout = _SILENCE if self.is_live else None
-        if not self.is_live and not Path(self.source).is_file():
-            raise ImageError(f"{self.name}: there is no such file; give a video")
         try:
             container = self._av.open(self.source, options=options, timeout=timeout)
         except self._av.FFmpegError as error:
@@ -223,7 +215,7 @@ class Video:
         Thread(target=self._receive, args=(waiting,), daemon=True).start()
         number = 0
         try:
-            while not self._closed.is_set():
+            while True:
                 try:
                     self.end, decoded = waiting.get(timeout=_LOOK)
                 except Empty:
@@ -237,15 +229,14 @@ class Video:
     def _receive(self, waiting: Queue[tuple[datetime, Any]]) -> None:
         wait = _FIRST_WAIT
         while not self._closed.is_set():
-            for decoded in self._decoded():
-                if self._closed.is_set():
-                    break
-                if decoded is not None:
-                    wait = _FIRST_WAIT
-                    self._put(waiting, decoded)
-            self._container.close()
-            if not self._closed.is_set():
-                logger.warning("%s sends no more; asked again in %g s", self.name, wait)
+            with closing(self._container):
+                for decoded in self._decoded():
+                    if self._closed.is_set():
+                        return
+                    if decoded is not None:
+                        wait = _FIRST_WAIT
+                        self._put(waiting, decoded)
+            logger.warning("%s sends no more; asked again in %g s", self.name, wait)
             while not self._closed.wait(wait):
                 wait = min(2 * wait, _LONGEST_WAIT)
                 try:
@@ -255,13 +246,11 @@ class Video:
                     logger.warning("%s; asked again in %g s", error, wait)
 
     def _put(self, waiting: Queue[tuple[datetime, Any]], decoded: Any) -> None:
-        try:
-            waiting.put_nowait((_now(), decoded))
-        except Full:
+        if waiting.full():
             with suppress(Empty):
                 waiting.get_nowait()
                 self.dropped += 1
-            waiting.put_nowait((_now(), decoded))
+        waiting.put((_now(), decoded))
 
 
 def _now() -> datetime:
