@@ -9,47 +9,30 @@ import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from multitasknet import ClassMaps, __version__, create_network
+from multitasknet import __version__, create_network, save_weights
 from multitasknet.cli import main
-from multitasknet.weights.sidecar import Sidecar, write_sidecar
 from vehiclesynth import synthesize
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-_BLOCK = re.compile(
-    r"(?:^<!-- (?P<mark>.+?) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.M | re.S
-)
+_BLOCK = re.compile(r"(?:^<!-- (.+?) -->\n)?^```(\w+)\n(.*?)^```$", re.M | re.S)
 # What a shell does more with than pass it on.
 _SHELL = re.compile(r"[$`*?~|&;<>(){}\\\[\]]")
 # Why a block may stay unrun; the test command is what runs this.
 _MARKS = re.compile(r"not run: .{5,}|needs the network|test command")
 
 
-@dataclass(frozen=True)
-class Block:
-    """A code block and where it starts."""
-
-    language: str
-    code: str
-    mark: str | None
-    line: int
-
-
-def blocks_of(page: Path) -> list[Block]:
+def blocks_of(page: Path) -> list[tuple[str, str, str, str]]:
+    """Page and line of each code block, the comment above it or nothing, language, and code."""
     text = page.read_text(encoding="utf-8")
     return [
-        Block(
-            found["language"],
-            found["code"],
-            found["mark"],
-            text.count("\n", 0, found.start("code")) + 1,
-        )
+        (f"{page.name}:{text.count(chr(10), 0, found.start(3)) + 1}", *found.groups(""))
         for found in _BLOCK.finditer(text)
     ]
 
@@ -57,8 +40,6 @@ def blocks_of(page: Path) -> list[Block]:
 @pytest.fixture(scope="module")
 def supplies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the pages take as given: a data set ROOT, crops, a picture, and weights."""
-    import mindspore
-
     folder = tmp_path_factory.mktemp("supplies")
     synthesize(folder / "ROOT", vehicles=4, images=4, cameras=2, pixels=48)
     (folder / "crops").mkdir()
@@ -67,10 +48,8 @@ def supplies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "assets", folder / "assets")
     shutil.copy(next((folder / "ROOT" / "image_query").iterdir()), folder / "car.jpg")
     network = create_network(weights=None, num_ids=4)
-    mindspore.save_checkpoint(network, str(folder / "tuned.ckpt"))
-    classes = ClassMaps(tuple(range(4)), tuple(range(1, 11)), tuple(range(1, 10)))
-    spec = replace(network.spec, input_size=(64, 64))
-    write_sidecar(folder / "tuned.ckpt", Sidecar(spec, classes))
+    network.spec = replace(network.spec, input_size=(64, 64))
+    save_weights(network, folder / "tuned.ckpt")
     return folder
 
 
@@ -81,15 +60,14 @@ def _nothing_shipped() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_no_block_of_a_page_is_passed_over(page: Path) -> None:
-    blocks = blocks_of(page)
-    assert any(block.language in ("sh", "python") for block in blocks)
-    fences = [line for line in page.read_text().splitlines() if line.lstrip().startswith("```")]
+    blocks, text = blocks_of(page), page.read_text(encoding="utf-8")
+    languages = {language for _, _, language, _ in blocks}
+    assert languages & {"sh", "python"} and languages <= {"sh", "python", "text"}
+    fences = re.findall(r"^\s*```", text, re.M)
     assert len(fences) == 2 * len(blocks), "a block in a form that the runner does not find"
-    marks = page.read_text().count("<!--")
-    assert marks == sum(block.mark is not None for block in blocks), "a mark above no block"
-    for block in blocks:
-        assert block.language in ("sh", "python", "text"), block
-        assert block.mark is None or _MARKS.fullmatch(block.mark), block
+    marks = [mark for _, mark, *_ in blocks if mark]
+    assert text.count("<!--") == len(marks), "a mark above no block"
+    assert all(map(_MARKS.fullmatch, marks))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -99,14 +77,11 @@ def test_every_block_of_a_page_runs(
     shutil.copytree(supplies, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "page"}
-    for block in blocks_of(page):
-        where = f"{page.name}:{block.line}"
-        if block.mark is not None or block.language == "text":
-            continue
-        if block.language == "python":
-            exec(compile(block.code, where, "exec"), names)
-            continue
-        run(block.code, where)
+    for where, mark, language, code in blocks_of(page):
+        if language == "python" and not mark:
+            exec(compile(code, where, "exec"), names)
+        elif language == "sh" and not mark:
+            run(code, where)
 
 
 def run(code: str, where: str) -> None:
@@ -122,9 +97,8 @@ def run(code: str, where: str) -> None:
 
 def bash(command: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    return subprocess.run(
-        ["bash", "-euc", command], capture_output=True, text=True, env=environment
-    )
+    how = {"capture_output": True, "text": True, "env": environment}
+    return subprocess.run(["bash", "-euc", command], **how)
 
 
 def test_the_shell_finds_the_command_that_the_blocks_are_run_by() -> None:
@@ -142,7 +116,7 @@ def test_what_benchmarks_and_examples_import_is_there() -> None:
 
 def test_nothing_says_that_the_package_is_on_an_index() -> None:
     """Whoever takes that name there could put anything into it."""
-    places = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    places = [*PAGES, ROOT / "CONTRIBUTING.md"]
     for folder in ("src", "assets", "examples"):
         places += [p for p in (ROOT / folder).rglob("*") if p.suffix in {".py", ".md", ".ipynb"}]
     wrong = re.compile(r"""pip install (-\S+ )*['"]?multitasknet""")
