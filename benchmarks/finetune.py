@@ -77,14 +77,13 @@ def torch_step(x: np.ndarray, p: np.ndarray, ids: np.ndarray) -> Callable[[], ob
         nearest = distances.masked_fill(same, torch.inf).amin(1)
         return torch.relu(farthest - nearest + 0.3).mean()
 
-    def step() -> float:
+    def step() -> None:
         optimizer.zero_grad()
         *logits, embedding = network(image, pose)
         loss = sum(functional.cross_entropy(one, labels) for one in logits) + triplet(embedding)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 50.0)
         optimizer.step()
-        return loss.item()
 
     return step
 

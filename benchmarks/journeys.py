@@ -74,10 +74,9 @@ def measure(scene: Path, store: Path, options: argparse.Namespace) -> dict[str, 
     }
     for name, learn in (("linked", ()), ("times learned", ("--travel-times", "learn"))):
         output_of("gallery", "link", store, *learn, "--json")
+        linked = [(one["vehicle"], one["id"]) for one in read_tracks(store)]
         # What was linked with nothing has no number.
-        vehicles = [
-            one["id"] if one["vehicle"] is None else one["vehicle"] for one in read_tracks(store)
-        ]
+        vehicles = [id if vehicle is None else vehicle for vehicle, id in linked]
         figures[f"IDF1, {name}"] = idf1(true, seen_of(tracks, vehicles))
         figures[f"vehicles, {name}"] = len(set(vehicles))
     return figures

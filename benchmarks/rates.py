@@ -106,28 +106,22 @@ def ratios(crops: Crops) -> Iterator[tuple[str, list[str]]]:
     sample = rng.permutation(count)[:SAMPLE]
     half = np.flatnonzero(np.isin(crops.ids, rng.permutation(np.unique(crops.ids))[::2]))
     few = rng.permutation(count)[:500]
-    everything = np.arange(count)
+    every = np.arange(count)
     for name, measured, chosen in (
-        ("all rows", StrangerRates.of(rows[sample]), everything),
+        ("all rows", StrangerRates.of(rows[sample]), every),
         ("half of the vehicles", StrangerRates.of(rows[half]), half),
         ("500 rows", StrangerRates.of(rows[few]), few),
-        (
-            "with times and cameras",
-            StrangerRates.of(rows[sample], at_moments(crops, rng)),
-            everything,
-        ),
+        ("with times and cameras", StrangerRates.of(rows[sample], at_moments(crops, rng)), every),
     ):
         if measured.at_one_time != ("times" in name):
             continue  # too few rows share a moment
         true = crops.strangers(chosen)
-        found = [(rate, measured.rate(float(true[int(rate * len(true))]))) for rate in RATES]
-        yield (
-            name,
-            [
-                f"{one.rate / rate:.2f} ({one.upper / rate:.1f})" if one else "none stated"
-                for rate, one in found
-            ],
-        )
+        cells = []
+        for rate in RATES:
+            one = measured.rate(float(true[int(rate * len(true))]))
+            text = f"{one.rate / rate:.2f} ({one.upper / rate:.1f})" if one else "none stated"
+            cells.append(text)
+        yield name, cells
 
 
 def at_moments(crops: Crops, rng: np.random.Generator) -> Moments:

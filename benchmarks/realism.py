@@ -190,6 +190,7 @@ def report(samples: list[Sample], how: str, paint: list[tuple[str, ...]]) -> str
         for (name, real), chosen in zip(CONFIDENCE.items(), (visible, ~visible), strict=True)
     ]
     known = [one for one in image + pose if np.isfinite(one.ks)]
+    widest = sorted(known, key=lambda one: -one.ks)[:10]
     halved = np.mean([appearance.is_420(shot.jpeg) for shot in shots])
     columns = ("real", "generated", "KS*", "median inside 25 to 75")
     parts = [
@@ -205,19 +206,11 @@ def report(samples: list[Sample], how: str, paint: list[tuple[str, ...]]) -> str
         table(("label file", *columns), [one.cells for one in sure]),
         table(("yaw, %", *SECTORS, "generated"), sector_rows(samples)),
         table(("marked visible, %", "hand", "generated"), marked_rows(samples)),
-        table(
-            ("colour, %", "real", "generated"),
-            share_rows(COLOR_SHARES, [sample.color for sample in samples]),
-        ),
-        table(
-            ("type, %", "real", "generated"),
-            share_rows(TYPE_SHARES, [sample.type for sample in samples]),
-        ),
+        share_table("colour", COLOR_SHARES, [sample.color for sample in samples]),
+        share_table("type", TYPE_SHARES, [sample.type for sample in samples]),
         table(("body's L* a* b*, 10/50/90 %", "real", "generated"), paint),
         "The widest gaps:",
-        table(
-            ("row", *columns), [one.cells for one in sorted(known, key=lambda one: -one.ks)[:10]]
-        ),
+        table(("row", *columns), [one.cells for one in widest]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -249,8 +242,9 @@ def marked_rows(samples: list[Sample]) -> Iterator[tuple[object, ...]]:
         yield name, real, percent(np.ravel(there).tolist(), 0)
 
 
-def share_rows(real: dict[str, int], found: list[str]) -> list[tuple[object, ...]]:
-    return [(name, share, percent(found, name)) for name, share in real.items()]
+def share_table(title: str, real: dict[str, int], found: list[str]) -> str:
+    rows = [(name, share, percent(found, name)) for name, share in real.items()]
+    return table((f"{title}, %", "real", "generated"), rows)
 
 
 def paint_rows(seed: int, count: int) -> list[tuple[str, ...]]:

@@ -1,11 +1,10 @@
 """Images/s, latency and memory of every engine beside PyTorch's modes, on the same topology.
 
-    python benchmarks/serving.py [--networks multitasknet poseestnet vehiclepose] [--quick]
-        [--batches 1 8 32] [--rounds 5]
+    python benchmarks/serving.py [--networks NAME ...] [--batches 1 8 32] [--rounds 5]
 
 Each engine lives in a process of its own, and only MindSpore's is held to AVX2; they run in turn
 (A B C A B C ...), one at a time, so that what disturbs the machine disturbs all. Writes serving.md
-beside this file (or into --output) after each network. Weights are random; nothing is downloaded.
+beside this file after each network. Weights are random; nothing is downloaded.
 Needs the extras [openvino] and [torch].
 """
 
@@ -43,11 +42,7 @@ def main() -> None:
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32])
     parser.add_argument("--rounds", type=int, default=5, help="counted turns of each engine (5)")
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=ENGINES)
-    parser.add_argument("--quick", action="store_true", help="a trial: a turn each, batch 1")
-    parser.add_argument("--output", type=Path, default=HERE, metavar="DIR")
     options = parser.parse_args()
-    if options.quick:
-        options.batches, options.rounds = [1], 1
     text = (
         f"# Serving\n\nWritten by `serving.py` on: {processor()}. {SIDE}x{SIDE}. images/s: the "
         "median of the rounds (least to most); ms: a batch's, p50 and p95; MB: peak memory.\n"
@@ -63,7 +58,7 @@ def main() -> None:
                 f"\n## {network}\n\nLoad average before and after: {load:.1f} and "
                 f"{os.getloadavg()[0]:.1f}.\n\n{tables}\n"
             )
-            (options.output / "serving.md").write_text(text)
+            HERE.joinpath("serving.md").write_text(text)
     print(text)
 
 
@@ -72,9 +67,9 @@ def processor() -> str:
     from multitasknet.runtime import usable_cores
 
     text = Path("/proc/cpuinfo").read_text()
-    found = [flag for flag in CPU_FLAGS if f" {flag} " in text]
     name = text.partition("model name")[2].partition("\n")[0].strip("\t :")
-    return f"{name}, {usable_cores()} cores, {', '.join(found)}"
+    flags = ", ".join(flag for flag in CPU_FLAGS if f" {flag} " in text)
+    return f"{name}, {usable_cores()} cores, {flags}"
 
 
 def own_process() -> ProcessPoolExecutor:
@@ -192,9 +187,7 @@ def prepare(folder: Path) -> None:
     built = torch_network(folder.name)
     torch.save(built.state_dict(), folder / "state.pth")
     weights = convert(folder / "state.pth", folder / "weights.ckpt")
-    opener = PoseEstimator
-    if folder.name == "multitasknet":
-        opener = partial(Predictor, pose="none")
+    opener = partial(Predictor, pose="none") if folder.name == NETWORKS[0] else PoseEstimator
     opened = opener(weights, backend="onnx", cache_dir=folder, size=(SIDE, SIDE))
     rng = np.random.default_rng(0)
     noise = [rng.integers(0, 256, (128, 128, 3), dtype=np.uint8) for _ in range(12)]
@@ -204,10 +197,10 @@ def prepare(folder: Path) -> None:
 def inputs(network: str, batch: int) -> list[np.ndarray]:
     """What an engine is given: an image, and the pose where it is taken."""
     rng = np.random.default_rng(batch)
-    of_identity = network == "multitasknet"
-    image = rng.normal(size=(batch, 16 if of_identity else 3, SIDE, SIDE)).astype(np.float32)
-    pose = rng.uniform(-0.5, 0.5, (batch, 108)).astype(np.float32)
-    return [image, pose] if of_identity else [image]
+    if network != NETWORKS[0]:
+        return [rng.normal(size=(batch, 3, SIDE, SIDE)).astype(np.float32)]
+    image = rng.normal(size=(batch, 16, SIDE, SIDE)).astype(np.float32)
+    return [image, rng.uniform(-0.5, 0.5, (batch, 108)).astype(np.float32)]
 
 
 # What is measured: by batch size and engine, images/s of each turn, milliseconds, and megabytes.
@@ -220,7 +213,7 @@ def side_by_side(folder: Path, options: argparse.Namespace) -> Turns:
     for batch in options.batches:
         for number in range(options.rounds + 1):
             for name, pool in list(pools.items()):
-                seconds = 0 if options.quick or not number else SECONDS
+                seconds = SECONDS if number else 0  # the first compiles, and warms up
                 try:
                     found = pool.submit(turn, name, folder, batch, seconds).result()
                 # A rival that this machine cannot run is named, and the others go on.
@@ -228,7 +221,7 @@ def side_by_side(folder: Path, options: argparse.Namespace) -> Turns:
                     print(f"{folder.name}: {name} is left out: {error!r:.200}", file=sys.stderr)
                     pools.pop(name).shutdown()
                     continue
-                if number:  # the first compiles, and warms up
+                if number:
                     turns.setdefault((batch, name), []).append(found)
     for pool in pools.values():
         pool.shutdown()
@@ -250,8 +243,7 @@ def turn(name: str, folder: Path, batch: int, seconds: float) -> tuple[list[floa
         start = time.perf_counter()
         run(*arrays)
         times.append(time.perf_counter() - start)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return times, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    return times, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def report(turns: Turns, options: argparse.Namespace) -> str:
@@ -276,12 +268,8 @@ def report(turns: Turns, options: argparse.Namespace) -> str:
 
     def best(start: str, batch: int) -> float:
         """Images/s of the fastest engine whose name starts so."""
-        found = [
-            float(np.median(of_turns))
-            for (at, name), of_turns in rates.items()
-            if at == batch and name.startswith(start)
-        ]
-        return max(found, default=np.nan)
+        names = [name for at, name in rates if at == batch and name.startswith(start)]
+        return max((float(np.median(rates[batch, name])) for name in names), default=np.nan)
 
     ratios = [
         (title, *(f"{best(one, batch) / best(other, batch):.2f}" for batch in options.batches))
