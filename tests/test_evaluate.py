@@ -249,7 +249,7 @@ def test_vehicleid_is_evaluated_by_its_own_protocol(pixels, tmp_path, capsys) ->
     assert any(row.startswith("VehicleID's protocol") for row in rows)
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (written["valid_queries"], written["settings"]["not_comparable"]) == (2, [])
-    assert written["settings"]["layout"] == "VehicleID, tested on 1600 vehicles (not 800)"
+    assert written["settings"]["layout"] == "VehicleID, tested on 1600 vehicles"
     assert written["deviations"].keys() == written["metrics"].keys() - {"color", "type"}
     page = (tmp_path / "out" / "report.html").read_text()
     assert "each draw makes 2 of them queries." in page and "of the first draw" in page

@@ -357,13 +357,9 @@ def open_pillow(content: bytes) -> Image.Image:
     return file
 
 
-def decode_gray(content: bytes) -> np.ndarray:
-    """The picture in a file's bytes, uint8 ``[H, W]``; any exception if there is none."""
-    decoded = _decode_jpeg(content, cv2.IMREAD_GRAYSCALE)
-    if decoded is not None:
-        return decoded
-    with open_pillow(content) as file:
-        return np.asarray(file.convert("L"))
+def decode_gray(content: bytes) -> np.ndarray | None:
+    """The JPEG in a file's bytes, uint8 ``[H, W]``; None if there is none."""
+    return _decode_jpeg(content, cv2.IMREAD_GRAYSCALE)
 
 
 def _decode_jpeg(content: bytes, flag: int) -> np.ndarray | None:
@@ -405,8 +401,7 @@ def encode_jpeg(pixels: np.ndarray, quality: int) -> bytes:
 def _check_pixels(width: int, height: int) -> None:
     if width * height > MOST_PIXELS:
         raise ValueError(
-            f"it has {width} x {height} pixels, {width * height / 1e6:.0f} million; expected at "
-            f"most {MOST_PIXELS / 1e6:.0f} million"
+            f"it has {width} x {height} pixels; expected at most {MOST_PIXELS / 1e6:.0f} million"
         )
 
 
@@ -418,10 +413,7 @@ def _upright_rgb(image: Image.Image) -> np.ndarray:
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image)
         if image.mode == "F" or values.min() < 0 or values.max() > 0xFFFF:
-            raise ValueError(
-                f"its pixels are {values.dtype}, {values.min():g} to {values.max():g}, and what "
-                f"white is in them is unknown; save it with 8 or 16 bits a channel"
-            )
+            raise ValueError("what white is in it is unknown; save it with 8 or 16 bits a channel")
         _check_depth(int(values.max()))
         scaled = (values.astype(np.uint32) * 255 // 0xFFFF).astype(np.uint8)
         return np.repeat(scaled[..., None], 3, axis=2)
@@ -438,9 +430,8 @@ def _check_depth(largest: int) -> None:
     """ValueError for 16-bit values that are of fewer bits: they would come out black."""
     if largest <= _TWELVE_BITS:
         raise ValueError(
-            f"its 16-bit values reach {largest} of 65535: they seem to hold "
-            f"{max(largest.bit_length(), 8)} bits; save it with 8 bits a channel, or scale the "
-            f"values to 16 bits"
+            f"its 16-bit values reach {largest} of 65535; save it with 8 bits a channel, or scale "
+            f"the values to 16 bits"
         )
 
 

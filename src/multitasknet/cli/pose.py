@@ -155,5 +155,4 @@ def _write_labels(
         if path.suffix.lower() == ".json":
             write_coco(part, rows, sizes, boxes)
         else:
-            # As many decimals as PAMTRI's pose network writes.
-            write_labels(part, rows, decimals=3)
+            write_labels(part, rows)

@@ -12,16 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import DataError, shown
-from ..images import (
-    Corners,
-    Crop,
-    Frame,
-    ImageInput,
-    cut,
-    read_image,
-    size_of,
-    whole_boxes,
-)
+from ..images import Corners, Crop, Frame, ImageInput, cut, read_image, size_of, whole_boxes
 from .file_names import path_in
 from .labels import match, numbers_in, read_annotations
 from .text import finite, parse_all, read_csv, whole_number
@@ -52,39 +43,25 @@ _EXPECTED = (
 
 @dataclass(frozen=True)
 class Box:
-    """A vehicle in a frame.
+    """A vehicle in a frame."""
 
-    Attributes:
-        image: the frame's file; as a file of boxes names it, perhaps without suffix, until the
-            file is found, and empty where it only numbers frames.
-        xyxy: left, top, right and bottom in pixels of the upright frame.
-        track: the name of its track; empty if it is of none.
-        confidence: the detector's, 1 if unknown.
-        label: the class's name or number; empty if unknown.
-        frame: its number; None if unknown.
-    """
-
+    # The frame's file; as a file of boxes names it, perhaps without suffix, until the file is
+    # found, and empty where it only numbers frames.
     image: Path
-    xyxy: Corners
-    track: str = ""
-    confidence: float = 1.0
-    label: str = ""
-    frame: int | None = None
+    xyxy: Corners  # left, top, right and bottom in pixels of the upright frame
+    track: str = ""  # its name; empty if it is of none
+    confidence: float = 1.0  # the detector's, 1 if unknown
+    label: str = ""  # the class's name or number; empty if unknown
+    frame: int | None = None  # its number; None if unknown
 
 
 @dataclass(frozen=True)
 class BoxFile:
-    """What a file states.
+    """What a file states."""
 
-    Attributes:
-        boxes: in its order.
-        relative: whether they are shares of the frame's width and height; else pixels.
-        first: what number the first frame has; None if the format does not say.
-    """
-
-    boxes: tuple[Box, ...]
-    relative: bool = False
-    first: int | None = None
+    boxes: tuple[Box, ...]  # in its order
+    relative: bool = False  # whether they are shares of the frame's width and height; else pixels
+    first: int | None = None  # what number the first frame has; None if the format does not say
 
 
 class _Format(NamedTuple):
@@ -113,8 +90,6 @@ def boxes_of(images: Sequence[Path], path: Path) -> list[Box]:
         ImageError: a frame is no picture.
     """
     file = read_boxes(path)
-    if not file.boxes:
-        raise DataError(f"{path}: there is no box; {_EXPECTED}")
     of_frame: dict[str | int, list[Box]] = {}
     for box in file.boxes:
         key = box.frame if box.image == Path() and box.frame is not None else box.image.as_posix()
@@ -128,8 +103,8 @@ def boxes_of(images: Sequence[Path], path: Path) -> list[Box]:
     ]
     if not found:
         raise DataError(
-            f"{path}: no box is of these {len(images)} images, such as {images[0]}; it has frame "
-            f"{next(iter(of_frame))}"
+            f"{path}: none of {len(file.boxes)} boxes is of these {len(images)} images, such as "
+            f"{images[0]}; {_EXPECTED}"
         )
     large = [box for box in fitted(found, relative=file.relative) if box]
     if not large:
@@ -298,8 +273,6 @@ def _text_boxes(path: Path, name: str) -> BoxFile:
     if format is None:
         raise DataError(f"{place}: {count} columns of no format that is known; {_EXPECTED}")
     columns = format.columns
-    if has_header and not {"image", "frame"} & set(columns):
-        raise DataError(f"{place}: the header is {','.join(first)[:200]!r}; {_EXPECTED}")
     image = {} if has_header or "frame" in columns else {"image": name}
 
     def parse(row: list[str], _: str) -> Box | None:

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -21,7 +20,7 @@ from ..files import reading
 from ..images import Corners
 from ..vehicle.keypoints import KEYPOINT_NAMES, NUM_KEYPOINTS, SEEN_FROM, SKELETON
 from .file_names import path_in, vehicle_in
-from .text import finite, parse_all, parse_rows, read_csv, read_text, refuse, whole_number
+from .text import finite, parse_all, parse_rows, read_csv, read_text, whole_number
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +29,6 @@ Parsed = TypeVar("Parsed")
 
 COLUMNS = 4 + 3 * NUM_KEYPOINTS
 ANNOTATION_COLUMNS = 3 + 3 * NUM_KEYPOINTS
-# What comes before the keypoints.
-_FIRST = {
-    COLUMNS: "image, vehicle id, colour id, type id",
-    ANNOTATION_COLUMNS: "image, width, height, as in the first row",
-}
 _PLACES = [f"column {number}" for number in range(1, COLUMNS + 1)]
 _IDS = ("vehicle_id", "color_id", "type_id")
 _LARGEST_ID = 2**63 - 1
@@ -45,21 +39,15 @@ _DIGITS = re.compile(r"([0-9]+)$")
 
 @dataclass(frozen=True, eq=False)
 class LabelRow:
-    """A label file's row on one image.
+    """A label file's row on one image."""
 
-    Attributes:
-        image: the image's file name or path, as the file states it, with forward slashes.
-        vehicle_id, color_id, type_id: raw ids as the file states them, 0 where it does not.
-        keypoints: float32 ``[36, 3]``: x and y in pixels of the original image, confidence.
-        origin: its place, ``file:line``.
-    """
-
-    image: str
+    image: str  # its file name or path, as the file states it, with forward slashes
+    # Raw ids as the file states them, 0 where it does not.
     vehicle_id: int
     color_id: int
     type_id: int
-    keypoints: np.ndarray
-    origin: str = ""
+    keypoints: np.ndarray  # float32 ``[36, 3]`` of x, y (pixels of the image) and confidence
+    origin: str = ""  # its place, ``file:line``
 
 
 def read_labels(path: str | Path) -> dict[str, LabelRow]:
@@ -79,27 +67,24 @@ def read_labels(path: str | Path) -> dict[str, LabelRow]:
     path = Path(path)
     if path.suffix.lower() == ".json":
         found = read_annotations(path, "expected COCO keypoint JSON", _coco_row)
-        if not found:
-            raise DataError(f"{path}: there is no annotation; expected COCO keypoint JSON")
-        return parse_rows(
-            ((row.origin, row) for row in found),
-            lambda row, _: (row.image, row),
-            "has an annotation already",
-        )
-    rows = read_csv(path)
-    first = next(rows, None)
-    if first is None:
-        raise DataError(f"{path}: the file has no rows; expected {COLUMNS} columns a row")
-    columns = ANNOTATION_COLUMNS if len(first[1]) == ANNOTATION_COLUMNS else COLUMNS
-    return parse_rows(chain([first], rows), partial(_csv_row, columns=columns))
+        rows = parse_rows([(row.origin, row) for row in found], lambda row, _: (row.image, row))
+    else:
+        lines = list(read_csv(path))
+        columns = len(lines[0][1]) if lines else COLUMNS
+        is_annotated = columns == ANNOTATION_COLUMNS
+        rows = parse_rows(lines, partial(_csv_row, columns=columns if is_annotated else COLUMNS))
+    if not rows:
+        raise DataError(f"{path}: there are no labels; expected a row or annotation an image")
+    return rows
 
 
-def write_labels(path: str | Path, rows: Iterable[LabelRow], *, decimals: int = 2) -> None:
-    """Write a PAMTRI label CSV that :func:`read_labels` reads; numbers to that many decimals."""
+def write_labels(path: str | Path, rows: Iterable[LabelRow]) -> None:
+    """Write a PAMTRI label CSV that :func:`read_labels` reads."""
     with Path(path).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         for row in rows:
-            numbers = [f"{value:.{decimals}f}" for value in row.keypoints.ravel().tolist()]
+            # As many decimals as PAMTRI's pose network writes.
+            numbers = [f"{value:.3f}" for value in row.keypoints.ravel().tolist()]
             writer.writerow([row.image, row.vehicle_id, row.color_id, row.type_id, *numbers])
 
 
@@ -250,12 +235,12 @@ def _csv_row(fields: list[str], origin: str, *, columns: int) -> tuple[str, Labe
     """A row of PAMTRI's 112 columns, or of NVlabs' 111."""
     if len(fields) != columns:
         raise ValueError(
-            f"{len(fields)} columns; expected {columns}: {_FIRST[columns]}, then {NUM_KEYPOINTS} "
+            f"{len(fields)} columns; expected {columns}, of which the last are {NUM_KEYPOINTS} "
             f"times x, y and confidence"
         )
     image = path_in(fields[0])
     if not image:
-        raise ValueError(f"column 1 (image) is {fields[0][:40]!r}; expected a file name")
+        raise ValueError("the image has no name")
     start = columns - 3 * NUM_KEYPOINTS
     ids = []
     for place, text in zip(_PLACES[1:start], fields[1:start], strict=True):
@@ -268,9 +253,8 @@ def _csv_row(fields: list[str], origin: str, *, columns: int) -> tuple[str, Labe
         _check_visibility(keypoints, (1, 0))
         ids = [vehicle_in(PurePosixPath(image).name), 0, 0]
     vehicle, color, kind = ids
-    for column, value in ((3, color), (4, kind)):
-        if value < 0:
-            raise ValueError(f"column {column} is {value}; expected a class id, 0 where unknown")
+    if min(color, kind) < 0:
+        raise ValueError(f"a class is {min(color, kind)}; expected its id, 0 where unknown")
     return image, LabelRow(image, vehicle, color, kind, keypoints, origin)
 
 
@@ -282,58 +266,32 @@ def read_annotations(
     It is given the annotation, its image's name (in a list of results the id), its category (an
     object, or the id if no such category is there) and its place. DataError names all faults.
     """
-    with reading(path, DataError, "the file is no JSON", expected):
+    with reading(path, DataError, "no COCO JSON with images and annotations", expected):
         content = json.loads(read_text(path))
-    images: Mapping[Any, Any] | None = None
-    categories: Mapping[Any, Any] = {}
-    if isinstance(content, dict) and "images" in content:
-        images = _by_id(content["images"], f"{path}: images")
-        categories = _by_id(content.get("categories") or [], f"{path}: categories")
-        content = content.get("annotations")
-    if not isinstance(content, list):
-        raise DataError(f"{path}: no COCO JSON with images and annotations; {expected}")
-
-    def image_of(one: Any) -> Any:
-        id = _id_of(one, "image_id")
-        return id if images is None else images.get(id, {}).get("file_name")
+        images: dict[Any, Any] | None = None
+        categories: dict[Any, Any] = {}
+        if isinstance(content, dict):
+            images = {one["id"]: one["file_name"] for one in content["images"]}
+            categories = {one["id"]: one for one in content.get("categories") or ()}
+            content = content["annotations"]
+        places = [f"{path}: annotation {number}" for number in range(1, len(content) + 1)]
 
     def found(one: Any, place: str) -> Parsed:
-        name, category = image_of(one), _id_of(one, "category_id")
+        if not isinstance(one, dict):
+            raise ValueError(f"it is {shown(one)}; expected an object")
+        id, category = _id_of(one, "image_id"), _id_of(one, "category_id")
+        name = id if images is None else images.get(id)
         if not isinstance(name, str | int) or name == "":
-            id = one.get("image_id") if isinstance(one, dict) else None
             raise ValueError(f"image_id is {shown(id)}; expected the id of a named image")
         return parse(one, name, categories.get(category, category), place)
 
-    names = map(image_of, content)
-    places = (
-        f"{path}: annotation {number}" + (f", image {name!r}" if isinstance(name, str) else "")
-        for number, name in enumerate(names, start=1)
-    )
-    return parse_all(zip(places, content, strict=False), found)
+    return parse_all(zip(places, content, strict=True), found)
 
 
-def _by_id(entries: Any, field: str) -> dict[int | str | None, dict[str, Any]]:
-    """A list's objects by their ids; DataError for another value, or one without its own id."""
-    if not isinstance(entries, list):
-        raise DataError(f"{field} is {shown(entries)}; expected a list of objects with ids")
-    by_id: dict[int | str | None, dict[str, Any]] = {}
-    problems = []
-    for number, entry in enumerate(entries, start=1):
-        key = _id_of(entry, "id")
-        if key is None or key in by_id:
-            problems.append(
-                f"{field} entry {number} is {shown(entry)} with the id {shown(key)}; expected an "
-                f"object with an id of its own"
-            )
-        by_id[key] = entry
-    refuse(problems)
-    return by_id
-
-
-def _id_of(entry: Any, field: str) -> int | str | None:
+def _id_of(annotation: dict[str, Any], field: str) -> int | str | None:
     """An id that can be looked up; None if there is none."""
-    value = entry.get(field) if isinstance(entry, dict) else None
-    return value if type(value) in (int, str) else None
+    value = annotation.get(field)
+    return value if isinstance(value, int | str) else None
 
 
 def numbers_in(annotation: dict[str, Any], field: str, count: int) -> np.ndarray:
@@ -341,9 +299,6 @@ def numbers_in(annotation: dict[str, Any], field: str, count: int) -> np.ndarray
     values = annotation.get(field)
     if not isinstance(values, list) or len(values) != count:
         raise ValueError(f"{field} is {shown(values)}; expected {count} numbers")
-    for one in values:
-        if type(one) not in (int, float):  # True and False are int in Python
-            raise ValueError(f"{field} has the value {shown(one)}; expected finite numbers")
     return np.array([finite(one, f"a value of {field}") for one in values], dtype=np.float32)
 
 
@@ -365,11 +320,10 @@ def _coco_row(annotation: dict[str, Any], name: str | int, category: Any, origin
         if annotation.get("confidences") is None
         else numbers_in(annotation, "confidences", NUM_KEYPOINTS)
     )
-    attributes = annotation.get("attributes") or {}
-    if not isinstance(attributes, dict):
-        raise ValueError(f"attributes is {shown(attributes)}; expected an object")
+    attributes = annotation.get("attributes")
     ids = {"vehicle_id": vehicle_in(PurePosixPath(image).name), "color_id": 0, "type_id": 0}
-    ids |= {field: attributes[field] for field in _IDS if field in attributes}
+    if isinstance(attributes, dict):
+        ids |= {field: attributes[field] for field in _IDS if field in attributes}
     for field, value in ids.items():
         least = -_LARGEST_ID if field == "vehicle_id" else 0
         if type(value) is not int or not least <= value <= _LARGEST_ID:

@@ -18,8 +18,8 @@ from ..images import find_images
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from .class_names import UNKNOWN_WORDS, ClassNames
 from .file_names import camera_in, path_in, vehicle_in
-from .labels import LabelRow, read_labels, read_visibility
-from .records import NO_VEHICLE, SPLITS, Record, Split, VehicleDataset, check_images
+from .labels import read_labels, read_visibility
+from .records import NO_VEHICLE, SPLITS, Record, Split, VehicleDataset, check_files
 from .text import (
     as_number,
     parse_all,
@@ -29,7 +29,6 @@ from .text import (
     read_lines,
     read_table,
     read_text,
-    whole_number,
 )
 
 logger = logging.getLogger(__name__)
@@ -37,10 +36,8 @@ logger = logging.getLogger(__name__)
 FOLDERS = {"train": "train", "query": "query", "gallery": "test"}
 _MARKET = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 _VRIC = {"train": "train", "query": "probe", "gallery": "gallery"}
-_WILD = ("vehicle/image", "camera", "time", "model", "type", "color")
+_WILD_COLUMNS = 6  # vehicle/image, camera, time, model, type, color
 _WILD_IMAGES = {3000: (3000, 38861), 5000: (5000, 64389), 10000: (10000, 128517)}
-_COLUMNS = ("image", "vehicle_id", "camera", "color", "type")
-_FRACTION = re.compile(r"[+-]?[0-9]*[.,][0-9]+")
 _NAMED = re.compile(r"(?:-1|[0-9]+)_")
 
 
@@ -67,18 +64,13 @@ def read_dataset(
             value of up to 20 problems of a split.
     """
     root = Path(root)
-    unknown = [name for name in splits or () if name not in SPLITS]
-    if unknown:
-        raise ValueError(f"split is {unknown[0]!r}; expected some of {', '.join(SPLITS)}")
     layout = _layout_of(root, test_size)
-    if test_size and test_size not in layout.test_sizes:
-        sizes = " or ".join(map(str, layout.test_sizes)) or "none: there is one test set"
-        raise DataError(f"{root}: the test size is {test_size}; expected {sizes}")
     names, found = ClassNames(root), {}
     for name in splits or layout.splits:
-        place = layout.places[name]
+        place = layout.places.get(name)
         if name not in layout.splits:
-            raise DataError(f"{root}: there is no split {name!r}; expected {place}")
+            expected = place or ", ".join(SPLITS)
+            raise DataError(f"{root}: there is no split {name!r}; expected {expected}")
         every = _records(layout, name, names)
         records = tuple(
             record for record in every if record.vehicle_id != NO_VEHICLE or not labelled
@@ -88,7 +80,7 @@ def read_dataset(
         if not records and splits:
             raise DataError(f"{place}: the split {name!r} is empty; expected at least one image")
         if check:
-            check_images(records)
+            check_files(records, decode=True)
         found[name] = Split(name, records)
     if not any(map(len, found.values())):
         raise DataError(f"{root}: no split has an image; expected at least one")
@@ -107,45 +99,28 @@ def has_split(root: Path, name: str) -> bool:
 
 
 class Item(NamedTuple):
-    """An image as a data set lists it.
+    """An image as a data set lists it."""
 
-    Attributes:
-        origin: its place, ``file:line``.
-        folder, name: its path is the one in the other.
-        known: its ``vehicle``, ``camera``, ``color`` and ``type`` in the data set's own words, ""
-            where unknown; a vehicle or camera that is absent is the one in its name. Others are
-            attributes of :class:`.Record`.
-        problem: why it cannot be used, if so.
-    """
-
-    origin: str
+    origin: str  # its place, ``file:line``
     folder: Path
-    name: str
+    name: str  # its path in the folder
+    # Its ``vehicle``, ``camera``, ``color`` and ``type`` in the data set's own words, "" where
+    # unknown; a vehicle or camera that is absent is the one in its name. Others are attributes of
+    # Record.
     known: Mapping[str, Any]
-    problem: str = ""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a data set is laid out.
+    """How a data set is laid out."""
 
-    Attributes:
-        name: as users know it.
-        places: where each split's labels, or else images, have to be.
-        read: lists a split.
-        protocol: how it is evaluated, a name of :mod:`multitasknet.ranking.protocols`.
-        published: how many queries and gallery images published figures are of, if that is known.
-        test_sizes: by numbers of vehicles, the test sets of which one is read.
-        own_classes: whether it numbers colours and types in a way of its own.
-    """
-
-    name: str
-    places: Mapping[str, Path]
-    read: Callable[[str], Iterable[Item]]
-    protocol: str = "veri"
+    name: str  # as users know it
+    places: Mapping[str, Path]  # where each split's labels, or else images, have to be
+    read: Callable[[str], Iterable[Item]]  # lists a split
+    protocol: str = "veri"  # of multitasknet.ranking.protocols
+    # How many queries and gallery images published figures are of, if that is known.
     published: tuple[int, int] | None = None
-    test_sizes: tuple[int, ...] = ()
-    own_classes: bool = False
+    own_classes: bool = False  # whether it numbers colours and types in a way of its own
 
     @property
     def splits(self) -> list[str]:
@@ -156,9 +131,9 @@ class Layout:
 def _layout_of(root: Path, test_size: int | None = None) -> Layout:
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder; give the root of a data set")
+    labelled = _pamtri(root, "PAMTRI", root), _pamtri(root, "NVlabs", root / "annot")
     sized = _vehicleid(root, test_size), _veriwild(root, test_size)
-    plain = _vric(root), _veri(root), _market(root)
-    for layout in (_pamtri(root), _nvlabs(root), _table(root), *sized, *plain):
+    for layout in (*labelled, _table(root), *sized, _vric(root), _veri(root), _market(root)):
         if layout.splits:
             return layout
     raise DataError(
@@ -169,42 +144,30 @@ def _layout_of(root: Path, test_size: int | None = None) -> Layout:
     )
 
 
-def _pamtri(root: Path) -> Layout:
-    """PAMTRI: a label file for each split, and maps in ``heatmap_<split>/<stem>/00.jpg`` to
-    ``35.jpg`` and ``segment_<split>/<stem>/00.jpg`` to ``12.jpg``."""
+def _pamtri(root: Path, name: str, labels: Path) -> Layout:
+    """PAMTRI and NVlabs: a label file for each split, and maps in ``heatmap_<split>/<stem>/00.jpg``
+    to ``35.jpg`` and ``segment_<split>/<stem>/00.jpg`` to ``12.jpg``.
+
+    NVlabs' images may lie in any of four folders.
+    """
+    places = {split: labels / f"label_{one}.csv" for split, one in FOLDERS.items()}
 
     def read(split: str) -> Iterator[Item]:
         folder = FOLDERS[split]
+        own = root / f"image_{folder}"
+        folders = own, root / "image_train", root / "image_test", root / "images"
         visibility = read_visibility(root / f"visibility_{folder}.csv")
-        for row in read_labels(root / f"label_{folder}.csv").values():
-            known = _labels(row) | {"visibility": visibility.get(row.image)}
+        for row in read_labels(places[split]).values():
+            known: dict[str, Any] = {"vehicle": row.vehicle_id, "keypoints": row.keypoints}
+            known |= {"color_id": row.color_id or None, "type_id": row.type_id or None}
+            known["visibility"] = visibility.get(row.image)
             for kind in ("heatmap", "segment"):
                 maps = (root / f"{kind}_{folder}" / row.image).with_suffix("")
                 known[f"{kind}s"] = maps if maps.is_dir() else None
-            yield Item(row.origin, root / f"image_{folder}", row.image, known)
+            there = (one for one in folders if (one / row.image).exists())
+            yield Item(row.origin, next(there, own), row.image, known)
 
-    places = {split: root / f"label_{one}.csv" for split, one in FOLDERS.items()}
-    return Layout("PAMTRI", places, read)
-
-
-def _nvlabs(root: Path) -> Layout:
-    """NVlabs' pose annotations, whose images may lie in any of four folders."""
-    places = {split: root / "annot" / f"label_{one}.csv" for split, one in FOLDERS.items()}
-
-    def read(split: str) -> Iterator[Item]:
-        own = root / f"image_{FOLDERS[split]}"
-        folders = own, root / "image_train", root / "image_test", root / "images"
-        for row in read_labels(places[split]).values():
-            there = (folder for folder in folders if (folder / row.image).exists())
-            yield Item(row.origin, next(there, own), row.image, _labels(row))
-
-    return Layout("NVlabs", places, read)
-
-
-def _labels(row: LabelRow) -> dict[str, Any]:
-    """What a row of a label file states; its name states the camera."""
-    classes = {"color_id": row.color_id or None, "type_id": row.type_id or None}
-    return {"vehicle": row.vehicle_id, "keypoints": row.keypoints, **classes}
+    return Layout(name, places, read)
 
 
 def _table(root: Path) -> Layout:
@@ -214,7 +177,7 @@ def _table(root: Path) -> Layout:
     def read(split: str) -> Iterator[Item]:
         # Words become numbers in the order of all splits' words, which must be the same in each.
         tables = {
-            one: read_table(place, _COLUMNS, _COLUMNS[:2])
+            one: read_table(place, ["image", "vehicle_id"])
             for one, place in places.items()
             if place.exists()
         }
@@ -234,12 +197,7 @@ def _table(root: Path) -> Layout:
 
 def _numbering(column: Iterable[str]) -> dict[str, Any]:
     """A column's words as numbers: as they state, or by rank where they are names."""
-    known = sorted(
-        word
-        for word in set(column)
-        if word.lower() not in UNKNOWN_WORDS
-        and not (_FRACTION.fullmatch(word) and whole_number(word) is None)
-    )
+    known = sorted(word for word in set(column) if word.lower() not in UNKNOWN_WORDS)
     try:
         return {word: as_number(word, "") for word in known}
     except ValueError:
@@ -252,7 +210,7 @@ def _vehicleid(root: Path, test_size: int | None) -> Layout:
     The first image of each vehicle to test on is the gallery's; the protocol draws others.
     """
     lists, images = root / "train_test_split", root / "image"
-    sizes, size, name = _test_sets(lists, r"test_list_([0-9]+)\.txt", 800, test_size)
+    size = test_size or _smallest(lists, r"test_list_([0-9]+)\.txt", 800)
     test = lists / f"test_list_{size}.txt"
     places = {"train": lists / "train_list.txt", "query": test, "gallery": test}
 
@@ -270,14 +228,14 @@ def _vehicleid(root: Path, test_size: int | None) -> Layout:
                 known = {"vehicle": vehicle, "camera": "", **classes}
                 yield Item(origin, images, _as_jpeg(image), known)
 
-    there = places if images.is_dir() else {}
-    return Layout(f"VehicleID{name}", there, read, "vehicleid", test_sizes=sizes, own_classes=True)
+    there, name = places if images.is_dir() else {}, f"VehicleID, tested on {size} vehicles"
+    return Layout(name, there, read, "vehicleid", own_classes=True)
 
 
 def _veriwild(root: Path, test_size: int | None) -> Layout:
     """VERI-Wild, of which ``vehicle_info.txt`` states camera, time, colour and type."""
     lists, images = root / "train_test_split", root / "images"
-    sizes, size, name = _test_sets(lists, r"test_([0-9]+)\.txt", 3000, test_size)
+    size = test_size or _smallest(lists, r"test_([0-9]+)\.txt", 3000)
     files = {"train": "train_list", "query": f"test_{size}_query", "gallery": f"test_{size}"}
     places = {split: lists / f"{file}.txt" for split, file in files.items()}
 
@@ -285,33 +243,25 @@ def _veriwild(root: Path, test_size: int | None) -> Layout:
         candidates = (folder / "vehicle_info.txt" for folder in (lists, root))
         file = next(filter(Path.is_file, candidates), None)
         rows = [*read_csv(file)][1:] if file else []
-        about = {row[0].strip(): row for _, row in rows if len(row) >= len(_WILD)}
+        about = {row[0].strip(): row for _, row in rows if len(row) >= _WILD_COLUMNS}
         for origin, line in read_lines(places[split]):
-            image, problem = path_in(line), ""
+            image = path_in(line)
             known: dict[str, Any] = {"vehicle": image.split("/")[0], "camera": ""}
             if image in about:
                 _, camera, time, _, kind, color, *_ = about[image]
                 known |= {"camera": camera, "color": color, "type": kind}
                 with suppress(ValueError):
                     known["time"] = parse_time(time.strip())
-            elif file:
-                problem = f"has no row {';'.join(_WILD)} in {file}"
-            yield Item(origin, images, _as_jpeg(image), known, problem)
+            yield Item(origin, images, _as_jpeg(image), known)
 
-    there = places if images.is_dir() else {}
-    return Layout(f"VERI-Wild{name}", there, read, "veriwild", _WILD_IMAGES.get(size), sizes)
+    there, name = places if images.is_dir() else {}, f"VERI-Wild, tested on {size} vehicles"
+    return Layout(name, there, read, "veriwild", _WILD_IMAGES.get(size))
 
 
-def _test_sets(
-    folder: Path, pattern: str, usual: int, wanted: int | None
-) -> tuple[tuple[int, ...], int, str]:
-    """The sizes of the test sets whose lists are there, that of the one to read, and in words."""
+def _smallest(folder: Path, pattern: str, usual: int) -> int:
+    """The size of the smallest test set whose list is there."""
     matches = (re.fullmatch(pattern, file.name) for file in folder.glob("test_*.txt"))
-    sizes = tuple(sorted(int(found[1]) for found in matches if found))
-    size = wanted or min(sizes, default=usual)
-    others = " or ".join(str(one) for one in sizes if one != size)
-    words = f", tested on {size} vehicles{f' (not {others})' if others else ''}" if sizes else ""
-    return sizes, size, words
+    return min((int(found[1]) for found in matches if found), default=usual)
 
 
 def _as_jpeg(name: str) -> str:
@@ -333,8 +283,8 @@ def _vric(root: Path) -> Layout:
 def _veri(root: Path) -> Layout:
     """VeRi-776 and CityFlow-ReID; VeRi's queries are labelled in ``test_label.xml``.
 
-    Without labels, names of VeRi's images such as ``0002_c002_00030600_0.jpg`` state vehicle and
-    camera, and CityFlow's vehicle is not known.
+    Of images without a label, names such as ``0002_c002_00030600_0.jpg`` state vehicle and camera.
+    Vehicles of a CityFlow split without labels are not known.
     """
     folders = {split: root / f"image_{one}" for split, one in FOLDERS.items()}
     lists = {split: root / f"name_{one}.txt" for split, one in FOLDERS.items()}
@@ -351,19 +301,14 @@ def _veri(root: Path) -> Layout:
         lines = enumerate(read_lines(table) if table.is_file() else (), start=1)
         tracks = {path_in(one): number for number, (_, line) in lines for one in line.split()}
         for origin, text in names:
-            name, problem = path_in(text), ""
-            known = items.get(name, {})
-            if file and name not in items:
-                problem = f"has no item in {file}"
-            elif is_cityflow and not file and not _NAMED.match(name):
-                known = {"vehicle": ""}
-            yield Item(origin, folders[split], name, {**known, "track": tracks.get(name)}, problem)
+            name = path_in(text)
+            is_unknown = is_cityflow and not file and not _NAMED.match(name)
+            known = {"vehicle": ""} if is_unknown else items.get(name, {})
+            yield Item(origin, folders[split], name, {**known, "track": tracks.get(name)})
 
     if is_cityflow:
         return Layout("CityFlow-ReID", places, read, "cityflow", (1052, 18290))
-    kinds = {"XML": any(root.glob("*_label.xml")), "name lists": any(root.glob("name_*.txt"))}
-    by = " and ".join(kind for kind, there in kinds.items() if there) or "folders"
-    return Layout(f"VeRi-776 ({by})", places, read, published=(1678, 11579))
+    return Layout("VeRi-776", places, read, published=(1678, 11579))
 
 
 def _xml_labels(path: Path) -> dict[str, dict[str, Any]]:
@@ -393,7 +338,7 @@ def _xml_labels(path: Path) -> dict[str, dict[str, Any]]:
         classes = {kind: str(numbers.get(kind) or "") for kind in ("color", "type")}
         return path_in(attributes["imageName"]), {"vehicle": "", **numbers, **classes}
 
-    return parse_rows(rows, parse, "has an item already")
+    return parse_rows(rows, parse)
 
 
 def _market(root: Path) -> Layout:
@@ -430,9 +375,8 @@ def _records(layout: Layout, split: str, names: ClassNames) -> list[Record]:
 
     def parse(item: Item, origin: str) -> tuple[str, Record]:
         name, known = path_in(item.name), dict(item.known)
-        if not name or item.problem:
-            problem = item.problem or "is none; expected a path below the data set's root"
-            raise ValueError(f"image {name!r} {problem}")
+        if not name:
+            raise ValueError("the image has no name")
         image = item.folder / name
         if "vehicle" not in known and not _NAMED.match(image.name):
             raise ValueError(
@@ -448,7 +392,7 @@ def _records(layout: Layout, split: str, names: ClassNames) -> list[Record]:
         return name, Record(image, *ids, origin=origin, **known)
 
     rows = ((item.origin, item) for item in layout.read(split))
-    return list(parse_rows(rows, parse, "is listed already").values())
+    return list(parse_rows(rows, parse).values())
 
 
 def _id(field: str, value: int | str, unknown: int) -> int:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any
 
 import numpy as np
 
 from ..errors import ImageError
-from ..files import reason_of
 from ..images import open_picture
 from ..vehicle.cameras import UNKNOWN_CAMERA
 from ..vehicle.keypoints import NUM_KEYPOINTS, SURFACES
@@ -26,42 +25,30 @@ logger = logging.getLogger(__name__)
 SPLITS = ("train", "query", "gallery")
 # Of Market's crops that show none of the vehicles, and of images whose vehicle is not stated.
 NO_VEHICLE = -1
-_NAMED = 10
 _WORKERS = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """One image and all that is known of it.
-
-    Attributes:
-        image: the file.
-        vehicle_id: which vehicle it shows, -1 if unknown.
-        camera_id: which camera took it, -1 if unknown.
-        color_id, type_id: raw ids, of ``COLORS`` and ``TYPES`` 1 first; None if unknown.
-        keypoints: float32 ``[36, 3]`` of x, y (pixels of the image) and confidence, or None.
-        visibility: uint8 ``[36]``, 0 where a keypoint can be seen, 1 where the vehicle itself hides
-            it, 2 where something else does or it lies outside; None if only confidences are known.
-        estimated: whether a pose network found the keypoints; else the label states them.
-        heatmaps, segments: folders of the stored 64x64 maps, None to draw them from the keypoints.
-        track: which of the split's tracks it is of, None if unknown.
-        time: when it was taken, None if unknown.
-        origin: the label's place, ``file:line``.
-    """
+    """One image and all that is known of it; None is unknown."""
 
     image: Path
-    vehicle_id: int
-    camera_id: int = UNKNOWN_CAMERA
+    vehicle_id: int  # -1 if unknown
+    camera_id: int = UNKNOWN_CAMERA  # -1
+    # Raw ids, of ``COLORS`` and ``TYPES`` 1 first.
     color_id: int | None = None
     type_id: int | None = None
-    keypoints: np.ndarray | None = None
+    keypoints: np.ndarray | None = None  # float32 ``[36, 3]`` of x, y (pixels) and confidence
+    # uint8 ``[36]``: 0 where a keypoint can be seen, 1 where the vehicle itself hides it, 2 where
+    # something else does or it lies outside.
     visibility: np.ndarray | None = None
-    estimated: bool = False
+    estimated: bool = False  # whether a pose network found the keypoints, and no label states them
+    # Folders of the stored 64x64 maps, None to draw them from the keypoints.
     heatmaps: Path | None = None
     segments: Path | None = None
-    track: int | None = None
-    time: datetime | None = None
-    origin: str = ""
+    track: int | None = None  # which of the split's
+    time: datetime | None = None  # when it was taken
+    origin: str = ""  # the label's place, ``file:line``
 
     @property
     def marked(self) -> np.ndarray | None:
@@ -131,15 +118,11 @@ def mixture(datasets: Iterable[VehicleDataset]) -> VehicleDataset:
     for one in datasets:
         moved: dict[str, Any] = {}
         for split in (one.train, one.query, one.gallery):
-            records = (
-                replace(
-                    record,
-                    vehicle_id=record.vehicle_id + vehicle,
-                    camera_id=record.camera_id
-                    + (0 if record.camera_id == UNKNOWN_CAMERA else camera),
-                )
-                for record in split.records
-            )
+            records = []
+            for record in split.records:
+                shift = 0 if record.camera_id == UNKNOWN_CAMERA else camera
+                ids = record.vehicle_id + vehicle, record.camera_id + shift
+                records.append(replace(record, vehicle_id=ids[0], camera_id=ids[1]))
             moved[split.name] = Split(split.name, tuple(records))
         apart.append(replace(one, **moved))
         every = [record for split in moved.values() for record in split.records]
@@ -150,16 +133,13 @@ def mixture(datasets: Iterable[VehicleDataset]) -> VehicleDataset:
     return replace(measured, train=Split("train", images))
 
 
-def check_files(records: Iterable[Record]) -> None:
-    """DataError names images that are not there, or lack stored maps; none is opened."""
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        refuse(filter(None, pool.map(_problem, records)))
+def check_files(records: Iterable[Record], *, decode: bool = False) -> None:
+    """DataError names images that are not there, or lack stored maps.
 
-
-def check_images(records: Iterable[Record]) -> None:
-    """:func:`check_files`, and decode every image once; DataError names those that fail, too."""
+    None is opened unless each is to be decoded; then those that fail are named, too.
+    """
     with ThreadPoolExecutor(_WORKERS) as pool:
-        refuse(filter(None, pool.map(partial(_problem, decode=True), records)))
+        refuse(filter(None, pool.map(partial(_problem, decode=decode), records)))
 
 
 def warn_about(dataset: VehicleDataset) -> None:
@@ -168,10 +148,8 @@ def warn_about(dataset: VehicleDataset) -> None:
     if len(missing):
         logger.warning(
             "%s: %d query vehicle(s) have no image in the gallery and are left out of the "
-            "metrics: %s",
-            dataset.root,
-            len(missing),
-            ", ".join(map(str, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else ""),
+            "metrics, such as %d",
+            *(dataset.root, len(missing), missing[0]),
         )
     cameras = np.concatenate([dataset.query.camera_ids, dataset.gallery.camera_ids])
     unknown = int((cameras == UNKNOWN_CAMERA).sum())
@@ -179,9 +157,7 @@ def warn_about(dataset: VehicleDataset) -> None:
         logger.warning(
             "%s: the camera of %d of %d query and gallery images is unknown, so images of the "
             "query's own camera count as matches, and the metrics are too high",
-            dataset.root,
-            unknown,
-            len(cameras),
+            *(dataset.root, unknown, len(cameras)),
         )
 
 
@@ -190,17 +166,13 @@ def map_files(folder: Path | None, count: int) -> list[Path]:
     return [folder / f"{index:02}.jpg" for index in range(count)] if folder else []
 
 
-def _problem(record: Record, *, decode: bool = False) -> str | None:
-    where = f"{record.origin}: image {record.image}"
-    try:
-        status = record.image.stat()
-    except OSError as error:
-        what = "does not exist" if isinstance(error, FileNotFoundError) else reason_of(error)
-        return f"{where} {what}; remove the label or add the image"
-    if not S_ISREG(status.st_mode):
-        return f"{where} is no regular file; remove the label or add the image"
-    if not status.st_size:
-        return f"{where} is empty; fetch it again"
+def _problem(record: Record, *, decode: bool) -> str | None:
+    # Path.is_file fails on names that are too long.
+    if not os.path.isfile(record.image):  # noqa: PTH113
+        return (
+            f"{record.origin}: image {record.image} does not exist, or is no file; add it, or "
+            f"remove the label"
+        )
     for folder, count in ((record.heatmaps, NUM_KEYPOINTS), (record.segments, len(SURFACES))):
         # Listed once instead of asking the disk for every map.
         there = set(folder.glob("*")) if folder else set()

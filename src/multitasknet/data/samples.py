@@ -21,7 +21,7 @@ from ..models.base import Spec, check_memory, check_size
 from ..runtime import usable_workers
 from ..vehicle.attributes import ClassMaps
 from ..vehicle.keypoints import NUM_KEYPOINTS, SURFACES, pose_or_zeros
-from ..vehicle.maps import MAP_SIZE, draw_heatmaps, draw_maps, draw_segments, gate_segments
+from ..vehicle.maps import MAP_SIZE, draw_maps, gate_segments
 from ..vehicle.sample import Sample
 from .records import Record, Split, map_files
 
@@ -63,18 +63,21 @@ def load_maps(
     Stored segments are blacked where a corner's confidence is below 0.5, as drawn ones are: what
     writes them does not look at the confidence, what PAMTRI loads them with does.
     """
-    height, width = original
     pose = pose_or_zeros(record.keypoints)
-    parts = [np.zeros((0, MAP_SIZE, MAP_SIZE), dtype=np.uint8)]
+    parts = [
+        draw_maps(
+            pose,
+            heatmaps=heatmaps and record.heatmaps is None,
+            segments=segments and record.segments is None,
+            height=original[0],
+            width=original[1],
+        )
+    ]
     if heatmaps and record.heatmaps:
-        parts.append(_read_maps(record.heatmaps, NUM_KEYPOINTS))
-    elif heatmaps:
-        parts.append(draw_heatmaps(pose, width=width, height=height))
+        parts.insert(0, _read_maps(record.heatmaps, NUM_KEYPOINTS))
     if segments and record.segments:
         stored = _read_maps(record.segments, len(SURFACES))
         parts.append(stored if record.keypoints is None else gate_segments(stored, pose))
-    elif segments:
-        parts.append(draw_segments(pose, width=width, height=height))
     return np.concatenate(parts)
 
 
@@ -171,7 +174,7 @@ def _read_maps(folder: Path, count: int) -> np.ndarray:
     for path, found in zip(map_files(folder, count), maps, strict=True):
         with reading(path, DataError, "the stored map cannot be read", "store all maps, or none"):
             pixels = decode_gray(read_regular(path))
-            if pixels.shape != found.shape:
-                raise ValueError(f"it has {list(pixels.shape)} pixels, not {list(found.shape)}")
+            if pixels is None or pixels.shape != found.shape:
+                raise ValueError(f"it is no JPEG of {list(found.shape)} pixels")
             found[:] = pixels
     return maps

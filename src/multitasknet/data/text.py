@@ -91,22 +91,14 @@ def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
         raise DataError(f"{path}:{rows.line_num}: {error}; expected CSV") from error
 
 
-def read_table(
-    path: Path, columns: Sequence[str], required: Sequence[str]
-) -> list[tuple[str, dict[str, str]]]:
-    """The rows of a CSV file by the columns of its header, in lower case, each after its place.
-
-    ``columns`` are those that are read, each at most once; others are passed over.
-    """
+def read_table(path: Path, required: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """The rows of a CSV file by the columns of its header, in lower case, each after its place."""
     (origin, fields), *rows = [*read_csv(path)] or [(f"{path}:1", [])]
     header = [name.strip().lower() for name in fields]
     if not {*header}.issuperset(required):
         raise DataError(
-            f"{origin}: the header is {','.join(header)!r}; expected {','.join(columns)}, of "
-            f"which {' and '.join(required)} must be there"
+            f"{origin}: the header is {','.join(header)!r}; {' and '.join(required)} must be there"
         )
-    twice = [name for name in columns if header.count(name) > 1]
-    refuse(f"{origin}: the header has the column {name!r} twice" for name in twice)
 
     def cells(row: list[str], place: str) -> tuple[str, dict[str, str]]:
         if len(row) != len(header):
@@ -129,9 +121,7 @@ def parse_all(rows: Iterable[tuple[str, Row]], parse: Callable[[Row, str], Parse
 
 
 def parse_rows(
-    rows: Iterable[tuple[str, Row]],
-    parse: Callable[[Row, str], tuple[str, Parsed]],
-    again: str = "has a row already",
+    rows: Iterable[tuple[str, Row]], parse: Callable[[Row, str], tuple[str, Parsed]]
 ) -> dict[str, Parsed]:
     """As :func:`parse_all`, by the image that ``parse`` gives first and that comes once."""
     known: dict[str, Parsed] = {}
@@ -139,7 +129,7 @@ def parse_rows(
     def once(row: Row, place: str) -> None:
         image, value = parse(row, place)
         if image in known:
-            raise ValueError(f"image {image!r} {again}")
+            raise ValueError(f"{image!r} has come already")
         known[image] = value
 
     parse_all(rows, once)

@@ -55,8 +55,6 @@ class Variant(str, Enum):
 
     @classmethod
     def _missing_(cls, value: object) -> Variant:
-        if not isinstance(value, str):
-            raise TypeError(f"variant must be a string, not {type(value).__name__}")
         raise ValueError(f"variant is {value!r}; expected one of {', '.join(VARIANTS)}")
 
 

@@ -92,7 +92,7 @@ class FolderOutput:
                 writer.writerows(rows.values())
 
     def _rows(self) -> list[dict[str, str]]:
-        table = read_table(self._table, _COLUMNS, _COLUMNS) if self._table.is_file() else []
+        table = read_table(self._table, _COLUMNS) if self._table.is_file() else []
         return [row for _, row in table]
 
     def _row(self, camera: str, track: Track) -> dict[str, str]:

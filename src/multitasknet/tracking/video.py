@@ -50,7 +50,7 @@ def recordings(videos: Sequence[str], table: Path) -> dict[str, tuple[datetime |
         DataError: the table cannot be read, or lacks a camera.
     """
     starts = {}
-    for place, row in read_table(table, _COLUMNS, _COLUMNS):
+    for place, row in read_table(table, _COLUMNS):
         with reading(place, DataError, "start cannot be used", "give it as 2026-11-01T08:00:00Z"):
             starts[row["name"]] = parse_time(row["start"])
             if starts[row["name"]] is None:

@@ -13,7 +13,7 @@ import numpy as np
 from mindspore import Tensor
 
 from ..data.layouts import camera_in, read_dataset
-from ..data.records import Record, Split, VehicleDataset, check_images, warn_about
+from ..data.records import Record, Split, VehicleDataset, check_files, warn_about
 from ..device import choose_device
 from ..errors import TrainingError, import_extra
 from ..evaluation.embedding import Embeddings, embed_records
@@ -121,7 +121,7 @@ def adapt(
     if len(history.epochs) <= chosen.rounds:
         guard_cpu()
         mindspore.set_seed(chosen.seed)
-        check_images(dataset.train.records)
+        check_files(dataset.train.records, decode=True)
         backend = fastest_backend(device) if backend == "auto" else backend
         job = Job(chosen, dataset, output, source, weights, workers=workers, show=progress)
         adaptation = Adaptation(job, backend, history)

@@ -37,16 +37,7 @@ GROUPS = {
     name: (*group, *MIRRORED_KEYPOINTS[list(group)].tolist())
     for name, group in KEYPOINT_GROUPS.items()
 }
-OCTANTS = (
-    "front",
-    "front left",
-    "left",
-    "rear left",
-    "rear",
-    "rear right",
-    "right",
-    "front right",
-)
+OCTANTS = ("front", "front left", "left", "rear left", "rear", "rear right", "right", "front right")
 UNCLEAR = -1
 _LEFT = np.arange(NUM_KEYPOINTS // 2)
 # Wheel, arch, bumper, boot and screen of the rear, on both sides.

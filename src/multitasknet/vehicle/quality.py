@@ -8,7 +8,6 @@ import numpy as np
 
 # What a pose network may tell pictures apart by; the first is what the others are reasons against.
 CONTENTS = ("one vehicle", "no vehicle", "several vehicles", "cut off")
-TOO_SMALL, TOO_DARK = "too small", "too dark"
 # Below this quality there is a reason.
 LEAST_QUALITY = 0.5
 # Pixels of the longer side; grey level that at least one pixel in a hundred reaches.
@@ -38,10 +37,10 @@ def find_quality(pixels: np.ndarray, contents: np.ndarray | None) -> Quality:
             then a picture that is neither too small nor too dark has quality 1.
     """
     if max(pixels.shape[:2]) < _SMALLEST:
-        return Quality(0.0, TOO_SMALL)
+        return Quality(0.0, "too small")
     step = max(max(pixels.shape[:2]) // _LOOKED_AT, 1)
     if np.percentile(pixels[::step, ::step], 99) < _BRIGHT:
-        return Quality(0.0, TOO_DARK)
+        return Quality(0.0, "too dark")
     if contents is None:
         return Quality(1.0, None)
     value = float(contents[0])
