@@ -52,7 +52,9 @@ def test_the_help_explains_every_option_and_shows_a_line_that_works(command: str
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["predct"], "invalid choice: 'predct' (choose from"),
+        (["predct"], "there is no command 'predct'; did you mean 'predict'?"),
+        (["-v", "synthesise"], "did you mean 'synthesize'?"),
+        (["xyzzy"], "invalid choice: 'xyzzy' (choose from"),
         (["predict", "--size=--", "a.jpg"], "--size is empty; give it a value"),
         (["predict", ""], "an argument is empty; give it a value"),
         (["search", "--top", "0"], "expected 1 to 999,999,999, got '0'"),

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
@@ -80,6 +81,10 @@ def _discard_output() -> None:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options; a usage error, exit code 2, for a command or value that cannot be meant."""
     parser = _parser(next(iter(arguments), None))
+    known = [name for names in _COMMANDS.values() for name in names]
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    if command not in known and (close := get_close_matches(command, known, n=1)):
+        parser.error(f"there is no command {command!r}; did you mean {close[0]!r}?")
     for word in arguments:
         # argparse turns "--name=--" into an empty list, whatever the option's type.
         if not word or (word.startswith("--") and word.endswith("=--")):
