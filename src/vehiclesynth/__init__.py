@@ -5,9 +5,10 @@ A package of its own: of ``multitasknet`` it imports the knowledge of vehicles a
 """
 
 from .dataset import SyntheticData, synthesize, take_picture
-from .plan import Picture, SyntheticError, VehiclePlan, make_plan
+from .plan import Picture, VehiclePlan, make_plan
 from .scene import Shot
 from .scenes import SceneData, synthesize_scenes
+from .work import SyntheticError
 
 __all__ = [
     "Picture",

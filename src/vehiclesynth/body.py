@@ -29,38 +29,30 @@ BOXY = ("van", "bus", "truck")
 
 @dataclass(frozen=True)
 class Body:
-    """Proportions in metres; x points forward, y to the vehicle's left, z up from the ground.
+    """Proportions in metres; x points forward, y to the vehicle's left, z up from the ground."""
 
-    Attributes:
-        length, width, height: of the whole vehicle (a truck's height is its cab's).
-        belt: height of the line on which the windows stand.
-        sill, nose, tail: height of the lower edge, of the bonnet's front and of the boot's rear.
-        hood, screen: from the front to the windscreen's foot, and on to its top.
-        boot, back: from the rear to the rear window's foot, and on to its top.
-        wheel: radius.
-        front_axle, rear_axle: distance from the front and from the rear.
-        tumble: how much the roof is narrower than the waist, on each side.
-        bow: how far the front's corners lie behind its middle.
-        cab: length of a truck's cab; elsewhere the whole length.
-    """
-
+    # of the whole vehicle (a truck's height is its cab's)
     length: float
     width: float
     height: float
-    belt: float
+    belt: float  # height of the line on which the windows stand
+    # height of the lower edge, of the bonnet's front and of the boot's rear
     sill: float
     nose: float
     tail: float
+    # from the front to the windscreen's foot, and on to its top
     hood: float
     screen: float
+    # from the rear to the rear window's foot, and on to its top
     boot: float
     back: float
-    wheel: float
+    wheel: float  # radius
+    # distance from the front and from the rear
     front_axle: float
     rear_axle: float
-    tumble: float
-    bow: float
-    cab: float
+    tumble: float  # how much the roof is narrower than the waist, on each side
+    bow: float  # how far the front's corners lie behind its middle
+    cab: float  # length of a truck's cab; elsewhere the whole length
 
 
 # The middle of each measure, by body type.
@@ -237,8 +229,7 @@ class Corner:
     def points(self, shares: np.ndarray | Sequence[Sequence[float]]) -> np.ndarray:
         """Points ``[K, 2]`` of the strip from shares ``[K, 2]`` across and along."""
         low, high = (self._inner, self._first), (self._outer, self._last)
-        placed: np.ndarray = np.asarray(shares) * np.subtract(high, low) + low
-        return placed
+        return np.asarray(shares) * np.subtract(high, low) + low
 
     def spot(self, across: float, along: float) -> tuple[float, float]:
         x, s = self.points([(across, along)])[0].tolist()

@@ -13,18 +13,13 @@ from .prior import View
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """A pinhole camera.
+    """A pinhole camera."""
 
-    Attributes:
-        eye: ``[3]``, metres.
-        axes: ``[3, 3]``, the directions of x (right), y (down) and depth (forward) as rows.
-        focal: pixels.
-        center: ``[2]``, the pixel that the camera looks at; pixel centres are whole numbers.
-    """
-
-    eye: np.ndarray
+    eye: np.ndarray  # ``[3]``, metres
+    # ``[3, 3]``, the directions of x (right), y (down) and depth (forward) as rows
     axes: np.ndarray
-    focal: float
+    focal: float  # pixels
+    # ``[2]``, the pixel that the camera looks at; pixel centres are whole numbers
     center: np.ndarray
 
     @cached_property
@@ -32,8 +27,7 @@ class Camera:
         """From what lies ahead of the eye, in metres, to x and y times depth, and depth."""
         x, y = self.center
         lens = np.array([[self.focal, 0, x], [0, self.focal, y], [0, 0, 1]])
-        pixels: np.ndarray = lens @ self.axes
-        return pixels
+        return lens @ self.axes
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pixels ``[..., 2]`` and depths ``[...]`` of points ``[..., 3]``."""

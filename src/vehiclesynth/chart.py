@@ -18,19 +18,13 @@ _SHIFT = 4  # fractional bits of OpenCV's coordinates
 
 @dataclass(frozen=True)
 class Matter:
-    """What a spot of the skin is made of.
+    """What a spot of the skin is made of."""
 
-    Attributes:
-        color: linear R, G, B that it scatters, 0..1.
-        coat: how much of a clear coat's mirror it has: 0 matt, 0.4 paint, 0.6 glass, 1 chrome.
-        glass: 1 where one looks through into the dark.
-        glow: how strongly it shines by itself when its lamp is lit.
-    """
-
-    color: RGB
+    color: RGB  # linear R, G, B that it scatters, 0..1
+    # how much of a clear coat's mirror it has: 0 matt, 0.4 paint, 0.6 glass, 1 chrome
     coat: float = 0.0
-    glass: float = 0.0
-    glow: float = 0.0
+    glass: float = 0.0  # 1 where one looks through into the dark
+    glow: float = 0.0  # how strongly it shines by itself when its lamp is lit
 
     def tinted(self, factor: float) -> Matter:
         """The same in a lighter or darker shade."""
@@ -182,15 +176,10 @@ class Chart:
 
 @dataclass(frozen=True, eq=False)
 class Atlas:
-    """All charts in one picture.
+    """All charts in one picture."""
 
-    Attributes:
-        look: uint8 ``[H, W, 4]``, R, G, B (square root of the linear value) and coat.
-        kind: uint8 ``[H, W, 4]``, glass, glow, slopes along x and y.
-    """
-
-    look: np.ndarray
-    kind: np.ndarray
+    look: np.ndarray  # uint8 ``[H, W, 4]``, R, G, B (square root of the linear value) and coat
+    kind: np.ndarray  # uint8 ``[H, W, 4]``, glass, glow, slopes along x and y
 
 
 def stack(charts: Sequence[Chart]) -> tuple[Atlas, list[np.ndarray]]:

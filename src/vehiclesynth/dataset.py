@@ -95,7 +95,7 @@ def synthesize(
             nothing has been written.
     """
     root = Path(root)
-    check(pixels=(pixels, 32, 2048), workers=(workers, 1, 9999))
+    check(prior, seed, pixels=(pixels, 32, 2048), workers=(workers, 1, 9999))
     check_folder(root)
     plans = make_plan(
         vehicles, images, cameras, seed, prior=prior, test_vehicles=test_vehicles, models=models

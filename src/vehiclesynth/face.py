@@ -14,6 +14,7 @@ from .lamps import AMBER, HEADLAMP, paint_headlamps
 from .lettering import draw_number, draw_word
 from .look import Look, draw_gray, draw_vivid
 from .marks import paint_plate, paint_screen_things, wear_front
+from .work import pick
 
 
 def paint_face(chart: Chart, shells: Shells, look: Look) -> None:
@@ -92,7 +93,7 @@ def _paint_flat_front(chart: Chart, strip: Strip, look: Look) -> None:
     low = (FRONT_LOW, NOSE)
     _paint_bumper(chart, strip, look, rng)
     s = strip.way(*low, rng.uniform(0.22, 0.42))
-    panel = str(rng.choice(_PANELS))
+    panel = pick(rng, _PANELS)
     middle = _paint_panel(chart, strip, look, rng, panel)
     if panel == "mask":  # the dark panel goes down to the lamps
         chart.area(strip.patch((-0.95, 0.95), low, (0.2, 0.5)), BLACK)
@@ -146,7 +147,7 @@ def _paint_panel(
 def _paint_lamps(
     chart: Chart, strip: Strip, look: Look, rng: np.random.Generator, s: float
 ) -> None:
-    family = str(rng.choice(_LAMPS))
+    family = pick(rng, _LAMPS)
     tall, wide = rng.uniform(0.16, 0.30), rng.uniform(0.24, 0.44)
     if family == "stack":
         tall, wide = 1.7 * tall, 0.22

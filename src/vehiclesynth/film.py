@@ -35,21 +35,14 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """A street before a fixed camera, in the light of the whole film.
-
-    Attributes:
-        camera: its origin is on the road where the camera looks.
-        origin: ``[3]``, that spot in the street's frame.
-        backdrop: the street without vehicles.
-        environment: what they mirror.
-    """
+    """A street before a fixed camera, in the light of the whole film."""
 
     station: Station
-    camera: Camera
-    origin: np.ndarray
+    camera: Camera  # its origin is on the road where the camera looks
+    origin: np.ndarray  # ``[3]``, that spot in the street's frame
     light: Light
-    backdrop: Backdrop
-    environment: np.ndarray
+    backdrop: Backdrop  # the street without vehicles
+    environment: np.ndarray  # what they mirror
 
     @property
     def size(self) -> tuple[int, int]:

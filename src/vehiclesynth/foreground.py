@@ -8,6 +8,7 @@ import numpy as np
 from .light import Light
 from .sprites import draw_sprite
 from .textures import clouds
+from .work import pick
 
 _SHARE = {False: 0.12, True: 0.3}  # of the pictures, for the real prior and the training one
 
@@ -117,7 +118,7 @@ def _rail(rng: np.random.Generator, size: tuple[int, int]) -> Layer:
 def _passer(rng: np.random.Generator, size: tuple[int, int]) -> Layer:
     """A part of a vehicle or of a rider, cut by the border."""
     width, height = size
-    kind = str(rng.choice(["car", "rider", "van", "walker"], p=[0.4, 0.35, 0.15, 0.1]))
+    kind = pick(rng, ("car", "rider", "van", "walker"), (0.4, 0.35, 0.15, 0.1))
     figure = draw_sprite(rng, kind)
     tall = rng.uniform(0.55, 1.1) * height
     wide = tall * figure.extent[0] / figure.extent[1]

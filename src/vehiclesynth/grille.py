@@ -10,6 +10,7 @@ from .body import BUMPER, FRONT_LOW, NOSE, Strip
 from .chart import BLACK, CHROME, PLASTIC, Chart, Matter
 from .lettering import draw_word
 from .look import Look, draw_gray
+from .work import pick
 
 # The right half of each outline, from below: across 0 is the middle and 1 the widest, up 0 to 1.
 _OUTLINES = {
@@ -63,7 +64,7 @@ class _Opening:
 def paint_grille(chart: Chart, strip: Strip, look: Look) -> None:
     rng, trim = look.of_model(11), look.of_version(11)
     marks = (BUMPER, NOSE)
-    family = str(rng.choice(_FAMILIES))
+    family = pick(rng, _FAMILIES)
     tall = {"suv": 0.78, "pickup": 0.82}.get(look.kind, rng.uniform(0.4, 0.8))
     half = rng.uniform(0.26, 0.55)
     low, high = 0.94 - tall, 0.93
@@ -75,12 +76,12 @@ def paint_grille(chart: Chart, strip: Strip, look: Look) -> None:
     shiny = trim.random() < 0.6
     rim = CHROME if shiny else (look.paint if trim.random() < 0.4 else BLACK)
     thick = rng.uniform(0.015, 0.045)
-    fill = str(rng.choice(_FILLS))
+    fill = pick(rng, _FILLS)
     bar = CHROME.tinted(0.9) if shiny else draw_gray(trim, 0.03, 0.2, 0.3)
     count = int(rng.integers(2, 7))
     if family == "pair":
         gap = rng.uniform(0.02, 0.09)
-        outline = _OUTLINES[str(rng.choice(["hexagon", "oval", "wide", "tapered"]))]
+        outline = _OUTLINES[pick(rng, ("hexagon", "oval", "wide", "tapered"))]
         openings = [_Opening(side * (0.26 + gap), 0.24, way, outline) for side in (-1, 1)]
     elif family == "closed":
         openings = []
@@ -88,7 +89,7 @@ def paint_grille(chart: Chart, strip: Strip, look: Look) -> None:
             line = strip.patch((-0.5, 0.5), marks, (0.7, 0.7))[:2]
             chart.line(line, 0.03, CHROME if shiny else BLACK)
     else:
-        name = family if family in _OUTLINES else str(rng.choice(["wide", "hexagon", "tapered"]))
+        name = family if family in _OUTLINES else pick(rng, ("wide", "hexagon", "tapered"))
         openings = [_Opening(0, half, way, _OUTLINES[name])]
     for opening in openings:
         chart.area(opening.corners(thick), rim)
@@ -109,12 +110,12 @@ def paint_openings(chart: Chart, strip: Strip, look: Look) -> None:
     edge = rng.uniform(0.12, 0.5) if clad else 0.14
     lower = PLASTIC if clad or rng.random() < 0.4 else BLACK
     chart.area(strip.patch((-1.2, 1.2), marks, (-1, edge)), lower)
-    family = str(rng.choice(["mouth", "three", "smile", "fangs", "slot", "ladder"]))
+    family = pick(rng, ("mouth", "three", "smile", "fangs", "slot", "ladder"))
     low, top = strip.way(*marks, 0.18), strip.way(*marks, rng.uniform(0.58, 0.85))
     bar = PLASTIC.tinted(rng.uniform(1.5, 5))
-    fill, count = str(rng.choice(["bars", "mesh", "slats", "cells"])), int(rng.integers(1, 4))
+    fill, count = pick(rng, ("bars", "mesh", "slats", "cells")), int(rng.integers(1, 4))
     half = rng.uniform(0.35, 0.72)
-    outline = _OUTLINES[str(rng.choice(["tapered", "spread", "wide", "hexagon"]))]
+    outline = _OUTLINES[pick(rng, ("tapered", "spread", "wide", "hexagon"))]
     if family in ("mouth", "ladder"):
         middle = [_Opening(0, half, (low, top), outline)]
     elif family == "three":
@@ -177,7 +178,7 @@ def paint_badge(
 ) -> None:
     """The maker's sign, the same in front and behind; ``rng`` draws its size."""
     own = look.of_model(18)
-    family = str(own.choice(["disc", "ring", "rings", "diamond", "bars", "letters", "wings"]))
+    family = pick(own, ("disc", "ring", "rings", "diamond", "bars", "letters", "wings"))
     ink = Matter(CHROME.color, 0.8) if own.random() < 0.7 else Matter((0.4, 0.02, 0.02), 0.5)
     field = draw_gray(own, 0.02, 0.3, 0.4) if own.random() < 0.7 else Matter((0.02, 0.06, 0.3), 0.4)
     word = draw_word(own, 1)[:2]

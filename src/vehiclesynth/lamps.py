@@ -7,6 +7,7 @@ import numpy as np
 from .body import BACK_FOOT, BUMPER, FRONT_LOW, NOSE, REAR_HEADER, REAR_LOW, TAIL, Corner, Strip
 from .chart import BLACK, CHROME, LENS, RED_LENS, Chart, Matter
 from .look import Look
+from .work import pick
 
 HEADLAMP = Matter((0.5, 0.51, 0.5), 0.6, 0, 1.0)
 AMBER = Matter((0.5, 0.2, 0.02), 0.5, 0, 0.2)
@@ -38,14 +39,14 @@ _BULBS = {1: (0.45,), 2: (0.32, 0.72), 3: (0.22, 0.5, 0.78)}
 
 def paint_headlamps(chart: Chart, strip: Strip, look: Look) -> None:
     rng, trim = look.of_model(12), look.of_version(12)
-    family = str(rng.choice(_HEAD_FAMILIES))
+    family = pick(rng, _HEAD_FAMILIES)
     wide, tall = rng.uniform(0.34, 0.52), rng.uniform(0.42, 0.75)
     top = rng.uniform(0.95, 1.1)
     way = strip.way(BUMPER, NOSE, top - tall), strip.way(BUMPER, NOSE, top)
     dim = 1 - 0.5 * max(look.wear - 0.4, 0)  # old lenses are yellow
     lens = Matter((LENS.color[0] * dim, LENS.color[1] * dim, LENS.color[2] * dim**3), LENS.coat)
     dark = lens.tinted(float(trim.choice([0.12, 0.35, 0.8], p=[0.35, 0.3, 0.35])))
-    signature = str(trim.choice(list(_SIGNATURES)))
+    signature = pick(trim, tuple(_SIGNATURES))
     bulbs = _BULBS[int(trim.choice([1, 2, 3], p=[0.3, 0.5, 0.2]))]
     square = trim.random() < 0.25
     amber = int(rng.integers(4))
@@ -119,7 +120,7 @@ def _paint_bulb(chart: Chart, spot: tuple[float, float], radius: float, *, squar
 
 def _paint_fog_lamps(chart: Chart, strip: Strip, look: Look) -> None:
     rng, trim = look.of_model(17), look.of_version(17)
-    family = str(rng.choice(["round", "square", "line", "upright", "none"]))
+    family = pick(rng, ("round", "square", "line", "upright", "none"))
     across, up = rng.uniform(0.72, 0.84), rng.uniform(0.35, 0.6)
     fitted, chrome = trim.random() < 0.75, trim.random() < 0.3
     lamp = Matter(LENS.color, 0.7, 0, 0.35)
@@ -186,14 +187,14 @@ def paint_rear_lamps(chart: Chart, strip: Strip, look: Look) -> None:
     rng, trim = look.of_model(24), look.of_version(24)
     upright = look.kind in ("suv", "van", "mpv", "hatchback", "estate", "pickup", "bus")
     outlines = _STANDING if upright else _LYING
-    family = str(rng.choice([*outlines, *_SHARED]))
+    family = pick(rng, (*outlines, *_SHARED))
     tall = rng.uniform(0.3, 0.5) if upright else rng.uniform(0.24, 0.36)
     wide = rng.uniform(0.14, 0.26) if upright else rng.uniform(0.26, 0.44)
     first = rng.uniform(-0.1, 0.05) if upright else rng.uniform(0.0, 0.06)
     way = strip.way(TAIL, REAR_LOW, first), strip.way(TAIL, REAR_LOW, first + tall)
     lens = (RED_LENS, _SMOKED, _CLEAR)[int(trim.choice(3, p=[0.7, 0.18, 0.12]))]
     rim = CHROME if trim.random() < 0.2 else BLACK
-    inside = str(trim.choice(list(_GLOWS))), 0.72 if rng.random() < 0.5 else 0.2, rng.integers(3)
+    inside = pick(trim, tuple(_GLOWS)), 0.72 if rng.random() < 0.5 else 0.2, rng.integers(3)
     if family == "across":
         s = way[0] + 0.25 * (way[1] - way[0])
         half, thick = strip.y(0.95), 0.15 * (way[1] - way[0])

@@ -9,21 +9,13 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Light:
-    """Sun and sky; linear, 1.0 fully lights a white matt surface on a bright day.
+    """Sun and sky; linear, 1.0 fully lights a white matt surface on a bright day."""
 
-    Attributes:
-        direction: ``[3]``, unit vector towards the sun; at night towards the street lamp.
-        sun: ``[3]``, irradiance of the sun on a surface that faces it.
-        sky: ``[3]``, irradiance of the whole sky on a horizontal surface.
-        softness: how blurred shadows are, metres a metre of height.
-        night: lamps are lit, little else.
-    """
-
-    direction: np.ndarray
-    sun: np.ndarray
-    sky: np.ndarray
-    softness: float
-    night: bool
+    direction: np.ndarray  # ``[3]``, unit vector towards the sun; at night towards the street lamp
+    sun: np.ndarray  # ``[3]``, irradiance of the sun on a surface that faces it
+    sky: np.ndarray  # ``[3]``, irradiance of the whole sky on a horizontal surface
+    softness: float  # how blurred shadows are, metres a metre of height
+    night: bool  # lamps are lit, little else
 
     @property
     def ground(self) -> np.ndarray:

@@ -14,6 +14,7 @@ from .loft import Loft
 from .look import Look, draw_gray, draw_paint, draw_vivid
 from .marks import stick
 from .mesh import plain_mesh
+from .work import pick
 
 _RED_STRIP, _WHITE_STRIP = Matter((0.45, 0.03, 0.03), 0.2), Matter((0.6, 0.6, 0.6), 0.2)
 _SAND = ((0.26, 0.20, 0.12), (0.12, 0.10, 0.08), (0.30, 0.29, 0.27), (0.05, 0.05, 0.05))
@@ -36,9 +37,7 @@ def draw_load(shells: Shells, look: Look, density: float) -> Load:
     if look.kind != "truck":
         return Load(None, (), ())
     low, high = shells.load()
-    kind = str(
-        rng.choice(["box", "tarp", "tipper", "flat", "tank"], p=[0.36, 0.2, 0.26, 0.13, 0.05])
-    )
+    kind = pick(rng, ("box", "tarp", "tipper", "flat", "tank"), (0.36, 0.2, 0.26, 0.13, 0.05))
     goods: list[Fitting] = []
     if kind == "flat":
         loft = box_loft(low, np.array([high[0], high[1], low[2] + 0.35]), 0.02)
@@ -150,7 +149,7 @@ def _painted(
 
 def _base(rng: np.random.Generator, look: Look, kind: str) -> Matter:
     if kind == "tarp":
-        return draw_paint(rng, str(rng.choice(["green", "blue", "gray", "red"]))).tinted(0.8)
+        return draw_paint(rng, pick(rng, ("green", "blue", "gray", "red"))).tinted(0.8)
     if kind in ("tipper", "board"):
         return look.paint.tinted(0.9) if rng.random() < 0.75 else draw_gray(rng, 0.05, 0.3, 0.1)
     return look.paint if rng.random() < 0.55 else draw_gray(rng, 0.35, 0.75, 0.2)
@@ -215,8 +214,7 @@ def _heap(rng: np.random.Generator, low: np.ndarray, high: np.ndarray) -> Fittin
     x = low[0] + 0.1 + u * (high[0] - low[0] - 0.2)
     y = low[1] + 0.06 + v * (high[1] - low[1] - 0.12)
     points = np.stack([x, y, z], axis=2)
-    red, green, blue = _SAND[int(rng.integers(len(_SAND)))]
-    return Fitting(Matter((red, green, blue)), plain_mesh(points))
+    return Fitting(Matter(pick(rng, _SAND)), plain_mesh(points))
 
 
 def _goods(
@@ -228,7 +226,7 @@ def _goods(
         first = low + rng.uniform(0, 1, 3) * np.maximum(high - low - size, 0.01) * [1, 1, 0]
         last = first + size
         colors = ["gray", "brown", "white", "blue", "green", "red"]
-        matter = Matter(draw_paint(rng, str(rng.choice(colors))).color, 0.1)
+        matter = Matter(draw_paint(rng, pick(rng, colors)).color, 0.1)
         if rng.random() < 0.35:
             fittings.append(ball((first + last) / 2, (last - first) / 2, matter, 0.7))
         else:

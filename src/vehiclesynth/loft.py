@@ -22,17 +22,13 @@ _STATIONS, _BOW = 72, 6  # rows along the silhouette's edges, and round each cor
 
 @dataclass(frozen=True)
 class Bend:
-    """How the skin departs from an extruded silhouette.
+    """How the skin departs from an extruded silhouette."""
 
-    Attributes:
-        edge: radius between strip and flank, metres.
-        front, rear: how far the ends' corners lie behind their middle.
-        crown: how much the strip's middle is higher than its borders, by segment of the silhouette.
-    """
-
-    edge: float
+    edge: float  # radius between strip and flank, metres
+    # how far the ends' corners lie behind their middle
     front: float
     rear: float
+    # how much the strip's middle is higher than its borders, by segment of the silhouette
     crown: tuple[float, ...]
 
 

@@ -11,6 +11,7 @@ from multitasknet.vehicle.attributes import COLORS, TYPES
 from .body import Body, draw_body
 from .chart import BLACK, CHROME, PLASTIC, RGB, Matter
 from .lettering import draw_word
+from .work import pick
 
 # CIE L*, a*, b* of the paint in full light: the middle, and how far a vehicle may be from it.
 # What crops show is darker: doors see half of the sky.
@@ -26,6 +27,12 @@ _PAINTS = {
     "brown": ((36, 4, 1), (13, 4, 4)),
     "black": ((10, 0, -5), (8, 1, 2)),
 }
+_PLATES = (
+    Matter((0.01, 0.01, 0.012)),  # masked
+    Matter((0.02, 0.06, 0.33), 0.15),
+    Matter((0.75, 0.76, 0.72), 0.15),
+    Matter((0.62, 0.40, 0.03), 0.15),
+)
 _COMPANIES = 40  # as many own taxis, vans, trucks and buses
 _PALETTE = (0.7, 0.3)  # how often the paints that a model has by one name are chosen
 _VERSIONS = (0.4, 0.3, 0.2, 0.1)  # and its trims
@@ -39,60 +46,38 @@ _DAYLIGHT = np.array([0.9505, 1.0, 1.089])
 
 @dataclass(frozen=True)
 class Company:
-    """What all vehicles of an owner wear.
+    """What all vehicles of an owner wear."""
 
-    Attributes:
-        name: as it is written on them.
-        ink: of the writing and the sign.
-        second: paint of two-tone vehicles.
-        style: 0..3, where stripes and blocks are.
-    """
-
-    name: str
-    ink: Matter
-    second: Matter
-    style: int
+    name: str  # as it is written on them
+    ink: Matter  # of the writing and the sign
+    second: Matter  # paint of two-tone vehicles
+    style: int  # 0..3, where stripes and blocks are
 
 
 @dataclass(frozen=True)
 class Look:
-    """One individual.
+    """One individual."""
 
-    Attributes:
-        type_id, color_id: raw label ids, 1..9 and 1..10.
-        model: seed of what all of its model have: body, face, rear, wheels to choose from.
-        version: which of the model's trims it has: lamps, wheels, chrome, rails, sunroof.
-        details: seed of what is its own: stickers, things behind glass, damage, load.
-        body: proportions.
-        paint, second: the paint, and the other one of ``two_tone``.
-        two_tone: "", "roof", "skirt", "bonnet" or "taxi" (the upper half): what wears the second.
-        trim: bumper strips, mirrors, rails.
-        frame: round the windows.
-        tint: how much light the glass lets back out, 0..1, in front and in the rear.
-        screen: how much the windscreen mirrors, as ``Matter.coat``.
-        plate: its colour.
-        wear: 0..1, what age and want of care have done to it, in front and behind.
-        dirt: 0..1.
-        company: its owner; None where that is a person.
-    """
-
+    # raw label ids, 1..9 and 1..10
     type_id: int
     color_id: int
-    model: int
-    version: int
-    details: int
-    body: Body
+    model: int  # seed of what all of its model have: body, face, rear, wheels to choose from
+    version: int  # which of the model's trims it has: lamps, wheels, chrome, rails, sunroof
+    details: int  # seed of what is its own: stickers, things behind glass, damage, load
+    body: Body  # proportions
+    # the paint, and the other one of ``two_tone``
     paint: Matter
     second: Matter
-    two_tone: str
-    trim: Matter
-    frame: Matter
+    two_tone: str  # "", "roof", "skirt", "bonnet" or "taxi" (the upper half): what wears the second
+    trim: Matter  # bumper strips, mirrors, rails
+    frame: Matter  # round the windows
+    # how much light the glass lets back out, 0..1, in front and in the rear
     tint: tuple[float, float]
-    screen: float
-    plate: Matter
-    wear: float
-    dirt: float
-    company: Company | None
+    screen: float  # how much the windscreen mirrors, as ``Matter.coat``
+    plate: Matter  # its colour
+    wear: float  # 0..1, what age and want of care have done to it, in front and behind
+    dirt: float  # 0..1
+    company: Company | None  # its owner; None where that is a person
 
     @property
     def kind(self) -> str:
@@ -125,16 +110,11 @@ def draw_look(
     paint = paint.tinted(float(np.exp(rng.normal(0, 0.05))))
     version = int(rng.choice(len(_VERSIONS), p=_VERSIONS))
     trim = np.random.default_rng((seed, 1001, version))
-    plates = (
-        (Matter((0.01, 0.01, 0.012)), 0.35),  # masked
-        (Matter((0.02, 0.06, 0.33), 0.15), 0.45),
-        (Matter((0.75, 0.76, 0.72), 0.15), 0.08),
-        (Matter((0.62, 0.40, 0.03), 0.15), 0.12),
-    )
-    two_tone = _pick(rng, _two_tones(kind))
+    two_tones = _two_tones(kind)
+    two_tone = pick(rng, tuple(two_tones), tuple(two_tones.values()))
     owned = two_tone == "taxi" or rng.random() < _OWNED.get(kind, 0.0)
     company = _company(int(rng.integers(_COMPANIES))) if owned else None
-    second = draw_paint(rng, str(rng.choice(["white", "gray", "golden", "green", "blue", "black"])))
+    second = draw_paint(rng, pick(rng, ("white", "gray", "golden", "green", "blue", "black")))
     return Look(
         type_id=type_id,
         color_id=color_id,
@@ -145,11 +125,11 @@ def draw_look(
         paint=paint,
         second=company.second if company else second,
         two_tone=two_tone,
-        trim=_choose(trim, (PLASTIC, PLASTIC, paint, paint, CHROME)),
-        frame=_choose(trim, (BLACK, BLACK, BLACK, CHROME)),
+        trim=pick(trim, (PLASTIC, PLASTIC, paint, paint, CHROME)),
+        frame=pick(trim, (BLACK, BLACK, BLACK, CHROME)),
         tint=(rng.uniform(0.5, 1.2), rng.uniform(0.15, 0.9)),
         screen=rng.uniform(0.58, 0.88),
-        plate=_choose(rng, tuple(plate for plate, _ in plates), tuple(p for _, p in plates)),
+        plate=pick(rng, _PLATES, (0.35, 0.45, 0.08, 0.12)),
         wear=float(rng.beta(1.1, 2.5)),
         dirt=float(rng.beta(1.2, 4)),
         company=company,
@@ -165,8 +145,8 @@ def _company(number: int) -> Company:
     seconds = ("white", "white", "gray", "golden", "green", "blue", "yellow", "red")
     return Company(
         name=draw_word(rng, int(rng.integers(2, 5))),
-        ink=draw_paint(rng, str(rng.choice(inks))),
-        second=draw_paint(rng, str(rng.choice(seconds))),
+        ink=draw_paint(rng, pick(rng, inks)),
+        second=draw_paint(rng, pick(rng, seconds)),
         style=int(rng.integers(4)),
     )
 
@@ -207,19 +187,7 @@ def draw_vivid(rng: np.random.Generator) -> Matter:
         (0.6, 0.2, 0.02),
         (0.1, 0.4, 0.45),
     )
-    red, green, blue = hues[int(rng.integers(len(hues)))]
-    return Matter((red, green, blue), 0.1).tinted(rng.uniform(0.6, 1.2))
-
-
-def _pick(rng: np.random.Generator, weights: dict[str, float]) -> str:
-    shares = np.array(list(weights.values()))
-    return list(weights)[int(rng.choice(len(shares), p=shares / shares.sum()))]
-
-
-def _choose(
-    rng: np.random.Generator, options: tuple[Matter, ...], shares: tuple[float, ...] | None = None
-) -> Matter:
-    return options[int(rng.choice(len(options), p=shares))]
+    return Matter(pick(rng, hues), 0.1).tinted(rng.uniform(0.6, 1.2))
 
 
 def _two_tones(kind: str) -> dict[str, float]:

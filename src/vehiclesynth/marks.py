@@ -8,6 +8,7 @@ from .body import BACK_FOOT, BUMPER, COWL, FRONT_LOW, NOSE, REAR_LOW, TAIL, Stri
 from .chart import BLACK, CHROME, PLASTIC, Chart, Matter
 from .lettering import draw_number, draw_word
 from .look import Look, draw_gray, draw_vivid
+from .work import pick
 
 _PRIMERS = ((0.16, 0.16, 0.17), (0.14, 0.05, 0.03), (0.3, 0.3, 0.28), (0.02, 0.02, 0.02))
 _RUST = Matter((0.10, 0.035, 0.012))
@@ -90,8 +91,7 @@ def _repaint(chart: Chart, look: Look, rng: np.random.Generator, panel: np.ndarr
     """A panel that was painted again, in nearly the right colour, or is not painted yet."""
     draw = rng.random()
     if draw < 0.06 * look.wear:
-        red, green, blue = _PRIMERS[int(rng.integers(len(_PRIMERS)))]
-        chart.veil(panel, Matter((red, green, blue), 0.05), 0.9)
+        chart.veil(panel, Matter(pick(rng, _PRIMERS), 0.05), 0.9)
     elif draw < 0.4 * look.wear:
         chart.veil(panel, look.paint.tinted(float(rng.choice([0.7, 0.8, 1.25, 1.4]))), 0.8)
 
@@ -127,9 +127,8 @@ def _damage(
             ink = draw_gray(rng, 0.03, 0.5) if rng.random() < 0.8 else _RUST
             chart.line([(x, s), (x + long[0], s + long[1])], rng.uniform(0.01, 0.035), ink)
         elif kind < 0.7:
-            red, green, blue = _PRIMERS[int(rng.integers(len(_PRIMERS)))]
-            size = (rng.uniform(0.04, 0.15), rng.uniform(0.03, 0.08))
-            chart.disc((x, s), size, Matter((red, green, blue)))
+            primer = Matter(pick(rng, _PRIMERS))
+            chart.disc((x, s), (rng.uniform(0.04, 0.15), rng.uniform(0.03, 0.08)), primer)
         chart.ridge([(x, s), (x + long[0], s + long[1])], 0.12, rng.uniform(-1, 1))
 
 

@@ -11,19 +11,14 @@ from numpy.typing import ArrayLike
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """A triangulated surface in the vehicle's frame: x forward, y left, z up, metres.
+    """A triangulated surface in the vehicle's frame: x forward, y left, z up, metres."""
 
-    Attributes:
-        points, normals: float32 ``[V, 3]``; normals look outward.
-        places: float32 ``[V, 2]``, x and y in pixels of the atlas.
-        triangles: int32 ``[T, 3]``.
-        across: bool ``[T]``, whether the texture's x runs along the vehicle's y instead of its x.
-    """
-
+    # float32 ``[V, 3]``; normals look outward
     points: np.ndarray
     normals: np.ndarray
-    places: np.ndarray
-    triangles: np.ndarray
+    places: np.ndarray  # float32 ``[V, 2]``, x and y in pixels of the atlas
+    triangles: np.ndarray  # int32 ``[T, 3]``
+    # bool ``[T]``, whether the texture's x runs along the vehicle's y instead of its x
     across: np.ndarray
 
     def painted(self, place: ArrayLike) -> Mesh:

@@ -27,19 +27,13 @@ _RAYS = 8  # about each vertex
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A vehicle in its own frame: x forward, y left, z up, origin on the ground below its middle.
+    """A vehicle in its own frame: x forward, y left, z up, from the ground below its middle."""
 
-    Attributes:
-        mesh: all its triangles.
-        openness: float32 ``[V]``, the share of the sky that its own parts leave to each point.
-        atlas: its textures.
-        keypoints: ``[36, 3]`` in metres, in the order of the labels.
-    """
-
-    mesh: Mesh
+    mesh: Mesh  # all its triangles
+    # float32 ``[V]``, the share of the sky that its own parts leave to each point
     openness: np.ndarray
-    atlas: Atlas
-    keypoints: np.ndarray
+    atlas: Atlas  # its textures
+    keypoints: np.ndarray  # ``[36, 3]`` in metres, in the order of the labels
     tracer: Tracer
 
     @cached_property

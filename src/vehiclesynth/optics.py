@@ -17,43 +17,24 @@ _MOST = 8.0
 
 @dataclass(frozen=True, eq=False)
 class Optics:
-    """One camera id's look.
+    """One camera id's look."""
 
-    Attributes:
-        cast: ``[3]``, gain of R, G and B.
-        bias: exposure, a factor.
-        adaptation: how much of the scene's brightness the exposure makes up for, 0 to 1.
-        lift: grey level of black, 0 to 1.
-        knee: grey level above which highlights are compressed, 0 to 1.
-        contrast: slope in the middle.
-        saturation: 1 keeps the scene's.
-        vignette: how much darker the corners are.
-        haze: share of veiling light.
-        bloom: share of what lamps spread about themselves.
-        blur: of focus, pixels of the sensor.
-        halo: strength of the sharpening.
-        radius: of the sharpening, pixels of the sensor.
-        noise: standard deviation, grey levels, before the video codec smooths it.
-        quality: of the JPEG.
-        barrel: how much the lens bends lines; the share by which a picture's ends move inwards.
-    """
-
-    cast: np.ndarray
-    bias: float
-    adaptation: float
-    lift: float
-    knee: float
-    contrast: float
-    saturation: float
-    vignette: float
-    haze: float
-    bloom: float
-    blur: float
-    halo: float
-    radius: float
-    noise: float
-    quality: int
-    barrel: float
+    cast: np.ndarray  # ``[3]``, gain of R, G and B
+    bias: float  # exposure, a factor
+    adaptation: float  # how much of the scene's brightness the exposure makes up for, 0 to 1
+    lift: float  # grey level of black, 0 to 1
+    knee: float  # grey level above which highlights are compressed, 0 to 1
+    contrast: float  # slope in the middle
+    saturation: float  # 1 keeps the scene's
+    vignette: float  # how much darker the corners are
+    haze: float  # share of veiling light
+    bloom: float  # share of what lamps spread about themselves
+    blur: float  # of focus, pixels of the sensor
+    halo: float  # strength of the sharpening
+    radius: float  # of the sharpening, pixels of the sensor
+    noise: float  # standard deviation, grey levels, before the video codec smooths it
+    quality: int  # of the JPEG
+    barrel: float  # how much the lens bends lines; the share by which a picture's ends move inwards
 
     def bent(self, points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Where the lens puts the points ``[N, 2]`` of a picture of width and height."""
@@ -62,8 +43,7 @@ class Optics:
         found = flat
         for _ in range(8):
             found = flat / (1 + self.barrel * (found**2).sum(axis=1, keepdims=True))
-        bent: np.ndarray = center + max(size) / 2 * found
-        return bent
+        return center + max(size) / 2 * found
 
     @cached_property
     def tones(self) -> np.ndarray:
@@ -140,18 +120,9 @@ def develop(
 
 
 def encode(image: np.ndarray, quality: int) -> bytes:
-    """A picture, uint8 ``[h, w, 3]``, as the bytes of a JPEG file, 4:2:0.
-
-    Raises:
-        ValueError: the picture cannot be a JPEG file.
-    """
+    """A picture, uint8 ``[h, w, 3]``, as the bytes of a JPEG file, 4:2:0."""
     options = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
-    if not done:
-        raise ValueError(
-            f"A picture of shape {image.shape} cannot be a JPEG; give [h, w, 3], uint8."
-        )
-    return data.tobytes()
+    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 
 
 def _bent(picture: np.ndarray, barrel: float) -> np.ndarray:
@@ -196,8 +167,7 @@ def _glare(seen: np.ndarray) -> np.ndarray:
     bright = np.clip(seen - 1, 0, _MOST)
     small = cv2.resize(bright, (-(-width // 4), -(-height // 4)), interpolation=cv2.INTER_AREA)
     spread = cv2.GaussianBlur(small, (0, 0), max(height / 96, 0.25))
-    glare: np.ndarray = cv2.resize(spread, (width, height))
-    return glare
+    return cv2.resize(spread, (width, height))
 
 
 def _streak(motion: tuple[float, float]) -> np.ndarray:

@@ -28,6 +28,7 @@ from .surface import (
     window,
 )
 from .textures import clouds, colored
+from .work import pick
 
 _PAINTED = 0.05  # of the places of the training prior
 _ROWS, _COLUMNS = 64, 128  # of the environment
@@ -47,27 +48,16 @@ class Backdrop:
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """What all pictures of one camera share.
+    """What all pictures of one camera share."""
 
-    Attributes:
-        street: before the camera.
-        mount: y of the camera in the street's frame.
-        figures: those who may pass: vehicles, riders, walkers.
-        busy: how many there are on average.
-        shade: cover of the shadows that trees beside the street cast.
-        skyline: ``[128]``, elevation in radians of what stands on the horizon.
-        sky: ``[32, 128]``, clouds.
-        painted: random colours instead of a street.
-    """
-
-    street: Street
-    mount: float
-    figures: tuple[Texture, ...]
-    busy: float
-    shade: Texture
-    skyline: np.ndarray
-    sky: np.ndarray
-    painted: bool
+    street: Street  # before the camera
+    mount: float  # y of the camera in the street's frame
+    figures: tuple[Texture, ...]  # those who may pass: vehicles, riders, walkers
+    busy: float  # how many there are on average
+    shade: Texture  # cover of the shadows that trees beside the street cast
+    skyline: np.ndarray  # ``[128]``, elevation in radians of what stands on the horizon
+    sky: np.ndarray  # ``[32, 128]``, clouds
+    painted: bool  # random colours instead of a street
 
     def backdrop(
         self,
@@ -177,7 +167,7 @@ class Place:
         others = []
         right, away = _level(camera.axes[0]), _level(camera.axes[2])
         for _ in range(rng.poisson(self.busy)):
-            figure = self.figures[int(rng.integers(len(self.figures)))]
+            figure = pick(rng, self.figures)
             behind, beside = rng.uniform(1.5, 16), rng.uniform(-7, 7)
             if abs(beside) < 2.5:
                 behind += 5

@@ -9,11 +9,12 @@ import numpy as np
 
 from multitasknet.vehicle.attributes import COLORS, TYPES
 
-from .prior import PRIORS
+from .work import FOR_PLAN, FOR_VEHICLE, check, stream
 
 SPLITS = ("train", "query", "test")
 _USUAL_TEST_VEHICLES = 10
-_MOST_IMAGES, _MOST_CAMERAS = 10_000_000, 9999
+_MOST = 10_000_000
+_STEEP = 0.8  # the k-th of a type's models is on the road as often as k to the minus this
 # Roughly what drives about, so that many vehicles share colour and type; and real ones in percent.
 _COLOR_SHARES: dict[str, dict[str, float]] = {
     "even": dict.fromkeys(COLORS, 1.0) | {"white": 4, "black": 3, "gray": 3, "red": 2, "blue": 2},
@@ -24,13 +25,6 @@ _TYPE_SHARES: dict[str, dict[str, float]] = {
     | {"sedan": 4, "suv": 3, "hatchback": 2, "mpv": 1.5, "van": 1.5, "truck": 2},
     "real": dict(zip(TYPES, (48, 19, 3, 7, 0.5, 8, 2, 13, 1), strict=True)),
 }
-
-
-_STEEP = 0.8  # the k-th of a type's models is on the road as often as k to the minus this
-
-
-class SyntheticError(ValueError):
-    """A data set that cannot be made as asked for; nothing has been written."""
 
 
 @dataclass(frozen=True)
@@ -83,33 +77,22 @@ def make_plan(
     """
     usual = max(_USUAL_TEST_VEHICLES, -(-vehicles // 3))
     held_out = usual if test_vehicles is None else test_vehicles
-    for name, value, least, why in (
-        ("vehicles", vehicles, 2, "to tell apart"),
-        ("test_vehicles", held_out, 2, "to tell apart"),
-        ("images", images, 2, "of each vehicle: a query and a match"),
-        ("cameras", cameras, 2, "so that every query has a match from another camera"),
-        ("models", len(TYPES) if models is None else models, len(TYPES), "one of each type"),
-    ):
-        if value < least:
-            raise SyntheticError(f"{name} is {value}; expected at least {least}, {why}")
-    if cameras > _MOST_CAMERAS:
-        raise SyntheticError(f"cameras is {cameras}; expected at most {_MOST_CAMERAS}")
-    if (vehicles + held_out) * images > _MOST_IMAGES:
-        raise SyntheticError(
-            f"{vehicles + held_out:,} vehicles with {images:,} images each; expected at most "
-            f"{_MOST_IMAGES:,} images"
-        )
-    if prior not in PRIORS:
-        raise SyntheticError(f"prior is {prior!r}; expected {' or '.join(PRIORS)}")
-    if seed < 0:
-        raise SyntheticError(f"seed is {seed}; expected 0 or more")
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
+    check(
+        prior,
+        seed,
+        vehicles=(vehicles, 2, _MOST),
+        test_vehicles=(held_out, 2, _MOST),
+        images=(images, 2, _MOST),
+        cameras=(cameras, 2, 9999),
+        models=(len(TYPES) if models is None else models, len(TYPES), _MOST),
+    )
+    rng = stream(seed, FOR_PLAN)
     train = _covering_classes(rng, vehicles, prior)
     types, colors = (sorted(set(ids)) for ids in zip(*train, strict=True))
     test = draw_classes(rng, held_out, prior, types, colors)
     ids: list[int | None] = [None] * (vehicles + held_out)
     if models is not None:
-        drawing = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
+        drawing = stream(seed, FOR_VEHICLE)
         unseen = max(len(TYPES), -(-models * held_out // vehicles))
         ids = [
             *_draw_models(drawing, [type_id for type_id, _ in train], models, 1, prior),

@@ -52,20 +52,15 @@ class View:
 
 @dataclass(frozen=True)
 class Crop:
-    """How a detector cuts the vehicle out.
+    """How a detector cuts the vehicle out."""
 
-    Attributes:
-        left, right, top, bottom: shares of the picture's width or height beyond the keypoints.
-        longer_side: pixels.
-        scale: the sensor saw it at this share of its size.
-    """
-
+    # shares of the picture's width or height beyond the keypoints
     left: float
     right: float
     top: float
     bottom: float
-    longer_side: int
-    scale: float
+    longer_side: int  # pixels
+    scale: float  # the sensor saw it at this share of its size
 
 
 def draw_view(rng: np.random.Generator, prior: str) -> View:

@@ -26,6 +26,7 @@ from .prior import Crop, View, draw_crop, draw_view
 from .shading import Lamps, PlacedVehicle, ground_light, see
 from .surface import blend
 from .visibility import draw_confidences, find_visibility, stands_before
+from .work import pick
 
 _CROWD = 8  # models that pass by, the same in every data set
 _FINER = 1.2  # pixels drawn for each of the sensor's, along each side
@@ -140,7 +141,7 @@ def _hidden(vehicle: PlacedVehicle, others: list[PlacedVehicle], camera: Camera)
 def _queue(models: Sequence[Model], light: Light, rng: np.random.Generator) -> list[PlacedVehicle]:
     """The vehicles on neighbouring places of three lanes."""
     places = [(x, y) for x in (-_QUEUED, 0.0, _QUEUED) for y in (-_LANE, 0.0, _LANE)]
-    first = places[int(rng.integers(len(places)))]
+    first = pick(rng, places)
     places.sort(key=lambda place: math.dist(place, first) + rng.uniform(0, 4))
     return [
         PlacedVehicle(

@@ -17,8 +17,7 @@ from .light import draw_light
 from .look import draw_look
 from .model import build_model
 from .optics import encode
-from .plan import SyntheticError, draw_classes
-from .prior import PRIORS
+from .plan import draw_classes
 from .scene import draw_station
 from .trace import import_embree
 from .traffic import RATE, Traffic, draw_traffic, drive
@@ -109,16 +108,15 @@ def synthesize_scenes(
     """
     root = Path(root)
     check(
+        prior,
+        seed,
         scenes=(scenes, 1, 99),
         vehicles=(vehicles, 1, 9999),
         cameras=(cameras, 1, 999),
         seconds=(seconds, 1, 3600),
         pixels=(pixels, 64, 2048),
-        seed=(seed, 0, 2**63),
         workers=(workers, 1, 9999),
     )
-    if prior not in PRIORS:
-        raise SyntheticError(f"prior is {prior!r}; expected {' or '.join(PRIORS)}")
     check_folder(root)
     import_embree()
     with whole_folder(root) as folder:

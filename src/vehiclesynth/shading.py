@@ -44,14 +44,12 @@ class PlacedVehicle:
     @property
     def keypoints(self) -> np.ndarray:
         """On the street, ``[36, 3]``."""
-        points: np.ndarray = self.model.keypoints @ rotation(self.yaw).T + self.place
-        return points
+        return self.model.keypoints @ rotation(self.yaw).T + self.place
 
     def inward(self, vectors: np.ndarray) -> np.ndarray:
         """Directions ``[..., 3]`` in the vehicle's own frame."""
         turn = rotation(self.yaw).astype(np.float32)
-        turned: np.ndarray = np.einsum("...i,ij->...j", vectors, turn)
-        return turned
+        return np.einsum("...i,ij->...j", vectors, turn)
 
     def blocks(
         self, origins: np.ndarray, directions: np.ndarray, reach: float | np.ndarray
@@ -63,17 +61,11 @@ class PlacedVehicle:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What a picture shows of a vehicle.
+    """What a picture shows of a vehicle."""
 
-    Attributes:
-        pixels: int ``[H]``, flat indices of its pixels.
-        distances: float32 ``[H]``, metres.
-        color: float32 ``[3, H]``, radiance.
-    """
-
-    pixels: np.ndarray
-    distances: np.ndarray
-    color: np.ndarray
+    pixels: np.ndarray  # int ``[H]``, flat indices of its pixels
+    distances: np.ndarray  # float32 ``[H]``, metres
+    color: np.ndarray  # float32 ``[3, H]``, radiance
 
 
 def see(
@@ -101,22 +93,16 @@ def see(
 
 @dataclass(frozen=True, eq=False)
 class _Surface:
-    """What rays meet, a row for each quantity: NumPy is ten times as fast along as across them.
+    """What rays meet, a row for each quantity: NumPy is ten times as fast along as across them."""
 
-    Attributes:
-        points, normal, view: float32 ``[3, H]``; view looks back to the eye.
-        cosine: between normal and view, ``[H]``.
-        open_sky: the share of the sky that the vehicle's own parts leave, ``[H]``.
-        albedo: float32 ``[3, H]``.
-        coat, glass, glow: uint8 ``[H]``, as of ``Matter``.
-    """
-
+    # float32 ``[3, H]``; view looks back to the eye
     points: np.ndarray
     normal: np.ndarray
     view: np.ndarray
-    cosine: np.ndarray
-    open_sky: np.ndarray
-    albedo: np.ndarray
+    cosine: np.ndarray  # between normal and view, ``[H]``
+    open_sky: np.ndarray  # the share of the sky that the vehicle's own parts leave, ``[H]``
+    albedo: np.ndarray  # float32 ``[3, H]``
+    # uint8 ``[H]``, as of ``Matter``
     coat: np.ndarray
     glass: np.ndarray
     glow: np.ndarray
@@ -232,8 +218,7 @@ def _open_ground(vehicle: PlacedVehicle, x: np.ndarray, y: np.ndarray) -> np.nda
     wall = 0.4 * (1 - outside / np.sqrt(outside**2 + high[2] ** 2))
     contact = 0.55 * np.exp(-outside / 0.3)
     under = np.clip(0.5 - away / 0.5, 0, 1)
-    opened: np.ndarray = (1 - wall) * (1 - contact) * (1 - 0.8 * under)
-    return opened
+    return (1 - wall) * (1 - contact) * (1 - 0.8 * under)
 
 
 def _box(model: Model, camera: Camera, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -247,14 +232,12 @@ def _box(model: Model, camera: Camera, size: tuple[int, int]) -> tuple[np.ndarra
 
 
 def _dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    product: np.ndarray = np.einsum("ch,ch->h", first, second)
-    return product
+    return np.einsum("ch,ch->h", first, second)
 
 
 def _mixed(weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """``weights @ rows``, for which BLAS would wake its threads."""
-    mixed: np.ndarray = np.einsum("...c,ch->...h", weights, rows)
-    return mixed
+    return np.einsum("...c,ch->...h", weights, rows)
 
 
 def _textures(model: Model, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

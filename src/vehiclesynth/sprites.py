@@ -7,6 +7,7 @@ import numpy as np
 
 from .surface import Texture
 from .textures import clouds, leaves
+from .work import pick
 
 _FINE = 8  # fractional bits of the points' coordinates
 _CLOTHES = ((0.03, 0.03, 0.035), (0.05, 0.07, 0.13), (0.4, 0.4, 0.42), (0.13, 0.05, 0.05))
@@ -58,7 +59,7 @@ class _Figure:
 def _car(rng: np.random.Generator, figure: _Figure) -> None:
     """A car's front or rear, seen from a little above."""
     front = rng.random() < 0.5
-    paint = np.array(_PAINTS[int(rng.integers(len(_PAINTS)))]) * rng.uniform(0.7, 1.1)
+    paint = np.array(pick(rng, _PAINTS)) * rng.uniform(0.7, 1.1)
     if rng.random() < 0.25:
         paint = np.clip(paint.mean() * np.exp(rng.normal(0, 0.3, 3)), 0.02, 0.6)
     roof, belt = rng.uniform(0.12, 0.18), rng.uniform(0.38, 0.46)
@@ -158,5 +159,5 @@ def _pole(rng: np.random.Generator, figure: _Figure) -> None:
 
 
 def _cloth(rng: np.random.Generator) -> np.ndarray:
-    cloth = np.array(_CLOTHES[int(rng.integers(len(_CLOTHES)))])
+    cloth = np.array(pick(rng, _CLOTHES))
     return cloth * np.exp(rng.normal(0, 0.25, 3) * 0.5)

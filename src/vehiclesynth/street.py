@@ -24,19 +24,12 @@ _REACH = (-12.0, 110.0)  # metres of x that marks and roadsides cover
 
 @dataclass(frozen=True, eq=False)
 class Standing:
-    """Something upright between two points.
+    """Something upright between two points."""
 
-    Attributes:
-        feet: ``[2, 3]``, metres.
-        top: height, metres.
-        texture: of albedo.
-        turns: it has no side of its own but faces every camera.
-    """
-
-    feet: np.ndarray
-    top: float
-    texture: Texture
-    turns: bool = False
+    feet: np.ndarray  # ``[2, 3]``, metres
+    top: float  # height, metres
+    texture: Texture  # of albedo
+    turns: bool = False  # it has no side of its own but faces every camera
 
     @cached_property
     def ball(self) -> tuple[float, float, float, float]:
@@ -56,34 +49,23 @@ class Standing:
 
 @dataclass(frozen=True, eq=False)
 class Street:
-    """The ground, and what stands on it.
+    """The ground, and what stands on it."""
 
-    Attributes:
-        road: grey factors of the carriageway, ``PERIOD`` metres both ways from y = -PERIOD / 2.
-        stones: its grain, of mean 0.
-        albedo: ``[3]``, of the carriageway.
-        bands: strips beside it: from y, to y, texture of albedo.
-        white, yellow: marks, ``[n, 4, 3]`` each.
-        paint: albedo of the marks where they are not worn.
-        wear: how much of them is worn.
-        lanes: y of their middles.
-        middle: y between those who drive along x, to its right, and those who come.
-        roadsides: y of both kerbs.
-        standing: barriers, walls, trees.
-    """
-
+    # grey factors of the carriageway, ``PERIOD`` metres both ways from y = -PERIOD / 2
     road: Texture
-    stones: Texture
-    albedo: np.ndarray
+    stones: Texture  # its grain, of mean 0
+    albedo: np.ndarray  # ``[3]``, of the carriageway
+    # strips beside it: from y, to y, texture of albedo
     bands: tuple[tuple[float, float, Texture], ...]
+    # marks, ``[n, 4, 3]`` each
     white: np.ndarray
     yellow: np.ndarray
-    paint: float
-    wear: float
-    lanes: np.ndarray
-    middle: float
-    roadsides: tuple[float, float]
-    standing: tuple[Standing, ...]
+    paint: float  # albedo of the marks where they are not worn
+    wear: float  # how much of them is worn
+    lanes: np.ndarray  # y of their middles
+    middle: float  # y between those who drive along x, to its right, and those who come
+    roadsides: tuple[float, float]  # y of both kerbs
+    standing: tuple[Standing, ...]  # barriers, walls, trees
 
 
 def draw_street(rng: np.random.Generator, *, wide: bool) -> Street:

@@ -16,15 +16,11 @@ _SHIFT = 4  # polygons are filled at a sixteenth of a pixel
 
 @dataclass(frozen=True, eq=False)
 class Texture:
-    """A flat picture that repeats, at full size and ever halved.
+    """A flat picture that repeats, at full size and ever halved."""
 
-    Attributes:
-        levels: float32 ``[h, w]``, ``[h, w, 3]`` or (the last channel is cover) ``[h, w, 4]``.
-        extent: metres across and down.
-    """
-
+    # float32 ``[h, w]``, ``[h, w, 3]`` or (the last channel is cover) ``[h, w, 4]``
     levels: tuple[np.ndarray, ...]
-    extent: tuple[float, float]
+    extent: tuple[float, float]  # metres across and down
 
     @classmethod
     def of(cls, picture: np.ndarray, extent: tuple[float, float], depth: int = 4) -> Texture:
@@ -73,8 +69,7 @@ def plane_to_pixels(
     camera: Camera, origin: np.ndarray, across: np.ndarray, down: np.ndarray
 ) -> np.ndarray:
     """The homography ``[3, 3]`` from metres on a plane to pixels."""
-    plane: np.ndarray = camera.to_pixels @ np.stack([across, down, origin - camera.eye], axis=1)
-    return plane
+    return camera.to_pixels @ np.stack([across, down, origin - camera.eye], axis=1)
 
 
 def pixels_a_metre(camera: Camera, point: np.ndarray) -> float:

@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 
 from .mesh import Mesh
-from .plan import SyntheticError
+from .work import SyntheticError
 
 _NEAREST = 2e-3  # metres; a ray that starts on a surface does not meet that surface again
 _FAR = 1e4
@@ -17,19 +17,12 @@ _FAR = 1e4
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """What rays meet first.
+    """What rays meet first."""
 
-    Attributes:
-        rays: int ``[H]``, the numbers of the rays that meet something.
-        triangles: int ``[H]``.
-        weights: float32 ``[3, H]``, of the triangle's corners.
-        distances: float32 ``[H]``, metres.
-    """
-
-    rays: np.ndarray
-    triangles: np.ndarray
-    weights: np.ndarray
-    distances: np.ndarray
+    rays: np.ndarray  # int ``[H]``, the numbers of the rays that meet something
+    triangles: np.ndarray  # int ``[H]``
+    weights: np.ndarray  # float32 ``[3, H]``, of the triangle's corners
+    distances: np.ndarray  # float32 ``[H]``, metres
 
 
 def import_embree() -> tuple[ModuleType, ModuleType]:

@@ -30,35 +30,24 @@ class Post:
 
 @dataclass(frozen=True, eq=False)
 class Traffic:
-    """Vehicles that drive along one road, past its cameras.
+    """Vehicles that drive along one road, past its cameras."""
 
-    Attributes:
-        posts: the cameras, in the order in which the road passes them.
-        arrivals: ``[vehicles, cameras]``, seconds from the start of each film, NaN where a vehicle
-            does not pass.
-        oncoming: bool ``[vehicles]``, who comes the other way, past one camera, and turns off.
-    """
-
-    posts: tuple[Post, ...]
+    posts: tuple[Post, ...]  # the cameras, in the order in which the road passes them
+    # ``[vehicles, cameras]``, seconds from the start of each film, NaN where a vehicle does not
+    # pass
     arrivals: np.ndarray
+    # bool ``[vehicles]``, who comes the other way, past one camera, and turns off
     oncoming: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
 class Passage:
-    """A vehicle before one camera, in the street's frame.
+    """A vehicle before one camera, in the street's frame."""
 
-    Attributes:
-        vehicle: its number.
-        x: ``[frames]``, metres along the street.
-        y: metres across.
-        yaw: radians.
-    """
-
-    vehicle: int
-    x: np.ndarray
-    y: float
-    yaw: float
+    vehicle: int  # its number
+    x: np.ndarray  # ``[frames]``, metres along the street
+    y: float  # metres across
+    yaw: float  # radians
 
 
 def draw_traffic(

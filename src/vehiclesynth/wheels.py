@@ -8,6 +8,7 @@ import numpy as np
 
 from .chart import BLACK, CHROME, RUBBER, Chart, Matter
 from .look import Look, draw_gray
+from .work import pick
 
 _HEAVY = ("bus", "truck")
 
@@ -33,7 +34,7 @@ def _paint_wheel(look: Look, rng: np.random.Generator, density: float) -> Chart:
     chart.ridge(_arc(0, 2 * np.pi, 0.96 * rim), 0.03, 1.0)
     chart.disc((0, 0), 0.5 * rim, draw_gray(rng, 0.03, 0.12))
     shares = [share for _, share in _FAMILIES.values()]
-    family = "steel" if heavy else str(rng.choice(list(_FAMILIES), p=shares))
+    family = "steel" if heavy else pick(rng, tuple(_FAMILIES), shares)
     _FAMILIES[family][0](chart, rim, metal, rng)
     chart.disc((0, 0), 0.2 * rim, metal)
     chart.disc((0, 0), 0.1 * rim, draw_gray(rng, 0.01, 0.3))
@@ -99,8 +100,7 @@ def _spokes(
 
 
 def _turns(count: int) -> np.ndarray:
-    turns: np.ndarray = np.arange(count) * (2 * np.pi / count) + np.pi / 2
-    return turns
+    return np.arange(count) * (2 * np.pi / count) + np.pi / 2
 
 
 def _five(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) -> None:

@@ -21,20 +21,32 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from .plan import SyntheticError
+from .prior import PRIORS
 
+Item = TypeVar("Item")
 Job = TypeVar("Job")
 Made = TypeVar("Made")
 # What a random stream is for; with the seed, these keep the streams apart.
-FOR_VEHICLE, FOR_CAMERA, FOR_PICTURE, FOR_SCENE, FOR_MODEL = 1, 2, 3, 4, 5
+FOR_PLAN, FOR_VEHICLE, FOR_CAMERA, FOR_PICTURE, FOR_SCENE, FOR_MODEL = range(6)
 # Parameters of glibc's mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT = 1 << 30
 
 
+class SyntheticError(ValueError):
+    """A data set that cannot be made as asked for; nothing has been written."""
+
+
 def stream(seed: int, *purpose: int) -> np.random.Generator:
     """A source of its own for each purpose and seed."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=purpose))
+
+
+def pick(
+    rng: np.random.Generator, options: Sequence[Item], shares: Sequence[float] | None = None
+) -> Item:
+    """One of the options, all as often or by their shares."""
+    return options[int(rng.choice(len(options), p=shares))]
 
 
 def run(make: Callable[[Job], Made], jobs: list[Job], workers: int) -> Iterable[Made]:
@@ -80,9 +92,11 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def check(**ranges: tuple[float, float, float]) -> None:
+def check(prior: str, seed: int, **ranges: tuple[float, float, float]) -> None:
     """Raise SyntheticError for a value (the first of three) that is not between the others."""
-    for name, (value, least, most) in ranges.items():
+    if prior not in PRIORS:
+        raise SyntheticError(f"prior is {prior!r}; expected {' or '.join(PRIORS)}")
+    for name, (value, least, most) in (ranges | {"seed": (seed, 0, 2**63)}).items():
         if not least <= value <= most:
             raise SyntheticError(f"{name} is {value}; expected {least} to {most}")
 
