@@ -48,17 +48,13 @@ class Drawn:
 
 def plan(vehicles: int = 3, cameras: int = 2, images: int = 2) -> list[Drawn]:
     """Train vehicles 1..n, and others in query (one image a camera) and gallery."""
-    drawn = [
-        Drawn("train", vehicle, camera, index)
-        for vehicle in range(1, vehicles + 1)
-        for camera in range(1, cameras + 1)
-        for index in range(images)
-    ]
-    for vehicle in range(101, 101 + vehicles):
-        for camera in range(1, cameras + 1):
-            drawn.append(Drawn("query", vehicle, camera, 0))
-            drawn += [Drawn("gallery", vehicle, camera, 1 + index) for index in range(images)]
-    return drawn
+    train, test = [], []
+    for vehicle in range(1, 1 + vehicles):
+        for camera in range(1, 1 + cameras):
+            train += [Drawn("train", vehicle, camera, index) for index in range(images)]
+            test.append(Drawn("query", 100 + vehicle, camera, 0))
+            test += [Drawn("gallery", 100 + vehicle, camera, 1 + index) for index in range(images)]
+    return train + test
 
 
 def draw_images(root: Path, drawn: list[Drawn]) -> None:
@@ -78,12 +74,12 @@ def pamtri(root: Path, drawn: list[Drawn], *, maps: bool = False) -> Path:
     """The PAMTRI layout, on request with stored heatmaps and segments."""
     draw_images(root, drawn)
     for split, folder in SPLIT_FOLDERS.items():
-        with (root / f"label_{folder}.csv").open("w", newline="") as file:
-            rows = csv.writer(file)
-            for one in drawn:
-                if one.split == split:
-                    pose = one.keypoints.reshape(-1).tolist()
-                    rows.writerow([one.name, one.vehicle, one.color, one.kind, *pose])
+        rows = [
+            [one.name, one.vehicle, one.color, one.kind, *one.keypoints.reshape(-1).tolist()]
+            for one in drawn
+            if one.split == split
+        ]
+        _write_csv(root / f"label_{folder}.csv", rows)
     for one in drawn if maps else ():
         _store_maps(root, one)
     return root
@@ -93,28 +89,24 @@ def _store_maps(root: Path, one: Drawn) -> None:
     folder, stem = SPLIT_FOLDERS[one.split], Path(one.name).stem
     with Image.open(root / f"image_{folder}" / one.name) as image:
         width, height = image.size
-    # The writer of segments does not look at the confidences.
-    sure = one.keypoints.copy()
-    sure[:, 2] = 1
-    stacks = {
-        "heatmap": draw_heatmaps(one.keypoints, width=width, height=height),
-        "segment": draw_segments(sure, width=width, height=height),
-    }
-    for kind, stack in stacks.items():
+    sure = one.keypoints * [1, 1, 0] + [0, 0, 1]  # segments are drawn whatever the confidences
+    for kind, stack in (
+        ("heatmap", draw_heatmaps(one.keypoints, width=width, height=height)),
+        ("segment", draw_segments(sure, width=width, height=height)),
+    ):
         target = root / f"{kind}_{folder}" / stem
         target.mkdir(parents=True)
         for index, values in enumerate(stack):
             Image.fromarray(values).save(target / f"{index:02}.jpg", quality=95)
 
 
-def veri(root: Path, drawn: list[Drawn], *, unknown_types: tuple[int, ...] = ()) -> Path:
+def veri(root: Path, drawn: list[Drawn]) -> Path:
     """Raw VeRi: XML labels in gb2312 and lists of names."""
     draw_images(root, drawn)
     for name, splits in (("train", ("train",)), ("test", ("query", "gallery"))):
         items = "".join(
             f'<Item imageName="{one.name}" vehicleID="{one.vehicle:04}" '
-            f'cameraID="c{one.camera:03}" colorID="{one.color}" '
-            f'typeID="{0 if one.vehicle in unknown_types else one.kind}" />\n'
+            f'cameraID="c{one.camera:03}" colorID="{one.color}" typeID="{one.kind}" />\n'
             for one in drawn
             if one.split in splits
         )
@@ -133,12 +125,15 @@ def plain_csv(root: Path, drawn: list[Drawn]) -> Path:
     """A folder with CSV files; the gallery leaves camera, colour and type out."""
     draw_images(root, drawn)
     for split, folder in SPLIT_FOLDERS.items():
-        with (root / f"{split}.csv").open("w", newline="") as file:
-            rows = csv.writer(file)
-            bare = split == "gallery"
-            rows.writerow(["image", "vehicle_id", *([] if bare else ["camera", "color", "type"])])
-            for one in drawn:
-                if one.split == split:
-                    more = [] if bare else [f"c{one.camera:03}", one.color, "sedan"]
-                    rows.writerow([f"image_{folder}/{one.name}", one.vehicle, *more])
+        rows = [["image", "vehicle_id", "camera", "color", "type"]]
+        for one in drawn:
+            if one.split == split:
+                known = f"c{one.camera:03}", one.color, "sedan"
+                rows.append([f"image_{folder}/{one.name}", one.vehicle, *known])
+        _write_csv(root / f"{split}.csv", [row[:2] if split == "gallery" else row for row in rows])
     return root
+
+
+def _write_csv(path: Path, rows: list[list]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
