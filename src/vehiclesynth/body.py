@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from .chance import Rng
+from .chart import Pair
 from .loft import Bend, HalfWidth, Loft
 
 # Corners of the main shell's silhouette.
@@ -77,7 +79,7 @@ _BODIES = {
 }  # fmt: skip
 
 
-def draw_body(rng: np.random.Generator, kind: str) -> Body:
+def draw_body(rng: Rng, kind: str) -> Body:
     """Draw the proportions of a vehicle of that type."""
     index = _TYPES.index(kind)
     spread = rng.normal(0, 0.045, len(_BODIES)).clip(-0.11, 0.11)
@@ -206,9 +208,7 @@ class Strip:
         start, end = self.shells.shell.way(first), self.shells.shell.way(last)
         return start + share * (end - start)
 
-    def patch(
-        self, y: tuple[float, float], marks: tuple[int, int], s: tuple[float, float]
-    ) -> np.ndarray:
+    def patch(self, y: Pair, marks: tuple[int, int], s: Pair) -> np.ndarray:
         """A rectangle ``[4, 2]``: shares across, and along between two corners."""
         low, high = (self.way(*marks, share) for share in s)
         left, right = (self.y(share) for share in y)
@@ -222,15 +222,15 @@ class Corner:
     the vehicle's corner; along, 0 is the first of the two ways and 1 the other.
     """
 
-    def __init__(self, strip: Strip, side: int, wide: float, way: tuple[float, float]) -> None:
+    def __init__(self, strip: Strip, side: int, wide: float, way: Pair) -> None:
         self._inner, self._outer = strip.y(side * (1 - wide)), strip.y(side)
         self._first, self._last = way
 
-    def points(self, shares: np.ndarray | Sequence[Sequence[float]]) -> np.ndarray:
+    def points(self, shares: ArrayLike) -> np.ndarray:
         """Points ``[K, 2]`` of the strip from shares ``[K, 2]`` across and along."""
         low, high = (self._inner, self._first), (self._outer, self._last)
         return np.asarray(shares) * np.subtract(high, low) + low
 
-    def spot(self, across: float, along: float) -> tuple[float, float]:
+    def spot(self, across: float, along: float) -> Pair:
         x, s = self.points([(across, along)])[0].tolist()
         return x, s

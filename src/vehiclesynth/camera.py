@@ -10,6 +10,8 @@ import numpy as np
 
 from .prior import View
 
+Size = tuple[int, int]  # width and height, pixels
+
 
 @dataclass(frozen=True, eq=False)
 class Camera:
@@ -35,13 +37,13 @@ class Camera:
         depth = seen[..., 2]
         return self.focal * seen[..., :2] / depth[..., None] + self.center, depth
 
-    def rays(self, size: tuple[int, int]) -> np.ndarray:
+    def rays(self, size: Size) -> np.ndarray:
         """Unit directions of the pixels of a picture of width and height: float32 ``[h, w, 3]``."""
         x, y = self._slopes(size)
         shorter = 1 / np.sqrt(1 + x**2 + y**2)
         return cv2.merge([part * shorter for part in self._sights(size)])
 
-    def on_ground(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def on_ground(self, size: Size) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where a picture's lines of sight meet the plane z = 0: float32 ``[h, w]`` each.
 
         Their x and y in metres, far away where they do not meet it, and how steeply they rise,
@@ -52,13 +54,13 @@ class Camera:
         depth = eye[2] / np.minimum(rise, np.float32(-1e-4))
         return eye[0] - depth * ahead, eye[1] - depth * aside, rise
 
-    def _sights(self, size: tuple[int, int]) -> list[np.ndarray]:
+    def _sights(self, size: Size) -> list[np.ndarray]:
         """x, y and z of directions to the pixels, a metre deep: float32 ``[h, w]`` each."""
         x, y = self._slopes(size)
         axes = self.axes.T.astype(np.float32)
         return [right * x + (down * y + forward) for right, down, forward in axes]
 
-    def _slopes(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    def _slopes(self, size: Size) -> tuple[np.ndarray, np.ndarray]:
         """How far right and down the pixels lie at a depth of a metre: ``[1, w]``, ``[h, 1]``."""
         x, y = (
             ((np.arange(count) - center) / self.focal).astype(np.float32)

@@ -9,10 +9,13 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
+from .chance import Rng
 from .lettering import glyphs
 
 RGB = tuple[float, float, float]
+Pair = tuple[float, float]  # a place, or from and to, in metres
 _SHIFT = 4  # fractional bits of OpenCV's coordinates
 
 
@@ -47,45 +50,36 @@ class Chart:
     A flank's are x and z, a strip's y and the way from the front bumper over the roof.
     """
 
-    def __init__(
-        self, low: tuple[float, float], high: tuple[float, float], density: float, base: Matter
-    ) -> None:
+    def __init__(self, low: Pair, high: Pair, density: float, base: Matter) -> None:
         self.low, self.high, self.density = low, high, density
         width, height = (int(np.ceil((b - a) * density)) for a, b in zip(low, high, strict=True))
         self.look, self.kind = (_plain(value, (height, width)) for value in _coded(base))
         self.height = np.zeros((height, width), np.float32)
         self._start, self._scale = np.array([low[0], high[1]]), np.array([density, -density])
 
-    def pixels(self, points: np.ndarray | Sequence[Sequence[float]]) -> np.ndarray:
+    def pixels(self, points: ArrayLike) -> np.ndarray:
         """Pixel positions ``[..., 2]`` of points ``[..., 2]`` in metres."""
         return (np.asarray(points) - self._start) * self._scale - 0.5
 
-    def area(self, points: np.ndarray | Sequence[Sequence[float]], matter: Matter) -> None:
+    def area(self, points: ArrayLike, matter: Matter) -> None:
         """Fill a polygon."""
         look, kind = _coded(matter)
         corners = _fixed(self.pixels(points))
         cv2.fillPoly(self.look, [corners], look, cv2.LINE_AA, _SHIFT)
         cv2.fillPoly(self.kind, [corners], kind, cv2.LINE_8, _SHIFT)
 
-    def rect(self, x: tuple[float, float], y: tuple[float, float], matter: Matter) -> None:
+    def rect(self, x: Pair, y: Pair, matter: Matter) -> None:
         (x0, x1), (y0, y1) = x, y
         self.area([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], matter)
 
-    def disc(
-        self, center: tuple[float, float], radius: float | tuple[float, float], matter: Matter
-    ) -> None:
+    def disc(self, center: Pair, radius: float | Pair, matter: Matter) -> None:
         """Fill a circle, or an ellipse of two radii."""
         angles = np.arange(24) * (np.pi / 12)
         circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
         self.area(center + np.multiply(radius, circle), matter)
 
     def line(
-        self,
-        points: np.ndarray | Sequence[Sequence[float]],
-        width: float,
-        matter: Matter,
-        *,
-        closed: bool = False,
+        self, points: ArrayLike, width: float, matter: Matter, *, closed: bool = False
     ) -> None:
         """A line of that width in metres, never thinner than three quarters of a pixel's weight."""
         look, kind = _coded(matter)
@@ -94,9 +88,7 @@ class Chart:
         cv2.polylines(self.look, corners, closed, look, thick, cv2.LINE_AA, _SHIFT)
         cv2.polylines(self.kind, corners, closed, kind, thick, cv2.LINE_8, _SHIFT)
 
-    def ridge(
-        self, points: np.ndarray | Sequence[Sequence[float]], width: float, rise: float
-    ) -> None:
+    def ridge(self, points: ArrayLike, width: float, rise: float) -> None:
         """Raise (or sink) the surface along a line; only the light shows it."""
         thick = max(round(width * self.density), 1)
         corners = [_fixed(self.pixels(points))]
@@ -105,7 +97,7 @@ class Chart:
     def write(
         self,
         text: str,
-        middle: tuple[float, float],
+        middle: Pair,
         tall: float,
         matter: Matter,
         *,
@@ -141,7 +133,7 @@ class Chart:
         spot = self.look[y.min() : y.max(), x.min() : x.max(), :3]
         spot[:] = spot * (1 - share) + share * np.array(_coded(matter)[0][:3])
 
-    def soften(self, x: tuple[float, float], y: tuple[float, float], width: float) -> None:
+    def soften(self, x: Pair, y: Pair, width: float) -> None:
         """Blur a rectangle, as what is seen through glass."""
         (left, bottom), (right, top) = np.rint(self.pixels([(x[0], y[0]), (x[1], y[1])])).astype(
             int
@@ -150,7 +142,7 @@ class Chart:
         if spot.size:
             spot[:] = cv2.GaussianBlur(spot, (0, 0), width * self.density)
 
-    def stain(self, rng: np.random.Generator, strength: float, color: RGB, below: float) -> None:
+    def stain(self, rng: Rng, strength: float, color: RGB, below: float) -> None:
         """Dirt that fades out towards the height ``below``."""
         rows, columns = self.height.shape
         coarse = rng.random((max(rows // 6, 2), max(columns // 6, 2)), np.float32)

@@ -17,23 +17,13 @@ from tqdm import tqdm
 from multitasknet.vehicle.keypoints import NUM_KEYPOINTS
 from multitasknet.vehicle.maps import draw_maps
 
+from .chance import FOR_CAMERA, FOR_MODEL, FOR_PICTURE, FOR_VEHICLE, stream
 from .look import draw_look
 from .model import build_model
 from .plan import SPLITS, Picture, VehiclePlan, make_plan
 from .scene import Shot, Station, draw_station, shoot
 from .trace import import_embree
-from .work import (
-    FOR_CAMERA,
-    FOR_MODEL,
-    FOR_PICTURE,
-    FOR_VEHICLE,
-    check,
-    check_folder,
-    run,
-    stream,
-    whole_folder,
-    write_csv,
-)
+from .work import check, check_folder, run, whole_folder, write_csv
 
 _LOG = logging.getLogger(__name__)
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from .body import BUMPER, COWL, FRONT_LOW, HEADER, NOSE, REAR_HEADER, Shells, Strip
-from .chart import BLACK, CHROME, LENS, PLASTIC, Chart, Matter
+from .chance import Rng, pick
+from .chart import BLACK, CHROME, LENS, PLASTIC, Chart, Matter, Pair
 from .flank import glass
 from .grille import paint_badge, paint_grille, paint_openings
 from .lamps import AMBER, HEADLAMP, paint_headlamps
 from .lettering import draw_number, draw_word
 from .look import Look, draw_gray, draw_vivid
 from .marks import paint_plate, paint_screen_things, wear_front
-from .work import pick
 
 
 def paint_face(chart: Chart, shells: Shells, look: Look) -> None:
@@ -79,7 +79,7 @@ def _paint_roof(chart: Chart, strip: Strip, look: Look) -> None:
 
 _LAMPS = ("box", "round", "stack", "slant", "slim", "cluster")
 # Where the lamps' middles are, in widths outward and heights upward.
-_SPOTS: dict[str, tuple[tuple[float, float], ...]] = {
+_SPOTS: dict[str, tuple[Pair, ...]] = {
     "stack": ((0, 0.28), (0, -0.22)),
     "cluster": ((-0.25, 0), (0.2, 0.05)),
     "box": ((-0.15, 0), (0.2, 0)),
@@ -107,7 +107,7 @@ def _paint_flat_front(chart: Chart, strip: Strip, look: Look) -> None:
     _paint_names(chart, strip, look)
 
 
-def _paint_bumper(chart: Chart, strip: Strip, look: Look, rng: np.random.Generator) -> None:
+def _paint_bumper(chart: Chart, strip: Strip, look: Look, rng: Rng) -> None:
     low = (FRONT_LOW, NOSE)
     bumper = look.paint
     if look.kind == "truck":
@@ -122,9 +122,7 @@ def _paint_bumper(chart: Chart, strip: Strip, look: Look, rng: np.random.Generat
             chart.disc((strip.y(side * 0.7), strip.way(*low, 0.12)), (0.09, 0.06), LENS)
 
 
-def _paint_panel(
-    chart: Chart, strip: Strip, look: Look, rng: np.random.Generator, panel: str
-) -> float:
+def _paint_panel(chart: Chart, strip: Strip, look: Look, rng: Rng, panel: str) -> float:
     """The panel between lamps and windscreen; returns the way to its middle."""
     first, last = rng.uniform(0.45, 0.6), rng.uniform(0.76, 0.92)
     half = rng.uniform(0.5, 0.9)
@@ -144,9 +142,7 @@ def _paint_panel(
     return middle
 
 
-def _paint_lamps(
-    chart: Chart, strip: Strip, look: Look, rng: np.random.Generator, s: float
-) -> None:
+def _paint_lamps(chart: Chart, strip: Strip, look: Look, rng: Rng, s: float) -> None:
     family = pick(rng, _LAMPS)
     tall, wide = rng.uniform(0.16, 0.30), rng.uniform(0.24, 0.44)
     if family == "stack":
@@ -245,7 +241,7 @@ def _paint_windscreen(chart: Chart, strip: Strip, look: Look) -> None:
         _paint_board(chart, screen, look, strip.half, rng)
 
 
-def _paint_cabin(chart: Chart, screen: _Screen, look: Look, rng: np.random.Generator) -> None:
+def _paint_cabin(chart: Chart, screen: _Screen, look: Look, rng: Rng) -> None:
     """Dash, seats, people and the steering wheel, seen through the pane."""
     tint, low = look.tint[0], screen.low
     dash = np.array([(-0.95, 0.0), (0.95, 0.0), (0.9, 0.24), (-0.9, 0.24)])
@@ -271,7 +267,7 @@ def _paint_cabin(chart: Chart, screen: _Screen, look: Look, rng: np.random.Gener
     chart.line([(driver + dx, low + share * seat) for dx, share in wheel], 0.03, BLACK)
 
 
-def _paint_mirror(chart: Chart, screen: _Screen, rng: np.random.Generator) -> None:
+def _paint_mirror(chart: Chart, screen: _Screen, rng: Rng) -> None:
     """Mirror, a tinted strip, sun visors."""
     chart.rect((-0.10, 0.10), (screen.at(0.8), screen.at(0.9)), BLACK)
     if rng.random() < 0.25:
@@ -286,9 +282,7 @@ def _paint_mirror(chart: Chart, screen: _Screen, rng: np.random.Generator) -> No
             chart.rect((x - 0.2, x + 0.2), (screen.at(0.8), screen.high - 0.04), visor)
 
 
-def _paint_board(
-    chart: Chart, screen: _Screen, look: Look, half: float, rng: np.random.Generator
-) -> None:
+def _paint_board(chart: Chart, screen: _Screen, look: Look, half: float, rng: Rng) -> None:
     """A bus's line in red letters of light above the windscreen, or a truck's visor."""
     if look.kind == "bus":
         low, high = screen.high - 0.24, screen.high + 0.03

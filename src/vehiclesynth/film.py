@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from .camera import Camera, look_at, rotation
+from .camera import Camera, Size, look_at, rotation
+from .chance import Rng
 from .light import Light
 from .model import Model
 from .optics import develop
@@ -50,9 +51,7 @@ class Stage:
         return width, height
 
 
-def set_stage(
-    rng: np.random.Generator, station: Station, light: Light, size: tuple[int, int]
-) -> Stage:
+def set_stage(rng: Rng, station: Station, light: Light, size: Size) -> Stage:
     """Put up a camera beside or above a street, and turn the sun as its street lies on the map."""
     place = station.place
     eye = np.array([0, place.mount, rng.uniform(5.5, 8.0)])
@@ -85,11 +84,7 @@ def _beside(thing: Standing, street: Street) -> bool:
 
 
 def shoot_film(
-    stage: Stage,
-    models: Mapping[int, Model],
-    passages: list[Passage],
-    frames: int,
-    rng: np.random.Generator,
+    stage: Stage, models: Mapping[int, Model], passages: list[Passage], frames: int, rng: Rng
 ) -> Iterator[Frame]:
     """The frames of a film, of models by the vehicles' numbers; lamps and noise are random."""
     lamps = [draw_lamps(rng, stage.light) for _ in passages]

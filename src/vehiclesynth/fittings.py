@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .body import COWL, HEADER, REAR_HEADER, Shells
-from .chart import BLACK, CHROME, PLASTIC, SEAM, Chart, Matter
+from .chance import Rng
+from .chart import BLACK, CHROME, PLASTIC, SEAM, Chart, Matter, Pair
 from .look import Look, draw_gray
 from .mesh import Mesh, ball_mesh, box_mesh, dish_mesh, drum_mesh, joined
 
@@ -100,7 +101,7 @@ def draw_fittings(shells: Shells, look: Look) -> list[Fitting]:
     return [*fittings, box(low, (shells.front - 0.3, half, body.sill + 0.02), SEAM)]
 
 
-def _mirrors(shells: Shells, look: Look, rng: np.random.Generator) -> list[Fitting]:
+def _mirrors(shells: Shells, look: Look, rng: Rng) -> list[Fitting]:
     body = shells.body
     if look.kind in ("bus", "truck"):
         hang = look.kind == "bus" and rng.random() < 0.7
@@ -118,7 +119,7 @@ def _mirrors(shells: Shells, look: Look, rng: np.random.Generator) -> list[Fitti
     return [mirror, box(*foot, BLACK, both=True)]
 
 
-def _added(shells: Shells, look: Look, rng: np.random.Generator) -> list[Fitting]:
+def _added(shells: Shells, look: Look, rng: Rng) -> list[Fitting]:
     """Antennas, tow hitches, boxes on the roof."""
     if look.kind in ("bus", "truck"):
         return []
@@ -143,7 +144,7 @@ def _added(shells: Shells, look: Look, rng: np.random.Generator) -> list[Fitting
     return fittings
 
 
-def _roof(shells: Shells, look: Look, rng: np.random.Generator) -> list[Fitting]:
+def _roof(shells: Shells, look: Look, rng: Rng) -> list[Fitting]:
     """Rails and racks, signs, ladders; a bus's air conditioner, a truck's wind deflector."""
     kind, body = look.kind, shells.body
     front = float(shells.shell.on_strip(HEADER, 0)[0]) - 0.25
@@ -178,9 +179,7 @@ def _roof(shells: Shells, look: Look, rng: np.random.Generator) -> list[Fitting]
     return []
 
 
-def _roof_ladder(
-    rng: np.random.Generator, reach: tuple[float, float], half: float, top: float
-) -> list[Fitting]:
+def _roof_ladder(rng: Rng, reach: Pair, half: float, top: float) -> list[Fitting]:
     """A ladder on two bars across the roof; it may hang over the rear."""
     rear, front = reach
     start = rear - rng.uniform(0.0, 0.4)
@@ -194,7 +193,7 @@ def _roof_ladder(
 
 
 def draw_ladder(
-    rng: np.random.Generator, corner: ArrayLike, room: float, *, along: int, across: int
+    rng: Rng, corner: ArrayLike, room: float, *, along: int, across: int
 ) -> list[Fitting]:
     """Two rails of up to ``room`` metres and their rungs, from their lowest x, y, z on.
 
@@ -205,7 +204,7 @@ def draw_ladder(
     shade = rng.uniform(0.7, 1.3)
     long, wide, step = room * rng.uniform(0.6, 1.0), rng.uniform(0.3, 0.45), rng.uniform(0.25, 0.35)
 
-    def bars(matter: Matter, starts: list[tuple[float, float]], axis: int, size: float) -> Fitting:
+    def bars(matter: Matter, starts: list[Pair], axis: int, size: float) -> Fitting:
         lows = np.tile(np.array(corner, float), (len(starts), 1))
         lows[:, [along, across]] += starts
         sizes = np.full(3, 0.05)

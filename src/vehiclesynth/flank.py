@@ -7,7 +7,8 @@ from itertools import pairwise
 import numpy as np
 
 from .body import Shells
-from .chart import BLACK, CHROME, LENS, PLASTIC, RED_LENS, SEAM, Chart, Matter
+from .chance import Rng
+from .chart import BLACK, CHROME, LENS, PLASTIC, RED_LENS, SEAM, Chart, Matter, Pair
 from .lettering import draw_number, draw_word
 from .look import Company, Look, draw_gray, draw_vivid
 
@@ -63,7 +64,7 @@ def _paint_second(chart: Chart, shells: Shells, look: Look) -> None:
         chart.rect(reach, (body.belt + 0.02, body.height + 1), look.second)
 
 
-def _paint_relief(chart: Chart, shells: Shells, rng: np.random.Generator) -> None:
+def _paint_relief(chart: Chart, shells: Shells, rng: Rng) -> None:
     """The lines that a press leaves in the metal."""
     body = shells.body
     height = body.belt - body.sill
@@ -116,9 +117,7 @@ def glass(tint: float, coat: float = 0.6) -> Matter:
     return Matter((0.022 * tint, 0.025 * tint, 0.026 * tint), coat, 1.0)
 
 
-def _paint_inside(
-    chart: Chart, pane: np.ndarray, tint: float, rng: np.random.Generator, *, driver: bool
-) -> None:
+def _paint_inside(chart: Chart, pane: np.ndarray, tint: float, rng: Rng, *, driver: bool) -> None:
     """Seats, heads and the windows of the far side, as far as the pane lets them be seen."""
     low, high = pane.min(axis=0), pane.max(axis=0)
     width, height = high - low
@@ -165,7 +164,7 @@ def _paint_doors(chart: Chart, shells: Shells, look: Look) -> None:
         chart.line(_ring((x, body.belt - 0.14), 0.085), 0.008, gap, closed=True)
 
 
-def _ring(center: tuple[float, float], radius: float) -> np.ndarray:
+def _ring(center: Pair, radius: float) -> np.ndarray:
     angles = np.linspace(0, 2 * np.pi, 17)[:-1]
     return np.asarray(center) + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
@@ -246,9 +245,7 @@ def _paint_company(
         chart.write(draw_number(look.rng(14), 3), door, 0.16, ink, widest=0.7, turned=turned)
 
 
-def _paint_advertising(
-    chart: Chart, shells: Shells, rng: np.random.Generator, *, left: bool
-) -> None:
+def _paint_advertising(chart: Chart, shells: Shells, rng: Rng, *, left: bool) -> None:
     """What a bus carries for money below its windows."""
     body = shells.body
     if rng.random() < 0.4:
@@ -265,7 +262,7 @@ def _paint_advertising(
     chart.write(words, spot, 0.3, draw_vivid(rng), widest=0.9 * (end - start), turned=(left, False))
 
 
-def _paint_marks(chart: Chart, shells: Shells, look: Look, rng: np.random.Generator) -> None:
+def _paint_marks(chart: Chart, shells: Shells, look: Look, rng: Rng) -> None:
     """Stickers, scratches, dents: what two vehicles of one model do not share."""
     body = shells.body
     low, high = body.sill + 0.15, body.belt - 0.1

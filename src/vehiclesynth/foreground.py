@@ -5,19 +5,18 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from .camera import Size
+from .chance import Rng, pick
 from .light import Light
 from .sprites import draw_sprite
 from .textures import clouds
-from .work import pick
 
 _SHARE = {False: 0.12, True: 0.3}  # of the pictures, for the real prior and the training one
 
 Layer = tuple[np.ndarray, np.ndarray]
 
 
-def draw_foreground(
-    rng: np.random.Generator, size: tuple[int, int], light: Light, *, wide: bool
-) -> Layer | None:
+def draw_foreground(rng: Rng, size: Size, light: Light, *, wide: bool) -> Layer | None:
     """Draw what stands before the vehicle, if anything does; ``wide`` more often, as in training.
 
     Returns:
@@ -35,13 +34,13 @@ def draw_foreground(
     return cv2.transform(albedo, np.diag(shown)), np.clip(cover, 0, 1)
 
 
-def _blank(size: tuple[int, int], tone: float) -> Layer:
+def _blank(size: Size, tone: float) -> Layer:
     width, height = size
     albedo = np.full((height, width, 3), tone, dtype=np.float32)
     return albedo, np.zeros((height, width), dtype=np.float32)
 
 
-def _foliage(rng: np.random.Generator, size: tuple[int, int]) -> Layer:
+def _foliage(rng: Rng, size: Size) -> Layer:
     """Twigs with leaves that reach in from the top or a corner."""
     scale, (width, height) = max(size) / 256, size
     green = np.array([0.07, 0.095, 0.042]) * rng.uniform(0.6, 1.5)
@@ -72,7 +71,7 @@ def _foliage(rng: np.random.Generator, size: tuple[int, int]) -> Layer:
     return albedo, cover
 
 
-def _pole(rng: np.random.Generator, size: tuple[int, int]) -> Layer:
+def _pole(rng: Rng, size: Size) -> Layer:
     width, height = size
     albedo, cover = _blank(size, rng.uniform(0.06, 0.35))
     x, thick = _at_border(rng) * width, rng.uniform(0.02, 0.07) * width
@@ -84,7 +83,7 @@ def _pole(rng: np.random.Generator, size: tuple[int, int]) -> Layer:
     return albedo, cover
 
 
-def _cables(rng: np.random.Generator, size: tuple[int, int]) -> Layer:
+def _cables(rng: Rng, size: Size) -> Layer:
     width, height = size
     albedo, cover = _blank(size, rng.uniform(0.01, 0.08))
     x = np.linspace(-2, width + 2, 24)
@@ -98,7 +97,7 @@ def _cables(rng: np.random.Generator, size: tuple[int, int]) -> Layer:
     return albedo, cover
 
 
-def _rail(rng: np.random.Generator, size: tuple[int, int]) -> Layer:
+def _rail(rng: Rng, size: Size) -> Layer:
     """A fence along the lower border."""
     width, height = size
     albedo, cover = _blank(size, rng.uniform(0.12, 0.55))
@@ -115,7 +114,7 @@ def _rail(rng: np.random.Generator, size: tuple[int, int]) -> Layer:
     return albedo, cover
 
 
-def _passer(rng: np.random.Generator, size: tuple[int, int]) -> Layer:
+def _passer(rng: Rng, size: Size) -> Layer:
     """A part of a vehicle or of a rider, cut by the border."""
     width, height = size
     kind = pick(rng, ("car", "rider", "van", "walker"), (0.4, 0.35, 0.15, 0.1))
@@ -134,7 +133,7 @@ def _passer(rng: np.random.Generator, size: tuple[int, int]) -> Layer:
     return albedo * cv2.resize(shade, size)[..., None], np.ascontiguousarray(cover)
 
 
-def _sign(rng: np.random.Generator, size: tuple[int, int]) -> Layer:
+def _sign(rng: Rng, size: Size) -> Layer:
     """A corner of a traffic sign's back or of a board."""
     width, height = size
     albedo, cover = _blank(size, rng.uniform(0.08, 0.4))
@@ -149,7 +148,7 @@ def _sign(rng: np.random.Generator, size: tuple[int, int]) -> Layer:
     return albedo, cover
 
 
-def _at_border(rng: np.random.Generator) -> float:
+def _at_border(rng: Rng) -> float:
     """A share of the width, near the left or the right border on most."""
     if rng.random() < 0.15:
         return rng.uniform(0.2, 0.8)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from .body import BUMPER, FRONT_LOW, NOSE, Strip
-from .chart import BLACK, CHROME, PLASTIC, Chart, Matter
+from .chance import Rng, pick
+from .chart import BLACK, CHROME, PLASTIC, Chart, Matter, Pair
 from .lettering import draw_word
 from .look import Look, draw_gray
-from .work import pick
 
 # The right half of each outline, from below: across 0 is the middle and 1 the widest, up 0 to 1.
 _OUTLINES = {
@@ -31,7 +31,7 @@ class _Opening:
     """An opening on the strip: middle, half width, lower and upper way, and its outline."""
 
     def __init__(
-        self, x: float, half: float, way: tuple[float, float], outline: Sequence[tuple[float, ...]]
+        self, x: float, half: float, way: Pair, outline: Sequence[tuple[float, ...]]
     ) -> None:
         self.x, self.half, self.way = x, half, way
         self._across, self._up = np.array(outline, float).T
@@ -45,12 +45,12 @@ class _Opening:
         left = np.stack([self.x - across, s], axis=1)
         return np.concatenate([right, left[::-1]])
 
-    def bar(self, up: float) -> list[tuple[float, float]]:
+    def bar(self, up: float) -> list[Pair]:
         half = self.half * float(np.interp(up, self._up, self._across))
         s = self.way[0] + up * (self.way[1] - self.way[0])
         return [(self.x - half, s), (self.x + half, s)]
 
-    def post(self, across: float) -> list[tuple[float, float]]:
+    def post(self, across: float) -> list[Pair]:
         inside = np.flatnonzero(
             np.interp(np.linspace(0, 1, 21), self._up, self._across) >= abs(across)
         )
@@ -168,14 +168,7 @@ def _fill(chart: Chart, opening: _Opening, fill: str, bar: Matter, count: int) -
                     chart.line([(x - 0.028, s - 0.025), (x, s), (x + 0.028, s - 0.025)], 0.012, bar)
 
 
-def paint_badge(
-    chart: Chart,
-    spot: tuple[float, float],
-    rng: np.random.Generator,
-    look: Look,
-    *,
-    behind: bool = False,
-) -> None:
+def paint_badge(chart: Chart, spot: Pair, rng: Rng, look: Look, *, behind: bool = False) -> None:
     """The maker's sign, the same in front and behind; ``rng`` draws its size."""
     own = look.of_model(18)
     family = pick(own, ("disc", "ring", "rings", "diamond", "bars", "letters", "wings"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from .body import BACK_FOOT, BUMPER, FRONT_LOW, NOSE, REAR_HEADER, REAR_LOW, TAIL, Corner, Strip
-from .chart import BLACK, CHROME, LENS, RED_LENS, Chart, Matter
+from .chance import pick
+from .chart import BLACK, CHROME, LENS, RED_LENS, Chart, Matter, Pair
 from .look import Look
-from .work import pick
 
 HEADLAMP = Matter((0.5, 0.51, 0.5), 0.6, 0, 1.0)
 AMBER = Matter((0.5, 0.2, 0.02), 0.5, 0, 0.2)
@@ -82,7 +82,7 @@ def paint_headlamps(chart: Chart, strip: Strip, look: Look) -> None:
     _paint_fog_lamps(chart, strip, look)
 
 
-def _reach(outline: tuple[tuple[float, float], ...]) -> tuple[float, float]:
+def _reach(outline: tuple[Pair, ...]) -> Pair:
     """Lower and upper edge of an outline near its middle."""
     points = np.array(outline)
     dense = np.concatenate(
@@ -108,7 +108,7 @@ def _paint_round_headlamp(
     chart.disc(place.spot(1.02, 0.4), (0.05, 0.05), AMBER)
 
 
-def _paint_bulb(chart: Chart, spot: tuple[float, float], radius: float, *, square: bool) -> None:
+def _paint_bulb(chart: Chart, spot: Pair, radius: float, *, square: bool) -> None:
     if square:
         (x, s), r = spot, 0.85 * radius
         chart.rect((x - r, x + r), (s - r, s + r), CHROME)
@@ -145,7 +145,7 @@ def _paint_fog_lamps(chart: Chart, strip: Strip, look: Look) -> None:
             chart.line([(x, s - 0.1), (x, s + 0.12)], 0.035, _LED)
 
 
-_Outline = tuple[tuple[float, float], ...]
+_Outline = tuple[Pair, ...]
 BRAKE_LAMP = Matter((0.5, 0.02, 0.02), 0.5, 0, 0.8)
 _WHITE_LENS = Matter((0.5, 0.5, 0.5), 0.6)
 _AMBER_LENS = Matter((0.45, 0.2, 0.03), 0.5)

@@ -8,19 +8,21 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from .chance import Rng
+
 _PIXELS = 40  # of a capital's height and the space about it
 _BEGINNINGS = "BCDFGHJKLMNPRSTVWXYZ"
 _ENDINGS = ("A", "E", "I", "O", "U", "AI", "AN", "EN", "IN", "ON", "UNG", "ANG")
 
 
-def draw_word(rng: np.random.Generator, syllables: int) -> str:
+def draw_word(rng: Rng, syllables: int) -> str:
     """A name that nobody has."""
     first = rng.integers(len(_BEGINNINGS), size=syllables).tolist()
     last = rng.integers(len(_ENDINGS), size=syllables).tolist()
     return "".join(_BEGINNINGS[a] + _ENDINGS[b] for a, b in zip(first, last, strict=True))
 
 
-def draw_number(rng: np.random.Generator, digits: int) -> str:
+def draw_number(rng: Rng, digits: int) -> str:
     return "".join(str(digit) for digit in rng.integers(0, 10, digits))
 
 

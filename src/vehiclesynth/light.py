@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .chance import Rng
+
 
 @dataclass(frozen=True, eq=False)
 class Light:
@@ -52,7 +54,7 @@ _WEATHERS = (
 )
 
 
-def draw_light(rng: np.random.Generator, *, wide: bool) -> Light:
+def draw_light(rng: Rng, *, wide: bool) -> Light:
     """Draw a time of day and a weather; ``wide`` has more night and coloured light than is real."""
     shares = [weather.share[wide] for weather in _WEATHERS]
     kind = int(rng.choice(len(_WEATHERS), p=np.array(shares) / sum(shares)))

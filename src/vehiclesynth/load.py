@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from .body import Shells, box_loft
-from .chart import BLACK, PLASTIC, RED_LENS, SEAM, Chart, Matter
+from .chance import Rng, pick
+from .chart import BLACK, PLASTIC, RED_LENS, SEAM, Chart, Matter, Pair
 from .fittings import Fitting, ball, box, draw_ladder
 from .lettering import draw_number, draw_word
 from .loft import Loft
 from .look import Look, draw_gray, draw_paint, draw_vivid
 from .marks import stick
 from .mesh import plain_mesh
-from .work import pick
 
 _RED_STRIP, _WHITE_STRIP = Matter((0.45, 0.03, 0.03), 0.2), Matter((0.6, 0.6, 0.6), 0.2)
 _SAND = ((0.26, 0.20, 0.12), (0.12, 0.10, 0.08), (0.30, 0.29, 0.27), (0.05, 0.05, 0.05))
@@ -57,7 +57,7 @@ def draw_load(shells: Shells, look: Look, density: float) -> Load:
     return Load(loft, charts, (*_chassis(shells, low), *goods, *ladder))
 
 
-def _ladder(rng: np.random.Generator, loft: Loft, half: float, *, closed: bool) -> list[Fitting]:
+def _ladder(rng: Rng, loft: Loft, half: float, *, closed: bool) -> list[Fitting]:
     """A ladder that some trucks carry on a side, or on the rear or the top of a closed box."""
     if rng.random() > 0.25:
         return []
@@ -113,7 +113,7 @@ def _chassis(shells: Shells, low: np.ndarray) -> list[Fitting]:
 
 
 def _painted(
-    loft: Loft, look: Look, rng: np.random.Generator, density: float, kind: str
+    loft: Loft, look: Look, rng: Rng, density: float, kind: str
 ) -> tuple[Chart, Chart, Chart]:
     base = _base(rng, look, kind)
     charts = loft.charts(density, base)
@@ -147,7 +147,7 @@ def _painted(
     return charts
 
 
-def _base(rng: np.random.Generator, look: Look, kind: str) -> Matter:
+def _base(rng: Rng, look: Look, kind: str) -> Matter:
     if kind == "tarp":
         return draw_paint(rng, pick(rng, ("green", "blue", "gray", "red"))).tinted(0.8)
     if kind in ("tipper", "board"):
@@ -155,9 +155,7 @@ def _base(rng: np.random.Generator, look: Look, kind: str) -> Matter:
     return look.paint if rng.random() < 0.55 else draw_gray(rng, 0.35, 0.75, 0.2)
 
 
-def _paint_rear(
-    chart: Chart, loft: Loft, rng: np.random.Generator, base: Matter, kind: str, look: Look
-) -> None:
+def _paint_rear(chart: Chart, loft: Loft, rng: Rng, base: Matter, kind: str, look: Look) -> None:
     """Doors, hinges and bars between the strip's corners 2 (top) and 3 (bottom)."""
     half = chart.high[0]
     top, bottom = loft.way(2) + 0.05, loft.way(3) - 0.05
@@ -180,9 +178,7 @@ def _paint_rear(
         chart.rect((y - 0.12, y + 0.12), (bottom - 0.3, bottom - 0.18), RED_LENS)
 
 
-def _letter_rear(
-    chart: Chart, rng: np.random.Generator, look: Look, half: float, way: tuple[float, float]
-) -> None:
+def _letter_rear(chart: Chart, rng: Rng, look: Look, half: float, way: Pair) -> None:
     """The owner's name, the number in large signs as law asks for, stickers, a repaired patch."""
     (top, bottom), company = way, look.company
     tall = bottom - top
@@ -206,7 +202,7 @@ def _letter_rear(
         chart.rect((x - wide, x + wide), (s - high, s + high), draw_gray(rng, 0.05, 0.4))
 
 
-def _heap(rng: np.random.Generator, low: np.ndarray, high: np.ndarray) -> Fitting:
+def _heap(rng: Rng, low: np.ndarray, high: np.ndarray) -> Fitting:
     """Sand or gravel, heaped or under a net."""
     u, v = np.meshgrid(np.linspace(0, 1, 14), np.linspace(0, 1, 9), indexing="ij")
     bulge = rng.uniform(0.1, 0.6) * (np.sin(np.pi * u) * np.sin(np.pi * v)) ** 0.7
@@ -217,9 +213,7 @@ def _heap(rng: np.random.Generator, low: np.ndarray, high: np.ndarray) -> Fittin
     return Fitting(Matter(pick(rng, _SAND)), plain_mesh(points))
 
 
-def _goods(
-    rng: np.random.Generator, low: np.ndarray, high: np.ndarray, count: int
-) -> list[Fitting]:
+def _goods(rng: Rng, low: np.ndarray, high: np.ndarray, count: int) -> list[Fitting]:
     fittings = []
     for _ in range(count):
         size = rng.uniform(0.25, 0.7, 3) * [1.4, 1.0, 1.0] * min(1.0, high[2] - low[2])

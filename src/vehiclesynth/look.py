@@ -9,9 +9,9 @@ import numpy as np
 from multitasknet.vehicle.attributes import COLORS, TYPES
 
 from .body import Body, draw_body
+from .chance import Rng, pick
 from .chart import BLACK, CHROME, PLASTIC, RGB, Matter
 from .lettering import draw_word
-from .work import pick
 
 # CIE L*, a*, b* of the paint in full light: the middle, and how far a vehicle may be from it.
 # What crops show is darker: doors see half of the sky.
@@ -83,22 +83,20 @@ class Look:
     def kind(self) -> str:
         return TYPES[self.type_id - 1]
 
-    def rng(self, room: int) -> np.random.Generator:
+    def rng(self, room: int) -> Rng:
         """The source of its own things in one room of the vehicle, whatever the others draw."""
         return np.random.default_rng((self.details, room))
 
-    def of_model(self, room: int) -> np.random.Generator:
+    def of_model(self, room: int) -> Rng:
         """The source of what is alike in all of the model."""
         return np.random.default_rng((self.model, room))
 
-    def of_version(self, room: int) -> np.random.Generator:
+    def of_version(self, room: int) -> Rng:
         """The source of what is alike in all of the model that have its trim."""
         return np.random.default_rng((self.model, room, 1 + self.version))
 
 
-def draw_look(
-    rng: np.random.Generator, type_id: int, color_id: int, *, model: int | None = None
-) -> Look:
+def draw_look(rng: Rng, type_id: int, color_id: int, *, model: int | None = None) -> Look:
     """Draw one individual of that type (1..9) and colour (1..10).
 
     ``model`` is the seed of its model; by default no other is of it.
@@ -151,7 +149,7 @@ def _company(number: int) -> Company:
     )
 
 
-def draw_paint(rng: np.random.Generator, color: str) -> Matter:
+def draw_paint(rng: Rng, color: str) -> Matter:
     """A paint of that name."""
     middle, spread = _PAINTS[color]
     lab = np.array(middle) + np.array(spread) * rng.normal(0, 0.75, 3).clip(-1.6, 1.6)
@@ -167,13 +165,13 @@ def linear_of_lab(lab: np.ndarray) -> RGB:
     return red, green, blue
 
 
-def draw_gray(rng: np.random.Generator, low: float, high: float, coat: float = 0.0) -> Matter:
+def draw_gray(rng: Rng, low: float, high: float, coat: float = 0.0) -> Matter:
     """A grey between two linear values."""
     value = rng.uniform(low, high)
     return Matter((value, value, value * 1.02), coat)
 
 
-def draw_vivid(rng: np.random.Generator) -> Matter:
+def draw_vivid(rng: Rng) -> Matter:
     """The colour of a sticker, a toy, a cloth."""
     hues = (
         (0.55, 0.03, 0.03),

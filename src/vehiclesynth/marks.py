@@ -5,18 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from .body import BACK_FOOT, BUMPER, COWL, FRONT_LOW, NOSE, REAR_LOW, TAIL, Strip
-from .chart import BLACK, CHROME, PLASTIC, Chart, Matter
+from .chance import Rng, pick
+from .chart import BLACK, CHROME, PLASTIC, Chart, Matter, Pair
 from .lettering import draw_number, draw_word
 from .look import Look, draw_gray, draw_vivid
-from .work import pick
 
 _PRIMERS = ((0.16, 0.16, 0.17), (0.14, 0.05, 0.03), (0.3, 0.3, 0.28), (0.02, 0.02, 0.02))
 _RUST = Matter((0.10, 0.035, 0.012))
 
 
-def paint_plate(
-    chart: Chart, spot: tuple[float, float], look: Look, *, behind: bool = False
-) -> None:
+def paint_plate(chart: Chart, spot: Pair, look: Look, *, behind: bool = False) -> None:
     """The plate in its frame; its signs are the same on all, as no picture shows them sharply."""
     (x, s), rng = spot, look.rng(50)
     frame = rng.choice(5)
@@ -30,13 +28,7 @@ def paint_plate(
 
 
 def stick(
-    chart: Chart,
-    rng: np.random.Generator,
-    spot: tuple[float, float],
-    size: float,
-    *,
-    behind: bool = False,
-    coat: float = 0.1,
+    chart: Chart, rng: Rng, spot: Pair, size: float, *, behind: bool = False, coat: float = 0.1
 ) -> None:
     """A sticker: a disc, a label, a triangle, or writing; ``coat`` as of ``Matter``."""
     (x, s), kind = spot, int(rng.integers(6))
@@ -87,7 +79,7 @@ def wear_rear(chart: Chart, strip: Strip, look: Look) -> None:
         stick(chart, rng, spot, rng.uniform(0.03, 0.075), behind=True)
 
 
-def _repaint(chart: Chart, look: Look, rng: np.random.Generator, panel: np.ndarray) -> None:
+def _repaint(chart: Chart, look: Look, rng: Rng, panel: np.ndarray) -> None:
     """A panel that was painted again, in nearly the right colour, or is not painted yet."""
     draw = rng.random()
     if draw < 0.06 * look.wear:
@@ -111,12 +103,7 @@ def _fade(chart: Chart, strip: Strip, look: Look, marks: tuple[int, int]) -> Non
 
 
 def _damage(
-    chart: Chart,
-    strip: Strip,
-    look: Look,
-    rng: np.random.Generator,
-    marks: tuple[int, int],
-    way: tuple[float, float],
+    chart: Chart, strip: Strip, look: Look, rng: Rng, marks: tuple[int, int], way: Pair
 ) -> None:
     for _ in range(int(rng.poisson(3.2 * look.wear))):
         x = strip.y(float(rng.choice([-1, 1]) * rng.beta(3, 1.6)))
@@ -167,7 +154,7 @@ def paint_screen_things(
 
 
 def _put_down(
-    chart: Chart, spot: tuple[float, float], size: float, inks: tuple[Matter, Matter], kind: int
+    chart: Chart, spot: Pair, size: float, inks: tuple[Matter, Matter], kind: int
 ) -> None:
     """A ball, a box, paper that lies flat, or a figure with a head."""
     x, s = spot
@@ -183,9 +170,7 @@ def _put_down(
         chart.disc((x, s + 1.4 * size), 0.45 * size, inks[1])
 
 
-def _paint_inspections(
-    chart: Chart, rng: np.random.Generator, top: float, extent: tuple[float, float]
-) -> None:
+def _paint_inspections(chart: Chart, rng: Rng, top: float, extent: Pair) -> None:
     """Inspection stickers in the corner, as many as years, in a row, columns or a block."""
     low, tall = extent
     count = int(rng.choice(8, p=[0.14, 0.14, 0.18, 0.16, 0.13, 0.11, 0.08, 0.06]))

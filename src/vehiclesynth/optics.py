@@ -8,6 +8,9 @@ from functools import cached_property
 import cv2
 import numpy as np
 
+from .camera import Size
+from .chance import Rng
+
 _KEY = 0.185  # linear grey level of a picture's robust mean after a full exposure
 _OF_CROP = 0.25  # the crop's weight in the exposure, beside the rest of the camera's view
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -36,7 +39,7 @@ class Optics:
     quality: int  # of the JPEG
     barrel: float  # how much the lens bends lines; the share by which a picture's ends move inwards
 
-    def bent(self, points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    def bent(self, points: np.ndarray, size: Size) -> np.ndarray:
         """Where the lens puts the points ``[N, 2]`` of a picture of width and height."""
         center = (np.array(size) - 1) / 2
         flat = (points - center) / (max(size) / 2)
@@ -59,7 +62,7 @@ class Optics:
         return (255 * (self.lift + (1 - self.lift) * np.minimum(coded, 1))).astype(np.float32)
 
 
-def draw_optics(rng: np.random.Generator, *, wide: bool) -> Optics:
+def draw_optics(rng: Rng, *, wide: bool) -> Optics:
     """Draw the look of one camera id; ``wide`` has wider ranges, and a poor JPEG of a third."""
     spread = 1.7 if wide else 1.0
     soft = rng.random() < (0.12 if wide else 0.08)  # out of focus
@@ -89,10 +92,10 @@ def draw_optics(rng: np.random.Generator, *, wide: bool) -> Optics:
 def develop(
     linear: np.ndarray,
     optics: Optics,
-    rng: np.random.Generator,
+    rng: Rng,
     *,
     around: float,
-    size: tuple[int, int],
+    size: Size,
     scale: float = 1.0,
     motion: tuple[float, float] = (0.0, 0.0),
     play: float = 0.08,
@@ -195,7 +198,7 @@ def _coded(seen: np.ndarray, optics: Optics) -> np.ndarray:
     return cv2.addWeighted(coded, optics.saturation, grey, 1 - optics.saturation, 0)
 
 
-def _video(coded: np.ndarray, optics: Optics, rng: np.random.Generator) -> np.ndarray:
+def _video(coded: np.ndarray, optics: Optics, rng: Rng) -> np.ndarray:
     """With noise, smoothed by the codec, and sharpening, both in brightness only: uint8."""
     luma = cv2.transform(coded, _LUMA[None])
     grain = rng.standard_normal(luma.shape, dtype=np.float32) * np.float32(optics.noise)

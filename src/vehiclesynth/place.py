@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from .camera import Camera, rotation
+from .camera import Camera, Size, rotation
+from .chance import Rng, pick
 from .light import Light
 from .sprites import draw_sprite
 from .street import PERIOD, Standing, Street, billboard, draw_street
@@ -28,7 +29,6 @@ from .surface import (
     window,
 )
 from .textures import clouds, colored
-from .work import pick
 
 _PAINTED = 0.05  # of the places of the training prior
 _ROWS, _COLUMNS = 64, 128  # of the environment
@@ -60,13 +60,7 @@ class Place:
     painted: bool  # random colours instead of a street
 
     def backdrop(
-        self,
-        camera: Camera,
-        light: Light,
-        size: tuple[int, int],
-        rng: np.random.Generator,
-        *,
-        wet: float = 0.0,
+        self, camera: Camera, light: Light, size: Size, rng: Rng, *, wet: float = 0.0
     ) -> Backdrop:
         """What a picture shows without the vehicle, in whose frame camera and light are.
 
@@ -80,13 +74,7 @@ class Place:
         return self.seen(camera, light, size, standing, wet=wet)
 
     def seen(
-        self,
-        camera: Camera,
-        light: Light,
-        size: tuple[int, int],
-        things: list[Standing],
-        *,
-        wet: float = 0.0,
+        self, camera: Camera, light: Light, size: Size, things: list[Standing], *, wet: float = 0.0
     ) -> Backdrop:
         """The street and these things before a camera, which is in the street's frame."""
         canvas, ground = empty_sky(camera, light, size)
@@ -136,7 +124,7 @@ class Place:
         return cv2.merge(channels)
 
     def _on_street(
-        self, camera: Camera, light: Light, rng: np.random.Generator
+        self, camera: Camera, light: Light, rng: Rng
     ) -> tuple[Camera, Light, np.ndarray]:
         """Camera, light, and the vehicle's place ``[3]`` in the street's frame.
 
@@ -160,9 +148,7 @@ class Place:
         near = np.array([camera.eye[0] + 10, camera.eye[1], 0])
         return 1 - self.shade.at(ground.x, ground.y, pixels_a_metre(camera, near))
 
-    def _passing(
-        self, camera: Camera, vehicle: np.ndarray, rng: np.random.Generator
-    ) -> list[Standing]:
+    def _passing(self, camera: Camera, vehicle: np.ndarray, rng: Rng) -> list[Standing]:
         """Others about the vehicle, none before it."""
         others = []
         right, away = _level(camera.axes[0]), _level(camera.axes[2])
@@ -180,7 +166,7 @@ class Place:
         return others
 
 
-def draw_place(rng: np.random.Generator, *, wide: bool) -> Place:
+def draw_place(rng: Rng, *, wide: bool) -> Place:
     """Draw what one camera looks at; ``wide`` has wider ranges than are real, and random paint."""
     street = draw_street(rng, wide=wide)
     kinds = rng.choice(
@@ -200,7 +186,7 @@ def draw_place(rng: np.random.Generator, *, wide: bool) -> Place:
     )
 
 
-def _draw_shade(rng: np.random.Generator, street: Street) -> Texture:
+def _draw_shade(rng: Rng, street: Street) -> Texture:
     """Shadows that lie on the street: dapples of a tree, a pole's bar, a house's edge."""
     shape = (256, 256)
     cover = np.zeros(shape, dtype=np.float32)
@@ -227,7 +213,7 @@ def _behind(thing: Standing, camera: Camera, vehicle: np.ndarray) -> bool:
     return beyond or abs(y - other) > abs(eye - other) or (y - other) * (eye - other) < 0
 
 
-def _painted(rng: np.random.Generator, light: Light, size: tuple[int, int]) -> Backdrop:
+def _painted(rng: Rng, light: Light, size: Size) -> Backdrop:
     """Random colours and shapes, as in domain randomisation."""
     width, height = size
     shades = rng.uniform(0.03, 0.6, (int(rng.integers(2, 6)), int(rng.integers(2, 6)), 3))
@@ -255,7 +241,7 @@ class Ground:
     shown: np.ndarray
 
 
-def empty_sky(camera: Camera, light: Light, size: tuple[int, int]) -> tuple[np.ndarray, Ground]:
+def empty_sky(camera: Camera, light: Light, size: Size) -> tuple[np.ndarray, Ground]:
     """A canvas ``[h, w, 3]`` with nothing but sky, and where the ground is."""
     x, y, rise = camera.on_ground(size)
     canvas = np.zeros((size[1], size[0], 3), dtype=np.float32)
@@ -363,7 +349,7 @@ def paint_standing(
     paint_upright(canvas, camera, thing.texture, thing.feet, mirrored * thing.top, irradiance)
 
 
-def in_view(things: list[Standing], camera: Camera, size: tuple[int, int]) -> list[Standing]:
+def in_view(things: list[Standing], camera: Camera, size: Size) -> list[Standing]:
     """Those of the things that may show; whether what is long does is found out later."""
     balls = np.array([thing.ball for thing in things]).reshape(-1, 4)
     pixels, depth = camera.project(balls[:, :3])

@@ -9,7 +9,8 @@ import numpy as np
 
 from multitasknet.vehicle.attributes import COLORS, TYPES
 
-from .work import FOR_PLAN, FOR_VEHICLE, check, stream
+from .chance import FOR_PLAN, FOR_VEHICLE, Rng, stream
+from .work import check
 
 SPLITS = ("train", "query", "test")
 _USUAL_TEST_VEHICLES = 10
@@ -112,9 +113,7 @@ def make_plan(
     return plans
 
 
-def _draw_models(
-    rng: np.random.Generator, types: list[int], count: int, first: int, prior: str
-) -> list[int]:
+def _draw_models(rng: Rng, types: list[int], count: int, first: int, prior: str) -> list[int]:
     """A model of each vehicle's type, numbered from ``first``; every type has one at least."""
     every = list(range(1, len(TYPES) + 1))
     of_model = np.array(
@@ -128,7 +127,7 @@ def _draw_models(
     return drawn
 
 
-def _covering_classes(rng: np.random.Generator, count: int, prior: str) -> list[tuple[int, int]]:
+def _covering_classes(rng: Rng, count: int, prior: str) -> list[tuple[int, int]]:
     """Type and colour of each vehicle; all classes occur as soon as there are ten vehicles."""
     types, colors = rng.permutation(len(TYPES)) + 1, rng.permutation(len(COLORS)) + 1
     first = [
@@ -139,7 +138,7 @@ def _covering_classes(rng: np.random.Generator, count: int, prior: str) -> list[
 
 
 def draw_classes(
-    rng: np.random.Generator,
+    rng: Rng,
     count: int,
     prior: str,
     types: Sequence[int] = range(1, len(TYPES) + 1),
@@ -152,11 +151,7 @@ def draw_classes(
 
 
 def _draw(
-    rng: np.random.Generator,
-    count: int,
-    ids: Sequence[int],
-    shares: dict[str, float],
-    names: Sequence[str],
+    rng: Rng, count: int, ids: Sequence[int], shares: dict[str, float], names: Sequence[str]
 ) -> list[int]:
     """Of ids from 1 on, as often as the shares of their names say."""
     weights = np.array([shares[names[one - 1]] for one in ids])

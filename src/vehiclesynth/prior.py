@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .chance import Rng
+
 PRIORS = ("even", "real")
 _LEVELS = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
 # Percentiles 5, 25, 50, 75, 95 of real crops: 2,899 of VeRi-776's test part.
@@ -63,7 +65,7 @@ class Crop:
     scale: float  # the sensor saw it at this share of its size
 
 
-def draw_view(rng: np.random.Generator, prior: str) -> View:
+def draw_view(rng: Rng, prior: str) -> View:
     """Draw a camera's side, height and distance."""
     if prior == "real":
         return View(
@@ -81,7 +83,7 @@ def draw_view(rng: np.random.Generator, prior: str) -> View:
     )
 
 
-def draw_crop(rng: np.random.Generator, prior: str, pixels: int) -> Crop:
+def draw_crop(rng: Rng, prior: str, pixels: int) -> Crop:
     """Draw margins and size; ``pixels`` is the usual longer side."""
     margins = {side: _like(rng, values) for side, values in _MARGINS.items()}
     if prior == "real":
@@ -95,13 +97,13 @@ def draw_crop(rng: np.random.Generator, prior: str, pixels: int) -> Crop:
     return Crop(**margins, longer_side=pixels, scale=scale)
 
 
-def _real_yaw(rng: np.random.Generator) -> float:
+def _real_yaw(rng: Rng) -> float:
     shares = np.array([share for share, _, _ in _YAWS])
     _, mean, spread = _YAWS[int(rng.choice(len(_YAWS), p=shares / shares.sum()))]
     return float(rng.normal(mean, spread) % 360)
 
 
-def _like(rng: np.random.Generator, percentiles: tuple[float, ...]) -> float:
+def _like(rng: Rng, percentiles: tuple[float, ...]) -> float:
     """A draw from the distribution of these percentiles, its tails a little beyond them."""
     values = np.array(percentiles, float)
     low, high = (

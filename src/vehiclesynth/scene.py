@@ -15,7 +15,8 @@ import numpy as np
 
 from multitasknet.vehicle.attributes import COLORS, TYPES
 
-from .camera import Camera, look_at
+from .camera import Camera, Size, look_at
+from .chance import Rng, pick
 from .foreground import draw_foreground
 from .light import Light, draw_light
 from .look import draw_look
@@ -26,7 +27,6 @@ from .prior import Crop, View, draw_crop, draw_view
 from .shading import Lamps, PlacedVehicle, ground_light, see
 from .surface import blend
 from .visibility import draw_confidences, find_visibility, stands_before
-from .work import pick
 
 _CROWD = 8  # models that pass by, the same in every data set
 _FINER = 1.2  # pixels drawn for each of the sensor's, along each side
@@ -63,15 +63,13 @@ class Station:
     optics: Optics
 
 
-def draw_station(rng: np.random.Generator, prior: str) -> Station:
+def draw_station(rng: Rng, prior: str) -> Station:
     """Draw a camera id's surroundings and look."""
     wide = prior == "even"
     return Station(draw_place(rng, wide=wide), draw_optics(rng, wide=wide))
 
 
-def shoot(
-    model: Model, station: Station, rng: np.random.Generator, *, pixels: int, prior: str
-) -> Shot:
+def shoot(model: Model, station: Station, rng: Rng, *, pixels: int, prior: str) -> Shot:
     """Photograph a vehicle at a random place, in a random light, from a random side.
 
     ``pixels`` is the usual longer side of the picture.
@@ -114,7 +112,7 @@ def shoot(
 
 
 def shoot_street(
-    models: Sequence[Model], station: Station, rng: np.random.Generator, *, pixels: int, prior: str
+    models: Sequence[Model], station: Station, rng: Rng, *, pixels: int, prior: str
 ) -> tuple[bytes, int]:
     """Photograph up to nine vehicles in a queue or side by side, or an empty street.
 
@@ -138,7 +136,7 @@ def _hidden(vehicle: PlacedVehicle, others: list[PlacedVehicle], camera: Camera)
     return float(np.any(before, axis=0).mean()) if before else 0.0
 
 
-def _queue(models: Sequence[Model], light: Light, rng: np.random.Generator) -> list[PlacedVehicle]:
+def _queue(models: Sequence[Model], light: Light, rng: Rng) -> list[PlacedVehicle]:
     """The vehicles on neighbouring places of three lanes."""
     places = [(x, y) for x in (-_QUEUED, 0.0, _QUEUED) for y in (-_LANE, 0.0, _LANE)]
     first = pick(rng, places)
@@ -155,7 +153,7 @@ def _queue(models: Sequence[Model], light: Light, rng: np.random.Generator) -> l
 
 
 def _overview(
-    vehicles: list[PlacedVehicle], view: View, pixels: int, rng: np.random.Generator
+    vehicles: list[PlacedVehicle], view: View, pixels: int, rng: Rng
 ) -> tuple[Camera, tuple[int, int]]:
     """The camera of a picture that shows all of them, or of an empty one, and its size."""
     box = np.stack(np.meshgrid([-1, 1], [-1, 1], [0, 0.4]), axis=-1).reshape(-1, 3)
@@ -187,12 +185,7 @@ def _framed(model: Model, view: View, crop: Crop) -> tuple[Camera, tuple[int, in
 
 
 def _lit_scene(
-    vehicles: list[PlacedVehicle],
-    place: Place,
-    camera: Camera,
-    light: Light,
-    size: tuple[int, int],
-    rng: np.random.Generator,
+    vehicles: list[PlacedVehicle], place: Place, camera: Camera, light: Light, size: Size, rng: Rng
 ) -> np.ndarray:
     """Radiance of the scene: float32 ``[h, w, 3]``."""
     wet = float(rng.uniform(0.2, 0.9)) if rng.random() < 0.1 else 0.0
@@ -206,7 +199,7 @@ def composed(
     vehicles: list[PlacedVehicle],
     camera: Camera,
     light: Light,
-    rng: np.random.Generator,
+    rng: Rng,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Vehicles and their shadows on a street, the nearer ones before the others.
 
@@ -236,16 +229,14 @@ def street_light(light: Light) -> float:
     return _ALBEDO * float(light.ground.mean())
 
 
-def draw_lamps(rng: np.random.Generator, light: Light) -> Lamps:
+def draw_lamps(rng: Rng, light: Light) -> Lamps:
     dark = light.night or light.ground.mean() < 0.3
     head = 1.0 if dark or rng.random() < 0.06 else 0.0
     brake = rng.uniform(0.5, 1.0) if rng.random() < 0.35 else 0.0
     return Lamps(head * rng.uniform(0.6, 2.0), max(brake, 0.3 * head))
 
 
-def _draw_company(
-    rng: np.random.Generator, camera: Camera, light: Light, prior: str
-) -> list[PlacedVehicle]:
+def _draw_company(rng: Rng, camera: Camera, light: Light, prior: str) -> list[PlacedVehicle]:
     """Another vehicle ahead, behind or in the next lane, where it does not hide this one."""
     if rng.random() > _COMPANY[prior]:
         return []
@@ -268,9 +259,7 @@ def _passer_by(number: int) -> Model:
     return build_model(draw_look(rng, type_id, int(rng.integers(len(COLORS))) + 1))
 
 
-def _draw_motion(
-    rng: np.random.Generator, camera: Camera, size: tuple[int, int], wide: bool
-) -> tuple[float, float]:
+def _draw_motion(rng: Rng, camera: Camera, size: Size, wide: bool) -> tuple[float, float]:
     """Pixels that the vehicle moves along its road while the shutter is open."""
     ends, _ = camera.project(np.array([[0, 0, 0.8], [0.5, 0, 0.8]]))
     step = 2 * (ends[1] - ends[0])  # pixels a metre

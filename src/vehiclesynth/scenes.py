@@ -12,6 +12,8 @@ from tqdm import tqdm
 
 from multitasknet.vehicle.attributes import COLORS, TYPES
 
+from .camera import Size
+from .chance import FOR_SCENE, stream
 from .film import Frame, set_stage, shoot_film
 from .light import draw_light
 from .look import draw_look
@@ -21,7 +23,7 @@ from .plan import draw_classes
 from .scene import draw_station
 from .trace import import_embree
 from .traffic import RATE, Traffic, draw_traffic, drive
-from .work import FOR_SCENE, check, check_folder, run, stream, whole_folder, write_csv
+from .work import check, check_folder, run, whole_folder, write_csv
 
 _FOR_CAMERA, _FOR_VEHICLE = 1, 2
 
@@ -177,7 +179,7 @@ def _write_film(film: _Film) -> int:
     return len(rows)
 
 
-def _draw_film(film: _Film, traffic: Traffic, size: tuple[int, int]) -> Iterable[Frame]:
+def _draw_film(film: _Film, traffic: Traffic, size: Size) -> Iterable[Frame]:
     light = draw_light(stream(film.seed, FOR_SCENE, film.scene, 0), wide=film.prior == "even")
     rng = stream(film.seed, FOR_SCENE, film.scene, _FOR_CAMERA, film.camera)
     stage = set_stage(rng, draw_station(rng, film.prior), light, size)
@@ -197,7 +199,7 @@ def _draw_film(film: _Film, traffic: Traffic, size: tuple[int, int]) -> Iterable
     return shoot_film(stage, models, passages, round(film.seconds * RATE), rng)
 
 
-def _write_frames(folder: Path, pictures: Iterable[np.ndarray], size: tuple[int, int]) -> None:
+def _write_frames(folder: Path, pictures: Iterable[np.ndarray], size: Size) -> None:
     (folder / "img1").mkdir()
     count = 0
     for count, picture in enumerate(pictures, start=1):
@@ -208,7 +210,7 @@ def _write_frames(folder: Path, pictures: Iterable[np.ndarray], size: tuple[int,
     )
 
 
-def _write_video(path: Path, pictures: Iterable[np.ndarray], size: tuple[int, int]) -> None:
+def _write_video(path: Path, pictures: Iterable[np.ndarray], size: Size) -> None:
     video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), RATE, size)
     if not video.isOpened():
         raise OSError(f"OpenCV cannot write {path.name}")

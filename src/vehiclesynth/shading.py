@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .camera import Camera, rotation
+from .camera import Camera, Size, rotation
+from .chance import Rng
 from .light import Light
 from .model import Model
 from .trace import Hits
@@ -71,10 +72,10 @@ class Seen:
 def see(
     vehicle: PlacedVehicle,
     camera: Camera,
-    size: tuple[int, int],
+    size: Size,
     light: Light,
     environment: np.ndarray,
-    rng: np.random.Generator,
+    rng: Rng,
 ) -> Seen:
     """Trace and light one vehicle; ``environment`` is that of ``Place``, the sun's edge random."""
     model = vehicle.model
@@ -124,11 +125,7 @@ def _surface(model: Model, hits: Hits, eye: np.ndarray, rays: np.ndarray) -> _Su
 
 
 def _radiance(
-    surface: _Surface,
-    vehicle: PlacedVehicle,
-    light: Light,
-    environment: np.ndarray,
-    rng: np.random.Generator,
+    surface: _Surface, vehicle: PlacedVehicle, light: Light, environment: np.ndarray, rng: Rng
 ) -> np.ndarray:
     """What is scattered, mirrored and sent out by lamps: float32 ``[3, H]``."""
     points, normal, cosine = surface.points, surface.normal, surface.cosine
@@ -162,11 +159,7 @@ def _radiance(
 
 
 def ground_light(
-    vehicles: list[PlacedVehicle],
-    camera: Camera,
-    size: tuple[int, int],
-    light: Light,
-    rng: np.random.Generator,
+    vehicles: list[PlacedVehicle], camera: Camera, size: Size, light: Light, rng: Rng
 ) -> tuple[np.ndarray, np.ndarray]:
     """How much light reaches the road below a sky, and below one with a sun.
 
@@ -221,7 +214,7 @@ def _open_ground(vehicle: PlacedVehicle, x: np.ndarray, y: np.ndarray) -> np.nda
     return (1 - wall) * (1 - contact) * (1 - 0.8 * under)
 
 
-def _box(model: Model, camera: Camera, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def _box(model: Model, camera: Camera, size: Size) -> tuple[np.ndarray, np.ndarray]:
     """The picture's part that holds a model, in whose frame the camera is: first x, y; end."""
     pixels, depth = camera.project(model.mesh.points)
     if depth.min() < 0.5:
@@ -277,7 +270,7 @@ def _sunlight(
     normal: np.ndarray,
     direction: np.ndarray,
     light: Light,
-    rng: np.random.Generator,
+    rng: Rng,
 ) -> np.ndarray:
     """Cosine of the sun where the vehicle does not shade itself: ``[H]``."""
     cosine: np.ndarray = np.maximum(_mixed(direction, normal), 0)
@@ -290,9 +283,7 @@ def _sunlight(
     return cosine
 
 
-def _toward_sun(
-    direction: np.ndarray, softness: float, count: int, rng: np.random.Generator
-) -> np.ndarray:
+def _toward_sun(direction: np.ndarray, softness: float, count: int, rng: Rng) -> np.ndarray:
     """Directions to spots of a light of some width, about unit length: float32 ``[count, 3]``."""
     spread = rng.random((count, 3), dtype=np.float32)
     spread -= np.float32(0.5)

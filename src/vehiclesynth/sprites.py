@@ -5,9 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from .chance import Rng, pick
 from .surface import Texture
 from .textures import clouds, leaves
-from .work import pick
 
 _FINE = 8  # fractional bits of the points' coordinates
 _CLOTHES = ((0.03, 0.03, 0.035), (0.05, 0.07, 0.13), (0.4, 0.4, 0.42), (0.13, 0.05, 0.05))
@@ -15,7 +15,7 @@ _PAINTS = ((0.6, 0.6, 0.6), (0.02, 0.02, 0.022), (0.3, 0.31, 0.32), (0.25, 0.03,
 _SKIN = (0.3, 0.2, 0.15)
 
 
-def draw_sprite(rng: np.random.Generator, kind: str) -> Texture:
+def draw_sprite(rng: Rng, kind: str) -> Texture:
     """Draw a figure of a kind: car, rider, walker, cone, tree, bush or pole."""
     painter, extent, shape = {
         "car": (_car, (rng.uniform(1.75, 2.0), rng.uniform(1.7, 2.1)), (96, 96)),
@@ -56,7 +56,7 @@ class _Figure:
         )
 
 
-def _car(rng: np.random.Generator, figure: _Figure) -> None:
+def _car(rng: Rng, figure: _Figure) -> None:
     """A car's front or rear, seen from a little above."""
     front = rng.random() < 0.5
     paint = np.array(pick(rng, _PAINTS)) * rng.uniform(0.7, 1.1)
@@ -87,7 +87,7 @@ def _car(rng: np.random.Generator, figure: _Figure) -> None:
     figure.color *= shine[:, None, None]
 
 
-def _rider(rng: np.random.Generator, figure: _Figure) -> None:
+def _rider(rng: Rng, figure: _Figure) -> None:
     """Somebody on a scooter, from the front or the rear."""
     shirt, trousers = (_cloth(rng) for _ in range(2))
     scooter = _cloth(rng)
@@ -101,7 +101,7 @@ def _rider(rng: np.random.Generator, figure: _Figure) -> None:
     figure.oval(0.5, 0.09, 0.17, 0.07, _cloth(rng))
 
 
-def _walker(rng: np.random.Generator, figure: _Figure) -> None:
+def _walker(rng: Rng, figure: _Figure) -> None:
     shirt, trousers = (_cloth(rng) for _ in range(2))
     stride = rng.uniform(0, 0.18)
     for side in (-1, 1):
@@ -113,7 +113,7 @@ def _walker(rng: np.random.Generator, figure: _Figure) -> None:
     figure.oval(0.5, 0.075, 0.17, 0.06, (0.02, 0.02, 0.02))
 
 
-def _cone(rng: np.random.Generator, figure: _Figure) -> None:
+def _cone(rng: Rng, figure: _Figure) -> None:
     red = np.array([0.45, 0.09, 0.03]) * rng.uniform(0.6, 1.1)
     figure.polygon([(0.05, 0.92), (0.95, 0.92), (0.95, 0.99), (0.05, 0.99)], 0.5 * red)
     figure.polygon([(0.44, 0.05), (0.56, 0.05), (0.82, 0.93), (0.18, 0.93)], red)
@@ -123,7 +123,7 @@ def _cone(rng: np.random.Generator, figure: _Figure) -> None:
         figure.polygon([*band, (0.45 - wide, top + 0.14)], (0.5, 0.5, 0.5))
 
 
-def _tree(rng: np.random.Generator, figure: _Figure) -> None:
+def _tree(rng: Rng, figure: _Figure) -> None:
     lean = rng.normal(0, 0.02)
     bark = np.array([0.11, 0.09, 0.07]) * rng.uniform(0.6, 1.3)
     pale = rng.random() < 0.4  # trunks along Chinese streets are painted white up to a metre
@@ -132,12 +132,12 @@ def _tree(rng: np.random.Generator, figure: _Figure) -> None:
     _crown(rng, figure, 0.36, 0.34)
 
 
-def _bush(rng: np.random.Generator, figure: _Figure) -> None:
+def _bush(rng: Rng, figure: _Figure) -> None:
     _crown(rng, figure, 0.58, 0.4)
     figure.cover[-1] = 0
 
 
-def _crown(rng: np.random.Generator, figure: _Figure, middle: float, tall: float) -> None:
+def _crown(rng: Rng, figure: _Figure, middle: float, tall: float) -> None:
     """Foliage with a ragged edge."""
     rows, columns = figure.cover.shape
     y = (np.arange(rows, dtype=np.float32)[:, None] / rows - middle) / tall
@@ -151,13 +151,13 @@ def _crown(rng: np.random.Generator, figure: _Figure, middle: float, tall: float
     figure.cover[crown] = 1
 
 
-def _pole(rng: np.random.Generator, figure: _Figure) -> None:
+def _pole(rng: Rng, figure: _Figure) -> None:
     left, right = 0.5 - rng.uniform(0.12, 0.4), 0.5 + rng.uniform(0.12, 0.4)
     tone = rng.uniform(0.08, 0.4) * np.exp(rng.normal(0, 0.04, 3))
     figure.polygon([(left, 0), (right, 0), (right, 1), (left, 1)], tone)
     figure.color *= np.array([0.6, 1, 1.1, 0.9, 0.5], np.float32).repeat(4)[None, 2:18, None]
 
 
-def _cloth(rng: np.random.Generator) -> np.ndarray:
+def _cloth(rng: Rng) -> np.ndarray:
     cloth = np.array(pick(rng, _CLOTHES))
     return cloth * np.exp(rng.normal(0, 0.25, 3) * 0.5)

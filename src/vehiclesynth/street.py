@@ -13,6 +13,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 
+from .chance import Rng
 from .sprites import draw_sprite
 from .surface import Texture
 from .textures import clouds, facade, fence, grain, lawn, leaves, masonry, paving
@@ -68,7 +69,7 @@ class Street:
     standing: tuple[Standing, ...]  # barriers, walls, trees
 
 
-def draw_street(rng: np.random.Generator, *, wide: bool) -> Street:
+def draw_street(rng: Rng, *, wide: bool) -> Street:
     """Draw a street."""
     concrete = rng.random() < 0.25
     count, lane = int(rng.integers(2, 7)), rng.uniform(3.2, 3.7)
@@ -106,9 +107,7 @@ def draw_street(rng: np.random.Generator, *, wide: bool) -> Street:
     )
 
 
-def _carriageway(
-    rng: np.random.Generator, lanes: np.ndarray, lane: float, *, concrete: bool
-) -> Texture:
+def _carriageway(rng: Rng, lanes: np.ndarray, lane: float, *, concrete: bool) -> Texture:
     """Stains, tyre tracks, patches, cracks and joints."""
     shape, scale = (_TEXELS, _TEXELS), _TEXELS / PERIOD
     values = 1 + 0.05 * clouds(rng, shape, (8, 8)) + 0.04 * clouds(rng, shape, (32, 16))
@@ -140,7 +139,7 @@ def _carriageway(
 
 
 def _marks(
-    rng: np.random.Generator, lanes: np.ndarray, lane: float, edge: float, middle: float | None
+    rng: Rng, lanes: np.ndarray, lane: float, edge: float, middle: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """White and yellow marks as small quadrilaterals ``[n, 4, 3]``."""
     white = [_lines(side * (edge - 0.25), 0.15) for side in (-1, 1)]
@@ -185,7 +184,7 @@ def _crossing(x: float, edge: float) -> list[np.ndarray]:
 
 
 def _roadside(
-    rng: np.random.Generator, side: int, edge: float, stones: np.ndarray
+    rng: Rng, side: int, edge: float, stones: np.ndarray
 ) -> tuple[list[tuple[float, float, Texture]], list[Standing]]:
     """Kerb, verge or pavement, and what stands there, on one side."""
     near, strips, things = edge, [], []
@@ -210,7 +209,7 @@ def _roadside(
     return ordered, things
 
 
-def _barrier(rng: np.random.Generator, y: float, kind: str) -> Standing:
+def _barrier(rng: Rng, y: float, kind: str) -> Standing:
     """A fence, hedge, wall or row of houses along the street."""
     if kind == "fence":
         top = rng.uniform(0.6, 1.2)
@@ -229,7 +228,7 @@ def _barrier(rng: np.random.Generator, y: float, kind: str) -> Standing:
     return Standing(feet, top, texture)
 
 
-def _row(rng: np.random.Generator, y: float, ground: str) -> list[Standing]:
+def _row(rng: Rng, y: float, ground: str) -> list[Standing]:
     """Trees, bushes, poles, cones or parked vehicles, one after the other."""
     kind = str(
         rng.choice(["tree", "bush", "bush", "pole", "car" if ground == "paving" else "bush"])
@@ -252,7 +251,7 @@ def billboard(place: np.ndarray, texture: Texture, size: float = 1.0) -> Standin
     return Standing(np.stack([place + half, place - half]), top, sized, turns=True)
 
 
-def _end_of_view(rng: np.random.Generator) -> Standing:
+def _end_of_view(rng: Rng) -> Standing:
     """Trees and houses where the street ends, with an uneven top."""
     shape, top = (32, 256), rng.uniform(6, 16)
     picture = leaves(rng, shape)

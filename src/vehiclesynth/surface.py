@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .camera import Camera
+from .camera import Camera, Size
 
 _NEAREST = 0.5  # metres; nothing closer to the camera is painted
 _SHIFT = 4  # polygons are filled at a sixteenth of a pixel
@@ -32,7 +32,7 @@ class Texture:
             levels.append(cv2.resize(levels[-1], half, interpolation=cv2.INTER_AREA))
         return cls(tuple(levels), extent)
 
-    def warped(self, plane: np.ndarray, size: tuple[int, int], pixels_a_metre: float) -> np.ndarray:
+    def warped(self, plane: np.ndarray, size: Size, pixels_a_metre: float) -> np.ndarray:
         """The texture as it lies in a picture of width and height.
 
         ``plane`` ``[3, 3]`` leads from metres across and down the texture to pixels;
@@ -77,9 +77,7 @@ def pixels_a_metre(camera: Camera, point: np.ndarray) -> float:
     return float(camera.focal / max((point - camera.eye) @ camera.axes[2], 1.0))
 
 
-def outline(
-    camera: Camera, corners: np.ndarray, size: tuple[int, int], margin: float = 64
-) -> np.ndarray:
+def outline(camera: Camera, corners: np.ndarray, size: Size, margin: float = 64) -> np.ndarray:
     """What of a convex polygon ``[n, 3]`` is before the camera and in the picture: ``[m, 2]``."""
     points = ((corners - camera.eye) @ camera.to_pixels.T).tolist()
     width, height = size
@@ -115,7 +113,7 @@ def _cut(points: list[list[float]], side: tuple[float, float, float, float]) -> 
     return kept
 
 
-def filled(polygons: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+def filled(polygons: list[np.ndarray], size: Size) -> np.ndarray:
     """Cover of polygons ``[n, 2]`` in pixels, their edges smooth: float32 ``[h, w]``."""
     mask = np.zeros(size[::-1], dtype=np.uint8)
     for polygon in polygons:
@@ -124,7 +122,7 @@ def filled(polygons: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
     return mask * np.float32(1 / 255)
 
 
-def quads_in_view(camera: Camera, quads: np.ndarray, size: tuple[int, int]) -> list[np.ndarray]:
+def quads_in_view(camera: Camera, quads: np.ndarray, size: Size) -> list[np.ndarray]:
     """Those of small quadrilaterals ``[n, 4, 3]`` that show: ``[4, 2]`` pixels each."""
     seen = (quads - camera.eye) @ camera.axes.T
     before = (seen[..., 2] > _NEAREST).all(axis=1)
@@ -141,9 +139,7 @@ def blend(canvas: np.ndarray, color: np.ndarray, cover: np.ndarray) -> None:
     canvas += cv2.multiply(cv2.subtract(color, canvas), share)
 
 
-def window(
-    polygon: np.ndarray, size: tuple[int, int], margin: int = 0
-) -> tuple[slice, slice] | None:
+def window(polygon: np.ndarray, size: Size, margin: int = 0) -> tuple[slice, slice] | None:
     """The rows and columns of a picture that a polygon touches, if any."""
     if not len(polygon):
         return None

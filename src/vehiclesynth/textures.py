@@ -5,10 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from .chance import Rng
+
 Rgb = tuple[float, float, float] | np.ndarray
 
 
-def clouds(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, int]) -> np.ndarray:
+def clouds(rng: Rng, shape: tuple[int, int], cells: tuple[int, int]) -> np.ndarray:
     """Smooth noise of deviation about 1 that repeats, of so many cells: float32 ``[*shape]``.
 
     The shape is whole multiples of ``cells``.
@@ -27,14 +29,14 @@ def colored(values: np.ndarray, color: Rgb) -> np.ndarray:
     return cv2.merge([factors * np.float32(channel) for channel in color])
 
 
-def grain(rng: np.random.Generator, size: int) -> np.ndarray:
+def grain(rng: Rng, size: int) -> np.ndarray:
     """The stones of a road: float32 ``[size, size]`` of mean 0."""
     fine = rng.standard_normal((size, size), dtype=np.float32)
     coarse = clouds(rng, (size, size), (size // 2, size // 2))
     return 0.6 * fine + 0.6 * coarse + 0.25 * clouds(rng, (size, size), (size // 8, size // 8))
 
 
-def paving(rng: np.random.Generator, stones: np.ndarray) -> np.ndarray:
+def paving(rng: Rng, stones: np.ndarray) -> np.ndarray:
     """Slabs with joints and the grain ``[n, n]``: float32 ``[n, n, 3]``, a square of about 4 m."""
     size = len(stones)
     count = int(rng.choice([4, 8, 16]))
@@ -47,7 +49,7 @@ def paving(rng: np.random.Generator, stones: np.ndarray) -> np.ndarray:
     return colored(values, tone * (np.array([1.04, 1, 0.95]) ** rng.uniform(-0.3, 3)))
 
 
-def lawn(rng: np.random.Generator, blades: np.ndarray) -> np.ndarray:
+def lawn(rng: Rng, blades: np.ndarray) -> np.ndarray:
     """Grass of a grain ``[n, n]`` with bare spots: float32 ``[n, n, 3]``."""
     size = len(blades)
     bare = np.clip(0.5 + 0.9 * clouds(rng, (size, size), (8, 8)) - rng.uniform(0, 1.2), 0, 1)
@@ -56,7 +58,7 @@ def lawn(rng: np.random.Generator, blades: np.ndarray) -> np.ndarray:
     return cv2.blendLinear(soil, green, bare, 1 - bare)
 
 
-def leaves(rng: np.random.Generator, shape: tuple[int, int], *, depth: float = 1.0) -> np.ndarray:
+def leaves(rng: Rng, shape: tuple[int, int], *, depth: float = 1.0) -> np.ndarray:
     """Foliage: lit leaves over dark gaps: float32 ``[*shape, 3]``."""
     rows, columns = shape
     lumps = clouds(rng, shape, (rows // 16, columns // 16))
@@ -70,7 +72,7 @@ def leaves(rng: np.random.Generator, shape: tuple[int, int], *, depth: float = 1
     return picture
 
 
-def masonry(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+def masonry(rng: Rng, shape: tuple[int, int]) -> np.ndarray:
     """Plaster, bricks or sheets with dirt that runs down: float32 ``[*shape, 3]``."""
     rows, columns = shape
     values = 1 + 0.1 * clouds(rng, shape, (2, 8)) + 0.07 * clouds(rng, shape, (rows // 2, 16))
@@ -82,7 +84,7 @@ def masonry(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     return colored(values, tone * np.exp(rng.normal(0, [0.08, 0.02, 0.08])))
 
 
-def facade(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+def facade(rng: Rng, shape: tuple[int, int]) -> np.ndarray:
     """A house's lower storeys with shop windows: float32 ``[*shape, 3]``."""
     picture = masonry(rng, shape)
     rows, columns = shape
@@ -98,7 +100,7 @@ def facade(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     return picture
 
 
-def fence(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def fence(rng: Rng, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """A railing, 2 m of it: albedo float32 ``[*shape, 3]`` and cover float32 ``[*shape]``."""
     rows, columns = shape
     cover = np.zeros(shape, dtype=np.float32)

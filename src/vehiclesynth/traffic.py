@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import numpy as np
 
+from .chance import Rng
 from .street import Street
 
 RATE = 10  # frames a second
@@ -51,7 +52,7 @@ class Passage:
 
 
 def draw_traffic(
-    rng: np.random.Generator, vehicles: int, cameras: int, seconds: float, *, first: int = 1
+    rng: Rng, vehicles: int, cameras: int, seconds: float, *, first: int = 1
 ) -> Traffic:
     """Draw vehicles on a road past cameras, each of which films them for some seconds.
 
@@ -76,7 +77,7 @@ def draw_traffic(
     return Traffic(_posts(rng, ways, starts, first), arrivals, oncoming)
 
 
-def _passed(rng: np.random.Generator, cameras: int, one: bool) -> np.ndarray:
+def _passed(rng: Rng, cameras: int, one: bool) -> np.ndarray:
     """Which cameras a vehicle passes: bool ``[cameras]``, one after the other."""
     count = 1 if one else cameras
     if not one and rng.random() < 0.4:
@@ -86,9 +87,7 @@ def _passed(rng: np.random.Generator, cameras: int, one: bool) -> np.ndarray:
     return (numbers >= enters) & (numbers < enters + count)
 
 
-def _posts(
-    rng: np.random.Generator, ways: np.ndarray, starts: np.ndarray, first: int
-) -> tuple[Post, ...]:
+def _posts(rng: Rng, ways: np.ndarray, starts: np.ndarray, first: int) -> tuple[Post, ...]:
     bearings = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.3, len(ways)))
     begin = _FIRST_DAY + timedelta(hours=int(rng.integers(6, 18)), minutes=int(rng.integers(60)))
     north = np.concatenate([[0], np.cumsum(ways * np.cos(bearings))])
@@ -106,7 +105,7 @@ def _posts(
 
 
 def drive(
-    rng: np.random.Generator,
+    rng: Rng,
     street: Street,
     arrivals: np.ndarray,
     oncoming: np.ndarray,
@@ -139,7 +138,7 @@ def drive(
     return passages
 
 
-def _flow(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:
+def _flow(rng: Rng, times: np.ndarray) -> np.ndarray:
     """Metres that traffic has driven by each time; it may stop once, at a light."""
     speed = np.full(len(times), rng.uniform(8, 13))
     if times[-1] > _STOP_FROM and rng.random() < 0.5:

@@ -6,7 +6,8 @@ import numpy as np
 
 from multitasknet.vehicle.keypoints import SURFACES
 
-from .camera import Camera
+from .camera import Camera, Size
+from .chance import Rng
 from .shading import PlacedVehicle
 
 VISIBLE, HIDDEN_BY_ITSELF, HIDDEN_OTHERWISE = 0, 1, 2
@@ -43,7 +44,7 @@ def find_visibility(
     vehicle: PlacedVehicle,
     others: list[PlacedVehicle],
     camera: Camera,
-    size: tuple[int, int],
+    size: Size,
     cover: np.ndarray | None,
 ) -> np.ndarray:
     """uint8 ``[36]``: 0 visible, 1 hidden by the vehicle itself, 2 by another thing or outside.
@@ -75,7 +76,7 @@ def stands_before(
     return other.blocks(eye, directions, length - by)
 
 
-def draw_confidences(rng: np.random.Generator, visibility: np.ndarray) -> np.ndarray:
+def draw_confidences(rng: Rng, visibility: np.ndarray) -> np.ndarray:
     """Confidences ``[36]`` as the published pose network gives them to such points."""
     drawn = np.empty(len(visibility))
     hidden = visibility != VISIBLE

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .chart import BLACK, CHROME, RUBBER, Chart, Matter
+from .chance import Rng, pick
+from .chart import BLACK, CHROME, RUBBER, Chart, Matter, Pair
 from .look import Look, draw_gray
-from .work import pick
 
 _HEAVY = ("bus", "truck")
 
@@ -21,7 +21,7 @@ def paint_wheels(look: Look, density: float) -> tuple[Chart, Chart]:
     return usual, _paint_wheel(look, rng, density) if lost else usual
 
 
-def _paint_wheel(look: Look, rng: np.random.Generator, density: float) -> Chart:
+def _paint_wheel(look: Look, rng: Rng, density: float) -> Chart:
     radius = look.body.wheel
     heavy = look.kind in _HEAVY
     chart = Chart((-radius, -radius), (radius, radius), density, RUBBER)
@@ -41,7 +41,7 @@ def _paint_wheel(look: Look, rng: np.random.Generator, density: float) -> Chart:
     return chart
 
 
-def _metal(rng: np.random.Generator, heavy: bool) -> Matter:
+def _metal(rng: Rng, heavy: bool) -> Matter:
     if heavy:
         return draw_gray(rng, 0.05, 0.5, 0.1)
     draw = rng.random()
@@ -59,7 +59,7 @@ def _polar(angles: np.ndarray, radii: np.ndarray) -> np.ndarray:
     return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
 
 
-def _steel(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) -> None:
+def _steel(chart: Chart, rim: float, metal: Matter, rng: Rng) -> None:
     """A plate with holes, or a cap on it."""
     holes, large = int(rng.integers(5, 13)), rng.uniform(0.08, 0.15)
     chart.disc((0, 0), 0.9 * rim, metal)
@@ -70,7 +70,7 @@ def _steel(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) ->
     chart.disc((0, 0), 0.42 * rim, metal.tinted(0.7))
 
 
-def _cap(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) -> None:
+def _cap(chart: Chart, rim: float, metal: Matter, rng: Rng) -> None:
     """A hub cap with slots between broad blades."""
     chart.disc((0, 0), 0.95 * rim, metal)
     blades = int(rng.integers(6, 13))
@@ -81,13 +81,7 @@ def _cap(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) -> N
 
 
 def _spokes(
-    chart: Chart,
-    rim: float,
-    metal: Matter,
-    angles: np.ndarray,
-    widths: tuple[float, float],
-    *,
-    twist: float = 0.0,
+    chart: Chart, rim: float, metal: Matter, angles: np.ndarray, widths: Pair, *, twist: float = 0.0
 ) -> None:
     """Bars from the hub to the rim, so many metres wide there and here, with a rounded back."""
     for angle in angles.tolist():
@@ -103,48 +97,48 @@ def _turns(count: int) -> np.ndarray:
     return np.arange(count) * (2 * np.pi / count) + np.pi / 2
 
 
-def _five(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) -> None:
+def _five(chart: Chart, rim: float, metal: Matter, rng: Rng) -> None:
     wide = rim * rng.uniform(0.25, 0.4)
     _spokes(chart, rim, metal, _turns(5), (0.7 * wide, wide))
 
 
-def _doubled(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) -> None:
+def _doubled(chart: Chart, rim: float, metal: Matter, rng: Rng) -> None:
     gap, wide = rng.uniform(0.11, 0.18), rim * rng.uniform(0.1, 0.15)
     turns = _turns(int(rng.integers(5, 7)))
     _spokes(chart, rim, metal, np.concatenate([turns - gap, turns + gap]), (0.5 * wide, wide))
 
 
-def _many(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) -> None:
+def _many(chart: Chart, rim: float, metal: Matter, rng: Rng) -> None:
     _spokes(chart, rim, metal, _turns(int(rng.integers(9, 16))), (0.04 * rim, 0.1 * rim))
 
 
-def _forked(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) -> None:
+def _forked(chart: Chart, rim: float, metal: Matter, rng: Rng) -> None:
     """Each spoke parts in two half way."""
     turns, wide = _turns(int(rng.integers(5, 8))), rim * 0.13
     for side in (-1, 1):
         _spokes(chart, rim, metal, turns, (0.8 * wide, wide), twist=side * rng.uniform(0.2, 0.34))
 
 
-def _blades(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) -> None:
+def _blades(chart: Chart, rim: float, metal: Matter, rng: Rng) -> None:
     """Spokes that lean, as a turbine's."""
     count, wide = int(rng.integers(6, 12)), rim * rng.uniform(0.12, 0.3)
     twist = rng.choice([-1, 1]) * rng.uniform(0.3, 0.7)
     _spokes(chart, rim, metal, _turns(count), (0.3 * wide, wide), twist=float(twist))
 
 
-def _cross(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) -> None:
+def _cross(chart: Chart, rim: float, metal: Matter, rng: Rng) -> None:
     """A net of thin spokes."""
     turns = _turns(int(rng.integers(8, 12)))
     for side in (-1, 1):
         _spokes(chart, rim, metal, turns, (0.03 * rim, 0.06 * rim), twist=side * 0.35)
 
 
-def _three(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) -> None:
+def _three(chart: Chart, rim: float, metal: Matter, rng: Rng) -> None:
     count = int(rng.choice([3, 4]))
     _spokes(chart, rim, metal, _turns(count), (0.35 * rim, rim * rng.uniform(0.45, 0.7)))
 
 
-def _dish(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) -> None:
+def _dish(chart: Chart, rim: float, metal: Matter, rng: Rng) -> None:
     """A closed disc with a ring of slots."""
     chart.disc((0, 0), 0.93 * rim, metal)
     chart.ridge(_arc(0, 2 * np.pi, rng.uniform(0.6, 0.75) * rim), 0.06, -1.0)
@@ -153,7 +147,7 @@ def _dish(chart: Chart, rim: float, metal: Matter, rng: np.random.Generator) -> 
 
 
 # How each is painted, and how many of the cars have it.
-_FAMILIES: dict[str, tuple[Callable[[Chart, float, Matter, np.random.Generator], None], float]] = {
+_FAMILIES: dict[str, tuple[Callable[[Chart, float, Matter, Rng], None], float]] = {
     "five": (_five, 0.16),
     "doubled": (_doubled, 0.16),
     "many": (_many, 0.13),

@@ -1,4 +1,4 @@
-"""Output folders that appear whole, worker processes, and streams of random numbers."""
+"""Output folders that appear whole, worker processes, and checks of arguments."""
 
 from __future__ import annotations
 
@@ -19,15 +19,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import cv2
-import numpy as np
 
 from .prior import PRIORS
 
-Item = TypeVar("Item")
 Job = TypeVar("Job")
 Made = TypeVar("Made")
-# What a random stream is for; with the seed, these keep the streams apart.
-FOR_PLAN, FOR_VEHICLE, FOR_CAMERA, FOR_PICTURE, FOR_SCENE, FOR_MODEL = range(6)
 # Parameters of glibc's mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT = 1 << 30
@@ -35,18 +31,6 @@ _KEPT = 1 << 30
 
 class SyntheticError(ValueError):
     """A data set that cannot be made as asked for; nothing has been written."""
-
-
-def stream(seed: int, *purpose: int) -> np.random.Generator:
-    """A source of its own for each purpose and seed."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=purpose))
-
-
-def pick(
-    rng: np.random.Generator, options: Sequence[Item], shares: Sequence[float] | None = None
-) -> Item:
-    """One of the options, all as often or by their shares."""
-    return options[int(rng.choice(len(options), p=shares))]
 
 
 def run(make: Callable[[Job], Made], jobs: list[Job], workers: int) -> Iterable[Made]:
