@@ -114,9 +114,8 @@ class Chart:
             ink = glyphs(text, max(round(tall * widest / wide * self.density), 3))
         ink = ink[:: -1 if turned[1] else 1, :: -1 if turned[0] else 1]
         rows, columns = ink.shape
-        left, top = (
-            np.rint(self.pixels(np.array(middle)) - [columns / 2, rows / 2]).astype(int).tolist()
-        )
+        corner = self.pixels(middle) - [columns / 2, rows / 2]
+        left, top = np.rint(corner).astype(int).tolist()
         first = max(top, 0), max(left, 0)
         last = min(top + rows, len(self.look)), min(left + columns, self.look.shape[1])
         if first[0] >= last[0] or first[1] >= last[1]:
@@ -135,9 +134,8 @@ class Chart:
 
     def soften(self, x: Pair, y: Pair, width: float) -> None:
         """Blur a rectangle, as what is seen through glass."""
-        (left, bottom), (right, top) = np.rint(self.pixels([(x[0], y[0]), (x[1], y[1])])).astype(
-            int
-        )
+        ends = np.rint(self.pixels([(x[0], y[0]), (x[1], y[1])])).astype(int)
+        (left, bottom), (right, top) = ends
         spot = self.look[max(top, 0) : bottom + 1, max(left, 0) : right + 1]
         if spot.size:
             spot[:] = cv2.GaussianBlur(spot, (0, 0), width * self.density)

@@ -87,7 +87,8 @@ def shoot_film(
     stage: Stage, models: Mapping[int, Model], passages: list[Passage], frames: int, rng: Rng
 ) -> Iterator[Frame]:
     """The frames of a film, of models by the vehicles' numbers; lamps and noise are random."""
-    lamps = [draw_lamps(rng, stage.light) for _ in passages]
+    light, optics = stage.light, stage.station.optics
+    lamps = [draw_lamps(rng, light) for _ in passages]
     still = int(rng.integers(2**31))  # shadows' edges do not flicker
     for number in range(frames):
         there = {
@@ -101,17 +102,10 @@ def shoot_film(
             if _FROM < passage.x[number] < _TO
         }
         placed, shade = list(there.values()), np.random.default_rng(still)
-        picture, owner = composed(
-            stage.backdrop, stage.environment, placed, stage.camera, stage.light, shade
-        )
-        pixels = develop(
-            picture,
-            stage.station.optics,
-            rng,
-            around=street_light(stage.light),
-            size=stage.size,
-            play=0.0,
-        )
+        backdrop, mirrored = stage.backdrop, stage.environment
+        picture, owner = composed(backdrop, mirrored, placed, stage.camera, light, shade)
+        around = street_light(light)
+        pixels = develop(picture, optics, rng, around=around, size=stage.size, play=0.0)
         boxes = {
             vehicle: _box(owner == place, _outline(one, stage.camera))
             for place, (vehicle, one) in enumerate(there.items())

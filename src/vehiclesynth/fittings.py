@@ -79,11 +79,7 @@ def ball(
 
 def draw_fittings(shells: Shells, look: Look) -> list[Fitting]:
     own, trim = look.rng(31), look.of_version(31)
-    fittings = [
-        *_mirrors(shells, look, trim),
-        *_roof(shells, look, own),
-        *_added(shells, look, own),
-    ]
+    fittings = _mirrors(shells, look, trim) + _roof(shells, look, own) + _added(shells, look, own)
     body, kind = shells.body, look.kind
     if kind in ("sedan", "hatchback", "suv", "mpv") and (
         trim.random() < 0.15 or own.random() < 0.06

@@ -51,9 +51,8 @@ class _Opening:
         return [(self.x - half, s), (self.x + half, s)]
 
     def post(self, across: float) -> list[Pair]:
-        inside = np.flatnonzero(
-            np.interp(np.linspace(0, 1, 21), self._up, self._across) >= abs(across)
-        )
+        outline = np.interp(np.linspace(0, 1, 21), self._up, self._across)
+        inside = np.flatnonzero(outline >= abs(across))
         if not len(inside):
             return []
         low, high = (self.way[0] + at / 20 * (self.way[1] - self.way[0]) for at in inside[[0, -1]])

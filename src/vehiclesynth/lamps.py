@@ -138,10 +138,8 @@ def _paint_fog_lamps(chart: Chart, strip: Strip, look: Look) -> None:
         if family == "line":
             chart.line([(x - 0.15, s), (x + 0.13, s + 0.03)], 0.035, _LED)
         if family == "upright":
-            chart.area(
-                [(x - 0.05, s - 0.14), (x + 0.05, s - 0.14), (x + 0.05, s + 0.16), (x, s + 0.16)],
-                BLACK,
-            )
+            frame = [(x - 0.05, s - 0.14), (x + 0.05, s - 0.14), (x + 0.05, s + 0.16)]
+            chart.area([*frame, (x, s + 0.16)], BLACK)
             chart.line([(x, s - 0.1), (x, s + 0.12)], 0.035, _LED)
 
 

@@ -104,16 +104,9 @@ class Loft:
             (charts[2], starts[2], slice(last - 1, -last + 1), True),
             (charts[1], starts[1], slice(-last, None), False),
         ):
-            kept = flat[:, columns]
-            where = kept[..., [1, 3]] if across else kept[..., [0, 2]]
-            pieces.append(
-                grid_mesh(
-                    points[:, columns],
-                    chart.pixels(where) + start,
-                    across=across,
-                    normals=normals[:, columns],
-                )
-            )
+            kept, skin, outward = (values[:, columns] for values in (flat, points, normals))
+            places = chart.pixels(kept[..., [1, 3] if across else [0, 2]]) + start
+            pieces.append(grid_mesh(skin, places, across=across, normals=outward))
         return joined(pieces)
 
     def _grid(self) -> tuple[np.ndarray, np.ndarray]:

@@ -79,9 +79,7 @@ class Place:
         """The street and these things before a camera, which is in the street's frame."""
         canvas, ground = empty_sky(camera, light, size)
         paint_ground(canvas, ground, self.street, camera, light.ground)
-        sun = self._sun(camera, light, ground)
-        if light.softness <= _SOFT:
-            shade_ground(canvas, ground, sun, light)
+        sun = self._shaded(canvas, ground, camera, light)
         right = _level(camera.axes[0])
         standing = [thing.turned(right) for thing in in_view(things, camera, size)]
         paint_shadows(canvas, camera, [thing for thing in standing if thing.turns])
@@ -104,11 +102,8 @@ class Place:
         x, y, z = light.direction.astype(np.float32)
         toward = sin * (np.cos(phi) * x + np.sin(phi) * y) + cos * z
         clear = float(np.clip(light.sun.mean() / (light.sun + light.sky).mean(), 0, 1))
-        bright = (
-            1
-            + (0.25 + 1.2 * clear) * np.exp(-cos / 0.2)
-            + 2.5 * clear * np.exp((toward - 1) / 0.08)
-        )
+        bright = 1 + (0.25 + 1.2 * clear) * np.exp(-cos / 0.2)
+        bright = bright + 2.5 * clear * np.exp((toward - 1) / 0.08)
         bright = bright * np.exp(0.22 * self.sky)
         built = np.clip((self.skyline - (np.pi / 2 - theta[: _ROWS // 2, None])) / 0.04, 0, 1)
         dark = 0.1 * (0.6 * light.sky + 0.4 * light.sun)
@@ -141,12 +136,18 @@ class Place:
         turned = replace(light, direction=light.direction @ turn)
         return replace(camera, eye=eye + vehicle, axes=camera.axes @ turn), turned, vehicle
 
-    def _sun(self, camera: Camera, light: Light, ground: Ground) -> np.ndarray:
-        """How much of the sun reaches the ground, float32 ``[h, w]``."""
+    def _shaded(
+        self, canvas: np.ndarray, ground: Ground, camera: Camera, light: Light
+    ) -> np.ndarray:
+        """Take the sun from the shaded ground; what it keeps, float32 ``[h, w]``, 1 is all."""
         if light.softness > _SOFT:
             return np.ones(ground.shown.shape, dtype=np.float32)
         near = np.array([camera.eye[0] + 10, camera.eye[1], 0])
-        return 1 - self.shade.at(ground.x, ground.y, pixels_a_metre(camera, near))
+        sun = 1 - self.shade.at(ground.x, ground.y, pixels_a_metre(camera, near))
+        dark = np.where(ground.shown, 1 - sun, np.float32(0))
+        shares = (1 - light.sky / light.ground).astype(np.float32)
+        canvas *= cv2.merge([1 - share * dark for share in shares])
+        return sun
 
     def _passing(self, camera: Camera, vehicle: np.ndarray, rng: Rng) -> list[Standing]:
         """Others about the vehicle, none before it."""
@@ -202,7 +203,7 @@ def _draw_shade(rng: Rng, street: Street) -> Texture:
 
 def _level(direction: np.ndarray) -> np.ndarray:
     """The unit vector ``[3]`` of a direction on the map."""
-    level: np.ndarray = direction * [1, 1, 0]
+    level = direction * np.array([1, 1, 0])
     return level / np.linalg.norm(level)
 
 
@@ -288,23 +289,13 @@ def paint_ground(
             blend(canvas[where], colored(values[where], street.paint * color * irradiance), cover)
 
 
-def shade_ground(canvas: np.ndarray, ground: Ground, sun: np.ndarray, light: Light) -> None:
-    """Take the sun from the ground where something shades it."""
-    dark = np.where(ground.shown, 1 - sun, np.float32(0))
-    shares = (1 - light.sky / light.ground).astype(np.float32)
-    canvas *= cv2.merge([1 - share * dark for share in shares])
-
-
 def paint_shadows(canvas: np.ndarray, camera: Camera, things: list[Standing]) -> None:
     """Darken the ground below those who pass."""
     size = (canvas.shape[1], canvas.shape[0])
     for thing in things:
         left, right = thing.feet
-        deep = (
-            0.9
-            * np.linalg.norm(right - left)
-            * np.array([-camera.axes[0, 1], camera.axes[0, 0], 0])
-        )
+        away = np.array([-camera.axes[0, 1], camera.axes[0, 0], 0])
+        deep = 0.9 * np.linalg.norm(right - left) * away
         quad = np.stack([left - 0.1 * deep, right - 0.1 * deep, right + deep, left + deep])
         seen = outline(camera, quad, size)
         blur = 0.12 * pixels_a_metre(camera, left)

@@ -106,8 +106,6 @@ def _real_yaw(rng: Rng) -> float:
 def _like(rng: Rng, percentiles: tuple[float, ...]) -> float:
     """A draw from the distribution of these percentiles, its tails a little beyond them."""
     values = np.array(percentiles, float)
-    low, high = (
-        values[0] - 0.3 * (values[1] - values[0]),
-        values[-1] + 0.3 * (values[-1] - values[-2]),
-    )
+    low = values[0] - 0.3 * (values[1] - values[0])
+    high = values[-1] + 0.3 * (values[-1] - values[-2])
     return float(np.interp(rng.random(), [0, *_LEVELS, 1], [low, *values, high]))

@@ -112,7 +112,7 @@ class _Surface:
 def _surface(model: Model, hits: Hits, eye: np.ndarray, rays: np.ndarray) -> _Surface:
     corners = cv2.transpose(model.corners.take(hits.triangles, axis=0)).reshape(3, 6, -1)
     normal, (x, y, open_sky) = np.split((corners * hits.weights[:, None]).sum(axis=0), 2)
-    look, kind = _textures(model, x, y)
+    look, kind = _sampled(model.atlas.look, x, y), _sampled(model.atlas.kind, x, y)
     view = cv2.transpose(-rays.take(hits.rays, axis=0))
     points = eye.astype(np.float32)[:, None] - hits.distances * view
     normal = _bumped(normal, kind, model.mesh.across.take(hits.triangles))
@@ -231,12 +231,6 @@ def _dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def _mixed(weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """``weights @ rows``, for which BLAS would wake its threads."""
     return np.einsum("...c,ch->...h", weights, rows)
-
-
-def _textures(model: Model, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Look and kind of the atlas at each hit: uint8 ``[4, H]`` each."""
-    look, kind = (_sampled(image, x, y) for image in (model.atlas.look, model.atlas.kind))
-    return look, kind
 
 
 def _sampled(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -65,13 +65,6 @@ class Texture:
         return self.levels[min(level, len(self.levels) - 1)]
 
 
-def plane_to_pixels(
-    camera: Camera, origin: np.ndarray, across: np.ndarray, down: np.ndarray
-) -> np.ndarray:
-    """The homography ``[3, 3]`` from metres on a plane to pixels."""
-    return camera.to_pixels @ np.stack([across, down, origin - camera.eye], axis=1)
-
-
 def pixels_a_metre(camera: Camera, point: np.ndarray) -> float:
     """How large a thing at ``point`` comes out."""
     return float(camera.focal / max((point - camera.eye) @ camera.axes[2], 1.0))
@@ -194,7 +187,9 @@ def paint_upright(
         return
     across = feet[1] - feet[0]
     across = across / np.linalg.norm(across)
-    plane = plane_to_pixels(camera, feet[0] + rise, across, np.array([0, 0, -np.sign(top)]))
+    down = np.array([0, 0, -np.sign(top)])
+    # The homography from metres on the plane to pixels.
+    plane = camera.to_pixels @ np.stack([across, down, feet[0] + rise - camera.eye], axis=1)
     near = feet[np.linalg.norm(feet - camera.eye, axis=1).argmin()]
     part, (left, above) = canvas[where], (where[1].start, where[0].start)
     shift = np.array([[1, 0, -left], [0, 1, -above], [0, 0, 1.0]])

@@ -14,22 +14,10 @@ VISIBLE, HIDDEN_BY_ITSELF, HIDDEN_OTHERWISE = 0, 1, 2
 _TOLERANCE = 0.06  # metres; a point lies on the skin, not before it
 # People count points as visible that are seen edge on: a point shows if it would, were it this
 # much higher, further out, or nearer to its end of the vehicle, in metres. By one side's keypoint.
-_LENIENCE = {
-    2: (0.05, 0.10, 0.20),
-    3: (0.09, 0.13, 0.20),
-    4: (0.08, 0.10, 0.05),
-    7: (0.09, 0.12, 0.05),
-    8: (0.09, 0.13, 0.12),
-    9: (0.05, 0.12, 0.18),
-    10: (0.09, 0.14, 0.10),
-    11: (0.14, 0.12, 0.05),
-    12: (0.24, 0.10, 0.05),
-    13: (0.22, 0.10, 0.0),
-    14: (0.22, 0.12, 0.0),
-    15: (0.16, 0.08, 0.0),
-    16: (0.12, 0.10, 0.05),
-    17: (0.09, 0.10, 0.10),
-}
+_LENIENT = (2, 3, 4, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17)
+_UP = (0.05, 0.09, 0.08, 0.09, 0.09, 0.05, 0.09, 0.14, 0.24, 0.22, 0.22, 0.16, 0.12, 0.09)
+_OUT = (0.10, 0.13, 0.10, 0.12, 0.13, 0.12, 0.14, 0.12, 0.10, 0.10, 0.12, 0.08, 0.10, 0.10)
+_ALONG = (0.20, 0.20, 0.05, 0.05, 0.12, 0.18, 0.10, 0.05, 0.05, 0.0, 0.0, 0.0, 0.05, 0.10)
 _LEVELS = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
 # Percentiles of the published network's confidence on real crops, where people mark a point as
 # visible and where they do not.
@@ -94,9 +82,9 @@ def draw_confidences(rng: Rng, visibility: np.ndarray) -> np.ndarray:
 
 def _shows(vehicle: PlacedVehicle, points: np.ndarray, eye: np.ndarray) -> np.ndarray:
     """Whether the vehicle leaves each point, or a spot close by it, to the eye."""
-    half = len(points) // 2
-    near = np.array([point for point in range(len(points)) if point % half in _LENIENCE])
-    up, out, along = np.array([_LENIENCE[point % half] for point in near]).T
+    left = np.array(_LENIENT)
+    near = np.concatenate([left, left + len(points) // 2])
+    up, out, along = np.tile([_UP, _OUT, _ALONG], 2)
     side, end = np.sign(points[near, 1]), np.sign(points[near, 0])
     none = np.zeros_like(up)
     offsets = np.array(
