@@ -142,6 +142,7 @@ def test_the_folder_is_what_pamtri_reads_and_each_picture_can_be_taken_alone(tmp
         (synthesize, {"vehicles": 1}, "vehicles is 1; expected 2 to 10000000"),
         (synthesize, {"test_vehicles": 1}, "test_vehicles is 1"),
         (synthesize, {"images": 1}, "images is 1"),
+        (synthesize, {"images": 10**6}, "total_images is 80000000"),
         (synthesize, {"cameras": 1}, "cameras is 1"),
         (synthesize, {"models": 8}, "models is 8; expected 9 to"),
         (synthesize, {"pixels": 16}, "pixels is 16; expected 32 to 2048"),

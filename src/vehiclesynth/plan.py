@@ -86,6 +86,7 @@ def make_plan(
         images=(images, 2, _MOST),
         cameras=(cameras, 2, 9999),
         models=(len(TYPES) if models is None else models, len(TYPES), _MOST),
+        total_images=((vehicles + held_out) * images, 8, _MOST),
     )
     rng = stream(seed, FOR_PLAN)
     train = _covering_classes(rng, vehicles, prior)

@@ -58,13 +58,13 @@ def lawn(rng: Rng, blades: np.ndarray) -> np.ndarray:
     return cv2.blendLinear(soil, green, bare, 1 - bare)
 
 
-def leaves(rng: Rng, shape: tuple[int, int], *, depth: float = 1.0) -> np.ndarray:
+def leaves(rng: Rng, shape: tuple[int, int]) -> np.ndarray:
     """Foliage: lit leaves over dark gaps: float32 ``[*shape, 3]``."""
     rows, columns = shape
     lumps = clouds(rng, shape, (rows // 16, columns // 16))
     twigs = clouds(rng, shape, (rows // 4, columns // 4))
     fine = clouds(rng, shape, (rows // 2, columns // 2))
-    light = np.exp(np.clip(depth * (0.35 * lumps + 0.45 * twigs + 0.35 * fine), -1.8, 1.3))
+    light = np.exp(np.clip(0.35 * lumps + 0.45 * twigs + 0.35 * fine, -1.8, 1.3))
     base = np.array([0.062, 0.08, 0.04]) * rng.uniform(0.7, 1.4)
     base = base * np.exp(rng.normal(0, [0.1, 0.03, 0.1]))
     picture = colored(light, base)

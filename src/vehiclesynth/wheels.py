@@ -10,8 +10,6 @@ from .chance import Rng, pick
 from .chart import BLACK, CHROME, RUBBER, Chart, Matter, Pair
 from .look import Look, draw_gray
 
-_HEAVY = ("bus", "truck")
-
 
 def paint_wheels(look: Look, density: float) -> tuple[Chart, Chart]:
     """Charts of a wheel, centred at 0: what all have, and what one of them may have instead."""
@@ -23,7 +21,7 @@ def paint_wheels(look: Look, density: float) -> tuple[Chart, Chart]:
 
 def _paint_wheel(look: Look, rng: Rng, density: float) -> Chart:
     radius = look.body.wheel
-    heavy = look.kind in _HEAVY
+    heavy = look.kind in ("bus", "truck")
     chart = Chart((-radius, -radius), (radius, radius), density, RUBBER)
     rim = radius * (rng.uniform(0.52, 0.6) if heavy else rng.uniform(0.60, 0.76))
     chart.disc((0, 0), 0.92 * radius, RUBBER.tinted(1.4))
@@ -31,7 +29,7 @@ def _paint_wheel(look: Look, rng: Rng, density: float) -> Chart:
     metal = _metal(rng, heavy)
     chart.disc((0, 0), rim, metal.tinted(0.8))
     chart.disc((0, 0), 0.91 * rim, BLACK)
-    chart.ridge(_arc(0, 2 * np.pi, 0.96 * rim), 0.03, 1.0)
+    chart.ridge(_circle(0.96 * rim), 0.03, 1.0)
     chart.disc((0, 0), 0.5 * rim, draw_gray(rng, 0.03, 0.12))
     shares = [share for _, share in _FAMILIES.values()]
     family = "steel" if heavy else pick(rng, tuple(_FAMILIES), shares)
@@ -50,12 +48,11 @@ def _metal(rng: Rng, heavy: bool) -> Matter:
     return draw_gray(rng, 0.25, 0.5, 0.45) if draw < 0.78 else draw_gray(rng, 0.01, 0.06, 0.3)
 
 
-def _arc(first: float, last: float, radius: float) -> np.ndarray:
-    angles = np.linspace(first, last, 25)
-    return radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+def _circle(radius: float) -> np.ndarray:
+    return _polar(np.linspace(0, 2 * np.pi, 25), radius)
 
 
-def _polar(angles: np.ndarray, radii: np.ndarray) -> np.ndarray:
+def _polar(angles: np.ndarray, radii: float | np.ndarray) -> np.ndarray:
     return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
 
 
@@ -63,7 +60,7 @@ def _steel(chart: Chart, rim: float, metal: Matter, rng: Rng) -> None:
     """A plate with holes, or a cap on it."""
     holes, large = int(rng.integers(5, 13)), rng.uniform(0.08, 0.15)
     chart.disc((0, 0), 0.9 * rim, metal)
-    chart.ridge(_arc(0, 2 * np.pi, 0.5 * rim), 0.05, rng.choice([-1.0, 1.0]))
+    chart.ridge(_circle(0.5 * rim), 0.05, rng.choice([-1.0, 1.0]))
     for angle in np.arange(holes) * 2 * np.pi / holes:
         x, y = (0.68 * rim * np.array([np.cos(angle), np.sin(angle)])).tolist()
         chart.disc((x, y), large * rim, BLACK)
@@ -141,7 +138,7 @@ def _three(chart: Chart, rim: float, metal: Matter, rng: Rng) -> None:
 def _dish(chart: Chart, rim: float, metal: Matter, rng: Rng) -> None:
     """A closed disc with a ring of slots."""
     chart.disc((0, 0), 0.93 * rim, metal)
-    chart.ridge(_arc(0, 2 * np.pi, rng.uniform(0.6, 0.75) * rim), 0.06, -1.0)
+    chart.ridge(_circle(rng.uniform(0.6, 0.75) * rim), 0.06, -1.0)
     for angle in _turns(int(rng.integers(10, 24))).tolist():
         chart.line(_polar(np.full(2, angle), rim * np.array([0.72, 0.86])), 0.02, BLACK)
 
