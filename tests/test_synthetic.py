@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import sys
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import astuple
 from pathlib import Path
 
@@ -20,10 +19,17 @@ from PIL import Image
 
 from multitasknet import read_dataset, read_labels
 from multitasknet.cli import main
-from multitasknet.data.labels import LabelRow
 from multitasknet.vehicle.attributes import COLORS, TYPES
 from multitasknet.vehicle.maps import draw_maps
-from vehiclesynth import SyntheticError, make_plan, synthesize, synthesize_scenes, take_picture
+from vehiclesynth import (
+    Picture,
+    SyntheticError,
+    VehiclePlan,
+    make_plan,
+    synthesize,
+    synthesize_scenes,
+    take_picture,
+)
 from vehiclesynth.prior import PRIORS
 
 SMALL = {"vehicles": 2, "images": 2, "cameras": 2, "pixels": 64}
@@ -101,9 +107,8 @@ def test_the_folder_is_what_pamtri_reads_and_each_picture_can_be_taken_alone(tmp
     assert data.vehicles == {"train": 2, "test": 10}
     assert data.images == {"train": 4, "query": 10, "test": 10}
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
-    dataset, models = read_dataset(root), {}
-    records = {one.image.name: one for split in dataset.splits for one in split.records}
-    views = {}
+    splits, models, views = read_dataset(root).splits, {}, {}
+    records = {one.image.name: one for split in splits for one in split.records}
     for split, count in data.images.items():
         rows = read_labels(root / f"label_{split}.csv")
         assert len(rows) == count
@@ -112,12 +117,8 @@ def test_the_folder_is_what_pamtri_reads_and_each_picture_can_be_taken_alone(tmp
         assert {str(row.vehicle_id) for row in rows.values()} == set(models[split]) - {"vehicle"}
         views |= table(root / f"view_{split}.csv")
     assert models["query"] == models["test"]
-    pairs = [
-        (plan, picture)
-        for plan in make_plan(2, 2, 2, 3, models=9)
-        for picture in plan.pictures[-1:]
-    ]
-    for plan, picture in pairs[:6]:
+    for plan in make_plan(2, 2, 2, 3, models=9)[:6]:
+        picture = plan.pictures[-1]
         record = records[picture.name]
         assert models[picture.split][str(plan.vehicle_id)] == [str(plan.model)]
         shot = take_picture(plan, picture, seed=3, pixels=64)
@@ -140,17 +141,12 @@ def test_the_folder_is_what_pamtri_reads_and_each_picture_can_be_taken_alone(tmp
     ("make", "wrong", "named"),
     [
         (synthesize, {"vehicles": 1}, "vehicles is 1; expected 2 to 10000000"),
-        (synthesize, {"test_vehicles": 1}, "test_vehicles is 1"),
-        (synthesize, {"images": 1}, "images is 1"),
         (synthesize, {"images": 10**6}, "total_images is 80000000"),
-        (synthesize, {"cameras": 1}, "cameras is 1"),
         (synthesize, {"models": 8}, "models is 8; expected 9 to"),
         (synthesize, {"pixels": 16}, "pixels is 16; expected 32 to 2048"),
-        (synthesize, {"workers": 0}, "workers is 0"),
         (synthesize, {"seed": -1}, "seed is -1"),
         (synthesize, {"prior": "odd"}, "prior is 'odd'; expected even or real"),
         (synthesize_scenes, {"seconds": 0}, "seconds is 0; expected 1 to 3600"),
-        (synthesize_scenes, {"pixels": 32}, "pixels is 32; expected 64 to 2048"),
         (synthesize_scenes, {"scenes": 100}, "scenes is 100"),
     ],
 )
@@ -160,18 +156,17 @@ def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, make, wr
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("folder", "named"),
-    [("full", "full is not empty"), ("file", "is a file"), ("file/below", "cannot be made")],
-)
-def test_folders_that_will_not_do_are_refused(tmp_path, folder, named) -> None:
-    kept = tmp_path / "full" / "mine.txt", tmp_path / "file"
-    kept[0].parent.mkdir()
-    for path in kept:
-        path.write_text("keep")
-    with pytest.raises(SyntheticError, match=named):
-        synthesize(tmp_path / folder, **SMALL)
-    assert [path.read_text() for path in kept] == ["keep", "keep"]
+def test_folders_that_will_not_do_are_refused(tmp_path) -> None:
+    file = tmp_path / "file"
+    file.write_text("keep")
+    for folder, named in (
+        (tmp_path, "not empty"),
+        (file, "a file"),
+        (file / "a", "cannot be made"),
+    ):
+        with pytest.raises(SyntheticError, match=named):
+            synthesize(folder, **SMALL)
+    assert file.read_text() == "keep"
 
 
 def test_the_command_writes_a_data_set(tmp_path, capsys) -> None:
@@ -199,51 +194,7 @@ def test_a_missing_renderer_is_named_and_leaves_nothing(tmp_path, monkeypatch) -
     assert not list(tmp_path.iterdir())
 
 
-def test_identity_is_in_the_vehicle_and_not_in_the_background(tmp_path, monkeypatch) -> None:
-    def plans(*sizes: int, prior: str, **others: int | None) -> list:
-        return make_plan(*sizes, prior="even", **others)
-
-    # All colours, seen as real vehicles are.
-    monkeypatch.setattr("vehiclesynth.dataset.make_plan", plans)
-    sizes = {"vehicles": 2, "test_vehicles": 50, "images": 4, "cameras": 4, "pixels": 96}
-    root = synthesize(tmp_path / "data", **sizes, prior="real").root
-    chance = 1 / 50
-    background = rank1(root, corners_of)
-    assert background < 4 * chance
-    assert rank1(root, colors_of) > 2 * max(background, chance)
-
-
-def colors_of(pixels: np.ndarray, _: LabelRow) -> np.ndarray:
-    """A histogram of hue, saturation and value over the middle of the picture."""
-    height, width, _ = pixels.shape
-    middle = Image.fromarray(pixels[height // 6 : -height // 6, width // 6 : -width // 6])
-    hsv = np.reshape(middle.convert("HSV"), (-1, 3))
-    counts, _ = np.histogramdd(hsv, bins=(16, 4, 4), range=[(0, 256)] * 3)
-    return np.sqrt(counts.ravel() / len(hsv))
-
-
-def corners_of(pixels: np.ndarray, row: LabelRow) -> np.ndarray:
-    """The background in the four corners as 6x6 pixels; grey where a keypoint is near."""
-    (height, width, _), (x, y, _) = pixels.shape, row.keypoints.T
-    corners = []
-    for top in (0, height - height // 6):
-        for left in (0, width - width // 6):
-            corner = Image.fromarray(pixels[top : top + height // 6, left : left + width // 6])
-            across, down = np.abs(x - left) / width - 1 / 12, np.abs(y - top) / height - 1 / 12
-            near = (np.maximum(across, down) < 1 / 7).any()
-            corners.append(np.full((6, 6, 3), 128.0) if near else np.float64(corner.resize((6, 6))))
-    return np.stack(corners).ravel()
-
-
-def rank1(root: Path, features: Callable[[np.ndarray, LabelRow], np.ndarray]) -> float:
-    """Share of queries whose nearest neighbour in another camera is the same vehicle."""
-    ids, cameras, found = {}, {}, {}
-    for split in ("query", "test"):
-        rows = list(read_labels(root / f"label_{split}.csv").values())
-        ids[split] = np.array([row.vehicle_id for row in rows])
-        cameras[split] = np.array([row.image.split("_")[1] for row in rows])
-        pictures = (np.asarray(Image.open(root / f"image_{split}" / row.image)) for row in rows)
-        found[split] = np.stack([features(*pair) for pair in zip(pictures, rows, strict=True)])
-    distances = ((found["query"][:, None] - found["test"]) ** 2).sum(axis=2)
-    distances[cameras["query"][:, None] == cameras["test"]] = np.inf
-    return float((ids["test"][distances.argmin(axis=1)] == ids["query"]).mean())
+def test_each_picture_of_a_vehicle_before_a_camera_has_a_view_and_surroundings_of_its_own() -> None:
+    plan = VehiclePlan(1, 1, 1, tuple(Picture("train", 1, 1, index) for index in range(2)))
+    one, other = (take_picture(plan, picture, pixels=64) for picture in plan.pictures)
+    assert one.view != other.view and one.jpeg != other.jpeg

@@ -32,23 +32,23 @@ SHIPPED = ROOT / "assets" / "multitasknet_synthetic.ckpt"
 FROZEN = ("stem.", "blocks.0.", "blocks.1.", "blocks.2.")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def examples() -> Iterator[None]:
+@pytest.fixture(scope="module")
+def scripts() -> Iterator[list[ModuleType]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "examples")
         for name, value in import_module("torch_training").ENVIRONMENT.items():
             patch.setenv(name, value)
-        yield
+        yield [import_module(f"train_{name}") for name in ("multitasknet", "vehiclereid")]
 
 
 @pytest.fixture(scope="module")
-def multitasknet(examples: None) -> ModuleType:
-    return import_module("train_multitasknet")
+def multitasknet(scripts: list[ModuleType]) -> ModuleType:
+    return scripts[0]
 
 
 @pytest.fixture(scope="module")
-def vehiclereid(examples: None) -> ModuleType:
-    return import_module("train_vehiclereid")
+def vehiclereid(scripts: list[ModuleType]) -> ModuleType:
+    return scripts[1]
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +75,8 @@ def assert_published(network: torch.nn.Module, path: Path) -> None:
         np.testing.assert_allclose(found[name], wanted[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-def test_vehiclereid_trains_goes_on_and_writes_what_the_package_evaluates(
-    vehiclereid, data: Path, tmp_path: Path, capsys, monkeypatch
+def test_vehiclereid_trains_goes_on_and_is_what_the_package_evaluates(
+    vehiclereid, data, tmp_path, capsys, monkeypatch
 ) -> None:
     monkeypatch.setattr(vehiclereid.VehicleReID, "start_from_imagenet", lambda network: None)
     output = tmp_path / "reid.pth"
@@ -97,9 +97,7 @@ def test_vehiclereid_trains_goes_on_and_writes_what_the_package_evaluates(
     assert_published(network, output)
 
 
-def test_multitasknets_last_block_alone_can_be_trained(
-    multitasknet, data: Path, tmp_path: Path, monkeypatch
-) -> None:
+def test_the_last_block_alone_can_be_trained(multitasknet, data, tmp_path, monkeypatch) -> None:
     """What lies before it stays, and training starts where the weights are."""
     output = tmp_path / "a.pth"
     options = f"--output={output}", "--stages", "32:2", f"--weights={SHIPPED}", "--last-block"
@@ -128,9 +126,7 @@ def test_multitasknets_last_block_alone_can_be_trained(
         run(monkeypatch, multitasknet, data, *options, "--views=3")
 
 
-def test_multitasknet_gives_what_the_package_makes_of_its_inputs_and_weights(
-    multitasknet, data: Path, tmp_path: Path, monkeypatch
-) -> None:
+def test_multitasknet_gives_what_the_package_has(multitasknet, data, tmp_path, monkeypatch) -> None:
     run(monkeypatch, multitasknet, data, f"--output={tmp_path / 'a.pth'}", "--stages", "32:1")
     records, spec = read_dataset(data, ("train",)).train.records[:8], MultiTaskNetSpec()
     x, p = batch_inputs([load_sample(one, spec) for one in records], spec, (64, 64))
@@ -142,6 +138,10 @@ def test_multitasknet_gives_what_the_package_makes_of_its_inputs_and_weights(
     np.testing.assert_allclose(ours[:, :3], x[:, :3], atol=1e-5)
     # It draws segments into the squeezed picture, the package into the whole one.
     assert np.abs(ours.numpy()[:, 3:] - x[:, 3:]).mean() < 0.02 * np.abs(x[:, 3:]).mean()
+    weights = ROOT / "assets" / "vehiclepose_synthetic.ckpt"
+    (found,) = multitasknet.with_poses(str(weights), records[:1])
+    (estimated,) = PoseEstimator(weights, flip_test=False).estimate([records[0].image])
+    np.testing.assert_allclose(found.keypoints, estimated.keypoints, atol=1e-3)
 
     network.start_from(tmp_path / "a.pth")
     with torch.no_grad():
@@ -153,20 +153,7 @@ def test_multitasknet_gives_what_the_package_makes_of_its_inputs_and_weights(
         np.testing.assert_allclose(package.asnumpy(), script.numpy(), rtol=1e-3, atol=1e-3)
 
 
-def test_poses_are_those_that_a_pose_network_finds(multitasknet, data: Path) -> None:
-    records = list(read_dataset(data, ("query",)).query.records[:2])
-    weights = ROOT / "assets" / "vehiclepose_synthetic.ckpt"
-    found = multitasknet.with_poses(str(weights), records)
-    poses = PoseEstimator(weights, flip_test=False).estimate([one.image for one in records])
-    for record, one, pose in zip(records, found, poses, strict=True):
-        assert one.vehicle_id == record.vehicle_id
-        assert np.allclose(one.keypoints, pose.keypoints, atol=1e-3)
-    assert multitasknet.with_poses("labels", records) == records
-
-
-def test_frozen_layers_stay_and_unlabelled_pictures_teach_their_vehicle(
-    vehiclereid, data: Path
-) -> None:
+def test_frozen_layers_stay_and_unlabelled_pictures_teach_their_vehicle(vehiclereid, data) -> None:
     network = vehiclereid.VehicleReID(10)
     unlabelled = [
         replace(one, color_id=None, type_id=13, keypoints=None)
@@ -201,9 +188,7 @@ def test_its_body_starts_with_what_imagenets_makes_of_a_picture(vehiclereid) -> 
         torch.testing.assert_close(network.features(x), theirs.extract_features(x))
 
 
-def test_a_batch_has_images_of_each_vehicle_and_vehicles_that_are_alike(
-    vehiclereid, data: Path, tmp_path: Path
-) -> None:
+def test_a_batch_has_images_of_vehicles_that_are_alike(vehiclereid, data, tmp_path) -> None:
     shared = import_module("identity_training")
     pictures = pictures_of(vehiclereid, data) * 2
     stages = (32, 2), (64, 1)
@@ -217,28 +202,19 @@ def test_a_batch_has_images_of_each_vehicle_and_vehicles_that_are_alike(
         np.testing.assert_array_equal(one, again)
     with pytest.raises(SystemExit, match=r"takes 16 vehicles .* have 10; .* 8 to 40"):
         shared.Batches(pictures, vehiclereid.made, stages=stages, batch=64, seed=0)
-
-    # Alike are those of a model and colour; of no model that is known: type and colour.
-    looks = {}
-    for root in (tmp_path / "a", tmp_path / "b"):
-        root.mkdir()
-        (root / "model_train.csv").write_text("vehicle,model\n1,m7\n2,m7\n3,m8\n")
-        known = {"color_id": 2, "type_id": 5, "origin": f"{root}/label_train.csv:9"}
-        for vehicle in range(1, 5):
-            record = shared.Record(Path("x.jpg"), vehicle, **known)
-            looks[root.name, vehicle] = shared.look_of(record)
-    assert looks["a", 1] == looks["a", 2]
-    assert looks["a", 4] == looks["b", 4]
-    assert len({looks[key] for key in (("a", 1), ("a", 3), ("a", 4), ("b", 1))}) == 4
+    # Alike are those of a model and colour of one data set; of no known model: type and colour.
+    (tmp_path / "model_train.csv").write_text("vehicle,model\n1,m7\n2,m7\n3,m8\n")
+    known = {"color_id": 2, "type_id": 5, "origin": f"{tmp_path}/label_train.csv:9"}
+    looks = [shared.look_of(shared.Record(Path("x.jpg"), n, **known)) for n in range(1, 5)]
+    assert looks[0] == looks[1] != looks[2] != looks[3] == ("type 5", 2)
 
 
 def test_the_losses_are_smallest_where_vehicles_are_apart(vehiclereid) -> None:
     shared = import_module("identity_training")
     vehicles, weight = torch.tensor([0, 0, 1, 1]), torch.eye(3)
-    apart = weight[vehicles]
-    mixed = torch.nn.functional.normalize(torch.rand(4, 3, generator=torch.manual_seed(0)))
+    apart, mixed = weight[vehicles], weight[[0, 1, 1, 2]]
     assert shared.comparing_loss(apart, vehicles) < shared.comparing_loss(mixed, vehicles)
-    right = shared.identity_loss(apart, weight, vehicles)
-    assert right < shared.identity_loss(mixed, weight, vehicles)
     least = np.log1p(2 * np.exp(shared.SCALE * (shared.MARGIN - 1)))
+    right = shared.identity_loss(apart, weight, vehicles)
     assert float(right) == pytest.approx(least, abs=1e-6)
+    assert right < shared.identity_loss(mixed, weight, vehicles)
