@@ -1,0 +1,105 @@
+"""The surroundings and the optics of generated pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from vehiclesynth.camera import Camera
+from vehiclesynth.foreground import draw_foreground
+from vehiclesynth.light import Light, draw_light
+from vehiclesynth.optics import Optics, develop, draw_optics
+from vehiclesynth.place import Place, draw_place
+
+SIZE = (160, 128)
+OVERCAST = Light(np.array([0, 0.6, 0.8]), np.zeros(3), np.array([0.7, 0.75, 0.8]), 0.5, False)
+
+
+def looking_down(degrees: float) -> Camera:
+    """A camera 15 m behind the vehicle, looking ahead."""
+    angle = np.radians(degrees)
+    forward = np.array([np.cos(angle), 0, -np.sin(angle)])
+    right = np.array([0, -1.0, 0])
+    axes = np.stack([right, np.cross(forward, right), forward])
+    return Camera(np.array([-15.0, 0, 4.0]), axes, 400.0, np.array([80.0, 64.0]))
+
+
+@pytest.fixture(scope="module")
+def place() -> Place:
+    return draw_place(np.random.default_rng(3), wide=False)
+
+
+@pytest.fixture(scope="module")
+def sharp() -> Optics:
+    optics = draw_optics(np.random.default_rng(0), wide=False)
+    return replace(optics, blur=0.0, halo=0.0, noise=0.0, haze=0.0)
+
+
+@pytest.fixture(scope="module")
+def scene() -> np.ndarray:
+    return np.random.default_rng(0).uniform(0.1, 0.4, (128, 160, 3)).astype(np.float32)
+
+
+def developed(scene: np.ndarray, optics: Optics, **how: object) -> np.ndarray:
+    """What a camera that sees little else makes of a scene, at the scene's size."""
+    options = {"around": float(scene.mean()), "scale": 1.0, "motion": (0, 0), "size": SIZE} | how
+    return develop(scene, optics, np.random.default_rng(0), **options)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_backdrop_is_light_and_the_sky_above_it_sends_what_is_mirrored(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    light = draw_light(rng, wide=True)
+    place = draw_place(rng, wide=True)
+    backdrop = place.backdrop(looking_down(rng.uniform(-5, 35)), light, SIZE, rng, wet=seed % 2)
+    assert backdrop.color.shape == (128, 160, 3) and backdrop.color.dtype == np.float32
+    assert np.isfinite(backdrop.color).all() and backdrop.color.min() >= 0
+    assert backdrop.sun.min() >= 0 and backdrop.sun.max() <= 1
+    mirrored = place.environment(light)
+    angle = (np.arange(32) + 0.5) * np.pi / 64
+    weight = np.cos(angle) * np.sin(angle) * (np.pi / 64) * (2 * np.pi / 128) / np.pi
+    irradiance = (mirrored[:32] * weight[:, None, None]).sum(axis=(0, 1))
+    assert irradiance == pytest.approx(light.sky, rel=0.1)
+
+
+def test_the_sky_is_above_the_horizon(place: Place) -> None:
+    empty = replace(place, busy=0.0, street=replace(place.street, standing=()))
+    color = empty.backdrop(looking_down(0), OVERCAST, SIZE, np.random.default_rng(0)).color
+    assert color[:60].mean() > 0.6 * OVERCAST.sky.mean()
+    assert color[70:].mean() < 0.5 * OVERCAST.sky.mean()
+
+
+def test_the_place_looks_alike_whichever_way_the_vehicle_drives(place: Place) -> None:
+    camera, turn = looking_down(14), np.diag([-1.0, -1, 1])
+    turned = replace(camera, eye=turn @ camera.eye, axes=camera.axes @ turn)
+    away, toward = (
+        place.backdrop(one, OVERCAST, SIZE, np.random.default_rng(1)).color
+        for one in (camera, turned)
+    )
+    assert np.abs(away - toward).mean() < 0.01
+
+
+def test_foregrounds_are_rare_and_cover_little() -> None:
+    rng = np.random.default_rng(0)
+    layers = [draw_foreground(rng, SIZE, OVERCAST, wide=False) for _ in range(300)]
+    drawn = [layer for layer in layers if layer]
+    assert 20 <= len(drawn) <= 55
+    assert np.mean([cover.mean() for _, cover in drawn]) < 0.2
+    for color, cover in drawn:
+        assert np.isfinite(color).all() and color.min() >= 0
+        assert cover.min() >= 0 and cover.max() <= 1
+
+
+def test_a_small_source_has_less_detail_and_motion_smears_along_itself(sharp, scene) -> None:
+    fine, coarse = (developed(scene, sharp, scale=scale) for scale in (1.0, 0.3))
+    assert cv2.Laplacian(coarse, cv2.CV_64F).var() < 0.1 * cv2.Laplacian(fine, cv2.CV_64F).var()
+    moved = developed(scene, sharp, motion=(8, 0)).astype(float)
+    assert np.abs(np.diff(moved, axis=1)).mean() < 0.5 * np.abs(np.diff(moved, axis=0)).mean()
+
+
+def test_exposure_makes_up_for_the_dark_but_not_wholly(sharp, scene) -> None:
+    bright, dark = (developed(scene * level, sharp).mean() for level in (1.0, 0.2))
+    assert 0.5 * bright < dark < bright
