@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,11 @@ def plan(vehicles: int = 3, cameras: int = 2, images: int = 2) -> list[Drawn]:
     return train + test
 
 
+def of_splits(drawn: list[Drawn]) -> Iterator[tuple[str, list[Drawn]]]:
+    for split, folder in SPLIT_FOLDERS.items():
+        yield folder, [one for one in drawn if one.split == split]
+
+
 def draw_images(root: Path, drawn: list[Drawn]) -> None:
     for one in drawn:
         folder = root / f"image_{SPLIT_FOLDERS[one.split]}"
@@ -73,31 +80,23 @@ def draw_images(root: Path, drawn: list[Drawn]) -> None:
 def pamtri(root: Path, drawn: list[Drawn], *, maps: bool = False) -> Path:
     """The PAMTRI layout, on request with stored heatmaps and segments."""
     draw_images(root, drawn)
-    for split, folder in SPLIT_FOLDERS.items():
-        rows = [
-            [one.name, one.vehicle, one.color, one.kind, *one.keypoints.reshape(-1).tolist()]
-            for one in drawn
-            if one.split == split
-        ]
-        _write_csv(root / f"label_{folder}.csv", rows)
-    for one in drawn if maps else ():
-        _store_maps(root, one)
+    for folder, ones in of_splits(drawn):
+        ids = [(one.name, one.vehicle, one.color, one.kind) for one in ones]
+        poses = [one.keypoints.ravel().tolist() for one in ones]
+        write_csv(root / f"label_{folder}.csv", map(chain, ids, poses))
+        for one in ones if maps else ():
+            with Image.open(root / f"image_{folder}" / one.name) as image:
+                size = dict(zip(("width", "height"), image.size, strict=True))
+            sure = one.keypoints * [1, 1, 0] + [0, 0, 1]  # segments are drawn whatever they are
+            for kind, stack in (
+                ("heatmap", draw_heatmaps(one.keypoints, **size)),
+                ("segment", draw_segments(sure, **size)),
+            ):
+                target = root / f"{kind}_{folder}" / Path(one.name).stem
+                target.mkdir(parents=True)
+                for index, values in enumerate(stack):
+                    Image.fromarray(values).save(target / f"{index:02}.jpg", quality=95)
     return root
-
-
-def _store_maps(root: Path, one: Drawn) -> None:
-    folder, stem = SPLIT_FOLDERS[one.split], Path(one.name).stem
-    with Image.open(root / f"image_{folder}" / one.name) as image:
-        width, height = image.size
-    sure = one.keypoints * [1, 1, 0] + [0, 0, 1]  # segments are drawn whatever the confidences
-    for kind, stack in (
-        ("heatmap", draw_heatmaps(one.keypoints, width=width, height=height)),
-        ("segment", draw_segments(sure, width=width, height=height)),
-    ):
-        target = root / f"{kind}_{folder}" / stem
-        target.mkdir(parents=True)
-        for index, values in enumerate(stack):
-            Image.fromarray(values).save(target / f"{index:02}.jpg", quality=95)
 
 
 def veri(root: Path, drawn: list[Drawn]) -> Path:
@@ -115,8 +114,8 @@ def veri(root: Path, drawn: list[Drawn]) -> Path:
             f'<Items number="1" note="\u8f66">\n{items}</Items>\n</TrainingImages>\n'
         )
         (root / f"{name}_label.xml").write_bytes(text.encode("gb2312"))
-    for split, folder in SPLIT_FOLDERS.items():
-        names = [one.name for one in drawn if one.split == split]
+    for folder, ones in of_splits(drawn):
+        names = [one.name for one in ones]
         (root / f"name_{folder}.txt").write_text("\n".join(names) + "\n")
     return root
 
@@ -124,16 +123,17 @@ def veri(root: Path, drawn: list[Drawn]) -> Path:
 def plain_csv(root: Path, drawn: list[Drawn]) -> Path:
     """A folder with CSV files; the gallery leaves camera, colour and type out."""
     draw_images(root, drawn)
-    for split, folder in SPLIT_FOLDERS.items():
-        rows = [["image", "vehicle_id", "camera", "color", "type"]]
-        for one in drawn:
-            if one.split == split:
-                known = f"c{one.camera:03}", one.color, "sedan"
-                rows.append([f"image_{folder}/{one.name}", one.vehicle, *known])
-        _write_csv(root / f"{split}.csv", [row[:2] if split == "gallery" else row for row in rows])
+    for folder, ones in of_splits(drawn):
+        columns = slice(2 if folder == "test" else 5)
+        rows = [("image", "vehicle_id", "camera", "color", "type")]
+        for one in ones:
+            image, camera = f"image_{folder}/{one.name}", f"c{one.camera:03}"
+            rows.append((image, one.vehicle, camera, one.color, "sedan"))
+        name = "gallery" if folder == "test" else folder
+        write_csv(root / f"{name}.csv", [row[columns] for row in rows])
     return root
 
 
-def _write_csv(path: Path, rows: list[list]) -> None:
+def write_csv(path: Path, rows: Iterable[Iterable]) -> None:
     with path.open("w", newline="") as file:
         csv.writer(file).writerows(rows)

@@ -19,14 +19,12 @@ import pytest
 from PIL import Image
 
 from multitasknet.vehicle.attributes import COLORS, TYPES
-from multitasknet.vehicle.keypoints import visible_surfaces
 from vehiclesynth import make_plan, scene
 from vehiclesynth.camera import Camera, look_at
 from vehiclesynth.chart import Matter
 from vehiclesynth.light import draw_light
 from vehiclesynth.look import draw_look
 from vehiclesynth.model import Model, build_model
-from vehiclesynth.optics import develop, draw_optics
 from vehiclesynth.place import draw_place
 from vehiclesynth.prior import PRIORS, View, draw_crop, draw_view
 from vehiclesynth.scene import Shot, Station, draw_station, shoot
@@ -107,22 +105,14 @@ def test_visibility_agrees_with_rays_through_the_triangles(kind) -> None:
     for yaw, elevation in ((10, 12), (115, 12), (220, 12), (325, 12)):
         camera = camera_at(model, yaw, elevation)
         kinds, blocked = kinds_at(model, camera), are_blocked(model, camera.eye, model.keypoints)
+        rear, front = camera.project(model.keypoints[:2])[0][:, 0]
+        assert (front < rear) == (yaw < 180), yaw  # seen from its left, it points to the left
         # What stands free is visible; the leniency only adds to that, and nothing to wheels.
         assert (kinds[~blocked] == VISIBLE).all(), yaw
         assert (kinds[wheels] == blocked[wheels]).all(), yaw
         for point in model.keypoints[blocked & (kinds == VISIBLE)]:
             spots = point + 0.3 * np.concatenate([np.eye(3), -np.eye(3)])
             assert not are_blocked(model, camera.eye, spots).all()
-
-
-@pytest.mark.parametrize("kind", TYPES)
-def test_each_side_shows_its_own_surface(kind) -> None:
-    model = model_of(kind, seed=3)
-    for yaw, surface in ((0, 10), (90, 1), (180, 6), (270, 4)):
-        camera = camera_at(model, yaw, 11)
-        points, _ = camera.project(model.keypoints)
-        pose = np.column_stack([points, kinds_at(model, camera) == VISIBLE])
-        assert surface in visible_surfaces(pose), yaw
 
 
 def test_what_another_vehicle_covers_is_hidden_otherwise() -> None:
@@ -289,8 +279,7 @@ def test_panels_of_a_colour_come_out_as_on_real_crops(color, realism, stations) 
 
 
 def test_statistics_of_pictures_and_distributions_whose_values_are_known(realism) -> None:
-    slope = np.linspace(60, 180, 256)[None].repeat(200, axis=0)
-    noisy = slope + np.random.default_rng(0).normal(0, 4, slope.shape)
+    noisy = np.random.default_rng(0).normal(100, 4, (200, 256))
     assert realism.appearance.noise(noisy) == pytest.approx(4, rel=0.1)
     values = np.arange(100) + 0.5
     for made, real, expected in (
@@ -318,21 +307,3 @@ def test_the_sky_above_a_place_sends_the_light_that_falls_on_it(seed) -> None:
     weight = np.cos(angle) * np.sin(angle) * (np.pi / 64) * (2 * np.pi / 128) / np.pi
     irradiance = (place.environment(light)[:32] * weight[:, None, None]).sum(axis=(0, 1))
     assert irradiance == pytest.approx(light.sky, rel=0.1)
-
-
-def test_small_sources_lack_detail_motion_smears_and_exposure_makes_up_for_the_dark() -> None:
-    optics = draw_optics(np.random.default_rng(0), wide=False)
-    optics = replace(optics, blur=0.0, halo=0.0, noise=0.0, haze=0.0)
-    scene = np.random.default_rng(0).uniform(0.1, 0.4, (128, 160, 3)).astype(np.float32)
-
-    def developed(level: float = 1.0, **how: object) -> np.ndarray:
-        """What a camera that sees little else makes of the scene."""
-        linear, rng = level * scene, np.random.default_rng(0)
-        how = {"around": float(linear.mean()), "size": (160, 128)} | how
-        return develop(linear, optics, rng, **how).astype(float)
-
-    fine, coarse = developed(), developed(scale=0.3)
-    assert cv2.Laplacian(coarse, cv2.CV_64F).var() < 0.1 * cv2.Laplacian(fine, cv2.CV_64F).var()
-    moved = developed(motion=(8, 0))
-    assert np.abs(np.diff(moved, axis=1)).mean() < 0.5 * np.abs(np.diff(moved, axis=0)).mean()
-    assert 0.5 * fine.mean() < developed(level=0.2).mean() < fine.mean()

@@ -21,7 +21,7 @@ from vehiclesynth.look import draw_look
 from vehiclesynth.model import Model, build_model
 from vehiclesynth.scene import draw_station
 from vehiclesynth.street import draw_street
-from vehiclesynth.traffic import RATE, Passage, Post, draw_traffic, drive
+from vehiclesynth.traffic import RATE, Passage, draw_traffic, drive
 
 
 @settings(max_examples=30, deadline=None)
@@ -36,16 +36,11 @@ def test_vehicles_pass_cameras_in_order_and_never_drive_into_each_other(
 ) -> None:
     rng = np.random.default_rng(seed)
     traffic = draw_traffic(rng, vehicles, cameras, seconds)
-    starts = np.array([(post.start - traffic.posts[0].start).seconds for post in traffic.posts])
     for times, oncoming in zip(traffic.arrivals, traffic.oncoming, strict=True):
         passed = np.flatnonzero(~np.isnan(times))
         assert np.all(np.diff(passed) == 1)
         assert len(passed) == 1 if oncoming else len(passed) >= min(2, cameras)
         assert np.all((times[passed] > 0) & (times[passed] < seconds))
-        if seconds == 60:  # from film to film at 15 to 100 km/h
-            ways = [metres(*traffic.posts[i : i + 2]) for i in passed[:-1]]
-            speeds = ways / np.diff(starts[passed] + times[passed])
-            assert np.all((speeds > 4) & (speeds < 28))
     lengths = rng.uniform(4, 12, vehicles)
     street = draw_street(rng, wide=False)
     passages = drive(rng, street, traffic.arrivals[:, 0], traffic.oncoming, lengths, seconds)
@@ -58,12 +53,6 @@ def test_vehicles_pass_cameras_in_order_and_never_drive_into_each_other(
             if abs(one.y - other.y) < 1.5:
                 bumpers = (lengths[one.vehicle] + lengths[other.vehicle]) / 2
                 assert np.all(np.abs(one.x - other.x) > bumpers)
-
-
-def metres(one: Post, other: Post) -> float:
-    north = 111_320 * (other.latitude - one.latitude)
-    east = 111_320 * np.cos(np.radians(one.latitude)) * (other.longitude - one.longitude)
-    return float(np.hypot(north, east))
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +136,7 @@ def test_the_folders_are_those_of_cityflow_or_mot_whatever_the_workers(tmp_path)
         for folder in (root / scene / post[0] for post in posts):
             video = cv2.VideoCapture(str(folder / "vdo.avi"))
             assert video.get(cv2.CAP_PROP_FPS) == RATE
-            assert {video.read()[1].shape for _ in range(RATE)} == {(72, 96, 3)}
-            assert not video.read()[0]
+            assert [video.read()[0] for _ in range(RATE + 1)] == [True] * RATE + [False]
             for row in rows_of(folder / "gt/gt.txt"):
                 frame, vehicle, left, top, width, height, *rest = map(int, row)
                 assert 1 <= frame <= RATE and vehicle in vehicles and rest == [1, -1, -1, -1]
@@ -157,12 +145,9 @@ def test_the_folders_are_those_of_cityflow_or_mot_whatever_the_workers(tmp_path)
     again = synthesize_scenes(tmp_path / "again", scenes=2, **TINY, workers=2).root
     for path in [path for path in root.rglob("*") if path.is_file()]:
         assert path.read_bytes() == (again / path.relative_to(root)).read_bytes(), path
-
     frames = synthesize_scenes(tmp_path / "frames", scenes=1, **TINY, frames=True).root
-    camera = frames / "S01" / "c001"
-    pictures = sorted((camera / "img1").iterdir())
-    assert [path.name for path in pictures] == [f"{n:06}.jpg" for n in range(1, RATE + 1)]
-    assert Image.open(pictures[0]).size == (96, 72)
+    filmed, camera = root / "S01" / "c001", frames / "S01" / "c001"
+    pictures = [camera / "img1" / f"{number:06}.jpg" for number in range(1, RATE + 1)]
+    assert {Image.open(path).size for path in pictures} == {(96, 72)}
     assert "seqLength=10\nimWidth=96\nimHeight=72" in (camera / "seqinfo.ini").read_text()
-    assert rows_of(camera / "gt/gt.txt") == rows_of(root / "S01" / "c001" / "gt/gt.txt")
-    assert not (camera / "vdo.avi").exists()
+    assert rows_of(camera / "gt/gt.txt") == rows_of(filmed / "gt/gt.txt")

