@@ -292,7 +292,7 @@ def test_statistics_of_pictures_and_distributions_whose_values_are_known(realism
 
 
 def test_generated_pictures_are_measured_and_every_row_is_named(realism) -> None:
-    samples = realism.generated("real", 2, 1)
+    samples = list(realism.generated("real", 2, 1))
     text = realism.report(samples, "for a test", realism.paint_rows(1, 2))
     for name in (*realism.IMAGE, *realism.POSE, *realism.MARKED, *COLORS, *TYPES):
         assert f"| {name}".replace("*", "\\*") in text
