@@ -25,6 +25,7 @@ from vehiclesynth.chart import Matter
 from vehiclesynth.light import draw_light
 from vehiclesynth.look import draw_look
 from vehiclesynth.model import Model, build_model
+from vehiclesynth.optics import develop
 from vehiclesynth.place import draw_place
 from vehiclesynth.prior import PRIORS, View, draw_crop, draw_view
 from vehiclesynth.scene import Shot, Station, draw_station, shoot
@@ -189,6 +190,17 @@ def test_the_keypoints_lie_where_the_picture_shows_the_vehicle(stations) -> None
         found = [(left, top), (left + wide - 1, top + tall - 1)]
         expected = [hull.min(axis=(0, 1)), hull.max(axis=(0, 1))]
         assert np.abs(np.subtract(found, expected)).max() < 0.12 * max(differs.shape)
+
+
+def test_points_move_as_the_lens_bends_the_picture(stations) -> None:
+    size, dot = (160, 128), (20, 30)
+    optics = replace(stations["real"][0].optics, barrel=0.05, noise=0.0)
+    scene = cv2.circle(np.full((128, 160, 3), 0.05, np.float32), dot, 3, (1.0, 1.0, 1.0), -1)
+    photo = develop(scene, optics, np.random.default_rng(0), around=0.1, size=size).mean(axis=2)
+    rows, columns = np.nonzero(photo > (photo.min() + photo.max()) / 2)
+    (bent,) = optics.bent(np.array([dot]), size)
+    assert np.linalg.norm(bent - dot) > 2
+    assert bent == pytest.approx([columns.mean(), rows.mean()], abs=0.5)
 
 
 def test_individuals_of_a_model_share_its_shape_and_differ_in_their_skin() -> None:

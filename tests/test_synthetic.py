@@ -84,6 +84,7 @@ def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers(tmp_path,
         synthesize(tmp_path / name, **small, workers=workers)
     one, two, other = (contents(tmp_path / name) for name in ("one", "two", "other"))
     assert one == two != other and len(one) == 3 * 3 + 24
+    assert len({data for name, data in one.items() if name.endswith("jpg")}) == 24
 
 
 def table(path: Path) -> dict[str, list[str]]:
