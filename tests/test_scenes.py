@@ -110,7 +110,7 @@ def test_the_nearer_vehicle_is_in_front_and_what_is_hidden_or_far_has_no_box(sta
     inside = slice(y1 + 4, y2 - 4), slice((3 * x1 + x2) // 4, (x1 + 3 * x2) // 4)
     assert np.abs(both.pixels[inside].astype(int) - car.pixels[inside]).mean() < 12
     for y, seen in ((0, {1}), (1.6, {1}), (2.0, {0, 1})):  # less than a third has no box
-        assert set(shot(stage, models, {0: (32, y), 1: (20, 0)}).boxes) == seen
+        assert set(shot(stage, models, {1: (20, 0), 0: (32, y)}).boxes) == seen
     for x in (-1, 5, 104):  # the last is far, the others half out of the picture
         assert shot(stage, models, {0: (x, 0)}).boxes == {}
 
