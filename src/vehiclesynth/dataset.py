@@ -23,7 +23,7 @@ from .model import build_model
 from .plan import SPLITS, Picture, VehiclePlan, make_plan
 from .scene import Shot, Station, draw_station, shoot
 from .trace import import_embree
-from .work import check, check_folder, run, whole_folder, write_csv
+from .work import check, run, whole_folder, write_csv
 
 _LOG = logging.getLogger(__name__)
 
@@ -86,7 +86,6 @@ def synthesize(
     """
     root = Path(root)
     check(prior, seed, pixels=(pixels, 32, 2048), workers=(workers, 1, 9999))
-    check_folder(root)
     plans = make_plan(
         vehicles, images, cameras, seed, prior=prior, test_vehicles=test_vehicles, models=models
     )

@@ -14,7 +14,7 @@ from .lettering import draw_number, draw_word
 from .loft import Loft
 from .look import Look, draw_gray, draw_paint, draw_vivid
 from .marks import stick
-from .mesh import plain_mesh
+from .mesh import grid_mesh
 
 _RED_STRIP, _WHITE_STRIP = Matter((0.45, 0.03, 0.03), 0.2), Matter((0.6, 0.6, 0.6), 0.2)
 _SAND = ((0.26, 0.20, 0.12), (0.12, 0.10, 0.08), (0.30, 0.29, 0.27), (0.05, 0.05, 0.05))
@@ -210,7 +210,7 @@ def _heap(rng: Rng, low: np.ndarray, high: np.ndarray) -> Fitting:
     x = low[0] + 0.1 + u * (high[0] - low[0] - 0.2)
     y = low[1] + 0.06 + v * (high[1] - low[1] - 0.12)
     points = np.stack([x, y, z], axis=2)
-    return Fitting(Matter(pick(rng, _SAND)), plain_mesh(points))
+    return Fitting(Matter(pick(rng, _SAND)), grid_mesh(points))
 
 
 def _goods(rng: Rng, low: np.ndarray, high: np.ndarray, count: int) -> list[Fitting]:

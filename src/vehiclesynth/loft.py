@@ -106,7 +106,7 @@ class Loft:
         ):
             kept, skin, outward = (values[:, columns] for values in (flat, points, normals))
             places = chart.pixels(kept[..., [1, 3] if across else [0, 2]]) + start
-            pieces.append(grid_mesh(skin, places, across=across, normals=outward))
+            pieces.append(grid_mesh(skin, outward, places, across=across))
         return joined(pieces)
 
     def _grid(self) -> tuple[np.ndarray, np.ndarray]:

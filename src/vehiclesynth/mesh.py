@@ -46,15 +46,21 @@ def joined(meshes: Sequence[Mesh]) -> Mesh:
 
 
 def grid_mesh(
-    points: np.ndarray, places: np.ndarray, *, across: bool, normals: np.ndarray | None = None
+    points: np.ndarray,
+    normals: np.ndarray | None = None,
+    places: np.ndarray | None = None,
+    *,
+    across: bool = False,
 ) -> Mesh:
-    """The cells of a grid of points ``[R, C, 3]`` with atlas places ``[R, C, 2]``."""
+    """The cells of a grid of points ``[R, C, 3]`` with normals, and atlas places ``[R, C, 2]``."""
     rows, columns = points.shape[:2]
     first = np.arange((rows - 1) * columns).reshape(rows - 1, columns)[:, :-1].reshape(-1, 1)
     corners = first + np.array([0, 1, columns + 1, columns])
     triangles = np.concatenate([corners[:, [0, 1, 2]], corners[:, [0, 2, 3]]])
     if normals is None:
         normals = grid_normals(points)
+    if places is None:
+        places = np.zeros((*points.shape[:2], 2))
     return Mesh(
         points.reshape(-1, 3).astype(np.float32),
         normals.reshape(-1, 3).astype(np.float32),
@@ -83,7 +89,7 @@ def box_mesh(low: ArrayLike, high: ArrayLike) -> Mesh:
             square[..., second] = corners[None, :, second]
             normal = np.zeros((2, 2, 3), np.float32)
             normal[..., axis] = 2 * side - 1
-            faces.append(plain_mesh(square, normal))
+            faces.append(grid_mesh(square, normal))
     return joined(faces)
 
 
@@ -101,7 +107,7 @@ def dish_mesh(center: np.ndarray, radius: float, hollow: float, chart: np.ndarra
     normals = grid_normals(points)
     normals[0] = (0, 1, 0)
     places = chart[:2] + places * chart[2:]
-    return grid_mesh(points, places, across=False, normals=normals)
+    return grid_mesh(points, normals, places)
 
 
 def drum_mesh(center: np.ndarray, radius: float, length: float) -> Mesh:
@@ -111,7 +117,7 @@ def drum_mesh(center: np.ndarray, radius: float, length: float) -> Mesh:
     normals[..., 2], normals[..., 0] = np.cos(angles), np.sin(angles)
     points = center + radius * normals
     points[0, :, 1] -= length
-    return plain_mesh(points, normals)
+    return grid_mesh(points, normals)
 
 
 def ball_mesh(center: ArrayLike, radii: ArrayLike, power: float = 1) -> Mesh:
@@ -122,8 +128,4 @@ def ball_mesh(center: ArrayLike, radii: ArrayLike, power: float = 1) -> Mesh:
         axis=2,
     )
     points = np.asarray(center) + np.sign(unit) * np.abs(unit) ** power * np.asarray(radii)
-    return plain_mesh(points, unit)
-
-
-def plain_mesh(points: np.ndarray, normals: np.ndarray | None = None) -> Mesh:
-    return grid_mesh(points, np.zeros((*points.shape[:2], 2)), across=False, normals=normals)
+    return grid_mesh(points, unit)

@@ -214,11 +214,11 @@ def composed(
     picture = [(channel * lit).reshape(-1) for channel in cv2.split(backdrop.color)]
     nearest, owner = np.full(lit.size, np.inf, np.float32), np.full(lit.size, -1)
     for number, standing in enumerate(vehicles):
-        seen = see(standing, camera, size, light, environment, rng)
-        closer = np.flatnonzero(seen.distances < nearest.take(seen.pixels))
-        pixels = seen.pixels.take(closer)
-        nearest[pixels], owner[pixels] = seen.distances.take(closer), number
-        for channel, color in zip(picture, seen.color, strict=True):
+        pixels, distances, colors = see(standing, camera, size, light, environment, rng)
+        closer = np.flatnonzero(distances < nearest.take(pixels))
+        pixels = pixels.take(closer)
+        nearest[pixels], owner[pixels] = distances.take(closer), number
+        for channel, color in zip(picture, colors, strict=True):
             channel[pixels] = color.take(closer)
     color = cv2.merge([channel.reshape(lit.shape) for channel in picture])
     return color, owner.reshape(lit.shape)

@@ -23,7 +23,7 @@ from .plan import draw_classes
 from .scene import draw_station
 from .trace import import_embree
 from .traffic import RATE, Traffic, draw_traffic, drive
-from .work import check, check_folder, run, whole_folder, write_csv
+from .work import check, run, whole_folder, write_csv
 
 _FOR_CAMERA, _FOR_VEHICLE = 1, 2
 
@@ -119,7 +119,6 @@ def synthesize_scenes(
         pixels=(pixels, 64, 2048),
         workers=(workers, 1, 9999),
     )
-    check_folder(root)
     import_embree()
     with whole_folder(root) as folder:
         sizes = cameras, vehicles, seconds, pixels, prior, seed, frames

@@ -60,15 +60,6 @@ class PlacedVehicle:
         return self.model.tracer.blocked(own, self.inward(directions), reach)
 
 
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """What a picture shows of a vehicle."""
-
-    pixels: np.ndarray  # int ``[H]``, flat indices of its pixels
-    distances: np.ndarray  # float32 ``[H]``, metres
-    color: np.ndarray  # float32 ``[3, H]``, radiance
-
-
 def see(
     vehicle: PlacedVehicle,
     camera: Camera,
@@ -76,20 +67,25 @@ def see(
     light: Light,
     environment: np.ndarray,
     rng: Rng,
-) -> Seen:
-    """Trace and light one vehicle; ``environment`` is that of ``Place``, the sun's edge random."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Trace and light one vehicle; ``environment`` is that of ``Place``, the sun's edge random.
+
+    Returns:
+        Flat indices of its pixels, int ``[H]``, their distances in metres, float32 ``[H]``, and
+        radiance, float32 ``[3, H]``.
+    """
     model = vehicle.model
     own = camera.seen_from(vehicle.place, vehicle.yaw)
     low, high = _box(model, own, size)
     rays = own.cropped(low, 1.0).rays((high - low).tolist()).reshape(-1, 3)
     hits = model.tracer.first(own.eye, rays)
     if not len(hits.rays):
-        return Seen(hits.rays, hits.distances, np.zeros((3, 0), np.float32))
+        return hits.rays, hits.distances, np.zeros((3, 0), np.float32)
     surface = _surface(model, hits, own.eye, rays)
     color = _radiance(surface, vehicle, light, environment, rng)
     row, column = np.divmod(hits.rays, high[0] - low[0])
     pixels = (row + low[1]) * size[0] + column + low[0]
-    return Seen(pixels, hits.distances, color)
+    return pixels, hits.distances, color
 
 
 @dataclass(frozen=True, eq=False)

@@ -85,17 +85,17 @@ def check(prior: str, seed: int, **ranges: tuple[float, float, float]) -> None:
             raise SyntheticError(f"{name} is {value}; expected {least} to {most}")
 
 
-def check_folder(root: Path) -> None:
-    """Raise SyntheticError for what is no new or empty folder."""
+@contextmanager
+def whole_folder(root: Path) -> Iterator[Path]:
+    """A hidden folder beside ``root`` that takes its place at the end, or leaves no trace.
+
+    Raises:
+        SyntheticError: ``root`` is no new or empty folder, or cannot be written.
+    """
     if root.exists() and not root.is_dir():
         raise SyntheticError(f"{root} is a file; expected a new or empty folder")
     if root.is_dir() and any(root.iterdir()):
         raise SyntheticError(f"{root} is not empty; give a new folder, or empty this one first")
-
-
-@contextmanager
-def whole_folder(root: Path) -> Iterator[Path]:
-    """A hidden folder beside ``root`` that takes its place at the end, or leaves no trace."""
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         workshop = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
