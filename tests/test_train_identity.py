@@ -140,8 +140,10 @@ def test_multitasknet_gives_what_the_package_has(multitasknet, data, tmp_path, m
     same = create_network(weights=tmp_path / "a.pth")
     same.set_train(False)
     found = same(*(mindspore.Tensor(one.contiguous().numpy()) for one in (ours, pose)))
-    for package, script in zip(found, (color, kind, embedding), strict=True):
+    directions = torch.nn.functional.normalize(embedding)
+    for package, script in zip(found, (color, kind, directions), strict=True):
         np.testing.assert_allclose(package.asnumpy(), script.numpy(), rtol=1e-3, atol=1e-3)
+    assert (found[2].asnumpy() * directions.numpy()).sum(axis=1).min() > 0.9999
 
 
 def test_frozen_layers_stay_and_unlabelled_pictures_teach_their_vehicle(vehiclereid, data) -> None:
