@@ -1,4 +1,4 @@
-"""A second network needs a folder and a line in the table: the rooms take it as it is."""
+"""Another network needs a folder and a line in the table, its training a module and settings."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ import mindspore
 import numpy as np
 import pytest
 import toy_network
+import toy_task
 from conftest import PHOTO
+from mindspore import Tensor, nn, ops
 from toy_network import ToySpec
 
-from multitasknet import convert, create_network, export, read_dataset, read_weights
+from multitasknet import convert, create_network, export, finetune, read_weights
 from multitasknet.cli import main
-from multitasknet.data.samples import batch_inputs, make_sample, read_batches
+from multitasknet.data.samples import batch_inputs, make_sample
+from multitasknet.errors import TrainingError
 from multitasknet.inference.conversion import open_mindir
 from multitasknet.inference.engines import open_engine
 from multitasknet.models import NETWORKS
+from multitasknet.training.settings import SETTINGS
 from multitasknet.vehicle.attributes import ClassMaps
 from multitasknet.weights.read import WeightsFile
 from multitasknet.weights.sidecar import Sidecar, write_sidecar
@@ -27,20 +31,32 @@ from multitasknet.weights.sidecar import Sidecar, write_sidecar
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 
 
+TOY = {"network": "toy", "weights": "none", "size": 32, "epochs": 4, "batch_size": 8, "lr": 0.03}
+TOY |= {"schedule": "steps", "milestones": [3], "progress": False}
+
+
+class Steep(nn.Cell):
+    """A finite loss whose slope is not."""
+
+    def construct(self, outputs: Tensor, colors: Tensor, weights: Tensor) -> tuple:
+        loss = ops.sqrt(0 * outputs).mean()
+        return loss, ops.stack((loss,))
+
+
 @pytest.fixture(autouse=True)
-def _in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(NETWORKS, "toy", toy_network.__name__)
+    monkeypatch.setitem(SETTINGS, "toy", toy_task.ToySettings)
 
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    mindspore.save_checkpoint(
-        create_network("toy", weights=None, width=5), str(tmp_path / "a.ckpt")
-    )
-    return tmp_path / "a.ckpt"
+    path = tmp_path / "a.ckpt"
+    mindspore.save_checkpoint(create_network("toy", weights=None, width=5), str(path))
+    return path
 
 
-def test_it_is_created_loaded_and_told_by_its_names(weights: Path, tmp_path: Path) -> None:
+def test_it_is_created_loaded_and_told_by_its_names(weights: Path, tmp_path: Path, capsys) -> None:
     found = read_weights(weights)
     assert (found.network.name, found.spec) == ("toy", ToySpec(5))
     network = create_network("Toy", weights=weights)
@@ -50,6 +66,9 @@ def test_it_is_created_loaded_and_told_by_its_names(weights: Path, tmp_path: Pat
     assert (converted.spec, converted.shapes) == (ToySpec(5), found.shapes)
     with pytest.raises(TypeError, match="toy takes width"):
         create_network("toy", weights=None, num_ids=4)
+    assert main(["info", "--weights", str(weights), "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    assert (info["network"], info["width"]) == ("toy", "5 means")
 
 
 def test_its_exports_and_engines_agree_at_any_size(weights: Path, tmp_path: Path) -> None:
@@ -62,65 +81,65 @@ def test_its_exports_and_engines_agree_at_any_size(weights: Path, tmp_path: Path
         export(tmp_path / name, network=cell, size=(64, 32)).path
         for name in ("toy.onnx", "toy.mindir")
     ]
-    for source in (WeightsFile(weights), files[0]):
-        engine = open_engine(source, folder=tmp_path / "cache")
-        assert engine.spec.output_shapes((64, 32)) == {"means": (5,)}
-        assert type(engine.spec) is ToySpec
-        (got,) = engine.run(inputs)
+    engines = [open_engine(one, cache_dir=tmp_path) for one in (WeightsFile(weights), files[0])]
+    assert [engine.spec.input_size for engine in engines] == [(32, 96), (64, 32)]
+    for run in (*(engine.run for engine in engines), open_mindir(files[1])):
+        (got,) = run(inputs)
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-6)
-    (got,) = open_mindir(files[1])(inputs)
-    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-6)
-    assert open_engine(WeightsFile(weights)).spec.input_size == (32, 96)
-
-
-def test_its_inputs_come_from_any_data_set(tmp_path: Path) -> None:
-    root = drawn.pamtri(tmp_path / "data", drawn.plan(2, 1, 1))
-    split = read_dataset(root).train
-    (row,) = read_batches(split, ToySpec(), (32, 64), batch_size=2)
-    assert list(row) == ["picture", "index"]
-    pictures = row["picture"]
-    assert (pictures.shape, pictures.dtype) == ((2, 3, 32, 64), np.float32)
-    assert 0.1 < pictures.mean() < 0.9
-
-
-def test_the_commands_tell_it_by_its_weights(weights: Path, tmp_path: Path, capsys) -> None:
-    def exported(*options: object) -> int:
-        target = tmp_path / "a.onnx"
-        assert main(["export", "--output", str(target), *map(str, options)]) == 0
-        return open_engine(target).spec.width
-
-    assert main(["info", "--weights", str(weights), "--json"]) == 0
-    info = json.loads(capsys.readouterr().out)
-    assert (info["network"], info["width"]) == ("toy", "5 means")
-    for stated in ([], ["--network", "toy"]):
-        assert exported("--weights", weights, *stated) == 5
-    assert exported("--network", "toy", "--weights", "none") == 4
-
-
-def test_its_card_is_taken_for_its_name(write_card, tmp_path: Path, monkeypatch, capsys) -> None:
-    card = write_card("http://127.0.0.1/toy.ckpt", path=tmp_path / "assets" / "toy.md")
-    card.write_text(card.read_text().replace("model-name: MultiTaskNet", "model-name: Toy"))
-    monkeypatch.setattr("multitasknet.hub.card.PACKAGE", tmp_path)
-    assert main(["info", "--network", "toy"]) == 0
-    assert "Toy (PAMTRI)" in capsys.readouterr().out
-    assert main(["download", "--network", "toy"]) == 2
-    assert "toy.ckpt" in capsys.readouterr().err
 
 
 def test_another_network_than_asked_for_is_refused(
     weights: Path, tmp_path: Path, write_card, capsys
 ) -> None:
-    best = weights.rename(tmp_path / "best.ckpt")
     published = write_card("http://127.0.0.1/a.ckpt")
     output = ["--output", tmp_path / "b.onnx"]
+    assert main(list(map(str, ["export", "--weights", weights, "--network", "toy", *output]))) == 0
     for source, asked, command in (
-        (best, "multitasknet", ["info", "--weights", best]),
-        (best, "multitasknet", ["export", "--weights", best, *output]),
-        (best, None, ["predict", PHOTO, "--weights", best]),
+        (weights, "multitasknet", ["info", "--weights", weights]),
+        (weights, "multitasknet", ["export", "--weights", weights, *output]),
+        (weights, None, ["predict", PHOTO, "--weights", weights]),
         (published, "toy", ["info", "--weights", published]),
         (published, "toy", ["export", "--weights", published, *output]),
     ):
         stated = ["--network", asked] if asked else []
         assert main([*map(str, command), *stated]) == 2
         assert capsys.readouterr().err.startswith(f"multitasknet: error: {source}: ")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "cards"]
+
+
+# Its training
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return drawn.pamtri(tmp_path_factory.mktemp("data"), drawn.plan(6, 2, 3))
+
+
+def test_it_trains_validates_and_keeps_the_best_by_its_own_metric(
+    data: Path, tmp_path: Path
+) -> None:
+    result = finetune(data, tmp_path / "run", **TOY)
+    records = result.history.epochs
+    assert [set(record.losses) for record in records] == [{"total", "distance"}] * 4
+    assert records[-1].losses["distance"] < records[0].losses["distance"] / 2
+    assert records[3].rate == pytest.approx(records[2].rate / 10)
+    errors = [record.metrics["error"] for record in records]
+    assert result.best.metrics["error"] == min(errors) < result.history.before["error"]
+    written = json.loads((result.output / "history.json").read_text())
+    assert (written["metric"], written["higher_is_better"]) == ("error", False)
+    page = (result.output / "report.html").read_text()
+    assert f"the best by error is epoch {result.best.epoch}" in page
+    network = create_network("toy", weights=result.checkpoint)
+    assert network.spec.input_size == (32, 32)
+    sidecar = json.loads(result.checkpoint.with_suffix(".json").read_text())
+    assert (sidecar["network"], sidecar["metrics"]) == ("toy", result.best.metrics)
+
+
+def test_a_loss_scale_that_falls_to_one_ends_with_the_batchs_images(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toy_task, "Distance", Steep)
+    # Four batches an epoch: 2**14 falls to 1 in 14 of them, and the 15th is the last.
+    with pytest.raises(TrainingError, match=r"epoch 4, batch 3: a gradient is not finite.*\.jpg"):
+        finetune(data, tmp_path / "run", **TOY | {"precision": "mixed", "epochs": 9})
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert [record["skipped"] for record in history["epochs"]] == [4, 4, 4]

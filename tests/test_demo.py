@@ -1,7 +1,8 @@
-"""The demo."""
+"""The demo, and ``info --system``: that a CPU passes, and that what is wrong is found."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -12,9 +13,8 @@ from pathlib import Path
 import pytest
 from conftest import ASSETS
 
+from multitasknet import system
 from multitasknet.cli import main
-from multitasknet.demo import run_demo
-from multitasknet.errors import OutputError
 
 
 @pytest.fixture(autouse=True)
@@ -26,30 +26,24 @@ def test_a_photo_is_understood_and_vehicles_are_found_offline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("it goes online"))
-    folder = tmp_path / "look"
-    assert main(["demo", "--output", str(folder)]) == 0
+    photo, folder = shutil.copy(ASSETS / "example.jpg", tmp_path / "mine.jpg"), tmp_path / "look"
+    assert main(["demo", photo, "--output", str(folder)]) == 0
     said = capsys.readouterr().out
     right = int(re.search(r"(\d+) of 12 queries found first", said)[1])
     # By chance one or two of them.
     assert right >= 6
-    assert "36 keypoints, estimated" in said
+    assert said.startswith(f"\n{photo}") and "36 keypoints, estimated" in said
     page = (folder / "report.html").read_text()
     assert not re.search(r"(src|href)=\"(?!data:|#)", page), "the page must stand alone"
-    assert page.count("<meter") == 8
-    assert page.count('<figure class="shot query">') == 12
+    assert page.count('<figure class="shot query">') == 13
     assert page.count('<figure class="shot match">') >= right
-    assert not list(ASSETS.rglob("*.sqlite"))
-
-
-def test_a_photo_of_ones_own_comes_first(tmp_path: Path) -> None:
-    photo = shutil.copy(ASSETS / "example.jpg", tmp_path / "mine.jpg")
-    result = run_demo(tmp_path / "look", photo=photo, progress=False)
-    assert result.predictions[0].source == str(photo)
-    assert result.predictions[0].pose.origin == "estimated"
-    assert (len(result.predictions), result.gallery) == (13, 60)
-    assert "mine.jpg" in result.report.read_text()
-    with pytest.raises(OutputError, match="something is there already"):
-        run_demo(tmp_path / "look")
+    assert main(["demo", "--output", str(folder)]) == 2
+    assert "something is there already" in capsys.readouterr().err
+    (tmp_path / "note.txt").write_text("no picture")
+    for name in ("missing.jpg", "note.txt"):
+        assert main(["demo", str(tmp_path / name), "--output", str(tmp_path / "none")]) == 2
+        assert name in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(
@@ -60,23 +54,41 @@ def test_a_photo_of_ones_own_comes_first(tmp_path: Path) -> None:
     ],
 )
 def test_a_command_prints_no_line_of_its_libraries(command: list[str], tmp_path: Path) -> None:
-    variables = {k: v for k, v in os.environ.items() if k != "ONEDNN_MAX_CPU_ISA"}
     done = subprocess.run(
         [sys.executable, "-m", "multitasknet", *command],
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env=variables,
+        env={k: v for k, v in os.environ.items() if k != "ONEDNN_MAX_CPU_ISA"},
     )
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_mistakes_are_named(tmp_path: Path, capsys) -> None:
-    (tmp_path / "note.txt").write_text("no picture")
-    for words, said in (
-        (["missing.jpg"], r"missing.jpg"),
-        ([str(tmp_path / "note.txt")], r"note.txt"),
-    ):
-        assert main(["demo", *words, "--output", str(tmp_path / "look")]) == 2
-        assert re.search(said, capsys.readouterr().err)
-    assert not (tmp_path / "look").exists()
+def test_a_cpu_computes_what_is_stored(capsys) -> None:
+    assert main(["info", "--system", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    found = {row["name"]: row["found"] for row in rows if row["is_right"]}
+    assert found["device"] == "CPU"
+    for network in ("MultiTaskNet", "VehiclePose", "VehicleReID"):
+        for backend in ("mindspore", "onnx", "openvino"):
+            assert "off, at most 1e-03" in found[f"{network}, {backend}"]
+
+
+def test_what_is_wrong_is_marked_and_the_rest_goes_on(tmp_path, capsys, monkeypatch) -> None:
+    stored = json.loads(system.REFERENCE.read_text())
+    (tmp_path / "wrong.json").write_text(
+        json.dumps({"MultiTaskNet": [one[::-1] for one in stored["MultiTaskNet"]]})
+    )
+    monkeypatch.setattr(system, "REFERENCE", tmp_path / "wrong.json")
+    monkeypatch.setattr(system, "_BACKENDS", {"onnx": "onnxruntime"})
+    monkeypatch.setattr("multitasknet.device.ASCEND_NODE", tmp_path)
+    (tmp_path / "compiler").mkdir()
+    (tmp_path / "compiler" / "version.info").write_text("Version=8.5.0\nversion_dir=8.5\n")
+    monkeypatch.setenv("ASCEND_HOME_PATH", str(tmp_path))
+    assert main(["info", "--system"]) == 2
+    captured = capsys.readouterr()
+    assert "CANN                    8.5.0" in captured.out
+    assert "device                  WRONG: CPU, beside an idle Ascend" in captured.out
+    assert "MultiTaskNet, onnx      WRONG: outputs" in captured.out
+    assert "VehiclePose, onnx       WRONG: KeyError" in captured.out
+    assert "4 of these are wrong" in captured.err

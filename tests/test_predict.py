@@ -23,9 +23,13 @@ from multitasknet import (
     read_labels,
 )
 from multitasknet.cli import main
+from multitasknet.data.records import Record
+from multitasknet.data.samples import batch_inputs, load_sample
 from multitasknet.images import encode_jpeg
+from multitasknet.vehicle.maps import draw_maps
 
 LABELS = ASSETS / "example.csv"
+POSE = read_labels(LABELS)[PHOTO.name].keypoints
 pytestmark = pytest.mark.usefixtures("small")
 
 
@@ -34,15 +38,13 @@ def predictor(small_checkpoint: Path) -> Predictor:
     return Predictor(small_checkpoint, batch_size=2, size=(64, 64), backend="mindspore")
 
 
-def test_a_prediction_is_what_the_network_says(predictor, small_checkpoint) -> None:
+def test_a_prediction_is_what_the_network_says(predictor, small_checkpoint, caplog) -> None:
     import mindspore
 
-    pose = read_labels(LABELS)[PHOTO.name].keypoints
-    (prediction,) = predictor.predict([PHOTO], [pose])
-    x, p = preprocess(PHOTO, pose, "segment", (64, 64))
-    _, colors, types, embedding = create_network(weights=small_checkpoint)(
-        mindspore.Tensor(x[None]), mindspore.Tensor(p[None])
-    )
+    prediction, missing = predictor.predict([PHOTO, PHOTO], [POSE, None])
+    x, p = preprocess(PHOTO, POSE, "segment", (64, 64))
+    network = create_network(weights=small_checkpoint)
+    _, colors, types, embedding = network(mindspore.Tensor(x[None]), mindspore.Tensor(p[None]))
     spec = predictor.spec
     assert prediction.color == spec.color_names[int(colors.asnumpy().argmax())]
     assert prediction.type == spec.type_names[int(types.asnumpy().argmax())]
@@ -50,29 +52,23 @@ def test_a_prediction_is_what_the_network_says(predictor, small_checkpoint) -> N
     assert sum(prediction.color_probabilities.values()) == pytest.approx(1)
     assert prediction.color_probability == max(prediction.color_probabilities.values())
     assert next(iter(prediction.type_probabilities)) == prediction.type
-    assert prediction.pose_given is True
     assert prediction.source == str(PHOTO)
+    # A missing pose is said.
+    assert [one.pose.origin for one in (prediction, missing)] == ["given", "neutral"]
+    assert "1 of 2 images: no keypoints given: all confidences set to zero" in caplog.text
+    sha256 = hashlib.sha256(small_checkpoint.read_bytes()).hexdigest()
+    assert predictor.origin == EmbeddingOrigin(sha256, "segment", (64, 64), "float32", 2)
 
 
 def test_batches_and_kinds_of_images_make_no_difference(predictor) -> None:
     image = Image.open(PHOTO).convert("RGB")
     other = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     together = predictor.embed([PHOTO, other, np.asarray(image), str(PHOTO), image])
-    assert together.shape == (5, 1024)
-    assert together.dtype == np.float32
-    alone = predictor.embed([other])
-    np.testing.assert_allclose(together[1], alone[0], rtol=1e-3, atol=1e-4)
+    assert (together.shape, together.dtype) == ((5, 1024), np.float32)
+    np.testing.assert_allclose(together[1:2], predictor.embed([other]), rtol=1e-3, atol=1e-4)
     for same in (2, 3, 4):
         np.testing.assert_allclose(together[same], together[0], rtol=1e-3, atol=1e-4)
     assert predictor.embed([]).shape == (0, 1024)
-
-
-def test_a_missing_pose_is_said(predictor, caplog) -> None:
-    pose = read_labels(LABELS)[PHOTO.name].keypoints
-    given, missing = predictor.predict([PHOTO, PHOTO], [pose, None])
-    assert (given.pose_given, missing.pose_given) == (True, False)
-    assert "1 of 2 images: no keypoints given: all confidences set to zero" in caplog.text
-    assert not np.allclose(given.embedding, missing.embedding)
 
 
 def test_a_stream_takes_any_iterable_and_leaves_out_what_cannot_be_read(
@@ -89,7 +85,6 @@ def test_a_stream_takes_any_iterable_and_leaves_out_what_cannot_be_read(
     assert found[0].sha256 == found[1].sha256 == hashlib.sha256(PHOTO.read_bytes()).hexdigest()
     assert {(one.height, one.width) for one in found} == {pixels.shape[:2]}
     assert [name for name, _ in skipped] == [str(tmp_path / "bad.jpg"), str(tmp_path / "no.jpg")]
-    assert all(name in str(error) for name, error in skipped)
     with pytest.raises(ImageError, match=r"bad\.jpg"):
         list(predictor.stream(given))
     # Taken as it goes: the first result needs no more than some batches.
@@ -99,38 +94,21 @@ def test_a_stream_takes_any_iterable_and_leaves_out_what_cannot_be_read(
 
 
 def test_a_record_brings_its_keypoints_and_stored_maps(predictor, tmp_path) -> None:
-    from multitasknet.data.records import Record
-    from multitasknet.data.samples import batch_inputs, load_sample
-    from multitasknet.vehicle.maps import draw_maps
-
-    pose = read_labels(LABELS)[PHOTO.name].keypoints
-    (tmp_path / "maps").mkdir()
-    maps = draw_maps(pose, heatmaps=False, segments=True, height=300, width=200)
+    maps = draw_maps(POSE, heatmaps=False, segments=True, height=300, width=200)
     for row, one in enumerate(maps):
-        (tmp_path / "maps" / f"{row:02}.jpg").write_bytes(encode_jpeg(one, 95))
-    plain = Record(PHOTO, 1, keypoints=pose)
-    stored = Record(PHOTO, 1, keypoints=pose, segments=tmp_path / "maps")
-    ours = predictor.predict([plain, stored, PHOTO], [None, None, pose])
-    assert [one.pose.origin for one in ours] == ["given"] * 3
-    np.testing.assert_allclose(ours[0].embedding, ours[2].embedding, atol=1e-4)
-    samples = [load_sample(one, predictor.spec) for one in (plain, stored)]
+        (tmp_path / f"{row:02}.jpg").write_bytes(encode_jpeg(one, 95))
+    plain = Record(PHOTO, 1, keypoints=POSE)
+    stored = Record(PHOTO, 1, keypoints=POSE, segments=tmp_path)
+    ours = predictor.embed([plain, stored, PHOTO], [None, None, POSE])
+    samples = [load_sample(one, predictor.spec) for one in (plain, stored, plain)]
     *_, wanted = predictor.engine.run(*batch_inputs(samples, predictor.spec, predictor.size))
-    found = np.stack([one.embedding for one in ours[:2]])
-    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    np.testing.assert_allclose(ours, wanted, atol=1e-4)
     assert np.abs(wanted[0] - wanted[1]).max() > 1e-3
 
 
-def test_the_origin_is_all_that_makes_an_embedding(predictor, small_checkpoint) -> None:
-    assert predictor.origin == EmbeddingOrigin(
-        hashlib.sha256(small_checkpoint.read_bytes()).hexdigest(), "segment", (64, 64), "float32", 2
-    )
-
-
 def test_networks_without_heads_give_embeddings_alone(small_checkpoint) -> None:
-    bare = Predictor(
-        network=create_network(weights=small_checkpoint, include_top=False), size=(32, 32)
-    )
-    (prediction,) = bare.predict([PHOTO])
+    network = create_network(weights=small_checkpoint, include_top=False)
+    (prediction,) = Predictor(network=network, size=(32, 32)).predict([PHOTO])
     assert (prediction.color, prediction.color_probabilities) == (None, {})
     assert prediction.embedding.shape == (1024,)
 
@@ -138,10 +116,9 @@ def test_networks_without_heads_give_embeddings_alone(small_checkpoint) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "named"),
     [
-        (([PHOTO], []), ValueError, "0 keypoints for 1 images"),
+        (([PHOTO], []), ValueError, "shorter than"),
         (([PHOTO], [np.zeros((18, 3))]), ValueError, r"shape \(18, 3\)"),
         ((str(PHOTO),), TypeError, "images must be a list of images, not str"),
-        ((["nowhere.jpg"],), ImageError, r"nowhere\.jpg"),
         (([3],), TypeError, "not int"),
     ],
 )
@@ -150,21 +127,17 @@ def test_wrong_arguments_are_named(predictor, arguments, error, named) -> None:
         predictor.predict(*arguments)
 
 
-def test_the_command_predicts_and_says_that_weights_are_random(capsys) -> None:
+def test_the_command_predicts_in_words_and_json(capsys, small_checkpoint) -> None:
     assert main(["predict", str(PHOTO), "--labels", str(LABELS), "--weights", "none"]) == 0
     printed = capsys.readouterr().out
     assert "random values, what follows means nothing" in printed
-    assert "colour" in printed
-    assert "36 keypoints" in printed
-
-
-def test_the_command_prints_json(capsys, small_checkpoint) -> None:
-    assert (
-        main(["predict", str(PHOTO), str(PHOTO), "--weights", str(small_checkpoint), "--json"]) == 0
-    )
+    assert "36 keypoints, given" in printed
+    # Scores, not percentages of anything.
+    assert "%" not in printed and re.search(r"colour +\w+ [01]\.\d\d, ", printed)
+    how = ["--weights", str(small_checkpoint), "--json"]
+    assert main(["predict", str(PHOTO), str(PHOTO), *how]) == 0
     predictions = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert len(predictions) == 2
-    assert len(predictions[0]["embedding"]) == 1024
+    assert [len(one["embedding"]) for one in predictions] == [1024, 1024]
     assert predictions[0]["pose_given"] is False
     assert sum(predictions[0]["type_probabilities"].values()) == pytest.approx(1)
 
@@ -174,19 +147,16 @@ def test_a_folder_is_predicted_and_a_broken_file_does_not_stop_the_others(
 ) -> None:
     folder = tmp_path / "crops"
     folder.mkdir()
-    pixels = np.asarray(Image.open(PHOTO).convert("RGB").resize((40, 40)))
     for name in ("b.png", "c.png"):
-        Image.fromarray(pixels).save(folder / name)
-    (folder / "a.jpg").write_bytes(b"no image")
-    (folder / "._b.png").write_bytes(b"no image either")
+        Image.open(PHOTO).convert("RGB").resize((40, 40)).save(folder / name)
+    for name in ("a.jpg", "._b.png"):
+        (folder / name).write_bytes(b"no image")
     (tmp_path / "cam.mp4").write_bytes(b"")
     how = ["--weights", str(small_checkpoint), "--size", "64"]
     assert main(["predict", str(folder), str(tmp_path / "cam.mp4"), *how]) == 0
     captured = capsys.readouterr()
     named = [line for line in captured.out.splitlines() if line.startswith(str(folder))]
     assert named == [str(folder / "b.png"), str(folder / "c.png")]
-    # Scores, not percentages of anything.
-    assert "%" not in captured.out and re.search(r"colour +\w+ [01]\.\d\d, ", captured.out)
     first, second = captured.err.splitlines()[-2:]
     assert first.startswith(f"multitasknet: {folder / 'a.jpg'}: the image cannot be read")
     assert "cam.mp4: the image cannot be read (it is a video; save its frames" in second
@@ -199,9 +169,6 @@ def test_a_folder_is_predicted_and_a_broken_file_does_not_stop_the_others(
         (["predict", "nowhere.jpg", "--weights", "none"], "nowhere.jpg"),
         (["predict", str(PHOTO), "--weights", "nowhere.ckpt"], "nowhere.ckpt"),
         (["predict", str(PHOTO), "--labels", "nowhere.csv"], "nowhere.csv"),
-        (["predict", str(PHOTO), "--weights", "nowhere.md"], "nowhere.md"),
-        (["predict", str(PHOTO), "--weights", "a.mindir"], "MindIR files are for MindSpore Lite"),
-        (["info", "--weights", "nowhere.md"], "nowhere.md"),
         (["info", "--weights", str(PHOTO)], "example.jpg"),
         (["info", "--weights", "none"], "random weights hold nothing to print"),
         (["hub-install", "--version", "../9"], "'../9'"),
@@ -210,26 +177,5 @@ def test_a_folder_is_predicted_and_a_broken_file_does_not_stop_the_others(
 )
 def test_a_users_mistake_is_one_message_and_exit_code_2(capsys, arguments, named) -> None:
     assert main(arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.err.startswith("multitasknet: error: ")
-    assert named in captured.err
-    assert "Traceback" not in captured.err
-
-
-def test_info_and_download_on_loopback(
-    capsys, server, write_card, checkpoint, tmp_path, monkeypatch
-) -> None:
-    content = checkpoint.read_bytes()
-    card = str(write_card(server.serve("/model.ckpt", content), content))
-    monkeypatch.setenv("MULTITASKNET_CACHE", str(tmp_path / "cache"))
-    assert main(["info", "--weights", card]) == 0
-    assert "is not there; 'multitasknet download' fetches it" in capsys.readouterr().out
-    assert main(["download", "--card", card]) == 0
-    path = capsys.readouterr().out.strip()
-    assert Path(path).read_bytes() == content
-    assert main(["info", "--weights", card]) == 0
-    printed = capsys.readouterr().out
-    for fact in (path, "segment (16 input channels)", "575 identities"):
-        assert fact in printed
-    assert main(["info", "--weights", path]) == 0
-    assert "616 tensors" in capsys.readouterr().out
+    error = capsys.readouterr().err
+    assert error.startswith("multitasknet: error: ") and named in error

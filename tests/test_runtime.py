@@ -1,30 +1,28 @@
-"""What this process may use of the processor, and that the guard leaves nothing behind."""
+"""What this process may use of the processor, the guard, and devices by name and number."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
+from multitasknet import device as device_module
 from multitasknet import runtime
+from multitasknet.cli import main
+from multitasknet.device import choose_device, parse_device
+from multitasknet.errors import EngineError
 from multitasknet.runtime import (
-    cap_leaves_bfloat16,
-    free_memory,
     guard_cpu,
     has_cpu_feature,
-    sums_int8_exactly,
     usable_cores,
     usable_workers,
 )
 
 
 @pytest.mark.parametrize(
-    ("content", "cores"),
-    [("max 100000", 8), ("150000 100000", 2), ("50000 100000", 1), ("odd", 8), (None, 8)],
+    ("content", "cores"), [("max 100000", 8), ("150000 100000", 2), ("50000 100000", 1), (None, 8)]
 )
 def test_a_control_groups_quota_counts(tmp_path, monkeypatch, content, cores) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8), raising=False)
@@ -34,65 +32,35 @@ def test_a_control_groups_quota_counts(tmp_path, monkeypatch, content, cores) ->
     assert usable_cores() == cores
 
 
-def test_the_memory_left_is_at_most_that_of_the_system() -> None:
-    assert 0 <= free_memory() <= 1.1 * psutil.virtual_memory().available
-
-
 def test_workers_are_few_and_processes_of_msrun_share_the_cores(monkeypatch) -> None:
     for cores, processes, workers in ((192, 8, 8), (24, 8, 3), (4, 1, 4), (4, 8, 1)):
-        monkeypatch.setattr("multitasknet.runtime.usable_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(runtime, "usable_cores", lambda cores=cores: cores)
         monkeypatch.setenv("MS_WORKER_NUM", str(processes))
         assert usable_workers() == workers
     monkeypatch.setenv("MSRUN_CPU_LIST", "[0-23]")
     assert usable_workers() == 4, "each is bound to cores of its own"
 
 
-def test_affinity_counts() -> None:
-    code = "import os; os.sched_setaffinity(0, {0}); from multitasknet.runtime import usable_cores"
-    command = [sys.executable, "-c", f"{code}; print(usable_cores())"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == "1\n"
-    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
-
-
 @pytest.mark.parametrize(
-    ("cap", "bfloat16", "int8"),
+    ("version", "device", "avx512", "chosen", "needed"),
     [
-        ("", True, True),
-        ("avx2", False, False),
-        ("AVX512_CORE_VNNI", False, True),
-        ("AVX512_CORE_BF16", True, True),
+        ("2.10.0rc1", "CPU", True, "", True),
+        ("2.8.0", "CPU", True, "", False),
+        ("2.10.0", "Ascend", True, "", False),
+        ("2.10.0", "CPU", False, "", False),
+        ("2.10.0", "CPU", True, "AVX512_CORE", False),
     ],
 )
-def test_a_cap_on_instructions_takes_precisions_away(
-    monkeypatch, cap: str, bfloat16: bool, int8: bool
+def test_the_cpu_guard_decides_by_version_device_and_cpu(
+    version, device, avx512, chosen, needed, monkeypatch
 ) -> None:
-    monkeypatch.setattr("multitasknet.runtime.has_cpu_feature", lambda name: True)
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
-    assert (cap_leaves_bfloat16(), sums_int8_exactly()) == (bfloat16, int8)
-
-
-@pytest.mark.parametrize(
-    ("facts", "needed"),
-    [
-        ({}, True),
-        ({"version": "2.8.0"}, False),
-        ({"version": "3.0.0rc1"}, True),
-        ({"device": "Ascend"}, False),
-        ({"avx512": False}, False),
-        ({"chosen": "AVX512_CORE"}, False),
-    ],
-)
-def test_the_cpu_guard_decides_by_version_device_and_cpu(facts, needed, monkeypatch) -> None:
-    facts = {"version": "2.10.0", "device": "CPU", "avx512": True, "chosen": None} | facts
-    monkeypatch.setattr("mindspore.__version__", facts["version"])
-    monkeypatch.setattr("mindspore.get_context", lambda _: facts["device"])
-    monkeypatch.setattr(runtime, "has_cpu_feature", lambda _: facts["avx512"])
+    monkeypatch.setattr("mindspore.__version__", version)
+    monkeypatch.setattr("mindspore.get_context", lambda _: device)
+    monkeypatch.setattr(runtime, "has_cpu_feature", lambda _: avx512)
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
-    if facts["chosen"]:
-        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", facts["chosen"])
-    limited: list[Path] = []
+    if chosen:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", chosen)
+    limited: list[object] = []
     monkeypatch.setattr(runtime, "_limit_onednn", limited.append)
     guard_cpu()
     assert bool(limited) is needed
@@ -119,18 +87,47 @@ if sys.argv[1] == "early":
 
 @pytest.mark.skipif(not has_cpu_feature("AVX512F"), reason="this processor has no AVX-512")
 @pytest.mark.parametrize(
-    ("when", "said"),
-    [
-        ("early", "MindSpore's oneDNN is limited to AVX2, which is faster here"),
-        (
-            "late",
-            "MindSpore has computed with AVX-512 already, which is slow; set "
-            "ONEDNN_MAX_CPU_ISA=AVX2 before it",
-        ),
-    ],
+    ("when", "said"), [("early", "is limited to AVX2"), ("late", "with AVX-512 already")]
 )
 def test_the_guard_says_once_what_is_true(when: str, said: str) -> None:
     """It runs no operator and leaves no variable, and does not claim what it cannot do."""
     done = subprocess.run([sys.executable, "-c", GUARD, when], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert [line for line in done.stderr.splitlines() if "AVX" in line] == [said]
+    (line,) = [line for line in done.stderr.splitlines() if "AVX" in line]
+    assert said in line
+
+
+def test_a_device_has_a_name_and_maybe_a_number(monkeypatch) -> None:
+    assert parse_device("cpu") == ("CPU", None)
+    assert parse_device("ascend:7") == ("Ascend", 7)
+    for text in ("", "NPU", "Ascend:", "Ascend:-1", "Ascend:one", "CPU:0", ":1"):
+        with pytest.raises(EngineError, match="expected CPU, Ascend or GPU"):
+            parse_device(text)
+    monkeypatch.setenv("MS_ROLE", "MS_WORKER")
+    with pytest.raises(EngineError, match="ASCEND_RT_VISIBLE_DEVICES"):
+        choose_device("Ascend:1")
+
+
+def test_an_idle_accelerator_is_warned_of_once(tmp_path: Path, monkeypatch, caplog) -> None:
+    import mindspore
+
+    (mindspore.Tensor([1.0]) + 1).asnumpy()
+    monkeypatch.setattr(device_module, "ASCEND_NODE", tmp_path / "davinci_manager")
+    device_module._warn_of_idle_ascend.cache_clear()
+    choose_device(None)
+    (tmp_path / "davinci_manager").touch()
+    choose_device("cpu")  # at any time, if MindSpore computes there
+    assert not caplog.records
+    for _ in range(2):
+        choose_device(None)
+    (record,) = caplog.records
+    assert "computes on the CPU" in record.message
+
+
+def test_a_device_that_is_not_there_is_a_users_mistake(tmp_path: Path, capsys) -> None:
+    target = str(tmp_path / "a.onnx")
+    for text in ("Ascend", "Ascend:1"):
+        assert main(["export", "--weights", "none", "--output", target, "--device", text]) == 2
+        error = capsys.readouterr().err
+        assert "MindSpore does not compute there (Unsupported device target Ascend" in error
+        assert "set_env.sh" in error

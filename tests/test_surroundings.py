@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 
 from vehiclesynth.camera import Camera
 from vehiclesynth.foreground import draw_foreground
 from vehiclesynth.light import Light, draw_light
-from vehiclesynth.optics import Optics, develop, draw_optics
 from vehiclesynth.place import Place, draw_place
 
 SIZE = (160, 128)
@@ -32,29 +30,10 @@ def place() -> Place:
     return draw_place(np.random.default_rng(3), wide=False)
 
 
-@pytest.fixture(scope="module")
-def sharp() -> Optics:
-    optics = draw_optics(np.random.default_rng(0), wide=False)
-    return replace(optics, blur=0.0, halo=0.0, noise=0.0, haze=0.0)
-
-
-@pytest.fixture(scope="module")
-def scene() -> np.ndarray:
-    return np.random.default_rng(0).uniform(0.1, 0.4, (128, 160, 3)).astype(np.float32)
-
-
-def developed(scene: np.ndarray, optics: Optics, **how: object) -> np.ndarray:
-    """What a camera that sees little else makes of a scene, at the scene's size."""
-    options = {"around": float(scene.mean()), "scale": 1.0, "motion": (0, 0), "size": SIZE} | how
-    return develop(scene, optics, np.random.default_rng(0), **options)
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_a_backdrop_is_light_and_the_sky_above_it_sends_what_is_mirrored(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    light = draw_light(rng, wide=True)
-    place = draw_place(rng, wide=True)
-    backdrop = place.backdrop(looking_down(rng.uniform(-5, 35)), light, SIZE, rng, wet=seed % 2)
+def test_a_backdrop_is_light_and_the_sky_above_it_sends_what_is_mirrored() -> None:
+    rng = np.random.default_rng(1)
+    light, place = draw_light(rng, wide=True), draw_place(rng, wide=True)
+    backdrop = place.backdrop(looking_down(14), light, SIZE, rng, wet=True)
     assert backdrop.color.shape == (128, 160, 3) and backdrop.color.dtype == np.float32
     assert np.isfinite(backdrop.color).all() and backdrop.color.min() >= 0
     assert backdrop.sun.min() >= 0 and backdrop.sun.max() <= 1
@@ -91,15 +70,3 @@ def test_foregrounds_are_rare_and_cover_little() -> None:
     for color, cover in drawn:
         assert np.isfinite(color).all() and color.min() >= 0
         assert cover.min() >= 0 and cover.max() <= 1
-
-
-def test_a_small_source_has_less_detail_and_motion_smears_along_itself(sharp, scene) -> None:
-    fine, coarse = (developed(scene, sharp, scale=scale) for scale in (1.0, 0.3))
-    assert cv2.Laplacian(coarse, cv2.CV_64F).var() < 0.1 * cv2.Laplacian(fine, cv2.CV_64F).var()
-    moved = developed(scene, sharp, motion=(8, 0)).astype(float)
-    assert np.abs(np.diff(moved, axis=1)).mean() < 0.5 * np.abs(np.diff(moved, axis=0)).mean()
-
-
-def test_exposure_makes_up_for_the_dark_but_not_wholly(sharp, scene) -> None:
-    bright, dark = (developed(scene * level, sharp).mean() for level in (1.0, 0.2))
-    assert 0.5 * bright < dark < bright

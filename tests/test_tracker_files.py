@@ -165,7 +165,7 @@ OTHER = "expected multitasknet or vehiclereid, but it is vehiclepose"
         ("x.onnx", f"--rgb --weights {POSE}", OTHER),
         ("x.onnx", "--rgb --network vehiclepose", "vehiclepose gives keypoints: export it without"),
         ("x.onnx", "--rgb --network poseestnet --weights card", "poseestnet gives keypoints"),
-        ("x.onnx", f"--rgb --weights {ASSETS / 'poseestnet_veir.md'}", "poseestnet gives keypo"),
+        ("x.onnx", f"--rgb --weights {ASSETS / 'poseestnet_veir.md'}", "but it is poseestnet"),
         ("x.onnx", "--for triton --fixed-batch 2", "leave --fixed-batch out"),
         ("x.onnx", "--embedding-only", "is for RGB files; give --rgb or --for"),
     ],

@@ -66,8 +66,5 @@ class ToyNetwork(Network):
         picture = out["picture"]
         picture[:] = resize(sample.pixels, picture.shape[1:]).transpose(2, 0, 1) / 255
 
-    def normalization(self) -> dict[str, Any]:
-        return {"scale": "pixels / 255"}
-
 
 NETWORK = ToyNetwork()

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -49,9 +48,7 @@ class Demo:
     seconds: float
 
 
-def run_demo(
-    output: str | Path, *, photo: str | Path | None = None, progress: bool = True, **options: Any
-) -> Demo:
+def run_demo(output: str | Path, *, photo: str | Path | None = None) -> Demo:
     """Find pose, colour and type of a photo, and vehicles in a small gallery, and write a page.
 
     The gallery and its queries are generated pictures of the package: vehicles that the shipped
@@ -60,7 +57,6 @@ def run_demo(
     Args:
         output: a new or empty folder.
         photo: a crop of one vehicle; default is one of the demo's own.
-        options: more of :class:`multitasknet.Predictor`'s.
 
     Raises:
         OutputError: the folder is not empty or cannot be written.
@@ -72,9 +68,9 @@ def run_demo(
     check_output(output, folder=True)
     own = find_images(assets_folder() / "demo" / "query")
     queries = own if photo is None else [Path(photo), *own]
-    predictor = Predictor(SYNTHETIC, pose=SYNTHETIC, progress=progress, **options)
+    predictor = Predictor(SYNTHETIC, pose=SYNTHETIC)
     predictions = predictor.predict(queries)
-    gallery = open_gallery(DEMO, predictor, progress=progress)
+    gallery = open_gallery(DEMO, predictor)
     crops = find_images(assets_folder() / "demo" / "gallery")
     found = gallery.search(np.stack([one.embedding for one in predictions]), top=_TOP)
     right = sum(

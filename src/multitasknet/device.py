@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from threading import RLock
@@ -26,15 +27,13 @@ def parse_device(text: str) -> tuple[str, int | None]:
 
     From ``CPU``, ``Ascend``, ``Ascend:1``, ``GPU:0`` and so on, in any case.
     """
-    name, colon, number = text.partition(":")
-    target = _TARGETS.get(name.lower())
-    numbered = number.isascii() and number.isdigit() and target != "CPU"
-    if target is None or (colon and not numbered):
+    if not re.fullmatch("cpu|(ascend|gpu)(:[0-9]+)?", text, re.IGNORECASE):
         raise EngineError(
             f"device is {text!r}; expected CPU, Ascend or GPU, the last two with a number if you "
             f"like, such as Ascend:1"
         )
-    return target, int(number) if colon else None
+    name, _, number = text.partition(":")
+    return _TARGETS[name.lower()], int(number) if number else None
 
 
 def choose_device(device: str | None) -> None:

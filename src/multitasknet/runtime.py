@@ -19,10 +19,7 @@ logger = logging.getLogger(__name__)
 _VARIABLE = "ONEDNN_MAX_CPU_ISA"
 _FIRST_SLOW_VERSION = (2, 9)
 _AVX2 = 0x7  # dnnl_cpu_isa_avx2
-_CAPS_WITHOUT_VNNI = frozenset({"SSE41", "AVX", "AVX2", "AVX512_CORE"})
-_CAPS_WITHOUT_BFLOAT16 = _CAPS_WITHOUT_VNNI | {"AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE_VNNI"}
-_GROUP = Path("/sys/fs/cgroup")
-_QUOTA = _GROUP / "cpu.max"
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 # More decode faster than any device trains, and each keeps batches in memory.
 _MOST_WORKERS = 8
 
@@ -38,27 +35,15 @@ def usable_cores() -> int:
 
 
 def usable_workers() -> int:
-    """Threads that prepare batches: at most 8, and this process's share of the cores."""
-    # Where msrun binds each process to cores, the affinity is the share already.
-    bound = "MSRUN_CPU_LIST" in os.environ
-    processes = 1 if bound else int(os.environ.get("MS_WORKER_NUM", 1))
-    return max(1, min(_MOST_WORKERS, usable_cores() // processes))
+    """Threads that prepare batches: at most 8, and as many as the cores."""
+    return min(_MOST_WORKERS, usable_cores())
 
 
 def free_memory() -> int:
-    """Bytes that this process may still take: of the machine's, within its control group's."""
+    """Bytes of the machine's memory that are free."""
     import psutil  # which takes longer to import than a picture to predict
 
-    free = int(psutil.virtual_memory().available)
-    try:
-        limit, used = (int(Path(_GROUP, f"memory.{one}").read_text()) for one in ("max", "current"))
-        lines = Path(_GROUP, "memory.stat").read_text().splitlines()
-    except (OSError, ValueError):  # no such file, or "max"
-        return free
-    counts = {name: int(count) for name, count in (line.split() for line in lines)}
-    # What was read of files is given up when it is needed.
-    cached = counts.get("active_file", 0) + counts.get("inactive_file", 0)
-    return max(min(free, limit - used + cached), 0)
+    return int(psutil.virtual_memory().available)
 
 
 def import_openvino(extra: str = "openvino") -> ModuleType:
@@ -67,13 +52,9 @@ def import_openvino(extra: str = "openvino") -> ModuleType:
     return import_extra("openvino", extra)
 
 
-def cap_leaves_bfloat16() -> bool:
-    """Whether ``ONEDNN_MAX_CPU_ISA``, if it is set, leaves oneDNN AVX512-BF16 and what is above."""
-    return _cap() not in _CAPS_WITHOUT_BFLOAT16
-
-
-def _cap() -> str:
-    return os.environ.get(_VARIABLE, "").upper()
+def is_capped() -> bool:
+    """Whether ``ONEDNN_MAX_CPU_ISA`` keeps each oneDNN from bfloat16 and VNNI."""
+    return os.environ.get(_VARIABLE, "").upper() not in ("", "ALL", "DEFAULT")
 
 
 def has_cpu_feature(name: str) -> bool:
@@ -91,12 +72,9 @@ def sums_int8_exactly() -> bool:
     """
     if platform.machine().lower() not in ("x86_64", "amd64", "x86"):
         return True
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        flags = ""
-    has_vnni = has_cpu_feature("AVX512VNNI") or " avx_vnni" in flags
-    return has_vnni and _cap() not in _CAPS_WITHOUT_VNNI
+    flags = Path("/proc/cpuinfo")
+    has_avx_vnni = flags.exists() and " avx_vnni" in flags.read_text()
+    return (has_cpu_feature("AVX512VNNI") or has_avx_vnni) and not is_capped()
 
 
 def guard_cpu() -> None:

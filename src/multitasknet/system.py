@@ -55,7 +55,7 @@ def examine() -> Iterator[Finding]:
             yield Finding(package, version(package))
         except PackageNotFoundError:
             yield Finding(package, "not installed")
-    yield Finding("CANN", cann_version(os.environ) or "not in this environment")
+    yield Finding("CANN", _cann_version() or "not in this environment")
     yield Finding("cores", str(usable_cores()))
     target, is_idle = mindspore.get_context("device_target"), has_idle_ascend()
     remedy = ", beside an idle Ascend: source CANN's set_env.sh" if is_idle else ""
@@ -66,15 +66,11 @@ def examine() -> Iterator[Finding]:
             yield _compare(network, backend, close)
 
 
-def cann_version(environment: Mapping[str, str]) -> str:
-    """The version of the CANN whose environment is sourced; empty if there is none."""
-    for name in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME"):
-        for part in ("compiler", "runtime"):
-            file = Path(environment.get(name, "/nowhere")) / part / "version.info"
-            text = file.read_text(errors="replace") if file.is_file() else ""
-            if stated := re.search(r"^Version=(\S+)", text, re.M):
-                return stated[1]
-    return ""
+def _cann_version() -> str:
+    """Of the CANN whose environment is sourced; empty if there is none."""
+    file = Path(os.environ.get("ASCEND_HOME_PATH", "/nowhere"), "compiler", "version.info")
+    stated = re.search(r"^Version=(\S+)", file.read_text() if file.is_file() else "", re.M)
+    return stated[1] if stated else ""
 
 
 def compute(network: str, backend: str) -> list[list[float]]:

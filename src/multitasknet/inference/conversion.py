@@ -23,7 +23,7 @@ import numpy as np
 from ..device import MINDSPORE_TURN
 from ..errors import EngineError
 from ..files import make_folder, reading, reason_of, replacing
-from ..models import DEFAULT_NETWORK, find_network
+from ..models import find_network
 from ..models.base import Shapes
 from ..ranking.calibration import Calibration
 from ..weights.read import WeightsFile, check_complete
@@ -84,25 +84,22 @@ class Metadata:
                     f"{source}: it takes RGB alone, for other programs; give the weights it was "
                     f"made from"
                 )
-            # The first release knew one network, and did not name it.
-            network = find_network(value.get("network", DEFAULT_NETWORK))
-            batch, precision = value["batch"], value["precision"]
-            if precision not in ("float32", "int8"):
-                raise ValueError(f"precision is {precision!r:.100}")
-            if batch is not None and (type(batch) is not int or batch < 1):
-                raise ValueError(f"batch is {batch!r:.100}")
-            spec = network.spec_from_json(value["spec"])
-            stated = value.get("calibration")
-            calibration = None if stated is None else Calibration.from_json(stated)
-            return cls(spec, str(value["weights_sha256"]), precision, batch, calibration)
+            network = find_network(value["network"])
+            return cls(
+                network.spec_from_json(value["spec"]),
+                value["weights_sha256"],
+                value["precision"],
+                value["batch"],
+                Calibration.from_json(value.get("calibration")),
+            )
 
 
-def onnx_of(file: WeightsFile, folder: Path | None) -> bytes:
-    """Weights as an ONNX file, made the first time and kept below the folder, if there is one.
+def onnx_of(file: WeightsFile, cache: Path) -> bytes:
+    """Weights as an ONNX file, made the first time and kept in the cache.
 
     CheckpointError if they cannot be read, or lack a layer that predictions need.
     """
-    folder = folder and folder / "onnx"
+    folder = cache / "onnx"
     sha256, sidecar = file.hashes
     key = f"{sha256}-{sidecar[:16] or 'plain'}-v{_GRAPH_VERSION}"
     found = find_kept(folder, key)
@@ -119,10 +116,8 @@ def onnx_of(file: WeightsFile, folder: Path | None) -> bytes:
         return found
 
 
-def find_kept(folder: Path | None, key: str) -> bytes | None:
+def find_kept(folder: Path, key: str) -> bytes | None:
     """What :func:`keep` wrote under that key; None if it is not there."""
-    if folder is None:
-        return None
     try:
         for path in sorted(folder.glob(f"{key}-*.onnx")):
             content = path.read_bytes()
@@ -137,10 +132,8 @@ def find_kept(folder: Path | None, key: str) -> bytes | None:
     return None
 
 
-def keep(folder: Path | None, key: str, content: bytes) -> None:
+def keep(folder: Path, key: str, content: bytes) -> None:
     """Keep a content under its key and its own sha256; a warning if that is not possible."""
-    if folder is None:
-        return
     newest = folder / f"{key}-{hashlib.sha256(content).hexdigest()}.onnx"
     try:
         make_folder(folder)
@@ -262,16 +255,7 @@ def _placeholders(batch: int | None, shapes: Shapes) -> list[Any]:
 @contextmanager
 def _plain_folder() -> Iterator[Path]:
     """A temporary folder whose path MindSpore accepts: plain letters and digits, no blanks."""
-    places = [tempfile.gettempdir(), "/tmp", "/var/tmp", str(Path.cwd())]
-    for place in filter(_PLAIN.fullmatch, places):
-        try:
-            folder = tempfile.TemporaryDirectory(dir=place)
-        except OSError:
-            continue
-        with folder as name:
-            yield Path(name)
-        return
-    raise EngineError(
-        f"MindSpore writes only to paths of plain letters and digits, and none of "
-        f"{', '.join(places)} is one that can be written; set TMPDIR to such a folder"
-    )
+    place = tempfile.gettempdir()
+    plain = place if _PLAIN.fullmatch(place) else "/tmp"
+    with tempfile.TemporaryDirectory(dir=plain) as name:
+        yield Path(name)

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, ClassVar, Literal, TypeAlias, get_args
@@ -23,8 +23,9 @@ import numpy as np
 
 from ..device import ASCEND_NODE, MINDSPORE_TURN, choose_device, parse_device
 from ..errors import EngineError
-from ..files import reading
-from ..runtime import cap_leaves_bfloat16, import_openvino, usable_cores
+from ..files import expand, reading
+from ..hub.download import default_cache_dir
+from ..runtime import import_openvino, is_capped, usable_cores
 from ..weights.read import WeightsFile
 from . import conversion
 from .conversion import Metadata
@@ -35,7 +36,6 @@ Aim: TypeAlias = Literal["latency", "throughput"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
-_MOST_THREADS = 1024
 # Compiling a graph takes seconds, once an input shape, and saves a quarter of each run on a CPU.
 _RUNS_BEFORE_COMPILING = 20
 
@@ -44,7 +44,7 @@ _RUNS_BEFORE_COMPILING = 20
 class EngineOptions:
     """How a network is run; :class:`multitasknet.Predictor` says what each option means.
 
-    EngineError for a value that there is not; ValueError for such a batch size.
+    EngineError for a word that is none of an option's.
     """
 
     backend: Backend = "auto"
@@ -63,11 +63,6 @@ class EngineOptions:
             if (word := getattr(self, name)) not in words:
                 expected = ", ".join(filter(None, words))
                 raise EngineError(f"{name} is {word!r}; expected one of {expected}")
-        if self.threads is not None and not 1 <= self.threads <= _MOST_THREADS:
-            raise EngineError(f"threads is {self.threads}; expected 1 to {_MOST_THREADS}")
-        size = self.batch_size
-        if size is not None and (type(size) is not int or size < 1):
-            raise ValueError(f"batch_size is {size!r}; expected an integer of at least 1")
 
 
 def in_batches(
@@ -93,8 +88,7 @@ class Engine(ABC):
         spec: the architecture.
         source: where the weights came from, for people; empty if they are random.
         precision: ``float32``, ``bfloat16`` or ``int8``.
-        weights_sha256: of the weights file whose values these are; of what is run, if they are no
-            file's.
+        weights_sha256: of the weights' file, or of what is run if they are no file's.
         input_names, output_names: in the spec's order.
         batch: the only batch size that it takes; None for any.
         streams: in how many runs side by side it takes a batch.
@@ -152,22 +146,23 @@ class OnnxEngine(Engine):
     def __init__(self, source: str, load: Callable[[], bytes], options: EngineOptions) -> None:
         self.source, self.load = source, load
         named = source or "the network"
-        content = load()
         with reading(named, EngineError, f"{self.name} cannot run it", "export it again"):
+            content = load()
             strings = self._open(content, options.threads or usable_cores(), options)
-        self.metadata = Metadata.from_strings(strings, named)
-        self.spec, self.batch = self.metadata.spec, self.metadata.batch
-        self.precision = options.precision or self.metadata.precision
-        if self.metadata.precision != self.precision.replace("bfloat16", "float32"):
-            is_int8 = self.precision == "int8"
-            remedy = f"give a {'file of quantize' if is_int8 else 'float32 file, or the weights'}"
-            raise EngineError(
-                f"{named}: it is {self.metadata.precision}, not {self.precision}; {remedy}"
+        self.metadata = stated = Metadata.from_strings(strings, named)
+        self.spec, self.batch = stated.spec, stated.batch
+        self.precision = options.precision or stated.precision
+        if stated.precision != self.precision.replace("bfloat16", "float32"):
+            other = (
+                "file of quantize" if self.precision == "int8" else "float32 file, or the weights"
             )
+            raise EngineError(
+                f"{named}: it is {stated.precision}, not {self.precision}; give a {other}"
+            )
+        self.weights_sha256 = stated.weights_sha256
         # An INT8 file depends on the pictures that it was calibrated on as well.
-        is_own = self.precision == "int8" or not self.metadata.weights_sha256
-        sha256 = hashlib.sha256(content).hexdigest() if is_own else self.metadata.weights_sha256
-        self.weights_sha256 = sha256
+        if stated.precision == "int8" or not self.weights_sha256:
+            self.weights_sha256 = hashlib.sha256(content).hexdigest()
 
     @abstractmethod
     def _open(self, content: bytes, threads: int, options: EngineOptions) -> Mapping[str, str]:
@@ -295,7 +290,7 @@ class MindSporeEngine(Engine):
 def open_engine(
     model: Path | WeightsFile | Any,
     options: EngineOptions | None = None,
-    folder: Path | None = None,
+    cache_dir: str | Path | None = None,
 ) -> Engine:
     """Open a network.
 
@@ -304,8 +299,8 @@ def open_engine(
 
     Args:
         model: an ``.onnx`` file of :func:`multitasknet.export` or :func:`multitasknet.quantize`;
-            weights, which become an ONNX file in ``folder`` once, by MindSpore; or a Cell.
-        folder: the root of the cache; None keeps nothing.
+            weights, which become an ONNX file in the cache once, by MindSpore; or a Cell.
+        cache_dir: the cache; default is the user's.
     """
     options = options or EngineOptions()
     backend, precision, device = options.backend, options.precision, options.device
@@ -337,10 +332,11 @@ def open_engine(
         )
     engine = OnnxRuntimeEngine if backend == "onnx" else OpenVinoEngine
     if isinstance(model, Path):
-        return engine(str(model), partial(_read, model), options)
+        return engine(str(model), model.read_bytes, options)
     if isinstance(model, WeightsFile):
+        cache = default_cache_dir() if cache_dir is None else expand(cache_dir)
         # A copy each time: it keeps the bytes that it has read as long as it lives.
-        return engine(str(model.path), lambda: conversion.onnx_of(replace(model), folder), options)
+        return engine(str(model.path), lambda: conversion.onnx_of(replace(model), cache), options)
     source, sha256 = _named(model)
     content = conversion.to_onnx(model, Metadata(model.spec, sha256))
     return engine(source, lambda: content, options)
@@ -366,12 +362,7 @@ def has_bfloat16() -> bool:
     OpenVINO ignores a cap that keeps its oneDNN from it, and fails then (2026.4.1).
     """
     core = import_openvino().Core()
-    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") and cap_leaves_bfloat16()
-
-
-def _read(path: Path) -> bytes:
-    with reading(path, EngineError, "it cannot be read", "give a file that exists"):
-        return path.read_bytes()
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") and not is_capped()
 
 
 def _named(cell: Any) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from ..errors import EngineError
 from ..files import check_output, expand, replacing
 from ..hub.card import ENTRIES, ModelCard
 from ..hub.source import DEFAULT, WeightsSource
-from ..models import DEFAULT_NETWORK, NETWORKS, POSE_NETWORKS
+from ..models import DEFAULT_NETWORK, POSE_NETWORKS
 from ..models.base import check_memory, check_size
 from ..ranking.calibration import Calibration, read_calibration
 from ..weights.read import check_network
@@ -116,10 +116,7 @@ def export(
     read = [] if source.weights in (None, *ENTRIES) else [expand(str(source.weights))]
     check_output(output, inputs=read)
     if rgb:
-        stated = source.weights if source.weights in NETWORKS else name
-        if source.card is not None:
-            stated = source.model_card(*names).network
-        if stated in POSE_NETWORKS:
+        if (stated := name or source.weights) in POSE_NETWORKS:
             raise EngineError(
                 f"--rgb and --for need a network that gives embeddings; {stated} gives keypoints: "
                 f"export it without --rgb"

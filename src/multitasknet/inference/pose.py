@@ -12,14 +12,7 @@ import numpy as np
 from ..data.samples import batch_inputs, make_sample
 from ..errors import EngineError
 from ..files import expand
-from ..hub.card import (
-    CARD,
-    ENTRIES,
-    SYNTHETIC,
-    default_card_path,
-    load_card,
-    shipped_networks,
-)
+from ..hub.card import CARD, ENTRIES, SYNTHETIC, default_card_path, load_card, shipped_networks
 from ..hub.download import asset_path
 from ..hub.source import DEFAULT
 from ..models import POSE_NETWORKS, find_network
@@ -33,7 +26,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 AUTO, NONE = "auto", "none"
-WORDS = (AUTO, NONE, CARD, SYNTHETIC)
 
 
 class PoseEstimator(Runner):
@@ -90,9 +82,7 @@ class PoseEstimator(Runner):
             )
         self.flip_test = flip_test
 
-    def stream(
-        self, images: Iterable[Source], *, heatmaps: bool = False, skip: Skip | None = None
-    ) -> Iterator[PosedImage]:
+    def stream(self, images: Iterable[Source], *, skip: Skip | None = None) -> Iterator[PosedImage]:
         """Find the keypoints of vehicle crops, of any number of them.
 
         Any picture gives a pose; whether it shows one vehicle, its ``quality`` says. Poses that
@@ -100,8 +90,6 @@ class PoseEstimator(Runner):
 
         Args:
             images, skip: as in :meth:`multitasknet.Predictor.stream`.
-            heatmaps: keep the network's maps in the poses, float32 ``[36, H / 4, W / 4]`` of the
-                network's input, which shows the image in its middle.
 
         Returns:
             The images with their poses, in pixels of each image. PoseEstNet's confidence is the
@@ -111,20 +99,15 @@ class PoseEstimator(Runner):
             far the maps doubt which way the vehicle faces.
         """
         for inputs, shots in self.batches(images, skip=skip):
-            pixels = [shot.pixels for shot in shots]
-            found = self.estimate_pixels(pixels, heatmaps=heatmaps, inputs=inputs)
+            found = self.estimate_pixels([shot.pixels for shot in shots], inputs)
             yield from map(PosedImage.with_pose, shots, found)
 
-    def estimate(self, images: Iterable[Source], *, heatmaps: bool = False) -> list[Pose]:
+    def estimate(self, images: Iterable[Source]) -> list[Pose]:
         """The poses of :meth:`stream` as a list."""
-        return [shot.pose for shot in self.stream(images, heatmaps=heatmaps)]
+        return [shot.pose for shot in self.stream(images)]
 
     def estimate_pixels(
-        self,
-        pixels: Sequence[np.ndarray],
-        *,
-        heatmaps: bool = False,
-        inputs: tuple[np.ndarray, ...] | None = None,
+        self, pixels: Sequence[np.ndarray], inputs: tuple[np.ndarray, ...] | None = None
     ) -> list[Pose]:
         """The poses of one batch of pictures in memory, uint8 ``[H, W, 3]`` each.
 
@@ -144,15 +127,9 @@ class PoseEstimator(Runner):
             )
             if self.pose_convention != self.spec.pose_convention:
                 keypoints = as_published(keypoints)
-            poses.append(
-                Pose(
-                    keypoints,
-                    "estimated",
-                    found.maps[row] if heatmaps else None,
-                    None if found.half_turns is None else float(found.half_turns[row]),
-                    None if found.contents is None else found.contents[row],
-                )
-            )
+            half_turn = None if found.half_turns is None else float(found.half_turns[row])
+            contents = None if found.contents is None else found.contents[row]
+            poses.append(Pose(keypoints, "estimated", half_turn, contents))
         return poses
 
 
@@ -165,9 +142,8 @@ def open_pose_estimator(
 ) -> PoseEstimator | None:
     """The pose estimator that is asked for; None if poses are to be neutral.
 
-    ``pose`` is as in :class:`multitasknet.Predictor`, else EngineError; options and other errors
-    are those of :class:`PoseEstimator`. ``convention`` is what confidences should mean: ``auto``
-    takes no weights of another one, and a warning says if others have it.
+    ``pose`` is as in :class:`multitasknet.Predictor`, else EngineError; ``convention`` is what
+    confidences should mean: ``auto`` takes no weights of another one, others are warned of.
     """
     options["cache_dir"] = cache_dir
     if pose == AUTO:
@@ -183,8 +159,8 @@ def open_pose_estimator(
         estimator = PoseEstimator(pose, **options)
     else:
         raise EngineError(
-            f"pose is {str(pose)!r}; expected {', '.join(WORDS)}, or a file of pose weights that "
-            f"exists"
+            f"pose is {str(pose)!r}; expected auto, none, card, synthetic, or a file of pose "
+            f"weights that exists"
         )
     if convention not in (None, estimator.pose_convention):
         logger.warning(

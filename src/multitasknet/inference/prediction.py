@@ -63,11 +63,6 @@ class Prediction:
         return next(iter(self.type_probabilities.values()), None)
 
     @property
-    def pose_given(self) -> bool:
-        """Whether keypoints were given for the image."""
-        return self.pose.origin == "given"
-
-    @property
     def doubt(self) -> str:
         """What is wrong with a picture of low quality, to follow its name; empty if nothing is."""
         if self.reason is None:
@@ -84,7 +79,7 @@ class Prediction:
             "color_probabilities": self.color_probabilities,
             "type": self.type,
             "type_probabilities": self.type_probabilities,
-            "pose_given": self.pose_given,
+            "pose_given": self.pose.origin == "given",
             "pose": {
                 "origin": self.pose.origin,
                 "confidence": self.pose.confidence,

@@ -98,8 +98,6 @@ def quantize(
         raise EngineError(f"{output}: expected a file that ends in .onnx")
     if len(images) < MIN_IMAGES:
         raise EngineError(f"{len(images)} images; expected at least {MIN_IMAGES}")
-    if engine.batch is not None:
-        raise EngineError(f"{engine.source}: it has a fixed batch; export it without")
     poses = keypoints or [None] * len(images)
     files = [Path(image) for image in images if isinstance(image, str | Path)]
     check_output(output, inputs=[Path(engine.source), *files])

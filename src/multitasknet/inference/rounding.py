@@ -8,7 +8,7 @@ Quantization Through Weight Equalization and Bias Correction, ICCV 2019, section
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -115,16 +115,12 @@ class _Layer:
         """The inputs of one output at some places, ``[G, places, K]``."""
         if x.ndim == 2:
             return x[None]
-        options, sides = self._options, self._shape[2:]
-        strides, gaps = (options.get(name, [1, 1]) for name in ("strides", "dilations"))
-        reach = [gap * (side - 1) + 1 for gap, side in zip(gaps, sides, strict=True)]
-        before, after = _padding(options, x.shape[2:], reach, strides)
+        sides, strides = self._shape[2:], self._options.get("strides", [1, 1])
+        before, after = self._padding(x.shape[2:], strides)
         padded = np.pad(x[0], ((0, 0), *zip(before, after, strict=True)))
         rows, columns = (
-            stride * rng.integers(0, (side - one) // stride + 1, (_PLACES, 1)) + gap * np.arange(k)
-            for side, one, stride, gap, k in zip(
-                padded.shape[1:], reach, strides, gaps, sides, strict=True
-            )
+            stride * rng.integers(0, (side - k) // stride + 1, (_PLACES, 1)) + np.arange(k)
+            for side, stride, k in zip(padded.shape[1:], strides, sides, strict=True)
         )
         chosen = padded[:, rows[:, :, None], columns[:, None]]  # [C, places, h, w]
         groups = len(self._mean)
@@ -134,21 +130,16 @@ class _Layer:
             .reshape(groups, _PLACES, -1)
         )
 
-
-def _padding(
-    options: dict[str, Any], size: tuple[int, ...], reach: list[int], strides: list[int]
-) -> tuple[list[int], list[int]]:
-    """Of height and width, before and after."""
-    way = options.get("auto_pad", b"NOTSET")
-    if way in (b"NOTSET", b"VALID"):
-        pads = options.get("pads", [0, 0, 0, 0])
-        return pads[:2], pads[2:]
-    totals = [
-        max((-(-side // stride) - 1) * stride + one - side, 0)
-        for side, stride, one in zip(size, strides, reach, strict=True)
-    ]
-    less, more = [one // 2 for one in totals], [one - one // 2 for one in totals]
-    return (less, more) if way == b"SAME_UPPER" else (more, less)
+    def _padding(self, size: Sequence[int], strides: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Of height and width, before and after; MindSpore's ``same`` pads more after."""
+        if self._options.get("auto_pad") != b"SAME_UPPER":
+            pads = self._options.get("pads", [0, 0, 0, 0])
+            return pads[:2], pads[2:]
+        totals = [
+            max((-(-side // stride) - 1) * stride + k - side, 0)
+            for side, stride, k in zip(size, strides, self._shape[2:], strict=True)
+        ]
+        return [one // 2 for one in totals], [one - one // 2 for one in totals]
 
 
 def _descend(

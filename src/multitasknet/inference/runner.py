@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -15,10 +15,9 @@ import numpy as np
 
 from ..data.records import Record
 from ..data.samples import batch_inputs, load_maps, make_sample
-from ..errors import EngineError, ImageError
+from ..errors import ImageError
 from ..files import expand
 from ..hub.card import ENTRIES, ModelCard
-from ..hub.download import default_cache_dir
 from ..hub.source import WeightsSource
 from ..images import ImageInput, Picture, open_picture
 from ..models.base import check_memory, check_size
@@ -123,20 +122,17 @@ class Runner:
         **how: Any,
     ) -> None:
         options = EngineOptions(**how)
-        # All cores at one batch are as fast with one picture as with 32, and eight keep reading and
-        # drawing ahead of them. Pictures shared out among the cores want several for each: one for
-        # two cores gives half the images/s of eight (benchmarks/serving.md).
+        # All cores at one batch are as fast with one picture as with 32. Pictures shared out among
+        # the cores want several for each (benchmarks/serving.md).
         shared = options.optimize_for == "throughput"
         most = _A_THREAD * (options.threads or usable_cores()) if shared else 0
         self.batch_size = options.batch_size or max(_BATCH, most)
         source = WeightsSource(weights, card, cache_dir, offline, progress).resolved(*names)
         model = _model(source, names, network)
-        self.weights_file: Path | None = None
-        if isinstance(model, Path | WeightsFile):
-            self.weights_file = model if isinstance(model, Path) else model.path
+        file: Path | None = model.path if isinstance(model, WeightsFile) else None
+        self.weights_file = model if isinstance(model, Path) else file
         self.weights_are_own = self.weights_file is not None and source.weights not in ENTRIES
-        folder = default_cache_dir() if cache_dir is None else expand(cache_dir)
-        self.engine = open_engine(model, replace(options, batch_size=self.batch_size), folder)
+        self.engine = open_engine(model, replace(options, batch_size=self.batch_size), cache_dir)
         self.spec = self.engine.spec
         check_network(self.spec.network, names, self.engine.source or "the network")
         self.size = check_size(size or self.spec.input_size)
@@ -202,15 +198,6 @@ class Runner:
         """Open and decode pictures in a pool's threads, a batch at a time."""
         if isinstance(images, str | Path) or not isinstance(images, Iterable):
             raise TypeError(f"images must be a list of images, not {type(images).__name__}")
-        if (
-            isinstance(images, Sized)
-            and isinstance(keypoints, Sized)
-            and len(keypoints) != len(images)
-        ):
-            raise ValueError(
-                f"{len(keypoints)} keypoints for {len(images)} images; expected one entry an "
-                f"image, None where there is no pose"
-            )
         poses = repeat(None) if keypoints is None else keypoints
         rows = enumerate(zip(images, poses, strict=keypoints is not None))
         while batch := list(islice(rows, self.batch_size)):
@@ -265,12 +252,6 @@ def _model(source: WeightsSource, names: Sequence[str], network: Any) -> Any:
         from ..hub.create_network import create_network
 
         return create_network(names[0], weights=None)
-    suffix = Path(source.weights).suffix
-    if suffix == ".onnx":
+    if str(source.weights).endswith(".onnx"):
         return expand(source.weights)
-    if suffix == ".mindir":
-        raise EngineError(
-            f"{source.weights}: MindIR files are for MindSpore Lite and other runtimes; give the "
-            f"weights, or an .onnx file"
-        )
     return source.file(*names)

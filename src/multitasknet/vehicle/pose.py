@@ -32,7 +32,6 @@ class Pose:
         keypoints: float32 ``[36, 3]`` of x, y (pixels of the picture) and confidence.
         origin: ``given`` with the picture, ``estimated`` by a pose network, or ``neutral``: no
             pose is known, all is zero.
-        heatmaps: the pose network's maps, float32 ``[36, h, w]``, where they were asked for.
         half_turn: how much of the network's maps speaks for a vehicle that faces the other way,
             0..1; above 0.02 that is not rare (see VehiclePose's card). None where it is not known.
         contents: float32 ``[4]``, the network's probabilities that the picture shows one vehicle,
@@ -41,7 +40,6 @@ class Pose:
 
     keypoints: np.ndarray
     origin: PoseOrigin
-    heatmaps: np.ndarray | None = None
     half_turn: float | None = None
     contents: np.ndarray | None = None
 
