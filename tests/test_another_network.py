@@ -57,18 +57,14 @@ def weights(tmp_path: Path) -> Path:
 
 
 def test_it_is_created_loaded_and_told_by_its_names(weights: Path, tmp_path: Path, capsys) -> None:
-    found = read_weights(weights)
-    assert (found.network.name, found.spec) == ("toy", ToySpec(5))
     network = create_network("Toy", weights=weights)
-    assert len(network.load_report.loaded) == 5
-    assert not network.load_report.fresh
+    assert (len(network.load_report.loaded), network.load_report.fresh) == (5, ())
     converted = read_weights(convert(weights, tmp_path / "b.safetensors"))
-    assert (converted.spec, converted.shapes) == (ToySpec(5), found.shapes)
+    assert (converted.network.name, converted.spec) == ("toy", ToySpec(5))
     with pytest.raises(TypeError, match="toy takes width"):
         create_network("toy", weights=None, num_ids=4)
     assert main(["info", "--weights", str(weights), "--json"]) == 0
-    info = json.loads(capsys.readouterr().out)
-    assert (info["network"], info["width"]) == ("toy", "5 means")
+    assert json.loads(capsys.readouterr().out)["width"] == "5 means"
 
 
 def test_its_exports_and_engines_agree_at_any_size(weights: Path, tmp_path: Path) -> None:
@@ -114,24 +110,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return drawn.pamtri(tmp_path_factory.mktemp("data"), drawn.plan(6, 2, 3))
 
 
-def test_it_trains_validates_and_keeps_the_best_by_its_own_metric(
-    data: Path, tmp_path: Path
-) -> None:
+def test_it_trains_and_keeps_the_best_by_its_own_metric(data: Path, tmp_path: Path) -> None:
     result = finetune(data, tmp_path / "run", **TOY)
     records = result.history.epochs
     assert [set(record.losses) for record in records] == [{"total", "distance"}] * 4
     assert records[-1].losses["distance"] < records[0].losses["distance"] / 2
     assert records[3].rate == pytest.approx(records[2].rate / 10)
-    errors = [record.metrics["error"] for record in records]
-    assert result.best.metrics["error"] == min(errors) < result.history.before["error"]
-    written = json.loads((result.output / "history.json").read_text())
-    assert (written["metric"], written["higher_is_better"]) == ("error", False)
-    page = (result.output / "report.html").read_text()
-    assert f"the best by error is epoch {result.best.epoch}" in page
+    least = min(record.metrics["error"] for record in records)
+    assert result.best.metrics["error"] == least < result.history.before["error"]
     network = create_network("toy", weights=result.checkpoint)
     assert network.spec.input_size == (32, 32)
-    sidecar = json.loads(result.checkpoint.with_suffix(".json").read_text())
-    assert (sidecar["network"], sidecar["metrics"]) == ("toy", result.best.metrics)
 
 
 def test_a_loss_scale_that_falls_to_one_ends_with_the_batchs_images(

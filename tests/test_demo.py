@@ -26,7 +26,8 @@ def test_a_photo_is_understood_and_vehicles_are_found_offline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("it goes online"))
-    photo, folder = shutil.copy(ASSETS / "example.jpg", tmp_path / "mine.jpg"), tmp_path / "look"
+    photo, folder = str(tmp_path / "mine.jpg"), tmp_path / "look"
+    shutil.copy(ASSETS / "example.jpg", photo)
     assert main(["demo", photo, "--output", str(folder)]) == 0
     said = capsys.readouterr().out
     right = int(re.search(r"(\d+) of 12 queries found first", said)[1])

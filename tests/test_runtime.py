@@ -17,7 +17,6 @@ from multitasknet.runtime import (
     guard_cpu,
     has_cpu_feature,
     usable_cores,
-    usable_workers,
 )
 
 
@@ -30,15 +29,6 @@ def test_a_control_groups_quota_counts(tmp_path, monkeypatch, content, cores) ->
     if content:
         (tmp_path / "cpu.max").write_text(content)
     assert usable_cores() == cores
-
-
-def test_workers_are_few_and_processes_of_msrun_share_the_cores(monkeypatch) -> None:
-    for cores, processes, workers in ((192, 8, 8), (24, 8, 3), (4, 1, 4), (4, 8, 1)):
-        monkeypatch.setattr(runtime, "usable_cores", lambda cores=cores: cores)
-        monkeypatch.setenv("MS_WORKER_NUM", str(processes))
-        assert usable_workers() == workers
-    monkeypatch.setenv("MSRUN_CPU_LIST", "[0-23]")
-    assert usable_workers() == 4, "each is bound to cores of its own"
 
 
 @pytest.mark.parametrize(

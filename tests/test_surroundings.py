@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from vehiclesynth.camera import Camera
 from vehiclesynth.foreground import draw_foreground
-from vehiclesynth.light import Light, draw_light
-from vehiclesynth.place import Place, draw_place
+from vehiclesynth.light import Light
+from vehiclesynth.place import draw_place
 
 SIZE = (160, 128)
 OVERCAST = Light(np.array([0, 0.6, 0.8]), np.zeros(3), np.array([0.7, 0.75, 0.8]), 0.5, False)
@@ -25,33 +24,8 @@ def looking_down(degrees: float) -> Camera:
     return Camera(np.array([-15.0, 0, 4.0]), axes, 400.0, np.array([80.0, 64.0]))
 
 
-@pytest.fixture(scope="module")
-def place() -> Place:
-    return draw_place(np.random.default_rng(3), wide=False)
-
-
-def test_a_backdrop_is_light_and_the_sky_above_it_sends_what_is_mirrored() -> None:
-    rng = np.random.default_rng(1)
-    light, place = draw_light(rng, wide=True), draw_place(rng, wide=True)
-    backdrop = place.backdrop(looking_down(14), light, SIZE, rng, wet=True)
-    assert backdrop.color.shape == (128, 160, 3) and backdrop.color.dtype == np.float32
-    assert np.isfinite(backdrop.color).all() and backdrop.color.min() >= 0
-    assert backdrop.sun.min() >= 0 and backdrop.sun.max() <= 1
-    mirrored = place.environment(light)
-    angle = (np.arange(32) + 0.5) * np.pi / 64
-    weight = np.cos(angle) * np.sin(angle) * (np.pi / 64) * (2 * np.pi / 128) / np.pi
-    irradiance = (mirrored[:32] * weight[:, None, None]).sum(axis=(0, 1))
-    assert irradiance == pytest.approx(light.sky, rel=0.1)
-
-
-def test_the_sky_is_above_the_horizon(place: Place) -> None:
-    empty = replace(place, busy=0.0, street=replace(place.street, standing=()))
-    color = empty.backdrop(looking_down(0), OVERCAST, SIZE, np.random.default_rng(0)).color
-    assert color[:60].mean() > 0.6 * OVERCAST.sky.mean()
-    assert color[70:].mean() < 0.5 * OVERCAST.sky.mean()
-
-
-def test_the_place_looks_alike_whichever_way_the_vehicle_drives(place: Place) -> None:
+def test_the_place_looks_alike_whichever_way_the_vehicle_drives() -> None:
+    place = draw_place(np.random.default_rng(3), wide=False)
     camera, turn = looking_down(14), np.diag([-1.0, -1, 1])
     turned = replace(camera, eye=turn @ camera.eye, axes=camera.axes @ turn)
     away, toward = (
