@@ -113,14 +113,10 @@ class _Graph:
         self.nodes = kept
 
     def pool_before_pointwise(self) -> None:
-        makers, uses = self._makers(), self._uses()
+        makers = self._makers()
         for position, pool in enumerate(self.nodes):
-            if pool.op_type != "AveragePool" or uses[pool.input[0]] != 1:
-                continue
-            conv = makers.get(pool.input[0])
-            if conv is None:
-                continue
-            if not self._is_pointwise(conv) or any(attributes(pool).get("pads", [0])):
+            conv = makers.get(pool.input[0]) if pool.op_type == "AveragePool" else None
+            if conv is None or not self._is_pointwise(conv):
                 continue
             between = pool.input[0]
             pool.input[0], conv.output[0] = conv.input[0], pool.output[0]
@@ -202,14 +198,7 @@ class _Graph:
         return layer and node.input[1] in self.constants
 
     def _is_pointwise(self, node: Any) -> bool:
-        if node.op_type != "Conv":
-            return False
-        stated = attributes(node)
-        return (
-            self.constants[node.input[1]].shape[2:] == (1, 1)
-            and set(stated.get("strides", [1])) == {1}
-            and not any(stated.get("pads", [0]))
-        )
+        return node.op_type == "Conv" and self.constants[node.input[1]].shape[2:] == (1, 1)
 
 
 def attributes(node: Any) -> dict[str, Any]:

@@ -66,10 +66,6 @@ class PoseEstimator(Runner):
     ) -> None:
         super().__init__(POSE_NETWORKS, weights, **options)
         self.definition = cast("PoseNetwork", find_network(self.spec.network))
-        if not self.spec.is_complete:
-            raise ValueError(
-                "the network has no last layer, which finds the keypoints; give one with it"
-            )
         own: PoseConvention = self.spec.pose_convention
         if hidden not in (None, *HIDDEN):
             raise ValueError(f"hidden is {hidden!r}; expected {' or '.join(HIDDEN)}")

@@ -64,8 +64,6 @@ def round_weights(
 
 
 def _is_layer(node: Any, constants: dict[str, Any]) -> bool:
-    if node.op_type == "Gemm" and not attributes(node).get("transB"):
-        return False
     return node.op_type in ("Conv", "Gemm") and node.input[1] in constants
 
 
