@@ -25,7 +25,6 @@ from multitasknet.cli import main
 from multitasknet.hub.download import asset_path
 from multitasknet.inference.pose import open_pose_estimator
 from multitasknet.vehicle.attributes import ClassMaps
-from multitasknet.vehicle.keypoints import KEYPOINT_NAMES
 from multitasknet.weights.sidecar import Sidecar, write_sidecar
 
 GIVEN = read_labels(ASSETS / "example.csv")[PHOTO.name].keypoints
@@ -94,8 +93,6 @@ def test_missing_poses_are_estimated_and_given_ones_kept(
     np.testing.assert_array_equal(given.pose.keypoints, GIVEN)
     (pose,) = estimator.estimate([PHOTO])
     np.testing.assert_allclose(estimated.pose.keypoints, pose.keypoints, rtol=1e-3, atol=1e-2)
-    (by_hand,) = predictor.predict([PHOTO], [estimated.pose.keypoints])
-    np.testing.assert_allclose(by_hand.embedding, estimated.embedding, rtol=1e-3, atol=1e-4)
     assert np.abs(given.embedding - estimated.embedding).max() > 1e-2
     assert "no keypoints" not in caplog.text
 
@@ -195,10 +192,8 @@ def test_json_is_a_line_an_image_and_coco_goes_by_its_ending(
     said = json.loads(captured.out)
     assert (said["image"], np.shape(said["keypoints"])) == (str(PHOTO), (36, 3))
     assert captured.err.splitlines()[-1] == str(coco)
-    content = json.loads(coco.read_text())
-    assert content["categories"][0]["keypoints"] == list(KEYPOINT_NAMES)
-    with Image.open(PHOTO) as image:
-        assert (content["images"][0]["width"], content["images"][0]["height"]) == image.size
+    (about,) = json.loads(coco.read_text())["images"]
+    assert (about["width"], about["height"]) == Image.open(PHOTO).size
     (row,) = read_labels(coco).values()
     np.testing.assert_allclose(row.keypoints, said["keypoints"], rtol=1e-4)
 

@@ -43,7 +43,9 @@ def round_weights(
     layers = [
         _Layer(node, constants)
         for node in model.graph.node
-        if _is_layer(node, constants) and node.name not in exact
+        if node.op_type in ("Conv", "Gemm")
+        and node.input[1] in constants
+        and node.name not in exact
     ]
     rng = np.random.default_rng(0)
     names = sorted({layer.node.input[0] for layer in layers})
@@ -61,10 +63,6 @@ def round_weights(
             constants[layer.node.input[2]] = model.graph.initializer.add()
         for name, values in zip(layer.node.input[1:], (weights, bias), strict=True):
             constants[name].CopyFrom(onnx.numpy_helper.from_array(values, name))
-
-
-def _is_layer(node: Any, constants: dict[str, Any]) -> bool:
-    return node.op_type in ("Conv", "Gemm") and node.input[1] in constants
 
 
 class _Layer:
