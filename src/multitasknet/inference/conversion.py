@@ -85,12 +85,13 @@ class Metadata:
                     f"made from"
                 )
             network = find_network(value["network"])
+            stated = value.get("calibration")
             return cls(
                 network.spec_from_json(value["spec"]),
                 value["weights_sha256"],
                 value["precision"],
                 value["batch"],
-                Calibration.from_json(value.get("calibration")),
+                stated and Calibration.from_json(stated),
             )
 
 
