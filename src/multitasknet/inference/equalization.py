@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
 
 from .graph import attributes, inferred_shapes, open_at
 
+# And from which of their channels on they take what is scaled.
+Norms: TypeAlias = "list[tuple[Any, int]]"
 # What leaves a channel's positive factor a factor (a pad's value is 0 or without end).
 _KEEPS_SCALE = ("Relu", "MaxPool", "AveragePool", "Pad")
 _LEAST = 1e-6
@@ -29,26 +31,11 @@ def equalize(model: Any, batches: Iterable[dict[str, np.ndarray]]) -> int:
     """
     graph = _Graph(model)
     features = list(graph.features())
-    if not features:
-        return 0
-    ranges = _ranges(model, {one.tensor for one in features}, batches)
-    for one in features:
-        graph.scale(one, np.maximum(ranges[one.tensor], _LEAST))
+    if features:
+        ranges = _ranges(model, {tensor for _, tensor, _ in features}, batches)
+        for maker, tensor, norms in features:
+            graph.scale(maker, norms, np.maximum(ranges[tensor], _LEAST))
     return len(features)
-
-
-class _Feature(NamedTuple):
-    """A convolution's channels on their way to norms.
-
-    Attributes:
-        maker: the convolution.
-        tensor: its channels as they enter a concatenation.
-        norms: what takes them, and from which of its channels on.
-    """
-
-    maker: Any
-    tensor: str
-    norms: list[tuple[Any, int]]
 
 
 class _Graph:
@@ -63,8 +50,9 @@ class _Graph:
             for name in node.input:
                 self.consumers[name].append(node)
 
-    def features(self) -> Iterator[_Feature]:
-        """Of all convolutions whose channels are concatenated, and go to norms alone."""
+    def features(self) -> Iterator[tuple[Any, str, Norms]]:
+        """Convolutions whose channels are concatenated and go to norms alone, the name of these
+        channels where they are concatenated, and the norms."""
         for node in self.nodes:
             if node.op_type != "Conv" or self._is_norm(node):
                 continue
@@ -75,21 +63,21 @@ class _Graph:
                 takers = self.consumers[tensor]
             is_joined = any(taker.op_type == "Concat" for taker in takers)
             if is_joined and (norms := self._norms(tensor, 0)):
-                yield _Feature(node, tensor, norms)
+                yield node, tensor, norms
 
-    def scale(self, feature: _Feature, ranges: np.ndarray) -> None:
+    def scale(self, maker: Any, norms: Norms, ranges: np.ndarray) -> None:
         """Divide the maker's channels by their ranges, and multiply the norms' by them."""
-        for name in feature.maker.input[1:]:
+        for name in maker.input[1:]:
             values = self._values(name)
             self._write(name, values / ranges.reshape(-1, *[1] * (values.ndim - 1)))
-        for norm, start in feature.norms:
+        for norm, start in norms:
             values = self._values(norm.input[1]).copy()
             values[start : start + len(ranges)] *= ranges[:, None, None, None]
             self._write(norm.input[1], values)
 
-    def _norms(self, tensor: str, start: int) -> list[tuple[Any, int]] | None:
+    def _norms(self, tensor: str, start: int) -> Norms | None:
         """The norms that take it, its channels from ``start`` on; None if anything else does."""
-        found: list[tuple[Any, int]] = []
+        found: Norms = []
         for taker in self.consumers[tensor]:
             if self._is_norm(taker):
                 found.append((taker, start))
