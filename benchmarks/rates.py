@@ -119,8 +119,7 @@ def ratios(crops: Crops) -> Iterator[tuple[str, list[str]]]:
         cells = []
         for rate in RATES:
             one = measured.rate(float(true[int(rate * len(true))]))
-            text = f"{one.rate / rate:.2f} ({one.upper / rate:.1f})" if one else "none stated"
-            cells.append(text)
+            cells += [f"{one.rate / rate:.2f} ({one.upper / rate:.1f})" if one else "none stated"]
         yield name, cells
 
 

@@ -454,6 +454,7 @@ def test_videos_of_several_cameras_are_tracked_in_one_call(
         ("--cameras south,0", "no camera is named north or film0"),
         ("--cameras north,", "start is empty"),
         ("--cameras north,soon", "cameras.csv:2"),
+        ("--camera north --start soon", "--start: start cannot be used ('soon' is not a time"),
         ("{film} --camera north --start 2026-11-01", "is of one video"),
         ("rtsp://x/y --camera north", "has no end; give it alone"),
     ],

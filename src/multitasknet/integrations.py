@@ -1,7 +1,4 @@
-"""Embeddings for programs of others that find and track vehicles in pictures.
-
-None of them is imported here; their objects are taken as they are.
-"""
+"""Embeddings for programs of others, whose objects are taken as they are, without an import."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,7 @@ from .options import (
 if TYPE_CHECKING:
     from ..tracking.following import Follower
     from ..tracking.run import TrackReport
-    from ..tracking.video import Video
+    from ..tracking.video import Recordings, Video
 
 _FILES = {
     "detector": "what finds vehicles, for OpenVINO; docs/video.md says where one can be had",
@@ -50,7 +49,7 @@ def add_parsers(commands: Any) -> None:
         "--cameras", type=Path, metavar="CSV", help="name and start of each file's or folder's"
     )
     track.add_argument(
-        "--start", type=_time, metavar="TIME", help="of the first file, as 2026-11-01T08:00:00"
+        "--start", metavar="TIME", help="of the --camera's first file, as 2026-11-01T08:00:00"
     )
     boxes = track.add_mutually_exclusive_group(required=True)
     for name, help in _FILES.items():
@@ -99,19 +98,18 @@ def _track(options: argparse.Namespace) -> None:
         print_table("", {camera: _shown(report) for camera, report in reports.items()})
 
 
-def _recordings(options: argparse.Namespace) -> dict[str, tuple[datetime | None, list[str]]]:
-    from ..tracking.video import recordings
+def _recordings(options: argparse.Namespace) -> Recordings:
+    from ..tracking.video import recordings, start_of
 
     is_live = any("://" in one for one in options.videos)
     if is_live and len(options.videos) > 1:
         options.usage("a camera's address has no end; give it alone")
     if options.cameras:
-        if options.start:
-            options.usage("--cameras states when each film starts; leave out --start")
         return recordings(options.videos, options.cameras)
     if options.start is None and not is_live:
         options.usage("give --start TIME, when the first file begins")
-    return {options.camera: (options.start, options.videos)}
+    start = options.start and start_of(options.start, "--start")
+    return {options.camera: (start, options.videos)}
 
 
 def _shown(report: TrackReport) -> dict[str, float | str]:
@@ -141,13 +139,3 @@ def _follower(options: argparse.Namespace) -> Callable[[Video], Follower]:
     if options.tracks:
         return lambda video: given[video.source]
     return lambda video: ByteTrack(given[video.source], video.rate)
-
-
-def _time(text: str) -> datetime | None:
-    """An argument that is a time, as the gallery reads them."""
-    from ..data.text import parse_time
-
-    try:
-        return parse_time(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error

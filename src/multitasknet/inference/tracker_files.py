@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 # Texts by path, and what the host's user writes.
 Written = tuple[dict[Path, str], str]
-_TRITON_BATCH = 64
 
 
 def export_for(
@@ -57,11 +57,6 @@ def export_for(
     return report, lines
 
 
-def _width(stated: Metadata) -> int:
-    (width,) = stated.spec.output_shapes(stated.spec.input_size)["embedding"]
-    return int(width)
-
-
 def _ultralytics(path: Path, stated: Metadata) -> Written:
     # All that its BoT-SORT reads, at the values of its documentation but for the last three; with
     # its proximity_thresh of 0.5, appearance counts only near a vehicle's last place.
@@ -94,7 +89,7 @@ def _boxmot(path: Path, stated: Metadata) -> Written:
         "model_kwargs": {"img_size": stated.spec.input_size},
         "img_size": stated.spec.input_size,
         "image_size": stated.spec.input_size,
-        "embedding_dim": _width(stated),
+        "embedding_dim": stated.spec.output_shapes(stated.spec.input_size)["embedding"][0],
         "preprocess": "resize",
     }
     return {path.with_suffix(".onnx.metadata.json"): json.dumps(sidecar, indent=2)}, (
@@ -126,8 +121,7 @@ model = ReIDModel(
     ReIDPreprocessing(input_size={size}, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
 )
 '''
-
-
+_REID_USE = "embeddings = model.extract_embeddings(detections, frame)"
 _FIFTYONE = '''"""Vehicles for FiftyOne: `from {module} import model`."""
 
 import cv2
@@ -150,42 +144,29 @@ class Vehicles(EmbeddingsMixin, Model):
         return self.embed_all([image])[0]
 
     def embed_all(self, images):
-        pixels = [cv2.resize(image, {width_height}) for image in images]
+        pixels = [cv2.resize(image, ({size[1]}, {size[0]})) for image in images]
         planes = np.float32(pixels).transpose(0, 3, 1, 2) / 255
         return self.session.run(["embedding"], {{"images": np.ascontiguousarray(planes)}})[0]
 
 
 model = Vehicles({path!r})
 '''
-
-
-def _module(path: Path, host: str) -> Path:
-    # A name that can be imported.
-    return path.with_name(re.sub(r"\W|^(?=\d)", "_", f"{path.stem}_{host}", flags=re.ASCII) + ".py")
+_FIFTYONE_USE = (
+    'samples.compute_patch_embeddings(model, "ground_truth", embeddings_field="embedding")\n'
+    'fob.compute_similarity(samples, patches_field="ground_truth", embeddings="embedding", '
+    'brain_key="vehicles")'
+)
 
 
 def _quoted(path: Path) -> str:
     return json.dumps(str(path), ensure_ascii=False)
 
 
-def _reid(path: Path, stated: Metadata) -> Written:
-    module = _module(path, "reid")
-    text = _REID.format(module=module.stem, path=str(path), size=tuple(stated.spec.input_size))
-    return {module: text}, (
-        f"from {module.stem} import model\nembeddings = model.extract_embeddings(detections, frame)"
-    )
-
-
-def _fiftyone(path: Path, stated: Metadata) -> Written:
-    module = _module(path, "fiftyone")
-    size = tuple(reversed(stated.spec.input_size))
-    text = _FIFTYONE.format(module=module.stem, path=str(path), width_height=size)
-    return {module: text}, (
-        f"from {module.stem} import model\n"
-        'samples.compute_patch_embeddings(model, "ground_truth", embeddings_field="embedding")\n'
-        'fob.compute_similarity(samples, patches_field="ground_truth", '
-        'embeddings="embedding", brain_key="vehicles")'
-    )
+def _module(host: str, text: str, use: str, path: Path, stated: Metadata) -> Written:
+    """A module beside the file, whose name can be imported."""
+    name = re.sub(r"\W|^(?=\d)", "_", f"{path.stem}_{host}", flags=re.ASCII)
+    text = text.format(module=name, path=str(path), size=tuple(stated.spec.input_size))
+    return {path.with_name(f"{name}.py"): text}, f"from {name} import model\n{use}"
 
 
 def _deepstream(path: Path, stated: Metadata) -> Written:
@@ -202,7 +183,7 @@ def _deepstream(path: Path, stated: Metadata) -> Written:
         "netScaleFactor": 1 / 255,
         "offsets": [0.0, 0.0, 0.0],
         "keepAspc": 0,
-        "reidFeatureSize": _width(stated),
+        "reidFeatureSize": stated.spec.output_shapes(stated.spec.input_size)["embedding"][0],
         "reidHistorySize": 100,
         "addFeatureNormalization": 1,
         "outputReidTensor": 1,
@@ -221,7 +202,7 @@ def _triton(path: Path, stated: Metadata) -> Written:
     kept = [output.name for output in onnx.load(path).graph.output]
     ends = [("input", "images", (3, *stated.spec.input_size))]
     ends += [("output", name, shapes[name]) for name in kept]
-    text = f'name: "{folder.name}"\nbackend: "onnxruntime"\nmax_batch_size: {_TRITON_BATCH}\n'
+    text = f'name: "{folder.name}"\nbackend: "onnxruntime"\nmax_batch_size: 64\n'
     for kind, name, shape in ends:
         text += f'{kind} {{ name: "{name}" data_type: TYPE_FP32 dims: {list(shape)} }}\n'
     return {folder / "config.pbtxt": f"{text}dynamic_batching {{ }}\n"}, (
@@ -233,8 +214,8 @@ def _triton(path: Path, stated: Metadata) -> Written:
 HOSTS = {
     "ultralytics": _ultralytics,
     "boxmot": _boxmot,
-    "reid": _reid,
+    "reid": partial(_module, "reid", _REID, _REID_USE),
     "deepstream": _deepstream,
     "triton": _triton,
-    "fiftyone": _fiftyone,
+    "fiftyone": partial(_module, "fiftyone", _FIFTYONE, _FIFTYONE_USE),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -38,10 +38,7 @@ class Detections(NamedTuple):
     confidence: np.ndarray
 
 
-Detector: TypeAlias = Callable[[np.ndarray], Detections]
-
-
-def open_detector(path: Path, *, threads: int) -> Detector:
+def open_detector(path: Path, *, threads: int) -> Callable[[np.ndarray], Detections]:
     """What finds vehicles in a frame, uint8 ``[H, W, 3]`` RGB.
 
     Args:

@@ -20,7 +20,6 @@ from ..images import encode_jpeg
 from ..inference.predictor import Predictor
 from .tracks import Track
 
-TABLE = "tracks.csv"
 _COLUMNS = (
     *("camera", "track", "first", "last", "heading", "image", "crops"),
     *("quality", "reason", "color", "type"),
@@ -75,7 +74,7 @@ class FolderOutput:
 
     def __init__(self, folder: Path) -> None:
         make_folder(folder)
-        self._folder, self._table = folder, folder / TABLE
+        self._folder, self._table = folder, folder / "tracks.csv"
         self._lock = FileLock(folder / ".lock")
 
     def known(self, camera: str) -> frozenset[str]:

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Event, Thread
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -37,10 +37,20 @@ _FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0
 _REMEDY = "expected a video that FFmpeg reads, or a camera's address, such as rtsp://..."
 _PASSWORD = re.compile(r"(?<=://)[^/]*@")
 _COLUMNS = ("name", "start")
+# By camera: when its first video begins, and its videos.
+Recordings: TypeAlias = "dict[str, tuple[datetime | None, list[str]]]"
 
 
-def recordings(videos: Sequence[str], table: Path) -> dict[str, tuple[datetime | None, list[str]]]:
-    """When each camera's first video begins, and its videos: their file or folder has its name.
+def start_of(text: str, place: str) -> datetime:
+    """When a recording begins, of the text in that place; DataError."""
+    with reading(place, DataError, "start cannot be used", "give it as 2026-11-01T08:00:00Z"):
+        if (start := parse_time(text)) is None:
+            raise ValueError("start is empty")
+        return start
+
+
+def recordings(videos: Sequence[str], table: Path) -> Recordings:
+    """The videos of each camera, whose name their file or folder has.
 
     Args:
         videos: files, those of one camera in the order of time.
@@ -49,13 +59,9 @@ def recordings(videos: Sequence[str], table: Path) -> dict[str, tuple[datetime |
     Raises:
         DataError: the table cannot be read, or lacks a camera.
     """
-    starts = {}
-    for place, row in read_table(table, _COLUMNS):
-        with reading(place, DataError, "start cannot be used", "give it as 2026-11-01T08:00:00Z"):
-            starts[row["name"]] = parse_time(row["start"])
-            if starts[row["name"]] is None:
-                raise ValueError("start is empty")
-    found: dict[str, tuple[datetime | None, list[str]]] = {}
+    rows = read_table(table, _COLUMNS)
+    starts = {row["name"]: start_of(row["start"], place) for place, row in rows}
+    found: Recordings = {}
     for video in videos:
         path = Path(video).resolve()
         names = path.stem, path.parent.name
