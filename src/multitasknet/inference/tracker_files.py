@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -211,7 +212,7 @@ def _triton(path: Path, stated: Metadata) -> Written:
 
 
 # For a file and what it states of itself, what lies beside it and its user's lines.
-HOSTS = {
+HOSTS: dict[str, Callable[[Path, Metadata], Written]] = {
     "ultralytics": _ultralytics,
     "boxmot": _boxmot,
     "reid": partial(_module, "reid", _REID, _REID_USE),
