@@ -6,12 +6,12 @@ import ast
 import configparser
 import subprocess
 import sys
-from collections.abc import Iterator
+from importlib.util import resolve_name
 from pathlib import Path
 
 from multitasknet.models import NETWORKS
 
-PACKAGE = Path(__file__).resolve().parents[1] / "src" / "multitasknet"
+SOURCE = Path(__file__).resolve().parents[1] / "src"
 # Low to high. A room is a folder or a module of the package.
 ROOMS = (
     "errors; files runtime device; images; vehicle; models; weights; hub; data; report; ranking; "
@@ -19,71 +19,59 @@ ROOMS = (
     "__main__"
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS.split(";")) for room in rooms.split()}
-# These work for any network, through its spec; create_network's overloads name each for editors.
-ANY_NETWORK = (
-    *("vehicle", "weights", "hub", "data", "report", "ranking"),
-    *("inference", "evaluation", "gallery", "tracking"),
-)
-NAMES_NETWORKS = ("hub", "create_network")
-MODULES = {
-    path.relative_to(PACKAGE).with_suffix("").parts: ast.parse(path.read_text(encoding="utf-8"))
-    for path in PACKAGE.rglob("*.py")
-    if path != PACKAGE / "__init__.py"
+
+
+def imports_of(path: Path) -> set[str]:
+    """Full names of all that a module imports, wherever it does."""
+    package, found = ".".join(path.relative_to(SOURCE).parts[:-1]), set[str]()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = resolve_name("." * node.level + (node.module or ""), package)
+            found |= {f"{module}.{alias.name}" for alias in node.names}
+    return found
+
+
+IMPORTS = {
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts): imports_of(path)
+    for path in SOURCE.rglob("*.py")
+    if path != SOURCE / "multitasknet" / "__init__.py"
 }
-
-
-def imported(place: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Absolute places below the package, of all imports of a module, wherever they stand."""
-    for node in ast.walk(MODULES[place]):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            module = (*place[: len(place) - node.level], *(node.module or "").split("."))
-            yield from ((*filter(None, module), alias.name) for alias in node.names)
+ROOM_OF = {name: name.split(".")[1] for name in IMPORTS if name.startswith("multitasknet.")}
 
 
 def test_imports_go_one_way() -> None:
-    assert {place[0] for place in MODULES} == set(LEVEL)
-    wrong = [
-        f"{'.'.join(place)} imports {'.'.join(other)}"
-        for place in MODULES
-        for other in imported(place)
-        if other[0] != place[0] and LEVEL.get(other[0], -1) >= LEVEL[place[0]]
-    ]
-    assert wrong == []
+    assert set(ROOM_OF.values()) == set(LEVEL)
+    for name, room in ROOM_OF.items():
+        for other in IMPORTS[name]:
+            if other.startswith("multitasknet.") and (to := other.split(".")[1]) != room:
+                assert LEVEL.get(to, -1) < LEVEL[room], f"{name} imports {other}"
 
 
-def test_the_rooms_for_any_network_import_none() -> None:
-    found = {
-        place
-        for place in MODULES
-        if place[0] in ANY_NETWORK
-        and any(other[0] == "models" and other[1] in NETWORKS for other in imported(place))
-    }
-    assert found == {NAMES_NETWORKS}
+def test_rooms_below_training_work_for_any_network_and_import_none() -> None:
+    networks = tuple(f"multitasknet.models.{network}" for network in NETWORKS)
+    found = [name for name in ROOM_OF if any(one.startswith(networks) for one in IMPORTS[name])]
+    below = [name for name in found if LEVEL[ROOM_OF[name]] <= LEVEL["tracking"]]
+    # Its overloads name each network for editors.
+    assert [one for one in below if ROOM_OF[one] != "models"] == ["multitasknet.hub.create_network"]
 
 
 def test_the_generator_knows_vehicles_alone_and_only_its_command_knows_the_generator() -> None:
-    def names(tree: ast.AST) -> set[str]:
-        nodes = list(ast.walk(tree))
-        plain = {alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names}
-        return plain | {n.module or "" for n in nodes if isinstance(n, ast.ImportFrom)}
-
-    files = (PACKAGE.parent / "vehiclesynth").glob("*.py")
-    known = set().union(*(names(ast.parse(path.read_text(encoding="utf-8"))) for path in files))
-    assert {name for name in known if name.startswith("multitasknet")} == {
-        f"multitasknet.vehicle.{name}" for name in ("attributes", "keypoints", "maps")
-    }
-    users = [place for place, tree in MODULES.items() if "vehiclesynth" in " ".join(names(tree))]
-    assert users == [("cli", "synthesize")]
+    own = set().union(*(IMPORTS[name] for name in IMPORTS if name.startswith("vehiclesynth.")))
+    known = {name.rpartition(".")[0] for name in own if name.startswith("multitasknet")}
+    rooms = ("attributes", "keypoints", "maps")
+    assert known == {f"multitasknet.vehicle.{room}" for room in rooms}
+    users = [name for name in ROOM_OF if "vehiclesynth" in " ".join(IMPORTS[name])]
+    assert users == ["multitasknet.cli.synthesize"]
 
 
 def test_the_wheel_has_every_package() -> None:
     setup = configparser.ConfigParser()
-    setup.read(PACKAGE.parents[1] / "setup.cfg")
+    setup.read(SOURCE.parent / "setup.cfg")
     named = set(setup["options"]["packages"].split()) - {"multitasknet.assets"}
-    found = {
-        path.parent.relative_to(PACKAGE.parent) for path in PACKAGE.parent.rglob("__init__.py")
-    }
-    assert named == {".".join(path.parts) for path in found}
+    found = (path.parent.relative_to(SOURCE).parts for path in SOURCE.rglob("__init__.py"))
+    assert named == set(map(".".join, found))
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
