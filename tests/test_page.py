@@ -22,7 +22,6 @@ from multitasknet import Calibration, StrangerRates
 from multitasknet.gallery.rows import Entry, GalleryRow
 from multitasknet.server.service import Service
 
-pytest.importorskip("websocket", reason="needs websocket-client")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 QUERIES = sorted((ASSETS / "demo" / "query").iterdir())

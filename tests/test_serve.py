@@ -196,10 +196,7 @@ def test_places_methods_and_bodies_that_are_refused(served, line, header, status
         assert rest(caller).startswith(f"HTTP/1.1 {status}".encode())
 
 
-def test_the_gallerys_pictures_are_sent_as_browsers_show_them(served, tmp_path) -> None:
-    good = CLIENT.get(f"{served.url}/gallery/{CROP}")
-    assert good.content == (ASSETS / "demo" / "gallery" / CROP).read_bytes()
-    assert good.headers["content-type"] == "image/jpeg"
+def test_a_picture_that_no_browser_shows_is_sent_as_jpeg(tmp_path: Path) -> None:
     (path,), predictor = stores.draw(tmp_path, 1), stores.PixelPredictor()
     Image.open(path).save(tmp_path / "a.tif")
     gallery = stores.open_gallery()
@@ -234,10 +231,6 @@ def test_pages_and_health(served: Served) -> None:
         assert (head.status_code, page.status_code) == (200, 200)
         assert page.content and not head.content
         assert "default-src 'none'" in page.headers["content-security-policy"]
-    paths = CLIENT.get(f"{served.url}/openapi.json").json()["paths"]
-    for name in ("predict", "search", "compare"):
-        content = paths[f"/api/{name}"]["post"]["requestBody"]["content"]
-        assert set(content) == {"multipart/form-data", "image/*"}
 
 
 # Mistakes
@@ -391,7 +384,7 @@ def test_who_keeps_asking_is_answered_at_once_and_not_let_go(hasty: Served) -> N
             answer = client.get("/readyz")
             times.append(answer.elapsed.total_seconds())
             sockets.add(answer.extensions["network_stream"].get_extra_info("client_addr"))
-            time.sleep(0.05)
+            time.sleep(0.02)
     # A head and a body that wait for an acknowledgement between them take 40 ms.
     assert len(sockets) == 1 and np.median(times) < 0.03
 
