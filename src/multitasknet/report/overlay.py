@@ -123,12 +123,10 @@ def draw_agreement(
                 stroke_width=2,
                 stroke_fill="black",
             )
-        sides.append(Image.alpha_composite(picture.convert("RGBA"), overlay).convert("RGB"))
-    width = sum(side.width for side in sides) + _GAP
-    both = Image.new("RGB", (width, SIDE), "white")
-    both.paste(sides[0], (0, 0))
-    both.paste(sides[1], (sides[0].width + _GAP, 0))
-    return both
+        drawn = Image.alpha_composite(picture.convert("RGBA"), overlay).convert("RGB")
+        sides.append(np.asarray(drawn))
+    gap = np.full((SIDE, _GAP, 3), 255, np.uint8)
+    return Image.fromarray(np.hstack([sides[0], gap, sides[1]]))
 
 
 def _draw_surface(

@@ -68,8 +68,8 @@ class Service:
             futures.append(asyncio.Future())
             self._queue.put_nowait((picture, known, futures[-1]))
         predictions = []
-        for place, found in enumerate(await asyncio.gather(*futures)):
-            picture = pictures[place]
+        results = zip(pictures, await asyncio.gather(*futures), strict=True)
+        for place, (picture, found) in enumerate(results):
             if isinstance(found, ImageError):
                 detail = str(found).removeprefix(f"{picture.name}: ")
                 raise unusable(400, place, picture, detail) from found
