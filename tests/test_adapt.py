@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +11,9 @@ import drawn
 import mindspore
 import numpy as np
 import pytest
-from small import small_networks
 
 from multitasknet import (
     ClassMaps,
-    Weights,
     adapt,
     create_network,
     read_weights,
@@ -28,10 +25,9 @@ from multitasknet.errors import TrainingError
 from multitasknet.models.multitasknet.definition import NETWORK
 from multitasknet.ranking.clustering import OUTLIER, cluster
 from multitasknet.ranking.reranking import jaccard_similarities, rerank
-from multitasknet.training.adapt import Adaptation
-from multitasknet.training.history import EpochRecord
 from multitasknet.weights.sidecar import Sidecar, write_sidecar
 
+pytestmark = pytest.mark.usefixtures("small")
 # Random weights tell drawn vehicles apart by their colour at best.
 FAST = {
     "size": 32,
@@ -75,27 +71,17 @@ def test_groups_are_found_and_what_lies_apart_is_left_out() -> None:
     assert len(pairs(found.labels[:60], ids)) == 6
     # Encodings are averaged with the nearest images', which draws some into a group.
     assert 1 <= found.outliers == (found.labels[60:] == OUTLIER).sum()
-    assert 0.3 < found.silhouette < 1
     blurred, _ = groups(6, 10, scale=0.7)
-    assert cluster(blurred, k1=8).silhouette < found.silhouette
+    assert cluster(blurred, k1=8).silhouette < found.silhouette < 1
 
 
-@pytest.mark.parametrize(("count", "images", "scale", "k1"), [(8, 10, 0.3, 20), (40, 8, 0.4, 10)])
-def test_the_distance_of_neighbours_is_found(count, images, scale, k1) -> None:
-    embeddings, ids = groups(count, images, scale)
-    found = cluster(embeddings, k1=k1)
-    assert (found.labels != OUTLIER).mean() > 0.9
-    assert len(pairs(found.labels, ids)) == found.count == count
-    # Too large a one joins them all.
-    assert cluster(embeddings, k1=k1, eps=0.95).count < count
-
-
-def test_halves_of_all_images_are_no_vehicles() -> None:
+def test_the_distance_of_neighbours_joins_no_vehicles() -> None:
     embeddings, ids = groups(20, 8, 0.35)
+    # Two halves of all images are further apart than the vehicles are.
     embeddings[ids < 10] += 100 / np.sqrt(embeddings.shape[1])
     found = cluster(embeddings, k1=20)
+    assert (found.labels != OUTLIER).mean() > 0.9
     assert np.bincount(found.labels[found.labels != OUTLIER]).max() <= len(ids) / 4
-    # They are further apart than the vehicles are.
     assert cluster(embeddings, k1=20, eps=0.99).silhouette > found.silhouette
 
 
@@ -137,19 +123,7 @@ def test_a_cluster_of_one_camera_is_left_out_where_there_are_several() -> None:
     assert cluster(embeddings, cameras, k1=8).count == 6
 
 
-@pytest.mark.parametrize("name", ["eps", "k1"])
-def test_options_that_cannot_be_are_named(name) -> None:
-    with pytest.raises(ValueError, match=f"{name} is"):
-        cluster(groups(2, 5)[0], **{name: 0})
-
-
 # Rounds
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _small() -> Iterator[None]:
-    with small_networks():
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -186,11 +160,6 @@ def straight(crops, data, weights, tmp_path_factory):
     return adapt(crops, folder / "run", data=data, weights=str(weights), on_round=copy, **FAST)
 
 
-def results(history) -> list:
-    """What does not depend on the clock."""
-    return [(record.epoch, record.losses, record.metrics) for record in history.epochs]
-
-
 def test_rounds_leave_weights_history_and_a_page(straight, weights) -> None:
     history = straight.history
     assert [record.epoch for record in history.epochs] == [0, 1, 2]
@@ -209,47 +178,18 @@ def test_rounds_leave_weights_history_and_a_page(straight, weights) -> None:
     assert side["metrics"].items() <= straight.metrics.items()
     assert side["color_ids"] == list(range(2, 11))
     page = (straight.output / "report.html").read_text()
-    assert page.count("<svg") == 3
     assert "2 of 2 rounds" in page and "<th>silhouette</th>" in page
     card = write_card(straight.output, url="http://127.0.0.1/x")
     assert card.metrics["map"] == pytest.approx(straight.metrics["mAP"], abs=0.01)
 
 
-def test_the_result_is_the_network_without_its_identities(straight, weights) -> None:
-    before, after = (read_weights(path) for path in (weights, straight.output / "round-2.ckpt"))
-    lost = {"classifier_vid.weight", "classifier_vid.bias"}
-    assert before.arrays.keys() - after.arrays.keys() == lost
-    assert (after.spec.num_colors, after.spec.input_size) == (9, (32, 32))
-    network = create_network(weights=straight.checkpoint)
-    assert network.load_report.fresh == network.load_report.left_out == ()
+def changed(*paths: Path) -> set[str]:
+    """The names of the parameters that differ in two files."""
+    before, after = (read_weights(one).arrays for one in paths)
+    return {name for name in after if not np.array_equal(before[name], after[name])}
 
 
-def test_another_network_adapts_from_the_centroids_of_its_clusters(crops, tmp_path) -> None:
-    mindspore.set_seed(1)
-    network = create_network("vehiclereid", weights=None, num_ids=5)
-    weights = save_weights(network, tmp_path / "light.ckpt")
-    settings = FAST | {"weights": str(weights), "rounds": 1}
-    result = adapt(crops, tmp_path / "run", **settings)
-    record = result.history.epochs[1]
-    # A classifier at random would come to the logarithm.
-    assert record.losses["identity"] < 0.75 * np.log(record.metrics["clusters"])
-    before, after = read_weights(weights), read_weights(result.checkpoint)
-    assert (after.network.name, after.spec.num_ids) == ("vehiclereid", 0)
-    assert before.arrays.keys() - after.arrays.keys() == {"identity.weight"}
-    moved = {name for name in after.arrays if not np.array_equal(*_both(name, before, after))}
-    assert {"neck.moving_mean", "stem.norm.moving_mean", "embed.weight", "color.bias"} <= moved
-    assert "stem.conv.weight" not in moved
-
-
-def _both(name: str, *weights: Weights) -> tuple[np.ndarray, ...]:
-    return tuple(one.arrays[name] for one in weights)
-
-
-def test_each_round_changes_what_it_trains_and_nothing_else(straight, weights) -> None:
-    def changed(*paths: Path) -> set[str]:
-        first, last = map(read_weights, paths)
-        return {name for name in last.arrays if not np.array_equal(*_both(name, first, last))}
-
+def test_each_round_changes_what_it_trains_and_leaves_the_identities_out(straight, weights) -> None:
     start, last = (straight.output / f"round-{number}.ckpt" for number in (0, 2))
     moved = changed(weights, start)
     assert moved
@@ -258,80 +198,68 @@ def test_each_round_changes_what_it_trains_and_nothing_else(straight, weights) -
     assert not [name for name in trained if name.startswith(NETWORK.frozen["backbone"])]
     assert not [name for name in trained if "moving_" in name]
     assert {"fc_vid.weight", "classifier_vcolor.weight"} <= trained
+    before, after = (read_weights(path) for path in (weights, last))
+    lost = {"classifier_vid.weight", "classifier_vid.bias"}
+    assert before.arrays.keys() - after.arrays.keys() == lost
+    assert (after.spec.num_colors, after.spec.input_size) == (9, (32, 32))
 
 
-def test_weights_that_compare_by_angle_still_do(straight, crops, weights, tmp_path) -> None:
-    network = create_network(weights=weights)
-    network.spec = replace(network.spec, distance="cosine")
-    save_weights(network, tmp_path / "own.ckpt")
-    settings = FAST | {"weights": str(tmp_path / "own.ckpt"), "rounds": 1}
-    result = adapt(crops, tmp_path / "run", **settings)
-    assert read_weights(tmp_path / "run" / "round-1.ckpt").spec.distance == "cosine"
-    # Its classifier begins at centroids of what it is trained on.
-    ours, theirs = (one.history.epochs[1].losses["identity"] for one in (result, straight))
-    assert ours == pytest.approx(theirs, rel=0.2)
+@pytest.mark.parametrize("network", ["vehiclereid", "multitasknet"])
+def test_another_network_or_distance_begins_at_the_centroids_of_its_clusters(
+    crops, tmp_path, network
+) -> None:
+    mindspore.set_seed(1)
+    if network == "vehiclereid":
+        created = create_network(network, weights=None, num_ids=5)
+    else:
+        created = create_network(network, weights=None, num_ids=5, variant="rgb")
+        created.spec = replace(created.spec, distance="cosine")
+    weights = save_weights(created, tmp_path / "own.ckpt")
+    result = adapt(crops, tmp_path / "run", **FAST | {"weights": str(weights), "rounds": 1})
+    record = result.history.epochs[1]
+    # A classifier at random would come to the logarithm.
+    assert record.losses["identity"] < 0.75 * np.log(record.metrics["clusters"])
+    after = read_weights(result.checkpoint)
+    assert (after.spec.network, after.spec.distance) == (network, created.spec.distance)
+    if network == "vehiclereid":
+        moved = changed(weights, result.checkpoint)
+        assert {"neck.moving_mean", "stem.norm.moving_mean", "embed.weight", "color.bias"} <= moved
+        assert "stem.conv.weight" not in moved
 
 
 def test_an_adaptation_that_dies_loses_the_round_in_hand_and_no_more(
     straight, crops, data, weights, tmp_path
 ) -> None:
     run = shutil.copytree(straight.output.with_name("killed"), tmp_path / "run")
-    moved = shutil.copytree(crops, tmp_path / "moved")
-    seen: list[EpochRecord] = []
+    moved, seen = shutil.copytree(crops, tmp_path / "moved"), []
     again = adapt(moved, run, data=data, weights=str(weights), on_round=seen.append, **FAST)
     assert [record.epoch for record in seen] == [2]
-    assert results(again.history) == results(straight.history)
+    epochs = (
+        [replace(epoch, seconds=0, images_per_second=0) for epoch in one.history.epochs]
+        for one in (straight, again)
+    )
+    assert next(epochs) == next(epochs)
     for name in ("round-2.ckpt", "best.ckpt"):
-        expected, found = (read_weights(folder / name).arrays for folder in (straight.output, run))
-        for entry in expected:
-            np.testing.assert_array_equal(found[entry], expected[entry], err_msg=entry)
+        assert not changed(straight.output / name, run / name)
 
 
-@pytest.mark.parametrize("change", ["picture", "labels"])
-def test_it_does_not_go_on_with_other_crops_or_labels(
-    straight, crops, data, weights, tmp_path, change
-) -> None:
-    run = shutil.copytree(straight.output.with_name("killed"), tmp_path / "run")
-    crops, root = (shutil.copytree(one, tmp_path / one.name) for one in (crops, data))
-    if change == "picture":
-        first, *_, last = sorted(crops.iterdir())
-        shutil.copy(last, first)
-    else:
-        table = root / "label_query.csv"
-        table.write_text(table.read_text().replace(",101,", ",109,"))
+def test_it_does_not_go_on_with_other_crops(straight, crops, data, weights, tmp_path) -> None:
+    other = shutil.copytree(crops, tmp_path / "crops")
+    first, *_, last = sorted(other.iterdir())
+    shutil.copy(last, first)
     with pytest.raises(TrainingError, match="are not those that the training there began with"):
-        adapt(crops, run, data=root, weights=str(weights), **FAST)
-    assert not (run / "round-2.ckpt").exists()
+        adapt(other, straight.output, data=data, weights=str(weights), **FAST | {"rounds": 3})
 
 
-def test_weights_that_no_round_improves_stay_the_best(
-    crops, data, weights, tmp_path, monkeypatch
-) -> None:
-    figures = iter([42.9, 39.6])
-    monkeypatch.setattr(Adaptation, "_measure", lambda self, network: {"mAP": next(figures)})
-    result = adapt(crops, tmp_path / "run", data=data, weights=str(weights), **FAST | {"rounds": 0})
-    assert (result.best, result.metrics) == (None, {"mAP": 42.9})
-    before, best = read_weights(weights).arrays, read_weights(result.checkpoint).arrays
-    assert all(np.array_equal(best[name], before[name]) for name in best)
-    assert "none is better by mAP" in (tmp_path / "run" / "report.html").read_text()
-
-
-def test_the_command_prints_what_lies_there(
-    straight, crops, data, weights, tmp_path, capsys
-) -> None:
-    config = tmp_path / "adapt.yaml"
-    config.write_text("size: 32\nbatch_size: 16\ninstances: 8\nneighbors: 8\nlr: 0.0001\n")
+def test_the_command_prints_the_best(straight, crops, data, weights, tmp_path, capsys) -> None:
+    names = "size", "batch_size", "instances", "neighbors", "lr"
+    (tmp_path / "adapt.yaml").write_text(json.dumps({name: FAST[name] for name in names}))
     command = ["adapt", str(crops), "--output", str(straight.output), "--data", str(data)]
     command += ["--weights", str(weights), "--freeze", "backbone", "--rounds", "2"]
-    command += ["--config", str(config), "--pose", "none"]
-    assert main(command) == 0
-    said = capsys.readouterr().out
-    best = straight.best
-    assert (f"best: round {best.epoch}" if best else "best: the weights as they were") in said
-    assert str(straight.checkpoint) in said
-    config.write_text(f"{config.read_text()}seed: 5\n")
-    assert main(command) == 2
-    assert "seed is 5, but the training there has 0" in capsys.readouterr().err
+    assert main([*command, "--config", str(tmp_path / "adapt.yaml"), "--pose", "none"]) == 0
+    printed, best = capsys.readouterr().out, straight.history.best
+    assert (f"best: round {best.epoch}" if best else "best: the weights as they were") in printed
+    assert str(straight.checkpoint) in printed
 
 
 def test_too_few_crops_or_clusters_are_refused_with_the_numbers(crops, weights, tmp_path) -> None:

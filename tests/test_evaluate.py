@@ -14,15 +14,13 @@ import drawn
 import numpy as np
 import pytest
 import stores
-from browser import CHROMIUM, check_page
 from conftest import ASSETS
 from drawn_sets import vehicleid
 
-from multitasknet import DataError, ImageError, Predictor, load_card
+from multitasknet import DataError, Predictor, load_card
 from multitasknet.cli import main
 from multitasknet.data.layouts import read_dataset
-from multitasknet.data.records import Record, Split, VehicleDataset
-from multitasknet.evaluation.embedding import embed_records
+from multitasknet.data.records import Split, VehicleDataset
 from multitasknet.evaluation.figures import Figure, kinds_of_matches, parts_of
 from multitasknet.evaluation.report import retrieval_panels, write_evaluation_report
 from multitasknet.evaluation.results import AttributeResult, Evaluation, card_metrics
@@ -61,6 +59,15 @@ def pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def changed(dataset: VehicleDataset, **values) -> VehicleDataset:
+    """The data set with these values in every record of query and gallery."""
+
+    def split(one: Split) -> Split:
+        return replace(one, records=tuple(replace(record, **values) for record in one.records))
+
+    return replace(dataset, query=split(dataset.query), gallery=split(dataset.gallery))
+
+
 def test_evaluation_imports_no_mindspore() -> None:
     code = "import sys, multitasknet.evaluation.report, multitasknet.evaluation.run; "
     code += "print('mindspore' in sys.modules)"
@@ -68,15 +75,11 @@ def test_evaluation_imports_no_mindspore() -> None:
     assert done.stdout == "False\n"
 
 
-@pytest.fixture(scope="module")
-def predictor() -> Predictor:
-    return Predictor(ASSETS / "vehiclereid_synthetic.ckpt", size=(32, 32), batch_size=4)
-
-
-def test_the_figures_are_the_protocols(predictor, dataset) -> None:
+def test_the_figures_are_the_protocols(dataset) -> None:
+    predictor = Predictor(ASSETS / "vehiclereid_synthetic.ckpt", size=(32, 32), batch_size=4)
     evaluation = evaluate(predictor, dataset, rerank=True, progress=False)
     found = evaluation.outputs.embeddings
-    images = [one.image for one in (*dataset.query.records, *dataset.gallery.records)]
+    images = [one.image for one in dataset.held_out.records]
     np.testing.assert_allclose(found, predictor.embed(images), atol=1e-5)
     query, gallery = np.split(found.astype(np.float64), [len(dataset.query)])
     expected = evaluate_ranking(((query[:, None] - gallery) ** 2).sum(axis=2), *labels(dataset))
@@ -87,23 +90,10 @@ def test_the_figures_are_the_protocols(predictor, dataset) -> None:
     assert list(metrics) == [*wanted, "color", "type"]
     assert list(written["reranked"]) == list(wanted) and not written["by_track"]
     truth = [one.color - 1 for split in ("query", "gallery") for one in PLAN if one.split == split]
-    right = evaluation.outputs.colors == truth
-    assert metrics["color"] == pytest.approx(100 * np.mean(right))
+    assert metrics["color"] == pytest.approx(100 * np.mean(evaluation.outputs.colors == truth))
     settings = written["settings"]
     assert settings["weights_sha256"] == predictor.engine.weights_sha256
     assert (settings["variant"], settings["poses"]) == ("rgb", "not used")
-
-
-def test_metrics_json_has_all_figures_and_no_nan(dataset, tmp_path) -> None:
-    evaluation = run(dataset, output=tmp_path)
-    written = json.loads((tmp_path / "metrics.json").read_text())
-    assert written["metrics"] == pytest.approx(evaluation.metrics)
-    # Three vehicles are too few for an interval.
-    assert written["intervals"] == {name: [None, None] for name in evaluation.metrics}
-    assert {one["queries"] for one in written["breakdown"]["view"].values()} <= {*range(1, 7)}
-    assert written["settings"]["versions"]["numpy"] == np.__version__
-    assert written["settings"]["poses"] == "given"
-    assert len(written["cmc"]) == 50
 
 
 def test_camera_means_are_taken_away_over_query_and_gallery(dataset, tmp_path) -> None:
@@ -114,38 +104,32 @@ def test_camera_means_are_taken_away_over_query_and_gallery(dataset, tmp_path) -
     expected = center_cameras(plain.outputs.embeddings, cameras)
     found = evaluate_ranking(squared_distances(expected[:20], expected[20:]), *labels(data))
     assert evaluation.metrics["mAP"] == pytest.approx(100 * found.mAP)
-    assert evaluation.settings["center_cameras"] and not plain.settings["center_cameras"]
+
+
+def test_attributes_leave_the_unlabelled_out_and_count_strange_classes_as_wrong() -> None:
+    known, ids, predicted = ("red", "blue"), [1, 1, None, 2, 12], np.array([0, 1, 0, 1, 0])
+    result = AttributeResult.of(known, known, "color", ids, predicted)
+    assert result.names == ("red", "blue", "color 12")
+    assert result.confusion.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
+    np.testing.assert_array_equal(result.right, [1, 0, np.nan, 1, 0])
+    assert result.unlabelled == 1
 
 
 @pytest.mark.parametrize(
-    ("camera", "options", "named"),
+    ("values", "options", "named"),
     [
-        (None, {"center_cameras": True}, "none of the cameras of 18 images took 50"),
-        (7, {}, "none of the 6 queries has a gallery image of its vehicle from another camera"),
-        (None, {"protocol": "vehicles"}, "protocol is 'vehicles'; expected veri, cityflow"),
+        ({}, {"center_cameras": True}, "none of the cameras of 18 images took 50"),
+        ({"camera_id": 7}, {}, "none of the 6 queries has a gallery image of its vehicle"),
+        ({"image": Path("gone.jpg")}, {}, "image gone.jpg does not exist"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_an_hour_of_embedding(
-    dataset, camera, options, named
+    dataset, values, options, named
 ) -> None:
-    def before(split: Split) -> Split:
-        return replace(split, records=tuple(replace(r, camera_id=camera) for r in split.records))
-
-    if camera:
-        dataset = replace(dataset, query=before(dataset.query), gallery=before(dataset.gallery))
     predictor = stores.PixelPredictor()
-    with pytest.raises(ValueError, match=named):
-        evaluate(predictor, dataset, progress=False, **options)
+    with pytest.raises(DataError, match=named):
+        evaluate(predictor, changed(dataset, **values), progress=False, **options)
     assert predictor.embedded == 0
-
-
-def test_pictures_that_are_missing_or_damaged_are_named(tmp_path, predictor) -> None:
-    (tmp_path / "bad.jpg").write_bytes(b"no picture")
-    records = [Record(tmp_path / name, 0, origin="x.csv:1") for name in ("gone.jpg", "bad.jpg")]
-    with pytest.raises(DataError, match=r"x\.csv:1: image .*gone\.jpg does not exist"):
-        embed_records(predictor, records, progress=False)
-    with pytest.raises(ImageError, match=r"bad\.jpg: the image cannot be read"):
-        embed_records(predictor, records[1:], progress=False)
 
 
 @pytest.mark.parametrize(
@@ -170,29 +154,15 @@ def test_queries_that_find_themselves_are_found_by_content(
 
 
 def test_without_labelled_colours_and_poses_there_are_no_such_figures(dataset) -> None:
-    def bare(split: Split) -> Split:
-        unknown = {"color_id": None, "type_id": None, "keypoints": None}
-        return replace(split, records=tuple(replace(one, **unknown) for one in split.records))
-
-    data = replace(dataset, query=bare(dataset.query), gallery=bare(dataset.gallery))
-    evaluation = run(data)
+    evaluation = run(changed(dataset, color_id=None, type_id=None, keypoints=None))
     assert "mAP" in evaluation.metrics and "color" not in evaluation.metrics
     assert evaluation.settings["poses"] == "18 neutral"
-
-
-def test_attributes_leave_the_unlabelled_out_and_count_strange_classes_as_wrong() -> None:
-    known, ids, predicted = ("red", "blue"), [1, 1, None, 2, 12], np.array([0, 1, 0, 1, 0])
-    result = AttributeResult.of(known, known, "color", ids, predicted)
-    assert result.names == ("red", "blue", "color 12")
-    assert result.confusion.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
-    np.testing.assert_array_equal(result.right, [1, 0, np.nan, 1, 0])
-    assert result.unlabelled == 1
 
 
 @pytest.mark.parametrize("protocol", ["veri", "vehicleid"])
 def test_panels_show_best_median_and_worst_as_they_were_ranked(dataset, protocol) -> None:
     evaluation = run(dataset, protocol=protocol)
-    panels = retrieval_panels(evaluation, each=1, top=20)
+    panels = retrieval_panels(evaluation, each=1)
     assert [panel.title.partition(":")[0] for panel in panels] == ["Best", "Median", "Worst"]
     for panel in panels:
         query, *found = (Path(shot.name).name for shot in panel.shots)
@@ -201,10 +171,9 @@ def test_panels_show_best_median_and_worst_as_they_were_ranked(dataset, protocol
         ranks = 1 + np.flatnonzero(same)
         precision = np.mean(np.arange(1, len(ranks) + 1) / ranks)
         assert panel.title.endswith(f"AP {100 * precision:.1f} %")
-        if protocol == "veri":  # 12 images, two of them the query's vehicle's before its camera
-            assert len(found) == 10 and query[:9] not in {name[:9] for name in found}
-        else:
-            assert sorted(name[:4] for name in found) == ["0101", "0102", "0103"]
+        # Of 12 images two are the query's vehicle's before its camera; or one of each vehicle.
+        assert len(found) == (10 if protocol == "veri" else 3)
+        assert protocol != "veri" or query[:9] not in {name[:9] for name in found}
 
 
 def test_a_card_is_quoted_only_for_its_own_weights_and_data(write_card, tmp_path, dataset) -> None:
@@ -227,18 +196,14 @@ def test_the_evaluate_command(root, pixels, tmp_path, capsys) -> None:
     assert re.split(r"\s{2,}", header.strip()) == ["percent", "pamtri", "re-ranked"]
     table = {row.split()[0]: row.split()[1:] for row in rows if row}
     assert len(table["Rank-1"]) == 2 and len(table["color"]) == 1
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    # Three vehicles are too few for an interval.
+    assert written["intervals"] == {name: [None, None] for name in written["metrics"]}
+    assert {one["queries"] for one in written["breakdown"]["view"].values()} <= {*range(1, 7)}
+    assert written["settings"]["poses"] == "given" and len(written["cmc"]) == 50
     page = (tmp_path / "out" / "report.html").read_text()
-    # The weights are not the card's, and the data is not VeRi.
-    assert "card states" not in page and "VeRi-776" not in page
-    assert f"measured on <code>{root}</code>" in page
+    assert "card states" not in page and f"measured on <code>{root}</code>" in page
     assert page.count('<figure class="shot query">') == 6
-    for missing, named in ((["query"], "label_query.csv"), (["train", "query"], "no such folder")):
-        data = tmp_path / missing[0]
-        if len(missing) == 1:
-            data.mkdir()
-            shutil.copy(root / "label_train.csv", data)
-        assert main(["evaluate", "--data", str(data)]) == 2
-        assert named in capsys.readouterr().err
 
 
 def test_vehicleid_is_evaluated_by_its_own_protocol(pixels, tmp_path, capsys) -> None:
@@ -251,15 +216,9 @@ def test_vehicleid_is_evaluated_by_its_own_protocol(pixels, tmp_path, capsys) ->
     assert (written["valid_queries"], written["settings"]["not_comparable"]) == (2, [])
     assert written["settings"]["layout"] == "VehicleID, tested on 1600 vehicles"
     assert written["deviations"].keys() == written["metrics"].keys() - {"color", "type"}
-    page = (tmp_path / "out" / "report.html").read_text()
-    assert "each draw makes 2 of them queries." in page and "of the first draw" in page
+    assert "of the first draw" in (tmp_path / "out" / "report.html").read_text()
     assert main([*line, "--protocol", "veri"]) == 0
     assert "the protocol of this data set is vehicleid." in capsys.readouterr().out
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_the_report_opens_in_a_browser(dataset, tmp_path) -> None:
-    check_page(write_evaluation_report(run(dataset), tmp_path / "report.html"), 400)
 
 
 # Intervals and kinds of matches
@@ -293,9 +252,6 @@ def test_intervals_are_those_of_drawing_vehicles_again_and_again() -> None:
     assert found.count == np.count_nonzero(~np.isnan(values))
     expected = np.quantile(drawn, (0.025, 0.975))
     assert np.abs(np.array([found.low, found.high]) - expected).max() < 0.06 * np.ptp(expected)
-    # Images of one vehicle are no images of 25 others.
-    alone = Figure.of(values, np.arange(len(values)))
-    assert found.high - found.low > 1.3 * (alone.high - alone.low)
     few = Figure.of(np.ones(900), np.arange(900) % 9)
     assert few.value == 100 and np.isnan([few.low, few.high]).all()
 
@@ -304,12 +260,11 @@ def test_intervals_are_those_of_drawing_vehicles_again_and_again() -> None:
     ("figure", "shown"),
     [
         (Figure(31.843, 29.52, 34.18, 408), ("32", "30 to 34")),
-        (Figure(31.843, 31.52, 32.18, 4080), ("31.8", "31.5 to 32.2")),
         (Figure(31.843, 31.822, 31.861, 40800), ("31.84", "31.82 to 31.86")),
         # Forty queries, all of them right, do not show a hundredth.
         (Figure(100.0, 100.0, 100.0, 40), ("100", "100 to 100")),
         (Figure(66.667, NAN, NAN, 5000), ("67", "")),
-        (Figure.of(np.array([NAN]), np.array([1])), ("", "")),
+        (Figure(NAN, NAN, NAN, 0), ("", "")),
     ],
 )
 def test_figures_show_no_more_than_their_interval_allows(figure, shown) -> None:
@@ -334,9 +289,6 @@ def test_a_part_is_the_ranking_without_the_other_matches() -> None:
         assert part.queries == len(precisions)
         assert part.figures["mAP"].value == pytest.approx(100 * np.mean(precisions))
         assert part.figures["Rank-1"].value == pytest.approx(100 * np.mean(hits))
-    whole = parts_of(RANKING, ("all",), np.zeros_like(kinds))["all"]
-    assert whole.queries == RANKING.valid_queries
-    assert whole.figures["mAP"].value == pytest.approx(100 * RANKING.mAP)
 
 
 def test_every_match_is_of_one_kind_that_its_images_have() -> None:
@@ -352,19 +304,8 @@ def test_every_match_is_of_one_kind_that_its_images_have() -> None:
         assert (kinds["size"][number] == "below 100 px") == (sides[pair[0]] < 100)
         a, b = sorted(CAMERAS[one] for one in pair)
         assert kinds["camera pair"][number] == ("unknown camera" if a == -1 else f"{a} and {b}")
-        one, other = (ends[octants[place]] for place in pair)
-        if one is None or other is None:
-            expected = "view unclear"
-        elif "side" in (one, other):
-            expected = "side"
-        else:
-            expected = "same end" if one == other else "other end"
+        seen = {ends[octants[place]] for place in pair}
+        expected = "same end" if len(seen) == 1 else "other end"
+        if seen & {"side", None}:
+            expected = "view unclear" if None in seen else "side"
         assert kinds["view"][number] == expected
-
-
-def test_the_commonest_camera_pairs_are_named_and_the_others_are_one() -> None:
-    ids, cameras = np.arange(30) % 2, np.arange(30) // 2
-    ranking = evaluate_ranking(np.zeros((30, 30)), ids, ids, cameras, cameras)
-    names, kinds = kinds_of_matches(ranking, np.tile(cameras, 2), {}, 30)["camera pair"]
-    assert len(names) == 12 and names[10:] == ("95 other pairs", "unknown camera")
-    assert np.bincount(kinds).tolist() == [4] * 10 + [4 * 95]

@@ -25,10 +25,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """What the two processes leave."""
-    tmp_path = tmp_path_factory.mktemp("two")
+def train_in_two(tmp_path: Path) -> None:
     data = drawn.pamtri(tmp_path / "data", drawn.plan(6, 2, 2))
     here = Path(__file__).parent
     # msrun starts what is called python there.
@@ -51,31 +48,27 @@ def folder(tmp_path_factory) -> Path:
         timeout=600,
         capture_output=True,
     )
-    return tmp_path
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_and_the_first_alone_writes(folder) -> None:
+def test_two_processes_train_and_resume_as_one_and_the_first_alone_writes(tmp_path) -> None:
+    train_in_two(tmp_path)
     expected = gradients(Devices())
     metrics = []
     for rank in range(2):
-        with np.load(folder / f"gradients_{rank}.npz") as found:
+        with np.load(tmp_path / f"gradients_{rank}.npz") as found:
             assert set(found) == set(expected)
             for name, value in expected.items():
                 difference = np.abs(found[name] - value).max()
                 assert difference <= 1e-5 * np.abs(value).max(), name
-        process = json.loads((folder / f"process_{rank}.json").read_text())
+        process = json.loads((tmp_path / f"process_{rank}.json").read_text())
         assert process["is_first"] == (rank == 0)
         metrics.append(process["metrics"])
     assert metrics[0] == metrics[1]
-    history = json.loads((folder / "straight" / "history.json").read_text())
+    history = json.loads((tmp_path / "straight" / "history.json").read_text())
     assert metrics[0] == [history["before"], *(record["metrics"] for record in history["epochs"])]
-
-
-@pytest.mark.slow
-def test_two_processes_that_stop_resume_as_if_they_had_not(folder) -> None:
     straight, resumed = (
-        read_weights(folder / run / "last.ckpt").arrays for run in ("straight", "resumed")
+        read_weights(tmp_path / run / "last.ckpt").arrays for run in ("straight", "resumed")
     )
     assert straight.keys() == resumed.keys()
     for name, value in straight.items():
@@ -83,14 +76,10 @@ def test_two_processes_that_stop_resume_as_if_they_had_not(folder) -> None:
         np.testing.assert_allclose(resumed[name], value, rtol=1e-5, atol=1e-7, err_msg=name)
 
 
-@pytest.mark.parametrize(
-    "launched", [{"RANK_ID": "1", "RANK_SIZE": "8"}, {"OMPI_COMM_WORLD_SIZE": "8"}]
-)
 def test_one_of_several_processes_that_cannot_be_joined_does_not_train(
-    tmp_path, monkeypatch, launched
+    tmp_path, monkeypatch
 ) -> None:
-    for name, value in launched.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RANK_SIZE", "8")
     with pytest.raises(TrainingError, match="start them by msrun"):
         finetune(tmp_path, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import drawn
@@ -10,7 +9,6 @@ import mindspore
 import numpy as np
 import pose_reference as reference
 import pytest
-from small import small_networks
 
 from multitasknet import (
     PoseEstimator,
@@ -18,7 +16,6 @@ from multitasknet import (
     evaluate_pose,
     finetune,
     read_dataset,
-    read_labels,
     write_card,
 )
 from multitasknet.errors import TrainingError
@@ -33,12 +30,6 @@ from vehiclesynth import synthesize
 
 ROOT = Path(__file__).resolve().parents[1]
 GEOMETRY = PoseSettings(appearance=0.0, resolution=0.0, cover=0.0)
-
-
-@pytest.fixture
-def small() -> Iterator[None]:
-    with small_networks():
-        yield
 
 
 def test_targets_agree_with_the_reference_on_random_cases() -> None:
@@ -90,28 +81,6 @@ def test_keypoints_stay_on_what_they_mark() -> None:
             np.testing.assert_allclose(middle, framed, atol=0.3)
 
 
-def test_batches_are_the_same_whatever_the_workers(tmp_path) -> None:
-    root = drawn.pamtri(tmp_path / "data", drawn.plan(3, 1, 2))
-    split = read_dataset(root).train
-    spec = PoseEstNetSpec(input_size=(64, 64))
-    order = np.arange(len(split))[: len(split) // 2 * 2].reshape(-1, 2)
-    one, other = (PoseSource(split, spec, PoseSettings(), workers=n) for n in (1, 3))
-    wanted = list(one.read(order, Draw(5, 1)))
-    got = list(other.read(order, Draw(5, 1)))
-    for batch, expected in zip(got, wanted, strict=True):
-        for part in ("inputs", "labels"):
-            for a, b in zip(getattr(batch, part), getattr(expected, part), strict=True):
-                np.testing.assert_array_equal(a.asnumpy(), b.asnumpy())
-
-
-def test_data_without_keypoints_and_settings_of_another_network_are_refused(tmp_path) -> None:
-    root = drawn.veri(tmp_path / "veri", drawn.plan(2, 1, 2))
-    with pytest.raises(TrainingError, match="has keypoints; give labels with them"):
-        finetune(root, tmp_path / "run", network="poseestnet", weights="none", progress=False)
-    with pytest.raises(TrainingError, match="unknown setting 'instances'"):
-        finetune(root, tmp_path / "run", network="poseestnet", instances=2)
-
-
 def test_the_published_recipe_is_one_file() -> None:
     recipe = read_config(ROOT / "examples" / "poseestnet_published.yaml")
     settings = check_settings(recipe, "the recipe")
@@ -120,7 +89,27 @@ def test_the_published_recipe_is_one_file() -> None:
     assert settings.appearance == settings.resolution == settings.cover == 0
 
 
-def test_the_circle_from_training_to_the_network_by_name(tmp_path, server, small) -> None:
+def test_batches_are_the_same_whatever_the_workers(tmp_path) -> None:
+    split = read_dataset(drawn.pamtri(tmp_path / "data", drawn.plan(3, 1, 2))).train
+    order, spec = np.arange(6).reshape(-1, 2), PoseEstNetSpec(input_size=(64, 64))
+
+    def values(workers: int) -> list[np.ndarray]:
+        source = PoseSource(split, spec, PoseSettings(), workers=workers)
+        batches = source.read(order, Draw(5, 1))
+        return [one.asnumpy() for batch in batches for one in (*batch.inputs, *batch.labels)]
+
+    for one, other in zip(values(1), values(3), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_data_without_keypoints_are_refused(tmp_path) -> None:
+    root = drawn.veri(tmp_path / "veri", drawn.plan(2, 1, 2))
+    with pytest.raises(TrainingError, match="has keypoints; give labels with them"):
+        finetune(root, tmp_path / "run", network="poseestnet", weights="none", progress=False)
+
+
+@pytest.mark.usefixtures("small")
+def test_the_circle_from_training_to_the_network_by_name(tmp_path, server) -> None:
     root = tmp_path / "data"
     synthesize(root, vehicles=4, images=4, cameras=2, pixels=96, seed=3)
     settings = {
@@ -136,7 +125,6 @@ def test_the_circle_from_training_to_the_network_by_name(tmp_path, server, small
     result = finetune(root, tmp_path / "run", **settings)
     first, last = (record.losses["heatmaps"] for record in result.history.epochs)
     assert last < first
-    assert result.history.metric == "PCK@0.05"
     assert {"PCK@0.05", "PCK@0.1", "PCK@0.2", "NME"} == set(result.metrics)
     for name in ("best.ckpt", "best.json"):
         server.serve(f"/own/{name}", (result.output / name).read_bytes())
@@ -146,10 +134,7 @@ def test_the_circle_from_training_to_the_network_by_name(tmp_path, server, small
     assert network.spec.input_size == (32, 32)
     assert network.spec.pose_convention == "visibility"
     estimator = PoseEstimator(network=network, backend="mindspore", flip_test=False)
-    images = sorted((root / "image_query").iterdir())[:3]
-    labels = read_labels(root / "label_query.csv")
-    for image, pose in zip(images, estimator.estimate(images), strict=True):
-        assert pose.keypoints.shape == labels[image.name].keypoints.shape
-    evaluation = evaluate_pose(estimator, read_dataset(root, ["query"]), progress=False)
-    assert 0 <= evaluation.metrics["PCK@0.05"] <= evaluation.metrics["PCK@0.2"] <= 100
+    evaluation = evaluate_pose(estimator, read_dataset(root), progress=False)
+    found = evaluation.metrics
+    assert {name: found[name] for name in result.metrics} == pytest.approx(result.metrics, abs=0.1)
     assert "best.ckpt" in evaluation.settings["weights"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -130,11 +129,8 @@ def _finetune(options: argparse.Namespace) -> None:
     except KeyboardInterrupt as interruption:
         if not (options.output / HISTORY).is_file():
             raise
-        command = ["multitasknet", "finetune", "--data", *options.data, "--output", options.output]
-        device = ["--device", options.device] if options.device else []
         raise KeyboardInterrupt(
-            f"interrupted; go on after the last finished epoch with: "
-            f"{shlex.join(map(str, [*command, *device, '--resume']))}"
+            "interrupted; with --resume it goes on after the last finished epoch"
         ) from interruption
     if result.is_first:
         _print_best(result, "epoch", f", {_metrics(result.metrics)}")
@@ -150,7 +146,8 @@ def _print_epoch(record: EpochRecord) -> None:
 
 
 def _print_best(result: FinetuneResult, word: str, metrics: str = "") -> None:
-    best = f"{word} {result.best.epoch}" if result.best else ""
+    record = result.history.best
+    best = f"{word} {record.epoch}" if record else ""
     best = best or f"the weights as they were, which no {word} improved"
     print(f"\nbest: {best}{metrics}\n{result.checkpoint}\n{result.output / 'report.html'}")
 

@@ -35,11 +35,7 @@ class Embeddings:
 
 
 def embed_records(
-    predictor: Predictor,
-    records: Sequence[Record],
-    *,
-    description: str = "embed",
-    progress: bool = True,
+    predictor: Predictor, records: Sequence[Record], *, progress: bool = True
 ) -> Embeddings:
     """Embed all images of some records; poses that they lack are estimated on the way.
 
@@ -53,14 +49,8 @@ def embed_records(
     embeddings = np.empty((len(records), width), dtype=np.float32)
     classes, facts = np.full((2, len(records)), -1), np.zeros((len(_FACTS), len(records)))
     hashes, origins = [""] * len(records), Counter[str]()
-    bar = tqdm(
-        predictor.stream(records),
-        desc=description,
-        total=len(records),
-        unit="image",
-        disable=None if progress else True,
-    )
-    for one in bar:
+    answers, hidden = predictor.stream(records), None if progress else True
+    for one in tqdm(answers, "embed", len(records), unit="image", disable=hidden):
         embeddings[one.index], hashes[one.index] = one.embedding, one.sha256
         origins[one.pose.origin] += 1
         (octant,) = octants(one.pose.keypoints[None])

@@ -102,7 +102,7 @@ def ranking_shares(ranking: RankingResult) -> dict[str, np.ndarray]:
 
 
 def ranking_figures(ranking: RankingResult) -> dict[str, Figure]:
-    """Their means."""
+    """The means of these shares."""
     shares = ranking_shares(ranking)
     return {name: Figure.of(one, ranking.vehicles) for name, one in shares.items()}
 
@@ -125,13 +125,10 @@ def table_columns(title: str, found: Mapping[str, Figure]) -> dict[str, dict[str
     return {title: values} | ({f"{title}, 95 %": intervals} if any(intervals.values()) else {})
 
 
-def breakdown(
+def kinds_of_matches(
     ranking: RankingResult, cameras: np.ndarray, facts: Mapping[str, np.ndarray], queries: int
-) -> dict[str, dict[str, Part]]:
-    """The ranking by camera pair, view, size and so on, and in each by its kinds of match.
-
-    A kind's matches are ranked among the images of other vehicles: matches of other kinds are left
-    out. What all matches have in common is not broken down.
+) -> dict[str, Kinds]:
+    """Which kind each match is of, by camera pair, view, size and quality.
 
     Args:
         ranking: of a gallery that was not drawn.
@@ -139,15 +136,6 @@ def breakdown(
         facts: of these images, see :class:`.embedding.Embeddings`.
         queries: how many of them are queries.
     """
-    kinds = kinds_of_matches(ranking, cameras, facts, queries)
-    found = {title: parts_of(ranking, *one) for title, one in kinds.items()}
-    return {title: parts for title, parts in found.items() if len(parts) > 1}
-
-
-def kinds_of_matches(
-    ranking: RankingResult, cameras: np.ndarray, facts: Mapping[str, np.ndarray], queries: int
-) -> dict[str, Kinds]:
-    """Kinds by title; arguments as in :func:`breakdown`."""
     query, match = ranking.queries, queries + ranking.images
     found = {"camera pair": _camera_pairs(cameras[query], cameras[match])}
     if "octant" in facts:
@@ -176,7 +164,11 @@ def _camera_pairs(query: np.ndarray, match: np.ndarray) -> Kinds:
 
 
 def parts_of(ranking: RankingResult, names: tuple[str, ...], kinds: np.ndarray) -> dict[str, Part]:
-    """The ranking of each kind of match: ``kinds`` are places in ``names``, ``[P]``."""
+    """The ranking of each kind of match: ``kinds`` are places in ``names``, ``[P]``.
+
+    A kind's matches are ranked among the images of other vehicles; matches of other kinds are left
+    out.
+    """
     parts = {}
     for kind, name in enumerate(names):
         some = ranking.only(kinds == kind)

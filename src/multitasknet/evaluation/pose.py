@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -32,8 +31,6 @@ from .results import run_settings, write_metrics
 
 if TYPE_CHECKING:
     from ..inference.pose import PoseEstimator
-
-logger = logging.getLogger(__name__)
 
 AS_PUBLISHED = "as published; not a PCK"
 # Of the longer side: how near an estimate must be for its confidence to have been right.
@@ -91,10 +88,16 @@ class PoseEvaluation:
         return swap_shares(self.estimates, self.truth, self.sides)
 
     @property
+    def kinds(self) -> dict[str, np.ndarray]:
+        """Which keypoints are visible and which hidden, bool ``[N, 36]``."""
+        return {"visible": self.errors.visible, "hidden": self.errors.hidden}
+
+    @property
     def calibration(self) -> dict[str, list[CalibrationBin]]:
         """The reliability curves of visible and hidden keypoints, for PCK@0.1."""
-        chosen = {"visible": self.errors.visible, "hidden": self.errors.hidden}
-        return {name: self.errors.calibration(CALIBRATED_AT, one) for name, one in chosen.items()}
+        return {
+            name: self.errors.calibration(CALIBRATED_AT, one) for name, one in self.kinds.items()
+        }
 
     @cached_property
     def overall(self) -> PartScore:
@@ -191,10 +194,6 @@ def evaluate_pose(
             f"has keypoints; expected the PAMTRI layout or NVlabs' annotations, whose label files "
             f"state 36 an image"
         )
-    unlabelled = len(records) - len(labelled)
-    if unlabelled:
-        left_out = "%s: %d of %d images have no keypoints and are left out"
-        logger.warning(left_out, dataset.root, unlabelled, len(records))
     check_files(labelled)
     estimates = np.empty((len(labelled), NUM_KEYPOINTS, 3), dtype=np.float32)
     sides = np.empty(len(labelled))
@@ -209,6 +208,7 @@ def evaluate_pose(
         **run_settings(estimator),
     }
     truth = np.array([record.marked for record in labelled])
+    unlabelled = len(records) - len(labelled)
     evaluation = PoseEvaluation(tuple(labelled), estimates, truth, sides, unlabelled, settings)
     if output is not None:
         write_metrics(evaluation.as_json(), output)

@@ -46,11 +46,11 @@ def write_evaluation_report(
     )
 
 
-def retrieval_panels(evaluation: Evaluation, *, each: int = _EACH, top: int = _TOP) -> list[Panel]:
+def retrieval_panels(evaluation: Evaluation, *, each: int = _EACH) -> list[Panel]:
     """The best, median and worst queries by average precision, ``each`` of them, with results."""
     first_draw = evaluation.ranking.average_precisions[: len(evaluation.draw.labels.query_ids)]
     chosen = best_median_worst(first_draw, each)
-    return [_panel(name, query, evaluation, top) for query, name in chosen.items()]
+    return [_panel(name, query, evaluation) for query, name in chosen.items()]
 
 
 def best_median_worst(values: np.ndarray, each: int = _EACH) -> dict[int, str]:
@@ -72,13 +72,13 @@ def best_median_worst(values: np.ndarray, each: int = _EACH) -> dict[int, str]:
     return chosen
 
 
-def _panel(name: str, query: int, evaluation: Evaluation, top: int) -> Panel:
+def _panel(name: str, query: int, evaluation: Evaluation) -> Panel:
     draw, records = evaluation.draw, evaluation.dataset.held_out.records
     places, embeddings = np.arange(len(records)), evaluation.outputs.embeddings
     place = places[draw.queries][query]
     gallery = places[draw.gallery][draw.labels.ranked(query)]
     distances = squared_distances(embeddings[[place]], embeddings[gallery])[0]
-    shown, record = nearest(distances, top), records[place]
+    shown, record = nearest(distances, _TOP), records[place]
     shots = [Shot(thumbnail(read_image(record.image)), "query", str(record.image), "query")]
     for found, distance in zip(gallery[shown], distances[shown], strict=True):
         image = records[found].image
@@ -98,10 +98,9 @@ def write_pose_report(
     ``card`` are the figures that the weights' card states, to print beside these.
     """
     errors = evaluation.errors
-    chosen = {"visible": errors.visible, "hidden": errors.hidden}
     shares = {
         name: [(100 * one, 100 * errors.pck(one, keypoints)) for one in _CURVE]
-        for name, keypoints in chosen.items()
+        for name, keypoints in evaluation.kinds.items()
         if keypoints.any()
     }
     reliability = {

@@ -26,8 +26,9 @@ from .embedding import Embeddings
 from .figures import (
     Figure,
     Part,
-    breakdown,
     figures_as_json,
+    kinds_of_matches,
+    parts_of,
     ranking_figures,
     ranking_shares,
     table_columns,
@@ -133,11 +134,16 @@ class Evaluation:
 
     @cached_property
     def breakdown(self) -> dict[str, dict[str, Part]]:
-        """See :func:`.figures.breakdown`; empty where a protocol draws the gallery."""
+        """The ranking by camera pair, view, size and quality, and in each by its kinds of match.
+
+        What all matches have in common is left out; empty where a protocol draws the gallery.
+        """
         if self.ranking.draws > 1:
             return {}
         cameras, queries = self.dataset.held_out.camera_ids, len(self.dataset.query)
-        return breakdown(self.ranking, cameras, self.outputs.facts, queries)
+        kinds = kinds_of_matches(self.ranking, cameras, self.outputs.facts, queries)
+        found = {title: parts_of(self.ranking, *one) for title, one in kinds.items()}
+        return {title: parts for title, parts in found.items() if len(parts) > 1}
 
     @property
     def columns(self) -> dict[str, dict[str, str]]:
@@ -151,15 +157,13 @@ class Evaluation:
 
     def as_json(self) -> dict[str, Any]:
         """Metrics, intervals and settings as plain values."""
-        more = {"reranked": "re-ranked", "by_track": "by track"}
+        others = {
+            title: values_of(ranking_figures(ranking)) for title, ranking in self.rankings.items()
+        }
         return {
             **figures_as_json(self.figures),
-            **{
-                name: values_of(ranking_figures(self.rankings[title]))
-                if title in self.rankings
-                else {}
-                for name, title in more.items()
-            },
+            "reranked": others.get("re-ranked", {}),
+            "by_track": others.get("by track", {}),
             "deviations": self.deviations,
             "valid_queries": self.ranking.valid_queries,
             "queries_without_match": len(self.ranking.skipped_queries),

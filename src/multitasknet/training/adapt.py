@@ -110,7 +110,7 @@ def adapt(
     facts = {
         "crops": str(crops),
         "images": len(dataset.train),
-        "data": None if data is None else str(data),
+        "data": data and str(data),
         "weights_sha256": weights.sha256 if weights else "",
     }
     history = History(chosen.as_json() | facts, data_digest(dataset))
@@ -147,13 +147,7 @@ def _read_crops(folder: Path) -> Split:
 
 
 class Adaptation:
-    """The rounds; ``history`` grows with each.
-
-    Args:
-        job: its data are the crops as ``train``, and ``query`` and ``gallery`` to measure on, or
-            empty.
-        backend: what embeds.
-    """
+    """The rounds; ``history`` grows with each. The crops are the job's split ``train``."""
 
     def __init__(self, job: Job, backend: Backend, history: History) -> None:
         self.definition = cast("EmbeddingNetwork", find_network(job.settings.network))
@@ -165,10 +159,10 @@ class Adaptation:
         self.backend, self.history = backend, history
 
     def next(self) -> EpochRecord:
-        """Run the first round that is not in the history: measure it, and write it down."""
+        """Run the first round that is not in the history, measure it, and write it down."""
         started, number = time.perf_counter(), len(self.history.epochs)
         network, record = self._train(number) if number else self._move_statistics()
-        measured, output = self._measure(network), self.job.output
+        measured, job = self._measure(network), self.job
         seconds = time.perf_counter() - started
         record = replace(record, seconds=seconds, metrics={**record.metrics, **measured})
         history = replace(self.history, epochs=(*self.history.epochs, record))
@@ -176,13 +170,12 @@ class Adaptation:
         if history.best is record:
             self._save(BEST, network, number, measured)
         # Last of all: it makes the round count.
-        rounds, data = self.job.settings.rounds, self.job.dataset.root
-        history.write(output, unit="round", epochs=rounds, data=data)
+        history.write(job.output, unit="round", epochs=job.settings.rounds, data=job.dataset.root)
         self.history = history
         return record
 
     def _move_statistics(self) -> tuple[Any, EpochRecord]:
-        """Measure the weights as they are, then move the batch norms' statistics to the crops'."""
+        """Measure the weights, then move the batch norms' statistics to the crops'."""
         settings, crops = self.job.settings, self.job.dataset.train
         network = self._open(self.job.weights)
         self.history = replace(self.history, before=self._measure(network))
@@ -213,11 +206,9 @@ class Adaptation:
         needed = settings.batch_size // settings.instances
         if found.count < needed:
             raise TrainingError(
-                f"round {number}: {found.count} clusters in {len(found.labels)} crops, of which "
-                f"{found.outliers} are in none and {found.one_camera} in those of one camera, but "
-                f"a batch takes {needed}; give more crops of each vehicle, a smaller batch, or "
-                f"another number of neighbours. What was finished before it is in "
-                f"{self.job.output}"
+                f"round {number}: {found.count} clusters in {len(found.labels)} crops, but a batch "
+                f"takes {needed}; give more crops of each vehicle, a smaller batch, or another "
+                f"number of neighbours"
             )
         kept = found.labels != OUTLIER
         job = replace(
@@ -242,17 +233,11 @@ class Adaptation:
         return trained, replace(record, epoch=number, metrics=facts)
 
     def _task(self, job: Job, embeddings: np.ndarray, labels: np.ndarray) -> Task:
-        """One round's training: identities are clusters of crops, all labels class indices.
+        """One round's training: identities are the clusters ``labels`` of ``embeddings``.
 
-        The images carry the network's own answers as colour and type, so that these heads go with
-        the backbone. Each cluster has a fresh class, which begins at its centroid: logits of
-        -s |f - c|^2, since fresh random rows would pull the embeddings about before they mean
-        anything. What is the same for all classes, -s |f|^2, is left out; s is ten times the
-        inverse of two images' mean distance.
-
-        Args:
-            embeddings: float32 ``[N, D]``, of the crops to train on.
-            labels: int64 ``[N]``, the cluster of each.
+        Each cluster's class begins at its centroid: logits of -s |f - c|^2, since random rows would
+        pull the embeddings about before they mean anything. What is the same for all classes,
+        -s |f|^2, is left out; s is ten times the inverse of two images' mean distance.
         """
         sampler = create_sampler(job)
         network = open_network(job, num_ids=int(labels.max()) + 1)
@@ -286,7 +271,7 @@ class Adaptation:
         dataset = self.job.dataset
         if not len(dataset.query):
             return {}
-        answers = self._embed(network, (*dataset.query.records, *dataset.gallery.records))
+        answers = self._embed(network, dataset.held_out.records)
         return evaluate_outputs(network.spec, dataset, answers).metrics
 
     def _save(self, name: str, network: Any, number: int, metrics: Mapping[str, float]) -> None:
@@ -302,7 +287,7 @@ class Adaptation:
 
 
 def _labelled(crops: Split, found: Clustering, answers: Embeddings) -> Split:
-    """The clustered crops, with cluster, colour and type as class indices."""
+    """The clustered crops, with cluster and the network's own colour and type as class indices."""
     columns = (one.tolist() for one in (found.labels, answers.colors, answers.types))
     records = (
         replace(record, vehicle_id=label, color_id=color, type_id=kind)

@@ -59,19 +59,13 @@ class ShuffledSampler:
 
 
 class IdentitySampler:
-    """P x K batches; the same seed and epoch always give the same ones.
+    """P x K batches: ``images`` of each of ``vehicles``; TrainingError if there are fewer vehicles.
 
-    An epoch has as many batches as give every image one use on average. No vehicle is twice in a
-    batch. Vehicles get batches in proportion to their number of images, and a vehicle's images
-    take turns, so that all images are used about equally; a vehicle with fewer than K images
-    repeats some in its group. Which vehicles meet is drawn for every batch. Source: Hermans
-    et al., In Defense of the Triplet Loss, 2017, section 2 (the batches).
-
-    Args:
-        identities: the vehicle of each image, any integers.
-        vehicles: P, vehicles in a batch; TrainingError if there are fewer.
-        images: K, images of each.
-        devices: processes that share an epoch; each gets whole batches, all the same number.
+    An epoch uses every image once on average: vehicles get batches in proportion to their number of
+    images, and a vehicle's images take turns; with fewer than K some are repeated in its group.
+    Which vehicles meet is drawn for every batch. The same seed and epoch always give the same
+    batches, whole ones to each device, and all the same number. Source: Hermans et al., In Defense
+    of the Triplet Loss, 2017, section 2 (the batches).
     """
 
     def __init__(
@@ -173,8 +167,7 @@ class Draw(NamedTuple):
     rank: int = 0
 
     def generator(self, index: int, place: int) -> np.random.Generator:
-        """The random numbers of an image, by its index in the split and its place in the epoch;
-        the number of workers makes no difference."""
+        """Those of an image, by its index in the split and its place in the epoch."""
         return np.random.default_rng((self.seed, self.epoch, index, self.rank, place))
 
 
@@ -195,9 +188,9 @@ def in_order(images: int, size: int) -> list[np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class ImageSource:
-    """Batches of image files, for the network of ``spec`` at its input size.
+    """Batches of image files at the network's input size, labelled with identity, color and type.
 
-    The labels are identity, color and type, int32 ``[N]``, -1 where unknown.
+    Labels are int32 ``[N]``, -1 where unknown.
     """
 
     split: Split
@@ -295,8 +288,7 @@ def create_pipeline(
 ) -> ds.Dataset:
     """One pass over a split as a dataset, for MindSpore's ``Model.train``.
 
-    Its columns are what :func:`.data.samples.read_batches`, which has these arguments and options,
-    yields.
+    Arguments and columns are those of :func:`.data.samples.read_batches`.
     """
     order = options.get("order")
     whole, rest = divmod(len(split) if order is None else len(order), batch_size)

@@ -34,14 +34,9 @@ class FinetuneResult:
     """What a training came to."""
 
     output: Path  # the folder with best.ckpt, last.ckpt, history.json, report.html
-    history: History
+    history: History  # its ``best`` is the epoch that ``checkpoint`` is of
     checkpoint: Path  # the best weights by the task's metric, their sidecar beside them
     is_first: bool = True  # whether this process wrote; always, except under msrun
-
-    @property
-    def best(self) -> EpochRecord | None:
-        """The epoch that ``checkpoint`` is of; None if none was better than the start."""
-        return self.history.best
 
     @property
     def metrics(self) -> Mapping[str, float]:
@@ -106,10 +101,6 @@ def finetune(
     check_output(output, folder=True)
     if not isinstance(data, VehicleDataset):
         data = mixture(map(read_dataset, [data] if isinstance(data, str | Path) else data))
-    if not len(data.train):
-        raise TrainingError(f"{data.root}: the data set has no train split; nothing to train on")
-    if known and "network" in settings:
-        known.check_same({"network": settings["network"]}, output)
     chosen = check_settings({**known.settings, **settings} if known else settings, "settings")
     # A training that goes on needs no other weights than its own.
     state = output / LAST if known and (output / LAST).is_file() else None
@@ -141,16 +132,10 @@ def resolved(
     progress: bool,
     state: Path | None = None,
 ) -> tuple[AnySettings, WeightsSource, Weights | None]:
-    """What the settings mean here and now: ``default`` weights, ``auto`` poses, the network.
+    """The settings with ``default`` weights, ``auto`` poses and the network found, for good.
 
-    A training that is resumed keeps to it, whatever is at hand by then.
-
-    Args:
-        networks: of which the weights may be.
-        state: has weights to go on from, instead of those that the settings name.
-
-    Returns:
-        The settings, where weights come from, and the weights; None for random values.
+    Also where weights come from, and the weights, of one of ``networks``: those in ``state``, or
+    else those that the settings name; None for random values.
     """
     weights = settings.weights
     if weights == DEFAULT:

@@ -91,10 +91,7 @@ class History:
     def write(self, folder: Path, *, unit: str = "epoch", epochs: int, data: Path) -> None:
         """Write ``report.html`` and ``history.json``, each whole or not at all.
 
-        Args:
-            unit: what a record is: an epoch, or a round.
-            epochs: how many there are to be.
-            data: what was trained on.
+        Records are epochs or rounds, as ``unit`` has it, and ``epochs`` how many there are to be.
         """
         from ..report.page import write_page
 
@@ -102,7 +99,6 @@ class History:
         more = dict.fromkeys(name for record in self.epochs for name in record.metrics)
         evaluated = [(0, self.before), *((one.epoch, one.metrics) for one in self.epochs)]
         trained = [one for one in self.epochs if one.losses]
-        rates = [(one.epoch, {"rate": one.rate}) for one in trained]
         losses = [(one.epoch, one.losses) for one in trained]
         write_page(
             folder / REPORT,
@@ -115,7 +111,6 @@ class History:
             columns=[name for name in more if name not in self.before] + measured,
             losses=_chart(losses, trained[0].losses if trained else (), unit, "loss"),
             accuracy=_chart(evaluated, measured, unit, "percent"),
-            rates=_chart(rates, ["rate"] if trained else (), unit, "learning rate"),
         )
         with replacing(folder / HISTORY) as temporary:
             temporary.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
@@ -132,7 +127,7 @@ def _chart(
 
 
 def shown(metrics: Iterable[str]) -> list[str]:
-    """Which of these metrics to print and draw: of MultiTaskNet's many a few, of others all."""
+    """Which of these metrics to print and draw: of an embedding network's a few, else all."""
     found = list(dict.fromkeys(metrics))
     return [name for name in _SHOWN if name in found] or found
 

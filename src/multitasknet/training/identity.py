@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from mindspore import Tensor, nn
@@ -16,7 +17,7 @@ from ..evaluation.run import evaluate_outputs
 from ..inference.pose import PoseEstimator, open_pose_estimator
 from ..models import find_network
 from ..models.embedding import EmbeddingSpec
-from ..vehicle.attributes import COLORS, TYPES, ClassMaps
+from ..vehicle.attributes import ClassMaps
 from .batches import FeatureSource, IdentitySampler, ImageSource, Source, in_order
 from .loop import Job, Task, open_network
 from .losses import MultiTaskLoss
@@ -68,18 +69,14 @@ def create_network(job: Job) -> tuple[nn.Cell, ClassMaps]:
 
 def trained_classes(known: ClassMaps, train: Split) -> ClassMaps:
     """The classes to train: of colours and types those that the weights know, so that their heads
-    stay; where the data have others, the published numbering, or else the data's own.
+    stay; the data's own where the weights lack some.
     """
-
-    def covering(found: tuple[int, ...], ours: tuple[int, ...], names: tuple) -> tuple[int, ...]:
-        choices = ours, tuple(range(1, len(names) + 1))
-        return next((one for one in choices if one and set(found) <= set(one)), found)
-
     found = ClassMaps.of(train.records)
-    colors = covering(found.color_ids, known.color_ids, COLORS)
-    return replace(
-        found, color_ids=colors, type_ids=covering(found.type_ids, known.type_ids, TYPES)
-    )
+    if set(found.color_ids) <= set(known.color_ids):
+        found = replace(found, color_ids=known.color_ids)
+    if set(found.type_ids) <= set(known.type_ids):
+        found = replace(found, type_ids=known.type_ids)
+    return found
 
 
 def with_poses(job: Job) -> VehicleDataset:
@@ -96,25 +93,18 @@ def with_poses(job: Job) -> VehicleDataset:
     )
     if estimator is None:
         return dataset
-    train, query, gallery = (
-        with_estimates(split, estimator, job.show)
-        for split in (dataset.train, dataset.query, dataset.gallery)
-    )
-    return replace(dataset, train=train, query=query, gallery=gallery)
+    splits = (with_estimates(split, estimator, job.show) for split in dataset.splits)
+    found: dict[str, Any] = {split.name: split for split in splits}
+    return replace(dataset, **found)
 
 
 def with_estimates(split: Split, estimator: PoseEstimator, show: bool) -> Split:
     """The split with keypoints for the records that have none."""
     records = list(split.records)
     missing = [row for row, record in enumerate(records) if record.keypoints is None]
-    shots = tqdm(
-        estimator.stream([records[row] for row in missing]),
-        desc=f"pose {split.name}",
-        total=len(missing),
-        unit="image",
-        disable=None if show and missing else True,
-    )
-    for shot in shots:
+    shots = estimator.stream([records[row] for row in missing])
+    hidden = None if show and missing else True
+    for shot in tqdm(shots, f"pose {split.name}", len(missing), unit="image", disable=hidden):
         row = missing[shot.index]
         records[row] = replace(records[row], keypoints=shot.pose.keypoints, estimated=True)
     return replace(split, records=tuple(records))
@@ -127,10 +117,7 @@ def create_task(
     classes: ClassMaps,
     held_out: Sequence[Split] = (),
 ) -> Task:
-    """Loss, batches and validation on some splits.
-
-    Features of a frozen backbone are computed here.
-    """
+    """Loss, batches and validation on some splits; features of a frozen backbone are computed."""
     settings, forward = job.settings, network
     images = [
         ImageSource(split, network.spec, classes, settings, job.workers)
@@ -163,14 +150,9 @@ def validate(
     spec: EmbeddingSpec,
     sources: Sequence[Source],
 ) -> dict[str, float]:
-    """Rank the gallery for the queries, and count right colours and types.
+    """The metrics of an evaluation in percent, of query and then gallery; empty without sources.
 
-    Args:
-        forward: called with a batch's inputs in inference mode, returns what the network does.
-        sources: the batches of query and then gallery, or none.
-
-    Returns:
-        What :attr:`.evaluation.results.Evaluation.metrics` is, in percent; empty without sources.
+    ``forward`` returns the network's outputs for a batch's inputs.
     """
     if not sources:
         return {}

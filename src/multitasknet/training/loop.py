@@ -33,7 +33,7 @@ from ..weights.read import Weights
 from ..weights.sidecar import Sidecar, write_sidecar
 from .batches import Batch, Draw, IdentitySampler, ShuffledSampler, Source
 from .history import START_AGAIN, EpochRecord, History
-from .parallel import Devices
+from .parallel import ALONE, Devices
 from .step import (
     StepResult,
     TrainingStep,
@@ -53,7 +53,6 @@ BEST, LAST = "best.ckpt", "last.ckpt"
 _EPOCH = "epoch"
 # A loss of this size never comes back to anything good.
 _EXPLODED = 1e4
-_NAMED = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +65,7 @@ class Job:
     # Where weights come from, with the cache and whether it is offline.
     source: WeightsSource = field(default_factory=WeightsSource)
     weights: Weights | None = None  # what the network starts from; None for random values
-    devices: Devices = field(default_factory=Devices)
+    devices: Devices = ALONE
     workers: int = 1
     show: bool = False  # progress bars on a terminal
 
@@ -78,25 +77,19 @@ class Task:
     network: nn.Cell  # with its first weights, see :func:`open_network`
     sampler: IdentitySampler | ShuffledSampler
     source: Source  # of the training images
-    # Of the outputs and then the batch's labels; returns the total, a float32 scalar, and the
-    # unweighted parts, float32 ``[L]``.
-    loss: nn.Cell
+    loss: nn.Cell  # see :class:`.step.TrainingStep`
     losses: tuple[str, ...]  # the parts' names; a network without the last ones leaves them out
     metric: str  # which of the metrics decides what the best weights are
     higher_is_better: bool = True  # whether its highest value does, or its lowest
     # The metrics of the network in inference mode; empty without data to validate on.
     validate: Callable[[], Mapping[str, float]] = dict
-    # Called with a batch's inputs, if that is only a part of the network.
-    forward: Callable[..., Any] | None = None
+    forward: Callable[..., Any] | None = None  # if it is only a part of the network
     # Which raw id each class is, for the sidecar.
     class_maps: ClassMaps = field(default_factory=lambda: ClassMaps((), (), ()))
 
 
 def open_network(job: Job, **options: Any) -> Any:
-    """The network as it will be trained: with its first weights, frozen and in its precision.
-
-    ``options`` are those of :func:`multitasknet.create_network`.
-    """
+    """The network as it will be trained: with its first weights, frozen and in its precision."""
     settings, definition = job.settings, find_network(job.settings.network)
     network: Any = build(definition, definition.plan(job.weights, options), job.weights)
     if network.load_report:
@@ -115,7 +108,7 @@ def open_network(job: Job, **options: Any) -> Any:
 
 
 def is_mixed(precision: str) -> bool:
-    """Whether a setting of the precision means float16 on this device."""
+    """Whether this precision means float16 on this device."""
     on_cpu = mindspore.get_context("device_target") == "CPU"
     return precision == "mixed" or (precision == "auto" and not on_cpu)
 
@@ -142,11 +135,9 @@ def data_digest(dataset: VehicleDataset) -> str:
 class Run:
     """A training, from what its folder holds to the last epoch; ``history`` grows with each."""
 
-    def __init__(
-        self, job: Job, task: Task, history: History, step: TrainingStep | None = None
-    ) -> None:
+    def __init__(self, job: Job, task: Task, history: History) -> None:
         self.job, self.task, self.history = job, task, history
-        self._step = step or TrainingStep(
+        self._step = TrainingStep(
             task.forward or task.network,
             task.loss,
             create_optimizer(task.network, job.settings),
@@ -226,22 +217,21 @@ class Run:
             problem = "a gradient is not finite"
         else:
             return
-        names = [str(self.task.source.split.records[index].image) for index in batch.indices]
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        records = self.task.source.split.records
+        names = ", ".join(str(records[index].image) for index in batch.indices)
         raise TrainingError(
-            f"{place}: {problem}; the batch is {', '.join(names[:_NAMED])}{more}. Look at these "
-            f"images and labels, or use a smaller learning rate or a longer warm-up; the last "
-            f"epoch's state is kept"
+            f"{place}: {problem}; look at the batch's images and labels, or use a smaller learning "
+            f"rate or a longer warm-up; the batch is {names}"
         )
 
     def _validate(self) -> dict[str, float]:
-        """The metrics that are defined; each process finds them all by itself."""
+        """The metrics that are not NaN."""
         self.task.network.set_train(False)
         metrics = self.task.validate()
         return {name: value for name, value in metrics.items() if not math.isnan(value)}
 
     def _keep(self, epoch: int, metrics: Mapping[str, float], *, is_best: bool) -> None:
-        """Keep all that an epoch came to; of 0, which is before training, no state."""
+        """Write an epoch's results; of 0, which is before training, no state."""
         job, network, classes = self.job, self.task.network, self.task.class_maps
         if not job.devices.is_first:
             return

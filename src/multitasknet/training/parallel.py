@@ -28,17 +28,16 @@ class Devices:
     def join(cls) -> Devices:
         """Join the processes that ``msrun`` started; any other process is alone.
 
-        TrainingError: something else started several, which would all write into one folder.
+        TrainingError: something else started several, which would all train into one folder.
         """
         if "MS_ROLE" not in os.environ:
-            launched = [name for name in _SIZES if os.environ.get(name, "1") not in ("", "1")]
-            if launched:
-                raise TrainingError(
-                    f"this process is one of several ({launched[0]} is "
-                    f"{os.environ[launched[0]]}) that know nothing of each other; start them by "
-                    f"msrun, see docs/training.md"
-                )
-            return cls()
+            for name in _SIZES:
+                if os.environ.get(name, "1") not in ("", "1"):
+                    raise TrainingError(
+                        f"{name} is {os.environ[name]}: this process is one of several that know "
+                        f"nothing of each other; start them by msrun, see docs/training.md"
+                    )
+            return ALONE
         # The scheduler, which msrun starts as well, stays in there until the workers are done.
         init()
         mindspore.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True)
@@ -63,3 +62,6 @@ class Devices:
         if self.count == 1:
             return flag
         return bool(ops.AllReduce()(Tensor([flag], mstype.float32)).asnumpy()[0] > 0)
+
+
+ALONE = Devices()

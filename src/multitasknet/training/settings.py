@@ -14,7 +14,6 @@ from pydantic import (
     Field,
     StrictBool,
     ValidationError,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -83,10 +82,8 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _read(cls, value: Any, info: ValidationInfo) -> Any:
-        """Paths are texts, NumPy's numbers are numbers, and true is not 1."""
-        if isinstance(value, bool) and info.field_name != "freeze_statistics":
-            raise ValueError("expected no true or false")
+    def _read(cls, value: Any) -> Any:
+        """Paths are texts, and NumPy's numbers are numbers."""
         if hasattr(value, "tolist"):
             return value.tolist()
         return str(value) if isinstance(value, Path) else value
@@ -186,10 +183,7 @@ SETTINGS: dict[str, type[Settings]] = {
 def check_settings(
     values: Mapping[str, Any], source: str, kind: type[Settings] | None = None
 ) -> Any:
-    """The settings of these names and values, which ``source`` states; TrainingError.
-
-    They are of ``kind``, or else of the network that they name.
-    """
+    """Settings of ``kind``, or of the network that they name; TrainingError names ``source``."""
     network = values.get("network", DEFAULT_NETWORK)
     kind = kind or SETTINGS.get(str(network))
     if kind is None:

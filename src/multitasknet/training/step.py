@@ -18,7 +18,7 @@ from mindspore.amp import DynamicLossScaler, all_finite
 
 from ..models import find_network
 from ..weights.load import named_parameters
-from .parallel import Devices
+from .parallel import ALONE, Devices
 from .settings import Settings
 
 _MOMENTUM = 0.9
@@ -49,7 +49,7 @@ def rate_at(settings: Settings, epoch: float) -> float:
 
 
 def freeze(network: nn.Cell, frozen: tuple[str, ...]) -> None:
-    """Take parameters out of training; see :func:`set_training` for their norms."""
+    """Take the parameters whose names begin so out of training; :func:`set_training` does norms."""
     for name, parameter in named_parameters(network).items():
         if name.startswith(frozen):
             parameter.requires_grad = False
@@ -69,10 +69,9 @@ def set_training(
 
 
 def create_optimizer(network: nn.Cell, settings: Settings) -> nn.Optimizer:
-    """The optimizer of the trainable parameters.
+    """The optimizer of the trainable parameters; norms and biases do not decay.
 
-    Its learning rates are relative, 1 and the backbone's part; :class:`TrainingStep` sets the real
-    ones. Only the weights of convolution and Dense layers decay, norms and biases do not.
+    Its rates are relative, 1 and the backbone's part; :class:`TrainingStep` sets real ones.
     """
     backbone = find_network(settings.network).frozen["backbone"]
     trainable = {name: one for name, one in named_parameters(network).items() if one.requires_grad}
@@ -104,7 +103,6 @@ def without_remarks() -> Iterator[None]:
     def is_for_users(record: logging.LogRecord) -> bool:
         return not any(remark in record.getMessage() for remark in _REMARKS)
 
-    # Made at its first use, under a name that holds the process's number.
     logger = log._get_logger()
     logger.addFilter(is_for_users)
     try:
@@ -119,20 +117,18 @@ class StepResult:
 
     total: float  # the loss
     parts: np.ndarray  # float32, its unweighted parts
-    gradient_norm: float  # of all gradients together, before clipping
     updated: bool  # whether the weights changed; they do not if a gradient is not finite
     is_hopeless: bool  # it is not finite, and no smaller scale of the loss is left to try
 
 
 class TrainingStep:
-    """Trains on batches, of any number of inputs and labels.
-
-    Forward, backward and clipping run as one compiled graph; the first call of a shape compiles it.
+    """Trains on batches; forward, backward and clipping are one graph, compiled for each shape.
 
     Args:
         forward: a network in training mode, or a part of one, called with a batch's inputs.
-        loss: Cell of the outputs and then the labels that returns (total, parts).
-        optimizer: updates its ``parameters``, see :func:`create_optimizer`.
+        loss: Cell of the outputs and then the labels; returns the total, a float32 scalar, and the
+            unweighted parts, float32 ``[L]``.
+        optimizer: see :func:`create_optimizer`.
         clip: largest norm of all gradients together; larger ones are scaled down to it.
         scaled: scale the loss, for mixed precision: the scale falls when a step overflows.
         devices: gradients are averaged over them, and an overflow on one skips the step on all.
@@ -146,13 +142,12 @@ class TrainingStep:
         *,
         clip: float,
         scaled: bool = False,
-        devices: Devices | None = None,
+        devices: Devices = ALONE,
     ) -> None:
         self._forward, self._loss, self._clip = forward, loss, clip
-        self._optimizer = optimizer
+        self._optimizer, self._devices = optimizer, devices
         rates = {rate.name: rate for rate in optimizer.learning_rate}
         self._rates = [(rate, float(rate.asnumpy())) for rate in rates.values()]
-        self._devices = devices or Devices()
         self.scaler = DynamicLossScaler(_FIRST_SCALE, 2, _SCALE_WINDOW) if scaled else None
         self._compiled = cache(self._compile)
 
@@ -172,7 +167,7 @@ class TrainingStep:
             is_hopeless = not self.scaler or float(self.scaler.scale_value.asnumpy()) <= 1
         if self.scaler:
             self.scaler.adjust(Tensor(not overflowed))
-        return StepResult(total, np.array(parts, np.float32), norm, not overflowed, is_hopeless)
+        return StepResult(total, np.array(parts, np.float32), not overflowed, is_hopeless)
 
     @property
     def state(self) -> list[Parameter]:
@@ -192,15 +187,14 @@ class TrainingStep:
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """What one step follows, averaged over the devices.
 
-        Returns:
-            The loss, the norm of all gradients together and the loss's parts, float32 ``[2 + L]``;
-            and the gradients of all weights, clipped. They are no use if the norm is not finite.
+        The loss, the norm of all gradients together and the loss's parts, float32 ``[2 + L]``; and
+        the gradients of all weights, clipped, of no use if the norm is not finite.
         """
         scale = self.scaler.scale_value.value() if self.scaler else Tensor(1.0, mstype.float32)
         return self._compiled(len(inputs))(*inputs, *labels, scale)
 
     def _compile(self, inputs: int) -> Callable[..., Any]:
-        """The graph for that number of inputs: takes them, the labels and the loss's scale."""
+        """The graph that takes so many inputs, the labels and the loss's scale."""
         forward, loss, clip = self._forward, self._loss, self._clip
         weights = self._optimizer.parameters
         reducer = self._devices.reducer(weights)
