@@ -37,7 +37,7 @@ from multitasknet.files import exclusive
 from multitasknet.models.multitasknet.definition import NETWORK
 from multitasknet.models.multitasknet.spec import Variant
 from multitasknet.training import identity
-from multitasknet.training.history import EpochRecord
+from multitasknet.training.history import EpochRecord, History
 from multitasknet.training.identity import trained_classes, with_poses
 from multitasknet.training.loop import Job, data_digest
 from multitasknet.training.settings import MultiTaskNetSettings, check_settings, read_config
@@ -221,6 +221,15 @@ def test_weights_that_no_epoch_improves_stay_the_best(data, tmp_path, capsys) ->
     assert "none is better by mAP than the weights before" in (run / "report.html").read_text()
 
 
+def test_the_lowest_error_is_the_best_if_it_is_below_the_first() -> None:
+    errors = {1: 3.0, 2: 1.0, 3: 2.0, 4: 1.0}
+    records = tuple(EpochRecord(n, {}, metrics={"error": one}) for n, one in errors.items())
+    for before, best in ((2.0, 2), (1.0, None)):
+        history = History({}, "", {"error": before}, records, "error", higher_is_better=False)
+        assert (history.best and history.best.epoch) == best
+        assert history.best_metrics == {"error": 1.0}
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_batchs_images(data, tmp_path) -> None:
     with pytest.raises(TrainingError, match=r"epoch 1, batch \d: .*image_train/0\d+_c00\d.*\.jpg"):
         finetune(data, tmp_path / "run", **HEADS | {"lr": 1e30, "warmup": 0.0})
@@ -244,6 +253,7 @@ def test_mixed_precision_comes_close_to_single(data, tmp_path) -> None:
         ({"instances": 8}, "at least 2 images of each of at least 2 vehicles"),
         ({"batch_size": 14}, "takes 7 vehicles, but the data have 6"),
         ({"network": "vehiclereid"}, "unknown setting 'variant'"),
+        ({"network": "zoo"}, "network is 'zoo'; expected one of multitasknet, poseestnet"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(data, tmp_path, settings, message) -> None:
@@ -309,15 +319,15 @@ def test_frozen_statistics_stay_in_every_norm(data, tmp_path) -> None:
 
 
 def test_heads_of_the_weights_stay_where_they_know_the_datas_classes(data, tmp_path) -> None:
-    network = create_network(weights=None, variant="rgb", num_colors=4)
-    names = ("Gelb", "Orange", "Rot", "Blau")
+    network = create_network(weights=None, variant="rgb", num_colors=5)
+    names = ("Gelb", "Orange", "Rot", "Blau", "Braun")
     network.spec = replace(network.spec, color_names=names)
-    classes = ClassMaps(tuple(range(576)), (1, 2, 5, 6), tuple(range(1, 10)))
+    classes = ClassMaps(tuple(range(576)), (1, 2, 5, 6, 9), tuple(range(1, 10)))
     weights = read_weights(save_weights(network, tmp_path / "own.ckpt", class_maps=classes))
     settings = MultiTaskNetSettings(**{k: v for k, v in HEADS.items() if k != "progress"})
     job = Job(settings, read_dataset(data, ["train"]), tmp_path, weights=weights)
     trained, found = identity.create_network(job)
-    assert (trained.spec.color_names, found.color_ids) == (names, (1, 2, 5, 6))
+    assert (trained.spec.color_names, found.color_ids) == (names, (1, 2, 5, 6, 9))
     head = "classifier_vcolor.weight"
     value = trained.parameters_dict()[head].asnumpy()
     np.testing.assert_array_equal(value, weights.arrays[head])

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from mindspore import Tensor, nn
 from toy_network import NETWORK, ToySpec
 
+from multitasknet.errors import TrainingError
 from multitasknet.models.multitasknet.network import DenseLayer
 from multitasknet.training.augmentation import mirror, random_crop
-from multitasknet.training.batches import IdentitySampler
+from multitasknet.training.batches import IdentitySampler, ShuffledSampler
 from multitasknet.training.losses import batch_hard_triplet, cross_entropy
 from multitasknet.training.settings import Settings
 from multitasknet.training.step import (
@@ -49,6 +50,16 @@ def test_every_batch_has_p_vehicles_and_k_images_of_each(
     # Within a vehicle no image is used twice more than another.
     uses = np.bincount(np.concatenate(parts).reshape(-1), minlength=len(ids))
     assert all(np.ptp(uses[ids == vehicle]) <= 1 for vehicle in set(ids))
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_shuffled_batches_use_every_image_once_an_epoch(devices) -> None:
+    sampler = ShuffledSampler(35, 4, devices=devices)
+    parts = [sampler.epoch(3, device) for device in range(devices)]
+    assert len(np.unique(parts)) == 32 and {one.shape for one in parts} == {(8 // devices, 4)}
+    assert not np.array_equal(sampler.epoch(4), parts[0])
+    with pytest.raises(TrainingError, match=rf"{devices} batches of 64 images .* data have 35"):
+        ShuffledSampler(35, 64, devices=devices)
 
 
 # Augmentation
@@ -210,6 +221,23 @@ def test_a_step_follows_the_clipped_gradient_and_the_backbone_follows_more_slowl
     after = np.array(list(values(network).values()))
     # The first step moved nothing, but left its momentum of 0.9.
     assert np.linalg.norm(after - before) == pytest.approx(1.9, rel=1e-5)
+
+
+def test_an_overflow_skips_the_step_until_no_smaller_scale_is_left(monkeypatch) -> None:
+    (plain, plain_step), (network, step) = small_step(), small_step(scaled=True)
+    for one in (plain_step, step):
+        one.set_rate(0.01)
+        assert one(*batch(3)).updated
+    after = values(network)
+    assert after == pytest.approx(values(plain), rel=1e-5)
+    # 910A has no infinity: the device alone tells.
+    with monkeypatch.context() as patch:
+        patch.setattr("multitasknet.training.step.all_finite", lambda _: Tensor(False))
+        assert not step(*batch(3)).updated
+    # The scale began at 2 to the 14th.
+    results = [step(*batch(1e19)) for _ in range(14)]
+    assert [result.is_hopeless for result in results] == [False] * 13 + [True]
+    assert values(network) == after
 
 
 @pytest.mark.parametrize(
