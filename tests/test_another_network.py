@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import drawn
 import mindspore
-import numpy as np
 import pytest
 import toy_network
 import toy_task
@@ -16,20 +14,11 @@ from conftest import PHOTO
 from mindspore import Tensor, nn, ops
 from toy_network import ToySpec
 
-from multitasknet import convert, create_network, export, finetune, read_weights
+from multitasknet import convert, create_network, finetune, read_weights
 from multitasknet.cli import main
-from multitasknet.data.samples import batch_inputs, make_sample
 from multitasknet.errors import TrainingError
-from multitasknet.inference.conversion import open_mindir
-from multitasknet.inference.engines import open_engine
 from multitasknet.models import NETWORKS
 from multitasknet.training.settings import SETTINGS
-from multitasknet.vehicle.attributes import ClassMaps
-from multitasknet.weights.read import WeightsFile
-from multitasknet.weights.sidecar import Sidecar, write_sidecar
-
-PIXELS = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-
 
 TOY = {"network": "toy", "weights": "none", "size": 32, "epochs": 4, "batch_size": 8, "lr": 0.03}
 TOY |= {"schedule": "steps", "milestones": [3], "progress": False}
@@ -65,23 +54,6 @@ def test_it_is_created_loaded_and_told_by_its_names(weights: Path, tmp_path: Pat
         create_network("toy", weights=None, num_ids=4)
     assert main(["info", "--weights", str(weights), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["width"] == "5 means"
-
-
-def test_its_exports_and_engines_agree_at_any_size(weights: Path, tmp_path: Path) -> None:
-    ids = ClassMaps((), (), ())
-    write_sidecar(weights, Sidecar(replace(ToySpec(5), input_size=(32, 96)), ids))
-    cell = create_network("toy", weights=weights)
-    (inputs,) = batch_inputs([make_sample(PIXELS, None, cell.spec)] * 3, cell.spec, (64, 32))
-    wanted = cell(mindspore.Tensor(inputs)).asnumpy()
-    files = [
-        export(tmp_path / name, network=cell, size=(64, 32)).path
-        for name in ("toy.onnx", "toy.mindir")
-    ]
-    engines = [open_engine(one, cache_dir=tmp_path) for one in (WeightsFile(weights), files[0])]
-    assert [engine.spec.input_size for engine in engines] == [(32, 96), (64, 32)]
-    for run in (*(engine.run for engine in engines), open_mindir(files[1])):
-        (got,) = run(inputs)
-        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_another_network_than_asked_for_is_refused(

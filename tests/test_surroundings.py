@@ -1,4 +1,4 @@
-"""The surroundings and the optics of generated pictures."""
+"""The surroundings of generated vehicles."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 
 from vehiclesynth.camera import Camera
-from vehiclesynth.foreground import draw_foreground
 from vehiclesynth.light import Light
 from vehiclesynth.place import draw_place
 
@@ -33,14 +32,3 @@ def test_the_place_looks_alike_whichever_way_the_vehicle_drives() -> None:
         for one in (camera, turned)
     )
     assert np.abs(away - toward).mean() < 0.01
-
-
-def test_foregrounds_are_rare_and_cover_little() -> None:
-    rng = np.random.default_rng(0)
-    layers = [draw_foreground(rng, SIZE, OVERCAST, wide=False) for _ in range(300)]
-    drawn = [layer for layer in layers if layer]
-    assert 20 <= len(drawn) <= 55
-    assert np.mean([cover.mean() for _, cover in drawn]) < 0.2
-    for color, cover in drawn:
-        assert np.isfinite(color).all() and color.min() >= 0
-        assert cover.min() >= 0 and cover.max() <= 1

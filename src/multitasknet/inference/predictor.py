@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MISSING_POSE = (
-    "no keypoints given: all confidences set to zero, no segments or heatmaps; "
-    "expect lower accuracy than with a pose"
-)
-
 
 class Predictor(Runner):
     """An embedding network, ready for images; any number of threads may share it.
@@ -196,7 +191,11 @@ class Predictor(Runner):
                     reason=reason,
                 )
         if neutral and spec.uses_pose:
-            logger.warning("%d of %d images: %s", neutral, total, MISSING_POSE)
+            logger.warning(
+                "%d of %d images: no keypoints given: all confidences set to zero, no segments or "
+                "heatmaps; expect lower accuracy than with a pose",
+                *(neutral, total),
+            )
 
     def predict(
         self, images: Sequence[Source], keypoints: Sequence[np.ndarray | None] | None = None
