@@ -180,7 +180,7 @@ def test_a_folder_is_predicted_and_a_broken_file_does_not_stop_the_others(
         (["predict", PHOTO, "--labels", "nowhere.csv"], "nowhere.csv"),
         (
             ["pose", PHOTO, "--output", "poses.txt"],
-            "is poses.txt; expected a name in .csv or .json",
+            "poses.txt; expected a name in .csv or .json",
         ),
         (["pose", PHOTO, "copy", "--output", "a.csv"], "would both be called example.jpg"),
         (["pose", PHOTO, "--overlay", PHOTO.parent], "where the images are; give another folder"),
