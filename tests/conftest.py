@@ -79,49 +79,37 @@ def write_card(tmp_path: Path) -> Callable[..., Path]:
         url: str,
         content: bytes = b"",
         *,
-        sha256: str | None = None,
-        mirrors: tuple[str, ...] = (),
-        version: str = "1.7",
         repo: str = "http://127.0.0.1/models/PAMTRI",
         path: Path = tmp_path / "cards" / "multitasknet_veri.md",
     ) -> Path:
         text = (ASSETS / "multitasknet_veri.md").read_text().partition("## Introduction")[0]
         changed = {
-            "model-version": version,
             "repo-link": f"<{repo}>",
             "asset-link": f"<{url}>",
-            "asset-sha256": sha256 or hashlib.sha256(content).hexdigest(),
+            "asset-sha256": hashlib.sha256(content).hexdigest(),
         }
         for field, value in changed.items():
             text = re.sub(f"{field}: .*", f"{field}: {value}", text)
-        others = "".join(f"        - <{mirror}>\n" for mirror in mirrors)
-        listed = f"    mirrors:\n{others}" if mirrors else ""
-        text = re.sub(r"    mirrors:\n(        - .*\n)+", listed, text)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(re.sub(r"    mirrors:\n(        - .*\n)+", "", text))
         return path
 
     return write
 
 
 @pytest.fixture(scope="session")
-def manifest() -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the published layout."""
-    return {name: tuple(shape) for name, shape in json.loads(MANIFEST.read_text())["parameters"]}
-
-
-@pytest.fixture(scope="session")
-def arrays(manifest: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Values for every name of the manifest that keep activations finite."""
+def arrays() -> dict[str, np.ndarray]:
+    """Values for every name of the published layout that keep activations finite."""
+    manifest = json.loads(MANIFEST.read_text())["parameters"]
     rng = np.random.default_rng(0)
 
-    def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    def draw(name: str, shape: list[int]) -> np.ndarray:
         if name.endswith(("gamma", "moving_variance")):
             return rng.uniform(0.5, 1.5, shape).astype(np.float32)
         scale = 1 / np.sqrt(max(np.prod(shape[1:]), 1))
         return rng.normal(0, scale, shape).astype(np.float32)
 
-    return {name: draw(name, shape) for name, shape in manifest.items()}
+    return {name: draw(name, shape) for name, shape in manifest}
 
 
 @pytest.fixture(scope="session")
@@ -146,6 +134,14 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with small_networks():
         save_weights(create_network(weights=None, num_ids=5), path)
     return path
+
+
+@pytest.fixture
+def small_arrays(small_checkpoint: Path) -> dict[str, np.ndarray]:
+    """The values of that file."""
+    from multitasknet import read_weights
+
+    return {name: one.copy() for name, one in read_weights(small_checkpoint).arrays.items()}
 
 
 @pytest.fixture(scope="session")

@@ -12,15 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Answer:
-    """How to answer one request.
-
-    Attributes:
-        status: 200 (206 where a Range is honoured), or what comes instead, without a body from 300.
-        cut_after: close the connection after that many bytes of the body.
-        stall_after: go silent after that many bytes.
-        honour_range: whether a Range header is looked at.
-        headers: further headers, or other ones; an empty one is left out.
-    """
+    """How to answer one request: another status than 200 (206 where a Range is honoured), without
+    a body from 300; a connection that closes or goes silent after so many bytes; further headers,
+    or other ones, of which an empty one is left out."""
 
     status: int = 200
     cut_after: int | None = None
@@ -34,12 +28,9 @@ class Resource:
     """A file: its bytes, and answers in order, the last of which stays."""
 
     content: bytes
-    answers: list[Answer] = field(default_factory=lambda: [Answer()])
+    answers: list[Answer]
     requests: list[dict[str, str]] = field(default_factory=list)
     served: int = 0
-
-    def next_answer(self) -> Answer:
-        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
 class LoopbackServer:
@@ -51,11 +42,11 @@ class LoopbackServer:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                resource = resources.get(self.path)
-                if resource is None:
+                if (resource := resources.get(self.path)) is None:
                     return self.send_error(404)
                 resource.requests.append(dict(self.headers))
-                return _answer(self, resource, resource.next_answer())
+                answers = resource.answers
+                return _answer(self, resource, answers.pop(0) if len(answers) > 1 else answers[0])
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -91,11 +82,7 @@ def _answer(handler: BaseHTTPRequestHandler, resource: Resource, answer: Answer)
         return handler.send_error(416)
     body = resource.content[start:] if answer.status < 300 else b""
     handler.send_response(206 if start and answer.status == 200 else answer.status)
-    total = len(resource.content)
-    headers = {"Content-Length": str(len(body))}
-    if start:
-        headers["Content-Range"] = f"bytes {start}-{total - 1}/{total}"
-    for name, value in (headers | answer.headers).items():
+    for name, value in ({"Content-Length": str(len(body))} | answer.headers).items():
         if value:
             handler.send_header(name, value)
     handler.end_headers()

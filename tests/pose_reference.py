@@ -16,8 +16,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIGMA, RADIUS = 2, 6
 SWAPPED = [*range(SIDE, JOINTS), *range(SIDE)]
 GROUPS = {
-    "Wheel": (0, 1),
-    "Fender": (2, 3, 4, 5, 6, 7, 8, 9),
+    "Wheel": range(2),
+    "Fender": range(2, 10),
     "Back": (10, 11),
     "Front": (16, 17),
     "WindshieldBack": (12, 13),
@@ -25,25 +25,21 @@ GROUPS = {
 }
 
 
-# Input: the square that the network sees
+def to_image(cells: np.ndarray, width: int, height: int, cell: float = MAP) -> np.ndarray:
+    """Cells of the square 1.25 times as large as the image to pixels of the image."""
+    return (cells / cell - 0.5) * 1.25 * max(width, height) + np.array([width, height]) / 2
 
 
-def square(width: int, height: int) -> tuple[np.ndarray, float]:
-    """Centre and side of the square around the full image."""
-    return np.array([width / 2, height / 2]), 1.25 * max(width, height)
+def warp(image: np.ndarray) -> np.ndarray:
+    """``[H, W, 3]`` to float ``[256, 256, 3]``, unrounded: each input pixel looks up its source.
 
-
-def from_input(points: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Input pixels to image pixels."""
-    centre, side = square(width, height)
-    return (points - INPUT / 2) * side / INPUT + centre
-
-
-def sample(image: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Bilinear values of ``[H, W, ...]`` at points; every pixel outside of the image is 0."""
+    Bilinear; every pixel outside of the image is 0.
+    """
     height, width = image.shape[:2]
+    points = np.stack(np.meshgrid(np.arange(INPUT), np.arange(INPUT)), -1)
+    points = to_image(points, width, height, INPUT)
     x0, y0 = (np.floor(points[..., i]).astype(int) for i in (0, 1))
-    total = np.zeros((*points.shape[:-1], *image.shape[2:]))
+    total = np.zeros((INPUT, INPUT, 3))
     for x in (x0, x0 + 1):
         for y in (y0, y0 + 1):
             weight = (1 - abs(points[..., 0] - x)) * (1 - abs(points[..., 1] - y))
@@ -52,19 +48,9 @@ def sample(image: np.ndarray, points: np.ndarray) -> np.ndarray:
     return total
 
 
-def warp(image: np.ndarray) -> np.ndarray:
-    """``[H, W, 3]`` to float ``[256, 256, 3]``, unrounded: each input pixel looks up its source."""
-    height, width = image.shape[:2]
-    x, y = np.meshgrid(np.arange(INPUT), np.arange(INPUT))
-    return sample(image, from_input(np.stack((x, y), -1), width, height))
-
-
 def normalise(image: np.ndarray) -> np.ndarray:
     """RGB ``[H, W, 3]`` in 0..255 to ``[3, H, W]``."""
     return ((image / 255 - np.array(MEAN)) / np.array(STD)).transpose(2, 0, 1)
-
-
-# Targets and loss
 
 
 def targets(joints: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -85,9 +71,6 @@ def nvlabs_loss(maps: np.ndarray, wanted: np.ndarray, weights: np.ndarray) -> fl
     """Mean over joints of half the mean square; ``[B, 36, 64, 64]`` twice and ``[B, 36]``."""
     difference = weights[:, :, None, None] * (maps.astype(float) - wanted)
     return float(np.mean([0.5 * np.mean(difference[:, joint] ** 2) for joint in range(JOINTS)]))
-
-
-# Decoding
 
 
 def flip_average(maps: np.ndarray, of_mirrored: np.ndarray) -> np.ndarray:
@@ -113,15 +96,6 @@ def decode(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return points, confidences
 
 
-def to_image(cells: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Map cells to pixels of the image."""
-    centre, side = square(width, height)
-    return (cells / MAP - 0.5) * side + centre
-
-
-# Metric
-
-
 def published_metric(
     points: np.ndarray, confidences: np.ndarray, joints: np.ndarray, visible: np.ndarray
 ) -> dict[str, float]:
@@ -130,20 +104,17 @@ def published_metric(
     Points and joints ``[N, 36, 2]`` in pixels of the image, confidences and visibility ``[N, 36]``.
     A joint that is visible in no image makes its group NaN.
     """
-    scale = 0.25 * math.sqrt(len(points))
     error = np.sqrt(((points - joints) ** 2).sum(-1) + (confidences - visible) ** 2)
     seen = visible == 1
 
     def share(threshold: float, chosen: np.ndarray) -> float:
         if not chosen.any():
             return math.nan
-        return 100 * float((error[chosen] <= threshold * scale).mean())
+        return 100 * float((error[chosen] <= threshold * 0.25 * math.sqrt(len(points))).mean())
 
-    def joint_share(joint: int) -> float:
-        return share(0.5, seen & (np.arange(JOINTS) == joint))
-
-    figures = {
-        name: float(np.mean([joint_share(j + side) for j in group for side in (0, SIDE)]))
-        for name, group in GROUPS.items()
-    }
-    return figures | {"Mean": share(0.5, seen), "Mean@0.1": share(0.11, seen)}
+    figures = {"Mean": share(0.5, seen), "Mean@0.1": share(0.11, seen)}
+    for name, group in GROUPS.items():
+        both = [joint + side for joint in group for side in (0, SIDE)]
+        shares = [share(0.5, seen & (np.arange(JOINTS) == joint)) for joint in both]
+        figures[name] = float(np.mean(shares))
+    return figures

@@ -53,8 +53,7 @@ def test_rooms_below_training_work_for_any_network_and_import_none() -> None:
     networks = tuple(f"multitasknet.models.{network}" for network in NETWORKS)
     found = [name for name in ROOM_OF if any(one.startswith(networks) for one in IMPORTS[name])]
     below = [name for name in found if LEVEL[ROOM_OF[name]] <= LEVEL["tracking"]]
-    # Its overloads name each network for editors.
-    assert [one for one in below if ROOM_OF[one] != "models"] == ["multitasknet.hub.create_network"]
+    assert [one for one in below if ROOM_OF[one] != "models"] == []
 
 
 def test_the_generator_knows_vehicles_alone_and_only_its_command_knows_the_generator() -> None:

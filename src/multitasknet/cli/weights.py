@@ -9,15 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError, MultiTaskNetError
 from ..models import find_network
-from .options import (
-    add_command,
-    add_options,
-    card_of,
-    given,
-    print_json,
-    print_rows,
-    source_of,
-)
+from .options import add_command, add_options, card_of, given, print_json, print_rows, source_of
 
 if TYPE_CHECKING:
     from ..hub.card import ModelCard
@@ -25,13 +17,8 @@ if TYPE_CHECKING:
 
 
 def add_parsers(commands: Any) -> None:
-    info = add_command(
-        commands,
-        "info",
-        _info,
-        "print what a card or a weights file holds, or check this machine",
-        example="--weights best.ckpt",
-    )
+    text = "print what a card or a weights file holds, or check this machine"
+    info = add_command(commands, "info", _info, text, example="--weights best.ckpt")
     what = info.add_mutually_exclusive_group()
     add_options(what, "--weights")
     what.add_argument(
@@ -41,22 +28,13 @@ def add_parsers(commands: Any) -> None:
     )
     add_options(info, "--network", "--json")
 
-    download = add_command(
-        commands,
-        "download",
-        _download,
-        "download and verify the weights of a card",
-        example="--network poseestnet",
-    )
+    text = "download and verify the weights of a card"
+    download = add_command(commands, "download", _download, text, example="--network poseestnet")
     add_options(download, "--card", "--network")
 
-    convert = add_command(
-        commands,
-        "convert",
-        _convert,
-        "write weights of any origin under the published names",
-        example="model_best.pth.tar pamtri.safetensors --float16",
-    )
+    text = "write weights of any origin under the published names"
+    example = "model_best.pth.tar pamtri.safetensors --float16"
+    convert = add_command(commands, "convert", _convert, text, example=example)
     convert.add_argument("source", type=Path, help="a .ckpt, .safetensors, .pth or .pth.tar file")
     convert.add_argument("target", type=Path, help="the file to write: .ckpt, .safetensors or .pth")
     convert.add_argument(
@@ -70,13 +48,9 @@ def add_parsers(commands: Any) -> None:
         help="leave these out, such as classifier_vid, which only knows the training's vehicles",
     )
 
-    card = add_command(
-        commands,
-        "write-card",
-        _write_card,
-        "write a Hub model card for trained weights",
-        example="runs/mine --url https://example.com/models/mine",
-    )
+    text = "write a Hub model card for trained weights"
+    example = "runs/mine --url https://example.com/models/mine"
+    card = add_command(commands, "write-card", _write_card, text, example=example)
     card.add_argument(
         "directory", type=Path, metavar="DIR", help="the --output of finetune, or a .ckpt file"
     )
@@ -85,27 +59,21 @@ def add_parsers(commands: Any) -> None:
     )
     card.add_argument(
         "--field",
-        type=field_text,
+        type=_field,
         nargs="+",
         default=(),
         metavar="NAME=TEXT",
         help="fields of the card, such as author=ME license=MIT train-dataset='my crossing'",
     )
 
-    install = add_command(
-        commands,
-        "hub-install",
-        _hub_install,
-        "install cards and module for mindspore_hub.load",
-        example="--version 1.9",
-    )
+    text = "install cards and module for mindspore_hub.load"
+    install = add_command(commands, "hub-install", _hub_install, text, example="--version 1.9")
     install.add_argument("--hub-dir", type=Path, help="the hub folder (default: ~/.mscache)")
     add_options(install, "--card")
     install.add_argument("--version", help="the Hub's version to install for, such as 1.9")
 
 
-def field_text(text: str) -> tuple[str, str]:
-    """An argument ``NAME=TEXT``."""
+def _field(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"expected NAME=TEXT, got {text!r}")
@@ -174,15 +142,15 @@ def _weights_rows(weights: Weights) -> dict[str, object]:
     from ..weights.read import check_values
 
     check_values(weights)
-    values = sum(array.size for array in weights.arrays.values())
-    left_out = ", ".join(weights.left_out[:3]) + ", ..." * (len(weights.left_out) > 3)
+    arrays, left_out = weights.arrays.values(), weights.left_out
+    named = f" ({', '.join(left_out[:3])}{', ...' * (len(left_out) > 3)})" if left_out else ""
     return {
         "file": weights.path,
         "sha256": weights.sha256,
         "network": weights.network.name,
         **weights.network.describe(weights.spec),
-        "parameters": f"{len(weights.arrays)} tensors, {values:,} values",
-        "left out": f"{len(weights.left_out)} further entries" + f" ({left_out})" * bool(left_out),
+        "parameters": f"{len(arrays)} tensors, {sum(one.size for one in arrays):,} values",
+        "left out": f"{len(left_out)} further entries{named}",
     }
 
 

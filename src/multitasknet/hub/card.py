@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -37,21 +37,17 @@ _URL = (
     "a URL that starts with https://",
 )
 # What the Hub client requires, and what may be missing.
-_REQUIRED = {
-    **dict.fromkeys(("model-name", "backbone-name", "module-type", "author"), _LINE),
-    **dict.fromkeys(("update-time", "used-for", "mindspore-version"), _LINE),
-    **dict.fromkeys(("license", "summary"), _LINE),
-    **dict.fromkeys(("user-id", "model-version"), _FOLDER),
-    "fine-tunable": ("(?i)true|false|yes|no", "True or False"),
-    "repo-link": _URL,
-}
-_OPTIONAL = {"train-dataset": _LINE, "evaluation": _LINE}
-FIELDS = (*_REQUIRED, *_OPTIONAL)
+_REQUIRED = (
+    *("model-name", "backbone-name", "module-type", "fine-tunable", "model-version", "author"),
+    *("update-time", "repo-link", "user-id", "used-for", "mindspore-version", "license", "summary"),
+)
+FIELDS = (*_REQUIRED, "train-dataset", "evaluation")
 _FORMS = {
-    **_REQUIRED,
-    **_OPTIONAL,
-    **dict.fromkeys(("asset-link", "side-link", "mirrors"), _URL),
+    **dict.fromkeys(FIELDS, _LINE),
+    **dict.fromkeys(("user-id", "model-version"), _FOLDER),
+    **dict.fromkeys(("repo-link", "asset-link", "side-link", "mirrors"), _URL),
     **dict.fromkeys(("asset-sha256", "side-sha256"), _SHA256),
+    "fine-tunable": ("(?i)true|false|yes|no", "True or False"),
     "asset-size": ("[0-9]{1,15}", "a number of bytes"),
 }
 
@@ -61,14 +57,13 @@ class Asset:
     """A checkpoint, or its sidecar: where it is published and what it must hash to.
 
     Attributes:
-        url: where the file is published.
         sha256: 64 lower-case hexadecimal digits.
         file_name: its name on this machine.
         folder: its folder below the cache, ``<user-id, lower case>/<model-version>``.
         mirrors: further URLs of the same file, tried in turn.
         size: bytes, as the card states; None if it does not.
         beside: the card's folder, if the checkpoint is there with all that belongs to it.
-        side: a checkpoint's sidecar, with class names and input size.
+        side: a checkpoint's sidecar.
     """
 
     url: str
@@ -111,14 +106,9 @@ class ModelCard:
         return self.name.lower()
 
     @property
-    def repo_link(self) -> str:
-        """The URL of the module's code."""
-        return str(self.fields["repo-link"])
-
-    @property
     def code_name(self) -> str:
-        """The name of the code's folder, as the Hub client takes it from the URL."""
-        return self.repo_link.rstrip("/").rpartition("/")[2]
+        """The name of the code's folder, as the Hub client takes it from ``repo-link``."""
+        return str(self.fields["repo-link"]).rstrip("/").rpartition("/")[2]
 
     @property
     def uid(self) -> str:
@@ -147,14 +137,9 @@ def parse_card(path: Path, text: str) -> ModelCard:
     fields = _front_matter(path, text)
     for field in FIELDS:
         if field in _REQUIRED or field in fields:
-            fields[field] = _text(fields, field, f"{path}: field '")
-    folder = PurePosixPath(fields["user-id"].lower(), fields["model-version"])
-    card = ModelCard(path, fields, _asset(path, fields.get("asset"), folder))
-    end = card.code_name
-    if not re.fullmatch(_NAME, end):
-        raise CardError(
-            f"{path}: the end of field 'repo-link' is {shown(end)}; expected {_FOLDER[1]}"
-        )
+            fields[field] = _text(path, fields, field)
+    card = ModelCard(path, fields, _asset(path, fields))
+    _file_name(path, "repo-link", card.code_name)
     return card
 
 
@@ -185,8 +170,7 @@ def own_card(networks: Sequence[str], entry: str = CARD) -> ModelCard:
             return load_card(path)
     raise CardError(
         f"no weights of {' or '.join(map(repr, networks))} are shipped with this version; there "
-        f"are synthetic ones of {', '.join(shipped_networks()) or 'no network'}. Give a file of "
-        f"weights, or None ('none' in a command) for random ones"
+        f"are synthetic ones of {', '.join(shipped_networks()) or 'no network'}. Give a file"
     )
 
 
@@ -195,65 +179,68 @@ def _front_matter(path: Path, text: str) -> dict[str, Any]:
     import yaml  # which takes longer to import than a picture to predict
 
     parts = re.split("(?m)^---.*$", text)
-    if len(parts) != 3:
-        raise CardError(
-            f"{path}: expected the front matter between exactly two lines that start with '---', "
-            f"found {len(parts) - 1} such lines; {_LIKE_THE_HUBS}"
-        )
-    with reading(path, CardError, "the front matter is not valid YAML", _LIKE_THE_HUBS):
+    with reading(path, CardError, "the front matter cannot be read as YAML", _LIKE_THE_HUBS):
+        if len(parts) != 3:
+            raise ValueError(f"{len(parts) - 1} lines start with '---', and not two")
         if len(parts[1]) > _MOST_CHARACTERS:
             raise ValueError(f"it has more than {_MOST_CHARACTERS:,} characters")
         fields = yaml.load(parts[1], Loader=yaml.BaseLoader)
-    if not isinstance(fields, dict):
-        raise CardError(f"{path}: the front matter is empty or not a list of 'field: value' lines")
+        if not isinstance(fields, dict):
+            raise ValueError("it has no 'field: value' lines")
     return fields
 
 
-def _asset(path: Path, entries: object, folder: PurePosixPath) -> Asset:
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise CardError(f"{path}: field 'asset' is no list of entries; {_LIKE_THE_HUBS}")
-    numbers = [n for n, entry in enumerate(entries) if entry.get("file-format") == "ckpt"]
-    if not numbers:
+def _asset(path: Path, fields: Mapping[str, Any]) -> Asset:
+    listed = fields.get("asset")
+    entries = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    checkpoints = [one for one in entries if one.get("file-format") == "ckpt"]
+    if not checkpoints:
         raise CardError(
             f"{path}: field 'asset' has no entry with 'file-format: ckpt'; {_LIKE_THE_HUBS}"
         )
-    entry, where = entries[numbers[-1]], f"{path}: field 'asset {numbers[-1] + 1}: "
-    mirrors = entry.get("mirrors") or []
-    if not isinstance(mirrors, list):
-        raise CardError(f"{where}mirrors' is {shown(mirrors)}; expected a list of URLs")
-    link = _text(entry, "asset-link", where)
-    name = unquote(urlsplit(link).path.rpartition("/")[2])
-    if not re.fullmatch(_NAME, name):
-        raise CardError(
-            f"{where}asset-link' ends in {shown(name)}, which is no plain file name of at most 128 "
-            f"characters; expected a URL that ends in such a name: .../model.ckpt"
-        )
-    side_name = PurePosixPath(name).with_suffix(".json").name if "side-link" in entry else ""
+    entry = checkpoints[-1]
+    folder = PurePosixPath(fields["user-id"].lower(), fields["model-version"])
     here = path.resolve().parent
-    beside = here if all((here / one).is_file() for one in (name, side_name or name)) else None
-    asset = Asset(
+    link = _text(path, entry, "asset-link")
+    name = _file_name(path, "asset-link", unquote(urlsplit(link).path.rpartition("/")[2]))
+    beside, side = here if (here / name).is_file() else None, None
+    if "side-link" in entry:
+        side_name = PurePosixPath(name).with_suffix(".json").name
+        beside = beside if (here / side_name).is_file() else None
+        url, sha256 = (_text(path, entry, f"side-{one}") for one in ("link", "sha256"))
+        side = Asset(url, sha256.lower(), side_name, folder, beside=beside)
+    mirrors = entry.get("mirrors") or []
+    return Asset(
         link,
-        _text(entry, "asset-sha256", where).lower(),
+        _text(path, entry, "asset-sha256").lower(),
         name,
         folder,
-        mirrors=tuple(_text({"mirrors": url}, "mirrors", where) for url in mirrors),
-        size=int(_text(entry, "asset-size", where)) if "asset-size" in entry else None,
+        mirrors=tuple(_text(path, {"mirrors": url}, "mirrors") for url in mirrors),
+        size=int(_text(path, entry, "asset-size")) if "asset-size" in entry else None,
         beside=beside,
+        side=side,
     )
-    if not side_name:
-        return asset
-    link, sha256 = (_text(entry, f"side-{one}", where) for one in ("link", "sha256"))
-    return replace(asset, side=Asset(link, sha256.lower(), side_name, folder, beside=beside))
 
 
-def _text(values: Mapping[str, Any], field: str, where: str) -> str:
-    """A field's text, without what is around it; CardError that begins with ``where``."""
+def _file_name(path: Path, field: str, name: str) -> str:
+    """What a URL ends in; CardError if no file or folder could be called that."""
+    if not re.fullmatch(_NAME, name):
+        raise CardError(
+            f"{path}: field '{field}' ends in {shown(name)}, which is no plain file name of at "
+            f"most 128 characters"
+        )
+    return name
+
+
+def _text(path: Path, values: Mapping[str, Any], field: str) -> str:
+    """A field's text, without what is around it; CardError names card and field."""
     value, (pattern, expected) = values.get(field), _FORMS[field]
+    where = f"{path}: field '{field}' is"
     if not value:
-        raise CardError(f"{where}{field}' is missing; add a line '{field}: ...' with {expected}")
-    if not isinstance(value, str):
-        raise CardError(f"{where}{field}' is a {type(value).__name__}; expected {expected}")
+        raise CardError(f"{where} missing; add a line '{field}: ...' with {expected}")
+    if not isinstance(value, str):  # whose aliases may make it too long to show
+        raise CardError(f"{where} a {type(value).__name__}; expected {expected}")
     text = value.strip()
     if not re.fullmatch(pattern, text):
-        raise CardError(f"{where}{field}' is {shown(value)}; expected {expected}")
+        raise CardError(f"{where} {shown(value)}; expected {expected}")
     return text.strip("<>") if pattern is _URL[0] else text

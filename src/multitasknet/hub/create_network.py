@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any
 
 from ..models import DEFAULT_NETWORK, find_network
 from .card import CARD, ModelCard
 from .source import WeightsSource
 
 if TYPE_CHECKING:
-    from mindspore import nn
-
-    from ..models.multitasknet.network import MultiTaskNet
-    from ..models.poseestnet.network import PoseEstNet
-    from ..models.vehiclepose.network import VehiclePose
-    from ..models.vehiclereid.network import VehicleReID
-
-
-@overload
-def create_network(
-    name: Literal["multitasknet"] = "multitasknet", **options: Any
-) -> MultiTaskNet: ...
-@overload
-def create_network(name: Literal["poseestnet"], **options: Any) -> PoseEstNet: ...
-@overload
-def create_network(name: Literal["vehiclepose"], **options: Any) -> VehiclePose: ...
-@overload
-def create_network(name: Literal["vehiclereid"], **options: Any) -> VehicleReID: ...
-@overload
-def create_network(name: str, **options: Any) -> nn.Cell: ...
+    from ..models.layers import VehicleCell
 
 
 def create_network(
@@ -41,7 +22,7 @@ def create_network(
     offline: bool = False,
     progress: bool = True,
     **options: Any,
-) -> Any:
+) -> VehicleCell:
     """Create a network; all its weights are trainable.
 
     The architecture comes from the checkpoint. The Cell's ``spec`` states it, its
@@ -53,8 +34,8 @@ def create_network(
             passes it.
         weights: ``"card"`` downloads, verifies and loads the card's asset; ``"synthetic"``, or the
             network's name, takes the weights that came with this module, trained on generated
-            vehicles alone; None
-            gives initial values; a path loads a local file, see :func:`multitasknet.read_weights`.
+            vehicles alone; None gives initial values; a path loads a local file, see
+            :func:`multitasknet.read_weights`.
         card: a model card or its path; default is the network's own, that came with this module.
         cache_dir: the root of the download cache, see :func:`multitasknet.fetch_asset`.
         offline: never touch the network.

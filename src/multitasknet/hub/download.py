@@ -27,28 +27,17 @@ logger = logging.getLogger(__name__)
 CACHE_VARIABLE = "MULTITASKNET_CACHE"
 # hub-install leaves this file in the code folder that it puts into a hub folder.
 INSTALLED_MARKER = ".installed-by-multitasknet"
+# How often every URL is tried without gaining a byte; seconds before the second round, doubled for
+# each further one; at most for a server that sends Retry-After; for a connection, for a byte.
+_ROUNDS = 3
+_BACKOFF = 1.0
+_LONGEST_WAIT = 60.0
+_TIMEOUTS = (10.0, 30.0)
 _CHUNK = 1 << 20
-# Of an asset whose size neither card nor server states: ten times the largest that is published.
+# Of an asset whose size the card does not state: ten times the largest that is published.
 _MOST_BYTES = 4 << 30
 # Statuses below 500 that pass: request timeout, too early, too many requests.
 _PASSING = (408, 425, 429)
-
-
-@dataclass(frozen=True)
-class RetryPolicy:
-    """How long to keep trying.
-
-    Attributes:
-        rounds: how often every URL is tried without gaining a byte.
-        backoff: seconds before the second round, doubled for each further one.
-        longest_wait: most seconds to wait for a server that sends ``Retry-After``.
-        timeouts: seconds to wait for a connection, and for the next byte.
-    """
-
-    rounds: int = 3
-    backoff: float = 1.0
-    longest_wait: float = 60.0
-    timeouts: tuple[float, float] = (10.0, 30.0)
 
 
 def fetch_asset(
@@ -56,8 +45,6 @@ def fetch_asset(
     cache_dir: str | Path | None = None,
     offline: bool = False,
     progress: bool = True,
-    *,
-    policy: RetryPolicy | None = None,
 ) -> Path:
     """Return the path of the verified asset, downloading it if it is not on this machine.
 
@@ -68,6 +55,8 @@ def fetch_asset(
         card_or_asset: a card (its checkpoint is meant) or one of its assets. The sidecar that the
             card states for it is fetched as well.
         cache_dir: the cache's root; default as in :func:`default_cache_dir`.
+        offline: never touch the network.
+        progress: draw a progress bar on a terminal.
 
     Raises:
         DownloadError: the asset is neither on this machine nor can it be downloaded, the cache is
@@ -77,7 +66,7 @@ def fetch_asset(
 
     asset = card_or_asset.asset if isinstance(card_or_asset, ModelCard) else card_or_asset
     if asset.side is not None:
-        fetch_asset(asset.side, cache_dir, offline, progress, policy=policy)
+        fetch_asset(asset.side, cache_dir, offline, progress)
     path = asset_path(asset, cache_dir)
     by_hand = (
         f"To do it by hand, fetch {asset.url} on any machine and copy it to {path}; its sha256 "
@@ -90,12 +79,12 @@ def fetch_asset(
         if asset.beside is not None:
             raise DownloadError(
                 f"{path} is damaged: expected sha256 {asset.sha256}, found {found}; install this "
-                f"package again if it came with it, else write its card again or move the file away"
+                f"package again, or write its card again"
             )
         if offline:
             raise DownloadError(f"offline, and no verified copy on this machine. {by_hand}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        download = _Download(asset, path, progress, policy or RetryPolicy())
+        download = _Download(asset, path, progress)
         with FileLock(path.with_name(f"{path.name}.lock")):
             # Another process may have brought it while this one waited.
             if path.is_file() and file_sha256(path) == asset.sha256:
@@ -140,17 +129,11 @@ def default_cache_dir() -> Path:
 
 
 class _TransferError(Exception):
-    """One attempt failed.
-
-    Attributes:
-        final: this URL need not be tried again.
-        wait: seconds after which the server asks to be tried again.
-    """
+    """One attempt failed; a final one need not be repeated, others after ``wait`` seconds."""
 
     def __init__(self, message: str, *, final: bool = False, wait: float = 0) -> None:
         super().__init__(message)
-        self.final = final
-        self.wait = wait
+        self.final, self.wait = final, wait
 
 
 @dataclass(frozen=True)
@@ -160,7 +143,6 @@ class _Download:
     asset: Asset
     path: Path
     progress: bool
-    policy: RetryPolicy
 
     @property
     def part(self) -> Path:
@@ -171,17 +153,15 @@ class _Download:
         import requests
 
         failures: dict[str, _TransferError] = {}
+        live = self.asset.urls
         with requests.Session() as session:
             # requests knows REQUESTS_CA_BUNDLE, but not OpenSSL's own variable.
             session.verify = os.environ.get("SSL_CERT_FILE") or True
             session.headers["Accept-Encoding"] = "identity"
-            for attempt in range(self.policy.rounds):
-                live = [
-                    one for one in self.asset.urls if one not in failures or not failures[one].final
-                ]
+            for attempt in range(_ROUNDS):
                 if attempt and live:
-                    asked = min(max(failures[url].wait for url in live), self.policy.longest_wait)
-                    time.sleep(max(self.policy.backoff * 2 ** (attempt - 1), asked))
+                    asked = min(max(failures[url].wait for url in live), _LONGEST_WAIT)
+                    time.sleep(max(_BACKOFF * 2 ** (attempt - 1), asked))
                 for url in live:
                     try:
                         self._complete(session, url)
@@ -191,32 +171,29 @@ class _Download:
                     else:
                         self.part.replace(self.path)
                         return {}
+                live = tuple(url for url in live if not failures[url].final)
         return failures
 
     def _complete(self, session: requests.Session, url: str) -> None:
-        """Complete the part from one URL, at once again after each break that gained bytes.
-
-        Raises:
-            _TransferError: nothing more comes, or another file than the asset does.
-        """
+        """Complete the part from one URL, at once again after each break that gained bytes;
+        _TransferError if nothing more comes, or another file than the asset."""
         while (kept := self._size()) == 0 or file_sha256(self.part) != self.asset.sha256:
             try:
                 resumed, is_whole = self._append(session, url, kept)
             except _TransferError as error:
                 if error.final or self._size() <= kept:
                     raise
-                logger.info("%s: %s; resuming at byte %d", url, error, self._size())
                 continue
             if (found := file_sha256(self.part)) == self.asset.sha256:
                 return
             kind = self._kind()
             self.part.unlink()
+            # A part that did not fit this URL's file is gone now, and the file is asked for whole.
             if not resumed:
                 raise _TransferError(
                     f"wrong sha256: expected {self.asset.sha256}, found {found}{kind}",
                     final=is_whole,
                 )
-            logger.info("%s: the part does not fit the remote file; starting again", url)
 
     def _size(self) -> int:
         return self.part.stat().st_size if self.part.is_file() else 0
@@ -224,15 +201,14 @@ class _Download:
     def _append(self, session: requests.Session, url: str, kept: int) -> tuple[bool, bool]:
         """One request, whose body goes after the first ``kept`` bytes, if the server resumes.
 
-        Returns:
-            Whether it does, and whether the end of the body is known to be that of the file:
-            without a length, a cut connection looks the same.
+        Whether it does, and whether the end of the body is known to be that of the file: without a
+        length, a cut connection looks the same.
         """
         from urllib3.exceptions import HTTPError
 
         headers = {"Range": f"bytes={kept}-"} if kept else {}
         try:
-            response = session.get(url, headers=headers, stream=True, timeout=self.policy.timeouts)
+            response = session.get(url, headers=headers, stream=True, timeout=_TIMEOUTS)
         # requests' own errors and a missing certificate file; what urllib3 refuses passes it.
         except (OSError, ValueError, HTTPError) as error:
             raise _TransferError(_reason(error)) from error
@@ -241,10 +217,9 @@ class _Download:
             if kept and status == 416:  # nothing comes after these bytes
                 return True, True
             if not response.ok:
-                gone = " (there is no such file at this address)" if status in (404, 410) else ""
                 after = response.headers.get("Retry-After", "")
                 raise _TransferError(
-                    f"HTTP status {status} {response.reason}{gone}",
+                    f"HTTP status {status} {response.reason}",
                     final=status < 500 and status not in _PASSING,
                     wait=float(after) if after.isascii() and after.isdigit() else 0,
                 )
@@ -261,13 +236,7 @@ class _Download:
         is_plain = not response.headers.get("Content-Encoding")
         length = response.raw.length_remaining if is_plain else None
         total = None if length is None else size + length
-        most = 2 * self.asset.size if self.asset.size else total or _MOST_BYTES
-        too_large = _TransferError(
-            f"the body is larger than it may be: more than the {most:,} bytes expected at most",
-            final=True,
-        )
-        if total and total > most:
-            raise too_large
+        most = 2 * self.asset.size if self.asset.size else _MOST_BYTES
         bar = tqdm(
             total=total,
             initial=size,
@@ -276,14 +245,18 @@ class _Download:
             unit_scale=True,
             disable=None if self.progress else True,  # None: drawn on a terminal only
         )
+        kept = size
         with self.part.open("ab") as file, bar:
-            file.truncate(size)
+            file.truncate(kept)
             try:
                 for chunk in response.iter_content(_CHUNK):
                     size += len(chunk)
-                    if size > most:
-                        file.truncate(0)
-                        raise too_large
+                    if max(size, total or 0) > most:
+                        file.truncate(kept)
+                        raise _TransferError(
+                            f"the body is larger than it may be: more than {most:,} bytes",
+                            final=True,
+                        )
                     file.write(chunk)
                     bar.update(len(chunk))
             except requests.RequestException as error:
@@ -291,9 +264,6 @@ class _Download:
             finally:
                 file.flush()
                 os.fsync(file.fileno())
-        # urllib3 1 ends a body that was cut off without an error.
-        if total is not None and size < total:
-            raise _TransferError(f"the transfer broke after {size:,} of {total:,} bytes")
         return total is not None
 
     def _kind(self) -> str:

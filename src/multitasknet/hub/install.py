@@ -12,13 +12,7 @@ from pathlib import Path
 from ..errors import CardError, OutputError
 from ..files import PACKAGE, expand, replacing
 from ..models import NETWORKS
-from .card import (
-    SYNTHETIC,
-    ModelCard,
-    default_card_path,
-    load_card,
-    parse_card,
-)
+from .card import SYNTHETIC, ModelCard, default_card_path, load_card, parse_card
 from .download import INSTALLED_MARKER, asset_path, default_cache_dir, fetch_asset
 
 _ENTRY_POINTS = ("hub_conf.py", "mindspore_hub_conf.py")
@@ -59,8 +53,8 @@ def hub_install(
     for source in sources:
         if source.network not in NETWORKS:
             raise CardError(
-                f"{source.path}: field 'model-name' is {source.name!r}, in lower case the "
-                f"network's name; expected {' or '.join(NETWORKS)}"
+                f"{source.path}: field 'model-name' is {source.name!r}; expected "
+                f"{' or '.join(NETWORKS)}"
             )
         if source.asset.beside:
             fetch_asset(source)
@@ -93,8 +87,7 @@ def _install(source: ModelCard, version: str | None, root: Path) -> ModelCard:
                     shutil.copy(asset_path(one), part)
     except OSError as error:
         raise OutputError(
-            f"{folder}: card and module cannot be installed there ({error}); choose another hub "
-            f"folder"
+            f"{folder}: cannot install there ({error}); choose another hub folder"
         ) from error
     return load_card(card)
 
@@ -130,6 +123,5 @@ def _copy_module(target: Path, cards: Mapping[str, bytes]) -> None:
 
 
 def _free_name(path: Path) -> Path:
-    kept = f"{path.name}.before-multitasknet"
-    names = (kept if number == 1 else f"{kept}-{number}" for number in count(1))
-    return next(path.with_name(name) for name in names if not path.with_name(name).exists())
+    names = (path.with_name(f"{path.name}.before-multitasknet{'-' * n}") for n in count())
+    return next(name for name in names if not name.exists())

@@ -42,9 +42,9 @@ or, with the module alone, `hub_conf.create_network("{network}", card="{card}")`
 """
 
 _BEST = "best.ckpt"
-# Of the 388 data sets that the Hub client knows, these. A card that names another is refused by
-# it, so the card's text names the data set instead.
-CLIENT_DATASETS = ("VeRi", "veri", "veir")
+# Of the 388 data sets that the Hub client knows. It refuses a card that names another, so the
+# card's text names the data set instead.
+_CLIENT_DATASETS = ("VeRi", "veri", "veir")
 
 
 def write_card(
@@ -73,7 +73,7 @@ def write_card(
     if not checkpoint.is_file() or not side.is_file():
         raise CardError(
             f"{directory}: there is no {checkpoint.name} with its {side.name}; give the output "
-            f"folder of 'multitasknet finetune', or a .ckpt file with its sidecar"
+            f"folder of 'multitasknet finetune', or a .ckpt file"
         )
     weights = read_weights(checkpoint)
     check_values(weights)
@@ -93,28 +93,22 @@ def _page(
 ) -> str:
     sidecar, network = weights.sidecar, weights.network
     assert sidecar is not None
-    name = published.name if published.network == network.name else network.name
     texts = {
-        "model-name": name,
+        "model-name": network.title,
         "model-version": "1.0",
         "train-dataset": "custom data",
         "author": "unknown",
-        "summary": f"{name}, fine-tuned",
-        "repo-link": published.repo_link,
+        "summary": f"{network.title}, fine-tuned",
+        "repo-link": published.fields["repo-link"],
         **fields,
     }
     for field, text in texts.items():
         if field not in FIELDS:
             raise CardError(f"there is no field {field!r}; expected some of {', '.join(FIELDS)}")
         if (":" in text and field != "repo-link") or "\n" in text or not text.strip():
-            raise CardError(
-                f"{field} is {text!r}; expected one line without a colon, the Hub takes no other"
-            )
-    measured = [
-        f"{theirs}{sidecar.metrics[ours]:.2f}"
-        for ours, theirs in PUBLISHED_METRICS.items()
-        if ours in sidecar.metrics
-    ]
+            raise CardError(f"{field} is {text!r}; the Hub takes one line without a colon")
+    known = [name for name in PUBLISHED_METRICS if name in sidecar.metrics]
+    measured = [f"{PUBLISHED_METRICS[name]}{sidecar.metrics[name]:.2f}" for name in known]
     renewed = {
         "evaluation": " | ".join(measured) or "none",
         "update-time": datetime.date.today().isoformat(),
@@ -122,11 +116,11 @@ def _page(
         "asset": [_asset(weights, url.rstrip("/"))],
     }
     header = {**published.fields, **renewed, **texts, "repo-link": f"<{texts['repo-link']}>"}
-    if texts["train-dataset"] not in CLIENT_DATASETS:
+    if texts["train-dataset"] not in _CLIENT_DATASETS:
         del header["train-dataset"]
     # Seed, steps, hashes and the like; not the data's folder, which means nothing elsewhere.
     origin = {k: v for k, v in sidecar.origin.items() if isinstance(v, str | int | float)}
-    facts = {**network.describe(weights.spec), **origin}
+    facts = network.describe(weights.spec) | origin
     facts.pop("data", None)
     return _PAGE.format(
         name=texts["model-name"],

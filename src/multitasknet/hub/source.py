@@ -61,10 +61,8 @@ class WeightsSource:
         return replace(self, weights=None if weights == NONE else weights, card=card)
 
     def file(self, *networks: str) -> WeightsFile | None:
-        """The file, downloaded if need be; None if there is none.
-
-        Args:
-            networks: whose; of several the first that has such weights.
+        """The file of the first of the networks that has such weights, downloaded if need be; None
+        if there is none.
 
         Raises:
             CardError, DownloadError: as :func:`multitasknet.load_card` and
@@ -85,11 +83,10 @@ class WeightsSource:
         Of a file it is the published card of the first of the networks. Errors as :meth:`file`.
         """
         source = self.resolved(*networks)
-        if source.card is None and source.weights in NETWORKS:
-            return own_card((str(source.weights),), SYNTHETIC)
         if source.card is None:
-            entry = SYNTHETIC if source.weights == SYNTHETIC else CARD
-            return own_card(networks or (DEFAULT_NETWORK,), entry)
+            is_card = source.weights not in (SYNTHETIC, *NETWORKS)
+            owner = (str(source.weights),) if source.weights in NETWORKS else networks
+            return own_card(owner or (DEFAULT_NETWORK,), CARD if is_card else SYNTHETIC)
         card = source.card if isinstance(source.card, ModelCard) else load_card(source.card)
         if networks and card.network in NETWORKS:
             check_network(card.network, networks, str(card.path))
@@ -116,12 +113,9 @@ class WeightsSource:
 def default_weights(
     networks: Sequence[str], card: str | Path | ModelCard | None = None
 ) -> str | Path | None:
-    """The weights that ``default`` means.
-
-    The card's if one is given; else what the environment variable ``MULTITASKNET_WEIGHTS`` names,
-    for MultiTaskNet; else the shipped weights of the first of the networks that has some, or the
-    card's.
-    """
+    """The weights that ``default`` means: the card's if one is given; else what the environment
+    variable ``MULTITASKNET_WEIGHTS`` names, for MultiTaskNet; else the shipped ones of the first
+    of the networks that has some, or the card's."""
     if card is not None:
         return CARD
     if DEFAULT_NETWORK in networks and (chosen := os.environ.get(WEIGHTS_VARIABLE)):

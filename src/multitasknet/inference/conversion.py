@@ -64,7 +64,7 @@ class Metadata:
         network = find_network(self.spec.network)
         value = {
             "network": network.name,
-            "spec": network.spec_to_json(self.spec),
+            "spec": asdict(self.spec),
             "weights_sha256": self.weights_sha256,
             "precision": self.precision,
             "batch": self.batch,

@@ -21,10 +21,8 @@ DEFAULT_NETWORK = EMBEDDING_NETWORKS[0]
 
 
 def find_network(name: str) -> Network:
-    """The network of that name, in any case; NotImplementedError, as in the model zoo, if none is,
-    TypeError for what is no string."""
-    if not isinstance(name, str):
-        raise TypeError(f"name must be a string, not {type(name).__name__}: {name!r}")
+    """The network of that name, in any case; NotImplementedError, as in the model zoo, if none
+    is."""
     if name.lower() not in NETWORKS:
         raise NotImplementedError(f"{name} is not implemented in the repo")
     network: Network = import_module(NETWORKS[name.lower()], __name__).NETWORK

@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from importlib import import_module
 from numbers import Integral
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -21,13 +20,12 @@ from ..vehicle.attributes import ClassMaps
 from ..vehicle.keypoints import NUM_KEYPOINTS, SURFACES
 from ..vehicle.pose import POSE_CONVENTIONS, PoseConvention
 from ..vehicle.sample import Sample
-from .names import published_entries, split_entries, torch_entries
+from .names import Arrays, published_entries, split_entries, torch_entries
 
 if TYPE_CHECKING:
-    from mindspore import nn
+    from .layers import VehicleCell
 
 Shapes = Mapping[str, tuple[int, ...]]
-Arrays = Mapping[str, np.ndarray]
 
 SIZE_STEP = 32
 # Bytes; whether less is left is not worth looking up.
@@ -65,7 +63,7 @@ class Spec(ABC):
     """An architecture; each subclass is a frozen dataclass of plain values.
 
     Attributes:
-        network: the name of the network that it describes.
+        network: the name of the network.
         input_size: height and width that the weights were trained on; any multiples of 32 work.
         pose_convention: what the confidences meant that the weights were trained on.
         variant: which maps follow the image's channels.
@@ -88,7 +86,7 @@ class Spec(ABC):
 
     @property
     def class_maps(self) -> ClassMaps:
-        """The raw ids of the classes that it tells apart: none."""
+        """The raw ids of the classes that it distinguishes."""
         return ClassMaps((), (), ())
 
     def input_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
@@ -100,26 +98,10 @@ class Spec(ABC):
         """The same for the outputs; the last is the one that the network is judged by."""
 
 
-class Checkpoint(Protocol):
-    """A file's values under published names, see :class:`multitasknet.Weights`."""
-
-    @property
-    def path(self) -> Path: ...
-    @property
-    def arrays(self) -> Arrays: ...
-    @property
-    def spec(self) -> Any: ...
-
-
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What to build: a Cell of ``spec``, with ``arrays`` except for the cells in ``fresh``.
-
-    Attributes:
-        spec: the architecture.
-        arrays: values by published name, None for a network with initial values.
-        fresh: outermost cells that keep their initial values.
-    """
+    """What to build: a Cell of ``spec``, with ``arrays`` (None for initial values) except for the
+    outermost cells in ``fresh``."""
 
     spec: Any
     arrays: Arrays | None = None
@@ -178,10 +160,8 @@ class Network(ABC):
 
         Left out is what only the file's own training had a use for: optimizer state, counters,
         the parameters of a Cell around the network, an ImageNet classifier. What is not understood
-        keeps its name, for a strict load to refuse.
-
-        Raises:
-            ValueError: the file holds several networks of this kind, or a parameter twice.
+        keeps its name, for a strict load to refuse. ValueError if the file holds several networks
+        of this kind, or a parameter twice.
         """
         own, foreign = split_entries(entries, self.mark, self.roots)
         arrays, left_out = published_entries(own, self.published_name, self.torch_useless)
@@ -204,7 +184,7 @@ class Network(ABC):
 
     @abstractmethod
     def spec_from_shapes(self, shapes: Shapes, source: str) -> Any:
-        """The architecture that published names and shapes state; CheckpointError, which names
+        """The architecture that published names and shapes state; CheckpointError with
         ``source``, if they are no such network."""
 
     def required_shape(self, entry: str, shapes: Shapes, source: str) -> tuple[int, ...]:
@@ -212,18 +192,14 @@ class Network(ABC):
         shape = shapes.get(entry, ())
         if len(shape) != 4:
             raise CheckpointError(
-                f"{source}: no {self.title} checkpoint: it has no {entry!r} of four dimensions; "
-                f"its {len(shapes)} entries start with {', '.join(list(shapes)[:3])}. Understood "
-                f"are checkpoints of {self.layouts}"
+                f"{source}: no {self.title} checkpoint: it has no {entry!r} of four dimensions. "
+                f"Understood are checkpoints of {self.layouts}"
             )
         return shape
 
-    def spec_to_json(self, spec: Any) -> dict[str, Any]:
-        """All of a spec as plain values."""
-        return asdict(spec)
-
     def spec_from_json(self, values: Mapping[str, Any]) -> Any:
-        """Back from :meth:`spec_to_json`; TypeError or ValueError if it is not that."""
+        """A spec from the plain values that ``asdict`` gives; TypeError or ValueError if they are
+        others."""
         spec = self.spec_type(**dict(_checked(self.spec_type, values)))
         check_size(spec.input_size)
         for name, choices in self.choices.items():
@@ -233,16 +209,16 @@ class Network(ABC):
 
     def spec_to_sidecar(self, spec: Any) -> dict[str, Any]:
         """What a checkpoint's tensors do not state of the spec."""
-        values = self.spec_to_json(spec)
+        values = asdict(spec)
         return {name: values[field] for name, field in self.sidecar_fields.items()}
 
     def spec_from_sidecar(self, spec: Any, values: Mapping[str, Any]) -> Any:
         """The spec with what :meth:`spec_to_sidecar` wrote; errors as above, and KeyError."""
         stated = {field: values[name] for name, field in self.sidecar_fields.items()}
-        return self.spec_from_json(self.spec_to_json(spec) | stated)
+        return self.spec_from_json(asdict(spec) | stated)
 
     def describe(self, spec: Any) -> dict[str, str]:
-        """What there is to know of a spec, for people: names and values, in order."""
+        """A spec for people: names and values, in order."""
         return {"input size": "x".join(map(str, spec.input_size))}
 
     def check_options(self, options: Mapping[str, Any]) -> None:
@@ -253,20 +229,18 @@ class Network(ABC):
                     f"create_network() got an unexpected keyword argument {option!r}; {self.name} "
                     f"takes {', '.join(self.options) or 'none'}"
                 )
-        include_top = options.get("include_top", True)
-        if not isinstance(include_top, bool):
-            raise TypeError(f"include_top must be True or False, not {include_top!r}")
 
-    def plan(self, found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
-        """What :func:`multitasknet.create_network` is to build, given a file and its options."""
+    def plan(self, found: Any, options: Mapping[str, Any]) -> Plan:
+        """What :func:`multitasknet.create_network` is to build, given its options and the
+        :class:`multitasknet.Weights` of a file, or None."""
         if found is None:
             return Plan(self.spec_type(**options))
         return Plan(found.spec, found.arrays)
 
-    def build(self, spec: Any) -> nn.Cell:
+    def build(self, spec: Any) -> VehicleCell:
         """The Cell, with initial values."""
-        module = import_module(".network", type(self).__module__.rpartition(".")[0])
-        cell: nn.Cell = getattr(module, self.title)(spec)
+        module: Any = import_module(".network", type(self).__module__.rpartition(".")[0])
+        cell: VehicleCell = getattr(module, self.title)(spec)
         return cell
 
     @abstractmethod
@@ -331,15 +305,14 @@ def _checked(kind: type, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]
             raise TypeError(f"unknown: {shown(name)}")
         default = defaults[name]
         if isinstance(default, Enum) and isinstance(value, str):
-            yield name, type(default)(value)
+            value = type(default)(value)
         elif isinstance(default, tuple) and isinstance(value, list | tuple):
-            if any(type(one) is not type(default[0]) for one in value):
-                raise TypeError(f"{name} is {shown(value)}; expected as {default!r}")
-            yield name, tuple(value)
-        elif type(value) is type(default):
-            yield name, value
-        else:
+            value = tuple(value)
+        parts = value if isinstance(value, tuple) else (value,)
+        kinds = {type(one) for one in (default if isinstance(default, tuple) else (default,))}
+        if type(value) is not type(default) or not {type(one) for one in parts} <= kinds:
             raise TypeError(f"{name} is {shown(value)}; expected as {default!r}")
+        yield name, value
 
 
 def check_memory(spec: Any, size: tuple[int, int], batch_size: int) -> None:
@@ -349,8 +322,7 @@ def check_memory(spec: Any, size: tuple[int, int], batch_size: int) -> None:
     if needed > _MUCH_MEMORY and needed > (left := free_memory()):
         raise EngineError(
             f"a batch of {batch_size} at {size[0]}x{size[1]} pixels takes {needed / 1e9:,.1f} GB "
-            f"for inputs and outputs alone, and {left / 1e9:,.1f} GB are free; ask for smaller "
-            f"batches or a smaller size"
+            f"for inputs and outputs alone, and {left / 1e9:,.1f} GB are free"
         )
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from numbers import Integral
 from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
-
-import numpy as np
 
 from ..vehicle.attributes import COLORS, TYPES, ClassMaps, class_ids, class_names
 from .base import Arrays, Network, Spec
@@ -14,7 +13,6 @@ from .base import Arrays, Network, Spec
 Distance: TypeAlias = Literal["euclidean", "cosine"]
 DISTANCES: tuple[str, ...] = get_args(Distance)
 COUNTS = ("num_ids", "num_colors", "num_types")
-
 
 AnySpec = TypeVar("AnySpec", bound="EmbeddingSpec")
 
@@ -24,8 +22,8 @@ class EmbeddingSpec(Spec):
     ``type_logits``, and last ``embedding``.
 
     Attributes:
-        num_ids: rows of the identity classifier; 0 where it was left out, which knows the
-            training's vehicles and no others.
+        num_ids: rows of the identity classifier, which knows the training's vehicles alone; 0
+            where it was left out.
         color_names, type_names: class names by index; empty without such heads.
     """
 
@@ -88,11 +86,8 @@ class EmbeddingSpec(Spec):
 
 class EmbeddingNetwork(Network):
     """A network that embeds vehicles. Its Cells have the parts ``features``, from an image to
-    ``[N, F]``, and ``heads``, from these and the other inputs to the outputs.
-
-    Attributes:
-        classifier: the name of the Dense that tells the vehicles of a training apart.
-    """
+    ``[N, F]``, and ``heads``, from these and the other inputs to the outputs. ``classifier`` names
+    the Dense that distinguishes the vehicles of a training."""
 
     classifier: ClassVar[str]
     options: ClassVar[tuple[str, ...]] = COUNTS
@@ -107,35 +102,31 @@ class EmbeddingNetwork(Network):
 
     def describe(self, spec: Any) -> dict[str, str]:
         classes = [f"{spec.num_ids or 'no'} identities" if spec.is_complete else "no classifiers"]
-        rows = super().describe(spec) | {"classes": "", "distance": spec.measure}
+        names = {}
         if spec.has_attributes:
             classes += [f"{spec.num_colors} colours", f"{spec.num_types} types"]
-            rows |= {"colours": ", ".join(spec.color_names), "types": ", ".join(spec.type_names)}
-        return rows | {"classes": ", ".join(classes)}
+            names = {"colours": ", ".join(spec.color_names), "types": ", ".join(spec.type_names)}
+        rows = {"classes": ", ".join(classes), "distance": spec.measure}
+        return super().describe(spec) | rows | names
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         super().check_options(options)
         counts = class_counts(options)
         if counts and not options.get("include_top", True):
-            raise ValueError(
-                f"{next(iter(counts))} with include_top=False: there are no classifiers then; "
-                f"leave one of the two out"
-            )
+            raise ValueError(f"{next(iter(counts))} with include_top=False, without classifiers")
 
     def spec_from_sidecar(self, spec: Any, values: Mapping[str, Any]) -> Any:
         """ValueError for another number of classes than the checkpoint has."""
         named = super().spec_from_sidecar(spec, values)
-        for names in (named.color_names, named.type_names):
-            if len(set(names)) < len(names):
-                raise ValueError(f"two of its classes have one name: {', '.join(names)}")
+        counts = {}
+        if spec.has_attributes:
+            counts["colours"] = named.num_colors, spec.num_colors
+            counts["types"] = named.num_types, spec.num_types
         # Without the classifier it names the vehicles that the weights were trained on.
-        vehicles = len(values["vehicle_ids"]) if spec.has_identities else 0
-        for kind, stated, found, counts in (
-            ("colours", named.num_colors, spec.num_colors, spec.has_attributes),
-            ("types", named.num_types, spec.num_types, spec.has_attributes),
-            ("vehicles", vehicles, spec.num_ids, spec.has_identities),
-        ):
-            if counts and stated != found:
+        if spec.has_identities:
+            counts["vehicles"] = len(values["vehicle_ids"]), spec.num_ids
+        for kind, (stated, found) in counts.items():
+            if stated != found:
                 raise ValueError(f"it states {stated} {kind}, but the checkpoint has {found}")
         return named
 
@@ -147,7 +138,7 @@ def class_counts(options: Mapping[str, Any]) -> dict[str, int]:
         count = options.get(name)
         if count is None:
             continue
-        if isinstance(count, bool) or not isinstance(count, int | np.integer):
+        if not isinstance(count, Integral):
             raise TypeError(f"{name} must be an integer, not {type(count).__name__}: {count!r}")
         if count < 1:
             raise ValueError(f"{name} is {count}; expected at least 1")
@@ -157,19 +148,12 @@ def class_counts(options: Mapping[str, Any]) -> dict[str, int]:
 
 def with_counts(spec: AnySpec, counts: Mapping[str, int]) -> AnySpec:
     """The spec with these class counts; names stay where their number does."""
-    colors = counts.get("num_colors", spec.num_colors)
-    types = counts.get("num_types", spec.num_types)
-    named: Any = replace(
-        spec,  # type: ignore[type-var]
-        num_ids=counts.get("num_ids", spec.num_ids),
-        color_names=(
-            spec.color_names if colors == spec.num_colors else class_names(colors, COLORS, "color")
-        ),
-        type_names=(
-            spec.type_names if types == spec.num_types else class_names(types, TYPES, "type")
-        ),
-    )
-    return named
+    changed: dict[str, Any] = {"num_ids": counts.get("num_ids", spec.num_ids)}
+    if counts.get("num_colors", spec.num_colors) != spec.num_colors:
+        changed["color_names"] = class_names(counts["num_colors"], COLORS, "color")
+    if counts.get("num_types", spec.num_types) != spec.num_types:
+        changed["type_names"] = class_names(counts["num_types"], TYPES, "type")
+    return replace(spec, **changed)  # type: ignore[type-var]
 
 
 def fresh_cells(rows: Mapping[str, int], arrays: Arrays) -> tuple[str, ...]:

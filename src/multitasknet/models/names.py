@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+Arrays = Mapping[str, np.ndarray]
+
 # Optimizers keep their rates under these names, one value or one per step; the rest is scalars.
 _RATES = re.compile(r"(?:learning_rate|weight_decay)(?:_group_\d+)?")
 
@@ -21,7 +23,7 @@ _COUNTER = "num_batches_tracked"
 
 
 def split_entries(
-    entries: Mapping[str, np.ndarray], mark: str, roots: Sequence[str]
+    entries: Arrays, mark: str, roots: Sequence[str]
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """A network's own entries of a file, and the names of the others.
 
@@ -56,14 +58,12 @@ def split_entries(
     return own, foreign
 
 
-def is_torch(names: Mapping[str, np.ndarray]) -> bool:
+def is_torch(names: Arrays) -> bool:
     """Whether batch norms are named as in PyTorch."""
     return any(name.endswith(".running_mean") for name in names)
 
 
-def torch_entries(
-    arrays: Mapping[str, np.ndarray], rename: Callable[[str], str]
-) -> dict[str, np.ndarray]:
+def torch_entries(arrays: Arrays, rename: Callable[[str], str]) -> dict[str, np.ndarray]:
     """Arrays by published name as a PyTorch network has them.
 
     ``rename`` brings all of a name but a norm's last part into PyTorch's form; the counters that
@@ -79,7 +79,7 @@ def torch_entries(
 
 
 def published_entries(
-    entries: Mapping[str, np.ndarray], rename: Callable[[str], str], useless: str
+    entries: Arrays, rename: Callable[[str], str], useless: str
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """Back from :func:`torch_entries`, ``rename`` the other way round; and the names left out.
 

@@ -17,7 +17,7 @@ from ..data.records import Split
 from ..data.samples import prepared
 from ..errors import TrainingError
 from ..images import open_picture, read_image
-from ..models.poseestnet.decoding import find_peaks, keypoints_in_image
+from ..models.poseestnet.definition import NETWORK, find_peaks
 from ..models.poseestnet.network import PoseEstNet
 from ..models.poseestnet.preprocessing import draw_targets, frame_transform, write_framed
 from ..models.poseestnet.spec import PoseEstNetSpec
@@ -109,7 +109,9 @@ def validate(
             for row, found in zip(batch.indices.tolist(), peaks, strict=True):
                 height, width = open_picture(source.split.records[row].image).shape
                 size = source.spec.input_size
-                estimates.append(keypoints_in_image(found, width=width, height=height, size=size))
+                estimates.append(
+                    NETWORK.keypoints_in_image(found, width=width, height=height, size=size)
+                )
                 sides.append(max(height, width))
     truth = [record.marked for source in sources for record in source.split.records]
     errors = KeypointErrors.of(np.stack(estimates), np.array(truth), np.array(sides))

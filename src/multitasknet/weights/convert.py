@@ -57,11 +57,9 @@ def convert(
     shapes = parameter_shapes(weights.network, weights.spec)
     check_fit(weights, shapes)
     sidecar = weights.sidecar
-    stranger = sidecar_path(target)
-    if sidecar is None and stranger.exists():
+    if sidecar is None and (stranger := sidecar_path(target)).exists():
         raise OutputError(
-            f"{stranger}: would be read as the sidecar of {target.name}, and {weights.path} has "
-            f"none; move it away or choose another target"
+            f"{stranger}: would be read as the sidecar of {target.name}; move it away"
         )
     arrays = {name: np.ascontiguousarray(weights.arrays[name]) for name in shapes}
     if float16:
@@ -83,8 +81,8 @@ def _leave_out(weights: Weights, cells: Sequence[str]) -> Weights:
     for cell in cells:
         if cell not in optional:
             raise CheckpointError(
-                f"{weights.path}: {cell!r} cannot be left out of {weights.network.name}; expected "
-                f"one of {', '.join(optional) or 'none: it needs all its cells'}"
+                f"{weights.path}: {cell!r} cannot be left out of {weights.network.name}; only "
+                f"{', '.join(optional) or 'nothing'} can"
             )
     kept = {name: array for name, array in weights.arrays.items() if cell_of(name) not in cells}
     return replace(weights, arrays=kept)

@@ -37,8 +37,7 @@ message_type { name: "Checkpoint"
   field { name: "value" number: 1 label: LABEL_REPEATED type_name: "Value" } }
 """
 # Their names in lower case are NumPy's.
-_INTEGERS = ("Int8", "UInt8", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64")
-_TYPES = (*_INTEGERS, "Float16", "Float32", "Float64", "Bool")
+_TYPES = re.compile(r"U?Int(8|16|32|64)|Float(16|32|64)|Bool")
 _CRC_MARK = b"crc_num"
 _CRC_SIZE = len(_CRC_MARK) + 10
 
@@ -69,9 +68,12 @@ def _array(name: str, pieces: list[Message]) -> np.ndarray:
     kind, dims = pieces[-1].tensor_type, list(pieces[-1].dims)
     # MindSpore writes a scalar's shape as [0].
     shape = [] if dims == [0] else dims
-    if kind not in (*_TYPES, "BFloat16"):
+    if kind == "BFloat16":
+        values = _from_bfloat16(content)
+    elif _TYPES.fullmatch(kind):
+        values = np.frombuffer(content, kind.lower())
+    else:
         raise ValueError(f"the entry {name!r} has the type {kind!r}")
-    values = _from_bfloat16(content) if kind == "BFloat16" else np.frombuffer(content, kind.lower())
     if values.size != math.prod(shape):
         raise ValueError(f"the entry {name!r} has {values.size} values for {shape}, or comes twice")
     return values.reshape(shape)
@@ -116,11 +118,10 @@ def read_torch(content: bytes) -> dict[str, np.ndarray]:
         with torch.serialization.safe_globals(_harmless_numpy()):
             stored = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        name = re.search(r"GLOBAL (\S+)", str(error))
+        if not (name := re.search(r"GLOBAL (\S+)", str(error))):
+            raise ValueError("torch.save did not write it") from error
         raise ValueError(
             f"it wants to run code ({name[1]}), which is refused: save its state_dict() alone"
-            if name
-            else "torch.save did not write it"
         ) from error
     state = stored.get("state_dict", stored) if isinstance(stored, dict) else None
     if not isinstance(state, dict) or not state:
@@ -144,13 +145,8 @@ def write_torch(arrays: Mapping[str, np.ndarray], path: Path) -> None:
 def _harmless_numpy() -> list[Any]:
     """What an accuracy kept beside the weights as a NumPy scalar needs, as NVlabs' files do."""
     scalar: Any = np.core.multiarray.scalar  # type: ignore[attr-defined]
-    return [
-        np.dtype,
-        type(np.dtype(np.float32)),
-        type(np.dtype(np.float64)),
-        (scalar, "numpy.core.multiarray.scalar"),
-        (scalar, "numpy._core.multiarray.scalar"),
-    ]
+    names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    return [np.dtype, type(np.dtype(np.float32)), type(np.dtype(np.float64)), *names]
 
 
 READERS: dict[str, Callable[[bytes], dict[str, np.ndarray]]] = {

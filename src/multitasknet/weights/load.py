@@ -32,8 +32,7 @@ class LoadReport:
         source: the file.
         loaded: parameters of the network that the file's values went into.
         fresh: parameters that kept their initial values.
-        left_out: entries of the file that the network has no use for: optimizer state, or
-            classifiers that were not asked for.
+        left_out: entries of the file without use: optimizer state, classifiers not asked for.
     """
 
     source: Path
@@ -62,14 +61,13 @@ def load_weights(
         network: a Cell of :func:`multitasknet.create_network`, also inside one of a training or
             of mixed precision; its ``load_report`` is set to the result.
         weights: a path, or what :func:`read_weights` returned.
-        strict: refuse a file that lacks a parameter, or has an entry that matches nothing. If
-            False, such parameters stay fresh and such entries are left out; a wrong shape is
-            refused all the same.
+        strict: refuse a file that lacks a parameter or has an entry that matches nothing; if
+            False, these stay fresh or are left out. A wrong shape is always refused.
         fresh: classifiers that keep their initial values, such as ``("classifier_vid",)``.
 
     Raises:
-        CheckpointError: the file does not fit; one message with all missing, unexpected and
-            wrong-shaped names; or there is no network in the Cell. Nothing is changed then.
+        CheckpointError: the file does not fit, with all missing, unexpected and wrong-shaped
+            names; or there is no network in the Cell. Nothing is changed then.
     """
     network = inner_network(network)
     if not isinstance(weights, Weights):
@@ -78,10 +76,7 @@ def load_weights(
     parameters, arrays = named_parameters(network), weights.arrays
     loaded = tuple(name for name in parameters if name in arrays and cell_of(name) not in fresh)
     if not loaded:
-        raise CheckpointError(
-            f"{weights.path}: none of its entries is of this network; use weights of "
-            f"{network.spec.network}"
-        )
+        raise CheckpointError(f"{weights.path}: no entry is of {network.spec.network}")
     for name in loaded:
         parameters[name].set_data(Tensor(arrays[name].astype(np.float32, copy=False)))
     network.load_report = LoadReport(
@@ -131,14 +126,13 @@ def save_weights(
     return path
 
 
-def write_checkpoint(path: Path, entries: Mapping[str, Tensor]) -> Path:
+def write_checkpoint(path: Path, entries: Mapping[str, Tensor]) -> None:
     """Write MindSpore's format; OutputError if that fails."""
     named = [{"name": name, "data": value} for name, value in entries.items()]
     with replacing(path) as part, writing(path):
         mindspore.save_checkpoint(named, str(part))
         # MindSpore leaves it read-only, and a copy of it could not be overwritten.
         part.chmod(0o644)
-    return path
 
 
 def build(network: Network, plan: Plan, found: Weights | None) -> nn.Cell:
@@ -157,8 +151,7 @@ def inner_network(cell: nn.Cell) -> nn.Cell:
     if len(found) != 1:
         raise CheckpointError(
             f"{type(cell).__name__} holds {len(found) or 'no'} networks of this package; give the "
-            f"one that create_network returned (the levels O1 and auto of mixed precision make "
-            f"another Cell of it, O2 and O3 keep it)"
+            f"one that create_network returned (mixed precision O1 and auto make another of it)"
         )
     return found[0]
 
@@ -176,10 +169,9 @@ def source_sha256(cell: nn.Cell, report: LoadReport | None) -> str:
         weights = read_weights(report.source)
     except CheckpointError:
         return ""
-    arrays, values = weights.arrays, named_parameters(cell)
     unchanged = all(
-        name in arrays and np.array_equal(value.asnumpy(), arrays[name])
-        for name, value in values.items()
+        name in weights.arrays and np.array_equal(value.asnumpy(), weights.arrays[name])
+        for name, value in named_parameters(cell).items()
     )
     return weights.sha256 if unchanged else ""
 

@@ -19,10 +19,6 @@ from ..vehicle.attributes import ClassMaps
 from .sidecar import Sidecar, parse_sidecar, sidecar_path
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 @dataclass(frozen=True, eq=False)
 class WeightsFile:
     """A file of weights and its sidecar, each read once: hashes and values are of the same bytes.
@@ -40,14 +36,15 @@ class WeightsFile:
     @property
     def sha256(self) -> str:
         """As stated, else of the bytes; CheckpointError if there is no such file."""
-        return self.stated_sha256 or self._found[0]
+        return self.hashes[0]
 
     @property
     def hashes(self) -> tuple[str, str]:
         """Of the file and of its sidecar, the same way; empty if there is no sidecar."""
-        if self.stated_sha256 and self.stated_sidecar_sha256:
-            return self.stated_sha256, self.stated_sidecar_sha256
-        return self.sha256, self.stated_sidecar_sha256 or self._found[1]
+        stated = self.stated_sha256, self.stated_sidecar_sha256
+        if all(stated):
+            return stated
+        return stated[0] or self._found[0], stated[1] or self._found[1]
 
     @cached_property
     def contents(self) -> tuple[bytes, bytes | None]:
@@ -63,7 +60,8 @@ class WeightsFile:
     @cached_property
     def _found(self) -> tuple[str, str]:
         content, sidecar = self.contents
-        return _sha256(content), "" if sidecar is None else _sha256(sidecar)
+        sha256 = hashlib.sha256(content).hexdigest()
+        return sha256, "" if sidecar is None else hashlib.sha256(sidecar).hexdigest()
 
     def read(self, network: Network | None = None) -> Weights:
         """The values; arguments and errors as for :func:`read_weights`."""
@@ -71,10 +69,8 @@ class WeightsFile:
 
         suffix = self.path.suffix
         if suffix not in READERS:
-            *most, last = READERS
             raise CheckpointError(
-                f"{self.path}: expected a file that ends in {', '.join(most)} or {last}, got "
-                f"{suffix!r}"
+                f"{self.path}: ends in {suffix!r}; expected one of {', '.join(READERS)}"
             )
         stated = self.stated_sha256, self.stated_sidecar_sha256
         paths = self.path, sidecar_path(self.path)
@@ -82,8 +78,7 @@ class WeightsFile:
             if expected and expected != found:
                 raise CheckpointError(
                     f"{path} is damaged: expected sha256 {expected}, found {found or 'no file'}; "
-                    f"remove it to have it downloaded again, or install this package again if it "
-                    f"came with it"
+                    f"remove it to have it downloaded again, or install this package again"
                 )
         remedy = f"it is damaged or no {suffix} file, fetch or save it again"
         with reading(self.path, CheckpointError, "the checkpoint cannot be read", remedy):
@@ -102,8 +97,8 @@ class Weights:
         file: the file.
         network: whose weights they are.
         arrays: name, as the published checkpoint has it (no prefix), to values.
-        left_out: entries that only the file's own training had a use for: optimizer state,
-            counters, an ImageNet classifier.
+        left_out: entries of the file's own training: optimizer state, counters, an ImageNet
+            classifier.
     """
 
     file: WeightsFile
@@ -147,12 +142,12 @@ class Weights:
     def _stated(self) -> Any:
         names = tuple(self.arrays)
         if not self.network.recognizes(names):
-            owners = _networks_of(names)
-            wanted = [self.network.name] if owners else NETWORKS
+            owners = [network.name for network in _networks_of(names)]
             raise CheckpointError(
-                f"{self.path}: expected a checkpoint of {' or '.join(wanted)}; its {len(names)} "
+                f"{self.path}: expected a checkpoint of "
+                f"{self.network.name if owners else ' or '.join(NETWORKS)}; its {len(names)} "
                 f"entries start with {', '.join(names[:3])}, which are names of "
-                f"{' and '.join(network.name for network in owners) or 'no such network'}"
+                f"{' and '.join(owners) or 'no such network'}"
             )
         return self.network.spec_from_shapes(self.shapes, str(self.path))
 
@@ -174,9 +169,7 @@ def check_network(found: str, wanted: str | Sequence[str], source: str) -> None:
     """Raise CheckpointError, which names all, if a network is none of those that are wanted."""
     names = (wanted,) if isinstance(wanted, str) else wanted
     if found not in names:
-        raise CheckpointError(
-            f"{source}: expected {' or '.join(names)}, but it is {found}; use it as that"
-        )
+        raise CheckpointError(f"{source}: expected {' or '.join(names)}, but it is {found}")
 
 
 def _networks_of(names: Sequence[str]) -> list[Network]:
@@ -188,24 +181,21 @@ def check_complete(weights: Weights) -> Weights:
     if not weights.spec.is_complete:
         raise CheckpointError(
             f"{weights.path}: it holds no classifiers, or no other last layer that "
-            f"{weights.network.name} needs, whose random values would mean nothing; give "
-            f"network=create_network(...), with include_top=False where that exists, to have what "
-            f"comes before them"
+            f"{weights.network.name} needs; give network=create_network(..., include_top=False) to "
+            f"use what comes before them"
         )
     return weights
 
 
 def check_values(weights: Weights) -> None:
     """Raise CheckpointError, with the entries' names, unless all values are finite in float32."""
-    floats = {name: array for name, array in weights.arrays.items() if array.dtype.kind == "f"}
-    with np.errstate(over="ignore"):
-        values = {name: array.astype(np.float32, copy=False) for name, array in floats.items()}
-    faults = {
-        "of integers or bools": [name for name in weights.arrays if name not in floats],
-        "with NaN, infinity or more than float32 holds": [
-            name for name, array in values.items() if not np.isfinite(array).all()
-        ],
-    }
+    spoilt = []
+    for name, array in weights.arrays.items():
+        with np.errstate(over="ignore"):
+            values = array.astype(np.float32, copy=False)
+        if array.dtype.kind != "f" or not np.isfinite(values).all():
+            spoilt.append(name)
+    faults = {"with integers, bools, NaN, infinity or more than float32 holds": spoilt}
     _refuse(weights, "expected finite floats", faults, "Fetch or save it again")
 
 
@@ -225,18 +215,16 @@ def check_fit(
     arrays, optional = weights.arrays, weights.network.optional_cells
     needed = {name: shape for name, shape in shapes.items() if cell_of(name) not in fresh}
     faults = {
-        "missing": [name for name in needed if strict and name not in arrays],
-        "unexpected": [
-            name
-            for name in arrays
-            if strict and name not in shapes and cell_of(name) not in optional
-        ],
         "of another shape": [
             f"{name} {list(arrays[name].shape)}, expected {list(shape)}"
             for name, shape in needed.items()
             if name in arrays and arrays[name].shape != tuple(shape)
-        ],
+        ]
     }
+    if strict:
+        faults["missing"] = [name for name in needed if name not in arrays]
+        strangers = [name for name in arrays if name not in shapes]
+        faults["unexpected"] = [name for name in strangers if cell_of(name) not in optional]
     remedy = (
         "Use a checkpoint of this architecture, or load_weights(..., strict=False) to load what "
         "fits by name"

@@ -70,13 +70,9 @@ def read_sidecar(checkpoint: Path, spec: Any) -> Sidecar | None:
 
 def parse_sidecar(checkpoint: Path, content: bytes, spec: Any) -> Sidecar:
     """The sidecar of a checkpoint from its bytes; errors as above."""
-    path = sidecar_path(checkpoint)
     problem = f"the sidecar of {checkpoint.name} cannot be read"
-    remedy = (
-        "the two do not belong together or it is damaged, fetch or write both again, or remove it "
-        "to go without class names"
-    )
-    with reading(path, CheckpointError, problem, remedy):
+    remedy = "write both again, or remove it to go without class names"
+    with reading(sidecar_path(checkpoint), CheckpointError, problem, remedy):
         values = json.loads(content.decode("utf-8-sig"))
         if values.get("format") != _FORMAT:
             raise ValueError(f"format is {shown(values.get('format'))}, expected {_FORMAT}")
@@ -87,7 +83,6 @@ def parse_sidecar(checkpoint: Path, content: bytes, spec: Any) -> Sidecar:
         ids = (tuple(map(int, values[f"{kind}_ids"])) for kind in ("vehicle", "color", "type"))
         named = network.spec_from_sidecar(spec, values)
         metrics = {str(name): float(value) for name, value in values["metrics"].items()}
-        origin = dict(values["origin"].items())
-        calibration = values.get("calibration")
+        origin, calibration = dict(values["origin"].items()), values.get("calibration")
         kept = None if calibration is None else dict(calibration.items())
         return Sidecar(named, ClassMaps(*ids), metrics, origin, kept)

@@ -7,7 +7,6 @@ files) and of NVlabs' PAMTRI (``base.`` in place of ``features.``).
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +16,7 @@ import numpy as np
 
 from ...errors import CheckpointError
 from ...vehicle.attributes import COLORS, TYPES, class_names
-from ..base import Arrays, Checkpoint, Plan, Shapes, Variant
+from ..base import Arrays, Plan, Shapes, Variant
 from ..embedding import COUNTS, DISTANCES, EmbeddingNetwork, class_counts, fresh_cells, with_counts
 from ..names import is_torch
 from .preprocessing import MAP_MEAN, MAP_STD, write_inputs
@@ -30,14 +29,11 @@ from .spec import (
     MultiTaskNetSpec,
 )
 
-logger = logging.getLogger(__name__)
-
 BACKBONE = "base."
 STEM = f"{BACKBONE}conv0.weight"
 # What a network without classifiers has no use for.
 TOP = ("classifier_vid", "classifier_vcolor", "classifier_vtype", "fc_vcolor", "fc_vtype")
 HEAD = (*TOP, "fc_vid", "fc")
-OPTIONS = ("variant", *COUNTS, "include_top")
 _STEM_SIGMA = 0.02
 _EARLY = tuple(
     f"{BACKBONE}{part}."
@@ -52,7 +48,7 @@ class MultiTaskNetDefinition(EmbeddingNetwork):
     title = "MultiTaskNet"
     card = "multitasknet_veri.md"
     spec_type = MultiTaskNetSpec
-    options = OPTIONS
+    options = ("variant", *COUNTS, "include_top")
     optional_cells = TOP
     classifier = "classifier_vid"
     preprocessing_version = 2
@@ -87,9 +83,8 @@ class MultiTaskNetDefinition(EmbeddingNetwork):
         stem's max pool on the other side, and would give other outputs."""
         if SYMMETRIC_POOL not in arrays:
             raise CheckpointError(
-                f"the weights are none of PyTorch's: they lack {SYMMETRIC_POOL!r}, and were "
-                f"trained with a stem that pads its max pool on the other side; keep them as .ckpt "
-                f"or .safetensors"
+                f"these weights were trained in MindSpore, whose stem pads its max pool on the "
+                f"other side: they lack {SYMMETRIC_POOL!r}; keep them as .ckpt or .safetensors"
             )
         return super().to_torch({name: arrays[name] for name in arrays if name != SYMMETRIC_POOL})
 
@@ -105,9 +100,7 @@ class MultiTaskNetDefinition(EmbeddingNetwork):
 
     def spec_from_shapes(self, shapes: Shapes, source: str) -> MultiTaskNetSpec:
         """The stem's input channels give the variant, the columns of the first Dense layer the
-        keypoint awareness, the rows of ``classifier_*`` the class counts. A file without
-        classifiers gives a spec with ``include_top`` False, one of colour and type alone a spec
-        with no identities."""
+        keypoint awareness, the rows of ``classifier_*`` the class counts."""
         channels = self.required_shape(STEM, shapes, source)[1]
         variants = {variant.channels: variant for variant in Variant}
         if channels not in variants:
@@ -139,13 +132,11 @@ class MultiTaskNetDefinition(EmbeddingNetwork):
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         super().check_options(options)
-        if options.get("variant") is not None:
-            Variant(options["variant"])
+        Variant(options.get("variant") or Variant.SEGMENT)
 
-    def plan(self, found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
+    def plan(self, found: Any, options: Mapping[str, Any]) -> Plan:
         """CheckpointError or ValueError if an option contradicts the file."""
-        variant = options.get("variant")
-        wanted = None if variant is None else Variant(variant)
+        wanted = Variant(options["variant"]) if options.get("variant") else None
         counts = class_counts(options)
         include_top = options.get("include_top", True)
         if found is None:
@@ -158,24 +149,25 @@ class MultiTaskNetDefinition(EmbeddingNetwork):
             spec = replace(spec, variant=wanted)
         if wanted not in (None, spec.variant):
             raise CheckpointError(
-                f"variant is {wanted.value!r}, but {found.path} holds the variant "
-                f"{spec.variant.value!r}; leave variant out, or give weights of that variant"
+                f"variant is '{wanted}', but {found.path} holds the variant '{spec.variant}'"
             )
         if not include_top:
             return Plan(replace(spec, include_top=False), arrays)
         if backbone_alone:
             head = MultiTaskNetSpec(variant=spec.variant, stem_pool=spec.stem_pool)
             return Plan(with_counts(head, counts), arrays, fresh=HEAD)
-        extra = [name for name in counts if name != "num_ids"]
-        if extra and not spec.multi_task:
-            raise ValueError(f"{extra[0]} is given, but {found.path} is a single-task network")
+        if not spec.multi_task and {"num_colors", "num_types"} & counts.keys():
+            raise ValueError(f"num_colors or num_types, but {found.path} is a single-task network")
         if not spec.include_top and "num_ids" not in counts:
             raise ValueError(
-                f"{found.path} holds no classifiers; give num_ids for a fresh one, or "
-                f"include_top=False"
+                f"{found.path} holds no classifiers; give num_ids, or include_top=False"
             )
         asked = replace(with_counts(spec, counts), include_top=True)
-        return Plan(asked, arrays, fresh=_fresh_cells(asked, arrays))
+        rows = {"classifier_vid": asked.num_ids} if asked.has_identities else {}
+        if asked.multi_task:
+            rows |= {"fc_vcolor": ATTRIBUTE_SIZE, "classifier_vcolor": asked.num_colors}
+            rows |= {"fc_vtype": ATTRIBUTE_SIZE, "classifier_vtype": asked.num_types}
+        return Plan(asked, arrays, fresh=fresh_cells(rows, arrays))
 
     def normalization(self) -> dict[str, Any]:
         return {**super().normalization(), "maps": {"mean": MAP_MEAN, "std": MAP_STD}}
@@ -202,15 +194,6 @@ class MultiTaskNetDefinition(EmbeddingNetwork):
         }
 
 
-def _fresh_cells(spec: MultiTaskNetSpec, arrays: Arrays) -> tuple[str, ...]:
-    """The cells of the top that the file has not, or has with another number of classes."""
-    rows = {"classifier_vid": spec.num_ids} if spec.has_identities else {}
-    if spec.multi_task:
-        rows |= {"fc_vcolor": ATTRIBUTE_SIZE, "classifier_vcolor": spec.num_colors}
-        rows |= {"fc_vtype": ATTRIBUTE_SIZE, "classifier_vtype": spec.num_types}
-    return fresh_cells(rows, arrays)
-
-
 def _widen_stem(arrays: Arrays, channels: int) -> Arrays:
     """The same values for an input of more channels: the further ones start at N(0, 0.02)."""
     from mindspore.common.initializer import Normal, initializer
@@ -218,7 +201,6 @@ def _widen_stem(arrays: Arrays, channels: int) -> Arrays:
     stem = arrays[STEM]
     features, given, *kernel = stem.shape
     more = initializer(Normal(_STEM_SIGMA), (features, channels - given, *kernel)).init_data()
-    logger.info("%s: %d channels beyond the file's %d are fresh", STEM, channels - given, given)
     widened = np.concatenate((stem.astype(np.float32, copy=False), more.asnumpy()), axis=1)
     return {**arrays, STEM: widened}
 

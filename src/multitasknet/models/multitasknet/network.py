@@ -93,14 +93,6 @@ class SymmetricMaxPool(nn.Cell):
         return self.pool(self.pad(x))
 
 
-def stem_pool(spec: MultiTaskNetSpec) -> nn.Cell:
-    """The stem's max pool, which has to pad as it did where the weights were trained."""
-    if spec.stem_pool == "symmetric":
-        return SymmetricMaxPool()
-    # "same" pads after, not before, as MindSpore does.
-    return nn.MaxPool2d(3, 2, pad_mode="same")
-
-
 class DenseNet121(nn.Cell):
     """The backbone: ``[N, C, H, W]`` to ``[N, 1024, H / 32, W / 32]``; no ReLU at its end."""
 
@@ -108,7 +100,9 @@ class DenseNet121(nn.Cell):
         super().__init__()
         self.conv0 = conv(spec.channels, STEM_FEATURES, 7, stride=2)
         self.norm0 = nn.BatchNorm2d(STEM_FEATURES)
-        self.pool0 = stem_pool(spec)
+        # It has to pad as it did where the weights were trained: "same" pads after, not before.
+        is_symmetric = spec.stem_pool == "symmetric"
+        self.pool0 = SymmetricMaxPool() if is_symmetric else nn.MaxPool2d(3, 2, pad_mode="same")
         features = STEM_FEATURES
         for number, layers in enumerate(BLOCKS, start=1):
             setattr(self, f"denseblock{number}", DenseBlock(features, layers))

@@ -28,14 +28,12 @@ class MultiTaskNetSpec(EmbeddingSpec):
         variant: which channels the input ``x`` has.
         keypoint_aware: whether the head takes the pose vector ``p``.
         multi_task: whether there are colour and type heads beside the identity's.
-        num_ids: rows of the identity classifier; 0 where it was left out, which knows the
-            training's vehicles and no others.
-        color_names, type_names: class names by index; empty for a single-task network.
+        num_ids, color_names, type_names: see :class:`..embedding.EmbeddingSpec`.
         include_top: whether there are classifiers; without, the output is the embedding.
         stem_pool: where the stem's max pool pads, which follows the weights' origin: ``same``
             (after, not before) for those trained in MindSpore, ``symmetric`` for PyTorch's.
         distance: ``cosine`` if embeddings are to be compared by angle: the network normalises them
-            then, except in training, and squared Euclidean distances are 2 - 2 cos.
+            then, except in training.
     """
 
     network: ClassVar[str] = "multitasknet"
@@ -63,18 +61,15 @@ class MultiTaskNetSpec(EmbeddingSpec):
 
     @property
     def is_complete(self) -> bool:
-        """Whether there are classifiers, whose random values would mean nothing."""
         return self.include_top
 
     @property
     def has_identities(self) -> bool:
-        """Whether there are identity logits among the outputs."""
         return self.include_top and self.num_ids > 0
 
     @property
     def has_attributes(self) -> bool:
-        """Whether there are colour and type among the outputs."""
-        return self.multi_task and self.include_top
+        return self.include_top and self.multi_task
 
     @property
     def head_inputs(self) -> int:
@@ -85,8 +80,8 @@ class MultiTaskNetSpec(EmbeddingSpec):
         return replace(self, distance="euclidean")
 
     def input_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
-        shapes: dict[str, tuple[int, ...]] = {"image": (self.variant.channels, *size)}
-        return shapes | {"pose": (POSE_SIZE,)} if self.keypoint_aware else shapes
+        image: dict[str, tuple[int, ...]] = {"image": (self.channels, *size)}
+        return image | {"pose": (POSE_SIZE,)} if self.keypoint_aware else image
 
     def output_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         return self.logit_shapes() | {"embedding": (EMBEDDING_SIZE,)}

@@ -1,4 +1,4 @@
-"""PoseEstNet as the rest of the package knows it.
+"""PoseEstNet as the rest of the package knows it: its inputs, and what its outputs mean.
 
 The published names are those of the Hub's checkpoint, under its prefix ``net.`` and beside Adam's
 state. PyTorch layouts are those of NVlabs' PAMTRI (``state_dict``) and of HRNet-W32 on ImageNet,
@@ -7,17 +7,19 @@ whose classifier is left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ...errors import CheckpointError
-from ...vehicle.keypoints import NUM_KEYPOINTS
+from ...vehicle.keypoints import MIRRORED_KEYPOINTS, NUM_KEYPOINTS
 from ...vehicle.maps import FRAME
-from ..base import Checkpoint, Plan, PoseNetwork, Shapes
-from .decoding import decode, keypoints_in_image
-from .preprocessing import write_inputs
-from .spec import WIDTHS, PoseEstNetSpec
+from ...vehicle.sample import Sample
+from ..base import Decoded, Plan, PoseNetwork, Shapes
+from .preprocessing import frame_transform, write_framed
+from .spec import STRIDE, WIDTHS, PoseEstNetSpec
 
 _FIRST_BRANCH = "stage2.0.branches.0.0.conv1.weight"
 _LAST = "final_layer"
@@ -56,15 +58,10 @@ class PoseEstNetDefinition(PoseNetwork):
     layouts = "this network, of NVlabs' PAMTRI and of HRNet-W32 on ImageNet"
     torch_useless = _TORCH_USELESS
 
-    write_inputs = staticmethod(write_inputs)
-    decode = staticmethod(decode)
-    keypoints_in_image = staticmethod(keypoints_in_image)
-
     def published_name(self, name: str) -> str:
         return _renamed(name, _TORCH_PARTS)
 
     def torch_name(self, name: str) -> str:
-        """As in NVlabs' network."""
         return _renamed(name, _PUBLISHED_PARTS)
 
     def spec_from_shapes(self, shapes: Shapes, source: str) -> PoseEstNetSpec:
@@ -79,7 +76,7 @@ class PoseEstNetDefinition(PoseNetwork):
             )
         return PoseEstNetSpec(include_top=last is not None, final_bias=f"{_LAST}.bias" in shapes)
 
-    def plan(self, found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
+    def plan(self, found: Any, options: Mapping[str, Any]) -> Plan:
         """The last layer is fresh if the file has none."""
         if found is None:
             return super().plan(found, options)
@@ -91,9 +88,67 @@ class PoseEstNetDefinition(PoseNetwork):
         frame = f"a square of {FRAME} times the longer side around the centre, black outside"
         return {"frame": frame, **super().normalization()}
 
-    def describe(self, spec: PoseEstNetSpec) -> dict[str, str]:
-        bias = "yes, as in NVlabs' weights" if spec.final_bias else "none"
-        return super().describe(spec) | {"last bias": bias}
+    def write_inputs(self, sample: Sample, out: Mapping[str, np.ndarray]) -> None:
+        """The picture in its frame, black around it."""
+        planes = out["image"]
+        height, width = sample.pixels.shape[:2]
+        transform = frame_transform(width, height, (planes.shape[1], planes.shape[2]))
+        write_framed(sample.pixels, transform, planes)
+
+    def decode(
+        self, outputs: Sequence[np.ndarray], mirrored: Sequence[np.ndarray] | None = None
+    ) -> Decoded:
+        """With ``mirrored`` the maps are the average of both. They hold heights, not
+        probabilities, so they show nothing of half turns."""
+        (maps,) = outputs
+        if mirrored is not None:
+            maps = (maps + unmirrored(mirrored[0])) * np.float32(0.5)
+        return Decoded(find_peaks(maps), maps)
+
+    def keypoints_in_image(
+        self, peaks: np.ndarray, *, width: int, height: int, size: tuple[int, int]
+    ) -> np.ndarray:
+        transform = frame_transform(width, height, size)
+        keypoints = peaks.astype(np.float64)
+        keypoints[:, :2] = (keypoints[:, :2] * STRIDE - transform[:, 2]) / transform[[0, 1], [0, 1]]
+        return keypoints.astype(np.float32)
+
+
+def unmirrored(maps: np.ndarray) -> np.ndarray:
+    """The maps of a mirrored input as those of the input itself: float32 ``[N, 36, h, w]``.
+
+    Mirrored back, left and right keypoints exchanged, then moved one column to the right as the
+    published flip test does, which leaves the first column as it was. That is a quarter of a column
+    too far: a cell's place is its first pixel, and the last pixel is not a cell's.
+    """
+    turned = maps[:, MIRRORED_KEYPOINTS, :, ::-1]
+    return np.concatenate((turned[..., :1], turned[..., :-1]), axis=-1)
+
+
+def find_peaks(maps: np.ndarray) -> np.ndarray:
+    """Where each map is largest.
+
+    Args:
+        maps: float32 ``[N, 36, h, w]``.
+
+    Returns:
+        float32 ``[N, 36, 3]``: x and y of the largest cell, moved a quarter of a cell towards the
+        larger neighbour on each axis, and its value. Where that is not above zero, the cell is the
+        first.
+    """
+    count, joints, height, width = maps.shape
+    flat = maps.reshape(count, joints, -1)
+    best = flat.argmax(2)
+    values = np.take_along_axis(flat, best[..., None], 2)[..., 0]
+    row, column = np.divmod(np.where(values > 0, best, 0), width)
+    cells = np.stack((column, row), axis=2).astype(np.float32)
+    inner = (column > 1) & (column < width - 1) & (row > 1) & (row < height - 1)
+    image, joint = np.nonzero(inner)
+    x, y = column[inner], row[inner]
+    across = maps[image, joint, y, x + 1] - maps[image, joint, y, x - 1]
+    down = maps[image, joint, y + 1, x] - maps[image, joint, y - 1, x]
+    cells[inner] += np.float32(0.25) * np.sign(np.stack((across, down), axis=1))
+    return np.concatenate((cells, values[..., None]), axis=2).astype(np.float32)
 
 
 def _renamed(name: str, parts: Mapping[str, str]) -> str:

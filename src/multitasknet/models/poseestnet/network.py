@@ -104,8 +104,8 @@ class PoseEstNet(VehicleCell):
     """The keypoints of a vehicle.
 
     Inputs:
-        - **x**: float32 ``[N, 3, H, W]``, H and W multiples of 32, as
-          :func:`multitasknet.models.poseestnet.preprocessing.write_inputs` makes it.
+        - **x**: float32 ``[N, 3, H, W]``, H and W multiples of 32, as the definition's
+          ``write_inputs`` makes it.
 
     Outputs:
         float32 ``[N, 36, H / 4, W / 4]``: a map a keypoint, no activation; without the last layer

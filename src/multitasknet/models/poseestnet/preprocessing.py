@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import cv2
 import numpy as np
 
 from ...images import write_planes
 from ...vehicle.keypoints import SEEN_FROM
 from ...vehicle.maps import FRAME
-from ...vehicle.sample import Sample
 from .spec import STRIDE
 
 # Of the maps' Gaussians, in cells.
@@ -31,14 +28,6 @@ def frame_transform(
     turn = np.array([[cos, sin], [-sin, cos]])
     middle = np.array([size[1] / 2, size[0] / 2]) - turn @ np.array([width / 2, height / 2])
     return np.column_stack((turn, middle))
-
-
-def write_inputs(sample: Sample, out: Mapping[str, np.ndarray]) -> None:
-    """Write a sample's picture into a float32 array ``[3, height, width]``; black around it."""
-    planes = out["image"]
-    height, width = sample.pixels.shape[:2]
-    transform = frame_transform(width, height, (planes.shape[1], planes.shape[2]))
-    write_framed(sample.pixels, transform, planes)
 
 
 def write_framed(pixels: np.ndarray, transform: np.ndarray, planes: np.ndarray) -> None:

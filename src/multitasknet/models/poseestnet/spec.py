@@ -33,7 +33,6 @@ class PoseEstNetSpec(Spec):
 
     @property
     def is_complete(self) -> bool:
-        """Whether there is a last layer, whose random values would mean nothing."""
         return self.include_top
 
     def output_shapes(self, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""VehiclePose as the rest of the package knows it.
+"""VehiclePose as the rest of the package knows it: its inputs, and what its outputs mean.
 
 Its names are MindSpore's. The same network in PyTorch (examples/train_vehiclepose.py) differs in
 how batch norms name their values, and in nothing else.
@@ -6,18 +6,29 @@ how batch norms name their values, and in nothing else.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import cv2
+import numpy as np
 
 from ...errors import CheckpointError
-from ...vehicle.keypoints import NUM_KEYPOINTS
-from ..base import PoseNetwork, Shapes
-from .decoding import decode, keypoints_in_image
-from .preprocessing import FRAME, write_inputs
-from .spec import FEATURES, VehiclePoseSpec
+from ...images import write_planes
+from ...vehicle.keypoints import HALF_TURN_KEYPOINTS, MIRRORED_KEYPOINTS, NUM_KEYPOINTS
+from ...vehicle.sample import Sample
+from ..base import Decoded, PoseNetwork, Shapes
+from .spec import FEATURES, STRIDE, VehiclePoseSpec
 
+# How much larger the frame is than the picture. A detector's box holds nearly all keypoints; the
+# rest of the frame is one cell on each side, so that those on the border have neighbours.
+FRAME = 1.05
 _LAST = "heatmap_head.weight"
 _QUALITY = "quality_head"
 _LAST_SHAPE = (NUM_KEYPOINTS, FEATURES, 1, 1)
+# In cells: three sigmas of what the network is taught.
+_REACH = 3
+_STEPS = np.arange(-_REACH, _REACH + 1)
+_LEAST = 1e-30
 
 
 class VehiclePoseDefinition(PoseNetwork):
@@ -43,17 +54,12 @@ class VehiclePoseDefinition(PoseNetwork):
     mark = r"heatmap_head\."
     layouts = "this network and of examples/train_vehiclepose.py"
 
-    write_inputs = staticmethod(write_inputs)
-    decode = staticmethod(decode)
-    keypoints_in_image = staticmethod(keypoints_in_image)
-
     def spec_from_shapes(self, shapes: Shapes, source: str) -> VehiclePoseSpec:
         """Whether it has a quality head; all else only confirms that it is one."""
         found = self.required_shape(_LAST, shapes, source)
         if found != _LAST_SHAPE:
             raise CheckpointError(
-                f"{source}: {_LAST!r} is {list(found)}; expected {list(_LAST_SHAPE)}: a map for "
-                f"each keypoint of a vehicle"
+                f"{source}: {_LAST!r} is {list(found)}; expected {list(_LAST_SHAPE)}"
             )
         return VehiclePoseSpec(quality=f"{_QUALITY}.weight" in shapes)
 
@@ -63,6 +69,126 @@ class VehiclePoseDefinition(PoseNetwork):
             f"the mean colour outside"
         )
         return {"frame": frame, **super().normalization()}
+
+    def write_inputs(self, sample: Sample, out: Mapping[str, np.ndarray]) -> None:
+        """The picture in its place, mean colour around it."""
+        planes = out["image"]
+        height, width = sample.pixels.shape[:2]
+        at = placement(width, height, (planes.shape[1], planes.shape[2]))
+        fitted = cv2.resize(sample.pixels, (at.width, at.height), interpolation=cv2.INTER_AREA)
+        planes[:] = 0
+        write_planes(fitted, planes[:, at.top : at.top + at.height, at.left : at.left + at.width])
+
+    def decode(
+        self, outputs: Sequence[np.ndarray], mirrored: Sequence[np.ndarray] | None = None
+    ) -> Decoded:
+        """Maps that each sum up to 1, and as confidences the probabilities of being visible.
+
+        With ``mirrored`` all are averages.
+        """
+        _, visibility, *quality, maps = outputs
+        probabilities, seen = softmax(maps), sigmoid(visibility)
+        contents = softmax(quality[0], axis=1) if quality else None
+        if mirrored is not None:
+            _, visibility, *quality, maps = mirrored
+            probabilities = (probabilities + softmax(maps)[:, MIRRORED_KEYPOINTS, :, ::-1]) / 2
+            seen = (seen + sigmoid(visibility)[:, MIRRORED_KEYPOINTS]) / 2
+            if contents is not None:
+                contents = (contents + softmax(quality[0], axis=1)) / 2
+        peaks = np.concatenate((find_peaks(probabilities), seen[..., None]), axis=2)
+        return Decoded(peaks, probabilities, half_turn_shares(peaks, probabilities), contents)
+
+    def keypoints_in_image(
+        self, peaks: np.ndarray, *, width: int, height: int, size: tuple[int, int]
+    ) -> np.ndarray:
+        at = placement(width, height, size)
+        keypoints = peaks.astype(np.float64)
+        # Distances from the first pixel's outer corner, which both sides of a resize share.
+        edges = (keypoints[:, :2] + 0.5) * STRIDE - np.array([at.left, at.top])
+        keypoints[:, :2] = edges * np.array([width / at.width, height / at.height]) - 0.5
+        return keypoints.astype(np.float32)
+
+
+class Placement(NamedTuple):
+    """Where a picture lies in the input, in pixels: in its middle, so that a mirror changes
+    nothing."""
+
+    width: int
+    height: int
+    left: int
+    top: int
+
+
+def placement(width: int, height: int, size: tuple[int, int]) -> Placement:
+    """Where a picture of that width and height lies in an input of ``size`` (height, width)."""
+    scale = min(size[0] / height, size[1] / width) / FRAME
+    # Even, as the input's sides are; less than half a pixel from the aspect that it has.
+    inner_width, inner_height = (max(2 * round(side * scale / 2), 2) for side in (width, height))
+    left, top = (size[1] - inner_width) // 2, (size[0] - inner_height) // 2
+    return Placement(inner_width, inner_height, left, top)
+
+
+def softmax(logits: np.ndarray, axis: int | tuple[int, ...] = (2, 3)) -> np.ndarray:
+    """Of float32 ``[N, 36, h, w]`` over each map's cells, or over another axis."""
+    powers = np.exp(logits - logits.max(axis, keepdims=True))
+    return powers / powers.sum(axis, keepdims=True)
+
+
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    """Of logits, without overflow."""
+    return (0.5 + 0.5 * np.tanh(0.5 * values)).astype(np.float32)
+
+
+def find_peaks(maps: np.ndarray) -> np.ndarray:
+    """The centre of each map within three cells of the largest one.
+
+    Args:
+        maps: float32 ``[N, 36, h, w]``, none of it negative.
+
+    Returns:
+        float32 ``[N, 36, 2]``: x and y in cells.
+    """
+    count, joints, _, width = maps.shape
+    row, column = np.divmod(maps.reshape(count, joints, -1).argmax(2), width)
+    window = _windows(maps, row, column)
+    total = np.maximum(window.sum((2, 3)), _LEAST)
+    across = (window.sum(2) * _STEPS).sum(2) / total
+    down = (window.sum(3) * _STEPS).sum(2) / total
+    return np.stack((column + across, row + down), axis=2).astype(np.float32)
+
+
+def half_turn_shares(peaks: np.ndarray, maps: np.ndarray) -> np.ndarray:
+    """How much of the maps' probability lies where a half turn would put the keypoints.
+
+    An estimate that takes front for rear has the shape of a vehicle as well, so the shape does not
+    show it; but its maps are less sure. The card states how many are found by this.
+
+    Returns:
+        ``[N]``, 0..1: the mean over keypoints, weighted by how visible they are, of those whose
+        other place is not nearly the same.
+    """
+    places = peaks[..., :2]
+    turned = places[:, HALF_TURN_KEYPOINTS]
+    apart = np.linalg.norm(places - turned, axis=2) > 2 * _REACH + 1
+    weights = peaks[..., 2] * apart
+    column, row = np.moveaxis(np.rint(turned).astype(int), 2, 0)
+    there = _windows(maps, row, column).sum((2, 3))
+    shares: np.ndarray = (weights * there).sum(1) / np.maximum(weights.sum(1), _LEAST)
+    return shares
+
+
+def _windows(maps: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """What lies within three cells of a cell of each map, 0 outside: ``[N, 36, 7, 7]``."""
+    count, joints, height, width = maps.shape
+    rows, columns = row[..., None] + _STEPS, column[..., None] + _STEPS
+    is_row, is_column = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
+    window = maps[
+        np.arange(count)[:, None, None, None],
+        np.arange(joints)[:, None, None],
+        np.clip(rows, 0, height - 1)[..., :, None],
+        np.clip(columns, 0, width - 1)[..., None, :],
+    ]
+    return np.where(is_row[..., :, None] & is_column[..., None, :], window, 0)
 
 
 NETWORK = VehiclePoseDefinition()

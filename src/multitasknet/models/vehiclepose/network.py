@@ -32,8 +32,8 @@ class VehiclePose(VehicleCell):
     with a quality head also whether the picture shows one vehicle.
 
     Inputs:
-        - **x**: float32 ``[N, 3, H, W]``, H and W multiples of 32, as
-          :func:`multitasknet.models.vehiclepose.preprocessing.write_inputs` makes it.
+        - **x**: float32 ``[N, 3, H, W]``, H and W multiples of 32, as the definition's
+          ``write_inputs`` makes it.
 
     Outputs:
         All float32, no activation:

@@ -23,11 +23,8 @@ DIRECTIONS = 16
 
 @dataclass(frozen=True)
 class VehiclePoseSpec(Spec):
-    """The architecture of a VehiclePose, at any input size.
-
-    Attributes:
-        quality: whether it has the head that says whether a picture shows one vehicle.
-    """
+    """The architecture of a VehiclePose, at any input size; ``quality`` says whether it has the
+    head that finds whether a picture shows one vehicle."""
 
     network: ClassVar[str] = "vehiclepose"
 

@@ -15,7 +15,7 @@ from ...errors import CheckpointError
 from ...images import resize, write_planes
 from ...vehicle.attributes import COLORS, TYPES, class_names
 from ...vehicle.sample import Sample
-from ..base import Checkpoint, Plan, Shapes
+from ..base import Plan, Shapes
 from ..embedding import EmbeddingNetwork, class_counts, fresh_cells, with_counts
 from .spec import FEATURES, VehicleReIDSpec
 
@@ -68,7 +68,7 @@ class VehicleReIDDefinition(EmbeddingNetwork):
             type_names=class_names(shapes["type.weight"][0], TYPES, "type"),
         )
 
-    def plan(self, found: Checkpoint | None, options: Mapping[str, Any]) -> Plan:
+    def plan(self, found: Any, options: Mapping[str, Any]) -> Plan:
         counts = class_counts(options)
         if found is None:
             return Plan(with_counts(VehicleReIDSpec(), counts))

@@ -36,12 +36,7 @@ STAGES = (
 
 @dataclass(frozen=True)
 class VehicleReIDSpec(EmbeddingSpec):
-    """The architecture of a VehicleReID, at any input size; embeddings are compared by angle.
-
-    Attributes:
-        num_ids: rows of the identity classifier, which only a training has; else 0.
-        color_names, type_names: class names by index.
-    """
+    """The architecture of a VehicleReID, at any input size; embeddings are compared by angle."""
 
     network: ClassVar[str] = "vehiclereid"
 
