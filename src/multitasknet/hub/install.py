@@ -87,7 +87,7 @@ def _install(source: ModelCard, version: str | None, root: Path) -> ModelCard:
                     shutil.copy(asset_path(one), part)
     except OSError as error:
         raise OutputError(
-            f"{folder}: cannot install there ({error}); choose another hub folder"
+            f"{folder}: they cannot be installed there ({error}); choose another hub folder"
         ) from error
     return load_card(card)
 
