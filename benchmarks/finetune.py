@@ -64,9 +64,9 @@ def mindspore_step(x: np.ndarray, p: np.ndarray, ids: np.ndarray) -> Callable[[]
 
 def torch_step(x: np.ndarray, p: np.ndarray, ids: np.ndarray) -> Callable[[], object]:
     sys.path.insert(0, str(TESTS))
-    from torch_network import TorchNet
+    from torch_networks import TorchNet, randomized
 
-    network = TorchNet(MultiTaskNetSpec(num_ids=60)).train()
+    network = randomized(TorchNet(MultiTaskNetSpec(num_ids=60))).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-4, weight_decay=5e-4)
     image, pose, labels = torch.from_numpy(x), torch.from_numpy(p), torch.from_numpy(ids).long()
 

@@ -88,16 +88,16 @@ def torch_network(network: str) -> Any:
     sys.path[:0] = [str(HERE.parent / "tests"), str(HERE.parent / "examples")]
     built: Any
     if network == "multitasknet":
-        from torch_network import TorchNet
+        from torch_networks import TorchNet, randomized
 
         from multitasknet import MultiTaskNetSpec
         from multitasknet.models.multitasknet.spec import Variant
 
-        built = TorchNet(MultiTaskNetSpec(Variant.SEGMENT, stem_pool="symmetric"))
+        built = randomized(TorchNet(MultiTaskNetSpec(Variant.SEGMENT, stem_pool="symmetric")))
     elif network == "poseestnet":
-        from torch_hrnet import PoseHighResolutionNet
+        from torch_networks import PoseHighResolutionNet, randomized
 
-        built = PoseHighResolutionNet()
+        built = randomized(PoseHighResolutionNet())
     else:
         from train_vehiclepose import VehiclePose
 
