@@ -96,7 +96,6 @@ def test_every_format_gives_the_boxes_that_were_written(format, frames, tmp_path
             "image,x1,y1,x2,y2\na,.1,.1,.5,.5\na,0,0,0,0\na,9,9,90,90\n",
             r"a.csv:2: the box \(0.1, 0.1, 0.5, 0.5\) is in shares .*/a.csv:4, .* in pixels",
         ),
-        ("a.csv", "image,x1,y1,x2,y2\na,1,1,9\n", "4 columns; expected 5"),
         ("a.csv", "track,x1,y1,x2,y2\na,1,1,9,9\n", "neither image nor frame is given"),
         ("a.txt", "1,1,5,5,40,40,1\n-2,1,5,5,40,40,1\n", "a.txt:2: frame is '-2'"),
         ("a.txt", "2 0.5 0.5 40 0.2\n", "the box is cx 0.5, cy 0.5, w 40, h 0.2; expected shares"),

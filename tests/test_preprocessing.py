@@ -109,18 +109,3 @@ def test_a_heatmap_lies_in_the_pose_networks_square() -> None:
     assert [divmod(maps[k].argmax(), 64) for k in (4, 5)] == [(32, 32), (12, 42)]
     assert maps[:7].max((1, 2)).tolist() == [0, 0, 0, 0, int(0.6 * 255), 255, 0]
     assert maps[4, 32, 34] == int(0.6 * 255 * np.exp(-0.5))  # one sigma is two map pixels
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        ({"variant": "depth"}, "rgb, segment, heatmap, heatmap+segment"),
-        ({"size": (100, 256)}, "multiples of 32"),
-        ({"keypoints": np.zeros((35, 3))}, "(36, 3)"),
-        ({"keypoints": np.full((36, 3), np.nan)}, "NaN"),
-    ],
-)
-def test_wrong_arguments_are_named(arguments: dict[str, object], named: str) -> None:
-    with pytest.raises(ValueError) as refused:
-        preprocess(np.zeros((9, 9, 3), dtype=np.uint8), **arguments)
-    assert named in str(refused.value)
