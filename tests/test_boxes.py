@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from conftest import ASSETS
 from drawn_sets import write
 from PIL import Image
-from served import serving
 from stores import PixelPredictor, use_in_commands
 
 from multitasknet import DataError, ImageError, crops, find_images, images
@@ -26,7 +23,6 @@ from multitasknet.gallery.entries import read_manifest
 from multitasknet.gallery.gallery import Gallery
 from multitasknet.images import open_picture, read_image
 from multitasknet.report.page import thumbnail
-from multitasknet.server.service import Service
 
 # Two boxes as each program writes them: frame 1, -10,20 to 100,90, which leaves the frame, track 7,
 # confidence 0.9; frame 3, 100,50 to 190,140, of no track, 0.5.
@@ -109,13 +105,6 @@ def test_faults_are_named_by_place_and_value(tmp_path, name, text, message) -> N
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=message):
         read_boxes(tmp_path / name)
-
-
-def test_a_folder_holds_a_text_for_each_frame(tmp_path: Path) -> None:
-    write(tmp_path / "one.txt", "0 .5 .5 .5 .5")
-    write(tmp_path / "two.txt", "1,1,5,5,90,90,1")
-    with pytest.raises(DataError, match="not one text for each frame"):
-        read_boxes(tmp_path)
 
 
 def test_what_is_marked_as_nothing_or_small_is_left_out_and_counted(
@@ -275,16 +264,3 @@ def test_tables_and_pages_show_crops(street, tmp_path, monkeypatch, capsys) -> N
     assert header == '"image","vehicle","x1","y1","x2","y2"' and first.endswith(",0,100,17,250,116")
     sheet = (tmp_path / "vehicles.html").read_text()
     assert all(thumbnail(read_image(one)) in sheet for one in find_images(street / "crops"))
-
-
-def test_the_server_gives_a_crop_and_its_frame(store: Gallery) -> None:
-    with serving(Service(PixelPredictor(), store)) as served:
-        (example, *_) = httpx.get(f"{served.url}/api/gallery").json()["examples"]
-        shown = f"{served.url}/gallery/{example['id']}"
-        x1, y1, x2, y2 = example["box"]
-        crop = Image.open(io.BytesIO(httpx.get(shown).content))
-        assert crop.size == (x2 - x1, y2 - y1)
-        whole = httpx.get(shown, params={"frame": "true"}).content
-        assert Image.open(io.BytesIO(whole)).size == (640, 480)
-        found = httpx.post(f"{served.url}/api/predict", params={"ids": example["id"]})
-        assert found.json()["predictions"][0]["width"] == x2 - x1

@@ -44,9 +44,7 @@ def test_every_form_of_a_picture_gives_its_upright_pixels(tmp_path: Path) -> Non
     [
         ("nowhere.jpg", "nowhere.jpg: the image cannot be read (no such file)"),
         (np.zeros((4, 4)), "float64 [4, 4]; expected uint8 [H, W, 3]"),
-        (np.zeros((0, 4, 3), dtype=np.uint8), "uint8 [0, 4, 3]"),
         (b"", "car.jpg: the image cannot be read (no format of pictures that is known)"),
-        (b"\xff\xd8\xff\xe0 cut", "car.jpg: the image cannot be read"),
         (encode_jpeg(NOISE, 90)[:2000], "car.jpg: the image cannot be read"),
         # A program, which Pillow would have Ghostscript run.
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\n", "it is PostScript"),

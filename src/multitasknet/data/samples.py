@@ -17,7 +17,7 @@ from ..errors import DataError
 from ..files import reading
 from ..images import decode_gray, read_image, read_regular
 from ..models import find_network
-from ..models.base import Spec, check_memory, check_size
+from ..models.base import Spec, Variant, check_memory, check_size
 from ..runtime import usable_workers
 from ..vehicle.attributes import ClassMaps
 from ..vehicle.keypoints import NUM_KEYPOINTS, SURFACES, pose_or_zeros
@@ -50,14 +50,11 @@ def load_sample(record: Record, spec: Spec) -> Sample:
     ImageError; DataError for a stored map that is missing or is not 64x64.
     """
     pixels = read_image(record.image)
-    original, kinds = (pixels.shape[0], pixels.shape[1]), spec.variant
-    maps = load_maps(record, original, heatmaps=kinds.heatmaps, segments=kinds.segments)
+    maps = load_maps(record, (pixels.shape[0], pixels.shape[1]), spec.variant)
     return Sample(pixels, pose_or_zeros(record.keypoints), maps)
 
 
-def load_maps(
-    record: Record, original: tuple[int, int], *, heatmaps: bool = True, segments: bool = True
-) -> np.ndarray:
+def load_maps(record: Record, original: tuple[int, int], kinds: Variant) -> np.ndarray:
     """A record's maps, uint8 ``[M, 64, 64]``; ``original`` is the image's height and width.
 
     Stored segments are blacked where a corner's confidence is below 0.5, as drawn ones are: what
@@ -67,15 +64,15 @@ def load_maps(
     parts = [
         draw_maps(
             pose,
-            heatmaps=heatmaps and record.heatmaps is None,
-            segments=segments and record.segments is None,
+            heatmaps=kinds.heatmaps and record.heatmaps is None,
+            segments=kinds.segments and record.segments is None,
             height=original[0],
             width=original[1],
         )
     ]
-    if heatmaps and record.heatmaps:
+    if kinds.heatmaps and record.heatmaps:
         parts.insert(0, _read_maps(record.heatmaps, NUM_KEYPOINTS))
-    if segments and record.segments:
+    if kinds.segments and record.segments:
         stored = _read_maps(record.segments, len(SURFACES))
         parts.append(stored if record.keypoints is None else gate_segments(stored, pose))
     return np.concatenate(parts)

@@ -180,12 +180,12 @@ class Runner:
 
     def _sample(self, shot: PosedImage) -> Sample:
         """With the maps that a record has stored, where it has some."""
-        record, kinds = shot.record, self.spec.variant
+        record = shot.record
         if record is None or not (record.heatmaps or record.segments):
             return make_sample(shot.pixels, shot.reduced.keypoints, self.spec)
         known = None if shot.pose.origin == "neutral" else shot.pose.keypoints
         record = replace(record, keypoints=known)
-        maps = load_maps(record, shot.shape, heatmaps=kinds.heatmaps, segments=kinds.segments)
+        maps = load_maps(record, shot.shape, self.spec.variant)
         return Sample(shot.pixels, shot.reduced.keypoints, maps)
 
     def _read(
