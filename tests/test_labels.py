@@ -26,7 +26,8 @@ NAME = "0002_c002_00030600_0.jpg"
 ROW = [NAME, "12", "5", "1", *[str(n / 10) for n in range(108)]]
 # NVlabs' columns after the image.
 VALUES = ["64", "48", *[str(value) for n in range(36) for value in (n, 2 * n, n % 2)]]
-CARS = "\u8f66 caf\u00e9"
+# Of GB2312, of GBK, and of GB18030 alone.
+CARS = "\u8f66 caf\u00e9 \u9555 \U00020000"
 
 
 @pytest.mark.parametrize(
