@@ -35,7 +35,7 @@ from multitasknet.cli import main
 from multitasknet.errors import OutputError
 from multitasknet.gallery.gallery import Gallery
 from multitasknet.server.guard import Limits
-from multitasknet.server.process import listen, serve
+from multitasknet.server.process import listen, read_token, serve
 from multitasknet.server.service import CropIds, Service
 
 QUERY = ASSETS / "demo" / "query" / "0011_c006_00000240_1.jpg"
@@ -312,8 +312,9 @@ def test_callers_at_one_time_share_batches_and_are_answered_rightly(small, monke
     assert 1 < max(sizes) <= predictor.batch_size
 
 
-def test_the_token_is_asked_for(small: Served) -> None:
-    with serving(again(small), token="a-long-secret") as guarded:
+def test_the_token_is_asked_for(small: Served, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("a-long-secret\nand a note\n")
+    with serving(again(small), token=read_token(tmp_path / "token")) as guarded:
         right, wrong = ({"Authorization": f"Bearer {one}"} for one in ("a-long-secret", "other"))
         gallery, login = f"{guarded.url}/api/gallery", f"{guarded.url}/api/token"
         for headers, status in (({}, 401), (wrong, 401), (right, 200)):
@@ -440,6 +441,7 @@ def test_the_end_answers_those_who_took_too_long(small, caplog) -> None:
     [
         (["--gallery", "nowhere"], "nowhere"),
         (["--token-file", "missing.txt"], "missing.txt: No such file"),
+        (["--token-file", os.devnull], "expected 8 or more letters"),
         (["--host", "203.0.113.1"], "cannot listen on 203.0.113.1:0"),
         (["--port", "80000"], "--port from 0 to 65535"),
     ],
