@@ -21,8 +21,8 @@ function drawn(tag, attributes) {
   return element;
 }
 
-// Nothing is certain: at most 99 %.
-const percent = (value) => value < 0.01 ? "under 1 %" : `${Math.min(Math.round(100 * value), 99)} %`;
+// The server states at most 0.99.
+const percent = (value) => value < 0.01 ? "under 1 %" : `${Math.round(100 * value)} %`;
 const score = (value) => value > 0.99 ? "> 0.99" : value.toFixed(2);
 const doubted = ({ reason, quality }) => !reason ? ""
   : `${reason[0].toUpperCase()}${reason.slice(1)} (quality ${quality.toFixed(2)}): what follows means little.`;
