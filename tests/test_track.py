@@ -20,7 +20,7 @@ import pytest
 from stores import PixelPredictor
 
 from multitasknet.cli import main
-from multitasknet.errors import DataError, ImageError
+from multitasknet.errors import DataError, ImageError, OutputError
 from multitasknet.gallery.gallery import Gallery
 from multitasknet.images import read_image
 from multitasknet.tracking import run, tracks
@@ -425,6 +425,13 @@ def test_tracks_that_cannot_be_kept_are_refused(tmp_path, row, named) -> None:
         GivenTracks(tmp_path / "gt.txt")
 
 
+@pytest.mark.parametrize("name", ["", "..", "a/b", " a"])
+def test_a_camera_has_a_name_for_a_folder(tmp_path, name) -> None:
+    predictor = PixelPredictor()
+    with pytest.raises(OutputError, match="expected a name that a folder can have"):
+        track([], ByteTrack, predictor, open_output(str(tmp_path), predictor), camera=name)
+
+
 def test_videos_of_several_cameras_are_tracked_in_one_call(
     film, boxes, tmp_path, monkeypatch, capsys
 ) -> None:
@@ -454,6 +461,7 @@ def test_videos_of_several_cameras_are_tracked_in_one_call(
         ("--cameras south,0", "no camera is named north or film0"),
         ("--cameras north,", "start is empty"),
         ("--cameras north,soon", "cameras.csv:2"),
+        ("--cameras north,2026-11-01 --start 2026-11-01", "leave out --start"),
         ("--camera north --start soon", "--start: start cannot be used ('soon' is not a time"),
         ("{film} --camera north --start 2026-11-01", "is of one video"),
         ("rtsp://x/y --camera north", "has no end; give it alone"),

@@ -105,6 +105,8 @@ def _recordings(options: argparse.Namespace) -> Recordings:
     if is_live and len(options.videos) > 1:
         options.usage("a camera's address has no end; give it alone")
     if options.cameras:
+        if options.start:
+            options.usage("--cameras states when each film starts; leave out --start")
         return recordings(options.videos, options.cameras)
     if options.start is None and not is_live:
         options.usage("give --start TIME, when the first file begins")

@@ -14,7 +14,7 @@ import numpy as np
 from ..data.boxes import Box, read_boxes
 from ..errors import DataError, import_extra
 from .detectors import Detections
-from .tracks import PATIENCE, Seen
+from .tracks import PATIENCE, Seen, is_file_name
 from .video import Frame
 
 # Frames in a row that show a vehicle, before it is one.
@@ -22,7 +22,6 @@ _LEAST_FRAMES = 3
 # One less the overlap by which a box goes on with a track. The library's 0.8 loses vehicles that
 # drive far between two of ten frames a second.
 _MATCHING = 0.9
-_FILE_NAME = re.compile(r"[^\s./\\][^/\\]*")
 _LAST_DIGITS = re.compile(r"(\d+)(?:\.[a-z]+)?$", re.ASCII | re.IGNORECASE)
 
 
@@ -114,7 +113,7 @@ class GivenTracks:
         self._detect = GivenDetections(path)
         for number, boxes in self._detect.frames.items():
             for box in boxes:
-                if not _FILE_NAME.fullmatch(box.track):
+                if not is_file_name(box.track):
                     raise DataError(
                         f"{path}: a track of frame {number} is {box.track[:60]!r}; expected a name "
                         f"that a file can have (without tracks use --boxes)"

@@ -12,11 +12,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..errors import OutputError
 from ..inference.predictor import Predictor
 from ..inference.runner import ahead
 from .following import Follower
 from .outputs import Output
-from .tracks import Passage, Seen, Track, describe, gather
+from .tracks import Passage, Seen, Track, describe, gather, is_file_name
 from .video import Frame, Video
 
 logger = logging.getLogger(__name__)
@@ -72,8 +73,10 @@ def track(
         min_quality: tracks whose best crop has less, 0..1, are left out and counted by reason.
 
     Raises:
-        OutputError: tracks cannot be written.
+        OutputError: tracks cannot be written, or a folder cannot have the camera's name.
     """
+    if not is_file_name(camera):
+        raise OutputError(f"camera is {camera!r}; expected a name that a folder can have")
     keeper = _Keeper(predictor, output, camera, min_quality)
     report, began = keeper.report, monotonic()
     try:

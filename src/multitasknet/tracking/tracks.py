@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -133,6 +134,11 @@ def describe(passage: Passage, predictor: Predictor) -> Track | None:
     best = np.argsort(-values, kind="stable")[:_CROPS].tolist()
     mean = _mean([predictions[one] for one in best], predictor.spec.distance == "cosine")
     return Track(passage, tuple(pixels[one] for one in best), mean)
+
+
+def is_file_name(text: str) -> bool:
+    """Whether a camera or track may have this name, which is a folder's or file's, too."""
+    return re.fullmatch(r"[^\s./\\][^/\\]*", text) is not None
 
 
 def _crop(frame: Frame, seen: Seen, vehicles: Sequence[Seen], side: int) -> _Crop | None:
