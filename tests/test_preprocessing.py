@@ -109,3 +109,9 @@ def test_a_heatmap_lies_in_the_pose_networks_square() -> None:
     assert [divmod(maps[k].argmax(), 64) for k in (4, 5)] == [(32, 32), (12, 42)]
     assert maps[:7].max((1, 2)).tolist() == [0, 0, 0, 0, int(0.6 * 255), 255, 0]
     assert maps[4, 32, 34] == int(0.6 * 255 * np.exp(-0.5))  # one sigma is two map pixels
+
+
+@pytest.mark.parametrize("keypoints", [np.zeros((35, 3)), np.full((36, 3), np.nan)])
+def test_what_is_no_pose_is_refused(keypoints: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"keypoints (have shape \(35, 3\)|hold NaN)"):
+        preprocess(np.zeros((9, 9, 3), np.uint8), keypoints)
