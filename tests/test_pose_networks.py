@@ -17,7 +17,7 @@ from multitasknet.models.poseestnet.definition import NETWORK
 from multitasknet.models.vehiclepose import definition as light
 from multitasknet.models.vehiclepose.definition import FRAME, placement
 from multitasknet.models.vehiclepose.spec import STRIDE
-from multitasknet.vehicle.keypoint_metrics import published_metrics
+from multitasknet.vehicle.keypoint_metrics import KeypointErrors, published_metrics
 from multitasknet.vehicle.keypoints import HALF_TURN_KEYPOINTS, MIRRORED_KEYPOINTS
 from vehiclesynth import synthesize
 
@@ -184,7 +184,16 @@ def test_the_training_script_trains_goes_on_and_writes_what_is_read(
         script.main()
     printed = capsys.readouterr().out
     assert "goes on at step 2" in printed and "held-out pictures: PCK@0.05" in printed
-    assert json.loads(output.with_suffix(".json").read_text())["origin"]["steps"] == 3
+    stated = json.loads(output.with_suffix(".json").read_text())
+    assert stated["origin"]["steps"] == 3
+    plain = PoseEstimator(output, backend="mindspore", flip_test=False)
+    held_out = script.read_vehicles(root, held_out=True)
+    errors = KeypointErrors.of(
+        np.stack([one.keypoints for one in plain.estimate([one.pixels for one in held_out])]),
+        np.stack([np.column_stack((v.points, v.hidden == script.VISIBLE)) for v in held_out]),
+        np.array([max(vehicle.pixels.shape[:2]) for vehicle in held_out]),
+    )
+    assert 100 * errors.pck(0.2) == pytest.approx(stated["metrics"]["PCK@0.2"], abs=0.5)
     # The flip test gives a mirrored picture the mirrored pose.
     estimator = PoseEstimator(output, backend="mindspore")
     assert (estimator.size, estimator.spec.pose_convention) == ((64, 64), "visibility")
