@@ -66,20 +66,16 @@ def are_blocked(
     model: Model, eye: np.ndarray, points: np.ndarray, *, before: float = 0.06
 ) -> np.ndarray:
     """Moeller and Trumbore: whether rays meet a triangle that many metres before the points."""
-    triangles = model.mesh.points[model.mesh.triangles].astype(float)
-    first, second = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
-    offset = eye - triangles[:, 0]
-    turned = np.cross(offset, first)
-    blocked = []
-    for ray in points - eye:
-        across = np.cross(ray, second)
-        with np.errstate(all="ignore"):
-            scale = 1 / (first * across).sum(axis=1)
-            u, v = (offset * across).sum(axis=1) * scale, (turned @ ray) * scale
-            reach = (second * turned).sum(axis=1) * scale
-            hit = (u >= 0) & (v >= 0) & (u + v <= 1) & (reach > 0)
-        blocked.append((hit & ((1 - reach) * np.linalg.norm(ray) > before)).any())
-    return np.array(blocked)
+    corners = model.mesh.points[model.mesh.triangles].astype(float)
+    first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    offset, rays = eye - corners[:, 0], (points - eye)[:, None]
+    across, turned = np.cross(rays, second), np.cross(offset, first)
+    with np.errstate(all="ignore"):
+        scale = 1 / (first * across).sum(axis=2)
+        u, v = (offset * across).sum(axis=2) * scale, (rays * turned).sum(axis=2) * scale
+        reach = (second * turned).sum(axis=1) * scale
+        met = (u >= 0) & (v >= 0) & (u + v <= 1) & (reach > 0)
+    return (met & ((1 - reach) * np.linalg.norm(rays, axis=2) > before)).any(axis=1)
 
 
 @pytest.mark.parametrize("kind", TYPES)
