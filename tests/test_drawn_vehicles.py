@@ -28,7 +28,7 @@ from vehiclesynth.model import Model, build_model
 from vehiclesynth.optics import develop
 from vehiclesynth.place import draw_place
 from vehiclesynth.prior import PRIORS, View, draw_crop, draw_view
-from vehiclesynth.scene import Shot, Station, draw_station, shoot
+from vehiclesynth.scene import Shot, Station, draw_station, shoot, shoot_street
 from vehiclesynth.shading import Lamps, PlacedVehicle
 from vehiclesynth.visibility import (
     HIDDEN_BY_ITSELF,
@@ -160,6 +160,15 @@ def test_a_photograph_says_what_hides_its_points(prior, stations, monkeypatch) -
 
 def grey(shot: Shot) -> np.ndarray:
     return np.asarray(Image.open(BytesIO(shot.jpeg)).convert("L")).astype(float)
+
+
+def test_a_street_shows_the_vehicles_that_it_is_given(stations) -> None:
+    models = [model_of("sedan", seed) for seed in range(3)]
+    for given, least in (([], 0), (models, 2)):
+        rng, station = np.random.default_rng(1), stations["real"][1]
+        jpeg, shown = shoot_street(given, station, rng, pixels=96, prior="real")
+        assert max(Image.open(BytesIO(jpeg)).size) == 96
+        assert least <= shown <= len(given)
 
 
 def test_the_keypoints_lie_where_the_picture_shows_the_vehicle(stations) -> None:

@@ -148,16 +148,19 @@ def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, make, wr
     assert not list(tmp_path.iterdir())
 
 
-def test_folders_that_will_not_do_and_a_missing_renderer_are_refused(tmp_path, monkeypatch) -> None:
+def test_what_hinders_it_is_named_and_leaves_nothing(tmp_path, monkeypatch) -> None:
     file = tmp_path / "file"
     file.write_text("keep")
-    for folder, named in (
-        (tmp_path, "not empty"),
-        (file, "a file"),
-        (file / "a", "cannot be made"),
-    ):
+    for folder, named in ((tmp_path, "not empty"), (file, "a file"), (file / "a", "be made")):
         with pytest.raises(SyntheticError, match=named):
             synthesize(folder, **SMALL)
+
+    def is_full(path: Path, rows: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("vehiclesynth.dataset.write_csv", is_full)
+    with pytest.raises(SyntheticError, match=r"could not be finished \(no space left\)"):
+        synthesize(tmp_path / "data", **SMALL)
     monkeypatch.setitem(sys.modules, "embreex.rtcore_scene", None)
     with pytest.raises(SyntheticError, match=r"pip install '.\[synthetic\]'"):
         synthesize(tmp_path / "data", **SMALL)
