@@ -201,12 +201,13 @@ def test_a_batch_has_images_of_vehicles_that_are_alike(vehiclereid, data, tmp_pa
     assert looks[0] == looks[1] != looks[2] != looks[3] == ("type 5", 2)
 
 
-def test_the_losses_are_smallest_where_vehicles_are_apart(vehiclereid) -> None:
+def test_the_losses_are_smallest_where_vehicles_are_apart(vehiclereid, monkeypatch) -> None:
     shared = import_module("identity_training")
+    monkeypatch.setattr(shared, "SCALE", 2.0)
     vehicles, weight = torch.tensor([0, 0, 1, 1]), torch.eye(3)
     apart, mixed = weight[vehicles], weight[[0, 1, 1, 2]]
     assert shared.comparing_loss(apart, vehicles) < shared.comparing_loss(mixed, vehicles)
-    least = np.log1p(2 * np.exp(shared.SCALE * (shared.MARGIN - 1)))
-    right = shared.identity_loss(apart, weight, vehicles)
-    assert float(right) == pytest.approx(least, abs=1e-6)
+    least = np.log1p(2 * np.exp(2 * (shared.MARGIN - 1)))  # CosFace
+    right = float(shared.identity_loss(apart, weight, vehicles))
+    assert right == pytest.approx(least, abs=1e-6)
     assert right < shared.identity_loss(mixed, weight, vehicles)
