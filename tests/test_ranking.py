@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import stores
-from drawn_sets import cityflow, vehicleid, vric
+from drawn_sets import vehicleid, vric
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -61,19 +61,13 @@ def check(result: Any, found: list[list[int]], most: int | None = None) -> None:
     valid, most = [ranks for ranks in found if ranks], most or 10**6
     precisions = [
         sum(n / rank for n, rank in enumerate(ranks, 1) if rank <= most) / min(len(ranks), most)
-        if ranks
-        else np.nan
-        for ranks in found
+        for ranks in valid
     ]
-    first = [ranks[0] for ranks in valid]
-    cmc = [np.mean(np.array(first) <= k) for k in range(1, len(result.cmc) + 1)]
+    first = np.array([ranks[0] for ranks in valid])
+    cmc = [np.mean(first <= k) for k in range(1, len(result.cmc) + 1)]
     np.testing.assert_array_equal(result.cmc, cmc)
     assert result.rank(len(cmc)) == cmc[-1]
-    for k in (0, len(cmc) + 1):
-        with pytest.raises(ValueError, match=f"k is {k}; expected 1 to {len(cmc)}"):
-            result.rank(k)
-    np.testing.assert_allclose(result.average_precisions, precisions, rtol=1e-14)
-    assert result.mAP == pytest.approx(np.nanmean(precisions), rel=1e-14)
+    assert result.mAP == pytest.approx(np.mean(precisions), rel=1e-14)
     assert result.mINP == pytest.approx(np.mean([len(one) / one[-1] for one in valid]), rel=1e-14)
     assert result.valid_queries == len(valid)
     assert result.skipped_queries.tolist() == [q for q, ranks in enumerate(found) if not ranks]
@@ -94,9 +88,7 @@ def cases(draw: st.DrawFn) -> tuple[np.ndarray, ...]:
 
 @settings(max_examples=400, deadline=None)
 @given(cases(), st.integers(1, 20), st.booleans(), st.none() | st.integers(1, 20))
-def test_the_metrics_are_what_the_definition_says(
-    case: tuple[np.ndarray, ...], max_rank: int, own_camera: bool, most: int | None
-) -> None:
+def test_the_metrics_are_what_the_definition_says(case, max_rank, own_camera, most) -> None:
     found = ranks_of_matches(*case, own_camera=own_camera)
     if any(found):
         check(evaluate_ranking(*case, max_rank, own_camera=own_camera, most=most), found, most)
@@ -112,36 +104,24 @@ GOOD = {
     "query_cameras": [1, 1],
     "gallery_cameras": [2, 2, 2],
 }
+POOL = {"query_embeddings": np.zeros((1, 2)), "gallery_embeddings": np.zeros((2, 2))}
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("call", "good", "change", "named"),
     [
-        ({"distances": [[0, 1, 2], [0, np.nan, 2]]}, r"distances has NaN at \[1, 1\]"),
-        ({"distances": np.zeros((0, 3))}, r"distances is float64 \[0, 3\]; expected real numbers"),
-        ({"distances": [["a"]]}, r"distances is <U1 \[1, 1\]"),
-        ({"query_ids": [1, 2, 3]}, r"query_ids is int64 \[3\]; expected integers \[2\]"),
-        ({"gallery_ids": [1.0, 2.0, 3.0]}, r"gallery_ids is float64 \[3\]; expected integers"),
-        ({"query_cameras": [[1, 1]]}, r"query_cameras is int64 \[1, 2\]"),
-        ({"max_rank": 0}, "max_rank is 0; expected an integer of at least 1"),
+        (evaluate_ranking, GOOD, {"distances": [[0, 1, 2], [0, np.nan, 2]]}, r"NaN at \[1, 1\]"),
+        (evaluate_ranking, GOOD, {"distances": np.zeros((0, 3))}, r"distances is float64 \[0, 3\]"),
+        (evaluate_ranking, GOOD, {"query_ids": [1, 2, 3]}, r"query_ids is int64 \[3\]; expected"),
+        (evaluate_ranking, GOOD, {"max_rank": 0}, "max_rank is 0; expected an integer"),
+        (rerank, POOL, {"lambda_value": float("nan")}, "lambda_value is nan; expected a number"),
+        (rerank, POOL, {"gallery_embeddings": np.zeros((2, 3))}, r"\[2, 3\]; expected as many"),
+        (rerank, POOL, {"gallery_embeddings": [[0, 0], [0, np.inf]]}, "NaN or infinity in row 1"),
     ],
 )
-def test_bad_arguments_are_named(change: dict[str, Any], named: str) -> None:
+def test_bad_arguments_are_named(call, good, change, named) -> None:
     with pytest.raises(ValueError, match=named):
-        evaluate_ranking(**GOOD | change)
-
-
-@pytest.mark.parametrize(
-    ("queries", "gallery", "named"),
-    [
-        (np.zeros((2, 5)), np.zeros((3, 4)), r"a is \[2, 5\] and b \[3, 4\]; expected as many"),
-        (np.zeros((2, 1)), [[0.0], [np.inf], [0.0]], "b has NaN or infinity in row 1"),
-        (np.zeros((0, 4)), np.zeros((3, 4)), r"a is float64 \[0, 4\]"),
-    ],
-)
-def test_bad_embeddings_are_named(queries: Any, gallery: Any, named: str) -> None:
-    with pytest.raises(DataError, match=named):
-        squared_distances(queries, gallery)
+        call(**good | change)
 
 
 def test_distances_are_exact_where_float32_would_cancel() -> None:
@@ -182,11 +162,9 @@ def test_a_large_gallery_ranks_in_blocks_as_all_of_it_does(monkeypatch: pytest.M
 # Re-ranking
 
 
-def reference(
-    queries: np.ndarray, gallery: np.ndarray, k1: int, k2: int, lambda_value: float
-) -> list[list[float]]:
+def reference(a: np.ndarray, b: np.ndarray, k1: int, k2: int, lambda_value: float) -> list:
     """Zhong et al., the steps of their released code, on the pool of queries and gallery."""
-    pool = [*queries.tolist(), *gallery.tolist()]
+    pool = [*a.tolist(), *b.tolist()]
     images = range(len(pool))
     squared = [[sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) for b in pool] for a in pool]
     d = [[value / (max(row) or 1) for value in row] for row in squared]
@@ -208,77 +186,47 @@ def reference(
     def jaccard(p: int, g: int) -> float:
         return 1 - np.minimum(v[p], v[g]).sum() / np.maximum(v[p], v[g]).sum()
 
-    count = len(queries)
     return [
-        [(1 - lambda_value) * jaccard(p, g) + lambda_value * d[p][g] for g in images[count:]]
-        for p in images[:count]
+        [(1 - lambda_value) * jaccard(p, g) + lambda_value * d[p][g] for g in images[len(a) :]]
+        for p in images[: len(a)]
     ]
 
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.integers(1, 5),
-    st.integers(1, 14),
-    st.integers(1, 20),
-    st.integers(1, 8),
+    *(st.integers(1, most) for most in (5, 14, 20, 8, 6)),
     st.sampled_from([0, 0.3, 1]),
-    st.integers(1, 6),
     st.integers(0, 2**32 - 1),
 )
 def test_reranking_is_what_the_authors_code_says(
-    queries: int, gallery: int, k1: int, k2: int, lambda_value: float, spread: int, seed: int
+    queries, gallery, k1, k2, spread, lambda_value, seed
 ) -> None:
     # Whole numbers: exact distances, with duplicates and ties when the spread is small.
     rng = np.random.default_rng(seed)
     a, b = (rng.integers(-spread, spread + 1, (count, 2)) for count in (queries, gallery))
     rows = np.stack([*rerank(a, b, k1=k1, k2=k2, lambda_value=lambda_value)])
-    assert (rows.shape, rows.dtype) == ((queries, gallery), np.float32)
+    assert rows.dtype == np.float32
     np.testing.assert_allclose(rows, reference(a, b, k1, k2, lambda_value), atol=1e-6)
 
 
-def test_reranking_with_its_defaults_agrees_on_a_larger_pool() -> None:
-    rng = np.random.default_rng(0)
-    centers = rng.normal(size=(8, 16))
-    a, b = (centers[rng.integers(0, 8, n)] + rng.normal(size=(n, 16)) for n in (10, 110))
-    np.testing.assert_allclose(np.stack([*rerank(a, b)]), reference(a, b, 20, 6, 0.3), atol=1e-6)
-
-
-def test_distances_are_never_held_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    a, b = (rng.normal(size=(count, 2)).astype("f4") for count in (1200, 1200))
+def test_reranking_never_holds_all_distances_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = np.random.default_rng(0).normal(size=(2, 1200, 2)).astype("f4")
     monkeypatch.setattr("multitasknet.ranking.distances._PAIRS", 50_000)
     tracemalloc.start()
-    for _ in rerank(a, b, k1=3, k2=1):
-        pass
+    assert sum(len(row) for row in rerank(a, b, k1=3, k2=1)) == 1200 * 1200
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     # All of them take 5.8 MB in float32.
     assert peak < 4e6
 
 
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        ({"k1": 0}, "k1 is 0; expected an integer"),
-        ({"k2": 2.5}, r"k2 is 2\.5"),
-        ({"lambda_value": float("nan")}, "lambda_value is nan; expected a number from 0 to 1"),
-        ({"gallery_embeddings": np.zeros((2, 3))}, r"\[1, 2\] and gallery_.* \[2, 3\]; expected"),
-    ],
-)
-def test_what_cannot_be_ranked_is_refused_with_the_reason(options: dict, named: str) -> None:
-    good = {"query_embeddings": np.zeros((1, 2)), "gallery_embeddings": np.zeros((2, 2))}
-    with pytest.raises(ValueError, match=named):
-        rerank(**good | options)
-
-
 # Protocols
 
 
-Row = tuple[int, int, object]
 SPEC = MultiTaskNetSpec(multi_task=False)
 
 
-def measured(protocol: str, query: list[Row], gallery: list[Row], spec=SPEC) -> Evaluation:
+def measured(protocol: str, query: list, gallery: list, spec=SPEC) -> Evaluation:
     """Images by vehicle, camera and embedding (and track)."""
     splits = [
         Split(name, tuple(Record(Path("x"), *row[:2], track=(*row, None)[3]) for row in rows))
@@ -296,9 +244,8 @@ def test_vehicleid_draws_an_image_of_each_vehicle_and_gives_mean_and_deviation()
     images = [(1, 3, 0), (1, 3, 6), (2, 3, 5), (2, 3, 20)]
     found = measured("vehicleid", images[:1], images[1:])
     ids, cameras = np.array([1, 1, 2, 2]), np.full(4, 3)
-    galleries = [
-        sorted(one.gallery.tolist()) for one in PROTOCOLS["vehicleid"].drawn(ids, cameras, 1)
-    ]
+    draws = PROTOCOLS["vehicleid"].drawn(ids, cameras, 1)
+    galleries = [sorted(one.gallery.tolist()) for one in draws]
     assert len(galleries) == found.ranking.draws == 10
     assert len({tuple(one) for one in galleries}) > 2
     assert {(ids[first], ids[second]) for first, second in galleries} == {(1, 2)}
@@ -306,20 +253,7 @@ def test_vehicleid_draws_an_image_of_each_vehicle_and_gives_mean_and_deviation()
     assert found.metrics["mAP"] == pytest.approx(np.mean(precisions))
     assert found.deviations["mAP"] == pytest.approx(np.std(precisions))
     assert found.ranking.rank(1) == pytest.approx(np.mean(precisions) / 50 - 1)
-    assert (found.ranking.rank(2), found.ranking.valid_queries, found.breakdown) == (1, 2, {})
-    assert measured("vehicleid", images[:1], images[1:]).metrics == found.metrics
-    with pytest.raises(DataError, match="none of the 0 queries has a gallery image of its vehicle"):
-        measured("vehicleid", images[:1], images[2:3])
-
-
-def test_veriwild_leaves_the_querys_own_camera_out() -> None:
-    gallery = [(2, 5, 1), (3, 5, 3), (2, 7, 4), (3, 7, 8)]
-    found = measured("veriwild", [(2, 5, 0), (3, 6, 10)], gallery)
-    # The first: 1 is its own camera's, so 3 (another vehicle), then 4. The second: 8, 4, 3, 1.
-    assert found.metrics["mAP"] == pytest.approx(100 * (1 / 2 + (1 + 2 / 3) / 2) / 2)
-    assert (found.ranking.rank(1), found.ranking.rank(2)) == (0.5, 1)
-    with pytest.raises(DataError, match=r"none of the 1 queries .* from another camera"):
-        measured("veri", [(2, 5, 0)], gallery[:2])
+    assert (found.ranking.rank(2), found.ranking.valid_queries) == (1, 2)
 
 
 def test_cityflow_counts_the_100_nearest_and_ranks_tracks_too() -> None:
@@ -328,92 +262,63 @@ def test_cityflow_counts_the_100_nearest_and_ranks_tracks_too() -> None:
     assert found.metrics["mAP"] == pytest.approx(100 * (1 + 2 / 3) / 2)
     # The first track's mean is 5, the other's 4.
     assert found.rankings["by track"].mAP == pytest.approx((1 / 2 + 2 / 3) / 2)
-    assert list(found.columns) == ["x", "by track"]
     assert list(measured("veri", query, gallery).rankings) == ["plain"]
     # 101 images of another vehicle are between the matches: the second does not count.
     far = [(7, 2, 1), *((8, 3, n) for n in range(2, 103)), (7, 2, 103)]
     assert measured("cityflow", [(7, 1, 0)], far).metrics["mAP"] == pytest.approx(50)
 
 
-def test_track_means_are_compared_by_angle_as_embeddings_are() -> None:
+@pytest.mark.parametrize(("query", "ranks"), [(20, [2, 3]), (24, [1, 2])])
+def test_track_means_are_compared_by_angle_as_embeddings_are(query, ranks) -> None:
     # Vehicle 7 at 90 and -30 degrees (mean 30), vehicle 8 at 14; the mean's length is a half.
     def at(degrees: float) -> tuple[float, float]:
         return np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
 
     gallery = [(7, 2, at(90), 1), (7, 2, at(-30), 1), (8, 3, at(14), 2)]
-    found = measured("cityflow", [(7, 1, at(20))], gallery, replace(SPEC, distance="cosine"))
-    # 8 is 6 degrees from the query and 7's mean 10; not made longer, it would be further still.
-    assert found.rankings["by track"].ranks.tolist() == [2, 3]
-    found = measured("cityflow", [(7, 1, at(24))], gallery, replace(SPEC, distance="cosine"))
-    assert found.rankings["by track"].ranks.tolist() == [1, 2]
+    found = measured("cityflow", [(7, 1, at(query))], gallery, replace(SPEC, distance="cosine"))
+    # 8 is 6 or 10 degrees from the query, 7's mean 10 or 6.
+    assert found.rankings["by track"].ranks.tolist() == ranks
 
 
 def test_what_makes_figures_not_comparable_is_said(tmp_path: Path) -> None:
     (stated,) = caveats(read_dataset(vric(tmp_path / "vric")), PROTOCOLS["veri"])
-    assert stated == (
-        "published figures are of 2,811 queries and 2,811 gallery images, these of 1 queries and 1 "
-        "gallery images"
-    )
+    assert stated.startswith("published figures are of 2,811 queries and 2,811 gallery images")
     dataset = read_dataset(vehicleid(tmp_path / "vehicleid"))
     assert caveats(dataset, PROTOCOLS["vehicleid"]) == []
     assert caveats(dataset, PROTOCOLS["veri"]) == [
         "the protocol of this data set is vehicleid",
         "where a camera is unknown, images of the query's own camera count",
     ]
-    assert len(caveats(read_dataset(cityflow(tmp_path / "city")), PROTOCOLS["veri"])) == 2
 
 
 # Camera means
 
 
-VEHICLES, CAMERAS = 60, 4
-
-
 def cast() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Embeddings of each vehicle before each camera, which adds its own; vehicles; cameras."""
     rng = np.random.default_rng(0)
-    ids, cameras = np.repeat(np.arange(VEHICLES), CAMERAS), np.tile(np.arange(CAMERAS), VEHICLES)
-    own = rng.normal(size=(VEHICLES, stores.WIDTH))[ids]
-    noise = 0.4 * rng.normal(size=own.shape)
-    return own + noise + 3 * rng.normal(size=(CAMERAS, stores.WIDTH))[cameras], ids, cameras
+    ids, cameras = np.repeat(np.arange(60), 4), np.tile(np.arange(4), 60)
+    own = rng.normal(size=(60, stores.WIDTH))[ids]
+    own += 0.4 * rng.normal(size=own.shape) + 3 * rng.normal(size=(4, stores.WIDTH))[cameras]
+    return own, ids, cameras
 
 
-def quality(embeddings: np.ndarray, ids: np.ndarray, cameras: np.ndarray) -> float:
-    first = cameras == 0
-    labels = (half for one in (ids, cameras) for half in (one[first], one[~first]))
-    distances = squared_distances(embeddings[first], embeddings[~first])
-    return evaluate_ranking(distances, *labels).mAP
-
-
-def test_vehicles_are_found_across_cameras_with_casts_of_their_own() -> None:
-    embeddings, ids, cameras = cast()
-    centered = center_cameras(embeddings, cameras)
-    assert quality(embeddings, ids, cameras) < 0.7 < 0.9 < quality(centered, ids, cameras)
-    # Unit length stays unit length, so distances are still those of angles.
-    lengths = (np.linalg.norm(one, axis=1) for one in (centered, embeddings))
-    np.testing.assert_allclose(*lengths, rtol=1e-5)
-
-
-def test_images_of_small_and_unknown_cameras_lose_the_mean_of_all() -> None:
+def test_each_camera_loses_its_mean_and_small_and_unknown_ones_that_of_all() -> None:
     embeddings, _, cameras = cast()
     cameras = np.where((cameras == 3) & (np.arange(len(cameras)) > 150), 9, cameras)
     cameras[cameras == 2] = -1
     centered, mean = center_cameras(embeddings, cameras), embeddings.mean(axis=0)
-    for one in (-1, 3, 9):
-        left = embeddings[cameras == one] - mean
-        left *= (np.linalg.norm(embeddings[cameras == one], axis=1) / np.linalg.norm(left, axis=1))[
-            :, None
-        ]
+    for one in (0, 1, -1, 3, 9):
+        own = embeddings[cameras == one]
+        left = own - (own.mean(axis=0) if one in (0, 1) else mean)
+        # Unit length stays unit length, so distances are still those of angles.
+        left *= np.linalg.norm(own, axis=1, keepdims=True) / np.linalg.norm(left, axis=1)[:, None]
         np.testing.assert_allclose(centered[cameras == one], left, rtol=1e-4, atol=1e-5)
     # A camera that saw one thing alone has nothing left, and no NaN.
     same = np.concatenate([np.ones((50, 3)), np.eye(3)])
     assert not center_cameras(same, np.array([1] * 50 + [-1] * 3))[:50].any()
-
-
-def test_without_a_large_camera_there_is_no_mean_to_take_away() -> None:
-    for cameras in (np.arange(240) % 5, np.full(240, -1)):
-        with pytest.raises(DataError, match=r"none of the cameras of 240 images took 50"):
-            center_cameras(np.ones((240, 2)), cameras)
+    with pytest.raises(DataError, match=r"none of the cameras of 240 images took 50"):
+        center_cameras(np.ones((240, 2)), np.arange(240) % 5)
 
 
 def test_a_gallery_is_grouped_and_linked_without_its_cameras() -> None:
@@ -427,11 +332,10 @@ def test_a_gallery_is_grouped_and_linked_without_its_cameras() -> None:
     limit = gallery.centered_rates().distance_at(0.01)
     first, second = np.triu_indices(len(ids), k=1)
     for find in (gallery.group, lambda **how: gallery.link(**how, progress=False)):
-        right = {}
+        right = []
         for centered in (False, True):
             found = find(max_distance=limit, center_cameras=centered)
-            places = [int(path.stem) for path in found.images]
-            vehicles = found.vehicles[np.argsort(places)]
+            vehicles = found.vehicles[np.argsort([int(path.stem) for path in found.images])]
             together = vehicles[first] == vehicles[second]
-            right[centered] = int((together & (ids[first] == ids[second])).sum())
-        assert right[False] < 20 < 150 < right[True]
+            right.append(int((together & (ids[first] == ids[second])).sum()))
+        assert right[0] < 20 < 150 < right[1]

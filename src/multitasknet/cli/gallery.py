@@ -130,7 +130,7 @@ def _add(options: argparse.Namespace) -> None:
     if options.images and options.manifest:
         options.usage("give images or --manifest, not both")
     if options.boxes and not options.images:
-        options.usage("--boxes is of frames: give these; boxes of a manifest are its columns")
+        options.usage("--boxes is of frames: give these")
     if not (options.images or options.manifest or options.reembed):
         options.usage("give images, or --manifest, or --reembed alone")
     entries = _entries(options)
@@ -227,15 +227,14 @@ def _link(options: argparse.Namespace) -> None:
     from ..gallery.journeys import read_travel_times
 
     gallery = _opened(options)
-    limit, centered = distance_of(options, gallery), options.center_cameras
-    learn = options.travel_times == "learn"
-    given = None if learn or not options.travel_times else read_travel_times(options.travel_times)
+    times = options.travel_times
+    learn = times == "learn"
     groups = gallery.link(
-        max_distance=limit,
+        max_distance=distance_of(options, gallery),
         window=options.window,
-        travel_times=given,
+        travel_times=read_travel_times(times) if times and not learn else None,
         learn=learn,
-        center_cameras=centered,
+        center_cameras=options.center_cameras,
     )
     if options.json:
         print_json([groups.counts | {"travel_times": _as_rows(groups.travel_times)}])
@@ -277,15 +276,14 @@ def _as_rows(travels: Mapping[tuple[str, str], Travel]) -> list[dict[str, Any]]:
 
 
 def _print_travels(title: str, travels: Mapping[tuple[str, str], Travel]) -> None:
-    columns = {"vehicles": "vehicles", "median s": "median", "spread s": "spread"}
+    named = {" -> ".join(way): one for way, one in travels.items()}
+    columns = {
+        "vehicles": {way: one.vehicles for way, one in named.items()},
+        "median s": {way: one.median for way, one in named.items()},
+        "spread s": {way: one.spread for way, one in named.items()},
+    }
     print()
-    print_table(
-        title,
-        {
-            column: {" -> ".join(way): getattr(one, name) for way, one in travels.items()}
-            for column, name in columns.items()
-        },
-    )
+    print_table(title, columns)
 
 
 def _opened(options: argparse.Namespace) -> Gallery:

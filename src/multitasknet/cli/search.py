@@ -158,9 +158,7 @@ def _search(options: argparse.Namespace) -> None:
     for target in filter(None, (options.output, options.submission)):
         check_output(target, inputs=images)
     if options.submission and folder is None:
-        raise GalleryError(
-            "a store has no order that a challenge knows; give the challenge's folder as gallery"
-        )
+        raise GalleryError("a store has no list; give the challenge's folder as gallery")
     predictor = make_predictor(options)
     gallery = open_gallery(options.gallery, predictor)
     setting = gallery.plan(options.where)
@@ -250,8 +248,8 @@ def _group(options: argparse.Namespace) -> None:
     gallery = find_gallery(options.gallery)
     if isinstance(gallery, Path) or options.boxes:
         gallery = open_gallery(options.gallery, make_predictor(options), boxes=options.boxes)
-    limit, centered = distance_of(options, gallery), options.center_cameras
-    groups = gallery.group(max_distance=limit, center_cameras=centered)
+    limit = distance_of(options, gallery)
+    groups = gallery.group(max_distance=limit, center_cameras=options.center_cameras)
     table = groups.write(options.output / "vehicles.csv")
     sheet = write_contact_sheet(options.output / "vehicles.html", groups)
     print_rows(groups.counts | {"table": table, "contact sheet": sheet})

@@ -35,10 +35,8 @@ T = TypeVar("T")
 
 # Rows that are committed at once: what an interruption can cost.
 BATCH = 1000
-# Pictures and frames that are read at once.
-_READ = 64
-# Pictures that an actor gets at once.
-_TASK = 64
+# Pictures and frames that are read, or that an actor gets, at once.
+_PART = 64
 # What an entry can state, and what stays when a row is embedded again.
 _STATED, _UNSTATED = ("camera", "time", "track"), ("pinned", "first", "last", "heading")
 _COMPARED = ("id", "image", "box", "sha256", "pose_origin", "keypoints", "origin")
@@ -60,9 +58,9 @@ def add_entries(
     embedder: Embedder,
     entries: Sequence[Entry],
     *,
-    min_quality: float = 0.0,
-    reembed: bool = False,
-    progress: bool = True,
+    min_quality: float,
+    reembed: bool,
+    progress: bool,
 ) -> AddReport:
     """Embed and store what is new or has changed; arguments and errors are :meth:`.Gallery.add`'s.
 
@@ -79,16 +77,12 @@ def add_entries(
     hidden = None if progress else True
     with tqdm(desc="add", total=len(entries), unit="image", disable=hidden) as bar:
         adding = _Adding(store, embedder.origin, types, bar)
-        try:
-            for chunk in chunks(adding.rows(embedder, entries, min_quality), BATCH):
-                if not reembed:
-                    store.check_origin(embedder.origin)
-                store.merge(chunk, insert=True)
-                adding.report.added += len(chunk)
-                bar.update(len(chunk))
-        except KeyboardInterrupt:
-            logger.warning("%d pictures were added; the same command goes on", adding.report.added)
-            raise
+        for chunk in chunks(adding.rows(embedder, entries, min_quality), BATCH):
+            if not reembed:
+                store.check_origin(embedder.origin)
+            store.merge(chunk, insert=True)
+            adding.report.added += len(chunk)
+            bar.update(len(chunk))
     return adding.report
 
 
@@ -135,7 +129,6 @@ class _Adding:
         self._stated = [*_STATED, *(name for name in store.columns if name not in OWN_COLUMNS)]
 
     def skip(self, name: str, error: ImageError) -> None:
-        """Note a picture that cannot be read."""
         self.report.broken[name] = str(error).removeprefix(f"{name}: ")
         logger.warning("%s is left out: %s", name, self.report.broken[name])
         self._bar.update(1)
@@ -173,7 +166,7 @@ class _Adding:
         frames: dict[Path, list[Entry]] = {}
         for entry in entries:
             frames.setdefault(entry.image, []).append(entry)
-        for part in chunks(frames.values(), _READ):
+        for part in chunks(frames.values(), _PART):
             loaded = [both for some in pool.map(self._load, part) for both in some]
             rows |= self._moved(loaded, rows)
             for entry, picture in loaded:
@@ -193,7 +186,6 @@ class _Adding:
             self._store.merge(corrections)
 
     def _load(self, entries: Sequence[Entry]) -> list[tuple[Entry, Picture]]:
-        """What entries of one image show; nothing is decoded."""
         frame, loaded = Frame(entries[0].image), []
         for entry in entries:
             try:
@@ -212,7 +204,6 @@ class _Adding:
         return {row["id"]: row for row in rows}
 
     def _given(self, entry: Entry) -> dict[str, Any]:
-        """The columns that an entry states."""
         stated = {**entry.more, "camera": entry.camera, "track": entry.track, "time": entry.time}
         given = {
             name: own_value(value, self._types.get(name))
@@ -223,7 +214,6 @@ class _Adding:
         return given | {"id": entry.id, "image": str(entry.image), "box": box}
 
     def _is_same(self, entry: Entry, picture: Picture, row: Mapping[str, Any]) -> bool:
-        """Whether the row is what would be embedded."""
         if not row or row["origin"] != self._origin or row["sha256"].hex() != picture.sha256:
             return False
         if entry.record is None or entry.record.keypoints is None:
@@ -250,21 +240,19 @@ class _Adding:
         }
         # Of several rows with these bytes one moves.
         moved = {entry.id: id for id, entry in gone.items()}
-        if not moved:
-            return {}
-        self._store.rename({id: (gone[id].id, str(gone[id].image)) for id in moved.values()})
-        self.report.moved += len(moved)
+        if moved:
+            self._store.rename({id: (gone[id].id, str(gone[id].image)) for id in moved.values()})
+            self.report.moved += len(moved)
         return self._rows_of(moved)
 
 
 def _is_text(name: str) -> bool:
-    """Whether a name can be written as UTF-8."""
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 @dataclass(frozen=True)
 class RayEmbedder:
-    """Embeds on Ray, for :meth:`.Gallery.add`."""
+    """Embeds on Ray."""
 
     origin: EmbeddingOrigin
     actors: Sequence[Any]
@@ -272,7 +260,6 @@ class RayEmbedder:
     def stream(
         self, images: Iterable[Any], *, skip: Callable[[str, ImageError], object]
     ) -> Iterator[Prediction]:
-        """Predictions as they come, each with its image's place in ``index``."""
         from ray.util import ActorPool
 
         pool, first = ActorPool(self.actors), 0
@@ -283,7 +270,7 @@ class RayEmbedder:
                 skip(name, error)
             yield from predictions
 
-        for task in chunks(images, _TASK):
+        for task in chunks(images, _PART):
             if not pool.has_free():
                 yield from finished()
             pool.submit(lambda actor, asked: actor.embed.remote(*asked), (first, task))
@@ -336,8 +323,6 @@ def check_same_origin(found: Sequence[EmbeddingOrigin], origin: EmbeddingOrigin)
 
 
 class _Actor:
-    """A network of its own."""
-
     def __init__(self, settings: Mapping[str, Any]) -> None:
         from ..inference.predictor import Predictor
 
@@ -347,7 +332,6 @@ class _Actor:
         return self._predictor.origin
 
     def embed(self, first: int, images: Sequence[Any]) -> tuple[list[Prediction], dict[str, Any]]:
-        """Predictions, whose places begin at the first one's, and what cannot be read."""
         broken: dict[str, Any] = {}
         found = self._predictor.stream(images, skip=broken.__setitem__)
         return [replace(one, index=first + one.index) for one in found], broken

@@ -27,16 +27,13 @@ class Comparison:
     first: Prediction
     second: Prediction
     distance: float  # squared Euclidean, of their embeddings
-    # What each surface of the vehicle contributes; empty where a pose is missing, or where an image
-    # does not show one vehicle.
-    parts: tuple[Part, ...]
-    rate: Rate | None = None  # of pairs of strangers in the gallery as near; None without one
-    # That a row of the gallery so far from the first image shows its vehicle, 0..1; None without a
-    # gallery, or unless the user measured it.
+    parts: tuple[Part, ...]  # of each surface; empty without poses, or one vehicle in both
+    # Of pairs of strangers as near, and that a row so far away shows the first image's vehicle;
+    # None without a gallery, or where that is not known.
+    rate: Rate | None = None
     probability: float | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """What the command gives as JSON."""
         both = {"first": self.first.as_json(), "second": self.second.as_json()}
         found = meaning(self.distance, self.rate, self.probability)
         return found | both | agreement_as_json(self.parts)
@@ -81,8 +78,7 @@ def compared(
     distance = float(squared_distances(first.embedding[None], second.embedding[None])[0, 0])
     if first.reason or second.reason:
         return Comparison(first, second, distance, ())
-    parts = parts_of((first.pose, second.pose), shown)
-    if gallery is None:
-        return Comparison(first, second, distance, parts)
-    (meant,) = gallery.judged(first.embedding, [distance], predictor.calibration)
+    parts, meant = parts_of((first.pose, second.pose), shown), (None, None)
+    if gallery is not None:
+        (meant,) = gallery.judged(first.embedding, [distance], predictor.calibration)
     return Comparison(first, second, distance, parts, *meant)

@@ -31,11 +31,8 @@ from .store import check_names
 
 logger = logging.getLogger(__name__)
 
-_GIVEN = ("id", "image", "camera", "time", "track")
-# Of the manifest of exported crops.
-_WRITTEN = ("image", "id", "camera", "time", "track")
+_GIVEN = ("image", "id", "camera", "time", "track")
 _JPEG_QUALITY = 95
-_SHOWN = 5
 _EXPECTED = "expected a CSV file with a header, or Parquet"
 
 
@@ -48,7 +45,7 @@ def entries_of(places: Iterable[Path], root: Path | None = None) -> list[Entry]:
     found: dict[str, Entry] = {}
     for place in places:
         for record in _records_of(place):
-            image = record.image if root else _resolved(record.image)
+            image = record.image if root else record.image.resolve()
             id = Path(os.path.relpath(image, root)).as_posix() if root else str(image)
             camera = "" if record.camera_id == UNKNOWN_CAMERA else str(record.camera_id)
             record = replace(record, image=image)
@@ -107,14 +104,14 @@ def write_crops(folder: Path, rows: Iterable[dict[str, Any]], own: Sequence[str]
 
     This manifest has the user's ``own`` columns, too. Returns how many were written; OutputError.
     """
-    if folder.exists():  # said before the work, not after
+    if folder.exists():
         raise OutputError(f"{folder}: something is there already; give a new folder")
     ordered = sorted(rows, key=lambda row: str(row["image"]))
     count = 0
     with replacing(folder) as part:
         part.mkdir()
         with (part / "crops.csv").open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, [*_WRITTEN, *own], extrasaction="ignore")
+            table = csv.DictWriter(file, [*_GIVEN, *own], extrasaction="ignore")
             table.writeheader()
             for image, group in groupby(ordered, key=lambda row: row["image"]):
                 frame = Frame(image)
@@ -132,24 +129,17 @@ def write_crops(folder: Path, rows: Iterable[dict[str, Any]], own: Sequence[str]
     return count
 
 
-def _resolved(path: Path) -> Path:
-    # Unlike Path.resolve, it does not fail on links that lead to themselves.
-    return Path(os.path.realpath(path))
-
-
 def read_manifest(path: Path) -> list[Entry]:
     """Pictures from a CSV with a header, or a Parquet file.
 
-    Columns: ``image`` (relative paths start at the manifest's folder), and as wanted ``id`` (the
-    image's resolved path without it, and the box), ``camera``, ``time`` (ISO 8601, or seconds since
-    1970; UTC if a zone is given), ``track``, a box in the picture as ``x1, y1, x2, y2`` or ``x, y,
-    w, h`` (empty for the whole picture), and any others, which become columns of the gallery.
+    Columns: ``image`` (relative paths start at the manifest's folder), and as wanted ``id`` (else
+    path and box), ``camera``, ``time`` (ISO 8601, or seconds since 1970; UTC if a zone is given),
+    ``track``, a box as ``x1, y1, x2, y2`` or ``x, y, w, h`` (empty for the whole picture), and any
+    others, which become columns of the gallery.
 
-    Raises:
-        GalleryError: a damaged file, names of columns that cannot be stored, faulty times and
-            boxes, missing pictures.
-        DataError: a CSV that is not text; boxes in pixels and in shares together.
-        ImageError: a picture with boxes is none.
+    GalleryError for a damaged file, names of columns that cannot be stored, faulty times and boxes,
+    missing pictures; DataError for a CSV that is not text, or boxes in pixels and in shares
+    together; ImageError for a picture with boxes that is none.
     """
     with reading(path, GalleryError, "the manifest cannot be read", _EXPECTED):
         columns = _columns(path)
@@ -162,11 +152,10 @@ def read_manifest(path: Path) -> list[Entry]:
     missing = [str(one.image) for one in entries if not os.path.isfile(one.image)]  # noqa: PTH113
     if missing:
         raise GalleryError(
-            f"{path}: {len(missing)} pictures are missing: {', '.join(missing[:_SHOWN])}; fetch "
-            f"them, or take their rows out"
+            f"{path}: {len(missing)} pictures are missing, such as {missing[0]}; fetch them, or "
+            f"take their rows out"
         )
-    entries = list(_cut_out(path, entries))
-    if not entries:
+    if not (entries := list(_cut_out(path, entries))):
         raise GalleryError(f"{path}: there are no rows; give at least one picture")
     return entries
 
@@ -224,7 +213,6 @@ def _number(text: str) -> int | float | None:
 
 
 def _box_columns(columns: Iterable[str]) -> tuple[str, ...]:
-    """The columns that are boxes, if any; GalleryError for those that cannot be used."""
     names = {name.casefold(): name for name in columns}
     if "bbox" in names:
         raise GalleryError(
@@ -243,7 +231,7 @@ def _entry(path: Path, number: int, row: dict[str, Any], of_box: Sequence[str]) 
     cells = [row.pop(name) for name in of_box]
     with reading(f"{path}, row {number}", GalleryError, "cannot be used", "correct the row"):
         time = parse_time(row.get("time"))
-        image = _resolved(path.parent / path_in(str(row["image"])))
+        image = (path.parent / path_in(str(row["image"]))).resolve()
         # A row without a box is a whole picture.
         box = None if set(cells) <= {None} else box_corners(of_box, cells)
     more = {name: value for name, value in row.items() if name not in _GIVEN}
@@ -252,14 +240,13 @@ def _entry(path: Path, number: int, row: dict[str, Any], of_box: Sequence[str]) 
 
 
 def _word(value: object) -> str:
-    """An id or camera as text; a whole number that was written as a decimal without it."""
+    # A whole number may have been written as a decimal.
     text = "" if value is None else str(value).strip()
     whole, _, rest = text.partition(".")
     return whole if rest == "0" and whole.lstrip("-").isdigit() else text
 
 
 def _cut_out(path: Path, entries: Sequence[Entry]) -> Iterator[Entry]:
-    """The entries with their boxes fitted to their pictures, without those that are too small."""
     given = {f"{path}, row {number}": one for number, one in enumerate(entries, start=1) if one.box}
     boxes = [Box(one.image, one.box) for one in given.values() if one.box]
     relative = are_relative([box.xyxy for box in boxes], list(given))

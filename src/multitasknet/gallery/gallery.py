@@ -62,7 +62,6 @@ DEMO = "demo"
 _EMBEDDING = "embedding"
 # LanceDB sums in float32; what it finds is ranked again in float64.
 _SPARE = 16
-_GROUPED_BY = ("camera", "color", "type")
 # Neighbours of each row that are looked at to link.
 _NEIGHBORS = 50
 # Rows that say how many of all are near a query.
@@ -182,25 +181,23 @@ class Gallery(Store):
             max_distance: squared Euclidean; rows further away are left out.
             exact: compare all rows that ``where`` keeps, however many they are. Embeddings are
                 stored as float16: distances closer than its steps may come in another order.
-            group_by: ``camera``, ``color`` or ``type``; of each only the nearest row is given.
+            group_by: ``camera``: of each only the nearest row is given.
             calibration: of the network that made queries and rows, for the hits' probabilities.
 
         Raises:
             DataError: queries of another width, or not finite.
             GalleryError: a condition or column that cannot be used.
         """
-        if group_by not in (None, *_GROUPED_BY):
-            raise GalleryError(f"group_by is {group_by!r}; expected {', '.join(_GROUPED_BY)}")
+        if group_by not in (None, "camera"):
+            raise GalleryError(f"group_by is {group_by!r}; expected camera")
         queries, _ = check_embedding_pair("queries", queries, "rows", np.zeros((1, self.width)))
         check_count("top", top)
         condition = self.condition(where)
         setting = None if exact else self.plan(condition)
         found = []
+        find = self._nearest if group_by is None else self._nearest_of_each_camera
         for query in queries:
-            if group_by is None:
-                hits = self._nearest(query, top, condition, setting)
-            else:
-                hits = self._nearest_of_each(query, top, condition, setting, group_by)
+            hits = find(query, top, condition, setting)
             hits = [one for one in hits if max_distance is None or one.distance <= max_distance]
             meant = self.judged(query, [one.distance for one in hits], calibration)
             found.append(
@@ -232,18 +229,17 @@ class Gallery(Store):
             Hit(GalleryRow.of(rows[one]), float(distances[one])) for one in nearest(distances, top)
         ]
 
-    def _nearest_of_each(
-        self, query: np.ndarray, top: int, where: str | None, setting: Setting | None, column: str
+    def _nearest_of_each_camera(
+        self, query: np.ndarray, top: int, where: str | None, setting: Setting | None
     ) -> list[Hit]:
-        """The nearest row of each value, asking for other values until there are enough."""
         best: dict[str, Hit] = {}
         while len(best) < top:
-            others = f"not ({any_of(column, best)})" if best else None
+            others = f"not ({any_of('camera', best)})" if best else None
             hits = self._nearest(query, 4 * top, all_of([where, others]), setting)
-            for hit in hits:
-                best.setdefault(getattr(hit.row, column), hit)
             if not hits:
                 break
+            for hit in hits:
+                best.setdefault(hit.row.camera, hit)
         return list(best.values())[:top]
 
     def add(
@@ -263,14 +259,12 @@ class Gallery(Store):
         Args:
             predictor: what embeds, here or on Ray.
             entries: pictures and folders, or entries such as those of :func:`.read_manifest`.
-            min_quality: new pictures of less, 0..1, are left out and counted by reason (see
-                :class:`multitasknet.Prediction`).
+            min_quality: new pictures of less, 0..1, are left out and counted by reason.
             reembed: replace rows of other weights.
 
-        Raises:
-            GalleryError: rows of other weights are there, unless ``reembed``; ids that occur
-                twice; own columns that cannot be stored, which change nothing.
-            OutputError: the store cannot be written; what was committed stays.
+        GalleryError for rows of other weights, unless ``reembed``, for ids that occur twice, and
+        for own columns that cannot be stored, which change nothing; OutputError if the store cannot
+        be written, where what was committed stays.
         """
         given = list(entries)
         known = [one for one in given if isinstance(one, Entry)]
@@ -286,10 +280,7 @@ class Gallery(Store):
     def add_predicted(
         self, origin: EmbeddingOrigin, rows: Iterable[tuple[Prediction, Mapping[str, object]]]
     ) -> None:
-        """Store rows, such as tracks, whose predictions are made already; errors as :meth:`add`.
-
-        Each is a prediction, and the other columns, ``id`` and ``image`` among them.
-        """
+        """Store predictions, each with the other columns of its row; errors as :meth:`add`."""
         self.check_origin(origin)
         made = {"origin": origin_text(origin)}
         self.merge([{**predicted(one, self), **given, **made} for one, given in rows], insert=True)
@@ -305,11 +296,11 @@ class Gallery(Store):
         columns = ["id", "image", "box", "pose_origin", "keypoints"]
         found = []
         for row in self.rows(columns, f"origin <> {quoted(origin_text(origin))}"):
-            image, record = Path(row["image"]), None
+            entry = Entry(row["id"], Path(row["image"]), box=corners(row["box"]))
             if row["pose_origin"] == "given":
                 points = np.array(row["keypoints"], np.float32).reshape(-1, 3)
-                record = Record(image, NO_VEHICLE, keypoints=points)
-            found.append(Entry(row["id"], image, box=corners(row["box"]), record=record))
+                entry = replace(entry, record=Record(entry.image, NO_VEHICLE, keypoints=points))
+            found.append(entry)
         return found
 
     def origins(self) -> dict[EmbeddingOrigin, int]:
@@ -333,10 +324,7 @@ class Gallery(Store):
         A box is four columns there, x1 to y2. A name without suffix is a new folder, for what the
         rows show: JPEG files, and ``crops.csv``, a manifest of them with your own columns; rows
         whose pictures cannot be read are left out, which is logged. Returns how many were written.
-
-        Raises:
-            GalleryError: another ending, or no rows.
-            OutputError: the file cannot be written, or the folder exists.
+        GalleryError for another ending, or no rows; OutputError.
         """
         target = Path(target)
         if target.suffix not in ("", ".parquet", ".csv"):
@@ -436,10 +424,7 @@ class Gallery(Store):
     def _embedded(
         self, columns: Sequence[str], where: str | None = None, *, center_cameras: bool = False
     ) -> tuple[Any, np.ndarray]:
-        """Columns of rows and ``camera``, Arrow, and their embeddings, of one version.
-
-        Embeddings are float16 ``[N, D]``, or float32 if the cameras' means are taken away.
-        """
+        """Columns of rows and ``camera``, Arrow, and embeddings, float16, or float32 if centred."""
         parts, halves = [], []
         for batch in self.read([*columns, "camera", _EMBEDDING], where):
             parts.append(batch.select([*columns, "camera"]))
@@ -459,10 +444,7 @@ class Gallery(Store):
         setting: Setting | None,
         progress: bool,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and distances of each row's nearest ones of other tracks, ``[N, 50]``.
-
-        Found by comparing each with each, or with a setting by searches of the index.
-        """
+        """Rows and distances of each row's nearest ones of other tracks, ``[N, 50]``."""
         near = np.full((len(ids), _NEIGHBORS), -1)
         far = np.full((len(ids), _NEIGHBORS), np.inf)
         # A long track's own rows would be all its neighbours.
@@ -499,10 +481,8 @@ def open_gallery(
             in the package. Pictures are embedded into a gallery in memory; nothing is written.
         boxes: a file of :func:`.read_boxes`, if the folder's pictures are frames.
 
-    Raises:
-        GalleryError: nothing that is a gallery is there; a store of other weights, or a folder of
-            which no picture can be read.
-        DataError, ImageError: faulty labels, or no picture in a folder.
+    GalleryError for what is no gallery, a store of other weights, or a folder of which no picture
+    can be read; DataError for faulty labels; ImageError for no picture.
     """
     found = find_gallery(place)
     if isinstance(found, Gallery):
@@ -537,5 +517,4 @@ def find_gallery(place: str | Path) -> Gallery | Path:
 
 
 def _by_size(name: str) -> tuple[bool, int, str]:
-    """Numbers by their size, before names."""
     return (False, len(name), name) if name.isdigit() else (True, 0, name)

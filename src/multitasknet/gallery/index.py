@@ -30,10 +30,8 @@ _SCALAR = {
     **dict.fromkeys(("id", "sha256", "time"), kinds.BTree),
     **dict.fromkeys(("camera", "color", "type"), kinds.Bitmap),
 }
-# Of a part of the index: rows, and those that its centre is found on, in so many passes.
+# Rows of a part of the index.
 _PART = 4096
-_TRAINED_ON = 48
-_ITERATIONS = 16
 _QUERIES = 200
 _TOP = 10
 # Times as many candidates as asked for whose stored embeddings are compared.
@@ -129,18 +127,14 @@ def build_index(store: Store, recall: float) -> list[Setting]:
             f"{store.path}: {count} rows are searched exactly in no time; an index takes {_FEWEST} "
             f"or more"
         )
-    config = kinds.IvfRq(
-        distance_type="l2",
-        num_partitions=_parts(count),
-        sample_rate=_TRAINED_ON,
-        max_iterations=_ITERATIONS,
-    )
+    sizes = {"num_partitions": _parts(count), "sample_rate": 48, "max_iterations": 16}
     with store.writing():
         for column, kind in _SCALAR.items():
             store.table.create_index(column, config=kind())
         if (old := index_name(store)) is not None:
             store.table.drop_index(old)
         # A name of its own, so that no measurement of another index is taken for this one's.
+        config = kinds.IvfRq(distance_type="l2", **sizes)
         store.table.create_index(_EMBEDDING, config=config, name=f"embedding_{token_hex(4)}")
     return measure(store, recall)
 
@@ -148,7 +142,7 @@ def build_index(store: Store, recall: float) -> list[Setting]:
 def measure(store: Store, recall: float | None = None) -> list[Setting]:
     """Measure the index with more and more probes until the recall is reached; keep the last.
 
-    Of 200 rows that are held out of their own answer; the recall is that wanted before, if None.
+    By 200 rows; the recall is that wanted before, if None.
     """
     name, before = index_name(store), _kept(store)
     if name is None:
@@ -162,11 +156,8 @@ def measure(store: Store, recall: float | None = None) -> list[Setting]:
         tried.append(replace(setting, recall=_recall(store, queries, truth, setting)))
         probes *= 2
     store.keep(_MEASURED, asdict(tried[-1]))
-    if tried[-1].recall < wanted:
-        logger.warning(
-            "the index finds %.3f of the nearest with all its parts, not %.3f: searches are exact",
-            *(tried[-1].recall, wanted),
-        )
+    if (found := tried[-1].recall) < wanted:
+        logger.warning("the index finds %.3f, not %.3f: searches are exact", found, wanted)
     return tried
 
 
@@ -196,7 +187,6 @@ def _truth(store: Store, queries: np.ndarray) -> np.ndarray:
 
 
 def _parts(rows: int) -> int:
-    """How many parts the index of so many rows has."""
     return max(round(rows / _PART), 1)
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import cached_property
 from itertools import chain, groupby, pairwise
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 
@@ -21,25 +22,18 @@ from .linking import Travel, Way
 from .rows import GalleryRow, any_of
 
 ALONE, _LINKED = "vehicle is null", "vehicle is not null"
-# Vehicles that a condition names one by one.
-_NAMED = 1_000
-_TIMES = ("from", "to", "least", "most")
-_PLACES = ("name", "latitude", "longitude")
+_TIMES, _PLACES = ("from", "to", "least", "most"), ("name", "latitude", "longitude")
 
 
 @dataclass(frozen=True)
 class Stop:
-    """Rows of one vehicle that one camera saw, one after another, in the order of time.
-
-    Moments are in UTC if the rows' zone was known; seconds are from the stop before to this, None
-    for the first.
-    """
+    """Rows of one vehicle that one camera saw, one after another, in the order of time."""
 
     camera: str
     rows: tuple[GalleryRow, ...]
-    first: datetime
+    first: datetime  # in UTC if the rows' zone was known
     last: datetime
-    seconds: float | None
+    seconds: float | None  # since the stop before; None for the first
 
 
 @dataclass(frozen=True)
@@ -53,12 +47,10 @@ class Journey:
     def stops(self) -> list[Stop]:
         """The cameras in turn, of rows whose camera and time are known."""
         stops: list[Stop] = []
-        known = [
-            (row, row.first, row.last) for row in self.rows if row.camera and row.first and row.last
-        ]
-        for camera, found in groupby(known, lambda one: one[0].camera):
-            rows, starts, ends = zip(*found, strict=True)
-            first, last = starts[0], max(ends)
+        known = [row for row in self.rows if row.camera and row.first and row.last]
+        for camera, found in groupby(known, lambda row: row.camera):
+            rows: tuple[Any, ...] = tuple(found)
+            first, last = rows[0].first, max(row.last for row in rows)
             seconds = (first - stops[-1].last).total_seconds() if stops else None
             stops.append(Stop(camera, rows, first, last, seconds))
         return stops
@@ -80,7 +72,8 @@ def vehicles(gallery: Gallery, where: str | None = None) -> list[int]:
 def journeys(gallery: Gallery, vehicles: Sequence[int]) -> list[Journey]:
     """The journeys of these vehicles, in that order."""
     rows: dict[int, list[GalleryRow]] = {vehicle: [] for vehicle in vehicles}
-    where = any_of("vehicle", vehicles) if len(vehicles) <= _NAMED else _LINKED
+    # A condition names so many one by one.
+    where = any_of("vehicle", vehicles) if len(vehicles) <= 1_000 else _LINKED
     for row in gallery.select(where):
         if row.vehicle in rows:
             rows[row.vehicle].append(row)
@@ -111,9 +104,9 @@ def _travels(found: Iterable[tuple[Stop, Stop]]) -> dict[Way, Travel]:
 def pin(gallery: Gallery, ids: Sequence[str]) -> int:
     """Say by hand that rows show one vehicle, and no other row of the vehicles they had does.
 
-    So vehicles are split and merged. ``link`` keeps both: rows that were pinned together, and the
-    rest of each vehicle that they were taken from. New rows may still join either. Returns the
-    vehicle's number; GalleryError if no row has one of the ids, or there are none.
+    ``link`` keeps both: rows that were pinned together, and the rest of each vehicle that they were
+    taken from. New rows may join either. Returns the vehicle's number; GalleryError for no ids, or
+    one that no row has.
     """
     columns = ["id", "vehicle", "pinned"]
     if not ids:
@@ -122,9 +115,8 @@ def pin(gallery: Gallery, ids: Sequence[str]) -> int:
         numbers = (pc.max(one).as_py() or 0 for one in chain(*gallery.read(columns[1:])))
         number = 1 + max(numbers, default=0)
         chosen = {row["id"]: row["vehicle"] for row in gallery.rows(columns, any_of("id", ids))}
-        for id in ids:
-            if id not in chosen:
-                raise GalleryError(f"no row has the id {id[:100]!r}; expected one of the gallery")
+        if strange := [id for id in ids if id not in chosen]:
+            raise GalleryError(f"no row has the id {strange[0]!r}; expected one of the gallery")
         records = [{"id": id, "vehicle": number, "pinned": number} for id in chosen]
         former = sorted({one for one in chosen.values() if one is not None})
         records += [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,10 +36,7 @@ MOST_GROUPED = 20_000
 _MOMENT = 1e-6
 # Travel times that are learned: of so many vehicles, and how far from the median they may be, in
 # spreads, of which each is at least this share of the median; of so many vehicles twice as far.
-_FEWEST = 5
-_SPREADS = 3
-_LEAST_SPREAD = 0.1
-_UNSURE = 10
+_FEWEST, _SPREADS, _LEAST_SPREAD, _UNSURE = 5, 3, 0.1, 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +51,7 @@ class Groups:
 
     @property
     def counts(self) -> dict[str, float]:
-        """How many crops and vehicles there are, and vehicles with several crops."""
+        """How many crops and vehicles there are, for people."""
         sizes = np.bincount(self.vehicles)
         return {
             "crops": len(self.vehicles),
@@ -78,8 +74,7 @@ class Groups:
 def complete_linkage(embeddings: np.ndarray, max_distance: float) -> np.ndarray:
     """Group images ``[N, D]`` so that no two of a group are further apart than a squared distance.
 
-    The two groups are joined, again and again, whose furthest images are nearest: int64 ``[N]``,
-    from 0 in the order of their first images. GalleryError for more than 20,000 images.
+    int64 ``[N]``, from 0 in the order of their first images; GalleryError for more than 20,000.
     """
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
@@ -140,7 +135,7 @@ class Sightings:
     def of(
         cls, rows: pa.Table, window: float, bounds: Mapping[Way, tuple[float, float]]
     ) -> Sightings:
-        """Of a gallery's rows; those of a track were seen from its first moment to its last.
+        """Of a gallery's rows.
 
         A track's name is one of its camera's, or where that is unknown of its pictures' folder.
         """
@@ -151,14 +146,12 @@ class Sightings:
         first, last = (
             _seconds(pc.coalesce(rows[name], rows["time"])) for name in ("first", "last")
         )
-        of_track = rows["track"].to_pylist()
-        folders = [os.path.dirname(image) for image in rows["image"].to_pylist()]  # noqa: PTH120
-        tracks = numbered(
-            (camera, folder if camera == UNKNOWN_CAMERA else "", name) if name else row
-            for row, (camera, folder, name) in enumerate(
-                zip(cameras.tolist(), folders, of_track, strict=True)
-            )
-        )
+        of_track, keys = rows["track"].to_pylist(), list[Hashable]()
+        for row, (camera, name) in enumerate(zip(cameras.tolist(), of_track, strict=True)):
+            is_unknown = camera == UNKNOWN_CAMERA
+            folder = Path(rows["image"][row].as_py()).parent if name and is_unknown else None
+            keys.append((camera, folder, name) if name else row)
+        tracks = numbered(keys)
         starts = np.full(len(tracks), np.nan)
         ends = starts.copy()
         np.fmin.at(starts, tracks, first)
@@ -239,8 +232,7 @@ def link(
     Two images are a pair if each is the nearest of its camera's to the other, of those that can
     show one vehicle. A pair joins its groups unless rows of these cannot, or two images of the
     vehicle would be further apart than one and a half times the distance, which keeps chains of
-    vehicles that look a little like the next one from becoming one. What was pinned together is a
-    group from the start.
+    look-alikes apart. What was pinned together is a group from the start.
 
     Args:
         embeddings: ``[N, D]``, whose distances are compared.
@@ -315,5 +307,4 @@ def numbered_cameras(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
 
 
 def _seconds(times: Any) -> np.ndarray:
-    """A column of times as seconds since 1970, float64 ``[N]``, NaN where there is none."""
     return times.cast(pa.int64()).cast(pa.float64()).fill_null(float("nan")).to_numpy() / 1e6

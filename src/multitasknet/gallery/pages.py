@@ -126,13 +126,13 @@ def write_journeys(
     """
     if path.suffix == ".csv":
         return _write_csv(path, journeys)
+    if cameras is not None or path.suffix == ".geojson":
+        _check_places(journeys, cameras or {})
     if path.suffix == ".geojson":
         features = _features(journeys, cameras or {})
         with replacing(path) as part:
             part.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
         return path
-    if cameras is not None:
-        _check_places(journeys, cameras)
     taken, whole = ways(journeys), origins_and_destinations(journeys)
     matrix = {f"to {end}": {start: "" for start, _ in whole} for _, end in whole}
     for (start, end), one in whole.items():
@@ -156,7 +156,6 @@ def write_journeys(
 
 
 def _write_csv(path: Path, journeys: Iterable[Journey]) -> Path:
-    """A line for each row: ``stop`` from 1, ``seconds`` since the camera before."""
     with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         lines = csv.DictWriter(file, _CSV, extrasaction="ignore")
         lines.writeheader()
@@ -174,23 +173,24 @@ def _features(
     journeys: Sequence[Journey], cameras: Mapping[str, tuple[float, float]]
 ) -> list[dict[str, Any]]:
     """Cameras as points, longitude first, and journeys of several cameras as lines."""
-    _check_places(journeys, cameras)
-    found: list[tuple[str, Any, dict[str, Any]]] = [
-        ("Point", cameras[name][::-1], {"camera": name}) for name in sorted(cameras)
-    ]
+    found = [_feature("Point", cameras[name][::-1], camera=name) for name in sorted(cameras)]
     for one in journeys:
         if len(one.stops) > 1:
-            facts = {
-                "vehicle": one.vehicle,
-                "cameras": [stop.camera for stop in one.stops],
-                "first": [stop.first.isoformat() for stop in one.stops],
-                "last": [stop.last.isoformat() for stop in one.stops],
-            }
-            found.append(("LineString", [cameras[stop.camera][::-1] for stop in one.stops], facts))
-    return [
-        {"type": "Feature", "geometry": {"type": kind, "coordinates": where}, "properties": facts}
-        for kind, where, facts in found
-    ]
+            line = _feature(
+                "LineString",
+                [cameras[stop.camera][::-1] for stop in one.stops],
+                vehicle=one.vehicle,
+                cameras=[stop.camera for stop in one.stops],
+                first=[stop.first.isoformat() for stop in one.stops],
+                last=[stop.last.isoformat() for stop in one.stops],
+            )
+            found.append(line)
+    return found
+
+
+def _feature(kind: str, where: Sequence[Any], **facts: Any) -> dict[str, Any]:
+    geometry = {"type": kind, "coordinates": where}
+    return {"type": "Feature", "geometry": geometry, "properties": facts}
 
 
 def _check_places(journeys: Iterable[Journey], cameras: Mapping[str, object]) -> None:
@@ -203,20 +203,17 @@ def _check_places(journeys: Iterable[Journey], cameras: Mapping[str, object]) ->
 
 
 def _panel(journey: Journey) -> Panel:
-    stops = journey.stops
-    if not stops:
-        shots = [
-            _shot(row.image, row.camera or "camera unknown", box=row.box)
-            for row in journey.rows[:_CROPS]
-        ]
-        return Panel(f"Vehicle {journey.vehicle}, times or cameras unknown", tuple(shots))
-    way = " → ".join(stop.camera for stop in stops)
-    shots = [_shot(stop.rows[0].image, _passed(stop), box=stop.rows[0].box) for stop in stops]
-    return Panel(f"Vehicle {journey.vehicle}, {stops[0].first:%Y-%m-%d}: {way}", tuple(shots))
+    title, shown = "times or cameras unknown", journey.rows[:_CROPS]
+    captions = [row.camera or "camera unknown" for row in shown]
+    if stops := journey.stops:
+        title = f"{stops[0].first:%Y-%m-%d}: {' → '.join(stop.camera for stop in stops)}"
+        shown, captions = tuple(stop.rows[0] for stop in stops), list(map(_passed, stops))
+    both = zip(shown, captions, strict=True)
+    shots = tuple(_shot(row.image, caption, box=row.box) for row, caption in both)
+    return Panel(f"Vehicle {journey.vehicle}, {title}", shots)
 
 
 def _passed(stop: Stop) -> str:
-    """A camera, when it saw the vehicle, and how long after the one before."""
     facts = [stop.camera, f"{stop.first:%H:%M:%S}"]
     if stop.seconds is not None:
         facts.append(f"{_duration(stop.seconds)} later")
@@ -226,7 +223,6 @@ def _passed(stop: Stop) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Seconds for people."""
     if abs(seconds) < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if abs(seconds) < 7200 else f"{seconds / 3600:.1f} h"

@@ -146,7 +146,7 @@ class Facets:
 
 
 def name_of(image: str | Path, box: Corners | None) -> str:
-    """What a picture, or what is in a box of it, is called: by this its id is made."""
+    """What a picture, or what is in a box of it, is called."""
     return crop_name(image, box) if box else str(image)
 
 
@@ -179,7 +179,7 @@ def quoted(value: object) -> str:
 
 
 def any_of(column: str, values: Iterable[object]) -> str:
-    """Rows with one of these values."""
+    """SQL for rows with one of these values."""
     listed = ", ".join(map(quoted, values))
     return f"{column} in ({listed})" if listed else "false"
 

@@ -1,8 +1,7 @@
 """The table of a gallery: its columns, and LanceDB on disk, in object storage or in memory.
 
-A store is a folder whose name ends in ``.lance``, with a table ``crops``, a row for each picture.
-One process writes at a time, by a lock in the folder; in object storage the table's primary key
-makes two writers of one id conflict.
+A store is a folder whose name ends in ``.lance``, with a table ``crops``. One process writes at a
+time, by a lock in the folder; elsewhere the primary key makes two writers of one id conflict.
 """
 
 from __future__ import annotations
@@ -54,7 +53,6 @@ META = b"multitasknet"
 FORMAT = 3
 # LanceDB's own names begin with an underscore, and a dot is a field of a struct.
 _NAME = re.compile(r"[^\W\d_][\w -]*")
-# With it two writers of one id conflict, and the later one updates, also where no file is locked.
 _KEY = {"lance-schema:unenforced-primary-key": "true"}
 _NUMBERS = (pa.int64(), pa.float64())
 _KINDS = (*_NUMBERS, pa.bool_(), pa.string(), pa.timestamp("us"), pa.date32())
@@ -73,12 +71,10 @@ def table_schema(width: int, colors: Sequence[str], types: Sequence[str]) -> Any
 
     columns = {
         "image": pa.string(),
-        # x1, y1, x2, y2 in pixels of the image; null is the whole of it.
-        "box": pa.list_(pa.float32(), len(CORNERS)),
+        "box": pa.list_(pa.float32(), len(CORNERS)),  # null is the whole image
         "camera": pa.string(),
         "time": pa.timestamp("us"),
-        # What shows one vehicle before one camera without a break: its name, empty for none.
-        "track": pa.string(),
+        "track": pa.string(),  # its name, empty for none
         # Its first and last moment in UTC, its direction in the picture in degrees (0 to the
         # right, 90 up), and of how many crops the embedding is the mean.
         "first": pa.timestamp("us"),
@@ -98,8 +94,7 @@ def table_schema(width: int, colors: Sequence[str], types: Sequence[str]) -> Any
         "type_probability": pa.float32(),
         "type_probabilities": vector(len(types)) if types else None,
         "vehicle": pa.int64(),
-        # The vehicle that someone gave it by hand, which linking keeps.
-        "pinned": pa.int64(),
+        "pinned": pa.int64(),  # the vehicle that someone gave it by hand, which linking keeps
         "embedding": vector(width),
         "sha256": pa.binary(32),
         "origin": pa.string(),
@@ -222,9 +217,7 @@ class Store:
         width: of an embedding.
         color_names, type_names: the classes, in the order of the probabilities.
 
-    Raises:
-        GalleryError: nothing is there, it is damaged, or of another format.
-        OutputError: it cannot be made.
+    GalleryError: nothing is there, it is damaged, or of another format; OutputError.
     """
 
     def __init__(self, path: str | Path, schema: Any | None = None) -> None:
@@ -253,7 +246,7 @@ class Store:
             if (found := meta["format"]) != FORMAT:
                 raise GalleryError(
                     f"{path}: a gallery of format {found}, expected {FORMAT}; add its pictures to "
-                    f"a new one, or use the version of multitasknet that made it"
+                    f"a new one"
                 )
             self.color_names, self.type_names = tuple(meta["colors"]), tuple(meta["types"])
             self.width = self.table.schema.field(_EMBEDDING).type.list_size
@@ -326,9 +319,9 @@ class Store:
         return vectors(self.answer(query.select([_EMBEDDING]).to_arrow, None)[_EMBEDDING])
 
     def answer(self, ask: Callable[[], T], where: str | None) -> T:
-        """What LanceDB answers; GalleryError in its words, for a condition that it cannot use.
+        """What LanceDB answers, asked again if a writer has dropped the version that was read.
 
-        Asked again if a writer has dropped the version meanwhile that was read.
+        GalleryError in its words, such as for a condition that it cannot use.
         """
         for _ in range(_TRIES):
             version = self.table.version
@@ -373,10 +366,7 @@ class Store:
             yield
 
     def add_columns(self, rows: Sequence[Mapping[str, object]]) -> dict[str, Any]:
-        """Make room for all rows' own columns, or change nothing; the type of each column.
-
-        GalleryError names the column of a name or value that cannot be stored.
-        """
+        """Make room for all rows' own columns, or change nothing; their types. GalleryError."""
         with self.writing():
             schema = self.table.schema
             types = own_types(rows, schema)
@@ -396,10 +386,9 @@ class Store:
         return types
 
     def merge(self, rows: Any, *, insert: bool = False) -> None:
-        """Write columns of rows into those of the same id, all or none.
+        """Write columns of rows, dictionaries or Arrow, into those of the same id, all or none.
 
-        Rows are dictionaries, or an Arrow table, of the same columns each; those of other ids are
-        new ones with all columns where ``insert``, else left out.
+        Those of other ids are new ones with all columns where ``insert``, else left out.
         """
         if not isinstance(rows, pa.Table):
             schema = self.table.schema
@@ -427,9 +416,9 @@ class Store:
     def remove(self, where: str) -> int:
         """Delete rows for good: no data file, index, transaction or old version holds them after.
 
-        LanceDB only marks deleted rows, also the old ones of rows that were corrected, so all other
-        rows are written again, without the indexes. What an interruption leaves, the same call
-        finishes. In object storage no one may write meanwhile. Returns how many were deleted.
+        LanceDB only marks deleted rows, so all others are written again, without the indexes. What
+        an interruption leaves, the same call finishes. In object storage no one may write
+        meanwhile. Returns how many were deleted.
         """
         with self.writing():
             if count := self.count(where):

@@ -53,12 +53,8 @@ class Calibration:
     def __post_init__(self) -> None:
         if len(self.coefficients) != 3 or not np.isfinite(self.coefficients).all():
             raise ValueError(f"coefficients are {self.coefficients}; expected three numbers")
-        if len(self.input_size) != 2:
-            raise ValueError(f"input_size is {self.input_size}; expected height and width")
         if not 0 < self.vehicle_rows < np.inf:
             raise ValueError(f"vehicle_rows is {self.vehicle_rows}; expected a number above 0")
-        if not self.measured_on.strip():
-            raise ValueError("measured_on is empty; name the data set that the hits are from")
 
     def probability(self, distances: ArrayLike, scale: float, rows: int) -> np.ndarray:
         """Of rows of a gallery at these squared distances from one query, float64 ``[N]``.
@@ -89,8 +85,7 @@ class Calibration:
     def from_json(cls, values: Mapping[str, Any] | None) -> Calibration | None:
         """What :func:`dataclasses.asdict` made of it; any exception for something else.
 
-        None for None, and for one of an older version, which knew no gallery or took other
-        surroundings.
+        None for None, and for one of an older version.
         """
         if values is None or values.get("level") != LEVEL:
             return None
@@ -136,9 +131,8 @@ class LabelledHits:
         """
         if self.same.all() or not self.same.any():
             raise DataError(
-                f"of {len(self.same)} hits {self.same.sum()} show the query's vehicle; a "
-                f"calibration takes right and wrong ones: give more vehicles, and several images "
-                f"of each, of several cameras"
+                f"of {len(self.same)} hits {self.same.sum()} show the query's vehicle; it takes "
+                f"right and wrong ones: give more vehicles, and several images of each"
             )
         inputs = np.stack([np.ones_like(self.rho), self.rho, self.rho**2], axis=1)
         offset, weights = _odds(self.vehicle_rows, self.rows), 1 / (1 + self.rank)
@@ -166,7 +160,7 @@ def _relative(distances: ArrayLike, scale: float) -> np.ndarray:
 
 
 def _odds(vehicle_rows: float, rows: int) -> float:
-    """The logarithm of a row's odds to be of the query's vehicle, before its distance is known."""
+    """Logarithm of a row's odds to be of the query's vehicle, before its distance is known."""
     share = min(vehicle_rows / rows, 0.9)
     return float(np.log(share / (1 - share)))
 
@@ -176,18 +170,11 @@ def _logistic(values: np.ndarray) -> np.ndarray:
 
 
 def read_calibration(checkpoint: Path, spec: Any) -> Calibration | None:
-    """The calibration in the sidecar of a checkpoint of that ``spec``; None if it has none.
-
-    Raises:
-        CheckpointError: as :func:`read_sidecar` raises it.
-        DataError: it is damaged.
-    """
+    """The calibration in a checkpoint's sidecar; None without one. CheckpointError, DataError."""
     sidecar = read_sidecar(checkpoint, spec)
-    if sidecar is None:
-        return None
     remedy = "measure it again with 'multitasknet calibrate'"
     with reading(sidecar_path(checkpoint), DataError, "calibration is damaged", remedy):
-        return Calibration.from_json(sidecar.calibration)
+        return Calibration.from_json(sidecar and sidecar.calibration)
 
 
 def save_calibration(checkpoint: Path, spec: Any, calibration: Calibration) -> Path:

@@ -34,9 +34,8 @@ def center_cameras(embeddings: ArrayLike, cameras: ArrayLike) -> np.ndarray:
 
     From images of unknown cameras, -1, and of those with fewer than 50, the mean of all is taken
     away: with nothing taken away they would lie apart from all others. As in Song et al., Exploring
-    the Camera Bias of Person Re-identification, ICLR 2025. It takes out the light and the lens of a
-    camera, and also what the vehicles before it have in common: with one vehicle before a camera,
-    that is the vehicle. DataError: wrong shapes or types, or no camera took so many images.
+    the Camera Bias of Person Re-identification, ICLR 2025. DataError: wrong shapes or types, or no
+    camera took so many images.
     """
     images = check_embeddings("embeddings", embeddings)
     places = check_integers("cameras", cameras, len(images), "embedding")

@@ -38,8 +38,7 @@ class Clustering:
     eps: float  # the largest Jaccard distance of neighbours
     one_camera: int  # images that are in no cluster because theirs is one camera's
     # -1 to 1, the mean over all images of how much nearer the centroid of the next cluster is than
-    # their own; 0 for those left out, as Rousseeuw has it for what is alone, and 0 if there are not
-    # two clusters. It needs no labels.
+    # their own; 0 for those left out, and if there are not two clusters.
     silhouette: float
 
     @property
@@ -58,14 +57,12 @@ def cluster(
     """Find the images that show one vehicle.
 
     What the images of each camera have in common is removed first where a camera took enough of
-    them, see :func:`.centering.center_cameras`. A cluster of one camera's images does not help to
-    recognise a vehicle by another camera, and is often a part of a vehicle whose other part would
-    count as another vehicle: where there are several cameras, it is left out. Both as in Song et
-    al., Exploring the Camera Bias of Person Re-identification, ICLR 2025.
+    them, see :func:`.centering.center_cameras`. A cluster of one camera's images, often a part of a
+    vehicle, is left out where there are several cameras. Both as in Song et al., Exploring the
+    Camera Bias of Person Re-identification, ICLR 2025.
 
-    How far apart a vehicle's images are depends on weights and images. So several ``eps`` are
-    tried, unless one is given, and the one with the largest silhouette is taken, of those where no
-    cluster holds more than a quarter of the images.
+    Several ``eps`` are tried, unless one is given, and the one with the largest silhouette is
+    taken, of those where no cluster holds more than a quarter of the images.
 
     Args:
         embeddings: finite numbers ``[N, D]``.
@@ -74,9 +71,7 @@ def cluster(
             0.8. A smaller one leaves out more images, a larger one joins vehicles.
         k1: as in :func:`.reranking.rerank`. Fewer give purer but smaller clusters.
 
-    Raises:
-        MissingExtraError: scikit-learn is not installed.
-        DataError, ValueError: as :func:`.reranking.rerank`, or an option is out of range.
+    MissingExtraError without scikit-learn; DataError and ValueError as :func:`.reranking.rerank`.
     """
     images = check_embeddings("embeddings", embeddings)
     if eps is not None and not 0 < eps < 1:
@@ -99,7 +94,6 @@ def cluster(
 
 
 def _merit(one: Clustering) -> tuple[bool, float, float]:
-    """By which the best clustering is taken: no cluster of far more images than a vehicle has."""
     sizes = np.bincount(one.labels[one.labels != OUTLIER], minlength=1)
     return bool(sizes.max() <= _LARGEST * len(one.labels)), one.silhouette, one.eps
 
@@ -107,7 +101,6 @@ def _merit(one: Clustering) -> tuple[bool, float, float]:
 def _clustering(
     images: np.ndarray, labels: np.ndarray, cameras: np.ndarray, eps: float
 ) -> Clustering:
-    """Of those labels, without what one camera alone saw."""
     found = labels != OUTLIER
     labels = np.where(_of_one_camera(labels, cameras), OUTLIER, labels)
     kept = labels != OUTLIER
@@ -132,10 +125,7 @@ def _of_one_camera(labels: np.ndarray, cameras: np.ndarray) -> np.ndarray:
 
 
 def _silhouette(embeddings: np.ndarray, labels: np.ndarray) -> float:
-    """The simplified silhouette, with distances from centroids in place of those between images.
-
-    Of very many images a sample is drawn.
-    """
+    """The simplified silhouette, of distances from centroids; of very many images a sample's."""
     centers = centroids(embeddings, labels)
     if len(labels) > _JUDGED:
         drawn = np.random.default_rng(0).choice(len(labels), _JUDGED, replace=False)

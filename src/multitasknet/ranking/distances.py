@@ -76,7 +76,7 @@ def check_embedding_pair(
     if first.shape[1] != second.shape[1]:
         raise DataError(
             f"{first_name} is {list(first.shape)} and {second_name} {list(second.shape)}; expected "
-            f"as many columns in both, so take both from the same network"
+            f"as many columns in both"
         )
     return first, second
 
@@ -87,8 +87,7 @@ def check_embeddings(name: str, values: ArrayLike) -> np.ndarray:
     if not np.isfinite([array.min(), array.max()]).all():
         row = np.flatnonzero(~np.isfinite(array).all(axis=1))[0]
         raise DataError(
-            f"{name} has NaN or infinity in row {row}; expected finite embeddings, so check the "
-            f"weights and the image that gave this row"
+            f"{name} has NaN or infinity in row {row}; check the weights and the image of this row"
         )
     return array
 
@@ -117,6 +116,6 @@ def check_integers(name: str, values: ArrayLike, count: int, counted: str) -> np
 
 def check_count(name: str, value: int) -> int:
     """``value`` if it is an integer of at least 1; else ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+    if value < 1:
         raise ValueError(f"{name} is {value!r}; expected an integer of at least 1")
-    return int(value)
+    return value

@@ -82,8 +82,8 @@ class RankingResult:
 
     @cached_property
     def cmc(self) -> np.ndarray:
-        """float64 ``[max_rank]``: entry k - 1 is the share of queries with a match among their k
-        nearest gallery images. It reaches 1 at the gallery's size and stays there."""
+        """float64 ``[max_rank]``: the share of queries with a match among their nearest 1, 2, ...,
+        ``max_rank`` gallery images."""
         first = self.first_ranks[self._valid, None]
         shares: np.ndarray = np.mean(first <= np.arange(1, self.max_rank + 1), axis=0)
         return shares
@@ -149,11 +149,11 @@ def evaluate_ranking(
     """Evaluate a matrix of distances.
 
     For each query, gallery images of the same vehicle and the same camera are left out (Liu et al.,
-    VeRi, ECCV 2016). Camera -1 is unknown: it equals no camera, so nothing is left out for it.
-    The rest is ranked by distance, equal distances in gallery order. A query's matches are the
-    images of its vehicle; average precision is the mean of the precision at each match, and the
-    inverse negative penalty is the number of matches over the rank of the last one (Ye et al.,
-    "Deep Learning for Person Re-identification", TPAMI 2021).
+    VeRi, ECCV 2016); camera -1 is unknown and equals none. The rest is ranked by distance, equal
+    distances in gallery order. A query's matches are the images of its vehicle; average precision
+    is the mean of the precision at each match, and the inverse negative penalty is the number of
+    matches over the rank of the last one (Ye et al., "Deep Learning for Person Re-identification",
+    TPAMI 2021).
 
     Args:
         distances: real numbers ``[Q, G]``, smaller is nearer; infinity is allowed, NaN is not.
@@ -164,9 +164,8 @@ def evaluate_ranking(
         most: only so many of the nearest count for the average precision: the precisions at the
             matches among them, over the number of matches or ``most``, whichever is less.
 
-    Raises:
-        DataError: wrong shapes or types, empty or NaN, or no query has a match.
-        ValueError: ``max_rank`` is no integer of at least 1.
+    DataError for wrong shapes or types, empty or NaN, or if no query has a match; ValueError for a
+    ``max_rank`` below 1.
     """
     distances = check_numbers("distances", distances)
     # The smallest of numbers is NaN if one is, at no cost in memory.
@@ -203,7 +202,7 @@ def rank_rows(
 
 
 def _ranked(distances: np.ndarray, matches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The order of the entries at ``matches``, nearest first, and their ranks among all, from 1."""
+    """The order of the entries at ``matches``, nearest first, and their ranks among all."""
     order = np.argsort(distances[matches], kind="stable")
     ordered, wanted = np.sort(distances), distances[matches[order]]
     before = np.searchsorted(ordered, wanted, side="left")

@@ -40,8 +40,8 @@ class Protocol:
     def drawn(self, vehicles: np.ndarray, cameras: np.ndarray, queries: int) -> list[Draw]:
         """What is ranked, once or as often as is drawn; the same draws every time.
 
-        Vehicles and cameras are those of a data set's images, integers ``[N]``, of which the first
-        are its ``queries``. DataError: no query has a match.
+        Of a data set's images, integers ``[N]``, the first are its ``queries``. DataError: no query
+        has a match.
         """
         found = []
         for query, gallery in self._splits(vehicles, queries):
@@ -114,7 +114,6 @@ def evaluate_by(
 
 
 def _joined(results: Sequence[RankingResult]) -> RankingResult:
-    """The rankings of several draws as one, whose means are those of the draws."""
     starts = np.cumsum([0, *(len(one.vehicles) for one in results[:-1])])
     return replace(
         results[0],

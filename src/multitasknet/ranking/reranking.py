@@ -45,10 +45,8 @@ def rerank(
     the k2 nearest images and compared by Jaccard distance, which is mixed with d.
 
     The paper itself (section 3) asks for at least two thirds, and does not divide the weights by
-    their sum; the metrics that it gives differ a little from these.
-
-    The metrics of one query depend on the other queries; report them beside the plain ones. Never
-    holds more than a block of the distances.
+    their sum. The metrics of one query depend on the other queries; report them beside the plain
+    ones. Never holds more than a block of the distances.
 
     Args:
         query_embeddings, gallery_embeddings: finite numbers ``[Q, D]`` and ``[G, D]``; DataError.
@@ -91,7 +89,7 @@ def jaccard_similarities(
 
 
 def _encodings(pool: np.ndarray, k1: int, k2: int) -> tuple[csr_matrix, np.ndarray]:
-    """Of each image in ``pool`` the encoding, ``[N, N]``, and the largest distance, ``[N]``."""
+    """Of each image the encoding, ``[N, N]``, and the largest distance, ``[N]``."""
     depth = max(check_count("k1", k1) + 1, check_count("k2", k2))
     # Each image first in its own row.
     neighbors = np.empty((len(pool), min(depth, len(pool))), dtype=np.int32)
@@ -115,7 +113,6 @@ def _adjacency(neighbors: np.ndarray) -> csr_matrix:
 
 
 def _reciprocal(neighbors: np.ndarray, width: int) -> csr_matrix:
-    """Ones where two images are among each other's first ``width`` neighbours."""
     adjacency = _adjacency(neighbors[:, :width])
     return adjacency.multiply(adjacency.T).tocsr()
 
@@ -129,7 +126,6 @@ def _expanded(reciprocal: csr_matrix, half: csr_matrix) -> csr_matrix:
 
 
 def _encoded(members: csr_matrix, pool: np.ndarray, scales: np.ndarray) -> csr_matrix:
-    """The same entries with their weights."""
     members.eliminate_zeros()
     rows, columns = members.nonzero()
     distances = np.empty(len(rows))

@@ -154,8 +154,8 @@ class StrangerRates:
     def distance_at(self, rate: float) -> float:
         """The squared distance that this share of pairs of strangers lies within.
 
-        It is given where rates are in doubt too, and is a rough one then. DataError: the rows show
-        none, or the rate is smaller than one of the pairs.
+        Where rates are in doubt it is a rough one. DataError: the rows show none, or the rate is
+        smaller than one of the pairs.
         """
         if not self.distances:
             raise DataError(f"{self.doubt}; give a distance")
@@ -200,9 +200,8 @@ class _Pairs:
     def uppers(self, distances: np.ndarray) -> np.ndarray:
         """With 95 % confidence, at most this share of such pairs is within each distance.
 
-        Pairs share rows, so that they say less than as many drawn one by one. How much less is
-        found by leaving out each row (jackknife) where 30 pairs or more are within; below, it is as
-        there.
+        Pairs share rows, so that they say less than as many drawn one by one: how much less is
+        found by leaving out each row (jackknife) where 30 pairs or more are within.
         """
         from scipy.special import gammaincinv
 
@@ -239,7 +238,7 @@ def _strangers(together: Moments | None) -> _Pairs | None:
 
 
 def _agree(apart: np.ndarray, line: np.ndarray) -> bool:
-    """Whether pairs at one time, ascending, are not far more often near than random ones."""
+    """Whether pairs at one time are not far more often near than random ones."""
     rate = _COUNTED / _ENOUGH
     within = np.searchsorted(apart, np.exp(_distance_on(line, np.log(rate)))) / len(apart)
     return bool(within <= _SUSPECT * rate)
@@ -254,10 +253,7 @@ def _fitted(apart: np.ndarray, lowest: float, highest: float) -> np.ndarray:
 
 
 def _shows_few_vehicles(apart: np.ndarray, line: np.ndarray) -> bool:
-    """Whether so many pairs, ascending, are of one vehicle that they show.
-
-    Far more are near than the line continues with, or it is flat beside the one further away.
-    """
+    # Far more are near than the line continues with, or it is flat beside the one further away.
     near = np.arange(int(_LOWEST * len(apart)))
     above = (near + 1) / len(apart) - np.exp(np.polyval(line, np.log(apart[near])))
     beyond = _fitted(apart, _HIGHEST, _BEYOND)
@@ -265,7 +261,6 @@ def _shows_few_vehicles(apart: np.ndarray, line: np.ndarray) -> bool:
 
 
 def _distance_on(line: np.ndarray, log_rate: ArrayLike) -> np.ndarray:
-    """Where the line has these rates, both as logarithms."""
     return (np.asarray(log_rate) - line[1]) / line[0]
 
 
