@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from stores import PixelPredictor
 
-from multitasknet import Calibration
+from multitasknet import Calibration, compare
 from multitasknet.cli import main
 from multitasknet.errors import GalleryError, MultiTaskNetError
 from multitasknet.gallery.gallery import Gallery, open_gallery
@@ -302,3 +302,9 @@ def test_a_submission_has_the_100_nearest_by_their_place_in_the_list(
         np.testing.assert_allclose(distances[places], np.sort(distances)[:100], atol=1e-5)
     assert main([*line, "--gallery", city]) == 2
     assert "give the challenge's folder as gallery" in capsys.readouterr().err
+
+
+def test_compare_takes_pictures_in_memory() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    result = compare(PixelPredictor(), picture, picture)
+    assert result.distance == pytest.approx(0, abs=1e-6) and result.probability is None

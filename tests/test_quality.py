@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 import stores
-from conftest import ASSETS, PHOTO
+from conftest import ASSETS
 from PIL import Image
 from served import serving
 
-from multitasknet import PoseEstimator, Predictor
+from multitasknet import PoseEstimator
 from multitasknet.cli import main
 from multitasknet.gallery.gallery import Gallery
-from multitasknet.gallery.rows import Entry
-from multitasknet.gallery.store import origin_text
 from multitasknet.server.service import Service
 from multitasknet.vehicle.quality import find_quality
 
@@ -73,37 +72,6 @@ def test_a_reason_is_given_below_one_half(pixels, contents, expected) -> None:
     assert find_quality(picture, shown) == expected
 
 
-def test_commands_say_it_first_and_give_no_rate(estimator, tmp_path, monkeypatch, capsys) -> None:
-    predictor = Predictor(ASSETS / "multitasknet_synthetic.ckpt", pose=estimator)
-    for place in ("predict", "search"):
-        monkeypatch.setattr(f"multitasknet.cli.{place}.make_predictor", lambda _: predictor)
-    rng = np.random.default_rng(0)
-    gallery = Gallery.create(tmp_path / "strangers.lance", predictor)
-    vectors = rng.normal(size=(240, gallery.width))
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    origin = origin_text(predictor.origin)
-    rows = [stores.row(f"{n}", n, embedding=one, origin=origin) for n, one in enumerate(vectors)]
-    gallery.merge(rows, insert=True)
-    noise, page = tmp_path / "noise.png", tmp_path / "page.html"
-    Image.fromarray(rng.integers(0, 256, (90, 120, 3), np.uint8)).save(noise)
-    assert main(["predict", str(noise)]) == 0
-    assert f"{noise}: no vehicle (quality 0." in capsys.readouterr().out.partition("colour")[0]
-    how = ["--gallery", str(gallery.path), "--json"]
-    assert main(["search", "--query", str(noise), str(PHOTO), "--output", str(page), *how]) == 0
-    assert f"{noise}: no vehicle (quality 0." in page.read_text()
-    bad, good = map(json.loads, capsys.readouterr().out.splitlines())
-    assert (bad["reason"], good["reason"]) == ("no vehicle", None)
-    assert {hit["rate"] for hit in bad["matches"]} == {None}
-    assert None not in {hit["rate"] for hit in good["matches"]}
-    assert main(["compare", str(noise), str(CROPS[0]), *how]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["first"]["reason"], found["rate"]) == ("no vehicle", None)
-    assert (found["parts"], found["agreement"]) == ([], "which surfaces both show is not known")
-    assert main(["compare", str(CROPS[0]), str(CROPS[1]), *how]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["rate"] is not None and len(found["parts"]) == 13
-
-
 class Judging(stores.PixelPredictor):
     """Calls red pictures several vehicles, and blue ones doubtful."""
 
@@ -114,24 +82,47 @@ class Judging(stores.PixelPredictor):
         return replace(found, quality=0.75)
 
 
-def test_galleries_leave_low_quality_out_and_searches_by_it_get_no_rate(tmp_path) -> None:
-    entries = [Entry(one.name, one) for one in stores.draw(tmp_path, 240)]
-    gallery = stores.open_gallery()
-    assert gallery.add(Judging(), entries, progress=False).added == 240
+@pytest.fixture
+def gallery(tmp_path: Path) -> Gallery:
+    """240 pictures of strangers."""
+    made = stores.open_gallery(tmp_path / "strangers.lance")
+    made.add(Judging(), stores.draw(tmp_path / "crops", 240), progress=False)
+    return made
+
+
+def test_galleries_leave_low_quality_out(gallery: Gallery, tmp_path: Path) -> None:
     red = gallery.count("quality < 0.5")
-    assert 0 < red == gallery.count("color = 'red' and quality = 0.25") < 240
+    assert 0 < red == gallery.count("color = 'red' and quality = 0.25") < len(gallery) == 240
     for least, left_out in ((0.5, {}), (0.8, {"doubtful": 240 - red})):
         few = stores.open_gallery()
-        report = few.add(Judging(), entries, min_quality=least, progress=False)
+        report = few.add(Judging(), [tmp_path / "crops"], min_quality=least, progress=False)
         assert report.low_quality == {"several vehicles": red} | left_out
         assert len(few) == 240 - sum(report.low_quality.values())
-    crops = {row["color"]: row["id"] for row in gallery.rows(["id", "color"])}
-    asked = {"ids": [crops["red"], crops["blue"]], "top": 3}
-    form = {"embeddings": json.dumps([gallery.embedding(crops["blue"]).tolist()])}
+
+
+def test_searches_and_comparisons_by_it_say_so_first_and_get_no_rate(
+    gallery, tmp_path, monkeypatch, capsys
+) -> None:
+    stores.use_in_commands(monkeypatch, Judging())
+    red, blue = (next(gallery.select(f"color = '{color}'")).id for color in ("red", "blue"))
+    how, page = ["--gallery", gallery.path, "--json"], tmp_path / "page.html"
+    assert main(["search", "--query", red, blue, "--output", str(page), *how]) == 0
+    assert f"{red}: several vehicles (quality 0.25)" in page.read_text()
+    bad, good = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (bad["reason"], good["reason"]) == ("several vehicles", None)
+    assert main(["compare", red, blue, *how]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["first"]["reason"], found["rate"]) == ("several vehicles", None)
+    assert (found["parts"], found["agreement"]) == ([], "which surfaces both show is not known")
     with serving(Service(Judging(), gallery)) as served:
+        rows = [served.service.row_as_json(gallery.row(one)) for one in (red, blue)]
+        asked = {"ids": [row["id"] for row in rows]}
+        form = {"embeddings": json.dumps([gallery.embedding(blue).tolist()])}
         answer = httpx.post(f"{served.url}/api/search", params=asked, data=form)
-    red, blue, bare = answer.json()["results"]
-    assert (red["quality"], red["reason"]) == (0.25, "low quality")
-    assert (blue["quality"], blue["reason"]) == (0.75, None)
-    assert {match["rate"] for match in red["matches"]} == {None}
-    assert None not in {match["rate"] for match in blue["matches"] + bare["matches"]}
+    low, high, bare = answer.json()["results"]
+    assert (low["quality"], low["reason"]) == (0.25, "low quality")
+    assert (high["quality"], high["reason"]) == (0.75, None)
+    for matches in (bad["matches"], low["matches"]):
+        assert {match["rate"] for match in matches} == {None}
+    for matches in (good["matches"], high["matches"], bare["matches"]):
+        assert None not in {match["rate"] for match in matches}

@@ -127,12 +127,11 @@ def _add(options: argparse.Namespace) -> None:
     from ..gallery.entries import with_labels
     from ..gallery.gallery import Gallery
 
-    if options.images and options.manifest:
-        options.usage("give images or --manifest, not both")
+    given_both = options.images and options.manifest
+    if given_both or not (options.images or options.manifest or options.reembed):
+        options.usage("give images, or --manifest, or --reembed alone")
     if options.boxes and not options.images:
         options.usage("--boxes is of frames: give these")
-    if not (options.images or options.manifest or options.reembed):
-        options.usage("give images, or --manifest, or --reembed alone")
     entries = _entries(options)
     predictor = make_predictor(options)
     gallery = Gallery.create(options.store, predictor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,25 +43,21 @@ def compare(
     first: ImageInput,
     second: ImageInput,
     *,
-    keypoints: Sequence[np.ndarray | None] | None = None,
     gallery: Gallery | None = None,
 ) -> Comparison:
     """Compare the vehicles of two images.
 
     Args:
         first, second: paths, Pillow images or uint8 arrays ``[H, W, 3]`` (RGB).
-        keypoints: of both, as in :meth:`multitasknet.Predictor.predict`.
         gallery: of embeddings of that predictor: says what the distance means among its vehicles.
 
-    Raises:
-        ImageError: an image cannot be read.
-        DataError: the network's values for it are not finite.
+    ImageError for an image that cannot be read; DataError if the network's values are not finite.
     """
     pictures = [
         open_picture(image, name=None if isinstance(image, str | Path) else f"image {place}")
         for place, image in enumerate((first, second))
     ]
-    one, other = predictor.predict(pictures, keypoints)
+    one, other = predictor.predict(pictures)
     shown = predictor.embed(*hide_shared(pictures, (one.pose, other.pose), predictor.size))
     return compared(predictor, one, other, shown, gallery)
 

@@ -226,10 +226,10 @@ def _box_columns(columns: Iterable[str]) -> tuple[str, ...]:
 
 
 def _entry(path: Path, number: int, row: dict[str, Any], of_box: Sequence[str]) -> Entry:
-    if not row["image"]:
-        raise GalleryError(f"{path}: row {number} has no image; give its path")
     cells = [row.pop(name) for name in of_box]
     with reading(f"{path}, row {number}", GalleryError, "cannot be used", "correct the row"):
+        if not row["image"]:
+            raise ValueError("no image")
         time = parse_time(row.get("time"))
         image = (path.parent / path_in(str(row["image"]))).resolve()
         # A row without a box is a whole picture.

@@ -346,24 +346,21 @@ class Gallery(Store):
 
     def centered_rates(self) -> StrangerRates:
         """:attr:`rates`, of what ``center_cameras`` of :meth:`group` and :meth:`link` compares."""
-        _, embeddings = self._embedded([], center_cameras=True)
+        _, embeddings = self._embedded([], True)
         chosen = np.random.default_rng(0).permutation(len(embeddings))[: index.SAMPLE]
         return StrangerRates.of(embeddings[chosen])
 
-    def group(
-        self, *, max_distance: float, where: str | None = None, center_cameras: bool = False
-    ) -> Groups:
+    def group(self, *, max_distance: float, center_cameras: bool = False) -> Groups:
         """Rows as vehicles, by complete linkage: no two of one vehicle are further apart.
 
         Args:
             max_distance: squared Euclidean, such as ``rates.distance_at(0.001)``.
-            where: the rows, as in :meth:`search`.
             center_cameras: take each camera's mean embedding away before, see
                 :func:`.centering.center_cameras`; distances become others.
 
         GalleryError for no rows, or more than 20,000; DataError where no camera has enough rows.
         """
-        rows, embeddings = self._embedded(["image", "box"], where, center_cameras=center_cameras)
+        rows, embeddings = self._embedded(["image", "box"], center_cameras)
         groups = linking.complete_linkage(embeddings.astype(np.float32), max_distance)
         images, boxes = map(Path, rows["image"].to_pylist()), map(corners, rows["box"].to_pylist())
         return Groups(tuple(images), groups, max_distance, boxes=tuple(boxes))
@@ -395,7 +392,7 @@ class Gallery(Store):
         GalleryError for no rows, or if vehicles were pinned meanwhile; DataError as :meth:`group`.
         """
         columns = ["id", "image", "time", "track", "first", "last", "pinned"]
-        rows, embeddings = self._embedded(columns, center_cameras=center_cameras)
+        rows, embeddings = self._embedded(columns, center_cameras)
         seen = Sightings.of(rows, window, travel_times or {})
         setting = None if center_cameras else self.plan()
         near = self._neighbors(rows["id"].to_pylist(), embeddings, seen.tracks, setting, progress)
@@ -421,12 +418,10 @@ class Gallery(Store):
             self.merge(pa.Table.from_arrays([rows["id"], labels], schema=schema))
         return Groups(tuple(map(Path, rows["image"].to_pylist())), groups, max_distance, learned)
 
-    def _embedded(
-        self, columns: Sequence[str], where: str | None = None, *, center_cameras: bool = False
-    ) -> tuple[Any, np.ndarray]:
+    def _embedded(self, columns: Sequence[str], center_cameras: bool) -> tuple[Any, np.ndarray]:
         """Columns of rows and ``camera``, Arrow, and embeddings, float16, or float32 if centred."""
         parts, halves = [], []
-        for batch in self.read([*columns, "camera", _EMBEDDING], where):
+        for batch in self.read([*columns, "camera", _EMBEDDING]):
             parts.append(batch.select([*columns, "camera"]))
             halves.append(vectors(batch[_EMBEDDING]).astype(np.float16))
         if not parts:

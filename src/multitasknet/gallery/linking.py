@@ -141,8 +141,7 @@ class Sightings:
         """
         cameras, names = numbered_cameras(rows["camera"])
         if unknown := {name for way in bounds for name in way}.difference(names):
-            listed = ", ".join(sorted(unknown))
-            logger.warning("travel times of cameras that no row has: %s", listed)
+            logger.warning("travel times of cameras that no row has: %s", ", ".join(unknown))
         first, last = (
             _seconds(pc.coalesce(rows[name], rows["time"])) for name in ("first", "last")
         )

@@ -149,20 +149,15 @@ def halves(values: Any) -> np.ndarray:
 
 def check_names(names: Iterable[str], stored: Iterable[str] = ()) -> None:
     """GalleryError for names of own columns that LanceDB, or those stored, leave no room."""
-    reserved = {name.casefold() for name in (*OWN_COLUMNS, *CORNERS)}
-    taken = {name.casefold() for name in stored}
+    taken = {name.casefold() for name in (*OWN_COLUMNS, *CORNERS, *stored)}
     for name in names:
         if not _NAME.fullmatch(name):
             raise GalleryError(
                 f"{name!r} cannot name a column; expected a letter, then letters, digits, "
                 f"underscores, spaces or hyphens"
             )
-        if name.casefold() in reserved:
-            raise GalleryError(
-                f"{name!r} is a column of every gallery; leave it out, or give yours another name"
-            )
         if name.casefold() in taken:
-            raise GalleryError(f"there are two columns {name!r}; give each another name")
+            raise GalleryError(f"there is a column {name!r} already; give yours another name")
         taken.add(name.casefold())
 
 
