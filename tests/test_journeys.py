@@ -65,11 +65,12 @@ def link_points(points: np.ndarray, sight: Sightings, limit: float, count: int =
         # Mutual neighbours across cameras.
         ([0, 0.1, 5, 5.1, 9], [1, 2, 1, 2, 3], [0, 9, 0, 9, 20], {}, [0, 0, 1, 1, 2]),
         # The second is the first's nearest of camera 1, but has a nearer one in camera 2.
-        ([0.7, 0.3, 0], [2, 1, 2], [0, 9, 20], {"limit": 0.3}, [0, 1, 1]),
+        ([0.55, 0.3, 0.06], [2, 1, 2], [0, 9, 20], {"limit": 0.2}, [0, 1, 1]),
         # Each is the next one's neighbour, 0.9 apart; the ends of three are 3.24 apart.
         ([0, 0.9, 1.81, 2.73], [1, 2, 3, 4], [0, 9, 20, 30], {}, [0, 0, 1, 1]),
         # A camera sees a vehicle once in a window.
         ([0, 0.1, 0.2], [1, 1, 2], [0, 0.5, 9], {}, [0, 1, 1]),
+        ([0, 0.1, 0.2], [1, 1, 2], [0, 0.5, 9], {"window": [1e-6, 1, 1]}, [0, 0, 0]),
         ([0, 0.1, 0.2], [1, 1, 2], [0, np.nan, 9], {}, [0, 0, 0]),
         ([0, 0.1, 0.2], [-1, -1, -1], [0, 0, 0], {}, [0, 0, 0]),
         # Tracks of one camera overlap, or do not.
