@@ -165,11 +165,12 @@ def test_no_two_of_a_linked_vehicle_are_too_far_apart_in_a_dense_gallery() -> No
 
 def test_a_gallery_knows_its_vehicles() -> None:
     colors = ((250, 0, 0), (0, 250, 0), (248, 0, 0), (0, 0, 250), (249, 2, 0))
-    gallery = stores.open_gallery()
+    rows = []
     for n, color in enumerate(colors):
         look = stores.PixelPredictor().one(np.full((4, 4, 3), color, np.uint8)).embedding
         row = stores.row(f"{n}", n, camera=f"c{n}", embedding=look)
-        gallery.merge([row | {"time": NOON - timedelta(hours=n)}], insert=True)
+        rows.append(row | {"time": NOON - timedelta(hours=n)})
+    gallery = stores.filled(*rows)
     expected = {"crops": 5, "vehicles": 3, "with several crops": 1, "max distance": 0.1}
     for _ in range(2):
         assert gallery.link(max_distance=0.1, progress=False).counts == expected

@@ -276,7 +276,7 @@ def _as_rows(travels: Mapping[tuple[str, str], Travel]) -> list[dict[str, Any]]:
 
 def _print_travels(title: str, travels: Mapping[tuple[str, str], Travel]) -> None:
     named = {" -> ".join(way): one for way, one in travels.items()}
-    columns = {
+    columns: dict[str, Mapping[str, float]] = {
         "vehicles": {way: one.vehicles for way, one in named.items()},
         "median s": {way: one.median for way, one in named.items()},
         "spread s": {way: one.spread for way, one in named.items()},

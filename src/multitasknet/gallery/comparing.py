@@ -73,7 +73,8 @@ def compared(
     distance = float(squared_distances(first.embedding[None], second.embedding[None])[0, 0])
     if first.reason or second.reason:
         return Comparison(first, second, distance, ())
-    parts, meant = parts_of((first.pose, second.pose), shown), (None, None)
+    parts = parts_of((first.pose, second.pose), shown)
+    meant: tuple[Rate | None, float | None] = (None, None)
     if gallery is not None:
         (meant,) = gallery.judged(first.embedding, [distance], predictor.calibration)
     return Comparison(first, second, distance, parts, *meant)

@@ -127,14 +127,13 @@ def build_index(store: Store, recall: float) -> list[Setting]:
             f"{store.path}: {count} rows are searched exactly in no time; an index takes {_FEWEST} "
             f"or more"
         )
-    sizes = {"num_partitions": _parts(count), "sample_rate": 48, "max_iterations": 16}
     with store.writing():
         for column, kind in _SCALAR.items():
             store.table.create_index(column, config=kind())
         if (old := index_name(store)) is not None:
             store.table.drop_index(old)
         # A name of its own, so that no measurement of another index is taken for this one's.
-        config = kinds.IvfRq(distance_type="l2", **sizes)
+        config = kinds.IvfRq(num_partitions=_parts(count), sample_rate=48, max_iterations=16)
         store.table.create_index(_EMBEDDING, config=config, name=f"embedding_{token_hex(4)}")
     return measure(store, recall)
 

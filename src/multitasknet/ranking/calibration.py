@@ -174,7 +174,7 @@ def read_calibration(checkpoint: Path, spec: Any) -> Calibration | None:
     sidecar = read_sidecar(checkpoint, spec)
     remedy = "measure it again with 'multitasknet calibrate'"
     with reading(sidecar_path(checkpoint), DataError, "calibration is damaged", remedy):
-        return Calibration.from_json(sidecar and sidecar.calibration)
+        return Calibration.from_json(sidecar.calibration if sidecar else None)
 
 
 def save_calibration(checkpoint: Path, spec: Any, calibration: Calibration) -> Path:
