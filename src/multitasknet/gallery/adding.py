@@ -62,10 +62,7 @@ def add_entries(
     reembed: bool,
     progress: bool,
 ) -> AddReport:
-    """Embed and store what is new or has changed; arguments and errors are :meth:`.Gallery.add`'s.
-
-    Faulty ids and own columns change nothing.
-    """
+    """Embed and store what is new or has changed; arguments, errors as of :meth:`.Gallery.add`."""
     twice = [id for id, times in Counter(one.id for one in entries).items() if times > 1]
     if twice:
         raise GalleryError(
@@ -290,9 +287,8 @@ def ray_embedder(
         origin: of what they must give.
         address: of a running cluster; ``local`` starts one on this machine.
 
-    Raises:
-        GalleryError: there is no such cluster, it failed, or an actor has other weights.
-        MissingExtraError: Ray is not installed.
+    GalleryError for no such cluster, one that failed, or an actor of other weights;
+    MissingExtraError without Ray.
     """
     ray = import_extra("ray", "ray")
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as OnNode

@@ -118,20 +118,16 @@ class Gallery(Store):
 
     @property
     def rates(self) -> StrangerRates:
-        """How near strangers come here, see :mod:`.ranking.strangers`.
-
-        Kept with the gallery; measured again once it has grown by a tenth, or rows were removed.
-        """
+        """How near strangers come here, see :mod:`.ranking.strangers`; kept with the gallery, and
+        measured again once it has grown by a tenth, or rows were removed."""
         return self._rates(self.table.version)
 
     def judged(
         self, query: np.ndarray, distances: Sequence[float], calibration: Calibration | None = None
     ) -> list[tuple[Rate | None, float | None]]:
-        """What each squared distance from a query ``[D]`` means in this gallery.
-
-        Its rate of strangers, None where :attr:`rates` are in doubt, and the probability that a row
-        so far away shows the query's vehicle, None without a calibration.
-        """
+        """Of each squared distance from a query ``[D]`` its rate of strangers, None where
+        :attr:`rates` are in doubt, and the probability that a row so far away shows the query's
+        vehicle, None without a calibration."""
         likely: list[float | None] = [None] * len(distances)
         if calibration is not None and len(self):
             around = squared_distances(query[None], self._around(self.table.version))
@@ -179,14 +175,13 @@ class Gallery(Store):
             top: rows for each query, at most.
             where: LanceDB's SQL, such as ``camera = '3' and lane > 1``.
             max_distance: squared Euclidean; rows further away are left out.
-            exact: compare all rows that ``where`` keeps, however many they are. Embeddings are
-                stored as float16: distances closer than its steps may come in another order.
+            exact: compare all rows that ``where`` keeps. Embeddings are stored as float16:
+                distances closer than its steps may come in another order.
             group_by: ``camera``: of each only the nearest row is given.
             calibration: of the network that made queries and rows, for the hits' probabilities.
 
-        Raises:
-            DataError: queries of another width, or not finite.
-            GalleryError: a condition or column that cannot be used.
+        DataError for queries of another width, or not finite; GalleryError for a condition or
+        column that cannot be used.
         """
         if group_by not in (None, "camera"):
             raise GalleryError(f"group_by is {group_by!r}; expected camera")

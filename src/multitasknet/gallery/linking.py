@@ -176,10 +176,7 @@ class Sightings:
         return limits
 
     def apart(self, a: Any, b: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Seconds between rows, from the earlier to the later, with the least and the most.
-
-        Of rows that begin at one time ``a`` is the earlier.
-        """
+        """Seconds from the earlier row (``a`` of equal ones) to the later, the least, the most."""
         is_first = self.first[a] <= self.first[b]
         earlier, later = np.where(is_first, a, b), np.where(is_first, b, a)
         places = self.cameras[earlier], self.cameras[later]

@@ -72,10 +72,8 @@ class Rate:
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Rows ``[N, D]`` of known moments and cameras, integers ``[N]``.
-
-    Those of one moment and two cameras are strangers.
-    """
+    """Rows ``[N, D]`` of known moments and cameras, integers ``[N]``; those of one moment and two
+    cameras are strangers."""
 
     embeddings: np.ndarray
     moments: np.ndarray
@@ -95,10 +93,7 @@ class StrangerRates:
 
     @classmethod
     def of(cls, embeddings: np.ndarray, together: Moments | None = None) -> StrangerRates:
-        """From rows ``[N, D]`` at random, in any order, and others of known times; DataError.
-
-        All their pairs are made.
-        """
+        """From all pairs of rows ``[N, D]`` at random, and others of known times; DataError."""
         few = f"{len(embeddings)} rows; rates of strangers take {_FEWEST} or more"
         if len(embeddings) < _FEWEST_ROUGH:
             return cls((), (), (), 0, False, few)
