@@ -488,6 +488,14 @@ def test_a_cache_that_cannot_be_used_fails_no_command(tmp_path, monkeypatch, cap
     assert list((tmp_path / "full").iterdir()) == []
 
 
+def test_what_is_damaged_in_the_cache_is_made_again(tmp_path, caplog) -> None:
+    conversion.keep(tmp_path, "key", b"content")
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(b"contenT")
+    assert conversion.find_kept(tmp_path, "key") is None
+    assert f"{path} is damaged" in caplog.text and not path.exists()
+
+
 def test_a_cache_is_bounded_and_loses_what_was_used_least_recently(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(conversion, "MOST_BYTES", 300)
     for age, key in enumerate(("a", "b", "c")):
