@@ -61,7 +61,9 @@ def test_another_network_than_asked_for_is_refused(
 ) -> None:
     published = write_card("http://127.0.0.1/a.ckpt")
     output = ["--output", tmp_path / "b.onnx"]
-    assert main(list(map(str, ["export", "--weights", weights, "--network", "toy", *output]))) == 0
+    for source in ("none", weights):
+        exporting = ["export", "--weights", source, "--network", "toy", *output]
+        assert main(list(map(str, exporting))) == 0
     for source, asked, command in (
         (weights, "multitasknet", ["info", "--weights", weights]),
         (weights, "multitasknet", ["export", "--weights", weights, *output]),
