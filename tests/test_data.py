@@ -206,6 +206,8 @@ def test_classes_that_are_not_known_are_counted_and_may_be_explained(tmp_path, c
     assert "0 (2), 5 (1)" in caplog.text and "the type of 1 images" in caplog.text
     with pytest.raises(DataError, match=r"no split 'query'; expected .*test_list_2400\.txt"):
         read_dataset(root, ["query"], test_size=2400)
+    with pytest.raises(DataError, match="it has one test set"):
+        read_dataset(LAYOUTS["pamtri"](tmp_path / "one", PLAN), test_size=800)
     write(root / "classes.csv", "color,silver,shiny")
     with pytest.raises(DataError, match=r"classes\.csv:1: the class is 'shiny'; expected"):
         read_dataset(root)
@@ -242,6 +244,7 @@ TWO = '<a>\n<Item imageName="x" vehicleID="two" cameraID="c1" colorID="1"/></a>'
         ("csv", "query.csv", "image,vehicle_id\na,1\na,1\n", "query.csv:3: 'a' has come already"),
         ("csv", "query.csv", "\udcff", "query.csv: .*save it as UTF-8"),
         ("csv", "query.csv", "image,plate\n", "query.csv:1: the header is 'image,plate'"),
+        ("csv", "query.csv", "image,vehicle_id,camera,camera\n", "the column 'camera' twice"),
         ("csv", "query.csv", "image,vehicle_id\na.jpg\n", "query.csv:2: 1 columns"),
         ("csv", "query.csv", "image,vehicle_id\na.jpg,\n", "'query' is empty"),
     ],

@@ -65,6 +65,8 @@ def read_dataset(
     """
     root = Path(root)
     layout = _layout_of(root, test_size)
+    if test_size and not layout.has_sizes:
+        raise DataError(f"{root}: a test size is given, but it has one test set; leave it out")
     names, found = ClassNames(root), {}
     for name in splits or layout.splits:
         place = layout.places.get(name)
@@ -120,6 +122,7 @@ class Layout:
     protocol: str = "veri"  # of multitasknet.ranking.protocols
     # How many queries and gallery images published figures are of, if that is known.
     published: tuple[int, int] | None = None
+    has_sizes: bool = False  # whether there are several test sets
     own_classes: bool = False  # whether it numbers colours and types in a way of its own
 
     @property
@@ -229,7 +232,7 @@ def _vehicleid(root: Path, test_size: int | None) -> Layout:
                 yield Item(origin, images, _as_jpeg(image), known)
 
     there, name = places if images.is_dir() else {}, f"VehicleID, tested on {size} vehicles"
-    return Layout(name, there, read, "vehicleid", own_classes=True)
+    return Layout(name, there, read, "vehicleid", has_sizes=True, own_classes=True)
 
 
 def _veriwild(root: Path, test_size: int | None) -> Layout:
@@ -255,7 +258,7 @@ def _veriwild(root: Path, test_size: int | None) -> Layout:
             yield Item(origin, images, _as_jpeg(image), known)
 
     there, name = places if images.is_dir() else {}, f"VERI-Wild, tested on {size} vehicles"
-    return Layout(name, there, read, "veriwild", _WILD_IMAGES.get(size))
+    return Layout(name, there, read, "veriwild", _WILD_IMAGES.get(size), has_sizes=True)
 
 
 def _smallest(folder: Path, pattern: str, usual: int) -> int:

@@ -30,25 +30,36 @@ _WORKERS = 4
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """One image and all that is known of it; None is unknown."""
+    """One image and all that is known of it.
+
+    Attributes:
+        image: the file.
+        vehicle_id: which vehicle it shows, -1 if unknown.
+        camera_id: which camera took it, -1 if unknown.
+        color_id, type_id: raw ids, of ``COLORS`` and ``TYPES`` 1 first; None if unknown.
+        keypoints: float32 ``[36, 3]`` of x, y (pixels of the image) and confidence, or None.
+        visibility: uint8 ``[36]``, 0 where a keypoint can be seen, 1 where the vehicle itself hides
+            it, 2 where something else does or it lies outside; None if only confidences are known.
+        estimated: whether a pose network found the keypoints; else the label states them.
+        heatmaps, segments: folders of the stored 64x64 maps, None to draw them from the keypoints.
+        track: which of the split's tracks it is of, None if unknown.
+        time: when it was taken, None if unknown.
+        origin: the label's place, ``file:line``.
+    """
 
     image: Path
-    vehicle_id: int  # -1 if unknown
-    camera_id: int = UNKNOWN_CAMERA  # -1
-    # Raw ids, of ``COLORS`` and ``TYPES`` 1 first.
+    vehicle_id: int
+    camera_id: int = UNKNOWN_CAMERA
     color_id: int | None = None
     type_id: int | None = None
-    keypoints: np.ndarray | None = None  # float32 ``[36, 3]`` of x, y (pixels) and confidence
-    # uint8 ``[36]``: 0 where a keypoint can be seen, 1 where the vehicle itself hides it, 2 where
-    # something else does or it lies outside.
+    keypoints: np.ndarray | None = None
     visibility: np.ndarray | None = None
-    estimated: bool = False  # whether a pose network found the keypoints, and no label states them
-    # Folders of the stored 64x64 maps, None to draw them from the keypoints.
+    estimated: bool = False
     heatmaps: Path | None = None
     segments: Path | None = None
-    track: int | None = None  # which of the split's
-    time: datetime | None = None  # when it was taken
-    origin: str = ""  # the label's place, ``file:line``
+    track: int | None = None
+    time: datetime | None = None
+    origin: str = ""
 
     @property
     def marked(self) -> np.ndarray | None:

@@ -100,6 +100,9 @@ def read_table(path: Path, required: Sequence[str]) -> list[tuple[str, dict[str,
             f"{origin}: the header is {','.join(header)!r}; {' and '.join(required)} must be there"
         )
 
+    if twice := {name for name in header if name and header.count(name) > 1}:
+        raise DataError(f"{origin}: the header has the column {min(twice)!r} twice")
+
     def cells(row: list[str], place: str) -> tuple[str, dict[str, str]]:
         if len(row) != len(header):
             raise ValueError(f"{len(row)} columns; expected {len(header)}, as in the header")
