@@ -211,6 +211,8 @@ def test_a_gallery_from_adding_to_forgetting(city, tmp_path, capsys) -> None:
     assert main(["gallery", "compact", city]) == 0
     assert main(["gallery", "export", city, str(tmp_path / "rows.csv")]) == 0
     assert len((tmp_path / "rows.csv").read_text().splitlines()) == 1 + 15
+    for line, message in ((["index", city], "in no time"), (["export", city, "a.txt"], "ends in")):
+        assert main(["gallery", *line]) == 2 and message in capsys.readouterr().err
 
 
 def test_pictures_from_a_list_labels_and_broken_ones(

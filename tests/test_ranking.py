@@ -25,7 +25,7 @@ from multitasknet.evaluation.embedding import Embeddings
 from multitasknet.evaluation.results import Evaluation
 from multitasknet.evaluation.run import caveats, evaluate_outputs
 from multitasknet.ranking.centering import center_cameras
-from multitasknet.ranking.distances import distance_blocks, nearest, squared_distances
+from multitasknet.ranking.distances import distance_blocks, squared_distances
 from multitasknet.ranking.metrics import Labels, evaluate_ranking, rank_rows
 from multitasknet.ranking.protocols import PROTOCOLS
 from multitasknet.ranking.reranking import rerank
@@ -131,13 +131,6 @@ def test_distances_are_exact_where_float32_would_cancel() -> None:
     exact = ((far.astype(np.float64) - near) ** 2).sum()
     assert squared_distances(far, near)[0, 0] == pytest.approx(exact, rel=1e-4)
     assert squared_distances(far, far)[0, 0] == 0
-
-
-@settings(max_examples=100, deadline=None)
-@given(arrays(np.float32, st.integers(1, 30), elements=st.integers(0, 4)), st.integers(1, 35))
-def test_the_nearest_come_in_order_and_ties_by_index(distances: np.ndarray, count: int) -> None:
-    expected = sorted(range(len(distances)), key=lambda index: (distances[index], index))[:count]
-    assert nearest(distances, count).tolist() == expected
 
 
 def test_a_large_gallery_ranks_in_blocks_as_all_of_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
