@@ -177,6 +177,7 @@ def test_a_folder_is_predicted_and_a_broken_file_does_not_stop_the_others(
     [
         (["predict", "nowhere.jpg", "--weights", "none"], "nowhere.jpg does not exist"),
         (["predict", PHOTO, "--weights", "nowhere.ckpt"], "nowhere.ckpt"),
+        (["predict", PHOTO, "--weights", "nowhere.onnx"], "nowhere.onnx: it cannot be read"),
         (["predict", PHOTO, "--labels", "nowhere.csv"], "nowhere.csv"),
         (
             ["pose", PHOTO, "--output", "poses.txt"],

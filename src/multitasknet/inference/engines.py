@@ -332,7 +332,7 @@ def open_engine(
         )
     engine = OnnxRuntimeEngine if backend == "onnx" else OpenVinoEngine
     if isinstance(model, Path):
-        return engine(str(model), model.read_bytes, options)
+        return engine(str(model), lambda: _read(model), options)
     if isinstance(model, WeightsFile):
         cache = default_cache_dir() if cache_dir is None else expand(cache_dir)
         # A copy each time: it keeps the bytes that it has read as long as it lives.
@@ -340,6 +340,11 @@ def open_engine(
     source, sha256 = _named(model)
     content = conversion.to_onnx(model, Metadata(model.spec, sha256))
     return engine(source, lambda: content, options)
+
+
+def _read(path: Path) -> bytes:
+    with reading(path, EngineError, "it cannot be read", "give a file that exists"):
+        return path.read_bytes()
 
 
 def fastest_backend(device: str | None) -> Literal["onnx", "mindspore"]:
