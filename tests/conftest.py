@@ -66,6 +66,12 @@ def _nothing_shipped(published_cards: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
+def shipped(_nothing_shipped: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This module's cards and weights, in a test that is about them."""
+    monkeypatch.setattr("multitasknet.hub.card.PACKAGE", ASSETS.parent)
+
+
+@pytest.fixture
 def server() -> Iterator[LoopbackServer]:
     with LoopbackServer() as running:
         yield running

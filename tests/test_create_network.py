@@ -58,19 +58,15 @@ def test_weights_by_default_are_those_of_the_variable_else_the_shipped_ones(monk
     assert default_weights(["vehiclepose"]) == "synthetic", "the variable is for MultiTaskNet"
 
 
-def test_a_failed_download_names_the_weights_that_are_there(
-    write_card, tmp_path, monkeypatch
-) -> None:
-    monkeypatch.setattr("multitasknet.hub.card.PACKAGE", ASSETS.parent)
+def test_a_failed_download_names_the_weights_that_are_there(write_card, tmp_path, shipped) -> None:
     card = write_card("http://127.0.0.1:1/model.ckpt")
     with pytest.raises(DownloadError, match="weights 'synthetic' of multitasknet and vehicle"):
         create_network(card=card, cache_dir=tmp_path, offline=True)
 
 
 def test_each_weights_file_is_hashed_once_and_no_card_of_shipped_ones_is_parsed(
-    monkeypatch,
+    monkeypatch, shipped
 ) -> None:
-    monkeypatch.setattr("multitasknet.hub.card.PACKAGE", ASSETS.parent)
     hashed, sha256 = [], hashlib.sha256
     monkeypatch.setattr(
         hashlib, "sha256", lambda content, **how: hashed.append(content) or sha256(content, **how)

@@ -105,8 +105,7 @@ def test_the_clients_validator_takes_every_card_of_this_module() -> None:
         assert header["model-name"].lower() in NETWORKS
 
 
-def test_the_shipped_cards_are_installed_and_load(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("multitasknet.hub.card.PACKAGE", ASSETS.parent)
+def test_the_shipped_cards_are_installed_and_load(tmp_path: Path, shipped) -> None:
     hub_install(tmp_path)
     names = ("multitasknet", "vehiclepose", "vehiclereid")
     code = f"""

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import hub_client
 import numpy as np
+import onnx
 import pytest
-from conftest import ASSETS
+from conftest import ASSETS, PHOTO
 
 from multitasknet import (
     CardError,
@@ -22,6 +23,7 @@ from multitasknet import (
     fetch_asset,
     hub_install,
     load_card,
+    quantize,
     read_weights,
     write_card,
 )
@@ -32,11 +34,6 @@ from multitasknet.inference.pose import open_pose_estimator
 from multitasknet.vehicle.attributes import COLORS, TYPES
 
 LIGHT = "vehiclepose_synthetic"
-
-
-@pytest.fixture
-def shipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("multitasknet.hub.card.PACKAGE", ASSETS.parent)
 
 
 @pytest.fixture
@@ -147,3 +144,19 @@ def test_a_written_card_says_what_file_and_sidecar_say(light: Path, tmp_path: Pa
     # Shipped weights belong to no version of the Hub.
     cards = hub_install(tmp_path, version="1.9")
     assert [card.network for card in cards] == ["multitasknet", "poseestnet"]
+
+
+def test_a_predictor_takes_vehiclereid_without_poses_and_int8_keeps_its_stem(
+    shipped, tmp_path: Path
+) -> None:
+    predictor = Predictor("vehiclereid", size=64, backend="onnx", cache_dir=tmp_path)
+    (found,) = predictor.predict([PHOTO])
+    assert (predictor.spec.network, found.embedding.shape) == ("vehiclereid", (512,))
+    assert found.color and found.type
+    assert (found.pose.origin, found.quality) == ("neutral", 1)
+    assert (predictor.pose_setting, predictor.pose_estimator) == ("not used", None)
+    assert (predictor.origin.variant, predictor.origin.distance) == ("rgb", "cosine")
+    report = quantize(tmp_path / "int8.onnx", predictor, [PHOTO] * 4, min_cosine=-1)
+    graph = onnx.load(report.path).graph
+    (stem,) = (one for one in graph.node if one.op_type == "Conv" and "image" in one.input)
+    assert stem.input[1] in {one.name for one in graph.initializer}, "the stem is float32"
