@@ -91,7 +91,7 @@ def test_it_trains_and_keeps_the_best_by_its_own_metric(data: Path, tmp_path: Pa
     assert records[-1].losses["distance"] < records[0].losses["distance"] / 2
     assert records[3].rate == pytest.approx(records[2].rate / 10)
     least = min(record.metrics["error"] for record in records)
-    assert result.best.metrics["error"] == least < result.history.before["error"]
+    assert result.history.best.metrics["error"] == least < result.history.before["error"]
     network = create_network("toy", weights=result.checkpoint)
     assert network.spec.input_size == (32, 32)
 

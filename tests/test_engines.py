@@ -215,7 +215,7 @@ def test_a_network_trained_further_is_not_what_a_predictor_runs(small_checkpoint
         ({"backend": "onnx", "precision": "bfloat16"}, "needs OpenVINO; choose the backend 'open"),
         ({"backend": "mindspore"}, "MindSpore does not run .onnx files"),
         ({"weights": None, "precision": "int8"}, "MindSpore computes in float32"),
-        ({"weights": "nowhere.onnx"}, r"nowhere\.onnx: onnx cannot run it \(No such file"),
+        ({"weights": "nowhere.onnx"}, r"nowhere\.onnx: it cannot be read \(No such file"),
         ({"weights": "nowhere.ckpt"}, r"nowhere\.ckpt: there is no such file"),
     ],
 )
