@@ -123,3 +123,11 @@ def test_nothing_says_that_the_package_is_on_an_index() -> None:
     assert [path for path in places if wrong.search(path.read_text(encoding="utf-8"))] == []
     # Nor is the Hub's client, whose name is free there.
     assert "mindspore-hub" not in (ROOT / "setup.cfg").read_text(encoding="utf-8")
+
+
+def test_the_tests_that_pages_name_are_there() -> None:
+    tests = {path.stem: path.read_text(encoding="utf-8") for path in ROOT.glob("tests/*.py")}
+    for page in PAGES:
+        named = re.findall(r"`(test_\w+)(?:::(test_\w+))?`", page.read_text(encoding="utf-8"))
+        for file, test in named:
+            assert f"def {test}" in tests[file], f"{page.name}: {file}::{test}"

@@ -29,6 +29,7 @@ from multitasknet import (
     read_dataset,
     read_weights,
     save_weights,
+    write_card,
 )
 from multitasknet.cli import main
 from multitasknet.data.records import Record, Split
@@ -351,3 +352,16 @@ def test_images_without_keypoints_get_them_from_the_pose_network(tmp_path, monke
         for record in split.records:
             assert record.estimated
             assert (record.keypoints == len(str(record.image))).all()
+
+
+def test_finetune_publish_and_load_are_a_circle(straight, server, tmp_path) -> None:
+    url = server.serve("/v1/best.ckpt", straight.checkpoint.read_bytes())
+    server.serve("/v1/best.json", straight.checkpoint.with_suffix(".json").read_bytes())
+    fields = {"model-version": "2.0", "model-name": ">", "summary": "Fleet #2"}
+    card = write_card(straight.output, url=url.rpartition("/")[0], fields=fields)
+    assert card.metrics["map"] == pytest.approx(straight.metrics["mAP"], abs=0.01)
+    assert (card.name, card.fields["summary"]) == (">", "Fleet #2")
+    published = shutil.copy(card.path, tmp_path)
+    network = create_network(card=published, cache_dir=tmp_path, progress=False)
+    assert network.spec == create_network(weights=straight.checkpoint).spec
+    assert Path(network.load_report.source).read_bytes() == straight.checkpoint.read_bytes()
