@@ -131,3 +131,9 @@ def test_the_tests_that_pages_name_are_there() -> None:
         named = re.findall(r"`(test_\w+)(?:::(test_\w+))?`", page.read_text(encoding="utf-8"))
         for file, test in named:
             assert f"def {test}" in tests[file], f"{page.name}: {file}::{test}"
+
+
+def test_every_picture_and_the_notebook_are_shown_or_linked() -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for path in (*ROOT.glob("assets/*.jpg"), *ROOT.glob("examples/*.ipynb")):
+        assert f"{path.parent.name}/{path.name}" in pages

@@ -193,6 +193,7 @@ def test_numbers_write_back_as_the_text_they_were(cells: list[str]) -> None:
     [
         ("image,id,lane\n{0},a,12\n{1},b,word\n", "column lane: .*int64 vs string"),
         ("image,id,_rowid\n{0},a,1\n", "'_rowid' cannot name a column"),
+        ("image,id,a.b\n{0},a,1\n", "'a.b' cannot name a column"),
         ("image,id,LANE\n{0},a,1\n", "a column 'LANE' already"),
         ("image,id,embedding\n{0},a,1\n", "a column 'embedding' already"),
         ("image,id,\n{0},a,1\n", "'' cannot name a column"),

@@ -184,6 +184,17 @@ def test_probabilities_are_shares_of_the_hits() -> None:
             replace(hits, same=wrong).coefficients()
 
 
+def test_probabilities_fall_also_if_all_right_hits_lie_at_0() -> None:
+    rng = np.random.default_rng(0)
+    pictures = rng.normal(size=(60, 8))
+    ids = np.arange(60)
+    labels = Labels(ids, ids, np.zeros(60), np.ones(60))
+    hits = LabelledHits.of(pictures, pictures, labels)
+    found = replace(SOME, coefficients=hits.coefficients(), vehicle_rows=hits.vehicle_rows)
+    shares = found.probability([0, 1, 2, 4, 8], 4.0, 60)
+    assert shares[0] > 0.9 and shares[1] < 0.5 and (np.diff(shares) <= 0).all()
+
+
 @pytest.mark.parametrize("own_camera", [False, True])
 def test_hits_are_the_nearest_rows_by_the_protocols_rule_of_cameras(own_camera: bool) -> None:
     rng = np.random.default_rng(0)
