@@ -131,8 +131,9 @@ class LabelledHits:
         """
         if self.same.all() or not self.same.any():
             raise DataError(
-                f"of {len(self.same)} hits {self.same.sum()} show the query's vehicle; it takes "
-                f"right and wrong ones: give more vehicles, and several images of each"
+                f"of {len(self.same)} hits {self.same.sum()} show the query's vehicle; a "
+                f"calibration takes right and wrong ones: give more vehicles, and several images "
+                f"of each"
             )
         inputs = np.stack([np.ones_like(self.rho), self.rho, self.rho**2], axis=1)
         offset, weights = _odds(self.vehicle_rows, self.rows), 1 / (1 + self.rank)
