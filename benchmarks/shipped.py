@@ -29,7 +29,7 @@ from tables import head, row
 
 from multitasknet import PoseEstimator, Predictor, read_dataset
 from multitasknet.data.records import Record, Split, VehicleDataset
-from multitasknet.images import encode_jpeg, picture_of, read_image
+from multitasknet.images import Picture, encode_jpeg, read_image
 from multitasknet.ranking.distances import squared_distances
 from multitasknet.ranking.metrics import evaluate_ranking
 from multitasknet.vehicle.attributes import COLORS, TYPES
@@ -113,7 +113,7 @@ def blurred(pixels: Pixels) -> Pixels:
 
 
 def compressed(pixels: Pixels) -> Pixels:
-    return picture_of(encode_jpeg(pixels, 20), "coarse").decode()[0]
+    return Picture("coarse", encode_jpeg(pixels, 20)).decode()[0]
 
 
 def at_night(pixels: Pixels) -> Pixels:

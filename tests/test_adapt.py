@@ -262,6 +262,14 @@ def test_the_command_prints_the_best(straight, crops, data, weights, tmp_path, c
     assert str(straight.checkpoint) in printed
 
 
+def test_weights_that_no_round_improves_stay_the_best(crops, data, weights, tmp_path) -> None:
+    # Steps of this size spoil whatever there was.
+    settings = FAST | {"weights": str(weights), "lr": 0.03}
+    result = adapt(crops, tmp_path / "run", data=data, **settings)
+    assert result.history.best is None and result.metrics == result.history.before
+    assert changed(weights, result.checkpoint) == set()
+
+
 def test_too_few_crops_or_clusters_are_refused_with_the_numbers(crops, weights, tmp_path) -> None:
     few, settings = tmp_path / "few", FAST | {"weights": str(weights), "batch_size": 160}
     few.mkdir()

@@ -114,6 +114,22 @@ def test_what_benchmarks_and_examples_import_is_there() -> None:
                 assert not missing, f"{script.name}: {node.module} has no {missing}"
 
 
+def test_what_docstrings_refer_to_is_there() -> None:
+    """Modules, classes, functions and attributes; of other libraries the standard one's alone."""
+    sources, names = [*(ROOT / "src").rglob("*.py")], {"dataclasses", "asdict"}
+    texts = [path.read_text(encoding="utf-8") for path in sources]
+    for path, text in zip(sources, texts, strict=True):
+        names |= {*path.with_suffix("").parts}
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                names.add(node.name)
+            elif isinstance(getattr(node, "ctx", None), ast.Store):
+                names.add(getattr(node, "id", getattr(node, "attr", "")))
+    for path, text in zip(sources, texts, strict=True):
+        for named in re.findall(r":\w+:`[~.]*([\w.]+)`", text):
+            assert {*named.split(".")} <= names, f"{path}: {named}"
+
+
 def test_nothing_says_that_the_package_is_on_an_index() -> None:
     """Whoever takes that name there could put anything into it."""
     places = [*PAGES, ROOT / "CONTRIBUTING.md"]

@@ -395,6 +395,13 @@ def test_embeddings_of_an_int8_file_are_of_that_file(int8, exported, tmp_path) -
     assert Predictor(exported, backend="openvino").origin == Predictor(exported).origin
 
 
+def test_what_is_made_of_a_file_is_made_of_the_bytes_that_were_read(exported, tmp_path) -> None:
+    copy = Path(shutil.copy(exported, tmp_path / "copy.onnx"))
+    engine = open_engine(copy)
+    copy.write_bytes(b"another network, exported meanwhile")
+    assert engine.load() == exported.read_bytes()
+
+
 def test_int8_of_a_pose_network_says_how_far_keypoints_move(tmp_path, crops) -> None:
     estimator = PoseEstimator(ASSETS / "vehiclepose_synthetic.ckpt", size=SMALL, batch_size=4)
     report = quantize(tmp_path / "int8.onnx", estimator, crops, min_cosine=0)

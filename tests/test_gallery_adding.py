@@ -240,6 +240,11 @@ def test_tables_as_pandas_writes_them(gallery, pictures, tmp_path) -> None:
     names = list(map(str, pictures[:2]))
     entries = manifest(tmp_path, f",image, camera ,lane\n0,{names[0]},3.0,1\n1,{names[1]},,2\n")
     assert [(one.camera, one.more) for one in entries] == [("3", {"lane": 1}), ("", {"lane": 2})]
+    times = "2026-11-01 08:00:00.123456789+00:00", "20261101", "1793520000"
+    lines = [f"{names[0]},{n},{time}\n" for n, time in enumerate(times)]
+    found = [one.time for one in manifest(tmp_path, f"image,id,time\n{''.join(lines)}")]
+    eight = datetime(2026, 11, 1, 8)
+    assert found == [eight.replace(microsecond=123456), datetime(2026, 11, 1), eight]
     moments = pa.array([1793520000_123456789, None], pa.timestamp("ns", tz="+02:00"))
     table = {
         "image": names,

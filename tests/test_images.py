@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from multitasknet import ImageError, find_images, open_picture, picture_of
+from multitasknet import ImageError, Picture, find_images, open_picture
 from multitasknet.images import MOST_PIXELS, encode_jpeg, read_image, resize
 
 NOISE = np.random.default_rng(0).integers(0, 256, (99, 66, 3), dtype=np.uint8)
@@ -54,7 +54,7 @@ def test_a_bad_image_is_named(image: Any, named: str) -> None:
     for size in (None, (8, 8)):
         with pytest.raises(ImageError) as refused:
             is_content = isinstance(image, bytes)
-            (picture_of(image, "car.jpg") if is_content else open_picture(image)).decode(size)
+            (Picture("car.jpg", image) if is_content else open_picture(image)).decode(size)
         assert named in str(refused.value)
 
 
@@ -113,7 +113,7 @@ def test_what_no_decoder_reports_is_not_promised() -> None:
     """A JPEG with its second half cut out passes; docs/reliability.md says so."""
     content = encode_jpeg(NOISE, 95)
     cut = content[: len(content) // 2] + b"\xff\xd9"
-    assert picture_of(cut, "cut").decode()[0].shape == NOISE.shape
+    assert Picture("cut", cut).decode()[0].shape == NOISE.shape
     stated = Path(__file__).resolve().parents[1] / "docs" / "reliability.md"
     assert "closed by an end marker, or with a hole of zeros, is not noticed" in stated.read_text()
 

@@ -19,12 +19,12 @@ from multitasknet import (
     EmbeddingOrigin,
     EngineError,
     ImageError,
+    Picture,
     PoseEstimator,
     PoseEstNetSpec,
     Predictor,
     create_network,
     load_card,
-    picture_of,
     preprocess,
     read_labels,
 )
@@ -87,7 +87,7 @@ def test_a_stream_takes_any_iterable_and_leaves_out_what_cannot_be_read(
 ) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     pixels = np.asarray(Image.open(PHOTO).convert("RGB"))
-    picture = picture_of(PHOTO.read_bytes(), "upload")
+    picture = Picture("upload", PHOTO.read_bytes())
     given = [PHOTO, tmp_path / "bad.jpg", picture, tmp_path / "no.jpg", pixels]
     skipped: list[tuple[str, ImageError]] = []
     found = list(predictor.stream(iter(given), skip=lambda *one: skipped.append(one)))

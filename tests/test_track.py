@@ -29,7 +29,7 @@ from multitasknet.tracking.following import ByteTrack, GivenDetections, GivenTra
 from multitasknet.tracking.outputs import FolderOutput, open_output
 from multitasknet.tracking.run import TrackReport, track
 from multitasknet.tracking.tracks import Seen, gather
-from multitasknet.tracking.video import Frame, Video
+from multitasknet.tracking.video import Video, VideoFrame
 
 av = pytest.importorskip("av")
 pytest.importorskip("supervision")
@@ -71,7 +71,7 @@ def greys(count: int) -> list[np.ndarray]:
     return [np.repeat(pixels, 3, 2).astype(np.uint8) for pixels in rolled]
 
 
-def number_in(frame: Frame) -> int:
+def number_in(frame: VideoFrame) -> int:
     return round((float(frame.pixels.mean()) - 14.5) / 4)
 
 
@@ -91,7 +91,7 @@ def write_video(
     return path
 
 
-def frames_of(path: Path) -> tuple[Video, list[Frame]]:
+def frames_of(path: Path) -> tuple[Video, list[VideoFrame]]:
     video = Video(str(path))
     return video, [one for one in video.frames(START) if one]
 
@@ -392,7 +392,7 @@ def test_the_best_crops_are_whole_near_unhidden_and_of_different_views(monkeypat
         seen = [Seen("1", np.float32([left, 50, left + side, 50 + side]), 1.0)]
         if number == 3:
             seen.append(Seen("2", np.float32([50, 60, 130, 130]), 1.0))
-        frames.append((Frame(number, START, np.full((200, 300, 3), number, np.uint8)), seen))
+        frames.append((VideoFrame(number, START, np.full((200, 300, 3), number, np.uint8)), seen))
     monkeypatch.setattr(tracks, "_SPARE", 0)
     for count, wanted in {2: [4, 6], 3: [2, 4, 6]}.items():
         monkeypatch.setattr(tracks, "_CROPS", count)
@@ -405,7 +405,7 @@ def test_the_best_crops_are_whole_near_unhidden_and_of_different_views(monkeypat
 )
 def test_a_vehicle_that_comes_back_late_is_another_track(follower, names) -> None:
     seen, pixels = [Seen("1", np.float32([9, 9, 60, 60]), 1.0)], np.zeros((99, 99, 3), np.uint8)
-    frames = [(Frame(n, after(n), pixels), seen if n in (0, 3) else []) for n in range(4)]
+    frames = [(VideoFrame(n, after(n), pixels), seen if n in (0, 3) else []) for n in range(4)]
     found = gather(frames, side=60, patience=follower.patience)
     assert [one.name.removeprefix("20261101T0800") for one in found] == names
 

@@ -20,7 +20,7 @@ from .hub.create_network import create_network
 from .hub.download import fetch_asset
 from .hub.install import hub_install
 from .hub.publish import write_card
-from .images import Picture, find_images, open_picture, picture_of
+from .images import Picture, find_images, open_picture
 from .inference.export import ExportReport, export
 from .inference.pose import PoseEstimator
 from .inference.prediction import EmbeddingOrigin, Prediction
@@ -109,7 +109,6 @@ __all__ = [
     "load_weights",
     "open_gallery",
     "open_picture",
-    "picture_of",
     "preprocess",
     "quantize",
     "read_dataset",

@@ -282,11 +282,6 @@ def open_picture(
     return Picture(name or "the image array", pixels=image)
 
 
-def picture_of(content: bytes, name: str) -> Picture:
-    """A picture from a file's bytes."""
-    return Picture(name, content)
-
-
 def read_image(image: ImageInput) -> np.ndarray:
     """A picture's pixels, uint8 ``[H, W, 3]`` in RGB order; errors as :func:`open_picture`."""
     return open_picture(image).decode()[0]

@@ -25,8 +25,9 @@ from .options import (
 if TYPE_CHECKING:
     from ..gallery.comparing import Comparison
     from ..gallery.gallery import Gallery
+    from ..gallery.index import Setting
     from ..gallery.rows import Hit
-    from ..inference.predictor import Predictor
+    from ..inference.predictor import Prediction, Predictor
 
 # Of the AI City Challenge.
 _SUBMITTED = 100
@@ -160,8 +161,7 @@ def _search(options: argparse.Namespace) -> None:
     if options.submission and folder is None:
         raise GalleryError("a store has no list; give the challenge's folder as gallery")
     predictor = make_predictor(options)
-    gallery = open_gallery(options.gallery, predictor)
-    setting = gallery.plan(options.where)
+    gallery = open_gallery(place, predictor)
     queries = list(predictor.stream(images))
     limit = distance_of(options, gallery)
     found = gallery.search(
@@ -182,38 +182,49 @@ def _search(options: argparse.Namespace) -> None:
     if options.submission and folder:
         print(write_ranks(options.submission, found, folder))
         return
-    rows, inside = gallery.count(options.where), gallery.find(one.sha256 for one in queries)
-    calibration = predictor.calibration
-    how = "each compared"
-    if setting is not None:
-        how = (
-            f"{setting.probes} probes of the index, whose recall was {setting.recall:.3f} on "
-            f"{setting.rows:,} rows"
-        )
-    for query, hits in zip(queries, found, strict=True):
-        itself = inside[query.sha256].id if query.sha256 in inside else None
-        if options.json:
-            about = {
-                "query": query.source,
-                "quality": query.quality,
-                "reason": query.reason,
-                "in_gallery": itself,
-                "searched": {"rows": rows, "setting": setting and asdict(setting)},
-                "max_distance": limit,
-                "pairs": gallery.rates.pairs,
-                "matches": [asdict(hit.row) | hit.meaning for hit in hits],
-                "measured_on": calibration and calibration.measured_on,
-            }
-            print_json([about])
-            continue
-        print(f"\n{query.source}{query.doubt}" + (f" (in the gallery: {itself})" if itself else ""))
-        _print_hits(hits)
-        print(f"  of {rows:,} rows, {how}")
-    if not options.json:
-        print(f"\n{gallery.rates.about}\n{_calibrated(predictor)}")
+    rows, setting = gallery.count(options.where), gallery.plan(options.where)
+    inside = gallery.find(one.sha256 for one in queries)
+    answers = [
+        (query, hits, inside[query.sha256].id if query.sha256 in inside else None)
+        for query, hits in zip(queries, found, strict=True)
+    ]
+    if options.json:
+        calibration = predictor.calibration
+        shared = {
+            "searched": {"rows": rows, "setting": setting and asdict(setting)},
+            "max_distance": limit,
+            "pairs": gallery.rates.pairs,
+            "measured_on": calibration and calibration.measured_on,
+        }
+        print_json(_answer_as_json(*answer) | shared for answer in answers)
+        return
+    for answer in answers:
+        _print_answer(*answer)
+        print(f"  of {rows:,} rows, {_how(setting)}")
+    print(f"\n{gallery.rates.about}\n{_calibrated(predictor)}")
 
 
-def _print_hits(hits: Sequence[Hit]) -> None:
+def _answer_as_json(query: Prediction, hits: Sequence[Hit], itself: str | None) -> dict[str, Any]:
+    return {
+        "query": query.source,
+        "quality": query.quality,
+        "reason": query.reason,
+        "in_gallery": itself,
+        "matches": [asdict(hit.row) | hit.meaning for hit in hits],
+    }
+
+
+def _how(setting: Setting | None) -> str:
+    if setting is None:
+        return "each compared"
+    return (
+        f"{setting.probes} probes of the index, whose recall was {setting.recall:.3f} on "
+        f"{setting.rows:,} rows"
+    )
+
+
+def _print_answer(query: Prediction, hits: Sequence[Hit], itself: str | None) -> None:
+    print(f"\n{query.source}{query.doubt}" + (f" (in the gallery: {itself})" if itself else ""))
     for rank, hit in enumerate(hits, start=1):
         row = hit.row
         facts = (
@@ -247,7 +258,7 @@ def _group(options: argparse.Namespace) -> None:
     check_folder(options.output)
     gallery = find_gallery(options.gallery)
     if isinstance(gallery, Path) or options.boxes:
-        gallery = open_gallery(options.gallery, make_predictor(options), boxes=options.boxes)
+        gallery = open_gallery(gallery, make_predictor(options), boxes=options.boxes)
     limit = distance_of(options, gallery)
     groups = gallery.group(max_distance=limit, center_cameras=options.center_cameras)
     table = groups.write(options.output / "vehicles.csv")
@@ -266,10 +277,10 @@ def _compare(options: argparse.Namespace) -> None:
     images_of(images)
     if options.output:
         check_output(options.output, inputs=images)
-    if options.gallery:
-        find_gallery(options.gallery)  # before a network is loaded
+    # Before a network is loaded.
+    place = find_gallery(options.gallery) if options.gallery else None
     predictor = make_predictor(options)
-    gallery = open_gallery(options.gallery, predictor) if options.gallery else None
+    gallery = None if place is None else open_gallery(place, predictor)
     result = compare(predictor, *images, gallery=gallery)
     if options.output:
         draw_comparison(options.output, images, result)

@@ -35,6 +35,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 # Of numbers that 64 bits hold.
 _WHOLE = re.compile(r"([+-]?0*[0-9]{1,18})(?:[.,]0*)?")
 _DECIMALS = re.compile(r"[.,](\d+)")
+_DATE = re.compile(r"^((?:19|20)\d\d)(0[1-9]|1[0-2])([0-3]\d)$")
 _ZONE = re.compile(r"\s*(?:(Z)|([+-]\d\d):?(\d\d))$", re.IGNORECASE)
 
 Row = TypeVar("Row")
@@ -188,7 +189,8 @@ def parse_time(value: object) -> datetime | None:
         return None
     if isinstance(value, datetime):
         return utc(value)
-    text = str(value).strip()
+    # Digits alone are a date where they can be one, not seconds.
+    text = _DATE.sub(r"\1-\2-\3", str(value).strip())
     try:
         with suppress(ValueError):
             return datetime(1970, 1, 1) + timedelta(seconds=float(text))

@@ -457,7 +457,7 @@ class Gallery(Store):
 
 
 def open_gallery(
-    place: str | Path,
+    place: str | Path | Gallery,
     predictor: Predictor,
     *,
     boxes: str | Path | None = None,
@@ -466,18 +466,19 @@ def open_gallery(
     """Open a gallery to search with a predictor.
 
     Args:
-        place: a store (its name ends in ``.lance``), a folder of vehicle crops, a data set in any
-            layout of :func:`read_dataset` (its split ``gallery``), or ``demo``: the generated crops
-            in the package. Pictures are embedded into a gallery in memory; nothing is written.
+        place: a store (its name ends in ``.lance``), open already or not, a folder of vehicle
+            crops, a data set in any layout of :func:`read_dataset` (its split ``gallery``), or
+            ``demo``: the generated crops in the package. Pictures are embedded into a gallery in
+            memory; nothing is written.
         boxes: a file of :func:`.read_boxes`, if the folder's pictures are frames.
 
     GalleryError for what is no gallery, a store of other weights, or a folder of which no picture
     can be read; DataError for faulty labels; ImageError for no picture.
     """
-    found = find_gallery(place)
+    found = place if isinstance(place, Gallery) else find_gallery(place)
     if isinstance(found, Gallery):
         if boxes is not None:
-            raise GalleryError(f"{place}: boxes are cut out of a folder's pictures, not a store's")
+            raise GalleryError(f"{found.path}: boxes are of a folder's pictures, not of a store's")
         found.check_origin(predictor.origin)
         return found
     if boxes is None:

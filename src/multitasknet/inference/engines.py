@@ -332,7 +332,8 @@ def open_engine(
         )
     engine = OnnxRuntimeEngine if backend == "onnx" else OpenVinoEngine
     if isinstance(model, Path):
-        return engine(str(model), lambda: _read(model), options)
+        read = _read(model)
+        return engine(str(model), lambda: read, options)
     if isinstance(model, WeightsFile):
         cache = default_cache_dir() if cache_dir is None else expand(cache_dir)
         # A copy each time: it keeps the bytes that it has read as long as it lives.

@@ -102,9 +102,11 @@ def export(
         OutputError: the file cannot be written.
     """
     output = expand(output)
-    if rgb:
-        check_rgb_name(output)
-    elif embedding_only or normalized:
+    if rgb and output.suffix != ".onnx":
+        raise EngineError(
+            f"{output}: --rgb and --for write ONNX; expected a name that ends in .onnx"
+        )
+    if not rgb and (embedding_only or normalized):
         raise EngineError(
             "--embedding-only (embedding_only, normalized) is for RGB files; give --rgb or --for, "
             "rgb=True in Python"
@@ -159,14 +161,6 @@ def export(
                 f"most {most:.0e}; the file is not kept"
             )
         return ExportReport(output, metadata, difference, part.stat().st_size)
-
-
-def check_rgb_name(output: Path) -> None:
-    """Raise EngineError if a name is not one of an RGB file."""
-    if output.suffix != ".onnx":
-        raise EngineError(
-            f"{output}: --rgb and --for write ONNX; expected a name that ends in .onnx"
-        )
 
 
 def largest_difference(run: Callable[..., tuple[np.ndarray, ...]], cell: Any, spec: Any) -> float:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile as SentFile
 
-from ..images import Picture, picture_of
+from ..images import Picture
 from .problems import ProblemError
 
 MOST_IMAGES = 64
@@ -55,7 +55,7 @@ async def read_body(request: Request) -> Sent:
         async with request.form(max_part_size=_MOST_TEXT) as fields:
             form = await _checked({name: fields.getlist(name) for name in fields})
             pictures = [
-                picture_of(await one.read(), one.filename or f"image {place}")
+                Picture(one.filename or f"image {place}", await one.read())
                 for place, one in enumerate(form.images)
             ]
         sent = Sent(pictures, form.embeddings)
@@ -66,7 +66,7 @@ async def read_body(request: Request) -> Sent:
                 "expected multipart/form-data with files as 'images', or a picture (image/jpeg)"
             )
             raise ProblemError(415, detail, field="content-type")
-        sent = Sent([picture_of(body, "image")] if body else [], [])
+        sent = Sent([Picture("image", body)] if body else [], [])
     await run_in_threadpool(_check_pictures, sent.pictures, request.app.state.limits.pixels)
     return sent
 

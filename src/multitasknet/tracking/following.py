@@ -15,7 +15,7 @@ from ..data.boxes import Box, read_boxes
 from ..errors import DataError, import_extra
 from .detectors import Detections
 from .tracks import PATIENCE, Seen, is_file_name
-from .video import Frame
+from .video import VideoFrame
 
 # Frames in a row that show a vehicle, before it is one.
 _LEAST_FRAMES = 3
@@ -30,7 +30,7 @@ class Follower(Protocol):
 
     patience: timedelta  # how long a vehicle may be out of sight and go on with its track
 
-    def __call__(self, frame: Frame) -> Sequence[Seen]: ...
+    def __call__(self, frame: VideoFrame) -> Sequence[Seen]: ...
 
 
 class ByteTrack:
@@ -46,7 +46,7 @@ class ByteTrack:
 
     patience = PATIENCE
 
-    def __init__(self, detect: Callable[[Frame], Detections], rate: float) -> None:
+    def __init__(self, detect: Callable[[VideoFrame], Detections], rate: float) -> None:
         self._detect, self._library = detect, import_extra("supervision", "video")
         with warnings.catch_warnings():  # that the next version has none
             warnings.simplefilter("ignore", FutureWarning)
@@ -58,7 +58,7 @@ class ByteTrack:
                 minimum_matching_threshold=_MATCHING,
             )
 
-    def __call__(self, frame: Frame) -> list[Seen]:
+    def __call__(self, frame: VideoFrame) -> list[Seen]:
         found = self._library.Detections(**self._detect(frame)._asdict())
         found = self._tracker.update_with_detections(found)
         if not len(found):
@@ -93,7 +93,7 @@ class GivenDetections:
                 )
             self.frames.setdefault(number - first + 1, []).append(box)
 
-    def __call__(self, frame: Frame) -> Detections:
+    def __call__(self, frame: VideoFrame) -> Detections:
         boxes = self.frames.get(frame.number, ())
         xyxy = np.array([box.xyxy for box in boxes], np.float32).reshape(-1, 4)
         if self._is_relative:
@@ -119,7 +119,7 @@ class GivenTracks:
                         f"that a file can have (without tracks use --boxes)"
                     )
 
-    def __call__(self, frame: Frame) -> list[Seen]:
+    def __call__(self, frame: VideoFrame) -> list[Seen]:
         boxes, found = self._detect.frames.get(frame.number, ()), self._detect(frame)
         return [Seen(box.track, *row) for box, *row in zip(boxes, *found, strict=True)]
 

@@ -18,7 +18,7 @@ from ..inference.runner import ahead
 from .following import Follower
 from .outputs import Output
 from .tracks import Passage, Seen, Track, describe, gather, is_file_name
-from .video import Frame, Video
+from .video import Video, VideoFrame
 
 logger = logging.getLogger(__name__)
 
@@ -121,8 +121,8 @@ class _Keeper:
         self._kept_at = monotonic()
 
     def count(
-        self, frames: Iterator[tuple[Frame, Sequence[Seen]] | None], bar: tqdm[Any]
-    ) -> Iterator[tuple[Frame, Sequence[Seen]]]:
+        self, frames: Iterator[tuple[VideoFrame, Sequence[Seen]] | None], bar: tqdm[Any]
+    ) -> Iterator[tuple[VideoFrame, Sequence[Seen]]]:
         for one in frames:
             if one is not None:
                 yield one

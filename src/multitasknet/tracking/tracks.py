@@ -16,7 +16,7 @@ from ..data.boxes import LEAST_SIDE
 from ..images import whole_boxes
 from ..inference.prediction import Prediction
 from ..inference.predictor import Predictor
-from .video import Frame
+from .video import VideoFrame
 
 # A vehicle that has not been found for longer is gone.
 PATIENCE = timedelta(seconds=1)
@@ -90,7 +90,7 @@ class Track(NamedTuple):
 
 
 def gather(
-    frames: Iterable[tuple[Frame, Sequence[Seen]]],
+    frames: Iterable[tuple[VideoFrame, Sequence[Seen]]],
     *,
     side: int,
     patience: timedelta = PATIENCE,
@@ -141,7 +141,7 @@ def is_file_name(text: str) -> bool:
     return re.fullmatch(r"[^\s./\\][^/\\]*", text) is not None
 
 
-def _crop(frame: Frame, seen: Seen, vehicles: Sequence[Seen], side: int) -> _Crop | None:
+def _crop(frame: VideoFrame, seen: Seen, vehicles: Sequence[Seen], side: int) -> _Crop | None:
     height, width = frame.pixels.shape[:2]
     (box,) = whole_boxes([seen.xyxy], (height, width))
     x1, y1, x2, y2 = box.tolist()

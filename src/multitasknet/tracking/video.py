@@ -75,7 +75,7 @@ def recordings(videos: Sequence[str], table: Path) -> Recordings:
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
+class VideoFrame:
     """A frame.
 
     Attributes:
@@ -131,7 +131,7 @@ class Video:
     def _stream(self) -> Any:
         return self._container.streams.best("video")
 
-    def frames(self, start: datetime | None = None) -> Iterator[Frame | None]:
+    def frames(self, start: datetime | None = None) -> Iterator[VideoFrame | None]:
         """The frames, once; None from time to time while a camera sends nothing.
 
         Args:
@@ -165,7 +165,7 @@ class Video:
         apart = np.diff(np.sort(times)) * self.rate
         return bool(np.sum(abs(apart - 1) < _JITTER) > _MOSTLY * len(apart))
 
-    def _read(self, start: datetime) -> Iterator[Frame]:
+    def _read(self, start: datetime) -> Iterator[VideoFrame]:
         number, count, first, latest = 0, 0, None, 0.0
         seconds, self.end = -1 / self.rate, start
         self._container = self._open()
@@ -186,7 +186,7 @@ class Video:
                 time = start + timedelta(seconds=seconds)
                 self.end = time + timedelta(seconds=1 / self.rate)
                 count += 1
-                yield Frame(number, time, _upright(decoded))
+                yield VideoFrame(number, time, _upright(decoded))
         missing = self._lasts - max(seconds, latest) - 1 / self.rate
         if missing > _ROUGHLY:
             number += round(missing * self.rate)
@@ -216,7 +216,7 @@ class Video:
         except self._av.FFmpegError as error:
             logger.info("%s breaks off (%s)", self.name, error.strerror)
 
-    def _received(self) -> Iterator[Frame | None]:
+    def _received(self) -> Iterator[VideoFrame | None]:
         waiting: Queue[tuple[datetime, Any]] = Queue(WAITING)
         Thread(target=self._receive, args=(waiting,), daemon=True).start()
         number = 0
@@ -228,7 +228,7 @@ class Video:
                     yield None
                     continue
                 number += 1
-                yield Frame(number, self.end, _upright(decoded))
+                yield VideoFrame(number, self.end, _upright(decoded))
         finally:
             self._closed.set()
 

@@ -271,7 +271,8 @@ def load_state(path: Path, network: nn.Cell, step: TrainingStep) -> int:
     with reading(path, TrainingError, "it is no state of this training", START_AGAIN):
         stored = read_ckpt(path.read_bytes())
         for name, parameter in parameters.items():
-            if stored[name].size != parameter.size:
+            # MindSpore writes a single number as a list of one.
+            if stored[name].shape not in (parameter.shape, parameter.shape or (1,)):
                 raise ValueError(f"{name} is {list(stored[name].shape)}")
         for name, parameter in parameters.items():
             parameter.set_data(Tensor(stored[name].reshape(parameter.shape)))

@@ -183,7 +183,12 @@ SETTINGS: dict[str, type[Settings]] = {
 def check_settings(
     values: Mapping[str, Any], source: str, kind: type[Settings] | None = None
 ) -> Any:
-    """Settings of ``kind``, or of the network that they name; TrainingError names ``source``."""
+    """Settings of ``kind``, or of the network that they name, if only by weights it ships.
+
+    TrainingError, which names ``source``.
+    """
+    if "network" not in values and str(weights := values.get("weights")) in SETTINGS:
+        values = {**values, "network": weights}
     network = values.get("network", DEFAULT_NETWORK)
     kind = kind or SETTINGS.get(str(network))
     if kind is None:
