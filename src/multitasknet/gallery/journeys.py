@@ -13,6 +13,7 @@ from itertools import chain, groupby, pairwise
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..data.text import read_table
@@ -61,12 +62,17 @@ def vehicles(gallery: Gallery, where: str | None = None) -> list[int]:
 
     Of these only the vehicles of which a row meets the SQL; GalleryError if it cannot be used.
     """
-    kept = where and {row["vehicle"] for row in gallery.rows(["vehicle"], where)}
-    cameras = defaultdict[int, list[str]](list)
-    for row in gallery.rows(["vehicle", "camera"], _LINKED):
-        if kept is None or row["vehicle"] in kept:
-            cameras[row["vehicle"]].append(row["camera"])
-    return sorted(cameras, key=lambda one: (-len(set(cameras[one])), -len(cameras[one]), one))
+    batches = list(gallery.read(["vehicle", "camera"], _LINKED))
+    if not batches:
+        return []
+    counts = [("camera", "count_distinct"), ("camera", "count")]
+    found = pa.Table.from_batches(batches).group_by("vehicle").aggregate(counts)
+    order = [(f"{column}_{count}", "descending") for column, count in counts]
+    numbers: list[int] = found.sort_by([*order, ("vehicle", "ascending")])["vehicle"].to_pylist()
+    if where:
+        kept = {row["vehicle"] for row in gallery.rows(["vehicle"], where)}
+        numbers = [one for one in numbers if one in kept]
+    return numbers
 
 
 def journeys(gallery: Gallery, vehicles: Sequence[int]) -> list[Journey]:

@@ -147,7 +147,7 @@ class Weights:
                 f"{self.path}: expected a checkpoint of "
                 f"{self.network.name if owners else ' or '.join(NETWORKS)}; its {len(names)} "
                 f"entries start with {', '.join(names[:3])}, which are names of "
-                f"{' and '.join(owners) or 'no such network'}"
+                f"{' and '.join(owners) + ': name that' if owners else 'no such network'}"
             )
         return self.network.spec_from_shapes(self.shapes, str(self.path))
 
