@@ -77,7 +77,8 @@ def main() -> None:
         [
             "# Rates and probabilities",
             f"Written by `rates.py`: {len(ids):,} crops of {len(np.unique(ids))} generated "
-            f"vehicles before {len(np.unique(cameras))} cameras. Stated rate / true rate, and in "
+            f"vehicles before {len(np.unique(cameras))} cameras, embedded by the weights "
+            f"{predictor.engine.weights_sha256[:12]}. Stated rate / true rate, and in "
             "brackets upper bound / true rate, at the distances where the true rate is:",
             table(("crops", "1e-2", "1e-3", "1e-4"), stated),
             "Calibrated on half of the vehicles: expected calibration error (10 bins) of the "

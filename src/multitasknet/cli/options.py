@@ -100,7 +100,8 @@ def add_options(parser: Any, *names: str) -> None:
         "--weights": {
             "help": "a file, a card (.md), 'synthetic' (shipped, trained on generated vehicles), a "
             "network's name (its shipped ones), 'card' (the published ones, downloaded) or 'none' "
-            "(random); default: $MULTITASKNET_WEIGHTS, else synthetic if there are such, else card",
+            "(random); default: $MULTITASKNET_WEIGHTS (not for poses), else synthetic if there are "
+            "such, else card",
         },
     }
     for name in names:
