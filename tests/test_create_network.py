@@ -15,7 +15,14 @@ from conftest import ASSETS
 from safetensors.numpy import save_file
 
 import multitasknet
-from multitasknet import CheckpointError, DownloadError, MultiTaskNet, create_network, load_weights
+from multitasknet import (
+    CardError,
+    CheckpointError,
+    DownloadError,
+    MultiTaskNet,
+    create_network,
+    load_weights,
+)
 from multitasknet.hub import card as card_module
 from multitasknet.hub.source import default_weights
 
@@ -130,7 +137,7 @@ def test_by_angle_embeddings_have_length_1_except_in_training(small_checkpoint) 
         ({"name": "resnet50"}, NotImplementedError, "^resnet50 is not implemented in the repo$"),
         ({"weights": "nowhere.ckpt"}, CheckpointError, r"nowhere\.ckpt: there is no such file"),
         ({"weights": "model.h5"}, CheckpointError, r"'\.h5'; expected one of \.ckpt, "),
-        ({"weights": "a.ckpt", "card": "a.md"}, ValueError, "'a.ckpt' and a card is given"),
+        ({"weights": "a.ckpt", "card": "a.md"}, CardError, "'a.ckpt' and a card is given"),
         ({"card": "nowhere.md"}, ValueError, r"nowhere\.md: the card cannot be read"),
         ({"weights": None, "variant": "depth"}, ValueError, "segment, heatmap, heatmap"),
         ({"weights": None, "num_ids": 0}, ValueError, "num_ids is 0; expected at least 1"),

@@ -180,6 +180,8 @@ def test_a_card_is_quoted_only_for_its_own_weights_and_data(write_card, tmp_path
     card = load_card(write_card("https://example.com/a.ckpt", b"weights"))
     assert card_metrics(card, "0" * 64, "VeRi") is None
     assert card_metrics(card, card.asset.sha256, "my/verified") is None
+    own = replace(card, fields={})  # of generated vehicles, which the Hub has no name for
+    assert card_metrics(own, card.asset.sha256, "my/_data") is None
     stated = card_metrics(card, card.asset.sha256, "my/VeRi-776")
     assert stated.values == {"Rank-1": 75.57, "color": 93.2, "type": 91.5}
     page = write_evaluation_report(run(dataset), tmp_path / "r.html", card=stated)

@@ -34,8 +34,9 @@ from multitasknet import (
 )
 from multitasknet.cli import main
 from multitasknet.data.records import Record, Split
-from multitasknet.errors import OutputError, TrainingError
+from multitasknet.errors import CardError, OutputError, TrainingError
 from multitasknet.files import exclusive
+from multitasknet.hub.card import default_card_path
 from multitasknet.models.multitasknet.definition import NETWORK
 from multitasknet.models.multitasknet.spec import Variant
 from multitasknet.training import identity
@@ -366,6 +367,12 @@ def test_finetune_publish_and_load_are_a_circle(straight, server, tmp_path) -> N
     url = server.serve("/v1/best.ckpt", straight.checkpoint.read_bytes())
     server.serve("/v1/best.json", straight.checkpoint.with_suffix(".json").read_bytes())
     fields = {"model-version": "2.0", "model-name": ">", "summary": "Fleet #2"}
+    notes = straight.output / default_card_path("multitasknet").name
+    notes.write_text("my notes")
+    with pytest.raises(CardError):
+        write_card(straight.output, url="https://example.org/a", fields=fields)
+    assert notes.read_text() == "my notes"
+    notes.unlink()
     card = write_card(straight.output, url=url.rpartition("/")[0], fields=fields)
     assert card.metrics["map"] == pytest.approx(straight.metrics["mAP"], abs=0.01)
     assert (card.name, card.fields["summary"]) == (">", "Fleet #2")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from multitasknet.gallery import adding
 from multitasknet.gallery.adding import check_same_origin, ray_embedder
 from multitasknet.gallery.entries import entries_of, entries_of_boxes, parse_cells, read_manifest
 from multitasknet.gallery.gallery import Gallery
+from multitasknet.gallery.journeys import pin
 from multitasknet.gallery.rows import AddReport, Entry
 
 OTHER = PixelPredictor(weights="cd" * 32)
@@ -63,6 +66,8 @@ def test_only_what_is_new_or_changed_is_embedded(gallery: Gallery, tmp_path: Pat
     poses = [Record(path, 0, keypoints=np.full((36, 3), 0.3, np.float32)) for path in paths[:2]]
     entries = [Entry(str(one.image), one.image, record=one) for one in poses]
     assert [add(gallery, entries).added for _ in range(2)] == [2, 0]
+    # Nor does their absence, once they were given.
+    assert add(gallery, paths[:2]).unchanged == 2
     # Other weights embed with the same keypoints.
     assert add(gallery, gallery.stale(OTHER.origin), OTHER, reembed=True).added == 15
     assert gallery.count("pose_origin = 'given'") == 2
@@ -76,6 +81,42 @@ def test_a_folder_is_the_same_however_it_is_named(gallery, tmp_path, monkeypatch
     for name in ("../crops", str(tmp_path / "crops"), "../link"):
         add(gallery, [Path(name)])
     assert len(gallery) == 4
+    (tmp_path / "crops" / "loop.jpg").symlink_to("loop.jpg")
+    assert len(add(gallery, [tmp_path / "crops"]).broken) == 1
+
+
+def test_a_camera_in_a_name_is_taken_where_none_is_stated(gallery, tmp_path) -> None:
+    folder = tmp_path / "crops"
+    for path in stores.draw(folder, 2):
+        path.rename(folder / f"0001_c00{path.stem[-1]}_{path.name}")
+    first, second = sorted(folder.iterdir())
+    add(gallery, [Entry(str(first), first, camera="north")])
+    add(gallery, [folder])
+    assert [gallery.row(str(one)).camera for one in (first, second)] == ["north", "1"]
+
+
+def test_rows_that_stay_of_other_weights_are_named(gallery, tmp_path, caplog) -> None:
+    paths = stores.draw(tmp_path, 4)
+    add(gallery, paths)
+    paths[3].unlink()
+    stale = gallery.stale(OTHER.origin)
+    # Poor ones are embedded as well: they are no new pictures.
+    report = add(gallery, stale, OTHER, reembed=True, min_quality=1.1)
+    assert (report.added, len(report.broken)) == (3, 1)
+    assert "1 rows are still of other weights" in caplog.text
+
+
+def test_of_two_writers_with_other_weights_one_is_refused(tmp_path) -> None:
+    paths = stores.draw(tmp_path, 4)
+    first, *others = (stores.open_gallery(tmp_path / "x.lance") for _ in range(3))
+    with ThreadPoolExecutor() as pool, first.writing():
+        jobs = [
+            pool.submit(add, one, [path], what)
+            for one, path, what in zip(others, paths, (PixelPredictor(), OTHER), strict=False)
+        ]
+        time.sleep(0.5)  # both have looked by then, and wait
+    errors = [job.exception() for job in jobs]
+    assert sum(isinstance(one, GalleryError) for one in errors) == 1 and len(first) == 1
 
 
 def test_moved_pictures_keep_their_rows(gallery: Gallery, tmp_path: Path) -> None:
@@ -102,6 +143,17 @@ def test_moved_pictures_keep_their_rows(gallery: Gallery, tmp_path: Path) -> Non
         report = add(gallery, entries_of_boxes([Box(path, (0.0, 0.0, 4.0, 3.0))]), OTHER)
     assert (report.moved, gallery.table.version) == (1, version + 1)
     assert len(gallery) == 6 and gallery.row(f"{path}#0,0,4,3").picture.shape == (3, 4)
+
+
+def test_a_picture_that_changes_keeps_the_vehicle_that_a_hand_gave_it(gallery, tmp_path) -> None:
+    a, _, c = paths = stores.draw(tmp_path, 3)
+    add(gallery, paths)
+    pin(gallery, [*map(str, paths)])
+    c.write_bytes(stores.draw(tmp_path / "other", 1, seed=9)[0].read_bytes())
+    add(gallery, paths)
+    pin(gallery, [str(a)])
+    first, second, third = (gallery.row(str(one)).vehicle for one in paths)
+    assert first != second == third
 
 
 def test_an_interruption_keeps_whole_batches(gallery, pictures, monkeypatch) -> None:
@@ -245,6 +297,8 @@ def test_tables_as_pandas_writes_them(gallery, pictures, tmp_path) -> None:
     found = [one.time for one in manifest(tmp_path, f"image,id,time\n{''.join(lines)}")]
     eight = datetime(2026, 11, 1, 8)
     assert found == [eight.replace(microsecond=123456), datetime(2026, 11, 1), eight]
+    with pytest.raises(GalleryError, match="'202611010830' is not a time"):
+        manifest(tmp_path, f"image,time\n{names[0]},202611010830\n")
     moments = pa.array([1793520000_123456789, None], pa.timestamp("ns", tz="+02:00"))
     table = {
         "image": names,

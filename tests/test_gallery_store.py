@@ -54,7 +54,7 @@ def test_what_is_removed_is_nowhere_afterwards(gallery, traces, before) -> None:
     assert holding(gallery, traces)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert gallery.remove("id = 'secret-17' and camera = ''") == 1
+        assert gallery.remove("id = 'secret-17' and camera = '' -- a comment") == 1
     assert holding(gallery, traces) == []
     gallery.compact()
     assert holding(gallery, traces) == []
@@ -173,6 +173,14 @@ def test_an_index_states_the_recall_that_it_has(
     setting = Gallery(gallery.path).plan()
     assert setting == tried[-1] and setting.recall >= 0.9
     assert gallery.plan("color = 'red' and id < '2'").probes > setting.probes
+    # Of each camera the nearest row: where one has nearly all rows, the others' lie far apart.
+    few = gallery.rows(gallery.columns, "id in ('1', '20', '30', '40', '50')")
+    gallery.merge([row | {"camera": f"c{row['id']}"} for row in few])
+    assert {
+        len(hits)
+        for query in range(50)
+        for hits in gallery.search(gallery.embedding(str(query))[None], top=6, group_by="camera")
+    } == {6}
     queries = np.stack([gallery.embedding(str(number)) for number in range(50)])
     found, exact = (gallery.search(queries, top=10, exact=exact) for exact in (False, True))
     shares = [

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from multitasknet import ImageError, Picture, find_images, open_picture
-from multitasknet.images import MOST_PIXELS, encode_jpeg, read_image, resize
+from multitasknet.images import MOST_PIXELS, encode_jpeg, read_image, resize, size_of
 
 NOISE = np.random.default_rng(0).integers(0, 256, (99, 66, 3), dtype=np.uint8)
 
@@ -124,8 +124,9 @@ def test_what_is_too_large_or_no_regular_file_is_no_picture(tmp_path: Path) -> N
         read_image(big)
     os.mkfifo(tmp_path / "x.jpg")
     for path in (tmp_path / "x.jpg", Path("/dev/zero")):
-        with pytest.raises(ImageError, match="no regular file"):
-            open_picture(path)
+        for read in (open_picture, size_of):
+            with pytest.raises(ImageError, match="no regular file"):
+                read(path)
     (tmp_path / "cam.MP4").write_bytes(b"\0\0\0\x18ftypmp42")
     with pytest.raises(ImageError, match=r"cam\.MP4.*it is a video; save its frames"):
         open_picture(tmp_path / "cam.MP4")

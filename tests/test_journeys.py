@@ -431,6 +431,12 @@ def test_the_command_writes_tables_lines_and_a_page(town, tmp_path, capsys, capl
         (ways.read_cameras, "name,latitude,longitude\na,91,0\n", "2: latitude is '91'; expected"),
         (ways.read_travel_times, "from,to,least,most\na,b,9,nan\n", "most is 'nan'"),
         (ways.read_travel_times, "from,to,least,most\na,b,9,3\n", "least is 9 and most 3"),
+        (
+            ways.read_travel_times,
+            "from,to,least,most\na,b,1,3\na,c,1,3\na,b,2,3\n",
+            "4: there is a row of from and to a, b already",
+        ),
+        (ways.read_cameras, "name,latitude,longitude\na,1,0\na,2,0\n", "row of name a already"),
     ],
 )
 def test_faulty_files_name_the_line(tmp_path: Path, read, text: str, message: str) -> None:

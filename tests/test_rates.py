@@ -219,6 +219,9 @@ def test_shipped_weights_promise_nothing_and_damage_is_found() -> None:
     for damage in ({"coefficients": [1.0, 2.0, float("nan")]}, {"vehicle_rows": 0}):
         with pytest.raises(ValueError, match=next(iter(damage))):
             Calibration.from_json(asdict(SOME) | damage)
+    for damage in ({"weights": None}, {"hits": "x"}, {"input_size": [160]}):
+        with pytest.raises((TypeError, ValueError)):
+            Calibration.from_json(asdict(SOME) | damage)
 
 
 class Posed(stores.PixelPredictor):
@@ -270,3 +273,7 @@ def test_what_calibrate_saves_compare_and_search_read(tmp_path, capsys, caplog) 
     exported = tmp_path / "own.onnx"
     assert main(["export", "--output", str(exported), *network]) == 0
     assert Predictor(exported).calibration == measured is not None
+    side = weights.with_suffix(".json")
+    side.write_text(side.read_text().replace(measured.weights, "ab" * 32))
+    assert Predictor(weights).calibration is None
+    assert "its calibration is of the weights abababababab" in caplog.text

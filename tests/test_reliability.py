@@ -44,6 +44,10 @@ SEARCH = ["search", *RANDOM, "--gallery", "{d}", "--query", "{p}", "--output"]
         (["info", "--weights", f"{'x' * 300}.md"], "too long"),
         (["group", "x" * 300, "--output", "{d}/groups"], "expected a store"),
         (["predict", "{p}", *RANDOM, "--size", "32000"], "a batch of"),
+        (["gallery", "info", "{d}/none.lance"], "there is no gallery"),
+        (["gallery", "add", "{d}/none.lance", "--reembed"], "there is no gallery"),
+        (["compare", "{p}", "{p}", "--output", "{d}/c.jpg"], "expected a name that ends in .png"),
+        ([*SEARCH[:-1], "--submission", "{d}/s.txt", "--json"], "give it alone"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_exit_code_2_and_nothing_is_lost(

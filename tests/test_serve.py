@@ -32,7 +32,7 @@ from served import Served, serving, until_true
 
 from multitasknet import Calibration, Predictor, compare
 from multitasknet.cli import main
-from multitasknet.errors import OutputError
+from multitasknet.errors import GalleryError, OutputError
 from multitasknet.gallery.gallery import Gallery
 from multitasknet.server.guard import Limits
 from multitasknet.server.process import listen, read_token, serve
@@ -225,6 +225,11 @@ def test_an_error_of_the_server_shows_no_path(small, monkeypatch) -> None:
     error = OutputError("/srv/secret/city.lance: cannot be written")
     monkeypatch.setattr("multitasknet.gallery.journeys.pin", Mock(side_effect=error))
     answer = CLIENT.post(f"{small.url}/api/vehicles", json={"ids": ["a"]})
+    assert answer.status_code == 500 and "secret" not in answer.text
+    # Nor does a gallery that is damaged, which is no mistake of the caller.
+    error = GalleryError("/srv/secret/city.lance: the gallery cannot be read")
+    monkeypatch.setattr("multitasknet.gallery.journeys.vehicles", Mock(side_effect=error))
+    answer = CLIENT.get(f"{small.url}/api/vehicles")
     assert answer.status_code == 500 and "secret" not in answer.text
 
 

@@ -234,9 +234,8 @@ def cut(pixels: np.ndarray, boxes: ArrayLike) -> list[np.ndarray]:
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """Height and width of the upright picture in a file, of which only the header is read."""
-    with _readable(str(path)), Image.open(path) as file:
-        return _upright_size(file)
+    """Height and width of the upright picture in a file, of which only the header is decoded."""
+    return open_picture(path).shape
 
 
 def _upright_size(file: Image.Image) -> tuple[int, int]:

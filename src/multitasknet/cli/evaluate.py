@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError, OutputError
+from ..errors import DataError
 from .options import (
     ENGINE,
     add_command,
@@ -177,7 +177,7 @@ def _calibrate(options: argparse.Namespace) -> None:
     sidecar, refused = None, None
     try:
         sidecar = keep_calibration(predictor, calibration)
-    except (DataError, OutputError) as error:
+    except DataError as error:
         refused = error
     print_rows(asdict(calibration) | {"sidecar": sidecar}, as_json=options.json)
     if refused:

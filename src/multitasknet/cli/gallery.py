@@ -133,6 +133,8 @@ def _add(options: argparse.Namespace) -> None:
     if options.boxes and not options.images:
         options.usage("--boxes is of frames: give these")
     entries = _entries(options)
+    if entries is None:
+        _opened(options)  # which is not made for rows that it cannot have
     predictor = make_predictor(options)
     gallery = Gallery.create(options.store, predictor)
     entries = gallery.stale(predictor.origin) if entries is None else entries
@@ -152,19 +154,24 @@ def _add(options: argparse.Namespace) -> None:
 
 def _entries(options: argparse.Namespace) -> list[Entry] | None:
     from ..data.text import read_lines
+    from ..errors import GalleryError
     from ..gallery.entries import entries_of, entries_of_boxes, read_manifest
 
     if options.manifest:
         return read_manifest(options.manifest)
     paths = [Path(image) for image in options.images]
     if options.images == ["-"]:
-        paths = [Path(line) for _, line in read_lines(sys.stdin.buffer)]
+        # No path holds a NUL: it becomes one that is not there.
+        lines = (line.replace("\0", "\ufffd") for _, line in read_lines(sys.stdin.buffer))
+        paths = list(map(Path, lines))
+        if not paths:
+            raise GalleryError("standard input: it names no picture; give a path a line")
     else:
         images_of([path for path in paths if not path.is_dir()])
     boxes = boxes_in(options, paths)
     if boxes is not None:
         return entries_of_boxes(boxes)
-    return entries_of(paths) if paths else None
+    return entries_of(paths) if options.images else None
 
 
 def _print_report(report: AddReport, *, as_json: bool) -> None:

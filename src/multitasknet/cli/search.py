@@ -153,6 +153,11 @@ def _search(options: argparse.Namespace) -> None:
     from ..gallery.gallery import find_gallery, open_gallery
     from ..gallery.pages import write_search_page
 
+    if options.submission and any(
+        getattr(options, name)
+        for name in ("where", "max_distance", "false_match_rate", "group_by", "output", "json")
+    ):
+        raise GalleryError("--submission has the 100 nearest of all crops; give it alone")
     images = images_of(options.query)
     place = find_gallery(options.gallery)  # before a network is loaded
     folder = place if isinstance(place, Path) else None
@@ -252,11 +257,14 @@ def _calibrated(predictor: Predictor) -> str:
 
 
 def _group(options: argparse.Namespace) -> None:
+    from ..errors import GalleryError
     from ..gallery.gallery import find_gallery, open_gallery
     from ..gallery.pages import write_contact_sheet
 
     check_folder(options.output)
     gallery = find_gallery(options.gallery)
+    if not isinstance(gallery, Path) and (options.weights or options.pose != "auto"):
+        raise GalleryError("a store's rows are embedded already; leave --weights and --pose out")
     if isinstance(gallery, Path) or options.boxes:
         gallery = open_gallery(gallery, make_predictor(options), boxes=options.boxes)
     limit = distance_of(options, gallery)
@@ -267,6 +275,7 @@ def _group(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
+    from ..errors import OutputError
     from ..files import check_output
     from ..gallery.comparing import compare
     from ..gallery.gallery import find_gallery, open_gallery
@@ -276,6 +285,8 @@ def _compare(options: argparse.Namespace) -> None:
     images = (options.first, options.second)
     images_of(images)
     if options.output:
+        if options.output.suffix.lower() != ".png":
+            raise OutputError(f"{options.output}: expected a name that ends in .png")
         check_output(options.output, inputs=images)
     # Before a network is loaded.
     place = find_gallery(options.gallery) if options.gallery else None

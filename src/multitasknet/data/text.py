@@ -36,6 +36,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 _WHOLE = re.compile(r"([+-]?0*[0-9]{1,18})(?:[.,]0*)?")
 _DECIMALS = re.compile(r"[.,](\d+)")
 _DATE = re.compile(r"^((?:19|20)\d\d)(0[1-9]|1[0-2])([0-3]\d)$")
+_MOST_SECONDS = 1e10  # in the year 2286; what is larger is a date without signs, or milliseconds
 _ZONE = re.compile(r"\s*(?:(Z)|([+-]\d\d):?(\d\d))$", re.IGNORECASE)
 
 Row = TypeVar("Row")
@@ -92,8 +93,14 @@ def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
         raise DataError(f"{path}:{rows.line_num}: {error}; expected CSV") from error
 
 
-def read_table(path: Path, required: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
-    """The rows of a CSV file by the columns of its header, in lower case, each after its place."""
+def read_table(
+    path: Path, required: Sequence[str], *, once: Sequence[str] = ()
+) -> list[tuple[str, dict[str, str]]]:
+    """The rows of a CSV file by the columns of its header, in lower case, each after its place.
+
+    DataError with all faults; ``once`` are columns whose values no two rows may share.
+    """
+    seen: set[tuple[str, ...]] = set()
     (origin, fields), *rows = [*read_csv(path)] or [(f"{path}:1", [])]
     header = [name.strip().lower() for name in fields]
     if not {*header}.issuperset(required):
@@ -107,7 +114,12 @@ def read_table(path: Path, required: Sequence[str]) -> list[tuple[str, dict[str,
     def cells(row: list[str], place: str) -> tuple[str, dict[str, str]]:
         if len(row) != len(header):
             raise ValueError(f"{len(row)} columns; expected {len(header)}, as in the header")
-        return place, dict(zip(header, map(str.strip, row), strict=True))
+        values = dict(zip(header, map(str.strip, row), strict=True))
+        if once and (key := tuple(values[name] for name in once)) in seen:
+            raise ValueError(f"there is a row of {' and '.join(once)} {', '.join(key)} already")
+        if once:
+            seen.add(key)
+        return place, values
 
     return parse_all(rows, cells)
 
@@ -193,7 +205,9 @@ def parse_time(value: object) -> datetime | None:
     text = _DATE.sub(r"\1-\2-\3", str(value).strip())
     try:
         with suppress(ValueError):
-            return datetime(1970, 1, 1) + timedelta(seconds=float(text))
+            if abs(seconds := float(text)) >= _MOST_SECONDS:
+                raise OverflowError("too many seconds")
+            return datetime(1970, 1, 1) + timedelta(seconds=seconds)
         # As Python 3.10 reads it.
         text = _DECIMALS.sub(lambda found: f".{found[1]:0<6.6}", text)
         text = _ZONE.sub(lambda found: "+00:00" if found[1] else f"{found[2]}:{found[3]}", text)

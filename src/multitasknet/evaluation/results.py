@@ -201,7 +201,7 @@ def card_metrics(card: ModelCard, weights_sha256: str, root: str | Path) -> Card
     """
     data = card.fields.get("train-dataset", "").lower()
     words = re.split(r"[\W_]+", data_name(root).lower())
-    if card.asset.sha256 != weights_sha256 or _MISSPELT.get(data, data) not in words:
+    if not data or card.asset.sha256 != weights_sha256 or _MISSPELT.get(data, data) not in words:
         return None
     stated = {name.lower(): value for name, value in card.metrics.items()}
     names = {ours: name.lower() for ours, name in PUBLISHED_METRICS.items()} | {"Mean": "acc"}

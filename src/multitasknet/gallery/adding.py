@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from ..data.file_names import camera_in
 from ..errors import GalleryError, ImageError, import_extra
 from ..files import reading
 from ..images import Frame, Picture
 from ..inference.prediction import EmbeddingOrigin
 from ..runtime import usable_cores
+from ..vehicle.cameras import UNKNOWN_CAMERA
 from .rows import AddReport, Entry, any_of, corners, name_of
 from .store import OWN_COLUMNS, Store, halves, origin_text, own_value
 
@@ -38,7 +40,7 @@ BATCH = 1000
 # Pictures and frames that are read, or that an actor gets, at once.
 _PART = 64
 # What an entry can state, and what stays when a row is embedded again.
-_STATED, _UNSTATED = ("camera", "time", "track"), ("pinned", "first", "last", "heading")
+_STATED, _UNSTATED = ("camera", "time", "track"), ("pinned", "vehicle", "first", "last", "heading")
 _COMPARED = ("id", "image", "box", "sha256", "pose_origin", "keypoints", "origin")
 
 
@@ -75,9 +77,10 @@ def add_entries(
     with tqdm(desc="add", total=len(entries), unit="image", disable=hidden) as bar:
         adding = _Adding(store, embedder.origin, types, bar)
         for chunk in chunks(adding.rows(embedder, entries, min_quality), BATCH):
-            if not reembed:
-                store.check_origin(embedder.origin)
-            store.merge(chunk, insert=True)
+            with store.writing():
+                if not reembed:
+                    store.check_origin(embedder.origin)
+                store.merge(chunk, insert=True)
             adding.report.added += len(chunk)
             bar.update(len(chunk))
     return adding.report
@@ -147,7 +150,8 @@ class _Adding:
 
         for one in embedder.stream(sources(), skip=self.skip):
             known = waiting.pop(one.index)
-            if one.quality >= min_quality:
+            # A row that is there is never left out: it would stay one of other weights.
+            if one.quality >= min_quality or "pinned" in known:
                 yield known | {"origin": self._origin, "crops": 1} | predicted(one, self._store)
                 continue
             reason = one.reason or "doubtful"
@@ -175,7 +179,9 @@ class _Adding:
                     self._bar.update(1)
                     continue
                 kept = {name: row[name] for name in (*self._stated, *_UNSTATED) if row}
-                known = {"camera": "", "track": ""} | kept | given
+                named = camera_in(entry.image.name)
+                camera = "" if named == UNKNOWN_CAMERA else str(named)
+                known = {"camera": camera, "track": ""} | kept | given
                 known["time"] = known.get("time") or picture.taken_at
                 record: Any = entry.record
                 yield known, picture if record is None else replace(record, image=picture)
@@ -214,7 +220,7 @@ class _Adding:
         if not row or row["origin"] != self._origin or row["sha256"].hex() != picture.sha256:
             return False
         if entry.record is None or entry.record.keypoints is None:
-            return row["pose_origin"] != "given"
+            return True
         return np.array_equal(halves(entry.record.keypoints), np.float16(row["keypoints"]))
 
     def _moved(

@@ -17,7 +17,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from ..data.boxes import Box, are_relative, box_corners, corner_columns, fitted
-from ..data.file_names import camera_in, path_in
+from ..data.file_names import path_in
 from ..data.labels import keypoints_of
 from ..data.layouts import has_split, read_dataset
 from ..data.records import NO_VEHICLE, Record
@@ -45,7 +45,7 @@ def entries_of(places: Iterable[Path], root: Path | None = None) -> list[Entry]:
     found: dict[str, Entry] = {}
     for place in places:
         for record in _records_of(place):
-            image = record.image if root else record.image.resolve()
+            image = record.image if root else Path(os.path.realpath(record.image))
             id = Path(os.path.relpath(image, root)).as_posix() if root else str(image)
             camera = "" if record.camera_id == UNKNOWN_CAMERA else str(record.camera_id)
             record = replace(record, image=image)
@@ -57,7 +57,7 @@ def _records_of(place: Path) -> Iterable[Record]:
     if place.is_dir() and has_split(place, "gallery"):
         return read_dataset(place, ["gallery"], check=False, labelled=False).gallery.records
     images = find_images(place) if place.is_dir() else [place]
-    return (Record(image, NO_VEHICLE, camera_in(image.name)) for image in images)
+    return (Record(image, NO_VEHICLE) for image in images)
 
 
 def entries_of_boxes(boxes: Iterable[Box]) -> list[Entry]:
@@ -102,7 +102,8 @@ def write_ranks(path: Path, found: Iterable[Sequence[Hit]], folder: Path) -> Pat
 def write_crops(folder: Path, rows: Iterable[dict[str, Any]], own: Sequence[str]) -> int:
     """Write what rows of the table show as JPEG files into a new folder, with ``crops.csv``.
 
-    This manifest has the user's ``own`` columns, too. Returns how many were written; OutputError.
+    This manifest has the user's ``own`` columns, too. Returns how many were written; OutputError;
+    GalleryError if no picture can be read.
     """
     if folder.exists():
         raise OutputError(f"{folder}: something is there already; give a new folder")
@@ -126,6 +127,8 @@ def write_crops(folder: Path, rows: Iterable[dict[str, Any]], own: Sequence[str]
                     name = f"{count:06}.jpg"
                     (part / name).write_bytes(encode_jpeg(pixels, _JPEG_QUALITY))
                     table.writerow(row | {"image": name})
+        if not count:
+            raise GalleryError(f"{folder}: no row's picture can be read; nothing is written")
     return count
 
 

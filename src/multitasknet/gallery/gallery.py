@@ -5,6 +5,7 @@ On disk it is a LanceDB table, for a folder of crops the same table in memory.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -57,6 +58,8 @@ from .store import (
 if TYPE_CHECKING:
     from ..inference.prediction import EmbeddingOrigin
     from ..inference.predictor import Prediction, Predictor
+
+logger = logging.getLogger(__name__)
 
 DEMO = "demo"
 _EMBEDDING = "embedding"
@@ -230,7 +233,8 @@ class Gallery(Store):
         best: dict[str, Hit] = {}
         while len(best) < top:
             others = f"not ({any_of('camera', best)})" if best else None
-            hits = self._nearest(query, 4 * top, all_of([where, others]), setting)
+            condition = all_of([where, others])
+            hits = self._nearest(query, 4 * top, condition, setting and self.plan(condition))
             if not hits:
                 break
             for hit in hits:
@@ -269,6 +273,13 @@ class Gallery(Store):
         report = add_entries(
             self, predictor, known, min_quality=min_quality, reembed=reembed, progress=progress
         )
+        others = f"origin <> {quoted(origin_text(predictor.origin))}" if reembed else "false"
+        if left := self.count(others):
+            logger.warning(
+                "%s: %d rows are still of other weights, such as those of pictures that cannot be "
+                "read; nothing is found before they are embedded too, or removed by --where %r",
+                *(self.path, left, others),
+            )
         self._keep_rates()
         return report
 
@@ -276,9 +287,11 @@ class Gallery(Store):
         self, origin: EmbeddingOrigin, rows: Iterable[tuple[Prediction, Mapping[str, object]]]
     ) -> None:
         """Store predictions, each with the other columns of its row; errors as :meth:`add`."""
-        self.check_origin(origin)
         made = {"origin": origin_text(origin)}
-        self.merge([{**predicted(one, self), **given, **made} for one, given in rows], insert=True)
+        records = [{**predicted(one, self), **given, **made} for one, given in rows]
+        with self.writing():
+            self.check_origin(origin)
+            self.merge(records, insert=True)
         self._keep_rates()
 
     def _keep_rates(self) -> None:

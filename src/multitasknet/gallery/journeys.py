@@ -137,7 +137,7 @@ def pin(gallery: Gallery, ids: Sequence[str]) -> int:
 def read_travel_times(path: Path) -> dict[Way, tuple[float, float]]:
     """The least and most seconds between cameras, from a CSV ``from,to,least,most``; DataError."""
     found = {}
-    for place, row in read_table(path, _TIMES):
+    for place, row in read_table(path, _TIMES, once=_TIMES[:2]):
         least, most = (_number(place, row, name) for name in ("least", "most"))
         if least > most:
             raise DataError(f"{place}: least is {least:g} and most {most:g}; exchange them")
@@ -149,7 +149,7 @@ def read_cameras(path: Path) -> dict[str, tuple[float, float]]:
     """Latitude and longitude by camera, from a CSV ``name,latitude,longitude``; DataError."""
     return {
         row["name"]: (_number(place, row, "latitude", 90), _number(place, row, "longitude", 180))
-        for place, row in read_table(path, _PLACES)
+        for place, row in read_table(path, _PLACES, once=_PLACES[:1])
     }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..data.records import Record
 from ..data.text import parse_time, utc
-from ..errors import GalleryError
+from ..errors import DataError, GalleryError
 from ..images import Corners, Picture, crop_name, open_picture
 from ..ranking.strangers import Rate
 
@@ -127,14 +127,14 @@ class Facets:
     ) -> str | None:
         """SQL for the rows of any of these cameras, colours and types, and within the times.
 
-        What is empty leaves nothing out; rows of unknown time pass no bound. GalleryError for a
+        What is empty leaves nothing out; rows of unknown time pass no bound. DataError for a
         value that is not among these facets, which lists them.
         """
         parts = []
         for column, chosen in (("camera", cameras), ("color", colors), ("type", types)):
             present = getattr(self, f"{column}s")
             if strange := [value for value in chosen if value not in present]:
-                raise GalleryError(
+                raise DataError(
                     f"no row has {strange[0]!r} among its {column}s; the gallery has "
                     f"{', '.join(present) or 'none'}"
                 )

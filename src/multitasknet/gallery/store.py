@@ -221,6 +221,11 @@ class Store:
             raise GalleryError(f"{path}: a store's name ends in {SUFFIX}; call it {path}{SUFFIX}")
         if schema is not None and not self._is_remote:
             make_folder(Path(path))
+        nothing = GalleryError(
+            f"{path}: there is no gallery; make one with 'multitasknet gallery add {path} IMAGES'"
+        )
+        if not self._is_remote and not Path(path).exists():  # LanceDB would make the folder
+            raise nothing
         # Taken by each thread in turn, and within itself.
         self._threads, self._lock = RLock(), FileLock(Path(path, ".lock"), thread_local=False)
         damaged = "this is not a gallery, or a damaged one"
@@ -232,10 +237,7 @@ class Store:
                     if _CROPS not in database.list_tables().tables:
                         database.create_table(_CROPS, schema=schema)
             if _CROPS not in database.list_tables().tables:
-                raise GalleryError(
-                    f"{path}: there is no gallery; make one with 'multitasknet gallery add {path} "
-                    f"IMAGES'"
-                )
+                raise nothing
             self.table = database.open_table(_CROPS)
             meta = json.loads(self.table.schema.metadata[META])
             if (found := meta["format"]) != FORMAT:
@@ -418,7 +420,7 @@ class Store:
         with self.writing():
             if count := self.count(where):
                 self.keep(RATES, None)
-                self._rewrite(self.table.schema, f"({where}) is not true")
+                self._rewrite(self.table.schema, f"({where}\n) is not true")
             # In object storage another writer's files may not be committed yet.
             alone = not self._is_remote
             self.table.optimize(cleanup_older_than=_GONE, delete_unverified=alone)

@@ -80,6 +80,8 @@ def write_card(
     own = default_card_path(weights.network.name)
     is_run = checkpoint.name == _BEST
     path = checkpoint.with_name(own.name) if is_run else checkpoint.with_suffix(".md")
+    if path.exists():
+        load_card(path)  # what is no card is not replaced
     published = load_card(own if own.is_file() else default_card_path())
     text = _page(weights, published, path, url, fields or {})
     card = parse_card(path, text)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import DownloadError
+from ..errors import CardError, DownloadError
 from ..files import expand
 from ..models import DEFAULT_NETWORK, NETWORKS
 from ..weights.read import WeightsFile, check_network
@@ -51,7 +51,7 @@ class WeightsSource:
         networks = networks or (DEFAULT_NETWORK,)
         weights, card = self.weights, self.card
         if card is not None and weights not in (None, DEFAULT, CARD):
-            raise ValueError(f"weights are {str(weights)!r} and a card is given; give one")
+            raise CardError(f"weights are {str(weights)!r} and a card is given; give one")
         if weights == DEFAULT:
             weights = default_weights(networks, card)
         if weights == SYNTHETIC:

@@ -108,7 +108,8 @@ class Predictor(Runner):
     def calibration(self) -> Calibration | None:
         """How likely hits show the query's vehicle; None if that was not measured, or otherwise.
 
-        It holds for the input size and the poses that it was measured with, else a warning says so.
+        It holds for the weights, the input size and the poses that it was measured with, else a
+        warning says so.
         ``multitasknet calibrate`` writes it; ``export`` and ``quantize`` keep it. Raises
         CheckpointError or DataError if it cannot be read.
         """
@@ -117,6 +118,14 @@ class Predictor(Runner):
             found = self.engine.metadata.calibration
         elif path:
             found = read_calibration(path, self.spec)
+        is_weights = path and path.suffix != ".onnx"
+        if found and is_weights and found.weights != self.engine.weights_sha256:
+            logger.warning(
+                "%s: no probabilities, as its calibration is of the weights %s; 'multitasknet "
+                "calibrate' measures it again",
+                *(path, found.weights[:12]),
+            )
+            return None
         if found and (found.input_size, found.pose) != (self.size, self.pose_setting):
             logger.warning(
                 "%s: no probabilities, as its calibration is of %d x %d and poses %s, and this is "

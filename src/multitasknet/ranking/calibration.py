@@ -55,6 +55,7 @@ class Calibration:
             raise ValueError(f"coefficients are {self.coefficients}; expected three numbers")
         if not 0 < self.vehicle_rows < np.inf:
             raise ValueError(f"vehicle_rows is {self.vehicle_rows}; expected a number above 0")
+        _ = self.origin  # that what it states can be said
 
     def probability(self, distances: ArrayLike, scale: float, rows: int) -> np.ndarray:
         """Of rows of a gallery at these squared distances from one query, float64 ``[N]``.

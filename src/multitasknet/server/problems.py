@@ -8,10 +8,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from ..errors import DataError, GalleryError, ImageError
+from ..errors import DataError, ImageError
 
 # Other errors of this package are of the server, and may name its files.
-_MISTAKES = DataError, GalleryError, ImageError, ClientDisconnect
+_MISTAKES = DataError, ImageError, ClientDisconnect
 
 
 class ProblemError(HTTPException):

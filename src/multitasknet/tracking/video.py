@@ -59,7 +59,7 @@ def recordings(videos: Sequence[str], table: Path) -> Recordings:
     Raises:
         DataError: the table cannot be read, or lacks a camera.
     """
-    rows = read_table(table, _COLUMNS)
+    rows = read_table(table, _COLUMNS, once=_COLUMNS[:1])
     starts = {row["name"]: start_of(row["start"], place) for place, row in rows}
     found: Recordings = {}
     for video in videos:
