@@ -253,7 +253,8 @@ class Gallery(Store):
         """Embed pictures that are new or have changed, and store them, 1,000 rows at once.
 
         What an interrupted call has stored is not done again. A camera, time or column that an
-        entry does not give stays as it was. A picture that was moved keeps its row.
+        entry does not give stays as it was; of a new picture the camera is that in its file name,
+        and the time that of its EXIF data. A picture that was moved keeps its row.
 
         Args:
             predictor: what embeds, here or on Ray.
