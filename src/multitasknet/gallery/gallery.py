@@ -274,8 +274,8 @@ class Gallery(Store):
         report = add_entries(
             self, predictor, known, min_quality=min_quality, reembed=reembed, progress=progress
         )
-        others = f"origin <> {quoted(origin_text(predictor.origin))}" if reembed else "false"
-        if left := self.count(others):
+        others = f"origin <> {quoted(origin_text(predictor.origin))}"
+        if reembed and (left := self.count(others)):
             logger.warning(
                 "%s: %d rows are still of other weights, such as those of pictures that cannot be "
                 "read; nothing is found before they are embedded too, or removed by --where %r",

@@ -46,7 +46,7 @@ class WeightsSource:
         """What the words mean for these networks, or else for MultiTaskNet.
 
         Weights are then None, a file, ``card``, or the network whose shipped ones they are.
-        ValueError for weights beside a card.
+        CardError for weights beside a card.
         """
         networks = networks or (DEFAULT_NETWORK,)
         weights, card = self.weights, self.card
