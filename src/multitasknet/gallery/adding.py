@@ -24,7 +24,7 @@ from ..files import reading
 from ..images import Frame, Picture
 from ..inference.prediction import EmbeddingOrigin
 from ..runtime import usable_cores
-from ..vehicle.cameras import UNKNOWN_CAMERA
+from ..vehicle.cameras import camera_name
 from .rows import AddReport, Entry, any_of, corners, name_of
 from .store import OWN_COLUMNS, Store, halves, origin_text, own_value
 
@@ -179,8 +179,7 @@ class _Adding:
                     self._bar.update(1)
                     continue
                 kept = {name: row[name] for name in (*self._stated, *_UNSTATED) if row}
-                named = camera_in(entry.image.name)
-                camera = "" if named == UNKNOWN_CAMERA else str(named)
+                camera = camera_name(camera_in(entry.image.name))
                 known = {"camera": camera, "track": ""} | kept | given
                 known["time"] = known.get("time") or picture.taken_at
                 record: Any = entry.record

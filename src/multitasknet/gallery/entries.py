@@ -25,7 +25,7 @@ from ..data.text import parse_time, read_csv
 from ..errors import DataError, GalleryError, ImageError, OutputError
 from ..files import reading, replacing
 from ..images import Frame, crop_name, encode_jpeg, find_images
-from ..vehicle.cameras import UNKNOWN_CAMERA
+from ..vehicle.cameras import camera_name
 from .rows import Entry, Hit, corners, name_of
 from .store import check_names
 
@@ -47,9 +47,8 @@ def entries_of(places: Iterable[Path], root: Path | None = None) -> list[Entry]:
         for record in _records_of(place):
             image = record.image if root else Path(os.path.realpath(record.image))
             id = Path(os.path.relpath(image, root)).as_posix() if root else str(image)
-            camera = "" if record.camera_id == UNKNOWN_CAMERA else str(record.camera_id)
             record = replace(record, image=image)
-            found[id] = Entry(id, image, camera, record.time, record=record)
+            found[id] = Entry(id, image, camera_name(record.camera_id), record.time, record=record)
     return list(found.values())
 
 

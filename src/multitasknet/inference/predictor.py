@@ -118,14 +118,13 @@ class Predictor(Runner):
             found = self.engine.metadata.calibration
         elif path:
             found = read_calibration(path, self.spec)
-        is_weights = path and path.suffix != ".onnx"
-        if found and is_weights and found.weights != self.engine.weights_sha256:
-            logger.warning(
-                "%s: no probabilities, as its calibration is of the weights %s; 'multitasknet "
-                "calibrate' measures it again",
-                *(path, found.weights[:12]),
-            )
-            return None
+            if found and found.weights != self.engine.weights_sha256:
+                logger.warning(
+                    "%s: no probabilities, as its calibration is of the weights %s; 'multitasknet "
+                    "calibrate' measures it again",
+                    *(path, found.weights[:12]),
+                )
+                return None
         if found and (found.input_size, found.pose) != (self.size, self.pose_setting):
             logger.warning(
                 "%s: no probabilities, as its calibration is of %d x %d and poses %s, and this is "
